@@ -1,0 +1,62 @@
+"""Every error that gradlab raises, and when.
+
+GradlabError                 the call was wrong; base of the two below
+├── InputError               a value that does not fit        (also a ValueError)
+└── InputTypeError           a thing of the wrong kind        (also a TypeError)
+AssertionError
+├── GradientMismatch         a gradient is wrong
+├── GradientUndecided        nothing is wrong, but too little could be judged
+└── StructureMismatch        a Jacobian has not the structure that was claimed
+"""
+
+from typing import Any
+
+__all__ = [
+    "GradientMismatch",
+    "GradientUndecided",
+    "GradlabError",
+    "InputError",
+    "InputTypeError",
+    "StructureMismatch",
+]
+
+
+class GradlabError(Exception):
+    """The base of every error that gradlab raises on bad input.
+
+    Example:
+        >>> import gradlab
+        >>> try:
+        ...     gradlab.verify("sigmod")
+        ... except gradlab.GradlabError as error:
+        ...     print(error)
+        verify: there is no node named 'sigmod'; did you mean 'sigmoid'?
+    """
+
+
+class InputError(GradlabError, ValueError):
+    """A value does not fit: a shape, a dtype, an axis, a name."""
+
+
+class InputTypeError(GradlabError, TypeError):
+    """An argument is of the wrong kind: not callable, not an array, not a node."""
+
+
+class _Failure(AssertionError):
+    """An assertion that failed, with the report that says why."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class GradientMismatch(_Failure):
+    """A gradient is wrong; `.report` holds the entry, both numbers and the diagnosis."""
+
+
+class GradientUndecided(_Failure):
+    """No law failed, but a differentiable input has no entry that could be judged."""
+
+
+class StructureMismatch(_Failure):
+    """A Jacobian has not, or cannot be proved to have, the structure that was claimed."""

@@ -1,0 +1,40 @@
+"""How gradlab writes sizes, counts and shapes for people; one spelling everywhere."""
+
+from collections.abc import Sequence
+
+__all__ = ["count", "shape_text", "size_text"]
+
+_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MB", 10**6), ("kB", 10**3))
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size_text(409_600 * 4), size_text(409_600**2 * 4)
+        ('1.6 MB', '625.0 GiB')
+    """
+    for unit, scale in _UNITS:
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size} B"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as `100x4096`; a scalar's is `scalar`.
+
+    Example:
+        >>> shape_text((100, 4096)), shape_text(())
+        ('100x4096', 'scalar')
+    """
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 entry`, `409,600 entries`.
+
+    Example:
+        >>> count(1, "entry", "entries"), count(409_600, "entry", "entries")
+        ('1 entry', '409,600 entries')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,61 @@
+"""How reports look: one module per kind of report. No numerics, no JAX.
+
+A module `gradlab.reporting.KIND`, found by the report's `kind`, has `text(report)` and, where a kind has them, `html(report)`,
+`svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`. JSON and the plain HTML page
+are the same for all and live here.
+"""
+
+import html as _html
+import importlib
+import json
+from typing import TYPE_CHECKING
+
+from gradlab.errors import InputError
+
+if TYPE_CHECKING:
+    from gradlab.report import Report
+
+__all__ = ["formats", "render"]
+
+_FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
+
+
+def formats(kind: str) -> tuple[str, ...]:
+    """Return the formats in which reports of this kind can be drawn."""
+    module = importlib.import_module(f"gradlab.reporting.{kind}")
+    return tuple(f for f in _FORMATS if f in ("json", "html") or hasattr(module, f))
+
+
+def render(report: "Report", format: str) -> str:
+    """Return `report` in `format`.
+
+    Args:
+        report: any of gradlab's reports.
+        format: one of `formats(report.kind)`.
+
+    Raises:
+        InputError: this kind of report has no such format.
+    """
+    known = formats(report.kind)
+    if format not in known:
+        raise InputError(
+            f"format: a {report.kind} report cannot be drawn as {format!r}; "
+            f"choose one of {', '.join(known)}"
+        )
+    draw = getattr(importlib.import_module(f"gradlab.reporting.{report.kind}"), format, None)
+    if draw is not None:
+        return str(draw(report))
+    if format == "json":
+        return json.dumps(report.to_dict(), indent=2, allow_nan=False)
+    return _page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")
+
+
+def _page(title: str, body: str) -> str:
+    """Return a self-contained HTML page that reads well in light and dark."""
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f"<title>{_html.escape(title)}</title>"
+        "<style>:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:2rem}"
+        "pre{font:13px/1.45 ui-monospace,monospace}</style>"
+        f"<body>{body}</body></html>"
+    )
