@@ -1,0 +1,40 @@
+"""The hand-written operations: forward, local gradient and backward, one file per family.
+
+`nodes.Softmax(axis=-1)` is a node; `nodes.softmax(x, axis=-1)` applies one, to arrays or to the
+variables of a graph. The list is `nodes.registry()`, or `gradlab nodes` on the command line.
+"""
+
+from typing import Any
+
+from gradlab.nodes._base import Elementwise, Node
+from gradlab.nodes._registry import find, registry
+
+__all__ = ["Elementwise", "Node", "find", "registry"]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    known = registry()
+    if name in known:
+        return _function(known[name])
+    for cls in known.values():
+        if cls.__name__ == name:
+            return cls
+    raise AttributeError(f"module 'gradlab.nodes' has no node {name!r}; see `gradlab nodes`")
+
+
+def __dir__() -> list[str]:
+    known = registry()
+    return sorted([*__all__, *known, *(cls.__name__ for cls in known.values())])
+
+
+def _function(cls: type[Node]) -> Any:
+    """Return the function that applies a node of this class; keyword arguments are its fields."""
+
+    def apply(*inputs: Any, **parameters: Any) -> Any:
+        return cls(**parameters)(*inputs)
+
+    apply.__name__ = apply.__qualname__ = cls.name()
+    apply.__doc__ = cls.__doc__
+    return apply

@@ -1,0 +1,60 @@
+"""All nodes by name, found by reading the files of this folder: one file is one family.
+
+Adding a node is writing its class in its family's file; nothing else has to be told.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from gradlab.errors import InputError, InputTypeError
+from gradlab.nodes._base import Node
+
+__all__ = ["find", "registry"]
+
+
+@functools.cache
+def registry() -> dict[str, type[Node]]:
+    """Return all nodes by name, in the order of their families and then of their writing.
+
+    Example:
+        >>> registry()["tanh"]
+        <class 'gradlab.nodes.activation.Tanh'>
+    """
+    package = importlib.import_module("gradlab.nodes")
+    found: dict[str, type[Node]] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("_"):
+            continue
+        family = importlib.import_module(f"gradlab.nodes.{module.name}")
+        for cls in vars(family).values():
+            if inspect.isclass(cls) and issubclass(cls, Node) and cls.__module__ == family.__name__:
+                if not inspect.isabstract(cls):
+                    found[cls.name()] = cls
+    return found
+
+
+def find(node: Any) -> type[Node]:
+    """Return a node's class from its name, its class or an instance.
+
+    Raises:
+        InputError: no node has this name; the nearest names are told.
+        InputTypeError: this is no node.
+    """
+    if isinstance(node, Node):
+        return type(node)
+    if inspect.isclass(node) and issubclass(node, Node):
+        return node
+    if not isinstance(node, str):
+        raise InputTypeError(
+            f"expected a node, its class or its name, but got {type(node).__name__}"
+        )
+    nodes = registry()
+    if node not in nodes:
+        near = difflib.get_close_matches(node, nodes, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `gradlab nodes`"
+        raise InputError(f"there is no node named {node!r}; {hint}")
+    return nodes[node]

@@ -1,0 +1,101 @@
+"""Losses: from predictions to one number."""
+
+from typing import Any
+
+from gradlab.errors import InputError
+from gradlab.formatting import shape_text
+from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
+from gradlab.nodes._base import Node
+from gradlab.nodes._domain import REALS, Case, Domain, generic, special
+from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes.softmax import softmax
+from gradlab.operators import Dense
+
+__all__ = ["L2Loss", "SoftmaxCrossEntropy"]
+
+
+class L2Loss(Node):
+    """The squared L2 norm, sum(x^2), over all entries.
+
+    Local gradient: the row 2 x^T. Backward: dx = 2 x * upstream.
+    """
+
+    def forward(self, *inputs: Any) -> tuple[Array, Any]:
+        (x,) = as_inputs(self, inputs)
+        return (x * x).sum(), x
+
+    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+        x = residuals
+        return (Dense((2.0 * x).reshape(1, -1), (), x.shape),)
+
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
+        x = residuals
+        upstream = as_upstream(self, upstream, x.sum())
+        return ((2.0 * upstream * x).astype(x.dtype),)
+
+    def reference(self, x: Array) -> Array:
+        return jnp.sum(jnp.square(x))
+
+    @classmethod
+    def cases(cls) -> tuple[Case, ...]:
+        return (
+            generic(cls(), (3, 4)),
+            generic(cls(), (5,)),
+            generic(cls(), (2, 1, 3)),
+            Case(cls(), ((),), "scalar"),
+            Case(cls(), ((0, 3),), "zero size"),
+            special(cls(), "zeros", [0.0, 0.0, 1.0]),
+        )
+
+
+class SoftmaxCrossEntropy(Node):
+    """The mean over rows of -log softmax(x)[label].
+
+    x has shape (rows, classes) and holds logits, labels has shape (rows,) and holds integers.
+
+    Local gradient: one row, (p - onehot(label)) / rows; None for the labels.
+    Backward: dx = upstream * (p - onehot(label)) / rows.
+    """
+
+    domains = (REALS, Domain(low=0, high=3, integer=True))
+
+    def forward(self, x: Any, labels: Any) -> tuple[Array, Any]:
+        x, labels = as_inputs(self, (x, labels))
+        if len(x.shape) != 2 or labels.shape != x.shape[:1]:
+            raise InputError(
+                f"{self!r}: x has shape {shape_text(x.shape)} and labels "
+                f"{shape_text(labels.shape)}; expected (rows, classes) and (rows,)"
+            )
+        xp = namespace(x)
+        shifted = x - xp.max(x, axis=1, keepdims=True)
+        log_total = xp.log(xp.exp(shifted).sum(axis=1))
+        picked = xp.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+        return (log_total - picked).mean(), (x, labels)
+
+    def _gradient(self, x: Array, labels: Array) -> Array:
+        xp = namespace(x)
+        onehot = labels[:, None] == xp.arange(x.shape[1])[None, :]
+        return (softmax(x, 1) - onehot.astype(x.dtype)) / x.shape[0]
+
+    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+        x, labels = residuals
+        return Dense(self._gradient(x, labels).reshape(1, -1), (), x.shape), None
+
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+        x, labels = residuals
+        upstream = as_upstream(self, upstream, x[0, 0])
+        return (upstream * self._gradient(x, labels)).astype(x.dtype), None
+
+    def reference(self, x: Array, labels: Array) -> Array:
+        log_p = jax.nn.log_softmax(x, axis=1)
+        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
+
+    @classmethod
+    def cases(cls) -> tuple[Case, ...]:
+        return (
+            special(cls(), "generic", (4, 3), [0, 2, 1, 2]),
+            special(cls(), "generic", (2, 5), [4, 0]),
+            special(cls(), "generic", (1, 3), [1]),
+            special(cls(), "saturated", [[0.0, 40.0, -40.0], [1e3, -1e3, 0.0]], [0, 1]),
+            special(cls(), "one class", [[2.0], [3.0]], [0, 0]),
+        )
