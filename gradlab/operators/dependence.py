@@ -13,12 +13,15 @@ from gradlab.operators.block import BlockDiagonal
 from gradlab.operators.broadcast import Broadcast, Sum
 from gradlab.operators.compose import Product, Scaled, SumOfOperators
 from gradlab.operators.contraction import Contraction
+from gradlab.operators.convolution import Convolution, TransposedConvolution
 from gradlab.operators.dense import Dense
 from gradlab.operators.diagonal import Diagonal
+from gradlab.operators.kronecker import Kronecker
 from gradlab.operators.low_rank import DiagonalPlusLowRank
 from gradlab.operators.reshape import Permutation, Reshape
 from gradlab.operators.selection import Scatter, Selection
 from gradlab.operators.slicing import Embedding, Slice
+from gradlab.operators.triangular import CumulativeSum, LowerTriangular, UpperTriangular
 from gradlab.operators.trivial import Identity, Zero
 from gradlab.patterns import Pattern, maps
 
@@ -92,6 +95,7 @@ def _selection(operator: Selection) -> Pattern:
 @pattern_of.register(Sum)
 @pattern_of.register(Scatter)
 @pattern_of.register(Embedding)
+@pattern_of.register(TransposedConvolution)
 def _transposed(operator: Operator) -> Pattern:
     return pattern_of(operator.T).T
 
@@ -115,7 +119,38 @@ def _contraction(operator: Contraction) -> Pattern:
 
 
 @pattern_of.register
-def _dense(operator: Dense) -> Pattern:
+def _cumulative_sum(operator: CumulativeSum) -> Pattern:
+    return maps.cumulative(operator.input_shape, operator.axis, operator.reverse)
+
+
+@pattern_of.register(LowerTriangular)
+@pattern_of.register(UpperTriangular)
+def _triangular(operator: LowerTriangular | UpperTriangular) -> Pattern:
+    reverse = isinstance(operator, UpperTriangular)
+    return maps.cumulative(operator.input_shape, operator.axis, reverse)
+
+
+@pattern_of.register
+def _convolution(operator: Convolution) -> Pattern:
+    batch, channels, *spatial = operator.input_shape
+    windows = [
+        maps.window(size, places, taps, stride, low, dilation)
+        for size, places, taps, stride, (low, _), dilation in zip(
+            spatial,
+            operator.output_shape[2:],
+            operator.window,
+            operator.strides,
+            operator.padding,
+            operator.dilation,
+        )
+    ]
+    grouped = maps.grouped(operator.output_shape[1], channels, operator.groups)
+    return maps.product(Pattern.identity((batch,)), grouped, *windows)
+
+
+@pattern_of.register(Dense)
+@pattern_of.register(Kronecker)
+def _dense(operator: Operator) -> Pattern:
     return Pattern.dense(operator.output_shape, operator.input_shape)
 
 

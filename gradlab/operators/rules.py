@@ -4,6 +4,7 @@ A rule takes both operators and returns the one that equals them, or None where 
 keeping both is cheaper. It is found by the two classes; `algebra` applies it.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from gradlab.operators.compose import Scaled
 from gradlab.operators.contraction import Contraction
 from gradlab.operators.dense import Dense
 from gradlab.operators.diagonal import Diagonal
+from gradlab.operators.kronecker import Kronecker
 from gradlab.operators.low_rank import DiagonalPlusLowRank
 from gradlab.operators.reshape import Permutation, Reshape
 from gradlab.operators.selection import Selection
@@ -55,6 +57,14 @@ def _low_rank_after_low_rank(a: DiagonalPlusLowRank, b: DiagonalPlusLowRank) -> 
         xp.concat([through, a.left], axis=-1),
         xp.concat([b.right, b.diagonal[..., None] * a.right], axis=-1),
     )
+
+
+def _kronecker_after_kronecker(a: Kronecker, b: Kronecker) -> Operator | None:
+    pairs = list(zip(a.factors, b.factors))
+    apart = sum(math.prod(factor.shape) for pair in pairs for factor in pair)
+    if sum(one.shape[0] * other.shape[1] for one, other in pairs) > apart:
+        return None
+    return Kronecker(*(namespace(one, other).matmul(one, other) for one, other in pairs))
 
 
 def _broadcast_after_broadcast(a: Broadcast, b: Broadcast) -> Operator:
@@ -124,6 +134,7 @@ PRODUCTS: dict[tuple[type[Operator], type[Operator]], Rule] = {
         a.diagonal * b.diagonal, a.left, b.diagonal[..., None] * a.right
     ),
     (DiagonalPlusLowRank, DiagonalPlusLowRank): _low_rank_after_low_rank,
+    (Kronecker, Kronecker): _kronecker_after_kronecker,
     (Diagonal, Dense): lambda a, b: Dense(
         a.diagonal.reshape((-1, 1)) * b.matrix, b.output_shape, b.input_shape
     ),
