@@ -2,7 +2,7 @@
 
     forward(*inputs)              -> output, residuals       what backward will need
     local_gradient(residuals)     -> one operator per input  the mathematics
-    backward(upstream, residuals) -> one array per input     the same, fused: upstream @ local gradient
+    backward(upstream, residuals) -> one array per input     upstream @ local gradient, fused
 
 A node keeps no state: parameters such as an axis are its fields, arrays are its inputs.
 """
@@ -55,7 +55,7 @@ class Node(ABC):
 
     @abstractmethod
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        """Return the Jacobian with respect to each input, as an operator; None where there is none.
+        """Return the Jacobian in each input as an operator; None where there is none.
 
         A node with several outputs returns one such tuple per output.
         """
@@ -64,6 +64,15 @@ class Node(ABC):
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
         """Return the gradient with respect to each input, in the input's shape and dtype."""
 
+    def backward_to(
+        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+    ) -> tuple[Any, ...]:
+        """Return `backward` for the inputs that are wanted; the others may be None.
+
+        A graph asks so where a gradient leads nowhere; override it where leaving one out saves work.
+        """
+        return self.backward(upstream, residuals)
+
     @abstractmethod
     def reference(self, *inputs: Any) -> Any:
         """Return the output as JAX computes it: the function that this node is verified against."""
@@ -71,7 +80,7 @@ class Node(ABC):
     @classmethod
     @abstractmethod
     def cases(cls) -> tuple[Case, ...]:
-        """Return the inputs on which this node is verified: three generic ones, then special ones."""
+        """Return the inputs to verify it on: three generic ones, then special ones."""
 
     def __call__(self, *inputs: Any) -> Any:
         for x in inputs:
@@ -98,7 +107,7 @@ class Node(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the node's name in the registry: `SoftmaxCrossEntropy` is softmax_cross_entropy."""
+        """Return the registry's name: `SoftmaxCrossEntropy` is softmax_cross_entropy."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     @classmethod
@@ -114,7 +123,7 @@ class Node(ABC):
     @classmethod
     @functools.cache
     def input_names(cls) -> tuple[str, ...]:
-        """Return the names of the inputs, as the forward pass spells them."""
+        """Return the names of the inputs, as the reference spells them."""
         return tuple(p.name for p in cls._parameters())
 
     @classmethod
@@ -134,8 +143,7 @@ class Node(ABC):
 
     @classmethod
     def _parameters(cls) -> list[inspect.Parameter]:
-        written = getattr(cls, "value", cls.forward)  # an elementwise node writes `value`
-        return list(inspect.signature(written).parameters.values())[1:]
+        return list(inspect.signature(cls.reference).parameters.values())[1:]
 
 
 class Elementwise(Node):
@@ -166,19 +174,25 @@ class Elementwise(Node):
         """Return `Diagonal(f'(x)) @ Broadcast` for each differentiable input."""
         x, y = residuals
         return tuple(
-            _diagonal(d, y) @ Broadcast(xi.shape, y.shape, dtype=y.dtype)
-            if d is not None
-            else None
+            _diagonal(d, y) @ Broadcast(xi.shape, y.shape, dtype=y.dtype) if d is not None else None
             for d, xi in zip(self.derivatives(aligned(self, x), y), x)
         )
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array | None, ...]:
         """Return `upstream * f'(x)`, summed back to each input's shape."""
+        return self.backward_to((True,) * len(residuals[0]), upstream, residuals)
+
+    def backward_to(
+        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+    ) -> tuple[Array | None, ...]:
+        """Return `upstream * f'(x)` for the inputs that are wanted."""
         x, y = residuals
         upstream = as_upstream(self, upstream, y)
         return tuple(
-            unbroadcast(upstream if _is_one(d) else upstream * d, xi) if d is not None else None
-            for d, xi in zip(self.derivatives(aligned(self, x), y), x)
+            unbroadcast(upstream if _is_one(d) else upstream * d, xi)
+            if d is not None and want
+            else None
+            for want, d, xi in zip(wanted, self.derivatives(aligned(self, x), y), x)
         )
 
     @classmethod

@@ -31,10 +31,13 @@ def registry() -> dict[str, type[Node]]:
             continue
         family = importlib.import_module(f"gradlab.nodes.{module.name}")
         for cls in vars(family).values():
-            if inspect.isclass(cls) and issubclass(cls, Node) and cls.__module__ == family.__name__:
-                if not inspect.isabstract(cls):
-                    found[cls.name()] = cls
+            if _is_node(cls) and cls.__module__ == family.__name__:
+                found[cls.name()] = cls
     return found
+
+
+def _is_node(cls: Any) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, Node) and not inspect.isabstract(cls)
 
 
 def find(node: Any) -> type[Node]:

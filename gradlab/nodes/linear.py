@@ -46,7 +46,12 @@ class Matmul(Node):
         a, b, _ = residuals
         return right_multiplication(b, a.shape), left_multiplication(a, b.shape)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+        return self.backward_to((True, True), upstream, residuals)
+
+    def backward_to(
+        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+    ) -> tuple[Any, ...]:
         a, b, y = residuals
         upstream = as_upstream(self, upstream, y)
         # Vectors are matrices with one row or one column; give them that axis for the while.
@@ -57,8 +62,11 @@ class Matmul(Node):
             upstream = upstream[..., None]
         if not rows:
             upstream = upstream[..., None, :]
-        da = unbroadcast(upstream @ b2.swapaxes(-1, -2), a2).reshape(a.shape)
-        db = unbroadcast(a2.swapaxes(-1, -2) @ upstream, b2).reshape(b.shape)
+        da = db = None
+        if wanted[0]:
+            da = unbroadcast(upstream @ b2.swapaxes(-1, -2), a2).reshape(a.shape)
+        if wanted[1]:
+            db = unbroadcast(a2.swapaxes(-1, -2) @ upstream, b2).reshape(b.shape)
         return da, db
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -105,12 +113,19 @@ class Affine(Node):
             Broadcast(b.shape, y.shape, y.dtype),
         )
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+        return self.backward_to((True, True, True), upstream, residuals)
+
+    def backward_to(
+        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+    ) -> tuple[Any, ...]:
         x, w, b, y = residuals
         upstream = as_upstream(self, upstream, y)
         rows, grads = x.reshape(-1, w.shape[0]), upstream.reshape(-1, w.shape[1])
-        dx = (upstream @ w.T).astype(x.dtype)
-        return dx, (rows.T @ grads).astype(w.dtype), grads.sum(axis=0).astype(b.dtype)
+        dx = (upstream @ w.T).astype(x.dtype) if wanted[0] else None
+        dw = (rows.T @ grads).astype(w.dtype) if wanted[1] else None
+        db = grads.sum(axis=0).astype(b.dtype) if wanted[2] else None
+        return dx, dw, db
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:
         y = jnp.matmul(x, w)

@@ -1,4 +1,4 @@
-"""Reductions over axes: many entries in, one out; backward hands the upstream back to all of them."""
+"""Reductions over axes: many entries in, one out; backward hands the upstream to all of them."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Reduction(Node):
 
     def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
         """Return `Sum @ Diagonal(dy/dx)`: all entries of a fold meet in one output."""
-        x, y, output, axes = residuals
+        x, y, _, axes = residuals
         folding = SumOperator.over(x.shape, axes, x.dtype, self.keepdims)
         d = self.derivative(x, y, axes)
         return (d * folding if isinstance(d, float) else folding @ Diagonal(d),)

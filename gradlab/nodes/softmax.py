@@ -13,7 +13,7 @@ __all__ = ["Softmax", "on_axis", "softmax"]
 
 
 def softmax(x: Array, axis: int) -> Array:
-    """Return exp(x) / sum exp(x) along an axis, shifted by the maximum so that nothing overflows."""
+    """Return exp(x) / sum exp(x) along an axis, shifted by the maximum against overflow."""
     xp = namespace(x)
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)

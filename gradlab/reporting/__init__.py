@@ -1,8 +1,8 @@
 """How reports look: one module per kind of report. No numerics, no JAX.
 
-A module `gradlab.reporting.KIND`, found by the report's `kind`, has `text(report)` and, where a kind has them, `html(report)`,
-`svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`. JSON and the plain HTML page
-are the same for all and live here.
+A module `gradlab.reporting.KIND`, found by the report's `kind`, has `text(report)` and, where
+there is one, `html(report)`, `svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`.
+JSON and the plain HTML page are the same for all and live here.
 """
 
 import html as _html

@@ -1,0 +1,206 @@
+"""The laws of a node: what must agree with what, entry by entry, in units of the floor.
+
+    forward        = reference(x)
+    local gradient = jax.jacrev(reference)
+    backward       = jax.grad of the upstream-weighted sum of reference
+    transpose      : local_gradient.T @ upstream is that same gradient
+    form           : a gradient has its input's shape and dtype
+    pattern        : an operator's pattern holds every nonzero of its Jacobian
+
+All cases of a node are one reference program and one node program, compiled together.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
+from gradlab.formatting import shape_text
+from gradlab.nodes._domain import Case
+from gradlab.references import Evaluation, judge
+from gradlab.tracing import trace
+
+__all__ = ["Finding", "Ledger", "judge_cases"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One way in which a node is wrong, with the entry where it shows most.
+
+    Args:
+        law: forward, local gradient, backward, transpose, form, or runs.
+        where: the namespace in which it ran: numpy, jax jitted, jax eager.
+        case: the inputs on which it shows, as `generic: x 3x4, y 4 (float64)`.
+        subject: what is wrong: `output`, `gradient of x`, `d output / d x`.
+        index: the entry; for a local gradient the output entry, then the input entry.
+        actual: the node's number.
+        expected: the reference's number.
+        error: their difference in floors.
+        text: what else there is to say, such as the traceback of a node that raises.
+    """
+
+    law: str
+    where: str
+    case: str
+    subject: str
+    index: tuple[int, ...] = ()
+    actual: float | complex = float("nan")
+    expected: float | complex = float("nan")
+    error: float = float("inf")
+    text: str = ""
+
+
+@dataclass
+class Ledger:
+    """What has been found about one node so far."""
+
+    worst: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("forward", "local gradient", "backward", "transpose"), 0.0
+        )
+    )
+    findings: list[Finding] = field(default_factory=list)
+    structure: tuple[str, ...] = ()
+    stored_bytes: int = 0
+    dense_bytes: int = 0
+    inconclusive: int = 0
+
+    def enter(self, findings: Iterable[Finding]) -> None:
+        """Add findings."""
+        self.findings.extend(findings)
+
+    def describe(self, hand: ByHand) -> None:
+        """Note how the local gradients are stored, from the first case that is seen."""
+        if not self.structure:
+            operators = [op for row in hand.operators for op in row if op is not None]
+            self.structure = tuple(op.name for op in operators)
+            self.stored_bytes = sum(op.stored_bytes for op in operators)
+            self.dense_bytes = sum(op.dense_bytes for op in operators)
+
+
+def judge_cases(
+    cases: tuple[Case, ...], ledger: Ledger, *, dtype: Any, seed: int, thorough: bool
+) -> None:
+    """Judge all laws on all cases of one node in one dtype, and enter what is found.
+
+    Args:
+        cases: the inputs to try.
+        ledger: where the findings go.
+        dtype: the dtype of the differentiable inputs.
+        seed: the seed of the first case; each further case takes the next.
+        thorough: run on JAX eagerly as well.
+    """
+    with np.errstate(all="ignore"):  # special points overflow on purpose
+        runs = [prepare(case, seed + i, dtype) for i, case in enumerate(cases)]
+        hands = [run.by_hand(run.inputs, run.upstream) for run in runs]
+    for run, hand in zip(runs, hands):
+        ledger.enter(_faults_of_form(run, hand))
+    if ledger.findings:
+        return  # numbers in the wrong shape or of the wrong dtype are not worth comparing
+    for run, hand in zip(runs, hands):
+        ledger.enter(_faults_of_pattern(run, hand))
+    ledger.describe(hands[0])
+
+    inputs, upstreams = [run.inputs for run in runs], [run.upstream for run in runs]
+
+    def reference(inputs: Any, upstreams: Any) -> list[Quantities]:
+        return [run.by_jax(x, u) for run, x, u in zip(runs, inputs, upstreams)]
+
+    def node(inputs: Any, upstreams: Any) -> list[Quantities]:
+        return [run.quantities(run.by_hand(x, u), u) for run, x, u in zip(runs, inputs, upstreams)]
+
+    q, own = trace(reference, inputs, upstreams), trace(node, inputs, upstreams)
+    values = dict(zip(own.in_names, own.flatten((inputs, upstreams))))
+    estimates = Evaluation(reference=q, node=own).estimates(values, law="accuracy")
+    expected, scatter = q.unflatten(estimates["reference"]), own.unflatten(estimates["node"])
+
+    with np.errstate(all="ignore"):
+        ran = {"numpy": [run.quantities(hand, run.upstream) for run, hand in zip(runs, hands)]}
+    if dtype == np.float64:  # there lifting changes nothing: the node's program ran as it is
+        ran["jax jitted"] = [{key: e.value for key, e in row.items()} for row in scatter]
+    elif thorough:
+        ran["jax jitted"] = own(inputs, upstreams)
+    if thorough:
+        ran["jax eager"] = _eagerly(node, inputs, upstreams, dtype)
+    for where, actual in ran.items():
+        for run, *triple in zip(runs, actual, expected, scatter):
+            _judge_run(run, where, *triple, ledger)
+
+
+def _eagerly(function: Any, inputs: Any, upstreams: Any, dtype: Any) -> Any:
+    """Run on JAX arrays operation by operation, and come back in NumPy."""
+    import jax
+
+    with jax.enable_x64(dtype == np.float64):
+        arrays = jax.tree.map(jax.numpy.asarray, (inputs, upstreams))
+        return jax.tree.map(np.asarray, function(*arrays))
+
+
+def _judge_run(
+    run: Run, where: str, actual: Quantities, expected: Quantities, own: Quantities, ledger: Ledger
+) -> None:
+    for quantity, q in expected.items():
+        law, subject = quantity
+        found = np.asarray(actual[quantity])
+        verdict = judge(found, q, own[quantity], run.upstream[0].dtype)
+        error = np.where(verdict.inconclusive, 0.0, verdict.error)
+        ledger.inconclusive += int(verdict.inconclusive.sum())
+        ledger.worst[law] = max(ledger.worst[law], float(error.max(initial=0.0)))
+        if verdict.wrong.any():
+            at = np.unravel_index(np.argmax(np.where(verdict.wrong, error, -1.0)), error.shape)
+            numbers = found[at].item(), q.value[at].item(), float(error[at])
+            index = run.entry(quantity, at)
+            ledger.findings.append(Finding(law, where, run.text, subject, index, *numbers))
+
+
+def _faults_of_form(run: Run, hand: ByHand) -> Iterator[Finding]:
+    """Yield a finding for every gradient or operator that has not its input's form."""
+    for subject, text in _malformed(run, hand):
+        yield Finding("form", "numpy", run.text, subject, text=text)
+
+
+def _malformed(run: Run, hand: ByHand) -> Iterator[tuple[str, str]]:
+    gradients = hand.gradients
+    if len(gradients) != len(run.inputs):
+        yield "backward", f"returns {len(gradients)} gradients for {len(run.inputs)} inputs"
+        return
+    for i, (g, x) in enumerate(zip(gradients, run.inputs)):
+        subject = f"gradient of {run.node.input_name(i)}"
+        if g is None and i in run.wrt:
+            yield subject, "is None, but the input is differentiable"
+        elif g is not None and i not in run.wrt:
+            yield subject, f"is given, but an input of dtype {x.dtype} has none; return None"
+        elif g is not None and _form(g) != _form(x):
+            yield subject, f"has {_form(g)}, its input has {_form(x)}"
+    for u, row in zip(run.upstream, hand.operators):
+        for i, op in enumerate(row):
+            x = run.inputs[i]
+            if op is not None and (op.output_shape, op.input_shape) != (u.shape, x.shape):
+                yield (
+                    f"local gradient of {run.node.input_name(i)}",
+                    f"is {op!r}; expected shapes {shape_text(u.shape)} <- {shape_text(x.shape)}",
+                )
+
+
+def _form(array: Any) -> str:
+    return f"shape {shape_text(np.shape(array))} and dtype {np.asarray(array).dtype}"
+
+
+def _faults_of_pattern(run: Run, hand: ByHand) -> Iterator[Finding]:
+    """Yield a finding for every operator whose pattern misses a nonzero of its matrix."""
+    for row in hand.operators:
+        for i, op in enumerate(row):
+            if op is None:
+                continue
+            strays = np.argwhere((np.asarray(op.to_dense()) != 0) & ~op.pattern.to_dense())
+            if len(strays):
+                yield Finding(
+                    "pattern",
+                    "numpy",
+                    run.text,
+                    f"local gradient of {run.node.input_name(i)}",
+                    tuple(map(int, strays[0])),
+                    text=f"the pattern of {op!r} misses this entry of the matrix",
+                )

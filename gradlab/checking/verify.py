@@ -1,0 +1,164 @@
+"""Hold hand-written nodes against JAX: forward, local gradient and backward, each by itself.
+
+For every case of a node one reference is traced, `jax.grad` of the upstream-weighted output and
+`jax.jacrev`, and evaluated in float64 together with its rounding floor (see `gradlab.references`).
+The node then runs on NumPy in the dtype under test, on JAX jitted, and, when thorough, on JAX
+eagerly; each number must lie within the floors of the reference. No tolerance is written here.
+"""
+
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradlab.checking.node_laws import Finding, Ledger, judge_cases
+from gradlab.errors import InputError
+from gradlab.nodes import Node, find, registry
+from gradlab.nodes._domain import Case
+from gradlab.report import Report
+
+__all__ = ["NodeResult", "VerifyReport", "results", "verify"]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What was found out about one node; errors are the worst ones, in floors."""
+
+    name: str
+    family: str
+    cases: int
+    dtypes: tuple[str, ...]
+    forward: float
+    local_gradient: float
+    backward: float
+    structure: tuple[str, ...]
+    stored_bytes: int
+    dense_bytes: int
+    inconclusive: int
+    seconds: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with this node."""
+        return not self.findings
+
+
+@dataclass(frozen=True)
+class VerifyReport(Report):
+    """The nodes that were held against JAX, one result each."""
+
+    kind: ClassVar[str] = "verify"
+    nodes: tuple[NodeResult, ...]
+    seed: int
+    thorough: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether every node is right."""
+        return all(node.ok for node in self.nodes)
+
+
+def verify(
+    *nodes: Any, dtypes: Sequence[Any] | None = None, seed: int = 0, thorough: bool = False
+) -> VerifyReport:
+    """Verify hand-written nodes against `jax.grad` and `jax.jacrev`.
+
+    Args:
+        *nodes: names, node classes or nodes; none means all that gradlab has.
+        dtypes: the floating-point dtypes to verify in; by default float64, and when thorough
+            float32 too.
+        seed: where the random inputs and upstreams start.
+        thorough: also take every special input (ties, zeros, size-1 axes, zero-size arrays,
+            saturation, repeated indices) and run on JAX eagerly.
+
+    Raises:
+        InputError: there is no node of that name.
+        InputTypeError: something is neither a node nor a name.
+
+    Example:
+        >>> import gradlab
+        >>> report = gradlab.verify("tanh")
+        >>> report.ok, report.nodes[0].structure
+        (True, ('Diagonal',))
+    """
+    return VerifyReport(
+        tuple(results(*nodes, dtypes=dtypes, seed=seed, thorough=thorough)), seed, thorough
+    )
+
+
+def results(
+    *nodes: Any, dtypes: Sequence[Any] | None = None, seed: int = 0, thorough: bool = False
+) -> Iterator[NodeResult]:
+    """Yield one result after the other, as `verify` collects them; a caller may show progress."""
+    subjects = [_cases_of(node) for node in nodes] if nodes else [_cases_of(n) for n in registry()]
+    chosen = _dtypes(dtypes, thorough)
+    for cases in subjects:
+        yield _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+
+
+def _cases_of(node: Any) -> tuple[Case, ...]:
+    cls = find(node)
+    cases = cls.cases()
+    if isinstance(node, Node) and cases and node != cases[0].node:
+        cases = tuple(case for case in cases if case.node == node) or cases
+    if not cases:
+        raise InputError(
+            f"{cls.__name__}.cases() names no inputs; give at least one `generic` case"
+        )
+    return cases
+
+
+def _generic(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    return tuple(case for case in cases if case.generic) or cases
+
+
+def _dtypes(dtypes: Sequence[Any] | None, thorough: bool) -> tuple[np.dtype[Any], ...]:
+    if dtypes is None:
+        dtypes = ("float64", "float32") if thorough else ("float64",)
+    elif isinstance(dtypes, str) or not isinstance(dtypes, Iterable):
+        dtypes = (dtypes,)
+    import jax.numpy as jnp
+
+    found = []
+    for dtype in dtypes:
+        try:
+            found.append(np.dtype(getattr(jnp, dtype).dtype if isinstance(dtype, str) else dtype))
+        except (AttributeError, TypeError):
+            raise InputError(
+                f"dtypes: {dtype!r} is no floating-point dtype; "
+                "expected float64, float32, bfloat16 or float16"
+            ) from None
+    return tuple(found)
+
+
+def _result(
+    cases: tuple[Case, ...], dtypes: tuple[Any, ...], seed: int, thorough: bool
+) -> NodeResult:
+    start = time.perf_counter()
+    ledger = Ledger()
+    node = cases[0].node
+    for dtype in dtypes:
+        try:
+            judge_cases(cases, ledger, dtype=dtype, seed=seed, thorough=thorough)
+        except Exception:  # whatever a node under test raises is a finding, not our end
+            text = traceback.format_exc()
+            ledger.findings.append(Finding("runs", "", f"{node!r} in {dtype}", "", text=text))
+    return NodeResult(
+        name=node.name(),
+        family=node.family(),
+        cases=len(cases),
+        dtypes=tuple(map(str, dtypes)),
+        forward=ledger.worst["forward"],
+        local_gradient=ledger.worst["local gradient"],
+        backward=max(ledger.worst["backward"], ledger.worst["transpose"]),
+        structure=ledger.structure,
+        stored_bytes=ledger.stored_bytes,
+        dense_bytes=ledger.dense_bytes,
+        inconclusive=ledger.inconclusive,
+        seconds=time.perf_counter() - start,
+        findings=tuple(ledger.findings),
+    )

@@ -1,0 +1,86 @@
+"""A node as a JAX function: its hand-written gradient, used by JAX's own transformations."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from gradlab.errors import InputError
+
+if TYPE_CHECKING:
+    from gradlab.nodes._base import Node
+
+__all__ = ["as_jax"]
+
+
+def as_jax(node: "Node", mode: str) -> Callable[..., Any]:
+    """Return a `jax.custom_vjp` of `backward` or a `jax.custom_jvp` of `local_gradient`.
+
+    Raises:
+        InputError: the mode is neither "vjp" nor "jvp".
+    """
+    if mode == "vjp":
+        return _with_vjp(node)
+    if mode == "jvp":
+        return _with_jvp(node)
+    raise InputError(f"as_jax: mode is {mode!r}; expected 'vjp' (backward) or 'jvp' (pushforward)")
+
+
+def _named(node: "Node") -> Callable[..., Any]:
+    def apply(*inputs: Any) -> Any:
+        return node.forward(*inputs)[0]
+
+    apply.__name__ = node.name()
+    return apply
+
+
+def _with_vjp(node: "Node") -> Callable[..., Any]:
+    apply = jax.custom_vjp(_named(node))
+
+    def forward(*inputs: Any) -> tuple[Any, _Residuals]:
+        output, residuals = node.forward(*inputs)
+        return output, _Residuals(residuals)
+
+    def backward(residuals: _Residuals, upstream: Any) -> tuple[Any, ...]:
+        return tuple(node.backward(upstream, residuals.value))
+
+    apply.defvjp(forward, backward)
+    return apply
+
+
+def _with_jvp(node: "Node") -> Callable[..., Any]:
+    apply = jax.custom_jvp(_named(node))
+
+    @apply.defjvp
+    def pushforward(inputs: Any, tangents: Any) -> tuple[Any, Any]:
+        output, residuals = node.forward(*inputs)
+        local = node.local_gradient(residuals)
+
+        def pushed(row: Any) -> Any:
+            return sum(op.apply(t) for op, t in zip(row, tangents) if op is not None)
+
+        several = isinstance(output, tuple)
+        return output, tuple(map(pushed, local)) if several else pushed(local)
+
+    return apply
+
+
+@jax.tree_util.register_pytree_node_class
+class _Residuals:
+    """Residuals in which only the arrays are leaves: an axis or a shape stays a Python value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def tree_flatten(self) -> tuple[list[Any], Any]:
+        leaves, tree = jax.tree.flatten(self.value)
+        arrays = [x for x in leaves if hasattr(x, "dtype")]
+        static = tuple(None if hasattr(x, "dtype") else x for x in leaves)
+        return arrays, (tree, static)
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, arrays: Any) -> "_Residuals":
+        tree, static = structure
+        rest = iter(arrays)
+        leaves = [next(rest) if x is None else x for x in static]
+        return cls(jax.tree.unflatten(tree, leaves))

@@ -1,0 +1,72 @@
+"""The table of the nodes: how far each is from JAX, in floors, and how its Jacobian is stored."""
+
+from typing import TYPE_CHECKING
+
+from gradlab.formatting import count, size_text
+from gradlab.reporting._table import table
+
+if TYPE_CHECKING:
+    from gradlab.checking.node_laws import Finding
+    from gradlab.checking.verify import NodeResult, VerifyReport
+
+__all__ = ["row", "text"]
+
+HEADERS = ("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "")
+
+
+def text(report: "VerifyReport") -> str:
+    """Return the table, then what is wrong, then one line that sums it up."""
+    wrong = [node for node in report.nodes if not node.ok]
+    parts = [table(HEADERS, [row(node) for node in report.nodes])]
+    parts += [_findings(node) for node in wrong]
+    parts.append(_summary(report, wrong))
+    return "\n\n".join(parts)
+
+
+def row(node: "NodeResult") -> tuple[str, ...]:
+    """Return one node's line of the table; errors are in floors."""
+    return (
+        node.name,
+        str(node.cases),
+        _floors(node.forward),
+        _floors(node.local_gradient),
+        _floors(node.backward),
+        ", ".join(dict.fromkeys(node.structure)),
+        size_text(node.stored_bytes),
+        size_text(node.dense_bytes),
+        "ok" if node.ok else "WRONG",
+    )
+
+
+def _floors(error: float) -> str:
+    return f"{error:.1f}" if error < 1e4 else f"{error:.0e}"
+
+
+def _findings(node: "NodeResult") -> str:
+    lines = [f"{node.name} is wrong:"]
+    return "\n".join([*lines, *(f"  {_finding(f)}" for f in node.findings)])
+
+
+def _finding(finding: "Finding") -> str:
+    head = f"{finding.law} ({finding.where or 'any'}), {finding.case}"
+    if finding.text:
+        body = finding.text.rstrip().replace("\n", "\n      ")
+        return f"{head}\n    {finding.subject} {body}".rstrip()
+    index = f"[{', '.join(map(str, finding.index))}]" if finding.index else ""
+    return (
+        f"{head}\n    {finding.subject}{index}: {finding.actual:.17g}, "
+        f"expected {finding.expected:.17g} (off by {_floors(finding.error)} floors)"
+    )
+
+
+def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
+    cases = sum(node.cases * len(node.dtypes) for node in report.nodes)
+    seconds = sum(node.seconds for node in report.nodes)
+    dtypes = ", ".join(dict.fromkeys(d for node in report.nodes for d in node.dtypes))
+    what = f"{count(len(report.nodes), 'node')} on {count(cases, 'case')} in {dtypes}"
+    against = "against jax.grad and jax.jacrev"
+    verdict = f"{count(len(wrong), 'node')} WRONG" if wrong else "all right"
+    return (
+        f"{what} {against}: {verdict} ({seconds:.1f} s, seed {report.seed}).\n"
+        "Errors are in floors: 1 is what rounding alone explains at that entry."
+    )
