@@ -1,6 +1,5 @@
 """What operators need of arrays that the array API does not give in NumPy and JAX alike."""
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -17,10 +16,12 @@ __all__ = [
     "as_shape",
     "einsum",
     "map_columns",
+    "matmul",
     "namespace",
     "normal_axes",
     "put",
     "result_type",
+    "scalar",
 ]
 
 Array: TypeAlias = Any
@@ -77,6 +78,16 @@ def put(target: Array, index: Any, values: Array) -> Array:
     return target
 
 
+def scalar(number: Any, array: Array) -> Any:
+    """Return a number that leaves the dtype of `array` as it is when they are combined.
+
+    NumPy's own dtypes yield to no Python number, but those of ml_dtypes, as bfloat16, do.
+    """
+    if isinstance(number, int | float) and namespace(array) is np:
+        return array.dtype.type(number)
+    return number
+
+
 def einsum(subscripts: str, *arrays: Array) -> Array:
     """Contract the arrays; in NumPy, bfloat16 and its like are summed in float32."""
     xp = namespace(*arrays)
@@ -85,6 +96,14 @@ def einsum(subscripts: str, *arrays: Array) -> Array:
         wide = [array.astype(np.float32) for array in arrays]
         return np.einsum(subscripts, *wide, optimize=True).astype(dtype)
     return xp.einsum(subscripts, *arrays, optimize=True)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Multiply matrices; in NumPy, the product of bfloat16 and its like stays of that dtype."""
+    xp = namespace(a, b)
+    if xp is np:
+        return np.matmul(a, b).astype(result_type(a.dtype, b.dtype), copy=False)
+    return xp.matmul(a, b)
 
 
 def map_columns(apply: Callable[[Array], Array], matrix: Array, shape: Shape) -> Array:
@@ -99,8 +118,3 @@ def map_columns(apply: Callable[[Array], Array], matrix: Array, shape: Shape) ->
     import jax
 
     return jax.vmap(column, in_axes=1, out_axes=1)(matrix)
-
-
-def size_of(shape: Shape) -> int:
-    """Return the number of entries of an array of that shape, as a Python integer."""
-    return math.prod(shape)

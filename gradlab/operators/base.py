@@ -188,7 +188,7 @@ class Operator(ABC):
                 f"number * {self.name}: expected a number; got an array of shape {factor.shape}; "
                 "write Diagonal(array) @ operator to multiply entry by entry"
             )
-        return self._scale(factor)
+        return self._scale(float(factor) if isinstance(factor, np.float64) else factor)
 
     __rmul__ = __mul__
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, namespace
+from gradlab.operators._arrays import Array, matmul, namespace, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["BlockDiagonal"]
@@ -34,7 +34,7 @@ class BlockDiagonal(Operator):
         self.blocks = blocks
 
     def _apply(self, x: Array) -> Array:
-        return namespace(self.blocks, x).matmul(self.blocks, x[..., None])[..., 0]
+        return matmul(self.blocks, x[..., None])[..., 0]
 
     @property
     def T(self) -> "BlockDiagonal":
@@ -42,4 +42,4 @@ class BlockDiagonal(Operator):
         return BlockDiagonal(namespace(self.blocks).matrix_transpose(self.blocks))
 
     def _scale(self, factor: Any) -> "BlockDiagonal":
-        return BlockDiagonal(factor * self.blocks)
+        return BlockDiagonal(scalar(factor, self.blocks) * self.blocks)

@@ -5,7 +5,7 @@ They are built by `@`, `+` and `*`, which simplify first.
 
 from typing import Any
 
-from gradlab.operators._arrays import Array, result_type
+from gradlab.operators._arrays import Array, result_type, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["Product", "Scaled", "SumOfOperators"]
@@ -125,7 +125,8 @@ class Scaled(Operator):
         self.factor, self.operator = factor, operator
 
     def _apply(self, x: Array) -> Array:
-        return self.factor * self.operator._apply(x)
+        image = self.operator._apply(x)
+        return scalar(self.factor, image) * image
 
     @property
     def T(self) -> "Scaled":

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, Shape, as_shape, einsum, result_type
+from gradlab.operators._arrays import Array, Shape, as_shape, einsum, result_type, scalar
 from gradlab.operators.base import Operator
 from gradlab.operators.reshape import Reshape
 
@@ -94,7 +94,8 @@ class Contraction(Operator):
 
     def _scale(self, factor: Any) -> "Contraction":
         first, *rest = self.arrays
-        return Contraction(self.subscripts, factor * first, *rest, input_shape=self.input_shape)
+        first = scalar(factor, first) * first
+        return Contraction(self.subscripts, first, *rest, input_shape=self.input_shape)
 
 
 def left_multiplication(a: Array, b_shape: Sequence[int]) -> Operator:

@@ -2,8 +2,8 @@
 
 Each tap takes a strided slice of the padded input and mixes its channels by one matrix; transposed,
 it mixes back and adds into that slice. Nothing of the size of the matrix, or of all windows, is
-formed. The arithmetic of sizes is that of Dumoulin and Visin, "A guide to convolution arithmetic for deep
-learning" (arXiv:1603.07285, 2016).
+formed. The arithmetic of sizes is that of Dumoulin and Visin, "A guide to convolution arithmetic
+for deep learning" (arXiv:1603.07285, 2016).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any, TypeAlias
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, Shape, add_at, as_shape, einsum, namespace
+from gradlab.operators._arrays import Array, Shape, add_at, as_shape, einsum, namespace, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["Convolution", "TransposedConvolution"]
@@ -131,7 +131,7 @@ class Convolution(Operator):
         return TransposedConvolution(self)
 
     def _scale(self, factor: Any) -> "Convolution":
-        return self._with_kernel(factor * self.kernel)
+        return self._with_kernel(scalar(factor, self.kernel) * self.kernel)
 
     def _with_kernel(self, kernel: Array) -> "Convolution":
         return Convolution(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, as_shape, namespace
+from gradlab.operators._arrays import Array, as_shape, matmul, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["Dense"]
@@ -42,7 +42,7 @@ class Dense(Operator):
         self.matrix = matrix
 
     def _apply(self, x: Array) -> Array:
-        flat = namespace(self.matrix, x).matmul(self.matrix, x.reshape(-1))
+        flat = matmul(self.matrix, x.reshape(-1))
         return flat.reshape(self.output_shape)
 
     @property
@@ -55,4 +55,5 @@ class Dense(Operator):
         return self.matrix
 
     def _scale(self, factor: Any) -> "Dense":
-        return Dense(factor * self.matrix, self.output_shape, self.input_shape)
+        matrix = scalar(factor, self.matrix) * self.matrix
+        return Dense(matrix, self.output_shape, self.input_shape)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradlab.operators._arrays import Array, namespace
+from gradlab.operators._arrays import Array, namespace, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["Diagonal"]
@@ -38,4 +38,4 @@ class Diagonal(Operator):
         return namespace(self.diagonal).diag(self.diagonal.reshape(-1))
 
     def _scale(self, factor: Any) -> "Diagonal":
-        return Diagonal(factor * self.diagonal)
+        return Diagonal(scalar(factor, self.diagonal) * self.diagonal)

@@ -4,7 +4,7 @@ from functools import reduce
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, namespace, result_type
+from gradlab.operators._arrays import Array, namespace, result_type, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["Kronecker"]
@@ -57,4 +57,4 @@ class Kronecker(Operator):
 
     def _scale(self, factor: Any) -> "Kronecker":
         first, *rest = self.factors
-        return Kronecker(factor * first, *rest)
+        return Kronecker(scalar(factor, first) * first, *rest)

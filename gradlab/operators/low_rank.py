@@ -6,7 +6,7 @@ The gradient of p = softmax(x) is diag(p) - p p'; that of a layer norm is diag(1
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, namespace, result_type
+from gradlab.operators._arrays import Array, matmul, namespace, result_type, scalar
 from gradlab.operators.base import Operator
 
 __all__ = ["DiagonalPlusLowRank"]
@@ -43,8 +43,8 @@ class DiagonalPlusLowRank(Operator):
 
     def _apply(self, x: Array) -> Array:
         xp = namespace(*self.arrays, x)
-        inner = xp.matmul(xp.matrix_transpose(self.right), x[..., None])
-        return self.diagonal * x + xp.matmul(self.left, inner)[..., 0]
+        inner = matmul(xp.matrix_transpose(self.right), x[..., None])
+        return self.diagonal * x + matmul(self.left, inner)[..., 0]
 
     @property
     def T(self) -> "DiagonalPlusLowRank":
@@ -52,4 +52,5 @@ class DiagonalPlusLowRank(Operator):
         return DiagonalPlusLowRank(self.diagonal, self.right, self.left)
 
     def _scale(self, factor: Any) -> "DiagonalPlusLowRank":
-        return DiagonalPlusLowRank(factor * self.diagonal, factor * self.left, self.right)
+        number = scalar(factor, self.diagonal)
+        return DiagonalPlusLowRank(number * self.diagonal, number * self.left, self.right)

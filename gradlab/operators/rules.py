@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from gradlab.operators._arrays import namespace, result_type
+from gradlab.operators._arrays import matmul, namespace, result_type, scalar
 from gradlab.operators.base import Operator
 from gradlab.operators.block import BlockDiagonal
 from gradlab.operators.broadcast import Broadcast, Sum
@@ -44,14 +44,14 @@ def _blocks_after_blocks(a: BlockDiagonal, b: BlockDiagonal) -> Operator | None:
     columns = b.blocks.shape[-1]
     if rows * columns > rows * middle + middle * columns:
         return None
-    return BlockDiagonal(namespace(a.blocks, b.blocks).matmul(a.blocks, b.blocks))
+    return BlockDiagonal(matmul(a.blocks, b.blocks))
 
 
 def _low_rank_after_low_rank(a: DiagonalPlusLowRank, b: DiagonalPlusLowRank) -> Operator:
     # (D + U V')(E + W Z') = D E + (D W + U V' W) Z' + U (E V)'
     xp = namespace(*a.arrays, *b.arrays)
-    inner = xp.matmul(xp.matrix_transpose(a.right), b.left)
-    through = a.diagonal[..., None] * b.left + xp.matmul(a.left, inner)
+    inner = matmul(xp.matrix_transpose(a.right), b.left)
+    through = a.diagonal[..., None] * b.left + matmul(a.left, inner)
     return DiagonalPlusLowRank(
         a.diagonal * b.diagonal,
         xp.concat([through, a.left], axis=-1),
@@ -64,7 +64,7 @@ def _kronecker_after_kronecker(a: Kronecker, b: Kronecker) -> Operator | None:
     apart = sum(math.prod(factor.shape) for pair in pairs for factor in pair)
     if sum(one.shape[0] * other.shape[1] for one, other in pairs) > apart:
         return None
-    return Kronecker(*(namespace(one, other).matmul(one, other) for one, other in pairs))
+    return Kronecker(*(matmul(one, other) for one, other in pairs))
 
 
 def _broadcast_after_broadcast(a: Broadcast, b: Broadcast) -> Operator:
@@ -184,13 +184,13 @@ def _contraction_and_contraction(a: Contraction, b: Contraction) -> Operator | N
 
 
 def _diagonal_and_multiple(a: Diagonal, b: Scaled) -> Operator | None:
-    return Diagonal(a.diagonal + b.factor) if b.operator.is_identity else None
+    return Diagonal(a.diagonal + scalar(b.factor, a.diagonal)) if b.operator.is_identity else None
 
 
 SUMS: dict[tuple[type[Operator], type[Operator]], Rule] = {
     (Identity, Identity): lambda a, b: 2 * a,
     (Diagonal, Diagonal): lambda a, b: Diagonal(a.diagonal + b.diagonal),
-    (Diagonal, Identity): lambda a, b: Diagonal(a.diagonal + 1),
+    (Diagonal, Identity): lambda a, b: Diagonal(a.diagonal + scalar(1, a.diagonal)),
     (Diagonal, Scaled): _diagonal_and_multiple,
     (BlockDiagonal, BlockDiagonal): lambda a, b: BlockDiagonal(a.blocks + b.blocks),
     (BlockDiagonal, Diagonal): _blocks_and_diagonal,

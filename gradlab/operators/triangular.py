@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, DTypeLike, as_shape, namespace, normal_axes
+from gradlab.operators._arrays import (
+    Array,
+    DTypeLike,
+    as_shape,
+    matmul,
+    namespace,
+    normal_axes,
+    scalar,
+)
 from gradlab.operators.base import Operator
 
 __all__ = ["CumulativeSum", "LowerTriangular", "UpperTriangular"]
@@ -75,10 +83,11 @@ class _Triangular(Operator):
     def _apply(self, x: Array) -> Array:
         xp = namespace(self.entries, x)
         rows = xp.moveaxis(x, self.axis, -1)
-        return xp.moveaxis(xp.matmul(self.entries, rows[..., None])[..., 0], -1, self.axis)
+        return xp.moveaxis(matmul(self.entries, rows[..., None])[..., 0], -1, self.axis)
 
     def _scale(self, factor: Any) -> Operator:
-        return type(self)(factor * self.entries, self.input_shape, self.axis)
+        entries = scalar(factor, self.entries) * self.entries
+        return type(self)(entries, self.input_shape, self.axis)
 
 
 class LowerTriangular(_Triangular):
