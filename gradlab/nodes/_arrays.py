@@ -61,27 +61,42 @@ def finfo(dtype: Any) -> Any:
 
 
 def as_inputs(node: "Node", inputs: tuple[Any, ...]) -> tuple[Array, ...]:
-    """Return the inputs as arrays of one namespace; Python numbers become float64.
+    """Return the inputs as arrays of one namespace; Python numbers take the dtype beside them.
 
     Raises:
         InputError: an integer array came where the node needs floats, or the other way round.
         InputTypeError: the number of inputs is wrong, or one is no array.
     """
-    low, high = node.arity()
-    if not low <= len(inputs) <= high:
+    kinds = _kinds(type(node), len(inputs))
+    for x, kind in zip(inputs, kinds):
+        if x.__class__ is not np.ndarray or x.dtype.kind not in kind:
+            break
+    else:
+        return inputs  # NumPy arrays of the right kind: nothing to do, and by far the most common
+    xp = namespace(*inputs)
+    floats = (x.dtype for x in inputs if hasattr(x, "dtype") and is_inexact(x.dtype))
+    dtype = next(floats, np.dtype(float))
+    return tuple(_as_input(node, i, x, xp, dtype) for i, x in enumerate(inputs))
+
+
+@functools.cache
+def _kinds(cls: type["Node"], number: int) -> tuple[str, ...]:
+    """Return the kinds of NumPy dtypes that each of so many inputs may have."""
+    low, high = cls.arity()
+    if not low <= number <= high:
         expected = str(low) if low == high else f"{low} or more"
         raise InputTypeError(
-            f"{node!r} takes {expected} input(s) ({', '.join(node.input_names())}), "
-            f"but {len(inputs)} came"
+            f"{cls.__name__} takes {expected} input(s) ({', '.join(cls.input_names())}), "
+            f"but {number} came"
         )
-    xp = namespace(*inputs)
-    return tuple(_as_input(node, i, x, xp) for i, x in enumerate(inputs))
+    domains = map(cls.domain, range(number))
+    return tuple("iu" if d.integer else "b" if d.boolean else "fc" for d in domains)
 
 
-def _as_input(node: "Node", position: int, x: Any, xp: Any) -> Array:
+def _as_input(node: "Node", position: int, x: Any, xp: Any, dtype: Any) -> Array:
     domain = node.domain(position)
     if not hasattr(x, "dtype"):
-        x = _from_python(node, position, x, xp, integer=domain.integer)
+        x = _from_python(node, position, x, xp, None if domain.integer else dtype)
     elif xp is not np and isinstance(x, np.ndarray):
         x = xp.asarray(x)
     if domain.integer:
@@ -98,7 +113,7 @@ def _as_input(node: "Node", position: int, x: Any, xp: Any) -> Array:
     return x
 
 
-def _from_python(node: "Node", position: int, x: Any, xp: Any, *, integer: bool) -> Array:
+def _from_python(node: "Node", position: int, x: Any, xp: Any, dtype: Any) -> Array:
     try:
         array = np.asarray(x)
     except ValueError:
@@ -108,8 +123,8 @@ def _from_python(node: "Node", position: int, x: Any, xp: Any, *, integer: bool)
             f"{node!r}: input {position} ({node.input_name(position)}) is "
             f"{type(x).__name__}; pass an array or a number"
         )
-    if array.dtype.kind in "iu" and not integer:
-        array = array.astype(float)
+    if array.dtype.kind in "iuf" and dtype is not None:
+        array = array.astype(dtype)
     return xp.asarray(array)
 
 
@@ -146,6 +161,9 @@ def unbroadcast(gradient: Array, like: Array) -> Array:
     return gradient if gradient.dtype == like.dtype else gradient.astype(like.dtype)
 
 
+_broadcast_shapes = functools.lru_cache(maxsize=1024)(np.broadcast_shapes)
+
+
 def aligned(node: "Node", x: tuple[Array, ...]) -> tuple[Array, ...]:
     """Return arrays that broadcast, ready to be combined.
 
@@ -155,10 +173,14 @@ def aligned(node: "Node", x: tuple[Array, ...]) -> tuple[Array, ...]:
     Raises:
         InputError: the shapes do not broadcast.
     """
-    if len(x) == 1 or all(xi.shape == x[0].shape for xi in x):
+    shape = x[0].shape
+    for xi in x:
+        if xi.shape != shape:
+            break
+    else:
         return x
     try:
-        shape = np.broadcast_shapes(*(xi.shape for xi in x))
+        shape = _broadcast_shapes(*[xi.shape for xi in x])
     except ValueError:
         shapes = " and ".join(shape_text(xi.shape) for xi in x)
         raise InputError(

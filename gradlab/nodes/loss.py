@@ -8,7 +8,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, generic, special
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes.softmax import softmax
+from gradlab.nodes.probability import softmax
 from gradlab.operators import Dense
 
 __all__ = ["L2Loss", "SoftmaxCrossEntropy"]
@@ -67,24 +67,23 @@ class SoftmaxCrossEntropy(Node):
                 f"{shape_text(labels.shape)}; expected (rows, classes) and (rows,)"
             )
         xp = namespace(x)
-        shifted = x - xp.max(x, axis=1, keepdims=True)
-        log_total = xp.log(xp.exp(shifted).sum(axis=1))
-        picked = xp.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
-        return (log_total - picked).mean(), (x, labels)
-
-    def _gradient(self, x: Array, labels: Array) -> Array:
-        xp = namespace(x)
-        onehot = labels[:, None] == xp.arange(x.shape[1])[None, :]
-        return (softmax(x, 1) - onehot.astype(x.dtype)) / x.shape[0]
+        shifted = x - x.max(axis=1, keepdims=True)
+        e = xp.exp(shifted)
+        total = e.sum(axis=1, keepdims=True)
+        picked = shifted[xp.arange(x.shape[0]), labels]
+        loss = (xp.log(total[:, 0]) - picked).mean()
+        return loss, (e / total, labels, loss)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, labels = residuals
-        return Dense(self._gradient(x, labels).reshape(1, -1), (), x.shape), None
+        p, _, _ = residuals
+        (row, _) = self.backward(1.0, residuals)
+        return Dense(row.reshape(1, -1), (), p.shape), None
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        x, labels = residuals
-        upstream = as_upstream(self, upstream, x[0, 0])
-        return (upstream * self._gradient(x, labels)).astype(x.dtype), None
+        p, labels, loss = residuals
+        upstream = as_upstream(self, upstream, loss)
+        onehot = labels[:, None] == namespace(p).arange(p.shape[1])[None, :]
+        return (p - onehot.astype(p.dtype)) * (upstream / p.shape[0]), None
 
     def reference(self, x: Array, labels: Array) -> Array:
         log_p = jax.nn.log_softmax(x, axis=1)

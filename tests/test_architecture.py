@@ -1,0 +1,97 @@
+"""The layout tells the architecture: imports run downwards, files are short, doors are light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gradlab"
+ROOMS = (
+    ("errors", "formatting"),
+    ("report",),
+    ("patterns",),
+    ("tracing",),
+    ("references",),
+    ("operators",),
+    ("nodes",),
+    ("graph",),
+    ("structure",),
+    ("checking",),
+    ("precision",),
+    ("reporting",),
+    ("strategies", "pytest_plugin", "cli", "__main__", "__init__"),
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(tree: ast.AST) -> set[str]:
+    """Every module that is imported for real; what only a type checker reads does not count."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                for inner in ast.walk(child):
+                    inner.skip = True  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if getattr(node, "skip", False):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downwards(path: Path) -> None:
+    here = LEVEL[room_of(path)]
+    for module in imports_of(ast.parse(path.read_text())):
+        parts = module.split(".")
+        if parts[0] == "gradlab" and len(parts) > 1 and parts[1] in LEVEL:
+            assert LEVEL[parts[1]] <= here, f"{path.name} imports {module}, which lies above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_tracing_touches_what_jax_does_not_promise(path: Path) -> None:
+    modules = imports_of(ast.parse(path.read_text()))
+    assert not any(m.startswith("jax._src") for m in modules)
+    if room_of(path) != "tracing":
+        assert not any(m.startswith(("jax.extend", "jax.interpreters")) for m in modules)
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [("patterns", "jax"), ("reporting", "jax"), ("reporting", "numpy"), ("cli", "numpy")],
+)
+def test_rooms_stay_light(room: str, forbidden: str) -> None:
+    for path in FILES:
+        if room_of(path) == room:
+            modules = imports_of(ast.parse(path.read_text()))
+            assert not any(m.split(".")[0] == forbidden for m in modules), path.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_sets_global_state_of_jax(path: Path) -> None:
+    assert "config.update" not in path.read_text()
+
+
+def test_importing_gradlab_loads_neither_jax_nor_numpy() -> None:
+    code = "import sys, gradlab; print({'jax', 'numpy', 'scipy', 'pytest'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
