@@ -40,8 +40,11 @@ def namespace(*arrays: Array) -> Any:
 
 
 def result_type(*dtypes: DTypeLike) -> np.dtype[Any]:
-    """Return the dtype that holds all of the dtypes."""
-    return np.result_type(*dtypes)
+    """Return the dtype that holds all; of bfloat16 and float16, float32 as in JAX."""
+    try:
+        return np.result_type(*dtypes)
+    except np.exceptions.DTypePromotionError:
+        return np.dtype(np.float32)
 
 
 def as_shape(shape: Iterable[int]) -> Shape:

@@ -3,13 +3,15 @@
 Zeros, identities and numbers are seen to first; a dense matrix takes in what makes it no larger.
 """
 
+from functools import reduce
+
 from gradlab.errors import InputError
 from gradlab.operators._arrays import map_columns, result_type
 from gradlab.operators.base import Operator
 from gradlab.operators.compose import Product, Scaled, SumOfOperators
 from gradlab.operators.dense import Dense
 from gradlab.operators.rules import PRODUCTS, SUMS
-from gradlab.operators.trivial import Zero
+from gradlab.operators.trivial import Identity, Zero
 
 __all__ = ["add", "product"]
 
@@ -37,10 +39,13 @@ def product(left: Operator, right: Operator) -> Operator:
             return product(*pair)._scale(side.factor)
     if isinstance(left, Zero) or isinstance(right, Zero):
         return Zero(left.output_shape, right.input_shape, result_type(left.dtype, right.dtype))
-    factors = list(_factors(left))
-    for factor in _factors(right):
-        _append(factors, factor)
-    return factors[0] if len(factors) == 1 else Product(*factors)
+    *before, last = _factors(left)
+    first, *after = _factors(right)
+    merged = _merge(last, first)
+    if merged is None:
+        return Product(*before, last, first, *after)
+    # What two neighbours became may now merge with theirs; there is one factor less each time.
+    return reduce(product, [*before, merged, *after])
 
 
 def add(first: Operator, second: Operator) -> Operator:
@@ -73,18 +78,8 @@ def _factors(operator: Operator) -> tuple[Operator, ...]:
     return operator.factors if isinstance(operator, Product) else (operator,)
 
 
-def _append(factors: list[Operator], factor: Operator) -> None:
-    """Append a factor, merging it with the last ones as long as a rule applies."""
-    while factors:
-        merged = _merge(factors[-1], factor)
-        if merged is None:
-            break
-        factors.pop()
-        factor = merged
-    factors.append(factor)
-
-
 def _merge(left: Operator, right: Operator) -> Operator | None:
+    """Return the one operator that two neighbours become, or None."""
     if right.is_identity:
         return left
     if left.is_identity:
@@ -101,16 +96,20 @@ def _merge(left: Operator, right: Operator) -> Operator | None:
 
 
 def _collect(terms: list[Operator], term: Operator) -> None:
-    """Add a term, merged with one that is there if a rule applies."""
+    """Add a term, merged with those that are there as long as a rule applies."""
+    if term.is_identity:
+        term = Identity(term.input_shape, term.dtype)
     for i, other in enumerate(terms):
         merged = _merge_terms(other, term)
         if merged is not None:
-            terms[i] = merged
+            del terms[i]
+            _collect(terms, merged)
             return
     terms.append(term)
 
 
 def _merge_terms(one: Operator, other: Operator) -> Operator | None:
+    """Return the one operator that two terms become, or None."""
     for first, second in (one, other), (other, one):
         if isinstance(first, Zero):
             return second

@@ -206,6 +206,21 @@ SIMPLE = {
         ),
         DiagonalPlusLowRank,
     ),
+    "what cancels in the middle": (
+        lambda: Diagonal(draw(3)) @ Sum((4, 3), (3,), F) @ Broadcast((3,), (4, 3), F),
+        Diagonal,
+    ),
+    "what vanishes in the middle": (
+        lambda: (
+            (Diagonal(draw(3)) @ Slice((5,), [slice(3)], F))
+            @ (Embedding([slice(3, 5)], (5,), F) @ Diagonal(draw(2)))
+        ),
+        Zero,
+    ),
+    "three terms": (
+        lambda: Identity((3,), F) + Permutation((0,), (3,), F) + Diagonal(draw(3)),
+        Diagonal,
+    ),
     "x + x": (lambda: Identity((3,), F) + Identity((3,), F), Scaled),
     "x + f(x)": (lambda: Identity((3,), F) + Diagonal(draw(3)), Diagonal),
     "a number goes into the factor that holds numbers": (
