@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Graph": "gradlab.graph",
     "GradlabError": "gradlab.errors",
+    "nodes": "gradlab.nodes",
+    "Node": "gradlab.nodes",
 }
 __all__ = sorted(_HOME)
 

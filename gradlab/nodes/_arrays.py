@@ -27,6 +27,7 @@ __all__ = [
     "finfo",
     "is_inexact",
     "namespace",
+    "require_broadcast",
     "scatter_add",
     "unbroadcast",
 ]
@@ -74,7 +75,7 @@ def as_inputs(node: "Node", inputs: tuple[Any, ...]) -> tuple[Array, ...]:
     else:
         return inputs  # NumPy arrays of the right kind: nothing to do, and by far the most common
     xp = namespace(*inputs)
-    floats = (x.dtype for x in inputs if hasattr(x, "dtype") and is_inexact(x.dtype))
+    floats = (x.dtype for x in inputs if hasattr(x, "shape") and is_inexact(x.dtype))
     dtype = next(floats, np.dtype(float))
     return tuple(_as_input(node, i, x, xp, dtype) for i, x in enumerate(inputs))
 
@@ -95,7 +96,7 @@ def _kinds(cls: type["Node"], number: int) -> tuple[str, ...]:
 
 def _as_input(node: "Node", position: int, x: Any, xp: Any, dtype: Any) -> Array:
     domain = node.domain(position)
-    if not hasattr(x, "dtype"):
+    if not hasattr(x, "shape"):  # a number; inside JAX's transformations it may have a dtype
         x = _from_python(node, position, x, xp, None if domain.integer else dtype)
     elif xp is not np and isinstance(x, np.ndarray):
         x = xp.asarray(x)
@@ -161,34 +162,35 @@ def unbroadcast(gradient: Array, like: Array) -> Array:
     return gradient if gradient.dtype == like.dtype else gradient.astype(like.dtype)
 
 
-_broadcast_shapes = functools.lru_cache(maxsize=1024)(np.broadcast_shapes)
-
-
-def aligned(node: "Node", x: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Return arrays that broadcast, ready to be combined.
+def aligned(x: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return arrays of shapes that broadcast, ready to be combined.
 
     NumPy aligns ranks by itself. JAX does too, unless its user asked that ranks be never promoted
     silently (`jax.numpy_rank_promotion("raise")`); there it is said out loud.
-
-    Raises:
-        InputError: the shapes do not broadcast.
     """
-    shape = x[0].shape
     for xi in x:
-        if xi.shape != shape:
+        if xi.__class__ is not np.ndarray:
             break
     else:
         return x
+    shapes = [xi.shape for xi in x]
+    if shapes.count(shapes[0]) == len(shapes):
+        return x
+    shape = np.broadcast_shapes(*shapes)
+    xp = namespace(*x)
+    return x if xp is np else tuple(xp.broadcast_to(xi, shape) for xi in x)
+
+
+def require_broadcast(node: "Node", x: tuple[Array, ...]) -> None:
+    """Raise an InputError if the shapes of these arrays do not broadcast."""
     try:
-        shape = _broadcast_shapes(*[xi.shape for xi in x])
+        np.broadcast_shapes(*(xi.shape for xi in x))
     except ValueError:
         shapes = " and ".join(shape_text(xi.shape) for xi in x)
         raise InputError(
             f"{node!r}: shapes {shapes} do not broadcast; aligned from the right, "
             "each pair of sizes must be equal or one of them 1"
         ) from None
-    xp = namespace(*x)
-    return x if xp is np else tuple(xp.broadcast_to(xi, shape) for xi in x)
 
 
 def axes_of(node: "Node", axis: int | tuple[int, ...] | None, shape: Shape) -> tuple[int, ...]:

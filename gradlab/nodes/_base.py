@@ -21,6 +21,7 @@ from gradlab.nodes._arrays import (
     as_inputs,
     as_upstream,
     namespace,
+    require_broadcast,
     unbroadcast,
 )
 from gradlab.nodes._domain import REALS, Case, Domain, generic, special
@@ -69,7 +70,7 @@ class Node(ABC):
     ) -> tuple[Any, ...]:
         """Return `backward` for the inputs that are wanted; the others may be None.
 
-        A graph asks so where a gradient leads nowhere; override it where leaving one out saves work.
+        A graph asks so where a gradient leads nowhere. Override it where that saves work.
         """
         return self.backward(upstream, residuals)
 
@@ -167,7 +168,11 @@ class Elementwise(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         """Return f(x), and x and f(x) as residuals."""
         x = as_inputs(self, inputs)
-        y = self.value(*aligned(self, x))
+        try:
+            y = self.value(*aligned(x))
+        except ValueError:
+            require_broadcast(self, x)  # says so, if that is what is wrong
+            raise
         return y, (x, y)
 
     def local_gradient(self, residuals: Any) -> tuple[Operator | None, ...]:
@@ -175,7 +180,7 @@ class Elementwise(Node):
         x, y = residuals
         return tuple(
             _diagonal(d, y) @ Broadcast(xi.shape, y.shape, dtype=y.dtype) if d is not None else None
-            for d, xi in zip(self.derivatives(aligned(self, x), y), x)
+            for d, xi in zip(self.derivatives(aligned(x), y), x)
         )
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array | None, ...]:
@@ -188,12 +193,13 @@ class Elementwise(Node):
         """Return `upstream * f'(x)` for the inputs that are wanted."""
         x, y = residuals
         upstream = as_upstream(self, upstream, y)
-        return tuple(
-            unbroadcast(upstream if _is_one(d) else upstream * d, xi)
-            if d is not None and want
-            else None
-            for want, d, xi in zip(wanted, self.derivatives(aligned(self, x), y), x)
-        )
+        gradients: list[Array | None] = []
+        for want, d, xi in zip(wanted, self.derivatives(aligned(x), y), x):
+            if not want or d is None:
+                gradients.append(None)
+            else:
+                gradients.append(unbroadcast(upstream if _is_one(d) else upstream * d, xi))
+        return tuple(gradients)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
@@ -216,7 +222,7 @@ class Elementwise(Node):
 
 
 def _is_one(derivative: Any) -> bool:
-    return isinstance(derivative, float) and derivative == 1.0
+    return derivative.__class__ is float and derivative == 1.0
 
 
 def _diagonal(derivative: Any, y: Array) -> Operator:

@@ -32,10 +32,10 @@ class Matmul(Node):
 
     def forward(self, a: Any, b: Any) -> tuple[Array, Any]:
         a, b = as_inputs(self, (a, b))
-        _require_inner(self, a, b)
         try:
             y = a @ b
         except (ValueError, TypeError):
+            _require_inner(self, a, b)
             raise InputError(
                 f"{self!r}: the leading axes of shapes {shape_text(a.shape)} and "
                 f"{shape_text(b.shape)} do not broadcast"
@@ -64,9 +64,9 @@ class Matmul(Node):
             upstream = upstream[..., None, :]
         da = db = None
         if wanted[0]:
-            da = unbroadcast(upstream @ b2.swapaxes(-1, -2), a2).reshape(a.shape)
+            da = unbroadcast(upstream @ b2.mT, a2).reshape(a.shape)
         if wanted[1]:
-            db = unbroadcast(a2.swapaxes(-1, -2) @ upstream, b2).reshape(b.shape)
+            db = unbroadcast(a2.mT @ upstream, b2).reshape(b.shape)
         return da, db
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -122,9 +122,9 @@ class Affine(Node):
         x, w, b, y = residuals
         upstream = as_upstream(self, upstream, y)
         rows, grads = x.reshape(-1, w.shape[0]), upstream.reshape(-1, w.shape[1])
-        dx = (upstream @ w.T).astype(x.dtype) if wanted[0] else None
-        dw = (rows.T @ grads).astype(w.dtype) if wanted[1] else None
-        db = grads.sum(axis=0).astype(b.dtype) if wanted[2] else None
+        dx = unbroadcast(upstream @ w.T, x) if wanted[0] else None
+        dw = unbroadcast(rows.T @ grads, w) if wanted[1] else None
+        db = unbroadcast(grads, b) if wanted[2] else None
         return dx, dw, db
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:

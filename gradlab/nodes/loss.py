@@ -4,11 +4,10 @@ from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
+from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace, unbroadcast
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, generic, special
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes.probability import softmax
 from gradlab.operators import Dense
 
 __all__ = ["L2Loss", "SoftmaxCrossEntropy"]
@@ -71,7 +70,7 @@ class SoftmaxCrossEntropy(Node):
         e = xp.exp(shifted)
         total = e.sum(axis=1, keepdims=True)
         picked = shifted[xp.arange(x.shape[0]), labels]
-        loss = (xp.log(total[:, 0]) - picked).mean()
+        loss = (xp.log(total[:, 0]) - picked).sum() / max(x.shape[0], 1)
         return loss, (e / total, labels, loss)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -83,7 +82,7 @@ class SoftmaxCrossEntropy(Node):
         p, labels, loss = residuals
         upstream = as_upstream(self, upstream, loss)
         onehot = labels[:, None] == namespace(p).arange(p.shape[1])[None, :]
-        return (p - onehot.astype(p.dtype)) * (upstream / p.shape[0]), None
+        return unbroadcast((p - onehot.astype(p.dtype)) * (upstream / p.shape[0]), p), None
 
     def reference(self, x: Array, labels: Array) -> Array:
         log_p = jax.nn.log_softmax(x, axis=1)

@@ -1,0 +1,139 @@
+"""How the arguments of a function are made of arrays: which leaves vary, which stay."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradlab.errors import InputError, InputTypeError
+from gradlab.graph._tree import is_array, leaves, rebuild
+
+__all__ = ["Form", "argument_names"]
+
+
+@dataclass(frozen=True)
+class _Static:
+    """A leaf that is no array; every call must pass it again."""
+
+    value: Any
+
+
+class Form:
+    """The form of a function's arguments.
+
+    Arrays vary, and so do Python numbers that are an argument by themselves, which become float64.
+    Everything else (None, strings, functions, numbers inside containers) stays as it was.
+
+    Args:
+        names: the names of the arguments.
+        inputs: the arguments.
+
+    Example:
+        >>> form = Form(["x", "options"], (2.0, {"eps": 1e-5, "w": np.ones(3)}))
+        >>> form.paths
+        ['x', "options['w']"]
+        >>> form.unflatten(["a", "b"])
+        ('a', {'eps': 1e-05, 'w': 'b'})
+    """
+
+    def __init__(self, names: list[str], inputs: tuple[Any, ...]) -> None:
+        self.names = names
+        self.paths: list[str] = []
+        self._trees = [self._placed(name, tree) for name, tree in zip(names, inputs, strict=True)]
+
+    def _placed(self, name: str, tree: Any) -> Any:
+        """Return an argument with a place for each leaf that varies, the others in a wrapping."""
+        paths = (path for path, _ in leaves(tree, name))
+
+        def place(leaf: Any) -> Any:
+            path = next(paths)
+            if not is_array(leaf) and not (leaf is tree and _is_number(leaf)):
+                return _Static(leaf)
+            self.paths.append(path)
+            return len(self.paths) - 1
+
+        return rebuild(tree, place)
+
+    def flatten(self, inputs: tuple[Any, ...]) -> list[Any]:
+        """Return the leaves that vary, as arrays.
+
+        Raises:
+            InputTypeError: the number of arguments, or the containers, are others.
+            InputError: a static leaf is another one than at the recording.
+        """
+        if len(inputs) != len(self._trees):
+            raise InputTypeError(
+                f"the graph takes {len(self._trees)} input(s) ({', '.join(self.names)}), "
+                f"but {len(inputs)} came"
+            )
+        flat: list[Any] = []
+        for name, tree, given in zip(self.names, self._trees, inputs):
+            if tree.__class__ is int and is_array(given):
+                flat.append(given)
+            else:
+                flat.extend(_matched(name, tree, given))
+        return flat
+
+    def unflatten(self, flat: Iterable[Any], keep_static: bool = True) -> tuple[Any, ...]:
+        """Return arguments of this form with other leaves; None for static ones on request."""
+        values = list(flat)
+
+        def leaf(place: Any) -> Any:
+            if isinstance(place, _Static):
+                return place.value if keep_static else None
+            return values[place]
+
+        return tuple(rebuild(tree, leaf) for tree in self._trees)
+
+
+def argument_names(function: Callable[..., Any], number: int) -> list[str]:
+    """Return the names of a function's first positional arguments, as it spells them.
+
+    Example:
+        >>> argument_names(lambda x, *rest: x, 3)
+        ['x', 'rest[0]', 'rest[1]']
+    """
+    names: list[str] = []
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # builtins may have no signature
+        parameters = []
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names.extend(f"{parameter.name}[{i}]" for i in range(number - len(names)))
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+    names.extend(f"input{i}" for i in range(len(names), number))
+    return names[:number]
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float | complex) and not isinstance(x, bool)
+
+
+def _matched(name: str, tree: Any, given: Any) -> list[Any]:
+    """Return the varying leaves of one argument, held against the form that was recorded."""
+    expected, found = dict(leaves(tree, name)), dict(leaves(given, name))
+    if expected.keys() != found.keys():
+        raise InputTypeError(
+            f"{name}: the graph was recorded with leaves {', '.join(expected)}, "
+            f"but now come {', '.join(found)}; build another graph for another form"
+        )
+    flat = []
+    for path, place in expected.items():
+        leaf = found[path]
+        if isinstance(place, _Static):
+            if leaf is not place.value and leaf != place.value:
+                raise InputError(
+                    f"{path}: the graph was recorded with {place.value!r}, but now comes {leaf!r}; "
+                    "build another graph for it"
+                )
+        elif is_array(leaf):
+            flat.append(leaf)
+        elif _is_number(leaf):
+            flat.append(np.asarray(leaf, complex if isinstance(leaf, complex) else float))
+        else:
+            raise InputTypeError(f"{path}: expected an array, but got {type(leaf).__name__}")
+    return flat

@@ -1,0 +1,90 @@
+"""What lies on the wires of a graph, looked up by name."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import InputError
+from gradlab.operators import Operator
+
+if TYPE_CHECKING:
+    from gradlab.graph.graph import Graph
+
+__all__ = ["LocalGradients", "Wires", "nearest"]
+
+
+class Wires:
+    """A value for each wire: `wires[name]`, `name in wires`, `for name in wires`, `dict(wires)`."""
+
+    def __init__(self, graph: "Graph", lookup: Callable[[int], Any]) -> None:
+        self._graph = graph
+        self._lookup = lookup
+
+    def __getitem__(self, name: str) -> Any:
+        return self._lookup(self._graph.wire(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._graph.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graph.names)
+
+    def __len__(self) -> int:
+        return len(self._graph.names)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of all wires, in the order in which they are computed."""
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"Wires({', '.join(self)})"
+
+
+class LocalGradients:
+    """The Jacobian of one node with respect to one of its inputs: `local_gradients[node, input]`.
+
+    A node is named by a wire that leaves it. An input is named by the wire that enters, or by its
+    position; a wire that enters twice, as in `x * x`, has the sum of both Jacobians.
+    """
+
+    def __init__(self, graph: "Graph") -> None:
+        self._graph = graph
+
+    def __getitem__(self, key: tuple[str, str | int]) -> Operator:
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise InputError(f"local_gradients[{key!r}]: pass two names, [node, input]")
+        node, source = key
+        graph = self._graph
+        wire = graph.wire(node)
+        index = next((i for i, s in enumerate(graph.plan.steps) if wire in s.outputs), None)
+        if index is None:
+            raise InputError(f"local_gradients: {node!r} is an input or a constant, not a node")
+        step = graph.plan.steps[index]
+        gradients = step.node.local_gradient(graph.run.residuals[index])
+        if step.several:
+            gradients = gradients[step.outputs.index(wire)]
+        places = _places(step.inputs, source, graph)
+        if not step.node.domain(places[0]).differentiable:
+            raise InputError(f"local_gradients[{node!r}, {source!r}]: this input has no gradient")
+        found = [gradients[place] for place in places]
+        total: Operator = sum(found[1:], start=found[0])
+        return total
+
+
+def _places(inputs: tuple[int, ...], source: str | int, graph: "Graph") -> list[int]:
+    """Return the positions at which a wire, or the input at a position, enters a node."""
+    names = [graph.names[wire] for wire in inputs]
+    if isinstance(source, int) and -len(inputs) <= source < len(inputs):
+        return [source]
+    places = [place for place, name in enumerate(names) if name == source]
+    if not places:
+        raise InputError(f"local_gradients: {source!r} does not enter this node; {names} do")
+    return places
+
+
+def nearest(name: Any, known: list[str]) -> str:
+    """Return the end of an error message: the known names that are like `name`."""
+    near = difflib.get_close_matches(str(name), known, n=3)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"there are {', '.join(map(repr, known[:10]))}{', ...' if len(known) > 10 else ''}"
