@@ -1,6 +1,8 @@
 """Every operator against the matrix of the same map written in plain NumPy, on NumPy and on JAX."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from typing import Any, NamedTuple
@@ -403,6 +405,19 @@ def test_on_jax_eagerly(case: Case) -> None:
         image, dense = np.asarray(image), np.asarray(dense)
     np.testing.assert_allclose(image, expected @ x, rtol=1e-12)
     np.testing.assert_allclose(dense, expected.to_dense(), rtol=1e-13)
+
+
+def test_numpy_alone_loads_no_jax() -> None:
+    program = """
+import sys
+import numpy as np
+from gradlab.operators import Diagonal, Selection, Sum
+gradient = Sum.over((3, 2), 0, float) @ Diagonal(np.ones((3, 2)))
+gradient = gradient @ Selection([0, 2, 2], (3, 2), float, 0)
+gradient.apply(np.ones((3, 2))), np.ones(2) @ gradient, gradient.to_dense()
+assert "jax" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_numpy_operators_apply_to_jax_arrays() -> None:
