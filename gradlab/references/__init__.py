@@ -1,0 +1,27 @@
+"""What a gradient should be: lifted autodiff, rounding scatter, finite differences, the verdict."""
+
+from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
+from gradlab.references.differences import Slope, finite_difference, finite_differences
+from gradlab.references.evaluation import Estimate, Evaluation
+from gradlab.references.precision import smallest_normal, unit_roundoff
+from gradlab.references.untraced import numpy_estimate
+from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge
+
+__all__ = [
+    "LIMIT",
+    "WARN",
+    "Estimate",
+    "Evaluation",
+    "Slope",
+    "Verdict",
+    "finite_difference",
+    "finite_differences",
+    "floor",
+    "judge",
+    "jvp_program",
+    "numpy_estimate",
+    "smallest_normal",
+    "unit_roundoff",
+    "upstream_names",
+    "vjp_program",
+]

@@ -1,0 +1,116 @@
+"""The derivative of a program as a program again: its VJP, its JVP, at the dtypes of the trace."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradlab.tracing import Program, derive
+from gradlab.tracing.jaxprs import Abstract
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["jvp_program", "upstream_names", "vjp_program"]
+
+
+def upstream_names(program: Program) -> list[str]:
+    """Return the names of the upstreams, one per inexact output."""
+    return [
+        name.replace("output", "upstream", 1)
+        for name, aval in zip(program.out_names, program.out_avals)
+        if is_inexact(aval.dtype)
+    ]
+
+
+def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
+    """Return the program that computes the outputs and, from upstreams, the gradients.
+
+    Its inputs are the program's, then one upstream per inexact output; its outputs are the
+    program's, then one gradient per differentiable input.
+
+    Args:
+        program: a traced program.
+        wrt: positions among its flat inputs; all differentiable ones by default.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradlab.tracing import trace
+        >>> gradient = vjp_program(trace(lambda x, y: x * y, np.ones(3), np.ones(3)))
+        >>> gradient.in_names
+        ('x', 'y', 'upstream')
+        >>> gradient.out_names
+        ('output', 'gradient x', 'gradient y')
+    """
+    chosen = program.differentiable if wrt is None else tuple(wrt)
+    count = len(program.in_names)
+    inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
+
+    def flat_function(*arrays: Any) -> list[Any]:
+        inputs, upstreams = arrays[:count], iter(arrays[count:])
+        outputs, backward = jax.vjp(_part(program, inputs, chosen), *(inputs[i] for i in chosen))
+        seeds = [
+            next(upstreams) if flag else np.zeros(output.shape, jax.dtypes.float0)
+            for output, flag in zip(outputs, inexact)
+        ]
+        return [*outputs, *backward(seeds)]
+
+    upstream_avals = [aval for aval, flag in zip(program.out_avals, inexact) if flag]
+    return derive(
+        program,
+        flat_function,
+        [*program.in_avals, *map(_strong, upstream_avals)],
+        [*program.in_names, *upstream_names(program)],
+        [*program.out_names, *(f"gradient {program.in_names[i]}" for i in chosen)],
+        lambda: None if program.wide is None else vjp_program(program.wide, chosen),
+        label="gradient of ",
+    )
+
+
+def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
+    """Return the program that computes the outputs and, from tangents, the pushforward.
+
+    Its inputs are the program's, then one tangent per differentiable input; its outputs are the
+    program's, then one pushforward per inexact output.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradlab.tracing import trace
+        >>> jvp_program(trace(lambda x: x * x, np.ones(3))).out_names
+        ('output', 'pushforward output')
+    """
+    chosen = program.differentiable if wrt is None else tuple(wrt)
+    count = len(program.in_names)
+    inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
+
+    def flat_function(*arrays: Any) -> list[Any]:
+        inputs, tangents = arrays[:count], arrays[count:]
+        at = tuple(inputs[i] for i in chosen)
+        outputs, pushed = jax.jvp(_part(program, inputs, chosen), at, tuple(tangents))
+        return [*outputs, *(tangent for tangent, flag in zip(pushed, inexact) if flag)]
+
+    pushed_names = [name for name, flag in zip(program.out_names, inexact) if flag]
+    return derive(
+        program,
+        flat_function,
+        [*program.in_avals, *(program.in_avals[i] for i in chosen)],
+        [*program.in_names, *(f"tangent {program.in_names[i]}" for i in chosen)],
+        [*program.out_names, *(f"pushforward {name}" for name in pushed_names)],
+        lambda: None if program.wide is None else jvp_program(program.wide, chosen),
+        label="pushforward of ",
+    )
+
+
+def _part(program: Program, inputs: Sequence[Any], chosen: Sequence[int]) -> Any:
+    """Return the program as a function of the chosen inputs alone."""
+
+    def function(*values: Any) -> list[Any]:
+        full = list(inputs)
+        for position, value in zip(chosen, values):
+            full[position] = value
+        return program.flat(*full)
+
+    return function
+
+
+def _strong(aval: Any) -> Any:
+    return Abstract(aval.shape, aval.dtype)

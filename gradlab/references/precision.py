@@ -1,0 +1,53 @@
+"""What a dtype can hold: unit roundoff, smallest numbers."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+__all__ = ["largest", "real_name", "smallest_normal", "underflow", "unit_roundoff"]
+
+
+def real_name(dtype: Any) -> str:
+    """Return the name of a dtype's real part: complex64 is made of float32.
+
+    Example:
+        >>> real_name("complex64"), real_name("bfloat16")
+        ('float32', 'bfloat16')
+    """
+    name: str = jnp.dtype(dtype).name
+    return {"complex64": "float32", "complex128": "float64"}.get(name, name)
+
+
+def unit_roundoff(dtype: Any) -> float:
+    """Return u, the largest relative error of rounding to nearest: half the spacing at 1.
+
+    Example:
+        >>> unit_roundoff("bfloat16") == 2**-9 * 2
+        True
+    """
+    return 0.5 * float(_info(dtype).eps)
+
+
+def smallest_normal(dtype: Any) -> float:
+    """Return the smallest number that keeps all its digits."""
+    return float(_info(dtype).smallest_normal)
+
+
+def underflow(dtype: Any) -> float:
+    """Return the absolute error that underflow may cause.
+
+    XLA flushes subnormal numbers to zero on the CPU, except float16's, which are float32's normal.
+    """
+    info = _info(dtype)
+    small = info.smallest_subnormal if real_name(dtype) == "float16" else info.smallest_normal
+    return float(small)
+
+
+def largest(dtype: Any) -> float:
+    """Return the largest finite number."""
+    return float(_info(dtype).max)
+
+
+def _info(dtype: Any) -> Any:
+    finfo: Any = jnp.finfo
+    return finfo(real_name(dtype))

@@ -1,0 +1,215 @@
+"""Monte Carlo arithmetic: a lifted program whose every result is rounded at random.
+
+Parker, "Monte Carlo arithmetic: exploiting randomness in floating-point arithmetic" (1997); Vignes,
+"Discrete stochastic arithmetic for validating results of numerical software" (2004). How much a
+result is perturbed follows the bounds of Higham, "Accuracy and stability of numerical algorithms"
+(2002), with the root of the number of terms for the number of terms (Higham and Mary 2019).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradlab.references.bounds import (
+    BACKWARD_STABLE,
+    HARD,
+    SUMS,
+    UNDERFLOWING,
+    is_exact,
+    terms,
+    units_of_result,
+)
+from gradlab.references.noise import Noise
+from gradlab.references.precision import real_name, unit_roundoff
+from gradlab.tracing import Lifter, Value
+from gradlab.tracing.constants import Constants
+from gradlab.tracing.jaxprs import dtype_of
+from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.lift import bind_lifted
+
+__all__ = ["Rounder", "Units"]
+
+Units: TypeAlias = dict[str, dict[str, Any]]
+"""Per dtype: `unit` and `tiny` of its results, and `constant`, the unit of what stays narrow."""
+
+_BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
+_COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
+_SMALL = 1 << 12  # constants up to this many entries are compared by value
+
+
+class Rounder(Lifter):
+    """Lifts programs and perturbs every rounded result by its unit roundoff.
+
+    Equal values are computed, and so perturbed, once: a recomputed `x == max(x)` still holds, and
+    programs that one Rounder evaluates share what they have in common.
+    """
+
+    counts_iterations = True
+
+    def __init__(self, noise: Noise, units: Units, constants: Constants) -> None:
+        self._noise = noise
+        self._units = units
+        self._constants = constants
+        self._seen: dict[Any, tuple[Any, list[Value]]] = {}
+        self._entered: dict[Any, tuple[Any, Any]] = {}
+        self.allowed: frozenset[str] = frozenset(units)
+        self.stays_narrow: set[str] = set()
+
+    def enter(self, iteration: Any = None) -> "Rounder":
+        """Return a Rounder for the body of a loop, with noise of its own per iteration."""
+        inner = Rounder(self._noise.shifted(iteration), self._units, self._constants)
+        inner.allowed, inner.stays_narrow = self.allowed, self.stays_narrow
+        return inner
+
+    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+        """Evaluate an equation, unless an equal one has been."""
+        try:
+            key = _key(equation, inputs)
+            known = self._seen.get(key)
+        except TypeError:  # a parameter that cannot be hashed
+            return super().equation(equation, inputs)
+        if known is None:
+            known = self._seen[key] = (inputs, super().equation(equation, inputs))
+        return known[1]
+
+    def rounds(self, equation: Any) -> bool:
+        """Whether an equation that runs as traced rounds its results."""
+        return not is_exact(equation)
+
+    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+        """Widen a constant, or another value that does not depend on the inputs."""
+        key = _identity(array)
+        if key not in self._entered:
+            if isinstance(array, np.ndarray):
+                wide, rough = self._constants.lifted(array)
+            else:
+                wide = super().enters(array, dtype, rough)
+            if rough:
+                wide = self._narrow(jnp.asarray(wide), dtype)
+            self._entered[key] = (array, wide)
+        return self._entered[key][1]
+
+    def opaque_result(self, equation: Any, array: Any, dtype: Any) -> Any:
+        """Widen what an equation that cannot be lifted returned."""
+        return self._narrow(super().opaque_result(equation, array, dtype), dtype)
+
+    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Perturb the matrix of a backward stable algorithm by its backward error."""
+        bound = BACKWARD_STABLE.get(equation.primitive.name)
+        if bound is None:
+            return arrays
+        unit = self._unit(dtype_of(equation.invars[0])) * math.sqrt(arrays[0].shape[-1])
+        return [self._shift(arrays[0], bound(arrays[0]) * unit), *arrays[1:]]
+
+    def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+        """Perturb the results of an equation as rounding would."""
+        name = equation.primitive.name
+        if name in BACKWARD_STABLE or is_exact(equation) or _scales_by_two(name, arrays):
+            return outputs
+        dtypes = [dtype_of(variable) for variable in equation.outvars]
+        return [
+            self._rounded(equation, arrays, array, dtype) if is_inexact(dtype) else array
+            for array, dtype in zip(outputs, dtypes)
+        ]
+
+    def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+        name = equation.primitive.name
+        if name == "reduce_precision":
+            dtype = _with_bits(equation.params["mantissa_bits"])
+        if name == "fft":
+            return self._shift(array, _spectrum_size(equation, array) * self._unit(dtype))
+        if name in SUMS and terms(equation) > 1:
+            return self._shift(array, self._sum_error(equation, arrays, array, dtype))
+        if name in HARD:
+            return self._shift(array, (jnp.abs(array) + 1.0) * (HARD[name] * self._unit(dtype)))
+        unit = self._unit(dtype) * units_of_result(equation)
+        return self._scale(array, unit, self._tiny(dtype) if name in UNDERFLOWING else None)
+
+    def _sum_error(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+        """Return the error of a sum: u sqrt(K) times the sum of the terms' magnitudes."""
+        name, count, unit = equation.primitive.name, terms(equation), self._unit(dtype)
+        sizes = [jnp.abs(a) if is_inexact(a.dtype) else a for a in arrays]
+        size = jnp.abs(bind_lifted(equation, sizes, real=True)[0])
+        if name.startswith("scatter"):
+            ones = [jnp.ones_like(a) if is_inexact(a.dtype) else a for a in sizes]
+            return size * jnp.sqrt(jnp.abs(bind_lifted(equation, ones, real=True)[0])) * unit
+        if unit_roundoff(dtype) <= unit_roundoff("float32"):
+            return size * (unit * math.sqrt(count))
+        if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
+            inside = self._unit("float32")  # half precision products are summed in float32
+            return size * (inside * math.sqrt(count)) + jnp.abs(array) * unit
+        return size * (unit * math.sqrt(min(count, _BLOCK)))
+
+    def _narrow(self, array: Any, dtype: Any) -> Any:
+        """Perturb a value that has only the digits of a narrow dtype, in the formula law too."""
+        self.stays_narrow.add(real_name(dtype))
+        return self._scale(array, self._units[self._slot(dtype)]["constant"], None)
+
+    def _scale(self, array: Any, unit: Any, tiny: Any) -> Any:
+        """Perturb by a relative error, and by `tiny` where the result is not exactly zero."""
+        if jnp.iscomplexobj(array):
+            return self._shift(array, jnp.abs(array) * unit)
+        noise = self._noise(array.shape)
+        rounded = array * (1.0 + unit * noise)
+        return rounded if tiny is None else jnp.where(array == 0.0, array, rounded + tiny * noise)
+
+    def _shift(self, array: Any, size: Any) -> Any:
+        """Perturb by an absolute error; a complex number gets half the variance on each part."""
+        if jnp.iscomplexobj(array):
+            real = self._shift(array.real, size * math.sqrt(0.5))
+            return lax.complex(real, self._shift(array.imag, size * math.sqrt(0.5)))
+        return array + jnp.where(size < jnp.inf, size * self._noise(array.shape), 0.0)
+
+    def _unit(self, dtype: Any) -> Any:
+        return self._units[self._slot(dtype)]["unit"]
+
+    def _tiny(self, dtype: Any) -> Any:
+        return self._units[self._slot(dtype)]["tiny"]
+
+    def _slot(self, dtype: Any) -> str:
+        """Return the dtype that counts: none coarser than those allowed to the program."""
+        name = real_name(dtype)
+        coarsest = max(self.allowed, key=unit_roundoff)
+        return name if unit_roundoff(name) <= unit_roundoff(coarsest) else coarsest
+
+
+def _key(equation: Any, inputs: Sequence[Value]) -> Any:
+    names = [(_identity(value.array), value.depends) for value in inputs]
+    if equation.primitive.name in _COMMUTES:
+        names.sort(key=repr)
+    key = (equation.primitive, tuple(names), tuple(sorted(equation.params.items())))
+    dtypes = tuple(dtype_of(variable) for variable in equation.outvars)
+    hash(key)
+    return key, dtypes
+
+
+def _identity(array: Any) -> Any:
+    if isinstance(array, np.ndarray) and array.size <= _SMALL:
+        return array.dtype.name, array.shape, array.tobytes()
+    return id(array)
+
+
+def _scales_by_two(name: str, arrays: Sequence[Any]) -> bool:
+    """Whether a product or quotient with a constant power of two, which is exact."""
+    factors = arrays if name == "mul" else arrays[1:] if name == "div" else ()
+    return any(
+        isinstance(a, np.ndarray) and a.size == 1 and abs(np.frexp(np.real(a))[0]) == 0.5
+        for a in factors
+    )
+
+
+def _with_bits(bits: int) -> str:
+    return "bfloat16" if bits <= 7 else "float16" if bits <= 10 else "float32"
+
+
+def _spectrum_size(equation: Any, array: Any) -> Any:
+    """Return the error of a transform in units: log2(n) times the root mean square."""
+    lengths = equation.params["fft_lengths"]
+    axes = tuple(range(array.ndim - len(lengths), array.ndim))
+    power = jnp.mean(jnp.abs(array) ** 2, axes, keepdims=True)
+    size = jnp.sqrt(power) * math.log2(math.prod(lengths) + 1)
+    return jnp.broadcast_to(size, array.shape)

@@ -1,0 +1,57 @@
+"""The rounding scatter of functions that JAX cannot trace: they are run a unit away."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.references.evaluation import Estimate
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["numpy_estimate"]
+
+
+def numpy_estimate(
+    function: Callable[..., Sequence[Any]], inputs: Sequence[Any], draws: int = 8, seed: int = 0
+) -> list[Estimate]:
+    """Return a function's results, and their scatter at inputs one unit in the last place away.
+
+    Args:
+        function: takes arrays and returns a list of arrays.
+        inputs: arrays; integer ones and exact zeros are not moved.
+        draws: how many times it is run again.
+        seed: of the moves.
+
+    Example:
+        >>> x = np.array([1.0, 2.0], np.float32)
+        >>> estimate = numpy_estimate(lambda x: [x * x], [x])[0]
+        >>> bool((estimate.scatter < 1e-6).all() and (estimate.scatter > 0).all())
+        True
+    """
+    generator = np.random.default_rng(seed)
+    values = [_wide(array) for array in function(*map(np.array, inputs))]
+    squares = [np.zeros(value.shape) for value in values]
+    with np.errstate(all="ignore"):
+        for _ in range(draws):
+            results = function(*(_moved(np.asarray(array), generator) for array in inputs))
+            for square, result, value in zip(squares, results, values):
+                square += np.abs(_wide(result) - value) ** 2 / draws
+        return [
+            Estimate(value, np.where(np.isnan(square), np.inf, np.sqrt(square)))
+            for value, square in zip(values, squares)
+        ]
+
+
+def _moved(array: Any, generator: np.random.Generator) -> Any:
+    if not is_inexact(array.dtype):
+        return array.copy()
+    if np.iscomplexobj(array):
+        parts = _moved(array.real, generator), _moved(array.imag, generator)
+        return (parts[0] + 1j * parts[1]).astype(array.dtype)
+    target = generator.choice(np.array([-np.inf, np.inf]), array.shape).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, target))
+
+
+def _wide(array: Any) -> Any:
+    array = np.asarray(array)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)

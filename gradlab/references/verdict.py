@@ -1,0 +1,144 @@
+"""The verdict on a gradient, entry by entry, in units of the error that rounding explains.
+
+No tolerance is set anywhere. The floor of an entry comes from the entry's own rounding, and the
+limit on the number of floors from a trial over operations, dtypes, scales and wrong rules: correct
+rules stay far below it, wrong ones far above.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradlab.references.evaluation import Estimate
+from gradlab.references.precision import largest, smallest_normal, unit_roundoff
+
+__all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge"]
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+LIMIT = 8.0
+"""Floors by which a correct gradient may be off; see tests/benchmarks/bench_floors.py."""
+
+WARN = 100.0
+"""How many times the reference's scatter a rule's own may reach before it is called unstable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is known of each entry; `right`, `wrong` and `inconclusive` are disjoint and complete.
+
+    Attributes:
+        error: distance from the reference, in floors.
+        floor: the error that rounding explains.
+        resolution: the smallest relative error that would have been seen.
+        instability: the rule's scatter in units of the reference's.
+    """
+
+    right: Array
+    wrong: Array
+    inconclusive: Array
+    error: Array
+    floor: Array
+    resolution: Array
+    instability: Array
+
+    @property
+    def ok(self) -> bool:
+        """Whether no entry is wrong."""
+        return not self.wrong.any()
+
+    @property
+    def worst(self) -> tuple[int, ...] | None:
+        """The index of the largest error, or None where there is no entry."""
+        if not self.error.size:
+            return None
+        flat = int(np.argmax(np.where(self.inconclusive, -1.0, np.nan_to_num(self.error))))
+        return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
+
+    @property
+    def unstable(self) -> Array:
+        """Entries at which the rule loses digits that the reference keeps."""
+        return self.instability > WARN
+
+    @property
+    def lost_digits(self) -> float:
+        """How many decimal digits the rule loses at worst, against the reference."""
+        worst = float(np.max(self.instability, initial=1.0))
+        return float(np.log10(worst)) if np.isfinite(worst) else np.inf
+
+
+def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_normal: float) -> Array:
+    """Return the error that rounding alone explains, entry by entry.
+
+    It is the largest of the rounding of the result itself, the reference's scatter, the rule's
+    scatter and the smallest normal number. A scatter that is not finite explains nothing.
+    """
+    parts = [unit * np.abs(reference.value), _finite(reference.scatter)]
+    if rule is not None:
+        parts.append(_finite(rule.scatter))
+    base: Array = np.maximum(np.max(parts, axis=0), smallest_normal)
+    return base
+
+
+def judge(
+    actual: Any,
+    reference: Estimate,
+    rule: Estimate | None,
+    dtype: Any,
+    limit: float = LIMIT,
+) -> Verdict:
+    """Judge each entry of a gradient against a reference.
+
+    An entry is wrong where it is more than `limit` floors off, or not finite though the reference
+    is and the dtype could hold it. Otherwise it is right if the floors are fine enough to tell: 0,
+    -q and 2q in its place would each have been called wrong. A reference that is exactly zero and
+    does not scatter is always fine enough.
+
+    Args:
+        actual: the gradient, any dtype.
+        reference: what it should be.
+        rule: its own estimate, or None where nothing is known of its rounding.
+        dtype: the dtype of the gradient, whose rounding counts.
+        limit: in floors.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> q = Estimate(np.array([1.0, 1.0, 0.0]), np.full(3, 1e-16))
+        >>> judge(np.array([1.0, 1.001, 0.0]), q, None, np.float64).wrong
+        array([False,  True, False])
+    """
+    value = np.asarray(actual)
+    if value.shape != reference.value.shape:
+        raise ValueError(f"judge: gradient of shape {value.shape}, not {reference.value.shape}")
+    value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64)
+    unit, smallest = unit_roundoff(dtype), smallest_normal(dtype)
+    size = np.abs(reference.value)
+    base = floor(reference, rule, unit, smallest)
+    with np.errstate(all="ignore"):
+        error = np.abs(value - reference.value) / base
+        known = np.isfinite(size) & np.isfinite(base)
+        holds = size <= largest(dtype)
+        broken = known & holds & ~np.isfinite(value)
+        error = np.where(broken, np.inf, error)
+        wrong = broken | (known & np.isfinite(value) & (error > limit))
+        zero = (size == 0) & (base <= smallest)
+        right = known & ~wrong & np.isfinite(value) & (zero | (size > limit * base))
+        resolution = np.where(zero, 0.0, limit * base / size)
+        kept = np.maximum(np.maximum(_finite(reference.scatter), unit * size), smallest)
+        instability = (rule.scatter if rule is not None else np.zeros(size.shape)) / kept
+    return Verdict(
+        right=right,
+        wrong=wrong,
+        inconclusive=~(right | wrong),
+        error=error,
+        floor=base,
+        resolution=resolution,
+        instability=instability,
+    )
+
+
+def _finite(scatter: Array) -> Array:
+    return np.where(np.isfinite(scatter), scatter, 0.0)

@@ -1,0 +1,47 @@
+"""Everything that reads a jaxpr: tracing, walking, stripping custom rules, lifting, source lines.
+
+The only room that touches `jax.extend` or anything of JAX that is not documented as stable.
+"""
+
+from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.jaxprs import source, source_path
+from gradlab.tracing.leaves import Leaf
+from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
+from gradlab.tracing.program import (
+    NotTraceable,
+    Program,
+    as_function,
+    derive,
+    rename,
+    trace,
+    without_checks,
+)
+from gradlab.tracing.rules import CustomRule, custom_rules, strip
+from gradlab.tracing.walking import iterates, walk
+
+__all__ = [
+    "CustomRule",
+    "Evaluator",
+    "Leaf",
+    "Lifter",
+    "Narrowing",
+    "NotTraceable",
+    "Opaque",
+    "Program",
+    "Value",
+    "as_function",
+    "custom_rules",
+    "derive",
+    "iterates",
+    "lift",
+    "narrowings",
+    "opaque",
+    "rename",
+    "source",
+    "source_path",
+    "strip",
+    "trace",
+    "walk",
+    "widen_dtype",
+    "without_checks",
+]

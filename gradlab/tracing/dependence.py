@@ -1,0 +1,101 @@
+"""Which values of a program depend on its inputs: a static walk, exact through calls and loops.
+
+A mask drawn from a key, a table of positions, a loop counter do not depend on what is
+differentiated. Such values keep the dtype of their trace when a program is lifted.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from gradlab.tracing.jaxprs import Literal, body, loop_parts
+
+__all__ = ["call_jaxpr", "carried", "flow"]
+
+Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
+
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "linear_call": "callee",
+}
+
+
+def call_jaxpr(equation: Any) -> Any:
+    """Return the jaxpr that a call (jit, remat, a custom rule's primal) stands for, or None."""
+    name = _CALLS.get(equation.primitive.name)
+    return equation.params.get(name) if name else None
+
+
+def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
+    """Return which outputs depend on the inputs that are flagged.
+
+    `see` is called with every equation that has a dependent input, and those inputs' flags.
+    """
+    parts = body(jaxpr)
+    env: dict[Any, bool] = dict.fromkeys(parts.constvars, False)
+    env.update(zip(parts.invars, flags))
+
+    def read(atom: Any) -> bool:
+        return not isinstance(atom, Literal) and env[atom]
+
+    for equation in parts.equations:
+        outputs = _through(equation, [read(atom) for atom in equation.invars], see)
+        env.update(zip(equation.outvars, outputs))
+    return [read(atom) for atom in parts.outvars]
+
+
+def carried(equation: Any, flags: Sequence[bool]) -> list[bool]:
+    """Return which carried values of a `scan` or `while` depend on flagged operands."""
+    if equation.primitive.name == "scan":
+        constants, carry = loop_parts(equation)
+        jaxpr = equation.params["jaxpr"]
+        before, after = list(flags[:constants]), list(flags[constants + carry :])
+        state = list(flags[constants : constants + carry])
+    else:
+        skipped = equation.params["cond_nconsts"]
+        constants = equation.params["body_nconsts"]
+        jaxpr = equation.params["body_jaxpr"]
+        before, after = list(flags[skipped : skipped + constants]), []
+        state = list(flags[skipped + constants :])
+        condition = equation.params["cond_jaxpr"]
+    while True:
+        following = flow(jaxpr, [*before, *state, *after])[: len(state)]
+        if equation.primitive.name == "while" and any(flow(condition, [*flags[:skipped], *state])):
+            following = [True] * len(state)  # how often the body runs depends on the inputs
+        joined = [a or b for a, b in zip(state, following)]
+        if joined == state:
+            return state
+        state = joined
+
+
+def _through(equation: Any, flags: list[bool], see: Seer | None) -> list[bool]:
+    if not any(flags):
+        return [False] * len(equation.outvars)
+    if see is not None:
+        see(equation, flags)
+    inner = call_jaxpr(equation)
+    if inner is not None:
+        return flow(inner, flags, see)
+    name = equation.primitive.name
+    if name == "while":
+        state = carried(equation, flags)
+        skipped, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
+        fixed = flags[skipped : skipped + constants]
+        flow(equation.params["body_jaxpr"], [*fixed, *state], see)
+        return state
+    if name == "scan":
+        constants, carry = loop_parts(equation)
+        state = carried(equation, flags)
+        inside = [*flags[:constants], *state, *flags[constants + carry :]]
+        return state + flow(equation.params["jaxpr"], inside, see)[carry:]
+    if name == "cond":
+        branches = [flow(branch, flags[1:], see) for branch in equation.params["branches"]]
+        return [flags[0] or any(column) for column in zip(*branches)]
+    return [True] * len(equation.outvars)

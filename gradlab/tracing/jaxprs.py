@@ -1,0 +1,116 @@
+"""What a jaxpr is made of, spelled the same for every supported JAX.
+
+JAX 0.10 has closed and open jaxprs, later versions one kind; `scan` names its parts differently.
+Everything that differs is here.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import numpy as np
+
+__all__ = [
+    "JAX_FOLDER",
+    "Abstract",
+    "ClosedJaxpr",
+    "Equation",
+    "Literal",
+    "Variable",
+    "bind",
+    "body",
+    "closed",
+    "contains",
+    "dtype_of",
+    "inner_jaxprs",
+    "loop_parts",
+    "source",
+    "source_path",
+]
+
+ClosedJaxpr = jex.ClosedJaxpr
+Equation = jex.JaxprEqn
+Literal = jex.Literal
+Variable = jex.Var
+Abstract: Any = jax.ShapeDtypeStruct
+
+JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OWN_ROOMS = tuple(_OWN + room + os.sep for room in ("tracing", "references", "checking"))
+
+
+class Body(NamedTuple):
+    """The parts of a jaxpr: `constants` are the values of its `constvars`."""
+
+    constvars: Sequence[Any]
+    constants: Sequence[Any]
+    invars: Sequence[Any]
+    equations: Sequence[Any]
+    outvars: Sequence[Any]
+
+
+def body(jaxpr: Any) -> Body:
+    """Return the parts of an open or closed jaxpr."""
+    constants = getattr(jaxpr, "consts", ())
+    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    return Body(opened.constvars, constants, opened.invars, opened.eqns, opened.outvars)
+
+
+def closed(jaxpr: Any) -> Any:
+    """Return a jaxpr without constants as a closed one."""
+    return jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, ())
+
+
+def inner_jaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every jaxpr among an equation's parameters, with the parameter's name."""
+    for name, value in equation.params.items():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(getattr(item, "jaxpr", item), "eqns"):
+                yield name, item
+
+
+def contains(jaxpr: Any, wanted: Any) -> bool:
+    """Return whether an equation at any depth satisfies the predicate `wanted`."""
+    return any(
+        wanted(equation) or any(contains(inner, wanted) for _, inner in inner_jaxprs(equation))
+        for equation in body(jaxpr).equations
+    )
+
+
+def loop_parts(equation: Any) -> tuple[int, int]:
+    """Return the number of constants and of carried values of a `scan` equation."""
+    if "num_carry" in equation.params:
+        return equation.params["num_consts"], equation.params["num_carry"]
+    constants, carry, _ = equation.params["ft_in"].unpack()
+    return len(list(constants)), len(list(carry))
+
+
+def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
+    """Evaluate an equation as it was traced, or with some parameters changed."""
+    primitive = equation.primitive
+    params = primitive.get_bind_params({**equation.params, **changed})
+    with equation.ctx.manager:
+        outputs = primitive.bind(*inputs, **params)
+    return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def dtype_of(value: Any) -> Any:
+    """Return the dtype of an array, a variable or a literal; PRNG keys have theirs, too."""
+    aval = getattr(value, "aval", None)
+    return value.dtype if aval is None else getattr(aval, "dtype", np.dtype(object))
+
+
+def source_path(equation: Any) -> str:
+    """Return `/full/path/layer.py:12`, the user's line that made an equation, or nothing."""
+    traceback = equation.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        if not frame.file_name.startswith((JAX_FOLDER, *_OWN_ROOMS)) and frame.file_name[:1] != "<":
+            return f"{frame.file_name}:{frame.line_num}"
+    return ""
+
+
+def source(equation: Any) -> str:
+    """Return `layer.py:12`, the user's line that made an equation, or an empty string."""
+    return os.path.basename(source_path(equation))

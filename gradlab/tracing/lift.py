@@ -1,0 +1,269 @@
+"""Evaluate a traced program with every inexact value that depends on its inputs in float64.
+
+Calling a function with float64 inputs evaluates another function: a dropout mask changes under
+x64, `finfo(x.dtype).eps` too, and a scan with a float32 carry raises. A lifted program is the one
+that was traced. What does not depend on the inputs runs at the dtype of the trace and is widened.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradlab.tracing.dependence import flow
+from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.jaxprs import bind, dtype_of, source
+from gradlab.tracing.leaves import digits, is_inexact
+from gradlab.tracing.program import Program
+
+__all__ = [
+    "Lifter",
+    "Narrowing",
+    "Opaque",
+    "bind_lifted",
+    "lift",
+    "narrowings",
+    "opaque",
+    "widen_dtype",
+]
+
+_IDENTITIES = frozenset(
+    [
+        *("copy", "copy_p", "device_put", "name", "optimization_barrier", "reduce_precision"),
+        *("stop_gradient", "layout_constraint", "mesh_cast", "pcast", "pvary", "reshard"),
+        *("sharding_constraint", "with_sharding_constraint"),
+    ]
+)
+_SILENT = frozenset({"debug_callback", "debug_print"})
+_OPAQUE = frozenset(
+    [
+        *("bitcast_convert_type", "pallas_call", "pure_callback", "io_callback", "ffi_call"),
+        *("custom_call", "tpu_custom_call", "triton_kernel_call", "shard_map"),
+        *("custom_partitioning", "custom_transpose_call", "reduce_window"),
+    ]
+)
+_DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
+_TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """A place where a program rounds to a narrower dtype: "rounds to bfloat16 at layer.py:12"."""
+
+    dtype: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"rounds to {self.dtype}" + (f" at {self.source}" if self.source else "")
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """An equation that cannot be lifted, and runs at the dtypes of the trace."""
+
+    name: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.name} runs as traced" + (f" at {self.source}" if self.source else "")
+
+
+def widen_dtype(dtype: Any) -> Any:
+    """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
+    if jnp.issubdtype(dtype, np.complexfloating):
+        return np.dtype("complex128")
+    return np.dtype("float64") if is_inexact(dtype) else dtype
+
+
+class Lifter(Evaluator):
+    """Evaluates in float64; subclasses may round where the traced program rounds."""
+
+    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Return the widened inputs of an equation; the place to perturb them."""
+        return arrays
+
+    def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+        """Return the lifted outputs of an equation; the place to perturb them."""
+        return outputs
+
+    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+        """Widen a value that does not depend on the inputs where it meets one that does."""
+        return _convert(array, widen_dtype(dtype))
+
+    def wide(self, value: Value) -> Any:
+        """Return a value's array in float64."""
+        dtype = dtype_of(value.array)
+        if not is_inexact(dtype):
+            return value.array
+        return value.array if value.depends else self.enters(value.array, dtype, value.rough)
+
+    def fit(self, value: Value, depends: bool) -> Any:
+        """Return a value's array, widened where what it joins may depend."""
+        return self.wide(value) if depends else value.array
+
+    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+        """Evaluate one equation in float64, or as traced where nothing depends on the inputs."""
+        name = equation.primitive.name
+        if name in _SILENT:
+            return []
+        if not any(value.depends for value in inputs):
+            outputs = bind(equation, [value.array for value in inputs])
+            rough = any(value.rough for value in inputs) or self.rounds(equation)
+            return [Value(array, False, rough) for array in outputs]
+        arrays = [self.wide(value) for value in inputs]
+        if _cannot_lift(equation):
+            outputs = self._as_traced(equation, arrays)
+        else:
+            arrays = self.before(equation, arrays)
+            outputs = self.after(equation, arrays, self._lifted(equation, arrays))
+        return [Value(array, True) for array in outputs]
+
+    def rounds(self, equation: Any) -> bool:
+        """Whether an equation's results are rounded."""
+        return False
+
+    def opaque_result(self, equation: Any, array: Any, dtype: Any) -> Any:
+        """Widen what an equation that cannot be lifted returned."""
+        return _convert(array, widen_dtype(dtype))
+
+    def _lifted(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        try:
+            return bind_lifted(equation, arrays)
+        except (TypeError, ValueError):  # a primitive that insists on its dtypes
+            return self._as_traced(equation, arrays)
+
+    def _as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        dtypes = [dtype_of(atom) for atom in equation.invars]
+        outputs = bind(equation, [_convert(a, d) for a, d in zip(arrays, dtypes)])
+        ends = [dtype_of(variable) for variable in equation.outvars]
+        return [
+            self.opaque_result(equation, a, d) if is_inexact(d) else a
+            for a, d in zip(outputs, ends)
+        ]
+
+
+def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[Any]:
+    """Evaluate an equation on widened inputs; `real`: on their magnitudes, never complex."""
+    name = equation.primitive.name
+    if name in _IDENTITIES:
+        return arrays
+    if name == "convert_element_type":
+        return [_convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]
+    if name in _SPECIAL:
+        return _SPECIAL[name](equation, arrays)
+    outputs = bind(equation, arrays, **_widened_params(equation, real))
+    if real:
+        return outputs
+    wanted = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
+    return [_convert(array, dtype) for array, dtype in zip(outputs, wanted)]
+
+
+def lift(program: Program) -> Callable[..., list[Any]]:
+    """Return the program as a function of flat inputs that computes in float64.
+
+    Call it, or compile it, inside `jax.enable_x64(True)`; its inexact inputs are widened.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gradlab.tracing import trace
+        >>> lifted = lift(trace(lambda x: x * 0.1, jnp.ones(3, jnp.float32)))
+        >>> with jax.enable_x64(True):
+        ...     print(lifted(jnp.ones(3))[0].dtype)
+        float64
+    """
+
+    def lifted(*arrays: Any) -> list[Any]:
+        lifter = Lifter()
+        values = [
+            Value(_convert(a, widen_dtype(dtype_of(a))), is_inexact(dtype_of(a))) for a in arrays
+        ]
+        return [lifter.wide(value) for value in lifter(program.jaxpr, values)]
+
+    return lifted
+
+
+def narrowings(program: Program) -> list[Narrowing]:
+    """Return the places where a program rounds to a dtype with fewer digits, without repeats."""
+    found: list[Narrowing] = []
+
+    def see(equation: Any, flags: Sequence[bool]) -> None:
+        name = equation.primitive.name
+        if name == "reduce_precision":
+            bits = equation.params["mantissa_bits"]
+            found.append(Narrowing(f"{bits} mantissa bits", source(equation)))
+        elif name == "convert_element_type":
+            before, after = dtype_of(equation.invars[0]), dtype_of(equation.outvars[0])
+            if is_inexact(before) and is_inexact(after) and digits(after) < digits(before):
+                found.append(Narrowing(np.dtype(after).name, source(equation)))
+
+    flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
+    return list(dict.fromkeys(found))
+
+
+def opaque(program: Program) -> list[Opaque]:
+    """Return the equations of a program that are not lifted, without repeats."""
+    found: list[Opaque] = []
+
+    def see(equation: Any, flags: Sequence[bool]) -> None:
+        atoms = [atom for atom, flag in zip(equation.invars, flags) if flag]
+        touches = any(is_inexact(dtype_of(atom)) for atom in (*atoms, *equation.outvars))
+        if touches and _cannot_lift(equation):
+            found.append(Opaque(equation.primitive.name, source(equation)))
+
+    flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
+    return list(dict.fromkeys(found))
+
+
+def _convert(array: Any, dtype: Any) -> Any:
+    if dtype_of(array) == dtype:
+        return array
+    if isinstance(array, np.ndarray):
+        return array.astype(dtype)
+    return lax.convert_element_type(array, dtype)
+
+
+def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
+    """Return the parameters that name a dtype or an accuracy, lifted."""
+    changed: dict[str, Any] = {}
+    for name, value in equation.params.items():
+        if name in ("accuracy", "precision"):
+            changed[name] = None
+        elif name in _DTYPES and value is not None and is_inexact(value):
+            changed[name] = np.dtype("float64") if real else widen_dtype(value)
+    return changed
+
+
+def _cannot_lift(equation: Any) -> bool:
+    name = equation.primitive.name
+    typed = name == "scatter" and equation.params.get("update_jaxpr") is not None
+    return name in _OPAQUE or typed
+
+
+def _scatter(equation: Any, arrays: list[Any]) -> list[Any]:
+    """Scatter through the lax function: the primitive's update jaxpr is typed."""
+    params = equation.params
+    function = getattr(lax, equation.primitive.name.replace("-", "_"))
+    kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    return [function(*arrays, **{name: params[name] for name in kept})]
+
+
+def _reduce(equation: Any, arrays: list[Any]) -> list[Any]:
+    """Reduce with the evaluated function: the primitive's jaxpr is typed."""
+    half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
+
+    def combine(left: Any, right: Any) -> list[Any]:
+        lifter = Lifter()
+        values = [Value(a, True) for a in (*left, *right)]
+        return [lifter.wide(value) for value in lifter(jaxpr, values)]
+
+    outputs = lax.reduce(arrays[:half], arrays[half:], combine, equation.params["dimensions"])
+    return list(outputs)
+
+
+_SPECIAL: dict[str, Callable[[Any, list[Any]], list[Any]]] = {
+    "reduce": _reduce,
+    **dict.fromkeys(_TYPED_SCATTERS, _scatter),
+}

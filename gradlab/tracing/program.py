@@ -1,0 +1,287 @@
+"""A traced function: what everything else in gradlab reads, transforms and evaluates."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.errors import GradlabError, InputError, InputTypeError
+from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr
+from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
+
+__all__ = ["NotTraceable", "Program", "as_function", "derive", "rename", "trace", "without_checks"]
+
+
+class NotTraceable(GradlabError, TypeError):
+    """JAX cannot trace the function: it reads the values of its inputs, or it is NumPy."""
+
+
+_READS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced function: a closed jaxpr, the trees of its inputs and outputs, and names.
+
+    Made by `trace`; other programs are derived from it. Its flat inputs are the traced leaves.
+    """
+
+    name: str
+    jaxpr: Any = field(repr=False)
+    leaves: tuple[Leaf, ...] = field(repr=False)
+    in_names: tuple[str, ...]
+    out_names: tuple[str, ...]
+    in_tree: Any = field(repr=False)
+    out_tree: Any = field(repr=False)
+    x64: bool = field(repr=False, default=False)
+    trace_wide: Callable[[], "Program | None"] = field(repr=False, default=lambda: None)
+
+    @property
+    def in_avals(self) -> list[Any]:
+        """Shape and dtype of each flat input."""
+        return list(self.jaxpr.in_avals)
+
+    @property
+    def out_avals(self) -> list[Any]:
+        """Shape and dtype of each flat output."""
+        return list(self.jaxpr.out_avals)
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """The positions of the flat inputs that have a gradient."""
+        return tuple(i for i, aval in enumerate(self.in_avals) if is_inexact(aval.dtype))
+
+    @functools.cached_property
+    def wide(self) -> "Program | None":
+        """The same function traced at float64, or None where that trace fails.
+
+        Lifting takes constants from it: a trace at float32 holds them already rounded.
+        """
+        return self.trace_wide()
+
+    def flatten(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return the traced leaves of a call's inputs, which have the structure of the trace's."""
+        values, tree = jax.tree_util.tree_flatten(tuple(inputs), is_leaf=lambda x: x is None)
+        if tree != self.in_tree:
+            raise InputError(
+                f"{self.name}: inputs have the structure {tree}; traced with {self.in_tree}"
+            )
+        return [value for value, leaf in zip(values, self.leaves) if leaf.traced]
+
+    def unflatten(self, outputs: Sequence[Any]) -> Any:
+        """Return flat outputs as the function's own output tree."""
+        return jax.tree_util.tree_unflatten(self.out_tree, outputs)
+
+    def flat(self, *arrays: Any) -> list[Any]:
+        """Evaluate on flat inputs; JAX can trace, compile and differentiate this."""
+        return list(jex.jaxpr_as_fun(self.jaxpr)(*arrays))
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run as traced, compiled, and return the output tree with NumPy leaves."""
+        with jax.enable_x64(self.x64):
+            outputs = self._compiled(*self.flatten(inputs))
+            return self.unflatten([_to_numpy(output) for output in outputs])
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., list[Any]]:
+        return jax.jit(self.flat)
+
+
+def trace(
+    function: Callable[..., Any], *inputs: Any, names: Sequence[str] | None = None
+) -> Program:
+    """Trace a function at the dtypes of its inputs.
+
+    Arrays are traced; `None`, functions, strings and settings (Python numbers in a container,
+    Python integers) stay part of the function. float64 leaves are traced with x64 on.
+
+    Args:
+        function: a JAX function of positional arguments.
+        *inputs: arrays, scalars or pytrees of them.
+        names: names of the positional inputs; the function's argument names by default.
+
+    Raises:
+        NotTraceable: the function reads values of its inputs, or hands them to NumPy.
+        InputTypeError: `function` cannot be called, or returns something that is no array.
+
+    Example:
+        >>> import numpy as np
+        >>> program = trace(lambda x, w: x @ w, np.ones((2, 3)), np.ones((3, 4)))
+        >>> program.in_names, program.out_avals[0].shape
+        (('x', 'w'), (2, 4))
+    """
+    if not callable(function):
+        raise InputTypeError(f"trace: expected a function, got {type(function).__name__}")
+    labels = tuple(names) if names is not None else argument_names(function, len(inputs))
+    values, leaves, tree = flatten(inputs, labels)
+    x64 = _needs_x64(values, leaves)
+    return _trace(function, values, leaves, tree, x64)
+
+
+def argument_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+    """Return the names of a function's first positional arguments, or `input0`, ..."""
+    names: list[str] = []
+    try:
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
+            elif parameter.kind is not parameter.KEYWORD_ONLY:
+                names.append(parameter.name)
+    except (TypeError, ValueError):  # a builtin without a signature
+        pass
+    return tuple(names[i] if i < len(names) else f"input{i}" for i in range(count))
+
+
+def as_function(program: Program) -> Callable[..., Any]:
+    """Return the program as a function of the original inputs that JAX can transform."""
+
+    def function(*inputs: Any) -> Any:
+        return program.unflatten(program.flat(*program.flatten(inputs)))
+
+    function.__name__ = program.name
+    return function
+
+
+def rename(program: Program, names: Sequence[str]) -> Program:
+    """Return the program with other names for its flat inputs."""
+    if len(names) != len(program.in_names):
+        raise InputError(
+            f"rename: {program.name} has {len(program.in_names)} inputs, got {len(names)} names"
+        )
+    return replace(program, in_names=tuple(names))
+
+
+def derive(
+    program: Program,
+    flat_function: Callable[..., Sequence[Any]],
+    avals: Sequence[Any],
+    in_names: Sequence[str],
+    out_names: Sequence[str],
+    trace_wide: Callable[[], Program | None],
+    label: str = "",
+) -> Program:
+    """Trace a flat function made from a program (its VJP, its stripped form) as a new program."""
+    with jax.enable_x64(program.x64):
+        jaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
+    leaves = tuple(
+        Leaf(name, i, kind_of(aval.dtype), aval.shape, aval.dtype)
+        for i, (name, aval) in enumerate(zip(in_names, avals))
+    )
+    in_tree = jax.tree_util.tree_structure(tuple(range(len(avals))))
+    out_tree = jax.tree_util.tree_structure(tuple(range(len(out_names))))
+    return Program(
+        name=f"{label}{program.name}",
+        jaxpr=jaxpr,
+        leaves=leaves,
+        in_names=tuple(in_names),
+        out_names=tuple(out_names),
+        in_tree=in_tree,
+        out_tree=out_tree,
+        x64=program.x64,
+        trace_wide=trace_wide,
+    )
+
+
+@contextlib.contextmanager
+def without_checks() -> Iterator[None]:
+    """Hold the user's debugging switches off, and x64 on, while gradlab evaluates lifted programs.
+
+    Everything is a thread-local context; nothing global changes.
+    """
+    with contextlib.ExitStack() as stack:
+        for context in (
+            jax.enable_x64(True),
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.disable_jit(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            jax.default_matmul_precision("highest"),
+        ):
+            stack.enter_context(context)
+        yield
+
+
+def _trace(
+    function: Callable[..., Any], values: list[Any], leaves: list[Leaf], tree: Any, x64: bool
+) -> Program:
+    seen: dict[str, Any] = {}
+
+    def flat_function(*arrays: Any) -> list[Any]:
+        supply = iter(arrays)
+        merged = [next(supply) if leaf.traced else v for v, leaf in zip(values, leaves)]
+        output = function(*jax.tree_util.tree_unflatten(tree, merged))
+        pairs, seen["tree"] = jax.tree_util.tree_flatten_with_path(output)
+        seen["names"] = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
+        return [leaf for _, leaf in pairs]
+
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        with jax.enable_x64(x64):
+            jaxpr: ClosedJaxpr = jax.make_jaxpr(flat_function)(
+                *(v for v, leaf in zip(values, leaves) if leaf.traced)
+            )
+    except _READS_VALUES as error:
+        raise NotTraceable(
+            f"{name}: JAX cannot trace this function, because it reads values of its inputs "
+            "(an `if` on a value, NumPy inside)"
+        ) from error
+
+    def wide() -> Program | None:
+        wider = [
+            _widened(value) if leaf.differentiable else value for value, leaf in zip(values, leaves)
+        ]
+        try:
+            return _trace(function, wider, leaves, tree, True)
+        except Exception:  # a rule may well refuse float64; its constants then stay rounded
+            return None
+
+    return Program(
+        name=name,
+        jaxpr=jaxpr,
+        leaves=tuple(leaves),
+        in_names=tuple(leaf.path for leaf in leaves if leaf.traced),
+        out_names=seen["names"],
+        in_tree=tree,
+        out_tree=seen["tree"],
+        x64=x64,
+        trace_wide=wide,
+    )
+
+
+def _needs_x64(values: Sequence[Any], leaves: Sequence[Leaf]) -> bool:
+    inexact = [(v, leaf.dtype) for v, leaf in zip(values, leaves) if leaf.differentiable]
+    arrays = [dtype for value, dtype in inexact if not isinstance(value, float | complex)]
+    wide = arrays or [dtype for _, dtype in inexact]  # a Python number alone is a double
+    config: Any = jax.config
+    return bool(config.jax_enable_x64) or any(
+        dtype in (np.dtype("float64"), np.dtype("complex128")) for dtype in wide
+    )
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, float | complex):
+        return value
+    wide = np.complex128 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float64
+    return Abstract(np.shape(value), wide)
+
+
+def _blank(aval: Any) -> Any:
+    return Abstract(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+
+
+def _to_numpy(array: Any) -> Any:
+    return array if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else np.asarray(array)
