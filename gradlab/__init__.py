@@ -4,26 +4,31 @@ Importing this package is cheap: neither JAX nor NumPy is loaded until one of it
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Graph": "gradlab.graph",
     "GradlabError": "gradlab.errors",
-    "nodes": "gradlab.nodes",
     "Node": "gradlab.nodes",
+    "nodes": "gradlab.nodes",
+    "strategies": "gradlab.strategies",
+    "verify": "gradlab.checking.verify",
 }
 __all__ = sorted(_HOME)
 
-_ALSO = dict.fromkeys(
-    ("GradientMismatch", "GradientUndecided", "InputError", "InputTypeError", "StructureMismatch"),
-    "gradlab.errors",
+_ERRORS = (
+    "GradientMismatch",
+    "GradientUndecided",
+    "InputError",
+    "InputTypeError",
+    "StructureMismatch",
 )
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name) or _ALSO.get(name)
+    home = "gradlab.errors" if name in _ERRORS else _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'gradlab' has no attribute {name!r}")
     module = importlib.import_module(home)

@@ -21,7 +21,15 @@ ROOMS = (
     ("checking",),
     ("precision",),
     ("reporting",),
-    ("strategies", "pytest_plugin", "cli", "__main__", "__init__"),
+    (
+        "strategies",
+        "_pytest_session",
+        "_pytest_checks",
+        "pytest_plugin",
+        "cli",
+        "__main__",
+        "__init__",
+    ),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

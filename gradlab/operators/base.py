@@ -188,6 +188,8 @@ class Operator(ABC):
                 f"number * {self.name}: expected a number; got an array of shape {factor.shape}; "
                 "write Diagonal(array) @ operator to multiply entry by entry"
             )
+        if isinstance(factor, int | float) and factor == 1:
+            return self
         return self._scale(float(factor) if isinstance(factor, np.float64) else factor)
 
     __rmul__ = __mul__

@@ -15,7 +15,7 @@ from gradlab.errors import InputError
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = ["formats", "render"]
+__all__ = ["formats", "page", "render"]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 
@@ -47,11 +47,11 @@ def render(report: "Report", format: str) -> str:
         return str(draw(report))
     if format == "json":
         return json.dumps(report.to_dict(), indent=2, allow_nan=False)
-    return _page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")
+    return page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")
 
 
-def _page(title: str, body: str) -> str:
-    """Return a self-contained HTML page that reads well in light and dark."""
+def page(title: str, body: str) -> str:
+    """Return a self-contained HTML page, in light and dark; `body` is markup, escaped already."""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         f"<title>{_html.escape(title)}</title>"
