@@ -26,6 +26,7 @@ __all__ = [
     "erf",
     "finfo",
     "is_inexact",
+    "keeping",
     "namespace",
     "require_broadcast",
     "scatter_add",
@@ -34,12 +35,13 @@ __all__ = [
 
 Array = Any  # an array of any namespace; the standard has no type for it
 Shape = tuple[int, ...]
+_NUMPY = (np.ndarray, np.generic)
 
 
 def namespace(*arrays: Array) -> Any:
     """Return the namespace of the first array that is not NumPy's, else NumPy."""
     for array in arrays:
-        if not isinstance(array, np.ndarray) and hasattr(array, "__array_namespace__"):
+        if not isinstance(array, _NUMPY) and hasattr(array, "__array_namespace__"):
             return array.__array_namespace__()
     return np
 
@@ -143,6 +145,15 @@ def as_upstream(node: "Node", upstream: Any, output: Array) -> Array:
             f"{shape_text(output.shape)}; upstream is the gradient with respect to the output"
         )
     return upstream
+
+
+def keeping(y: Array, x: tuple[Array, ...]) -> Array:
+    """Return y in the dtype that all float inputs have: beside a number NumPy widens bfloat16."""
+    dtype = x[-1].dtype
+    if dtype.kind != "V" or y.dtype == dtype:
+        return y
+    same = all(xi.dtype == dtype or xi.dtype.kind in "biu" for xi in x)
+    return y.astype(dtype) if same else y
 
 
 def unbroadcast(gradient: Array, like: Array) -> Array:

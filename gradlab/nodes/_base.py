@@ -20,6 +20,7 @@ from gradlab.nodes._arrays import (
     aligned,
     as_inputs,
     as_upstream,
+    keeping,
     namespace,
     require_broadcast,
     unbroadcast,
@@ -173,6 +174,7 @@ class Elementwise(Node):
         except ValueError:
             require_broadcast(self, x)  # says so, if that is what is wrong
             raise
+        y = keeping(y, x)
         return y, (x, y)
 
     def local_gradient(self, residuals: Any) -> tuple[Operator | None, ...]:

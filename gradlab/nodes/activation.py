@@ -1,47 +1,13 @@
-"""Exponentials, logarithms and the activations of layers: entry by entry, hence diagonal."""
+"""The activations of layers: entry by entry, hence diagonal."""
 
 from typing import Any
 
 from gradlab.nodes._arrays import Array, namespace
 from gradlab.nodes._base import Elementwise
-from gradlab.nodes._domain import POSITIVE, Domain
+from gradlab.nodes._domain import Domain
 from gradlab.nodes._lazy import jax, jnp
 
-__all__ = ["Exp", "Log", "Relu", "Sigmoid", "Tanh"]
-
-
-class Exp(Elementwise):
-    """exp(x).
-
-    Local gradient: diag(y). Backward: dx = upstream * y.
-    """
-
-    def value(self, x: Array) -> Array:
-        return namespace(x).exp(x)
-
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (y,)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.exp(x)
-
-
-class Log(Elementwise):
-    """The natural logarithm of x, for x > 0.
-
-    Local gradient: diag(1 / x). Backward: dx = upstream / x.
-    """
-
-    domains = (POSITIVE,)
-
-    def value(self, x: Array) -> Array:
-        return namespace(x).log(x)
-
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (1.0 / x[0],)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.log(x)
+__all__ = ["Relu", "Sigmoid", "Tanh"]
 
 
 class Tanh(Elementwise):

@@ -1,0 +1,105 @@
+"""Functions that several nodes are made of, written so that no finite answer overflows.
+
+Each takes and returns arrays of any namespace and keeps their dtype.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradlab.nodes._arrays import Array, namespace
+
+__all__ = [
+    "gelu_gate",
+    "log_softmax",
+    "logistic",
+    "logistic_slope",
+    "logsumexp",
+    "normal_cdf",
+    "normal_pdf",
+    "safe_divide",
+    "softmax",
+    "softplus",
+]
+
+
+def logistic(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)); written in exp(-|x|), it keeps its digits in both tails."""
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, xp.ones_like(e), e) / (1.0 + e)
+
+
+def logistic_slope(x: Array) -> Array:
+    """Return the derivative of `logistic`, s (1 - s), without the cancellation in 1 - s."""
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    return e / ((1.0 + e) * (1.0 + e))
+
+
+def softplus(x: Array) -> Array:
+    """Return log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|))."""
+    xp = namespace(x)
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def normal_cdf(x: Array) -> Array:
+    """Return the standard normal distribution function, through erfc so that its tail is exact."""
+    z = x * -math.sqrt(0.5)
+    if namespace(x) is np:
+        from scipy.special import erfc as scipy_erfc
+
+        wide = z if z.dtype.kind == "f" and z.dtype.itemsize >= 4 else z.astype(np.float32)
+        return (0.5 * scipy_erfc(wide)).astype(x.dtype)
+    from jax.scipy.special import erfc as jax_erfc
+
+    return 0.5 * jax_erfc(z)
+
+
+def normal_pdf(x: Array) -> Array:
+    """Return the standard normal density."""
+    return math.sqrt(0.5 / math.pi) * namespace(x).exp(-0.5 * x * x)
+
+
+def gelu_gate(x: Array, approximate: bool) -> tuple[Array, Array]:
+    """Return the gate g of GELU, y = x g(x), and its derivative.
+
+    Either the normal distribution function, or its approximation (1 + tanh(u)) / 2, which is the
+    logistic function of 2 u, with u = sqrt(2 / pi) (x + 0.044715 x^3).
+    """
+    if not approximate:
+        return normal_cdf(x), normal_pdf(x)
+    xp, c = namespace(x), math.sqrt(8 / math.pi)
+    x = xp.clip(x, -32.0, 32.0)  # there the gate is 0 or 1 in any dtype, and x^3 stays finite
+    u = c * (x + 0.044715 * x * x * x)
+    return logistic(u), logistic_slope(u) * c * (1.0 + 3 * 0.044715 * x * x)
+
+
+def safe_divide(a: Array, b: Array) -> Array:
+    """Return a / b, and 0 where b = 0."""
+    xp = namespace(a, b)
+    zero = b == 0
+    return xp.where(zero, xp.zeros_like(b), a / xp.where(zero, xp.ones_like(b), b))
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """Return exp(x) / sum exp(x) along an axis, shifted by the maximum against overflow."""
+    xp = namespace(x)
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def logsumexp(x: Array, axis: Any) -> Array:
+    """Return log(sum(exp(x))) over axes, which stay with size 1; -inf where there is nothing."""
+    xp = namespace(x)
+    top = xp.max(x, axis=axis, keepdims=True, initial=-math.inf)
+    finite = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    return finite + xp.log(xp.exp(x - finite).sum(axis=axis, keepdims=True))
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """Return x - logsumexp(x) along an axis; the subtraction of the maximum comes first."""
+    xp = namespace(x)
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
