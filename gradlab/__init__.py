@@ -13,6 +13,9 @@ _HOME = {
     "GradlabError": "gradlab.errors",
     "Node": "gradlab.nodes",
     "nodes": "gradlab.nodes",
+    "precision": "gradlab.measuring",
+    "assert_gradients": "gradlab.checking",
+    "check": "gradlab.checking",
     "strategies": "gradlab.strategies",
     "verify": "gradlab.checking.verify",
 }

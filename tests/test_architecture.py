@@ -19,7 +19,7 @@ ROOMS = (
     ("graph",),
     ("structure",),
     ("checking",),
-    ("precision",),
+    ("measuring",),
     ("reporting",),
     (
         "strategies",

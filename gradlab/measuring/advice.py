@@ -1,0 +1,82 @@
+"""Advice that follows from what was measured, each sentence tried before it is said."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.measuring.measure import Subject
+from gradlab.measuring.report import Measurement
+from gradlab.references import LIMIT
+
+__all__ = ["advise"]
+
+_SCALES = tuple(range(1, 25))  # exponents of the loss scales that are tried
+_NOTABLE = 0.002  # the share of entries lost to underflow that is worth a word
+_SURE = 4.0  # standard errors beyond which a bias is no chance
+
+
+def advise(
+    subject: Subject, measurements: Sequence[Measurement], device: Any, matmul: str
+) -> Iterator[str]:
+    """Yield what to do about one dtype on one device, in sentences.
+
+    Args:
+        subject: the gradient in that dtype.
+        measurements: what was measured of its inputs there.
+        device: where to try the advice.
+        matmul: the matrix product precision to try it with.
+    """
+    where = f"{subject.dtype} on {device.platform}"
+    for i, m in enumerate(measurements):
+        if m.overflow or m.nan:
+            yield _about_overflow(subject, i, m, device, matmul, where)
+        elif m.underflow > _NOTABLE * m.entries:
+            yield _about_underflow(subject, i, m, device, matmul, where)
+        if abs(m.bias_sigmas) > _SURE and abs(m.bias) > 1e-3:
+            word = "large" if m.bias > 0 else "small"
+            yield (
+                f"{where}: d{m.path} is too {word} by {abs(m.bias):.2%} on average "
+                f"({abs(m.bias_sigmas):.0f} standard errors): rounding is biased there, sum in "
+                "float32"
+            )
+        if m.floors > LIMIT:
+            yield f"{where}: d{m.path} is off by {m.floors:.0f} floors: more than rounding explains"
+        if not m.deterministic:
+            yield f"{where}: d{m.path} differs from run to run: compare it by floors, not by bits"
+
+
+def _about_underflow(
+    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+) -> str:
+    lost = f"{where} loses {m.underflow / m.entries:.1%} of d{m.path} to underflow"
+    run = subject.runner(device, matmul)
+    for exponent in _SCALES:
+        left, broken = _count(run(2.0**exponent), subject, i)
+        if broken:
+            break
+        if left <= m.underflow / 20:
+            return f"{lost}: scale the loss by 2^{exponent} (tried: {left / m.entries:.1%} left)"
+    return f"{lost}, and no loss scale mends it (tried 2^1 to 2^{exponent}): use a wider dtype"
+
+
+def _about_overflow(
+    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+) -> str:
+    bad = m.overflow + m.nan
+    lost = f"{where}: {bad} of {m.entries} entries of d{m.path} are Inf or NaN"
+    run = subject.runner(device, matmul)
+    for exponent in _SCALES:
+        if not _count(run(2.0**-exponent), subject, i)[1]:
+            return f"{lost}: scale the loss by 2^-{exponent} (tried: all are finite)"
+    return f"{lost}, whatever the loss scale (tried 2^-1 to 2^-{_SCALES[-1]}): use a wider range"
+
+
+def _count(gradients: list[Any], subject: Subject, i: int) -> tuple[int, int]:
+    """Return how many entries are lost to zero in input i, and how many are broken in any."""
+    lost = int(((gradients[i] == 0) & (subject.exact[i].value != 0)).sum())
+    broken = sum(
+        int((~np.isfinite(g.astype(np.float64)) & np.isfinite(q.value)).sum())
+        for g, q in zip(gradients, subject.exact)
+    )
+    return lost, broken

@@ -1,0 +1,104 @@
+"""What JAX sees on this machine: versions, devices, and what its float32 products really are."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.errors import InputError
+from gradlab.report import Report
+
+__all__ = ["DeviceFacts", "DoctorReport", "doctor"]
+
+_PACKAGES = ("gradlab", "jax", "jaxlib", "numpy", "scipy", "pytest", "hypothesis")
+_FLAGS = ("xla_gpu_deterministic_ops", "xla_gpu_exclude_nondeterministic_ops")
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """One device: its kind, its memory in bytes if it tells, and its float32 matrix products.
+
+    `product` is measured: "float32", "tensorfloat32" or "bfloat16" by how many digits survive.
+    """
+
+    platform: str
+    kind: str
+    count: int
+    memory: int | None
+    product: str
+
+
+@dataclass(frozen=True)
+class DoctorReport(Report):
+    """Versions, platforms, devices and the switches that change a gradient's digits."""
+
+    kind: ClassVar[str] = "doctor"
+
+    python: str
+    versions: dict[str, str]
+    devices: tuple[DeviceFacts, ...]
+    x64: bool
+    matmul_precision: str
+    deterministic_flags: tuple[str, ...]
+    compilation_cache: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether JAX has a device."""
+        return bool(self.devices)
+
+
+def doctor() -> DoctorReport:
+    """Look at this machine as JAX sees it.
+
+    Raises:
+        InputError: JAX cannot start the platform that was asked for.
+
+    Example:
+        >>> report = doctor()
+        >>> report.ok, "jax" in report.versions
+        (True, True)
+    """
+    try:
+        devices = jax.devices()
+    except Exception as error:  # JAX dies with an empty assertion where the platform is missing
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX cannot start the platform {wanted or 'that it chose'!r} "
+            f"({error or type(error).__name__}); unset JAX_PLATFORMS, or install jaxlib for it"
+        ) from None
+    kinds = {(d.platform, d.device_kind): d for d in reversed(devices)}
+    counts = {key: sum((d.platform, d.device_kind) == key for d in devices) for key in kinds}
+    flags = os.environ.get("XLA_FLAGS", "")
+    config: Any = jax.config
+    return DoctorReport(
+        python=platform.python_version(),
+        versions={name: metadata.version(name) for name in _PACKAGES},
+        devices=tuple(_facts(device, counts[key]) for key, device in kinds.items()),
+        x64=bool(config.jax_enable_x64),
+        matmul_precision=str(config.jax_default_matmul_precision or "default"),
+        deterministic_flags=tuple(flag for flag in _FLAGS if f"{flag}=true" in flags),
+        compilation_cache=str(config.jax_compilation_cache_dir or ""),
+    )
+
+
+def _facts(device: Any, count: int) -> DeviceFacts:
+    stats = device.memory_stats() or {}
+    memory = stats.get("bytes_limit")
+    return DeviceFacts(device.platform, device.device_kind, count, memory, _product(device))
+
+
+def _product(device: Any) -> str:
+    """Multiply numbers with one far digit, and see up to which place it survives."""
+    kept = {}
+    for bits in (9, 12):
+        row = np.full((128, 128), 1 + 2.0**-bits, np.float32)
+        with jax.default_device(device):
+            product = jnp.matmul(jnp.asarray(row), jnp.eye(128, dtype=jnp.float32))
+        kept[bits] = bool((np.asarray(product) == row).all())
+    return "float32" if kept[12] else "tensorfloat32" if kept[9] else "bfloat16"

@@ -1,0 +1,78 @@
+"""What was measured of a gradient in each dtype, on each device."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gradlab.references import LIMIT
+from gradlab.report import Report
+
+__all__ = ["Measurement", "PrecisionReport"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One input's gradient in one dtype on one device, held against float64 on the CPU.
+
+    Args:
+        dtype: the dtype of the inputs.
+        device: the platform that computed it.
+        matmul: the matrix product precision that JAX was asked for.
+        path: the input.
+        entries: how many entries its gradient has.
+        floors: the largest error, in units of what rounding alone explains at that entry.
+        digits: correct decimal digits of the gradient as a whole, -log10(|error| / |gradient|).
+        worst_digits: correct digits of its worst entry.
+        bias: mean signed error, relative to the mean size of an entry; positive is too large.
+        bias_sigmas: the bias in standard errors of that mean; beyond 4 it is no chance.
+        overflow: entries that are infinite although the dtype can hold the exact value or not.
+        underflow: entries that are 0 although the exact value is not.
+        nan: entries that are not a number although the exact value is.
+        deterministic: three runs gave the same bits.
+        eager_agrees: operation by operation gives the same bits as compiled.
+    """
+
+    dtype: str
+    device: str
+    matmul: str
+    path: str
+    entries: int
+    floors: float
+    digits: float
+    worst_digits: float
+    bias: float
+    bias_sigmas: float
+    overflow: int
+    underflow: int
+    nan: int
+    deterministic: bool
+    eager_agrees: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether nothing overflowed."""
+        return self.overflow == self.nan == 0
+
+
+@dataclass(frozen=True)
+class PrecisionReport(Report):
+    """How good a function's gradient is in each dtype and on each device, and what to do.
+
+    Example:
+        >>> import gradlab, jax.numpy as jnp
+        >>> report = gradlab.precision(jnp.tanh, jnp.linspace(-1.0, 1.0, 5), dtypes=["float32"])
+        >>> report.measurements[0].digits > 6
+        True
+    """
+
+    kind: ClassVar[str] = "precision"
+
+    function: str
+    measurements: tuple[Measurement, ...]
+    advice: tuple[str, ...]
+    notes: tuple[str, ...]
+    seed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether no gradient overflowed, turned NaN, or lost more than rounding explains."""
+        return all(m.finite and m.floors <= LIMIT for m in self.measurements)
