@@ -70,7 +70,7 @@ class Form:
             )
         flat: list[Any] = []
         for name, tree, given in zip(self.names, self._trees, inputs):
-            if tree.__class__ is int and is_array(given):
+            if tree.__class__ is int and (given.__class__ is np.ndarray or is_array(given)):
                 flat.append(given)
             else:
                 flat.extend(_matched(name, tree, given))

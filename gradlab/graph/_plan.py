@@ -7,10 +7,9 @@ Source: reverse accumulation; S. Linnainmaa, Taylor expansion of the accumulated
 BIT 16 (1976).
 """
 
-import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradlab.nodes import Node
 from gradlab.nodes._arrays import Array, namespace
@@ -29,8 +28,7 @@ class Step:
     line: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+class Run(NamedTuple):
     """What one forward pass leaves: a value for every wire, the residuals of every step."""
 
     values: list[Any]
@@ -57,6 +55,7 @@ class Plan:
     _blank: list[Any] = field(init=False, repr=False)
     _forward: list[Any] = field(init=False, repr=False)
     _backward: dict[frozenset[int], list[Any]] = field(default_factory=dict, repr=False)
+    _between: dict[frozenset[int], set[int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         blank = [self.constants.get(wire) for wire in range(self.size)]
@@ -117,14 +116,14 @@ class Plan:
         for wire, upstream in zip(self.outputs, upstreams, strict=True):
             held = gradients[wire]
             gradients[wire] = upstream if held is None else held + upstream
-        for backward, step, target, sources in steps:
+        for backward, asked, step, target, sources in steps:
             if target.__class__ is int:
                 upstream = gradients[target]
                 if upstream is None:
                     continue
             else:
                 upstream = _together([gradients[t] for t in target], [values[t] for t in target])
-            results = backward(upstream, residuals[step])
+            results = backward(asked, upstream, residuals[step])
             for position, wire in sources:
                 gradient = results[position]
                 if gradient is not None:
@@ -132,17 +131,19 @@ class Plan:
                     gradients[wire] = gradient if held is None else held + gradient
         return gradients
 
-    def between(self, wanted: Collection[int]) -> set[int]:
+    def between(self, wanted: frozenset[int]) -> set[int]:
         """Return the wires that depend on `wanted` by differentiable inputs, `wanted` included."""
-        touched = set(wanted)
+        if wanted in self._between:
+            return self._between[wanted]
+        touched = self._between[wanted] = set(wanted)
         for step in self.steps:
             if any(wire in touched for _, wire in _differentiable(step)):
                 touched.update(step.outputs)
         return touched
 
-    def _compile(self, wanted: frozenset[int]) -> list[Any]:
-        """Return the backward steps that lead to `wanted`, last node first, and no others."""
-        touched = self.between(wanted)
+    def _compile(self, wires: frozenset[int]) -> list[Any]:
+        """Return the backward steps that lead to these wires, last node first, and no others."""
+        touched = self.between(wires)
         reached = set(self.outputs)
         compiled = []
         for index in reversed(range(len(self.steps))):
@@ -151,23 +152,16 @@ class Plan:
             if not sources or reached.isdisjoint(step.outputs):
                 continue
             reached.update(wire for _, wire in sources)
+            positions = {position for position, _ in sources}
+            wanted = tuple(p in positions for p in range(len(step.inputs)))
             target = step.outputs if step.several else step.outputs[0]
-            compiled.append((_backward_of(step, sources), index, target, sources))
+            compiled.append((step.node.backward_to, wanted, index, target, sources))
         return compiled
 
 
 def _differentiable(step: Step) -> list[tuple[int, int]]:
     """Return the inputs of a step that have a gradient, as (position, wire)."""
     return [(p, w) for p, w in enumerate(step.inputs) if step.node.domain(p).differentiable]
-
-
-def _backward_of(step: Step, sources: Sequence[tuple[int, int]]) -> Callable[..., Any]:
-    """Return the node's backward, spared the gradients that lead to nothing that was asked for."""
-    if len(sources) == len(_differentiable(step)):
-        return step.node.backward
-    positions = {position for position, _ in sources}
-    wanted = tuple(p in positions for p in range(len(step.inputs)))
-    return functools.partial(step.node.backward_to, wanted)
 
 
 def _together(upstreams: list[Any], outputs: list[Any]) -> tuple[Any, ...]:

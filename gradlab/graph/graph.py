@@ -10,6 +10,7 @@ from gradlab.graph._plan import Run, zeros_like
 from gradlab.graph._tree import is_array, leaves, rebuild
 from gradlab.graph._variable import Recorder, Variable
 from gradlab.graph._views import LocalGradients, Wires, nearest
+from gradlab.graph.report import GraphReport, graph_report
 from gradlab.nodes import Node
 from gradlab.nodes._arrays import Array, is_inexact, namespace
 
@@ -59,9 +60,9 @@ class Graph:
         self._output = rebuild(output, lambda leaf: _wire_returned(recorder, leaf))
         self._places = {name: wire for wire, name in enumerate(recorder.names)}
         self.plan = recorder.plan(tuple(wire for _, wire in leaves(self._output, "output")))
-        self.run = Run(recorder.values, recorder.residuals)
+        self._run: Run | None = Run(recorder.values, recorder.residuals)
         self._gradients: list[Any] | None = None
-        self._wanted: frozenset[int] = frozenset()
+        self._touched: set[int] = set()
 
     def forward(self, *inputs: Any) -> Any:
         """Run all nodes and return the output, in the form in which the function returned it.
@@ -74,8 +75,7 @@ class Graph:
         """
         if inputs:
             self._flat = self._form.flatten(inputs)
-        self._gradients = None
-        self.run = self._forward(self._flat)
+        self._run = self._gradients = None  # their memory is free for the new ones
         return self._returned(self.run.values)
 
     def backward(self, upstream: Any = 1.0, wrt: str | Sequence[str] | None = None) -> Any:
@@ -102,8 +102,9 @@ class Graph:
             (3, 4)
         """
         wires = self._asked(wrt)
-        self._wanted = frozenset(wires)
-        self._gradients = self._backward(self.run, upstream, self._wanted)
+        wanted = frozenset(wires)
+        self._gradients = self._backward(self.run, upstream, wanted)
+        self._touched = self.plan.between(wanted)
         return self._answer(self.run, self._gradients, wires, wrt)
 
     def value_and_gradient(self, *inputs: Any, upstream: Any = 1.0, wrt: Any = None) -> Any:
@@ -155,17 +156,42 @@ class Graph:
     @property
     def gradients(self) -> Wires:
         """The gradient with respect to each wire in the last backward pass, by name."""
-        return Wires(self, self.gradient)
+        return Wires(self, self._named_gradient)
 
     @property
     def local_gradients(self) -> LocalGradients:
         """The Jacobian of each node with respect to each input, as an operator: `[node, input]`."""
         return LocalGradients(self)
 
+    def report(self) -> GraphReport:
+        """Return the graph with all its values and gradients as plain data."""
+        return graph_report(self)
+
+    def table(self) -> str:
+        """Return the graph as text: a line for every wire.
+
+        Example:
+            >>> g = Graph(lambda x, y: x * y, 3.0, 4.0)
+            >>> _ = g.backward()
+            >>> print(g.table())
+            wire      node      inputs  value  gradient
+            x                               3         4
+            y                               4         3
+            multiply  multiply  x, y       12         1
+        """
+        return self.report().render("text")
+
     def __repr__(self) -> str:
         plan = self.plan
         inputs, nodes = count(len(plan.inputs), "input"), count(len(plan.steps), "node")
         return f"Graph({self.title}: {inputs}, {nodes}, {count(len(plan.outputs), 'output')})"
+
+    @property
+    def run(self) -> Run:
+        """The last forward pass."""
+        if self._run is None:
+            self._run = self._forward(self._flat)
+        return self._run
 
     @property
     def names(self) -> list[str]:
@@ -183,24 +209,25 @@ class Graph:
             raise InputError(f"there is no wire named {name!r}; {nearest(name, self.names)}")
         return place
 
-    def gradient(self, wire: int) -> Array:
-        """Return the gradient on a wire in the last backward pass.
+    def gradient(self, wire: int) -> Array | None:
+        """Return the gradient on a wire in the last backward pass, None where there is none."""
+        if self._gradients is None or wire not in self._touched:
+            return None
+        return _or_zeros(self._gradients[wire], self.run.values[wire])
 
-        Raises:
-            InputError: there was none, or the wire lies off the paths that it took.
-        """
+    def _named_gradient(self, wire: int) -> Array:
+        gradient = self.gradient(wire)
+        if gradient is not None:
+            return gradient
         name = self.names[wire]
         if self._gradients is None:
             raise InputError(f"gradients[{name!r}]: call backward first")
-        if wire not in self.plan.between(self._wanted):
-            raise InputError(
-                f"gradients[{name!r}]: it does not depend on the inputs of the last backward; "
-                f"call backward(wrt={name!r})"
-            )
-        gradient: Array = _or_zeros(self._gradients[wire], self.run.values[wire])
-        if gradient is None:
+        if wire in self._touched:
             raise InputError(f"gradients[{name!r}]: integers have no gradient")
-        return gradient
+        raise InputError(
+            f"gradients[{name!r}]: it does not depend on the inputs of the last backward; "
+            f"call backward(wrt={name!r})"
+        )
 
     def _forward(self, flat: list[Any]) -> Run:
         residuals: list[Any] = []

@@ -163,14 +163,17 @@ def unbroadcast(gradient: Array, like: Array) -> Array:
         >>> unbroadcast(np.ones((3, 4)), np.zeros((4,)))
         array([3., 3., 3., 3.])
     """
-    shape = like.shape
-    if gradient.shape != shape:
-        extra = len(gradient.shape) - len(shape)
-        axes = tuple(range(extra)) + tuple(
-            extra + i for i, n in enumerate(shape) if n == 1 and gradient.shape[extra + i] != 1
-        )
-        gradient = gradient.sum(axis=axes).reshape(shape)
+    if gradient.shape != like.shape:
+        gradient = gradient.sum(axis=_repeated(gradient.shape, like.shape)).reshape(like.shape)
     return gradient if gradient.dtype == like.dtype else gradient.astype(like.dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _repeated(shape: Shape, original: Shape) -> Shape:
+    """Return the axes of `shape` along which an array of shape `original` was repeated."""
+    extra = len(shape) - len(original)
+    kept = enumerate(original, start=extra)
+    return (*range(extra), *(i for i, n in kept if n == 1 and shape[i] != 1))
 
 
 def aligned(x: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -185,7 +185,8 @@ class Power(Elementwise):
         base, exponent = x
         xp = namespace(base, exponent)
         lowered = base ** xp.where(exponent == 0, xp.ones_like(exponent), exponent - 1.0)
-        logarithm = xp.log(xp.where(base == 0, xp.ones_like(base), base))
+        positive = xp.where(base < 0, xp.nan * base, base)  # NaN without NumPy's warning
+        logarithm = xp.log(xp.where(base == 0, xp.ones_like(base), positive))
         return exponent * lowered, logarithm * y
 
     def reference(self, x: Array, y: Array) -> Array:

@@ -4,7 +4,7 @@ from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, unbroadcast
+from gradlab.nodes._arrays import Array, aligned, as_inputs, as_upstream, unbroadcast
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
@@ -100,9 +100,12 @@ class Affine(Node):
                 f"{self!r}: w has shape {shape_text(w.shape)} and b {shape_text(b.shape)}; "
                 "expected (inputs, outputs) and (outputs,)"
             )
-        _require_inner(self, x, w)
-        y = x @ w
-        y = y + b.reshape((1,) * (y.ndim - 1) + b.shape)
+        try:
+            y, bias = aligned((x @ w, b))
+        except (ValueError, TypeError):
+            _require_inner(self, x, w)
+            raise
+        y = y + bias
         return y, (x, w, b, y)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
