@@ -3,21 +3,36 @@
 from typing import TYPE_CHECKING
 
 from gradlab.reporting._glance import glance_text
-from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
 
 __all__ = ["text"]
 
+HEADERS = ("wire", "node", "inputs", "value", "gradient")
+WIDEST = (32, 24, 40, 48, 48)  # a column is never wider than this; ten thousand lines stay readable
+
 
 def text(report: "GraphReport") -> str:
     """Return a line for every wire, in the order in which they are computed."""
     gates = {output: gate for gate in report.gates for output in gate.outputs}
-    rows = []
+    rows = [HEADERS]
     for wire in report.wires:
         gate = gates.get(wire.name)
         node = gate.node if gate else "constant" if wire.kind == "constant" else ""
         inputs = ", ".join(gate.inputs) if gate else ""
         rows.append((wire.name, node, inputs, glance_text(wire.value), glance_text(wire.gradient)))
-    return table(("wire", "node", "inputs", "value", "gradient"), rows)
+    return _columns(rows)
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [min(max(map(len, column)), widest) for column, widest in zip(zip(*rows), WIDEST)]
+    lines = []
+    for row in rows:
+        cells = (f"{_clipped(cell, width):<{width}}" for cell, width in zip(row, widths))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _clipped(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 3]}..."
