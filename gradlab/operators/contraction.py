@@ -68,13 +68,8 @@ class Contraction(Operator):
                         + ", ".join(map(str, shapes))
                     )
         known = set("".join(self.letters))
-        for term, other in (
-            (self.input_letters, self.output_letters),
-            (
-                self.output_letters,
-                self.input_letters,
-            ),
-        ):
+        pair = self.input_letters, self.output_letters
+        for term, other in (pair, pair[::-1]):
             if len(set(term)) < len(term) or not set(term) <= known | set(other):
                 raise InputError(
                     f"{where}: each letter of '{term}' must occur in it once, and elsewhere too"

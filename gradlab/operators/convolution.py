@@ -26,7 +26,7 @@ class Convolution(Operator):
         kernel: `(channels out, channels in / groups, *window)`.
         input_shape: `(batch, channels in, *spatial)`, any number of spatial axes.
         strides: The step of the window; one number or one per spatial axis.
-        padding: Zeros on both sides; one number, or a pair (low, high) per spatial axis.
+        padding: Zeros on both sides; one number, or per spatial axis one or a pair (low, high).
         dilation: The step between the taps of the kernel; one number or one per spatial axis.
         groups: Into how many groups both kinds of channels are split; a group sees itself alone.
 
@@ -45,7 +45,7 @@ class Convolution(Operator):
         kernel: Array,
         input_shape: Sequence[int],
         strides: PerAxis = 1,
-        padding: int | Sequence[tuple[int, int]] = 0,
+        padding: int | Sequence[int | tuple[int, int]] = 0,
         dilation: PerAxis = 1,
         groups: int = 1,
     ) -> None:
@@ -65,13 +65,7 @@ class Convolution(Operator):
         self.kernel, self.groups, self.window = kernel, groups, shape[2:]
         self.strides = _per_axis(strides, ndim, "strides")
         self.dilation = _per_axis(dilation, ndim, "dilation")
-        pairs = ((padding, padding),) * ndim if isinstance(padding, int) else padding
-        self.padding: tuple[tuple[int, int], ...] = tuple((low, high) for low, high in pairs)
-        if len(self.padding) != ndim or any(min(pair) < 0 for pair in self.padding):
-            raise InputError(
-                f"Convolution: padding must be one number or a pair (low, high) for each of the "
-                f"{ndim} spatial axes, none negative; got {padding}"
-            )
+        self.padding = _pairs(padding, ndim)
         self._padded: Shape = tuple(
             size + low + high for size, (low, high) in zip(input_shape[2:], self.padding)
         )
@@ -131,9 +125,7 @@ class Convolution(Operator):
         return TransposedConvolution(self)
 
     def _scale(self, factor: Any) -> "Convolution":
-        return self._with_kernel(scalar(factor, self.kernel) * self.kernel)
-
-    def _with_kernel(self, kernel: Array) -> "Convolution":
+        kernel = scalar(factor, self.kernel) * self.kernel
         return Convolution(
             kernel, self.input_shape, self.strides, self.padding, self.dilation, self.groups
         )
@@ -181,3 +173,14 @@ def _per_axis(value: PerAxis, ndim: int, argument: str) -> tuple[int, ...]:
             f"spatial axes; got {value}"
         )
     return steps
+
+
+def _pairs(padding: Any, ndim: int) -> tuple[tuple[int, int], ...]:
+    sides = (padding,) * ndim if isinstance(padding, int) else padding
+    pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in sides)
+    if len(pairs) != ndim or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise InputError(
+            "Convolution: padding must be one number, or one number or pair (low, high) for each "
+            f"of the {ndim} spatial axes, none negative; got {padding}"
+        )
+    return pairs

@@ -82,8 +82,10 @@ def _sum_after_sum(a: Sum, b: Sum) -> Operator:
 def _sum_after_broadcast(a: Sum, b: Broadcast) -> Operator | None:
     if a.axes != b.axes or a.output_shape != b.input_shape:
         return None
+    if a.terms == 0:
+        return Zero(a.output_shape, b.input_shape, _shared(a, b))
     identity = Identity(a.output_shape, _shared(a, b))
-    return a.terms * identity if a.terms else Zero(a.output_shape, b.input_shape, identity.dtype)
+    return identity if a.terms == 1 else a.terms * identity
 
 
 def _broadcast_after_reshape(a: Broadcast, b: Reshape) -> Operator | None:

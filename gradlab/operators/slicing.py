@@ -23,6 +23,8 @@ def _ranges(slices: Sequence[slice], shape: Shape, caller: str) -> tuple[range, 
 
 def _as_slice(indices: range) -> slice:
     """Return the slice that takes exactly these indices, without Python's negative ends."""
+    if not indices:
+        return slice(0, 0)
     stop = None if indices.stop < 0 else indices.stop
     return slice(indices.start, stop, indices.step)
 

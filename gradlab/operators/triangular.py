@@ -4,6 +4,7 @@ The cumulative sum is the one whose entries are all ones. Transposed, a causal m
 triangle: each output sees the inputs from its own place on.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,8 +78,9 @@ class _Triangular(Operator):
         super().__init__(shape, shape, entries.dtype, (self.entries,))
 
     @staticmethod
+    @abstractmethod
     def _part(entries: Array) -> Array:
-        raise NotImplementedError
+        """Return the entries of the triangle, and zeros."""
 
     def _apply(self, x: Array) -> Array:
         xp = namespace(self.entries, x)

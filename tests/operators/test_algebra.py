@@ -221,6 +221,14 @@ SIMPLE = {
         lambda: Identity((3,), F) + Permutation((0,), (3,), F) + Diagonal(draw(3)),
         Diagonal,
     ),
+    "a flip of nothing": (
+        lambda: Slice((0,), [slice(None, None, -1)], F) @ Slice((3,), [slice(0, 0)], F),
+        Slice,
+    ),
+    "a sum of one term": (
+        lambda: Sum((1, 3), (3,), F) @ Broadcast((3,), (1, 3), F),
+        Identity,
+    ),
     "x + x": (lambda: Identity((3,), F) + Identity((3,), F), Scaled),
     "x + f(x)": (lambda: Identity((3,), F) + Diagonal(draw(3)), Diagonal),
     "a number goes into the factor that holds numbers": (
@@ -298,6 +306,7 @@ def _steps(shape: tuple[int, ...]) -> list[Operator]:
             Sum.over(shape, -1, F, keepdims=True),
             Slice(shape, [slice(None, None, -1)], F),
             Slice(shape, [slice(start, None)], F),
+            Slice(shape, [slice(0, 0)], F),
             Embedding([slice(1, 1 + shape[0])], (shape[0] + 2, *shape[1:]), F),
         ]
     if size:

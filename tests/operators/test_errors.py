@@ -117,6 +117,10 @@ WRONG_SHAPES = {
         lambda: Convolution(ones(1, 1, 3), (1, 1, 5), padding=[(0, -1)]),
         ["padding", "-1"],
     ),
+    "convolution, padding of two axes": (
+        lambda: Convolution(ones(1, 1, 3), (1, 1, 5), padding=[1, 1]),
+        ["padding", "1 spatial"],
+    ),
     "multiplied by an array": (
         lambda: Identity((3,), F) * ones(3),
         ["(3,)", "Diagonal(array) @ operator"],
