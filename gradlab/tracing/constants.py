@@ -31,7 +31,7 @@ class Constants:
         }
         self._known: dict[Any, Any] = {}
         self.rounded: set[Any] = set()
-        if len(rounded) < 2:  # one constant cannot disagree with another
+        if not rounded:
             return
         wide = [c for p in programs if p.wide is not None for c in _constants(p.wide)]
         for key, narrow in rounded.items():

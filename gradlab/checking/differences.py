@@ -1,0 +1,193 @@
+"""Finite differences as the oracle: entry by entry where they are few, in groups where many.
+
+Every group of entries has one direction with random signs. A group that agrees with the slope along
+its direction is right as a whole, up to the slope's error; one that does not is split until the
+wrong entry stands alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.evidence import Evidence, typical
+from gradlab.checking.judged import Judged
+from gradlab.references import LIMIT, Estimate, Slope, finite_difference
+from gradlab.tracing import Leaf
+
+__all__ = ["directional", "judge_by_differences", "pairing", "spread_along"]
+
+_GROUPS = 256
+_CHUNK = 64
+_SPLITS = 12
+_LARGE = 1 << 18
+
+
+def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
+    """Return the real number of which JAX's gradients are the gradient: Re sum(u y)."""
+    return float(sum(np.sum(np.real(u * y)) for u, y in zip(upstreams, outputs)))
+
+
+def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
+    """Return the slope of <upstream, forward> along one direction over all inputs."""
+    if not (evidence.has_rule and evidence.has_reference) or _large(evidence):
+        return _slopes(evidence, [direction])
+    assert evidence.evaluation is not None
+    at = evidence.evaluation.along(evidence.full_point, direction)
+    upstreams, inexact = _upstreams(evidence), _inexact(evidence)
+
+    def function(t: float) -> np.ndarray[Any, Any]:
+        outputs = at(t)["reference"]
+        return np.array([pairing(upstreams, [outputs[i] for i in inexact])])
+
+    return finite_difference(function)
+
+
+def _large(evidence: Evidence) -> bool:
+    """Whether running all programs costs more than compiling the forward by itself."""
+    return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
+
+
+def _inexact(evidence: Evidence) -> list[int]:
+    subject = evidence.subject
+    return [subject.outputs.index(u.output) for u in subject.upstreams] or [0]
+
+
+def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -> Judged:
+    """Judge one gradient by finite differences of the forward."""
+    actual = gradient.value
+    judged = Judged.empty(target, actual)
+    if actual.size == 0:
+        return judged
+    rng = np.random.default_rng([evidence.seed, 3])
+    scale = _scales(evidence.values[target.path])
+    signs = rng.choice((-1.0, 1.0), actual.shape)
+    turns = (1.0, 1.0j) if target.kind == "complex" else (1.0,)
+    for turn in turns:
+        groups = np.array_split(rng.permutation(actual.size), min(_GROUPS, actual.size))
+        for _ in range(_SPLITS):
+            groups = _judge_groups(evidence, judged, groups, signs * scale * turn, gradient)
+            if not groups:
+                break
+    judged.right &= ~judged.wrong
+    judged.inconclusive = ~(judged.right | judged.wrong)
+    return judged
+
+
+def _judge_groups(
+    evidence: Evidence,
+    judged: Judged,
+    groups: list[Any],
+    direction: np.ndarray[Any, Any],
+    gradient: Estimate,
+) -> list[Any]:
+    """Judge groups of entries; return the halves of those that are wrong and can be split."""
+    path = judged.target.path
+    flat = direction.ravel()
+    cases, claims, spreads = [], [], []
+    for group in groups:
+        alone = np.zeros_like(flat)
+        alone[group] = flat[group]
+        cases.append({path: alone.reshape(direction.shape)})
+        claims.append(float(np.real(np.sum(judged.actual.ravel()[group] * flat[group]))))
+        spreads.append(spread_along(gradient.scatter.ravel()[group], flat[group]))
+    slope = _slopes(evidence, cases)
+    split: list[Any] = []
+    for i, (group, claim) in enumerate(zip(groups, claims)):
+        state = compare(claim, slope, i, spreads[i])
+        if state == "wrong" and len(group) > 1:
+            halves = np.array_split(group, min(len(group), 16))
+            split += halves
+            continue
+        judged.mark(state, group, float(slope.error[i]), flat[group])
+        if len(group) == 1:
+            step = flat[group[0]]
+            judged.expect(group[0], slope.value[i] / step)
+            excess = abs(claim - slope.value[i]) / max(float(slope.error[i]), 1e-300)
+            judged.error.reshape(-1)[group[0]] = excess if np.isfinite(excess) else np.inf
+            if state == "kink":
+                judged.kinks.append(np.unravel_index(group[0], judged.actual.shape))
+    return split[: 4 * _GROUPS]
+
+
+def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
+    """Return how far rounding may move a gradient's product with a direction."""
+    finite = np.where(np.isfinite(scatter), scatter, 0.0)
+    return float(np.sqrt(np.sum((finite * np.abs(direction)) ** 2)))
+
+
+def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
+    """Say whether a claimed slope is right, wrong, at a kink, or cannot be told."""
+    value = float(np.ravel(slope.value)[i])
+    error = max(float(np.ravel(slope.error)[i]), spread)
+    if not np.isfinite(error) or not np.isfinite(value):
+        return "inconclusive"
+    slack = LIMIT * error
+    if not np.isfinite(claim):
+        return "wrong"
+    if bool(np.ravel(slope.kink)[i]):
+        ends = sorted((float(np.ravel(slope.left)[i]), float(np.ravel(slope.right)[i])))
+        slack += 1e-6 * (ends[1] - ends[0])
+        inside = ends[0] - slack <= claim <= ends[1] + slack
+        return "kink" if inside else "wrong"
+    if abs(claim - value) > slack:
+        return "wrong"
+    size = max(abs(value), abs(claim))
+    return "right" if size > slack or size == 0.0 or error == 0.0 else "inconclusive"
+
+
+def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> Slope:
+    """Return the slopes of <upstream, forward> along several directions, found together."""
+    upstreams = _upstreams(evidence)
+    forward = _forward(evidence)
+
+    def function(t: float) -> np.ndarray[Any, Any]:
+        sums: list[float] = []
+        for start in range(0, len(directions), _CHUNK):
+            cases = [
+                {name: _moved(evidence.values[name], t * step) for name, step in each.items()}
+                for each in directions[start : start + _CHUNK]
+            ]
+            sums += [pairing(upstreams, outputs) for outputs in forward(cases)]
+        return np.array(sums)
+
+    return finite_difference(function)
+
+
+def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
+    """Return the forward in float64, at many points: compiled where it can be traced."""
+    subject, inexact = evidence.subject, _inexact(evidence)
+    if subject.forward is not None:
+
+        def traced(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
+            outputs = evidence.forward(cases)
+            return [[outputs[i][k] for i in inexact] for k in range(len(cases))]
+
+        return traced
+
+    def called(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
+        wide = {name: _wide(value) for name, value in evidence.values.items()}
+        return [[subject.primal({**wide, **case})[i] for i in inexact] for case in cases]
+
+    return called
+
+
+def _upstreams(evidence: Evidence) -> list[Any]:
+    named = [_wide(evidence.upstreams[u.name]) for u in evidence.subject.upstreams]
+    return named or [np.float64(1.0)]  # a loss that returns its own gradient
+
+
+def _scales(value: Any) -> np.ndarray[Any, Any]:
+    sizes = np.abs(np.asarray(_wide(value)))
+    return np.maximum(sizes, 1e-2 * typical(value) if np.any(sizes) else 1.0)
+
+
+def _moved(value: Any, step: Any) -> Any:
+    return _wide(value) + step
+
+
+def _wide(value: Any) -> Any:
+    array = np.asarray(value)
+    if array.dtype.kind in "biu":
+        return array
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -1,0 +1,202 @@
+"""`gradlab.check`: hold a gradient against every law that a correct one obeys."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradlab.checking.evidence import nearby
+from gradlab.checking.forms import subject_of
+from gradlab.checking.handwritten import RETURNS, Returns
+from gradlab.checking.inputs import cast, name_of, parse_dtypes, parse_wrt, require_callable
+from gradlab.checking.report import CheckReport
+from gradlab.checking.subject import Subject
+from gradlab.checking.summary import summarise
+from gradlab.checking.trial import Trial
+from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
+from gradlab.tracing.program import argument_names
+
+__all__ = ["assert_gradients", "check"]
+
+
+def check(
+    function: Any,
+    *inputs: Any,
+    backward: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    returns: Returns = "output",
+    wrt: Any = None,
+    order: int = 1,
+    seed: int = 0,
+    samples: int = 1,
+    dtypes: Any = None,
+    device: Any = None,
+) -> CheckReport:
+    """Check a gradient: is it right, which entry is wrong, and why.
+
+    There is no tolerance to set. Errors are measured in floors: the error that rounding alone
+    explains, entry by entry.
+
+    Args:
+        function: what is checked: a JAX function, with or without custom rules inside; a forward
+            whose `backward` is given; a `gradlab.Node`; a `gradlab.Graph`.
+        *inputs: arrays, scalars, or pytrees of them; float and complex leaves are differentiated.
+        backward: the backward pass to check, in JAX or NumPy: `backward(upstream, *inputs)`, or
+            `backward(upstream, residuals)` where `returns` is "output+residuals".
+        reference: a function with the same mathematics, to be believed. Without it, autodiff of the
+            primal function is, or finite differences where there is none.
+        returns: what `function` returns: "output", "output+residuals" (a pair), or
+            "output+gradients" (a loss and its gradients).
+        wrt: which inputs are differentiated, by position or by name; all by default.
+        order: 2 checks the gradient of the gradient too.
+        seed: of upstreams, tangents and rounding noise.
+        samples: at how many inputs to check: the given ones, and others near them.
+        dtypes: float dtypes to which the inputs are cast, each checked in turn.
+        device: where the rule is run; the reference stays on the CPU.
+
+    Returns:
+        A report that is true if the gradient is right; print it to read what was found.
+
+    Raises:
+        InputError: something in the call does not fit: a shape, a name, a dtype.
+        InputTypeError: an argument is of the wrong kind.
+
+    Example:
+        >>> import gradlab, numpy as np
+        >>> def backward(upstream, x, w):
+        ...     return upstream @ w.T, upstream.T @ x
+        >>> x, w = np.arange(4.0).reshape(2, 2), np.array([[1.0, 2.0], [3.0, 5.0]])
+        >>> report = gradlab.check(lambda x, w: x @ w, x, w, backward=backward)
+        >>> report.ok, report.worst.path, report.diagnosis
+        (False, 'w', 'the gradient of w is transposed')
+    """
+    asked = _Asked(function, inputs, backward, reference, returns, wrt)
+    _validate_numbers(order, seed, samples)
+    place = _device(device)
+    trials = []
+    for dtype in parse_dtypes(dtypes):
+        subject = asked.subject(cast(inputs, dtype))
+        trials += list(_trials(subject, seed, samples, place))
+    return summarise(trials, seed, order)
+
+
+def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
+    """Check a gradient as `gradlab.check` does, and raise if it is not right.
+
+    Args:
+        function: as for `check`.
+        *inputs: as for `check`.
+        **options: as for `check`.
+
+    Raises:
+        GradientMismatch: a law failed; `.report` holds the report.
+        GradientUndecided: no law failed, but some input's gradient could not be judged.
+
+    Example:
+        >>> import gradlab, jax.numpy as jnp
+        >>> gradlab.assert_gradients(jnp.sin, jnp.array([0.5, 2.0]))
+    """
+    report = check(function, *inputs, **options)
+    if report.failed:
+        raise GradientMismatch(str(report), report)
+    if not report.ok:
+        raise GradientUndecided(str(report), report)
+
+
+class _Asked:
+    """What the user asked for, validated; it makes the subject for inputs of any dtype."""
+
+    def __init__(
+        self,
+        function: Any,
+        inputs: tuple[Any, ...],
+        backward: Any,
+        reference: Any,
+        returns: Any,
+        wrt: Any,
+    ) -> None:
+        if returns not in RETURNS:
+            raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
+        self.names: tuple[str, ...] | None = None
+        if hasattr(function, "forward") and hasattr(function, "backward") and backward is None:
+            function, backward, reference, returns, self.names = _from_node(
+                function, reference, len(inputs)
+            )
+        require_callable("function", function)
+        for label, value in (("backward", backward), ("reference", reference)):
+            if value is not None:
+                require_callable(label, value)
+        if returns == "output+residuals" and backward is None:
+            raise InputError(
+                "backward: returns='output+residuals' needs it: backward(upstream, residuals)"
+            )
+        if returns == "output+gradients" and backward is not None:
+            raise InputError(
+                "backward: leave it out; with returns='output+gradients' the function has its own"
+            )
+        if not inputs:
+            raise InputError(
+                f"inputs: {name_of(function)} was given no inputs; nothing can be differentiated"
+            )
+        self.names = self.names or argument_names(function, len(inputs))
+        self.wrt = parse_wrt(wrt, self.names)
+        self.function, self.backward = function, backward
+        self.reference, self.returns = reference, returns
+
+    def subject(self, inputs: tuple[Any, ...]) -> Subject:
+        assert self.names is not None
+        return subject_of(
+            self.function,
+            inputs,
+            names=self.names,
+            backward=self.backward,
+            reference=self.reference,
+            returns=self.returns,
+            wrt=self.wrt,
+        )
+
+
+def _from_node(node: Any, reference: Any, count: int) -> tuple[Any, ...]:
+    """Return a node's forward and backward as functions, and the reference that it names."""
+
+    def forward(*inputs: Any) -> Any:
+        return node.forward(*inputs)
+
+    def backward(upstream: Any, residuals: Any) -> Any:
+        return node.backward(upstream, residuals)
+
+    named = getattr(node, "name", None)
+    forward.__name__ = named() if callable(named) else type(node).__name__
+    names = tuple(node.input_name(i) for i in range(count)) if hasattr(node, "input_name") else None
+    return forward, backward, reference or node.reference, "output+residuals", names
+
+
+def _trials(subject: Subject, seed: int, samples: int, place: Any) -> Sequence[Trial]:
+    first = Trial(subject, subject.values, seed, place=place)
+    trials = [first]
+    for k in range(1, samples):
+        values = {**subject.values, **nearby(subject, subject.values, seed + k)}
+        trials.append(Trial(subject, values, seed + k, first.evaluation, place))
+    return trials
+
+
+def _validate_numbers(order: Any, seed: Any, samples: Any) -> None:
+    for name, value, least in (("order", order, 1), ("seed", seed, 0), ("samples", samples, 1)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
+        if value < least:
+            raise InputError(f"{name}: expected at least {least}, got {value}")
+    if order > 2:
+        raise InputError(f"order: expected 1 or 2, got {order}")
+
+
+def _device(device: Any) -> Any:
+    """Return the device that was named: a JAX device, or a platform such as 'gpu' or 'gpu:1'."""
+    if device is None or not isinstance(device, str):
+        return device
+    import jax
+
+    platform, _, index = device.partition(":")
+    try:
+        return jax.devices(platform)[int(index or 0)]
+    except (RuntimeError, IndexError, ValueError):
+        known = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
+        raise InputError(f"device: JAX sees no {device!r}; it sees {known}") from None

@@ -1,0 +1,195 @@
+"""Everything that was measured about one subject at one point; laws read it, and judge.
+
+Nothing is computed before a law asks, and nothing twice. All lifted programs share one compiled
+XLA program, which every law only feeds with other inputs.
+"""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.checking.points import Points
+from gradlab.checking.subject import Arrays, Subject
+from gradlab.references import Estimate, Evaluation, numpy_estimate
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["Evidence", "draw_tangents", "draw_upstreams", "nearby", "programs_of", "typical"]
+
+Leaves = list[np.ndarray[Any, Any]]
+
+
+class Evidence:
+    """One subject at one point, under one upstream.
+
+    Outputs come first in every list of results, then one gradient per target.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        values: Arrays,
+        seed: int,
+        evaluation: Evaluation | None = None,
+        place: Any = None,
+    ) -> None:
+        self.subject, self.values, self.seed = subject, values, seed
+        self.upstreams = draw_upstreams(subject, seed)
+        self.tangents = draw_tangents(subject, values, seed)
+        self.point: Arrays = {**values, **self.upstreams}
+        programs = programs_of(subject)
+        if evaluation is None and programs:
+            evaluation = Evaluation(**programs)
+        self.evaluation = evaluation
+        self.place = place
+        self.has_rule = subject.rule is not None
+        self.has_reference = subject.reference is not None
+
+    @property
+    def outputs(self) -> int:
+        """How many results are outputs; the rest are gradients."""
+        return len(self.subject.outputs)
+
+    @functools.cached_property
+    def full_point(self) -> Arrays:
+        """Inputs, upstreams and tangents: all that the compiled program reads."""
+        tangents = {f"tangent {name}": value for name, value in self.tangents.items()}
+        every = {**self.point, **tangents}
+        assert self.evaluation is not None
+        return {name: every[name] for name in self.evaluation.names}
+
+    @functools.cached_property
+    def formula(self) -> dict[str, list[Estimate]]:
+        """Every program lifted to float64, with the scatter of float64's own rounding."""
+        assert self.evaluation is not None
+        return self.evaluation.estimates(self.full_point, law="formula", seed=self.seed)
+
+    @functools.cached_property
+    def accuracy(self) -> dict[str, list[Estimate]]:
+        """Every program lifted to float64, with the scatter of its own dtypes' rounding."""
+        assert self.evaluation is not None
+        return self.evaluation.estimates(self.full_point, law="accuracy", seed=self.seed)
+
+    @functools.cached_property
+    def actual(self) -> Leaves:
+        """The rule as the user runs it, in its own dtypes."""
+        return self.run(self.point)
+
+    @functools.cached_property
+    def own_scatter(self) -> list[Estimate]:
+        """The scatter of a rule that cannot be traced: its results one ulp away."""
+        return self.scatter_of(list(self.point.values()))
+
+    def scatter_of(self, arrays: Sequence[Any]) -> list[Estimate]:
+        """Return a rule's results at these arguments, and how they scatter one ulp away."""
+
+        def flat(*moved: Any) -> list[Any]:
+            return self.run(dict(zip(self.point, moved)))
+
+        return numpy_estimate(flat, arrays, seed=self.seed)
+
+    @functools.cached_property
+    def wide(self) -> Leaves | None:
+        """A rule that cannot be traced, called with float64 inputs; None where it refuses."""
+        try:
+            return self.run({name: _widened(value) for name, value in self.point.items()})
+        except Exception:  # a rule may insist on its dtype
+            return None
+
+    def run(self, point: Arrays) -> Leaves:
+        """Run the rule as the user does, on fresh copies."""
+        with contextlib.nullcontext() if self.place is None else jax.default_device(self.place):
+            return self.subject.run({name: _copy(value) for name, value in point.items()})
+
+    def many(self, cases: Sequence[Arrays]) -> list[dict[str, Leaves]]:
+        """Return every lifted program's results at each case: changes to make to the point."""
+        assert self.evaluation is not None
+        return [self.evaluation.values({**self.full_point, **case}) for case in cases]
+
+    def forward(self, cases: Sequence[Arrays]) -> Leaves:
+        """Return the lifted forward's outputs at many points at once, one row for each."""
+        return self._points(self.values, cases)
+
+    @functools.cached_property
+    def _points(self) -> Points:
+        assert self.subject.forward is not None
+        return Points(self.subject.forward, programs_of(self.subject).values())
+
+    def gradients(self, results: Sequence[Any]) -> list[Any]:
+        """Return the gradients among a program's results."""
+        return list(results[self.outputs :])
+
+
+def programs_of(subject: Subject) -> dict[str, Any]:
+    """Return the programs of a subject that are evaluated together."""
+    programs = {
+        "rule": subject.rule,
+        "reference": subject.reference,
+        "tangent": subject.tangent,
+        "pushforward": subject.pushforward if subject.pushforward is not subject.tangent else None,
+        "forward": subject.forward if subject.rule is None else None,
+    }
+    return {name: program for name, program in programs.items() if program is not None}
+
+
+def draw_upstreams(subject: Subject, seed: int) -> Arrays:
+    """Return a signed, generic upstream for every output: no ones, no zeros, no two alike."""
+    rng = np.random.default_rng([seed, 1])
+    return {u.name: _signed(rng, u.shape, u.dtype) for u in subject.upstreams}
+
+
+def draw_tangents(subject: Subject, values: Arrays, seed: int) -> Arrays:
+    """Return a tangent for every target, as large as the input's own entries."""
+    rng = np.random.default_rng([seed, 2])
+    tangents = {}
+    for target in subject.targets:
+        tangent = _signed(rng, target.shape, target.dtype)
+        scale = typical(values[target.path])
+        tangents[target.path] = (tangent * np.asarray(scale, tangent.real.dtype)).astype(
+            target.dtype
+        )
+    return tangents
+
+
+def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> Arrays:
+    """Return inputs close to the given ones: same shapes, dtypes, signs; zeros become small."""
+    rng = np.random.default_rng([seed, 5])
+    moved = {}
+    for target in subject.targets:
+        value = np.asarray(values[target.path])
+        wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
+        size = typical(wide)
+        factor = 1 + reach * rng.uniform(-1, 1, value.shape)
+        added = np.where(wide == 0, reach * size * rng.uniform(0.1, 1, value.shape), 0.0)
+        moved[target.path] = (wide * factor + added).astype(value.dtype)
+    return moved
+
+
+def typical(value: Any) -> float:
+    """Return the typical size of an array's entries; 1 where they are all zero."""
+    sizes = np.abs(np.asarray(value).astype(np.complex128)).ravel()
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return float(np.median(sizes)) if sizes.size else 1.0
+
+
+def _signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+    def real() -> Any:
+        return rng.uniform(0.5, 2.0, shape) * rng.choice((-1.0, 1.0), shape)
+
+    value = real() + 1j * real() if jnp.issubdtype(dtype, np.complexfloating) else real()
+    return np.asarray(value).astype(dtype)
+
+
+def _widened(value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or not is_inexact(value.dtype):
+        return value
+    complex_ = jnp.issubdtype(value.dtype, np.complexfloating)
+    return value.astype(np.complex128 if complex_ else np.float64)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value

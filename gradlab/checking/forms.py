@@ -1,0 +1,294 @@
+"""How a user may say what is to be checked, each turned into a `Subject`.
+
+A function that carries its own rule is held against autodiff of the primal that the rule decorates;
+a hand-written backward against autodiff of its forward; a function with `reference=` against that.
+What JAX cannot trace is left to finite differences.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.handwritten import Handwritten, Returns
+from gradlab.checking.inputs import name_of
+from gradlab.checking.subject import Complaint, Subject, Upstream
+from gradlab.errors import GradlabError, InputError
+from gradlab.references import jvp_program, upstream_names, vjp_program
+from gradlab.tracing import (
+    NotTraceable,
+    Program,
+    custom_rules,
+    iterates,
+    narrowings,
+    opaque,
+    rename,
+    strip,
+    trace,
+    walk,
+)
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["FINITE_DIFFERENCES", "subject_of"]
+
+FINITE_DIFFERENCES = "finite differences of the forward in float64"
+
+
+def subject_of(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    *,
+    names: tuple[str, ...],
+    backward: Callable[..., Any] | None,
+    reference: Callable[..., Any] | None,
+    returns: Returns,
+    wrt: tuple[int, ...] | None,
+    eager: bool = False,
+) -> Subject:
+    """Return what is under test, however it was said."""
+    if backward is None and returns == "output":
+        return _own_rule(function, inputs, names, reference, wrt)
+    return _handwritten(function, inputs, names, backward, reference, returns, wrt, eager)
+
+
+def _own_rule(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    names: tuple[str, ...],
+    reference: Callable[..., Any] | None,
+    wrt: tuple[int, ...] | None,
+) -> Subject:
+    """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
+    try:
+        program = _traced(function, inputs, names)
+    except NotTraceable as error:
+        raise InputError(
+            f"{name_of(function)}: {error.args[0]}; give backward= to check a NumPy function, "
+            "or write the function for jax.numpy"
+        ) from (error.__cause__ or error)
+    targets, positions = _targets(program, wrt)
+    values = _values(program, inputs)
+    common = {
+        "name": program.name,
+        "values": values,
+        "targets": targets,
+        "upstreams": _upstreams(program),
+        "outputs": program.out_names,
+        "forward": program,
+        "run": _untouched,
+        "primal": _compiled(program),
+        "notes": _notes(program),
+    }
+    try:
+        rule = vjp_program(program, positions)
+    except GradlabError:
+        raise
+    except Exception as error:
+        complaint = Complaint("", f"{type(error).__name__}: {error}", "refused")
+        return Subject(**common, oracle="none: the rule cannot be run", complaints=(complaint,))
+    believed, oracle, why = _believed(program, reference, inputs, positions)
+    approximate = believed is not None and reference is None and _iterates_more(program)
+    differentiated = None if believed is None else vjp_or_none(believed, positions)
+    if believed is not None and differentiated is None:
+        why = f"{oracle} cannot be differentiated in reverse"
+        oracle = FINITE_DIFFERENCES
+    return Subject(
+        **{**common, "run": _compiled(rule)},
+        oracle=oracle,
+        rule=rule,
+        reference=differentiated,
+        tangent=jvp_or_none(believed if believed is not None else program, positions),
+        pushforward=jvp_or_none(program, positions),
+        why_no_reference=why,
+        stated=reference is not None,
+        approximate=approximate,
+        shapes=tuple(np.shape(values[t.path]) for t in targets),
+    )
+
+
+def _handwritten(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    names: tuple[str, ...],
+    backward: Callable[..., Any] | None,
+    reference: Callable[..., Any] | None,
+    returns: Returns,
+    wrt: tuple[int, ...] | None,
+    eager: bool,
+) -> Subject:
+    """A forward with a backward beside it, in JAX or in NumPy."""
+    hand = Handwritten(function, backward, returns, inputs, names, wrt)
+    forward = _traced_or_none(hand.forward, inputs, names)
+    outputs, upstreams = hand.outputs, hand.upstreams
+    rule = None if forward is None else _traced_rule(hand, forward, upstreams)
+    positions = tuple(hand.order.index(t.path) for t in hand.targets)
+    why = ""
+    believed: Program | None = None
+    oracle = FINITE_DIFFERENCES
+    if reference is not None:
+        believed = rename(_traced(reference, inputs, names), hand.order)
+        oracle = f"autodiff of {name_of(reference)}"
+    elif forward is not None:
+        believed = strip(forward)
+        oracle = f"autodiff of {hand.name}"
+    else:
+        why = "JAX cannot trace the forward"
+    differentiated = None if believed is None else vjp_or_none(believed, positions)
+    if believed is not None and differentiated is None:
+        why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
+    return Subject(
+        name=hand.name,
+        values=hand.values,
+        targets=hand.targets,
+        upstreams=upstreams,
+        outputs=outputs,
+        run=hand.run,
+        primal=hand.primal,
+        oracle=oracle,
+        forward=forward,
+        rule=rule,
+        reference=differentiated,
+        tangent=None if believed is None else jvp_or_none(believed, positions),
+        why_no_reference=why,
+        stated=reference is not None,
+        approximate=reference is None and believed is not None and iterates(believed),
+        eager=True,
+        complaints=hand.complaints,
+        notes=() if forward is None else _notes(forward),
+        shapes=hand.shapes,
+    )
+
+
+def _traced_rule(
+    hand: Handwritten, forward: Program, upstreams: Sequence[Upstream]
+) -> Program | None:
+    arrays = [*hand.values.values(), *(np.ones(u.shape, u.dtype) for u in upstreams)]
+    labels = [*hand.values, *(u.name for u in upstreams)]
+    return _traced_or_none(hand.flat, tuple(arrays), tuple(labels))
+
+
+def _believed(
+    program: Program,
+    reference: Callable[..., Any] | None,
+    inputs: tuple[Any, ...],
+    positions: tuple[int, ...],
+) -> tuple[Program | None, str, str]:
+    """Return the program that is believed, what to call it, and why there is none."""
+    if reference is not None:
+        other = _traced(reference, inputs, None)
+        _same_outputs(program, other, name_of(reference))
+        return rename(other, program.in_names), f"autodiff of {name_of(reference)}", ""
+    rules = [rule for rule in custom_rules(program) if rule.user]
+    if not rules:
+        return None, FINITE_DIFFERENCES, "there is no custom rule: JAX's own gradient is under test"
+    primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
+    return strip(program), f"autodiff of the primal of {primals}", ""
+
+
+def _same_outputs(program: Program, other: Program, name: str) -> None:
+    ours = [tuple(a.shape) for a in program.out_avals]
+    theirs = [tuple(a.shape) for a in other.out_avals]
+    if ours != theirs:
+        raise InputError(
+            f"reference: {name} returns shapes {theirs}, but {program.name} returns {ours}"
+        )
+
+
+def _traced(
+    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...] | None
+) -> Program:
+    """Trace, and say whose function it was that failed."""
+    try:
+        return trace(function, *inputs, names=names)
+    except GradlabError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name_of(function)}: calling it raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _traced_or_none(
+    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+) -> Program | None:
+    """Trace what may be NumPy; that it runs was seen before."""
+    try:
+        return trace(function, *inputs, names=names)
+    except Exception:  # NumPy refuses tracers in many ways
+        return None
+
+
+def vjp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
+    """Return the program's VJP, or None where reverse mode is impossible."""
+    try:
+        return vjp_program(program, positions)
+    except Exception:  # while loops, kernels: JAX has many words for it
+        return None
+
+
+def jvp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
+    """Return the program's JVP, or None where forward mode is impossible."""
+    try:
+        pushed = jvp_program(program, positions)
+    except Exception:  # a custom_vjp has no forward mode
+        return None
+    left_over = any(equation.primitive.name == "custom_lin" for equation, _ in walk(pushed))
+    return None if left_over else pushed
+
+
+def _targets(
+    program: Program, wrt: tuple[int, ...] | None
+) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    traced = [leaf for leaf in program.leaves if leaf.traced]
+    positions = tuple(
+        i
+        for i, leaf in enumerate(traced)
+        if leaf.differentiable and (wrt is None or leaf.position in wrt)
+    )
+    if not positions:
+        kinds = ", ".join(f"{leaf.path}: {leaf.dtype or leaf.kind}" for leaf in program.leaves)
+        raise InputError(
+            f"inputs: nothing to differentiate ({kinds or 'no inputs'}); "
+            "give at least one float array, and name it in wrt"
+        )
+    return tuple(traced[i] for i in positions), positions
+
+
+def _values(program: Program, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(program.in_names, program.flatten(inputs)))
+
+
+def _upstreams(program: Program) -> tuple[Upstream, ...]:
+    outputs = [
+        (name, aval)
+        for name, aval in zip(program.out_names, program.out_avals)
+        if is_inexact(aval.dtype)
+    ]
+    if not outputs:
+        raise InputError(
+            f"{program.name}: returns no float array "
+            f"({', '.join(str(a.dtype) for a in program.out_avals)}), so it has no gradient"
+        )
+    return tuple(
+        Upstream(label, name, tuple(aval.shape), aval.dtype)
+        for label, (name, aval) in zip(upstream_names(program), outputs)
+    )
+
+
+def _notes(program: Program) -> tuple[str, ...]:
+    return tuple(map(str, [*narrowings(program), *opaque(program)]))
+
+
+def _iterates_more(program: Program) -> bool:
+    return iterates(strip(program))
+
+
+def _compiled(rule: Program) -> Callable[[dict[str, Any]], list[Any]]:
+    def run(values: dict[str, Any]) -> list[Any]:
+        return list(rule(*(values[name] for name in rule.in_names)))
+
+    return run
+
+
+def _untouched(values: dict[str, Any]) -> list[Any]:
+    raise InputError("the rule cannot be run")

@@ -1,0 +1,276 @@
+"""A forward and a backward as people write them, made into one flat function.
+
+returns="output":            y = forward(*inputs);          dx = backward(upstream, *inputs)
+returns="output+residuals":  y, cache = forward(*inputs);   dx = backward(upstream, cache)
+returns="output+gradients":  loss, dx = forward(*inputs)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.checking.inputs import name_of
+from gradlab.checking.subject import Arrays, Complaint, Upstream
+from gradlab.errors import GradlabError, InputError, InputTypeError
+from gradlab.formatting import shape_text
+from gradlab.tracing import Leaf
+from gradlab.tracing.leaves import flatten, is_inexact
+
+__all__ = ["RETURNS", "Handwritten", "Returns"]
+
+Returns = Literal["output", "output+residuals", "output+gradients"]
+RETURNS: tuple[Returns, ...] = ("output", "output+residuals", "output+gradients")
+
+
+class Handwritten:
+    """A forward with its backward, called once as the user would call them to see their forms.
+
+    `flat` and `run` map flat inputs and upstreams to flat outputs and one gradient per target.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backward: Callable[..., Any] | None,
+        returns: Returns,
+        inputs: tuple[Any, ...],
+        names: tuple[str, ...],
+        wrt: tuple[int, ...] | None,
+    ) -> None:
+        self.name = name_of(function)
+        self._function, self._backward, self._returns = function, backward, returns
+        self._inputs = inputs
+        self._leaf_values, self._leaves, self._tree = flatten(inputs, names)
+        traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self._leaves) if leaf.traced]
+        self.values: Arrays = {leaf.path: value for value, leaf in traced}
+        self.order = [leaf.path for _, leaf in traced]
+        self._wrt = tuple(range(len(inputs))) if wrt is None else wrt
+        self.targets: tuple[Leaf, ...] = tuple(
+            leaf for _, leaf in traced if leaf.differentiable and leaf.position in self._wrt
+        )
+        if not self.targets:
+            raise InputError(
+                "inputs: nothing to differentiate; give a float array, and name it in wrt"
+            )
+        self._look()
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the output alone."""
+        result = self._function(*inputs)
+        return result if self._returns == "output" else self._pair(result)[0]
+
+    def primal(self, values: Arrays) -> list[Any]:
+        """Evaluate the forward alone, as the user does."""
+        with jax.enable_x64(self._x64):
+            output = self.forward(*self._rebuild([values[name] for name in self.order]))
+            return [np.asarray(result) for result in jax.tree.leaves(output)]
+
+    def flat(self, *arrays: Any) -> list[Any]:
+        """Evaluate forward and backward on flat inputs followed by upstreams."""
+        inputs = self._rebuild(arrays[: len(self.order)])
+        output, gradients = self._both(inputs, arrays[len(self.order) :])
+        return [*jax.tree.leaves(output), *self._align(gradients, [])]
+
+    def run(self, values: Arrays) -> list[Any]:
+        """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
+        with jax.enable_x64(self._x64):
+            arrays = [values[name] for name in (*self.order, *(u.name for u in self.upstreams))]
+            return [np.asarray(result) for result in self.flat(*arrays)]
+
+    @property
+    def _x64(self) -> bool:
+        wide = (np.dtype("float64"), np.dtype("complex128"))
+        return bool(jax.config.jax_enable_x64) or any(t.dtype in wide for t in self.targets)
+
+    def _look(self) -> None:
+        """Call forward and backward once; note the outputs' and gradients' forms."""
+        with jax.enable_x64(self._x64):
+            output = self._call(self.name, self.forward, *self._copies())
+            pairs, self._out_tree = jax.tree_util.tree_flatten_with_path(output)
+            self._examples = [leaf for _, leaf in pairs]
+            for _, leaf in pairs:
+                if not hasattr(leaf, "dtype") and not isinstance(leaf, float | complex):
+                    raise InputTypeError(
+                        f"{self.name}: returned {type(leaf).__name__}, expected arrays"
+                    )
+            self.outputs = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
+            self.upstreams = self._make_upstreams()
+            complaints: list[Complaint] = []
+            ones = [np.ones(u.shape, u.dtype) for u in self.upstreams]
+            _, gradients = self._both(self._copies(), ones, careful=True)
+            aligned = self._align(gradients, complaints)
+        self.complaints = tuple(complaints)
+        self.shapes = tuple(np.shape(gradient) for gradient in aligned)
+
+    def _make_upstreams(self) -> tuple[Upstream, ...]:
+        inexact = [
+            (name, np.shape(x), _dtype(x))
+            for name, x in zip(self.outputs, self._examples)
+            if is_inexact(_dtype(x))
+        ]
+        if not inexact:
+            raise InputError(f"{self.name}: returns no float array, so it has no gradient")
+        if self._returns == "output+gradients":
+            if len(inexact) > 1 or inexact[0][1] != ():
+                raise InputError(
+                    f"{self.name}: returns='output+gradients' expects one scalar loss beside the "
+                    f"gradients, got {', '.join(shape_text(s) for _, s, _ in inexact)}"
+                )
+            return ()
+        labels = [name.replace("output", "upstream", 1) for name, _, _ in inexact]
+        return tuple(Upstream(label, *each) for label, each in zip(labels, inexact))
+
+    def _both(
+        self, inputs: tuple[Any, ...], upstreams: Sequence[Any], careful: bool = False
+    ) -> tuple[Any, Any]:
+        call = self._call if careful else _plain
+        if self._returns == "output+gradients":
+            return self._pair(call(self.name, self._function, *inputs))
+        result = call(self.name, self._function, *inputs)
+        upstream = self._upstream_tree(upstreams)
+        assert self._backward is not None  # the entry point refuses other combinations
+        if self._returns == "output":
+            return result, call("backward", self._backward, upstream, *inputs)
+        output, residuals = self._pair(result)
+        return output, call("backward", self._backward, upstream, residuals)
+
+    def _upstream_tree(self, upstreams: Sequence[Any]) -> Any:
+        """Return the upstreams in the output's tree, as arrays of the output's kind."""
+        supply = iter(upstreams)
+        leaves = []
+        for example in self._examples:
+            if not is_inexact(_dtype(example)):
+                leaves.append(np.zeros(np.shape(example), _dtype(example)))
+                continue
+            upstream = next(supply)
+            numpy_ = isinstance(upstream, np.ndarray) and isinstance(example, jax.Array)
+            leaves.append(jnp.asarray(upstream) if numpy_ else upstream)
+        return jax.tree_util.tree_unflatten(self._out_tree, leaves)
+
+    def _align(self, gradients: Any, complaints: list[Complaint]) -> list[Any]:
+        """Return one gradient per target, zeros where `None` was returned."""
+        by_position = self._by_position(gradients, complaints)
+        aligned = []
+        for target in self.targets:
+            path = target.path
+            value = self.values[path]
+            found = _leaf_at(by_position.get(target.position), self._inputs, self._leaves, target)
+            if found is None or str(getattr(found, "dtype", "")) == "[('float0', 'V')]":
+                found = np.zeros(np.shape(value), target.dtype)
+            if np.shape(found) != np.shape(value):
+                complaints.append(
+                    Complaint(
+                        path,
+                        f"gradient of {path} has shape {shape_text(np.shape(found))}; "
+                        f"the input has {shape_text(np.shape(value))}",
+                        "shape",
+                    )
+                )
+            elif hasattr(found, "dtype") and found.dtype != target.dtype:
+                complaints.append(
+                    Complaint(
+                        path,
+                        f"gradient of {path} has dtype {found.dtype}; the input has {target.dtype}",
+                        "dtype",
+                    )
+                )
+            aligned.append(found)
+        return aligned
+
+    def _by_position(self, gradients: Any, complaints: list[Complaint]) -> dict[int, Any]:
+        """Return the gradients by the position of their input, however they were gathered."""
+        differentiable = sorted({target.position for target in self.targets})
+        if isinstance(gradients, dict) and not _is_dict_input(self._inputs, differentiable):
+            names = {_root(leaf.path): leaf.position for leaf in self._leaves}
+            return {names[key]: value for key, value in gradients.items() if key in names}
+        if not isinstance(gradients, tuple | list) or (
+            len(differentiable) == 1
+            and isinstance(self._inputs[differentiable[0]], tuple | list)
+            and len(gradients) == len(self._inputs[differentiable[0]])
+            and len(gradients) != len(self._wrt)
+        ):
+            gradients = (gradients,)
+        for positions in (self._wrt, differentiable):
+            if len(gradients) == len(positions):
+                return dict(zip(positions, gradients))
+        given = ", ".join(_root(leaf.path) for leaf in self.targets)
+        raise InputError(
+            f"backward: returned {len(gradients)} gradients for {len(self._wrt)} inputs; expected "
+            f"one per input (None where there is none), or one for each of {given}"
+        )
+
+    def _pair(self, result: Any) -> tuple[Any, Any]:
+        if not isinstance(result, tuple) or len(result) < 2:
+            raise InputError(
+                f"{self.name}: returns={self._returns!r} expects a pair from the forward, "
+                f"got {type(result).__name__}"
+            )
+        return (result[0], result[1]) if len(result) == 2 else (result[0], result[1:])
+
+    def _rebuild(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        supply = iter(arrays)
+        leaves = [
+            _like(value, next(supply)) if leaf.traced else value
+            for value, leaf in zip(self._leaf_values, self._leaves)
+        ]
+        return tuple(jax.tree_util.tree_unflatten(self._tree, leaves))
+
+    def _copies(self) -> tuple[Any, ...]:
+        return self._rebuild([_copy(value) for value in self.values.values()])
+
+    def _call(self, who: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the user's function; what it raises is said to be its own."""
+        try:
+            return function(*arguments)
+        except GradlabError:
+            raise
+        except Exception as error:
+            raise InputError(f"{who}: calling it raised {type(error).__name__}: {error}") from error
+
+
+def _plain(who: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _dtype(value: Any) -> Any:
+    return getattr(value, "dtype", np.asarray(value).dtype)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _like(example: Any, array: Any) -> Any:
+    """Return an array of the kind of the example: NumPy where that was given, JAX otherwise."""
+    if isinstance(example, jax.Array) and isinstance(array, np.ndarray):
+        return jnp.asarray(array)
+    return array
+
+
+def _root(path: str) -> str:
+    return path.split("[")[0].split(".")[0]
+
+
+def _is_dict_input(inputs: tuple[Any, ...], positions: Sequence[int]) -> bool:
+    return len(positions) == 1 and isinstance(inputs[positions[0]], dict)
+
+
+def _leaf_at(gradient: Any, inputs: tuple[Any, ...], leaves: Sequence[Leaf], target: Leaf) -> Any:
+    """Return the part of one input's gradient that belongs to a leaf of it."""
+    if gradient is None:
+        return None
+    pairs, _ = jax.tree_util.tree_flatten_with_path(
+        inputs[target.position], is_leaf=lambda x: x is None
+    )
+    if len(pairs) == 1 and pairs[0][0] == ():
+        return gradient
+    mine = [leaf for leaf in leaves if leaf.position == target.position]
+    keys = next(keys for (keys, _), leaf in zip(pairs, mine) if leaf.path == target.path)
+    found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
+    for path, value in found:
+        if path == keys:
+            return value
+    return None

@@ -1,0 +1,140 @@
+"""What was asked, made uniform: inputs, their names, which are differentiated, in which dtypes."""
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.errors import InputError, InputTypeError
+
+__all__ = ["cast", "input_names", "name_of", "parse_dtypes", "parse_wrt", "require_callable"]
+
+_FLOATS = ("float64", "float32", "bfloat16", "float16")
+_COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
+
+
+def require_callable(argument: str, value: Any) -> None:
+    """Refuse what cannot be called, and say what was expected.
+
+    Raises:
+        InputTypeError: `value` is not callable.
+    """
+    if not callable(value):
+        raise InputTypeError(
+            f"{argument}: expected a function, got {type(value).__name__} {value!r:.60}"
+        )
+
+
+def name_of(function: Any) -> str:
+    """Return the name by which a person knows this function."""
+    for candidate in (function, getattr(function, "func", None), getattr(function, "fun", None)):
+        name = getattr(candidate, "__name__", None)
+        if name:
+            return str(name)
+    return type(function).__name__
+
+
+def input_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+    """Return the names of `count` positional inputs, as the function spells them.
+
+    Example:
+        >>> input_names(lambda x, *rest: x, 3)
+        ('x', 'rest[0]', 'rest[1]')
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+    names += [f"input{i}" for i in range(len(names), count)]
+    return tuple(names[:count])
+
+
+def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the positions that `wrt` names, in the order of the inputs; None for all.
+
+    Raises:
+        InputError: a position or a name that no input has.
+    """
+    if wrt is None:
+        return None
+    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
+        wrt = (wrt,)
+    positions = []
+    for item in wrt:
+        if isinstance(item, str):
+            if item not in names:
+                raise InputError(
+                    f"wrt: no input is named {item!r}; the inputs are {', '.join(names)}"
+                )
+            positions.append(names.index(item))
+            continue
+        try:
+            position = operator.index(item)
+        except TypeError:
+            raise InputTypeError(
+                f"wrt: expected positions or names of inputs, got {type(item).__name__}"
+            ) from None
+        if not -len(names) <= position < len(names):
+            raise InputError(f"wrt: there is no input {position}; there are {len(names)}")
+        positions.append(position % len(names))
+    if not positions:
+        raise InputError("wrt: empty; leave it out to check all inputs")
+    return tuple(sorted(set(positions)))
+
+
+def parse_dtypes(dtypes: Any) -> tuple[str | None, ...]:
+    """Return the names of the dtypes to check in; `(None,)`: the inputs' own.
+
+    Raises:
+        InputError: a dtype that is no float.
+    """
+    if dtypes is None:
+        return (None,)
+    if isinstance(dtypes, str) or not isinstance(dtypes, Iterable):
+        dtypes = (dtypes,)
+    names = tuple(_dtype_name(dtype) for dtype in dtypes)
+    for name in names:
+        if name not in _FLOATS:
+            raise InputError(f"dtypes: expected some of {', '.join(_FLOATS)}, got {name!r}")
+    if not names:
+        raise InputError("dtypes: empty; leave it out to check the inputs as they are")
+    return names
+
+
+def _dtype_name(dtype: Any) -> str:
+    if isinstance(dtype, str):
+        return dtype
+    return str(getattr(dtype, "__name__", None) or np.dtype(dtype).name)
+
+
+def cast(inputs: tuple[Any, ...], dtype: str | None) -> tuple[Any, ...]:
+    """Return the inputs with every inexact array in `dtype`; complex ones in its complex twin.
+
+    Raises:
+        InputError: a complex input, and `dtype` has no complex twin.
+    """
+    if dtype is None:
+        return inputs
+    import jax
+    import jax.numpy as jnp
+
+    def one(leaf: Any) -> Any:
+        kind = getattr(leaf, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.inexact):
+            return leaf
+        wanted = dtype
+        if jnp.issubdtype(kind, jnp.complexfloating):
+            if dtype not in _COMPLEX_OF:
+                raise InputError(f"dtypes: a complex input cannot be checked in {dtype}")
+            wanted = _COMPLEX_OF[dtype]
+        return np.asarray(leaf).astype(jnp.dtype(wanted))
+
+    return tuple(jax.tree.map(one, inputs))

@@ -1,0 +1,37 @@
+"""The laws of a correct gradient: one function each, from a trial to what the law says of it."""
+
+from collections.abc import Callable
+
+from gradlab.checking.laws.accuracy import accuracy
+from gradlab.checking.laws.adjoint import adjoint
+from gradlab.checking.laws.finite_differences import finite_differences
+from gradlab.checking.laws.form import form
+from gradlab.checking.laws.formula import formula
+from gradlab.checking.laws.linear import linear
+from gradlab.checking.laws.pure import pure
+from gradlab.checking.laws.pushforward import pushforward
+from gradlab.checking.laws.reuse import reuse
+from gradlab.checking.laws.special import special
+from gradlab.checking.laws.transforms import transforms
+from gradlab.checking.laws.used import used
+from gradlab.checking.laws.value import value
+from gradlab.checking.report import Law
+from gradlab.checking.trial import Trial
+
+__all__ = ["LAWS"]
+
+LAWS: tuple[Callable[[Trial], Law], ...] = (
+    form,
+    value,
+    formula,
+    accuracy,
+    pushforward,
+    adjoint,
+    linear,
+    used,
+    finite_differences,
+    pure,
+    reuse,
+    transforms,
+    special,
+)

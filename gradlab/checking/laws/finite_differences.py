@@ -1,0 +1,42 @@
+"""Finite differences: an independent witness that the forward is what the gradient is of."""
+
+import numpy as np
+
+from gradlab.checking.differences import compare, directional, spread_along
+from gradlab.checking.report import Law
+from gradlab.checking.trial import Trial
+from gradlab.references import Slope
+
+__all__ = ["finite_differences"]
+
+
+def finite_differences(trial: Trial) -> Law:
+    """The slope of <u, f> along a direction is the gradient's product with that direction."""
+    name = "finite differences"
+    gradients = trial.formula_gradients
+    if gradients is None:
+        return Law(name, "skipped", "the rule cannot be run in float64")
+    if any(trial.subject.odd):
+        return Law(name, "skipped", "a gradient has a wrong shape")
+    slope = directional(trial, trial.tangents)
+    steps = [trial.tangents[target.path] for target in trial.subject.targets]
+    claim = sum(float(np.sum(np.real(t * g.value))) for t, g in zip(steps, gradients))
+    spread = np.hypot.reduce([spread_along(g.scatter, t) for t, g in zip(steps, gradients)])
+    state = compare(claim, slope, 0, float(spread))
+    text = f"the slope is {float(slope.value[0]):.9g}, the gradient says {claim:.9g}"
+    if state == "wrong":
+        if trial.subject.stated and not trial.any_wrong:
+            return Law(name, "warned", f"{text}; the stated reference says so too")
+        if trial.subject.approximate and not trial.any_wrong:
+            return Law(name, "inconclusive", f"{text}; the primal iterates")
+        return Law(name, "failed", text, _error(claim, slope))
+    if state == "kink":
+        return Law(name, "passed", "at a kink: the gradient lies between the one-sided slopes")
+    if state == "inconclusive":
+        return Law(name, "inconclusive", f"the slope is known only to {float(slope.error[0]):.2g}")
+    return Law(name, "passed", error=_error(claim, slope))
+
+
+def _error(claim: float, slope: Slope) -> float:
+    error = float(slope.error[0])
+    return abs(claim - float(slope.value[0])) / error if error > 0 else 0.0

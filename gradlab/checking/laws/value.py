@@ -1,0 +1,33 @@
+"""Value: the forward that a custom rule runs returns what the primal function returns."""
+
+import numpy as np
+
+from gradlab.checking.report import Law
+from gradlab.checking.trial import Trial
+from gradlab.references import judge
+
+__all__ = ["value"]
+
+
+def value(trial: Trial) -> Law:
+    """The outputs of the rule are the outputs of the reference."""
+    if not (trial.has_rule and trial.has_reference):
+        return Law("value", "skipped", "there is no second forward to compare with")
+    ours, theirs = trial.formula["rule"], trial.formula["reference"]
+    worst = 0.0
+    for name, mine, other in zip(trial.subject.outputs, ours, theirs[: trial.outputs]):
+        if mine.value.dtype.kind not in "fc" or mine.value.size == 0:
+            continue
+        verdict = judge(mine.value, other, mine, np.float64)
+        if verdict.wrong.any():
+            at = tuple(map(int, verdict.worst))
+            return Law(
+                "value",
+                "failed",
+                f"{name}{list(at) if at else ''} is {mine.value[at]:.9g} under differentiation; "
+                f"the reference returns {other.value[at]:.9g}",
+                float(verdict.error[at]),
+            )
+        finite = verdict.error[np.isfinite(verdict.error)]
+        worst = max(worst, float(finite.max(initial=0.0)))
+    return Law("value", "passed", error=worst)

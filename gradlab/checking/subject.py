@@ -1,0 +1,80 @@
+"""What is under test: a rule, what is believed in its place, and the point at which both are held.
+
+However the user said it (custom rules in a function, `backward=`, a node, a second function), it
+becomes the same thing: a program from inputs and upstreams to outputs and gradients, beside another
+that is believed. Laws read nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradlab.tracing import Leaf, Program
+
+__all__ = ["Arrays", "Complaint", "Subject", "Upstream"]
+
+Arrays = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The gradient that arrives at one output."""
+
+    name: str
+    output: str
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A gradient whose form is wrong: its shape, its dtype, its place in the input's tree."""
+
+    path: str
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A rule under test.
+
+    Programs map inputs and upstreams, by name, to outputs followed by one gradient per target.
+    `rule` is None where JAX cannot trace; `reference` is None where finite differences must do.
+    `run` evaluates the rule as the user would run it, in its own dtypes; `primal` the forward.
+    `stated`: the user gave the reference, so it is intended even where it is no derivative.
+    `approximate`: the reference iterates, and is right only up to its convergence.
+    """
+
+    name: str
+    values: Arrays
+    targets: tuple[Leaf, ...]
+    upstreams: tuple[Upstream, ...]
+    outputs: tuple[str, ...]
+    run: Callable[[Arrays], list[Any]]
+    primal: Callable[[Arrays], list[Any]]
+    oracle: str
+    forward: Program | None = None
+    rule: Program | None = None
+    reference: Program | None = None
+    tangent: Program | None = None
+    pushforward: Program | None = None
+    why_no_reference: str = ""
+    stated: bool = False
+    approximate: bool = False
+    eager: bool = False
+    complaints: tuple[Complaint, ...] = ()
+    notes: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = field(default=())
+
+    @property
+    def linear(self) -> bool:
+        """Whether there is an upstream at all; a loss that returns its own gradient has none."""
+        return bool(self.upstreams)
+
+    @property
+    def odd(self) -> tuple[bool, ...]:
+        """Which targets have a gradient of a wrong shape, so that no entry can be compared."""
+        return tuple(s != np.shape(self.values[t.path]) for s, t in zip(self.shapes, self.targets))

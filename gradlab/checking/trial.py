@@ -1,0 +1,146 @@
+"""One subject at one point, measured and judged: what every law is given."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.differences import judge_by_differences
+from gradlab.checking.evidence import Evidence, nearby
+from gradlab.checking.judged import Judged
+from gradlab.checking.kinks import settle_kinks
+from gradlab.references import Estimate, judge
+
+__all__ = ["Trial"]
+
+
+class Trial(Evidence):
+    """Evidence with its verdicts: the formula's, in float64, and the rule's own, in its dtype."""
+
+    @functools.cached_property
+    def formula_verdicts(self) -> list[Judged]:
+        """Judge the mathematics: rule and reference, both in float64."""
+        gradients = self.formula_gradients
+        if gradients is None:
+            return []
+        judged = []
+        for i, target in enumerate(self.subject.targets):
+            if self.subject.odd[i]:
+                judged.append(Judged.empty(target, np.full(target.shape, np.nan)))
+            elif self.has_reference:
+                expected = self.expected("formula", i)
+                verdict = judge(gradients[i].value, expected, gradients[i], np.float64)
+                judged.append(Judged.of(target, gradients[i].value, expected.value, verdict))
+            else:
+                judged.append(judge_by_differences(self, target, gradients[i]))
+        if self.has_reference:
+            references = [self.expected("formula", i).value for i in range(len(judged))]
+            self._settle_zeros(judged, references)
+            settle_kinks(self, judged, references)
+            if self.subject.approximate:
+                self._forgive_convergence(judged)
+        return judged
+
+    @functools.cached_property
+    def accuracy_verdicts(self) -> list[Judged]:
+        """Judge the rule as it runs, in its own dtypes, against the lifted reference."""
+        actual = self.gradients(self.actual)
+        judged = []
+        for i, target in enumerate(self.subject.targets):
+            if self.subject.odd[i]:
+                judged.append(Judged.empty(target, np.full(target.shape, np.nan)))
+                continue
+            expected = self._expected_in_own_dtype(i)
+            own = self._own(i)
+            verdict = judge(actual[i], expected, own, target.dtype)
+            judged.append(Judged.of(target, _wide(actual[i]), expected.value, verdict))
+        return judged
+
+    def expected(self, law: str, i: int) -> Estimate:
+        """Return the reference's gradient of the i-th target."""
+        estimates: dict[str, list[Estimate]] = getattr(self, law)
+        return estimates["reference"][self.outputs + i]
+
+    def _expected_in_own_dtype(self, i: int) -> Estimate:
+        """Return what the gradient should be; at a kink, what the rule's own formula says."""
+        formula = self.formula_verdicts[i] if self.formula_verdicts else None
+        if not self.has_reference:
+            assert formula is not None
+            error = np.where(np.isfinite(formula.resolution), formula.resolution, 0.0)
+            value = np.where(formula.right, formula.actual, formula.expected)
+            return Estimate(value, error * np.abs(value))
+        expected = self.expected("accuracy", i)
+        if formula is None:
+            return expected
+        moved = formula.right & ~np.isclose(formula.actual, expected.value, rtol=1e-6, atol=0.0)
+        if not moved.any():
+            return expected
+        assert self.has_rule
+        own = self.accuracy["rule"][self.outputs + i]
+        value = np.where(moved, formula.actual, expected.value)
+        return Estimate(value, np.where(moved, own.scatter, expected.scatter))
+
+    def _own(self, i: int) -> Estimate:
+        if self.has_rule:
+            return self.accuracy["rule"][self.outputs + i]
+        return self.own_scatter[self.outputs + i]
+
+    @functools.cached_property
+    def formula_gradients(self) -> list[Estimate] | None:
+        """The rule's gradients in float64 with their scatter, or None where it refuses."""
+        if self.has_rule:
+            return list(self.formula["rule"][self.outputs :])
+        if self.wide is None:
+            return None
+        arrays = [_wide(value) for value in self.point.values()]
+        return self.scatter_of(arrays)[self.outputs :]
+
+    @property
+    def any_wrong(self) -> bool:
+        """Whether some entry is wrong."""
+        return any(each.wrong.any() for each in self.formula_verdicts)
+
+    @property
+    def only_kinks(self) -> bool:
+        """Whether rule and reference differ only where another witness was asked."""
+        return not self.any_wrong and any(
+            each.kinks or each.notes or each.inconclusive.any() for each in self.formula_verdicts
+        )
+
+    def _settle_zeros(self, judged: list[Judged], references: list[Any]) -> None:
+        """Zero against zero says nothing where it is chance: such entries are judged elsewhere.
+
+        A converged loss has a zero gradient under a wrong rule too.
+        """
+        zero = [j.right & (np.asarray(q) == 0) for j, q in zip(judged, references)]
+        if not any(mask.any() for mask in zero):
+            return
+        point = {**self.point, **nearby(self.subject, self.values, self.seed)}
+        there = self.many([point])[0]["reference"]
+        chance = [mask & (g != 0) for mask, g in zip(zero, self.gradients(there))]
+        if not any(mask.any() for mask in chance):
+            return
+        if not self.has_rule:
+            for each, mask in zip(judged, chance):
+                each.doubt(mask)
+            return
+        found = self.evaluation.estimates({**self.full_point, **point}, seed=self.seed)
+        for i, (each, mask) in enumerate(zip(judged, chance)):
+            ours, theirs = (found[key][self.outputs + i] for key in ("rule", "reference"))
+            each.doubt(mask & ~judge(ours.value, theirs, ours, np.float64).right)
+
+    def _forgive_convergence(self, judged: list[Judged]) -> None:
+        """A primal that iterates is right only up to its convergence; ask finite differences."""
+        for each in judged:
+            if each.wrong.any():
+                actual = Estimate(each.actual, np.zeros(each.actual.shape))
+                witness = judge_by_differences(self, each.target, actual)
+                each.accept(each.wrong & witness.right)
+                each.doubt(each.wrong & ~witness.wrong)
+
+
+def _wide(array: Any) -> Any:
+    array = np.asarray(array)
+    if array.dtype.kind in "biu" or array.dtype == object:
+        return array
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -1,0 +1,53 @@
+"""How an audit looks: every custom rule with its verdict, wrong ones in full."""
+
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import quoteattr
+
+from gradlab.formatting import count
+from gradlab.reporting.check import entry_text, law_lines, testcases
+
+if TYPE_CHECKING:
+    from gradlab.checking.report import AuditedRule, AuditReport
+
+__all__ = ["junit", "text"]
+
+
+def text(report: "AuditReport") -> str:
+    """Return one line per rule, innermost first; wrong ones with their laws."""
+    wrong = sum(not rule.report.ok for rule in report.rules)
+    verdict = f"{wrong} not right" if wrong else "all right"
+    number = count(len(report.rules), "custom rule")
+    lines = [f"{report.function}: {number} met, {verdict}" if report.rules else _none(report)]
+    for rule in report.rules:
+        lines += _rule_lines(rule)
+    lines += [f"note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _none(report: "AuditReport") -> str:
+    return f"{report.function}: no custom rule was met"
+
+
+def _rule_lines(rule: "AuditedRule") -> list[str]:
+    checked = rule.report
+    mark = "ok" if checked.ok else "FAIL" if checked.failed else "?"
+    inside = f" inside {' > '.join(rule.inside)}" if rule.inside else ""
+    place = f"{rule.name} ({rule.kind}) at {rule.source}{inside}"
+    lines = [f"  {mark:<4}  {place}"]
+    if checked.ok:
+        return lines
+    if checked.worst is not None:
+        lines.append(f"        worst entry  {entry_text(checked.worst)}")
+    if checked.findings:
+        lines.append(f"        diagnosis    {checked.diagnosis}")
+    return [*lines, *(f"      {line}" for line in law_lines(checked) if "  ok  " not in line)]
+
+
+def junit(report: "AuditReport") -> str:
+    """Return the report as JUnit test suites, one per rule."""
+    suites = []
+    for rule in report.rules:
+        name = quoteattr(f"{rule.name} at {rule.source}")
+        cases = "\n".join(testcases(rule.report))
+        suites.append(f"<testsuite name={name}>\n{cases}\n</testsuite>")
+    return "<testsuites>\n" + "\n".join(suites) + "\n</testsuites>"
