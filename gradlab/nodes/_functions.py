@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.nodes._arrays import Array, namespace
+from gradlab.nodes._arrays import Array, Shape, namespace
 
 __all__ = [
+    "flat_index",
     "gelu_gate",
     "log_softmax",
     "logistic",
@@ -77,29 +78,49 @@ def gelu_gate(x: Array, approximate: bool) -> tuple[Array, Array]:
 
 
 def safe_divide(a: Array, b: Array) -> Array:
-    """Return a / b, and 0 where b = 0."""
+    """Return a / b, and a where b = 0."""
     xp = namespace(a, b)
-    zero = b == 0
-    return xp.where(zero, xp.zeros_like(b), a / xp.where(zero, xp.ones_like(b), b))
+    return a / xp.where(b == 0, xp.ones_like(b), b)
 
 
-def softmax(x: Array, axis: int) -> Array:
-    """Return exp(x) / sum exp(x) along an axis, shifted by the maximum against overflow."""
-    xp = namespace(x)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+def softmax(x: Array, axis: Any) -> Array:
+    """Return exp(x) / sum exp(x) over axes; zeros where all are -inf."""
+    e, _ = _shifted_exp(x, axis)
+    return safe_divide(e, e.sum(axis=axis, keepdims=True))
 
 
 def logsumexp(x: Array, axis: Any) -> Array:
     """Return log(sum(exp(x))) over axes, which stay with size 1; -inf where there is nothing."""
+    e, top = _shifted_exp(x, axis)
+    return top + namespace(x).log(e.sum(axis=axis, keepdims=True))
+
+
+def log_softmax(x: Array, axis: Any) -> Array:
+    """Return x - logsumexp(x); the maximum is subtracted first, so that large x keep digits."""
+    e, top = _shifted_exp(x, axis)
+    return (x - top) - namespace(x).log(e.sum(axis=axis, keepdims=True))
+
+
+def _shifted_exp(x: Array, axis: Any) -> tuple[Array, Array]:
+    """Return exp(x - top) and top, the greatest entry over axes, or 0 where that is infinite."""
     xp = namespace(x)
     top = xp.max(x, axis=axis, keepdims=True, initial=-math.inf)
-    finite = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    return finite + xp.log(xp.exp(x - finite).sum(axis=axis, keepdims=True))
+    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    return xp.exp(x - top), top
 
 
-def log_softmax(x: Array, axis: int) -> Array:
-    """Return x - logsumexp(x) along an axis; the subtraction of the maximum comes first."""
-    xp = namespace(x)
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+def flat_index(indices: Array, axis: int, shape: Shape) -> Array:
+    """Return indices along an axis as indices into the flattened array of this shape.
+
+    Args:
+        indices: of the array's rank; along the other axes each place refers to itself.
+        axis: the axis that is indexed, counted from the front.
+        shape: the array's shape.
+    """
+    xp, rank = namespace(indices), len(shape)
+    stride, total = 1, 0
+    for i in reversed(range(rank)):
+        view = (1,) * i + (-1,) + (1,) * (rank - 1 - i)
+        place = indices if i == axis else xp.arange(indices.shape[i]).reshape(view)
+        total, stride = total + stride * place, stride * shape[i]
+    return total

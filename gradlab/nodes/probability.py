@@ -6,17 +6,11 @@ from typing import Any
 from gradlab.nodes._arrays import Array, as_inputs, as_upstream, axes_of, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic, special
+from gradlab.nodes._functions import softmax
 from gradlab.nodes._lazy import jax
 from gradlab.operators import DiagonalPlusLowRank, Operator, Permutation
 
-__all__ = ["Softmax", "on_axis", "softmax"]
-
-
-def softmax(x: Array, axis: int) -> Array:
-    """Return exp(x) / sum exp(x) along an axis, shifted by the maximum against overflow."""
-    xp = namespace(x)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+__all__ = ["Softmax", "on_axis"]
 
 
 def on_axis(operator: Operator, axis: int) -> Operator:
