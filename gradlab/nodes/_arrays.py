@@ -30,6 +30,7 @@ __all__ = [
     "namespace",
     "require_broadcast",
     "scatter_add",
+    "set_at",
     "unbroadcast",
 ]
 
@@ -241,6 +242,20 @@ def scatter_add(shape: Shape, index: Any, updates: Array) -> Array:
         np.add.at(out, index, updates)  # `out[index] += updates` would keep one of the repeats
         return out
     return out.at[index].add(updates)
+
+
+def set_at(x: Array, index: Any, values: Array) -> Array:
+    """Return x with `values` written at `index`; x itself is left as it is.
+
+    Example:
+        >>> set_at(np.zeros(3), slice(1, 3), np.array([5.0, 7.0]))
+        array([0., 5., 7.])
+    """
+    if namespace(x) is np:
+        out = x.copy()
+        out[index] = values
+        return out
+    return x.at[index].set(values)
 
 
 def erf(x: Array) -> Array:
