@@ -8,12 +8,14 @@ eagerly; each number must lie within the floors of the reference. No tolerance i
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import ml_dtypes
 import numpy as np
 
+from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.errors import InputError
 from gradlab.nodes import Node, find, registry
@@ -119,20 +121,8 @@ def _generic(cases: tuple[Case, ...]) -> tuple[Case, ...]:
 def _dtypes(dtypes: Sequence[Any] | None, thorough: bool) -> tuple[np.dtype[Any], ...]:
     if dtypes is None:
         dtypes = ("float64", "float32") if thorough else ("float64",)
-    elif isinstance(dtypes, str) or not isinstance(dtypes, Iterable):
-        dtypes = (dtypes,)
-    import jax.numpy as jnp
-
-    found = []
-    for dtype in dtypes:
-        try:
-            found.append(np.dtype(getattr(jnp, dtype).dtype if isinstance(dtype, str) else dtype))
-        except (AttributeError, TypeError):
-            raise InputError(
-                f"dtypes: {dtype!r} is no floating-point dtype; "
-                "expected float64, float32, bfloat16 or float16"
-            ) from None
-    return tuple(found)
+    names = parse_dtypes(dtypes)
+    return tuple(np.dtype(getattr(ml_dtypes, name, name)) for name in names if name is not None)
 
 
 def _result(
