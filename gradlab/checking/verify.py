@@ -9,7 +9,7 @@ eagerly; each number must lie within the floors of the reference. No tolerance i
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import ml_dtypes
@@ -17,7 +17,7 @@ import numpy as np
 
 from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
-from gradlab.errors import InputError
+from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
 from gradlab.nodes._domain import Case
 from gradlab.report import Report
@@ -103,15 +103,25 @@ def results(
 
 
 def _cases_of(node: Any) -> tuple[Case, ...]:
+    """Return a node's cases; those of an instance are the ones that its own parameters take."""
     cls = find(node)
     cases = cls.cases()
-    if isinstance(node, Node) and cases and node != cases[0].node:
-        cases = tuple(case for case in cases if case.node == node) or cases
+    if isinstance(node, Node):
+        cases = tuple(filter(_is_accepted, (replace(case, node=node) for case in cases)))
     if not cases:
         raise InputError(
-            f"{cls.__name__}.cases() names no inputs; give at least one `generic` case"
+            f"{node!r}: no case of {cls.__name__}.cases() fits it; give one with `generic(node, ...)`"
         )
     return cases
+
+
+def _is_accepted(case: Case) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            case.node.forward(*case.draw(0))
+    except GradlabError:
+        return False
+    return True
 
 
 def _generic(cases: tuple[Case, ...]) -> tuple[Case, ...]:

@@ -112,6 +112,14 @@ def test_the_entry_and_both_numbers_are_told():
     assert f"gradient of x[2, 3]: {finding.actual:.17g}" in str(report)
 
 
+def test_an_instance_is_verified_with_its_own_parameters():
+    report = gradlab.verify(nodes.Softmax(axis=-2), nodes.Reshape((12,)))
+    assert report.ok, str(report)
+    assert report.nodes[1].cases == 1  # of three, the one that has 12 entries
+    with pytest.raises(InputError, match="no case of Reshape"):
+        gradlab.verify(nodes.Reshape((7, 7)))
+
+
 def test_only_the_law_that_is_broken_fails():
     findings = gradlab.verify(WrongLocalGradientAlone).nodes[0].findings
     assert {f.law for f in findings} == {"local gradient", "transpose"}
