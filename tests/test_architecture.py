@@ -23,6 +23,8 @@ ROOMS = (
     ("reporting",),
     (
         "strategies",
+        "_targets",
+        "_commands",
         "_pytest_session",
         "_pytest_checks",
         "pytest_plugin",

@@ -1,0 +1,268 @@
+"""The commands of the command line: their words, an example each, and the function behind them."""
+
+import argparse
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from gradlab._targets import drawn_inputs, load, load_inputs, require_fitting
+
+if TYPE_CHECKING:
+    from gradlab.report import Report
+
+__all__ = ["COMMANDS", "Command"]
+
+Options = argparse.Namespace
+Item = TypeVar("Item")
+_PATIENCE = 1.0  # seconds of work before a progress bar appears
+
+
+class Command(NamedTuple):
+    """One command: what its help says, which words it takes, and what it does."""
+
+    name: str
+    summary: str
+    example: str
+    words: Callable[[argparse.ArgumentParser], None]
+    run: "Callable[[Options], Report]"
+
+
+def _names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NODE", help="names of nodes; default: all")
+
+
+def _verify_words(parser: argparse.ArgumentParser) -> None:
+    _names(parser)
+    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="such as float64,float32")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
+    parser.add_argument("--thorough", action="store_true", help="every special input too")
+
+
+def _target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="MODULE:CALLABLE", help="the function, as layers:softmax")
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        metavar="INPUT",
+        help="SHAPE[:DTYPE] of a random input: 100x4096, 8x64:bfloat16, 32:int32, scalar",
+    )
+    parser.add_argument(
+        "--inputs",
+        metavar="SOURCE",
+        help="MODULE:FUNCTION that returns the inputs as a tuple, or a FILE.npz of arrays",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+
+
+def _wrt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wrt", type=_places, metavar="A,B", help="inputs to differentiate, by name or position"
+    )
+
+
+def _check_words(parser: argparse.ArgumentParser) -> None:
+    _target(parser)
+    _wrt(parser)
+    parser.add_argument("--backward", metavar="MODULE:CALLABLE", help="the backward to check")
+    parser.add_argument("--reference", metavar="MODULE:CALLABLE", help="the function to believe")
+    parser.add_argument(
+        "--returns",
+        choices=("output", "output+residuals", "output+gradients"),
+        default="output",
+        help="what the function returns (default: output)",
+    )
+    parser.add_argument("--order", type=int, default=1, help="2: the gradient's gradient too")
+    parser.add_argument("--samples", type=int, default=1, help="check at so many inputs")
+    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="check in each of these")
+    parser.add_argument("--device", help="run the rule there: cpu, gpu, gpu:1")
+
+
+def _jacobian_words(parser: argparse.ArgumentParser) -> None:
+    _target(parser)
+    _wrt(parser)
+
+
+def _precision_words(parser: argparse.ArgumentParser) -> None:
+    _target(parser)
+    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="default: all floats")
+    parser.add_argument("--devices", type=_list, metavar="A,B", help="default: all that JAX has")
+
+
+def _verify(options: Options) -> "Report":
+    from gradlab.checking.verify import VerifyReport, results
+    from gradlab.nodes import find, registry
+
+    for name in options.names:
+        find(name)  # a wrong name is told before any work
+    number = len(options.names) or len(registry())
+    found = results(
+        *options.names, dtypes=options.dtypes, seed=options.seed, thorough=options.thorough
+    )
+    nodes = tuple(_with_bar(found, number, "verifying"))
+    return VerifyReport(nodes, options.seed, options.thorough)
+
+
+def _nodes(options: Options) -> "Report":
+    from gradlab.nodes._pages import node_pages
+
+    return node_pages(options.names)
+
+
+def _check(options: Options) -> "Report":
+    from gradlab.checking import check
+
+    function, inputs = _function_and_inputs(options)
+    backward = options.backward and load(options.backward, "--backward")
+    reference = options.reference and load(options.reference, "--reference")
+    with _working(f"checking {options.target}"):
+        return check(
+            function,
+            *inputs,
+            backward=backward,
+            reference=reference,
+            returns=options.returns,
+            wrt=options.wrt,
+            order=options.order,
+            seed=options.seed,
+            samples=options.samples,
+            dtypes=options.dtypes,
+            device=options.device,
+        )
+
+
+def _jacobian(options: Options) -> "Report":
+    from gradlab.structure import jacobian
+
+    function, inputs = _function_and_inputs(options)
+    with _working(f"reading {options.target}"):
+        return jacobian(function, *inputs, wrt=options.wrt)
+
+
+def _graph(options: Options) -> "Report":
+    from gradlab.graph.reading import read_graph
+
+    function, inputs = _function_and_inputs(options)
+    with _working(f"reading {options.target}"):
+        return read_graph(function, *inputs).report()
+
+
+def _precision(options: Options) -> "Report":
+    from gradlab.measuring import precision
+
+    function, inputs = _function_and_inputs(options)
+    with _working(f"measuring {options.target}"):
+        return precision(
+            function, *inputs, dtypes=options.dtypes, devices=options.devices, seed=options.seed
+        )
+
+
+def _doctor(options: Options) -> "Report":
+    from gradlab.measuring import doctor
+
+    return doctor()
+
+
+COMMANDS = (
+    Command(
+        "verify",
+        "the hand-written nodes against jax.grad and jax.jacrev",
+        "gradlab verify softmax matmul --thorough",
+        _verify_words,
+        _verify,
+    ),
+    Command(
+        "nodes", "the list of nodes, or one node's page", "gradlab nodes softmax", _names, _nodes
+    ),
+    Command(
+        "check",
+        "a custom layer's gradient: is it right, which entry is wrong, and why",
+        "gradlab check layers:rms_norm 8x64 64 --samples 3",
+        _check_words,
+        _check,
+    ),
+    Command(
+        "jacobian",
+        "structure and sparsity of a Jacobian, proved from the program",
+        "gradlab jacobian layers:attention 8x64x32 --wrt 0",
+        _jacobian_words,
+        _jacobian,
+    ),
+    Command(
+        "graph",
+        "the computational graph with its values and gradients",
+        "gradlab graph layers:mlp 32x64 64x10 -o mlp.svg",
+        _target,
+        _graph,
+    ),
+    Command(
+        "precision",
+        "gradient error by dtype and device",
+        "gradlab precision layers:attention 8x64x32 --dtypes bfloat16,float16",
+        _precision_words,
+        _precision,
+    ),
+    Command(
+        "doctor",
+        "what JAX sees: devices, x64, matmul precision",
+        "gradlab doctor --format json",
+        lambda parser: None,
+        _doctor,
+    ),
+)
+
+
+def _function_and_inputs(options: Options) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    from gradlab.errors import InputError
+
+    function = load(options.target)
+    if options.inputs is None:
+        inputs = drawn_inputs(options.specs, options.seed)
+    elif options.specs:
+        raise InputError("--inputs: it gives all inputs; leave out SHAPE[:DTYPE] or --inputs")
+    else:
+        inputs = load_inputs(options.inputs, function)
+    require_fitting(function, inputs, options.target)
+    return function, inputs
+
+
+def _list(words: str) -> list[str]:
+    return words.split(",")
+
+
+def _places(words: str) -> list[str | int]:
+    return [int(word) if word.lstrip("-").isdigit() else word for word in words.split(",")]
+
+
+def _with_bar(items: Iterable[Item], number: int, doing: str) -> Iterator[Item]:
+    """Yield the items; on a terminal, and if they take a while, behind a progress bar."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=number)
+        for item in items:
+            bar.update(task, advance=1, description=f"{doing} {getattr(item, 'name', '')}")
+            yield item
+
+
+@contextlib.contextmanager
+def _working(doing: str) -> Iterator[None]:
+    """Say on a terminal what is being done, once it takes longer than a moment."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(doing)
+    timer = threading.Timer(_PATIENCE, status.start)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        status.stop()

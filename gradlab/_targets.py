@@ -1,0 +1,160 @@
+"""What the command line's words name: functions by MODULE:CALLABLE, inputs by SHAPE[:DTYPE].
+
+Modules are imported where they are used: `gradlab --help` passes here, and is to answer at once.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import InputError
+from gradlab.formatting import count
+
+if TYPE_CHECKING:
+    import inspect
+
+__all__ = ["drawn_inputs", "load", "load_inputs", "require_fitting"]
+
+_DTYPES = (
+    *("float64", "float32", "bfloat16", "float16", "complex128", "complex64"),
+    *("int64", "int32", "int16", "int8", "uint32", "uint8", "bool"),
+)
+
+
+def load(target: str, what: str = "MODULE:CALLABLE") -> Callable[..., Any]:
+    """Return the function that `package.module:name` names, importing its module.
+
+    Raises:
+        InputError: it cannot be found; the nearest names are told.
+
+    Example:
+        >>> load("math:sqrt")(9.0)
+        3.0
+    """
+    module_name, colon, path = target.partition(":")
+    if not colon or not module_name or not path:
+        raise InputError(f"{what}: expected MODULE:NAME, such as layers:softmax, got {target!r}")
+    if module_name.endswith(".py"):
+        dotted = module_name[: -len(".py")].replace("/", ".")
+        raise InputError(f"{what}: pass the module, not its file: {dotted}:{path}")
+    found: Any = _module(module_name, what)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            known = [n for n in dir(found) if not n.startswith("_")]
+            raise InputError(f"{what}: {module_name} has no {name!r}{_nearest(name, known)}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise InputError(f"{what}: {target} is {type(found).__name__}, not something callable")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _module(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports another one that is not
+        here = [name[: -len(".py")] for name in os.listdir() if name.endswith(".py")]
+        raise InputError(
+            f"{what}: there is no module named {error.name!r}{_nearest(name, here)}; "
+            "modules are looked for in the current directory and on sys.path"
+        ) from None
+
+
+def drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
+    """Return random NumPy arrays: `100x4096`, `8x64:bfloat16`, `scalar`, `32:int32`.
+
+    Floats are standard normal, in float32 if no dtype is named; integers are 0 or 1, which index
+    any axis of two or more; booleans are as likely true as false.
+
+    Raises:
+        InputError: a word is not of that form.
+
+    Example:
+        >>> [x.shape for x in drawn_inputs(["2x3", "scalar:float64"], seed=0)]
+        [(2, 3), ()]
+    """
+    import ml_dtypes
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    inputs = []
+    for spec in specs:
+        shape_word, _, dtype_word = spec.partition(":")
+        dtype_word = dtype_word or "float32"
+        if not re.fullmatch(r"scalar|\d+(x\d+)*", shape_word):
+            raise InputError(
+                f"INPUT: expected SHAPE[:DTYPE], such as 100x4096, 8x64:bfloat16 or scalar, "
+                f"got {spec!r}"
+            )
+        if dtype_word not in _DTYPES:
+            raise InputError(
+                f"INPUT: {spec!r} has no dtype that gradlab draws{_nearest(dtype_word, _DTYPES)}"
+            )
+        shape = () if shape_word == "scalar" else tuple(map(int, shape_word.split("x")))
+        dtype = np.dtype(ml_dtypes.bfloat16 if dtype_word == "bfloat16" else dtype_word)
+        drawn: Any = rng.integers(0, 2, shape) if dtype.kind in "iub" else rng.normal(size=shape)
+        if dtype.kind == "c":
+            drawn = drawn + 1j * rng.normal(size=shape)
+        inputs.append(np.asarray(drawn).astype(dtype))
+    return tuple(inputs)
+
+
+def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the inputs that a function returns (`MODULE:FUNCTION`) or a file holds (`FILE.npz`).
+
+    The arrays of a file are taken by name where they are named like the arguments, else in order.
+
+    Raises:
+        InputError: there is no such function or file, or it holds something else.
+    """
+    if not source.endswith(".npz"):
+        inputs = load(source, "--inputs")()
+        return inputs if isinstance(inputs, tuple) else (inputs,)
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        raise InputError(f"--inputs: there is no file {source}") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"--inputs: {source} holds no arrays: {error}") from None
+    signature = _signature(function)
+    order = [name for name in signature.parameters if name in held] if signature else []
+    return tuple(held[name] for name in (order if len(order) == len(held) else held))
+
+
+def require_fitting(function: Callable[..., Any], inputs: Sequence[Any], target: str) -> None:
+    """Raise an InputError if a function cannot be called with so many inputs."""
+    signature = _signature(function)
+    if signature is None:
+        return
+    try:
+        signature.bind(*inputs)
+    except TypeError:
+        raise InputError(
+            f"INPUT: {target} takes {signature}, but {count(len(inputs), 'input')} came; "
+            "pass one SHAPE[:DTYPE] for each, or --inputs"
+        ) from None
+
+
+def _signature(function: Callable[..., Any]) -> "inspect.Signature | None":
+    import inspect
+
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

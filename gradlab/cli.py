@@ -1,0 +1,174 @@
+"""The command line: `gradlab COMMAND ...`.
+
+Exit status 0: all held. 1: something is wrong with the gradient. 2: the call was wrong, or the
+function that was named raised an error, which is then shown with its own traceback.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gradlab import __version__
+from gradlab._commands import COMMANDS
+from gradlab.errors import GradlabError, InputError
+
+if TYPE_CHECKING:
+    from gradlab.report import Report
+
+__all__ = ["main"]
+
+_FORMATS = {
+    "text": (".txt",),
+    "json": (".json",),
+    "junit": (".xml",),
+    "html": (".html", ".htm"),
+    "svg": (".svg",),
+    "dot": (".dot", ".gv"),
+    "mermaid": (".mmd", ".mermaid"),
+}
+_PACKAGE = os.path.dirname(__file__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Example:
+        >>> main(["nodes", "tanh", "--format", "json"])  # doctest: +ELLIPSIS
+        {
+          "schema": "gradlab.nodes/1",
+        ...
+        0
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        format = _format(options)
+        report = options.run(options)
+        _put(report.render(format), options.output)
+    except GradlabError as error:
+        _show_cause(error.__cause__)
+        notes = getattr(error, "__notes__", ())
+        print(f"gradlab {options.command}: {error}", *notes, sep="\n  ", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return _status(report)
+    except Exception as error:
+        _show_cause(error)
+        print(
+            f"gradlab {options.command}: {options.target} raised the error above", file=sys.stderr
+        )
+        return 2
+    return _status(report)
+
+
+def _status(report: "Report") -> int:
+    return 0 if report.ok else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gradlab",
+        description="Is the gradient right, which entry is wrong and why, and what shape has its "
+        "Jacobian? Verified by JAX.",
+        epilog="exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call",
+    )
+    parser.add_argument("--version", action="version", version=f"gradlab {__version__}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    for command in COMMANDS:
+        words = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog=f"example: {command.example}",
+        )
+        command.words(words)
+        words.add_argument(
+            "--format", choices=_FORMATS, help="default: by the suffix of FILE, else text"
+        )
+        words.add_argument("-o", "--output", metavar="FILE", help="write there, not to the screen")
+        words.set_defaults(command=command.name, run=command.run, target=command.name)
+    return parser
+
+
+def _format(options: argparse.Namespace) -> str:
+    """Return the format that was asked for, before any work is done for it."""
+    from gradlab.reporting import formats
+
+    chosen: str | None = options.format
+    if options.output is not None:
+        folder, name = os.path.split(options.output)
+        if folder and not os.path.isdir(folder):
+            raise InputError(f"-o: there is no folder {folder}")
+        suffixes = {suffix: format for format, all in _FORMATS.items() for suffix in all}
+        chosen = chosen or suffixes.get(os.path.splitext(name)[1].lower())
+        if chosen is None:
+            raise InputError(f"-o: {name} has no suffix that tells a format; pass --format")
+    known = formats(options.command)
+    if chosen is not None and chosen not in known:
+        raise InputError(f"--format: {options.command} can be drawn as {', '.join(known)}")
+    return chosen or "text"
+
+
+def _put(text: str, output: str | None) -> None:
+    """Print the text, or write it to a file: whole, or not at all."""
+    if output is None:
+        with contextlib.suppress(AttributeError):  # what captures stdout may not be a text file
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stdout.write(_painted(text) if text.endswith("\n") else _painted(text) + "\n")
+        sys.stdout.flush()
+        return
+    draft = f"{output}.{os.getpid()}"
+    try:
+        with open(draft, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(draft)
+        raise InputError(f"-o: {output} cannot be written: {error.strerror}") from None
+
+
+def _painted(text: str) -> str:
+    """Return the text with its verdicts in colour, on a terminal that wants colour."""
+    asked = "FORCE_COLOR" in os.environ or sys.stdout.isatty()
+    if not asked or os.environ.get("NO_COLOR"):
+        return text
+    colours = {"32": r"\b(ok|passed|proved)\b", "31": r"\b(WRONG|wrong|failed|NaN|nan)\b"}
+    for colour, words in {**colours, "33": r"\b(warned|inconclusive|undecided)\b"}.items():
+        text = re.sub(words, f"\x1b[{colour}m\\1\x1b[0m", text)
+    return text
+
+
+def _show_cause(error: BaseException | None) -> None:
+    """Print the traceback of an error in the user's code, without gradlab's and JAX's frames."""
+    import traceback
+
+    if error is None:
+        return
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    if not frames:
+        traceback.print_exception(error)  # a fault of gradlab itself: hide nothing
+        return
+    print("Traceback (most recent call last):", file=sys.stderr)
+    print("".join(traceback.format_list(frames)), end="", file=sys.stderr)
+    print("".join(traceback.format_exception_only(error)), end="", file=sys.stderr)
+
+
+def _is_users(path: str) -> bool:
+    """Return whether a file is the user's: not gradlab's, JAX's or Python's own."""
+    import sysconfig
+
+    python = path.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in path
+    ours = path.startswith((_PACKAGE, "<frozen")) or path == sys.argv[0]
+    return not (python or ours or re.search(r"/site-packages/jax(lib)?/", path))

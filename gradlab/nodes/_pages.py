@@ -1,0 +1,72 @@
+"""What there is to know about each node, as plain data: the list of nodes and their pages."""
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gradlab.nodes._base import Node
+from gradlab.nodes._registry import find, registry
+from gradlab.report import Report
+
+__all__ = ["NodePage", "NodesReport", "node_pages"]
+
+
+@dataclass(frozen=True)
+class NodePage:
+    """One node: its documentation, the inputs it takes, its parameters with their defaults."""
+
+    name: str
+    family: str
+    inputs: tuple[str, ...]
+    parameters: dict[str, str]
+    text: str
+    cases: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the documentation."""
+        return self.text.partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class NodesReport(Report):
+    """The nodes that were asked for; `single` says that pages are wanted, not the list.
+
+    Example:
+        >>> [page.name for page in node_pages(["tanh"]).pages]
+        ['tanh']
+    """
+
+    kind: ClassVar[str] = "nodes"
+    pages: tuple[NodePage, ...]
+    listed: bool
+
+    @property
+    def ok(self) -> bool:
+        """Always true: there is nothing to hold."""
+        return True
+
+
+def node_pages(names: Sequence[str] = ()) -> NodesReport:
+    """Return the pages of these nodes; the list of all of them if none is named.
+
+    Raises:
+        InputError: there is no node of that name.
+    """
+    classes = [find(name) for name in names] or list(registry().values())
+    return NodesReport(tuple(map(_page, classes)), listed=not names)
+
+
+def _page(cls: type[Node]) -> NodePage:
+    parameters = {f.name: repr(f.default) for f in dataclasses.fields(cls)}
+    notes = dict.fromkeys(case.note for case in cls.cases())
+    return NodePage(
+        cls.name(),
+        cls.family(),
+        cls.input_names(),
+        parameters,
+        inspect.getdoc(cls) or "",
+        (*notes,),
+    )

@@ -1,0 +1,35 @@
+"""The nodes: a list of all, or a page for each that was named."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradlab.nodes._pages import NodePage, NodesReport
+
+__all__ = ["text"]
+
+
+def text(report: "NodesReport") -> str:
+    """Return one line for each node under its family's name, or the pages one after another."""
+    if not report.listed:
+        return "\n\n".join(map(_page, report.pages))
+    lines: list[str] = []
+    width = max(len(page.name) for page in report.pages)
+    for family in dict.fromkeys(page.family for page in report.pages):
+        lines += ["", family]
+        pages = (page for page in report.pages if page.family == family)
+        lines += [f"  {page.name:<{width}}  {page.summary}" for page in pages]
+    return "\n".join([*lines[1:], "", f"{len(report.pages)} nodes; `gradlab nodes NAME` for one"])
+
+
+def _page(page: "NodePage") -> str:
+    parameters = [f"{name}={default}" for name, default in page.parameters.items()]
+    call = ", ".join([*page.inputs, *parameters])
+    return "\n".join(
+        [
+            f"gradlab.nodes.{page.name}({call})",
+            "",
+            page.text,
+            "",
+            f"verified on: {', '.join(page.cases)}",
+        ]
+    )

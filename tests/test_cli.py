@@ -1,0 +1,196 @@
+"""The command line: statuses, messages, formats, files; cheap to ask for help."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradlab import __version__
+from gradlab._commands import COMMANDS
+from gradlab.cli import main
+
+LAYERS = """
+import jax, jax.numpy as jnp, numpy as np
+
+@jax.custom_vjp
+def right(x):
+    return jnp.tanh(x)
+right.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (g * (1 - jnp.tanh(x) ** 2),))
+
+@jax.custom_vjp
+def wrong(x):
+    return jnp.tanh(x)
+wrong.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (2 * g * (1 - jnp.tanh(x) ** 2),))
+
+def poly(x, y):
+    return (x + y) * x
+
+def tanh(x):
+    return np.tanh(x)
+
+def tanh_backward(upstream, x):
+    return upstream * (1 - np.tanh(x) ** 2)
+
+def raises(x):
+    raise RuntimeError("my own fault")
+
+def inputs():
+    return np.array([-2.0, 3.0]), np.array([5.0, 7.0])
+"""
+
+
+@pytest.fixture(autouse=True)
+def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_layers.py").write_text(LAYERS)
+    (tmp_path / "broken_layers.py").write_text("import surely_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_layers", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return tmp_path
+
+
+def run(words: str) -> int:
+    return main(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("check my_layers:right 4x3", 0),
+        ("check my_layers:wrong 4x3", 1),
+        ("check my_layers:tanh 5:float64 --backward my_layers:tanh_backward", 0),
+        ("graph my_layers:poly scalar scalar", 0),
+        ("nodes", 0),
+        ("doctor", 0),
+    ],
+)
+def test_status(words: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == status
+    printed = capsys.readouterr()
+    assert printed.out and not printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("check my_layers:rihgt 3", "did you mean 'right'"),
+        ("check my_layer:right 3", "did you mean 'my_layers'"),
+        ("check my_layers.py:right 3", "my_layers:right"),
+        ("check my_layers 3", "expected MODULE:NAME"),
+        ("check my_layers:np 3", "not something callable"),
+        ("check my_layers:right", "takes (x), but 0 inputs came"),
+        ("check my_layers:right 3 4", "but 2 inputs came"),
+        ("check my_layers:right 3y4", "such as 100x4096"),
+        ("check my_layers:right 3:float31", "did you mean 'float32'"),
+        ("check my_layers:right 3 --inputs my_layers:inputs", "leave out"),
+        ("check my_layers:right --inputs none.npz", "there is no file none.npz"),
+        ("check my_layers:right --inputs my_layers.npz", "there is no file"),
+        ("check my_layers:right 3 --wrt y", "wrt"),
+        ("check my_layers:right 3 --backward my_layers:x", "--backward: my_layers has no 'x'"),
+        ("graph my_layers:poly 2 3", "shapes 2 and 3 do not broadcast"),
+        ("graph my_layers:poly 2 2 -o nowhere/x.txt", "there is no folder nowhere"),
+        ("graph my_layers:poly 2 2 -o picture.bmp", "pass --format"),
+        ("nodes softmac", "did you mean 'softmax'"),
+        ("nodes tanh --format svg", "text, json, html"),
+        ("verify softmac", "did you mean 'softmax'"),
+    ],
+)
+def test_a_wrong_call(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
+    assert "Traceback" not in printed.err
+
+
+def test_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("chekc my_layers:right 3")
+    assert caught.value.code == 2
+    assert "invalid choice: 'chekc'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check my_layers:raises 3", "graph my_layers:raises 3"])
+def test_the_users_own_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    error = capsys.readouterr().err
+    assert 'raise RuntimeError("my own fault")' in error
+    assert "gradlab/cli.py" not in error
+
+
+def test_a_module_that_fails_to_import(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check broken_layers:f 3") == 2
+    error = capsys.readouterr().err
+    assert "broken_layers.py" in error and "surely_not_there" in error
+
+
+def test_inputs_from_a_function_and_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("graph my_layers:poly --inputs my_layers:inputs --format json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == "gradlab.graph/1"
+    assert report["wires"][-1]["value"]["entries"] == [-6.0, 30.0]
+    np.savez("saved.npz", y=np.array([5.0, 7.0]), x=np.array([-2.0, 3.0]))
+    assert run("graph my_layers:poly --inputs saved.npz --format json") == 0
+    assert json.loads(capsys.readouterr().out) == report
+
+
+def test_files_are_written_whole_or_not_at_all(layers: Path) -> None:
+    assert run("graph my_layers:poly 2 2 -o graph.json") == 0
+    written = layers / "graph.json"
+    assert json.loads(written.read_text())["ok"]
+    before = sorted(path.name for path in layers.iterdir())
+    (layers / "folder.json").mkdir()
+    assert run("graph my_layers:poly 2 2 -o folder.json") == 2
+    assert sorted(path.name for path in layers.iterdir()) == sorted([*before, "folder.json"])
+
+
+def test_colour_is_for_those_who_want_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    run("check my_layers:right 4x3")
+    assert "\x1b[32m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    run("check my_layers:right 4x3")
+    assert "\x1b[" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_has_an_example_that_it_understands(
+    command: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command.name, "--help"])
+    assert caught.value.code == 0
+    assert command.example in " ".join(capsys.readouterr().out.split())
+
+
+def python(*words: str) -> str:
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def seconds(*words: str) -> float:
+    """Return the processor time that a Python of its own takes, the least of five."""
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        python(*words)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(spent)
+
+
+def test_help_is_cheap() -> None:
+    assert seconds("-m", "gradlab", "--help") < seconds("-c", "pass") + 0.1
+    code = "import sys, gradlab.cli; print(*{'jax', 'numpy', 'rich'} & set(sys.modules))"
+    assert python("-c", code) == "\n"
+
+
+def test_version() -> None:
+    assert python("-m", "gradlab", "--version") == f"gradlab {__version__}\n"
