@@ -1,0 +1,185 @@
+"""Difference bounds: the arithmetic of `x - y <= c` over integers.
+
+A set of such bounds is a square matrix `d` with `d[x, y]` the largest value of `x - y` (a
+difference-bound matrix; Dill 1989, Mine 2001). Row and column 0 stand for the number 0, so that
+`d[x, 0]` is the largest and `-d[0, x]` the smallest value of x. All variables are digits in
+`0 .. size - 1`, hence every entry is finite and there is no infinity to look after.
+
+Why this is exact: a matrix is *closed* when `d[x, z] <= d[x, y] + d[y, z]`, which shortest paths
+bring about. A closed matrix with a zero diagonal has integer points, each of its bounds is
+attained, and any integer point of some of its variables extends to the others (the constraint
+matrix is totally unimodular). So the projection onto some variables is the submatrix, nothing more.
+
+Matrices are never changed in place after they were built; functions return None for the empty set.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Bounds",
+    "Indices",
+    "close",
+    "components",
+    "compose",
+    "extend",
+    "flip",
+    "free",
+    "join",
+    "minus",
+    "tighten",
+]
+
+Bounds: TypeAlias = npt.NDArray[np.int64]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+def free(sizes: tuple[int, ...]) -> Bounds:
+    """Return the bounds of digits that are not related: `0 <= x < size`, closed."""
+    d = np.empty((len(sizes) + 1, len(sizes) + 1), np.int64)
+    d[0] = 0
+    d[1:] = np.array(sizes, np.int64)[:, None] - 1
+    np.fill_diagonal(d, 0)
+    return d
+
+
+def close(d: Bounds) -> Bounds | None:
+    """Return the tightest bounds that describe the same set (Floyd and Warshall)."""
+    d = d.copy()
+    for p in range(len(d)):
+        np.minimum(d, d[:, p, None] + d[p], out=d)
+    return None if d.diagonal().min() < 0 else d
+
+
+def tighten(d: Bounds, x: int, y: int, c: int) -> Bounds | None:
+    """Return closed `d` with `x - y <= c` added: one step, because a path uses the new edge once."""
+    if d[x, y] <= c:
+        return d
+    if d[y, x] + c < 0:
+        return None
+    result: Bounds = np.minimum(d, d[:, x, None] + (d[y] + c))
+    return result
+
+
+def compose(
+    a: Bounds, b: Bounds, outputs: int, middles: int
+) -> tuple[Bounds, npt.NDArray[np.intp]]:
+    """Conjoin each of the stacked sets `a` with each of `b` and eliminate the middle variables.
+
+    Args:
+        a: closed bounds over (0, outputs, middles), shape (p, 1 + o + m, 1 + o + m).
+        b: closed bounds over (0, middles, inputs), shape (q, 1 + m + i, 1 + m + i).
+        outputs: the number o of output variables.
+        middles: the number m of middle variables.
+
+    Returns:
+        The closed bounds over (0, outputs, inputs) of the pairs that are not empty, and the flat
+        numbers of these pairs in (p, q). Inside a or b every path is an edge already, so only the
+        variables that both share (the middle ones and 0) have to be tried as stopovers.
+    """
+    p, q = len(a), len(b)
+    o, m, i = 1 + outputs, middles, b.shape[1] - 1 - middles
+    d = np.empty((p, q, o + m + i, o + m + i), np.int64)
+    d[..., : o + m, : o + m] = a[:, None]
+    d[..., o + m :, 0] = b[:, 1 + m :, 0]
+    d[..., 0, o + m :] = b[:, 0, 1 + m :]
+    d[..., 1:o, o + m :] = a[:, None, 1:o, :1] + b[:, :1, 1 + m :]
+    d[..., o + m :, 1:o] = b[:, 1 + m :, :1] + a[:, None, :1, 1:o]
+    d[..., o:, o + m :] = b[:, 1:, 1 + m :]
+    d[..., o + m :, o:] = b[:, 1 + m :, 1:]
+    if m:
+        shared = d[..., o : o + m, o : o + m]
+        np.minimum(shared, b[:, 1 : 1 + m, 1 : 1 + m], out=shared)
+        np.minimum(d[..., o : o + m, 0], b[:, 1 : 1 + m, 0], out=d[..., o : o + m, 0])
+        np.minimum(d[..., 0, o : o + m], b[:, 0, 1 : 1 + m], out=d[..., 0, o : o + m])
+        for s in (*range(o, o + m), 0):
+            np.minimum(d, d[..., s, None] + d[..., s, None, :], out=d)
+    d = d.reshape(p * q, o + m + i, o + m + i)
+    alive = np.flatnonzero(d.diagonal(axis1=1, axis2=2).min(axis=1) >= 0)
+    keep = [*range(o), *range(o + m, o + m + i)]
+    return d[alive][:, keep][:, :, keep], alive
+
+
+def related(d: Bounds) -> npt.NDArray[np.bool_]:
+    """Return where two variables are bound to each other, not only each to its range."""
+    return d < d[:, :1] + d[:1]
+
+
+def components(d: Bounds) -> list[list[int]]:
+    """Return the variables grouped so that those of different groups are independent."""
+    label = list(range(len(d)))
+    for x, y in np.argwhere(related(d)).tolist():
+        if x and y and label[x] != label[y]:
+            old, new = max(label[x], label[y]), min(label[x], label[y])
+            label = [new if k == old else k for k in label]
+    groups: dict[int, list[int]] = {}
+    for x in range(1, len(d)):
+        groups.setdefault(label[x], []).append(x)
+    return list(groups.values())
+
+
+def flip(d: Bounds, sizes: tuple[int, ...], variables: list[int]) -> Bounds:
+    """Return the bounds with `size - 1 - x` in place of each x, for whole components of variables."""
+    d = d.copy()
+    group = [0, *variables]
+    tops = np.array([0, *(sizes[x - 1] - 1 for x in variables)], np.int64)
+    d[np.ix_(group, group)] = d[np.ix_(group, group)].T + tops[:, None] - tops
+    others = [x for x in range(1, len(d)) if x not in variables]
+    if others:
+        d[np.ix_(variables, others)] = d[variables, :1] + d[:1, others]
+        d[np.ix_(others, variables)] = d[others, :1] + d[:1, variables]
+    return d
+
+
+def minus(a: Bounds, b: Bounds) -> list[Bounds]:
+    """Return disjoint sets whose union is `a` without `b`: one for each bound of b that cuts a."""
+    if (a + b.T < 0).any():
+        return [a]
+    pieces: list[Bounds] = []
+    rest = a
+    while (cuts := np.argwhere(b < rest)).size:
+        x, y = cuts[0].tolist()
+        c = int(b[x, y])
+        if (outside := tighten(rest, y, x, -c - 1)) is not None:
+            pieces.append(outside)
+        inside = tighten(rest, x, y, c)
+        if inside is None:
+            return [a]
+        rest = inside
+    return pieces
+
+
+def join(a: Bounds, b: Bounds) -> tuple[Bounds, bool]:
+    """Return the smallest bounds around both sets, and whether they hold nothing else.
+
+    What the hull holds beyond a and b violates one bound of a and one of b. Each pair of such bounds
+    is tried at once: two edges added to a closed matrix are contradictory just when the cycle through both is
+    negative.
+    """
+    hull: Bounds = np.maximum(a, b)
+    x, y = np.nonzero(a < hull)
+    u, v = np.nonzero(b < hull)
+    beyond = (-a[x, y] - 1)[:, None] + (-b[u, v] - 1) + hull[x[:, None], v] + hull[u, y[:, None]]
+    return hull, bool((beyond < 0).all())
+
+
+def extend(values: Indices, known: list[int], v: int, d: Bounds, limit: int) -> Indices | None:
+    """Return points of the variables `known`, one row each, repeated for each value that v may take.
+
+    None if there were more than `limit`. Where the bounds are closed, no row is ever lost.
+    """
+    low = np.full(len(values), -d[0, v], np.int64)
+    high = np.full(len(values), d[v, 0], np.int64)
+    for k, x in enumerate(known):
+        if d[v, x] < d[v, 0] + d[0, x]:
+            np.minimum(high, values[:, k] + d[v, x], out=high)
+        if d[x, v] < d[x, 0] + d[0, v]:
+            np.maximum(low, values[:, k] - d[x, v], out=low)
+    counts = np.maximum(high - low + 1, 0)
+    if counts.sum(dtype=np.float64) > limit:
+        return None
+    row = np.repeat(np.arange(len(values)), counts)
+    step = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.column_stack([values[row], low[row] + step])

@@ -1,0 +1,194 @@
+"""Colours: how few JVPs (or VJPs) give every entry, and which input goes with which.
+
+Inputs of one colour share no output, so that one JVP with all of them set gives their columns unmixed
+(Curtis, Powell and Reid 1974; Coleman and More 1983). For one zone the colours are in closed form. Given
+the output index, input digit x lies in an interval of `w = 1 + min(d[x, y] + d[y, x])` values, over all outputs
+and earlier inputs y; hence `x mod w` tells the inputs of one output apart: equal 1, a band its width, a full
+axis all n, and products over the axes. For a union it is the best of three: the closed form of the hull, a
+lattice `sum(a_k x_k) mod M` that no difference of two inputs with a common output maps to 0
+(stencils, periodic ones too), and a greedy colouring of the listed matrix where that is small.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradlab.errors import InputError
+from gradlab.patterns.bounds import Indices
+from gradlab.patterns.unions import hull
+from gradlab.patterns.zone import Zone
+
+if TYPE_CHECKING:
+    from gradlab.patterns.pattern import Pattern
+
+__all__ = ["Colouring", "colours", "greedy"]
+
+_WORK = 2**21
+_DIFFERENCES = 2**12
+
+
+@dataclass(frozen=True, eq=False)
+class Colouring:
+    """Which entries go into one pass.
+
+    Attributes:
+        mode: "jvp": input entries are coloured, a pass is a JVP; "vjp": output entries, a VJP.
+        count: the number of colours, hence of passes.
+        closed_form: whether the colour of an entry is a formula of its index.
+        shape: the shape of the array whose entries are coloured.
+    """
+
+    mode: str
+    count: int
+    closed_form: bool
+    shape: tuple[int, ...]
+    _assign: Callable[[], Indices]
+
+    def assignment(self) -> Indices:
+        """Return the colour of each entry of the flattened array: integers below `count`."""
+        return self._assign()
+
+    def seed(self, colour: int) -> Any:
+        """Return a boolean array of `shape`: the entries of one colour."""
+        return (self.assignment() == colour).reshape(self.shape)
+
+
+def colours(pattern: "Pattern", mode: str) -> Colouring:
+    """Return a colouring of the inputs ("jvp") or the outputs ("vjp")."""
+    if mode not in ("jvp", "vjp"):
+        raise InputError(f"colours: mode is {mode!r}; expected 'jvp' (inputs) or 'vjp' (outputs)")
+    p = pattern if mode == "jvp" else pattern.T
+    shape = p.input_shape
+    if not p.zones:
+        return Colouring(mode, 0, True, shape, lambda: np.zeros(prod(shape), np.int64))
+    if len(p.zones) == 1:
+        return _of_zone(p.zones[0], mode, shape)
+    best = _of_zone(hull(p.zones), mode, shape)
+    if best.count > 1 and (lattice := _lattice(p, best.count)) is not None:
+        modulus, factors = lattice
+        best = Colouring(mode, modulus, True, shape, lambda: _linear(shape, factors, modulus))
+    if best.count > 1 and prod(shape) <= _WORK and p.nnz <= _WORK:
+        matrix = p.to_scipy()
+        per_row = np.diff(matrix.indptr)
+        if per_row.max() < best.count and (per_row.astype(np.float64) ** 2).sum() <= _WORK:
+            assigned = greedy(matrix)
+            if (count := int(assigned.max()) + 1) < best.count:
+                best = Colouring(mode, count, False, shape, lambda: assigned)
+    return best
+
+
+def _of_zone(zone: Zone, mode: str, shape: tuple[int, ...]) -> Colouring:
+    """Colour by residues, variable by variable; explicit relations by their own colouring."""
+    f, d = zone.frame, zone.bounds
+    known = [0, *range(1, f.outputs + 1)]
+    parts: list[tuple[tuple[int, ...], int, Indices | None]] = []
+    explicit = zone.explicit
+    for v in range(f.outputs + 1, len(d)):
+        if v not in explicit:
+            width = 1 + min(int(d[v, y] + d[y, v]) for y in known)
+            known.append(v)
+            if width > 1:
+                parts.append(((v,), width, None))
+    for r in zone.relations:
+        if r.columns:
+            assigned = greedy(r.matrix)
+            parts.append((r.columns, int(assigned.max()) + 1, assigned))
+
+    def assign() -> Indices:
+        digits = _digits(zone)
+        result = np.zeros(shape, np.int64)
+        for variables, width, table in parts:
+            index: Any = 0
+            for v in variables:
+                index = index * f.sizes[v - 1] + digits[v]
+            result = result * width + (index % width if table is None else table[index])
+        return np.broadcast_to(result, shape).reshape(-1)
+
+    return Colouring(
+        mode, prod(w for _, w, _ in parts), all(t is None for *_, t in parts), shape, assign
+    )
+
+
+def _digits(zone: Zone) -> dict[int, Indices]:
+    """Return each input variable's value along its axis, shaped to broadcast over the input."""
+    f = zone.frame
+    values: dict[int, Indices] = {}
+    for k, axis in enumerate(f.input):
+        index = np.arange(axis.size).reshape([-1 if a == k else 1 for a in range(len(f.input))])
+        for v, stride, size in zip(
+            f.digits(len(f.output) + k), axis.strides, axis.sizes, strict=True
+        ):
+            digit = index // stride % size
+            values[v] = size - 1 - digit if v in zone.flipped else digit
+    return values
+
+
+def greedy(matrix: Any) -> Indices:
+    """Return the colour of each column: the least that no column with a common row has yet."""
+    rows = matrix.tocsr()
+    by_row = np.split(rows.indices, rows.indptr[1:-1])
+    columns = matrix.tocsc()
+    by_column = np.split(columns.indices, columns.indptr[1:-1])
+    taken: list[set[int]] = [set() for _ in by_row]
+    assigned = np.zeros(matrix.shape[1], np.int64)
+    for j, touched in enumerate(by_column):
+        used = set().union(*(taken[i] for i in touched.tolist()))
+        colour = 0
+        while colour in used:
+            colour += 1
+        assigned[j] = colour
+        for i in touched.tolist():
+            taken[i].add(colour)
+    return assigned
+
+
+def _linear(shape: tuple[int, ...], factors: Sequence[int], modulus: int) -> Indices:
+    """Return sum(a_k x_k) mod M over the flattened array."""
+    index = np.indices(shape, sparse=True)
+    total: Any = sum(a * x for a, x in zip(factors, index, strict=True))
+    return np.broadcast_to(total % modulus, shape).reshape(-1)
+
+
+def _lattice(p: "Pattern", limit: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return the smallest modulus below `limit`, with factors, that separates all conflicts."""
+    differences = _differences(p)
+    if differences is None:
+        return None
+    rank = differences.shape[1]
+    for modulus in range(2, min(limit, 65)):
+        if modulus**rank * len(differences) > 2 * _WORK:
+            return None
+        factors = np.array(list(product(range(modulus), repeat=rank)), np.int64)
+        good = ((factors @ differences.T) % modulus != 0).all(axis=1)
+        if good.any():
+            return modulus, tuple(factors[int(np.argmax(good))].tolist())
+    return None
+
+
+def _differences(p: "Pattern") -> Indices | None:
+    """Return all nonzero differences of inputs that share an output, up to sign, or a superset."""
+    if len(p.zones) > 24 or not all(z.simple and z.frame.is_plain for z in p.zones):
+        return None
+    conflicts = p.T @ p
+    n = len(p.input_shape)
+    found: set[tuple[int, ...]] = set()
+    for zone in conflicts.zones:
+        if not (zone.simple and zone.frame.is_plain):
+            return None
+        ranges = []
+        for k in range(n):
+            digits = zone.frame.digits(k), zone.frame.digits(n + k)
+            if not digits[0]:
+                ranges.append(range(1))
+                continue
+            x, y = digits[0][0], digits[1][0]
+            ranges.append(range(-int(zone.bounds[y, x]), int(zone.bounds[x, y]) + 1))
+        if prod(map(len, ranges)) > _DIFFERENCES:
+            return None
+        found |= {max(v, tuple(-c for c in v)) for v in product(*ranges)}
+    found.discard((0,) * n)
+    return np.array(sorted(found), np.int64).reshape(-1, n)

@@ -1,0 +1,252 @@
+"""Patterns in words: relations as plain data, and the notation `out[b, t, :] <- in[b, <=t, :]`.
+
+A letter is an index that something else refers to; `:` is a whole axis; `<=t`, `t-1`, `t-2..t+2` are
+bounds to a letter; `0..3` is a range, `4*i+j` an axis read in digits, `index(i)` a static index array.
+Output axes that are read in order are called t, a leading axis that stays apart b, others i, j, k.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradlab.patterns.unions import coarse
+from gradlab.patterns.zone import Zone
+
+if TYPE_CHECKING:
+    from gradlab.patterns.pattern import Pattern
+
+__all__ = ["AxisRelation", "axis_relation", "describe", "relations"]
+
+_LETTERS = "ijklmnopqruvwxyzacdefgh"
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class AxisRelation:
+    """A bound between two axes, or on one: `low <= a - b <= high`.
+
+    Attributes:
+        a: an axis; k is output axis k, ~k is input axis k.
+        b: another axis, or None for a range of a.
+        kind: "equal", "band", "order" (one side only), "range", or "explicit" (an index array).
+        low: the least a - b, None if nothing but the ranges bounds it.
+        high: the largest a - b, likewise.
+    """
+
+    a: int
+    b: int | None
+    kind: str
+    low: int | None
+    high: int | None
+
+
+def relations(zone: Zone) -> tuple[AxisRelation, ...]:
+    """Return the bounds of a zone between whole axes, as plain data."""
+    f, wide = zone.frame, coarse(zone)
+    n = len(f.output)
+    label = [k if k < n else ~(k - n) for k in range(len(f.axes))]
+    found = [
+        AxisRelation(label[k], None, "range", -int(wide.bounds[0, v]), int(wide.bounds[v, 0]))
+        for k, axis in enumerate(wide.frame.axes)
+        for v in wide.frame.digits(k)
+        if wide.bounds[v, 0] < axis.size - 1 or wide.bounds[0, v] < 0
+    ]
+    for k in range(len(f.axes)):
+        for other in range(k + 1, len(f.axes)):
+            kind, low, high = _between(wide, k, other)
+            if kind != "full":
+                found.append(AxisRelation(label[k], label[other], kind, low, high))
+    for r in zone.relations:
+        rows = sorted({f.axis_of[v - 1] for v in r.rows})
+        columns = sorted({f.axis_of[v - 1] for v in r.columns})
+        found += [
+            AxisRelation(label[x], label[y], "explicit", None, None) for x in rows for y in columns
+        ]
+    return tuple(found)
+
+
+def _between(wide: Zone, k: int, other: int) -> tuple[str, int | None, int | None]:
+    """Return how two axes of a zone over whole axes are related."""
+    if not wide.frame.digits(k) or not wide.frame.digits(other):
+        return "full", None, None
+    d, x, y = wide.bounds, wide.frame.starts[k], wide.frame.starts[other]
+    above = int(d[x, y]) if d[x, y] < d[x, 0] + d[0, y] else None
+    below = -int(d[y, x]) if d[y, x] < d[y, 0] + d[0, x] else None
+    if above is None and below is None:
+        return "full", None, None
+    if above is None or below is None:
+        return "order", below, above
+    return ("equal" if above == below == 0 else "band"), below, above
+
+
+def axis_relation(
+    pattern: "Pattern", output_axis: int, input_axis: int
+) -> tuple[str, int | None, int | None]:
+    """Return (kind, low, high) of low <= out - in <= high over all zones."""
+    if pattern.is_zero:
+        return "zero", None, None
+    n = len(pattern.output_shape)
+    lows, highs = [], []
+    for zone in pattern.zones:
+        _, low, high = _between(coarse(zone), output_axis, n + input_axis)
+        lows.append(low)
+        highs.append(high)
+    low = None if None in lows else min(v for v in lows if v is not None)
+    high = None if None in highs else max(v for v in highs if v is not None)
+    if low is None and high is None:
+        return "full", None, None
+    if low is None or high is None:
+        return "order", low, high
+    return ("equal" if low == high == 0 else "band"), low, high
+
+
+def describe(
+    pattern: "Pattern",
+    output: str = "out",
+    input: str = "in",
+    output_axes: Sequence[str] | None = None,
+    input_axes: Sequence[str] | None = None,
+) -> str:
+    """Return the pattern in notation, with these names; zones with the same output side together."""
+    if pattern.is_zero:
+        return f"{_array(output, [':'] * len(pattern.output_shape))} <- nothing"
+    apart = _stays_apart(pattern)
+    sides: dict[str, list[str]] = {}
+    for zone in pattern.zones:
+        texts = _axis_texts(zone, apart, output_axes, input_axes)
+        n = len(pattern.output_shape)
+        sides.setdefault(_array(output, texts[:n]), []).append(_array(input, texts[n:]))
+    parts = [f"{left} <- {' | '.join(rights[:_SHOWN])}" for left, rights in sides.items()]
+    hidden = len(pattern.zones) - sum(min(len(r), _SHOWN) for r in list(sides.values())[:_SHOWN])
+    return "; ".join(parts[:_SHOWN]) + (f"; and {hidden} more" if hidden > 0 else "")
+
+
+def _array(name: str, axes: Sequence[str]) -> str:
+    return f"{name}[{', '.join(axes)}]" if axes else name
+
+
+def _stays_apart(pattern: "Pattern") -> bool:
+    """Whether the leading axis is equal on both sides while something else is not."""
+    if not pattern.output_shape or not pattern.input_shape:
+        return False
+    if max(len(pattern.output_shape), len(pattern.input_shape)) < 2:
+        return False
+    same = range(min(len(pattern.output_shape), len(pattern.input_shape)))
+    equal = [
+        axis_relation(pattern, k, k)[0] == "equal" or pattern.output_shape[k] == 1 for k in same
+    ]
+    return axis_relation(pattern, 0, 0)[0] == "equal" and not (
+        all(equal) and pattern.output_shape == pattern.input_shape
+    )
+
+
+def _axis_texts(
+    zone: Zone, apart: bool, output_axes: Sequence[str] | None, input_axes: Sequence[str] | None
+) -> list[str]:
+    """Return what stands for each axis."""
+    f = zone.frame
+    reference = _references(zone)
+    used = set(reference.values()) | {v for r in zone.relations for v in r.rows}
+    ordered = {y for x, y in reference.items() if _ties(zone, x, y) == "order"}
+    given = [*(output_axes or [""] * len(f.output)), *(input_axes or [""] * len(f.input))]
+    letters: dict[int, str] = {}
+    pool = [c for c in _LETTERS if c not in given]
+    for v in sorted(used):
+        k = f.axis_of[v - 1]
+        if given[k] and len(f.axes[k].strides) == 1:
+            letters[v] = given[k]
+        elif v in ordered and "t" not in letters.values():
+            letters[v] = "t"
+        elif apart and k == 0 and v == f.starts[0] and "b" not in letters.values():
+            letters[v] = "b"
+        else:
+            letters[v] = pool.pop(0) if pool else f"i{v}"
+    explicit = {
+        v: f"index({', '.join(letters[w] for w in r.rows)})" if r.rows else "index"
+        for r in zone.relations
+        for v in r.columns
+    }
+    digits = {v: _digit(zone, v, reference, letters, explicit) for v in range(1, len(zone.bounds))}
+    return [
+        _joined(f.axes[k].strides, [digits[v] for v in f.digits(k)]) for k in range(len(f.axes))
+    ]
+
+
+def _references(zone: Zone) -> dict[int, int]:
+    """Return for each variable the earlier one that says most about it, if any does."""
+    d, result = zone.bounds, {}
+    for x in range(1, len(d)):
+        found = [y for y in range(1, x) if _ties(zone, x, y) and y not in result]
+        if found and d[x, 0] + d[0, x]:
+            result[x] = min(found, key=lambda y: int(d[x, y] + d[y, x]))
+    return result
+
+
+def _ties(zone: Zone, x: int, y: int) -> str:
+    d = zone.bounds
+    above, below = d[x, y] < d[x, 0] + d[0, y], d[y, x] < d[y, 0] + d[0, x]
+    return "both" if above and below else "order" if above or below else ""
+
+
+def _digit(
+    zone: Zone,
+    v: int,
+    reference: dict[int, int],
+    letters: dict[int, str],
+    explicit: dict[int, str],
+) -> str:
+    """Return what stands for one digit."""
+    d, size = zone.bounds, zone.frame.sizes[v - 1]
+    if v in explicit:
+        return explicit[v]
+    if v in reference:
+        return _relative(zone, v, reference[v], letters[reference[v]])
+    if v in letters:
+        return letters[v]
+    low, high = -int(d[0, v]), int(d[v, 0])
+    if v in zone.flipped:
+        low, high = size - 1 - high, size - 1 - low
+    if (low, high) == (0, size - 1):
+        return ":"
+    return str(low) if low == high else f"{low}..{high}"
+
+
+def _relative(zone: Zone, x: int, y: int, letter: str) -> str:
+    """Return digit x relative to the letter that stands for digit y."""
+    d, sizes = zone.bounds, zone.frame.sizes
+    low, high = -int(d[y, x]), int(d[x, y])
+    ties = _ties(zone, x, y)
+    x_turned, y_turned = x in zone.flipped, y in zone.flipped
+    if x_turned:
+        low, high = sizes[x - 1] - 1 - high, sizes[x - 1] - 1 - low
+    minus = x_turned != y_turned
+    if y_turned:
+        shift = (sizes[y - 1] - 1) * (-1 if x_turned else 1)
+        low, high = low + shift, high + shift
+
+    def text(offset: int) -> str:
+        if minus:
+            return f"{offset}-{letter}" if offset else f"-{letter}"
+        return f"{letter}{offset:+d}" if offset else letter
+
+    if low == high:
+        return text(low)
+    if ties == "both":
+        return f"{text(low)}..{text(high)}"
+    upper = (d[x, y] < d[x, 0] + d[0, y]) != x_turned
+    if upper:
+        return f"<{letter}" if high == -1 and not minus else f"<={text(high)}"
+    return f">{letter}" if low == 1 and not minus else f">={text(low)}"
+
+
+def _joined(strides: Sequence[int], digits: Sequence[str]) -> str:
+    """Return an axis from its digits."""
+    if len(digits) == 1:
+        return digits[0]
+    if not digits:
+        return "0"
+    if all(digit == ":" for digit in digits):
+        return ":"
+    ratios = [*(f"{s}*" for s in strides[:-1]), ""]
+    plain = [d if d.isalnum() else f"({d})" for d in digits]
+    return "+".join(r + d for r, d in zip(ratios, plain, strict=True) if d != "0")
