@@ -3,6 +3,9 @@
 import pytest
 from hypothesis import settings
 
+# Listed although its entry point loads it too, so that a checkout that is not installed has it.
+pytest_plugins = ["gradlab.pytest_plugin", "pytester"]
+
 settings.register_profile("gradlab", deadline=None, print_blob=True)
 settings.load_profile("gradlab")
 

@@ -1,0 +1,252 @@
+"""The pytest plugin as its user meets it: each test runs an inner pytest."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import jax  # noqa: F401  (an inner run in this process must find JAX loaded, not load it twice)
+import pytest
+
+LAYERS = """
+    import jax, jax.numpy as jnp, numpy as np, pytest
+
+    X = np.array([0.5, 2.0, -1.0])
+
+    def right(x):
+        return np.tanh(x)
+
+    def right_backward(upstream, x):
+        return upstream * (1 - np.tanh(x) ** 2)
+
+    def wrong_backward(upstream, x):
+        return 2 * upstream * (1 - np.tanh(x) ** 2)
+
+    @jax.custom_vjp
+    def layer(x):
+        return jnp.tanh(x)
+
+    def wrong_rule(y, g):
+        return (-g * (1 - y * y),)
+
+    layer.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), wrong_rule)
+"""
+
+
+def run(pytester, tests, *arguments, plain=False):
+    import textwrap
+
+    text = textwrap.dedent(LAYERS) + textwrap.dedent(tests)
+    pytester.makepyfile(test_layers=text)
+    return pytester.runpytest_inprocess(*arguments)
+
+
+def test_a_right_gradient_passes_and_is_summed_up(pytester):
+    result = run(
+        pytester,
+        """
+        def test_right(gradcheck):
+            report = gradcheck(right, X, backward=right_backward)
+            assert report.ok
+        """,
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*gradlab*", "1 check: 1 ok, 0 not ok", "*laws: *passed*"])
+
+
+def test_a_wrong_gradient_fails_with_entry_numbers_diagnosis_and_command(pytester):
+    result = run(
+        pytester,
+        """
+        def test_wrong(gradcheck):
+            gradcheck(right, X, backward=wrong_backward)
+        """,
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*the gradient is WRONG*",
+            "*x[[]*[]]: got *, expected *",
+            "*repeat: pytest test_layers.py::test_wrong --gradlab-seed=0*",
+        ]
+    )
+    text = result.stdout.str()
+    assert "gradlab/_pytest_checks.py" not in text, "gradlab's own frames are hidden"
+    assert max(len(line) for line in text.splitlines() if line.startswith("E ")) <= 160
+
+
+def test_a_failure_can_be_repeated_from_the_command_line(pytester):
+    result = run(
+        pytester,
+        """
+        def test_rule(gradcheck):
+            gradcheck(layer, X)
+        """,
+    )
+    result.stdout.fnmatch_lines(["*gradlab check test_layers:layer --inputs *.npz --seed 0*"])
+    saved = list(pytester.path.glob(".pytest_cache/d/gradlab/*.npz"))
+    assert len(saved) == 1
+
+
+def test_audit_and_jacobian_fixtures(pytester):
+    result = run(
+        pytester,
+        """
+        def test_audit(gradaudit):
+            gradaudit(lambda x: layer(x).sum(), X)
+
+        def test_elementwise(jacobian):
+            jacobian(jnp.tanh, X).assert_elementwise().assert_structure("diagonal")
+            assert jacobian(jnp.tanh, X).structure == "diagonal"
+
+        def test_no_future(jacobian):
+            jacobian(jnp.cumsum, X).assert_causal(0)
+
+        def test_mixes(jacobian):
+            jacobian(jax.nn.softmax, X).assert_independent(0)
+        """,
+    )
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*2 checks*" if False else "*1 audit, *3 jacobians*"])
+
+
+def test_fixtures_work_under_hypothesis(pytester):
+    result = run(
+        pytester,
+        """
+        from hypothesis import given, settings
+        from gradlab import strategies
+
+        @settings(max_examples=5, deadline=None)
+        @given(strategies.arrays((3,)))
+        def test_right(gradcheck, x):
+            gradcheck(right, x, backward=right_backward)
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_an_unknown_keyword_of_the_mark_is_refused(pytester):
+    result = run(
+        pytester,
+        """
+        @pytest.mark.gradcheck(sede=3)
+        def test_right(gradcheck):
+            gradcheck(right, X, backward=right_backward)
+        """,
+        "--strict-markers",
+    )
+    result.stdout.fnmatch_lines(["*unknown keyword 'sede'; the valid keywords are *seed*"])
+
+
+SEED = """
+    @pytest.mark.gradcheck(seed=5)
+    def test_seed(gradcheck):
+        print("seed", gradcheck(right, X, backward=right_backward).seed)
+
+    def test_plain(gradcheck):
+        print("plain", gradcheck(right, X, backward=right_backward).seed)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments", "expected"),
+    [
+        ("", (), ("seed 5", "plain 0")),
+        ("[pytest]\ngradlab_seed = 7", (), ("seed 5", "plain 7")),
+        ("[pytest]\ngradlab_seed = 7", ("--gradlab-seed=9",), ("seed 9", "plain 9")),
+    ],
+    ids=["default", "ini", "command line"],
+)
+def test_command_line_beats_mark_beats_ini(pytester, ini, arguments, expected):
+    pytester.makefile(".ini", pytest=ini)
+    result = run(pytester, SEED, "-s", *arguments)
+    result.stdout.fnmatch_lines([f"*{line}*" for line in expected])
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--gradlab-seed=three", "*'three' came, expected a whole number*"),
+        ("--gradlab-device=abacus", "*'abacus' came, expected one of cpu, gpu, all*"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_a_usage_error(pytester, argument, message):
+    result = run(pytester, "def test_nothing(): pass", argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_device_that_is_missing_skips_with_a_reason(pytester):
+    result = run(
+        pytester,
+        """
+        def test_right(gradcheck):
+            gradcheck(right, X, backward=right_backward)
+        """,
+        "--gradlab-device=gpu",
+        "-rs",
+    )
+    if not result.parseoutcomes().get("passed"):
+        result.assert_outcomes(skipped=1)
+        result.stdout.fnmatch_lines(["*JAX sees no GPU here*"])
+
+
+def test_reports_and_junit_properties(pytester):
+    tests = """
+        def test_right(gradcheck):
+            gradcheck(right, X, backward=right_backward)
+        """
+    result = run(pytester, tests, "--gradlab-report=out.json", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=1)
+    import json
+
+    records = json.loads((pytester.path / "out.json").read_text())["records"]
+    assert records[0]["function"] == "right"
+    assert records[0]["ok"]
+    properties = ET.parse(pytester.path / "junit.xml").iter("property")
+    assert any(p.get("name") == "gradlab" for p in properties)
+
+
+def test_the_fixtures_are_documented(pytester):
+    result = pytester.runpytest_inprocess("--fixtures")
+    result.stdout.fnmatch_lines(["*gradcheck*session scope*", "*Assert that a gradient is right*"])
+
+
+def python_pytest(pytester, *arguments):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, timeout=300)
+
+
+def test_a_run_that_uses_no_fixture_loads_neither_jax_nor_numpy(pytester):
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_light():
+            assert "gradlab.pytest_plugin" in sys.modules
+            assert not {"jax", "numpy", "scipy", "rich"} & set(sys.modules)
+        """
+    )
+    done = python_pytest(pytester, "-p", "no:hypothesispytest", "-p", "no:xdist")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "gradlab" not in done.stdout.replace(str(pytester.path), "").split("plugins:")[-1][60:]
+
+
+def test_workers_of_xdist_report_the_same(pytester):
+    pytest.importorskip("xdist")
+    import textwrap
+
+    tests = """
+        @pytest.mark.parametrize("n", range(4))
+        def test_right(gradcheck, n):
+            gradcheck(right, X, backward=right_backward)
+        """
+    pytester.makepyfile(test_layers=textwrap.dedent(LAYERS) + textwrap.dedent(tests))
+    done = python_pytest(pytester, "-n", "2")
+    assert "4 checks: 4 ok, 0 not ok" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_plugin_can_be_switched_off(pytester):
+    pytester.makepyfile("def test_plain(request): assert 'gradcheck' not in dir(request)")
+    done = python_pytest(pytester, "-p", "no:gradlab.pytest_plugin")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
