@@ -27,6 +27,7 @@ __all__ = [
     "finfo",
     "is_inexact",
     "keeping",
+    "max_at",
     "namespace",
     "require_broadcast",
     "scatter_add",
@@ -256,6 +257,20 @@ def set_at(x: Array, index: Any, values: Array) -> Array:
         out[index] = values
         return out
     return x.at[index].set(values)
+
+
+def max_at(x: Array, index: Any, values: Array) -> Array:
+    """Return x with the greater of itself and `values` at `index`; repeated indices all count.
+
+    Example:
+        >>> max_at(np.zeros(2), np.array([0, 0]), np.array([5.0, 3.0]))
+        array([5., 0.])
+    """
+    if namespace(x) is np:
+        out = x.copy()
+        np.maximum.at(out, index, values)
+        return out
+    return x.at[index].max(values)
 
 
 def erf(x: Array) -> Array:
