@@ -9,6 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "assert_structure": "gradlab.structure",
+    "jacobian": "gradlab.structure",
     "Graph": "gradlab.graph",
     "GradlabError": "gradlab.errors",
     "Node": "gradlab.nodes",

@@ -1,0 +1,162 @@
+"""How a Jacobian report looks: one screen of text, and a picture of its blocks as SVG."""
+
+import html as _html
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradlab.formatting import count, shape_text, size_text
+from gradlab.patterns import Pattern
+
+if TYPE_CHECKING:
+    from gradlab.structure.report import JacobianReport
+
+__all__ = ["html", "svg", "text"]
+
+_CELLS = 64
+_SIDE = 320
+_SAMPLES = 6
+
+
+def text(report: "JacobianReport") -> str:
+    """Return the report as a person reads it in a terminal."""
+    lines = [f"{report.name}: {report.structure}", *report.notation.splitlines(), ""]
+    lines += _picture(report)
+    bound = "" if report.exact else "at most "
+    m, n = report.shape
+    rows = [
+        ("shape", f"{m:,} x {n:,}  ({_sides(report)})"),
+        ("entries", f"{bound}{report.nnz:,}  (density {report.density:.3g})"),
+        ("dense", size_text(report.dense_bytes)),
+        ("stored", size_text(report.stored_bytes)),
+        ("passes", _passes(report)),
+        ("evidence", report.evidence),
+    ]
+    if report.unknown:
+        rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
+    lines += [f"{name:<9} {value}" for name, value in rows]
+    lines += ["", "why", *(f"  {line}" for line in report.why().splitlines())]
+    return "\n".join(lines)
+
+
+def html(report: "JacobianReport") -> str:
+    """Return the picture and the text, as a fragment that a notebook shows."""
+    return f"<div>{svg(report)}<pre>{_html.escape(text(report))}</pre></div>"
+
+
+def svg(report: "JacobianReport") -> str:
+    """Return a picture of each block: grey where entries may be nonzero, darker where more are."""
+    outputs, inputs = report.outputs, report.inputs
+    wide = 60 + len(inputs) * (_SIDE + 20)
+    high = 60 + len(outputs) * (_SIDE + 40)
+    title = _html.escape(
+        f"{report.name}: {report.structure}, {count(report.nnz, 'entry', 'entries')}"
+    )
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
+        f'height="{high}" role="img" font-family="system-ui, sans-serif" font-size="13">',
+        f"<title>{title}</title>",
+        f'<rect width="{wide}" height="{high}" fill="white"/>',
+        f'<text x="50" y="24" font-weight="600">{title}</text>',
+    ]
+    for row, out in enumerate(outputs):
+        for column, given in enumerate(inputs):
+            pattern = report.patterns[out.path, given.path]
+            x, y = 50 + column * (_SIDE + 20), 44 + row * (_SIDE + 40)
+            label = pattern.describe(*report._labels((out.path, given.path)))
+            parts.append(f'<g transform="translate({x} {y})">{_block(pattern)}')
+            parts.append(f'<text y="{_SIDE + 18}">{_html.escape(_clipped(label))}</text></g>')
+    return "".join([*parts, "</svg>"])
+
+
+def _block(pattern: Pattern) -> str:
+    cells = _shares(pattern)
+    rows, columns = cells.shape
+    frame = f'<rect width="{_SIDE}" height="{_SIDE}" fill="#f4f4f4" stroke="#999"/>'
+    if not rows or not columns:
+        return frame
+    high, wide = _SIDE / rows, _SIDE / columns
+    parts = [frame]
+    for i in range(rows):
+        j = 0
+        while j < columns:
+            start, share = j, cells[i, j]
+            while j < columns and cells[i, j] == share:
+                j += 1
+            if share:
+                opacity = 0.35 + 0.65 * share
+                parts.append(
+                    f'<rect x="{start * wide:.2f}" y="{i * high:.2f}" width="{(j - start) * wide:.2f}" '
+                    f'height="{high:.2f}" fill="#1f4e9c" fill-opacity="{opacity:.2f}"/>'
+                )
+    return "".join(parts)
+
+
+def _shares(pattern: Pattern) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """Return, over a grid of cells, the share of entries that may be nonzero.
+
+    Counted where the pattern can be listed; sampled at fixed places of each cell where it cannot.
+    """
+    m, n = pattern.shape
+    rows, columns = min(m, _CELLS), min(n, _CELLS)
+    cells = np.zeros((rows, columns))
+    if not m or not n:
+        return cells
+    row_of, column_of = np.arange(m) * rows // m if m <= 2**22 else None, None
+    if pattern.nnz <= 2**20 and row_of is not None:
+        matrix = pattern.to_scipy().tocoo()
+        np.add.at(cells, (matrix.row * rows // m, matrix.col * columns // n), 1)
+        heights = np.bincount(np.arange(m) * rows // m)
+        widths = (
+            np.bincount(np.arange(n) * columns // n)
+            if n <= 2**22
+            else np.full(columns, n / columns)
+        )
+        return np.minimum(cells / np.outer(heights, widths), 1)
+    draw = np.random.default_rng(0)
+    for i in range(rows):
+        for j in range(columns):
+            hits = 0
+            for _ in range(_SAMPLES):
+                row = int((i + draw.random()) * m / rows)
+                column = int((j + draw.random()) * n / columns)
+                hits += pattern.contains(
+                    _index(row, pattern.output_shape), _index(column, pattern.input_shape)
+                )
+            cells[i, j] = hits / _SAMPLES
+    return cells
+
+
+def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a multi-index in Python integers, which do not overflow."""
+    index = []
+    for size in reversed(shape):
+        flat, digit = divmod(flat, size)
+        index.append(digit)
+    return tuple(reversed(index))
+
+
+def _picture(report: "JacobianReport") -> list[str]:
+    if len(report.patterns) != 1 or not math.prod(report.shape):
+        return []
+    return [*report.pattern.draw(8, 32).splitlines(), ""]
+
+
+def _sides(report: "JacobianReport") -> str:
+    made = ", ".join(
+        f"{side.path}: {shape_text(side.shape)} {side.dtype}" for side in report.outputs
+    )
+    given = ", ".join(
+        f"{side.path}: {shape_text(side.shape)} {side.dtype}" for side in report.inputs
+    )
+    return f"{_clipped(made)} by {_clipped(given)}"
+
+
+def _passes(report: "JacobianReport") -> str:
+    modes = dict.fromkeys(c.mode.upper() for c in report.colourings.values() if c.count)
+    return f"{count(report.passes, ' or '.join(modes) or 'JVP')} for every entry"
+
+
+def _clipped(label: str, width: int = 100) -> str:
+    return label if len(label) <= width else label[: width - 3] + "..."

@@ -1,0 +1,7 @@
+"""The structure of Jacobians: inferred from programs, explained, evaluated, asserted."""
+
+from gradlab.structure.claims import assert_structure
+from gradlab.structure.jacobian import jacobian
+from gradlab.structure.report import Entries, JacobianReport, Side
+
+__all__ = ["Entries", "JacobianReport", "Side", "assert_structure", "jacobian"]

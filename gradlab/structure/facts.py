@@ -1,0 +1,352 @@
+"""How facts about values pass through an equation: masks, zeros, -inf, positions, static indices.
+
+Facts hold for every input at which the values are not NaN. `-inf` less anything is `-inf`, its
+exponential is 0, and 0 times anything is 0: that is what makes causal attention provable.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradlab.patterns import Pattern
+from gradlab.structure.folding import fold
+from gradlab.structure.known import Affine, Known
+from gradlab.structure.rules import rule_for
+from gradlab.structure.sites import Site
+
+__all__ = ["facts"]
+
+_FOLDED = 1 << 18
+_MOVES = frozenset({
+    "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "rev",
+    "concatenate", "copy", "copy_p", "convert_element_type", "reduce_precision", "stop_gradient",
+    "optimization_barrier", "device_put", "sharding_constraint", "split", "tile", "unstack",
+    "stack",
+})  # fmt: skip
+_KEEP_ZERO = frozenset({
+    "neg", "abs", "sign", "sin", "tan", "tanh", "sinh", "asin", "atan", "asinh", "atanh", "sqrt",
+    "cbrt", "square", "expm1", "log1p", "erf", "round", "floor", "ceil", "real", "imag", "conj",
+    "reduce_sum", "reduce_max", "reduce_min", "reduce_or", "cumsum", "integer_pow",
+})  # fmt: skip
+_COMPARED = {
+    "lt": (None, -1),
+    "le": (None, 0),
+    "gt": (1, None),
+    "ge": (0, None),
+    "eq": (0, 0),
+    "ne": (0, 0),
+}
+
+
+def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
+    """Return what is known of each output of an equation.
+
+    Args:
+        site: the equation, with what is known of its operands.
+        dtypes: the dtypes of its outputs.
+    """
+    if site.name == "iota":
+        steps = [0] * len(site.shape)
+        steps[site.params["dimension"]] = 1
+        return (Known(affine=Affine(site.shape, tuple(steps), 0)),)
+    if not any(site.known) or not site.out_shapes:
+        return (None,) * len(site.out_shapes)
+    if len(site.out_shapes) == 1:
+        known = _affine(site, dtypes[0]) or _folded(site, dtypes[0])
+        if known is not None:
+            return (known,)
+    if site.name in _MOVES:
+        return tuple(_moved(site, output) for output in range(len(site.out_shapes)))
+    if len(site.out_shapes) > 1:
+        return (None,) * len(site.out_shapes)
+    if site.name in _KEEP_ZERO and not (site.name == "integer_pow" and site.params["y"] <= 0):
+        return (_known(support=_carried(site, 0, site.nonzero(0))),)
+    found = _RULES.get(site.name)
+    return (found(site) if found else None,)
+
+
+def _known(
+    support: Pattern | None = None, finite: Pattern | None = None, false: Pattern | None = None
+) -> Known | None:
+    if support is None and finite is None and false is None:
+        return None
+    return Known(support=support, finite=finite, false=false)
+
+
+def _folded(site: Site, dtype: Any) -> Known | None:
+    """Evaluate an equation whose operands are all known, where that is exact and cheap."""
+    if math.prod(site.shape) > _FOLDED:
+        return None
+    values = []
+    for known in site.known:
+        value = None if known is None else known.value()
+        if value is None:
+            return None
+        values.append(value)
+    result = fold(site.name, site.params, values, site.shape, dtype)
+    return None if result is None else Known(array=result)
+
+
+def _affine(site: Site, dtype: Any) -> Known | None:
+    """Follow positions symbolically: shifts, sums and comparisons of iotas, at any size."""
+    forms = [None if known is None else known.affine for known in site.known]
+    if not forms or any(form is None for form in forms):
+        return None
+    first, *rest = [form for form in forms if form is not None]
+    shape = site.shape
+    if site.name in ("copy", "stop_gradient") or (
+        site.name == "convert_element_type" and np.dtype(dtype).kind in "iu"
+    ):
+        return Known(affine=first)
+    if site.name == "broadcast_in_dim":
+        steps = [0] * len(shape)
+        for axis, target in enumerate(site.params["broadcast_dimensions"]):
+            steps[target] = first.steps[axis] if first.shape[axis] != 1 else 0
+        return Known(affine=Affine(shape, tuple(steps), first.offset))
+    if site.name in ("reshape", "squeeze", "expand_dims"):
+        kept = [step for size, step in zip(first.shape, first.steps) if size != 1]
+        if [s for s in first.shape if s != 1] != [s for s in shape if s != 1]:
+            return None
+        remaining = iter(kept)
+        steps = [next(remaining) if size != 1 else 0 for size in shape]
+        return Known(affine=Affine(shape, tuple(steps), first.offset))
+    if site.name == "transpose":
+        order = site.params["permutation"]
+        return Known(affine=Affine(shape, tuple(first.steps[k] for k in order), first.offset))
+    if site.name == "neg" and np.dtype(dtype).kind == "i":
+        return Known(affine=Affine(shape, tuple(-s for s in first.steps), -first.offset))
+    if len(rest) != 1:
+        return None
+    a, b = _aligned(first, shape), _aligned(rest[0], shape)
+    if site.name in ("add", "sub") and np.dtype(dtype).kind == "i":
+        sign = 1 if site.name == "add" else -1
+        steps = [x + sign * y for x, y in zip(a.steps, b.steps)]
+        return _within(Affine(shape, tuple(steps), a.offset + sign * b.offset), dtype)
+    if site.name == "mul" and np.dtype(dtype).kind == "i" and not (any(a.steps) and any(b.steps)):
+        scaled, factor = (a, b.offset) if any(a.steps) else (b, a.offset)
+        steps = [factor * s for s in scaled.steps]
+        return _within(Affine(shape, tuple(steps), factor * scaled.offset), dtype)
+    if site.name in _COMPARED:
+        return _comparison(site.name, a, b)
+    return None
+
+
+def _aligned(form: Affine, shape: tuple[int, ...]) -> Affine:
+    """Give a scalar the other operand's shape."""
+    return form if form.shape == shape else Affine(shape, (0,) * len(shape), form.offset)
+
+
+def _within(form: Affine, dtype: Any) -> Known | None:
+    """Return an affine array unless it overflows its dtype."""
+    reach = [step * (size - 1) for step, size in zip(form.steps, form.shape)]
+    low = form.offset + sum(min(r, 0) for r in reach)
+    high = form.offset + sum(max(r, 0) for r in reach)
+    limits = np.iinfo(dtype)
+    return Known(affine=form) if limits.min <= low and high <= limits.max else None
+
+
+def _comparison(name: str, a: Affine, b: Affine) -> Known | None:
+    """Return the region in which two affine arrays compare true."""
+    steps = {k: x - y for k, (x, y) in enumerate(zip(a.steps, b.steps)) if x != y}
+    offset = a.offset - b.offset
+    low, high = _COMPARED[name]
+    if not steps:
+        holds = (low is None or offset >= low) and (high is None or offset <= high)
+        value = holds != (name == "ne")
+        return Known(array=np.full(a.shape, value)) if a.size <= _FOLDED else None
+    axes = sorted(steps, key=lambda k: -steps[k])
+    if len(axes) > 2 or (len(axes) == 2 and steps[axes[0]] != -steps[axes[1]]):
+        return None
+    step = steps[axes[0]]
+    if step < 0:  # one axis that counts down
+        step, offset = -step, -offset
+        low, high = None if high is None else -high, None if low is None else -low
+    bounds = (
+        axes[0],
+        axes[1] if len(axes) == 2 else None,
+        None if low is None else -((offset - low) // step),
+        None if high is None else (high - offset) // step,
+    )
+    everywhere = Pattern.region(a.shape)
+    true = Pattern.region(a.shape, (bounds,))
+    if bounds[2] is not None and bounds[3] is not None and bounds[2] > bounds[3]:
+        true = Pattern.zero(a.shape, ())
+    false = everywhere - true
+    return _known(support=false, false=true) if name == "ne" else _known(support=true, false=false)
+
+
+def _carried(site: Site, k: int, region: Pattern | None, output: int = 0) -> Pattern | None:
+    """Carry a region of an operand to the output along the equation's own rule."""
+    if region is None:
+        return None
+    rule = rule_for(site.name)
+    if rule is None:
+        return None
+    local = rule(site, k)
+    local = local[output] if isinstance(local, tuple) else local
+    return None if local is None else local @ region
+
+
+def _moved(site: Site, output: int) -> Known | None:
+    """Pass all facts through an equation that only moves entries."""
+    count = len(site.in_shapes)
+
+    def union(regions: list[Pattern | None]) -> Pattern | None:
+        if all(region is None for region in regions):
+            return None
+        parts = []
+        for k, region in enumerate(regions):
+            whole = Pattern.region(site.in_shapes[k]) if region is None else region
+            part = _carried(site, k, whole, output)
+            if part is None:
+                return None
+            parts.append(part)
+        return Pattern.union(parts)
+
+    def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
+        return union([None if k is None else read(k) for k in site.known[:count]])
+
+    boolean = all(k is None or k.false is not None or k.untrue is not None for k in site.known)
+    return _known(
+        over(lambda k: k.nonzero),
+        over(lambda k: k.above),
+        over(lambda k: k.untrue) if boolean else None,
+    )
+
+
+def _both(a: Pattern | None, b: Pattern | None) -> Pattern | None:
+    return b if a is None else a if b is None else a & b
+
+
+def _either(a: Pattern | None, b: Pattern | None) -> Pattern | None:
+    return None if a is None or b is None else a | b
+
+
+def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern | None]:
+    """Return a region of each operand, in the output's shape."""
+    found: list[Pattern | None] = []
+    for known, shape in zip(site.known, site.in_shapes):
+        region = None if known is None else read(known)
+        if region is not None and shape != site.shape:
+            region = Pattern.broadcast(shape, site.shape) @ region
+        found.append(region)
+    return found
+
+
+def _product(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    return _known(support=_both(a, b))
+
+
+def _quotient(site: Site) -> Known | None:
+    return _known(support=_sides(site, lambda k: k.nonzero)[0])
+
+
+def _sum(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    low_a, low_b = _sides(site, lambda k: k.above)
+    return _known(support=_either(a, b), finite=_both(low_a, low_b))
+
+
+def _difference(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    return _known(support=_either(a, b), finite=_sides(site, lambda k: k.above)[0])
+
+
+def _larger(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    low_a, low_b = _sides(site, lambda k: k.above)
+    return _known(support=_either(a, b), finite=_either(low_a, low_b))
+
+
+def _smaller(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    low_a, low_b = _sides(site, lambda k: k.above)
+    return _known(support=_either(a, b), finite=_both(low_a, low_b))
+
+
+def _exponential(site: Site) -> Known | None:
+    return _known(support=_sides(site, lambda k: k.above)[0])
+
+
+def _logarithm(site: Site) -> Known | None:
+    return _known(finite=_sides(site, lambda k: k.nonzero)[0])
+
+
+def _negated(site: Site) -> Known | None:
+    known = site.known[0]
+    return None if known is None else _known(support=known.untrue, false=known.nonzero)
+
+
+def _conjunction(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    not_a, not_b = _sides(site, lambda k: k.untrue)
+    return _known(support=_both(a, b), false=_either(not_a, not_b))
+
+
+def _disjunction(site: Site) -> Known | None:
+    a, b = _sides(site, lambda k: k.nonzero)
+    not_a, not_b = _sides(site, lambda k: k.untrue)
+    return _known(support=_either(a, b), false=_both(not_a, not_b))
+
+
+def _chosen(site: Site) -> Known | None:
+    """select_n: each case holds only where it may be chosen."""
+    rule = rule_for("select_n")
+    assert rule is not None
+    everywhere = Pattern.region(site.shape)
+
+    def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
+        parts = []
+        narrowed = False
+        for k in range(1, len(site.known)):
+            local = rule(site, k)
+            assert isinstance(local, Pattern)
+            known = site.known[k]
+            region = None if known is None else read(known)
+            narrowed |= region is not None
+            parts.append(local @ (everywhere if region is None else region))
+        return Pattern.union(parts) if narrowed else None
+
+    return _known(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
+
+
+def _compared_with_zero(site: Site) -> Known | None:
+    """`x != 0` where x is zero outside a region, and the like."""
+    support = site.nonzero(0)
+    other = site.known[1]
+    zero = other is not None and other.array is not None and not np.any(other.array)
+    if support is None or not zero:
+        return None
+    if site.name in ("ne", "gt", "lt"):
+        return _known(support=support)
+    return _known(false=support)
+
+
+def _contracted(site: Site) -> Known | None:
+    """dot_general: a sum of products, zero where every product has a zero."""
+    k = 0 if site.nonzero(0) is not None else 1
+    return _known(support=_carried(site, k, site.nonzero(k)))
+
+
+_RULES: dict[str, Callable[[Site], Known | None]] = {
+    "mul": _product,
+    "and": _conjunction,
+    "or": _disjunction,
+    "not": _negated,
+    "div": _quotient,
+    "add": _sum,
+    "add_any": _sum,
+    "sub": _difference,
+    "max": _larger,
+    "min": _smaller,
+    "exp": _exponential,
+    "exp2": _exponential,
+    "logistic": _exponential,
+    "log": _logarithm,
+    "select_n": _chosen,
+    "dot_general": _contracted,
+    **dict.fromkeys(_COMPARED, _compared_with_zero),
+}

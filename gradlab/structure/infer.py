@@ -1,0 +1,184 @@
+"""Inference: which seeds each value of a linear program may read, equation by equation.
+
+The state of a value is one pattern per seed. An equation composes its rule with the states of its
+operands; calls are entered, control flow is in `control`. Nothing here knows array sizes: an
+elementwise program over ten million entries costs what one over ten costs.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradlab.patterns import Pattern
+from gradlab.structure.facts import facts
+from gradlab.structure.known import Known, of_array
+from gradlab.structure.linear import respects_zero
+from gradlab.structure.rules import rule_for
+from gradlab.structure.sites import Site
+from gradlab.tracing.jaxprs import Literal, body, source
+from gradlab.tracing.linearise import call_body
+
+__all__ = ["Dependence", "Note", "Step", "Walk"]
+
+Dependence = Mapping[int, Pattern]
+"""For each seed that a value may read, the pattern value <- seed."""
+
+Value = tuple[Dependence, Known | None]
+NOTHING: Dependence = {}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A place where the pattern may be larger than the truth, and why."""
+
+    text: str
+    primitive: str
+    source: str
+
+    def __str__(self) -> str:
+        at = f" at {self.source}" if self.source else ""
+        return f"{self.primitive}{at}: {self.text}"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One equation that carries seeds: what its operands read, and what its outputs read."""
+
+    name: str
+    source: str
+    params: Mapping[str, Any]
+    reads: tuple[Dependence, ...]
+    makes: tuple[Dependence, ...]
+    inner: tuple["Step", ...] = ()
+
+
+@dataclass(eq=False)
+class Walk:
+    """One pass over a program, with the steps and notes that it leaves behind."""
+
+    steps: list[Step] = field(default_factory=list)
+    notes: dict[Note, None] = field(default_factory=dict)
+    unknown: dict[str, None] = field(default_factory=dict)
+    composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
+
+    def run(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
+        """Return what each output of a jaxpr reads, given what each input reads.
+
+        Every run has its own environment: a jaxpr that is called twice shares its variables
+        between the calls, and nothing learned in one may reach the other.
+        """
+        parts = body(jaxpr)
+        values: dict[Any, Value] = {
+            variable: (NOTHING, of_array(constant))
+            for variable, constant in itertools.zip_longest(parts.constvars, parts.constants)
+        }
+        values.update(zip(parts.invars, inputs, strict=True))
+
+        def read(atom: Any) -> Value:
+            return (NOTHING, of_array(atom.val)) if isinstance(atom, Literal) else values[atom]
+
+        for equation in parts.equations:
+            results = self.equation(equation, [read(atom) for atom in equation.invars])
+            values.update(zip(equation.outvars, results, strict=True))
+        return [read(atom) for atom in parts.outvars]
+
+    def equation(self, equation: Any, operands: list[Value]) -> list[Value]:
+        """Return what each output of an equation reads."""
+        inner = call_body(equation)
+        if inner is not None:
+            return self.run(inner, operands)
+        if not any(dependence for dependence, _ in operands):
+            site = site_of(equation, operands)
+            known = facts(site, tuple(_dtype(out) for out in equation.outvars))
+            return [(NOTHING, fact) for fact in known]
+        flow = CONTROL.get(equation.primitive.name)
+        first_step = len(self.steps)
+        made = flow(self, equation, operands) if flow else self.primitive(equation, operands)
+        inside = tuple(self.steps[first_step:]) if flow else ()
+        del self.steps[first_step:]
+        self.steps.append(
+            Step(
+                equation.primitive.name,
+                source(equation),
+                equation.params,
+                tuple(dependence for dependence, _ in operands),
+                tuple(dependence for dependence, _ in made),
+                inside,
+            )
+        )
+        return made
+
+    def primitive(self, equation: Any, operands: list[Value]) -> list[Value]:
+        """Compose an equation's rule with what its operands read."""
+        site = site_of(equation, operands)
+        known = facts(site, tuple(_dtype(out) for out in equation.outvars))
+        rule = rule_for(site.name)
+        if rule is None:
+            self.unknown[site.name] = None
+            self.note(equation, "no rule for this primitive: dense on all axes")
+        problem = respects_zero(site)
+        if problem and rule is not None:
+            self.note(equation, f"{problem}: dense on all axes")
+            rule = None
+        parts: list[dict[int, list[Pattern]]] = [{} for _ in site.out_shapes]
+        for k, (dependence, _) in enumerate(operands):
+            if not dependence:
+                continue
+            local = site.dense(k) if rule is None else rule(site, k)
+            locals_ = local if isinstance(local, tuple) else (local,)
+            for found, step in zip(parts, locals_, strict=True):
+                for seed, pattern in dependence.items() if step is not None else ():
+                    found.setdefault(seed, []).append(self.compose(step, pattern))
+        for text in dict.fromkeys(site.notes):
+            self.note(equation, text)
+        return [(union(found), fact) for found, fact in zip(parts, known, strict=True)]
+
+    def compose(self, after: Pattern, before: Pattern) -> Pattern:
+        """Return `after @ before`, remembered, since most equations repeat a few compositions."""
+        key = id(after), id(before)
+        if key not in self.composed:
+            self.composed[key] = after, before, after @ before
+        return self.composed[key][2]
+
+    def note(self, equation: Any, text: str) -> None:
+        """Record that the pattern may be too large because of an equation."""
+        self.notes[Note(text, equation.primitive.name, source(equation))] = None
+
+
+Flow = Callable[[Walk, Any, list[Value]], list[Value]]
+CONTROL: dict[str, Flow] = {}
+
+
+def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
+    """Join what several operands contribute, seed by seed; drop what is empty."""
+    joined = {}
+    for seed, patterns in parts.items():
+        first, *others = {id(pattern): pattern for pattern in patterns}.values()
+        pattern = Pattern.union([first, *others]) if others else first
+        if not pattern.is_zero:
+            joined[seed] = pattern
+    return joined
+
+
+def site_of(equation: Any, operands: Sequence[Value]) -> Site:
+    """Return an equation as the rules see it."""
+    return Site(
+        equation.primitive.name,
+        equation.params,
+        tuple(_shape(atom) for atom in equation.invars),
+        tuple(_shape(variable) for variable in equation.outvars),
+        tuple(bool(dependence) for dependence, _ in operands),
+        tuple(known for _, known in operands),
+    )
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(getattr(atom.aval, "shape", ()))
+
+
+def _dtype(variable: Any) -> Any:
+    dtype = getattr(variable.aval, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)

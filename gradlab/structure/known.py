@@ -1,0 +1,112 @@
+"""What is known of a value before the program runs, whatever its inputs are.
+
+A mask made of comparisons of positions is a region of indices; a score outside a mask is -inf and
+its exponential 0; an array of indices may be written into the program. Each is a fact that can
+only make a pattern smaller. Regions are patterns with no input axes.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradlab.patterns import Pattern
+
+__all__ = ["Affine", "Known", "of_array"]
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+MATERIALISED = 1 << 20
+"""Entries up to which an affine array or a region of an array is written out."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An integer array: the entry at index i is `offset + sum_k steps[k] * i[k]`."""
+
+    shape: Shape
+    steps: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return int(np.prod(self.shape, dtype=object)) if self.shape else 1
+
+    def write(self) -> Array:
+        """Return the array."""
+        result = np.full(self.shape, self.offset, dtype=np.int64)
+        for axis, step in enumerate(self.steps):
+            ruler = np.arange(self.shape[axis], dtype=np.int64) * step
+            result += ruler.reshape((-1,) + (1,) * (len(self.shape) - axis - 1))
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Facts about one array.
+
+    Attributes:
+        array: its value.
+        affine: its value as a function of the index.
+        support: the region outside which it is 0 (False).
+        finite: the region outside which it is -inf.
+        false: for booleans, the region outside which it is True.
+    """
+
+    array: Array | None = None
+    affine: Affine | None = None
+    support: Pattern | None = None
+    finite: Pattern | None = None
+    false: Pattern | None = None
+
+    def value(self) -> Array | None:
+        """The whole value, if it is known and not too large to be written out."""
+        if self.array is not None:
+            return self.array
+        if self.affine is not None and self.affine.size <= MATERIALISED:
+            return self.affine.write()
+        return None
+
+    @cached_property
+    def nonzero(self) -> Pattern | None:
+        """The region outside which it is 0, found in its value where no rule has said it."""
+        if self.support is not None or self.array is None:
+            return self.support
+        return _region(self.array != 0)
+
+    @cached_property
+    def above(self) -> Pattern | None:
+        """The region outside which it is -inf."""
+        if self.finite is not None or self.array is None or self.array.dtype.kind in "biuc":
+            return self.finite
+        return _region(self.array != -np.inf)
+
+    @cached_property
+    def untrue(self) -> Pattern | None:
+        """The region outside which it is True."""
+        if self.false is not None or self.array is None or self.array.dtype != bool:
+            return self.false
+        return _region(~self.array)
+
+
+def of_array(value: Any) -> Known | None:
+    """Return what is known of a constant: all of it."""
+    try:
+        array = np.asarray(value)
+    except TypeError:  # a PRNG key
+        return None
+    if array.dtype.kind in "iu" and array.ndim == 0:
+        return Known(array=array, affine=Affine((), (), int(array)))
+    return Known(array=array)
+
+
+def _region(where: Array) -> Pattern | None:
+    """Return a set of indices as a region; None if it is everything or too much to write out."""
+    if where.size > 16 * MATERIALISED or where.all():
+        return None
+    if not where.any():
+        return Pattern.zero(where.shape, ())
+    return Pattern.explicit(where.reshape(-1, 1), where.shape, ())

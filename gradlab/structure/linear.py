@@ -1,0 +1,56 @@
+"""Whether an equation of a linear program is linear in its seeds, or at least keeps zero at zero.
+
+JAX does not hold a custom rule to linearity: a backward pass may clip, or add one. A pattern says
+where a result is zero when a single seed is not; that is what dependence means only as long as
+every equation maps zero seeds to zero.
+"""
+
+from gradlab.structure.sites import Site
+
+__all__ = ["respects_zero"]
+
+_ADDS = frozenset({
+    "add", "add_any", "sub", "concatenate", "pad", "stack", "select_n", "dynamic_update_slice",
+    "scatter", "scatter-add", "scatter-sub", "max", "min", "clamp", "atan2",
+})  # fmt: skip
+_MOVES_ZERO = frozenset({
+    "acos", "acosh", "bessel_i0e", "bessel_i1e", "cos", "cosh", "digamma", "eq", "erfc", "exp",
+    "exp2", "ge", "le", "lgamma", "log", "logistic", "not", "polygamma", "rsqrt", "is_finite",
+    "integer_pow", "pow", "igamma", "igammac", "zeta", "regularized_incomplete_beta", "nextafter",
+    "random_gamma_grad", "igamma_grad_a", "one_minus_square", "shift_left",
+    "shift_right_arithmetic", "shift_right_logical",
+})  # fmt: skip
+_ROLES = {"dynamic_update_slice": slice(2, None), "dynamic_slice": slice(1, None)}
+
+
+def respects_zero(site: Site) -> str:
+    """Return an empty string, or what is wrong with an equation that carries seeds."""
+    if site.name in _MOVES_ZERO:
+        if site.name == "integer_pow" and site.params["y"] > 0:
+            return ""
+        return "not linear in the derivative"
+    if site.name in ("gather", "scatter", "scatter-add") and site.depends[1]:
+        return "indices depend on the derivative"
+    if site.name in _ROLES and any(site.depends[_ROLES[site.name]]):
+        return "indices depend on the derivative"
+    if site.name in ("div", "rem") and site.depends[1]:
+        return "divides by the derivative"
+    if site.name in _ADDS:
+        for k, carries in enumerate(site.depends):
+            if not carries and not _is_zero(site, k) and not _role(site, k):
+                return "adds to the derivative what does not depend on it"
+    return ""
+
+
+def _role(site: Site, k: int) -> bool:
+    """Return whether an operand says which or where, not how much."""
+    if site.name == "select_n":
+        return k == 0
+    if site.name in ("scatter", "scatter-add", "scatter-sub"):
+        return k == 1
+    return site.name == "dynamic_update_slice" and k > 1
+
+
+def _is_zero(site: Site, k: int) -> bool:
+    region = site.nonzero(k)
+    return region is not None and region.is_zero

@@ -1,0 +1,213 @@
+"""Gather, scatter and dynamic slices.
+
+Where the index array is written into the program, entries are followed one by one along the
+indexed axes and symbolically along the others. Where it is not, the indexed axes are dense.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradlab.patterns import Pattern, maps
+from gradlab.structure.sites import Shape, Site, rule
+
+__all__: list[str] = []
+
+_FOLLOWED = 1 << 20
+
+
+@rule("gather")
+def gather(site: Site, k: int) -> Pattern:
+    """The output's batch axes choose a window of the operand, its offset axes an entry of it."""
+    if k == 1:
+        return site.dense(1)[0]
+    numbers = site.params["dimension_numbers"]
+    return _windows(
+        site,
+        operand=site.in_shapes[0],
+        gathered=site.shape,
+        offset=numbers.offset_dims,
+        collapsed=numbers.collapsed_slice_dims,
+        indexed=numbers.start_index_map,
+        operand_batch=numbers.operand_batching_dims,
+        index_batch=numbers.start_indices_batching_dims,
+        sizes=site.params["slice_sizes"],
+    )
+
+
+@rule("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max",
+      "scatter_add", "scatter_sub", "scatter_mul", "scatter_min", "scatter_max")  # fmt: skip
+def scatter(site: Site, k: int) -> Pattern:
+    """The operand stays where it is; updates go where a gather with the same numbers reads."""
+    operand, _, updates = site.in_shapes
+    if k == 1:
+        return site.dense(1)[0]
+    numbers = site.params["dimension_numbers"]
+    window = set(numbers.update_window_dims)
+    outside = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    kept = [axis for axis in range(len(operand)) if axis not in outside]
+    spans = dict(zip(kept, (updates[axis] for axis in sorted(window))))
+    read = _windows(
+        site,
+        operand=operand,
+        gathered=updates,
+        offset=numbers.update_window_dims,
+        collapsed=numbers.inserted_window_dims,
+        indexed=numbers.scatter_dims_to_operand_dims,
+        operand_batch=numbers.operand_batching_dims,
+        index_batch=numbers.scatter_indices_batching_dims,
+        sizes=tuple(spans.get(axis, 1) for axis in range(len(operand))),
+    )
+    if k == 2:
+        return read.T
+    stays = Pattern.identity(operand)
+    if site.name == "scatter" and not site.notes and not read.widened:
+        return stays.where(Pattern.region(operand) - read.columns())  # overwritten for certain
+    return stays
+
+
+@rule("dynamic_slice")
+def dynamic_slice(site: Site, k: int) -> Pattern:
+    """A window whose place is an operand; whole axes stay equal."""
+    given, made = site.in_shapes[0], site.shape
+    if k > 0:
+        return site.dense(k)[0]
+    starts = _starts(site, 1, given, made)
+    if starts is not None:
+        return maps.slice(given, starts, tuple(s + n for s, n in zip(starts, made)))
+    return _anywhere(site, made, given)
+
+
+@rule("dynamic_update_slice")
+def dynamic_update_slice(site: Site, k: int) -> Pattern:
+    """The update lies over the operand at a place that is an operand."""
+    whole, part = site.in_shapes[:2]
+    if k > 1:
+        return site.dense(k)[0]
+    starts = _starts(site, 2, whole, part)
+    if starts is None:
+        return Pattern.identity(whole) if k == 0 else _anywhere(site, part, whole).T
+    high = tuple(n - s - m for n, s, m in zip(whole, starts, part))
+    placed = maps.pad(part, starts, high)
+    if k == 1:
+        return placed
+    return Pattern.identity(whole).where(Pattern.region(whole) - placed.rows())
+
+
+def _starts(site: Site, first: int, whole: Shape, part: Shape) -> Shape | None:
+    """Return where a dynamic window starts, clamped as XLA does, if that is known."""
+    values = [site.value(k) for k in range(first, first + len(whole))]
+    starts = []
+    for value, n, m in zip(values, whole, part):
+        if n == m:
+            starts.append(0)
+        elif value is None:
+            return None
+        else:
+            starts.append(min(max(int(value), 0), n - m))
+    return tuple(starts)
+
+
+def _anywhere(site: Site, window: Shape, whole: Shape) -> Pattern:
+    """Return a window at an unknown place: equal along the axes that it spans."""
+    equal = tuple((a, a) for a, (m, n) in enumerate(zip(window, whole)) if m == n)
+    moved = [a for a, (m, n) in enumerate(zip(window, whole)) if m != n]
+    _say_unknown(site, moved)
+    return maps.contraction(window, whole, equal)
+
+
+def _windows(
+    site: Site,
+    operand: Shape,
+    gathered: Shape,
+    offset: Any,
+    collapsed: Any,
+    indexed: Any,
+    operand_batch: Any,
+    index_batch: Any,
+    sizes: Any,
+) -> Pattern:
+    """Return gathered <- operand for XLA's gather semantics, in the order of their axes."""
+    batch_axes = [axis for axis in range(len(gathered)) if axis not in set(offset)]
+    shared = [axis for axis in range(len(operand)) if axis not in {*collapsed, *operand_batch}]
+    window_of = dict(zip(shared, sorted(offset)))
+    equal = [
+        (batch_axes[position], axis)  # the index vector is last, so batch axes keep their order
+        for axis, position in zip(operand_batch, index_batch)
+    ]
+    partial = [axis for axis in indexed if sizes[axis] != operand[axis]]
+    equal += [(window_of[axis], axis) for axis in shared if axis not in partial]
+    partial = [axis for axis in range(len(operand)) if axis in set(partial)]
+    if not partial:
+        return maps.contraction(gathered, operand, tuple(equal))
+    starts = site.value(1)
+    widths = [gathered[window_of[axis]] if axis in window_of else 1 for axis in partial]
+    loose = [axis for axis in partial if axis in window_of]
+    free = [
+        axis for axis in batch_axes if axis not in {out for out, source in equal}
+    ]  # axes that choose windows
+    entries = math.prod(gathered[axis] for axis in batch_axes) * math.prod(widths)
+    if starts is None or entries > _FOLLOWED:
+        _say_unknown(site, partial)
+        return maps.contraction(gathered, operand, tuple(equal))
+    if operand_batch:  # follow the batch axes one by one as well
+        partial = sorted({*partial, *operand_batch})
+        equal = [pair for pair in equal if pair[1] not in set(operand_batch)]
+        free = batch_axes
+    output_axes = free + [window_of[axis] for axis in loose]
+    reads = _followed(
+        site, starts, operand, partial, indexed, sizes, operand_batch, index_batch, loose, gathered,
+        window_of,
+    )  # fmt: skip
+    return maps.gather(gathered, operand, tuple(output_axes), tuple(partial), reads, tuple(equal))
+
+
+def _followed(
+    site: Site,
+    starts: np.ndarray[Any, Any],
+    operand: Shape,
+    axes: list[int],
+    indexed: Any,
+    sizes: Any,
+    operand_batch: Any,
+    index_batch: Any,
+    loose: list[int],
+    gathered: Shape,
+    window_of: dict[int, int],
+) -> np.ndarray[Any, Any]:
+    """Return the flat index among `axes` that is read, over (batch, window) axes; -1: none."""
+    batch = starts.shape[:-1]
+    full = batch + tuple(gathered[window_of[axis]] for axis in loose)
+    component = {axis: n for n, axis in enumerate(indexed)}
+    mode = str(site.params["mode"])
+    clipped = "CLIP" in mode or (site.name == "gather" and "PROMISE" in mode)
+    flat = np.zeros(full, dtype=np.int64)
+    inside = np.ones(batch, dtype=bool)
+    for axis in axes:
+        if axis in operand_batch:
+            position = index_batch[list(operand_batch).index(axis)]
+            coordinate = np.arange(operand[axis]).reshape(
+                tuple(-1 if a == position else 1 for a in range(len(batch)))
+            )
+        else:
+            coordinate = starts[..., component[axis]].astype(np.int64)
+            last = operand[axis] - sizes[axis]
+            if clipped:
+                coordinate = np.clip(coordinate, 0, last)
+            else:
+                inside &= (coordinate >= 0) & (coordinate <= last)
+        coordinate = np.broadcast_to(coordinate, batch).reshape(batch + (1,) * len(loose))
+        if axis in loose:
+            ruler = np.arange(gathered[window_of[axis]])
+            place = [1] * (len(batch) + len(loose))
+            place[len(batch) + loose.index(axis)] = len(ruler)
+            coordinate = coordinate + ruler.reshape(place)
+        flat = flat * operand[axis] + coordinate
+    return np.where(inside.reshape(batch + (1,) * len(loose)), flat, -1)
+
+
+def _say_unknown(site: Site, axes: list[int]) -> None:
+    if axes:
+        listed = ", ".join(map(str, axes))
+        site.notes.append(f"indices are not known before the run: dense along axis {listed}")

@@ -1,0 +1,141 @@
+"""Convolutions and pooling: bands along the spatial axes, groups along the channels."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradlab.patterns import Pattern, maps
+from gradlab.structure.sites import Shape, Site, rule
+
+__all__: list[str] = []
+
+
+@rule("conv_general_dilated")
+def convolution(site: Site, k: int) -> Pattern:
+    """Batch and channel groups are equal; each spatial axis reads a window.
+
+    Worked out with the axes in the order batch, batch group, feature group, channel, spatial;
+    one transposition and one reshape on either side bring them there.
+    """
+    params = site.params
+    numbers = params["dimension_numbers"]
+    batch_groups, groups = params["batch_group_count"], params["feature_group_count"]
+    lhs, rhs, out = (
+        tuple(shape[axis] for axis in spec)
+        for shape, spec in zip(
+            (*site.in_shapes, site.shape), (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
+        )
+    )
+    channels = out[1] // (batch_groups * groups)
+    made = (out[0], batch_groups, groups, channels)
+    windows = _axes(lhs[2:], out[2:], rhs[2:], site)
+    if k == 0:
+        read = (batch_groups, lhs[0] // batch_groups, groups, lhs[1] // groups)
+        joined = Pattern.from_axes(made, read, [(0, ~1), (1, ~0), (2, ~2)])
+        local = maps.product(joined, _taps(site, windows, rhs) or maps.product(*windows))
+        spec, shape, canonical = numbers.lhs_spec, site.in_shapes[0], lhs
+    else:
+        read = (batch_groups, groups, channels, rhs[1])
+        joined = Pattern.from_axes(made, read, [(1, ~0), (2, ~1), (3, ~2)])
+        local = maps.product(joined, *_kernel_axes(lhs[2:], out[2:], rhs[2:], site))
+        spec, shape, canonical = numbers.rhs_spec, site.in_shapes[1], rhs
+    ordered = maps.reshape(canonical, read + canonical[2:]) @ maps.transpose(shape, tuple(spec))
+    back = maps.transpose(out, tuple(int(a) for a in np.argsort(numbers.out_spec)))
+    return back @ maps.reshape(made + out[2:], out) @ local @ ordered
+
+
+def _axes(given: Shape, made: Shape, kernel: Shape, site: Site) -> list[Pattern]:
+    params = site.params
+    return [
+        maps.window(n, m, size, stride, low, dilation, base)
+        for n, m, size, stride, (low, _), dilation, base in zip(
+            given, made, kernel, params["window_strides"], params["padding"],
+            params["rhs_dilation"], params["lhs_dilation"],
+        )
+    ]  # fmt: skip
+
+
+def _taps(site: Site, windows: list[Pattern], kernel: Shape) -> Pattern | None:
+    """Return the spatial part of a convolution whose kernel is known and has zeros."""
+    value = site.value(1)
+    if value is None or value.all() or math.prod(kernel[2:]) > 64:
+        return None
+    ordered = np.transpose(value, site.params["dimension_numbers"].rhs_spec)
+    used = np.argwhere(ordered.any(axis=(0, 1)))
+    if len(used) == math.prod(kernel[2:]):
+        return None
+    params = site.params
+    made, given = ([w.output_shape[0] for w in windows], [w.input_shape[0] for w in windows])
+    parts = [Pattern.zero(tuple(made), tuple(given))]
+    for tap in used:
+        parts.append(
+            maps.product(
+                *(
+                    maps.window(n, m, 1, stride, low - int(t) * dilation, 1, base)
+                    for n, m, t, stride, (low, _), dilation, base in zip(
+                        given, made, tap, params["window_strides"], params["padding"],
+                        params["rhs_dilation"], params["lhs_dilation"],
+                    )
+                )
+            )
+        )  # fmt: skip
+    return Pattern.union(parts)
+
+
+def _kernel_axes(given: Shape, made: Shape, kernel: Shape, site: Site) -> list[Pattern]:
+    """Return which taps each output position reads; at the border some fall into the padding.
+
+    Output o reads tap k where 0 <= o + k - low < n: a difference once the taps are reversed.
+    """
+    params = site.params
+    plain = zip(params["window_strides"], params["rhs_dilation"], params["lhs_dilation"])
+    found = []
+    for n, m, size, (low, _), steps in zip(given, made, kernel, params["padding"], plain):
+        if steps == (1, 1, 1):
+            first = low - (size - 1)
+            band = Pattern.from_axes((m,), (size,), [(0, ~0, first, first + n - 1)])
+            found.append(band @ maps.reverse((size,), (0,)))
+        else:
+            found.append(Pattern.dense((m,), (size,)))
+    return found
+
+
+@rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+def pooling(site: Site, k: int) -> Pattern:
+    """Each axis reads a window."""
+    return _pooled(site, site.in_shapes[0], site.shape)
+
+
+@rule("reduce_window")
+def general_pooling(site: Site, k: int) -> tuple[Pattern, ...]:
+    """Pooling by any function; initial values reach all."""
+    if k >= len(site.in_shapes) // 2:
+        return site.dense(k)
+    return (_pooled(site, site.in_shapes[k], site.shape),) * len(site.out_shapes)
+
+
+@rule("select_and_gather_add")
+def gathered_from_windows(site: Site, k: int) -> Pattern:
+    """One entry of each window, chosen by the other operand."""
+    return _pooled(site, site.in_shapes[0], site.shape)
+
+
+@rule("select_and_scatter_add")
+def scattered_to_windows(site: Site, k: int) -> Pattern:
+    """Each window's number goes to one entry of the window, chosen by the operand."""
+    window = _pooled(site, site.shape, site.in_shapes[0])
+    return window.T if k == 0 else window.T @ window
+
+
+def _pooled(site: Site, given: Shape, made: Shape) -> Pattern:
+    params = site.params
+    ones = (1,) * len(given)
+    parts: Sequence[Pattern] = [
+        maps.window(n, m, size, stride, low, dilation, base)
+        for n, m, size, stride, (low, _), dilation, base in zip(
+            given, made, params["window_dimensions"], params["window_strides"], params["padding"],
+            params.get("window_dilation") or ones, params.get("base_dilation") or ones,
+        )
+    ]  # fmt: skip
+    return maps.product(*parts)

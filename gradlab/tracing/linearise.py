@@ -1,0 +1,129 @@
+"""The linear program that AD really runs: tangents in, tangents out, or upstreams to gradients.
+
+Structure is read from this program, not from the function itself, so that custom rules, casts and
+`stop_gradient` mean what they mean to AD. Forward mode is tried first; where a `custom_vjp` forbids
+it, the backward program is traced instead, and the reader transposes what it finds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+from jax.interpreters import partial_eval
+
+from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.jaxprs import ClosedJaxpr, body, contains
+from gradlab.tracing.program import Program
+
+__all__ = ["Linearised", "call_body", "linearise", "stateful"]
+
+_FURTHER_CALLS = {
+    "composite": "jaxpr",
+    "custom_vmap_call": "call",
+    "eval_jaxpr": "jaxpr",
+    "remat_opt": "fwd_jaxpr",
+}
+_STATEFUL = frozenset({
+    "get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze", "accum_grad_in_ref",
+    "run_state",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """The linear program of a function at any point.
+
+    Attributes:
+        mode: "jvp": seeds are tangents of the inputs and outputs are tangents of the outputs;
+            "vjp": seeds are upstreams of the outputs and outputs are gradients of the inputs.
+        jaxpr: the program. Its inputs are the function's inputs followed by the seeds.
+        seeds: how many of its last inputs are seeds.
+    """
+
+    mode: Literal["jvp", "vjp"]
+    jaxpr: Any
+    seeds: int
+
+
+def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> Linearised:
+    """Trace the derivative of a program and remove what does not reach its result.
+
+    Args:
+        program: the traced function.
+        wrt: positions among its flat traced inputs to differentiate by.
+        outputs: positions among its flat outputs, all of inexact dtype.
+
+    Raises:
+        Exception: whatever JAX raises where neither mode can differentiate the program.
+    """
+    at = [_aval(a) for a in program.in_avals]
+    tangents = [at[k] for k in wrt]
+    upstreams = [_aval(program.out_avals[k]) for k in outputs]
+
+    def restricted(flat: Sequence[Any]) -> Callable[..., list[Any]]:
+        def function(*chosen: Any) -> list[Any]:
+            full = list(flat)
+            for k, value in zip(wrt, chosen, strict=True):
+                full[k] = value
+            results = program.flat(*full)
+            return [results[k] for k in outputs]
+
+        return function
+
+    def pushforward(flat: Sequence[Any], seeds: Sequence[Any]) -> Any:
+        return jax.jvp(restricted(flat), [flat[k] for k in wrt], list(seeds))[1]
+
+    def pullback(flat: Sequence[Any], seeds: Sequence[Any]) -> Any:
+        return jax.vjp(restricted(flat), *[flat[k] for k in wrt])[1](list(seeds))
+
+    with jax.enable_x64(program.x64):
+        try:
+            forward = _live(pushforward, at, tangents)
+        except Exception as forward_error:
+            try:
+                return Linearised("vjp", _live(pullback, at, upstreams), len(upstreams))
+            except Exception:
+                raise forward_error from None
+        if contains(forward, _forbids_forward_mode):
+            return Linearised("vjp", _live(pullback, at, upstreams), len(upstreams))
+        return Linearised("jvp", forward, len(tangents))
+
+
+def call_body(equation: Any) -> Any | None:
+    """Return the jaxpr that an equation merely calls (jit, remat, custom rules), if it does."""
+    inner = call_jaxpr(equation)
+    if inner is None and equation.primitive.name in _FURTHER_CALLS:
+        inner = equation.params.get(_FURTHER_CALLS[equation.primitive.name])
+    matches = inner is not None and len(body(inner).invars) == len(equation.invars)
+    return inner if matches else None
+
+
+def stateful(jaxpr: Any) -> str:
+    """Return the name of a primitive that reads or writes a mutable array, or an empty string."""
+    found: list[str] = []
+
+    def mutable(equation: Any) -> bool:
+        if equation.primitive.name in _STATEFUL:
+            found.append(equation.primitive.name)
+        return bool(found)
+
+    contains(jaxpr, mutable)
+    return found[0] if found else ""
+
+
+def _forbids_forward_mode(equation: Any) -> bool:
+    return bool(equation.primitive.name == "custom_lin")  # what jvp leaves of a custom_vjp
+
+
+def _aval(value: Any) -> jax.ShapeDtypeStruct:
+    weak = bool(getattr(value, "weak_type", False))
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=weak)
+
+
+def _live(function: Callable[..., Any], at: list[Any], seeds: list[Any]) -> Any:
+    """Trace and remove dead code; keep every input."""
+    traced = jax.make_jaxpr(function)(at, seeds)
+    opened = getattr(traced, "jaxpr", traced)
+    live, _ = partial_eval.dce_jaxpr(opened, [True] * len(opened.outvars), instantiate=True)
+    return live if getattr(live, "consts", None) else ClosedJaxpr(live, traced.consts)

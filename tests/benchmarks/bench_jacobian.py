@@ -1,0 +1,169 @@
+"""Structure inference against asdex, and evaluation against one JVP.
+
+Run: python tests/benchmarks/bench_jacobian.py [--peers] [CASE ...]
+
+Times are the best of several, after one warm-up, tracing included. asdex (extra `bench`) detects
+entry by entry; it is run on the cases it finishes within seconds. Memory is what Python allocated.
+"""
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gradlab.structure import jacobian
+from jax import lax
+
+
+def layer_norm(x):
+    return (x - x.mean(-1, keepdims=True)) * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def perceptron(hidden):
+    def apply(x):
+        width = x.shape[1]
+        rows, columns = jnp.arange(width)[:, None] + 1.0, jnp.arange(hidden)[None, :] + 1.0
+        return jnp.tanh(x @ jnp.sin(rows * columns)) @ jnp.cos(rows * columns).T
+
+    return apply
+
+
+def convolution(x):
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 8)).astype(np.float32)
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def brusselator(u):
+    x, y = u[..., 0], u[..., 1]
+
+    def laplacian(a):
+        return sum(jnp.roll(a, s, axis) for s in (1, -1) for axis in (0, 1)) - 4 * a
+
+    return jnp.stack(
+        [1 + x * x * y - 4.4 * x + laplacian(x), 3.4 * x - x * x * y + laplacian(y)], -1
+    )
+
+
+def burgers(u):
+    padded = jnp.pad(u, 1)
+    left, right = padded[:-2], padded[2:]
+    return -u * (right - left) / 2 + (right - 2 * u + left)
+
+
+def attention(x):
+    mask = jnp.tril(jnp.ones((x.shape[0], x.shape[0]), bool))
+    return jax.nn.softmax(jnp.where(mask, x @ x.T, -jnp.inf), axis=-1) @ x
+
+
+def recurrent(xs):
+    width = xs.shape[1]
+    weights = jnp.full((width, width), 0.1)
+
+    def step(h, x):
+        h = jnp.tanh(h @ weights + x)
+        return h, h
+
+    return lax.scan(step, jnp.zeros(width), xs)[1]
+
+
+CASES: dict[str, tuple[Callable[..., Any], tuple[int, ...], bool]] = {
+    "tanh 1000": (jnp.tanh, (1000,), True),
+    "tanh 100x4096": (jnp.tanh, (100, 4096), True),
+    "tanh 10^7": (jnp.tanh, (10_000_000,), False),
+    "gelu*sigmoid+sin 100x4096": (
+        lambda x: jax.nn.gelu(x) * jax.nn.sigmoid(x) + jnp.sin(x), (100, 4096), False,
+    ),
+    "softmax rows 100x512": (jax.nn.softmax, (100, 512), False),
+    "layer norm rows 100x512": (layer_norm, (100, 512), False),
+    "cumsum 4096": (jnp.cumsum, (4096,), False),
+    "conv2d 8x32x32x3 -> 8": (convolution, (8, 32, 32, 3), True),
+    "matmul 100x512 -> 512": (lambda x: x @ jnp.ones((512, 512)), (100, 512), False),
+    "perceptron 100x256 -> 1024 -> 256": (perceptron(1024), (100, 256), False),
+    "brusselator 224": (brusselator, (224, 224, 2), True),
+    "burgers 10^5": (burgers, (100_000,), True),
+    "causal attention 64x16": (attention, (64, 16), True),
+    "causal attention 4096x16": (attention, (4096, 16), False),
+    "recurrent 100x16": (recurrent, (100, 16), True),
+    "recurrent 10^5x16": (recurrent, (100_000, 16), False),
+    "sort 64x64": (jnp.sort, (64, 64), True),
+}  # fmt: skip
+
+
+def best(call: Callable[[], Any], repeats: int = 5) -> float:
+    """Return the best time of a call in milliseconds, after one warm-up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1e3 * min(times)
+
+
+def allocated(call: Callable[[], Any]) -> float:
+    """Return the peak memory that Python allocates in a call, in MB."""
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def detect(names: list[str], peers: bool) -> None:
+    print(f"jax {jax.__version__}; times in ms\n")
+    print(
+        f"{'case':34} {'infer':>8} {'report':>8} {'MB':>6} {'nnz':>15} {'passes':>9} {'asdex':>9}"
+    )
+    for name in names:
+        function, shape, quick = CASES[name]
+        at = jax.ShapeDtypeStruct(shape, jnp.float32)
+        inferred = best(lambda: jacobian(function, at))
+        complete = best(lambda: (r := jacobian(function, at)).nnz + r.passes, 2)
+        memory = allocated(lambda: jacobian(function, at))
+        report = jacobian(function, at)
+        peer = f"{asdex_time(function, shape):9.0f}" if peers and quick else f"{'':>9}"
+        bound = "" if report.exact else "<="
+        print(
+            f"{name:34} {inferred:8.1f} {complete:8.1f} {memory:6.2f} {bound + f'{report.nnz:,}':>15} "
+            f"{report.passes:9,} {peer}"
+        )
+
+
+def asdex_time(function: Callable[..., Any], shape: tuple[int, ...]) -> float:
+    import asdex
+
+    x = np.ones(shape, np.float32)
+    began = time.perf_counter()
+    asdex.jacobian_sparsity(function, x)
+    return 1e3 * (time.perf_counter() - began)
+
+
+def evaluate() -> None:
+    """Compare the evaluation of a diagonal with one compiled JVP."""
+    x = np.random.default_rng(0).standard_normal((100, 4096)).astype(np.float32)
+    report = jacobian(jnp.tanh, x)
+    ones = jnp.ones_like(x)
+    push = jax.jit(lambda v, t: jax.jvp(jnp.tanh, (v,), (t,))[1])
+    plain = best(lambda: np.asarray(push(x, ones)), 30)
+    bare = best(lambda: report.evaluate(probes=False), 30)
+    probed = best(lambda: report.evaluate(), 30)
+    print(f"\ntanh 100x4096: one JVP {plain:.2f}, evaluate {bare:.2f}, with its probe {probed:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
+    parser.add_argument("--peers", action="store_true", help="run asdex beside")
+    chosen = parser.parse_args()
+    detect(chosen.cases or list(CASES), chosen.peers)
+    evaluate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Compressed evaluation against `jax.jacrev`, and what it costs in passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradlab.errors import InputError, StructureMismatch
+from gradlab.patterns import Pattern
+from gradlab.structure import jacobian
+from gradlab.structure.evaluate import probe
+
+X = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
+FUNCTIONS = {
+    "diagonal": jnp.tanh,
+    "rows": lambda x: jax.nn.softmax(x, -1),
+    "band": lambda x: x[:, 1:] * x[:, :-1],
+    "tall": lambda x: x.sum(),
+    "wide": lambda x: jnp.outer(x[0], x[1]),
+    "permutation": lambda x: 2 * x.T[::-1],
+    "causal": lambda x: jnp.cumsum(x * x, 0),
+    "zero": lambda x: jnp.round(x),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_entries_are_those_of_jacrev(name):
+    report = jacobian(FUNCTIONS[name], X)
+    dense = np.asarray(jax.jacrev(FUNCTIONS[name])(X)).reshape(report.shape)
+    assert np.allclose(report.to_dense(), dense, atol=1e-6)
+    assert np.allclose(report.to_bcoo().todense(), dense, atol=1e-6)
+    assert report.to_scipy().shape == report.shape
+
+
+def test_a_chunk_at_a_time_gives_the_same():
+    report = jacobian(FUNCTIONS["rows"], X)
+    whole = report.evaluate()
+    small = report.evaluate(max_bytes=whole.nbytes + 800)
+    assert np.array_equal(whole.block.values, small.block.values)
+    with pytest.raises(InputError, match="max_bytes"):
+        report.evaluate(max_bytes=100)
+
+
+def test_the_fewer_of_jvps_and_vjps_are_used():
+    assert jacobian(FUNCTIONS["tall"], X).passes == 1
+    assert jacobian(FUNCTIONS["band"], X).passes == 2
+    assert jacobian(FUNCTIONS["rows"], X).passes == 6
+
+
+def test_several_leaves_make_one_matrix():
+    def f(x, y):
+        return {"a": x * y.sum(), "b": y[:2] * 3}
+
+    x, y = np.ones(3, np.float32), np.arange(4, dtype=np.float32)
+    matrix = jacobian(f, x, y).to_dense()
+    parts = jax.jacrev(f, (0, 1))(x, y)
+    assert np.allclose(matrix, np.block([[*map(np.asarray, parts[k])] for k in ("a", "b")]))
+
+
+def test_a_missed_entry_is_found_by_the_probe():
+    report = jacobian(lambda x: x + x[::-1], np.ones(4, np.float32))
+    block = report.evaluate().block
+    narrow = jacobian(jnp.sin, np.ones(4, np.float32)).evaluate().block
+    wrong = type(block)(Pattern.identity((4,)), narrow.colouring, np.ones((1, 4), np.float32))
+    with pytest.raises(StructureMismatch, match="probe"):
+        probe(report._at, 0, 0, wrong, np.float32)

@@ -1,0 +1,260 @@
+"""Every primitive of JAX that has a JVP rule: handled on axes, or listed here with the reason."""
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as special
+import numpy as np
+import pytest
+from jax import lax
+from jax.interpreters import ad
+
+from gradlab.structure import jacobian
+
+V = np.linspace(0.1, 0.9, 6).astype(np.float32)
+M = (np.arange(9).reshape(3, 3) / 10 + np.eye(3)).astype(np.float32)
+S = (M @ M.T).astype(np.float32)
+INDEX = np.array([[0], [2]])
+
+
+def _fold(function, dimensions=(0,)):
+    return lambda x: lax.reduce(x, np.float32(0), function, dimensions)
+
+
+def _gathered(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), "VALID")
+
+
+def _linear_call(x):
+    return jax.custom_derivatives.linear_call(
+        lambda r, v: r * v, lambda r, v: r * v, jnp.ones_like(x), x
+    )
+
+
+def _linear_solve(x):
+    return lax.custom_linear_solve(
+        lambda v: 2 * v, x, lambda matvec, b: b / 2, lambda matvec, b: b / 2, symmetric=True
+    )
+
+
+def _scattered(function):
+    return lambda x: function(
+        x, INDEX, x[:2],
+        lax.ScatterDimensionNumbers((), (0,), (0,)), unique_indices=True,
+    )  # fmt: skip
+
+
+def _unary(name):
+    return getattr(lax, name)
+
+
+EXAMPLES: dict = {
+    **{
+        name: (_unary(name), V)
+        for name in [
+            "abs",
+            "acos",
+            "asin",
+            "asinh",
+            "atan",
+            "atanh",
+            "bessel_i0e",
+            "bessel_i1e",
+            "cbrt",
+            "ceil",
+            "conj",
+            "cos",
+            "cosh",
+            "digamma",
+            "erf",
+            "erf_inv",
+            "erfc",
+            "exp",
+            "exp2",
+            "expm1",
+            "floor",
+            "imag",
+            "lgamma",
+            "log",
+            "log1p",
+            "logistic",
+            "neg",
+            "real",
+            "round",
+            "rsqrt",
+            "sign",
+            "sin",
+            "sinh",
+            "sqrt",
+            "square",
+            "tan",
+            "tanh",
+            "stop_gradient",
+            "cumsum",
+            "cumprod",
+            "cummax",
+            "cummin",
+            "cumlogsumexp",
+        ]
+    },
+    **{
+        name: (lambda x, f=getattr(lax, name): f(x, x[::-1]), V)
+        for name in [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "max",
+            "min",
+            "pow",
+            "rem",
+            "atan2",
+            "igamma",
+            "igammac",
+            "complex",
+        ]
+    },
+    **{
+        name: (lambda x, f=getattr(lax, name): jnp.where(f(x, x[::-1]), x, 2 * x), V)
+        for name in ["eq", "ne", "lt", "le", "gt", "ge"]
+    },
+    "conj": (lambda x: jnp.real(lax.conj(lax.complex(x, x))), V),
+    "imag": (lambda x: lax.imag(lax.complex(x, x)), V),
+    "real": (lambda x: lax.real(lax.complex(x, x)), V),
+    "complex": (lambda x: lax.real(lax.complex(x, x)), V),
+    "acosh": (lax.acosh, 1 + V),
+    "add_any": (lambda x: jax.grad(lambda y: (y * jnp.sin(y) * y).sum())(x), V),
+    "clamp": (lambda x: lax.clamp(np.float32(0.2), x, np.float32(0.8)), V),
+    "select_n": (lambda x: lax.select_n(x > 0.5, x, -x), V),
+    "integer_pow": (lambda x: x**3, V),
+    "polygamma": (lambda x: special.polygamma(1, x), V),
+    "regularized_incomplete_beta": (lambda x: special.betainc(x, x + 1, x), V),
+    "random_gamma": (lambda x: jax.random.gamma(jax.random.key(0), x), V),
+    "nextafter": (lambda x: x + lax.nextafter(x, x + 1), V),
+    "is_finite": (lambda x: jnp.where(lax.is_finite(x), x, 0), V),
+    "convert_element_type": (lambda x: x.astype(jnp.bfloat16), V),
+    "bitcast_convert_type": (
+        lambda x: x + lax.bitcast_convert_type(x, jnp.int32).astype(jnp.float32),
+        V,
+    ),
+    "reduce_precision": (lambda x: lax.reduce_precision(x, 5, 10), V),
+    "copy": (jnp.copy, V),
+    "device_put": (lambda x: jax.device_put(x, jax.devices()[0]), V),
+    "optimization_barrier": (lambda x: lax.optimization_barrier((x, x * 2))[1], V),
+    "name": (lambda x: jax.ad_checkpoint.checkpoint_name(x, "a"), V),
+    "broadcast_in_dim": (lambda x: jnp.broadcast_to(x, (2, 6)), V),
+    "reshape": (lambda x: x.reshape(2, 3), V),
+    "squeeze": (lambda x: lax.squeeze(x[None], (0,)), V),
+    "transpose": (jnp.transpose, M),
+    "rev": (lambda x: lax.rev(x, (0,)), V),
+    "slice": (lambda x: x[1:5:2], V),
+    "pad": (lambda x: lax.pad(x, np.float32(0), [(1, -1, 1)]), V),
+    "concatenate": (lambda x: jnp.concatenate([x, x]), V),
+    "split": (lambda x: jnp.split(x, 2)[1], V),
+    "tile": (lambda x: jnp.tile(x, 2), V),
+    "stack": (lambda x: jnp.stack([x, x]), V),
+    "unstack": (lambda x: jnp.unstack(x.reshape(2, 3))[0], V),
+    "reduce_sum": (lambda x: x.sum(0), M),
+    "reduce_max": (lambda x: x.max(0), M),
+    "reduce_min": (lambda x: x.min(0), M),
+    "reduce_prod": (lambda x: x.prod(0), M),
+    "reduce": (_fold(lambda a, b: a + b * 2), M),
+    "argmax": (lambda x: x + jnp.argmax(x), V),
+    "argmin": (lambda x: x + jnp.argmin(x), V),
+    "dot_general": (lambda x: x @ M, M),
+    "ragged_dot_general": (lambda x: lax.ragged_dot(x, jnp.ones((2, 3, 4)), jnp.array([1, 2])), M),
+    "conv_general_dilated": (lambda x: jnp.convolve(x, np.ones(3, np.float32)), V),
+    "reduce_window": (
+        lambda x: lax.reduce_window(x, 0.0, lambda a, b: a + b, (2,), (1,), "VALID"),
+        V,
+    ),
+    "reduce_window_sum": (lambda x: lax.reduce_window(x, 0.0, lax.add, (2,), (1,), "VALID"), V),
+    "reduce_window_max": (_gathered, V),
+    "reduce_window_min": (lambda x: -_gathered(-x), V),
+    "select_and_scatter_add": (lambda x: jax.grad(lambda y: _gathered(y).sum())(x * x), V),
+    "select_and_gather_add": (lambda x: jax.jvp(_gathered, (x,), (x,))[1], V),
+    "gather": (lambda x: x[np.array([0, 2])], V),
+    "dynamic_slice": (lambda x: lax.dynamic_slice(x, (jnp.argmax(x),), (2,)), V),
+    "dynamic_update_slice": (lambda x: lax.dynamic_update_slice(x, x[:2], (1,)), V),
+    "scatter": (lambda x: x.at[np.array([0, 2])].set(x[:2]), V),
+    "scatter-add": (lambda x: x.at[np.array([0, 2])].add(x[:2]), V),
+    "scatter-sub": (lambda x: x.at[np.array([0, 2])].subtract(x[:2]), V),
+    "scatter-mul": (_scattered(lax.scatter_mul), V),
+    "scatter-min": (lambda x: x.at[np.array([0, 2])].min(x[:2]), V),
+    "scatter-max": (lambda x: x.at[np.array([0, 2])].max(x[:2]), V),
+    "sort": (jnp.sort, V),
+    "top_k": (lambda x: lax.top_k(x, 2)[0], V),
+    "approx_top_k": (lambda x: lax.approx_max_k(x, 2)[0], V),
+    "fft": (lambda x: jnp.real(jnp.fft.rfft(x)), V),
+    "cholesky": (jnp.linalg.cholesky, S),
+    "lu": (lambda x: lax.linalg.lu(x)[0], M),
+    "qr": (lambda x: jnp.linalg.qr(x)[0], M),
+    "eigh": (lambda x: jnp.linalg.eigh(x)[0], S),
+    "eig": (lambda x: jnp.real(jnp.linalg.eigvals(x)), M),
+    "svd": (lambda x: jnp.linalg.svd(x)[0], M),
+    "triangular_solve": (
+        lambda x: lax.linalg.triangular_solve(x, x, left_side=True, lower=True),
+        M,
+    ),
+    "tridiagonal_solve": (lambda x: lax.linalg.tridiagonal_solve(x, x, x, x[:, None]), V),
+    "custom_linear_solve": (_linear_solve, V),
+    "linear_call": (_linear_call, V),
+    "scan": (lambda x: lax.scan(lambda c, y: (c + y, c * y), x[0], x)[1], V),
+    "while": (
+        lambda x: lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, s[1] * 2), (0, x))[1],
+        V,
+    ),
+    "cond": (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), V),
+    "jit": (jax.jit(jnp.sin), V),
+    "remat2": (jax.checkpoint(jnp.sin), V),
+    "custom_vmap_call": (jax.custom_batching.custom_vmap(jnp.sin), V),
+    "composite": (lax.composite(lambda x: jnp.sin(x), "a.sine"), V),
+    "random_bits": (lambda x: x + jax.random.normal(jax.random.key(0), x.shape), V),
+    "debug_callback": (lambda x: (jax.debug.callback(lambda: None), x * 2)[1], V),
+    "debug_print": (lambda x: (jax.debug.print("a"), x * 2)[1], V),
+    "and": (lambda x: jnp.where((x > 0) & (x < 1), x, 2 * x), V),
+    "or": (lambda x: jnp.where((x > 0) | (x < 1), x, 2 * x), V),
+    "xor": (lambda x: jnp.where((x > 0) ^ (x < 1), x, 2 * x), V),
+    "not": (lambda x: jnp.where(~(x > 0), x, 2 * x), V),
+}
+INTEGER = {
+    "shift_left", "shift_right_arithmetic", "shift_right_logical", "mulhi", "random_fold_in",
+    "random_seed", "random_split", "random_unwrap", "random_wrap", "eq_to", "le_to", "lt_to",
+    "to_edtype", "from_edtype", "dce_sink", "inspect_sharding",
+}  # fmt: skip
+"""No derivative passes through these."""
+
+MUTABLE = {
+    "accum_grad_in_ref", "addupdate", "box_get", "box_set", "empty_ref", "free_ref", "freeze", "get",
+    "log_extend", "log_read", "new_box", "new_log", "new_ref", "run_state", "swap",
+}  # fmt: skip
+"""A program with mutable arrays counts as dense, and says so."""
+
+PLACED = {
+    "all_gather", "all_gather_invariant", "all_gather_reduced", "all_to_all", "layout_constraint",
+    "pbroadcast", "ppermute", "preduced", "psum", "psum_invariant", "pvary", "ragged_all_to_all",
+    "reduce_scatter", "reduced_vary_cast_p", "reshard", "sharding_constraint", "unreduced_psum",
+    "unreduced_reduce_scatter", "vary_unreduced_cast_p",
+}  # fmt: skip
+"""Only inside a program that is spread over devices."""
+
+OPAQUE = {"call_hi_primitive", "eval_jaxpr", "ffi_call", "io_callback", "pure_callback", "stage"}
+"""No program to read."""
+
+NOWHERE = {"tie", "remat_opt", "accum_grad_in_ref"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_primitive_is_handled_on_axes(name):
+    function, x = EXAMPLES[name]
+    report = jacobian(function, x)
+    assert not report.unknown
+    assert not any("on all axes" in note for note in report.notes)
+    dense = np.asarray(jax.jacfwd(function)(x))
+    pattern = report.pattern.to_dense()
+    assert not ((dense.reshape(pattern.shape) != 0) & ~pattern).any()
+
+
+def test_the_rest_is_listed():
+    primitives = {p.name for p in ad.primitive_jvps}
+    listed = set(EXAMPLES) | INTEGER | MUTABLE | PLACED | OPAQUE | NOWHERE
+    assert sorted(primitives - listed) == []
