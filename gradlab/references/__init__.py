@@ -2,12 +2,13 @@
 
 from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
 from gradlab.references.differences import Slope, finite_difference, finite_differences
-from gradlab.references.evaluation import Estimate, Evaluation
+from gradlab.references.evaluation import DRAWS, Estimate, Evaluation
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
-from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge
+from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge, settle
 
 __all__ = [
+    "DRAWS",
     "LIMIT",
     "WARN",
     "Estimate",
@@ -20,6 +21,7 @@ __all__ = [
     "judge",
     "jvp_program",
     "numpy_estimate",
+    "settle",
     "smallest_normal",
     "unit_roundoff",
     "upstream_names",

@@ -17,6 +17,7 @@ __all__ = [
     "BACKWARD_STABLE",
     "HARD",
     "PRODUCTS",
+    "STEEP",
     "SUMS",
     "UNDERFLOWING",
     "is_exact",
@@ -57,6 +58,9 @@ SUMS = frozenset(
     ]
 )
 PRODUCTS = frozenset(["cumprod", "reduce_prod", "reduce_window_prod"])
+
+STEEP = frozenset(["cosh", "sinh"])
+"""Functions computed through exp: rounding the argument x costs |x| units of the result."""
 
 HARD = {
     **dict.fromkeys(("digamma", "lgamma", "polygamma", "zeta", "random_gamma_grad"), 16.0),
@@ -120,9 +124,9 @@ def terms(equation: Any) -> int:
         return int(math.prod(shape[axis] for axis in contracted))
     if name == "conv_general_dilated":
         kernel: tuple[int, ...] = equation.invars[1].aval.shape
-        return math.prod(kernel) // max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
+        return int(math.prod(kernel) // max(kernel[params["dimension_numbers"].rhs_spec[0]], 1))
     if "window_dimensions" in params:
         return int(math.prod(params["window_dimensions"]))
     if name.startswith("scatter"):
-        return max(2, math.prod(equation.invars[1].aval.shape[:-1]))
+        return max(2, int(math.prod(equation.invars[1].aval.shape[:-1])))
     return int(shape[-1]) if shape else 1

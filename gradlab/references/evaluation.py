@@ -17,18 +17,21 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.references.noise import POOL, Noise, fill_pool
-from gradlab.references.precision import real_name, underflow, unit_roundoff
+from gradlab.references.precision import name_with_bits, real_name, underflow, unit_roundoff
 from gradlab.references.rounding import Rounder, Units
 from gradlab.tracing import Program, Value, widen_dtype, without_checks
 from gradlab.tracing.constants import Constants
-from gradlab.tracing.jaxprs import body
+from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.walking import jaxprs
 
-__all__ = ["Estimate", "Evaluation", "Outputs"]
+__all__ = ["DRAWS", "Estimate", "Evaluation", "Outputs"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Outputs: TypeAlias = dict[str, list[Array]]
+
+DRAWS = 12
+"""How many times rounding is drawn for an estimate."""
 
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
@@ -80,7 +83,9 @@ class Evaluation:
                     )
         self.names = tuple(self._avals)
         self._dtypes = {key: _float_names(program) for key, program in programs.items()}
-        self._units = sorted(set().union(*self._dtypes.values()) | {"float64"})
+        used = set().union(*self._dtypes.values())
+        inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
+        self._units = sorted(used | inside | {"float64"})
         self._stays_narrow: set[str] = set()
 
     def values(self, inputs: Mapping[str, Any]) -> Outputs:
@@ -104,7 +109,7 @@ class Evaluation:
         self,
         inputs: Mapping[str, Any],
         law: Literal["formula", "accuracy"] = "formula",
-        draws: int = 12,
+        draws: int = DRAWS,
         seed: int = 0,
     ) -> dict[str, list[Estimate]]:
         """Return each output with its scatter under rounding.
@@ -252,12 +257,16 @@ def _as_double(array: Any) -> Any:
 
 
 def _float_names(program: Program) -> set[str]:
+    """Return the names of the real dtypes that a program rounds to."""
     names = set()
     for jaxpr in jaxprs(program.jaxpr):
         parts = body(jaxpr)
-        atoms = [*parts.invars, *(v for equation in parts.equations for v in equation.outvars)]
-        dtypes = {getattr(atom.aval, "dtype", None) for atom in atoms}
-        names |= {real_name(dtype) for dtype in dtypes if dtype is not None and is_inexact(dtype)}
+        atoms = [*parts.constvars, *parts.invars]
+        for equation in parts.equations:
+            atoms += [*equation.invars, *equation.outvars]
+            if equation.primitive.name == "reduce_precision":
+                names.add(name_with_bits(equation.params["mantissa_bits"]))
+        names |= {real_name(dtype) for dtype in map(dtype_of, atoms) if is_inexact(dtype)}
     return names
 
 

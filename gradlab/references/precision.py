@@ -4,7 +4,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-__all__ = ["largest", "real_name", "smallest_normal", "underflow", "unit_roundoff"]
+__all__ = [
+    "largest",
+    "name_with_bits",
+    "real_name",
+    "smallest_normal",
+    "underflow",
+    "unit_roundoff",
+]
 
 
 def real_name(dtype: Any) -> str:
@@ -16,6 +23,12 @@ def real_name(dtype: Any) -> str:
     """
     name: str = jnp.dtype(dtype).name
     return {"complex64": "float32", "complex128": "float64"}.get(name, name)
+
+
+def name_with_bits(mantissa_bits: int) -> str:
+    """Return the dtype that keeps about as many digits as `reduce_precision` was asked to."""
+    known = (("bfloat16", 7), ("float16", 10), ("float32", 23))
+    return next((name for name, bits in known if mantissa_bits <= bits), "float64")
 
 
 def unit_roundoff(dtype: Any) -> float:

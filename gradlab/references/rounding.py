@@ -17,6 +17,7 @@ from jax import lax
 from gradlab.references.bounds import (
     BACKWARD_STABLE,
     HARD,
+    STEEP,
     SUMS,
     UNDERFLOWING,
     is_exact,
@@ -24,7 +25,7 @@ from gradlab.references.bounds import (
     units_of_result,
 )
 from gradlab.references.noise import Noise
-from gradlab.references.precision import real_name, unit_roundoff
+from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.tracing import Lifter, Value
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import dtype_of
@@ -119,7 +120,7 @@ class Rounder(Lifter):
     def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
         name = equation.primitive.name
         if name == "reduce_precision":
-            dtype = _with_bits(equation.params["mantissa_bits"])
+            dtype = name_with_bits(equation.params["mantissa_bits"])
         if name == "fft":
             return self._shift(array, _spectrum_size(equation, array) * self._unit(dtype))
         if name in SUMS and terms(equation) > 1:
@@ -127,6 +128,8 @@ class Rounder(Lifter):
         if name in HARD:
             return self._shift(array, (jnp.abs(array) + 1.0) * (HARD[name] * self._unit(dtype)))
         unit = self._unit(dtype) * units_of_result(equation)
+        if name in STEEP:
+            unit = unit * (1.0 + jnp.abs(arrays[0]))
         return self._scale(array, unit, self._tiny(dtype) if name in UNDERFLOWING else None)
 
     def _sum_error(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
@@ -200,10 +203,6 @@ def _scales_by_two(name: str, arrays: Sequence[Any]) -> bool:
         isinstance(a, np.ndarray) and a.size == 1 and abs(np.frexp(np.real(a))[0]) == 0.5
         for a in factors
     )
-
-
-def _with_bits(bits: int) -> str:
-    return "bfloat16" if bits <= 7 else "float16" if bits <= 10 else "float32"
 
 
 def _spectrum_size(equation: Any, array: Any) -> Any:

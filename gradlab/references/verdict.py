@@ -5,15 +5,16 @@ limit on the number of floors from a trial over operations, dtypes, scales and w
 rules stay far below it, wrong ones far above.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradlab.references.evaluation import Estimate
+from gradlab.references.evaluation import DRAWS, Estimate
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
-__all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge"]
+__all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge", "settle"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -55,6 +56,15 @@ class Verdict:
             return None
         flat = int(np.argmax(np.where(self.inconclusive, -1.0, np.nan_to_num(self.error))))
         return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
+
+    def excused_by(self, peer: "Verdict") -> "Verdict":
+        """Return this verdict with entries that are wrong in `peer` too made inconclusive.
+
+        For a rule that is right in float64, `peer` judges plain autodiff run in the same dtype.
+        Where both fail (float16 overflows inside), the dtype is to blame and not the rule.
+        """
+        shared = self.wrong & peer.wrong
+        return replace(self, wrong=self.wrong & ~shared, inconclusive=self.inconclusive | shared)
 
     @property
     def unstable(self) -> Array:
@@ -138,6 +148,27 @@ def judge(
         resolution=resolution,
         instability=instability,
     )
+
+
+def settle(
+    actual: Any,
+    estimate: Callable[[int], tuple[Estimate, Estimate | None]],
+    dtype: Any,
+    limit: float = LIMIT,
+) -> Verdict:
+    """Judge a gradient, and where something looks wrong judge it again with ten times the draws.
+
+    A scatter from a dozen draws is now and then several times too small; among millions of entries
+    that happens. A verdict of wrong should not rest on it.
+
+    Args:
+        actual: the gradient.
+        estimate: returns the estimates of reference and rule for a number of draws.
+        dtype: as for `judge`.
+        limit: as for `judge`.
+    """
+    verdict = judge(actual, *estimate(DRAWS), dtype, limit)
+    return verdict if verdict.ok else judge(actual, *estimate(10 * DRAWS), dtype, limit)
 
 
 def _finite(scatter: Array) -> Array:

@@ -26,19 +26,24 @@ class Constants:
 
     def __init__(self, programs: Iterable[Program]) -> None:
         programs = [p for p in programs if any(_narrow(c.dtype) for c in _constants(p))]
-        rounded = {
-            _key(c): c for p in programs for c in _constants(p) if _narrow(c.dtype) and _long(c)
-        }
         self._known: dict[Any, Any] = {}
         self.rounded: set[Any] = set()
-        if not rounded:
-            return
-        wide = [c for p in programs if p.wide is not None for c in _constants(p.wide)]
-        for key, narrow in rounded.items():
-            found = [c for c in wide if _rounds_to(c, narrow)]
-            if found and all(np.allclose(c, found[0], rtol=1e-14, atol=0.0) for c in found):
+        candidates: dict[Any, list[Any]] = {}
+        everywhere = [c for p in programs if p.wide is not None for c in _constants(p.wide)]
+        for program in programs:
+            own = list(_constants(program))
+            pairs = _paired(own, program.wide)
+            for narrow, wide in pairs or ((c, None) for c in own):
+                if _narrow(narrow.dtype):
+                    found = [c for c in everywhere if _rounds_to(c, narrow)]
+                    found = found if wide is None else [wide]
+                    candidates.setdefault(_key(narrow), []).extend(found or [narrow])
+        for key, found in candidates.items():
+            if all(_same(c, found[0]) for c in found):
                 self._known[key] = found[0].astype(widen_dtype(found[0].dtype))
-            elif not (found or narrow.ndim) or found:
+                if _narrow(found[0].dtype) and _long(found[0]) and not found[0].ndim:
+                    self.rounded.add(key)
+            else:
                 self.rounded.add(key)
 
     def lifted(self, constant: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
@@ -62,6 +67,19 @@ def _constants(program: Program) -> Iterator[np.ndarray[Any, Any]]:
                     yield np.asarray(atom.val, dtype_of(atom))
 
 
+def _paired(
+    narrow: list[np.ndarray[Any, Any]], wide: Program | None
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Return each constant beside its own in the trace at float64, where the two traces match."""
+    other = [] if wide is None else list(_constants(wide))
+    match = len(other) == len(narrow) and all(map(_rounds_to, other, narrow))
+    return list(zip(narrow, other)) if match else []
+
+
+def _same(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+    return bool(np.allclose(first.astype(np.complex128), second, rtol=1e-14, atol=0.0))
+
+
 def _narrow(dtype: Any) -> bool:
     return bool(dtype != widen_dtype(dtype))
 
@@ -82,7 +100,7 @@ def _long(constant: np.ndarray[Any, Any]) -> bool:
 
 
 def _rounds_to(wide: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
-    if wide.shape != narrow.shape:
+    if wide.shape != narrow.shape or np.iscomplexobj(wide) != np.iscomplexobj(narrow):
         return False
     with np.errstate(all="ignore"):
         return bool(np.array_equal(wide.astype(narrow.dtype), narrow, equal_nan=True))
