@@ -1,27 +1,61 @@
-"""What convolutions and transposed convolutions share: their parameters, shapes and operator."""
+"""The three products of a convolution, and what its parameters and shapes must be.
+
+A convolution with stride and dilation is a sum over the taps k of its kernel. With W_k the matrix
+of tap k, and x_k the entries of the padded input that lie under it at the window's places:
+
+    y = sum W_k x_k        gather    the convolution
+    dx_k = W_k^T u         spread    its transpose: all dx_k are added where x_k was taken
+    dW_k = u x_k^T         pair      the gradient of the kernel
+
+No tap needs more than the size of y: the matrix of all windows (im2col) is never formed.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, Shape
+from gradlab.nodes._arrays import Array, Shape, namespace
 from gradlab.nodes._base import Node
-from gradlab.nodes._windows import Padding, PerAxis, Windows
+from gradlab.nodes._windows import Padding, PerAxis, Windows, add_at
 from gradlab.operators import Convolution, Operator
 
-__all__ = ["Walking", "product", "turned"]
+__all__ = ["Walking", "gather", "pair", "spread"]
 
 
-def product(a: Array, b: Array) -> Array:
-    """Return a @ b in the dtype of b (NumPy would widen bfloat16)."""
-    y = a @ b
-    return y if y.dtype == b.dtype else y.astype(b.dtype)
+def gather(walk: Windows, w: Array, x: Array) -> Array:
+    """Return the sum of W_k x_k: w (groups, o, c, *window), x (n, groups * c, *size)."""
+    n, groups, rows = x.shape[0], w.shape[0], w.shape[2]
+    x = walk.pad(x)
+    y = sum(
+        w[(None, ..., *tap)] @ x[where].reshape(n, groups, rows, walk.spots)
+        for tap, where in walk.steps()
+    )
+    return y.reshape(n, groups * w.shape[1], *walk.places).astype(x.dtype)
 
 
-def turned(a: Array) -> Array:
-    """Return each matrix transposed."""
-    return a.swapaxes(-1, -2)
+def spread(walk: Windows, w: Array, u: Array) -> Array:
+    """Return W_k^T u, added up: w (groups, o, c, *window), u (n, groups * o, *places)."""
+    n, (groups, rows, columns) = u.shape[0], w.shape[:3]
+    u = u.reshape(n, groups, rows, walk.spots)
+    total = namespace(u).zeros((n, groups * columns, *walk.padded), dtype=u.dtype)
+    for tap, where in walk.steps():
+        values = w[(None, ..., *tap)].swapaxes(-1, -2) @ u
+        total = add_at(total, where, values.reshape(n, groups * columns, *walk.places))
+    return total[walk.inside]
+
+
+def pair(walk: Windows, u: Array, x: Array, groups: int) -> Array:
+    """Return u x_k^T, summed over the batch: (groups, o, c, *window)."""
+    n, rows, columns = u.shape[0], u.shape[1] // groups, x.shape[1] // groups
+    xp, x = namespace(x), walk.pad(x)
+    turned = u.reshape(n, groups, rows, walk.spots).swapaxes(-1, -2)
+    taps = [
+        (x[where].reshape(n, groups, columns, walk.spots) @ turned).sum(axis=0)
+        for _, where in walk.steps()
+    ]
+    kernel = xp.stack(taps, axis=-1).swapaxes(1, 2).astype(x.dtype)
+    return kernel.reshape(groups, rows, columns, *walk.window)
 
 
 @dataclass(frozen=True)

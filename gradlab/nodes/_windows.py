@@ -6,6 +6,7 @@ Visin, "A guide to convolution arithmetic for deep learning" (arXiv:1603.07285, 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,7 +22,16 @@ from gradlab.operators import Embedding, Operator, Reshape, Selection
 if TYPE_CHECKING:
     from gradlab.nodes._base import Node
 
-__all__ = ["Padding", "PerAxis", "Windows", "paddings", "per_axis", "take_operator", "windows"]
+__all__ = [
+    "Padding",
+    "PerAxis",
+    "Windows",
+    "add_at",
+    "paddings",
+    "per_axis",
+    "take_operator",
+    "windows",
+]
 
 PerAxis: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = int | tuple[int | tuple[int, int], ...]
@@ -64,15 +74,33 @@ class Windows:
         return math.prod(self.window)
 
     @property
+    def spots(self) -> int:
+        """The number of all places."""
+        return math.prod(self.places)
+
+    @property
     def inside(self) -> tuple[Any, ...]:
         """The index that takes the padding off the last axes."""
         return (..., *(slice(low, low + n) for n, (low, _) in zip(self.size, self.padding)))
 
+    def steps(self) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
+        """Yield each tap, and the index of all entries of the padded axes that lie under it."""
+        for tap in product(*map(range, self.window)):
+            starts = (d * k for d, k in zip(self.dilation, tap))
+            steps = zip(starts, self.stride, self.places)
+            yield tap, (..., *(slice(start, start + s * n, s) for start, s, n in steps))
+
+    def pad(self, x: Array, fill: float = 0.0) -> Array:
+        """Return x with its padding: (..., *size) -> (..., *padded)."""
+        if self.padded == self.size:
+            return x
+        lead = ((0, 0),) * (len(x.shape) - len(self.size))
+        return namespace(x).pad(x, lead + self.padding, constant_values=fill)
+
     def take(self, x: Array, fill: float = 0.0) -> Array:
         """Return what each window covers: (..., *size) -> (..., *window, *places)."""
+        x = self.pad(x, fill)
         xp, lead = namespace(x), len(x.shape) - len(self.size)
-        if self.padded != self.size:
-            x = xp.pad(x, ((0, 0),) * lead + self.padding, constant_values=fill)
         if xp is np:
             steps = x.strides[lead:]
             within = tuple(d * step for d, step in zip(self.dilation, steps))
@@ -90,19 +118,8 @@ class Windows:
         """Return the windows added where they stand: (..., *window, *places) -> (..., *size)."""
         xp, rank = namespace(windows), len(self.size)
         total = xp.zeros(windows.shape[: -2 * rank] + self.padded, dtype=windows.dtype)
-        for tap in product(*map(range, self.window)):
-            values = windows[(..., *tap, *(slice(None),) * rank)]
-            where = (
-                ...,
-                *(
-                    slice(d * k, d * k + s * n, s)
-                    for k, d, s, n in zip(tap, self.dilation, self.stride, self.places)
-                ),
-            )
-            if xp is np:
-                total[where] += values  # one tap covers each entry at most once
-            else:
-                total = total.at[where].add(values)
+        for tap, where in self.steps():
+            total = add_at(total, where, windows[(..., *tap, *(slice(None),) * rank)])
         return total[self.inside]
 
     @property
@@ -114,6 +131,14 @@ class Windows:
     def entries(self) -> Array:
         """The flat spatial index that a tap reads, 0 in the padding: (*window, *places)."""
         return self.take(np.arange(math.prod(self.size)).reshape(self.size))
+
+
+def add_at(total: Array, where: Any, values: Array) -> Array:
+    """Return the total with values added in a slice; in NumPy, added in place."""
+    if namespace(total) is not np:
+        return total.at[where].add(values)
+    total[where] += values
+    return total
 
 
 def per_axis(node: "Node", argument: str, value: PerAxis, rank: int) -> Shape:

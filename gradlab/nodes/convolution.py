@@ -1,28 +1,21 @@
 """Convolution: each output sees a window of the input, all windows through the same kernel.
 
-As in deep learning the kernel is not flipped (cross-correlation). With X the matrix of the input's
-windows (im2col) and W the kernel as a matrix, a convolution is three products:
-
-    y = W X,    dX = W^T upstream,    dW = upstream X^T,
-
-and dx adds dX back where the windows stood (col2im).
+As in deep learning the kernel is not flipped (cross-correlation). It is linear in the input and in
+the kernel; the three products that this takes are in `_convolving`.
 
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
-(arXiv:1603.07285, 2016); im2col: Chellapilla et al., "High performance convolutional neural
-networks for document processing" (2006).
+(arXiv:1603.07285, 2016).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from gradlab.nodes._arrays import Array, as_inputs, as_upstream
-from gradlab.nodes._convolving import Walking, product, turned
+from gradlab.nodes._convolving import Walking, gather, pair, spread
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._windows import paddings, windows
-from gradlab.operators import Broadcast, Contraction
-from gradlab.operators import Reshape as ReshapeOperator
+from gradlab.operators import Broadcast, Contraction, Reshape
 
 __all__ = [
     "Conv1d",
@@ -40,25 +33,22 @@ class _Convolution(Walking):
         x, w, b = as_inputs(self, (x, w, b))
         groups = self.checked_groups(x, w, b)
         walk = windows(self, x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation)
-        columns = walk.take(x).reshape(
-            x.shape[0], groups, w.shape[1] * walk.taps, math.prod(walk.places)
-        )
-        kernel = w.reshape(1, groups, w.shape[0] // groups, columns.shape[2])
-        y = product(kernel, columns).reshape(x.shape[0], w.shape[0], *walk.places)
-        y = y + b.reshape(1, -1, *(1,) * self.rank)
-        return y, (x, w, b, columns, y, walk)
+        kernel = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+        y = gather(walk, kernel, x) + b.reshape(1, -1, *(1,) * self.rank)
+        return y, (x, w, b, kernel, y, walk)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, w, b, columns, y, walk = residuals
-        groups = columns.shape[1]
-        kernel = (groups, w.shape[0] // groups, columns.shape[2])
-        by_group = (x.shape[0], *kernel[:2], columns.shape[3])
-        of_kernel = Contraction("ngkp,gok->ngop", columns, input_shape=kernel)
+        x, w, b, kernel, y, walk = residuals
+        by_group = (*kernel.shape[:3], walk.taps)
+        columns = walk.take(x).reshape(
+            x.shape[0], kernel.shape[0], kernel.shape[2], walk.taps, walk.spots
+        )
+        of_kernel = Contraction("ngckp,gock->ngop", columns, input_shape=by_group)
         return (
-            self.as_operator(w, x.shape, walk, groups),
-            ReshapeOperator(by_group, y.shape, y.dtype)
+            self.as_operator(w, x.shape, walk, kernel.shape[0]),
+            Reshape(of_kernel.output_shape, y.shape, y.dtype)
             @ of_kernel
-            @ ReshapeOperator(w.shape, kernel, y.dtype),
+            @ Reshape(w.shape, by_group, y.dtype),
             Broadcast(b.shape, y.shape, y.dtype, axes=(0, *range(2, len(y.shape)))),
         )
 
@@ -68,19 +58,13 @@ class _Convolution(Walking):
     def backward_to(
         self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
     ) -> tuple[Any, ...]:
-        x, w, _, columns, y, walk = residuals
-        upstream = as_upstream(self, upstream, y)
-        n, groups, taps, places = columns.shape
-        u = upstream.reshape(n, groups, w.shape[0] // groups, places)
-        dx = dw = db = None
-        if wanted[0]:
-            spread = product(turned(w.reshape(1, groups, u.shape[2], taps)), u)
-            dx = walk.add(spread.reshape(*x.shape[:2], *walk.window, *walk.places))
-        if wanted[1]:
-            dw = product(u, turned(columns)).sum(axis=0).reshape(w.shape)
-        if wanted[2]:
-            db = upstream.sum(axis=(0, *range(2, len(y.shape))))
-        return dx, dw, db
+        x, w, _, kernel, y, walk = residuals
+        u = as_upstream(self, upstream, y).astype(x.dtype)
+        return (
+            spread(walk, kernel, u) if wanted[0] else None,
+            pair(walk, u, x, kernel.shape[0]).reshape(w.shape) if wanted[1] else None,
+            u.sum(axis=(0, *range(2, u.ndim))) if wanted[2] else None,
+        )
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:
         rank = self.rank
@@ -113,8 +97,8 @@ class Conv1d(_Convolution):
 
     Local gradients: in x a convolution (a banded Toeplitz matrix: dy[p]/dx[i] = w[k] where
     i = stride p + dilation k - padding, else 0); in w the windows of x; in b a broadcast.
-    Backward: dx = the windows of w^T upstream, added where they stood; dw = upstream X^T with X
-    the windows of x; db = upstream, summed over batch and places.
+    Backward: dx = w^T upstream, added where each window stood; dw = upstream X^T with X the windows
+    of x; db = upstream, summed over batch and places.
     """
 
     groups: int = 1
@@ -149,8 +133,8 @@ class Conv2d(_Convolution):
         groups: into how many groups, each by itself, both kinds of channels are split.
 
     Local gradients: in x a convolution (Toeplitz blocks); in w the windows of x; in b a broadcast.
-    Backward: dx = the windows of w^T upstream, added where they stood; dw = upstream X^T with X
-    the windows of x; db = upstream, summed over batch and places.
+    Backward: dx = w^T upstream, added where each window stood; dw = upstream X^T with X the windows
+    of x; db = upstream, summed over batch and places.
     Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
     """
 
@@ -188,8 +172,8 @@ class Conv3d(_Convolution):
         groups: into how many groups, each by itself, both kinds of channels are split.
 
     Local gradients: in x a convolution (Toeplitz blocks); in w the windows of x; in b a broadcast.
-    Backward: dx = the windows of w^T upstream, added where they stood; dw = upstream X^T with X
-    the windows of x; db = upstream, summed over batch and places.
+    Backward: dx = w^T upstream, added where each window stood; dw = upstream X^T with X the windows
+    of x; db = upstream, summed over batch and places.
     """
 
     groups: int = 1

@@ -1,27 +1,21 @@
 """Transposed convolution: each input entry is spread over a window of the output.
 
-It is the backward of a convolution, used forward. With W the kernel as a matrix:
-
-    y = the windows W^T x, added where they stand (col2im),    dx = W U,    dW = x U^T
-
-where U are the windows of the upstream (im2col).
+It is the backward of a convolution, used forward; its own backward is that convolution.
 
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
 (arXiv:1603.07285, 2016), chapter 4.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream
-from gradlab.nodes._convolving import Walking, product, turned
+from gradlab.nodes._convolving import Walking, gather, pair, spread
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._windows import PerAxis, Windows, paddings, per_axis, take_operator
-from gradlab.operators import Broadcast, Contraction
-from gradlab.operators import Reshape as ReshapeOperator
+from gradlab.operators import Broadcast, Contraction, Reshape
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -63,36 +57,33 @@ class _TransposedConvolution(Walking):
         x, w, b = as_inputs(self, (x, w, b))
         groups = self.checked_groups(x, w, b, transposed=True)
         walk = self._walk(x.shape[2:], w.shape[2:])
-        kernel = w.reshape(1, groups, w.shape[0] // groups, w.shape[1] * walk.taps)
-        rows = x.reshape(x.shape[0], groups, kernel.shape[2], math.prod(walk.places))
-        spread = product(turned(kernel), rows)
-        y = walk.add(
-            spread.reshape(x.shape[0], groups * w.shape[1], *walk.window, *walk.places)
-        ) + b.reshape(1, -1, *(1,) * self.rank)
-        return y, (x, kernel, rows, w, b, y, walk)
+        kernel = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+        y = spread(walk, kernel, x) + b.reshape(1, -1, *(1,) * self.rank)
+        return y, (x, w, b, kernel, y, walk)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        _, kernel, rows, w, b, y, walk = residuals
-        n, groups, _, places = rows.shape
-        spread = (n, groups, kernel.shape[3], places)
-        of_kernel = Contraction("ngcp,gck->ngkp", rows, input_shape=kernel.shape[1:])
+        x, w, b, kernel, y, walk = residuals
+        by_group = (*kernel.shape[:3], walk.taps)
+        rows = x.reshape(x.shape[0], *kernel.shape[:2], walk.spots)
+        of_kernel = Contraction("ngcp,gcok->ngokp", rows, input_shape=by_group)
+        taken = take_operator(walk, y.shape, y.dtype)
         return (
-            self.as_operator(w, y.shape, walk, groups).T,
-            take_operator(walk, y.shape, y.dtype).T
-            @ ReshapeOperator(spread, (*y.shape[:2], walk.taps, places), y.dtype)
+            self.as_operator(w, y.shape, walk, kernel.shape[0]).T,
+            taken.T
+            @ Reshape(of_kernel.output_shape, taken.output_shape, y.dtype)
             @ of_kernel
-            @ ReshapeOperator(w.shape, kernel.shape[1:], y.dtype),
+            @ Reshape(w.shape, by_group, y.dtype),
             Broadcast(b.shape, y.shape, y.dtype, axes=(0, *range(2, len(y.shape)))),
         )
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        x, kernel, rows, w, _, y, walk = residuals
-        upstream = as_upstream(self, upstream, y)
-        n, groups, _, places = rows.shape
-        columns = walk.take(upstream).reshape(n, groups, kernel.shape[3], places)
-        dx = product(kernel, columns).reshape(x.shape)
-        dw = product(rows, turned(columns)).sum(axis=0).reshape(w.shape)
-        return dx, dw, upstream.sum(axis=(0, *range(2, len(y.shape))))
+        x, w, _, kernel, y, walk = residuals
+        u = as_upstream(self, upstream, y).astype(x.dtype)
+        return (
+            gather(walk, kernel, u),
+            pair(walk, x, u, kernel.shape[0]).reshape(w.shape),
+            u.sum(axis=(0, *range(2, u.ndim))),
+        )
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:
         walk = self._walk(x.shape[2:], w.shape[2:])
