@@ -235,4 +235,4 @@ def _overhang(size: int, padded: int, low: int, span: int, stride: int) -> int:
     """Return by how much the last window hangs over the end, or 0 if it would begin behind it."""
     rest = (padded - span) % stride
     start = padded - span - rest + stride
-    return stride - rest if rest and padded >= span and start < size + low else 0
+    return stride - rest if rest and start < size + low else 0
