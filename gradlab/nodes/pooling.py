@@ -15,7 +15,7 @@ from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, namespac
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, Domain, generic, special
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._windows import Padding, PerAxis, Windows, windows
+from gradlab.nodes._windows import Padding, PerAxis, Windows, paddings, windows
 from gradlab.operators import Convolution, Diagonal, Operator, Reshape, Selection, Sum
 
 __all__ = ["AveragePool", "GlobalAveragePool", "MaxPool"]
@@ -150,7 +150,7 @@ class AveragePool(_Pool):
         """Return the number of entries that each place counts."""
         counted = walk
         if self.count_padding:
-            padded = replace(self, ceil_mode=False)._walk(walk.size).padded
+            padded = replace(walk, padding=paddings(self, self.padding, len(walk.size))).padded
             overhang = tuple((0, n - m) for n, m in zip(walk.padded, padded))
             counted = replace(walk, size=padded, padding=overhang)
         return counted.covers.sum(axis=tuple(range(len(walk.size))))
