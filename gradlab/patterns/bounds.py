@@ -54,7 +54,7 @@ def close(d: Bounds) -> Bounds | None:
 
 
 def tighten(d: Bounds, x: int, y: int, c: int) -> Bounds | None:
-    """Return closed `d` with `x - y <= c` added: one step, because a path uses the new edge once."""
+    """Return closed `d` with `x - y <= c` added: a path uses the new edge at most once."""
     if d[x, y] <= c:
         return d
     if d[y, x] + c < 0:
@@ -121,7 +121,7 @@ def components(d: Bounds) -> list[list[int]]:
 
 
 def flip(d: Bounds, sizes: tuple[int, ...], variables: list[int]) -> Bounds:
-    """Return the bounds with `size - 1 - x` in place of each x, for whole components of variables."""
+    """Return the bounds with `size - 1 - x` for each x, for whole components of variables."""
     d = d.copy()
     group = [0, *variables]
     tops = np.array([0, *(sizes[x - 1] - 1 for x in variables)], np.int64)
@@ -154,9 +154,10 @@ def minus(a: Bounds, b: Bounds) -> list[Bounds]:
 def join(a: Bounds, b: Bounds) -> tuple[Bounds, bool]:
     """Return the smallest bounds around both sets, and whether they hold nothing else.
 
-    What the hull holds beyond a and b violates one bound of a and one of b. Each pair of such bounds
-    is tried at once: two edges added to a closed matrix are contradictory just when the cycle through both is
-    negative.
+    What the hull holds beyond a and b violates one bound of a and one of b. Each pair of such
+    bounds
+    is tried at once: two edges added to a closed matrix contradict each other just when the cycle
+    through both is negative.
     """
     hull: Bounds = np.maximum(a, b)
     x, y = np.nonzero(a < hull)
@@ -166,7 +167,7 @@ def join(a: Bounds, b: Bounds) -> tuple[Bounds, bool]:
 
 
 def extend(values: Indices, known: list[int], v: int, d: Bounds, limit: int) -> Indices | None:
-    """Return points of the variables `known`, one row each, repeated for each value that v may take.
+    """Return points of the variables `known`, one row each, extended by each value v may take.
 
     None if there were more than `limit`. Where the bounds are closed, no row is ever lost.
     """

@@ -1,7 +1,8 @@
 """Building patterns: the constructors that name axes, and the explicit one.
 
 Axes in arguments: `k` is output axis k, `~k` is input axis k. A bound is `(a, b)` for a == b,
-`(a, b, low, high)` for low <= a - b <= high (None: no bound), or `(a, None, low, high)` for a range.
+`(a, b, low, high)` for low <= a - b <= high (None: no bound), or `(a, None, low, high)` for a
+range.
 """
 
 from collections.abc import Iterable, Sequence
@@ -176,6 +177,7 @@ class Built:
             [
                 part
                 for index, sizes in zip(flat, shape, strict=True)
+                if sizes
                 for part, n in zip(
                     np.unravel_index(np.asarray(index, np.int64), sizes), sizes, strict=True
                 )

@@ -1,12 +1,13 @@
 """Colours: how few JVPs (or VJPs) give every entry, and which input goes with which.
 
-Inputs of one colour share no output, so that one JVP with all of them set gives their columns unmixed
-(Curtis, Powell and Reid 1974; Coleman and More 1983). For one zone the colours are in closed form. Given
-the output index, input digit x lies in an interval of `w = 1 + min(d[x, y] + d[y, x])` values, over all outputs
-and earlier inputs y; hence `x mod w` tells the inputs of one output apart: equal 1, a band its width, a full
-axis all n, and products over the axes. For a union it is the best of three: the closed form of the hull, a
-lattice `sum(a_k x_k) mod M` that no difference of two inputs with a common output maps to 0
-(stencils, periodic ones too), and a greedy colouring of the listed matrix where that is small.
+Inputs of one colour share no output, so that one JVP with all of them set gives their columns
+unmixed (Curtis, Powell and Reid 1974; Coleman and More 1983). For one zone the colours are in
+closed form. Given the output index, input digit x lies in an interval of `w = 1 + min(d[x, y] +
+d[y, x])` values, over all outputs and earlier inputs y; hence `x mod w` tells the inputs of one
+output apart: equal 1, a band its width, a full axis all n, and products over the axes. For a union
+it is the best of three: the closed form of the hull, a lattice `sum(a_k x_k) mod M` that no
+difference of two inputs with a common output maps to 0 (stencils, periodic ones too), and a greedy
+colouring of the listed matrix where that is small.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
 """Composition and intersection of zones: conjoin, then eliminate the axes in the middle.
 
-An entry (o, i) of `a after b` has some m with (o, m) in a and (m, i) in b. Both zones are brought to the same
-digits and the same orientation on the middle axes; conjoining their bounds and dropping
-the middle variables from the closed matrix is then exact. Clusters that touch an explicit relation are boolean
+An entry (o, i) of `a after b` has some m with (o, m) in a and (m, i) in b. Both zones are brought
+to the same digits and the same orientation on the middle axes; conjoining their bounds and dropping
+the middle variables from the closed matrix is then exact. Clusters that touch an explicit relation
+are boolean
 matrix products instead: an OR over the middle, never a sum in small integers.
 """
 
@@ -85,8 +86,8 @@ def _eliminated(a: Zone, b: Zone) -> list[Zone]:
 def _with_products(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
     """Compose two aligned zones of which one has explicit relations.
 
-    Variables of a keep their numbers, those of b follow shifted by a's outputs, so that both agree on
-    the middle ones. Clusters with a relation become matrices; the others are bounds as usual.
+    Variables of a keep their numbers, those of b follow shifted by a's outputs, so that both agree
+    on the middle ones. Clusters with a relation become matrices; the others are bounds as usual.
     """
     o, m = a.frame.outputs, a.frame.inputs
     explicit = a.explicit | {o + v for v in b.explicit}
@@ -228,7 +229,7 @@ def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
 
 
 def _settled(zone: Zone) -> list[Zone] | None:
-    """Restore the invariant that explicit variables are bound by nothing else; None if too large."""
+    """Restore the invariant that explicit variables have no other bounds; None if too large."""
     result = [Zone(zone.frame, zone.bounds, zone.flipped)]
     for cluster in zone.clusters():
         if result and set(cluster) & zone.explicit:

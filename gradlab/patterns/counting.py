@@ -1,8 +1,9 @@
 """How many entries: closed forms, in Python integers.
 
-Equal variables count once, independent ones multiply, and two variables tied by a band are a difference of
-triangles. Three and more that are tied to each other (chains such as i <= j <= k) are summed over
-the fewest of them whose values make the rest fall apart into ones and twos: vectorised, up to a limit.
+Equal variables count once, independent ones multiply, and two variables tied by a band are a
+difference of triangles. Three and more that are tied to each other (chains such as i <= j <= k) are
+summed over
+few of them whose values make the rest fall apart into ones and twos: vectorised, up to a limit.
 Zones of a union are made disjoint first, by subtraction, so that nothing is counted twice.
 """
 
@@ -15,7 +16,7 @@ from gradlab.patterns.bounds import Bounds, Indices, components, extend
 
 __all__ = ["LIMIT", "count_bounds"]
 
-LIMIT = 2**22
+LIMIT = 2**20
 """The most values that a sum runs over."""
 
 
@@ -52,19 +53,17 @@ def _component(d: Bounds) -> tuple[int, bool]:
     for x in rest:
         low[x] = np.max([-d[0, x] + 0 * values[:, 0], *(values - d[fixed, x]).T], axis=0)
         high[x] = np.min([d[x, 0] + 0 * values[:, 0], *(values + d[x, fixed]).T], axis=0)
-    wide = int(d.max()) >= 2**20
-    factors: list[Any] = []
+    most = prod((d[1:, 0] + d[0, 1:] + 1).tolist())
+    kind: Any = np.int64 if most < 2**60 and int(d.max()) < 2**28 else object
+    total = np.ones(len(values), kind)
     for group in _apart(d, fixed, rest):
         x, y = group[0], group[-1]
-        ranges = [v.astype(object) if wide else v for v in (low[x], high[x], low[y], high[y])]
+        box = [side.astype(kind) for side in (low[x], high[x], low[y], high[y])]
         if x == y:
-            factors.append(ranges[1] - ranges[0] + 1)
+            total = total * (box[1] - box[0] + 1)
         else:
-            factors.append(_pairs(*ranges, int(d[x, y]), int(d[y, x])))
-    totals = np.ones(len(values), object)
-    for factor in factors:
-        totals = totals * factor.astype(object)
-    return sum(totals.tolist()), True
+            total = total * _pairs(box[0], box[1], box[2], box[3], int(d[x, y]), int(d[y, x]))
+    return int(total.sum()), True
 
 
 def _few(d: Bounds) -> int:

@@ -1,8 +1,9 @@
 """Patterns in words: relations as plain data, and the notation `out[b, t, :] <- in[b, <=t, :]`.
 
-A letter is an index that something else refers to; `:` is a whole axis; `<=t`, `t-1`, `t-2..t+2` are
-bounds to a letter; `0..3` is a range, `4*i+j` an axis read in digits, `index(i)` a static index array.
-Output axes that are read in order are called t, a leading axis that stays apart b, others i, j, k.
+A letter is an index that something else refers to; `:` is a whole axis; `<=t`, `t-1`, `t-2..t+2`
+are bounds to a letter; `0..3` is a range, `4*i+j` an axis read in digits, `index(i)` a static index
+array. Output axes that are read in order are called t, a leading axis that stays apart b, others i,
+j, k.
 """
 
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ def describe(
     output_axes: Sequence[str] | None = None,
     input_axes: Sequence[str] | None = None,
 ) -> str:
-    """Return the pattern in notation, with these names; zones with the same output side together."""
+    """Return the notation with these names; zones with the same output side come together."""
     if pattern.is_zero:
         return f"{_array(output, [':'] * len(pattern.output_shape))} <- nothing"
     apart = _stays_apart(pattern)
@@ -129,15 +130,12 @@ def _stays_apart(pattern: "Pattern") -> bool:
     """Whether the leading axis is equal on both sides while something else is not."""
     if not pattern.output_shape or not pattern.input_shape:
         return False
-    if max(len(pattern.output_shape), len(pattern.input_shape)) < 2:
+    if axis_relation(pattern, 0, 0)[0] != "equal":
         return False
-    same = range(min(len(pattern.output_shape), len(pattern.input_shape)))
-    equal = [
-        axis_relation(pattern, k, k)[0] == "equal" or pattern.output_shape[k] == 1 for k in same
-    ]
-    return axis_relation(pattern, 0, 0)[0] == "equal" and not (
-        all(equal) and pattern.output_shape == pattern.input_shape
-    )
+    outputs, inputs = range(len(pattern.output_shape)), range(len(pattern.input_shape))
+    equal = [(k, i) for k in outputs for i in inputs if axis_relation(pattern, k, i)[0] == "equal"]
+    lonely = {k for k in outputs if pattern.output_shape[k] > 1} - {k for k, _ in equal}
+    return bool(lonely or {i for i in inputs if pattern.input_shape[i] > 1} - {i for _, i in equal})
 
 
 def _axis_texts(

@@ -1,16 +1,18 @@
 """Axes as digits of mixed radix: how an index is written so that reshapes become renamings.
 
 The index of an axis is `sum(stride * digit)`, the strides falling to 1 and each a multiple of the
-next; the leading digit has `ceil(size / stride)` values, another the ratio to the stride before it. An axis
-of 12 read as 3 x 4 has strides (4, 1). An axis of one entry needs no digit. Where the leading stride does
-not divide the size, some digits stand for no index; zones then carry the bounds that exclude them.
+next; the leading digit has `ceil(size / stride)` values, another the ratio to the stride before it.
+An axis of 12 read as 3 x 4 has strides (4, 1). An axis of one entry needs no digit. Where the
+leading stride does not divide the size, some digits stand for no index; zones then carry the bounds
+that exclude them.
 
-A frame is the list of the digits of all axes of a pattern: the variables of its bounds, numbered from
-1, outputs first. Frames are interned: equal frames are the same object.
+A frame is the list of the digits of all axes of a pattern: the variables of its bounds, numbered
+from 1, outputs first. Frames are interned: equal frames are the same object.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -31,8 +33,7 @@ class Axis(NamedTuple):
         if not self.strides:
             return ()
         lead = -(-self.size // self.strides[0])
-        pairs = zip(self.strides, self.strides[1:], strict=False)
-        return (lead, *(high // low for high, low in pairs))
+        return (lead, *(high // low for high, low in pairwise(self.strides)))
 
 
 class Frame:
@@ -89,5 +90,4 @@ def plain(size: int) -> Axis:
 def chain(strides: Iterable[int]) -> tuple[int, ...] | None:
     """Return distinct strides in falling order, or None if one does not divide the next."""
     ordered = sorted(set(strides), reverse=True)
-    pairs = zip(ordered, ordered[1:], strict=False)
-    return tuple(ordered) if all(high % low == 0 for high, low in pairs) else None
+    return tuple(ordered) if all(high % low == 0 for high, low in pairwise(ordered)) else None

@@ -1,9 +1,9 @@
 """Pictures of patterns in braille, at any size.
 
-Entries are gathered into bins by composing with two small patterns, one that gathers the rows and one
-that gathers the columns, so that the picture of 10^14 entries costs what that of ten costs, and every dot says
-exactly whether its bin holds an entry. Bins follow the axes: leading ones stay, the one that exceeds the
-picture is cut into equal runs, and those after it lie within a dot.
+Entries are gathered into bins by composing with two small patterns, one that gathers the rows and
+one that gathers the columns, so that the picture of 10^14 entries costs what that of ten costs, and
+every dot says exactly whether its bin holds an entry. Bins follow the axes: leading ones stay, the
+one that exceeds the picture is cut into equal runs, and those after it lie within a dot.
 """
 
 from collections.abc import Sequence

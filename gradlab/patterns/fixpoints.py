@@ -1,7 +1,7 @@
 """Fixpoints: patterns of loops, which come to rest because growing bounds are dropped.
 
-Widening is that of Cousot and Cousot (1977) on difference bounds (Mine 2001): a bound that the next round
-would loosen is dropped at once. There are finitely many bounds to drop, so every chain ends.
+Widening is that of Cousot and Cousot (1977) on difference bounds (Mine 2001): a bound that the next
+round would loosen is dropped at once. There are finitely many bounds to drop, so every chain ends.
 """
 
 from typing import TYPE_CHECKING

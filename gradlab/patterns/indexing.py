@@ -29,7 +29,7 @@ def explicit(
     Args:
         output_shape: the shape of the output.
         input_shape: the shape of the input.
-        output_axes: the output axes whose flattened indices, the first one leading, number the rows.
+        output_axes: the output axes whose flattened indices, the first leading, number the rows.
         input_axes: the input axes whose flattened indices number the columns.
         matrix: dense or sparse; what is nonzero is an entry.
         equal: pairs (output axis, input axis) of other axes that are equal.
@@ -82,8 +82,8 @@ def gather(
         input_shape: the shape of the input.
         output_axes: the output axes that the index array runs over.
         input_axes: the input axes that it points into.
-        indices: integers, one for each index of `output_axes`: the flat index into `input_axes`, the first
-            of them leading. A negative one reads nothing.
+        indices: integers, one for each index of `output_axes`: the flat index into `input_axes`,
+            the first of them leading. A negative one reads nothing.
         equal: pairs (output axis, input axis) of other axes that are equal.
 
     Example:
@@ -104,7 +104,7 @@ def gather(
 
 
 def take(input_shape: Sequence[int], indices: Any, axis: int) -> Pattern:
-    """Return `x.take(indices, axis)`; negative indices count from the end, those outside read nothing.
+    """Return `x.take(indices, axis)`; negative indices count from the end, others read nothing.
 
     Example:
         >>> take((5, 8), np.arange(1, 4), 0).notation

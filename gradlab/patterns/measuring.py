@@ -1,8 +1,8 @@
 """The number of entries of zones and of their unions, in Python integers.
 
-A zone is a product of clusters. A union is counted over disjoint zones; where zones cannot be subtracted from
-each other, what they have in common is a factor and the rest is listed, up to a limit; beyond it the
-sum over the zones is an upper bound.
+A zone is a product of clusters. A union is counted over disjoint zones; where zones cannot be
+subtracted from each other, what they have in common is a factor and the rest is listed, up to a
+limit; beyond it the sum over the zones is an upper bound.
 """
 
 from collections.abc import Sequence

@@ -152,19 +152,18 @@ def names(pattern: "Pattern") -> tuple[str, ...]:
     if pattern.is_zero:
         return ("zero",)
     full = pattern.nnz == pattern.shape[0] == pattern.shape[1] and pattern.exact
-    kinds = {
-        axis_relation(pattern, k, i)[0]
+    pairs = [
+        axis_relation(pattern, k, i)
         for k in range(len(pattern.output_shape))
         for i in range(len(pattern.input_shape))
-    }
-    ordered = "order" in kinds
-    found = []
+    ]
+    found: list[str] = []
     for name, good in NAMES.items():
         says = {
             "permutation": full,
-            "block-lower-triangular": ordered,
-            "block-upper-triangular": ordered,
-            "block-banded": "band" in kinds,
+            "block-lower-triangular": any(k == "order" and low is not None for k, low, _ in pairs),
+            "block-upper-triangular": any(k == "order" and low is None for k, low, _ in pairs),
+            "block-banded": any(k == "band" for k, _, _ in pairs),
             "dense": pattern.is_dense,
             "zero": False,
             "sparse": not found,

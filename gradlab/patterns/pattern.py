@@ -1,9 +1,10 @@
 """Patterns: which output entries may depend on which input entries, stored by axis.
 
-A pattern is a union of zones. Its cost depends on the number of axes and zones alone: ten
-million entries cost what ten cost. Every operation keeps all entries; where one has to add some (radices that
-do not fit, more zones than the limit) `widened` says which. A pattern with no input axes is a region:
-a set of indices of one array, such as a mask. How axes and bounds are written: see `building`.
+A pattern is a union of zones. Its cost depends on the number of axes and zones alone: ten million
+entries cost what ten cost. Every operation keeps all entries; where one has to add some (radices
+that do not fit, more zones than the limit) `widened` says which. A pattern with no input axes is a
+region: a set of indices of one array, such as a mask. How axes and bounds are written: see
+`building`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -122,7 +123,6 @@ class Pattern(Built):
                 f"where: the region has shape {shape_text(region.output_shape)}, the axes "
                 f"{tuple(chosen)} have sizes {tuple(sizes[k] for k in places)}; they must be equal"
             )
-        n = len(self.output_shape)
         zones = tuple(embedded(zone, places, shape) for zone in region.zones)
         return self & Pattern(*shape, zones, region.widened)
 
@@ -147,7 +147,8 @@ class Pattern(Built):
     def widen(self, other: "Pattern") -> "Pattern":
         """Return a pattern around both in which bounds that would grow are dropped.
 
-        Repeated with ever larger patterns this comes to rest after few steps, which a union need not.
+        Repeated with ever larger patterns this comes to rest after few steps, which a union need
+        not.
 
         Example:
             >>> shift = Pattern.from_axes((10**5,), (10**5,), [(0, ~0, 1, 1)])
@@ -332,7 +333,7 @@ class Pattern(Built):
             result = matrix(self.zones, self.shape, limit_bytes // 16)
         if result is None:
             raise InputError(
-                f"to_scipy: listing {self.nnz:,} entries takes about {size_text(needed)}, more than "
+                f"to_scipy: {self.nnz:,} entries take about {size_text(needed)}, more than "
                 f"limit_bytes={limit_bytes:,} ({size_text(limit_bytes)}); raise the limit or work "
                 "with the zones"
             )
@@ -350,8 +351,15 @@ class Pattern(Built):
         ).toarray()
         return dense
 
-    def contains(self, output_index: Sequence[int], input_index: Sequence[int] = ()) -> bool:
-        """Return whether the entry may be nonzero.
+    def contains(self, output_index: Sequence[Any], input_index: Sequence[Any] = ()) -> Any:
+        """Return whether the entry may be nonzero: a bool, or an array for arrays of indices.
+
+        Args:
+            output_index: one integer, or integer array, for each output axis; none negative.
+            input_index: likewise for the input axes; all arrays broadcast.
+
+        Raises:
+            InputError: there is no such entry.
 
         Example:
             >>> Pattern.identity((4, 8)).contains((1, 2), (1, 3))
@@ -359,12 +367,17 @@ class Pattern(Built):
         """
         index = (*output_index, *input_index)
         sizes = self.output_shape + self.input_shape
-        if len(index) != len(sizes) or not all(0 <= i < n for i, n in zip(index, sizes)):
+        if len(index) != len(sizes) or not all(
+            np.min(i, initial=0) >= 0 and np.max(i, initial=-1) < n for i, n in zip(index, sizes)
+        ):
             raise InputError(
                 f"contains: {tuple(output_index)} and {tuple(input_index)} are no indices of "
                 f"shapes {self.output_shape} and {self.input_shape}; negative ones do not wrap"
             )
-        return any(zone.contains(index) for zone in self.zones)
+        found: Any = np.zeros(np.broadcast_shapes(*map(np.shape, index)), np.bool_)
+        for zone in self.zones:
+            found = found | zone.contains(index)
+        return found if found.ndim else bool(found)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self._key == other._key

@@ -1,8 +1,8 @@
 """The entries of zones, listed: from bounds to index arrays, vectorised over the entries.
 
 In closed bounds every choice for some variables extends to the others, so that listing one variable
-after the other never runs into a dead end, and costs what it returns. Independent clusters are listed
-apart and combined last. Nothing is counted here in small integers; entries are joined by OR.
+after the other never runs into a dead end, and costs what it returns. Independent clusters are
+listed apart and combined last. Nothing is counted here in small integers; entries are joined by OR.
 """
 
 from collections.abc import Sequence

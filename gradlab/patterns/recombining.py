@@ -1,9 +1,9 @@
 """Putting digits together again: the inverse of splitting, wherever it is exact.
 
-After a reshape there and back, an axis is still written in several digits. Two adjacent digits become one
-in all zones at once, together with the digits they are tied to, if the zones around the joined
-digits, split again, hold nothing that was not there. So `h < h'` with (`h = h'` and `l <= l'`) is one
-order again.
+After a reshape there and back, an axis is still written in several digits. Two adjacent digits
+become one in all zones at once, together with the digits they are tied to, if the zones around the
+joined digits, split again, hold nothing that was not there. So `h < h'` with (`h = h'` and `l <=
+l'`) is one order again.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def _fewest_digits(group: list[Zone]) -> list[Zone]:
 
 
 def _tied_pairs(group: list[Zone], high: int) -> dict[int, int] | None:
-    """Return all pairs (high, low) of adjacent digits that must be joined with this one, or None."""
+    """Return all pairs (high, low) of adjacent digits that must join with this one, or None."""
     f = group[0].frame
     ratio = f.strides[high - 1] // f.strides[high]
     ties = [dbm.related(zone.bounds) for zone in group]
@@ -66,7 +66,9 @@ def _tied_pairs(group: list[Zone], high: int) -> dict[int, int] | None:
             for y in (*np.flatnonzero(tie[x]), *np.flatnonzero(tie[:, x]))
             if y
         }
-        for y in partners - {v for pair in pairs.items() for v in pair}:
+        for y in partners:
+            if y in pairs or y in pairs.values():
+                continue
             found = next(
                 (
                     k
@@ -91,7 +93,7 @@ def _tied_pairs(group: list[Zone], high: int) -> dict[int, int] | None:
         for r in explicit:
             for side in (r.rows, r.columns):
                 adjacent = h in side and low in side and side.index(low) == side.index(h) + 1
-                if not adjacent and {h, low} & set(side) or adjacent and rounded:
+                if (not adjacent and {h, low} & set(side)) or (adjacent and rounded):
                     return None
     return pairs
 

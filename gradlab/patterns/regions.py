@@ -11,7 +11,7 @@ __all__ = ["embedded"]
 def embedded(
     zone: Zone, places: Sequence[int], shape: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> Zone:
-    """Return a region's zone as one of a pattern of this shape: axis k at `places[k]`, others free."""
+    """Return a region's zone within a pattern's shape: axis k at `places[k]`, others free."""
     axes = [plain(size) for side in shape for size in side]
     for k, axis in zip(places, zone.frame.output, strict=True):
         axes[k] = axis

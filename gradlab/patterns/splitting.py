@@ -1,11 +1,11 @@
 """Splitting digits: the same zone over finer digits, so that differently read axes can be compared.
 
-Write x = q h + l with 0 <= l < q. A bound x - y <= c with c = q e + r, 0 <= r < q, holds in exactly one of
-three ways, because the difference of the low digits lies strictly between -q and q:
-`h - h' < e`, or `h - h' = e` and `l - l' <= r`, or `h - h' = e + 1` and `l - l' <= r - q`.
-All digits that are tied to x are split with it, and the alternatives of all bounds are
-combined, dropping those that contradict each other. An equality stays one zone, an order becomes two
-(`i <= j` is `h < h'`, or `h = h'` and `l <= l'`), a band a handful.
+Write x = q h + l with 0 <= l < q. A bound x - y <= c with c = q e + r, 0 <= r < q, holds in exactly
+one of three ways, because the difference of the low digits lies strictly between -q and q: `h - h'
+< e`, or `h - h' = e` and `l - l' <= r`, or `h - h' = e + 1` and `l - l' <= r - q`. All digits that
+are tied to x are split with it, and the alternatives of all bounds are combined, dropping those
+that contradict each other. An equality stays one zone, an order becomes two (`i <= j` is `h < h'`,
+or `h = h'` and `l <= l'`), a band a handful.
 """
 
 from math import prod
@@ -161,7 +161,7 @@ def _bounded(d: Bounds, *constraints: tuple[int, int, int]) -> Bounds | None:
 
 
 def explicate(zone: Zone, axis: int) -> Zone | None:
-    """Return the zone with this axis as one digit of an explicit relation, or None if that is large."""
+    """Return the zone with this axis as one digit of an explicit relation; None if large."""
     f = zone.frame
     digits = f.digits(axis)
     cluster = sorted(v for c in zone.clusters() if set(c) & set(digits) for v in c)

@@ -1,8 +1,8 @@
 """Unions of zones: without repetition, subtracted from each other, held inside each other.
 
-Subtracting a zone leaves one piece for each of its bounds that cuts, and the pieces are disjoint. So
-containment in a union, the disjoint form that counting needs, and the complement of a mask are all
-exact, not only zone by zone.
+Subtracting a zone leaves one piece for each of its bounds that cuts, and the pieces are disjoint.
+So containment in a union, the disjoint form that counting needs, and the complement of a mask are
+all exact, not only zone by zone.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _inside(a: Zone, b: Zone) -> bool:
 
 
 def alike(zones: Sequence[Zone]) -> list[list[Zone]] | None:
-    """Return each zone as zones over digits that all share, or None where there are no such digits."""
+    """Return each zone as zones over digits that all share, or None if there are none such."""
     pieces = [[zone] for zone in zones]
     while len({piece.frame for group in pieces for piece in group}) > 1:
         axes = zip(*(piece.frame.axes for group in pieces for piece in group), strict=True)
@@ -118,7 +118,8 @@ def covered(zones: Sequence[Zone], cover: Sequence[Zone]) -> bool | None:
     if not open_ones:
         return True
     rest, exact = difference(open_ones, cover)
-    return True if not rest else None if not exact else False
+    exact = exact and all(piece.symbolic for piece in rest)  # bounds may cut a relation to nothing
+    return True if not rest else False if exact else None
 
 
 def disjoint(zones: Sequence[Zone]) -> list[Zone] | None:

@@ -1,13 +1,14 @@
 """Zones: one block of a pattern, a set of bounds (and of explicit relations) that hold together.
 
 A zone holds the pairs (output index, input index) whose digits satisfy its bounds. A digit may be
-*flipped*: its variable is `size - 1 - digit`, which turns a reversed axis into an equality. Bounds relate
-differences only, so flipping all variables of a component at once is an exact change of variables; it is used
-to bring two zones to the same orientation.
+*flipped*: its variable is `size - 1 - digit`, which turns a reversed axis into an equality. Bounds
+relate differences only, so flipping all variables of a component at once is an exact change of
+variables; it is used to bring two zones to the same orientation.
 
-What static index arrays say is no set of bounds. An explicit relation holds it as a boolean matrix from
-a group of input digits to a group of output digits. Invariant: variables of an explicit relation are
-not flipped and are bound by their ranges only, so that zones are products of independent clusters.
+What static index arrays say is no set of bounds. An explicit relation holds it as a boolean matrix
+from a group of input digits to a group of output digits. Invariant: variables of an explicit
+relation are not flipped and are bound by their ranges only, so that zones are products of
+independent clusters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ __all__ = ["Relation", "Zone", "full", "place", "relation"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Relation:
-    """A boolean matrix over two groups of variables, each flattened with its first variable leading."""
+    """A boolean matrix over two groups of variables, each flattened, its first variable leading."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
@@ -62,13 +63,14 @@ class Relation:
 
     def holds(self, values: Sequence[Any], sizes: Sequence[int]) -> Any:
         """Return where the relation holds; `values[v]` is the value, or values, of variable v."""
-        flat = []
+        flat: list[Any] = []
         for group in (self.rows, self.columns):
-            index = np.zeros((), np.int64)
+            index: Any = 0
             for v in group:
                 index = index * sizes[v - 1] + values[v]
             flat.append(index)
-        return self.matrix[np.broadcast_arrays(*flat)[0], np.broadcast_arrays(*flat)[1]]
+        row, column = flat
+        return self.matrix[row + 0 * column, column + 0 * row]
 
 
 def relation(
@@ -208,7 +210,7 @@ class Zone:
         return Zone(self.frame, d, flipped, tuple(relations))
 
     def oriented(self) -> "Zone":
-        """Return the same set with no needless flips: the first variable of a component has none."""
+        """Return the same set with no needless flips: a component's first variable has none."""
         if not self.flipped:
             return self
         explicit = self.explicit

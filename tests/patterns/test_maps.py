@@ -14,7 +14,7 @@ AXES = st.lists(SIZES, min_size=1, max_size=3).map(tuple)
 
 
 def reads(output, input_shape):
-    """The boolean matrix of an operation that moved an array of flat indices (-1: reads nothing)."""
+    """The boolean matrix of an operation that moved flat indices (-1: reads nothing)."""
     flat = np.asarray(output).reshape(-1)
     matrix = np.zeros((flat.size, int(np.prod(input_shape))), bool)
     rows = np.flatnonzero(flat >= 0)

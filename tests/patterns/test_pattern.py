@@ -1,0 +1,249 @@
+"""The algebra of patterns against explicit boolean matrices: sound always, exact where promised."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gradlab.errors import InputError
+from gradlab.patterns import Pattern, maps
+
+SHAPE = st.lists(st.integers(1, 5), max_size=3).map(tuple)
+
+
+@st.composite
+def zones(draw, output_shape, input_shape):
+    """A zone of random bounds between any two axes."""
+    n, m = len(output_shape), len(input_shape)
+    labels = [*range(n), *(~k for k in range(m))]
+    bounds = []
+    for _ in range(draw(st.integers(0, 3)) if labels else 0):
+        a = draw(st.sampled_from(labels))
+        b = draw(st.sampled_from([*labels, None]))
+        low = draw(st.one_of(st.none(), st.integers(-3, 2)))
+        high = draw(st.one_of(st.none(), st.integers(0, 3)))
+        bounds.append((a, b, low, high))
+    return Pattern.from_axes(output_shape, input_shape, bounds)
+
+
+@st.composite
+def patterns(draw, output_shape, input_shape, explicit=True, most=3):
+    """A union of zones, some flipped, split or explicit."""
+    parts = []
+    for _ in range(draw(st.integers(0, most))):
+        kinds = ["zone", "zone", "flip", "split"] + ["explicit"] * explicit
+        kind = draw(st.sampled_from(kinds))
+        p = draw(zones(output_shape, input_shape))
+        if kind == "flip" and input_shape:
+            p = p @ maps.reverse(input_shape, (draw(st.integers(0, len(input_shape) - 1)),))
+        elif kind == "split" and output_shape:
+            flat = (int(np.prod(output_shape)),)
+            inner = draw(zones(flat, input_shape))
+            p = maps.reshape(flat, output_shape) @ inner
+        elif kind == "explicit":
+            size = int(np.prod(output_shape)), int(np.prod(input_shape))
+            seed = draw(st.integers(0, 2**20))
+            p = Pattern.explicit(
+                np.random.default_rng(seed).random(size) < 0.3, output_shape, input_shape
+            )
+        parts.append(p)
+    return Pattern.union(parts) if parts else Pattern.zero(output_shape, input_shape)
+
+
+def brute(output_shape, input_shape, bounds):
+    """The matrix of one zone by trying every pair of indices."""
+    m, n = int(np.prod(output_shape)), int(np.prod(input_shape))
+    out = np.indices(output_shape).reshape(len(output_shape), m, 1)
+    into = np.indices(input_shape).reshape(len(input_shape), 1, n)
+    good = np.ones((m, n), bool)
+    for a, b, low, high in bounds:
+        x = out[a] if a >= 0 else into[~a]
+        y = 0 if b is None else out[b] if b >= 0 else into[~b]
+        good &= (low is None or x - y >= low) & (high is None or x - y <= high)
+    return good
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_bounds(output_shape, input_shape, data):
+    labels = [*range(len(output_shape)), *(~k for k in range(len(input_shape)))]
+    assume(labels)
+    bound = st.tuples(
+        st.sampled_from(labels),
+        st.sampled_from([*labels, None]),
+        st.one_of(st.none(), st.integers(-3, 3)),
+        st.one_of(st.none(), st.integers(-3, 3)),
+    )
+    bounds = data.draw(st.lists(bound, max_size=4))
+    pattern = Pattern.from_axes(output_shape, input_shape, bounds)
+    truth = brute(output_shape, input_shape, bounds)
+    np.testing.assert_array_equal(pattern.to_dense(), truth)
+    assert (pattern.nnz, pattern.exact) == (truth.sum(), True)
+
+
+@given(SHAPE, SHAPE, SHAPE, st.data())
+def test_composition(out, middle, into, data):
+    a = data.draw(patterns(out, middle))
+    b = data.draw(patterns(middle, into))
+    truth = (a.to_dense().astype(int) @ b.to_dense().astype(int)) > 0
+    product = a @ b
+    assert not product.widened
+    np.testing.assert_array_equal(product.to_dense(), truth)
+    assert (product.nnz, product.exact) == (truth.sum(), True)
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_union_intersection_difference_containment(out, into, data):
+    a, b = data.draw(patterns(out, into)), data.draw(patterns(out, into))
+    x, y = a.to_dense(), b.to_dense()
+    np.testing.assert_array_equal((a | b).to_dense(), x | y)
+    assert (a | b).nnz == (x | y).sum()
+    np.testing.assert_array_equal(a.T.to_dense(), x.T)
+    np.testing.assert_array_equal((a & b).to_dense(), x & y)
+    less = a - b
+    assert (less.to_dense() >= (x & ~y)).all() and (less.to_dense() <= x).all()
+    if not less.widened:
+        np.testing.assert_array_equal(less.to_dense(), x & ~y)
+    assert a.covers(b) == (x >= y).all()
+    assert (a | b).covers(a) and (a | b).covers(b) and a.covers(a & b)
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_difference_of_bounds_is_exact(out, into, data):
+    a, b = data.draw(zones(out, into)), data.draw(zones(out, into)) | data.draw(zones(out, into))
+    assert not (a - b).widened
+    np.testing.assert_array_equal((a - b).to_dense(), a.to_dense() & ~b.to_dense())
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_entries_one_by_one(out, into, data):
+    p = data.draw(patterns(out, into))
+    truth = p.to_dense().reshape(out + into)
+    for index in np.ndindex(*truth.shape):
+        assert p.contains(index[: len(out)], index[len(out) :]) == truth[index]
+    every = np.indices(truth.shape).reshape(len(out + into), truth.size)
+    if len(out + into):
+        found = p.contains(tuple(every[: len(out)]), tuple(every[len(out) :]))
+        np.testing.assert_array_equal(np.broadcast_to(found, every.shape[1:]), truth.ravel())
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_regions(out, into, data):
+    p = data.draw(patterns(out, into))
+    x = p.to_dense()
+    np.testing.assert_array_equal(p.rows().to_dense()[:, 0], x.any(1))
+    np.testing.assert_array_equal(p.columns().to_dense()[:, 0], x.any(0))
+    shape = out + into
+    axes = data.draw(st.permutations(range(len(shape))))[: data.draw(st.integers(0, len(shape)))]
+    region = data.draw(patterns(tuple(shape[k] for k in axes), ()))
+    inside = region.to_dense().reshape([shape[k] for k in axes])
+    labels = [k if k < len(out) else ~(k - len(out)) for k in axes]
+    grid = np.indices(shape)
+    kept = x.reshape(shape) & inside[tuple(grid[k] for k in axes)]
+    found = p.where(region, labels)
+    np.testing.assert_array_equal(found.to_dense(), kept.reshape(x.shape))
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_axis_relations_hold_of_every_entry(out, into, data):
+    p = data.draw(patterns(out, into))
+    entries = np.argwhere(p.to_dense().reshape(out + into))
+    for k in range(len(out)):
+        for i in range(len(into)):
+            kind, low, high = p.axis_relation(k, i)
+            apart = entries[:, k] - entries[:, len(out) + i]
+            assert (kind == "zero") == (not len(entries))
+            assert low is None or (apart >= low).all()
+            assert high is None or (apart <= high).all()
+
+
+@given(SHAPE, st.data())
+def test_closure(shape, data):
+    p = data.draw(patterns(shape, shape, most=2))
+    step = p.to_dense()
+    truth = np.eye(len(step), dtype=bool)
+    for _ in range(len(step)):
+        truth |= (truth.astype(int) @ step.astype(int)) > 0
+    found = p.closure()
+    assert (found.to_dense() >= truth).all()
+    if not found.widened:
+        np.testing.assert_array_equal(found.to_dense(), truth)
+
+
+@given(SHAPE, SHAPE, st.data())
+def test_widening_comes_to_rest_above_both(out, into, data):
+    p = data.draw(patterns(out, into))
+    for _ in range(200):
+        more = p | data.draw(patterns(out, into, most=1))
+        wider = p.widen(more)
+        assert wider.covers(p) and wider.covers(more)
+        if wider == p:
+            break
+        p = wider
+    assert p.to_dense().shape == p.shape
+
+
+def test_reshape_there_and_back_is_one_zone_again():
+    causal = Pattern.from_axes((12,), (12,), [(0, ~0, 0, None)])
+    split = maps.reshape((12,), (3, 4)) @ causal
+    assert len(split.zones) == 2 and split.nnz == causal.nnz
+    assert (maps.reshape((3, 4), (12,)) @ split) == causal
+
+
+def test_shifts_of_a_stencil_become_one_band():
+    shifts = [
+        Pattern.from_axes((64, 64), (64, 64), [(0, ~0, i, i), (1, ~1, j, j)])
+        for i in (-1, 0, 1)
+        for j in (-1, 0, 1)
+    ]
+    assert len(Pattern.union(shifts).zones) == 1
+
+
+def test_many_zones_stay_sound_and_idempotent():
+    rng = np.random.default_rng(0)
+    big = 10**6
+    shifts = [
+        Pattern.from_axes((big, 7), (big, 7), [(0, ~0, int(k), int(k)), (1, ~1)])
+        for k in rng.choice(1000, 100, replace=False)
+    ]
+    p = Pattern.union(shifts)
+    assert p.widened and not p.exact
+    assert all(p.covers(shift) for shift in shifts)
+    assert (p | p) == p
+    small = [
+        Pattern.from_axes((200, 7), (200, 7), [(0, ~0, int(k), int(k)), (1, ~1)])
+        for k in rng.choice(200, 80, replace=False)
+    ]
+    q = Pattern.union(small)
+    assert not q.widened and q.nnz == sum(s.nnz for s in small)
+
+
+def test_sizes_beyond_32_bits():
+    assert Pattern.dense((409_600,), (409_600,)).nnz == 409_600**2
+    assert Pattern.from_axes((10**9,), (10**9,), [(0, ~0, 0, None)]).nnz == 10**9 * (10**9 + 1) // 2
+    with pytest.raises(InputError, match="limit_bytes"):
+        Pattern.dense((10**6,), (10**6,)).to_scipy()
+
+
+def test_a_contraction_of_256_keeps_its_entries():
+    p = Pattern.explicit(np.random.default_rng(0).random((3, 256)) < 2, (3,), (256,))
+    index = np.arange(256) * 7 % 256
+    q = maps.take((256,), index, 0) @ Pattern.dense((256,), (2,))
+    assert (p @ q).nnz == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Pattern.identity((3,)) | Pattern.identity((4,)), "union"),
+        (lambda: Pattern.identity((3,)) @ Pattern.identity((4,)), "composition"),
+        (lambda: Pattern.from_axes((3,), (3,), [(0, ~1)]), "no input axis 1"),
+        (lambda: Pattern.broadcast((3,), (4,)), "does not broadcast"),
+        (lambda: Pattern.explicit(np.eye(3), (3,), (4,)), "expected 3x4"),
+        (lambda: Pattern.identity((3,)).contains((3,), (0,)), "no indices"),
+        (lambda: Pattern.identity((3,)).has_structure("round"), "known are"),
+        (lambda: Pattern.identity((3,)).colours("both"), "expected 'jvp'"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
