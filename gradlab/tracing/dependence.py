@@ -7,30 +7,36 @@ differentiated. Such values keep the dtype of their trace when a program is lift
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from gradlab.tracing.jaxprs import Literal, body, loop_parts
+from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
 
 __all__ = ["call_jaxpr", "carried", "flow"]
 
 Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
 
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "linear_call": "callee",
-}
+_NOT_CALLS = frozenset(
+    [
+        *("scan", "while", "cond", "custom_linear_solve", "pallas_call", "shard_map", "pmap"),
+        *("xla_pmap", "run_state", "run_scoped", "custom_partitioning", "reduce", "reduce_window"),
+        *("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"),
+        *("argmin", "argmax", "reduce_and", "reduce_or", "reduce_xor"),
+    ]
+)
 
 
 def call_jaxpr(equation: Any) -> Any:
-    """Return the jaxpr that a call (jit, remat, a custom rule's primal) stands for, or None."""
-    name = _CALLS.get(equation.primitive.name)
-    return equation.params.get(name) if name else None
+    """Return the jaxpr that a call (jit, remat, a custom rule's primal) stands for, or None.
+
+    JAX has many kinds of call and adds others; what they share is one jaxpr that takes the
+    equation's inputs and returns its outputs.
+    """
+    if equation.primitive.name in _NOT_CALLS:
+        return None
+    found = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
+    if len(found) != 1:
+        return None
+    parts = body(found[0])
+    fits = len(parts.invars) == len(equation.invars) and len(parts.outvars) == len(equation.outvars)
+    return found[0] if fits else None
 
 
 def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:

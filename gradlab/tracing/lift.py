@@ -220,6 +220,8 @@ def opaque(program: Program) -> list[Opaque]:
 def _convert(array: Any, dtype: Any) -> Any:
     if dtype_of(array) == dtype:
         return array
+    if jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
+        array = array.real
     if isinstance(array, np.ndarray):
         return array.astype(dtype)
     return lax.convert_element_type(array, dtype)
