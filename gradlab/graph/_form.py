@@ -10,7 +10,7 @@ import numpy as np
 from gradlab.errors import InputError, InputTypeError
 from gradlab.graph._tree import is_array, leaves, rebuild
 
-__all__ = ["Form", "argument_names"]
+__all__ = ["Form", "Returned", "argument_names"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,29 @@ class Form:
             return values[place]
 
         return tuple(rebuild(tree, leaf) for tree in self._trees)
+
+
+class Returned:
+    """What a function returns: one array, or a container of them.
+
+    Args:
+        tree: what it returned, with any leaf in place of each array.
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+        self._bare = not isinstance(tree, dict | list | tuple)
+
+    def pack(self, outputs: list[Any]) -> Any:
+        """Return flat outputs in the form in which the function returns them."""
+        if self._bare:
+            return outputs[0]
+        supply = iter(outputs)
+        return rebuild(self._tree, lambda leaf: next(supply))
+
+    def unpack(self, upstream: Any) -> list[Any]:
+        """Return the leaves of an upstream that has the form of the output."""
+        return [upstream] if self._bare else [leaf for _, leaf in leaves(upstream, "upstream")]
 
 
 def argument_names(function: Callable[..., Any], number: int) -> list[str]:

@@ -7,6 +7,7 @@ Source: reverse accumulation; S. Linnainmaa, Taylor expansion of the accumulated
 BIT 16 (1976).
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,13 +20,40 @@ __all__ = ["Plan", "Run", "Step", "zeros_like"]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One node at work: the wires that enter and leave it, and the line that it is from."""
+    """One node at work.
+
+    Attributes:
+        node: the node.
+        inputs: the wires that enter it.
+        outputs: the wires that leave it.
+        several: whether the node returns a tuple, if only of one.
+        line: the user's line that it is from.
+        label: what to call it where not by the node's name.
+        gradless: positions of inputs that have no gradient here, beside those of the node's domain.
+        inside: the steps that this one stands for, if it is a group.
+        frame: the groups that it was in before they were opened, outermost first.
+    """
 
     node: Node
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    several: bool = False  # whether the node returns a tuple, if only of one
+    several: bool = False
     line: str = ""
+    label: str = ""
+    gradless: frozenset[int] = frozenset()
+    inside: "tuple[Step, ...]" = ()
+    frame: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        return self.label or self.node.name()
+
+    def differentiable(self) -> list[tuple[int, int]]:
+        """Return the inputs that have a gradient, as (position, wire)."""
+        domain = self.node.domain
+        pairs = enumerate(self.inputs)
+        return [(p, w) for p, w in pairs if p not in self.gradless and domain(p).differentiable]
 
 
 class Run(NamedTuple):
@@ -87,6 +115,10 @@ class Plan:
                     values[wire] = part
         return Run(values, residuals)
 
+    def context(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a single node of this plan has to run."""
+        return contextlib.nullcontext()
+
     def reference(self, inputs: Iterable[Any]) -> list[Any]:
         """Return the value of every wire as JAX computes it, by each node's reference."""
         values = self._blank.copy()
@@ -98,7 +130,13 @@ class Plan:
                 values[wire] = part
         return values
 
-    def backward(self, run: Run, upstreams: Iterable[Any], wanted: frozenset[int]) -> list[Any]:
+    def backward(
+        self,
+        run: Run,
+        upstreams: Iterable[Any],
+        wanted: frozenset[int],
+        branches: dict[tuple[int, int], Any] | None = None,
+    ) -> list[Any]:
         """Return a gradient for every wire that lies between `wanted` and the outputs, else None.
 
         A wire that feeds several nodes receives the sum of what they send back.
@@ -107,6 +145,8 @@ class Plan:
             run: the forward pass.
             upstreams: the gradient with respect to each output.
             wanted: the wires whose gradients are asked for.
+            branches: filled, if given, with what each step sends back to each of its inputs, by
+                the number of the step and the position of the input.
         """
         steps = self._backward.get(wanted)
         if steps is None:
@@ -126,6 +166,8 @@ class Plan:
             results = backward(asked, upstream, residuals[step])
             for position, wire in sources:
                 gradient = results[position]
+                if branches is not None:
+                    branches[step, position] = gradient
                 if gradient is not None:
                     held = gradients[wire]
                     gradients[wire] = gradient if held is None else held + gradient
@@ -137,7 +179,7 @@ class Plan:
             return self._between[wanted]
         touched = self._between[wanted] = set(wanted)
         for step in self.steps:
-            if any(wire in touched for _, wire in _differentiable(step)):
+            if any(wire in touched for _, wire in step.differentiable()):
                 touched.update(step.outputs)
         return touched
 
@@ -148,7 +190,7 @@ class Plan:
         compiled = []
         for index in reversed(range(len(self.steps))):
             step = self.steps[index]
-            sources = [(p, wire) for p, wire in _differentiable(step) if wire in touched]
+            sources = [(p, wire) for p, wire in step.differentiable() if wire in touched]
             if not sources or reached.isdisjoint(step.outputs):
                 continue
             reached.update(wire for _, wire in sources)
@@ -157,11 +199,6 @@ class Plan:
             target = step.outputs if step.several else step.outputs[0]
             compiled.append((step.node.backward_to, wanted, index, target, sources))
         return compiled
-
-
-def _differentiable(step: Step) -> list[tuple[int, int]]:
-    """Return the inputs of a step that have a gradient, as (position, wire)."""
-    return [(p, w) for p, w in enumerate(step.inputs) if step.node.domain(p).differentiable]
 
 
 def _together(upstreams: list[Any], outputs: list[Any]) -> tuple[Any, ...]:

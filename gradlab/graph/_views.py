@@ -56,11 +56,12 @@ class LocalGradients:
         node, source = key
         graph = self._graph
         wire = graph.wire(node)
-        index = next((i for i, s in enumerate(graph.plan.steps) if wire in s.outputs), None)
-        if index is None:
+        step = next((s for s in graph.plan.steps if wire in s.outputs), None)
+        if step is None:
             raise InputError(f"local_gradients: {node!r} is an input or a constant, not a node")
-        step = graph.plan.steps[index]
-        gradients = step.node.local_gradient(graph.run.residuals[index])
+        with graph.plan.context():
+            _, residuals = step.node.forward(*(graph.run.values[w] for w in step.inputs))
+            gradients = step.node.local_gradient(residuals)
         if step.several:
             gradients = gradients[step.outputs.index(wire)]
         places = _places(step.inputs, source, graph)
@@ -73,7 +74,7 @@ class LocalGradients:
 
 def _places(inputs: tuple[int, ...], source: str | int, graph: "Graph") -> list[int]:
     """Return the positions at which a wire, or the input at a position, enters a node."""
-    names = [graph.names[wire] for wire in inputs]
+    names = [graph.labels[wire] for wire in inputs]
     if isinstance(source, int) and -len(inputs) <= source < len(inputs):
         return [source]
     places = [place for place, name in enumerate(names) if name == source]

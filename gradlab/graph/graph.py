@@ -1,23 +1,27 @@
 """Computational graphs: nodes wired together, a value and a gradient on every wire."""
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from gradlab.errors import GradlabError, InputError, InputTypeError
-from gradlab.formatting import count, shape_text
-from gradlab.graph._form import Form, argument_names
-from gradlab.graph._plan import Run, zeros_like
-from gradlab.graph._tree import is_array, leaves, rebuild
+from gradlab.errors import InputError, InputTypeError
+from gradlab.formatting import count
+from gradlab.graph._form import Form, Returned, argument_names
+from gradlab.graph._group import grouped, opened
+from gradlab.graph._network import Network
+from gradlab.graph._plan import Run, Step
+from gradlab.graph._replacing import require_same
+from gradlab.graph._tree import is_array, leaves
 from gradlab.graph._variable import Recorder, Variable
-from gradlab.graph._views import LocalGradients, Wires, nearest
+from gradlab.graph._views import LocalGradients, Wires
 from gradlab.graph.report import GraphReport, graph_report
 from gradlab.nodes import Node
-from gradlab.nodes._arrays import Array, is_inexact, namespace
 
 __all__ = ["Graph"]
 
 
-class Graph:
+class Graph(Network):
     """The computational graph of a function: forward, backward, and everything on the way.
 
     The function is called once, on variables, and what it does to them is recorded: arithmetic,
@@ -49,20 +53,49 @@ class Graph:
     def __init__(self, function: Callable[..., Any], *inputs: Any) -> None:
         if not callable(function):
             raise InputTypeError(f"Graph: function is {function!r}; pass something callable")
-        self.title = function.name() if isinstance(function, Node) else _title(function)
-        self._form = Form(_names(function, len(inputs)), inputs)
-        self._flat = self._form.flatten(inputs)
+        form = Form(_names(function, len(inputs)), inputs)
         recorder = Recorder()
-        pairs = zip(self._form.paths, self._flat)
-        variables = self._form.unflatten(recorder.input(path, leaf) for path, leaf in pairs)
+        flat = form.flatten(inputs)
+        pairs = zip(form.paths, flat)
+        variables = form.unflatten(recorder.input(path, leaf) for path, leaf in pairs)
         output = function(*variables)
-        # The output as the function returned it, with a wire in place of each variable.
-        self._output = rebuild(output, lambda leaf: _wire_returned(recorder, leaf))
-        self._places = {name: wire for wire, name in enumerate(recorder.names)}
-        self.plan = recorder.plan(tuple(wire for _, wire in leaves(self._output, "output")))
-        self._run: Run | None = Run(recorder.values, recorder.residuals)
-        self._gradients: list[Any] | None = None
-        self._touched: set[int] = set()
+        wires = [_wire_returned(recorder, leaf) for _, leaf in leaves(output, "output")]
+        self._set_up(_title(function), form, Returned(output), recorder, wires, flat)
+        self._run = Run(recorder.values, recorder.residuals)
+
+    @classmethod
+    def from_jax(cls, function: Callable[..., Any], *inputs: Any) -> "Graph":
+        """Return the graph of any JAX function: each equation of its program is a node.
+
+        An equation is a hand-written node where gradlab has one that does the same, otherwise JAX's
+        own rule. A call (`jax.jit`, most of `jax.numpy`) is a group, which `ungroup` opens; a loop
+        is one node. The whole graph is compiled by JAX; values and gradients are NumPy arrays.
+
+        Args:
+            function: a JAX function.
+            *inputs: arrays, scalars or pytrees of them.
+
+        Raises:
+            GradlabError: JAX cannot trace the function.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> g = Graph.from_jax(lambda x: jnp.tanh(x).sum(), jnp.zeros(3))
+            >>> g.backward()
+            array([1., 1., 1.], dtype=float32)
+            >>> g.names
+            ['x', 'tanh', 'sum']
+        """
+        from gradlab.graph._jax import CompiledPlan, TreeForm, record
+        from gradlab.tracing import trace
+
+        program = trace(function, *inputs)
+        form = TreeForm(program)
+        table, outputs = record(program)
+        graph = cls.__new__(cls)
+        plan = functools.partial(CompiledPlan, x64=program.x64)
+        graph._set_up(_title(function), form, form, table, outputs, form.flatten(inputs), plan)
+        return graph
 
     def forward(self, *inputs: Any) -> Any:
         """Run all nodes and return the output, in the form in which the function returned it.
@@ -76,7 +109,7 @@ class Graph:
         if inputs:
             self._flat = self._form.flatten(inputs)
         self._run = self._gradients = None  # their memory is free for the new ones
-        return self._returned(self.run.values)
+        return self._pack(self.run)
 
     def backward(self, upstream: Any = 1.0, wrt: str | Sequence[str] | None = None) -> Any:
         """Return the gradient of the output with respect to the inputs, at the last forward pass.
@@ -101,10 +134,11 @@ class Graph:
             >>> g.backward(np.ones((2, 4)), wrt="w").shape
             (3, 4)
         """
-        wires = self._asked(wrt)
+        wires = self._wanted(wrt)
         wanted = frozenset(wires)
         self._gradients = self._backward(self.run, upstream, wanted)
         self._touched = self.plan.between(wanted)
+        self._asked = upstream, wrt
         return self._answer(self.run, self._gradients, wires, wrt)
 
     def value_and_gradient(self, *inputs: Any, upstream: Any = 1.0, wrt: Any = None) -> Any:
@@ -120,20 +154,21 @@ class Graph:
             9.0 6.0
         """
         run = self._forward(self._form.flatten(inputs))
-        wires = self._asked(wrt)
+        wires = self._wanted(wrt)
         gradients = self._backward(run, upstream, frozenset(wires))
-        return self._returned(run.values), self._answer(run, gradients, wires, wrt)
+        return self._pack(run), self._answer(run, gradients, wires, wrt)
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the output at these inputs, and keep nothing."""
-        return self._returned(self._forward(self._form.flatten(inputs)).values)
+        return self._pack(self._forward(self._form.flatten(inputs)))
 
     def reference(self, *inputs: Any) -> Any:
         """Return the output as JAX computes it, by every node's reference.
 
         `jax.grad(graph.reference)` is the gradient that `backward` is held against.
         """
-        return self._returned(self.plan.reference(self._form.flatten(inputs)))
+        values = self.plan.reference(self._form.flatten(inputs))
+        return self._pack(Run(values, []))
 
     def label(self, **names: str) -> "Graph":
         """Rename wires, as in `label(add="q")`, and return the graph.
@@ -145,7 +180,68 @@ class Graph:
             wire = self.wire(old)
             if new != old and new in self._places:
                 raise InputError(f"label: the name {new!r} is taken; choose another for {old!r}")
-            self._places = {new if w == wire else name: w for name, w in self._places.items()}
+            self.labels[wire] = new
+            self._places = {self.labels[wire]: wire for wire in self._places.values()}
+        return self
+
+    def group(
+        self, names: Sequence[str], as_node: Node | None = None, name: str | None = None
+    ) -> "Graph":
+        """Make one node of several, and return the graph; values and gradients stay the same.
+
+        Args:
+            names: the nodes, each by a wire that leaves it.
+            as_node: a hand-written node that does the same as the group and takes its place. That
+                it does the same is verified, here and now, against JAX.
+            name: what to call the group.
+
+        Raises:
+            InputError: a path leads out of the group and back into it, or `as_node` is another
+                function.
+
+        Example:
+            >>> import numpy as np
+            >>> from gradlab import nodes
+            >>> g = Graph(lambda x: 1 / (1 + np.exp(-x)), 1.0)
+            >>> g = g.group(["negate", "exp", "add", "reciprocal"], as_node=nodes.Sigmoid())
+            >>> g.label(reciprocal="y").names, g.ungroup("y").names[:3]
+            (['x', 'y'], ['x', 'negate', 'exp'])
+        """
+        members = [self._step_of(wire) for wire in names]
+        label = name or (as_node.name() if as_node is not None else "group")
+        members = [step for step in self.plan.steps if step in members]
+        if not members:
+            raise InputError("group: names is empty; name the nodes by the wires that leave them")
+        steps = grouped(self.plan.steps, members, self.plan.outputs, self._constants, label)
+        if as_node is not None:
+            step = next(step for step in steps if step not in self.plan.steps)
+            require_same(step, as_node, [self.run.values[wire] for wire in step.inputs])
+            node = replace(step, node=as_node, label="", several=False)
+            steps = tuple(node if s is step else s for s in steps)
+        return self._redone(steps)
+
+    def ungroup(self, name: str) -> "Graph":
+        """Put the nodes of a group back in its place, and return the graph.
+
+        Args:
+            name: a wire that leaves the group.
+
+        Raises:
+            InputError: it leaves no group.
+        """
+        step = self._step_of(name)
+        if not step.inside:
+            groups = [self.labels[s.outputs[0]] for s in self.plan.steps if s.inside]
+            known = f"; groups are {', '.join(groups[:10])}" if groups else ""
+            raise InputError(f"ungroup: {name!r} leaves a node, not a group{known}")
+        return self._redone(opened(self.plan.steps, step))
+
+    def _redone(self, steps: tuple[Step, ...]) -> "Graph":
+        """Take other steps for the same function; a backward pass that was made is made again."""
+        again = self._asked if self._gradients is not None else None
+        self._rewire(steps)
+        if again is not None:
+            self.backward(*again)
         return self
 
     @property
@@ -186,86 +282,6 @@ class Graph:
         inputs, nodes = count(len(plan.inputs), "input"), count(len(plan.steps), "node")
         return f"Graph({self.title}: {inputs}, {nodes}, {count(len(plan.outputs), 'output')})"
 
-    @property
-    def run(self) -> Run:
-        """The last forward pass."""
-        if self._run is None:
-            self._run = self._forward(self._flat)
-        return self._run
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all wires, in the order in which they are computed."""
-        return list(self._places)
-
-    def wire(self, name: Any) -> int:
-        """Return the place of the wire with this name.
-
-        Raises:
-            InputError: there is none; the nearest names are told.
-        """
-        place = self._places.get(name)
-        if place is None:
-            raise InputError(f"there is no wire named {name!r}; {nearest(name, self.names)}")
-        return place
-
-    def gradient(self, wire: int) -> Array | None:
-        """Return the gradient on a wire in the last backward pass, None where there is none."""
-        if self._gradients is None or wire not in self._touched:
-            return None
-        return _or_zeros(self._gradients[wire], self.run.values[wire])
-
-    def _named_gradient(self, wire: int) -> Array:
-        gradient = self.gradient(wire)
-        if gradient is not None:
-            return gradient
-        name = self.names[wire]
-        if self._gradients is None:
-            raise InputError(f"gradients[{name!r}]: call backward first")
-        if wire in self._touched:
-            raise InputError(f"gradients[{name!r}]: integers have no gradient")
-        raise InputError(
-            f"gradients[{name!r}]: it does not depend on the inputs of the last backward; "
-            f"call backward(wrt={name!r})"
-        )
-
-    def _forward(self, flat: list[Any]) -> Run:
-        residuals: list[Any] = []
-        try:
-            return self.plan.forward(flat, residuals)
-        except GradlabError as error:
-            step = self.plan.steps[len(residuals)]
-            error.add_note(f"at wire {self.names[step.outputs[0]]!r}, {step.line}")
-            raise
-
-    def _backward(self, run: Run, upstream: Any, wanted: frozenset[int]) -> list[Any]:
-        outputs = [run.values[wire] for wire in self.plan.outputs]
-        bare = self._output.__class__ is int
-        given = [upstream] if bare else [leaf for _, leaf in leaves(upstream, "upstream")]
-        if len(given) != len(outputs):
-            raise InputError(
-                f"backward: the function returns {count(len(outputs), 'array')}, but upstream has "
-                f"{len(given)}; pass a container like the output, zeros for what does not count"
-            )
-        return self.plan.backward(run, map(_as_upstream, given, outputs), wanted)
-
-    def _returned(self, values: list[Any]) -> Any:
-        if self._output.__class__ is int:
-            return values[self._output]
-        return rebuild(self._output, lambda wire: values[wire])
-
-    def _answer(self, run: Run, gradients: list[Any], wires: tuple[int, ...], wrt: Any) -> Any:
-        found: Any = tuple([_or_zeros(gradients[wire], run.values[wire]) for wire in wires])
-        if wrt is None:
-            found = self._form.unflatten(found, keep_static=False)
-        return found[0] if len(found) == 1 and not isinstance(wrt, tuple | list) else found
-
-    def _asked(self, wrt: str | Sequence[str] | None) -> tuple[int, ...]:
-        """Return the wires whose gradients are asked for."""
-        if wrt is None:
-            return self.plan.inputs
-        return tuple([self.wire(name) for name in ([wrt] if isinstance(wrt, str) else wrt)])
-
 
 def _names(function: Callable[..., Any], number: int) -> list[str]:
     if isinstance(function, Node):
@@ -274,6 +290,8 @@ def _names(function: Callable[..., Any], number: int) -> list[str]:
 
 
 def _title(function: Callable[..., Any]) -> str:
+    if isinstance(function, Node):
+        return function.name()
     name = getattr(function, "__name__", type(function).__name__)
     return "function" if name == "<lambda>" else str(name)
 
@@ -284,22 +302,3 @@ def _wire_returned(recorder: Recorder, leaf: Any) -> int:
             f"Graph: the function returned {type(leaf).__name__}, not something made of its inputs"
         )
     return recorder.wire_of(leaf)
-
-
-def _or_zeros(gradient: Any, value: Array) -> Any:
-    """Return the gradient; zeros where nothing arrived; None where there can be none."""
-    if gradient is None and is_inexact(value.dtype):
-        return zeros_like(value)
-    return gradient
-
-
-def _as_upstream(upstream: Any, output: Array) -> Array:
-    if not is_array(upstream):
-        upstream = namespace(output).asarray(upstream, dtype=output.dtype)
-    if tuple(upstream.shape) != tuple(output.shape):
-        raise InputError(
-            f"backward: upstream has shape {shape_text(upstream.shape)}, but the output has shape "
-            f"{shape_text(output.shape)}; pass the gradient with respect to the output, such as "
-            "ones for the gradient of the sum of its entries"
-        )
-    return upstream

@@ -3,18 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-from gradlab.graph._tree import rebuild
 from gradlab.graph.graph import Graph
-from gradlab.nodes._arrays import namespace
 
 __all__ = ["read_graph"]
 
 
 def read_graph(function: Callable[..., Any], *inputs: Any) -> Graph:
-    """Return the graph of a function, run forward and backward.
+    """Return the graph of a function, run forward and backward with an upstream of ones.
 
-    The upstream is 1 for every entry of the outputs: the gradients are those of their sum.
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> read_graph(np.tanh, np.ones(3)).names, read_graph(jnp.tanh, np.ones(3)).names
+        (['x', 'tanh'], ['input0', 'tanh'])
     """
-    graph = Graph(function, *inputs)
-    graph.backward(rebuild(graph.forward(), lambda y: namespace(y).ones_like(y)))
+    try:
+        graph = Graph(function, *inputs)
+    except TypeError:  # it is no function of variables; whatever else is wrong, JAX will say
+        graph = Graph.from_jax(function, *inputs)
+    graph.backward(graph.ones())
     return graph

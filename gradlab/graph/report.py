@@ -115,17 +115,18 @@ def glance(array: Any) -> Glance:
 
 def graph_report(graph: "Graph") -> GraphReport:
     """Return a graph as plain data."""
-    names, plan, values = graph.names, graph.plan, graph.run.values
+    names, plan, values = graph.labels, graph.plan, graph.run.values
     kinds = dict.fromkeys(plan.inputs, "input") | dict.fromkeys(plan.constants, "constant")
     wires = []
-    for wire, name in enumerate(names):
+    for name in graph.names:
+        wire = graph.wire(name)
         gradient = graph.gradient(wire)
         view = None if gradient is None else glance(gradient)
         wires.append(WireView(name, kinds.get(wire, "node"), glance(values[wire]), view))
     gates = tuple(
         Gate(
             names[step.outputs[0]],
-            step.node.name(),
+            step.title,
             repr(step.node),
             tuple(names[wire] for wire in step.inputs),
             tuple(names[wire] for wire in step.outputs),
@@ -133,6 +134,5 @@ def graph_report(graph: "Graph") -> GraphReport:
         )
         for step in plan.steps
     )
-    return GraphReport(
-        graph.title, tuple(wires), gates, tuple(names[wire] for wire in plan.outputs)
-    )
+    outputs = tuple(names[wire] for wire in plan.outputs)
+    return GraphReport(graph.title, tuple(wires), gates, outputs)

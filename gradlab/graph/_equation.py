@@ -1,0 +1,142 @@
+"""One equation of a traced program as a node, with JAX's own gradient."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.nodes import Node
+from gradlab.nodes._arrays import Array, Shape, is_inexact
+from gradlab.nodes._domain import Case
+from gradlab.operators import Diagonal, Operator
+from gradlab.patterns import Pattern
+
+__all__ = ["Equation", "JaxMap"]
+
+_ELEMENTWISE = frozenset(
+    (
+        *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "cos", "cosh"),
+        *("digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "integer_pow", "lgamma"),
+        *("log", "log1p", "logistic", "neg", "real", "rsqrt", "sign", "sin", "sinh", "sqrt"),
+        *("square", "tan", "tanh"),
+    )
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Equation(Node):
+    """An equation that no hand-written node stands for: a primitive, a loop, a custom rule.
+
+    Args:
+        primitive: the name of its primitive.
+        evaluate: from a list of arrays to a list of arrays; what `jax.vjp` is taken of.
+        several: whether it has more than one output.
+    """
+
+    primitive: str
+    evaluate: Callable[[Sequence[Any]], list[Any]] = field(repr=False)
+    several: bool = field(repr=False)
+
+    def forward(self, *inputs: Any) -> tuple[Any, Any]:
+        """Evaluate the equation; its inputs are kept."""
+        outputs = self.evaluate(inputs)
+        return tuple(outputs) if self.several else outputs[0], inputs
+
+    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+        """Return JAX's own linear map for each input; a diagonal where one is known to suffice."""
+        inputs = residuals
+        if self.primitive in _ELEMENTWISE:
+            ones = jnp.ones_like(self.forward(*inputs)[0])
+            found = self.backward(ones, inputs)
+            return tuple(None if d is None else Diagonal(np.asarray(d)) for d in found)
+        outputs = self.evaluate(inputs)
+        rows = tuple(
+            tuple(
+                JaxMap(self.evaluate, inputs, i, k) if is_inexact(x.dtype) else None
+                for i, x in enumerate(inputs)
+            )
+            if is_inexact(y.dtype)
+            else (None,) * len(inputs)
+            for k, y in enumerate(outputs)
+        )
+        return rows if self.several else rows[0]
+
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+        """Return what `jax.vjp` of the equation says."""
+        inputs = residuals
+        active = [i for i, x in enumerate(inputs) if is_inexact(x.dtype)]
+
+        def outputs(*given: Any) -> list[Any]:
+            merged = list(inputs)
+            for i, x in zip(active, given):
+                merged[i] = x
+            return [y for y in self.evaluate(merged) if is_inexact(y.dtype)]
+
+        results, pull = jax.vjp(outputs, *(jnp.asarray(inputs[i]) for i in active))
+        given = upstream if self.several else (upstream,)
+        upstreams = [u for u in given if is_inexact(u.dtype)]
+        gradients = iter(pull([u.astype(y.dtype) for u, y in zip(upstreams, results)]))
+        return tuple(next(gradients) if i in active else None for i in range(len(inputs)))
+
+    def reference(self, *inputs: Any) -> Any:
+        """Return the equation's outputs: it is its own reference."""
+        return self.forward(*inputs)[0]
+
+    @classmethod
+    def cases(cls) -> tuple[Case, ...]:
+        """Return none: JAX answers for its own rules."""
+        return ()
+
+
+class JaxMap(Operator):
+    """The derivative of one output of an equation in one input, as JAX applies it.
+
+    It stores the inputs alone; its structure is not known here, so its pattern is full.
+
+    Args:
+        evaluate: the equation.
+        inputs: where it is differentiated.
+        position: the input.
+        output: the output.
+        transposed: whether it maps upstreams back instead of tangents forward.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[Sequence[Any]], list[Any]],
+        inputs: Sequence[Array],
+        position: int,
+        output: int,
+        transposed: bool = False,
+    ) -> None:
+        self._made_of = (evaluate, tuple(inputs), position, output)
+        self._transposed = transposed
+        self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+        x = jnp.asarray(inputs[position])
+        y = jax.eval_shape(self._function, x)
+        shapes: tuple[Shape, Shape] = (y.shape, x.shape)
+        super().__init__(*(shapes[::-1] if transposed else shapes), np.dtype(y.dtype), (x,))
+
+    def _function(self, x: Array) -> Array:
+        evaluate, inputs, position, output = self._made_of
+        return evaluate([*inputs[:position], x, *inputs[position + 1 :]])[output]
+
+    def _apply(self, x: Array) -> Array:
+        at = self.arrays[0]
+        with jax.enable_x64(self._x64):
+            if self._transposed:
+                return jax.vjp(self._function, at)[1](jnp.asarray(x, self.dtype))[0]
+            return jax.jvp(self._function, (at,), (jnp.asarray(x, at.dtype),))[1]
+
+    @property
+    def T(self) -> "JaxMap":
+        """The same derivative, applied the other way."""
+        return JaxMap(*self._made_of, not self._transposed)
+
+    @property
+    def pattern(self) -> Pattern:
+        """Every entry: nothing better is known here."""
+        return Pattern.dense(self.output_shape, self.input_shape)

@@ -1,0 +1,176 @@
+"""Several nodes as one: grouped, replaced by a hand-written node, and opened again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradlab.errors import InputError
+from gradlab.graph._plan import Plan, Run, Step
+from gradlab.nodes import Node
+from gradlab.nodes._domain import Case
+from gradlab.operators import Identity, Operator
+
+__all__ = ["Group", "grouped", "opened"]
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Node):
+    """Several steps as one node: their forward, their backward, their local gradients composed.
+
+    Args:
+        label: the name of the group.
+        plan: the steps, between the wires that enter the group and those that leave it.
+        several: whether more than one wire leaves it.
+    """
+
+    label: str
+    plan: Plan = field(repr=False)
+    several: bool = field(repr=False)
+
+    def forward(self, *inputs: Any) -> tuple[Any, Run]:
+        """Run the steps in their order; the whole run is kept for backward."""
+        run = self.plan.forward(inputs)
+        outputs = tuple([run.values[wire] for wire in self.plan.outputs])
+        return outputs if self.several else outputs[0], run
+
+    def local_gradient(self, residuals: Run) -> tuple[Any, ...]:
+        """Return the sum over all paths of the products of local gradients along each."""
+        rows = tuple(self._row(residuals, wire) for wire in self.plan.outputs)
+        return rows if self.several else rows[0]
+
+    def _row(self, run: Run, output: int) -> tuple[Operator | None, ...]:
+        value = run.values[output]
+        arrived: dict[int, Operator] = {output: Identity(value.shape, dtype=value.dtype)}
+        for step, residuals in zip(reversed(self.plan.steps), reversed(run.residuals)):
+            if arrived.keys().isdisjoint(step.outputs):
+                continue
+            gradients = step.node.local_gradient(residuals)
+            for wire, row in zip(step.outputs, gradients if step.several else (gradients,)):
+                for position, source in step.differentiable() if wire in arrived else ():
+                    if row[position] is not None:
+                        path = arrived[wire] @ row[position]
+                        arrived[source] = arrived[source] + path if source in arrived else path
+        return tuple(arrived.get(wire) for wire in self.plan.inputs)
+
+    def backward(self, upstream: Any, residuals: Run) -> tuple[Any, ...]:
+        """Return what the steps send back, last one first."""
+        return self.backward_to((True,) * len(self.plan.inputs), upstream, residuals)
+
+    def backward_to(
+        self, wanted: tuple[bool, ...], upstream: Any, residuals: Run
+    ) -> tuple[Any, ...]:
+        """Return what the steps send back to the inputs that are wanted."""
+        inputs = self.plan.inputs
+        asked = frozenset(wire for wire, want in zip(inputs, wanted) if want)
+        upstreams = upstream if self.several else (upstream,)
+        gradients = self.plan.backward(residuals, upstreams, asked)
+        return tuple(gradients[wire] if wire in asked else None for wire in inputs)
+
+    def reference(self, *inputs: Any) -> Any:
+        """Return the outputs as JAX computes them, by the reference of every step."""
+        values = self.plan.reference(inputs)
+        outputs = tuple(values[wire] for wire in self.plan.outputs)
+        return outputs if self.several else outputs[0]
+
+    @classmethod
+    def cases(cls) -> tuple[Case, ...]:
+        """Return none: a group is verified by its steps."""
+        return ()
+
+
+def grouped(
+    steps: Sequence[Step],
+    members: Sequence[Step],
+    outputs: Sequence[int],
+    constants: dict[int, Any],
+    label: str,
+) -> tuple[Step, ...]:
+    """Return the steps with `members` as one of them.
+
+    Args:
+        steps: all steps of the graph, in order.
+        members: those that are grouped.
+        outputs: the wires that the graph returns.
+        constants: the graph's constants; those that only members use go into the group.
+        label: the name of the group.
+
+    Raises:
+        InputError: a path leads out of the group and back into it.
+    """
+    others = [step for step in steps if step not in members]
+    _require_convex(steps, members, label)
+    used = {wire for step in others for wire in step.inputs} | set(outputs)
+    step = as_step(members, used, constants, label)
+    after = set(step.outputs)  # what depends on the group has to follow it
+    first: list[Step] = []
+    last: list[Step] = []
+    for other in others:
+        follows = not after.isdisjoint(other.inputs)
+        if follows:
+            after.update(other.outputs)
+        (last if follows else first).append(other)
+    return (*first, step, *last)
+
+
+def as_step(members: Sequence[Step], used: set[int], constants: dict[int, Any], label: str) -> Step:
+    """Return steps as one whose outputs are the wires that others use."""
+    made = [wire for step in members for wire in step.outputs]
+    taken = dict.fromkeys(wire for step in members for wire in step.inputs)
+    inputs = tuple(w for w in taken if w not in made and (w not in constants or w in used))
+    outputs = tuple(wire for wire in made if wire in used)
+    places = {wire: i for i, wire in enumerate(dict.fromkeys([*inputs, *taken, *made]))}
+    plan = Plan(
+        len(places),
+        tuple(places[wire] for wire in inputs),
+        {places[w]: constants[w] for w in taken if w in constants and w not in inputs},
+        tuple(_moved(step, places) for step in members),
+        tuple(places[wire] for wire in outputs),
+    )
+    several = len(outputs) != 1
+    touched = {wire for step in members for _, wire in step.differentiable()}
+    gradless = frozenset(p for p, wire in enumerate(inputs) if wire not in touched)
+    lines = {step.line for step in members}
+    return Step(
+        Group(label, plan, several),
+        inputs,
+        outputs,
+        several,
+        line=lines.pop() if len(lines) == 1 else "",
+        label=label,
+        gradless=gradless,
+        inside=tuple(members),
+    )
+
+
+def opened(steps: Sequence[Step], group: Step) -> tuple[Step, ...]:
+    """Return the steps with those of a group in its place, each marked with the group's name."""
+    found: list[Step] = []
+    for step in steps:
+        if step is group:
+            frame = (*group.frame, group.title)
+            found += [replace(inner, frame=frame) for inner in group.inside]
+        else:
+            found.append(step)
+    return tuple(found)
+
+
+def _moved(step: Step, places: dict[int, int]) -> Step:
+    """Return the step between other wires."""
+    inputs = tuple(places[wire] for wire in step.inputs)
+    return replace(step, inputs=inputs, outputs=tuple(places[wire] for wire in step.outputs))
+
+
+def _require_convex(steps: Sequence[Step], members: Sequence[Step], label: str) -> None:
+    """Raise an InputError if what depends on the group also feeds it."""
+    made = {wire for step in members for wire in step.outputs}
+    behind: dict[int, Step] = {}  # wires that depend on the group, by who is outside it
+    for step in steps:
+        detour = next((behind[wire] for wire in step.inputs if wire in behind), None)
+        if step in members:
+            if detour is not None:
+                raise InputError(
+                    f"group {label!r}: {detour.title} at {detour.line or 'its place'} depends on "
+                    "the group and feeds it; take it into the group too"
+                )
+        elif detour is not None or not made.isdisjoint(step.inputs):
+            behind.update(dict.fromkeys(step.outputs, detour or step))

@@ -1,0 +1,207 @@
+"""The graph of a JAX function: its equations as steps, run as one compiled program."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.graph._equation import Equation
+from gradlab.graph._group import as_step
+from gradlab.graph._plan import Plan, Run, Step
+from gradlab.graph._translate import node_for
+from gradlab.nodes._arrays import is_inexact
+from gradlab.tracing import Program
+from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
+
+__all__ = ["CompiledPlan", "Table", "TreeForm", "record"]
+
+
+@dataclass
+class Table:
+    """The wires and steps of a program and of the calls inside it, as they are collected."""
+
+    names: list[str] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    steps: tuple[Step, ...] = ()
+    constants: dict[int, Any] = field(default_factory=dict)
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def new(self, name: str) -> int:
+        """Return a new wire under a name that is not taken."""
+        self.names.append("")
+        self.rename(len(self.names) - 1, name)
+        return len(self.names) - 1
+
+    def rename(self, wire: int, name: str) -> None:
+        """Give a wire this name, or `name_1`, `name_2`, ... where it is taken."""
+        unique = name
+        while unique in self.taken:
+            self.taken[name] += 1
+            unique = f"{name}_{self.taken[name]}"
+        self.taken.setdefault(unique, 0)
+        self.names[wire] = unique
+
+
+def record(program: Program) -> tuple[Table, list[int]]:
+    """Return the wires and steps of a traced program, and its output wires.
+
+    A function that is one call as a whole, such as a jitted one, is opened.
+    """
+    wired, table = wiring(program), Table()
+    table.inputs = [table.new(name) for name in program.in_names]
+    places, table.steps = _steps(wired, table.inputs, table)
+    while len(table.steps) == 1 and table.steps[0].inside:
+        table.steps = table.steps[0].inside
+    return table, [places[wire] for wire in wired.outputs]
+
+
+def _steps(
+    wired: Wiring, inputs: Sequence[int], table: Table
+) -> tuple[dict[int, int], tuple[Step, ...]]:
+    """Return where each wire of a wiring lies in the table, and the steps between them."""
+    places = dict(zip(wired.inputs, inputs))
+    for wire, value in wired.constants.items():
+        places[wire] = table.new("constant")
+        table.constants[places[wire]] = value
+    steps = [step for equation in wired.equations for step in _step(equation, places, table)]
+    return places, tuple(steps)
+
+
+def _step(equation: WiredEquation, places: dict[int, int], table: Table) -> list[Step]:
+    inputs = tuple(places[wire] for wire in equation.inputs)
+    if equation.inside is not None:
+        inner, members = _steps(equation.inside, inputs, table)
+        outputs = [inner[wire] for wire in equation.inside.outputs]
+        places.update(zip(equation.outputs, outputs))
+        if len(members) < 2:
+            return list(members)
+        call = as_step(members, set(outputs), table.constants, _name(equation))
+        for wire, name in zip(call.outputs, _numbered(call.label, len(call.outputs))):
+            table.rename(wire, name)
+        return [call]
+    node = node_for(equation)
+    name = node.name() if node is not None else _name(equation)
+    several = node is None and len(equation.outputs) != 1
+    outputs = [table.new(label) for label in _numbered(name, len(equation.outputs))]
+    places.update(zip(equation.outputs, outputs))
+    gradless = frozenset(i for i, dtype in enumerate(equation.dtypes) if not is_inexact(dtype))
+    return [
+        Step(
+            node or Equation(equation.primitive, equation.evaluate, several),
+            inputs,
+            tuple(outputs),
+            several,
+            equation.line,
+            "" if node is not None else _title(equation),
+            gradless,
+        )
+    ]
+
+
+def _name(equation: WiredEquation) -> str:
+    return equation.name.lstrip("_") or equation.primitive
+
+
+def _title(equation: WiredEquation) -> str:
+    """Return the equation's name; a loop's with the number of its iterations."""
+    count = f" x{equation.repeats}" if equation.repeats is not None else ""
+    return _name(equation) + count
+
+
+def _numbered(name: str, number: int) -> list[str]:
+    return [name] if number == 1 else [f"{name}[{i}]" for i in range(number)]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPlan(Plan):
+    """A plan that JAX compiles as a whole; values come out as NumPy arrays.
+
+    Backward runs forward again in the same program: nothing has to be kept between the two.
+    """
+
+    x64: bool = False
+
+    @functools.cached_property
+    def _values(self) -> Callable[..., Any]:
+        return jax.jit(lambda inputs: Plan.forward(self, inputs).values)
+
+    @functools.cached_property
+    def _gradients(self) -> Callable[..., Any]:
+        def both(inputs: Any, upstreams: Any, wanted: frozenset[int]) -> Any:
+            branches: dict[tuple[int, int], Any] = {}
+            run = Plan.forward(self, inputs)
+            gradients = Plan.backward(self, run, upstreams, wanted, branches)
+            return gradients, branches
+
+        return jax.jit(both, static_argnums=2)
+
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """Hold x64 as it was when the program was traced, and the user's NaN checks off."""
+        with jax.enable_x64(self.x64), jax.debug_nans(False):
+            yield
+
+    def forward(self, inputs: Iterable[Any], residuals: list[Any] | None = None) -> Run:
+        """Return the values of all wires; residuals are not kept."""
+        with self.context():
+            return Run(_as_numpy(self._values(list(inputs))), [])
+
+    def backward(
+        self,
+        run: Run,
+        upstreams: Iterable[Any],
+        wanted: frozenset[int],
+        branches: dict[tuple[int, int], Any] | None = None,
+    ) -> list[Any]:
+        """Return the gradients, as `Plan.backward` does."""
+        inputs = [run.values[wire] for wire in self.inputs]
+        with self.context():
+            gradients, found = self._gradients(inputs, list(upstreams), wanted)
+            if branches is not None:
+                branches.update((key, _one_as_numpy(value)) for key, value in found.items())
+            return _as_numpy(gradients)
+
+
+class TreeForm:
+    """The form of a traced program's arguments and outputs, which may be any of JAX's pytrees."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.paths = list(program.in_names)
+
+    def flatten(self, inputs: tuple[Any, ...]) -> list[Any]:
+        """Return the traced leaves of the arguments."""
+        return self.program.flatten(inputs)
+
+    def unflatten(self, flat: Iterable[Any], keep_static: bool = True) -> tuple[Any, ...]:
+        """Return arguments of this form; leaves that were not traced are None."""
+        supply = iter(flat)
+        leaves = [next(supply) if leaf.traced else None for leaf in self.program.leaves]
+        arguments: tuple[Any, ...] = jax.tree_util.tree_unflatten(self.program.in_tree, leaves)
+        return arguments
+
+    def pack(self, outputs: Sequence[Any]) -> Any:
+        """Return flat outputs in the form in which the function returns them."""
+        return self.program.unflatten(outputs)
+
+    def unpack(self, upstream: Any) -> list[Any]:
+        """Return the leaves of an upstream that has the form of the output."""
+        return list(jax.tree_util.tree_leaves(upstream))
+
+
+def _as_numpy(arrays: Sequence[Any]) -> list[Any]:
+    """Return arrays as NumPy's; what is being traced, and random keys, stay as they are."""
+    return [_one_as_numpy(array) for array in arrays]
+
+
+def _one_as_numpy(array: Any) -> Any:
+    if array is None or isinstance(array, jax.core.Tracer):
+        return array
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
+    return np.asarray(array)

@@ -1,0 +1,85 @@
+"""Which hand-written node does what an equation of JAX does."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gradlab.nodes import Node, registry
+from gradlab.nodes._arrays import is_inexact
+from gradlab.tracing.wiring import WiredEquation
+
+__all__ = ["node_for"]
+
+# Primitives entry by entry whose node has the same arguments and the same gradient.
+_SAME = {
+    "add": "add",
+    "add_any": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "div": "divide",
+    "neg": "negate",
+    "max": "maximum",
+    "min": "minimum",
+    "pow": "power",
+    "logistic": "sigmoid",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+} | {
+    name: name
+    for name in (
+        *("abs", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "tanh"),
+        *("sin", "cos", "tan", "sinh", "cosh", "erf"),
+    )
+}
+_RULES = {"relu": "relu"}  # functions of jax.nn with a custom rule, which the node has too
+
+
+def _sum(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"axis": tuple(parameters["axes"])}
+
+
+_SHAPED: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "reduce_sum": ("sum", _sum),
+    "reduce_max": ("max", _sum),
+    "reduce_min": ("min", _sum),
+    "transpose": ("transpose", lambda p: {"axes": tuple(p["permutation"])}),
+    "reshape": ("reshape", lambda p: {"shape": tuple(p["new_sizes"])}),
+    "squeeze": ("squeeze", lambda p: {"axis": tuple(p["dimensions"])}),
+    "concatenate": ("concatenate", lambda p: {"axis": p["dimension"]}),
+}
+
+
+def node_for(equation: WiredEquation) -> Node | None:
+    """Return the hand-written node that does the same, or None where there is none.
+
+    The node has to mean the same for these inputs: floats of one dtype, and plain parameters.
+    """
+    if len({str(dtype) for dtype in equation.dtypes}) != 1 or not is_inexact(equation.dtypes[0]):
+        return None
+    known = registry()
+    primitive, parameters = equation.primitive, equation.parameters
+    if primitive == "integer_pow":
+        name = {2: "square", -1: "reciprocal"}.get(parameters["y"])
+        return known[name]() if name else None
+    if primitive == "dot_general":
+        return known["matmul"]() if _is_matmul(equation) else None
+    if primitive == "custom_jvp_call":
+        name = _RULES.get(equation.name)
+        return known[name]() if name in known else None
+    if primitive in _SHAPED:
+        name, translated = _SHAPED[primitive]
+        return known[name](**translated(parameters)) if name in known else None
+    name = _SAME.get(primitive)
+    if name not in known or dict.fromkeys(equation.parameters.values()).keys() - {None, False}:
+        return None  # a parameter such as an accuracy that the node does not have
+    return known[name]()
+
+
+def _is_matmul(equation: WiredEquation) -> bool:
+    """Return whether a product is `a @ b` of matrices and vectors, in the inputs' own dtype."""
+    (contracted, batched) = equation.parameters["dimension_numbers"]
+    left, right = equation.shapes
+    wanted = equation.parameters.get("preferred_element_type")
+    same = wanted is None or wanted == equation.dtypes[0]
+    plain = contracted == ((len(left) - 1,), (0,)) or contracted == ([len(left) - 1], [0])
+    return same and plain and not any(batched) and 1 <= len(left) <= 2 and 1 <= len(right) <= 2
