@@ -83,7 +83,7 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
     for (row, column), pattern in step.direct.items():  # within one step
         time = clock.same if column >= constants + carried else clock.always
         blocks[carried + row].append((column, maps.product(time, pattern)))
-    if length and step.carried_shapes:
+    if step.carried_shapes:
         final = power(step.carried, length, step.carried_shapes)
         for (row, column), pattern in final.items():
             blocks[row - constants].append((column, pattern))
@@ -101,10 +101,6 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
                 when = clock.at(length - 1 - lag, False, tail).T
             place = carried + row if row >= 0 else -1 - row - constants
             blocks[place].append((column, maps.product(when, pattern)))
-    if not length:
-        return [
-            (dependence, None) for dependence, _ in operands[constants : constants + carried]
-        ] + [(NOTHING, None) for _ in step.outputs]
     facts = [step.facts[k] for k in step.carries] + [None] * len(step.outputs)
     return [(_apply(found, states), fact) for found, fact in zip(blocks, facts, strict=True)]
 

@@ -100,7 +100,8 @@ class Compressed:
     def diagonal(self) -> Array | None:
         """Return d where the block is diag(d), in the output's shape."""
         if self.pattern.is_diagonal and len(self.values) == 1:
-            return self.values[0]
+            d: Array = self.values[0]
+            return d
         return None
 
 
@@ -192,5 +193,5 @@ def _spread(seeds: Array) -> Any:
     if len(devices) == 1 or len(seeds) % len(devices):
         return seeds
     mesh = jax.sharding.Mesh(np.array(devices), ("seed",))
-    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seed"))
+    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seed"))  # type: ignore[no-untyped-call]
     return jax.device_put(seeds, layout)

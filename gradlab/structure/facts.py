@@ -25,6 +25,14 @@ _MOVES = frozenset({
     "optimization_barrier", "device_put", "sharding_constraint", "split", "tile", "unstack",
     "stack",
 })  # fmt: skip
+_PLACES = {
+    "scatter": (0, 2),
+    "scatter-add": (0, 2),
+    "dynamic_update_slice": (0, 1),
+    "pad": (0, 1),
+    "gather": (0,),
+    "dynamic_slice": (0,),
+}
 _KEEP_ZERO = frozenset({
     "neg", "abs", "sign", "sin", "tan", "tanh", "sinh", "asin", "atan", "asinh", "atanh", "sqrt",
     "cbrt", "square", "expm1", "log1p", "erf", "round", "floor", "ceil", "real", "imag", "conj",
@@ -63,6 +71,8 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
         return (None,) * len(site.out_shapes)
     if site.name in _KEEP_ZERO and not (site.name == "integer_pow" and site.params["y"] <= 0):
         return (_known(support=_carried(site, 0, site.nonzero(0))),)
+    if site.name in _PLACES:
+        return (_placed(site, _PLACES[site.name]),)
     found = _RULES.get(site.name)
     return (found(site) if found else None,)
 
@@ -70,9 +80,8 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
 def _known(
     support: Pattern | None = None, finite: Pattern | None = None, false: Pattern | None = None
 ) -> Known | None:
-    if support is None and finite is None and false is None:
-        return None
-    return Known(support=support, finite=finite, false=false)
+    told = [None if r is None or r.is_dense else r for r in (support, finite, false)]
+    return None if told == [None] * 3 else Known(support=told[0], finite=told[1], false=told[2])
 
 
 def _folded(site: Site, dtype: Any) -> Known | None:
@@ -134,8 +143,11 @@ def _affine(site: Site, dtype: Any) -> Known | None:
 
 
 def _aligned(form: Affine, shape: tuple[int, ...]) -> Affine:
-    """Give a scalar the other operand's shape."""
-    return form if form.shape == shape else Affine(shape, (0,) * len(shape), form.offset)
+    """Stretch a scalar, and axes of size 1, to the output's shape."""
+    if not form.shape:
+        return Affine(shape, (0,) * len(shape), form.offset)
+    steps = tuple(step if size != 1 else 0 for step, size in zip(form.steps, form.shape))
+    return Affine(shape, steps, form.offset)
 
 
 def _within(form: Affine, dtype: Any) -> Known | None:
@@ -184,8 +196,8 @@ def _carried(site: Site, k: int, region: Pattern | None, output: int = 0) -> Pat
     rule = rule_for(site.name)
     if rule is None:
         return None
-    local = rule(site, k)
-    local = local[output] if isinstance(local, tuple) else local
+    answer = rule(site, k)
+    local = answer[output] if isinstance(answer, tuple) else answer
     return None if local is None else local @ region
 
 
@@ -214,6 +226,20 @@ def _moved(site: Site, output: int) -> Known | None:
         over(lambda k: k.above),
         over(lambda k: k.untrue) if boolean else None,
     )
+
+
+def _placed(site: Site, operands: tuple[int, ...]) -> Known | None:
+    """Zero where every operand that is placed there is zero."""
+    if all(site.nonzero(k) is None for k in operands):
+        return None
+    parts = []
+    for k in operands:
+        region = site.nonzero(k)
+        part = _carried(site, k, Pattern.region(site.in_shapes[k]) if region is None else region)
+        if part is None:
+            return None
+        parts.append(part)
+    return _known(support=Pattern.union(parts))
 
 
 def _both(a: Pattern | None, b: Pattern | None) -> Pattern | None:

@@ -27,6 +27,12 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "ge": np.greater_equal,
     "is_finite": np.isfinite,
 }
+_REDUCED: dict[str, Callable[..., Any]] = {
+    "reduce_max": np.max,
+    "reduce_min": np.min,
+    "reduce_and": np.all,
+    "reduce_or": np.any,
+}
 _INTEGER: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -95,9 +101,8 @@ def _evaluate(
         strides = params["strides"] or (1,) * values[0].ndim
         parts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
         return values[0][tuple(slice(*part) for part in parts)]
-    if name in ("reduce_max", "reduce_min", "reduce_and", "reduce_or"):
-        reduction = {"max": np.max, "min": np.min, "and": np.all, "or": np.any}[name[7:]]
-        return np.asarray(reduction(values[0], axis=tuple(params["axes"])))
+    if name in _REDUCED:
+        return np.asarray(_REDUCED[name](values[0], axis=tuple(params["axes"])))
     if integers and name in ("reduce_sum", "cumsum"):
         if name == "cumsum":
             return None if params["reverse"] else np.cumsum(values[0], params["axis"], dtype=dtype)

@@ -130,7 +130,9 @@ class Walk:
             local = site.dense(k) if rule is None else rule(site, k)
             locals_ = local if isinstance(local, tuple) else (local,)
             for found, step in zip(parts, locals_, strict=True):
-                for seed, pattern in dependence.items() if step is not None else ():
+                if step is None:
+                    continue
+                for seed, pattern in dependence.items():
                     found.setdefault(seed, []).append(self.compose(step, pattern))
         for text in dict.fromkeys(site.notes):
             self.note(equation, text)

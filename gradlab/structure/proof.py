@@ -101,7 +101,7 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             f"why: axis {source_axis} does not exist; shapes are "
             f"{', '.join(str(side.shape) for side in sides)}"
         )
-    culprits = {}
+    culprits: dict[str, None] = {}
     for step in proof.steps:
         for seed, position in seeds.items():
             before = [d[seed] for d in step.reads if seed in d]
@@ -268,9 +268,8 @@ def _axes_of(name: str, params: Mapping[str, Any]) -> str:
         listed = axes if isinstance(axes, tuple | list) else (axes,)
         return f" over axis {', '.join(str(int(a)) for a in listed)}"
     if name == "dot_general":
-        (left, _), _ = params["dimension_numbers"]
-        listed = ", ".join(str(int(a)) for a in left)
-        return f" over axis {listed}" if listed else ""
+        (contracted, _), _ = params["dimension_numbers"]
+        return f" over axis {', '.join(str(int(a)) for a in contracted)}" if contracted else ""
     return ""
 
 

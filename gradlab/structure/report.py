@@ -59,7 +59,8 @@ class Entries:
         Raises:
             InputError: there are several; look in `blocks`.
         """
-        return _only(self.blocks, "block", "blocks")
+        block: Compressed = _only(self.blocks, "block", "blocks")
+        return block
 
     @property
     def nbytes(self) -> int:
@@ -129,7 +130,8 @@ class JacobianReport(Report):
         Raises:
             InputError: there are several; look in `patterns`.
         """
-        return _only(self.patterns, "pattern", "patterns")
+        pattern: Pattern = _only(self.patterns, "pattern", "patterns")
+        return pattern
 
     @property
     def structure(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -55,18 +55,19 @@ class Site:
 
 
 Rule = Callable[[Site, int], Local]
+_R = TypeVar("_R", bound=Rule)
 
 _RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[_R], _R]:
     """Register a rule for the primitives of these names.
 
     A rule answers, for one operand that carries seeds, which of its entries each output entry
     may read with a coefficient that is not zero.
     """
 
-    def register(function: Rule) -> Rule:
+    def register(function: _R) -> _R:
         for name in names:
             _RULES[name] = function
         return function

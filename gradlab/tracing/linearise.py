@@ -118,12 +118,14 @@ def _forbids_forward_mode(equation: Any) -> bool:
 
 def _aval(value: Any) -> jax.ShapeDtypeStruct:
     weak = bool(getattr(value, "weak_type", False))
-    return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=weak)
+    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        value.shape, value.dtype, weak_type=weak
+    )
 
 
 def _live(function: Callable[..., Any], at: list[Any], seeds: list[Any]) -> Any:
     """Trace and remove dead code; keep every input."""
     traced = jax.make_jaxpr(function)(at, seeds)
-    opened = getattr(traced, "jaxpr", traced)
+    opened: Any = getattr(traced, "jaxpr", traced)
     live, _ = partial_eval.dce_jaxpr(opened, [True] * len(opened.outvars), instantiate=True)
     return live if getattr(live, "consts", None) else ClosedJaxpr(live, traced.consts)

@@ -118,7 +118,7 @@ def test_the_pattern_is_exact_and_fast(function, shapes, structure, nnz, passes)
 def test_a_perceptron_by_its_input_and_its_weights():
     report = jacobian(perceptron, blank(100, 256), blank(256, 1024), blank(1024, 256))
     assert report.patterns["output", "x"].nnz == 100 * 256 * 256
-    assert report.patterns["output", "x"].notation == "out[i, :] <- in[i, :]"
+    assert report.patterns["output", "x"].notation == "out[b, :] <- in[b, :]"
     assert report.patterns["output", "w2"].nnz == 100 * 256 * 1024
     assert report.patterns["output", "w1"].is_dense
 
@@ -164,7 +164,7 @@ def test_one_jitted_callee_with_a_constant_and_with_a_variable():
 
 
 def test_a_straight_through_rule_counts_as_the_rule_says():
-    f = jax.custom_jvp(jnp.round)
+    f = jax.custom_jvp(lambda x: jnp.round(x))
     f.defjvp(lambda primals, tangents: (jnp.round(primals[0]), tangents[0]))
     assert jacobian(f, blank(5)).structure == "diagonal"
     assert jacobian(jnp.round, blank(5)).pattern.is_zero

@@ -1,12 +1,15 @@
 """Every primitive of JAX that has a JVP rule: handled on axes, or listed here with the reason."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
 import pytest
 from jax import lax
-from jax.interpreters import ad
+from jax.ad_checkpoint import checkpoint_name
 
 from gradlab.structure import jacobian
 
@@ -22,6 +25,14 @@ def _fold(function, dimensions=(0,)):
 
 def _gathered(x):
     return lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), "VALID")
+
+
+def _pooled(function):
+    return lambda x: lax.reduce_window(x, 0.0, function, (2,), (1,), "VALID")
+
+
+def _repeated(x):
+    return lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, s[1] * 2), (0, x))[1]
 
 
 def _linear_call(x):
@@ -43,80 +54,37 @@ def _scattered(function):
     )  # fmt: skip
 
 
-def _unary(name):
-    return getattr(lax, name)
+@jax.custom_batching.custom_vmap
+def _batched(x):
+    return jnp.sin(x)
+
+
+@_batched.def_vmap
+def _batch_rule(size, batched, x):
+    return jnp.sin(x), True
+
+
+UNARY = (
+    "abs acos asin asinh atan atanh bessel_i0e bessel_i1e cbrt ceil cos cosh digamma erf erf_inv "
+    "erfc exp exp2 expm1 floor lgamma log log1p logistic neg round rsqrt sign sin sinh sqrt square "
+    "tan tanh stop_gradient cumsum cumprod cummax cummin cumlogsumexp"
+)
+BINARY = "add sub mul div max min pow rem atan2 igamma igammac"
+COMPARISONS = "eq ne lt le gt ge"
+
+
+def _with_reverse(function):
+    return lambda x: function(x, x[::-1])
+
+
+def _chosen_by(function):
+    return lambda x: jnp.where(function(x, x[::-1]), x, 2 * x)
 
 
 EXAMPLES: dict = {
-    **{
-        name: (_unary(name), V)
-        for name in [
-            "abs",
-            "acos",
-            "asin",
-            "asinh",
-            "atan",
-            "atanh",
-            "bessel_i0e",
-            "bessel_i1e",
-            "cbrt",
-            "ceil",
-            "conj",
-            "cos",
-            "cosh",
-            "digamma",
-            "erf",
-            "erf_inv",
-            "erfc",
-            "exp",
-            "exp2",
-            "expm1",
-            "floor",
-            "imag",
-            "lgamma",
-            "log",
-            "log1p",
-            "logistic",
-            "neg",
-            "real",
-            "round",
-            "rsqrt",
-            "sign",
-            "sin",
-            "sinh",
-            "sqrt",
-            "square",
-            "tan",
-            "tanh",
-            "stop_gradient",
-            "cumsum",
-            "cumprod",
-            "cummax",
-            "cummin",
-            "cumlogsumexp",
-        ]
-    },
-    **{
-        name: (lambda x, f=getattr(lax, name): f(x, x[::-1]), V)
-        for name in [
-            "add",
-            "sub",
-            "mul",
-            "div",
-            "max",
-            "min",
-            "pow",
-            "rem",
-            "atan2",
-            "igamma",
-            "igammac",
-            "complex",
-        ]
-    },
-    **{
-        name: (lambda x, f=getattr(lax, name): jnp.where(f(x, x[::-1]), x, 2 * x), V)
-        for name in ["eq", "ne", "lt", "le", "gt", "ge"]
-    },
+    **{name: (getattr(lax, name), V) for name in UNARY.split()},
+    **{name: (_with_reverse(getattr(lax, name)), V) for name in BINARY.split()},
+    **{name: (_chosen_by(getattr(lax, name)), V) for name in COMPARISONS.split()},
     "conj": (lambda x: jnp.real(lax.conj(lax.complex(x, x))), V),
     "imag": (lambda x: lax.imag(lax.complex(x, x)), V),
     "real": (lambda x: lax.real(lax.complex(x, x)), V),
@@ -127,9 +95,8 @@ EXAMPLES: dict = {
     "select_n": (lambda x: lax.select_n(x > 0.5, x, -x), V),
     "integer_pow": (lambda x: x**3, V),
     "polygamma": (lambda x: special.polygamma(1, x), V),
-    "regularized_incomplete_beta": (lambda x: special.betainc(x, x + 1, x), V),
+    "regularized_incomplete_beta": (lambda x: special.betainc(2.0, 3.0, x), V),
     "random_gamma": (lambda x: jax.random.gamma(jax.random.key(0), x), V),
-    "nextafter": (lambda x: x + lax.nextafter(x, x + 1), V),
     "is_finite": (lambda x: jnp.where(lax.is_finite(x), x, 0), V),
     "convert_element_type": (lambda x: x.astype(jnp.bfloat16), V),
     "bitcast_convert_type": (
@@ -140,7 +107,7 @@ EXAMPLES: dict = {
     "copy": (jnp.copy, V),
     "device_put": (lambda x: jax.device_put(x, jax.devices()[0]), V),
     "optimization_barrier": (lambda x: lax.optimization_barrier((x, x * 2))[1], V),
-    "name": (lambda x: jax.ad_checkpoint.checkpoint_name(x, "a"), V),
+    "name": (lambda x: checkpoint_name(x, "a"), V),
     "broadcast_in_dim": (lambda x: jnp.broadcast_to(x, (2, 6)), V),
     "reshape": (lambda x: x.reshape(2, 3), V),
     "squeeze": (lambda x: lax.squeeze(x[None], (0,)), V),
@@ -167,7 +134,7 @@ EXAMPLES: dict = {
         lambda x: lax.reduce_window(x, 0.0, lambda a, b: a + b, (2,), (1,), "VALID"),
         V,
     ),
-    "reduce_window_sum": (lambda x: lax.reduce_window(x, 0.0, lax.add, (2,), (1,), "VALID"), V),
+    "reduce_window_sum": (_pooled(lax.add), V),
     "reduce_window_max": (_gathered, V),
     "reduce_window_min": (lambda x: -_gathered(-x), V),
     "select_and_scatter_add": (lambda x: jax.grad(lambda y: _gathered(y).sum())(x * x), V),
@@ -206,8 +173,7 @@ EXAMPLES: dict = {
     "cond": (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), V),
     "jit": (jax.jit(jnp.sin), V),
     "remat2": (jax.checkpoint(jnp.sin), V),
-    "custom_vmap_call": (jax.custom_batching.custom_vmap(jnp.sin), V),
-    "composite": (lax.composite(lambda x: jnp.sin(x), "a.sine"), V),
+    "custom_vmap_call": (_batched, V),
     "random_bits": (lambda x: x + jax.random.normal(jax.random.key(0), x.shape), V),
     "debug_callback": (lambda x: (jax.debug.callback(lambda: None), x * 2)[1], V),
     "debug_print": (lambda x: (jax.debug.print("a"), x * 2)[1], V),
@@ -224,8 +190,8 @@ INTEGER = {
 """No derivative passes through these."""
 
 MUTABLE = {
-    "accum_grad_in_ref", "addupdate", "box_get", "box_set", "empty_ref", "free_ref", "freeze", "get",
-    "log_extend", "log_read", "new_box", "new_log", "new_ref", "run_state", "swap",
+    "accum_grad_in_ref", "addupdate", "box_get", "box_set", "empty_ref", "free_ref", "freeze",
+    "get", "log_extend", "log_read", "new_box", "new_log", "new_ref", "run_state", "swap",
 }  # fmt: skip
 """A program with mutable arrays counts as dense, and says so."""
 
@@ -237,10 +203,20 @@ PLACED = {
 }  # fmt: skip
 """Only inside a program that is spread over devices."""
 
-OPAQUE = {"call_hi_primitive", "eval_jaxpr", "ffi_call", "io_callback", "pure_callback", "stage"}
+OPAQUE = {
+    "call_hi_primitive", "composite", "eval_jaxpr", "ffi_call", "io_callback", "pure_callback",
+    "stage",
+}  # fmt: skip
 """No program to read."""
 
 NOWHERE = {"tie", "remat_opt", "accum_grad_in_ref"}
+
+
+def columns(function, x):
+    """Return where the Jacobian is not zero, one JVP (or its likes) at a time, without vmap."""
+    seeds = np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+    made = [np.asarray(jax.jvp(function, (x,), (seed,))[1]).ravel() for seed in seeds]
+    return np.stack(made, axis=1) != 0
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -249,12 +225,13 @@ def test_the_primitive_is_handled_on_axes(name):
     report = jacobian(function, x)
     assert not report.unknown
     assert not any("on all axes" in note for note in report.notes)
-    dense = np.asarray(jax.jacfwd(function)(x))
     pattern = report.pattern.to_dense()
-    assert not ((dense.reshape(pattern.shape) != 0) & ~pattern).any()
+    assert not (columns(function, x) & ~pattern).any()
 
 
 def test_the_rest_is_listed():
-    primitives = {p.name for p in ad.primitive_jvps}
+    """In a process of its own: other modules bring primitives of their own."""
+    code = "import jax, jax.interpreters.ad as ad; print(*{p.name for p in ad.primitive_jvps})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     listed = set(EXAMPLES) | INTEGER | MUTABLE | PLACED | OPAQUE | NOWHERE
-    assert sorted(primitives - listed) == []
+    assert sorted(set(said.stdout.split()) - listed) == []

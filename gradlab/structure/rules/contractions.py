@@ -1,5 +1,7 @@
 """Products that sum over axes: dot_general and its ragged form."""
 
+from typing import Any
+
 from gradlab.patterns import Pattern, maps
 from gradlab.structure.sites import Site, rule
 
@@ -12,7 +14,8 @@ def dot_general(site: Site, k: int) -> Pattern:
     dimensions = _hashable(site.params["dimension_numbers"])
     region = None if site.depends[1 - k] else site.nonzero(1 - k)
     if region is None:
-        return maps.dot_general(*site.in_shapes, dimensions)[k]
+        lhs, rhs = site.in_shapes
+        return maps.dot_general(lhs, rhs, dimensions)[k]
     return _masked(site, k, region)
 
 
@@ -53,7 +56,7 @@ def ragged_dot_general(site: Site, k: int) -> Pattern:
 
 
 def _hashable(
-    dimensions: object,
+    dimensions: Any,
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]:
-    (lc, rc), (lb, rb) = dimensions  # type: ignore[misc]
+    (lc, rc), (lb, rb) = dimensions
     return (tuple(lc), tuple(rc)), (tuple(lb), tuple(rb))
