@@ -2,7 +2,8 @@
 
 from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
 from gradlab.references.differences import Slope, finite_difference, finite_differences
-from gradlab.references.evaluation import DRAWS, Estimate, Evaluation
+from gradlab.references.estimates import DRAWS, Estimate
+from gradlab.references.evaluation import Evaluation
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
 from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge, settle

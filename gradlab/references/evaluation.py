@@ -7,8 +7,7 @@ and the values at which finite differences are taken (the step is an argument).
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.errors import InputError
+from gradlab.references.estimates import DRAWS, Estimate, estimate, mean_square
 from gradlab.references.noise import POOL, Noise, fill_pool
 from gradlab.references.precision import name_with_bits, real_name, underflow, unit_roundoff
 from gradlab.references.rounding import Rounder, Units
@@ -25,27 +25,14 @@ from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.walking import jaxprs
 
-__all__ = ["DRAWS", "Estimate", "Evaluation", "Outputs"]
+__all__ = ["Evaluation", "Law", "Outputs"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
+Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
 
-DRAWS = 12
-"""How many times rounding is drawn for an estimate."""
-
+_LARGE = 1 << 20  # entries from which on the draws are what costs
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """One array in float64 and, entry by entry, how far rounding may move it.
-
-    `scatter` is the root mean square of the draws' deviations; infinite where a draw is not finite
-    though the value is.
-    """
-
-    value: Array
-    scatter: Array
 
 
 class Evaluation:
@@ -54,6 +41,10 @@ class Evaluation:
     Args:
         **programs: traced programs by keyword. One called `reference` limits the others: a dtype
             coarser than all of its own does not excuse their errors.
+
+    Attributes:
+        names: of all inputs.
+        inputs: shape and dtype of each, by name.
 
     Example:
         >>> import jax.numpy as jnp
@@ -82,33 +73,38 @@ class Evaluation:
                         f"{aval.shape} in {program.name}; rename one of them"
                     )
         self.names = tuple(self._avals)
+        self.inputs = dict(self._avals)
         self._dtypes = {key: _float_names(program) for key, program in programs.items()}
         used = set().union(*self._dtypes.values())
         inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
         self._units = sorted(used | inside | {"float64"})
+        self._traced = used
         self._stays_narrow: set[str] = set()
+        self._layout: dict[str, list[int]] = {}
 
     def values(self, inputs: Mapping[str, Any]) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword."""
-        with self._inside() as run:
-            return run(self._arguments(inputs))
+        with self._inside():
+            return self._named(self._run(self._arguments(inputs)))
 
     def along(
         self, inputs: Mapping[str, Any], direction: Mapping[str, Any]
     ) -> Callable[[float], Outputs]:
         """Return the outputs as a function of t, at `inputs + t * direction`."""
-        arguments = self._arguments(inputs, direction)
+        start = self._arguments(inputs)
+        ways = {name: np.asarray(way, start[name].dtype) for name, way in direction.items()}
 
         def at(step: float) -> Outputs:
-            with self._inside() as run:
-                return run(arguments, step=step)
+            with self._inside():
+                moved = {name: start[name] + step * way for name, way in ways.items()}
+                return self._named(self._run({**start, **moved}))
 
         return at
 
     def estimates(
         self,
         inputs: Mapping[str, Any],
-        law: Literal["formula", "accuracy"] = "formula",
+        law: Law = "formula",
         draws: int = DRAWS,
         seed: int = 0,
     ) -> dict[str, list[Estimate]]:
@@ -122,35 +118,66 @@ class Evaluation:
             draws: how many times rounding is drawn.
             seed: of the noise.
         """
-        generator = np.random.default_rng(seed)
-        arguments = self._arguments(inputs)
-        with self._inside() as run:
-            values = run(arguments)
-            squares = [_scatter(run, arguments, values, self._double(), generator, draws)]
-            scales = [_GAIN]
-            narrow = [name for name in self._units if name != "float64"]
-            if law == "accuracy" and narrow:
-                own = self._narrow(unit=narrow, constant=narrow)
-                squares.append(_scatter(run, arguments, values, own, generator, draws))
-                scales.append(1.0)
-            elif law == "formula" and self._stays_narrow - {"float64"}:
-                own = self._narrow(unit=[], constant=narrow)
-                squares.append(_scatter(run, arguments, values, own, generator, draws))
-                scales.append(1.0)
-        return {
-            key: [
-                Estimate(array, _combined([s[key][i] for s in squares], scales))
-                for i, array in enumerate(arrays)
-            ]
-            for key, arrays in values.items()
-        }
+        with self._inside():
+            arguments = self._placed(inputs)
+            values = self._run(arguments)
+            return self._estimates(arguments, values, law, draws, seed)
 
-    def _double(self) -> Units:
+    def both(
+        self, inputs: Mapping[str, Any], draws: int = DRAWS, seed: int = 0
+    ) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
+        """Return the estimates of both laws, formula first.
+
+        Large programs in a single dtype are drawn once: their scatter in float64 follows from the
+        scatter in their own dtype, in proportion to the units.
+        """
+        with self._inside():
+            arguments = self._placed(inputs)
+            values = self._run(arguments)
+            accuracy = self._estimates(arguments, values, "accuracy", draws, seed)
+            if sum(np.size(a) for a in values) > _LARGE and len(self._traced) == 1:
+                ratio = unit_roundoff("float64") / unit_roundoff(*self._traced)
+                formula = {
+                    key: [Estimate(e.value, e.scatter * ratio) for e in estimates]
+                    for key, estimates in accuracy.items()
+                }
+            elif self._traced == {"float64"}:
+                formula = accuracy
+            else:
+                formula = self._estimates(arguments, values, "formula", draws, seed)
+        return formula, accuracy
+
+    def _estimates(
+        self, arguments: dict[str, Any], values: list[Any], law: Law, draws: int, seed: int
+    ) -> dict[str, list[Estimate]]:
+        generator = np.random.default_rng(seed)
+        squares, scales = [], []
+        for units, scale in self._roundings(law):
+
+            def draw(units: Units = units) -> Sequence[Any]:
+                return self._run(arguments, units, fill_pool(generator))
+
+            squares.append(mean_square(draw, values, draws))
+            scales.append(scale)
+        flat = [estimate(a, [s[i] for s in squares], scales) for i, a in enumerate(values)]
+        return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
+
+    def _roundings(self, law: Law) -> list[tuple[Units, float]]:
+        """Return the roundings to draw, each with the factor by which it is exaggerated."""
+        narrow = [name for name in self._units if name != "float64"]
+        if law == "accuracy" and narrow and "float64" not in self._traced:
+            return [(self._narrow(narrow, narrow), 1.0)]
         unit, tiny = _GAIN * unit_roundoff("float64"), _GAIN * underflow("float64")
-        return {
+        double = {
             name: {"unit": unit, "tiny": tiny, "constant": unit if name == "float64" else 0.0}
             for name in self._units
         }
+        roundings = [(double, _GAIN)]
+        if law == "accuracy" and narrow:
+            roundings.append((self._narrow(narrow, narrow), 1.0))
+        elif self._stays_narrow - {"float64"}:
+            roundings.append((self._narrow([], narrow), 1.0))
+        return roundings
 
     def _narrow(self, unit: list[str], constant: list[str]) -> Units:
         return {
@@ -162,13 +189,14 @@ class Evaluation:
             for name in self._units
         }
 
-    def _arguments(
-        self, inputs: Mapping[str, Any], direction: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: jax.device_put(a) for name, a in self._arguments(inputs).items()}
+
+    def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.names if name not in inputs]
         if missing:
             raise InputError(f"Evaluation: no value for input {missing[0]!r}; it has {self.names}")
-        at, along = {}, {}
+        arguments = {}
         for name, aval in self._avals.items():
             value = inputs[name]
             if np.shape(value) != aval.shape:
@@ -176,83 +204,53 @@ class Evaluation:
                     f"Evaluation: input {name!r} has shape {np.shape(value)}; "
                     f"the program was traced with {aval.shape}"
                 )
-            if is_inexact(aval.dtype):
-                wide = widen_dtype(aval.dtype)
-                at[name] = np.asarray(value).astype(wide)
-                given = (direction or {}).get(name)
-                along[name] = self._still(name, wide) if given is None else np.asarray(given, wide)
-            elif jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
-                at[name] = value
+            if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
+                arguments[name] = value
             else:
-                at[name] = np.asarray(value).astype(aval.dtype)
-        return at, along
-
-    def _still(self, name: str, dtype: Any) -> Array:
-        """Return the direction that moves nothing: -0, so that even a zero keeps its sign."""
-        return np.broadcast_to(np.asarray(-0.0, dtype), self._avals[name].shape)
+                arguments[name] = np.asarray(value).astype(widen_dtype(aval.dtype))
+        return arguments
 
     @contextlib.contextmanager
-    def _inside(self) -> Iterator[Callable[..., Outputs]]:
-        """Enter the context in which everything is computed, and give out the runner."""
-
-        def run(
-            arguments: Any, units: Units | None = None, pool: Array | None = None, step: float = 0.0
-        ) -> Outputs:
-            if pool is None:
-                pool = np.zeros(POOL)
-            rounding = jax.tree.map(np.float64, units or self._narrow([], []))
-            outputs = self._compiled(*arguments, np.float64(step), rounding, pool)
-            return {key: [np.asarray(array) for array in arrays] for key, arrays in outputs.items()}
-
+    def _inside(self) -> Iterator[None]:
+        """Enter the context in which everything is computed."""
         with without_checks(), jax.default_device(_cpu()):
-            yield run
+            yield
+
+    def _run(
+        self, arguments: dict[str, Any], units: Units | None = None, pool: Array | None = None
+    ) -> list[Any]:
+        """Return the distinct outputs, rounded at random if units and a pool are given."""
+        rounding = jax.tree.map(np.float64, units or self._narrow([], []))
+        return self._compiled(arguments, rounding, np.zeros(POOL) if pool is None else pool)
+
+    def _named(self, flat: Sequence[Any]) -> Outputs:
+        arrays = [np.asarray(array) for array in flat]
+        return {key: [arrays[i] for i in indices] for key, indices in self._layout.items()}
 
     @functools.cached_property
-    def _compiled(self) -> Callable[..., dict[str, list[Any]]]:
+    def _compiled(self) -> Callable[..., list[Any]]:
         return jax.jit(self._evaluate)
 
-    def _evaluate(
-        self, at: Any, along: Any, step: Any, units: Units, pool: Any
-    ) -> dict[str, list[Any]]:
+    def _evaluate(self, arguments: dict[str, Any], units: Units, pool: Any) -> list[Any]:
         rounder = Rounder(Noise(pool), units, Constants(self._programs.values()))
-        moved = {name: at[name] + step * along[name] if name in along else at[name] for name in at}
-        outputs = {}
+        distinct: dict[int, tuple[int, Any]] = {}
         for key, program in self._programs.items():
-            limits = self._dtypes.get("reference", self._dtypes[key])
-            rounder.allowed = frozenset(limits)
-            arguments = [Value(moved[name], name in along) for name in program.in_names]
-            results = rounder(program.jaxpr, arguments)
-            outputs[key] = [_as_double(rounder.wide(value)) for value in results]
+            rounder.allowed = frozenset(self._dtypes.get("reference", self._dtypes[key]))
+            values = [
+                Value(arguments[name], is_inexact(aval.dtype))
+                for name, aval in zip(program.in_names, program.in_avals)
+            ]
+            results = [rounder.wide(value) for value in rounder(program.jaxpr, values)]
+            self._layout[key] = [
+                distinct.setdefault(id(array), (len(distinct), array))[0] for array in results
+            ]
         self._stays_narrow = rounder.stays_narrow
-        return outputs
-
-
-def _scatter(
-    run: Callable[..., Outputs],
-    arguments: Any,
-    values: Outputs,
-    units: Units,
-    generator: np.random.Generator,
-    draws: int,
-) -> Outputs:
-    """Return the mean square deviation of noisy outputs from the values."""
-    total = {key: [np.zeros(a.shape) for a in arrays] for key, arrays in values.items()}
-    with np.errstate(all="ignore"):
-        for _ in range(draws):
-            noisy = run(arguments, units, fill_pool(generator))
-            for key, arrays in noisy.items():
-                for sum_, array, value in zip(total[key], arrays, values[key]):
-                    sum_ += np.abs(array - value) ** 2 / draws
-    return total
-
-
-def _combined(squares: list[Array], scales: list[float]) -> Array:
-    with np.errstate(all="ignore"):
-        total = sum(square / scale**2 for square, scale in zip(squares, scales))
-        return np.where(np.isnan(total), np.inf, np.sqrt(total))
+        return [_as_double(array) for _, array in distinct.values()]
 
 
 def _as_double(array: Any) -> Any:
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
     return array if jnp.iscomplexobj(array) else jnp.asarray(array, jnp.float64)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.references.evaluation import Estimate
+from gradlab.references.estimates import Estimate
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["numpy_estimate"]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradlab.references.evaluation import DRAWS, Estimate
+from gradlab.references.estimates import DRAWS, Estimate
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
 __all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge", "settle"]
