@@ -30,6 +30,7 @@ __all__ = ["Colouring", "colours", "greedy"]
 
 _WORK = 2**21
 _DIFFERENCES = 2**12
+_LISTED = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,7 @@ def colours(pattern: "Pattern", mode: str) -> Colouring:
         best = Colouring(mode, modulus, True, shape, lambda: _linear(shape, factors, modulus))
     if best.count > 1 and prod(shape) <= _WORK and p.nnz <= _WORK:
         matrix = p.to_scipy()
-        per_row = np.diff(matrix.indptr)
-        if per_row.max() < best.count and (per_row.astype(np.float64) ** 2).sum() <= _WORK:
+        if np.diff(matrix.indptr).max() < best.count:
             assigned = greedy(matrix)
             if (count := int(assigned.max()) + 1) < best.count:
                 best = Colouring(mode, count, False, shape, lambda: assigned)
@@ -129,8 +129,16 @@ def _digits(zone: Zone) -> dict[int, Indices]:
 
 
 def greedy(matrix: Any) -> Indices:
-    """Return the colour of each column: the least that no column with a common row has yet."""
+    """Return the colour of each column: the least that no column with a common row has yet.
+
+    Large matrices take one colour at a time instead, for a maximal set of columns (see
+    `_in_turns`).
+    """
     rows = matrix.tocsr()
+    if np.diff(rows.indptr).max(initial=0) <= 1:
+        return np.zeros(matrix.shape[1], np.int64)
+    if rows.nnz > _LISTED:
+        return _in_turns(rows)
     by_row = np.split(rows.indices, rows.indptr[1:-1])
     columns = matrix.tocsc()
     by_column = np.split(columns.indices, columns.indptr[1:-1])
@@ -145,6 +153,39 @@ def greedy(matrix: Any) -> Indices:
         for i in touched.tolist():
             taken[i].add(colour)
     return assigned
+
+
+def _in_turns(rows: Any) -> Indices:
+    """Colour columns by maximal independent sets (Luby 1986): arrays only, a few passes a colour.
+
+    Among the columns left for a colour, those join that come first, in a random order, in every row
+    they touch; then they and all columns that share a row with them are out for this colour.
+    """
+    entries = rows.tocoo()
+    row, column = entries.row, entries.col
+    m, n = rows.shape
+    order = np.random.default_rng(0).permutation(n)
+    assigned = np.full(n, -1, np.int64)
+    colour = 0
+    while len(row):
+        left = np.ones(n, np.bool_)
+        r, c = row, column
+        while len(r):
+            first = np.full(m, n, np.int64)
+            np.minimum.at(first, r, order[c])
+            loses = np.zeros(n, np.bool_)
+            loses[c[first[r] != order[c]]] = True
+            joins = np.unique(c[~loses[c]])
+            assigned[joins] = colour
+            taken = np.zeros(m, np.bool_)
+            taken[r[~loses[c]]] = True
+            left[c[taken[r]]] = False
+            inside = left[c]
+            r, c = r[inside], c[inside]
+        open_ones = assigned[column] < 0
+        row, column = row[open_ones], column[open_ones]
+        colour += 1
+    return np.maximum(assigned, 0)
 
 
 def _linear(shape: tuple[int, ...], factors: Sequence[int], modulus: int) -> Indices:

@@ -9,7 +9,7 @@ region: a set of indices of one array, such as a mask. How axes and bounds are w
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -90,9 +90,11 @@ class Pattern(Built):
                 f"composition: the first pattern reads a {shape_text(self.input_shape)} array, "
                 f"the second writes a {shape_text(other.output_shape)} one; they must be equal"
             )
-        notes = [*self.widened, *other.widened]
-        zones = compose_many(self.zones, other.zones, notes)
-        return Pattern.of_zones(self.output_shape, other.input_shape, zones, notes)
+        product = _composed(self, other) if self._small and other._small else _product(self, other)
+        notes = dict.fromkeys((*self.widened, *other.widened, *product.widened))
+        if tuple(notes) == product.widened:
+            return product
+        return Pattern(self.output_shape, other.input_shape, product.zones, tuple(notes))
 
     @cached_property
     def T(self) -> "Pattern":
@@ -386,6 +388,11 @@ class Pattern(Built):
         return hash(self._key)
 
     @cached_property
+    def _small(self) -> bool:
+        """Whether it is cheap to compare: no index arrays."""
+        return all(zone.symbolic for zone in self.zones)
+
+    @cached_property
     def _key(self) -> tuple[Any, ...]:
         keys = frozenset(zone.key for zone in self.zones)
         return self.output_shape, self.input_shape, keys
@@ -393,3 +400,13 @@ class Pattern(Built):
     def __repr__(self) -> str:
         sign = "" if self.exact else "<= "
         return f"Pattern({self.notation}; {self.structure}, nnz {sign}{self.nnz:,})"
+
+
+def _product(a: Pattern, b: Pattern) -> Pattern:
+    """Return a after b; what was widened before is not repeated."""
+    notes: list[str] = []
+    zones = compose_many(a.zones, b.zones, notes)
+    return Pattern.of_zones(a.output_shape, b.input_shape, zones, notes)
+
+
+_composed = lru_cache(maxsize=4096)(_product)  # programs repeat themselves, layer by layer

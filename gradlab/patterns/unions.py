@@ -145,8 +145,16 @@ def hull(zones: Sequence[Zone]) -> Zone:
 
 def coarse(zone: Zone) -> Zone:
     """Return a zone around this one with each axis as a single unflipped digit."""
-    gone = {zone.frame.axis_of[v - 1] for v in zone.explicit | zone.flipped}
-    zone = zone.forget(gone)
+    if zone.simple and zone.frame.is_plain:
+        return zone
+    if "coarse" not in zone.memory:
+        zone.memory["coarse"] = _coarse(zone)
+    coarser: Zone = zone.memory["coarse"]
+    return coarser
+
+
+def _coarse(zone: Zone) -> Zone:
+    zone = zone.forget({zone.frame.axis_of[v - 1] for v in zone.explicit | zone.flipped})
     f = zone.frame
     if f.is_plain:
         return zone

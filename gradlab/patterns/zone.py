@@ -108,18 +108,18 @@ class Zone:
     bounds: Bounds
     flipped: frozenset[int] = frozenset()
     relations: tuple[Relation, ...] = ()
-    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal keys mean equal sets."""
-        if "key" not in self._cache:
+        if "key" not in self.memory:
             relations = tuple(
                 (r.rows, r.columns, r.matrix.indptr.tobytes(), r.matrix.indices.tobytes())
                 for r in self.relations
             )
-            self._cache["key"] = (self.frame, self.bounds.tobytes(), self.flipped, relations)
-        key: tuple[Any, ...] = self._cache["key"]
+            self.memory["key"] = (self.frame, self.bounds.tobytes(), self.flipped, relations)
+        key: tuple[Any, ...] = self.memory["key"]
         return key
 
     @property
@@ -139,11 +139,11 @@ class Zone:
 
     def clusters(self) -> list[list[int]]:
         """Return the variables in groups that are independent of each other."""
-        if "clusters" not in self._cache:
-            self._cache["clusters"] = merge_groups(
+        if "clusters" not in self.memory:
+            self.memory["clusters"] = merge_groups(
                 dbm.components(self.bounds), (r.variables for r in self.relations)
             )
-        clusters: list[list[int]] = self._cache["clusters"]
+        clusters: list[list[int]] = self.memory["clusters"]
         return clusters
 
     def block(self, variables: Sequence[int]) -> Bounds:

@@ -111,3 +111,15 @@ def test_seeds_and_passes():
 def test_closed_forms_need_no_listing():
     huge = Pattern.from_axes((10**7, 64), (10**7, 64), [(0, ~0, -1, 1)])
     assert huge.colours("jvp").count == 192 and huge.colours("vjp").closed_form
+
+
+def test_large_explicit_patterns_are_coloured_in_turns():
+    rng = np.random.default_rng(0)
+    n = 60_000
+    index = rng.integers(0, n, (n, 3))
+    p = Pattern.union([maps.take((n,), column, 0) for column in index.T])
+    colouring = p.colours("jvp")
+    assert colouring.count <= 12
+    entries = p.to_scipy().tocoo()
+    pairs = entries.row.astype(np.int64) * colouring.count + colouring.assignment()[entries.col]
+    assert len(np.unique(pairs)) == p.nnz

@@ -1,0 +1,125 @@
+"""Difference bounds against all points of a small box, one by one."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab.patterns import Pattern, bounds, counting
+from gradlab.patterns.digits import chain, frame, plain
+from gradlab.patterns.recombining import recombined
+from gradlab.patterns.splitting import refine
+from gradlab.patterns.zone import Zone
+
+
+@st.composite
+def closed(draw, sizes):
+    """Random bounds that hold at some point at least."""
+    d = bounds.free(sizes)
+    n = len(sizes)
+    for _ in range(draw(st.integers(0, 4))):
+        x, y = draw(st.integers(0, n)), draw(st.integers(0, n))
+        if x != y:
+            tighter = bounds.tighten(d, x, y, draw(st.integers(-3, 4)))
+            d = d if tighter is None else tighter
+    return d
+
+
+def points(d, sizes):
+    """All points that satisfy the bounds."""
+    found = set()
+    for point in itertools.product(*map(range, sizes)):
+        x = np.array((0, *point))
+        if (x[:, None] - x[None] <= d).all():
+            found.add(point)
+    return found
+
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+
+SMALL = st.lists(st.integers(1, 3), min_size=1, max_size=2).map(tuple)
+
+
+@given(SIZES, st.data())
+def test_closed_bounds_are_attained(sizes, data):
+    d = data.draw(closed(sizes))
+    found = np.array([(0, *p) for p in points(d, sizes)])
+    np.testing.assert_array_equal((found[:, :, None] - found[:, None, :]).max(0), d)
+    np.testing.assert_array_equal(bounds.close(d), d)
+
+
+@given(SIZES, st.data())
+def test_minus_and_join(sizes, data):
+    a, b = data.draw(closed(sizes)), data.draw(closed(sizes))
+    pieces = [points(piece, sizes) for piece in bounds.minus(a, b)]
+    assert sum(map(len, pieces)) == len(set().union(*pieces)), "the pieces are disjoint"
+    assert set().union(*pieces) == points(a, sizes) - points(b, sizes)
+    hull, exact = bounds.join(a, b)
+    both = points(a, sizes) | points(b, sizes)
+    assert points(hull, sizes) >= both
+    assert exact == (points(hull, sizes) == both)
+
+
+@given(SMALL, SMALL, SMALL, st.data())
+def test_compose_eliminates_exactly(out, middle, into, data):
+    a, b = data.draw(closed(out + middle)), data.draw(closed(middle + into))
+    result, alive = bounds.compose(a[None], b[None], len(out), len(middle))
+    left, right = points(a, out + middle), points(b, middle + into)
+    truth = {
+        p[: len(out)] + q[len(middle) :]
+        for p in left
+        for q in right
+        if p[len(out) :] == q[: len(middle)]
+    }
+    assert len(alive) == len(result) == bool(truth)
+    if truth:
+        assert points(result[0], out + into) == truth
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple), st.data())
+def test_counting(sizes, data):
+    d = data.draw(closed(sizes))
+    assert counting.count_bounds(d) == (len(points(d, sizes)), True)
+
+
+def test_counting_chains_in_closed_form():
+    chain_of = [(0, 1, None, 0), (1, 2, None, 0)]
+    n = 1000
+    assert Pattern.region((n, n, n), chain_of).nnz == n * (n + 1) * (n + 2) // 6
+    four = Pattern.region((40,) * 4, [*chain_of, (2, 3, None, 0)])
+    assert four.nnz == 40 * 41 * 42 * 43 // 24
+
+
+def test_counting_says_when_it_is_an_upper_bound():
+    n = 10**7
+    p = Pattern.region((n, n, n), [(0, 1, None, 0), (1, 2, None, 0)])
+    assert not p.exact and p.nnz >= n**3 // 6
+
+
+@given(
+    st.lists(st.sampled_from([2, 3, 6, 12]), min_size=2, max_size=3), st.integers(2, 7), st.data()
+)
+def test_splitting_and_recombining_keep_the_set(sizes, q, data):
+    whole = frame(tuple(map(plain, sizes[:1])), tuple(map(plain, sizes[1:])))
+    zone = Zone(whole, data.draw(closed(tuple(sizes))))
+    if data.draw(st.booleans()):
+        group = next(c for c in bounds.components(zone.bounds) if 1 in c)
+        zone = zone.flip(group[:1]) if len(group) == 1 else zone
+    pieces = refine(zone, 0, (q, 1))
+    if q >= sizes[0] or pieces is None:
+        return
+    box = list(itertools.product(*map(range, sizes)))
+    truth = {i for i in box if zone.contains(i)}
+    assert {i for i in box if any(piece.contains(i) for piece in pieces)} == truth
+    again = recombined(pieces)
+    assert {i for i in box if any(piece.contains(i) for piece in again)} == truth
+    assert len(again) <= len(pieces)
+
+
+@pytest.mark.parametrize(
+    ("strides", "expected"), [([4, 1, 12], (12, 4, 1)), ([4, 6, 1], None), ([], ())]
+)
+def test_chains_of_strides(strides, expected):
+    assert chain(strides) == expected
