@@ -12,15 +12,24 @@ import numpy as np
 
 from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.judged import Judged
+from gradlab.checking.subject import Arrays
+from gradlab.checking.widen import widen
 from gradlab.references import LIMIT, Estimate, Slope, finite_difference
 from gradlab.tracing import Leaf
 
-__all__ = ["directional", "judge_by_differences", "pairing", "spread_along"]
+__all__ = [
+    "directional",
+    "gradient_by_differences",
+    "judge_by_differences",
+    "pairing",
+    "spread_along",
+]
 
 _GROUPS = 256
 _CHUNK = 64
 _SPLITS = 12
 _LARGE = 1 << 18
+_NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 
 def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
@@ -72,6 +81,27 @@ def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -
     judged.right &= ~judged.wrong
     judged.inconclusive = ~(judged.right | judged.wrong)
     return judged
+
+
+def gradient_by_differences(
+    evidence: Evidence, target: Leaf, values: Arrays, upstreams: Arrays
+) -> np.ndarray[Any, Any]:
+    """Return one gradient, entry by entry; all NaN where it has too many entries."""
+    size = int(np.prod(target.shape, dtype=np.int64))
+    kind = np.complex128 if target.kind == "complex" else np.float64
+    if not 0 < size <= _GROUPS:
+        return np.full(target.shape, np.nan, kind)
+    there = Evidence.__new__(Evidence)
+    there.__dict__.update(evidence.__dict__)
+    there.values, there.upstreams = {**evidence.values, **values}, upstreams
+    scale = _scales(there.values[target.path]).ravel()
+    parts = []
+    for turn in (1.0, 1.0j) if target.kind == "complex" else (1.0,):
+        steps = (np.eye(size) * scale * turn).reshape(size, *target.shape)
+        slope = _slopes(there, [{target.path: step} for step in steps])
+        parts.append(np.where(np.isfinite(slope.error), slope.value, np.nan) / scale)
+    gradient = parts[0] if len(parts) == 1 else parts[0] - 1j * parts[1]
+    return np.asarray(gradient, kind).reshape(target.shape)
 
 
 def _judge_groups(
@@ -133,7 +163,8 @@ def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
     if abs(claim - value) > slack:
         return "wrong"
     size = max(abs(value), abs(claim))
-    return "right" if size > slack or size == 0.0 or error == 0.0 else "inconclusive"
+    nothing = claim == 0.0 and error <= _NOTHING * float(np.ravel(slope.noise)[i])
+    return "right" if size > slack or nothing else "inconclusive"
 
 
 def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> Slope:
@@ -166,28 +197,31 @@ def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[li
         return traced
 
     def called(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
-        wide = {name: _wide(value) for name, value in evidence.values.items()}
-        return [[subject.primal({**wide, **case})[i] for i in inexact] for case in cases]
+        wide = {name: widen(value) for name, value in evidence.values.items()}
+        outputs = [_called(subject.primal, {**wide, **case}) for case in cases]
+        return [[each[i] for i in inexact] if each else [np.nan] * len(inexact) for each in outputs]
 
     return called
 
 
+def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Any]) -> list[Any]:
+    """Call a NumPy forward a step away, where its domain may have ended."""
+    try:
+        with np.errstate(all="ignore"):
+            return primal(values)
+    except Exception:  # an index out of range, a matrix that is singular there
+        return []
+
+
 def _upstreams(evidence: Evidence) -> list[Any]:
-    named = [_wide(evidence.upstreams[u.name]) for u in evidence.subject.upstreams]
+    named = [widen(evidence.upstreams[u.name]) for u in evidence.subject.upstreams]
     return named or [np.float64(1.0)]  # a loss that returns its own gradient
 
 
 def _scales(value: Any) -> np.ndarray[Any, Any]:
-    sizes = np.abs(np.asarray(_wide(value)))
+    sizes = np.abs(np.asarray(widen(value)))
     return np.maximum(sizes, 1e-2 * typical(value) if np.any(sizes) else 1.0)
 
 
 def _moved(value: Any, step: Any) -> Any:
-    return _wide(value) + step
-
-
-def _wide(value: Any) -> Any:
-    array = np.asarray(value)
-    if array.dtype.kind in "biu":
-        return array
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    return widen(value) + step

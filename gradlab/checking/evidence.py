@@ -15,8 +15,8 @@ import numpy as np
 
 from gradlab.checking.points import Points
 from gradlab.checking.subject import Arrays, Subject
+from gradlab.checking.widen import widen
 from gradlab.references import Estimate, Evaluation, numpy_estimate
-from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Evidence", "draw_tangents", "draw_upstreams", "nearby", "programs_of", "typical"]
 
@@ -96,13 +96,14 @@ class Evidence:
     def wide(self) -> Leaves | None:
         """A rule that cannot be traced, called with float64 inputs; None where it refuses."""
         try:
-            return self.run({name: _widened(value) for name, value in self.point.items()})
+            return self.run({name: widen(value) for name, value in self.point.items()})
         except Exception:  # a rule may insist on its dtype
             return None
 
     def run(self, point: Arrays) -> Leaves:
         """Run the rule as the user does, on fresh copies."""
-        with contextlib.nullcontext() if self.place is None else jax.default_device(self.place):
+        place = contextlib.nullcontext() if self.place is None else jax.default_device(self.place)
+        with place, np.errstate(all="ignore"):
             return self.subject.run({name: _copy(value) for name, value in point.items()})
 
     def many(self, cases: Sequence[Arrays]) -> list[dict[str, Leaves]]:
@@ -182,13 +183,6 @@ def _signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any
 
     value = real() + 1j * real() if jnp.issubdtype(dtype, np.complexfloating) else real()
     return np.asarray(value).astype(dtype)
-
-
-def _widened(value: Any) -> Any:
-    if not isinstance(value, np.ndarray) or not is_inexact(value.dtype):
-        return value
-    complex_ = jnp.issubdtype(value.dtype, np.complexfloating)
-    return value.astype(np.complex128 if complex_ else np.float64)
 
 
 def _copy(value: Any) -> Any:

@@ -102,7 +102,8 @@ class Judged:
             self.right.reshape(-1)[group] = True
             sizes = np.abs(self.actual.ravel()[group] * steps)
             with np.errstate(divide="ignore", invalid="ignore"):
-                seen = np.where(sizes > 0, error / sizes, np.inf)
+                known = (sizes > 0) & (state == "right")
+                seen = np.where(known, error / sizes, np.inf)
             self.resolution.reshape(-1)[group] = seen
         elif state == "wrong":
             self.wrong.reshape(-1)[group] = True

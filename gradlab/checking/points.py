@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.checking.widen import widen
 from gradlab.tracing import Lifter, Program, Value, without_checks
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.leaves import is_inexact
@@ -30,7 +31,7 @@ class Points:
         """Return the outputs, one row per case; all cases change the same inputs."""
         moved = tuple(cases[0])
         rows = [np.stack([np.asarray(case[name]) for case in cases]) for name in moved]
-        fixed = {n: _wide(values[n]) for n in self._program.in_names if n not in moved}
+        fixed = {n: widen(values[n]) for n in self._program.in_names if n not in moved}
         with without_checks():
             return [np.asarray(output) for output in self._batched(moved)(rows, fixed)]
 
@@ -61,10 +62,3 @@ class _Exact(Lifter):
         if isinstance(array, np.ndarray):
             return self._constants.lifted(array)[0]
         return super().enters(array, dtype, rough)
-
-
-def _wide(value: Any) -> Any:
-    if not isinstance(value, np.ndarray | jax.Array) or not is_inexact(value.dtype):
-        return value
-    array = np.asarray(value)
-    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)

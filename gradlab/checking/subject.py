@@ -43,6 +43,7 @@ class Subject:
 
     Programs map inputs and upstreams, by name, to outputs followed by one gradient per target.
     `rule` is None where JAX cannot trace; `reference` is None where finite differences must do.
+    `believed` is the forward whose VJP the reference is.
     `run` evaluates the rule as the user would run it, in its own dtypes; `primal` the forward.
     `stated`: the user gave the reference, so it is intended even where it is no derivative.
     `approximate`: the reference iterates, and is right only up to its convergence.
@@ -58,6 +59,7 @@ class Subject:
     oracle: str
     forward: Program | None = None
     rule: Program | None = None
+    believed: Program | None = None
     reference: Program | None = None
     tangent: Program | None = None
     pushforward: Program | None = None

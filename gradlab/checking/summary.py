@@ -1,12 +1,15 @@
 """From trials to a report: each law at its worst, each input's count, the worst entry, the why."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.judged import Judged
 from gradlab.checking.laws import LAWS
+from gradlab.checking.locate import worst_output
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.trial import Trial
 
@@ -24,13 +27,16 @@ def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
         here = [trial for trial in trials if _dtype(trial) == dtype]
         label = dtype if len(dtypes) > 1 else ""
         laws += [_worst_law((law(trial) for trial in here), label) for law in LAWS]
+    first = next((t for t in trials if _any_failed(t, laws)), trials[0])
+    here = [law for law in laws if law.dtype in ("", _dtype(first))]
+    broken = any(law.status == "failed" for law in laws)
     notes = [note for trial in trials for note in trial.subject.notes]
     return CheckReport(
         function=subject.name,
         laws=tuple(laws),
         leaves=_leaves(trials),
-        worst=_worst_entry(trials),
-        findings=(),
+        worst=_located(trials),
+        findings=diagnose(first, here) if broken else (),
         oracle=subject.oracle,
         resolution=_resolution(trials),
         notes=tuple(dict.fromkeys(notes)),
@@ -85,8 +91,8 @@ def _judged(trial: Trial, k: int) -> list[Judged]:
     return [each[k] for each in verdicts if each]
 
 
-def _worst_entry(trials: Sequence[Trial]) -> Entry | None:
-    best: Entry | None = None
+def _worst_entry(trials: Sequence[Trial]) -> tuple[Entry, Trial, int] | None:
+    best: tuple[Entry, Trial, int] | None = None
     for trial in trials:
         if trial.subject.oracle.startswith("none"):
             continue
@@ -94,7 +100,7 @@ def _worst_entry(trials: Sequence[Trial]) -> Entry | None:
             ("formula", trial.formula_verdicts),
             ("accuracy", trial.accuracy_verdicts),
         ):
-            for each in verdicts:
+            for k, each in enumerate(verdicts):
                 index = each.worst
                 if index is None:
                     continue
@@ -106,9 +112,25 @@ def _worst_entry(trials: Sequence[Trial]) -> Entry | None:
                     error=float(each.error[index]),
                     law=law,
                 )
-                if best is None or (law == best.law and entry.error > best.error):
-                    best = entry
+                if best is None or (law == best[0].law and entry.error > best[0].error):
+                    best = (entry, trial, k)
     return best
+
+
+def _located(trials: Sequence[Trial]) -> Entry | None:
+    """Return the worst entry, and the output through which it is wrong."""
+    worst = _worst_entry(trials)
+    if worst is None or worst[0].law != "formula":
+        return worst and worst[0]
+    entry, trial, target = worst
+    return dataclasses.replace(entry, output=worst_output(trial, target, entry.index))
+
+
+def _any_failed(trial: Trial, laws: Sequence[Law]) -> bool:
+    if trial.subject.oracle.startswith("none"):
+        return False
+    verdicts = (trial.formula_verdicts, trial.accuracy_verdicts)
+    return any(each.wrong.any() for group in verdicts for each in group)
 
 
 def _resolution(trials: Sequence[Trial]) -> dict[str, float]:

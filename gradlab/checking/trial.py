@@ -9,6 +9,7 @@ from gradlab.checking.differences import judge_by_differences
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.judged import Judged
 from gradlab.checking.kinks import settle_kinks
+from gradlab.checking.widen import widen
 from gradlab.references import Estimate, judge
 
 __all__ = ["Trial"]
@@ -53,7 +54,7 @@ class Trial(Evidence):
             expected = self._expected_in_own_dtype(i)
             own = self._own(i)
             verdict = judge(actual[i], expected, own, target.dtype)
-            judged.append(Judged.of(target, _wide(actual[i]), expected.value, verdict))
+            judged.append(Judged.of(target, widen(actual[i]), expected.value, verdict))
         return judged
 
     def expected(self, law: str, i: int) -> Estimate:
@@ -67,7 +68,8 @@ class Trial(Evidence):
         if not self.has_reference:
             assert formula is not None
             error = np.where(np.isfinite(formula.resolution), formula.resolution, 0.0)
-            value = np.where(formula.right, formula.actual, formula.expected)
+            known = np.where(formula.wrong, formula.expected, np.nan)
+            value = np.where(formula.right, formula.actual, known)
             return Estimate(value, error * np.abs(value))
         expected = self.expected("accuracy", i)
         if formula is None:
@@ -92,7 +94,7 @@ class Trial(Evidence):
             return list(self.formula["rule"][self.outputs :])
         if self.wide is None:
             return None
-        arrays = [_wide(value) for value in self.point.values()]
+        arrays = [widen(value) for value in self.point.values()]
         return self.scatter_of(arrays)[self.outputs :]
 
     @property
@@ -115,19 +117,19 @@ class Trial(Evidence):
         zero = [j.right & (np.asarray(q) == 0) for j, q in zip(judged, references)]
         if not any(mask.any() for mask in zero):
             return
-        point = {**self.point, **nearby(self.subject, self.values, self.seed)}
-        there = self.many([point])[0]["reference"]
-        chance = [mask & (g != 0) for mask, g in zip(zero, self.gradients(there))]
+        moved = {**self.values, **nearby(self.subject, self.values, self.seed)}
+        there = Trial(self.subject, moved, self.seed, self.evaluation, self.place)
+        gradients = self.gradients(there.many([{}])[0]["reference"])
+        chance = [mask & (g != 0) for mask, g in zip(zero, gradients)]
         if not any(mask.any() for mask in chance):
             return
-        if not self.has_rule:
-            for each, mask in zip(judged, chance):
-                each.doubt(mask)
-            return
-        found = self.evaluation.estimates({**self.full_point, **point}, seed=self.seed)
+        ours = there.formula_gradients
         for i, (each, mask) in enumerate(zip(judged, chance)):
-            ours, theirs = (found[key][self.outputs + i] for key in ("rule", "reference"))
-            each.doubt(mask & ~judge(ours.value, theirs, ours, np.float64).right)
+            if ours is None or not mask.any():
+                each.doubt(mask)
+                continue
+            verdict = judge(ours[i].value, there.expected("formula", i), ours[i], np.float64)
+            each.doubt(mask & ~verdict.right)
 
     def _forgive_convergence(self, judged: list[Judged]) -> None:
         """A primal that iterates is right only up to its convergence; ask finite differences."""
@@ -137,10 +139,3 @@ class Trial(Evidence):
                 witness = judge_by_differences(self, each.target, actual)
                 each.accept(each.wrong & witness.right)
                 each.doubt(each.wrong & ~witness.wrong)
-
-
-def _wide(array: Any) -> Any:
-    array = np.asarray(array)
-    if array.dtype.kind in "biu" or array.dtype == object:
-        return array
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

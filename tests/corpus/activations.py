@@ -20,7 +20,7 @@ def passes_everything(xp, g, x):
     return g
 
 
-@relu.fault("a comparison turned round", "condition")
+@relu.fault("a comparison turned round", "condition|input negated")
 def negative_side(xp, g, x):
     return xp.where(x < 0, g, 0 * g)
 
@@ -83,7 +83,7 @@ def cancels_when_saturated(xp, g, x):
     return g * y * (1 - y)
 
 
-@sigmoid.fault("y for y (1 - y)")
+@sigmoid.fault("y for y (1 - y)", "other function")
 def factor_missing(xp, g, x):
     return g * _sigmoid(xp, x)
 
@@ -233,7 +233,7 @@ class absolute:
         return g * xp.sign(x)
 
 
-@absolute.fault("jax#11479", "condition")
+@absolute.fault("jax#11479", "condition|upstream passed")
 def sign_lost(xp, g, x):
     return g
 

@@ -28,7 +28,7 @@ def input_detached(xp, g, x, w, b):
     return 0 * x, x.T @ g, g.sum(axis=0)
 
 
-@linear.fault("deeplearning4j/nd4j#2424", "")
+@linear.fault("deeplearning4j/nd4j#2424")
 def bias_of_the_first_row(xp, g, x, w, b):
     return g @ w.T, x.T @ g, g[0]
 
@@ -47,7 +47,7 @@ def weights_transposed(xp, g, x, w):
     return g @ w.T, g.T @ x
 
 
-@matmul_square.fault("fast-MPN-COV#28", "")
+@matmul_square.fault("fast-MPN-COV#28", "input transposed")
 def transpose_forgotten(xp, g, x, w):
     return g @ w, x.T @ g
 
@@ -76,7 +76,7 @@ def batch_not_summed(xp, g, x, w):
     return g @ w.T, xp.swapaxes(x, 1, 2) @ g
 
 
-@batched_matmul.fault("the last of the batch only", "")
+@batched_matmul.fault("the last of the batch only")
 def last_of_the_batch(xp, g, x, w):
     return g @ w.T, x[-1].T @ g[-1]
 
@@ -92,7 +92,7 @@ class complex_matmul:
         return g @ w.T, x.T @ g
 
 
-@complex_matmul.fault("tensorflow#4859", "")
+@complex_matmul.fault("tensorflow#4859")
 def conjugated_weights(xp, g, x, w):
     return g @ w.T.conj(), x.T @ g
 
@@ -149,7 +149,7 @@ def outer_transposed(xp, g, x, a, y):
     return g * (a @ y), g * y[:, None] * x[None, :], g * (x @ a)
 
 
-@bilinear.fault("fast-MPN-COV#28", "")
+@bilinear.fault("fast-MPN-COV#28", "input transposed")
 def matrix_not_transposed(xp, g, x, a, y):
     return g * (a @ y), g * x[:, None] * y[None, :], g * (a @ x)
 
@@ -164,7 +164,7 @@ class solve:
         return -db @ xp.linalg.solve(a, b).T, db
 
 
-@solve.fault("jax e6b23dd2b7")
+@solve.fault("jax e6b23dd2b7", "input transposed")
 def transpose_ignored(xp, g, a, b):
     db = xp.linalg.solve(a, g)
     return -db @ xp.linalg.solve(a, b).T, db
@@ -186,7 +186,7 @@ class inverse:
         return -y.T @ g @ y.T
 
 
-@inverse.fault("fast-MPN-COV#28", "")
+@inverse.fault("fast-MPN-COV#28", "input transposed")
 def not_transposed(xp, g, a):
     y = xp.linalg.inv(a)
     return -y @ g @ y
@@ -238,7 +238,7 @@ class kronecker:
         )
 
 
-@kronecker.fault("jax 2292681128", "")
+@kronecker.fault("jax 2292681128")
 def blocks_misread(xp, g, a, b):
     h = g.reshape(4, 3, 5, 2)
     g = g.reshape(3, 4, 2, 5)

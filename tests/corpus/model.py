@@ -6,9 +6,10 @@ Every operation is written once against an array namespace `xp` (NumPy or `jax.n
     backward(xp, upstream, *inputs)   -> one gradient per input, None for an integer one
 
 A fault is another `backward`. It names where the mistake was made in public (if it was), the
-diagnosis that fits it (if there is one), and the inputs at which it shows where ordinary ones hide it.
+diagnosis that fits it (if there is one), and the inputs at which it shows if others hide it.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,6 +150,8 @@ def as_custom_vjp(op: Operation, backward: Callable[..., Any]) -> Callable[..., 
         return op.forward(jnp, *inputs)
 
     primal.__name__ = op.name
+    written = inspect.signature(op.forward)
+    primal.__signature__ = written.replace(parameters=list(written.parameters.values())[1:])
     rule = jax.custom_vjp(primal)
     rule.defvjp(
         lambda *inputs: (op.forward(jnp, *inputs), inputs),

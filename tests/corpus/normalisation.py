@@ -53,7 +53,7 @@ def statistics_held_constant(xp, g, x, w, b):
     return r * g * w, (g * y).sum(axis=0), g.sum(axis=0)
 
 
-@layer_norm.fault("karpathy/llm.c#763")
+@layer_norm.fault("karpathy/llm.c#763", "input ignored")
 def gain_forgotten(xp, g, x, w, b):
     y, r = _standard(xp, x)
     return _standard_backward(g, y, r), (g * y).sum(axis=0), g.sum(axis=0)
@@ -101,7 +101,7 @@ def normalised_over_features(xp, g, x, w):
     return _standard_backward(g * w, y, r, -1), (g * y).sum(axis=0)
 
 
-@batch_norm.fault("apache/mxnet#18203", "factor|")
+@batch_norm.fault("apache/mxnet#18203", "term")
 def variance_term_doubled(xp, g, x, w):
     y, r = _standard(xp, x, 0)
     dy = g * w
@@ -139,7 +139,7 @@ def root_held_constant(xp, g, x, w):
     return g * w * r, (g * x * r).sum(axis=0)
 
 
-@rms_norm.fault("karpathy/llm.c#763")
+@rms_norm.fault("karpathy/llm.c#763", "input ignored")
 def weight_dropped(xp, g, x, w):
     r = _rms(xp, x)
     dx = r * g - x * r**3 * (g * x).mean(axis=-1, keepdims=True)
@@ -200,7 +200,7 @@ def scaled_by_p(xp, g, x, mask):
     return g * mask * 0.25, None
 
 
-@dropout.fault("candle#3735", "condition|")
+@dropout.fault("candle#3735", "condition")
 def mask_not_applied(xp, g, x, mask):
     return g / 0.75, None
 

@@ -23,7 +23,7 @@ def not_divided(xp, g, x):
     return xp.broadcast_to(g[:, None], x.shape) + 0 * x
 
 
-@mean_rows.fault("pytorch#1813", "upstream shifted|index shifted|")
+@mean_rows.fault("pytorch#1813", "upstream shifted|index shifted")
 def upstream_rolled(xp, g, x):
     return xp.broadcast_to(xp.roll(g, 1)[:, None] / x.shape[1], x.shape)
 
@@ -70,12 +70,12 @@ class row_maximum:
         return g[:, None] * hit / hit.sum(axis=1, keepdims=True)
 
 
-@row_maximum.fault("Theano#4568", "condition|", inputs=_tied)
+@row_maximum.fault("Theano#4568", "condition", inputs=_tied)
 def every_tie_full(xp, g, x):
     return g[:, None] * (x == x.max(axis=1, keepdims=True))
 
 
-@row_maximum.fault("a maximum for a minimum", "")
+@row_maximum.fault("a maximum for a minimum", "input negated")
 def of_the_minimum(xp, g, x):
     return g[:, None] * (x == x.min(axis=1, keepdims=True))
 
@@ -95,7 +95,9 @@ class maximum:
 
 
 @maximum.fault(
-    "onnxruntime#7217", "", inputs=lambda d: (np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    "onnxruntime#7217",
+    "upstream passed|condition",
+    inputs=lambda d: (np.array([1.0, 2.0]), np.array([1.0, 1.0])),
 )
 def both_at_ties(xp, g, x, y):
     return g * (x >= y), g * (y >= x)
@@ -144,7 +146,7 @@ def not_reversed(xp, g, x):
     return xp.cumsum(g)
 
 
-@running_sum.fault("jmschrei/cherimoya#25", "")
+@running_sum.fault("jmschrei/cherimoya#25", "index shifted")
 def exclusive(xp, g, x):
     return xp.cumsum(g[::-1])[::-1] - g
 
@@ -173,7 +175,7 @@ def two_forgotten(xp, g, x):
     return g[:, None] * (x - x.mean(axis=1, keepdims=True)) / x.shape[1]
 
 
-@variance.fault("numpy-ml#94", "")
+@variance.fault("numpy-ml#94")
 def mean_not_subtracted(xp, g, x):
     return 2 * g[:, None] * x / x.shape[1]
 
@@ -187,7 +189,7 @@ class row_norm:
         return g[:, None] * x / xp.sqrt((x * x).sum(axis=1, keepdims=True))
 
 
-@row_norm.fault("jax#3058", "")
+@row_norm.fault("jax#3058")
 def norm_squared(xp, g, x):
     return g[:, None] * x / (x * x).sum(axis=1, keepdims=True)
 
@@ -208,7 +210,7 @@ def norm_held_constant(xp, g, x):
     return g / xp.sqrt((x * x).sum(axis=1, keepdims=True))
 
 
-@unit_rows.fault("jax#3213", "")
+@unit_rows.fault("jax#3213", "term")
 def projection_added(xp, g, x):
     n = xp.sqrt((x * x).sum(axis=1, keepdims=True))
     y = x / n

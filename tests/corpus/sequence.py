@@ -61,7 +61,7 @@ def probabilities_not_transposed(xp, g, q, k, v):
     return ds @ k, ds.T @ q, p @ g
 
 
-@causal_attention.fault("a softmax Jacobian taken for diagonal", "")
+@causal_attention.fault("a softmax Jacobian taken for diagonal")
 def softmax_diagonal(xp, g, q, k, v):
     p = _attention(xp, q, k, v)
     ds = p * (1 - p) * (g @ v.T) / 2
@@ -92,7 +92,7 @@ def lse_upstream_dropped(xp, g, q, k, v):
     return ds @ k, ds.T @ q, p.T @ g[0]
 
 
-@attention_with_lse.fault("jax#3213")
+@attention_with_lse.fault("jax#3213", "sign")
 def lse_upstream_negated(xp, g, q, k, v):
     p = _softmax(xp, q @ k.T / 2)
     dp = g[0] @ v.T
@@ -148,7 +148,7 @@ def hidden_ignored(xp, g, f, i, z, c):
     return _cell_backward(xp, 0 * g[0], g[1], f, i, z, c)
 
 
-@memory_cell.fault("apache/mxnet#18203", "")
+@memory_cell.fault("apache/mxnet#18203")
 def cell_counted_twice(xp, g, f, i, z, c):
     return _cell_backward(xp, g[0] + g[1], g[1], f, i, z, c)
 
@@ -194,7 +194,7 @@ def first_mask_for_all_steps(xp, g, x, w, m):
     return _through_time(xp, g, x, w, m, [0, 0, 0, 0])
 
 
-@masked_recurrence.fault("truncated after one step")
+@masked_recurrence.fault("truncated after one step", "term")
 def truncated(xp, g, x, w, m):
     dx, dw, dm = _through_time(xp, g, x, w, m, range(4))
     keep = xp.asarray((np.arange(4) == 3)[:, None] * 1.0, x.dtype)

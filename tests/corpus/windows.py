@@ -21,7 +21,7 @@ class average_pool:
         return xp.stack([add_at(xp, (7,), _POOL, row) for row in share])
 
 
-@average_pool.fault("NNlib.jl#205", "overwritten|condition|")
+@average_pool.fault("NNlib.jl#205")
 def overlap_overwritten(xp, g, x):
     share = xp.repeat(g[:, :, None] / 3, 3, axis=2)
     out = 0 * x
@@ -58,7 +58,7 @@ def _spread(xp, x, a, b, value):
     return xp.where(inside, value, 0 * x)
 
 
-@average_pool_ceil.fault("tracel-ai/burn#5604", "condition|")
+@average_pool_ceil.fault("tracel-ai/burn#5604")
 def clipped_window_by_full_size(xp, g, x):
     return sum(_spread(xp, x, a, b, g[k] / 3) for k, (a, b) in enumerate(_CLIPPED))
 
@@ -79,7 +79,9 @@ class max_pool:
         return add_at(xp, x.shape, _MAX, won)
 
 
-@max_pool.fault("NNlib.jl#133", "", inputs=lambda d: (np.array([1.0, 5.0, 2.0, 3.0, 9.0, 4.0]),))
+@max_pool.fault(
+    "NNlib.jl#133", "condition", inputs=lambda d: (np.array([1.0, 5.0, 2.0, 3.0, 9.0, 4.0]),)
+)
 def winners_overwritten(xp, g, x):
     w = x[_MAX]
     won = (w == w.max(axis=1, keepdims=True)) * g[:, None]
@@ -94,7 +96,7 @@ def winners_overwritten(xp, g, x):
     return out
 
 
-@max_pool.fault("burn#4466", "")
+@max_pool.fault("burn#4466")
 def spread_over_the_window(xp, g, x):
     return add_at(xp, x.shape, _MAX, xp.repeat(g[:, None] / 2, 2, axis=1))
 
@@ -109,7 +111,7 @@ class convolution:
         return add_at(xp, x.shape, i, g[:, None] * w[None, :]), g @ x[i]
 
 
-@convolution.fault("jax 2292681128", "")
+@convolution.fault("jax 2292681128", "input flipped")
 def kernel_flipped(xp, g, x, w):
     i = _windows(9, 3, 1)
     return add_at(xp, x.shape, i, g[:, None] * w[None, ::-1]), g @ x[i]
@@ -200,7 +202,7 @@ def upper_neighbour_lost(xp, g, v, t):
     return add_at(xp, v.shape, i, g * (1 - f)), g * (v[i + 1] - v[i])
 
 
-@interpolate.fault("pytorch#67660", "")
+@interpolate.fault("pytorch#67660")
 def weights_exchanged(xp, g, v, t):
     i = xp.floor(t).astype(int)
     f = (t - i).astype(v.dtype)

@@ -7,8 +7,9 @@ import numpy as np
 from gradlab.checking.evidence import draw_upstreams
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
+from gradlab.checking.widen import widen
 
-__all__ = ["linear", "nonlinearity"]
+__all__ = ["gradients_at", "linear", "nonlinearity"]
 
 _A, _B = 1.75, -0.625
 _LARGE, _SMALL = 2.0**10, 2.0**-10
@@ -31,8 +32,8 @@ def linear(trial: Trial) -> Law:
 
 def nonlinearity(trial: Trial, keyword: str) -> str:
     """Return in words how a rule fails to be linear; empty where it is."""
-    u = {name: _wide(value) for name, value in trial.upstreams.items()}
-    v = {n: _wide(x) for n, x in draw_upstreams(trial.subject, trial.seed + 1).items()}
+    u = {name: widen(value) for name, value in trial.upstreams.items()}
+    v = {n: widen(x) for n, x in draw_upstreams(trial.subject, trial.seed + 1).items()}
     cases = {
         "u": u,
         "v": v,
@@ -41,7 +42,7 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
         "large": {n: _LARGE * x for n, x in u.items()},
         "small": {n: _SMALL * x for n, x in u.items()},
     }
-    gradients = dict(zip(cases, _gradients(trial, keyword, list(cases.values()))))
+    gradients = dict(zip(cases, gradients_at(trial, keyword, list(cases.values()))))
     for i, target in enumerate(trial.subject.targets):
         if trial.subject.odd[i]:
             continue
@@ -58,10 +59,11 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
     return ""
 
 
-def _gradients(trial: Trial, keyword: str, cases: list[dict[str, Any]]) -> list[list[Any]]:
+def gradients_at(trial: Trial, keyword: str, cases: list[dict[str, Any]]) -> list[list[Any]]:
+    """Return the gradients of the rule or the reference in float64, at changes to the point."""
     if keyword == "reference" or trial.has_rule:
         return [trial.gradients(result[keyword]) for result in trial.many(cases)]
-    point = {name: _wide(value) for name, value in trial.point.items()}
+    point = {name: widen(value) for name, value in trial.point.items()}
     return [trial.gradients(trial.run({**point, **case})) for case in cases]
 
 
@@ -73,10 +75,3 @@ def _differs(actual: Any, expected: Any, *seen: Any) -> bool:
         if not np.isfinite(scale):
             return False
         return bool(np.any(~(off <= _SLACK * scale) & np.isfinite(expected)))
-
-
-def _wide(array: Any) -> Any:
-    array = np.asarray(array)
-    if array.dtype.kind in "biu":
-        return array
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.evidence import draw_upstreams
-from gradlab.checking.laws.linear import _gradients, _wide
+from gradlab.checking.laws.linear import gradients_at
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
+from gradlab.checking.widen import widen
 
 __all__ = ["ignored_outputs", "used"]
 
@@ -28,10 +29,10 @@ def used(trial: Trial) -> Law:
 def ignored_outputs(trial: Trial) -> list[str]:
     """Return the outputs whose upstream changes nothing, though it should."""
     other = draw_upstreams(trial.subject, trial.seed + 1)
-    base = {name: _wide(value) for name, value in trial.upstreams.items()}
-    cases = [base] + [{**base, u.name: _wide(other[u.name])} for u in trial.subject.upstreams]
-    before, *after = _gradients(trial, "rule", cases)
-    expected = _gradients(trial, "reference", cases) if trial.has_reference else None
+    base = {name: widen(value) for name, value in trial.upstreams.items()}
+    cases = [base] + [{**base, u.name: widen(other[u.name])} for u in trial.subject.upstreams]
+    before, *after = gradients_at(trial, "rule", cases)
+    expected = gradients_at(trial, "reference", cases) if trial.has_reference else None
     names = []
     for k, upstream in enumerate(trial.subject.upstreams):
         if (upstream.shape and 0 in upstream.shape) or _moved(before, after[k]):

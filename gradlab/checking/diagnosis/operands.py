@@ -1,0 +1,43 @@
+"""Another input was read wrongly: forgotten, transposed, with its sign turned."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.diagnosis.layout import moves
+from gradlab.checking.diagnosis.symptom import Symptom
+from gradlab.checking.report import Finding
+
+__all__ = ["operands"]
+
+_ENTRIES = 1 << 14
+
+
+def operands(symptom: Symptom, target: int) -> Iterator[Finding]:
+    """Yield which input, read otherwise than it was given, gives the gradient that came."""
+    if not symptom.trial.has_reference:
+        return
+    leaf = symptom.subject.targets[target]
+    for other in symptom.subject.targets:
+        for kind, text, change in _changes(other.shape):
+            if kind == "input ignored" and other.path == leaf.path:
+                continue
+            points = [
+                ({**c.values, other.path: change(c.values[other.path])}, c.upstreams)
+                for c in symptom.cases
+            ]
+            claims = symptom.expected_many(points)
+            if all(symptom.explains(k, target, claim[target]) for k, claim in enumerate(claims)):
+                words = f"the gradient of {leaf.path} {text.format(other.path)}"
+                yield Finding(kind, leaf.path, words)
+                return
+
+
+def _changes(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
+    yield "input ignored", "is right only if {} were all ones: it is left out", np.ones_like
+    yield "input negated", "is the one at -{}: a comparison or a sign is turned round", np.negative
+    if np.prod(shape, dtype=np.int64) <= _ENTRIES:
+        for kind, text, move in moves(shape):
+            if kind in ("transposed", "flipped"):
+                yield f"input {kind}", f"reads {{}} {text}", move
