@@ -7,6 +7,7 @@ and the values at which finite differences are taken (the step is an argument).
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -32,6 +33,7 @@ Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
+_SMALL = 1 << 17  # entries up to which compiling costs more than slow code
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
 
@@ -229,7 +231,9 @@ class Evaluation:
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., list[Any]]:
-        return jax.jit(self._evaluate)
+        entries = sum(math.prod(aval.shape) for aval in self._avals.values())
+        quick = {"xla_backend_optimization_level": 0} if entries < _SMALL and _cpu() else None
+        return jax.jit(self._evaluate, compiler_options=quick)
 
     def _evaluate(self, arguments: dict[str, Any], units: Units, pool: Any) -> list[Any]:
         rounder = Rounder(Noise(pool), units, Constants(self._programs.values()))

@@ -6,6 +6,7 @@ Each figure is a fresh process, after `import jax`: tracing, both gradients, the
 compiled program, the draws of both laws and the values for finite differences.
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -84,10 +85,8 @@ def peer(name: str) -> None:
     inputs = [normal(*shape) for shape in shapes]
     modes = ["rev"] if isinstance(function, jax.custom_vjp) else ["fwd", "rev"]
     start = time.perf_counter()
-    try:
+    with contextlib.suppress(AssertionError):  # it rejects some correct gradients in float32
         check_grads(function, inputs, order=1, modes=modes)
-    except AssertionError:
-        pass
     print(time.perf_counter() - start)
 
 
