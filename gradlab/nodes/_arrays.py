@@ -151,11 +151,13 @@ def as_upstream(node: "Node", upstream: Any, output: Array) -> Array:
 
 def keeping(y: Array, x: tuple[Array, ...]) -> Array:
     """Return y in the dtype that all float inputs have: beside a number NumPy widens bfloat16."""
-    dtype = x[-1].dtype
-    if dtype.kind != "V" or y.dtype == dtype:
+    for xi in x:
+        if xi.dtype.kind == "V":
+            break
+    else:
         return y
-    same = all(xi.dtype == dtype or xi.dtype.kind in "biu" for xi in x)
-    return y.astype(dtype) if same else y
+    floats = {xi.dtype for xi in x if xi.dtype.kind not in "biu"}
+    return y.astype(*floats) if len(floats) == 1 else y
 
 
 def unbroadcast(gradient: Array, like: Array) -> Array:
