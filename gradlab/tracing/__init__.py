@@ -7,6 +7,7 @@ from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
+from gradlab.tracing.meetings import Meeting, rule_inputs
 from gradlab.tracing.program import (
     NotTraceable,
     Program,
@@ -24,6 +25,7 @@ __all__ = [
     "Evaluator",
     "Leaf",
     "Lifter",
+    "Meeting",
     "Narrowing",
     "NotTraceable",
     "Opaque",
@@ -37,6 +39,7 @@ __all__ = [
     "narrowings",
     "opaque",
     "rename",
+    "rule_inputs",
     "source",
     "source_path",
     "strip",

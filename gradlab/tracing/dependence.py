@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
 
-__all__ = ["call_jaxpr", "carried", "flow"]
+__all__ = ["call_jaxpr", "carried", "flow", "through"]
 
 Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
 
@@ -52,7 +52,7 @@ def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[boo
         return not isinstance(atom, Literal) and env[atom]
 
     for equation in parts.equations:
-        outputs = _through(equation, [read(atom) for atom in equation.invars], see)
+        outputs = through(equation, [read(atom) for atom in equation.invars], see)
         env.update(zip(equation.outvars, outputs))
     return [read(atom) for atom in parts.outvars]
 
@@ -81,7 +81,8 @@ def carried(equation: Any, flags: Sequence[bool]) -> list[bool]:
         state = joined
 
 
-def _through(equation: Any, flags: list[bool], see: Seer | None) -> list[bool]:
+def through(equation: Any, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
+    """Return which outputs of one equation depend on its flagged inputs; `see` as for `flow`."""
     if not any(flags):
         return [False] * len(equation.outvars)
     if see is not None:
