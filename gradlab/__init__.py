@@ -17,6 +17,7 @@ _HOME = {
     "nodes": "gradlab.nodes",
     "precision": "gradlab.measuring",
     "assert_gradients": "gradlab.checking",
+    "audit": "gradlab.checking",
     "check": "gradlab.checking",
     "strategies": "gradlab.strategies",
     "verify": "gradlab.checking.verify",

@@ -1,5 +1,6 @@
 """Checking gradients: laws, verdicts, location, diagnosis, audit."""
 
+from gradlab.checking.audit import audit
 from gradlab.checking.entry import assert_gradients, check
 from gradlab.checking.report import (
     AuditedRule,
@@ -20,5 +21,6 @@ __all__ = [
     "Law",
     "Leaf",
     "assert_gradients",
+    "audit",
     "check",
 ]

@@ -83,6 +83,49 @@ def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -
     return judged
 
 
+def settle_by_slopes(evidence: Evidence, judged: list[Judged], references: list[Any]) -> None:
+    """Take back `wrong` where finite differences confirm the rule and refute the reference.
+
+    Both are needed: a rule may be too little off for finite differences to see.
+    """
+    for each, reference in zip(judged, references):
+        wrong = np.flatnonzero(each.wrong.ravel())
+        if not wrong.size or each.target.kind != "real":
+            continue
+        order = np.argsort(-each.error.ravel()[wrong])
+        for part in np.array_split(wrong[order], max(1, wrong.size // _CHUNK)):
+            confirmed = _confirmed(evidence, each, np.ravel(reference), part)
+            each.accept(np.isin(np.arange(each.wrong.size), confirmed).reshape(each.wrong.shape))
+            if confirmed.size:
+                k = int(confirmed[0])
+                index = list(map(int, np.unravel_index(k, each.wrong.shape)))
+                each.notes.append(
+                    f"autodiff of the primal is wrong at {each.target.path}{index or ''}: it gives "
+                    f"{np.ravel(reference)[k]:.6g}; finite differences confirm the rule's "
+                    f"{each.actual.ravel()[k]:.6g}"
+                )
+            if confirmed.size < part.size:
+                break
+
+
+def _confirmed(evidence: Evidence, judged: Judged, reference: Any, entries: Any) -> Any:
+    """Return the entries whose slope is the rule's and not the reference's."""
+    shape = judged.wrong.shape
+    steps = np.zeros((len(entries), judged.wrong.size))
+    steps[np.arange(len(entries)), entries] = _scales(evidence.values[judged.target.path]).ravel()[
+        entries
+    ]
+    rows = [{judged.target.path: step.reshape(shape)} for step in steps]
+    slope = _slopes(evidence, rows)
+    sizes = steps[np.arange(len(entries)), entries]
+    answers = [
+        compare(float(judged.actual.ravel()[k] * s), slope, i) in ("right", "kink")
+        and compare(float(reference[k] * s), slope, i) == "wrong"
+        for i, (k, s) in enumerate(zip(entries, sizes))
+    ]
+    return np.asarray(entries)[np.array(answers, bool)]
+
+
 def gradient_by_differences(
     evidence: Evidence, target: Leaf, values: Arrays, upstreams: Arrays
 ) -> np.ndarray[Any, Any]:

@@ -6,12 +6,19 @@ from typing import Any
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
-from gradlab.checking.inputs import cast, name_of, parse_dtypes, parse_wrt, require_callable
+from gradlab.checking.inputs import (
+    cast,
+    name_of,
+    parse_dtypes,
+    parse_wrt,
+    refuse_numbers,
+    require_callable,
+)
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
-from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
+from gradlab.errors import GradientMismatch, GradientUndecided, InputError
 from gradlab.tracing.program import argument_names
 
 __all__ = ["assert_gradients", "check"]
@@ -69,7 +76,7 @@ def check(
         (False, 'w', 'the gradient of w is transposed')
     """
     asked = _Asked(function, inputs, backward, reference, returns, wrt)
-    _validate_numbers(order, seed, samples)
+    refuse_numbers(order=order, seed=seed, samples=samples)
     place = _device(device)
     trials = []
     for dtype in parse_dtypes(dtypes):
@@ -176,16 +183,6 @@ def _trials(subject: Subject, seed: int, samples: int, place: Any) -> Sequence[T
         values = {**subject.values, **nearby(subject, subject.values, seed + k)}
         trials.append(Trial(subject, values, seed + k, first.evaluation, place))
     return trials
-
-
-def _validate_numbers(order: Any, seed: Any, samples: Any) -> None:
-    for name, value, least in (("order", order, 1), ("seed", seed, 0), ("samples", samples, 1)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
-        if value < least:
-            raise InputError(f"{name}: expected at least {least}, got {value}")
-    if order > 2:
-        raise InputError(f"order: expected 1 or 2, got {order}")
 
 
 def _device(device: Any) -> Any:

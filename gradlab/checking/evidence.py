@@ -16,9 +16,17 @@ import numpy as np
 from gradlab.checking.points import Points
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
-from gradlab.references import Estimate, Evaluation, numpy_estimate
+from gradlab.references import DRAWS, Estimate, Evaluation, numpy_estimate
 
-__all__ = ["Evidence", "draw_tangents", "draw_upstreams", "nearby", "programs_of", "typical"]
+__all__ = [
+    "Evidence",
+    "draw_tangents",
+    "draw_upstreams",
+    "nearby",
+    "programs_of",
+    "signed",
+    "typical",
+]
 
 Leaves = list[np.ndarray[Any, Any]]
 
@@ -46,6 +54,7 @@ class Evidence:
             evaluation = Evaluation(**programs)
         self.evaluation = evaluation
         self.place = place
+        self._drawn: dict[int, Any] = {}
         self.has_rule = subject.rule is not None
         self.has_reference = subject.reference is not None
 
@@ -62,17 +71,22 @@ class Evidence:
         assert self.evaluation is not None
         return {name: every[name] for name in self.evaluation.names}
 
-    @functools.cached_property
+    @property
     def formula(self) -> dict[str, list[Estimate]]:
         """Every program lifted to float64, with the scatter of float64's own rounding."""
-        assert self.evaluation is not None
-        return self.evaluation.estimates(self.full_point, law="formula", seed=self.seed)
+        return self.drawn(DRAWS)[0]
 
-    @functools.cached_property
+    @property
     def accuracy(self) -> dict[str, list[Estimate]]:
         """Every program lifted to float64, with the scatter of its own dtypes' rounding."""
-        assert self.evaluation is not None
-        return self.evaluation.estimates(self.full_point, law="accuracy", seed=self.seed)
+        return self.drawn(DRAWS)[1]
+
+    def drawn(self, draws: int) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
+        """Return the estimates for both laws, formula and accuracy, from so many draws."""
+        if draws not in self._drawn:
+            assert self.evaluation is not None
+            self._drawn[draws] = self.evaluation.both(self.full_point, draws, self.seed)
+        return self._drawn[draws]
 
     @functools.cached_property
     def actual(self) -> Leaves:
@@ -140,7 +154,7 @@ def programs_of(subject: Subject) -> dict[str, Any]:
 def draw_upstreams(subject: Subject, seed: int) -> Arrays:
     """Return a signed, generic upstream for every output: no ones, no zeros, no two alike."""
     rng = np.random.default_rng([seed, 1])
-    return {u.name: _signed(rng, u.shape, u.dtype) for u in subject.upstreams}
+    return {u.name: signed(rng, u.shape, u.dtype) for u in subject.upstreams}
 
 
 def draw_tangents(subject: Subject, values: Arrays, seed: int) -> Arrays:
@@ -148,7 +162,7 @@ def draw_tangents(subject: Subject, values: Arrays, seed: int) -> Arrays:
     rng = np.random.default_rng([seed, 2])
     tangents = {}
     for target in subject.targets:
-        tangent = _signed(rng, target.shape, target.dtype)
+        tangent = signed(rng, target.shape, target.dtype)
         scale = typical(values[target.path])
         tangents[target.path] = (tangent * np.asarray(scale, tangent.real.dtype)).astype(
             target.dtype
@@ -177,7 +191,9 @@ def typical(value: Any) -> float:
     return float(np.median(sizes)) if sizes.size else 1.0
 
 
-def _signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return signed numbers of order one, none near zero."""
+
     def real() -> Any:
         return rng.uniform(0.5, 2.0, shape) * rng.choice((-1.0, 1.0), shape)
 

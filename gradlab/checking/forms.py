@@ -29,7 +29,7 @@ from gradlab.tracing import (
 )
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["FINITE_DIFFERENCES", "subject_of"]
+__all__ = ["FINITE_DIFFERENCES", "subject_of", "subject_of_program", "traced"]
 
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 
@@ -60,40 +60,53 @@ def _own_rule(
 ) -> Subject:
     """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
     try:
-        program = _traced(function, inputs, names)
+        program = traced(function, inputs, names)
     except NotTraceable as error:
         raise InputError(
             f"{name_of(function)}: {error.args[0]}; give backward= to check a NumPy function, "
             "or write the function for jax.numpy"
         ) from (error.__cause__ or error)
+    believed, oracle, why = _believed(program, reference, inputs)
+    values = dict(zip(program.in_names, program.flatten(inputs)))
+    return subject_of_program(
+        program, values, believed, oracle, why=why, wrt=wrt, stated=reference is not None
+    )
+
+
+def subject_of_program(
+    program: Program,
+    values: dict[str, Any],
+    believed: Program | None,
+    oracle: str,
+    *,
+    why: str = "",
+    wrt: tuple[int, ...] | None = None,
+    stated: bool = False,
+) -> Subject:
+    """Return a program whose own gradient is under test, and what is believed in its place."""
     targets, positions = _targets(program, wrt)
-    values = _values(program, inputs)
-    common = {
+    common: dict[str, Any] = {
         "name": program.name,
         "values": values,
         "targets": targets,
         "upstreams": _upstreams(program),
         "outputs": program.out_names,
         "forward": program,
-        "run": _untouched,
         "primal": _compiled(program),
         "notes": _notes(program),
     }
     try:
         rule = vjp_program(program, positions)
-    except GradlabError:
-        raise
-    except Exception as error:
+    except Exception as error:  # whatever the user's rule raises; JAX names what does not fit
         complaint = Complaint("", f"{type(error).__name__}: {error}", "refused")
-        return Subject(**common, oracle="none: the rule cannot be run", complaints=(complaint,))
-    believed, oracle, why = _believed(program, reference, inputs, positions)
-    approximate = believed is not None and reference is None and _iterates_more(program)
+        broken = "none: the rule cannot be run"
+        return Subject(**common, run=_untouched, oracle=broken, complaints=(complaint,))
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
-        why = f"{oracle} cannot be differentiated in reverse"
-        oracle = FINITE_DIFFERENCES
+        why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
     return Subject(
-        **{**common, "run": _compiled(rule)},
+        **common,
+        run=_compiled(rule),
         oracle=oracle,
         rule=rule,
         believed=believed,
@@ -101,9 +114,9 @@ def _own_rule(
         tangent=jvp_or_none(believed if believed is not None else program, positions),
         pushforward=jvp_or_none(program, positions),
         why_no_reference=why,
-        stated=reference is not None,
-        approximate=approximate,
-        shapes=tuple(np.shape(values[t.path]) for t in targets),
+        stated=stated,
+        approximate=believed is not None and not stated and iterates(believed),
+        shapes=tuple(tuple(target.shape) for target in targets),
     )
 
 
@@ -127,7 +140,7 @@ def _handwritten(
     believed: Program | None = None
     oracle = FINITE_DIFFERENCES
     if reference is not None:
-        believed = rename(_traced(reference, inputs, names), hand.order)
+        believed = rename(traced(reference, inputs, names), hand.order)
         oracle = f"autodiff of {name_of(reference)}"
     elif forward is not None:
         believed = strip(forward)
@@ -170,14 +183,11 @@ def _traced_rule(
 
 
 def _believed(
-    program: Program,
-    reference: Callable[..., Any] | None,
-    inputs: tuple[Any, ...],
-    positions: tuple[int, ...],
+    program: Program, reference: Callable[..., Any] | None, inputs: tuple[Any, ...]
 ) -> tuple[Program | None, str, str]:
     """Return the program that is believed, what to call it, and why there is none."""
     if reference is not None:
-        other = _traced(reference, inputs, None)
+        other = traced(reference, inputs, None)
         _same_outputs(program, other, name_of(reference))
         return rename(other, program.in_names), f"autodiff of {name_of(reference)}", ""
     rules = [rule for rule in custom_rules(program) if rule.user]
@@ -196,7 +206,7 @@ def _same_outputs(program: Program, other: Program, name: str) -> None:
         )
 
 
-def _traced(
+def traced(
     function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...] | None
 ) -> Program:
     """Trace, and say whose function it was that failed."""
@@ -256,10 +266,6 @@ def _targets(
     return tuple(traced[i] for i in positions), positions
 
 
-def _values(program: Program, inputs: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(program.in_names, program.flatten(inputs)))
-
-
 def _upstreams(program: Program) -> tuple[Upstream, ...]:
     outputs = [
         (name, aval)
@@ -279,10 +285,6 @@ def _upstreams(program: Program) -> tuple[Upstream, ...]:
 
 def _notes(program: Program) -> tuple[str, ...]:
     return tuple(map(str, [*narrowings(program), *opaque(program)]))
-
-
-def _iterates_more(program: Program) -> bool:
-    return iterates(strip(program))
 
 
 def _compiled(rule: Program) -> Callable[[dict[str, Any]], list[Any]]:

@@ -87,7 +87,7 @@ class Handwritten:
 
     def _look(self) -> None:
         """Call forward and backward once; note the outputs' and gradients' forms."""
-        with jax.enable_x64(self._x64):
+        with jax.enable_x64(self._x64), np.errstate(all="ignore"):
             output = self._call(self.name, self.forward, *self._copies())
             pairs, self._out_tree = jax.tree_util.tree_flatten_with_path(output)
             self._examples = [leaf for _, leaf in pairs]

@@ -1,15 +1,14 @@
 """What was asked, made uniform: inputs, their names, which are differentiated, in which dtypes."""
 
-import inspect
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = ["cast", "input_names", "name_of", "parse_dtypes", "parse_wrt", "require_callable"]
+__all__ = ["cast", "name_of", "parse_dtypes", "parse_wrt", "refuse_numbers", "require_callable"]
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
 _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
@@ -27,6 +26,23 @@ def require_callable(argument: str, value: Any) -> None:
         )
 
 
+def refuse_numbers(**numbers: Any) -> None:
+    """Refuse a seed, order or number of samples that is no such number.
+
+    Raises:
+        InputTypeError: not an integer.
+        InputError: an integer out of range.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
+        least = 0 if name == "seed" else 1
+        if value < least:
+            raise InputError(f"{name}: expected at least {least}, got {value}")
+        if name == "order" and value > 2:
+            raise InputError(f"order: expected 1 or 2, got {value}")
+
+
 def name_of(function: Any) -> str:
     """Return the name by which a person knows this function."""
     for candidate in (function, getattr(function, "func", None), getattr(function, "fun", None)):
@@ -34,27 +50,6 @@ def name_of(function: Any) -> str:
         if name:
             return str(name)
     return type(function).__name__
-
-
-def input_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """Return the names of `count` positional inputs, as the function spells them.
-
-    Example:
-        >>> input_names(lambda x, *rest: x, 3)
-        ('x', 'rest[0]', 'rest[1]')
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names: list[str] = []
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-    names += [f"input{i}" for i in range(len(names), count)]
-    return tuple(names[:count])
 
 
 def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:

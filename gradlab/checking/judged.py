@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.references import Verdict
+from gradlab.references import LIMIT, Verdict
 from gradlab.tracing import Leaf
 
 __all__ = ["Judged"]
@@ -103,7 +103,7 @@ class Judged:
             sizes = np.abs(self.actual.ravel()[group] * steps)
             with np.errstate(divide="ignore", invalid="ignore"):
                 known = (sizes > 0) & (state == "right")
-                seen = np.where(known, error / sizes, np.inf)
+                seen = np.where(known, LIMIT * error / sizes, np.inf)
             self.resolution.reshape(-1)[group] = seen
         elif state == "wrong":
             self.wrong.reshape(-1)[group] = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.judged import Judged
-from gradlab.checking.laws import LAWS
+from gradlab.checking.laws import LAWS, second_order
 from gradlab.checking.locate import worst_output
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.trial import Trial
@@ -26,7 +26,8 @@ def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
     for dtype in dtypes:
         here = [trial for trial in trials if _dtype(trial) == dtype]
         label = dtype if len(dtypes) > 1 else ""
-        laws += [_worst_law((law(trial) for trial in here), label) for law in LAWS]
+        chosen = (*LAWS, second_order) if order == 2 else LAWS
+        laws += [_worst_law((law(trial) for trial in here), label) for law in chosen]
     first = next((t for t in trials if _any_failed(t, laws)), trials[0])
     here = [law for law in laws if law.dtype in ("", _dtype(first))]
     broken = any(law.status == "failed" for law in laws)

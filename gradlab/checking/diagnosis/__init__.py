@@ -41,7 +41,7 @@ def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
     if any(f.kind in ("modifies", "not deterministic", "layout") for f in found):
         return tuple(found)
     found += [f for judged in trial.formula_verdicts for f in nonfinite(judged)]
-    explained = {f.path for f in found}
+    explained = {f.path for f in found if f.kind != "dtype"}
     symptom = Symptom(trial)
     if any(trial.subject.odd):
         for target, odd in enumerate(trial.subject.odd):

@@ -45,7 +45,7 @@ def _fits(symptom: Symptom, case: int, target: int, mask: Array) -> bool:
 def _moved(symptom: Symptom, target: int, text: str) -> bool:
     """Whether entries are wrong only under the condition when the input's entries change places."""
     if not symptom.trial.has_reference:
-        return True
+        return _gap(symptom, target)
     rng = np.random.default_rng(7)
     case, seen = symptom.cases[0], False
     for _ in range(_PERMUTATIONS):
@@ -61,6 +61,14 @@ def _moved(symptom: Symptom, target: int, text: str) -> bool:
             return False
         seen |= bool(wrong.any())
     return seen
+
+
+def _gap(symptom: Symptom, target: int) -> bool:
+    """Whether wrong entries are far from right: a small smooth error has no clear border."""
+    case, wrong = symptom.cases[0], symptom.differs(0, target)
+    off = np.abs(case.actual[target] - case.expected[target])[wrong]
+    size = np.abs(case.expected[target])[wrong]
+    return bool(np.all(off > 1e-2 * size)) and bool(np.all(off > 1e-4 * np.max(off)))
 
 
 def _instead(symptom: Symptom, target: int, mask: Array) -> str:

@@ -12,6 +12,8 @@ __all__ = ["indices"]
 
 Array = np.ndarray[Any, Any]
 
+_FEW = 64
+
 
 def indices(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield findings about integer inputs: which contributions were lost, or went elsewhere."""
@@ -66,7 +68,7 @@ def _explained_by_mask(symptom: Symptom, target: int, keep: Array) -> bool:
 
 
 def _off_by_one(symptom: Symptom, target: int, name: str, index: Array) -> Iterator[Finding]:
-    if not symptom.trial.has_reference:
+    if not symptom.trial.has_reference and symptom.entries > _FEW:
         return
     path = symptom.subject.targets[target].path
     lengths = {n for t in symptom.subject.targets for n in t.shape if n > int(index.max())}

@@ -11,14 +11,14 @@ from gradlab.checking.report import Finding
 
 __all__ = ["operands"]
 
-_ENTRIES = 1 << 14
+_ENTRIES, _FEW = 1 << 14, 64
 
 
 def operands(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield which input, read otherwise than it was given, gives the gradient that came."""
-    if not symptom.trial.has_reference:
-        return
     leaf = symptom.subject.targets[target]
+    if not symptom.trial.has_reference and symptom.entries > _FEW:
+        return
     for other in symptom.subject.targets:
         for kind, text, change in _changes(other.shape):
             if kind == "input ignored" and other.path == leaf.path:

@@ -30,7 +30,7 @@ def scaling(symptom: Symptom, target: int) -> Iterator[Finding]:
         yield Finding("detached", path, text)
         return
     factor = _ratio(symptom, target)
-    if factor is not None and _explained(symptom, target, factor):
+    if factor is not None and abs(factor - 1) > 1e-6 and _explained(symptom, target, factor):
         if abs(factor + 1) < 1e-9:
             yield Finding("sign", path, f"the gradient of {path} has the wrong sign")
         else:

@@ -49,6 +49,11 @@ class Symptom:
             i for i, v in enumerate(self.trial.formula_verdicts) if v.wrong.any() and not odd[i]
         ]
 
+    @property
+    def entries(self) -> int:
+        """How many entries all gradients have together."""
+        return sum(int(np.prod(t.shape, dtype=np.int64)) for t in self.subject.targets)
+
     @functools.cached_property
     def cases(self) -> list[Case]:
         """The point of the check; the same under another upstream; inputs close by."""

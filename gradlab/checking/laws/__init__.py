@@ -11,6 +11,7 @@ from gradlab.checking.laws.linear import linear
 from gradlab.checking.laws.pure import pure
 from gradlab.checking.laws.pushforward import pushforward
 from gradlab.checking.laws.reuse import reuse
+from gradlab.checking.laws.second import second_order
 from gradlab.checking.laws.special import special
 from gradlab.checking.laws.transforms import transforms
 from gradlab.checking.laws.used import used
@@ -18,7 +19,7 @@ from gradlab.checking.laws.value import value
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 
-__all__ = ["LAWS"]
+__all__ = ["LAWS", "second_order"]
 
 LAWS: tuple[Callable[[Trial], Law], ...] = (
     form,

@@ -13,7 +13,7 @@ __all__ = ["gradients_at", "linear", "nonlinearity"]
 
 _A, _B = 1.75, -0.625
 _LARGE, _SMALL = 2.0**10, 2.0**-10
-_SLACK = 1e-9
+_SLACK, _COARSE = 1e-9, 2e-3  # lifted programs; NumPy, which may round to float16 on its way
 
 
 def linear(trial: Trial) -> Law:
@@ -34,6 +34,7 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
     """Return in words how a rule fails to be linear; empty where it is."""
     u = {name: widen(value) for name, value in trial.upstreams.items()}
     v = {n: widen(x) for n, x in draw_upstreams(trial.subject, trial.seed + 1).items()}
+    slack = _SLACK if keyword == "reference" or trial.has_rule else _COARSE
     cases = {
         "u": u,
         "v": v,
@@ -54,7 +55,7 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
             ("small", _SMALL * at["u"], "R(u / 1024) is not R(u) / 1024"),
         )
         for name, expected, text in claims:
-            if _differs(at[name], expected, at["u"], at["v"]):
+            if _differs(slack, at[name], expected, at["u"], at["v"]):
                 return f"not linear in the upstream: {text}, in the gradient of {target.path}"
     return ""
 
@@ -67,11 +68,11 @@ def gradients_at(trial: Trial, keyword: str, cases: list[dict[str, Any]]) -> lis
     return [trial.gradients(trial.run({**point, **case})) for case in cases]
 
 
-def _differs(actual: Any, expected: Any, *seen: Any) -> bool:
+def _differs(slack: float, actual: Any, expected: Any, *seen: Any) -> bool:
     """Whether a gradient is off by more than rounding could make of what was added up."""
     with np.errstate(all="ignore"):
         scale = max(float(np.max(np.abs(x), initial=0.0)) for x in (expected, *seen))
         off = np.abs(np.asarray(actual) - expected)
         if not np.isfinite(scale):
             return False
-        return bool(np.any(~(off <= _SLACK * scale) & np.isfinite(expected)))
+        return bool(np.any(~(off <= slack * scale) & np.isfinite(expected)))
