@@ -14,7 +14,7 @@ __all__ = ["numpy_estimate"]
 def numpy_estimate(
     function: Callable[..., Sequence[Any]], inputs: Sequence[Any], draws: int = 8, seed: int = 0
 ) -> list[Estimate]:
-    """Return a function's results, and their scatter at inputs one unit in the last place away.
+    """Return a function's results, and their scatter at inputs a unit or two away.
 
     Args:
         function: takes arrays and returns a list of arrays.
@@ -49,7 +49,9 @@ def _moved(array: Any, generator: np.random.Generator) -> Any:
         parts = _moved(array.real, generator), _moved(array.imag, generator)
         return (parts[0] + 1j * parts[1]).astype(array.dtype)
     target = generator.choice(np.array([-np.inf, np.inf]), array.shape).astype(array.dtype)
-    return np.where(array == 0, array, np.nextafter(array, target))
+    once = np.nextafter(array, target)
+    moved = np.where(generator.random(array.shape) < 0.5, once, np.nextafter(once, target))
+    return np.where(array == 0, array, moved)
 
 
 def _wide(array: Any) -> Any:
