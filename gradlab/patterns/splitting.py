@@ -29,8 +29,8 @@ def refine(zone: Zone, axis: int, strides: tuple[int, ...]) -> list[Zone] | None
 
     None where a digit that is tied to the axis has no such finer reading.
     """
-    present = zone.frame.axes[axis].strides
-    missing = [s for s in strides if s not in present]
+    size, present = zone.frame.axes[axis]
+    missing = [s for s in strides if s not in present and s < size]
     if not missing:
         return [zone]
     coarse = next(v for v in zone.frame.digits(axis) if zone.frame.strides[v - 1] < missing[-1])
@@ -53,7 +53,8 @@ def _split(zone: Zone, variable: int, q: int) -> list[Zone] | None:
     if variable not in zone.explicit:
         tied = next(c for c in dbm.components(zone.bounds) if variable in c)
     axes: dict[int, Axis] = {}
-    for v in tied:
+    split = {v for v in tied if old.sizes[v - 1] > q}  # smaller ones are low digits as they are
+    for v in split:
         k = old.axis_of[v - 1]
         if old.digits(k)[0] != v and old.sizes[v - 1] % q:
             return None
@@ -63,9 +64,9 @@ def _split(zone: Zone, variable: int, q: int) -> list[Zone] | None:
             return None
         axes[k] = Axis(axis.size, strides)
     new = old.replaced(axes)
-    high, low, moved = _renumbered(old, new, set(tied), q)
+    high, low, moved = _renumbered(old, new, split, q)
     flipped = frozenset(
-        w for v in zone.flipped for w in ((high[v], low[v]) if v in high else (moved[v],))
+        w for v in zone.flipped for w in ((high[v], low[v]) if v in split else (moved[v],))
     )
     relations = []
     for r in zone.relations:
@@ -74,19 +75,22 @@ def _split(zone: Zone, variable: int, q: int) -> list[Zone] | None:
         else:
             relations.append(r.moved(moved))
     d = new.free.copy()
-    place(d, list(moved.values()), zone.block(list(moved)))
+    apart = [v for v in moved if v not in tied]
+    place(d, [moved[v] for v in apart], zone.block(apart))
+    for v in set(tied) - split:
+        high[v], low[v] = 0, moved[v]
     states = [d] if variable in zone.explicit else _alternatives(zone, d, tied, q, high, low)
     return None if states is None else [Zone(new, s, flipped, tuple(relations)) for s in states]
 
 
 def _renumbered(
-    old: Frame, new: Frame, tied: set[int], q: int
+    old: Frame, new: Frame, split: set[int], q: int
 ) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
     """Return where the high digits, the low digits and the unsplit digits are in the new frame."""
     place_of = {(k, s): v for v, (k, s) in enumerate(zip(new.axis_of, new.strides, strict=True), 1)}
     high, low, moved = {}, {}, {}
     for v, (k, s) in enumerate(zip(old.axis_of, old.strides, strict=True), 1):
-        if v in tied:
+        if v in split:
             high[v], low[v] = place_of[k, s * q], place_of[k, s]
         else:
             moved[v] = place_of[k, s]
@@ -126,7 +130,7 @@ def _alternatives(
     sizes = zone.frame.sizes
     shift = {0: 0}
     for v in tied:  # a flipped digit counts from the top, which moves when the size is rounded up
-        shift[v] = -sizes[v - 1] % q if v in zone.flipped else 0
+        shift[v] = -sizes[v - 1] % q if v in zone.flipped and high[v] else 0
     high, low = {0: 0, **high}, {0: 0, **low}
     d = zone.bounds
     pairs = [(x, y) for x in (0, *tied) for y in (0, *tied) if x != y]
