@@ -17,7 +17,7 @@ from gradlab.patterns.bounds import Bounds
 from gradlab.patterns.counting import count_bounds
 from gradlab.patterns.digits import frame
 from gradlab.patterns.points import LIMIT, points
-from gradlab.patterns.splitting import aligned, plainly
+from gradlab.patterns.splitting import aligned, explicate, plainly
 from gradlab.patterns.zone import Relation, Zone, merge_groups, place, relation
 
 __all__ = ["compose_many", "intersect", "with_relation"]
@@ -210,9 +210,13 @@ def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
     result: list[Zone] = []
     for x, y in aligned(a, b, axes, widened) or ():
         turned = _oriented(x, y, [(v, v) for v in range(1, len(x.bounds))])
-        if turned is None:
-            widened.append("a reversed axis meets itself unreversed")
-            result.append(a)
+        if turned is None:  # an axis reversed against itself is no set of bounds, but a relation
+            explicit = _explicit(x), _explicit(y)
+            if explicit[0] is None or explicit[1] is None:
+                widened.append("a reversed axis meets itself unreversed")
+                result.append(x)
+            else:
+                result += intersect(explicit[0], explicit[1], widened)
             continue
         x, y = turned
         if x.frame is not y.frame:  # other digits of the same axes were split along the way
@@ -226,6 +230,15 @@ def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
             widened.append(f"an index array with more than {LIMIT:,} entries")
         result += [x] if both is None else both
     return [zone.oriented() for zone in result]
+
+
+def _explicit(zone: Zone) -> Zone | None:
+    """Return the zone with all its axes explicit, or None if that is large."""
+    result: Zone | None = zone
+    for axis in range(len(zone.frame.axes)):
+        if result is not None and result.frame.digits(axis):
+            result = explicate(result, axis)
+    return result
 
 
 def _settled(zone: Zone) -> list[Zone] | None:

@@ -61,6 +61,8 @@ def _inside(a: Zone, b: Zone) -> bool:
     """Whether a lies in b, as far as one comparison tells."""
     if a.frame is not b.frame:
         return False
+    if b.symbolic and (b.bounds == b.frame.free).all():
+        return True
     if a.flipped != b.flipped or (b.relations and _relations(a) != _relations(b)):
         return False
     return bool((a.bounds <= b.bounds).all())

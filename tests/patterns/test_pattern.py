@@ -247,3 +247,25 @@ def test_a_contraction_of_256_keeps_its_entries():
 def test_wrong_calls_say_what_is_wrong(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_a_reversed_axis_meets_itself():
+    same, turned = Pattern.identity((5,)), maps.reverse((5,), (0,))
+    assert (same & turned).nnz == 1 and not (same & turned).widened
+    assert (same | turned).nnz == 9 and (same | turned).exact
+    palindrome = maps.broadcast_in_dim((5,), (2, 5), (1,)) @ turned | Pattern.broadcast(
+        (5,), (2, 5)
+    )
+    both = Pattern.dense((), (2, 5)).where(Pattern.region((5,), [(0, None, 1, 2)]), (~1,))
+    assert (both @ palindrome).columns().nnz == 3
+
+
+@given(st.integers(1, 4), st.integers(2, 4), st.integers(2, 4), st.integers(0, 3), st.data())
+def test_small_axes_tied_to_a_large_one_that_is_split(small, rows, columns, low, data):
+    p = maps.pad((small,), (low,), (rows * columns - small - low,))
+    if data.draw(st.booleans()):
+        p = p @ maps.reverse((small,), (0,))
+    q = maps.reshape((rows * columns,), (rows, columns)) @ p
+    np.testing.assert_array_equal(q.to_dense(), p.to_dense())
+    back = maps.reshape((rows, columns), (columns, rows)) @ q
+    np.testing.assert_array_equal(back.to_dense(), p.to_dense())
