@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gradlab import __version__
 from gradlab._commands import COMMANDS
 from gradlab.errors import GradlabError, InputError
+from gradlab.files import write_whole
 
 if TYPE_CHECKING:
     from gradlab.report import Report
@@ -128,15 +129,7 @@ def _put(text: str, output: str | None) -> None:
         sys.stdout.write(_painted(text) if text.endswith("\n") else _painted(text) + "\n")
         sys.stdout.flush()
         return
-    draft = f"{output}.{os.getpid()}"
-    try:
-        with open(draft, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(draft, output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(draft)
-        raise InputError(f"-o: {output} cannot be written: {error.strerror}") from None
+    write_whole(output, text)
 
 
 def _painted(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradlab"
 ROOMS = (
-    ("errors", "formatting"),
+    ("errors", "formatting", "files"),
     ("report",),
     ("patterns",),
     ("tracing",),

@@ -115,7 +115,7 @@ class JaxMap(Operator):
         self._made_of = (evaluate, tuple(inputs), position, output)
         self._transposed = transposed
         self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-        x = jnp.asarray(inputs[position])
+        x = np.asarray(inputs[position])
         y = jax.eval_shape(self._function, x)
         shapes: tuple[Shape, Shape] = (y.shape, x.shape)
         super().__init__(*(shapes[::-1] if transposed else shapes), np.dtype(y.dtype), (x,))
@@ -128,8 +128,9 @@ class JaxMap(Operator):
         at = self.arrays[0]
         with jax.enable_x64(self._x64):
             if self._transposed:
-                return jax.vjp(self._function, at)[1](jnp.asarray(x, self.dtype))[0]
-            return jax.jvp(self._function, (at,), (jnp.asarray(x, at.dtype),))[1]
+                _, pull = jax.vjp(self._function, at)
+                return np.asarray(pull(jnp.asarray(x, self.dtype))[0])
+            return np.asarray(jax.jvp(self._function, (at,), (jnp.asarray(x, at.dtype),))[1])
 
     @property
     def T(self) -> "JaxMap":

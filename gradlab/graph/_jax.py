@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -47,64 +47,90 @@ class Table:
         self.names[wire] = unique
 
 
-def record(program: Program) -> tuple[Table, list[int]]:
-    """Return the wires and steps of a traced program, and its output wires.
+@dataclass(frozen=True)
+class _Scope:
+    """Where equations lie: what their wires' names begin with, and the line of the call."""
 
-    A function that is one call as a whole, such as a jitted one, is opened.
-    """
+    prefix: str = ""
+    line: str = ""
+
+
+def record(program: Program) -> tuple[Table, list[int]]:
+    """Return the wires and steps of a traced program, and its output wires."""
     wired, table = wiring(program), Table()
     table.inputs = [table.new(name) for name in program.in_names]
-    places, table.steps = _steps(wired, table.inputs, table)
-    while len(table.steps) == 1 and table.steps[0].inside:
-        table.steps = table.steps[0].inside
+    places, table.steps = _steps(wired, table.inputs, table, _Scope())
     return table, [places[wire] for wire in wired.outputs]
 
 
 def _steps(
-    wired: Wiring, inputs: Sequence[int], table: Table
+    wired: Wiring, inputs: Sequence[int], table: Table, scope: _Scope
 ) -> tuple[dict[int, int], tuple[Step, ...]]:
-    """Return where each wire of a wiring lies in the table, and the steps between them."""
+    """Return where each wire of a wiring lies in the table, and the steps between them.
+
+    What is one call as a whole, such as a jitted function, is taken as what is called.
+    """
     places = dict(zip(wired.inputs, inputs))
     for wire, value in wired.constants.items():
-        places[wire] = table.new("constant")
+        places[wire] = table.new(f"{scope.prefix}constant")
         table.constants[places[wire]] = value
-    steps = [step for equation in wired.equations for step in _step(equation, places, table)]
+    steps: list[Step] = []
+    for equation in wired.equations:
+        if equation.inside is None:
+            steps.append(_step(equation, places, table, scope))
+            continue
+        whole = len(wired.equations) == 1
+        name = _name(equation)
+        line = equation.line or scope.line
+        inner = scope if whole else _Scope(f"{scope.prefix}{name}/", line)
+        entering = [places[wire] for wire in equation.inputs]
+        found, members = _steps(equation.inside, entering, table, inner)
+        leaving = [found[wire] for wire in equation.inside.outputs]
+        places.update(zip(equation.outputs, leaving))
+        if whole or len(members) < 2:
+            steps += members
+        else:
+            steps.append(_call(members, leaving, table, scope, name, line))
     return places, tuple(steps)
 
 
-def _step(equation: WiredEquation, places: dict[int, int], table: Table) -> list[Step]:
-    inputs = tuple(places[wire] for wire in equation.inputs)
-    if equation.inside is not None:
-        inner, members = _steps(equation.inside, inputs, table)
-        outputs = [inner[wire] for wire in equation.inside.outputs]
-        places.update(zip(equation.outputs, outputs))
-        if len(members) < 2:
-            return list(members)
-        call = as_step(members, set(outputs), table.constants, _name(equation))
-        for wire, name in zip(call.outputs, _numbered(call.label, len(call.outputs))):
-            table.rename(wire, name)
-        return [call]
+def _call(
+    members: Sequence[Step],
+    leaving: Sequence[int],
+    table: Table,
+    scope: _Scope,
+    name: str,
+    line: str,
+) -> Step:
+    """Return the steps of a call as one group, the wires that leave it named after it."""
+    group = replace(as_step(members, set(leaving), table.constants, name), line=line)
+    for wire, label in zip(group.outputs, _numbered(scope.prefix + name, len(group.outputs))):
+        table.rename(wire, label)
+    return group
+
+
+def _step(equation: WiredEquation, places: dict[int, int], table: Table, scope: _Scope) -> Step:
+    """Return one equation as a step: a hand-written node where there is one."""
     node = node_for(equation)
     name = node.name() if node is not None else _name(equation)
     several = node is None and len(equation.outputs) != 1
-    outputs = [table.new(label) for label in _numbered(name, len(equation.outputs))]
+    labels = _numbered(scope.prefix + name, len(equation.outputs))
+    outputs = tuple(table.new(label) for label in labels)
+    inputs = tuple(places[wire] for wire in equation.inputs)
     places.update(zip(equation.outputs, outputs))
-    gradless = frozenset(i for i, dtype in enumerate(equation.dtypes) if not is_inexact(dtype))
-    return [
-        Step(
-            node or Equation(equation.primitive, equation.evaluate, several),
-            inputs,
-            tuple(outputs),
-            several,
-            equation.line,
-            "" if node is not None else _title(equation),
-            gradless,
-        )
-    ]
+    return Step(
+        node or Equation(equation.primitive, equation.evaluate, several),
+        inputs,
+        outputs,
+        several,
+        equation.line or scope.line,
+        "" if node is not None else _title(equation),
+        frozenset(i for i, dtype in enumerate(equation.dtypes) if not is_inexact(dtype)),
+    )
 
 
 def _name(equation: WiredEquation) -> str:
-    return equation.name.lstrip("_") or equation.primitive
+    return equation.name.strip("_<>") or equation.primitive
 
 
 def _title(equation: WiredEquation) -> str:
@@ -121,7 +147,7 @@ def _numbered(name: str, number: int) -> list[str]:
 class CompiledPlan(Plan):
     """A plan that JAX compiles as a whole; values come out as NumPy arrays.
 
-    Backward runs forward again in the same program: nothing has to be kept between the two.
+    Residuals are made again from the values of the wires: nothing else is kept between the two.
     """
 
     x64: bool = False
@@ -132,13 +158,17 @@ class CompiledPlan(Plan):
 
     @functools.cached_property
     def _gradients(self) -> Callable[..., Any]:
-        def both(inputs: Any, upstreams: Any, wanted: frozenset[int]) -> Any:
+        # From the values that forward left: compiled together with forward, XLA would fuse each
+        # value's whole past into every gradient that needs it, and take minutes for long chains.
+        def back(values: Any, upstreams: Any, wanted: frozenset[int]) -> Any:
             branches: dict[tuple[int, int], Any] = {}
-            run = Plan.forward(self, inputs)
-            gradients = Plan.backward(self, run, upstreams, wanted, branches)
-            return gradients, branches
+            residuals = [
+                step.node.forward(*(values[wire] for wire in step.inputs))[1] for step in self.steps
+            ]
+            run = Run(values, residuals)
+            return Plan.backward(self, run, upstreams, wanted, branches), branches
 
-        return jax.jit(both, static_argnums=2)
+        return jax.jit(back, static_argnums=2)
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
@@ -159,9 +189,8 @@ class CompiledPlan(Plan):
         branches: dict[tuple[int, int], Any] | None = None,
     ) -> list[Any]:
         """Return the gradients, as `Plan.backward` does."""
-        inputs = [run.values[wire] for wire in self.inputs]
         with self.context():
-            gradients, found = self._gradients(inputs, list(upstreams), wanted)
+            gradients, found = self._gradients(run.values, list(upstreams), wanted)
             if branches is not None:
                 branches.update((key, _one_as_numpy(value)) for key, value in found.items())
             return _as_numpy(gradients)

@@ -20,13 +20,11 @@ class Network:
         title: the name of the function.
         plan: the steps in order, ready to run.
         labels: the name of each wire, those inside groups included.
-        branches: what each step sends back to each of its inputs, where backward noted it.
     """
 
     title: str
     plan: Plan
     labels: list[str]
-    branches: dict[tuple[int, int], Any]
     _run: Run | None
     _gradients: list[Any] | None
     _touched: set[int]
@@ -62,7 +60,6 @@ class Network:
         self._places = {self.labels[wire]: wire for wire in wires}
         self._run = None
         self._gradients = None
-        self.branches = {}
         self._touched = set()
 
     @property
@@ -101,6 +98,14 @@ class Network:
             return None
         return _or_zeros(self._gradients[wire], self.run.values[wire])
 
+    def branches(self) -> dict[tuple[int, int], Any]:
+        """Return what each step sent back to each input, by its number and the input's position."""
+        noted: dict[tuple[int, int], Any] = {}
+        if self._gradients is not None and self._asked is not None:
+            upstream, wrt = self._asked
+            self._backward(self.run, upstream, frozenset(self._wanted(wrt)), noted)
+        return noted
+
     def _step_of(self, name: str) -> Step:
         wire = self.wire(name)
         found = next((step for step in self.plan.steps if wire in step.outputs), None)
@@ -131,7 +136,13 @@ class Network:
             error.add_note(f"at wire {self.labels[step.outputs[0]]!r}, {step.line}")
             raise
 
-    def _backward(self, run: Run, upstream: Any, wanted: frozenset[int]) -> list[Any]:
+    def _backward(
+        self,
+        run: Run,
+        upstream: Any,
+        wanted: frozenset[int],
+        branches: dict[tuple[int, int], Any] | None = None,
+    ) -> list[Any]:
         outputs = [run.values[wire] for wire in self.plan.outputs]
         given = self._returned.unpack(upstream)
         if len(given) != len(outputs):
@@ -139,7 +150,7 @@ class Network:
                 f"backward: the function returns {count(len(outputs), 'array')}, but upstream has "
                 f"{len(given)}; pass a container like the output, zeros for what does not count"
             )
-        return self.plan.backward(run, map(_as_upstream, given, outputs), wanted)
+        return self.plan.backward(run, map(_as_upstream, given, outputs), wanted, branches)
 
     def _pack(self, run: Run) -> Any:
         return self._returned.pack([run.values[wire] for wire in self.plan.outputs])

@@ -26,7 +26,7 @@ def require_same(group: Step, node: Node, inputs: Sequence[Any]) -> None:
     low, high = node.arity()
     if group.several or not low <= len(inputs) <= high:
         raise InputError(
-            f"as_node: {node!r} does not fit {group.title!r}, which has {len(inputs)} input(s) and "
+            f"as_node: {node!r} does not fit the group, which has {len(inputs)} input(s) and "
             f"{len(group.outputs)} output(s)"
         )
     wide = [_wide(x) for x in inputs]
@@ -38,7 +38,7 @@ def require_same(group: Step, node: Node, inputs: Sequence[Any]) -> None:
     (here,), (there,) = (program.out_avals for program in programs.values())
     if here.shape != there.shape:
         raise InputError(
-            f"as_node: {group.title!r} has an output of shape {tuple(here.shape)}, {node!r} one of "
+            f"as_node: the group has an output of shape {tuple(here.shape)}, {node!r} one of "
             f"shape {tuple(there.shape)}"
         )
     lab = Evaluation(**{key: vjp_program(program) for key, program in programs.items()})
@@ -62,9 +62,9 @@ def _require_right(node: Node, group: Step, what: str, ours: Any, theirs: Any) -
     if verdict.wrong.any():
         index = verdict.worst
         raise InputError(
-            f"as_node: {node!r} is not the same function as {group.title!r}: "
+            f"as_node: {node!r} is not the same function as the group: "
             f"{what}{list(index or ())} is {theirs.value[index]:.6g}, "
-            f"in the group it is {ours.value[index]:.6g}"
+            f"and should be {ours.value[index]:.6g}"
         )
 
 

@@ -1,11 +1,13 @@
 """Computational graphs: nodes wired together, a value and a gradient on every wire."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gradlab.errors import InputError, InputTypeError
+from gradlab.files import write_whole
 from gradlab.formatting import count
 from gradlab.graph._form import Form, Returned, argument_names
 from gradlab.graph._group import grouped, opened
@@ -19,6 +21,15 @@ from gradlab.graph.report import GraphReport, graph_report
 from gradlab.nodes import Node
 
 __all__ = ["Graph"]
+
+_SUFFIXES = {
+    ".svg": "svg",
+    ".html": "html",
+    ".dot": "dot",
+    ".mmd": "mermaid",
+    ".txt": "text",
+    ".json": "json",
+}
 
 
 class Graph(Network):
@@ -259,9 +270,44 @@ class Graph(Network):
         """The Jacobian of each node with respect to each input, as an operator: `[node, input]`."""
         return LocalGradients(self)
 
-    def report(self) -> GraphReport:
-        """Return the graph with all its values and gradients as plain data."""
-        return graph_report(self)
+    def report(self, local_gradients: bool = False, decimals: int = 3) -> GraphReport:
+        """Return the graph with all its values and gradients as plain data.
+
+        Args:
+            local_gradients: whether to describe the Jacobian of each node, which takes time.
+            decimals: how many decimals to show where it is drawn.
+        """
+        return graph_report(self, local_gradients, decimals)
+
+    def draw(
+        self, path: str | os.PathLike[str], local_gradients: bool = False, decimals: int = 3
+    ) -> None:
+        """Draw the graph into a file, as the course does: values green, gradients red.
+
+        Args:
+            path: the file; its suffix tells the format: .svg, .html (one page, to step through),
+                .dot, .mmd (Mermaid), .txt or .json.
+            local_gradients: whether to write each node's local gradients beside its inputs.
+            decimals: how many decimals to show.
+
+        Raises:
+            InputError: the suffix tells no format.
+
+        Example:
+            >>> import tempfile
+            >>> g = Graph(lambda x, y, z: (x + y) * z, -2.0, 5.0, -4.0)
+            >>> _ = g.backward()
+            >>> g.draw(f"{tempfile.mkdtemp()}/graph.svg")
+        """
+        suffix = os.path.splitext(path)[1]
+        format = _SUFFIXES.get(suffix)
+        if format is None:
+            raise InputError(f"draw: {suffix!r} tells no format; use one of {', '.join(_SUFFIXES)}")
+        report = self.report(local_gradients or format == "html", decimals)
+        write_whole(os.fspath(path), report.render(format))
+
+    def _repr_html_(self) -> str:
+        return self.report().render("svg")
 
     def table(self) -> str:
         """Return the graph as text: a line for every wire.

@@ -15,7 +15,7 @@ def read_graph(function: Callable[..., Any], *inputs: Any) -> Graph:
         >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> read_graph(np.tanh, np.ones(3)).names, read_graph(jnp.tanh, np.ones(3)).names
-        (['x', 'tanh'], ['input0', 'tanh'])
+        (['x', 'tanh'], ['x', 'tanh'])
     """
     try:
         graph = Graph(function, *inputs)

@@ -1,42 +1,23 @@
 """A graph as plain data: every wire with its value and gradient at a glance, every gate."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from gradlab.nodes._arrays import is_inexact
+from gradlab.graph._glance import Glance, glance
+from gradlab.graph._marks import findings, marks
+from gradlab.graph._plan import Step
 from gradlab.report import Report
 
 if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
 
-__all__ = ["Gate", "Glance", "GraphReport", "WireView", "glance", "graph_report"]
-
-_SMALL = 6  # arrays of so many entries are shown whole
-
-
-@dataclass(frozen=True)
-class Glance:
-    """An array at a glance: small ones whole, others by what their entries are like.
-
-    `low`, `mean` and `high` are those of the finite entries.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    entries: Any = None
-    low: float | None = None
-    mean: float | None = None
-    high: float | None = None
-    zeros: int = 0
-    nans: int = 0
-    infinities: int = 0
+__all__ = ["Gate", "GraphReport", "WireView", "graph_report"]
 
 
 @dataclass(frozen=True)
 class WireView:
-    """One wire: `kind` is input, constant or node; `marks` say what is odd about it."""
+    """One wire: `kind` is input, constant or node; `marks` say in words what is odd about it."""
 
     name: str
     kind: str
@@ -47,7 +28,21 @@ class WireView:
 
 @dataclass(frozen=True)
 class Gate:
-    """One node at work: between which wires, written on which line."""
+    """One node at work.
+
+    Attributes:
+        name: the wire that leaves it, the first if there are several.
+        node: the name of its node, equation or group.
+        detail: the node with its parameters.
+        inputs: the wires that enter.
+        outputs: the wires that leave.
+        line: the user's line that made it.
+        frame: the groups that it was in before they were opened, outermost first.
+        members: how many nodes it stands for, if it is a group.
+        branches: what it sends back to each input whose wire has other users too; their sum is the
+            wire's gradient.
+        local_gradients: its Jacobian in each input, in words, where they were asked for.
+    """
 
     name: str
     node: str
@@ -55,11 +50,23 @@ class Gate:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     line: str = ""
+    frame: tuple[str, ...] = ()
+    members: int = 0
+    branches: tuple[Glance | None, ...] = ()
+    local_gradients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class GraphReport(Report):
     """A graph with a value and a gradient on every wire, ready to be drawn.
+
+    Attributes:
+        title: the name of the function.
+        wires: in the order in which they are computed.
+        gates: in the same order.
+        outputs: the wires that the function returns.
+        findings: where the first NaN or infinity appears, forward and backward.
+        decimals: how many decimals people want to see.
 
     Example:
         >>> from gradlab import Graph
@@ -75,64 +82,89 @@ class GraphReport(Report):
     wires: tuple[WireView, ...]
     gates: tuple[Gate, ...]
     outputs: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    decimals: int = 3
 
     @property
     def ok(self) -> bool:
-        """No wire carries a NaN or an infinity, forward or backward."""
-        glances = [g for wire in self.wires for g in (wire.value, wire.gradient) if g is not None]
-        return not any(g.nans or g.infinities for g in glances)
-
-
-def glance(array: Any) -> Glance:
-    """Return an array at a glance.
-
-    Example:
-        >>> glance(np.array([[1.0, 0.0], [-1.0, 4.0]])).entries
-        [[1.0, 0.0], [-1.0, 4.0]]
-        >>> picture = glance(np.arange(12.0))
-        >>> picture.low, picture.mean, picture.high, picture.zeros
-        (0.0, 5.5, 11.0, 1)
-    """
-    array = np.asarray(array)
-    shape, dtype = tuple(array.shape), str(array.dtype)
-    if not is_inexact(array.dtype) and array.dtype.kind not in "iub":
-        return Glance(shape, dtype)
-    nans = int(np.isnan(array).sum()) if is_inexact(array.dtype) else 0
-    finite = array[np.isfinite(array)] if is_inexact(array.dtype) else array
-    wide = np.abs(finite) if array.dtype.kind == "c" else finite.astype(float)
-    return Glance(
-        shape,
-        dtype,
-        entries=array.tolist() if array.size <= _SMALL else None,
-        low=float(wide.min()) if wide.size else None,
-        mean=float(wide.mean()) if wide.size else None,
-        high=float(wide.max()) if wide.size else None,
-        zeros=int(array.size - np.count_nonzero(array)),
-        nans=nans,
-        infinities=array.size - finite.size - nans,
-    )
-
-
-def graph_report(graph: "Graph") -> GraphReport:
-    """Return a graph as plain data."""
-    names, plan, values = graph.labels, graph.plan, graph.run.values
-    kinds = dict.fromkeys(plan.inputs, "input") | dict.fromkeys(plan.constants, "constant")
-    wires = []
-    for name in graph.names:
-        wire = graph.wire(name)
-        gradient = graph.gradient(wire)
-        view = None if gradient is None else glance(gradient)
-        wires.append(WireView(name, kinds.get(wire, "node"), glance(values[wire]), view))
-    gates = tuple(
-        Gate(
-            names[step.outputs[0]],
-            step.title,
-            repr(step.node),
-            tuple(names[wire] for wire in step.inputs),
-            tuple(names[wire] for wire in step.outputs),
-            step.line,
+        """No NaN anywhere, and outputs and gradients are finite; a mask may be infinite."""
+        return all(
+            wire.value.nans == 0
+            and (wire.gradient is None or wire.gradient.finite)
+            and (wire.value.finite or wire.name not in self.outputs)
+            for wire in self.wires
         )
-        for step in plan.steps
+
+
+def graph_report(graph: "Graph", local_gradients: bool = False, decimals: int = 3) -> GraphReport:
+    """Return a graph as plain data."""
+    plan = graph.plan
+    users = Counter(wire for step in plan.steps for wire in set(step.inputs))
+    wires = tuple(_wire(graph, name, users) for name in graph.names)
+    noted = graph.branches() if any(number > 1 for number in users.values()) else {}
+    gates = []
+    for index, step in enumerate(plan.steps):
+        branches = tuple(
+            glance(noted[index, position])
+            if users[wire] > 1 and noted.get((index, position)) is not None
+            else None
+            for position, wire in enumerate(step.inputs)
+        )
+        gates.append(_gate(graph, step, branches, local_gradients))
+    outputs = tuple(graph.labels[wire] for wire in plan.outputs)
+    found = findings(wires, gates)
+    return GraphReport(graph.title, wires, tuple(gates), outputs, found, decimals)
+
+
+def _wire(graph: "Graph", name: str, users: Counter[int]) -> WireView:
+    wire, plan = graph.wire(name), graph.plan
+    gradient = graph.gradient(wire)
+    kind = "node"
+    if wire in plan.constants:
+        kind = "constant"
+    elif wire in plan.inputs:
+        kind = "input"
+    value, back = glance(graph.run.values[wire]), None if gradient is None else glance(gradient)
+    used = bool(users[wire]) or wire in plan.outputs
+    return WireView(name, kind, value, back, marks(value, back, used))
+
+
+def _gate(
+    graph: "Graph", step: Step, branches: tuple[Glance | None, ...], local_gradients: bool
+) -> Gate:
+    labels = graph.labels
+    return Gate(
+        labels[step.outputs[0]],
+        step.title,
+        repr(step.node),
+        tuple(labels[wire] for wire in step.inputs),
+        tuple(labels[wire] for wire in step.outputs),
+        step.line,
+        step.frame,
+        _count(step),
+        branches,
+        _local_gradients(graph, step) if local_gradients else (),
     )
-    outputs = tuple(names[wire] for wire in plan.outputs)
-    return GraphReport(graph.title, tuple(wires), gates, outputs)
+
+
+def _count(step: Step) -> int:
+    """Return how many nodes a step stands for; 0 if it is no group."""
+    return sum(_count(inner) or 1 for inner in step.inside)
+
+
+def _local_gradients(graph: "Graph", step: Step) -> tuple[str, ...]:
+    """Return the Jacobian of a step's first output in each of its inputs, in words."""
+    differentiable = {position for position, _ in step.differentiable()}
+    name = graph.labels[step.outputs[0]]
+    return tuple(
+        _in_words(graph.local_gradients[name, position]) if position in differentiable else ""
+        for position in range(len(step.inputs))
+    )
+
+
+def _in_words(operator: Any) -> str:
+    if operator is None:
+        return ""
+    if operator.shape == (1, 1):
+        return f"{complex(operator.to_dense().item()).real:.4g}"
+    return repr(operator)

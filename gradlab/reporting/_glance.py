@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from gradlab.formatting import shape_text
 
 if TYPE_CHECKING:
-    from gradlab.graph.report import Glance
+    from gradlab.graph._glance import Glance
 
-__all__ = ["glance_text", "number"]
+__all__ = ["glance_text", "label_lines", "number", "short"]
 
 
 def number(x: Any, digits: int = 4) -> str:
@@ -24,7 +24,7 @@ def glance_text(glance: "Glance | None", digits: int = 4) -> str:
     """Return an array in a line: its entries if they are few, else shape, mean and range.
 
     Example:
-        >>> from gradlab.graph.report import glance
+        >>> from gradlab.graph._glance import glance
         >>> import numpy as np
         >>> glance_text(glance(np.array([0.22, 0.26])))
         '[0.22 0.26]'
@@ -49,3 +49,58 @@ def _entries_text(entries: Any, digits: int) -> str:
     if isinstance(entries, list):
         return f"[{' '.join(_entries_text(x, digits) for x in entries)}]"
     return number(entries, digits)
+
+
+def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
+    """Return an array in the lines that stand at its wire: a small matrix, or mean [range].
+
+    Example:
+        >>> from gradlab.graph._glance import glance
+        >>> import numpy as np
+        >>> label_lines(glance(np.array([[0.1, 0.5], [-0.3, 0.8]])), 3)
+        ('⎡ 0.1 0.5⎤', '⎣-0.3 0.8⎦')
+        >>> label_lines(glance(np.arange(12.0)), 3)
+        ('5.5 [0, 11]',)
+    """
+    if glance is None:
+        return ()
+    entries = glance.entries
+    if isinstance(entries, list) and entries and isinstance(entries[0], list):
+        if len(glance.shape) == 2 and entries[0]:
+            return _matrix([[short(x, decimals) for x in row] for row in entries])
+    elif isinstance(entries, list):
+        return (f"[{' '.join(short(x, decimals) for x in entries)}]",)
+    elif entries is not None:
+        return (short(entries, decimals),)
+    if glance.low is None or glance.mean is None or glance.high is None:
+        bad = f"{glance.nans} NaN" if glance.nans else f"{glance.infinities} inf"
+        return (bad if glance.nans or glance.infinities else "empty",)
+    low, mean, high = (short(x, 2) for x in (glance.low, glance.mean, glance.high))
+    return (low if low == high else f"{mean} [{low}, {high}]",)
+
+
+def short(x: Any, decimals: int) -> str:
+    """Return a number with so many decimals, or in scientific notation where they would not do.
+
+    Example:
+        >>> short(-12.0, 2), short(0.7310585, 2), short(1.5e-7, 2), short(12345.6, 2)
+        ('-12', '0.73', '1.5e-07', '1.23e+04')
+    """
+    if isinstance(x, bool | int) or x != x or x in (float("inf"), float("-inf")):
+        return str(x)
+    if x and not 10.0**-decimals <= abs(x) < 10_000:
+        mantissa, _, exponent = f"{x:.2e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+    fixed = f"{x:.{decimals}f}"
+    fixed = fixed.rstrip("0").rstrip(".") if "." in fixed else fixed
+    return "0" if fixed == "-0" else fixed
+
+
+def _matrix(rows: list[list[str]]) -> tuple[str, ...]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [" ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)) for row in rows]
+    if len(lines) == 1:
+        return (f"[{lines[0]}]",)
+    left = ["⎡", *"⎢" * (len(lines) - 2), "⎣"]
+    right = ["⎤", *"⎥" * (len(lines) - 2), "⎦"]
+    return tuple(f"{a}{line}{b}" for a, line, b in zip(left, lines, right))

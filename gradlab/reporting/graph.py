@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._diagrams import dot, mermaid
 from gradlab.reporting._glance import glance_text
+from gradlab.reporting._stepping import page as html
+from gradlab.reporting._svg import svg
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
 
-__all__ = ["text"]
+__all__ = ["dot", "html", "mermaid", "svg", "text"]
 
 HEADERS = ("wire", "node", "inputs", "value", "gradient")
 WIDEST = (32, 24, 40, 48, 48)  # a column is never wider than this; ten thousand lines stay readable
@@ -16,13 +19,13 @@ WIDEST = (32, 24, 40, 48, 48)  # a column is never wider than this; ten thousand
 def text(report: "GraphReport") -> str:
     """Return a line for every wire, in the order in which they are computed."""
     gates = {output: gate for gate in report.gates for output in gate.outputs}
-    rows = [HEADERS]
+    rows: list[tuple[str, ...]] = [HEADERS]
     for wire in report.wires:
         gate = gates.get(wire.name)
         node = gate.node if gate else "constant" if wire.kind == "constant" else ""
         inputs = ", ".join(gate.inputs) if gate else ""
         rows.append((wire.name, node, inputs, glance_text(wire.value), glance_text(wire.gradient)))
-    return _columns(rows)
+    return "\n\n".join([_columns(rows), *report.findings])
 
 
 def _columns(rows: list[tuple[str, ...]]) -> str:

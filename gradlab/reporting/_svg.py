@@ -1,0 +1,225 @@
+"""The picture of a graph as SVG, as the course draws it: values green, gradients red."""
+
+import html
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from gradlab.reporting._layout import Edge
+from gradlab.reporting._picture import (
+    LINE,
+    SMALL,
+    TEXT,
+    Exit,
+    Picture,
+    Thing,
+    picture,
+    shape_line,
+    text_width,
+)
+
+if TYPE_CHECKING:
+    from gradlab.graph.report import GraphReport
+
+__all__ = ["svg"]
+
+_MARGIN = 20.0
+_STYLE = """
+.paper{fill:#fff}.ink{fill:#1f2328}.quiet{fill:#6e7781}.value{fill:#1a7f37}.gradient{fill:#cf222e}
+.mark{fill:#9a6700}.local{fill:#0550ae}.line{stroke:#57606a;fill:none;stroke-width:1.3}
+.shape{stroke:#1f2328;fill:#fff;stroke-width:1.3}.odd .shape{stroke:#cf222e;stroke-width:2.4}
+.group .shape{stroke-dasharray:5 3}.frame{fill:#0550ae;fill-opacity:.06;stroke:#0550ae;
+stroke-opacity:.45;stroke-dasharray:3 3}.dot{fill:#57606a}.plus{fill:#cf222e;font-weight:bold}
+text{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;white-space:pre}
+@media (prefers-color-scheme:dark){.paper{fill:#0d1117}.ink{fill:#e6edf3}.quiet{fill:#8b949e}
+.value{fill:#3fb950}.gradient{fill:#ff7b72}.mark{fill:#d29922}.local{fill:#79c0ff}
+.line{stroke:#8b949e}.shape{stroke:#e6edf3;fill:#161b22}.odd .shape{stroke:#ff7b72}
+.frame{fill:#79c0ff;stroke:#79c0ff}.dot{fill:#8b949e}.plus{fill:#ff7b72}}
+"""
+
+
+def svg(report: "GraphReport") -> str:
+    """Return the graph as an SVG picture that reads in light and dark."""
+    drawn = picture(report)
+    legend = "green: value; red: gradient"
+    if any(exit.wire.value.entries is None for thing in drawn.things for exit in thing.exits):
+        legend += "; arrays: mean [least, greatest]"
+    width = max(drawn.size.width, text_width(legend, SMALL)) + 2 * _MARGIN
+    height = drawn.size.height + 2 * _MARGIN + LINE * (2 + len(report.findings))
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+            f'width="{width:.0f}" height="{height:.0f}" role="img">',
+            f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style>",
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+            'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="dot"/></marker></defs>',
+            '<rect class="paper" width="100%" height="100%"/>',
+            f'<g transform="translate({_MARGIN:g} {_MARGIN:g})">',
+            *_frames(drawn),
+            *(_edge(edge, name) for edge, name in zip(drawn.edges, drawn.wires)),
+            *(_thing(thing) for thing in drawn.things),
+            "</g>",
+            *_notes(report, drawn, legend),
+            "</svg>",
+        ]
+    )
+
+
+def _notes(report: "GraphReport", drawn: Picture, legend: str) -> Iterator[str]:
+    y = drawn.size.height + _MARGIN + LINE * 1.6
+    yield _text(_MARGIN, y, legend, "quiet", SMALL)
+    for finding in report.findings:
+        y += LINE
+        yield _text(_MARGIN, y, finding, "gradient", SMALL)
+
+
+def _edge(edge: Edge, name: str) -> str:
+    points = edge.points
+    path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if abs(y0 - y1) < 0.05:
+            path.append(f"H{x1:.1f}")
+        else:
+            bend = (x0 + x1) / 2
+            path.append(f"C{bend:.1f} {y0:.1f} {bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}")
+    return f'<path class="line" data-wire="{_attribute(name)}" d="{"".join(path)}"/>'
+
+
+def _thing(thing: Thing) -> str:
+    x, y = thing.box.x, thing.box.y
+    parts = []
+    if thing.gate is None:
+        end = x + thing.body - 6.0
+        parts.append(_text(end, y + 4.5, thing.title, "ink", TEXT, "end"))
+        start, opening = x + thing.body - 2.0, "<g>"
+    else:
+        parts += _gate(thing)
+        start = x + thing.zone + thing.body
+        opening = f'<g class="{_classes(thing)}" data-gate="{_attribute(thing.gate.name)}">'
+    for exit in thing.exits:
+        parts += _exit(exit, start, x + thing.box.width, y, thing)
+    return f"{opening}{''.join(parts)}</g>"
+
+
+def _classes(thing: Thing) -> str:
+    odd = any(not exit.wire.value.finite for exit in thing.exits)
+    group = thing.gate is not None and thing.gate.members
+    return f"gate{' odd' if odd else ''}{' group' if group else ''}"
+
+
+def _gate(thing: Thing) -> Iterator[str]:
+    x, y = thing.box.x + thing.zone, thing.box.y
+    middle = x + thing.body / 2
+    for port in thing.ports:
+        height = y + port.height
+        inset = _inset(port.height, thing)
+        if thing.zone:
+            yield f'<path class="line" d="M{thing.box.x:.1f} {height:.1f}H{x - 6:.1f}"/>'
+            yield _text(thing.box.x + 3, height - 3, port.local, "local", SMALL)
+            yield _text(thing.box.x + 3, height + 10, port.branch, "gradient", SMALL)
+        start = x - 6 if thing.zone else thing.box.x
+        yield (
+            f'<path class="line" marker-end="url(#tip)" d="M{start:.1f} {height:.1f}'
+            f'L{x + inset[0]:.1f} {y + inset[1]:.1f}"/>'
+        )
+    if thing.round:
+        yield f'<circle class="shape" cx="{middle:.1f}" cy="{y:.1f}" r="{thing.body / 2:g}"/>'
+    else:
+        yield (
+            f'<rect class="shape" x="{x:.1f}" y="{y - 14:.1f}" width="{thing.body:.1f}" '
+            'height="28" rx="14"/>'
+        )
+    yield _text(middle, y + 5, thing.title, "ink", 14.0, "middle")
+
+
+def _inset(height: float, thing: Thing) -> tuple[float, float]:
+    """Return where a wire at this port's height meets the gate, from its left side and middle."""
+    reach = thing.body / 2 if thing.round else 14.0
+    at = max(-0.8 * reach, min(0.8 * reach, height))
+    return reach - (reach**2 - at**2) ** 0.5, at
+
+
+def _exit(exit: Exit, start: float, end: float, y: float, thing: Thing) -> Iterator[str]:
+    y += exit.height
+    name = _attribute(exit.wire.name)
+    tip = ' marker-end="url(#tip)"' if exit.final and not exit.users else ""
+    middle = thing.box.y
+    path = f"M{start:.1f} {middle:.1f}L{start + 6:.1f} {y:.1f}H{end:.1f}"
+    yield f'<path class="line" data-wire="{name}"{tip} d="{path}"/>'
+    left = start + 9.0
+    line = y - 5.0
+    above = []
+    for row in reversed(exit.above):
+        above.append(_text(left, line, row, "value", TEXT))
+        line -= LINE
+    yield f'<g class="forward" data-wire="{name}">{"".join(above)}</g>'
+    yield _text(left, line, exit.name, "ink", SMALL)
+    shape = shape_line(exit)
+    yield _text(
+        left + text_width(exit.name and exit.name + " ", SMALL), line, shape, "quiet", SMALL
+    )
+    line = y + LINE - 1.0
+    below = []
+    marks = len(exit.wire.marks)
+    for i, row in enumerate(exit.below):
+        kind = "mark" if i >= len(exit.below) - marks else "gradient"
+        below.append(_text(left, line, row, kind, TEXT))
+        line += LINE
+    yield f'<g class="backward" data-wire="{name}">{"".join(below)}</g>'
+    if exit.users > 1:
+        yield f'<circle class="dot" cx="{end:.1f}" cy="{y:.1f}" r="3"/>'
+        yield _text(end - 4, y + 13, "+", "plus", SMALL, "middle")
+
+
+def _frames(drawn: Picture) -> Iterator[str]:
+    """Draw the groups that were opened: a frame around their gates, or behind each of them."""
+    groups: dict[tuple[str, ...], list[Thing]] = {}
+    for thing in drawn.things:
+        for depth in range(1, len(thing.gate.frame) + 1) if thing.gate else ():
+            groups.setdefault(thing.gate.frame[:depth], []).append(thing)  # type: ignore[union-attr]
+    for frame, members in groups.items():
+        around = _around(members)
+        others = [thing for thing in drawn.things if thing not in members]
+        if any(_overlap(around, _around([other])) for other in others):
+            for member in members:
+                yield _frame(_around([member]), "")
+            around = _around(members[:1])
+            yield _text(around[0] + 4, around[1] - 3, frame[-1], "local", SMALL)
+        else:
+            yield _frame(around, frame[-1])
+
+
+def _frame(sides: tuple[float, float, float, float], title: str) -> str:
+    left, top, right, bottom = sides
+    return (
+        f'<rect class="frame" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
+        f'height="{bottom - top:.1f}" rx="8"/>' + _text(left + 4, top - 3, title, "local", SMALL)
+    )
+
+
+def _around(things: list[Thing]) -> tuple[float, float, float, float]:
+    boxes = [thing.box for thing in things]
+    return (
+        min(box.x for box in boxes) - 6.0,
+        min(box.y - box.above for box in boxes) - 2.0,
+        max(box.x + box.width for box in boxes) + 6.0,
+        max(box.y + box.below for box in boxes) + 2.0,
+    )
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _text(x: float, y: float, text: str, kind: str, size: float, anchor: str = "start") -> str:
+    if not text:
+        return ""
+    side = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return (
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" font-size="{size:g}"{side}>'
+        f"{html.escape(text)}</text>"
+    )
+
+
+def _attribute(text: str) -> str:
+    return html.escape(text, quote=True)
