@@ -143,8 +143,8 @@ class MultiHeadAttention(Node):
             shapes = ", ".join(shape_text(w.shape) for w in weights)
             raise InputError(
                 f"{self!r}: x has shape {shape_text(x.shape)}, wq, wk, wv and wo {shapes}; "
-                f"expected (batch, length, width), its three projections to {self.heads} heads of equal "
-                "width (the same for wq and wk), and wo from all heads' values to the output"
+                f"expected (batch, length, width), its three projections to {self.heads} heads of "
+                "equal width (the same for wq and wk), and wo from all heads' values to the output"
             )
         q, k, v = (self._split(x @ w) for w in (wq, wk, wv))
         visible = causal(x.shape[1], x.shape[1]) if self.is_causal else None

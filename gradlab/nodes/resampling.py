@@ -140,12 +140,27 @@ class UpsampleBilinear(_Separable):
                 f"{self!r}: cannot make {places} of {entries} entries; size must not be smaller "
                 "than the axis (for less, average: AdaptiveAveragePool)"
             )
-        at = np.clip((np.arange(places) + 0.5) * entries / places - 0.5, 0, entries - 1)
-        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(entries)))
+        at = self._steps(entries, places)[:, None]
+        return np.maximum(0, 2 * places - np.abs(at - 2 * places * np.arange(entries))) / (
+            2 * places
+        )
+
+    def _steps(self, entries: int, places: int) -> Array:
+        """Return where each place lies, in steps of 1 / (2 places): integers, hence exact."""
+        steps = (2 * np.arange(places) + 1) * entries - places
+        return np.clip(steps, 0, 2 * places * (entries - 1))
 
     def reference(self, x: Array) -> Array:
-        shape = (*x.shape[: x.ndim - len(self.size)], *self.size)
-        return jax.image.resize(x, shape, "linear", precision="highest")
+        for axis, m in zip(range(-len(self.size), 0), self.size):
+            rows, whole = jnp.moveaxis(x, axis, -1), 2 * m
+            first, rest = np.divmod(self._steps(rows.shape[-1], m), whole)
+            after = np.minimum(first + 1, rows.shape[-1] - 1)
+            ends = ((first, (whole - rest) / whole), (after, rest / whole))
+            parts = (
+                jnp.einsum("...p,p->...p", rows[..., i], jnp.asarray(t, x.dtype)) for i, t in ends
+            )
+            x = jnp.moveaxis(sum(parts), -1, axis)
+        return x
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
