@@ -60,6 +60,7 @@ def normal_cdf(x: Array) -> Array:
 
 def normal_pdf(x: Array) -> Array:
     """Return the standard normal density."""
+    x = namespace(x).clip(x, -40.0, 40.0)  # there the density is 0, and x^2 stays finite
     return math.sqrt(0.5 / math.pi) * namespace(x).exp(-0.5 * x * x)
 
 

@@ -145,7 +145,7 @@ class CrossEntropy(LabelLoss):
             classes = along_last(xp.asarray(self.weights, dtype=x.dtype), x.ndim)
             q, weight = classes * q, (classes * right).sum(axis=-1)
         log_p = log_softmax(x, -1)
-        losses = -xp.where(q == 0, xp.zeros_like(q), q * log_p).sum(axis=-1)
+        losses = -(q * xp.where(q == 0, xp.zeros_like(q), log_p)).sum(axis=-1)
         return losses, xp.exp(log_p) * q.sum(axis=-1, keepdims=True) - q, weight
 
     def reference(self, x: Array, labels: Array) -> Array:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
-from gradlab.nodes._lazy import jnp
 from gradlab.operators import Permutation, Reshape
 
 __all__ = ["PixelShuffle", "PixelUnshuffle"]
@@ -75,7 +76,7 @@ class PixelShuffle(_Rearrangement):
 
     def reference(self, x: Array) -> Array:
         r, (_, c, h, w) = self.factor, x.shape
-        channel, row, column = jnp.ix_(*map(jnp.arange, (c // (r * r), h * r, w * r)))
+        channel, row, column = np.ix_(*map(np.arange, (c // (r * r), h * r, w * r)))
         return x[:, channel * r * r + row % r * r + column % r, row // r, column // r]
 
     @classmethod
@@ -106,7 +107,7 @@ class PixelUnshuffle(_Rearrangement):
 
     def reference(self, x: Array) -> Array:
         r, (_, c, h, w) = self.factor, x.shape
-        channel, row, column = jnp.ix_(*map(jnp.arange, (c * r * r, h // r, w // r)))
+        channel, row, column = np.ix_(*map(np.arange, (c * r * r, h // r, w // r)))
         return x[:, channel // (r * r), row * r + channel // r % r, column * r + channel % r]
 
     @classmethod
