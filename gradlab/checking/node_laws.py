@@ -5,7 +5,8 @@
     backward       = jax.grad of the upstream-weighted sum of reference
     transpose      : local_gradient.T @ upstream is that same gradient
     form           : a gradient has its input's shape and dtype
-    pattern        : an operator's pattern holds every nonzero of its Jacobian
+    pattern        : what an operator says, and what the inspector proves of the reference's
+                     program, both hold every nonzero; where the two are equal, that is said
 
 All cases of a node are one reference program and one node program, compiled together.
 """
@@ -20,6 +21,7 @@ from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
 from gradlab.formatting import shape_text
 from gradlab.nodes._domain import Case
 from gradlab.references import Evaluation, judge
+from gradlab.structure import jacobian
 from gradlab.tracing import trace
 
 __all__ = ["Finding", "Ledger", "judge_cases"]
@@ -66,6 +68,7 @@ class Ledger:
     stored_bytes: int = 0
     dense_bytes: int = 0
     inconclusive: int = 0
+    proved: bool | None = None  # whether the inspector proves exactly the operators' patterns
 
     def enter(self, findings: Iterable[Finding]) -> None:
         """Add findings."""
@@ -102,6 +105,9 @@ def judge_cases(
     for run, hand in zip(runs, hands):
         ledger.enter(_faults_of_pattern(run, hand))
     ledger.describe(hands[0])
+    if ledger.proved is None:
+        ledger.proved = True
+        ledger.enter(_faults_of_proof(runs[0], hands[0], ledger))
 
     inputs, upstreams = [run.inputs for run in runs], [run.upstream for run in runs]
 
@@ -125,8 +131,8 @@ def judge_cases(
     if thorough:
         ran["jax eager"] = _eagerly(node, inputs, upstreams, dtype)
     for where, actual in ran.items():
-        for run, *triple in zip(runs, actual, expected, scatter):
-            _judge_run(run, where, *triple, ledger)
+        for run, found, q, noise in zip(runs, actual, expected, scatter):
+            _judge_run(run, where, found, q, noise, ledger)
 
 
 def _eagerly(function: Any, inputs: Any, upstreams: Any, dtype: Any) -> Any:
@@ -151,7 +157,7 @@ def _judge_run(
         if verdict.wrong.any():
             at = np.unravel_index(np.argmax(np.where(verdict.wrong, error, -1.0)), error.shape)
             numbers = found[at].item(), q.value[at].item(), float(error[at])
-            index = run.entry(quantity, at)
+            index = run.entry(quantity, tuple(map(int, at)))
             ledger.findings.append(Finding(law, where, run.text, subject, index, *numbers))
 
 
@@ -203,4 +209,30 @@ def _faults_of_pattern(run: Run, hand: ByHand) -> Iterator[Finding]:
                     f"local gradient of {run.node.input_name(i)}",
                     tuple(map(int, strays[0])),
                     text=f"the pattern of {op!r} misses this entry of the matrix",
+                )
+
+
+def _faults_of_proof(run: Run, hand: ByHand, ledger: Ledger) -> Iterator[Finding]:
+    """Yield a finding for every operator with a nonzero outside what the inspector proves.
+
+    The proof holds for every input, so that operator is wrong, or the proof is. The two patterns
+    may still differ: an operator may store zeros (a mask in a matrix), and may know where a sort
+    found its entries, which no proof can.
+    """
+    report = jacobian(run.reference(run.inputs), *(run.inputs[i] for i in run.wrt))
+    patterns = iter(report.patterns.values())
+    for row in hand.operators:
+        for i in run.wrt:
+            operator, proved = row[i], next(patterns)
+            own, seen = operator.pattern.to_dense(), proved.to_dense()
+            ledger.proved = bool(ledger.proved) and bool((own == seen).all())
+            strays = np.argwhere((np.asarray(operator.to_dense()) != 0) & ~seen)
+            if len(strays):
+                yield Finding(
+                    "pattern",
+                    "inspector",
+                    run.text,
+                    f"local gradient of {run.node.input_name(i)}",
+                    tuple(map(int, strays[0])),
+                    text=f"{operator!r} has a nonzero outside the proved {proved.notation}",
                 )

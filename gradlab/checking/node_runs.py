@@ -8,6 +8,7 @@ Either way the result is a dict from quantity to array, so that the two are held
     ("transpose", "gradient of x")       the same, as local_gradient.T @ upstream
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +75,8 @@ class Run:
             found["transpose", self._gradient(i)] = sum(pulled[1:], start=pulled[0])
         return found
 
-    def by_jax(self, inputs: Any, upstream: Any) -> Quantities:
-        """Return what JAX says of the node's reference: its value, `jax.jacrev` and `jax.grad`."""
-        import jax
-        import jax.numpy as jnp
+    def reference(self, inputs: Any) -> Callable[..., tuple[Any, ...]]:
+        """Return the reference as a function of the differentiable inputs alone."""
 
         def outputs(*chosen: Any) -> tuple[Any, ...]:
             every = list(inputs)
@@ -85,6 +84,15 @@ class Run:
                 every[i] = x
             y = self.node.reference(*every)
             return y if isinstance(y, tuple) else (y,)
+
+        return outputs
+
+    def by_jax(self, inputs: Any, upstream: Any) -> Quantities:
+        """Return what JAX says of the node's reference: its value, `jax.jacrev` and `jax.grad`."""
+        import jax
+        import jax.numpy as jnp
+
+        outputs = self.reference(inputs)
 
         def weighted(*chosen: Any) -> Any:
             return sum(jnp.sum(u * y) for u, y in zip(upstream, outputs(*chosen)))

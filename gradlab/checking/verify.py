@@ -27,7 +27,10 @@ __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What was found out about one node; errors are the worst ones, in floors."""
+    """What was found out about one node; errors are the worst ones, in floors.
+
+    `proved`: what the inspector proves of the reference is exactly the operators' patterns.
+    """
 
     name: str
     family: str
@@ -40,6 +43,7 @@ class NodeResult:
     stored_bytes: int
     dense_bytes: int
     inconclusive: int
+    proved: bool
     seconds: float
     findings: tuple[Finding, ...]
 
@@ -110,7 +114,7 @@ def _cases_of(node: Any) -> tuple[Case, ...]:
         cases = tuple(filter(_is_accepted, (replace(case, node=node) for case in cases)))
     if not cases:
         raise InputError(
-            f"{node!r}: no case of {cls.__name__}.cases() fits it; give one with `generic(node, ...)`"
+            f"{node!r}: no case of {cls.__name__}.cases() fits it; give one: `generic(node, ...)`"
         )
     return cases
 
@@ -159,6 +163,7 @@ def _result(
         stored_bytes=ledger.stored_bytes,
         dense_bytes=ledger.dense_bytes,
         inconclusive=ledger.inconclusive,
+        proved=bool(ledger.proved),
         seconds=time.perf_counter() - start,
         findings=tuple(ledger.findings),
     )
