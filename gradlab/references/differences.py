@@ -19,7 +19,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _COARSEST, _STEPS = 2.0**-2, 18  # steps from a quarter of the scale down, halving
 _POINTS = 9  # for the noise
-_SPACING = 2.0**-20
+_SPACINGS = (2.0**-20, 2.0**-14, 2.0**-8)  # wider ones for functions computed in fewer digits
 _UNIT = 2.0**-53
 _SAFETY = 4.0
 
@@ -63,25 +63,29 @@ def finite_differences(
     """Return the derivatives at 0 of several arrays, from the same evaluations.
 
     Args:
-        function: returns a list of arrays for each step; it is called `2 * steps + 9` times.
+        function: returns a list of arrays for each step; it is called `2 * steps + 9` times, and
+            up to 18 times more if it is computed in fewer digits than float64.
         scale: as for `finite_difference`.
         steps: how many times the step is halved; at least 5.
     """
     sizes = [scale * _COARSEST * 2.0**-k for k in range(steps)]
     ahead = [function(h) for h in sizes]
     behind = [function(-h) for h in sizes]
-    nearby = [function(k * _SPACING * scale) for k in range(_POINTS)]
-    columns = zip(zip(*ahead), zip(*behind), zip(*nearby))
+    columns = [[np.array(column) for column in zip(*rows)] for rows in (ahead, behind)]
     with np.errstate(all="ignore"):
-        return [_slope(sizes, *map(np.array, column)) for column in columns]
+        here, noises = _noises(function, scale, columns[0])
+        return [_slope(sizes, *column) for column in zip(here, *columns, noises, strict=True)]
 
 
-def _slope(sizes: list[float], ahead: Array, behind: Array, nearby: Array) -> Slope:
-    steps = np.array(sizes).reshape(-1, *[1] * (ahead.ndim - 1))
-    here = nearby[0]
-    noise = _noise(nearby)
+def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: Array) -> Slope:
+    steps = np.array(sizes).reshape(-1, *[1] * here.ndim)
+    unmoved = (ahead == here) & (behind == here)  # says nothing, unless the function is constant
+    ahead = np.where(unmoved & ~unmoved.all(0), np.nan, ahead)
+    central = _extrapolated((ahead - behind) / (2 * steps), 2)
+    noise = np.fmax(noise, _grain(here, ahead, behind))
+    noise = np.fmax(noise, np.fmax.reduce(np.abs(np.diff(central, axis=0)[-4:]) * steps[-4:]) / 2)
     right, left = (ahead - here) / steps, (here - behind) / steps
-    value, error = _best(_extrapolated((ahead - behind) / (2 * steps), 2), steps, noise)
+    value, error = _best(central, steps, noise)
     right_value, right_error = _best(_extrapolated(right, 1), steps, 2 * noise)
     left_value, left_error = _best(_extrapolated(left, 1), steps, 2 * noise)
     jump, jump_error = _best(_extrapolated(right - left, 1), steps, 4 * noise)
@@ -113,6 +117,45 @@ def _best(slopes: Array, steps: Array, noise: Array) -> tuple[Array, Array]:
     best = np.argmin(errors, axis=0)[None]
     value = np.take_along_axis(slopes[1:-1], best, 0)[0]
     return value, np.take_along_axis(errors, best, 0)[0]
+
+
+def _noises(
+    function: Callable[[float], Sequence[Any]], scale: float, ahead: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Return the values at 0 and their noise, from the closest points that differ."""
+    here: list[Array] = []
+    noises: list[Array] = []
+    flat: list[Any] = []
+    for spacing in _SPACINGS:
+        rows = [function(k * spacing * scale) for k in range(_POINTS)]
+        columns = [np.array(column) for column in zip(*rows)]
+        if not here:
+            here = [column[0] for column in columns]
+            noises = [_noise(column) for column in columns]
+            flat = [_still(column) & (a != a[-1]).any(0) for column, a in zip(columns, ahead)]
+        else:
+            noises = [np.where(f, _noise(c), n) for f, c, n in zip(flat, columns, noises)]
+            flat = [f & _still(column) for f, column in zip(flat, columns)]
+        if not any(np.any(f) for f in flat):
+            break
+    return here, noises
+
+
+def _grain(here: Array, ahead: Array, behind: Array) -> Any:
+    """Return half a unit of float32 where all values are float32 numbers, else 0.
+
+    Rounded values may lie on a straight line by chance, and then show no noise at all.
+    """
+    values = np.concatenate([here[None], ahead, behind])
+    narrow = np.complex64 if np.iscomplexobj(values) else np.float32
+    fits = np.all(np.isnan(values) | (values == values.astype(narrow)), axis=0)
+    varies = np.any(values != here, axis=0)
+    return np.where(fits & varies, 2.0**-24 * np.abs(here), 0.0)
+
+
+def _still(nearby: Array) -> Any:
+    """Return which entries take few values: the points are closer than the function's digits."""
+    return np.mean(np.diff(nearby, axis=0) == 0, axis=0) >= 0.4
 
 
 def _noise(nearby: Array) -> Array:
