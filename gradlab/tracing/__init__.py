@@ -17,7 +17,7 @@ from gradlab.tracing.program import (
     trace,
     without_checks,
 )
-from gradlab.tracing.rules import CustomRule, custom_rules, strip
+from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip
 from gradlab.tracing.walking import iterates, walk
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Lifter",
     "Meeting",
     "Narrowing",
+    "NotStrippable",
     "NotTraceable",
     "Opaque",
     "Program",

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gradlab.errors import GradlabError
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import JAX_FOLDER, body, contains, inner_jaxprs, source, source_path
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.walking import walk
 
-__all__ = ["CustomRule", "custom_rules", "is_rule", "rule_of", "strip"]
+__all__ = ["CustomRule", "NotStrippable", "custom_rules", "is_rule", "rule_of", "strip"]
 
 _PRIMITIVES = ("custom_jvp_call", "custom_vjp_call")
 
@@ -93,6 +94,10 @@ def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -
         program: a traced program.
         which: says of each rule whether it goes; by default all the user's rules go and JAX's stay.
 
+    Raises:
+        NotStrippable: a rule lies where it cannot be taken out: in a `shard_map`, or in a function
+            that a rule which stays calls (`odeint` over a function with a rule).
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gradlab.tracing import trace
@@ -124,9 +129,19 @@ def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -
     stripped = derive(
         program, flat_function, program.in_avals, program.in_names, program.out_names, wide
     )
+    if contains(stripped.jaxpr, goes):
+        left = next(rule for rule in custom_rules(stripped) if chosen(rule))
+        raise NotStrippable(
+            f"the rule of {left.name} ({left.defined}) cannot be taken out of {program.name}: it "
+            f"lies inside {' in '.join(reversed(left.inside)) or 'a call'}; check it by itself"
+        )
     return replace(
         stripped, leaves=program.leaves, in_tree=program.in_tree, out_tree=program.out_tree
     )
+
+
+class NotStrippable(GradlabError):
+    """A custom rule lies where it cannot be replaced by its primal function."""
 
 
 class _Stripper(Evaluator):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from gradlab.tracing import custom_rules, rule_inputs, strip, trace
+from gradlab.tracing import NotStrippable, custom_rules, rule_inputs, strip, trace
 
 X = jnp.array([-1.0, 0.25, 2.0])
 
@@ -177,3 +177,19 @@ def test_nested_rules_are_met_innermost_first():
     outer.defvjp(lambda x: (outer(x), x), lambda x, g: (g,))
     met = rule_inputs(trace(outer, X), [X])
     assert [meeting.rule.name for meeting in met] == ["wrong", "outer"]
+
+
+def test_a_rule_that_cannot_be_taken_out_is_not_passed_over():
+    @jax.custom_vjp
+    def outer(x):
+        return 2.0 * wrong(x)
+
+    outer.defvjp(lambda x: (outer(x), x), lambda x, g: (g,))
+    with pytest.raises(NotStrippable, match="inside custom_vjp_call"):
+        strip(trace(outer, X), lambda rule: rule.name == "wrong")
+
+    mesh = jax.make_mesh((1,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("a")
+    sharded = jax.shard_map(wrong, mesh=mesh, in_specs=spec, out_specs=spec)
+    with pytest.raises(NotStrippable, match="shard_map"):
+        strip(trace(sharded, X))
