@@ -194,6 +194,33 @@ class Built:
         variables = range(1, len(zone.frame.sizes) + 1)
         return cls.of_zones(*shape, with_relation(zone, variables[:o], variables[o:], values))
 
+    @classmethod
+    def union(cls, patterns: Iterable[Self]) -> Self:
+        """Return the union of at least one pattern, all of the same shapes.
+
+        Example:
+            >>> from gradlab.patterns import Pattern
+            >>> shifts = [Pattern.from_axes((9,), (9,), [(0, ~0, k, k)]) for k in (-1, 0, 1)]
+            >>> Pattern.union(shifts).notation
+            'out[i] <- in[i-1..i+1]'
+        """
+        first, *rest = patterns
+        for other in rest:
+            first._same_shapes(other, "union")
+        if not any(other.zones for other in rest):
+            return first
+        zones = [zone for p in (first, *rest) for zone in p.zones]
+        notes = [note for p in (first, *rest) for note in p.widened]
+        return cls.of_zones(first.output_shape, first.input_shape, zones, notes)
+
+    def _same_shapes(self, other: "Built", what: str) -> None:
+        if (self.output_shape, self.input_shape) != (other.output_shape, other.input_shape):
+            raise InputError(
+                f"{what}: one pattern maps {shape_text(self.input_shape)} to "
+                f"{shape_text(self.output_shape)}, the other {shape_text(other.input_shape)} to "
+                f"{shape_text(other.output_shape)}; they must be equal"
+            )
+
 
 def axis_place(axis: int, output_shape: Shape, input_shape: Shape) -> int:
     """Return the position of axis k or ~k among all axes."""

@@ -22,6 +22,9 @@ from gradlab.patterns.zone import Relation, Zone, merge_groups, place, relation
 
 __all__ = ["compose_many", "intersect", "with_relation"]
 
+_LONGEST = 2**24
+"""The most rows or columns of one explicit relation."""
+
 
 def compose_many(left: Sequence[Zone], right: Sequence[Zone], widened: list[str]) -> list[Zone]:
     """Return the zones of (union of left) after (union of right); their union is exact."""
@@ -125,7 +128,7 @@ def _product(
     factors = []
     for zone, rows, columns in sides:
         sizes = [zone.frame.sizes[v - 1] for v in rows], [zone.frame.sizes[v - 1] for v in columns]
-        if max(prod(sizes[0]), prod(sizes[1])) > LIMIT:
+        if max(prod(sizes[0]), prod(sizes[1])) > _LONGEST:
             return None
         values = points(zone, rows + columns)
         if values is None:
@@ -173,7 +176,8 @@ def _oriented(a: Zone, b: Zone, pairs: list[tuple[int, int]]) -> tuple[Zone, Zon
     """Return both zones with the paired variables flipped alike, or None if that cannot be."""
     if not a.flipped and not b.flipped:
         return a, b
-    groups = [("a", set(g)) for g in _turnable(a)] + [("b", set(g)) for g in _turnable(b)]
+    groups = [("a", set(g)) for g in dbm.components(a.bounds)]
+    groups += [("b", set(g)) for g in dbm.components(b.bounds)]
     edges: dict[int, list[tuple[int, bool]]] = {k: [] for k in range(len(groups))}
     for x, y in pairs:
         left = next(k for k, (side, g) in enumerate(groups) if side == "a" and x in g)
@@ -197,11 +201,6 @@ def _oriented(a: Zone, b: Zone, pairs: list[tuple[int, int]]) -> tuple[Zone, Zon
         chosen = [v for k, (s, g) in enumerate(groups) if s == side and turned[k] for v in g]
         sides.append(zone.flip(chosen) if chosen else zone)
     return sides[0], sides[1]
-
-
-def _turnable(zone: Zone) -> list[list[int]]:
-    """Return the groups of variables that can be flipped by themselves."""
-    return dbm.components(zone.bounds)
 
 
 def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:

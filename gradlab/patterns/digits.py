@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from gradlab.patterns.bounds import Bounds, free
 
@@ -76,10 +77,18 @@ class Frame:
         return frame(new[: len(self.output)], new[len(self.output) :])
 
 
-@lru_cache(maxsize=4096)
+_FRAMES: WeakValueDictionary[tuple[tuple[Axis, ...], tuple[Axis, ...]], Frame] = (
+    WeakValueDictionary()
+)
+
+
+@lru_cache(maxsize=1024)
 def frame(output: tuple[Axis, ...], input: tuple[Axis, ...]) -> Frame:
-    """Return the one frame with these axes."""
-    return Frame(output, input)
+    """Return the one frame with these axes: one as long as anybody holds it."""
+    found = _FRAMES.get((output, input))
+    if found is None:
+        found = _FRAMES[output, input] = Frame(output, input)
+    return found
 
 
 def plain(size: int) -> Axis:

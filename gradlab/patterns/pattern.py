@@ -7,7 +7,7 @@ region: a set of indices of one array, such as a mask. How axes and bounds are w
 `building`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -50,24 +50,6 @@ class Pattern(Built):
         >>> causal.notation, causal.nnz
         ('out[t, :] <- in[<=t, :]', 133120)
     """
-
-    @classmethod
-    def union(cls, patterns: Iterable["Pattern"]) -> "Pattern":
-        """Return the union of at least one pattern, all of the same shapes.
-
-        Example:
-            >>> shifts = [Pattern.from_axes((9,), (9,), [(0, ~0, k, k)]) for k in (-1, 0, 1)]
-            >>> Pattern.union(shifts).notation
-            'out[i] <- in[i-1..i+1]'
-        """
-        first, *rest = patterns
-        for other in rest:
-            first._same_shapes(other, "union")
-        if not any(other.zones for other in rest):
-            return first
-        zones = [zone for p in (first, *rest) for zone in p.zones]
-        notes = [note for p in (first, *rest) for note in p.widened]
-        return cls.of_zones(first.output_shape, first.input_shape, zones, notes)
 
     def __or__(self, other: "Pattern") -> "Pattern":
         return Pattern.union((self, other))
@@ -186,14 +168,6 @@ class Pattern(Built):
             outer = None if inner is None else matrix(self.zones, self.shape, _EXPLICIT)
             answer = outer is not None and (inner > outer).nnz == 0
         return answer
-
-    def _same_shapes(self, other: "Pattern", what: str) -> None:
-        if (self.output_shape, self.input_shape) != (other.output_shape, other.input_shape):
-            raise InputError(
-                f"{what}: one pattern maps {shape_text(self.input_shape)} to "
-                f"{shape_text(self.output_shape)}, the other {shape_text(other.input_shape)} to "
-                f"{shape_text(other.output_shape)}; they must be equal"
-            )
 
     @property
     def shape(self) -> tuple[int, int]:

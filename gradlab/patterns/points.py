@@ -6,7 +6,6 @@ listed apart and combined last. Nothing is counted here in small integers; entri
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -91,17 +90,15 @@ def flat_entries(zone: Zone, limit: int) -> tuple[Indices, Indices] | None:
 
 def matrix(zones: Sequence[Zone], shape: tuple[int, int], limit: int) -> Any | None:
     """Return the boolean CSR matrix of a union of zones, or None beyond `limit` listed entries."""
-    parts = []
+    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for zone in zones:
         entries = flat_entries(zone, limit)
         if entries is None:
             return None
         limit -= len(entries[0])
-        parts.append(entries)
-    rows, columns = (
-        reduce(lambda a, b: np.concatenate([a, b]), side, np.zeros(0, np.int64))
-        for side in (zip(*parts, strict=True) if parts else ((), ()))
-    )
-    result = sp.coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=shape).tocsr()
+        rows.append(entries[0])
+        columns.append(entries[1])
+    index = np.concatenate(rows), np.concatenate(columns)
+    result = sp.coo_array((np.ones(len(index[0]), np.bool_), index), shape=shape).tocsr()
     result.data[:] = True  # entries of several zones stay True: OR, never a sum
     return result
