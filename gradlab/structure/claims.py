@@ -55,6 +55,7 @@ def assert_structure(
         >>> _ = gradlab.assert_structure(jax.nn.softmax, x, independent=0)
         >>> _ = gradlab.assert_structure(jax.numpy.tanh, x, elementwise=True)
     """
+    __tracebackhide__ = True
     if structure is None and not elementwise and independent is None and causal is None:
         raise InputError(
             "assert_structure: nothing is claimed; give structure=, elementwise=, independent= or "
