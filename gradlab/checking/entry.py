@@ -101,6 +101,7 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
         >>> import gradlab, jax.numpy as jnp
         >>> gradlab.assert_gradients(jnp.sin, jnp.array([0.5, 2.0]))
     """
+    __tracebackhide__ = True
     report = check(function, *inputs, **options)
     if report.failed:
         raise GradientMismatch(str(report), report)
