@@ -84,6 +84,14 @@ def _jacobian_words(parser: argparse.ArgumentParser) -> None:
     _wrt(parser)
 
 
+def _graph_words(parser: argparse.ArgumentParser) -> None:
+    _target(parser)
+    parser.add_argument(
+        "--local-gradients", action="store_true", help="each gate's Jacobian in each input"
+    )
+    parser.add_argument("--decimals", type=int, default=3, help="how many to draw (default: 3)")
+
+
 def _precision_words(parser: argparse.ArgumentParser) -> None:
     _target(parser)
     parser.add_argument("--dtypes", type=_list, metavar="A,B", help="default: all floats")
@@ -145,7 +153,7 @@ def _graph(options: Options) -> "Report":
 
     function, inputs = _function_and_inputs(options)
     with _working(f"reading {options.target}"):
-        return read_graph(function, *inputs).report()
+        return read_graph(function, *inputs).report(options.local_gradients, options.decimals)
 
 
 def _precision(options: Options) -> "Report":
@@ -193,7 +201,7 @@ COMMANDS = (
         "graph",
         "the computational graph with its values and gradients",
         "gradlab graph layers:mlp 32x64 64x10 -o mlp.svg",
-        _target,
+        _graph_words,
         _graph,
     ),
     Command(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.errors import InputError
 from gradlab.nodes import Node
 from gradlab.nodes._arrays import Array, Shape, is_inexact
 from gradlab.nodes._domain import Case
@@ -75,6 +76,11 @@ class Equation(Node):
                 merged[i] = x
             return [y for y in self.evaluate(merged) if is_inexact(y.dtype)]
 
+        if self.primitive == "while":
+            raise InputError(
+                "backward: JAX has no gradient for a `while` loop, whose number of iterations is not "
+                "known before it runs; use `jax.lax.scan`, or `fori_loop` with fixed bounds"
+            )
         results, pull = jax.vjp(outputs, *(jnp.asarray(inputs[i]) for i in active))
         given = upstream if self.several else (upstream,)
         upstreams = [u for u in given if is_inexact(u.dtype)]

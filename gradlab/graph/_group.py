@@ -97,7 +97,8 @@ def grouped(
     Raises:
         InputError: a path leads out of the group and back into it.
     """
-    others = [step for step in steps if step not in members]
+    chosen = set(members)
+    others = [step for step in steps if step not in chosen]
     _require_convex(steps, members, label)
     used = {wire for step in others for wire in step.inputs} | set(outputs)
     step = as_step(members, used, constants, label)
@@ -162,11 +163,12 @@ def _moved(step: Step, places: dict[int, int]) -> Step:
 
 def _require_convex(steps: Sequence[Step], members: Sequence[Step], label: str) -> None:
     """Raise an InputError if what depends on the group also feeds it."""
+    chosen = set(members)
     made = {wire for step in members for wire in step.outputs}
     behind: dict[int, Step] = {}  # wires that depend on the group, by who is outside it
     for step in steps:
         detour = next((behind[wire] for wire in step.inputs if wire in behind), None)
-        if step in members:
+        if step in chosen:
             if detour is not None:
                 raise InputError(
                     f"group {label!r}: {detour.title} at {detour.line or 'its place'} depends on "

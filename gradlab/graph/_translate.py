@@ -52,9 +52,12 @@ _SHAPED: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
 def node_for(equation: WiredEquation) -> Node | None:
     """Return the hand-written node that does the same, or None where there is none.
 
-    The node has to mean the same for these inputs: floats of one dtype, and plain parameters.
+    The node has to mean the same for these inputs: real floats of one dtype, plain parameters.
     """
-    if len({str(dtype) for dtype in equation.dtypes}) != 1 or not is_inexact(equation.dtypes[0]):
+    if not equation.dtypes or not is_inexact(equation.dtypes[0]):
+        return None
+    dtype, *others = map(str, equation.dtypes)
+    if dtype.startswith("complex") or {*others} - {dtype}:
         return None
     known = registry()
     primitive, parameters = equation.primitive, equation.parameters

@@ -218,9 +218,9 @@ class Graph(Network):
             >>> g.label(reciprocal="y").names, g.ungroup("y").names[:3]
             (['x', 'y'], ['x', 'negate', 'exp'])
         """
-        members = [self._step_of(wire) for wire in names]
+        chosen = {self._step_of(wire) for wire in names}
+        members = [step for step in self.plan.steps if step in chosen]
         label = name or (as_node.name() if as_node is not None else "group")
-        members = [step for step in self.plan.steps if step in members]
         if not members:
             raise InputError("group: names is empty; name the nodes by the wires that leave them")
         steps = grouped(self.plan.steps, members, self.plan.outputs, self._constants, label)

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from gradlab.graph._glance import Glance, glance
 from gradlab.graph._marks import findings, marks
 from gradlab.graph._plan import Step
@@ -100,17 +102,17 @@ def graph_report(graph: "Graph", local_gradients: bool = False, decimals: int = 
     """Return a graph as plain data."""
     plan = graph.plan
     users = Counter(wire for step in plan.steps for wire in set(step.inputs))
-    wires = tuple(_wire(graph, name, users) for name in graph.names)
-    noted = graph.branches() if any(number > 1 for number in users.values()) else {}
     gates = []
-    for index, step in enumerate(plan.steps):
-        branches = tuple(
-            glance(noted[index, position])
-            if users[wire] > 1 and noted.get((index, position)) is not None
-            else None
-            for position, wire in enumerate(step.inputs)
-        )
-        gates.append(_gate(graph, step, branches, local_gradients))
+    with np.errstate(all="ignore"):  # NumPy has warned already, when the graph was run
+        wires = tuple(_wire(graph, name, users) for name in graph.names)
+        noted = graph.branches() if any(number > 1 for number in users.values()) else {}
+        for index, step in enumerate(plan.steps):
+            sent = (noted.get((index, position)) for position in range(len(step.inputs)))
+            branches = tuple(
+                glance(gradient) if users[wire] > 1 and gradient is not None else None
+                for wire, gradient in zip(step.inputs, sent)
+            )
+            gates.append(_gate(graph, step, branches, local_gradients))
     outputs = tuple(graph.labels[wire] for wire in plan.outputs)
     found = findings(wires, gates)
     return GraphReport(graph.title, wires, tuple(gates), outputs, found, decimals)

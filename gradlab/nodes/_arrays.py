@@ -33,6 +33,7 @@ __all__ = [
     "scatter_add",
     "set_at",
     "unbroadcast",
+    "widened",
 ]
 
 Array = Any  # an array of any namespace; the standard has no type for it
@@ -51,11 +52,11 @@ def namespace(*arrays: Array) -> Any:
 @functools.cache
 def is_inexact(dtype: Any) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and float8 included."""
-    if np.issubdtype(dtype, np.inexact):
-        return True
     try:
+        if np.issubdtype(dtype, np.inexact):
+            return True
         finfo(dtype)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: the dtype of JAX's random keys
         return False
     return True
 
@@ -158,6 +159,11 @@ def keeping(y: Array, x: tuple[Array, ...]) -> Array:
         return y
     floats = {xi.dtype for xi in x if xi.dtype.kind not in "biu"}
     return y.astype(*floats) if len(floats) == 1 else y
+
+
+def widened(x: Array) -> Array:
+    """Return half-precision x in float32, where its squares and sums do not overflow."""
+    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
 
 
 def unbroadcast(gradient: Array, like: Array) -> Array:
