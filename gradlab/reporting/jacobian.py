@@ -8,6 +8,7 @@ import numpy as np
 
 from gradlab.formatting import count, shape_text, size_text
 from gradlab.patterns import Pattern
+from gradlab.patterns.drawing import occupied
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -16,7 +17,6 @@ __all__ = ["html", "svg", "text"]
 
 _CELLS = 64
 _SIDE = 320
-_SAMPLES = 6
 
 
 def text(report: "JacobianReport") -> str:
@@ -46,7 +46,7 @@ def html(report: "JacobianReport") -> str:
 
 
 def svg(report: "JacobianReport") -> str:
-    """Return a picture of each block: grey where entries may be nonzero, darker where more are."""
+    """Return a picture of each block, at any size: blue where entries may be nonzero."""
     outputs, inputs = report.outputs, report.inputs
     wide = 60 + len(inputs) * (_SIDE + 20)
     high = 60 + len(outputs) * (_SIDE + 40)
@@ -71,70 +71,22 @@ def svg(report: "JacobianReport") -> str:
 
 
 def _block(pattern: Pattern) -> str:
-    cells = _shares(pattern)
-    rows, columns = cells.shape
+    """Draw one block over a grid of cells: filled where the cell holds an entry."""
     frame = f'<rect width="{_SIDE}" height="{_SIDE}" fill="#f4f4f4" stroke="#999"/>'
-    if not rows or not columns:
+    if not math.prod(pattern.shape):
         return frame
-    high, wide = _SIDE / rows, _SIDE / columns
+    cells = occupied(pattern, _CELLS, _CELLS)
+    high, wide = (_SIDE / n for n in cells.shape)
     parts = [frame]
-    for i in range(rows):
-        j = 0
-        while j < columns:
-            start, share = j, cells[i, j]
-            while j < columns and cells[i, j] == share:
-                j += 1
-            if share:
-                opacity = 0.35 + 0.65 * share
-                parts.append(
-                    f'<rect x="{start * wide:.2f}" y="{i * high:.2f}" width="{(j - start) * wide:.2f}" '
-                    f'height="{high:.2f}" fill="#1f4e9c" fill-opacity="{opacity:.2f}"/>'
-                )
+    for i, row in enumerate(cells):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
+        for start, end in edges.reshape(-1, 2):
+            parts.append(
+                f'<rect x="{start * wide:.2f}" y="{i * high:.2f}" '
+                f'width="{(end - start) * wide:.2f}" '
+                f'height="{high:.2f}" fill="#1f4e9c"/>'
+            )
     return "".join(parts)
-
-
-def _shares(pattern: Pattern) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """Return, over a grid of cells, the share of entries that may be nonzero.
-
-    Counted where the pattern can be listed; sampled at fixed places of each cell where it cannot.
-    """
-    m, n = pattern.shape
-    rows, columns = min(m, _CELLS), min(n, _CELLS)
-    cells = np.zeros((rows, columns))
-    if not m or not n:
-        return cells
-    row_of, column_of = np.arange(m) * rows // m if m <= 2**22 else None, None
-    if pattern.nnz <= 2**20 and row_of is not None:
-        matrix = pattern.to_scipy().tocoo()
-        np.add.at(cells, (matrix.row * rows // m, matrix.col * columns // n), 1)
-        heights = np.bincount(np.arange(m) * rows // m)
-        widths = (
-            np.bincount(np.arange(n) * columns // n)
-            if n <= 2**22
-            else np.full(columns, n / columns)
-        )
-        return np.minimum(cells / np.outer(heights, widths), 1)
-    draw = np.random.default_rng(0)
-    for i in range(rows):
-        for j in range(columns):
-            hits = 0
-            for _ in range(_SAMPLES):
-                row = int((i + draw.random()) * m / rows)
-                column = int((j + draw.random()) * n / columns)
-                hits += pattern.contains(
-                    _index(row, pattern.output_shape), _index(column, pattern.input_shape)
-                )
-            cells[i, j] = hits / _SAMPLES
-    return cells
-
-
-def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a multi-index in Python integers, which do not overflow."""
-    index = []
-    for size in reversed(shape):
-        flat, digit = divmod(flat, size)
-        index.append(digit)
-    return tuple(reversed(index))
 
 
 def _picture(report: "JacobianReport") -> list[str]:

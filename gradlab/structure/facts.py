@@ -12,7 +12,8 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.structure.folding import fold
-from gradlab.structure.known import Affine, Known
+from gradlab.structure.known import Affine, Known, told
+from gradlab.structure.positions import COMPARISONS, by_position
 from gradlab.structure.rules import rule_for
 from gradlab.structure.sites import Site
 
@@ -38,14 +39,6 @@ _KEEP_ZERO = frozenset({
     "cbrt", "square", "expm1", "log1p", "erf", "round", "floor", "ceil", "real", "imag", "conj",
     "reduce_sum", "reduce_max", "reduce_min", "reduce_or", "cumsum", "integer_pow",
 })  # fmt: skip
-_COMPARED = {
-    "lt": (None, -1),
-    "le": (None, 0),
-    "gt": (1, None),
-    "ge": (0, None),
-    "eq": (0, 0),
-    "ne": (0, 0),
-}
 
 
 def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
@@ -62,7 +55,7 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
     if not any(site.known) or not site.out_shapes:
         return (None,) * len(site.out_shapes)
     if len(site.out_shapes) == 1:
-        known = _affine(site, dtypes[0]) or _folded(site, dtypes[0])
+        known = by_position(site, dtypes[0]) or _folded(site, dtypes[0])
         if known is not None:
             return (known,)
     if site.name in _MOVES:
@@ -70,18 +63,11 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
     if len(site.out_shapes) > 1:
         return (None,) * len(site.out_shapes)
     if site.name in _KEEP_ZERO and not (site.name == "integer_pow" and site.params["y"] <= 0):
-        return (_known(support=_carried(site, 0, site.nonzero(0))),)
+        return (told(support=_carried(site, 0, site.nonzero(0))),)
     if site.name in _PLACES:
         return (_placed(site, _PLACES[site.name]),)
     found = _RULES.get(site.name)
     return (found(site) if found else None,)
-
-
-def _known(
-    support: Pattern | None = None, finite: Pattern | None = None, false: Pattern | None = None
-) -> Known | None:
-    told = [None if r is None or r.is_dense else r for r in (support, finite, false)]
-    return None if told == [None] * 3 else Known(support=told[0], finite=told[1], false=told[2])
 
 
 def _folded(site: Site, dtype: Any) -> Known | None:
@@ -96,97 +82,6 @@ def _folded(site: Site, dtype: Any) -> Known | None:
         values.append(value)
     result = fold(site.name, site.params, values, site.shape, dtype)
     return None if result is None else Known(array=result)
-
-
-def _affine(site: Site, dtype: Any) -> Known | None:
-    """Follow positions symbolically: shifts, sums and comparisons of iotas, at any size."""
-    forms = [None if known is None else known.affine for known in site.known]
-    if not forms or any(form is None for form in forms):
-        return None
-    first, *rest = [form for form in forms if form is not None]
-    shape = site.shape
-    if site.name in ("copy", "stop_gradient") or (
-        site.name == "convert_element_type" and np.dtype(dtype).kind in "iu"
-    ):
-        return Known(affine=first)
-    if site.name == "broadcast_in_dim":
-        steps = [0] * len(shape)
-        for axis, target in enumerate(site.params["broadcast_dimensions"]):
-            steps[target] = first.steps[axis] if first.shape[axis] != 1 else 0
-        return Known(affine=Affine(shape, tuple(steps), first.offset))
-    if site.name in ("reshape", "squeeze", "expand_dims"):
-        kept = [step for size, step in zip(first.shape, first.steps) if size != 1]
-        if [s for s in first.shape if s != 1] != [s for s in shape if s != 1]:
-            return None
-        remaining = iter(kept)
-        steps = [next(remaining) if size != 1 else 0 for size in shape]
-        return Known(affine=Affine(shape, tuple(steps), first.offset))
-    if site.name == "transpose":
-        order = site.params["permutation"]
-        return Known(affine=Affine(shape, tuple(first.steps[k] for k in order), first.offset))
-    if site.name == "neg" and np.dtype(dtype).kind == "i":
-        return Known(affine=Affine(shape, tuple(-s for s in first.steps), -first.offset))
-    if len(rest) != 1:
-        return None
-    a, b = _aligned(first, shape), _aligned(rest[0], shape)
-    if site.name in ("add", "sub") and np.dtype(dtype).kind == "i":
-        sign = 1 if site.name == "add" else -1
-        steps = [x + sign * y for x, y in zip(a.steps, b.steps)]
-        return _within(Affine(shape, tuple(steps), a.offset + sign * b.offset), dtype)
-    if site.name == "mul" and np.dtype(dtype).kind == "i" and not (any(a.steps) and any(b.steps)):
-        scaled, factor = (a, b.offset) if any(a.steps) else (b, a.offset)
-        steps = [factor * s for s in scaled.steps]
-        return _within(Affine(shape, tuple(steps), factor * scaled.offset), dtype)
-    if site.name in _COMPARED:
-        return _comparison(site.name, a, b)
-    return None
-
-
-def _aligned(form: Affine, shape: tuple[int, ...]) -> Affine:
-    """Stretch a scalar, and axes of size 1, to the output's shape."""
-    if not form.shape:
-        return Affine(shape, (0,) * len(shape), form.offset)
-    steps = tuple(step if size != 1 else 0 for step, size in zip(form.steps, form.shape))
-    return Affine(shape, steps, form.offset)
-
-
-def _within(form: Affine, dtype: Any) -> Known | None:
-    """Return an affine array unless it overflows its dtype."""
-    reach = [step * (size - 1) for step, size in zip(form.steps, form.shape)]
-    low = form.offset + sum(min(r, 0) for r in reach)
-    high = form.offset + sum(max(r, 0) for r in reach)
-    limits = np.iinfo(dtype)
-    return Known(affine=form) if limits.min <= low and high <= limits.max else None
-
-
-def _comparison(name: str, a: Affine, b: Affine) -> Known | None:
-    """Return the region in which two affine arrays compare true."""
-    steps = {k: x - y for k, (x, y) in enumerate(zip(a.steps, b.steps)) if x != y}
-    offset = a.offset - b.offset
-    low, high = _COMPARED[name]
-    if not steps:
-        holds = (low is None or offset >= low) and (high is None or offset <= high)
-        value = holds != (name == "ne")
-        return Known(array=np.full(a.shape, value)) if a.size <= _FOLDED else None
-    axes = sorted(steps, key=lambda k: -steps[k])
-    if len(axes) > 2 or (len(axes) == 2 and steps[axes[0]] != -steps[axes[1]]):
-        return None
-    step = steps[axes[0]]
-    if step < 0:  # one axis that counts down
-        step, offset = -step, -offset
-        low, high = None if high is None else -high, None if low is None else -low
-    bounds = (
-        axes[0],
-        axes[1] if len(axes) == 2 else None,
-        None if low is None else -((offset - low) // step),
-        None if high is None else (high - offset) // step,
-    )
-    everywhere = Pattern.region(a.shape)
-    true = Pattern.region(a.shape, (bounds,))
-    if bounds[2] is not None and bounds[3] is not None and bounds[2] > bounds[3]:
-        true = Pattern.zero(a.shape, ())
-    false = everywhere - true
-    return _known(support=false, false=true) if name == "ne" else _known(support=true, false=false)
 
 
 def _carried(site: Site, k: int, region: Pattern | None, output: int = 0) -> Pattern | None:
@@ -221,7 +116,7 @@ def _moved(site: Site, output: int) -> Known | None:
         return union([None if k is None else read(k) for k in site.known[:count]])
 
     boolean = all(k is None or k.false is not None or k.untrue is not None for k in site.known)
-    return _known(
+    return told(
         over(lambda k: k.nonzero),
         over(lambda k: k.above),
         over(lambda k: k.untrue) if boolean else None,
@@ -239,7 +134,7 @@ def _placed(site: Site, operands: tuple[int, ...]) -> Known | None:
         if part is None:
             return None
         parts.append(part)
-    return _known(support=Pattern.union(parts))
+    return told(support=Pattern.union(parts))
 
 
 def _both(a: Pattern | None, b: Pattern | None) -> Pattern | None:
@@ -263,59 +158,59 @@ def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern 
 
 def _product(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
-    return _known(support=_both(a, b))
+    return told(support=_both(a, b))
 
 
 def _quotient(site: Site) -> Known | None:
-    return _known(support=_sides(site, lambda k: k.nonzero)[0])
+    return told(support=_sides(site, lambda k: k.nonzero)[0])
 
 
 def _sum(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
-    return _known(support=_either(a, b), finite=_both(low_a, low_b))
+    return told(support=_either(a, b), finite=_both(low_a, low_b))
 
 
 def _difference(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
-    return _known(support=_either(a, b), finite=_sides(site, lambda k: k.above)[0])
+    return told(support=_either(a, b), finite=_sides(site, lambda k: k.above)[0])
 
 
 def _larger(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
-    return _known(support=_either(a, b), finite=_either(low_a, low_b))
+    return told(support=_either(a, b), finite=_either(low_a, low_b))
 
 
 def _smaller(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
-    return _known(support=_either(a, b), finite=_both(low_a, low_b))
+    return told(support=_either(a, b), finite=_both(low_a, low_b))
 
 
 def _exponential(site: Site) -> Known | None:
-    return _known(support=_sides(site, lambda k: k.above)[0])
+    return told(support=_sides(site, lambda k: k.above)[0])
 
 
 def _logarithm(site: Site) -> Known | None:
-    return _known(finite=_sides(site, lambda k: k.nonzero)[0])
+    return told(finite=_sides(site, lambda k: k.nonzero)[0])
 
 
 def _negated(site: Site) -> Known | None:
     known = site.known[0]
-    return None if known is None else _known(support=known.untrue, false=known.nonzero)
+    return None if known is None else told(support=known.untrue, false=known.nonzero)
 
 
 def _conjunction(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     not_a, not_b = _sides(site, lambda k: k.untrue)
-    return _known(support=_both(a, b), false=_either(not_a, not_b))
+    return told(support=_both(a, b), false=_either(not_a, not_b))
 
 
 def _disjunction(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     not_a, not_b = _sides(site, lambda k: k.untrue)
-    return _known(support=_either(a, b), false=_both(not_a, not_b))
+    return told(support=_either(a, b), false=_both(not_a, not_b))
 
 
 def _chosen(site: Site) -> Known | None:
@@ -336,7 +231,7 @@ def _chosen(site: Site) -> Known | None:
             parts.append(local @ (everywhere if region is None else region))
         return Pattern.union(parts) if narrowed else None
 
-    return _known(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
+    return told(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
 
 
 def _compared_with_zero(site: Site) -> Known | None:
@@ -347,14 +242,14 @@ def _compared_with_zero(site: Site) -> Known | None:
     if support is None or not zero:
         return None
     if site.name in ("ne", "gt", "lt"):
-        return _known(support=support)
-    return _known(false=support)
+        return told(support=support)
+    return told(false=support)
 
 
 def _contracted(site: Site) -> Known | None:
     """dot_general: a sum of products, zero where every product has a zero."""
     k = 0 if site.nonzero(0) is not None else 1
-    return _known(support=_carried(site, k, site.nonzero(k)))
+    return told(support=_carried(site, k, site.nonzero(k)))
 
 
 _RULES: dict[str, Callable[[Site], Known | None]] = {
@@ -374,5 +269,5 @@ _RULES: dict[str, Callable[[Site], Known | None]] = {
     "log": _logarithm,
     "select_n": _chosen,
     "dot_general": _contracted,
-    **dict.fromkeys(_COMPARED, _compared_with_zero),
+    **dict.fromkeys(COMPARISONS, _compared_with_zero),
 }

@@ -19,7 +19,7 @@ from gradlab.structure.linear import respects_zero
 from gradlab.structure.rules import rule_for
 from gradlab.structure.sites import Site
 from gradlab.tracing.jaxprs import Literal, body, source
-from gradlab.tracing.linearise import call_body
+from gradlab.tracing.linearise import call_body, part_of_jax
 
 __all__ = ["Dependence", "Note", "Step", "Walk"]
 
@@ -62,6 +62,7 @@ class Walk:
     steps: list[Step] = field(default_factory=list)
     notes: dict[Note, None] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
+    line: str = ""
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
 
     def run(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -89,7 +90,7 @@ class Walk:
         """Return what each output of an equation reads."""
         inner = call_body(equation)
         if inner is not None:
-            return self.run(inner, operands)
+            return self.call(equation, inner, operands)
         if not any(dependence for dependence, _ in operands):
             site = site_of(equation, operands)
             known = facts(site, tuple(_dtype(out) for out in equation.outvars))
@@ -102,7 +103,7 @@ class Walk:
         self.steps.append(
             Step(
                 equation.primitive.name,
-                source(equation),
+                self.source(equation),
                 equation.params,
                 tuple(dependence for dependence, _ in operands),
                 tuple(dependence for dependence, _ in made),
@@ -110,6 +111,19 @@ class Walk:
             )
         )
         return made
+
+    def call(self, equation: Any, inner: Any, operands: list[Value]) -> list[Value]:
+        """Run a called jaxpr; what JAX's own functions do inside counts as done by the caller."""
+        line = self.line
+        if not line and part_of_jax(inner):
+            self.line = source(equation)
+        results = self.run(inner, operands)
+        self.line = line
+        return results
+
+    def source(self, equation: Any) -> str:
+        """Return the user's line behind an equation."""
+        return self.line or source(equation)
 
     def primitive(self, equation: Any, operands: list[Value]) -> list[Value]:
         """Compose an equation's rule with what its operands read."""
@@ -136,7 +150,11 @@ class Walk:
                     found.setdefault(seed, []).append(self.compose(step, pattern))
         for text in dict.fromkeys(site.notes):
             self.note(equation, text)
-        return [(union(found), fact) for found, fact in zip(parts, known, strict=True)]
+        joined = [union(found) for found in parts]
+        return [
+            (state, fact if state else _zero(shape))
+            for state, fact, shape in zip(joined, known, site.out_shapes, strict=True)
+        ]
 
     def compose(self, after: Pattern, before: Pattern) -> Pattern:
         """Return `after @ before`, remembered, since most equations repeat a few compositions."""
@@ -147,7 +165,7 @@ class Walk:
 
     def note(self, equation: Any, text: str) -> None:
         """Record that the pattern may be too large because of an equation."""
-        self.notes[Note(text, equation.primitive.name, source(equation))] = None
+        self.notes[Note(text, equation.primitive.name, self.source(equation))] = None
 
 
 Flow = Callable[[Walk, Any, list[Value]], list[Value]]
@@ -163,6 +181,11 @@ def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
         if not pattern.is_zero:
             joined[seed] = pattern
     return joined
+
+
+def _zero(shape: tuple[int, ...]) -> Known:
+    """Return what is known of a value that seeds reach only through zeros: that it is zero."""
+    return Known(support=Pattern.zero(shape, ()))
 
 
 def site_of(equation: Any, operands: Sequence[Value]) -> Site:

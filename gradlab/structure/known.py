@@ -13,7 +13,7 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 
-__all__ = ["Affine", "Known", "of_array"]
+__all__ = ["MATERIALISED", "Affine", "Known", "of_array", "told"]
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -101,6 +101,16 @@ def of_array(value: Any) -> Known | None:
     if array.dtype.kind in "iu" and array.ndim == 0:
         return Known(array=array, affine=Affine((), (), int(array)))
     return Known(array=array)
+
+
+def told(
+    support: Pattern | None = None, finite: Pattern | None = None, false: Pattern | None = None
+) -> Known | None:
+    """Return facts that are regions; None if none of them says anything."""
+    regions = [None if r is None or r.is_dense else r for r in (support, finite, false)]
+    if regions == [None] * 3:
+        return None
+    return Known(support=regions[0], finite=regions[1], false=regions[2])
 
 
 def _region(where: Array) -> Pattern | None:

@@ -11,14 +11,14 @@ __all__ = ["respects_zero"]
 
 _ADDS = frozenset({
     "add", "add_any", "sub", "concatenate", "pad", "stack", "select_n", "dynamic_update_slice",
-    "scatter", "scatter-add", "scatter-sub", "max", "min", "clamp", "atan2",
+    "scatter", "scatter-add", "scatter-sub", "max", "min", "clamp", "atan2", "polynomial",
 })  # fmt: skip
 _MOVES_ZERO = frozenset({
     "acos", "acosh", "bessel_i0e", "bessel_i1e", "cos", "cosh", "digamma", "eq", "erfc", "exp",
-    "exp2", "ge", "le", "lgamma", "log", "logistic", "not", "polygamma", "rsqrt", "is_finite",
-    "integer_pow", "pow", "igamma", "igammac", "zeta", "regularized_incomplete_beta", "nextafter",
-    "random_gamma_grad", "igamma_grad_a", "one_minus_square", "shift_left",
-    "shift_right_arithmetic", "shift_right_logical",
+    "exp2", "ge", "igamma", "igamma_grad_a", "igammac", "integer_pow", "is_finite", "le",
+    "lgamma", "log", "log2", "logistic", "nextafter", "not", "one_minus_square", "polygamma",
+    "pow", "random_gamma_grad", "regularized_incomplete_beta", "rsqrt", "shift_left",
+    "shift_right_arithmetic", "shift_right_logical", "zeta",
 })  # fmt: skip
 _ROLES = {"dynamic_update_slice": slice(2, None), "dynamic_slice": slice(1, None)}
 
@@ -35,6 +35,8 @@ def respects_zero(site: Site) -> str:
         return "indices depend on the derivative"
     if site.name in ("div", "rem") and site.depends[1]:
         return "divides by the derivative"
+    if site.name == "polynomial" and site.depends[0]:
+        return "not linear in the derivative"
     if site.name in _ADDS:
         for k, carries in enumerate(site.depends):
             if not carries and not _is_zero(site, k) and not _role(site, k):
@@ -44,7 +46,7 @@ def respects_zero(site: Site) -> str:
 
 def _role(site: Site, k: int) -> bool:
     """Return whether an operand says which or where, not how much."""
-    if site.name == "select_n":
+    if site.name in ("select_n", "polynomial"):
         return k == 0
     if site.name in ("scatter", "scatter-add", "scatter-sub"):
         return k == 1
@@ -53,4 +55,4 @@ def _role(site: Site, k: int) -> bool:
 
 def _is_zero(site: Site, k: int) -> bool:
     region = site.nonzero(k)
-    return region is not None and region.is_zero
+    return 0 in site.in_shapes[k] or (region is not None and region.is_zero)

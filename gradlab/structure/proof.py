@@ -10,9 +10,9 @@ from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
 from gradlab.structure.infer import Step
 from gradlab.structure.rules.elementwise import ELEMENTWISE
-from gradlab.tracing.dependence import flow
-from gradlab.tracing.jaxprs import body, source
-from gradlab.tracing.linearise import call_body
+from gradlab.tracing.jaxprs import Literal, body, source
+from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.linearise import call_body, part_of_jax
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -56,21 +56,41 @@ class Proof:
     mode: str = "jvp"
 
 
-def equations_of(jaxpr: Any, flags: Sequence[bool]) -> tuple[Line, ...]:
-    """List the equations that the flagged inputs reach, in order; loops count as one."""
+def equations_of(jaxpr: Any, reached: Sequence[bool], line: str = "") -> tuple[Line, ...]:
+    """List the equations through which the inputs reach the outputs, calls entered.
+
+    Loops count as one equation, and so does a `custom_vjp`, whose backward pass stands for it.
+    Values without a derivative (indices, masks) are not followed.
+    """
     lines: list[Line] = []
-    inside: set[int] = set()
-
-    def see(equation: Any, _: Sequence[bool]) -> None:
-        if id(equation) in inside or call_body(equation) is not None:
-            return
-        for part in _bodies(equation):
-            _collect(part, inside)
-        name = equation.primitive.name
-        lines.append(Line(name, source(equation), f"{name}{_axes(equation)}"))
-
-    flow(jaxpr, flags, see)
+    _follow(jaxpr, reached, line, lines)
     return tuple(lines)
+
+
+def _follow(jaxpr: Any, reached: Sequence[bool], line: str, lines: list[Line]) -> list[bool]:
+    parts = body(jaxpr)
+    state: dict[Any, bool] = dict(zip(parts.invars, reached))
+
+    def read(atom: Any) -> bool:
+        return not isinstance(atom, Literal) and state.get(atom, False)
+
+    for equation in parts.equations:
+        flags = [read(atom) for atom in equation.invars]
+        name = equation.primitive.name
+        made = [any(flags) and name != "stop_gradient" and _inexact(v) for v in equation.outvars]
+        inner = None if name.startswith("custom_vjp") else call_body(equation)
+        if inner is not None and any(flags):
+            own = line or (source(equation) if part_of_jax(inner) else "")
+            made = _follow(inner, flags, own, lines)
+        elif any(made):
+            lines.append(Line(name, line or source(equation), f"{name}{_axes(equation)}"))
+        state.update(zip(equation.outvars, made))
+    return [read(atom) for atom in parts.outvars]
+
+
+def _inexact(variable: Any) -> bool:
+    dtype = getattr(variable.aval, "dtype", None)
+    return bool(dtype is not None and is_inexact(dtype))
 
 
 def prove(report: "JacobianReport") -> str:
@@ -136,7 +156,7 @@ def kept_apart(pattern: Pattern, axis: int) -> int | None:
 
 
 def _equations(lines: Sequence[Line]) -> str:
-    by_entry = [line for line in lines if line.name in ELEMENTWISE]
+    by_entry = [line for line in lines if line.name in ELEMENTWISE or line.name == "select_n"]
     if not lines:
         return "No equation: the output is an input, or depends on none."
     if len(by_entry) == len(lines):
@@ -271,19 +291,3 @@ def _axes_of(name: str, params: Mapping[str, Any]) -> str:
         (contracted, _), _ = params["dimension_numbers"]
         return f" over axis {', '.join(str(int(a)) for a in contracted)}" if contracted else ""
     return ""
-
-
-def _bodies(equation: Any) -> list[Any]:
-    return [
-        part
-        for value in equation.params.values()
-        for part in (value if isinstance(value, tuple | list) else (value,))
-        if hasattr(getattr(part, "jaxpr", part), "eqns")
-    ]
-
-
-def _collect(jaxpr: Any, found: set[int]) -> None:
-    for equation in body(jaxpr).equations:
-        found.add(id(equation))
-        for part in _bodies(equation):
-            _collect(part, found)

@@ -13,10 +13,10 @@ import jax
 from jax.interpreters import partial_eval
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.jaxprs import ClosedJaxpr, body, contains
+from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains
 from gradlab.tracing.program import Program
 
-__all__ = ["Linearised", "call_body", "linearise", "stateful"]
+__all__ = ["Linearised", "call_body", "linearise", "part_of_jax", "stateful"]
 
 _FURTHER_CALLS = {
     "composite": "jaxpr",
@@ -97,6 +97,16 @@ def call_body(equation: Any) -> Any | None:
         inner = equation.params.get(_FURTHER_CALLS[equation.primitive.name])
     matches = inner is not None and len(body(inner).invars) == len(equation.invars)
     return inner if matches else None
+
+
+def part_of_jax(jaxpr: Any) -> bool:
+    """Return whether a called function belongs to JAX itself, as `jnp.where` does.
+
+    JAX traces such a function once and keeps it: the lines that its equations remember are those
+    of the first caller, so the call's own line is what a reader wants.
+    """
+    described = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
+    return JAX_FOLDER in getattr(described, "func_src_info", "")
 
 
 def stateful(jaxpr: Any) -> str:

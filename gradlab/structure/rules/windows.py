@@ -10,6 +10,8 @@ from gradlab.structure.sites import Shape, Site, rule
 
 __all__: list[str] = []
 
+_LISTED = 1 << 16
+
 
 @rule("conv_general_dilated")
 def convolution(site: Site, k: int) -> Pattern:
@@ -28,12 +30,15 @@ def convolution(site: Site, k: int) -> Pattern:
         )
     )
     channels = out[1] // (batch_groups * groups)
-    made = (out[0], batch_groups, groups, channels)
+    made: Shape = (out[0], batch_groups, groups, channels)
     windows = _axes(lhs[2:], out[2:], rhs[2:], site)
     if k == 0:
-        read = (batch_groups, lhs[0] // batch_groups, groups, lhs[1] // groups)
+        read: Shape = (batch_groups, lhs[0] // batch_groups, groups, lhs[1] // groups)
         joined = Pattern.from_axes(made, read, [(0, ~1), (1, ~0), (2, ~2)])
-        local = maps.product(joined, _taps(site, windows, rhs) or maps.product(*windows))
+        local = maps.product(joined, *windows)
+        if batch_groups == groups == 1 and (found := _through_taps(site, lhs, out, rhs)):
+            local = maps.product(Pattern.identity((out[0],)), found)
+            made, read = (out[0], out[1]), (lhs[0], lhs[1])
         spec, shape, canonical = numbers.lhs_spec, site.in_shapes[0], lhs
     else:
         read = (batch_groups, groups, channels, rhs[1])
@@ -56,30 +61,29 @@ def _axes(given: Shape, made: Shape, kernel: Shape, site: Site) -> list[Pattern]
     ]  # fmt: skip
 
 
-def _taps(site: Site, windows: list[Pattern], kernel: Shape) -> Pattern | None:
-    """Return the spatial part of a convolution whose kernel is known and has zeros."""
-    value = site.value(1)
-    if value is None or value.all() or math.prod(kernel[2:]) > 64:
+def _through_taps(site: Site, given: Shape, made: Shape, kernel: Shape) -> Pattern | None:
+    """Return a convolution (channel and spatial axes) tap by tap, where the kernel has zeros."""
+    region = site.nonzero(1)
+    taps = math.prod(kernel[2:])
+    if region is None or region.is_dense or taps > 64 or math.prod(kernel) > _LISTED:
         return None
-    ordered = np.transpose(value, site.params["dimension_numbers"].rhs_spec)
-    used = np.argwhere(ordered.any(axis=(0, 1)))
-    if len(used) == math.prod(kernel[2:]):
-        return None
+    spec = site.params["dimension_numbers"].rhs_spec
+    used = region.to_dense().reshape(site.in_shapes[1]).transpose(spec)
     params = site.params
-    made, given = ([w.output_shape[0] for w in windows], [w.input_shape[0] for w in windows])
-    parts = [Pattern.zero(tuple(made), tuple(given))]
-    for tap in used:
-        parts.append(
-            maps.product(
-                *(
-                    maps.window(n, m, 1, stride, low - int(t) * dilation, 1, base)
-                    for n, m, t, stride, (low, _), dilation, base in zip(
-                        given, made, tap, params["window_strides"], params["padding"],
-                        params["rhs_dilation"], params["lhs_dilation"],
-                    )
-                )
+    parts = [Pattern.zero((made[1], *made[2:]), (kernel[1], *given[2:]))]
+    for tap in np.ndindex(*kernel[2:]):
+        channels = used[(..., *tap)]
+        if not channels.any():
+            continue
+        axes = [
+            maps.window(n, m, 1, stride, low - t * dilation, 1, base)
+            for n, m, t, stride, (low, _), dilation, base in zip(
+                given[2:], made[2:], tap, params["window_strides"], params["padding"],
+                params["rhs_dilation"], params["lhs_dilation"],
             )
-        )  # fmt: skip
+        ]  # fmt: skip
+        mixed = Pattern.explicit(channels, channels.shape[:1], channels.shape[1:])
+        parts.append(maps.product(mixed, *axes))
     return Pattern.union(parts)
 
 
