@@ -149,7 +149,7 @@ def _signs(v: Array) -> Array:
 
 
 class Eigh(Node):
-    """The eigenvalues w and orthonormal eigenvectors V of symmetric x: x V = V diag(w), w ascending.
+    """The eigenvalues w, ascending, and orthonormal eigenvectors V of symmetric x: x V = V diag(w).
 
     The symmetric part of x is what is decomposed. An eigenvector's sign is free; here its largest
     entry is positive. Where eigenvalues are equal the eigenvectors have no gradient (nan or inf).
