@@ -140,6 +140,14 @@ def _check(options: Options) -> "Report":
         )
 
 
+def _audit(options: Options) -> "Report":
+    from gradlab.checking import audit
+
+    function, inputs = _function_and_inputs(options)
+    with _working(f"auditing {options.target}"):
+        return audit(function, *inputs, seed=options.seed)
+
+
 def _jacobian(options: Options) -> "Report":
     from gradlab.structure import jacobian
 
@@ -189,6 +197,13 @@ COMMANDS = (
         "gradlab check layers:rms_norm 8x64 64 --samples 3",
         _check_words,
         _check,
+    ),
+    Command(
+        "audit",
+        "every custom rule inside a model",
+        "gradlab audit model:forward --inputs model:example",
+        _target,
+        _audit,
     ),
     Command(
         "jacobian",

@@ -137,7 +137,7 @@ def _painted(text: str) -> str:
     asked = "FORCE_COLOR" in os.environ or sys.stdout.isatty()
     if not asked or os.environ.get("NO_COLOR"):
         return text
-    colours = {"32": r"\b(ok|passed|proved)\b", "31": r"\b(WRONG|wrong|failed|NaN|nan)\b"}
+    colours = {"32": r"\b(ok|passed|proved)\b", "31": r"\b(FAIL|WRONG|wrong|failed|NaN|nan)\b"}
     for colour, words in {**colours, "33": r"\b(warned|inconclusive|undecided)\b"}.items():
         text = re.sub(words, f"\x1b[{colour}m\\1\x1b[0m", text)
     return text

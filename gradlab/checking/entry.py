@@ -19,6 +19,7 @@ from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError
+from gradlab.graph import Graph
 from gradlab.tracing.program import argument_names
 
 __all__ = ["assert_gradients", "check"]
@@ -124,7 +125,11 @@ class _Asked:
         if returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
         self.names: tuple[str, ...] | None = None
-        if hasattr(function, "forward") and hasattr(function, "backward") and backward is None:
+        if isinstance(function, Graph) and backward is None:
+            graph, returns, self.names = function, "output", function.arguments
+            function, backward = _from_graph(graph)
+            reference = reference or graph.reference
+        elif hasattr(function, "forward") and hasattr(function, "backward") and backward is None:
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
             )
@@ -160,6 +165,19 @@ class _Asked:
             returns=self.returns,
             wrt=self.wrt,
         )
+
+
+def _from_graph(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return a graph's forward and backward as functions that keep nothing."""
+
+    def forward(*inputs: Any) -> Any:
+        return graph(*inputs)
+
+    def backward(upstream: Any, *inputs: Any) -> Any:
+        return graph.value_and_gradient(*inputs, upstream=upstream)[1]
+
+    forward.__name__ = graph.title
+    return forward, backward
 
 
 def _from_node(node: Any, reference: Any, count: int) -> tuple[Any, ...]:

@@ -78,7 +78,7 @@ class Equation(Node):
 
         if self.primitive == "while":
             raise InputError(
-                "backward: JAX has no gradient for a `while` loop, whose number of iterations is not "
+                "backward: JAX has no gradient for a `while` loop, whose number of turns is not "
                 "known before it runs; use `jax.lax.scan`, or `fori_loop` with fixed bounds"
             )
         results, pull = jax.vjp(outputs, *(jnp.asarray(inputs[i]) for i in active))

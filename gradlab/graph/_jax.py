@@ -176,10 +176,16 @@ class CompiledPlan(Plan):
         with jax.enable_x64(self.x64), jax.debug_nans(False):
             yield
 
+    def _context_of(self, arrays: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which to run; what JAX is tracing runs in JAX's own."""
+        traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+        return contextlib.nullcontext() if traced else self.context()
+
     def forward(self, inputs: Iterable[Any], residuals: list[Any] | None = None) -> Run:
         """Return the values of all wires; residuals are not kept."""
-        with self.context():
-            return Run(_as_numpy(self._values(list(inputs))), [])
+        given = list(inputs)
+        with self._context_of(given):
+            return Run(_as_numpy(self._values(given)), [])
 
     def backward(
         self,
@@ -189,8 +195,9 @@ class CompiledPlan(Plan):
         branches: dict[tuple[int, int], Any] | None = None,
     ) -> list[Any]:
         """Return the gradients, as `Plan.backward` does."""
-        with self.context():
-            gradients, found = self._gradients(run.values, list(upstreams), wanted)
+        given = list(upstreams)
+        with self._context_of([*run.values, *given]):
+            gradients, found = self._gradients(run.values, given, wanted)
             if branches is not None:
                 branches.update((key, _one_as_numpy(value)) for key, value in found.items())
             return _as_numpy(gradients)

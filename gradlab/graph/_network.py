@@ -18,11 +18,13 @@ class Network:
 
     Attributes:
         title: the name of the function.
+        arguments: the names of its arguments.
         plan: the steps in order, ready to run.
         labels: the name of each wire, those inside groups included.
     """
 
     title: str
+    arguments: tuple[str, ...]
     plan: Plan
     labels: list[str]
     _run: Run | None
@@ -33,6 +35,7 @@ class Network:
     def _set_up(
         self,
         title: str,
+        arguments: Sequence[str],
         form: Any,
         returned: Any,
         record: Any,
@@ -40,7 +43,7 @@ class Network:
         flat: list[Any],
         plan: Callable[..., Plan] = Plan,
     ) -> None:
-        self.title = title
+        self.title, self.arguments = title, tuple(arguments)
         self._form, self._returned, self._flat = form, returned, flat
         self.labels, self._constants = record.names, record.constants
         self._ends = tuple(record.inputs), tuple(outputs)

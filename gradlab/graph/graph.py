@@ -64,14 +64,15 @@ class Graph(Network):
     def __init__(self, function: Callable[..., Any], *inputs: Any) -> None:
         if not callable(function):
             raise InputTypeError(f"Graph: function is {function!r}; pass something callable")
-        form = Form(_names(function, len(inputs)), inputs)
+        names = _names(function, len(inputs))
+        form = Form(names, inputs)
         recorder = Recorder()
         flat = form.flatten(inputs)
         pairs = zip(form.paths, flat)
         variables = form.unflatten(recorder.input(path, leaf) for path, leaf in pairs)
         output = function(*variables)
         wires = [_wire_returned(recorder, leaf) for _, leaf in leaves(output, "output")]
-        self._set_up(_title(function), form, Returned(output), recorder, wires, flat)
+        self._set_up(_title(function), names, form, Returned(output), recorder, wires, flat)
         self._run = Run(recorder.values, recorder.residuals)
 
     @classmethod
@@ -105,7 +106,8 @@ class Graph(Network):
         table, outputs = record(program)
         graph = cls.__new__(cls)
         plan = functools.partial(CompiledPlan, x64=program.x64)
-        graph._set_up(_title(function), form, form, table, outputs, form.flatten(inputs), plan)
+        names, flat = _names(function, len(inputs)), form.flatten(inputs)
+        graph._set_up(_title(function), names, form, form, table, outputs, flat, plan)
         return graph
 
     def forward(self, *inputs: Any) -> Any:

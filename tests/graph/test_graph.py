@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradlab import Graph, nodes
+from gradlab import Graph, check, nodes
 from gradlab.errors import InputError, InputTypeError
 
 RNG = np.random.default_rng(0)
@@ -218,6 +218,11 @@ def test_what_is_wrong_is_said(name: str) -> None:
     call, message = WRONG[name]
     with pytest.raises((InputError, InputTypeError), match=message):
         call()
+
+
+def test_a_graph_can_be_checked() -> None:
+    report = check(Graph(neuron, 2.0, -1.0, -3.0, -2.0, -3.0), 2.0, -1.0, -3.0, -2.0, -3.0)
+    assert report.ok and [leaf.path for leaf in report.leaves] == ["w0", "x0", "w1", "x1", "w2"]
 
 
 def test_variables_do_not_mix() -> None:
