@@ -70,16 +70,28 @@ def colours(pattern: "Pattern", mode: str) -> Colouring:
     if len(p.zones) == 1:
         return _of_zone(p.zones[0], mode, shape)
     best = _of_zone(hull(p.zones), mode, shape)
-    if best.count > 1 and (lattice := _lattice(p, best.count)) is not None:
+    least = _least(p)
+    if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
         modulus, factors = lattice
         best = Colouring(mode, modulus, True, shape, lambda: _linear(shape, factors, modulus))
-    if best.count > 1 and prod(shape) <= _WORK and p.nnz <= _WORK:
-        matrix = p.to_scipy()
-        if np.diff(matrix.indptr).max() < best.count:
-            assigned = greedy(matrix)
-            if (count := int(assigned.max()) + 1) < best.count:
-                best = Colouring(mode, count, False, shape, lambda: assigned)
+    if 4 * best.count > 5 * least and prod(shape) <= _WORK and p.nnz <= _WORK:
+        assigned = greedy(p.to_scipy())
+        if (count := int(assigned.max()) + 1) < best.count:
+            best = Colouring(mode, count, False, shape, lambda: assigned)
     return best
+
+
+def _least(p: "Pattern") -> int:
+    """Return how many inputs some output reads, of three: no colouring has fewer colours."""
+    found = 1
+    for share in (0, 1, 2):
+        row = [
+            (~k, None, i, i) for k, n in enumerate(p.output_shape) for i in [share * (n - 1) // 2]
+        ]
+        one = type(p).from_axes((), p.output_shape, row) @ p
+        if one.exact:
+            found = max(found, one.nnz)
+    return found
 
 
 def _of_zone(zone: Zone, mode: str, shape: tuple[int, ...]) -> Colouring:
@@ -195,13 +207,13 @@ def _linear(shape: tuple[int, ...], factors: Sequence[int], modulus: int) -> Ind
     return np.broadcast_to(total % modulus, shape).reshape(-1)
 
 
-def _lattice(p: "Pattern", limit: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return the smallest modulus below `limit`, with factors, that separates all conflicts."""
+def _lattice(p: "Pattern", least: int, limit: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return the smallest modulus from `least` on, with factors, that separates all conflicts."""
     differences = _differences(p)
     if differences is None:
         return None
     rank = differences.shape[1]
-    for modulus in range(2, min(limit, 65)):
+    for modulus in range(max(least, 2), min(limit, 65)):
         if modulus**rank * len(differences) > 2 * _WORK:
             return None
         factors = np.array(list(product(range(modulus), repeat=rank)), np.int64)

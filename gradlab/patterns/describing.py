@@ -245,6 +245,8 @@ def _joined(strides: Sequence[int], digits: Sequence[str]) -> str:
         return "0"
     if all(digit == ":" for digit in digits):
         return ":"
+    if all(digit.isdigit() for digit in digits):
+        return str(sum(s * int(d) for s, d in zip(strides, digits, strict=True)))
     ratios = [*(f"{s}*" for s in strides[:-1]), ""]
     plain = [d if d.isalnum() else f"({d})" for d in digits]
     return "+".join(r + d for r, d in zip(ratios, plain, strict=True) if d != "0")

@@ -154,8 +154,9 @@ def names(pattern: "Pattern") -> tuple[str, ...]:
     full = pattern.nnz == pattern.shape[0] == pattern.shape[1] and pattern.exact
     pairs = [
         axis_relation(pattern, k, i)
-        for k in range(len(pattern.output_shape))
-        for i in range(len(pattern.input_shape))
+        for k, n in enumerate(pattern.output_shape)
+        for i, m in enumerate(pattern.input_shape)
+        if n == m > 1
     ]
     found: list[str] = []
     for name, good in NAMES.items():

@@ -118,7 +118,7 @@ def test_difference_of_bounds_is_exact(out, into, data):
 def test_entries_one_by_one(out, into, data):
     p = data.draw(patterns(out, into))
     truth = p.to_dense().reshape(out + into)
-    for index in np.ndindex(*truth.shape):
+    for index in list(np.ndindex(*truth.shape))[:: 1 + truth.size // 20]:
         assert p.contains(index[: len(out)], index[len(out) :]) == truth[index]
     every = np.indices(truth.shape).reshape(len(out + into), truth.size)
     if len(out + into):
