@@ -11,6 +11,7 @@ from gradlab.patterns import Pattern
 from gradlab.structure import control  # noqa: F401  (registers control flow)
 from gradlab.structure.evaluate import Differential
 from gradlab.structure.infer import NOTHING, Step, Value, Walk
+from gradlab.structure.products import formulas
 from gradlab.structure.proof import Proof, equations_of
 from gradlab.structure.report import JacobianReport, Side
 from gradlab.tracing import Program, trace
@@ -77,7 +78,13 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         evidence="proved",
         notes=tuple(map(str, walk.notes)) + _widened(patterns),
         unknown=tuple(walk.unknown),
-        proof=Proof(equations_of(program.jaxpr, flags), tuple(walk.steps), seeds, linear.mode),
+        proof=Proof(
+            equations_of(program.jaxpr, flags),
+            tuple(walk.steps),
+            seeds,
+            linear.mode,
+            formulas(program.jaxpr, program.in_names, "out"),
+        ),
         modes=_modes(linear, walk.steps),
         _at=Differential(
             program, tuple(program.flatten(inputs)) if known else None, sources, outputs

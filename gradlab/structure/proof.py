@@ -24,6 +24,7 @@ _MOVING = frozenset({
     "concatenate", "split", "stack", "unstack", "tile", "gather", "scatter", "dynamic_slice",
     "dynamic_update_slice",
 })  # fmt: skip
+_NOUNS = ("permutation", "selection", "sum", "broadcast")
 _SHOWN = 4
 
 
@@ -48,12 +49,14 @@ class Proof:
         steps: the equations of the linear program, with what each reads of the seeds.
         seeds: the seeds' paths: input paths for JVPs, output paths for VJPs.
         mode: which program was read, "jvp" or "vjp".
+        formulas: for each input path, the entries in a formula, where the function is one product.
     """
 
     lines: tuple[Line, ...]
     steps: tuple[Step, ...] = field(repr=False)
     seeds: tuple[str, ...] = ()
     mode: str = "jvp"
+    formulas: Mapping[str, str] = field(default_factory=dict)
 
 
 def equations_of(jaxpr: Any, reached: Sequence[bool], line: str = "") -> tuple[Line, ...]:
@@ -78,14 +81,22 @@ def _follow(jaxpr: Any, reached: Sequence[bool], line: str, lines: list[Line]) -
         flags = [read(atom) for atom in equation.invars]
         name = equation.primitive.name
         made = [any(flags) and name != "stop_gradient" and _inexact(v) for v in equation.outvars]
-        inner = None if name.startswith("custom_vjp") else call_body(equation)
-        if inner is not None and any(flags):
+        inner = call_body(equation)
+        if inner is not None and any(flags) and not name.startswith("custom_vjp"):
             own = line or (source(equation) if part_of_jax(inner) else "")
             made = _follow(inner, flags, own, lines)
         elif any(made):
-            lines.append(Line(name, line or source(equation), f"{name}{_axes(equation)}"))
+            text = f"{name}{_axes(equation)}" if inner is None else _rule_name(equation)
+            lines.append(Line(name, line or source(equation), text))
         state.update(zip(equation.outvars, made))
     return [read(atom) for atom in parts.outvars]
+
+
+def _rule_name(equation: Any) -> str:
+    rule = equation.params["call_jaxpr"]
+    described = getattr(getattr(rule, "jaxpr", rule), "debug_info", None)
+    name = getattr(described, "func_src_info", "").partition(" at ")[0]
+    return f"custom_vjp {name}".rstrip()
 
 
 def _inexact(variable: Any) -> bool:
@@ -128,7 +139,7 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             after = [d[seed] for d in step.makes if seed in d]
             apart = all(kept_apart(p, position) is not None for p in before)
             if before and apart and not all(kept_apart(p, position) is not None for p in after):
-                culprits[_describe(step, after, position)] = None
+                culprits[_describe(_named_after(step, proof.lines), step, after, position)] = None
     lines = []
     for n, position in seeds.items():
         ends = [p for pair, p in report.patterns.items() if sides[n].path in pair]
@@ -162,12 +173,15 @@ def _equations(lines: Sequence[Line]) -> str:
     if len(by_entry) == len(lines):
         return f"{count(len(lines), 'equation')}, each entry by entry ({_listed(lines)})."
     moving = [line for line in lines if line.name in _MOVING]
-    mixing = [line for line in lines if line not in by_entry and line not in moving]
+    ruled = [line for line in lines if line.name.startswith("custom_vjp")]
+    mixing = [line for line in lines if line not in [*by_entry, *moving, *ruled]]
     parts = [count(len(lines), "equation")]
     if by_entry:
         parts.append(f"{len(by_entry)} entry by entry ({_listed(by_entry)})")
     if moving:
         parts.append(f"{len(moving)} only move entries ({_listed(moving)})")
+    if ruled:
+        parts.append(f"{count(len(ruled), 'custom rule')} read backwards ({_listed(ruled)})")
     if mixing:
         verb = "mixes" if len(mixing) == 1 else "mix"
         parts.append(f"{len(mixing)} {verb} entries ({_listed(mixing)})")
@@ -183,9 +197,9 @@ def _listed(lines: Sequence[Line]) -> str:
 def _reads(pattern: Pattern, labels: tuple[str, str]) -> str:
     if pattern.is_zero:
         return f"{labels[0]} does not depend on {labels[1]}."
-    left, _, right = pattern.describe(*labels).partition(" <- ")
     alone = "" if pattern.is_dense else " alone"
-    return f"{left} depends on {right}{alone}."
+    zones = pattern.describe(*labels).split("; ")
+    return " and ".join(zone.replace(" <- ", " depends on ") for zone in zones) + f"{alone}."
 
 
 def _consequences(
@@ -195,6 +209,7 @@ def _consequences(
     numbers = f"{count(pattern.nnz, 'number')}, not {m * n:,}"
     colouring = report.colourings[pair]
     passes = count(colouring.count, colouring.mode.upper())
+    gives = "gives" if colouring.count == 1 else "give"
     if pattern.is_zero:
         return ["Its Jacobian is zero; nothing needs to be computed."]
     if pattern.is_diagonal:
@@ -202,14 +217,14 @@ def _consequences(
             f"The Jacobian is diag(d), and d is one JVP with ones: {numbers}; "
             "backward = upstream * d."
         ]
-    product = _product(report, pair, pattern, labels)
-    said = [product] if product else []
+    formula = report.proof.formulas.get(pair[1])
+    said = [f"It is one product: {formula}."] if formula else []
     sizes = _blocks(pattern)
     if sizes:
         blocks, height, width = sizes
         said.append(
             f"The Jacobian is block-diagonal, {blocks:,} blocks of {height:,} x {width:,}: "
-            f"{numbers}; {passes} give all of them."
+            f"{numbers}; {passes} {gives} all of them."
         )
     elif pattern.is_dense:
         said.append(
@@ -217,7 +232,11 @@ def _consequences(
             f"({size_text(report._bytes({pair: pattern.nnz}))}), {passes}."
         )
     else:
-        said.append(f"The Jacobian is {pattern.structure}: {numbers}; {passes} give all of them.")
+        article = "a " if pattern.structure in _NOUNS else ""
+        said.append(
+            f"The Jacobian is {article}{pattern.structure}: {numbers}; {passes} {gives} all of "
+            "them."
+        )
     said += _causal(pattern, labels)
     return said
 
@@ -249,23 +268,16 @@ def _causal(pattern: Pattern, labels: tuple[str, str]) -> list[str]:
     return said
 
 
-def _product(
-    report: "JacobianReport", pair: tuple[str, str], pattern: Pattern, labels: tuple[str, str]
-) -> str:
-    """Say what the entries are where the function is one product: d q[k] / d W[k, i] = x[i]."""
-    lines = [line for line in report.proof.lines if line.name not in _MOVING]
-    if len(lines) != 1 or lines[0].name != "dot_general" or not report.proof.steps:
-        return ""
-    left, _, right = pattern.describe(*labels).partition(" <- ")
-    others = [side.path for side in report.inputs if side.path != pair[1]]
-    factor = f"an entry of {others[0]}" if len(others) == 1 else "an entry of the other factor"
-    return (
-        f"It is one product: the derivative of {left} by {right} is {factor} where the indices "
-        "that both share agree, and 0 elsewhere."
-    )
+def _named_after(step: Step, lines: Sequence[Line]) -> str:
+    """Return the function's own equation behind a step of its derivative, if its line tells."""
+    here = [line for line in lines if line.source and line.source == step.source]
+    if not here or any(line.name == step.name for line in here):
+        return f"{step.name}{_axes_of(step.name, step.params)}"
+    mixing = [line for line in here if line.name not in ELEMENTWISE and line.name not in _MOVING]
+    return (mixing or here)[0].text
 
 
-def _describe(step: Step, after: Sequence[Pattern], axis: int) -> str:
+def _describe(text: str, step: Step, after: Sequence[Pattern], axis: int) -> str:
     kinds = set()
     for pattern in after:
         for k in range(len(pattern.output_shape)):
@@ -273,8 +285,7 @@ def _describe(step: Step, after: Sequence[Pattern], axis: int) -> str:
             if kind in ("order", "band"):
                 kinds.add("causally" if kind == "order" and low is not None and low >= 0 else kind)
     manner = f" ({', '.join(sorted(kinds))})" if kinds else ""
-    at = f"{step.source}, " if step.source else ""
-    return f"{at}{step.name}{_axes_of(step.name, step.params)}{manner}"
+    return f"{step.source}, {text}{manner}" if step.source else f"{text}{manner}"
 
 
 def _axes(equation: Any) -> str:

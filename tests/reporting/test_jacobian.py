@@ -1,0 +1,70 @@
+"""How a Jacobian report looks, as text, SVG, HTML and JSON."""
+
+import json
+from xml.etree import ElementTree
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradlab.structure import jacobian
+
+
+def blank(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return jacobian(jnp.tanh, blank(100, 4096))
+
+
+def test_the_text_fits_one_screen_and_has_the_numbers(report):
+    text = str(report)
+    for part in (
+        "tanh: diagonal", "out[i, j] <- in[i, j]", "409,600 x 409,600", "625.0 GiB", "1.6 MB",
+        "1 JVP for every entry", "proved", "diag(d)",
+    ):  # fmt: skip
+        assert part in text
+    assert len(text.splitlines()) < 30
+
+
+def test_an_upper_bound_is_marked():
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g + 1,))
+    assert "may be larger than the truth" in str(jacobian(f, blank(4)))
+
+
+def test_the_picture_is_well_formed_at_any_size(report):
+    root = ElementTree.fromstring(report.render("svg"))
+    cells = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("fill") == "#1f4e9c"]
+    assert 25 <= len(cells) <= 64
+    assert len(report.render("svg")) < 50_000
+
+
+def test_the_picture_shows_each_block_where_its_entries_are():
+    both = jacobian(lambda x, y: {"a": x + y[0], "b": jnp.cumsum(y)}, blank(3), blank(4))
+    root = ElementTree.fromstring(both.render("svg"))
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}g"))) == 4
+    assert "output['a']" in "".join(root.itertext())
+
+
+def test_names_are_escaped():
+    report = jacobian(lambda x: x, blank(2))
+    assert "<lambda>" not in report.render("svg")
+    assert "&lt;lambda&gt;" in report._repr_html_()
+
+
+def test_json_is_plain(report):
+    data = json.loads(report.render("json"))
+    assert data["schema"] == "gradlab.jacobian/1"
+    assert (data["nnz"], data["structure"], data["passes"]) == (409_600, "diagonal", 1)
+    assert data["blocks"][0]["notation"] == "out[i, j] <- in[i, j]"
+
+
+def test_plot_writes_the_file_whole(tmp_path):
+    target = tmp_path / "spy.svg"
+    jacobian(jnp.cumsum, np.ones(5, np.float32)).plot(target)
+    assert [p.name for p in tmp_path.iterdir()] == ["spy.svg"]
+    ElementTree.parse(target)

@@ -1,0 +1,112 @@
+"""`why()`: each text is a correct proof, and names the lines that matter."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.structure import jacobian
+
+
+def blank(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def layer(x):
+    return jnp.tanh(x)
+
+
+def softmax(x):
+    e = jnp.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def attention(x):
+    mask = jnp.tril(jnp.ones((x.shape[0], x.shape[0]), bool))
+    scores = jnp.where(mask, x @ x.T, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ x
+
+
+def line_of(function, text):
+    lines, first = inspect.getsourcelines(function)
+    number = next(k for k, line in enumerate(lines, first) if text in line)
+    return f"test_proof.py:{number}"
+
+
+def test_tanh_is_elementwise_and_says_what_that_saves():
+    text = jacobian(layer, blank(100, 4096)).why()
+    assert f"1 equation, each entry by entry (tanh at {line_of(layer, 'tanh')})." in text
+    assert "out[i, j] depends on in[i, j] alone." in text
+    assert "The Jacobian is diag(d), and d is one JVP with ones" in text
+    assert "409,600 numbers, not 167,772,160,000; backward = upstream * d." in text
+    assert "at every input" in text
+
+
+def test_a_product_gives_its_entries_in_a_formula():
+    report = jacobian(lambda W, x: W @ x, blank(3, 4), blank(4))
+    text = report.why()
+    assert report.notation.splitlines()[0] == "out[b] <- W[b, :]"
+    assert "d out[k] / d W[i, j] = x[j] where k = i, else 0." in text
+    assert "d out[j] / d x[i] = W[j, i]." in text
+    assert "3 blocks of 1 x 4: 12 numbers, not 36" in text
+
+
+def test_the_formula_of_a_batched_product_is_true():
+    q, k = (np.random.default_rng(n).standard_normal((2, n, 4)).astype("f") for n in (3, 5))
+
+    def scores(q, k):
+        return jnp.einsum("bqd,bkd->bqk", q, k)
+
+    text = jacobian(scores, q, k, wrt="q").why()
+    assert "d out[m, n, p] / d q[i, j, l] = k[i, p, l] where m = i and n = j, else 0." in text
+    dense = jax.jacrev(scores)(q, k)
+    m, n, p, i, j, el = np.ogrid[:2, :3, :5, :2, :3, :4]
+    assert np.allclose(dense, np.where((m == i) & (n == j), k[i, p, el], 0))
+
+
+def test_softmax_couples_its_rows_and_nothing_else():
+    report = jacobian(softmax, blank(100, 512))
+    text = report.why()
+    assert "out[b, :] depends on in[b, :] alone." in text
+    assert "100 blocks of 512 x 512: 26,214,400 numbers, not 2,621,440,000" in text
+    assert f"reduce_max over axis 1 at {line_of(softmax, 'max(1')}" in text
+    assert f"axis 1 is coupled at {line_of(softmax, 'max(1')}" in report.why(1)
+    assert "stays apart" in report.why(0)
+    assert "coupled" not in report.why(0)
+
+
+def test_attention_is_causal_and_its_lines_are_named():
+    report = jacobian(attention, blank(64, 16))
+    assert "out[t, :] depends on in[<=t, :] alone." in report.why()
+    assert "out is causal along axis 0: no entry reads a later one of in." in report.why()
+    assert "532,480 numbers, not 1,048,576" in report.why()
+    said = report.why(0)
+    assert f"{line_of(attention, 'x @ x.T')}, dot_general" in said
+    assert f"{line_of(attention, 'axis=-1) @ x')}, dot_general over axis 1 (causally)" in said
+
+
+def test_what_jax_does_inside_counts_as_done_by_the_caller():
+    def first(x):
+        return jnp.where(x > 0, x, 0)
+
+    def second(x):
+        return jnp.where(x > 0, x, 0)
+
+    for function in (first, second):
+        report = jacobian(function, blank(3))
+        assert f"select_n at {line_of(function, 'where')}" in report.why()
+
+
+def test_a_custom_rule_is_said_to_be_read_backwards():
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g[::-1] * jnp.cos(x),))
+    text = jacobian(lambda x: f(x), blank(4)).why()
+    assert "1 custom rule read backwards (custom_vjp sin at test_proof.py" in text
+    assert "The Jacobian is a permutation" in text
+
+
+def test_nothing_reaches_the_output():
+    text = jacobian(lambda x: jnp.round(x), blank(4)).why()
+    assert "out does not depend on in." in text
+    assert "zero" in text
