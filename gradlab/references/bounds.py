@@ -20,6 +20,7 @@ __all__ = [
     "STEEP",
     "SUMS",
     "UNDERFLOWING",
+    "VANISHING",
     "is_exact",
     "terms",
     "units_of_result",
@@ -50,6 +51,9 @@ UNDERFLOWING = frozenset(
     ]
 )
 """Primitives whose result may be smaller than the smallest number, whatever their inputs."""
+
+VANISHING = frozenset(["exp", "exp2", "erfc", "logistic"])
+"""Primitives that underflow on everyday inputs, whatever the range of the dtype."""
 
 SUMS = frozenset(
     [

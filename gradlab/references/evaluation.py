@@ -17,9 +17,15 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.references.estimates import DRAWS, Estimate, estimate, mean_square
-from gradlab.references.noise import POOL, Noise, fill_pool
-from gradlab.references.precision import name_with_bits, real_name, underflow, unit_roundoff
-from gradlab.references.rounding import Rounder, Units
+from gradlab.references.noise import Noise, Pools, Units, fill
+from gradlab.references.precision import (
+    largest,
+    name_with_bits,
+    real_name,
+    underflow,
+    unit_roundoff,
+)
+from gradlab.references.rounding import Rounder
 from gradlab.tracing import Program, Value, widen_dtype, without_checks
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import body, dtype_of
@@ -157,7 +163,7 @@ class Evaluation:
         for units, scale in self._roundings(law):
 
             def draw(units: Units = units) -> Sequence[Any]:
-                return self._run(arguments, units, fill_pool(generator))
+                return self._run(arguments, fill(units, generator))
 
             squares.append(mean_square(draw, values, draws))
             scales.append(scale)
@@ -171,10 +177,15 @@ class Evaluation:
             return [(self._narrow(narrow, narrow), 1.0)]
         unit, tiny = _GAIN * unit_roundoff("float64"), _GAIN * underflow("float64")
         double = {
-            name: {"unit": unit, "tiny": tiny, "constant": unit if name == "float64" else 0.0}
+            name: {
+                "unit": unit,
+                "tiny": tiny,
+                "constant": unit if name == "float64" else 0.0,
+                "largest": np.inf,
+            }
             for name in self._units
         }
-        roundings = [(double, _GAIN)]
+        roundings: list[tuple[Units, float]] = [(double, _GAIN)]
         if law == "accuracy" and narrow:
             roundings.append((self._narrow(narrow, narrow), 1.0))
         elif self._stays_narrow - {"float64"}:
@@ -187,6 +198,7 @@ class Evaluation:
                 "unit": unit_roundoff(name) if name in unit else 0.0,
                 "tiny": underflow(name) if name in unit else 0.0,
                 "constant": unit_roundoff(name) if name in constant else 0.0,
+                "largest": largest(name) if name in unit else np.inf,
             }
             for name in self._units
         }
@@ -218,12 +230,9 @@ class Evaluation:
         with without_checks(), jax.default_device(_cpu()):
             yield
 
-    def _run(
-        self, arguments: dict[str, Any], units: Units | None = None, pool: Array | None = None
-    ) -> list[Any]:
-        """Return the distinct outputs, rounded at random if units and a pool are given."""
-        rounding = jax.tree.map(np.float64, units or self._narrow([], []))
-        return self._compiled(arguments, rounding, np.zeros(POOL) if pool is None else pool)
+    def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
+        """Return the distinct outputs, without noise unless pools of it are given."""
+        return self._compiled(arguments, fill(self._narrow([], [])) if pools is None else pools)
 
     def _named(self, flat: Sequence[Any]) -> Outputs:
         arrays = [np.asarray(array) for array in flat]
@@ -235,8 +244,9 @@ class Evaluation:
         quick = {"xla_backend_optimization_level": 0} if entries < _SMALL and _cpu() else None
         return jax.jit(self._evaluate, compiler_options=quick)
 
-    def _evaluate(self, arguments: dict[str, Any], units: Units, pool: Any) -> list[Any]:
-        rounder = Rounder(Noise(pool), units, Constants(self._programs.values()))
+    def _evaluate(self, arguments: dict[str, Any], pools: Pools) -> list[Any]:
+        constants = Constants(self._programs.values())
+        rounder = Rounder(Noise(pools), constants, frozenset(pools))
         distinct: dict[int, tuple[int, Any]] = {}
         for key, program in self._programs.items():
             rounder.allowed = frozenset(self._dtypes.get("reference", self._dtypes[key]))

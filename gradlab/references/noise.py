@@ -1,57 +1,101 @@
-"""Random numbers for rounding noise, cut from one pool so that a program stays small."""
+"""Random numbers for rounding noise, cut from pools so that a program stays small.
+
+The pools are arguments of the compiled program, one for every size of perturbation. A result is
+perturbed by multiplying it with a cut of the pool of factors `1 + u * noise`: nothing else has to
+be compiled.
+"""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from jax import lax
 
-__all__ = ["POOL", "Noise", "fill_pool"]
+__all__ = ["Noise", "Pools", "Units", "fill"]
 
-_LARGEST = 1 << 15  # entries that one cut may have; larger arrays multiply two cuts
+Units: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Per dtype: `unit` and `tiny` of its results, `constant`, the unit of what stays narrow, and
+`largest`, the number beyond which it overflows."""
+
+Pools: TypeAlias = dict[str, dict[str, Any]]
+"""Per dtype: `once` and `twice`, factors of one and two units; `constant`, likewise; `unit` and
+`tiny`, amounts to add; and the number `largest`."""
+
+_LARGEST = 1 << 14  # entries that one cut may have; larger arrays multiply two cuts
 _OFFSETS = 4093  # a prime number of places at which a cut may begin
-_PER_LOOP = 1021  # places by which an iteration may shift the pool
+_PER_LOOP = 1021  # places by which an iteration may shift the pools
 _DEPTH = 4  # loops inside loops that shift
-POOL = _LARGEST + _OFFSETS + _DEPTH * _PER_LOOP
+_POOL = _LARGEST + _OFFSETS + _DEPTH * _PER_LOOP
 
 
-def fill_pool(generator: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return a pool of numbers uniform in [-1, 1]."""
-    return generator.uniform(-1.0, 1.0, POOL)
+def fill(units: Units, generator: np.random.Generator | None = None) -> Pools:
+    """Return pools of noise uniform in [-1, 1] times the units; without a generator, no noise."""
+    noise = np.zeros(_POOL) if generator is None else generator.uniform(-1.0, 1.0, _POOL)
+    return {
+        name: {
+            "once": 1.0 + unit["unit"] * noise,
+            "twice": 1.0 + 2.0 * unit["unit"] * noise,
+            "unit": unit["unit"] * noise,
+            "tiny": unit["tiny"] * noise,
+            "constant": 1.0 + unit["constant"] * noise,
+            "largest": np.float64(unit["largest"]),
+        }
+        for name, unit in units.items()
+    }
 
 
 class Noise:
-    """Cuts of a pool, each another one; inside a loop every iteration gets its own."""
+    """Cuts of pools, each another one; inside a loop every iteration gets its own."""
 
-    def __init__(self, pool: Any, cuts: int = 0) -> None:
-        self._pool = pool
+    def __init__(self, pools: Pools, cuts: int = 0) -> None:
+        self._pools = pools
         self._cuts = cuts
 
-    def __call__(self, shape: Sequence[int]) -> Any:
-        """Return noise of a shape: mean 0, entries uncorrelated."""
-        size = math.prod(shape)
-        if size <= _LARGEST:
-            return self._cut(size).reshape(shape)
-        columns = math.isqrt(size - 1) + 1 if size < _LARGEST**2 else _LARGEST
-        rows = -(-size // columns)
-        signs = lax.sign(self._cut(rows))
-        product = lax.mul(
-            lax.broadcast_in_dim(signs, (rows, columns), (0,)),
-            lax.broadcast_in_dim(self._cut(columns), (rows, columns), (1,)),
-        )
-        return lax.slice(product.reshape(-1), (0,), (size,)).reshape(shape)
+    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return factors close to 1: `once`, `twice` or `constant`."""
+        if math.prod(shape) <= _LARGEST:
+            return lax.reshape(self._cut(self._pools[dtype][kind], math.prod(shape)), shape)
+        return self._large(self._pools[dtype][kind] - 1.0, shape) + 1.0
+
+    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
+        if math.prod(shape) <= _LARGEST:
+            return lax.reshape(self._cut(self._pools[dtype][kind], math.prod(shape)), shape)
+        return self._large(self._pools[dtype][kind], shape)
+
+    def largest(self, dtype: str) -> Any:
+        """Return the number beyond which a dtype overflows, infinite without noise."""
+        return self._pools[dtype]["largest"]
 
     def shifted(self, iteration: Any) -> "Noise":
         """Return the noise of one iteration of a loop; None: the same in every iteration."""
         self._cuts += 1
-        length = self._pool.shape[0] - _PER_LOOP
+        some = next(iter(self._pools.values()))["unit"]
+        length = some.shape[0] - _PER_LOOP
         if iteration is None or length < _LARGEST + _OFFSETS:
-            return Noise(self._pool, self._cuts * 101)
+            return Noise(self._pools, self._cuts * 101)
         start = lax.rem(iteration * np.int32(389), np.int32(_PER_LOOP))
-        return Noise(lax.dynamic_slice(self._pool, (start,), (length,)), self._cuts * 101)
+        pools = {
+            name: {
+                kind: lax.dynamic_slice(pool, (start,), (length,)) if np.ndim(pool) else pool
+                for kind, pool in kinds.items()
+            }
+            for name, kinds in self._pools.items()
+        }
+        return Noise(pools, self._cuts * 101)
 
-    def _cut(self, size: int) -> Any:
+    def _large(self, pool: Any, shape: Sequence[int]) -> Any:
+        """Return random signs times a cut: still uncorrelated, from two small cuts."""
+        size = math.prod(shape)
+        columns = math.isqrt(size - 1) + 1 if size < _LARGEST**2 else _LARGEST
+        rows = -(-size // columns)
+        signs = lax.broadcast_in_dim(lax.sign(self._cut(pool, rows)), (rows, columns), (0,))
+        entries = lax.broadcast_in_dim(self._cut(pool, columns), (rows, columns), (1,))
+        flat = lax.reshape(signs * entries, (rows * columns,))
+        return lax.reshape(lax.slice(flat, (0,), (size,)), shape)
+
+    def _cut(self, pool: Any, size: int) -> Any:
         self._cuts += 1
         start = self._cuts * 1571 % _OFFSETS
-        return lax.slice(self._pool, (start,), (start + size,))
+        return lax.slice(pool, (start,), (start + size,))

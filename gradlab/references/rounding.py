@@ -8,7 +8,7 @@ result is perturbed follows the bounds of Higham, "Accuracy and stability of num
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from gradlab.references.bounds import (
     STEEP,
     SUMS,
     UNDERFLOWING,
+    VANISHING,
     is_exact,
     terms,
     units_of_result,
@@ -32,13 +33,11 @@ from gradlab.tracing.jaxprs import dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 
-__all__ = ["Rounder", "Units"]
-
-Units: TypeAlias = dict[str, dict[str, Any]]
-"""Per dtype: `unit` and `tiny` of its results, and `constant`, the unit of what stays narrow."""
+__all__ = ["Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
+_FINITE = 1e300  # sizes of sums over infinite terms are cut here, for 0 * inf is not 0
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
 
@@ -51,19 +50,19 @@ class Rounder(Lifter):
 
     counts_iterations = True
 
-    def __init__(self, noise: Noise, units: Units, constants: Constants) -> None:
+    def __init__(self, noise: Noise, constants: Constants, allowed: frozenset[str]) -> None:
         self._noise = noise
-        self._units = units
         self._constants = constants
         self._seen: dict[Any, tuple[Any, list[Value]]] = {}
         self._entered: dict[Any, tuple[Any, Any]] = {}
-        self.allowed: frozenset[str] = frozenset(units)
+        self._sizes: dict[int, tuple[Any, Any]] = {}
+        self.allowed = allowed
         self.stays_narrow: set[str] = set()
 
     def enter(self, iteration: Any = None) -> "Rounder":
         """Return a Rounder for the body of a loop, with noise of its own per iteration."""
-        inner = Rounder(self._noise.shifted(iteration), self._units, self._constants)
-        inner.allowed, inner.stays_narrow = self.allowed, self.stays_narrow
+        inner = Rounder(self._noise.shifted(iteration), self._constants, self.allowed)
+        inner.stays_narrow = self.stays_narrow
         return inner
 
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -103,8 +102,8 @@ class Rounder(Lifter):
         bound = BACKWARD_STABLE.get(equation.primitive.name)
         if bound is None:
             return arrays
-        unit = self._unit(dtype_of(equation.invars[0])) * math.sqrt(arrays[0].shape[-1])
-        return [self._shift(arrays[0], bound(arrays[0]) * unit), *arrays[1:]]
+        size = bound(arrays[0]) * math.sqrt(arrays[0].shape[-1])
+        return [self._shift(arrays[0], size, dtype_of(equation.invars[0])), *arrays[1:]]
 
     def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
         """Perturb the results of an equation as rounding would."""
@@ -113,65 +112,74 @@ class Rounder(Lifter):
             return outputs
         dtypes = [dtype_of(variable) for variable in equation.outvars]
         return [
-            self._rounded(equation, arrays, array, dtype) if is_inexact(dtype) else array
+            self._bounded(self._rounded(equation, arrays, array, dtype), dtype)
+            if is_inexact(dtype)
+            else array
             for array, dtype in zip(outputs, dtypes)
         ]
+
+    def _bounded(self, array: Any, dtype: Any) -> Any:
+        """Let float16 overflow: the only dtype whose range everyday numbers leave."""
+        if self._slot(dtype) != "float16" or jnp.iscomplexobj(array):
+            return array
+        over = lax.abs(array) > self._noise.largest("float16")
+        return lax.select(over, array * np.inf, array)
 
     def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
         name = equation.primitive.name
         if name == "reduce_precision":
             dtype = name_with_bits(equation.params["mantissa_bits"])
         if name == "fft":
-            return self._shift(array, _spectrum_size(equation, array) * self._unit(dtype))
+            return self._shift(array, _spectrum_size(equation, array), dtype)
         if name in SUMS and terms(equation) > 1:
-            return self._shift(array, self._sum_error(equation, arrays, array, dtype))
+            return self._sum(equation, arrays, array, dtype)
         if name in HARD:
-            return self._shift(array, (jnp.abs(array) + 1.0) * (HARD[name] * self._unit(dtype)))
-        unit = self._unit(dtype) * units_of_result(equation)
+            return self._shift(array, (lax.abs(array) + 1.0) * HARD[name], dtype)
         if name in STEEP:
-            unit = unit * (1.0 + jnp.abs(arrays[0]))
-        return self._scale(array, unit, self._tiny(dtype) if name in UNDERFLOWING else None)
+            return self._shift(array, lax.abs(array) * (1.0 + lax.abs(arrays[0])), dtype)
+        units = units_of_result(equation)
+        if units not in (1.0, 2.0) or jnp.iscomplexobj(array):
+            return self._shift(array, lax.abs(array) * units, dtype)
+        slot = self._slot(dtype)
+        rounded = array * self._noise.factors(slot, "once" if units == 1 else "twice", array.shape)
+        if name in VANISHING or (slot == "float16" and name in UNDERFLOWING):
+            moved = rounded + self._noise.amounts(slot, "tiny", array.shape)
+            return lax.select(lax.eq(array, lax.full_like(array, 0.0)), array, moved)
+        return rounded
 
-    def _sum_error(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
-        """Return the error of a sum: u sqrt(K) times the sum of the terms' magnitudes."""
-        name, count, unit = equation.primitive.name, terms(equation), self._unit(dtype)
-        sizes = [jnp.abs(a) if is_inexact(a.dtype) else a for a in arrays]
-        size = jnp.abs(bind_lifted(equation, sizes, real=True)[0])
+    def _sum(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+        """Perturb a sum of K terms: by u sqrt(K) times the sum of their magnitudes."""
+        name, count = equation.primitive.name, terms(equation)
+        sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
+        size = bind_lifted(equation, sizes, real=True)[0]
+        size = lax.min(lax.abs(size), lax.full_like(size, _FINITE))
         if name.startswith("scatter"):
-            ones = [jnp.ones_like(a) if is_inexact(a.dtype) else a for a in sizes]
-            return size * jnp.sqrt(jnp.abs(bind_lifted(equation, ones, real=True)[0])) * unit
+            ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
+            hits = lax.abs(bind_lifted(equation, ones, real=True)[0])
+            return self._shift(array, size * lax.sqrt(hits), dtype)
         if unit_roundoff(dtype) <= unit_roundoff("float32"):
-            return size * (unit * math.sqrt(count))
+            return self._shift(array, size * math.sqrt(count), dtype)
         if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
-            inside = self._unit("float32")  # half precision products are summed in float32
-            return size * (inside * math.sqrt(count)) + jnp.abs(array) * unit
-        return size * (unit * math.sqrt(min(count, _BLOCK)))
+            inside = self._shift(array, size * math.sqrt(count), "float32")
+            return self._shift(inside, lax.abs(inside), dtype)
+        return self._shift(array, size * math.sqrt(min(count, _BLOCK)), dtype)
+
+    def _size(self, array: Any) -> Any:
+        if id(array) not in self._sizes:
+            self._sizes[id(array)] = (array, lax.abs(array))
+        return self._sizes[id(array)][1]
 
     def _narrow(self, array: Any, dtype: Any) -> Any:
         """Perturb a value that has only the digits of a narrow dtype, in the formula law too."""
         self.stays_narrow.add(real_name(dtype))
-        return self._scale(array, self._units[self._slot(dtype)]["constant"], None)
+        return array * self._noise.factors(self._slot(dtype), "constant", array.shape)
 
-    def _scale(self, array: Any, unit: Any, tiny: Any) -> Any:
-        """Perturb by a relative error, and by `tiny` where the result is not exactly zero."""
+    def _shift(self, array: Any, size: Any, dtype: Any) -> Any:
+        """Perturb by `size` units; a complex number gets half the variance on each part."""
         if jnp.iscomplexobj(array):
-            return self._shift(array, jnp.abs(array) * unit)
-        noise = self._noise(array.shape)
-        rounded = array * (1.0 + unit * noise)
-        return rounded if tiny is None else jnp.where(array == 0.0, array, rounded + tiny * noise)
-
-    def _shift(self, array: Any, size: Any) -> Any:
-        """Perturb by an absolute error; a complex number gets half the variance on each part."""
-        if jnp.iscomplexobj(array):
-            real = self._shift(array.real, size * math.sqrt(0.5))
-            return lax.complex(real, self._shift(array.imag, size * math.sqrt(0.5)))
-        return array + jnp.where(size < jnp.inf, size * self._noise(array.shape), 0.0)
-
-    def _unit(self, dtype: Any) -> Any:
-        return self._units[self._slot(dtype)]["unit"]
-
-    def _tiny(self, dtype: Any) -> Any:
-        return self._units[self._slot(dtype)]["tiny"]
+            real = self._shift(array.real, size * math.sqrt(0.5), dtype)
+            return lax.complex(real, self._shift(array.imag, size * math.sqrt(0.5), dtype))
+        return array + size * self._noise.amounts(self._slot(dtype), "unit", array.shape)
 
     def _slot(self, dtype: Any) -> str:
         """Return the dtype that counts: none coarser than those allowed to the program."""

@@ -21,6 +21,8 @@ Array: TypeAlias = np.ndarray[Any, Any]
 LIMIT = 8.0
 """Floors by which a correct gradient may be off; see tests/benchmarks/bench_floors.py."""
 
+_DOUBLE = unit_roundoff("float64")
+
 WARN = 100.0
 """How many times the reference's scatter a rule's own may reach before it is called unstable."""
 
@@ -101,9 +103,10 @@ def judge(
     """Judge each entry of a gradient against a reference.
 
     An entry is wrong where it is more than `limit` floors off, or not finite though the reference
-    is and the dtype could hold it. Otherwise it is right if the floors are fine enough to tell: 0,
-    -q and 2q in its place would each have been called wrong. A reference that is exactly zero and
-    does not scatter is always fine enough.
+    is and the dtype could hold it (inconclusive if the rule, finite in float64, overflows here).
+    Otherwise it is right if the floors are fine enough to tell: 0, -q and 2q in its place would
+    each have been called wrong. A reference that is exactly zero and does not scatter is always
+    fine enough.
 
     Args:
         actual: the gradient, any dtype.
@@ -134,8 +137,10 @@ def judge(
         broken = known & holds & ~np.isfinite(value)
         error = np.where(broken, np.inf, error)
         wrong = broken | (known & np.isfinite(value) & (error > limit))
+        if rule is not None and unit > _DOUBLE:
+            wrong &= ~(np.isfinite(rule.value) & ~np.isfinite(rule.scatter))
         zero = (size == 0) & (base <= smallest)
-        right = known & ~wrong & np.isfinite(value) & (zero | (size > limit * base))
+        right = known & (error <= limit) & np.isfinite(value) & (zero | (size > limit * base))
         resolution = np.where(zero, 0.0, limit * base / size)
         kept = np.maximum(np.maximum(_finite(reference.scatter), unit * size), smallest)
         instability = (rule.scatter if rule is not None else np.zeros(size.shape)) / kept

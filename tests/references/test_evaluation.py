@@ -95,9 +95,19 @@ def test_every_iteration_of_a_loop_has_its_own_noise():
 
 
 def test_zeros_stay_zero_and_tiny_numbers_underflow():
-    estimate = scatter(lambda x: x * x, np.float32([0.0, 1e-25, 1.0]))
+    estimate = scatter(lambda x: x * x, np.float16([0.0, 1e-5, 1.0]))
     assert estimate.scatter[0] == 0
-    assert 1e-39 < estimate.scatter[1] < 1e-37
+    assert 1e-8 < estimate.scatter[1] < 1e-7
+    (small,) = scatter(jnp.exp, np.float32([-100.0])).scatter
+    assert 1e-39 < small < 1e-37
+
+
+def test_float16_overflows_in_the_accuracy_law_alone():
+    x = np.float16([300.0, 200.0])
+    accuracy = scatter(lambda x: jnp.sqrt(x * x), x)
+    assert np.isinf(accuracy.scatter[0]) and np.isfinite(accuracy.scatter[1])
+    assert np.isfinite(scatter(lambda x: jnp.sqrt(x * x), x, law="formula").scatter).all()
+    assert np.isfinite(accuracy.value).all()
 
 
 def test_infinite_masks_do_not_spoil_the_values():

@@ -47,6 +47,17 @@ def test_what_is_not_finite():
     assert verdict.inconclusive.tolist() == [True, False, False, True]
 
 
+def test_a_rule_that_overflows_in_its_dtype_is_not_called_wrong():
+    rule = Estimate(Q, np.array([np.inf, 0.0, 0.0, 0.0]))
+    actual = np.array([np.inf, np.inf, 1e-3, 0.0])
+    verdict = judge(actual, estimate(), rule, "float16")
+    assert verdict.inconclusive.tolist() == [True, False, False, False]
+    assert verdict.wrong.tolist() == [False, True, False, False]
+    assert judge(actual, estimate(), rule, "float64").wrong.tolist()[:2] == [True, True]
+    broken = Estimate(np.full(4, np.nan), np.full(4, np.inf))
+    assert judge(np.full(4, np.nan), estimate(), broken, "float16").wrong.all()
+
+
 def test_a_zero_that_does_not_scatter_is_certain():
     zero = Estimate(np.zeros(3), np.array([0.0, 0.0, 1e-3]))
     verdict = judge(np.array([0.0, 1e-20, 1e-3]), zero, None, "float32")
