@@ -11,7 +11,7 @@ from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace
+from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace, widened
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, generic
 from gradlab.operators import BlockDiagonal, Dense, Diagonal, Operator, Reshape
@@ -53,11 +53,14 @@ class Loss(Node):
             raise InputError(f"{self!r}: reduction is {self.fold!r}; use 'mean', 'sum' or 'none'")
         losses, gradients, weights = self.items(*x)
         factor: Any = 1.0
+        items = losses.shape
         if self.fold == "mean":
             factor = 1.0 / max(losses.size, 1) if weights is None else _reciprocal(weights.sum())
         floats = tuple(xi for xi, g in zip(x, gradients) if g is not None)
-        y = keeping(losses if self.fold == "none" else losses.sum() * factor, floats)
-        return y, (x, gradients, losses.shape, factor, y)
+        if self.fold != "none":
+            losses = (widened(losses).sum() * factor).astype(losses.dtype)
+        y = keeping(losses, floats)
+        return y, (x, gradients, items, factor, y)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return the gradients as operators."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace
+from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace, widened
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic, special
 from gradlab.nodes._lazy import jnp
@@ -77,12 +77,12 @@ class _Normalisation(Node):
         x, scale, shift = as_inputs(self, (x, scale, shift))
         self._require_shapes(x, scale, shift)
         axis, rank = self.layout(x.shape)[2], x.ndim
-        rows = self._rows(x)
+        rows = widened(self._rows(x))
         rows = rows - _mean(rows)
         r = _inverse_root(_mean(rows * rows), self.eps)
-        h = keeping(self._unrows(rows * r, x.shape), (x,))
+        h = self._unrows(rows * r, x.shape).astype(x.dtype)
         y = keeping(h * along(scale, axis, rank) + along(shift, axis, rank), (x, scale, shift))
-        return y, (x, scale, shift, h, keeping(r, (x,)), y)
+        return y, (x, scale, shift, h, r, y)
 
     def _require_shapes(self, x: Array, scale: Array, shift: Array) -> None:
         if len(x.shape) < self.least_rank:
@@ -113,7 +113,8 @@ class _Normalisation(Node):
         xp, (order, _, axis), rows = namespace(x, scale), self.layout(x.shape), self._rows(h)
         right = xp.stack([xp.ones_like(rows), rows], axis=-1)
         left = right * (r / -max(rows.shape[1], 1)).astype(h.dtype)[..., None]
-        inner = DiagonalPlusLowRank(xp.broadcast_to(r, rows.shape), left, right)
+        own = xp.broadcast_to(r.astype(h.dtype), rows.shape)
+        inner = DiagonalPlusLowRank(own, left, right)
         permute = Permutation(order, x.shape, x.dtype)
         to_rows = Reshape(permute.output_shape, rows.shape, x.dtype) @ permute
         gain = Diagonal(xp.broadcast_to(along(scale, axis, x.ndim), x.shape))
@@ -125,8 +126,8 @@ class _Normalisation(Node):
         x, scale, shift, h, r, y = residuals
         upstream = as_upstream(self, upstream, y)
         axis = self.layout(x.shape)[2]
-        g = self._rows(upstream * along(scale, axis, x.ndim))
-        dx = self._unrows(self.rows_backward(g, self._rows(h), r), x.shape)
+        g, h_rows = (widened(self._rows(a)) for a in (upstream * along(scale, axis, x.ndim), h))
+        dx = self._unrows(self.rows_backward(g, h_rows, r), x.shape)
         others = other_axes(axis, x.ndim)
         dscale, dshift = (upstream * h).sum(axis=others), upstream.sum(axis=others)
         return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(shift.dtype)
@@ -327,8 +328,9 @@ class RmsNorm(Node):
                 f"{self!r}: x has shape {shape_text(x.shape)} and scale {shape_text(scale.shape)}; "
                 "expected (..., features) and (features,)"
             )
-        r = keeping(_inverse_root(_mean(x * x), self.eps), (x,))
-        h = x * r
+        wide = widened(x)
+        r = _inverse_root(_mean(wide * wide), self.eps)
+        h = (wide * r).astype(x.dtype)
         y = h * along(scale, x.ndim - 1, x.ndim)
         return y, (x, scale, h, r, y)
 
@@ -336,7 +338,8 @@ class RmsNorm(Node):
         x, scale, h, r, _ = residuals
         xp, last = namespace(x, scale), x.ndim - 1
         left = h * (r / -max(x.shape[-1], 1)).astype(h.dtype)
-        inner = DiagonalPlusLowRank(xp.broadcast_to(r, x.shape), left[..., None], h[..., None])
+        own = xp.broadcast_to(r.astype(h.dtype), x.shape)
+        inner = DiagonalPlusLowRank(own, left[..., None], h[..., None])
         gain = Diagonal(xp.broadcast_to(along(scale, last, x.ndim), x.shape))
         spread = Broadcast(scale.shape, x.shape, x.dtype, other_axes(last, x.ndim))
         return gain @ inner, Diagonal(h) @ spread
@@ -344,8 +347,8 @@ class RmsNorm(Node):
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
         x, scale, h, r, y = residuals
         upstream = as_upstream(self, upstream, y)
-        g = upstream * along(scale, x.ndim - 1, x.ndim)
-        dx = r * (g - h * _mean(g * h))
+        g, wide = widened(upstream * along(scale, x.ndim - 1, x.ndim)), widened(h)
+        dx = r * (g - wide * _mean(g * wide))
         dscale = (upstream * h).sum(axis=other_axes(x.ndim - 1, x.ndim))
         return dx.astype(x.dtype), dscale.astype(scale.dtype)
 

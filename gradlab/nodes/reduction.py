@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from gradlab.errors import InputError
 from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, axes_of, keeping, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, Domain, generic, special
@@ -174,6 +175,17 @@ class _Extremum(Reduction):
     """The greatest or least entry: the upstream is routed to where it was found."""
 
     domains = (Domain(distinct=True),)
+
+    def forward(self, *inputs: Any) -> tuple[Array, Any]:
+        """Return the extremum, if there are any entries."""
+        try:
+            return super().forward(*inputs)
+        except ValueError as error:
+            if "zero-size" not in str(error):
+                raise
+            raise InputError(
+                f"{self!r}: no entries along axis {self.axis} to choose from"
+            ) from None
 
     def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
         """Return 1 where the extremum is, shared equally by entries that tie."""

@@ -5,7 +5,15 @@ from typing import Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, axes_of, keeping, namespace
+from gradlab.nodes._arrays import (
+    Array,
+    as_inputs,
+    as_upstream,
+    axes_of,
+    keeping,
+    namespace,
+    widened,
+)
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import POSITIVE, REALS, Case, generic, special
 from gradlab.nodes._lazy import jax, jnp
@@ -305,8 +313,9 @@ class LocalResponseNorm(Node):
                 f"{self!r}: x has shape {shape_text(x.shape)}; expected (images, channels, ...)"
             )
         low, high = self._reach
-        d = self.k + self.alpha / self.size * self._window_sum(x * x, low, high)
-        y = keeping(x * d**-self.beta, (x,))
+        wide = widened(x)
+        d = self.k + self.alpha / self.size * self._window_sum(wide * wide, low, high)
+        y = (wide * d**-self.beta).astype(x.dtype)
         return y, (x, d, y)
 
     @property
@@ -322,7 +331,7 @@ class LocalResponseNorm(Node):
         return sum(shifted[1:], start=shifted[0])
 
     def _weight(self, x: Array, d: Array) -> Array:
-        return keeping(2 * self.alpha * self.beta / self.size * x * d ** (-self.beta - 1), (x,))
+        return 2 * self.alpha * self.beta / self.size * widened(x) * d ** (-self.beta - 1)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x, d, _ = residuals
@@ -331,15 +340,16 @@ class LocalResponseNorm(Node):
         ones = xp.ones((1, 1, self.size, 1), dtype=x.dtype)
         window = Convolution(ones, images, padding=(self._reach, (0, 0)))
         shape = Reshape(x.shape, images, x.dtype)
-        own = Diagonal(keeping(d**-self.beta, (x,)))
-        return (own - Diagonal(self._weight(x, d)) @ shape.T @ window @ shape @ Diagonal(x),)
+        own = Diagonal((d**-self.beta).astype(x.dtype))
+        weight = Diagonal(self._weight(x, d).astype(x.dtype))
+        return (own - weight @ shape.T @ window @ shape @ Diagonal(x),)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         x, d, y = residuals
-        upstream = as_upstream(self, upstream, y)
+        upstream = widened(as_upstream(self, upstream, y))
         low, high = self._reach
         shared = self._window_sum(upstream * self._weight(x, d), high, low)
-        return ((upstream * d**-self.beta - x * shared).astype(x.dtype),)
+        return ((upstream * d**-self.beta - widened(x) * shared).astype(x.dtype),)
 
     def reference(self, x: Array) -> Array:
         places = jnp.arange(x.shape[1])

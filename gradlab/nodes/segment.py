@@ -94,7 +94,8 @@ class SegmentMean(_Segments):
     """
 
     def fold(self, x: Array, ids: Array) -> tuple[Array, Any]:
-        rows = scatter_add(self._shape(x), ids, namespace(x).ones_like(x))
+        ones = namespace(x).ones_like(x, dtype=ids.dtype)
+        rows = scatter_add(self._shape(x), ids, ones).astype(x.dtype)  # counted in integers
         return safe_divide(scatter_add(rows.shape, ids, x), rows), 1.0 / rows[ids]
 
     def reference(self, x: Array, ids: Array) -> Array:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradlab.nodes._arrays import Array, Shape, namespace
+from gradlab.nodes._arrays import Array, Shape, namespace, widened
 from gradlab.nodes._domain import Case, Domain, generic, special
 from gradlab.nodes._lazy import jnp
 from gradlab.nodes.reduction import Reduction
@@ -31,6 +31,11 @@ class Var(Reduction):
         return float(math.prod(x.shape[a] for a in axes)) - self.correction
 
     def value(self, x: Array, axes: Shape) -> Array:
+        return self.wide_variance(x, axes).astype(x.dtype)
+
+    def wide_variance(self, x: Array, axes: Shape) -> Array:
+        """Return the variance, in float32 for half precision, where squares do not overflow."""
+        x = widened(x)
         deviation = x - x.mean(axis=axes, keepdims=True)
         return (deviation * deviation).sum(axis=axes, keepdims=True) / self.freedom(x, axes)
 
@@ -62,7 +67,7 @@ class Std(Var):
     """
 
     def value(self, x: Array, axes: Shape) -> Array:
-        return namespace(x).sqrt(super().value(x, axes))
+        return namespace(x).sqrt(self.wide_variance(x, axes)).astype(x.dtype)
 
     def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
         return 0.5 * super().derivative(x, y, axes) / y
