@@ -64,9 +64,12 @@ class Matmul(Node):
             upstream = upstream[..., None, :]
         da = db = None
         if wanted[0]:
-            da = unbroadcast(upstream @ b2.mT, a2).reshape(a.shape)
+            da = unbroadcast(upstream @ b2.mT, a2)
         if wanted[1]:
-            db = unbroadcast(a2.mT @ upstream, b2).reshape(b.shape)
+            db = unbroadcast(a2.mT @ upstream, b2)
+        if not (rows and columns):
+            da = None if da is None else da.reshape(a.shape)
+            db = None if db is None else db.reshape(b.shape)
         return da, db
 
     def reference(self, a: Array, b: Array) -> Array:

@@ -1,13 +1,16 @@
 """A step of a small network through Graph, beside the same arithmetic in plain NumPy and autograd.
 
-Run it with `python tests/benchmarks/bench_graph.py`. Times are medians of interleaved runs, so that
-a busy machine slows all sides alike. HIPS autograd is measured where it is installed.
+Run it with `python tests/benchmarks/bench_graph.py`. Processor times, the least of many short rounds,
+interleaved, on one thread: what the work takes when nothing disturbs it. HIPS autograd is measured
+where it is installed.
 """
 
 import functools
 import importlib.util
-import statistics
+import os
 import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -70,15 +73,15 @@ def with_autograd(x, labels):
 
 
 def interleaved(rounds, repeats, **steps):
-    """Return the median time of each step, in microseconds."""
+    """Return the least time of each step over many short rounds, in microseconds."""
     times = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(repeats):
                 step()
-            times[name].append((time.perf_counter() - start) / repeats * 1e6)
-    return {name: statistics.median(spent) for name, spent in times.items()}
+            times[name].append((time.process_time() - start) / repeats * 1e6)
+    return {name: min(spent) for name, spent in times.items()}
 
 
 def main():
@@ -97,11 +100,11 @@ def main():
             "graph": functools.partial(step, graph),
             "gates": functools.partial(step, gates),
         }
-        repeats = 40 if size[0] < 100 else 2
-        times = interleaved(60, repeats, **steps)
+        repeats = 10 if size[0] < 100 else 1
+        times = interleaved(400 if size[0] < 100 else 150, repeats, **steps)
         if importlib.util.find_spec("autograd"):  # by itself: its garbage would cost the others
             gradient = with_autograd(values[0], values[-1])
-            times |= interleaved(20, repeats, autograd=functools.partial(gradient, values[1:5]))
+            times |= interleaved(40, repeats, autograd=functools.partial(gradient, values[1:5]))
         print(title)
         for name, spent in times.items():
             print(f"  {name:9s} {spent:9.1f} us  {spent / times['plain']:5.2f} x plain NumPy")
