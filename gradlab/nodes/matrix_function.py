@@ -77,7 +77,7 @@ _PADE = (  # of degree 13, divided by the first
     1 / 48944000, 1 / 1585785600, 1 / 67395888000, 1 / 3953892096000,
     1 / 355850288640000, 1 / 64764752532480000,
 )  # fmt: skip
-_MOST_SQUARINGS = 20
+_MOST_SQUARINGS = 16
 
 
 def _expm(x: Array) -> Array:
