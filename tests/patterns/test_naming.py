@@ -37,7 +37,7 @@ CASES = [
     (Pattern.from_axes((3, 3), (3,), [(0, ~0), (1, 0)]), "selection", "out[i, i] <- in[i]"),
     (Pattern.from_axes((3,), (3, 3), [(0, ~0), (0, ~1)]), "selection", "out[i] <- in[i, i]"),
     (Pattern.from_axes((9,), (9,), [(0, ~0, 1, None)]), "lower-triangular", "out[t] <- in[<t]"),
-    (maps.slice((9,), (7,), (9,), (4,)), "selection", "out[:] <- in[7]"),
+    (maps.slice((9,), (7,), (9,), (4,)), "selection", "out[0] <- in[7]"),
     (maps.slice((9,), (1,), (9,), (4,)), "selection", "out[i] <- in[4*i+1]"),
     (maps.affine(9, 5, 2, 0).T, "selection", "out[i] <- in[2*i]"),
     (Pattern.from_axes((9,), (9,), [(0, None, 2, 3)]), "sparse", "out[2..3] <- in[:]"),

@@ -269,3 +269,97 @@ def test_small_axes_tied_to_a_large_one_that_is_split(small, rows, columns, low,
     np.testing.assert_array_equal(q.to_dense(), p.to_dense())
     back = maps.reshape((rows, columns), (columns, rows)) @ q
     np.testing.assert_array_equal(back.to_dense(), p.to_dense())
+
+
+@given(st.data())
+def test_chains_of_movements(data):
+    """Long chains of reshapes, slices, pads and reversals, as programs have them."""
+    shape = data.draw(st.sampled_from([(3, 3), (2, 6), (12,), (2, 3, 2)]))
+    moved = np.arange(int(np.prod(shape))).reshape(shape)
+    p = Pattern.identity(shape)
+    for _ in range(data.draw(st.integers(1, 6))):
+        kind = data.draw(st.sampled_from(["reshape", "slice", "pad", "reverse", "tile"]))
+        axis = data.draw(st.integers(0, moved.ndim - 1)) if moved.ndim else 0
+        if kind == "reshape" or not moved.ndim:
+            n = moved.size
+            rows = data.draw(st.sampled_from([k for k in range(1, n + 1) if n % k == 0]))
+            new = data.draw(st.sampled_from([(n,), (rows, n // rows), (n // rows, 1, rows)]))
+            step, moved = maps.reshape(moved.shape, new), moved.reshape(new)
+        elif kind == "slice":
+            start = data.draw(st.integers(0, moved.shape[axis] - 1))
+            stride = data.draw(st.integers(1, 3))
+            starts = tuple(start if k == axis else 0 for k in range(moved.ndim))
+            strides = tuple(stride if k == axis else 1 for k in range(moved.ndim))
+            step = maps.slice(moved.shape, starts, moved.shape, strides)
+            moved = moved[(slice(None),) * axis + (slice(start, None, stride),)]
+        elif kind == "pad":
+            low, high = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
+            widths = [(low, high) if k == axis else (0, 0) for k in range(moved.ndim)]
+            step = maps.pad(moved.shape, *zip(*widths))
+            moved = np.pad(moved, widths, constant_values=-1)
+        elif kind == "reverse":
+            step, moved = maps.reverse(moved.shape, (axis,)), np.flip(moved, axis)
+        elif kind == "tile" and moved.size < 40:
+            repeats = tuple(2 if k == axis else 1 for k in range(moved.ndim))
+            step, moved = maps.tile(moved.shape, repeats), np.tile(moved, repeats)
+        else:
+            continue
+        before, p = p, step @ p
+        truth = step.to_dense().astype(int) @ before.to_dense().astype(int) > 0
+        np.testing.assert_array_equal(p.to_dense(), truth)
+    truth = np.zeros(p.shape, bool)
+    rows = np.flatnonzero(moved.reshape(-1) >= 0)
+    truth[rows, moved.reshape(-1)[rows]] = True
+    np.testing.assert_array_equal(p.to_dense(), truth)
+    assert (p.nnz, p.exact) == (truth.sum(), True)
+
+
+def test_a_split_that_would_repeat_a_stride():
+    taken = maps.slice((6,), (1,), (4,), (1,)) @ maps.reshape((2, 3), (6,))
+    spread = maps.broadcast_in_dim((3,), (3, 3), (1,)) @ taken
+    flat = maps.reshape((3, 3), (9,)) @ spread
+    np.testing.assert_array_equal(flat.to_dense(), spread.to_dense())
+
+
+@st.composite
+def steps(draw, shape):
+    """The pattern of a random operation on an array of this shape."""
+    kinds = ["cumulative", "roll", "take", "dense", "reverse", "pad", "reshape", "union", "where"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "reshape" or not shape:
+        n = int(np.prod(shape))
+        rows = draw(st.sampled_from([k for k in range(1, n + 1) if n % k == 0]))
+        return maps.reshape(shape, draw(st.sampled_from([(n,), (rows, n // rows)])))
+    axis = draw(st.integers(0, len(shape) - 1))
+    if kind == "cumulative":
+        return maps.cumulative(shape, axis, draw(st.booleans()))
+    if kind == "roll":
+        return maps.roll(shape, draw(st.integers(-3, 3)), axis)
+    if kind == "take":
+        index = draw(st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=4))
+        return maps.take(shape, index, axis)
+    if kind == "dense":
+        return maps.dense_along(shape, (axis,))
+    if kind == "reverse":
+        return maps.reverse(shape, (axis,))
+    if kind == "pad":
+        low = [draw(st.integers(-1, 2)) if shape[k] > 1 else 0 for k in range(len(shape))]
+        return maps.pad(shape, tuple(low), (0,) * len(shape))
+    same = Pattern.identity(shape)
+    if kind == "union":
+        return same | maps.roll(shape, 1, axis) | maps.reverse(shape, (axis,))
+    low = draw(st.integers(0, shape[axis] - 1))
+    return same.where(Pattern.region((shape[axis],), [(0, None, low, None)]), (axis,))
+
+
+@given(st.data())
+def test_chains_of_operations(data):
+    """No entry is lost or added along programs of orders, shifts, index arrays and reshapes."""
+    p = Pattern.identity(data.draw(st.sampled_from([(2, 6), (12,), (2, 3, 2), (4, 3)])))
+    truth = p.to_dense()
+    for _ in range(data.draw(st.integers(1, 6))):
+        step = data.draw(steps(p.output_shape))
+        p, truth = step @ p, step.to_dense().astype(int) @ truth.astype(int) > 0
+        np.testing.assert_array_equal(p.to_dense(), truth)
+        assert not p.widened and (p.nnz, p.exact) == (truth.sum(), True)
+        assert p.columns().to_dense()[:, 0].tolist() == truth.any(0).tolist()
