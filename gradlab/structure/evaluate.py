@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.errors import InputError, StructureMismatch
@@ -88,7 +89,7 @@ class Compressed:
         if not matrix.nnz:
             return type(matrix)(matrix.shape, dtype=self.values.dtype)
         colours = self.colouring.assignment()
-        flat = self.values.reshape(len(self.values), -1)
+        flat = _wide(self.values).reshape(len(self.values), -1)
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         columns = matrix.indices
         if self.colouring.mode == "jvp":
@@ -164,19 +165,30 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
         return
     forward = block.colouring.mode == "jvp"
     shape = block.pattern.input_shape if forward else block.pattern.output_shape
-    draw = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    random = np.random.default_rng(0)
+    draw = random.standard_normal(shape)
+    if np.issubdtype(dtype, np.complexfloating):
+        draw = draw + 1j * random.standard_normal(shape)
+    draw = draw.astype(dtype)
     run = at.push if forward else at.pull
-    truth = run(output, source, draw[None])[0].ravel()
+    result = run(output, source, draw[None])[0]
+    unit = float(jnp.finfo(result.dtype).eps)  # type: ignore[no-untyped-call]
+    truth, draw = _wide(result).ravel(), _wide(draw)
     d = block.diagonal()
     if d is not None:
-        product, size = d.ravel() * draw.ravel(), np.abs(d.ravel() * draw.ravel())
+        product = _wide(d).ravel() * draw.ravel()
+        size = np.abs(product)
     else:
         matrix = block.to_scipy()
         matrix = matrix if forward else matrix.T
         product, size = matrix @ draw.ravel(), abs(matrix) @ np.abs(draw.ravel())
     usable = np.isfinite(truth) & np.isfinite(product)
-    slack = math.sqrt(float(np.finfo(truth.dtype).eps)) * (size + np.abs(truth))
-    wrong = usable & (np.abs(truth - product) > slack)
+    wrong = usable & (np.abs(truth - product) > math.sqrt(unit) * (size + np.abs(truth)))
+    if wrong.any() and np.iscomplexobj(draw):
+        raise InputError(
+            "evaluate: the function is not holomorphic, so that it has no complex Jacobian; "
+            "differentiate by the real and the imaginary part"
+        )
     if wrong.any():
         place = np.unravel_index(
             int(np.argmax(wrong)), shape if not forward else block.pattern.output_shape
@@ -185,6 +197,11 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
             f"evaluate: a random probe disagrees at {tuple(map(int, place))}: the pattern has "
             "missed an entry, which is an error of gradlab; please report the function"
         )
+
+
+def _wide(values: Array) -> Array:
+    """Return half-precision numbers, which SciPy does not know, as float32."""
+    return values.astype(np.float32) if values.dtype.itemsize < 4 else values
 
 
 def _spread(seeds: Array) -> Any:

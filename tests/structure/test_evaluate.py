@@ -1,5 +1,9 @@
 """Compressed evaluation against `jax.jacrev`, and what it costs in passes."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,3 +68,30 @@ def test_a_missed_entry_is_found_by_the_probe():
     wrong = type(block)(Pattern.identity((4,)), narrow.colouring, np.ones((1, 4), np.float32))
     with pytest.raises(StructureMismatch, match="probe"):
         probe(report._at, 0, 0, wrong, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64, jnp.complex64])
+def test_every_floating_dtype_can_be_evaluated(dtype):
+    x = np.asarray(X[0], dtype)
+    report = jacobian(lambda x: x * x[::-1], x)
+    entries = report.evaluate()
+    assert entries.block.values.dtype == dtype
+    expected = np.diag(x[::-1].astype(complex)) + np.diag(x.astype(complex))[:, ::-1]
+    assert np.allclose(entries.to_dense(), expected)
+
+
+def test_what_is_not_holomorphic_has_no_complex_entries():
+    with pytest.raises(InputError, match="holomorphic"):
+        jacobian(jnp.conj, np.ones(3, np.complex64)).evaluate()
+
+
+def test_seeds_are_spread_over_devices():
+    code = """
+import jax, numpy as np, gradlab
+x = np.arange(12, dtype=np.float32).reshape(2, 6)
+report = gradlab.jacobian(jax.nn.softmax, x)
+assert len(jax.devices()) == 2 and report.passes == 6
+assert np.allclose(report.to_dense(), jax.jacrev(jax.nn.softmax)(x).reshape(12, 12), atol=1e-6)
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "XLA_FLAGS": flags})

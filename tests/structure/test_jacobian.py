@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend import core as jex
+from jax.interpreters import ad
 
 from gradlab import GradlabError
 from gradlab.structure import jacobian
@@ -213,11 +215,25 @@ def test_a_backward_pass_that_adds_a_constant_is_dense():
 
 
 def test_an_unknown_primitive_is_dense_and_named():
-    def f(x):
-        return jax.vjp(lambda y: jax.pure_callback(np.sin, y, y), x)[0]
+    same_shape = jex.Primitive("rotate_everything")
+    same_shape.def_abstract_eval(lambda x: x)
+    ad.primitive_jvps[same_shape] = lambda p, t: (same_shape.bind(p[0]), same_shape.bind(t[0]))
+    report = jacobian(lambda x: same_shape.bind(x), blank(3, 2))
+    assert report.pattern.is_dense
+    assert report.unknown == ("rotate_everything",)
+    assert "rotate_everything: taken as dense" in str(report)
+    assert "test_jacobian.py" in report.notes[0]
 
-    with pytest.raises(Exception, match="callback"):
-        jacobian(f, np.ones(3, np.float32))
+
+def test_mutable_arrays_are_dense_and_named():
+    def f(x):
+        box = jax.new_ref(x)
+        box[0] = 2 * x[1]
+        return box[...]
+
+    report = jacobian(f, blank(3))
+    assert report.pattern.is_dense
+    assert report.unknown == ("new_ref",)
 
 
 # inputs
