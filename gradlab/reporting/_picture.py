@@ -35,7 +35,10 @@ _MANY = 40  # with so many, small arrays are no longer written out, nor what for
 
 @dataclass(frozen=True)
 class Port:
-    """Where a wire enters a gate; what of its gradient comes from there; the local gradient."""
+    """Where a wire enters a gate; what of its gradient comes from there; the local gradient.
+
+    The local gradient is a number, or the name of its structure.
+    """
 
     branch: str
     local: str
@@ -212,7 +215,9 @@ def _gate(gate: "Gate", hidden: dict[str, str], exits: list[Exit]) -> Thing:
 def _ports(gate: "Gate", hidden: dict[str, str]) -> tuple[Port, ...]:
     shown = [i for i, wire in enumerate(gate.inputs) if wire not in hidden]
     branches = [" ".join(label_lines(gate.branches[i], 2)) if gate.branches else "" for i in shown]
-    local = [gate.local_gradients[i] if gate.local_gradients else "" for i in shown]
+    local = [
+        gate.local_gradients[i].partition("(")[0] if gate.local_gradients else "" for i in shown
+    ]
     spacing = 28.0 if any(branches) or any(local) else 12.0
     middle = (len(shown) - 1) / 2
     return tuple(

@@ -36,6 +36,7 @@ const shown = (way, wire) => [...document.querySelectorAll("g." + way)]
   .filter(g => g.dataset.wire === wire);
 const steps = [...data.forward.map(wire => ["forward", wire]),
                ...data.backward.map(wire => ["backward", wire])];
+const see = g => g.scrollIntoView({block: "nearest", inline: "center"});
 let at = steps.length;
 function show(step) {
   at = Math.max(0, Math.min(steps.length, step));
@@ -46,7 +47,7 @@ function show(step) {
   const told = document.getElementById("told");
   if (!at) { told.textContent = "nothing computed yet"; return; }
   const [way, wire] = steps[at - 1];
-  shown(way, wire).forEach(g => g.classList.add("now"));
+  shown(way, wire).forEach(g => { g.classList.add("now"); see(g); });
   told.textContent = `${at} of ${steps.length}: ` +
     (way === "forward" ? `value of ${wire}` : `gradient of ${wire}`);
 }

@@ -1,8 +1,8 @@
 """A step of a small network through Graph, beside the same arithmetic in plain NumPy and autograd.
 
-Run it with `python tests/benchmarks/bench_graph.py`. Processor times, the least of many short rounds,
-interleaved, on one thread: what the work takes when nothing disturbs it. HIPS autograd is measured
-where it is installed.
+Run it with `python tests/benchmarks/bench_graph.py`. Processor times, the least of many short and
+interleaved rounds, on one thread: what the work takes when nothing disturbs it. HIPS autograd is
+measured where it is installed.
 """
 
 import functools
