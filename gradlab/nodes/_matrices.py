@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "batch_letters",
+    "einsum",
     "from_pushforward",
     "positive_definite",
     "require_matrices",
@@ -36,6 +37,14 @@ def require_matrices(node: "Node", x: Array, square: bool = True) -> None:
         raise InputError(f"{node!r}: expected {kind}, but got shape {shape_text(x.shape)}")
 
 
+def einsum(subscripts: str, *arrays: Array) -> Array:
+    """Return the einsum in the first array's dtype; NumPy has none for bfloat16: in float32."""
+    xp, dtype = namespace(*arrays), arrays[0].dtype
+    if xp is np and any(a.dtype.kind == "V" for a in arrays):
+        arrays = tuple(a.astype(np.float32) for a in arrays)
+    return xp.einsum(subscripts, *arrays, optimize=True).astype(dtype)
+
+
 def turned(a: Array) -> Array:
     """Return each matrix transposed."""
     return a.swapaxes(-1, -2)
@@ -43,7 +52,7 @@ def turned(a: Array) -> Array:
 
 def symmetric(a: Array) -> Array:
     """Return each matrix's symmetric part."""
-    return 0.5 * (a + turned(a))
+    return (0.5 * (a + turned(a))).astype(a.dtype)
 
 
 def batch_letters(x: Array) -> str:

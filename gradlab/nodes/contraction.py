@@ -10,6 +10,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
+from gradlab.nodes._matrices import einsum
 from gradlab.operators import Contraction
 
 __all__ = ["Einsum"]
@@ -64,8 +65,8 @@ class Einsum(Node):
                 f"{len(terms)} operands with {', '.join(map(str, ranks))} axes, and one size for "
                 "each letter"
             )
-        y = namespace(*arrays).einsum(self.subscripts, *arrays, optimize=True)
-        return y.astype(arrays[0].dtype), (arrays, y)
+        y = einsum(self.subscripts, *arrays)
+        return y, (arrays, y)
 
     def _fixed(self, i: int, arrays: tuple[Array, ...]) -> tuple[str, list[str], list[Array]]:
         """Return operand i's letters, no two alike, and what it is multiplied by."""
@@ -106,8 +107,7 @@ class Einsum(Node):
         for i, x in enumerate(arrays):
             letters, terms, fixed = self._fixed(i, arrays)
             subscripts = ",".join([output, *terms]) + "->" + letters
-            dx = namespace(x).einsum(subscripts, upstream, *fixed, optimize=True)
-            gradients.append(dx.astype(x.dtype))
+            gradients.append(einsum(subscripts, upstream, *fixed).astype(x.dtype))
         return tuple(gradients)
 
     def reference(self, *xs: Array) -> Array:

@@ -36,7 +36,7 @@ class Determinant(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        y = namespace(x).linalg.det(x)
+        y = namespace(x).linalg.det(x).astype(x.dtype)
         return y, (x, y)
 
     def _cofactors(self, x: Array) -> Array:
@@ -83,7 +83,7 @@ class Slogdet(Node):
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        sign, log = namespace(x).linalg.slogdet(x)
+        sign, log = (y.astype(x.dtype) for y in namespace(x).linalg.slogdet(x))
         return (sign, log), (x, sign)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ class Cholesky(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        y = namespace(x).linalg.cholesky(symmetric(x))
+        y = namespace(x).linalg.cholesky(symmetric(x)).astype(x.dtype)
         return y, y
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -100,7 +100,7 @@ class Qr(Node):
                 f"{self!r}: x has shape {shape_text(x.shape)}; expected at least as many rows as "
                 "columns (otherwise Q R has more unknowns than its gradient can settle)"
             )
-        q, r = namespace(x).linalg.qr(x)
+        q, r = (y.astype(x.dtype) for y in namespace(x).linalg.qr(x))
         return (q, r), (q, r)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ class Eigh(Node):
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        w, v = namespace(x).linalg.eigh(symmetric(x))
+        w, v = (y.astype(x.dtype) for y in namespace(x).linalg.eigh(symmetric(x)))
         v = v * _signs(v)
         return (w, v), (w, v)
 
@@ -218,7 +218,7 @@ class Eigvalsh(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        w, v = namespace(x).linalg.eigh(symmetric(x))
+        w, v = (y.astype(x.dtype) for y in namespace(x).linalg.eigh(symmetric(x)))
         return w, (w, v)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -255,7 +255,7 @@ class SingularValues(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x, square=False)
-        u, s, vt = namespace(x).linalg.svd(x, full_matrices=False)
+        u, s, vt = (y.astype(x.dtype) for y in namespace(x).linalg.svd(x, full_matrices=False))
         return s, (x, u, s, vt)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ class Inverse(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        y = namespace(x).linalg.inv(x)
+        y = namespace(x).linalg.inv(x).astype(x.dtype)
         return y, y
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ class Solve(Node):
                 f"{self!r}: a has shape {shape_text(a.shape)} and b {shape_text(b.shape)}; "
                 "expected (*batch, n, n) and (*batch, n, k), or (n, n) and (n,)"
             )
-        x = namespace(a).linalg.solve(a, b[:, None] if vector else b)
+        x = namespace(a).linalg.solve(a, b[:, None] if vector else b).astype(b.dtype)
         return x[:, 0] if vector else x, (a, b, x)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:

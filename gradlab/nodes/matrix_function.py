@@ -15,7 +15,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, Domain, generic, special
 from gradlab.nodes._lazy import jnp
-from gradlab.nodes._matrices import from_pushforward, require_matrices, sandwich, turned
+from gradlab.nodes._matrices import einsum, from_pushforward, require_matrices, sandwich, turned
 from gradlab.operators import Contraction, Operator, Reshape, Zero
 
 __all__ = ["Kron", "MatrixExponential", "MatrixPower"]
@@ -42,7 +42,7 @@ class MatrixPower(Node):
         xp = namespace(x)
         powers = [xp.broadcast_to(xp.eye(x.shape[-1], dtype=x.dtype), x.shape)]
         for _ in range(self.n):
-            powers.append(powers[-1] @ x)
+            powers.append((powers[-1] @ x).astype(x.dtype))
         return powers[-1], (x, powers)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
@@ -55,7 +55,7 @@ class MatrixPower(Node):
         x, powers = residuals
         u = as_upstream(self, upstream, x)
         terms = (turned(a) @ u @ turned(b) for a, b in zip(powers, powers[-2::-1]))
-        return (sum(terms, start=namespace(x).zeros_like(x)),)
+        return (sum(terms, start=namespace(x).zeros_like(x)).astype(x.dtype),)
 
     def reference(self, x: Array) -> Array:
         return jnp.linalg.matrix_power(x, self.n)
@@ -128,7 +128,7 @@ class MatrixExponential(Node):
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         (x,) = as_inputs(self, inputs)
         require_matrices(self, x)
-        return _expm(x), x
+        return _expm(x).astype(x.dtype), x
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x = residuals
@@ -136,7 +136,7 @@ class MatrixExponential(Node):
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         x = residuals
-        return (_expm_along(turned(x), as_upstream(self, upstream, x)),)
+        return (_expm_along(turned(x), as_upstream(self, upstream, x)).astype(x.dtype),)
 
     def reference(self, x: Array) -> Array:
         term = total = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
@@ -187,9 +187,7 @@ class Kron(Node):
         a, b, y = residuals
         (m, n), (p, q) = a.shape, b.shape
         u = as_upstream(self, upstream, y).reshape(m, p, n, q)
-        xp = namespace(a)
-        da = xp.einsum("ikjl,kl->ij", u, b).astype(a.dtype)
-        return da, xp.einsum("ikjl,ij->kl", u, a).astype(b.dtype)
+        return einsum("ikjl,kl->ij", u, b), einsum("ikjl,ij->kl", u, a)
 
     def reference(self, a: Array, b: Array) -> Array:
         return jnp.kron(a, b)

@@ -11,6 +11,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
+from gradlab.nodes._matrices import einsum
 from gradlab.operators import Broadcast, Contraction, Diagonal, Identity, Reshape
 
 __all__ = ["AlibiBias", "RotaryEmbedding"]
@@ -72,8 +73,7 @@ class RotaryEmbedding(Node):
     def _rotated(self, x: Array, rotations: Array) -> Array:
         before, after = self._letters()
         pairs = x.reshape(self._paired(x))
-        y = namespace(x).einsum(f"tfab,{before}->{after}", rotations, pairs)
-        return y.reshape(x.shape).astype(x.dtype)
+        return einsum(f"tfab,{before}->{after}", rotations, pairs).reshape(x.shape)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x, rotations = residuals

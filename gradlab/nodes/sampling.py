@@ -56,9 +56,10 @@ class GridSample(Node):
                 f"{self!r}: x has shape {shape_text(x.shape)} and grid {shape_text(grid.shape)}; "
                 "expected (batch, channels, height, width) and (batch, places, places, 2)"
             )
-        xp, y = namespace(x), 0.0
+        xp, y = namespace(x), namespace(x).zeros((), dtype=x.dtype)
         for index, weight, _ in self._corners(x, grid):
             y = y + weight[:, None] * xp.reshape(x, (-1,))[index]
+        y = y.astype(x.dtype)
         return y, (x, grid, y)
 
     def _corners(self, x: Array, grid: Array) -> Iterator[tuple[Array, Array, Array]]:
@@ -108,7 +109,7 @@ class GridSample(Node):
             dx = dx + scatter_add((x.size,), (index.reshape(-1),), spread)
             along = (u * xp.reshape(x, (-1,))[index]).sum(axis=1)
             dgrid = dgrid + along[..., None] * slope
-        return dx.reshape(x.shape), dgrid.astype(grid.dtype)
+        return dx.reshape(x.shape).astype(x.dtype), dgrid.astype(grid.dtype)
 
     def reference(self, x: Array, grid: Array) -> Array:
         height, width = x.shape[2:]

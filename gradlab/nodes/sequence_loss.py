@@ -12,7 +12,7 @@ from gradlab.formatting import shape_text
 from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, special
-from gradlab.nodes._functions import log_softmax
+from gradlab.nodes._functions import log_softmax, logsumexp
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import BlockDiagonal, Reshape
 
@@ -65,9 +65,14 @@ class Ctc(Node):
         xp, log_p = namespace(logits), log_softmax(logits, -1)
         states = self._states(labels)
         forward_log, backward_log = self._recursions(log_p, states, times, lengths)
-        total = _logsumexp(forward_log[:, 0] + backward_log[:, 0])
+        total = logsumexp(forward_log[:, 0] + backward_log[:, 0], -1)[:, 0]
         active = xp.arange(logits.shape[1])[None, :] < times[:, None]
-        return -total, (log_p, states, forward_log + backward_log - total[:, None, None], active)
+        return -total.astype(logits.dtype), (
+            log_p,
+            states,
+            forward_log + backward_log - total[:, None, None],
+            active,
+        )
 
     def _states(self, labels: Array) -> Array:
         """Return the labels with a blank before, between and after: (batch, 2 places + 1)."""
@@ -100,7 +105,7 @@ class Ctc(Node):
         forward = [ways]
         for t in range(1, log_p.shape[1]):
             skip = xp.where(skips, moved(ways, 2), never)
-            ways = _logaddexp(_logaddexp(ways, moved(ways, 1)), skip) + at[:, t]
+            ways = xp.logaddexp(xp.logaddexp(ways, moved(ways, 1)), skip) + at[:, t]
             forward.append(ways)
         leaving = xp.concat([skips[:, 2:], xp.zeros_like(skips[:, :2])], axis=1)
         on = xp.where(final, xp.zeros_like(ways), never)
@@ -108,7 +113,7 @@ class Ctc(Node):
         for t in range(log_p.shape[1] - 1, 0, -1):
             ahead = on + at[:, t]
             skip = xp.where(leaving, moved(ahead, -2), never)
-            further = _logaddexp(_logaddexp(ahead, moved(ahead, -1)), skip)
+            further = xp.logaddexp(xp.logaddexp(ahead, moved(ahead, -1)), skip)
             on = xp.where((t < times)[:, None], further, on)
             backward.append(on)
         return xp.stack(forward, axis=1), xp.stack(backward[::-1], axis=1)
@@ -118,7 +123,7 @@ class Ctc(Node):
         log_p, states, log_g, active = residuals
         xp = namespace(log_p)
         onehot = states[:, :, None] == xp.arange(log_p.shape[2])[None, None, :]
-        g = xp.einsum("nts,nsc->ntc", xp.exp(log_g), onehot.astype(log_p.dtype))
+        g = xp.exp(log_g) @ onehot.astype(log_p.dtype)
         slope = xp.exp(log_p) - g
         return xp.where(active[:, :, None], slope, xp.zeros_like(slope)).astype(log_p.dtype)
 
@@ -167,19 +172,3 @@ def _read(path: Any, blank: int, size: int) -> list[int]:
     """Return the labels that a path becomes, filled up with -1."""
     kept = [int(c) for i, c in enumerate(path) if c != blank and (i == 0 or c != path[i - 1])]
     return kept + [-1] * (size - len(kept))
-
-
-def _logaddexp(a: Array, b: Array) -> Array:
-    """Return log(exp(a) + exp(b)), -inf where both are."""
-    xp = namespace(a)
-    top = xp.maximum(a, b)
-    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    return top + xp.log(xp.exp(a - top) + xp.exp(b - top))
-
-
-def _logsumexp(a: Array) -> Array:
-    """Return log(sum(exp(a))) over the last axis."""
-    xp = namespace(a)
-    top = xp.max(a, axis=-1, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    return top[..., 0] + xp.log(xp.exp(a - top).sum(axis=-1))
