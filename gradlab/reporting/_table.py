@@ -11,9 +11,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int = 12
 
     Example:
         >>> print(table(("node", "error"), [("tanh", "0.5"), ("softmax", "12.5")]))
-        node      error
-        tanh        0.5
-        softmax    12.5
+        node     error
+        tanh       0.5
+        softmax   12.5
     """
     from rich.console import Console
     from rich.table import Table
