@@ -7,7 +7,7 @@ result is perturbed follows the bounds of Higham, "Accuracy and stability of num
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.tracing import Lifter, Value
 from gradlab.tracing.constants import Constants
-from gradlab.tracing.jaxprs import dtype_of
+from gradlab.tracing.jaxprs import dtype_of, fingerprint
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 
@@ -65,16 +65,20 @@ class Rounder(Lifter):
         inner.stays_narrow = self.stays_narrow
         return inner
 
-    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+    def share(
+        self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
+    ) -> list[Value]:
         """Evaluate an equation, unless an equal one has been."""
+        names = [(_identity(value.array), value.depends) for value in inputs]
+        if equation.primitive.name in _COMMUTES:
+            names.sort(key=repr)
         try:
-            key = _key(equation, inputs)
-            known = self._seen.get(key)
-        except TypeError:  # a parameter that cannot be hashed
-            return super().equation(equation, inputs)
-        if known is None:
-            known = self._seen[key] = (inputs, super().equation(equation, inputs))
-        return known[1]
+            key = (fingerprint(equation), tuple(names))
+        except TypeError:  # a parameter that cannot be compared
+            return evaluate()
+        if key not in self._seen:
+            self._seen[key] = (inputs, evaluate())
+        return self._seen[key][1]
 
     def rounds(self, equation: Any) -> bool:
         """Whether an equation that runs as traced rounds its results."""
@@ -186,16 +190,6 @@ class Rounder(Lifter):
         name = real_name(dtype)
         coarsest = max(self.allowed, key=unit_roundoff)
         return name if unit_roundoff(name) <= unit_roundoff(coarsest) else coarsest
-
-
-def _key(equation: Any, inputs: Sequence[Value]) -> Any:
-    names = [(_identity(value.array), value.depends) for value in inputs]
-    if equation.primitive.name in _COMMUTES:
-        names.sort(key=repr)
-    key = (equation.primitive, tuple(names), tuple(sorted(equation.params.items())))
-    dtypes = tuple(dtype_of(variable) for variable in equation.outvars)
-    hash(key)
-    return key, dtypes
 
 
 def _identity(array: Any) -> Any:

@@ -4,7 +4,7 @@ A subclass of `Evaluator` says what one equation becomes; calls are inlined, loo
 rebuilt around the evaluated bodies, and what no output needs is never evaluated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +53,12 @@ class Evaluator:
         """Return the evaluator of a loop's body or a branch; `iteration` counts where it can."""
         return self
 
+    def share(
+        self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
+    ) -> list[Value]:
+        """Evaluate an equation, or return what an equal one gave."""
+        return evaluate()
+
     def __call__(self, jaxpr: Any, arguments: Sequence[Value]) -> list[Value]:
         """Evaluate a jaxpr's outputs."""
         parts = body(jaxpr)
@@ -70,13 +76,16 @@ class Evaluator:
         return [read(atom) for atom in parts.outvars]
 
     def _open(self, equation: Any, inputs: list[Value]) -> list[Value]:
-        if self.keeps(equation):
-            return self.equation(equation, inputs)
-        inner = call_jaxpr(equation)
+        kept = self.keeps(equation)
+        inner = None if kept else call_jaxpr(equation)
         if inner is not None:
             return self(inner, inputs)
-        opener = _OPENERS.get(equation.primitive.name)
-        return opener(self, equation, inputs) if opener else self.equation(equation, inputs)
+
+        def evaluate() -> list[Value]:
+            opener = None if kept else _OPENERS.get(equation.primitive.name)
+            return opener(self, equation, inputs) if opener else self.equation(equation, inputs)
+
+        return self.share(equation, inputs, evaluate)
 
 
 def _needed(parts: Any) -> list[Any]:
