@@ -28,9 +28,8 @@ def _of_matrix(weights: Array) -> Contraction:
 class Determinant(Node):
     """The determinant of square matrices (*batch, n, n): (*batch).
 
-    Local gradient: dy/dx = C, the cofactors; where x has an inverse that is y x^-T. They are
-    taken from the singular values, C = det(U V) U diag(products of the other s) V^T, so that
-    they are right for singular matrices too. Backward: dx = upstream * C.
+    Local gradient: dy/dx = C, the cofactors, which are y x^-T. Where y = 0 they are taken from the
+    singular values: C = det(U V) U diag(products of the other s) V^T. Backward: dx = upstream * C.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
@@ -39,23 +38,22 @@ class Determinant(Node):
         y = namespace(x).linalg.det(x).astype(x.dtype)
         return y, (x, y)
 
-    def _cofactors(self, x: Array) -> Array:
+    def _cofactors(self, x: Array, y: Array) -> Array:
         xp = namespace(x)
-        u, s, vt = xp.linalg.svd(x)
-        eye = xp.broadcast_to(xp.eye(x.shape[-1], dtype=bool), x.shape)
-        others = xp.where(eye, xp.ones_like(x), xp.broadcast_to(s[..., None, :], x.shape))
-        sign = xp.linalg.det(u) * xp.linalg.det(vt)
-        products = sign[..., None, None] * xp.prod(others, axis=-1)[..., None, :]
-        return ((u * products) @ vt).astype(x.dtype)
+        singular = xp.broadcast_to((y == 0)[..., None, None], x.shape)
+        eye = xp.broadcast_to(xp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+        cofactors = y[..., None, None] * turned(xp.linalg.inv(xp.where(singular, eye, x)))
+        if xp is not np or singular.any():
+            cofactors = xp.where(singular, _from_singular_values(x), cofactors)
+        return cofactors.astype(x.dtype)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, _ = residuals
-        return (_of_matrix(self._cofactors(x)),)
+        return (_of_matrix(self._cofactors(*residuals)),)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         x, y = residuals
         upstream = as_upstream(self, upstream, y)
-        return ((upstream[..., None, None] * self._cofactors(x)).astype(x.dtype),)
+        return ((upstream[..., None, None] * self._cofactors(x, y)).astype(x.dtype),)
 
     def reference(self, x: Array) -> Array:
         return jnp.linalg.det(x)
@@ -67,6 +65,7 @@ class Determinant(Node):
             generic(cls(), (2, 2, 2)),
             generic(cls(), (3, 1, 1)),
             special(cls(), "singular", [[1.0, 2.0], [2.0, 4.0]]),
+            special(cls(), "nearly", [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
             special(cls(), "a reflection", [[0.0, 1.0], [1.0, 0.0]]),
         )
 
@@ -109,6 +108,15 @@ class Slogdet(Node):
             special(cls(), "large", [[1e200, 0.0], [1.0, 1e200]]),
             special(cls(), "a reflection", [[0.0, 1.0], [1.0, 0.0]]),
         )
+
+
+def _from_singular_values(x: Array) -> Array:
+    xp = namespace(x)
+    u, s, vt = xp.linalg.svd(x)
+    eye = xp.broadcast_to(xp.eye(x.shape[-1], dtype=bool), x.shape)
+    others = xp.where(eye, xp.ones_like(x), xp.broadcast_to(s[..., None, :], x.shape))
+    sign = xp.linalg.det(u) * xp.linalg.det(vt)
+    return (u * (sign[..., None, None] * xp.prod(others, axis=-1)[..., None, :])) @ vt
 
 
 @dataclass(frozen=True)
