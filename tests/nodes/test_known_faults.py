@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.linalg
 
 from gradlab import InputError, nodes
@@ -123,6 +124,15 @@ def test_the_matrix_exponential_scales_and_squares(size):
     x = size * x / np.abs(x).sum(axis=-2).max()
     ours, theirs = nodes.MatrixExponential()(x), scipy.linalg.expm(x)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 12])
+def test_the_cosine_transform_is_scipys_and_orthogonal(n):
+    x = RNG.standard_normal((2, n))
+    np.testing.assert_allclose(nodes.Dct()(x), scipy.fft.dct(x, norm="ortho"), atol=1e-14)
+    _, residuals = nodes.Dct().forward(x[0])
+    matrix = nodes.Dct().local_gradient(residuals)[0].to_dense()
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(n), atol=1e-14)
 
 
 def test_ctc_of_a_sequence_too_short_for_its_labels_is_infinite():
