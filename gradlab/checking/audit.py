@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from gradlab.checking.entry import refuse_numbers
 from gradlab.checking.forms import subject_of_program, traced
-from gradlab.checking.inputs import name_of, require_callable
+from gradlab.checking.inputs import name_of, refuse_numbers, require_callable
 from gradlab.checking.report import AuditedRule, AuditReport
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial

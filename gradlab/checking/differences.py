@@ -19,6 +19,7 @@ from gradlab.tracing import Leaf
 
 __all__ = [
     "directional",
+    "entry_slopes",
     "gradient_by_differences",
     "judge_by_differences",
     "pairing",
@@ -134,9 +135,7 @@ def gradient_by_differences(
     kind = np.complex128 if target.kind == "complex" else np.float64
     if not 0 < size <= _GROUPS:
         return np.full(target.shape, np.nan, kind)
-    there = Evidence.__new__(Evidence)
-    there.__dict__.update(evidence.__dict__)
-    there.values, there.upstreams = {**evidence.values, **values}, upstreams
+    there = evidence.at({**evidence.values, **values}, upstreams)
     scale = _scales(there.values[target.path]).ravel()
     parts = []
     for turn in (1.0, 1.0j) if target.kind == "complex" else (1.0,):
@@ -145,6 +144,19 @@ def gradient_by_differences(
         parts.append(np.where(np.isfinite(slope.error), slope.value, np.nan) / scale)
     gradient = parts[0] if len(parts) == 1 else parts[0] - 1j * parts[1]
     return np.asarray(gradient, kind).reshape(target.shape)
+
+
+def entry_slopes(
+    evidence: Evidence, target: Leaf, entries: Any, values: Arrays, reach: float
+) -> np.ndarray[Any, Any]:
+    """Return the slopes of chosen entries at other inputs, from steps of at most `reach`."""
+    there = evidence.at({**evidence.values, **values}, evidence.upstreams)
+    scale = _scales(there.values[target.path]).ravel()[entries]
+    steps = np.zeros((len(entries), int(np.prod(target.shape, dtype=np.int64))))
+    steps[np.arange(len(entries)), entries] = scale
+    rows = [{target.path: step.reshape(target.shape)} for step in steps]
+    slopes: np.ndarray[Any, Any] = _slopes(there, rows, reach).value / scale
+    return slopes
 
 
 def _judge_groups(
@@ -210,7 +222,7 @@ def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
     return "right" if size > slack or nothing else "inconclusive"
 
 
-def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> Slope:
+def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]], scale: float = 1.0) -> Slope:
     """Return the slopes of <upstream, forward> along several directions, found together."""
     upstreams = _upstreams(evidence)
     forward = _forward(evidence)
@@ -225,7 +237,7 @@ def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> Slope:
             sums += [pairing(upstreams, outputs) for outputs in forward(cases)]
         return np.array(sums)
 
-    return finite_difference(function)
+    return finite_difference(function, scale)
 
 
 def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 Leaves = list[np.ndarray[Any, Any]]
+Estimates = dict[str, list[Estimate]]
 
 
 class Evidence:
@@ -54,9 +55,14 @@ class Evidence:
             evaluation = Evaluation(**programs)
         self.evaluation = evaluation
         self.place = place
-        self._drawn: dict[int, Any] = {}
+        self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
         self.has_rule = subject.rule is not None
         self.has_reference = subject.reference is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the rule can be run at all."""
+        return not any(complaint.kind == "refused" for complaint in self.subject.complaints)
 
     @property
     def outputs(self) -> int:
@@ -72,16 +78,16 @@ class Evidence:
         return {name: every[name] for name in self.evaluation.names}
 
     @property
-    def formula(self) -> dict[str, list[Estimate]]:
+    def formula(self) -> Estimates:
         """Every program lifted to float64, with the scatter of float64's own rounding."""
         return self.drawn(DRAWS)[0]
 
     @property
-    def accuracy(self) -> dict[str, list[Estimate]]:
+    def accuracy(self) -> Estimates:
         """Every program lifted to float64, with the scatter of its own dtypes' rounding."""
         return self.drawn(DRAWS)[1]
 
-    def drawn(self, draws: int) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
+    def drawn(self, draws: int) -> tuple[Estimates, Estimates]:
         """Return the estimates for both laws, formula and accuracy, from so many draws."""
         if draws not in self._drawn:
             assert self.evaluation is not None
@@ -125,6 +131,14 @@ class Evidence:
         assert self.evaluation is not None
         return [self.evaluation.values({**self.full_point, **case}) for case in cases]
 
+    def at(self, values: Arrays, upstreams: Arrays) -> "Evidence":
+        """Return the same subject elsewhere, with what has been compiled for it."""
+        there = Evidence(self.subject, values, self.seed, self.evaluation, self.place)
+        there.upstreams, there.point = upstreams, {**values, **upstreams}
+        if "_points" in self.__dict__:
+            there.__dict__["_points"] = self._points
+        return there
+
     def forward(self, cases: Sequence[Arrays]) -> Leaves:
         """Return the lifted forward's outputs at many points at once, one row for each."""
         return self._points(self.values, cases)
@@ -158,15 +172,17 @@ def draw_upstreams(subject: Subject, seed: int) -> Arrays:
 
 
 def draw_tangents(subject: Subject, values: Arrays, seed: int) -> Arrays:
-    """Return a tangent for every target, as large as the input's own entries."""
+    """Return a tangent for every target: each entry at most as large as the input's own.
+
+    A step along it of less than 1 turns no sign, and so seldom leaves a domain.
+    """
     rng = np.random.default_rng([seed, 2])
     tangents = {}
     for target in subject.targets:
         tangent = signed(rng, target.shape, target.dtype)
-        scale = typical(values[target.path])
-        tangents[target.path] = (tangent * np.asarray(scale, tangent.real.dtype)).astype(
-            target.dtype
-        )
+        sizes = np.abs(np.asarray(widen(values[target.path])))
+        scale = np.maximum(sizes, 1e-2 * typical(sizes) if np.any(sizes) else 1.0) / 2
+        tangents[target.path] = (widen(tangent) * scale).astype(target.dtype)
     return tangents
 
 

@@ -94,6 +94,7 @@ def subject_of_program(
         "forward": program,
         "primal": _compiled(program),
         "notes": _notes(program),
+        "loops": iterates(program),
     }
     try:
         rule = vjp_program(program, positions)
@@ -167,6 +168,7 @@ def _handwritten(
         why_no_reference=why,
         stated=reference is not None,
         approximate=reference is None and believed is not None and iterates(believed),
+        loops=forward is not None and iterates(forward),
         eager=True,
         complaints=hand.complaints,
         notes=() if forward is None else _notes(forward),

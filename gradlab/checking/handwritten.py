@@ -83,7 +83,8 @@ class Handwritten:
     @property
     def _x64(self) -> bool:
         wide = (np.dtype("float64"), np.dtype("complex128"))
-        return bool(jax.config.jax_enable_x64) or any(t.dtype in wide for t in self.targets)
+        ambient = jnp.zeros(()).dtype == np.float64
+        return ambient or any(t.dtype in wide for t in self.targets)
 
     def _look(self) -> None:
         """Call forward and backward once; note the outputs' and gradients' forms."""
@@ -140,7 +141,7 @@ class Handwritten:
     def _upstream_tree(self, upstreams: Sequence[Any]) -> Any:
         """Return the upstreams in the output's tree, as arrays of the output's kind."""
         supply = iter(upstreams)
-        leaves = []
+        leaves: list[Any] = []
         for example in self._examples:
             if not is_inexact(_dtype(example)):
                 leaves.append(np.zeros(np.shape(example), _dtype(example)))

@@ -115,4 +115,5 @@ class Judged:
 
 
 def _digits(instability: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.log10(np.clip(instability, 1.0, 1e308))
+    digits: np.ndarray[Any, Any] = np.log10(np.clip(instability, 1.0, 1e308))
+    return digits

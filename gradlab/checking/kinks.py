@@ -15,7 +15,7 @@ import numpy as np
 from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.judged import Judged
 
-__all__ = ["settle_kinks"]
+__all__ = ["nudged", "possible_together", "settle_kinks"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,11 +46,11 @@ def settle_kinks(evidence: Evidence, judged: list[Judged], references: list[Any]
     near, nearer = (_witnesses(evidence, suspects, reach, _FEW) for reach in (_NEAR, _NEARER))
     kinked = _kinked(near, nearer)
     inside = kinked & _inside(suspects.actual, nearer)
-    if not _together(suspects.actual, nearer, inside).all():
+    if not possible_together(suspects.actual, nearer, inside).all():
         # a corner of the hull may not have been seen yet
         nearer = _witnesses(evidence, suspects, _NEARER, _MANY)
         inside = kinked & _inside(suspects.actual, nearer)
-        inside &= _together(suspects.actual, nearer, inside)
+        inside &= possible_together(suspects.actual, nearer, inside)
     limit, close = _limit(near, nearer)
     astray = ~kinked & np.isfinite(limit) & ~(np.abs(suspects.reference - limit) <= close)
     agrees = np.abs(suspects.actual - limit) <= close
@@ -75,7 +75,7 @@ def _witnesses(evidence: Evidence, suspects: _Suspects, reach: float, count: int
     rng = np.random.default_rng([evidence.seed, 4])
     paths = [target.path for target in evidence.subject.targets]
     cases = [
-        {path: _nudged(rng, evidence.values[path], reach) for path in paths} for _ in range(count)
+        {path: nudged(rng, evidence.values[path], reach) for path in paths} for _ in range(count)
     ]
     rows = []
     for result in evidence.many(cases):
@@ -84,7 +84,8 @@ def _witnesses(evidence: Evidence, suspects: _Suspects, reach: float, count: int
     return np.array(rows)
 
 
-def _nudged(rng: np.random.Generator, value: Any, reach: float) -> Any:
+def nudged(rng: np.random.Generator, value: Any, reach: float) -> Any:
+    """Return an array in float64, each entry moved by up to `reach` of its size."""
     array = np.asarray(value)
     wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
     size = np.maximum(np.abs(wide), typical(value))
@@ -95,7 +96,8 @@ def _kinked(near: Array, nearer: Array) -> Array:
     """Say where the witnesses stay apart as the points come closer."""
     far, close = (np.ptp(w, axis=0) for w in (_finite(near), _finite(nearer)))
     with np.errstate(invalid="ignore"):
-        return (close > 0.25 * far) & (close > 1e-5 * np.abs(_finite(nearer)).max(axis=0))
+        apart: Array = (close > 0.25 * far) & (close > 1e-5 * np.abs(_finite(nearer)).max(axis=0))
+    return apart
 
 
 def _inside(actual: Array, witnesses: Array) -> Array:
@@ -103,10 +105,11 @@ def _inside(actual: Array, witnesses: Array) -> Array:
     seen = _finite(witnesses)
     low, high = seen.min(axis=0), seen.max(axis=0)
     slack = _SLACK * np.maximum(np.abs(low), np.abs(high))
-    return (low - slack <= actual) & (actual <= high + slack)
+    inside: Array = (low - slack <= actual) & (actual <= high + slack)
+    return inside
 
 
-def _together(actual: Array, witnesses: Array, chosen: Array) -> Array:
+def possible_together(actual: Array, witnesses: Array, chosen: Array) -> Array:
     """Say which entries are possible together with the others.
 
     Each value may lie between its slopes and the pair still be no gradient: two equal inputs of a
@@ -156,8 +159,8 @@ def _write(
         each.reject(_mask(shape, entries[refuted[here]]))
         astray = confirmed[here] | refuted[here]
         each.kinks += [np.unravel_index(k, shape) for k in entries[kinks[here]]]
-        for k in np.flatnonzero(astray):
-            each.expect(entries[k], limit[here][k])
+        for entry, value in zip(entries[astray], limit[here][astray]):
+            each.expect(int(entry), value)
         if confirmed[here].any():
             k = int(np.flatnonzero(confirmed[here])[0])
             where = list(map(int, np.unravel_index(entries[k], shape)))

@@ -47,6 +47,7 @@ class Subject:
     `run` evaluates the rule as the user would run it, in its own dtypes; `primal` the forward.
     `stated`: the user gave the reference, so it is intended even where it is no derivative.
     `approximate`: the reference iterates, and is right only up to its convergence.
+    `loops`: something iterates, and might never end far from the given inputs.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Subject:
     why_no_reference: str = ""
     stated: bool = False
     approximate: bool = False
+    loops: bool = False
     eager: bool = False
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,145 +1,118 @@
 """From trials to a report: each law at its worst, each input's count, the worst entry, the why."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.judged import Judged
-from gradlab.checking.laws import LAWS, second_order
+from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
-from gradlab.checking.report import CheckReport, Entry, Law, Leaf
+from gradlab.checking.report import CheckReport, Entry, Law, Leaf, Status
 from gradlab.checking.trial import Trial
 
 __all__ = ["summarise"]
 
-_ORDER = ("failed", "inconclusive", "warned", "passed", "skipped")
+_WORST_FIRST: tuple[Status, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
 
 
 def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
     """Return the report of one or more trials of the same function."""
     subject = trials[0].subject
-    dtypes = tuple(dict.fromkeys(_dtype(trial) for trial in trials))
-    laws: list[Law] = []
-    for dtype in dtypes:
-        here = [trial for trial in trials if _dtype(trial) == dtype]
-        label = dtype if len(dtypes) > 1 else ""
-        chosen = (*LAWS, second_order) if order == 2 else LAWS
-        laws += [_worst_law((law(trial) for trial in here), label) for law in chosen]
-    first = next((t for t in trials if _any_failed(t, laws)), trials[0])
-    here = [law for law in laws if law.dtype in ("", _dtype(first))]
-    broken = any(law.status == "failed" for law in laws)
+    found = [(trial, hold_laws(trial, order)) for trial in trials]
     notes = [note for trial in trials for note in trial.subject.notes]
     return CheckReport(
         function=subject.name,
-        laws=tuple(laws),
-        leaves=_leaves(trials),
-        worst=_located(trials),
-        findings=diagnose(first, here) if broken else (),
+        laws=tuple(_merged(found)),
+        leaves=tuple(_leaf(trials, k) for k in range(len(subject.targets))),
+        worst=_worst(trials),
+        findings=next((diagnose(trial, laws) for trial, laws in found if _failed(laws)), ()),
         oracle=subject.oracle,
-        resolution=_resolution(trials),
+        resolution={t.path: _resolution(trials, k) for k, t in enumerate(subject.targets)},
         notes=tuple(dict.fromkeys(notes)),
         seed=seed,
-        dtypes=dtypes,
+        dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
     )
 
 
-def _worst_law(laws: Iterable[Law], dtype: str) -> Law:
-    worst = min(laws, key=lambda law: _ORDER.index(law.status))
-    return Law(worst.name, worst.status, worst.reason, worst.error, dtype)
+def _failed(laws: Sequence[Law]) -> bool:
+    return any(law.status == "failed" for law in laws)
 
 
 def _dtype(trial: Trial) -> str:
     return ", ".join(dict.fromkeys(str(target.dtype) for target in trial.subject.targets))
 
 
-def _leaves(trials: Sequence[Trial]) -> tuple[Leaf, ...]:
-    leaves = []
-    for k, target in enumerate(trials[0].subject.targets):
-        judged = [each for trial in trials for each in _judged(trial, k)]
-        size = int(np.prod(target.shape, dtype=np.int64))
-        wrong = np.zeros(target.shape, bool)
-        right = np.zeros(target.shape, bool)
-        for trial in trials:
-            here = _judged(trial, k)
-            if trial.subject.complaints and (not here or trial.subject.odd[k]):
-                wrong |= True
-            for each in here:
-                wrong |= each.wrong
-            if here:
-                right |= np.any([each.right for each in here], axis=0)
-        right &= ~wrong
-        leaves.append(
-            Leaf(
-                path=target.path,
-                shape=tuple(target.shape),
-                dtype=str(target.dtype),
-                right=int(right.sum()),
-                wrong=int(wrong.sum()),
-                inconclusive=size - int(right.sum()) - int(wrong.sum()),
-            )
-        )
-        del judged
-    return tuple(leaves)
+def _merged(found: Sequence[tuple[Trial, list[Law]]]) -> Iterator[Law]:
+    """Yield each law once per dtype, as it was at its worst."""
+    dtypes = dict.fromkeys(_dtype(trial) for trial, _ in found)
+    for dtype in dtypes:
+        label = dtype if len(dtypes) > 1 else ""
+        for same in zip(*(laws for trial, laws in found if _dtype(trial) == dtype)):
+            worst = min(same, key=lambda law: _WORST_FIRST.index(law.status))
+            yield dataclasses.replace(worst, dtype=label)
 
 
 def _judged(trial: Trial, k: int) -> list[Judged]:
-    if trial.subject.oracle.startswith("none"):
+    """Return the verdicts on one input's gradient: the formula's, then the rule's own."""
+    if not trial.runs:
         return []
-    verdicts = (trial.formula_verdicts, trial.accuracy_verdicts)
-    return [each[k] for each in verdicts if each]
+    return [each[k] for each in (trial.formula_verdicts, trial.accuracy_verdicts) if each]
 
 
-def _worst_entry(trials: Sequence[Trial]) -> tuple[Entry, Trial, int] | None:
-    best: tuple[Entry, Trial, int] | None = None
+def _leaf(trials: Sequence[Trial], k: int) -> Leaf:
+    """Count the entries of one gradient that were right, wrong, or could not be judged."""
+    target = trials[0].subject.targets[k]
+    right, wrong = np.zeros(target.shape, bool), np.zeros(target.shape, bool)
     for trial in trials:
-        if trial.subject.oracle.startswith("none"):
-            continue
-        for law, verdicts in (
-            ("formula", trial.formula_verdicts),
-            ("accuracy", trial.accuracy_verdicts),
-        ):
-            for k, each in enumerate(verdicts):
-                index = each.worst
-                if index is None:
-                    continue
-                entry = Entry(
-                    path=each.target.path,
-                    index=index,
-                    actual=_number(each.actual[index]),
-                    expected=_number(each.expected[index]),
-                    error=float(each.error[index]),
-                    law=law,
-                )
-                if best is None or (law == best[0].law and entry.error > best[0].error):
-                    best = (entry, trial, k)
-    return best
+        judged = _judged(trial, k)
+        if not trial.runs or trial.subject.odd[k]:
+            wrong |= True
+        for each in judged:
+            wrong |= each.wrong
+            right |= each.right
+    right &= ~wrong
+    counts = int(right.sum()), int(wrong.sum())
+    return Leaf(
+        target.path, tuple(target.shape), str(target.dtype), *counts, right.size - sum(counts)
+    )
 
 
-def _located(trials: Sequence[Trial]) -> Entry | None:
-    """Return the worst entry, and the output through which it is wrong."""
-    worst = _worst_entry(trials)
-    if worst is None or worst[0].law != "formula":
-        return worst and worst[0]
-    entry, trial, target = worst
-    return dataclasses.replace(entry, output=worst_output(trial, target, entry.index))
+def _resolution(trials: Sequence[Trial], k: int) -> float:
+    seen = [each.typical_resolution for trial in trials for each in _judged(trial, k)[:1]]
+    return min(seen, default=float("inf"))
 
 
-def _any_failed(trial: Trial, laws: Sequence[Law]) -> bool:
-    if trial.subject.oracle.startswith("none"):
-        return False
-    verdicts = (trial.formula_verdicts, trial.accuracy_verdicts)
-    return any(each.wrong.any() for group in verdicts for each in group)
+def _worst(trials: Sequence[Trial]) -> Entry | None:
+    """Return the wrong entry that is furthest off, and the output through which it is."""
+    found = [
+        (law, each, trial, k)
+        for trial in trials
+        for k in range(len(trial.subject.targets))
+        for law, each in enumerate(_judged(trial, k))
+        if each.wrong.any()
+    ]
+    if not found:
+        return None
+    law, judged, trial, k = min(found, key=lambda f: (f[0], -f[1].error[f[1].worst]))
+    index = judged.worst
+    assert index is not None
+    names = [n for n, v in _laws(trial) if v]
+    return Entry(
+        path=judged.target.path,
+        index=index,
+        actual=_number(judged.actual[index]),
+        expected=_number(judged.expected[index]),
+        error=float(judged.error[index]),
+        law=names[law],
+        output=worst_output(trial, k, index) if names[law] == "formula" else "",
+    )
 
 
-def _resolution(trials: Sequence[Trial]) -> dict[str, float]:
-    resolution: dict[str, float] = {}
-    for k, target in enumerate(trials[0].subject.targets):
-        seen = [each.typical_resolution for trial in trials for each in _judged(trial, k)[:1]]
-        resolution[target.path] = min(seen, default=float("inf"))
-    return resolution
+def _laws(trial: Trial) -> tuple[tuple[str, list[Judged]], ...]:
+    return ("formula", trial.formula_verdicts), ("accuracy", trial.accuracy_verdicts)
 
 
 def _number(value: Any) -> complex:

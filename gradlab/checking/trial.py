@@ -9,6 +9,7 @@ from gradlab.checking.differences import judge_by_differences, settle_by_slopes
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.judged import Judged
 from gradlab.checking.kinks import settle_kinks
+from gradlab.checking.shared_kinks import settle_shared_kinks
 from gradlab.checking.widen import widen
 from gradlab.references import DRAWS, LIMIT, Estimate, Verdict, judge
 
@@ -36,7 +37,9 @@ class Trial(Evidence):
                 judged.append(Judged.of(target, gradients[i].value, expected, verdict))
             else:
                 judged.append(judge_by_differences(self, target, gradients[i]))
-        if self.has_reference:
+        if not self.has_reference:
+            settle_shared_kinks(self, judged)
+        else:
             references = [self.expected("formula", i).value for i in range(len(judged))]
             self._settle_zeros(judged, references)
             settle_kinks(self, judged, references)

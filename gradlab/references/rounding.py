@@ -41,6 +41,18 @@ _FINITE = 1e300  # sizes of sums over infinite terms are cut here, for 0 * inf i
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
 
+class _Steady(Lifter):
+    """Lifts without noise."""
+
+    def __init__(self, constants: Constants) -> None:
+        self._constants = constants
+
+    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+        if isinstance(array, np.ndarray):
+            return self._constants.lifted(array)[0]
+        return super().enters(array, dtype, rough)
+
+
 class Rounder(Lifter):
     """Lifts programs and perturbs every rounded result by its unit roundoff.
 
@@ -64,6 +76,10 @@ class Rounder(Lifter):
         inner = Rounder(self._noise.shifted(iteration), self._constants, self.allowed)
         inner.stays_narrow = self.stays_narrow
         return inner
+
+    def steady(self) -> Lifter:
+        """Return a lifter without noise, which decides how often a `while` runs."""
+        return _Steady(self._constants)
 
     def share(
         self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
@@ -201,10 +217,8 @@ def _identity(array: Any) -> Any:
 def _scales_by_two(name: str, arrays: Sequence[Any]) -> bool:
     """Whether a product or quotient with a constant power of two, which is exact."""
     factors = arrays if name == "mul" else arrays[1:] if name == "div" else ()
-    return any(
-        isinstance(a, np.ndarray) and a.size == 1 and abs(np.frexp(np.real(a))[0]) == 0.5
-        for a in factors
-    )
+    constants = [a for a in factors if isinstance(a, np.ndarray) and a.size == 1]
+    return any(np.isreal(a).all() and abs(np.frexp(a.real)[0]) == 0.5 for a in constants)
 
 
 def _spectrum_size(equation: Any, array: Any) -> Any:

@@ -59,6 +59,13 @@ class Evaluator:
         """Evaluate an equation, or return what an equal one gave."""
         return evaluate()
 
+    def steady(self) -> "Evaluator | None":
+        """Return the evaluator whose values decide how often a `while` runs; None: this one.
+
+        With noise in it, a loop that runs until it has converged would never end.
+        """
+        return None
+
     def __call__(self, jaxpr: Any, arguments: Sequence[Value]) -> list[Value]:
         """Evaluate a jaxpr's outputs."""
         parts = body(jaxpr)
@@ -140,18 +147,25 @@ def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
     state = carried(equation, [value.depends for value in inputs])
     tested, fixed, start = inputs[:first], inputs[first : first + second], inputs[first + second :]
 
-    def condition(arrays: Any) -> Any:
-        values = [Value(a, d) for a, d in zip(arrays, state)]
-        return self.enter()(equation.params["cond_jaxpr"], [*tested, *values])[0].array
+    steady = self.steady()
 
-    def step(arrays: Any) -> Any:
-        inner = self.enter()
-        values = [Value(a, d) for a, d in zip(arrays, state)]
-        outputs = inner(equation.params["body_jaxpr"], [*fixed, *values])
-        return _fitted(inner, outputs, state)
+    def condition(carry: Any) -> Any:
+        values = [Value(a, d) for a, d in zip(carry[-1], state)]
+        judge = steady or self.enter()
+        return judge(equation.params["cond_jaxpr"], [*tested, *values])[0].array
 
-    last = jax.lax.while_loop(condition, step, _fitted(self, start, state))
-    return [Value(a, d, not d) for a, d in zip(last, state)]
+    def step(carry: Any) -> Any:
+        stepped = []
+        for evaluator, arrays in zip((self, steady), carry):
+            inner = evaluator.enter()
+            values = [Value(a, d) for a, d in zip(arrays, state)]
+            outputs = inner(equation.params["body_jaxpr"], [*fixed, *values])
+            stepped.append(_fitted(inner, outputs, state))
+        return tuple(stepped)
+
+    first_state = _fitted(self, start, state)
+    last = jax.lax.while_loop(condition, step, (first_state,) * (1 if steady is None else 2))
+    return [Value(a, d, not d) for a, d in zip(last[0], state)]
 
 
 def _cond(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:

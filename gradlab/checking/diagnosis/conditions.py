@@ -95,7 +95,8 @@ def _instead(symptom: Symptom, target: int, mask: Array) -> str:
 
 def _thresholds(symptom: Symptom, target: int) -> dict[str, float]:
     """Return, in words, the thresholds on an input's values that part wrong entries from right."""
-    wrong, found = symptom.differs(0, target), {}
+    found: dict[str, float] = {}
+    wrong = symptom.differs(0, target)
     point = {**symptom.trial.values, **symptom.cases[0].values}
     for name, value in point.items():
         x = _real(value)
@@ -105,7 +106,8 @@ def _thresholds(symptom: Symptom, target: int) -> dict[str, float]:
             for sign, side in ((1.0, "<"), (-1.0, ">")):
                 top, bottom = np.max(sign * size[wrong]), np.min(sign * size[~wrong])
                 if top < bottom:
-                    found[f"{label} {side} {sign * (top + bottom) / 2:.3g}"] = (top + bottom) / 2
+                    limit = float(top + bottom) / 2
+                    found[f"{label} {side} {sign * limit:.3g}"] = limit
     return found
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,18 +64,18 @@ def moves(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Move]]:
         moved = tuple(shape[i] for i in order)
         if order != tuple(axes) and moved == shape:
             text = "transposed" if len(shape) == 2 else f"transposed (axes {order})"
-            yield "transposed", text, lambda a, order=order: np.transpose(a, order)
+            yield "transposed", text, partial(np.transpose, axes=order)
     for axis in axes:
         if shape[axis] > 1:
-            yield "flipped", f"flipped along axis {axis}", lambda a, k=axis: np.flip(a, k)
+            yield "flipped", f"flipped along axis {axis}", partial(np.flip, axis=axis)
     for axis in axes:
         n = shape[axis]
         for step in range(1, n) if n <= _SHIFTS else (1, -1, 2, -2):
             back = step - n if step > n // 2 else step
             text = f"shifted by {back} along axis {axis}"
-            yield "index shifted", text, lambda a, s=step, k=axis: np.roll(a, s, k)
+            yield "index shifted", text, partial(np.roll, shift=step, axis=axis)
             if abs(back) <= _SLIDES:
-                yield "index shifted", text, lambda a, s=back, k=axis: _slid(a, s, k)
+                yield "index shifted", text, partial(_slid, step=back, axis=axis)
 
 
 def _slid(array: Array, step: int, axis: int) -> Array:

@@ -19,9 +19,9 @@ from gradlab.checking.laws.value import value
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 
-__all__ = ["LAWS", "second_order"]
+__all__ = ["hold_laws"]
 
-LAWS: tuple[Callable[[Trial], Law], ...] = (
+_LAWS: tuple[Callable[[Trial], Law], ...] = (
     form,
     value,
     formula,
@@ -36,3 +36,12 @@ LAWS: tuple[Callable[[Trial], Law], ...] = (
     transforms,
     special,
 )
+
+
+def hold_laws(trial: Trial, order: int) -> list[Law]:
+    """Hold a trial to every law; a rule that cannot be run is held to its form alone."""
+    laws = (*_LAWS, second_order) if order == 2 else _LAWS
+    if trial.runs:
+        return [law(trial) for law in laws]
+    names = [law.__name__.replace("_", " ") for law in laws[1:]]
+    return [form(trial), *(Law(name, "skipped", "the rule cannot be run") for name in names)]

@@ -58,7 +58,7 @@ def _unstable(judged: Judged) -> str:
     index = np.unravel_index(int(np.argmax(masked)), masked.shape)
     return (
         f"loses {masked[index]:.0f} digits that the reference keeps, "
-        f"at {entry_name(judged.target.path, index)}"
+        f"at {entry_name(judged.target.path, [int(i) for i in index])}"
     )
 
 

@@ -22,7 +22,7 @@ def pushforward(trial: Trial) -> Law:
     for upstream, mine, other in zip(subject.upstreams, ours, theirs):
         verdict = judge(mine.value, other, mine, np.float64)
         if verdict.wrong.any():
-            at = tuple(map(int, verdict.worst))
+            at = verdict.worst or ()
             text = (
                 f"the tangent of {upstream.output}{list(at) if at else ''} is "
                 f"{mine.value[at]:.9g}, expected {other.value[at]:.9g}"

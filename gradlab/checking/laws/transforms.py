@@ -1,5 +1,7 @@
 """Transforms: the rule gives the same under jit and vmap as when it is called as it is."""
 
+from typing import Any
+
 import jax
 
 from gradlab.checking.report import Law
@@ -24,5 +26,6 @@ def _batch(trial: Trial) -> None:
     rule = trial.subject.rule
     assert rule is not None
     with jax.enable_x64(rule.x64):
-        batch = [jax.ShapeDtypeStruct((2, *a.shape), a.dtype) for a in rule.in_avals]
+        aval: Any = jax.ShapeDtypeStruct
+        batch = [aval((2, *a.shape), a.dtype) for a in rule.in_avals]
         jax.eval_shape(jax.vmap(rule.flat), *batch)

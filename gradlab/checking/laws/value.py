@@ -20,7 +20,7 @@ def value(trial: Trial) -> Law:
             continue
         verdict = judge(mine.value, other, mine, np.float64)
         if verdict.wrong.any():
-            at = tuple(map(int, verdict.worst))
+            at = verdict.worst or ()
             return Law(
                 "value",
                 "failed",

@@ -1,0 +1,66 @@
+"""The fault corpus: every fault found, no correct backward accused, no wrong diagnosis given.
+
+A sample runs always, all of it with --slow; tests/benchmarks/bench_check.py runs it over dtypes,
+seeds and scales, beside other checkers.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from corpus.index import FAULTS, OPERATIONS, as_custom_vjp, cast
+from corpus.model import Draw
+
+import gradlab
+
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+def sampled(items, every, id_of):
+    """Return all items, each but the n-th marked slow."""
+    return [
+        pytest.param(item, id=id_of(item), marks=[] if k % every == 0 else [pytest.mark.slow])
+        for k, item in enumerate(items)
+    ]
+
+
+def test_the_corpus_is_large():
+    assert len(FAULTS) >= 120 and len(OPERATIONS) >= 35
+    assert len({fault.id for fault in FAULTS}) == len(FAULTS)
+    assert sum("#" in fault.source or fault.source.startswith("jax ") for fault in FAULTS) >= 90
+
+
+@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 6, lambda op: op.name))
+def test_correct_backwards_pass(op):
+    dtype = _DTYPES[list(OPERATIONS).index(op.name) // 6 % 4]
+    dtype = dtype if dtype in op.dtypes else op.dtypes[0]
+    for inputs in (op.make(0), *(make(Draw(0)) for make in op.special)):
+        report = gradlab.check(as_custom_vjp(op, op.backward), *cast(inputs, dtype, jax=True))
+        assert report.ok, report
+
+
+@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 9, lambda op: op.name))
+def test_correct_backwards_pass_in_numpy(op):
+    report = gradlab.check(
+        lambda *inputs: op.forward(np, *inputs),
+        *op.make(0),
+        backward=lambda g, *inputs: op.backward(np, g, *inputs),
+    )
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("fault", sampled(FAULTS, 10, lambda fault: fault.id))
+def test_faults_are_found_and_named(fault):
+    op, dtype = fault.operation, fault.dtypes[0]
+    xp, jax = (np, False) if fault.form == "numpy" else (jnp, True)
+    inputs = cast(fault.make(0), dtype, jax)
+    if fault.form == "numpy" or fault.shape:
+        report = gradlab.check(
+            lambda *inputs: op.forward(xp, *inputs),
+            *inputs,
+            backward=lambda g, *inputs: fault.backward(xp, g, *inputs),
+        )
+    else:
+        report = gradlab.check(as_custom_vjp(op, fault.backward), *inputs)
+    found = {finding.kind for finding in report.findings}
+    assert report.failed, report
+    assert found <= set(fault.diagnosis) and bool(found) == bool(fault.diagnosis), report
