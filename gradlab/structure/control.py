@@ -15,7 +15,7 @@ from gradlab.structure.known import Known
 from gradlab.structure.matrices import Matrix, closure, covers, identity, power, times
 from gradlab.tracing.jaxprs import body, loop_parts
 
-__all__: list[str] = []
+__all__ = ["apply", "dense"]
 
 _FOLLOWED_LAGS = 12
 
@@ -26,7 +26,7 @@ def _cond(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
     """Any branch may be taken, so an output reads what it reads in any of them."""
     (choice, _), *rest = operands
     if choice:
-        return _dense(walk, equation, operands, "a branch is chosen by the derivative")
+        return dense(walk, equation, operands, "a branch is chosen by the derivative")
     results = [walk.run(branch, rest) for branch in equation.params["branches"]]
     joined: list[Value] = []
     for outcomes in zip(*results, strict=True):
@@ -58,13 +58,13 @@ def _while(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
     ]
     [(test, _)] = walk.run(equation.params["cond_jaxpr"], [*test_operands, *seeds])
     if test:
-        return _dense(walk, equation, operands, "the loop is ended by the derivative")
+        return dense(walk, equation, operands, "the loop is ended by the derivative")
     reached = closure(step.carried, step.carried_shapes)
     through = times(reached, step.taken)
     states = dict(enumerate(dependence for dependence, _ in operands))
     return [
         (
-            _apply([*_row(reached, k), *_row(through, k)], states),
+            apply([*_row(reached, k), *_row(through, k)], states),
             step.facts[k],
         )
         for k in step.carries
@@ -102,7 +102,7 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
             place = carried + row if row >= 0 else -1 - row - constants
             blocks[place].append((column, maps.product(when, pattern)))
     facts = [step.facts[k] for k in step.carries] + [None] * len(step.outputs)
-    return [(_apply(found, states), fact) for found, fact in zip(blocks, facts, strict=True)]
+    return [(apply(found, states), fact) for found, fact in zip(blocks, facts, strict=True)]
 
 
 def _linear_solve(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
@@ -218,7 +218,7 @@ def _row(matrix: Matrix, row: int) -> list[tuple[int, Pattern]]:
     return [(column, pattern) for (r, column), pattern in matrix.items() if r == row]
 
 
-def _apply(blocks: list[tuple[int, Pattern]], states: dict[int, Dependence]) -> Dependence:
+def apply(blocks: list[tuple[int, Pattern]], states: dict[int, Dependence]) -> Dependence:
     """Compose what a result reads of the operands with what the operands read of the seeds."""
     parts: dict[int, list[Pattern]] = {}
     for column, local in blocks:
@@ -227,7 +227,7 @@ def _apply(blocks: list[tuple[int, Pattern]], states: dict[int, Dependence]) -> 
     return union(parts)
 
 
-def _dense(walk: Walk, equation: Any, operands: list[Value], why: str) -> list[Value]:
+def dense(walk: Walk, equation: Any, operands: list[Value], why: str) -> list[Value]:
     """Let every output read every seed that reaches the equation."""
     walk.note(equation, f"{why}: dense on all axes")
     seeds = {seed: p.input_shape for dependence, _ in operands for seed, p in dependence.items()}

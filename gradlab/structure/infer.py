@@ -82,7 +82,13 @@ class Walk:
             return (NOTHING, of_array(atom.val)) if isinstance(atom, Literal) else values[atom]
 
         for equation in parts.equations:
-            results = self.equation(equation, [read(atom) for atom in equation.invars])
+            operands = [read(atom) for atom in equation.invars]
+            if equation.primitive.name in CELLS:
+                results, values[_cell(equation)] = CELLS[equation.primitive.name](
+                    self, equation, operands
+                )
+            else:
+                results = self.equation(equation, operands)
             values.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in parts.outvars]
 
@@ -170,6 +176,8 @@ class Walk:
 
 Flow = Callable[[Walk, Any, list[Value]], list[Value]]
 CONTROL: dict[str, Flow] = {}
+Access = Callable[[Walk, Any, list[Value]], tuple[list[Value], Value]]
+CELLS: dict[str, Access] = {}
 
 
 def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
@@ -181,6 +189,11 @@ def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
         if not pattern.is_zero:
             joined[seed] = pattern
     return joined
+
+
+def _cell(equation: Any) -> Any:
+    """Return the variable that names the mutable array of an equation."""
+    return (equation.invars or equation.outvars)[0]
 
 
 def _zero(shape: tuple[int, ...]) -> Known:

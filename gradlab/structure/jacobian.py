@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 from gradlab.patterns import Pattern
-from gradlab.structure import control  # noqa: F401  (registers control flow)
+from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.evaluate import Differential
 from gradlab.structure.infer import NOTHING, Step, Value, Walk
 from gradlab.structure.products import formulas

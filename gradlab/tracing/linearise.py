@@ -13,7 +13,7 @@ import jax
 from jax.interpreters import partial_eval
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains
+from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains, inner_jaxprs
 from gradlab.tracing.program import Program
 
 __all__ = ["Linearised", "call_body", "linearise", "part_of_jax", "stateful"]
@@ -24,10 +24,8 @@ _FURTHER_CALLS = {
     "eval_jaxpr": "jaxpr",
     "remat_opt": "fwd_jaxpr",
 }
-_STATEFUL = frozenset({
-    "get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze", "accum_grad_in_ref",
-    "run_state",
-})  # fmt: skip
+_CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze"})
+_STATEFUL = _CELLS | {"run_state", "accum_grad_in_ref"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +108,10 @@ def part_of_jax(jaxpr: Any) -> bool:
 
 
 def stateful(jaxpr: Any) -> str:
-    """Return the name of a primitive that reads or writes a mutable array, or an empty string."""
+    """Return the name of a primitive that changes an array inside a loop, a branch or a call.
+
+    An empty string, where mutable arrays occur at the top only, or not at all.
+    """
     found: list[str] = []
 
     def mutable(equation: Any) -> bool:
@@ -118,7 +119,11 @@ def stateful(jaxpr: Any) -> str:
             found.append(equation.primitive.name)
         return bool(found)
 
-    contains(jaxpr, mutable)
+    for equation in body(jaxpr).equations:
+        if equation.primitive.name not in _CELLS and mutable(equation):
+            break
+        if any(contains(inner, mutable) for _, inner in inner_jaxprs(equation)):
+            break
     return found[0] if found else ""
 
 

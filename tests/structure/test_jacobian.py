@@ -225,15 +225,27 @@ def test_an_unknown_primitive_is_dense_and_named():
     assert "test_jacobian.py" in report.notes[0]
 
 
-def test_mutable_arrays_are_dense_and_named():
-    def f(x):
+def test_mutable_arrays_are_followed_at_the_top_and_dense_in_loops():
+    def whole(x):
+        box = jax.new_ref(x)
+        box[...] = jnp.sin(box[...])
+        return box[...]
+
+    def part(x):
         box = jax.new_ref(x)
         box[0] = 2 * x[1]
         return box[...]
 
-    report = jacobian(f, blank(3))
-    assert report.pattern.is_dense
-    assert report.unknown == ("new_ref",)
+    def loop(x):
+        box = jax.new_ref(jnp.zeros_like(x))
+        lax.fori_loop(0, 3, lambda i, _: box.__setitem__(i, x[i]), None)
+        return box[...]
+
+    assert jacobian(whole, blank(3)).structure == "diagonal"
+    report = jacobian(part, blank(3))
+    assert report.nnz == 5
+    assert "a part of a mutable array counts as all of it" in report.notes[0]
+    assert jacobian(loop, blank(3)).unknown == ("swap",)
 
 
 # inputs
