@@ -101,11 +101,13 @@ class Evaluation:
         """Return the outputs as a function of t, at `inputs + t * direction`."""
         start = self._arguments(inputs)
         ways = {name: np.asarray(way, start[name].dtype) for name, way in direction.items()}
+        with self._inside():
+            rest = {name: jax.device_put(a) for name, a in start.items() if name not in ways}
 
         def at(step: float) -> Outputs:
             with self._inside():
                 moved = {name: start[name] + step * way for name, way in ways.items()}
-                return self._named(self._run({**start, **moved}))
+                return self._named(self._run({**rest, **moved}))
 
         return at
 

@@ -228,7 +228,7 @@ def _trace(
         seen["names"] = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
         return [leaf for _, leaf in pairs]
 
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name(function)
     try:
         with jax.enable_x64(x64):
             jaxpr: ClosedJaxpr = jax.make_jaxpr(flat_function)(
@@ -260,6 +260,12 @@ def _trace(
         x64=x64,
         trace_wide=wide,
     )
+
+
+def _name(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _needs_x64(values: Sequence[Any], leaves: Sequence[Leaf]) -> bool:
