@@ -141,8 +141,8 @@ def _witness(
     flat = {0, side.size - 1, side.size // 2, *draw.integers(side.size, size=_TRIED - 3).tolist()}
     seeds = np.zeros((len(flat), side.size), report._dtype(side))
     seeds[np.arange(len(flat)), sorted(flat)] = 1
-    run = at.push if forward else at.pull
-    values = run(out, source, seeds.reshape(len(flat), *side.shape)).reshape(len(flat), -1)
+    batch = seeds.reshape(len(flat), *side.shape)
+    values = at.along("jvp" if forward else "vjp", out, source, batch).reshape(len(flat), -1)
     for row, start in zip(values, sorted(flat)):
         here = tuple(map(int, np.unravel_index(start, side.shape)))
         usable = np.where(np.isfinite(row), np.abs(row), 0)

@@ -36,38 +36,69 @@ class Differential:
     wrt: tuple[int, ...]
     outputs: tuple[int, ...]
 
-    def push(self, output: int, source: int, seeds: Array) -> Array:
-        """Return the tangents of one output for a batch of tangents of one input."""
-        return self._run("jvp", output, source, seeds)
+    def along(self, mode: str, output: int, source: int, seeds: Array) -> Array:
+        """Return one output's tangents (or one input's gradients) for a batch of seeds."""
+        return self._run(mode, output, source, _batch, _spread(seeds))
 
-    def pull(self, output: int, source: int, seeds: Array) -> Array:
-        """Return the gradients of one input for a batch of upstreams of one output."""
-        return self._run("vjp", output, source, seeds)
+    def coloured(
+        self, mode: str, output: int, source: int, colours: range, assignment: Array
+    ) -> Array:
+        """Return the same for the seeds of some colours, which are made where they are used."""
+        return self._run(mode, output, source, _colours, _spread(np.asarray(colours)), assignment)
 
-    def _run(self, mode: str, output: int, source: int, seeds: Array) -> Array:
+    def ones(self, mode: str, output: int, source: int) -> Array:
+        """Return the same for one seed of ones."""
+        return self._run(mode, output, source, _ones)[None]
+
+    def _run(
+        self, mode: str, output: int, source: int, seeding: Callable[..., Any], *how: Any
+    ) -> Array:
+        key = mode, output, source, seeding
         with jax.enable_x64(self.program.x64):
-            result = self._compiled(mode, output, source)(self.values, _spread(seeds))
-            return np.asarray(result)
+            if key not in self._compiled:
+                self._compiled[key] = jax.jit(self._pass(mode, output, source, seeding))
+            return np.asarray(self._compiled[key](self._point, *how))
 
     @functools.cached_property
-    def _cache(self) -> dict[tuple[str, int, int], Callable[..., Any]]:
+    def _point(self) -> list[Any]:
+        return [jnp.asarray(value) for value in self.values or ()]
+
+    @functools.cached_property
+    def _compiled(self) -> dict[tuple[Any, ...], Callable[..., Any]]:
         return {}
 
-    def _compiled(self, mode: str, output: int, source: int) -> Callable[..., Any]:
-        key = mode, output, source
-        if key not in self._cache:
-            place, result = self.wrt[source], self.outputs[output]
+    def _pass(
+        self, mode: str, output: int, source: int, seeding: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        place, result = self.wrt[source], self.outputs[output]
 
-            def along(values: Sequence[Any], seeds: Any) -> Any:
-                def chosen(x: Any) -> Any:
-                    return self.program.flat(*values[:place], x, *values[place + 1 :])[result]
+        def run(values: Sequence[Any], *how: Any) -> Any:
+            def chosen(x: Any) -> Any:
+                return self.program.flat(*values[:place], x, *values[place + 1 :])[result]
 
-                if mode == "jvp":
-                    return jax.vmap(lambda v: jax.jvp(chosen, (values[place],), (v,))[1])(seeds)
-                return jax.vmap(jax.vjp(chosen, values[place])[1])(seeds)[0]
+            if mode == "jvp":
 
-            self._cache[key] = jax.jit(along)
-        return self._cache[key]
+                def push(seed: Any) -> Any:
+                    return jax.jvp(chosen, (values[place],), (seed,))[1]
+
+                return seeding(push, values[place], *how)
+            made, pull = jax.vjp(chosen, values[place])
+            return seeding(lambda seed: pull(seed)[0], made, *how)
+
+        return run
+
+
+def _batch(run: Callable[..., Any], like: Any, seeds: Any) -> Any:
+    return jax.vmap(run)(seeds)
+
+
+def _ones(run: Callable[..., Any], like: Any) -> Any:
+    return run(jnp.ones_like(like))
+
+
+def _colours(run: Callable[..., Any], like: Any, colours: Any, assignment: Any) -> Any:
+    of = assignment.reshape(like.shape)
+    return jax.vmap(lambda colour: run((of == colour).astype(like.dtype)))(colours)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +143,7 @@ def compress(
     source: int,
     pattern: Pattern,
     colouring: Colouring,
-    dtypes: tuple[Any, Any],
+    dtype: Any,
     max_bytes: int,
 ) -> Compressed:
     """Evaluate one block in as many passes as its colouring has colours, a chunk at a time.
@@ -123,7 +154,7 @@ def compress(
         source: which input.
         pattern: the block's pattern.
         colouring: of its columns (JVPs) or rows (VJPs).
-        dtypes: of the output and of the input.
+        dtype: of the entries.
         max_bytes: the most that seeds and results may hold at once.
 
     Raises:
@@ -133,7 +164,7 @@ def compress(
     forward = colouring.mode == "jvp"
     m, n = math.prod(pattern.output_shape), math.prod(pattern.input_shape)
     made, given = (m, n) if forward else (n, m)
-    item = np.dtype(dtypes[0]).itemsize
+    item = np.dtype(dtype).itemsize
     total = colouring.count * made * item
     if total > max_bytes:
         raise InputError(
@@ -141,17 +172,14 @@ def compress(
             f"more than max_bytes={size_text(max_bytes)}; raise max_bytes, or use operators"
         )
     step = max(1, (max_bytes - total) // max(1, 4 * (made + given) * item))
-    seed_shape = pattern.input_shape if forward else pattern.output_shape
-    seed_dtype = dtypes[1] if forward else dtypes[0]
-    run = at.push if forward else at.pull
-    step = min(step, max(colouring.count, 1))
-    parts = []
+    if colouring.count == 1:
+        return Compressed(pattern, colouring, at.ones(colouring.mode, output, source))
+    shape = pattern.output_shape if forward else pattern.input_shape
+    values = np.zeros((colouring.count, *shape), dtype)
+    assignment = colouring.assignment()
     for first in range(0, colouring.count, step):
         chunk = range(first, min(first + step, colouring.count))
-        seeds = np.stack([colouring.seed(c) for c in chunk]).astype(seed_dtype)
-        parts.append(run(output, source, seeds.reshape(len(chunk), *seed_shape)))
-    shape = pattern.output_shape if forward else pattern.input_shape
-    values = np.concatenate(parts) if parts else np.zeros((0, *shape), dtypes[0])
+        values[first : chunk.stop] = at.coloured(colouring.mode, output, source, chunk, assignment)
     return Compressed(pattern, colouring, values)
 
 
@@ -166,12 +194,11 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
     forward = block.colouring.mode == "jvp"
     shape = block.pattern.input_shape if forward else block.pattern.output_shape
     random = np.random.default_rng(0)
-    draw = random.standard_normal(shape)
+    draw = random.random(shape, np.float32) - np.float32(0.5)
     if np.issubdtype(dtype, np.complexfloating):
-        draw = draw + 1j * random.standard_normal(shape)
+        draw = draw + 1j * (random.random(shape, np.float32) - np.float32(0.5))
     draw = draw.astype(dtype)
-    run = at.push if forward else at.pull
-    result = run(output, source, draw[None])[0]
+    result = at.along(block.colouring.mode, output, source, draw[None])[0]
     unit = float(jnp.finfo(result.dtype).eps)  # type: ignore[no-untyped-call]
     truth, draw = _wide(result).ravel(), _wide(draw)
     d = block.diagonal()

@@ -229,8 +229,8 @@ class JacobianReport(Report):
             for i, given in enumerate(self.inputs):
                 pair = out.path, given.path
                 block = compress(
-                    self._at, o, i, self.patterns[pair], self.colourings[pair],
-                    (self._dtype(out), self._dtype(given)), max_bytes,
+                    self._at, o, i, self.patterns[pair], self.colourings[pair], self._dtype(out),
+                    max_bytes,
                 )  # fmt: skip
                 if probes:
                     side = given if block.colouring.mode == "jvp" else out

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gradlab.structure import jacobian
 from jax import lax
+
+from gradlab.structure import jacobian
 
 
 def layer_norm(x):
@@ -121,18 +122,27 @@ def detect(names: list[str], peers: bool) -> None:
         f"{'case':34} {'infer':>8} {'report':>8} {'MB':>6} {'nnz':>15} {'passes':>9} {'asdex':>9}"
     )
     for name in names:
-        function, shape, quick = CASES[name]
-        at = jax.ShapeDtypeStruct(shape, jnp.float32)
-        inferred = best(lambda: jacobian(function, at))
-        complete = best(lambda: (r := jacobian(function, at)).nnz + r.passes, 2)
-        memory = allocated(lambda: jacobian(function, at))
-        report = jacobian(function, at)
-        peer = f"{asdex_time(function, shape):9.0f}" if peers and quick else f"{'':>9}"
-        bound = "" if report.exact else "<="
-        print(
-            f"{name:34} {inferred:8.1f} {complete:8.1f} {memory:6.2f} {bound + f'{report.nnz:,}':>15} "
-            f"{report.passes:9,} {peer}"
-        )
+        print(f"{name:34} {measured(*CASES[name], peers)}")
+
+
+def measured(function: Callable[..., Any], shape: tuple[int, ...], quick: bool, peers: bool) -> str:
+    """Return one line of the table."""
+    at = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def infer():
+        return jacobian(function, at)
+
+    def complete():
+        report = infer()
+        return report.nnz, report.passes, report.structure
+
+    report = infer()
+    bound = f"{'' if report.exact else '<='}{report.nnz:,}"
+    peer = f"{asdex_time(function, shape):9.0f}" if peers and quick else ""
+    return (
+        f"{best(infer):8.1f} {best(complete, 2):8.1f} {allocated(infer):6.2f} {bound:>15} "
+        f"{report.passes:9,} {peer:>9}"
+    )
 
 
 def asdex_time(function: Callable[..., Any], shape: tuple[int, ...]) -> float:
