@@ -37,7 +37,7 @@ __all__ = ["Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
-_FINITE = 1e300  # sizes of sums over infinite terms are cut here, for 0 * inf is not 0
+_FINITE = 1e300  # the largest amount to add: an infinite one would make infinities NaN
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
 
@@ -157,11 +157,14 @@ class Rounder(Lifter):
             return self._shift(array, (lax.abs(array) + 1.0) * HARD[name], dtype)
         if name in STEEP:
             return self._shift(array, lax.abs(array) * (1.0 + lax.abs(arrays[0])), dtype)
-        units = units_of_result(equation)
-        if units not in (1.0, 2.0) or jnp.iscomplexobj(array):
+        units, slot = units_of_result(equation), self._slot(dtype)
+        if jnp.iscomplexobj(array):
             return self._shift(array, lax.abs(array) * units, dtype)
-        slot = self._slot(dtype)
-        rounded = array * self._noise.factors(slot, "once" if units == 1 else "twice", array.shape)
+        if units in (1.0, 2.0):
+            kind = "once" if units == 1.0 else "twice"
+            rounded = array * self._noise.factors(slot, kind, array.shape)
+        else:
+            rounded = self._shift(array, lax.abs(array) * units, dtype)
         if name in VANISHING or (slot == "float16" and name in UNDERFLOWING):
             moved = rounded + self._noise.amounts(slot, "tiny", array.shape)
             return lax.select(lax.eq(array, lax.full_like(array, 0.0)), array, moved)
@@ -172,7 +175,7 @@ class Rounder(Lifter):
         name, count = equation.primitive.name, terms(equation)
         sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
         size = bind_lifted(equation, sizes, real=True)[0]
-        size = lax.min(lax.abs(size), lax.full_like(size, _FINITE))
+        size = lax.abs(size)
         if name.startswith("scatter"):
             ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
             hits = lax.abs(bind_lifted(equation, ones, real=True)[0])
@@ -199,6 +202,7 @@ class Rounder(Lifter):
         if jnp.iscomplexobj(array):
             real = self._shift(array.real, size * math.sqrt(0.5), dtype)
             return lax.complex(real, self._shift(array.imag, size * math.sqrt(0.5), dtype))
+        size = lax.min(size, lax.full_like(size, _FINITE))
         return array + size * self._noise.amounts(self._slot(dtype), "unit", array.shape)
 
     def _slot(self, dtype: Any) -> str:

@@ -60,12 +60,12 @@ class Verdict:
         return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
 
     def excused_by(self, peer: "Verdict") -> "Verdict":
-        """Return this verdict with entries that are wrong in `peer` too made inconclusive.
+        """Return this verdict with entries at which `peer` fails too made inconclusive.
 
         For a rule that is right in float64, `peer` judges plain autodiff run in the same dtype.
         Where both fail (float16 overflows inside), the dtype is to blame and not the rule.
         """
-        shared = self.wrong & peer.wrong
+        shared = self.wrong & ~(peer.error <= LIMIT)
         return replace(self, wrong=self.wrong & ~shared, inconclusive=self.inconclusive | shared)
 
     @property

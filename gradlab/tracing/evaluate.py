@@ -156,7 +156,8 @@ def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
 
     def step(carry: Any) -> Any:
         stepped = []
-        for evaluator, arrays in zip((self, steady), carry):
+        evaluators = [self] if steady is None else [self, steady]
+        for evaluator, arrays in zip(evaluators, carry):
             inner = evaluator.enter()
             values = [Value(a, d) for a, d in zip(arrays, state)]
             outputs = inner(equation.params["body_jaxpr"], [*fixed, *values])

@@ -223,3 +223,8 @@ def test_numpy_functions_scatter_at_inputs_one_unit_away():
     assert not judge(actual * 1.001, reference, own, "float32").ok
     (exact,) = numpy_estimate(lambda x, i: [np.sign(x) * i], [x, np.arange(7)])
     assert not exact.scatter.any() and exact.value.dtype == np.float64
+
+
+def test_infinities_stay_infinite_where_nothing_is_added():
+    x = np.array([1000.0, 1.0])
+    assert scatter(lambda x: 1 / jnp.cosh(x) ** 2, x, draws=2).value[0] == 0
