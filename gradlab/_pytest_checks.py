@@ -29,7 +29,7 @@ class Gradcheck:
         options = self._session.options(options)
         for device in _devices(options.pop("device", None)):
             with self._session.recorded("check", function) as record:
-                report = gradlab.check(function, *inputs, **options, device=device)
+                report: CheckReport = gradlab.check(function, *inputs, **options, device=device)
                 record(report)
             if not report.ok:
                 failed = any(law.status == "failed" for law in report.laws)
@@ -55,7 +55,7 @@ class Gradaudit:
         given = {} if seed is None else {"seed": seed}
         chosen = self._session.options(given)["seed"]
         with self._session.recorded("audit", function) as record:
-            report = gradlab.audit(function, *inputs, seed=chosen)
+            report: AuditReport = gradlab.audit(function, *inputs, seed=chosen)
             record(report)
         if not report.ok:
             raise gradlab.GradientMismatch(str(report), report)

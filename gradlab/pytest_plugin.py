@@ -111,5 +111,6 @@ def jacobian(request: pytest.FixtureRequest) -> Callable[..., "JacobianReport"]:
 
 
 def _session(request: pytest.FixtureRequest) -> Session:
-    session: Session = request.config.pluginmanager.get_plugin("gradlab.session")
+    session = request.config.pluginmanager.get_plugin("gradlab.session")
+    assert isinstance(session, Session)  # registered by `pytest_configure`
     return session

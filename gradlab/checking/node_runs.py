@@ -133,11 +133,10 @@ class Run:
             for name, u in zip(self.outputs, self.upstream)
             for i in self.wrt
         }
-        if quantity in shapes:
-            index = tuple(
-                k for n, s in zip(index, shapes[quantity]) for k in np.unravel_index(n, s)
-            )
-        return tuple(map(int, index))
+        if quantity not in shapes:
+            return index
+        pairs = zip(index, shapes[quantity])
+        return tuple(int(k) for n, shape in pairs for k in np.unravel_index(n, shape))
 
 
 def prepare(case: Case, seed: int, dtype: Any) -> Run:
