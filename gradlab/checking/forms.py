@@ -14,6 +14,7 @@ from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.inputs import name_of
 from gradlab.checking.subject import Complaint, Subject, Upstream
 from gradlab.errors import GradlabError, InputError
+from gradlab.formatting import shape_text
 from gradlab.references import jvp_program, upstream_names, vjp_program
 from gradlab.tracing import (
     NotTraceable,
@@ -95,6 +96,7 @@ def subject_of_program(
         "primal": _compiled(program),
         "notes": _notes(program),
         "loops": iterates(program),
+        "opaque": bool(opaque(program)),
     }
     try:
         rule = vjp_program(program, positions)
@@ -142,6 +144,7 @@ def _handwritten(
     oracle = FINITE_DIFFERENCES
     if reference is not None:
         believed = rename(traced(reference, inputs, names), hand.order)
+        _same_outputs(hand.name, hand.output_shapes, believed, name_of(reference))
         oracle = f"autodiff of {name_of(reference)}"
     elif forward is not None:
         believed = strip(forward)
@@ -169,6 +172,7 @@ def _handwritten(
         stated=reference is not None,
         approximate=reference is None and believed is not None and iterates(believed),
         loops=forward is not None and iterates(forward),
+        opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
         eager=True,
         complaints=hand.complaints,
         notes=() if forward is None else _notes(forward),
@@ -190,7 +194,8 @@ def _believed(
     """Return the program that is believed, what to call it, and why there is none."""
     if reference is not None:
         other = traced(reference, inputs, None)
-        _same_outputs(program, other, name_of(reference))
+        shapes = [tuple(aval.shape) for aval in program.out_avals]
+        _same_outputs(program.name, shapes, other, name_of(reference))
         return rename(other, program.in_names), f"autodiff of {name_of(reference)}", ""
     rules = [rule for rule in custom_rules(program) if rule.user]
     if not rules:
@@ -199,13 +204,11 @@ def _believed(
     return strip(program), f"autodiff of the primal of {primals}", ""
 
 
-def _same_outputs(program: Program, other: Program, name: str) -> None:
-    ours = [tuple(a.shape) for a in program.out_avals]
-    theirs = [tuple(a.shape) for a in other.out_avals]
-    if ours != theirs:
-        raise InputError(
-            f"reference: {name} returns shapes {theirs}, but {program.name} returns {ours}"
-        )
+def _same_outputs(name: str, shapes: list[tuple[int, ...]], other: Program, label: str) -> None:
+    theirs = [tuple(aval.shape) for aval in other.out_avals]
+    if shapes != theirs:
+        ours, others = ("; ".join(map(shape_text, each)) for each in (shapes, theirs))
+        raise InputError(f"reference: {label} returns {others}, but {name} returns {ours}")
 
 
 def traced(

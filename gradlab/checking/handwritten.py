@@ -57,6 +57,11 @@ class Handwritten:
             )
         self._look()
 
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the outputs."""
+        return [np.shape(example) for example in self._examples]
+
     def forward(self, *inputs: Any) -> Any:
         """Return the output alone."""
         result = self._function(*inputs)

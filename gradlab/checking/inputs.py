@@ -11,6 +11,7 @@ from gradlab.errors import InputError, InputTypeError
 __all__ = ["cast", "name_of", "parse_dtypes", "parse_wrt", "refuse_numbers", "require_callable"]
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
+_WIDE = ("float64", "complex128")  # JAX arrays of these exist under x64 alone
 _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
 
 
@@ -130,6 +131,8 @@ def cast(inputs: tuple[Any, ...], dtype: str | None) -> tuple[Any, ...]:
             if dtype not in _COMPLEX_OF:
                 raise InputError(f"dtypes: a complex input cannot be checked in {dtype}")
             wanted = _COMPLEX_OF[dtype]
-        return np.asarray(leaf).astype(jnp.dtype(wanted))
+        array = np.asarray(leaf).astype(jnp.dtype(wanted))
+        jax_alone = wanted == "bfloat16" or isinstance(leaf, jax.Array)  # NumPy promotes bfloat16
+        return jnp.asarray(array) if jax_alone and wanted not in _WIDE else array
 
     return tuple(jax.tree.map(one, inputs))

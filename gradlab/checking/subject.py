@@ -47,6 +47,7 @@ class Subject:
     `run` evaluates the rule as the user would run it, in its own dtypes; `primal` the forward.
     `stated`: the user gave the reference, so it is intended even where it is no derivative.
     `approximate`: the reference iterates, and is right only up to its convergence.
+    `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
     `loops`: something iterates, and might never end far from the given inputs.
     """
 
@@ -68,6 +69,7 @@ class Subject:
     stated: bool = False
     approximate: bool = False
     loops: bool = False
+    opaque: bool = False
     eager: bool = False
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()

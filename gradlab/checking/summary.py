@@ -72,6 +72,7 @@ def _leaf(trials: Sequence[Trial], k: int) -> Leaf:
             wrong |= True
         for each in judged:
             wrong |= each.wrong
+        for each in judged[:1]:
             right |= each.right
     right &= ~wrong
     counts = int(right.sum()), int(wrong.sum())

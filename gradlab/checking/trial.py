@@ -32,7 +32,8 @@ class Trial(Evidence):
             if self.subject.odd[i]:
                 judged.append(Judged.empty(target, np.full(target.shape, np.nan)))
             elif self.has_reference:
-                verdict = self._settled(gradients[i].value, "formula", i, np.float64)
+                finest = target.dtype if self.subject.opaque else np.float64
+                verdict = self._settled(gradients[i].value, "formula", i, finest)
                 expected = self.expected("formula", i).value
                 judged.append(Judged.of(target, gradients[i].value, expected, verdict))
             else:
@@ -43,7 +44,8 @@ class Trial(Evidence):
             references = [self.expected("formula", i).value for i in range(len(judged))]
             self._settle_zeros(judged, references)
             settle_kinks(self, judged, references)
-            settle_by_slopes(self, judged, references)
+            if not self.subject.stated:
+                settle_by_slopes(self, judged, references)
             if self.subject.approximate:
                 self._forgive_convergence(judged)
         return judged

@@ -162,7 +162,8 @@ def test_stop_gradient_estimators_fail_and_can_be_stated():
     assert report.failed and "passes the upstream through" in report.diagnosis
     stated = gradlab.check(rounded, x, reference=rounded)
     assert stated.ok
-    assert {law.name: law.status for law in stated.laws}["finite differences"] == "warned"
+    statuses = {law.name: law.status for law in stated.laws}
+    assert statuses["finite differences"] in ("warned", "inconclusive")
 
 
 def test_gradient_clipping_can_be_stated():

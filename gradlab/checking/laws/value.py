@@ -15,10 +15,11 @@ def value(trial: Trial) -> Law:
         return Law("value", "skipped", "there is no second forward to compare with")
     ours, theirs = trial.formula["rule"], trial.formula["reference"]
     worst = 0.0
-    for name, mine, other in zip(trial.subject.outputs, ours, theirs[: trial.outputs]):
-        if mine.value.dtype.kind not in "fc" or mine.value.size == 0:
-            continue
-        verdict = judge(mine.value, other, mine, np.float64)
+    for upstream in trial.subject.upstreams:
+        name, k = upstream.output, trial.subject.outputs.index(upstream.output)
+        mine, other = ours[k], theirs[k]
+        finest = upstream.dtype if trial.subject.opaque else np.float64
+        verdict = judge(mine.value, other, mine, finest)
         if verdict.wrong.any():
             at = verdict.worst or ()
             return Law(
