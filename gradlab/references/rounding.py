@@ -182,10 +182,10 @@ class Rounder(Lifter):
             return self._shift(array, size * lax.sqrt(hits), dtype)
         if unit_roundoff(dtype) <= unit_roundoff("float32"):
             return self._shift(array, size * math.sqrt(count), dtype)
+        inside = self._shift(array, size * math.sqrt(count), "float32")
         if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
-            inside = self._shift(array, size * math.sqrt(count), "float32")
             return self._shift(inside, lax.abs(inside), dtype)
-        return self._shift(array, size * math.sqrt(min(count, _BLOCK)), dtype)
+        return self._shift(inside, size * math.sqrt(min(count, _BLOCK)), dtype)
 
     def _size(self, array: Any) -> Any:
         if id(array) not in self._sizes:
