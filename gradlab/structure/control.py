@@ -87,7 +87,10 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
         final = power(step.carried, length, step.carried_shapes)
         for (row, column), pattern in final.items():
             blocks[row - constants].append((column, pattern))
-    for lag, tail, seen in _lags(step, length):
+    lags = _lags(step, length)
+    if len(lags) > _FOLLOWED_LAGS:
+        walk.note(equation, f"lags beyond {_FOLLOWED_LAGS} steps count as one relation")
+    for lag, tail, seen in lags:
         through = times(seen, step.taken)
         for (row, column), pattern in seen.items():  # from the initial values
             if row >= 0:

@@ -215,6 +215,10 @@ def _disjunction(site: Site) -> Known | None:
 
 def _chosen(site: Site) -> Known | None:
     """select_n: each case holds only where it may be chosen."""
+    which = site.known[0]
+    for k, region in enumerate((which.nonzero, which.untrue) if which else (), 1):
+        if region is not None and region.is_zero and site.in_shapes[k] == site.shape:
+            return site.known[k]  # the other case is never chosen
     rule = rule_for("select_n")
     assert rule is not None
     everywhere = Pattern.region(site.shape)

@@ -36,7 +36,7 @@ def convolution(site: Site, k: int) -> Pattern:
         read: Shape = (batch_groups, lhs[0] // batch_groups, groups, lhs[1] // groups)
         joined = Pattern.from_axes(made, read, [(0, ~1), (1, ~0), (2, ~2)])
         local = maps.product(joined, *windows)
-        if batch_groups == groups == 1 and (found := _through_taps(site, lhs, out, rhs)):
+        if batch_groups == 1 and (found := _through_taps(site, lhs, out, rhs)):
             local = maps.product(Pattern.identity((out[0],)), found)
             made, read = (out[0], out[1]), (lhs[0], lhs[1])
         spec, shape, canonical = numbers.lhs_spec, site.in_shapes[0], lhs
@@ -70,7 +70,10 @@ def _through_taps(site: Site, given: Shape, made: Shape, kernel: Shape) -> Patte
     spec = site.params["dimension_numbers"].rhs_spec
     used = region.to_dense().reshape(site.in_shapes[1]).transpose(spec)
     params = site.params
-    parts = [Pattern.zero((made[1], *made[2:]), (kernel[1], *given[2:]))]
+    group = np.arange(made[1]) // (made[1] // params["feature_group_count"])
+    rows = np.arange(made[1])[:, None]
+    columns = group[:, None] * kernel[1] + np.arange(kernel[1])
+    parts = [Pattern.zero(made[1:], given[1:])]
     for tap in np.ndindex(*kernel[2:]):
         channels = used[(..., *tap)]
         if not channels.any():
@@ -82,8 +85,9 @@ def _through_taps(site: Site, given: Shape, made: Shape, kernel: Shape) -> Patte
                 params["rhs_dilation"], params["lhs_dilation"],
             )
         ]  # fmt: skip
-        mixed = Pattern.explicit(channels, channels.shape[:1], channels.shape[1:])
-        parts.append(maps.product(mixed, *axes))
+        mixed = np.zeros((made[1], given[1]), bool)
+        mixed[rows, columns] = channels
+        parts.append(maps.product(Pattern.explicit(mixed, made[1:2], given[1:2]), *axes))
     return Pattern.union(parts)
 
 
@@ -91,15 +95,22 @@ def _kernel_axes(given: Shape, made: Shape, kernel: Shape, site: Site) -> list[P
     """Return which taps each output position reads; at the border some fall into the padding.
 
     Output o reads tap k where 0 <= o + k - low < n: a difference once the taps are reversed.
+    Strides and dilations are written out.
     """
     params = site.params
-    plain = zip(params["window_strides"], params["rhs_dilation"], params["lhs_dilation"])
+    steps = zip(params["window_strides"], params["rhs_dilation"], params["lhs_dilation"])
     found = []
-    for n, m, size, (low, _), steps in zip(given, made, kernel, params["padding"], plain):
-        if steps == (1, 1, 1):
+    for n, m, size, (low, _), (stride, dilation, base) in zip(
+        given, made, kernel, params["padding"], steps
+    ):
+        if stride == dilation == base == 1:
             first = low - (size - 1)
             band = Pattern.from_axes((m,), (size,), [(0, ~0, first, first + n - 1)])
             found.append(band @ maps.reverse((size,), (0,)))
+        elif m * size <= _LISTED:
+            place = np.arange(m)[:, None] * stride + np.arange(size) * dilation - low
+            reads = (place >= 0) & (place <= (n - 1) * base) & (place % base == 0)
+            found.append(Pattern.explicit(reads, (m,), (size,)))
         else:
             found.append(Pattern.dense((m,), (size,)))
     return found

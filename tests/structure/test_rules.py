@@ -1,0 +1,284 @@
+"""Rules with many parameters, each setting against `jax.jacrev`: no entry missed, none too many."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from gradlab.structure import jacobian
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def compare(function, *inputs, spare=0, mode=jax.jacrev):
+    """Hold the inferred patterns against dense Jacobians at three points."""
+    random = np.random.default_rng(0)
+    points = [
+        np.stack([random.standard_normal(x.shape).astype(x.dtype) for _ in range(3)])
+        for x in inputs
+    ]
+    report = jacobian(function, *inputs)
+    numbers = tuple(range(len(inputs)))
+    run = jax.jit(jax.vmap(mode(function, numbers)), compiler_options=QUICK)
+    for dense, pattern in zip(run(*points), report.patterns.values()):
+        values = np.asarray(dense).reshape(3, *pattern.shape)
+        nonzero = (np.isfinite(values) & (values != 0)).any(0)
+        found = pattern.to_dense()
+        assert not (nonzero & ~found).any(), report.notation
+        assert (found & ~nonzero).sum() <= spare, (report.notation, report.notes)
+    return report
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+CONVOLUTIONS = [
+    # strides, padding, input dilation, kernel dilation
+    ((1, 1), ((1, 1), (0, 0)), (1, 1), (1, 1)),
+    ((2, 1), ((0, 1), (2, 0)), (1, 1), (1, 2)),
+    ((1, 2), ((1, 2), (1, 1)), (2, 1), (1, 1)),
+    ((1, 1), ((-1, 1), (0, -1)), (1, 2), (2, 1)),
+]
+
+
+@pytest.mark.parametrize("setting", CONVOLUTIONS)
+@pytest.mark.parametrize(("groups", "batches"), [(1, 1), (2, 1), (1, 2)])
+def test_convolutions_by_their_input_and_kernel(setting, groups, batches):
+    strides, padding, base, dilation = setting
+    x = zeros(2 * batches, 2 * groups, 5, 4)
+    w = zeros(2 * groups * batches, 2, 3, 2)
+
+    def apply(x, w):
+        return lax.conv_general_dilated(
+            x, w, strides, padding, base, dilation,
+            feature_group_count=groups, batch_group_count=batches,
+        )  # fmt: skip
+
+    compare(apply, x, w)
+
+
+def test_a_convolution_with_zeros_in_its_kernel_reads_only_its_taps():
+    cross = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
+    compare(
+        lambda x: lax.conv_general_dilated(x, cross[None, None], (1, 1), "SAME"), zeros(1, 1, 5, 6)
+    )
+    compare(
+        lambda x: lax.conv_general_dilated_patches(x, (2, 2), (1, 1), "VALID"), zeros(1, 2, 3, 4)
+    )
+
+
+@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("CHWN", "OIHW", "NCHW")])
+def test_layouts_of_convolutions(layout):
+    shapes = {"N": 2, "C": 3, "H": 4, "W": 5, "I": 3, "O": 2}
+    x = zeros(*(shapes[c] for c in layout[0]))
+    w = zeros(*({"H": 2, "W": 3}.get(c, shapes[c]) for c in layout[1]))
+    compare(
+        lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=layout), x, w
+    )
+
+
+@pytest.mark.parametrize("axes", list(itertools.product([1, 2, 3], [1, 2], ["SAME", "VALID"])))
+def test_pooling(axes):
+    size, stride, padding = axes
+    compare(
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (1, size), (1, stride), padding), zeros(2, 5)
+    )
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        (((1,), (0,)), ((), ())),
+        (((2,), (1,)), ((0,), (0,))),
+        (((0, 2), (2, 1)), ((), ())),
+        (((), ()), ((1,), (2,))),
+    ],
+)
+def test_products(dimensions):
+    sizes = iter((2, 3, 4))
+    a = [next(sizes) for _ in range(3)]
+    (lc, rc), (lb, rb) = dimensions
+    b = [5, 6, 7]
+    for left, right in zip((*lc, *lb), (*rc, *rb)):
+        b[right] = a[left]
+    compare(lambda x, y: lax.dot_general(x, y, dimensions), zeros(*a), zeros(*b))
+
+
+def test_a_product_with_a_known_factor_reads_where_it_is_not_zero():
+    lower = np.tril(np.ones((5, 5), np.float32))
+    sparse = np.array([[0, 1, 0, 0], [2, 0, 0, 3]], np.float32)
+    assert compare(lambda x: lower @ x, zeros(5, 2)).notation == "out[t, i] <- in[<=t, i]"
+    compare(lambda x: x @ sparse.T, zeros(3, 4))
+    compare(lambda x: jnp.einsum("bij,ij->bi", x, sparse), zeros(3, 2, 4))
+    compare(lambda x: jnp.triu(jnp.ones((6, 6))) @ x, zeros(6))
+
+
+INDEX = np.array([[2, 0], [1, 2], [2, -1]])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x[INDEX],
+        lambda x: x[:, INDEX[:, 0]],
+        lambda x: x[INDEX[:, 0], INDEX[:, 1]],
+        lambda x: x[INDEX[:, 0], 1:3],
+        lambda x: x[1:, INDEX[:, 1]],
+        lambda x: x[:, None, ::-1][..., ::2],
+        lambda x: x[np.array([True, False, True])],
+        lambda x: x.at[np.array([0, 7])].get(mode="fill", fill_value=0),
+        lambda x: x.at[np.array([0, 7])].get(mode="clip"),
+        lambda x: jnp.take_along_axis(x, INDEX[:, :1], axis=1),
+        lambda x: lax.dynamic_slice(x, (1, 9), (2, 2)),
+        lambda x: jax.vmap(lambda row, k: lax.dynamic_slice(row, (k,), (2,)))(x, np.arange(3)),
+        lambda x: jnp.diagonal(x),
+    ],
+)
+def test_reading_at_known_indices(read):
+    assert not compare(read, zeros(3, 4)).notes
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x, y: x.at[INDEX[:, 0]].add(y[:, :4]),
+        lambda x, y: x.at[INDEX[:2, 0]].set(y[:2, :4], unique_indices=True),
+        lambda x, y: x.at[INDEX[:, 0], INDEX[:, 1]].add(y[:, 0]),
+        lambda x, y: x.at[:, 1].set(y[:, 0]),
+        lambda x, y: x.at[1, 1:3].set(y[0, :2]),
+        lambda x, y: x.at[np.array([0, 9])].set(y[:2, :4], mode="drop", unique_indices=True),
+        lambda x, y: lax.dynamic_update_slice(x, y[:2, :2], (1, 9)),
+        lambda x, y: jax.ops.segment_sum(y[:, :4], np.array([0, 2, 0]), 3) + x,
+    ],
+)
+def test_writing_at_known_indices(write):
+    assert not compare(write, zeros(3, 4), zeros(3, 5)).notes
+
+
+def test_unknown_indices_are_dense_on_their_axis_alone():
+    report = jacobian(lambda x, i: x[i], zeros(6, 4), np.array([1, 2]))
+    assert report.notation == "out[:, i] <- in[:, i]"
+    assert "dense along axis 0" in report.notes[0]
+    compare(lambda x: jnp.take_along_axis(x, jnp.argsort(x, 1), 1), zeros(3, 4), spare=99)
+
+
+# masks
+
+
+def causal(n):
+    i = lax.broadcasted_iota(jnp.int32, (n, n), 0)
+    j = lax.broadcasted_iota(jnp.int32, (n, n), 1)
+    return i >= j
+
+
+MASKED = [
+    lambda s: jnp.where(causal(5), s, -jnp.inf),
+    lambda s: jnp.where(~causal(5), -jnp.inf, s),
+    lambda s: s + jnp.where(causal(5), 0.0, -jnp.inf),
+    lambda s: s + jnp.log(jnp.tril(jnp.ones((5, 5)))),
+    lambda s: jnp.where(np.tril(np.ones((5, 5), bool)), s, -np.inf),
+    lambda s: jnp.where(jnp.tril(jnp.ones((5, 5))) == 0, -jnp.inf, s),
+    lambda s: jnp.where((jnp.arange(5)[:, None] - jnp.arange(5)) >= 0, s, -jnp.inf),
+    lambda s: jnp.where(jnp.logical_not(jnp.arange(5) > jnp.arange(5)[:, None]), s, -jnp.inf),
+]
+
+
+@pytest.mark.parametrize("mask", MASKED)
+def test_masked_attention_is_causal_however_the_mask_is_written(mask):
+    def attend(x, v):
+        return jax.nn.softmax(mask(x @ x.T), axis=-1) @ v
+
+    report = jacobian(attend, zeros(5, 2), zeros(5, 3))
+    assert report.patterns["output", "v"].notation == "out[t, i] <- in[<=t, i]"
+    assert report.patterns["output", "x"].notation == "out[t, :] <- in[<=t, :]"
+    compare(attend, zeros(5, 2), zeros(5, 3), spare=6)  # one score alone has weight 1
+
+
+def test_a_finite_mask_is_not_taken_for_minus_infinity():
+    def attend(s, v):
+        return jax.nn.softmax(jnp.where(causal(4), s, -1e9), axis=-1) @ v
+
+    assert jacobian(attend, zeros(4, 4), zeros(4, 2)).patterns["output", "v"].nnz == 4 * 4 * 2
+
+
+def test_block_masks_and_segments_are_followed():
+    segment = np.array([0, 0, 1, 1, 1])
+
+    def attend(s, v):
+        mask = segment[:, None] == segment[None, :]
+        return jax.nn.softmax(jnp.where(mask, s, -jnp.inf), axis=-1) @ v
+
+    report = jacobian(attend, zeros(5, 5), zeros(5, 2))
+    assert report.patterns["output", "v"].nnz == (4 + 9) * 2
+
+
+# loops
+
+
+def run_loop(step, length, reverse, width):
+    def apply(x, c, w):
+        last, out = lax.scan(lambda c, t: step(c, t, w), c, x, reverse=reverse)
+        return jnp.concatenate([last.ravel(), out.ravel()])
+
+    return apply, (zeros(length, width), zeros(2, width), zeros(width))
+
+
+STEPS = {
+    "accumulates": lambda c, t, w: (c + t, c * w),
+    "registers": lambda c, t, w: (jnp.stack([t * w, c[0]]), c[1]),
+    "swaps": lambda c, t, w: (c[::-1] * w + t, c[0]),
+    "shifts": lambda c, t, w: (jnp.roll(c, 1, 1).at[0, 0].add(t[0]), c[1] + t),
+    "forgets": lambda c, t, w: (jnp.stack([t, w]), c.sum(0)),
+    "keeps": lambda c, t, w: (c, c[0] * t),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("length", "reverse"), [(1, False), (4, True), (15, False)])
+def test_scans_follow_carries_inputs_and_constants(name, length, reverse):
+    function, inputs = run_loop(STEPS[name], length, reverse, 3)
+    compare(function, *inputs, spare=0 if length < 12 else 18)  # lags beyond 12 are one relation
+
+
+def test_a_register_longer_than_the_lags_that_are_followed_one_by_one():
+    def delay(x):
+        return lax.scan(lambda c, t: (jnp.concatenate([t[None], c[:-1]]), c[-1]), jnp.zeros(20), x)[
+            1
+        ]
+
+    compare(delay, zeros(30), spare=30 * 31 // 2)
+
+
+def test_several_carries_and_an_empty_scan():
+    def lstm(x, w):
+        def step(state, t):
+            h, c = state
+            c = jnp.tanh(t + h) * c + w
+            return (jnp.tanh(c), c), (h, t * c)
+
+        return lax.scan(step, (jnp.zeros(3), jnp.ones(3)), x)[1][1]
+
+    compare(lstm, zeros(5, 3), zeros(3))
+    assert jacobian(lambda x: lax.scan(lambda c, t: (c, t), x, x[:0, None])[0], zeros(3)).nnz == 3
+
+
+def test_loops_that_end_by_a_condition():
+    def newton(x):
+        return lax.while_loop(
+            lambda s: s[0] < 3, lambda s: (s[0] + 1, (s[1] + x / s[1]) / 2), (0, x)
+        )[1]
+
+    compare(newton, zeros(4), mode=jax.jacfwd)
+
+
+def test_branches_join():
+    compare(
+        lambda x: lax.switch(
+            jnp.int32(x[0] > 0), [lambda x: x[::-1] * x, lambda x: jnp.cumsum(x)], x
+        ),
+        zeros(5),
+    )
