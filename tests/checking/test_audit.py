@@ -1,0 +1,107 @@
+"""An audit meets every custom rule, at the inputs it meets there, with its own verdict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+
+def scaled(factor, name):
+    """A custom_jvp that multiplies by 2 and whose rule says `factor`."""
+
+    def primal(x):
+        return 2 * x
+
+    primal.__name__ = name
+    f = jax.custom_jvp(primal)
+    f.defjvps(lambda t, y, x: factor * t)
+    return f
+
+
+right, wrong = scaled(2.0, "right"), scaled(3.0, "wrong")
+X = jnp.array([[0.5, -1.0], [2.0, 0.25]], jnp.float32)
+
+PLACES = {
+    "jit": lambda f: jax.jit(f),
+    "vmap": lambda f: jax.vmap(f),
+    "scan": lambda f: lambda x: jax.lax.scan(lambda c, r: (c + f(r), f(c)), x[0], x),
+    "cond": lambda f: lambda x: jax.lax.cond(x.sum() > 0, f, lambda x: x, x),
+    "remat": lambda f: jax.checkpoint(f),
+}
+
+
+def verdicts(report):
+    return {rule.name: rule.report.ok for rule in report.rules}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_rules_are_met_wherever_they_are(place):
+    report = gradlab.audit(lambda x: PLACES[place](wrong)(x), X)
+    assert verdicts(report) == {"wrong": False}
+    assert not report.ok
+    assert all(rule.source.startswith("test_audit.py:") for rule in report.rules)
+
+
+def test_each_rule_has_its_own_verdict():
+    report = gradlab.audit(lambda x: jnp.sum(jax.nn.relu(right(x)) + wrong(x)), X)
+    assert verdicts(report) == {"right": True, "relu": True, "wrong": False}
+
+
+def test_an_inner_rule_comes_first_and_the_outer_trusts_it():
+    @jax.custom_vjp
+    def outer(x):
+        return jnp.sin(wrong(x))
+
+    outer.defvjp(lambda x: (jnp.sin(wrong(x)), x), lambda x, g: (3 * g * jnp.cos(2 * x),))
+    report = gradlab.audit(outer, X)
+    assert [rule.name for rule in report.rules] == ["wrong", "outer"]
+    assert verdicts(report) == {"wrong": False, "outer": True}
+
+
+def test_what_a_rule_closes_over_is_constant():
+    """A rule may be silent about arguments that do not depend on the audited inputs."""
+
+    @jax.custom_vjp
+    def weighted(x, w):
+        return x * w
+
+    weighted.defvjp(lambda x, w: (x * w, w), lambda w, g: (g * w, None))
+    constant = jnp.full((2, 2), 3.0)
+    assert gradlab.audit(lambda x: weighted(x, constant), X).ok
+    assert not gradlab.audit(lambda x, w: weighted(x, w), X, constant).ok
+
+
+def test_the_same_rule_at_two_places_is_met_twice():
+    report = gradlab.audit(lambda x: right(x)[0] + right(jnp.tile(x, 2))[0, :2], X)
+    assert len(report.rules) == 2
+
+
+def test_no_rule_is_said_and_not_taken_for_a_verdict():
+    report = gradlab.audit(jax.grad(lambda x: jnp.sum(wrong(x))), X)
+    assert report.ok and not report.rules
+    assert "before jax.grad" in report.notes[0]
+
+
+def test_integer_inputs_and_pytrees():
+    def model(params, tokens):
+        return jax.nn.relu(params["embedding"][tokens]).sum()
+
+    report = gradlab.audit(model, {"embedding": X}, np.array([0, 1, 0]))
+    assert verdicts(report) == {"relu": True}
+
+
+@pytest.mark.parametrize("name", ["relu6", "silu", "gelu", "softplus", "log_softmax", "logsumexp"])
+def test_rules_of_jax_itself(name):
+    assert gradlab.audit(getattr(jax.nn, name), X).ok
+
+
+def test_reports_in_every_format():
+    report = gradlab.audit(lambda x: right(x) + wrong(x), X)
+    text = str(report)
+    assert "2 custom rules met, 1 not right" in text
+    assert "factor 3/2" in text and "wrong (custom_jvp) at test_audit.py:" in text
+    assert report.to_dict()["schema"] == "gradlab.audit/1"
+    assert report.render("junit").count("<testsuite ") == 2
+    assert "<pre>" in report._repr_html_()
