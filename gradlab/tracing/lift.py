@@ -153,7 +153,7 @@ def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[An
     if name == "convert_element_type":
         return [_convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]
     if name in _SPECIAL:
-        return _SPECIAL[name](equation, arrays)
+        return _SPECIAL[name](equation, arrays, real)
     outputs = bind(equation, arrays, **_widened_params(equation, real))
     if real:
         return outputs
@@ -244,15 +244,17 @@ def _cannot_lift(equation: Any) -> bool:
     return name in _OPAQUE or typed
 
 
-def _scatter(equation: Any, arrays: list[Any]) -> list[Any]:
+def _scatter(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
     """Scatter through the lax function: the primitive's update jaxpr is typed."""
-    params = equation.params
-    function = getattr(lax, equation.primitive.name.replace("-", "_"))
+    params, name = equation.params, equation.primitive.name
+    if real and name == "scatter-sub":  # magnitudes add
+        name = "scatter-add"
+    function = getattr(lax, name.replace("-", "_"))
     kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
     return [function(*arrays, **{name: params[name] for name in kept})]
 
 
-def _reduce(equation: Any, arrays: list[Any]) -> list[Any]:
+def _reduce(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
     """Reduce with the evaluated function: the primitive's jaxpr is typed."""
     half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
 
@@ -265,7 +267,7 @@ def _reduce(equation: Any, arrays: list[Any]) -> list[Any]:
     return list(outputs)
 
 
-_SPECIAL: dict[str, Callable[[Any, list[Any]], list[Any]]] = {
+_SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
     "reduce": _reduce,
     **dict.fromkeys(_TYPED_SCATTERS, _scatter),
 }
