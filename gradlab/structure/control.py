@@ -13,6 +13,7 @@ from gradlab.patterns import Pattern, maps
 from gradlab.structure.infer import CONTROL, NOTHING, Dependence, Value, Walk, union
 from gradlab.structure.known import Known
 from gradlab.structure.matrices import Matrix, closure, covers, identity, power, times
+from gradlab.structure.unrolling import unrolled, worth_unrolling
 from gradlab.tracing.jaxprs import body, loop_parts
 
 __all__ = ["apply", "dense"]
@@ -75,7 +76,11 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
     length, backwards = equation.params["length"], equation.params["reverse"]
+    said = dict(walk.notes)
     step = _Step(walk, equation.params["jaxpr"], operands, constants, carried)
+    if len(walk.notes) > len(said) and worth_unrolling(equation):
+        walk.notes = said
+        return unrolled(walk, equation, operands)
     states = dict(enumerate(dependence for dependence, _ in operands))
     clock = _Clock(length, backwards)
     blocks: list[list[tuple[int, Pattern]]] = [[] for _ in range(carried + len(step.outputs))]

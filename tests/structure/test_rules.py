@@ -266,6 +266,22 @@ def test_several_carries_and_an_empty_scan():
     assert jacobian(lambda x: lax.scan(lambda c, t: (c, t), x, x[:0, None])[0], zeros(3)).nnz == 3
 
 
+def test_short_loops_with_a_counter_are_followed_step_by_step():
+    def by_hand(x):  # causal, as its scan would be
+        def step(i, state):
+            h, out = state
+            h = jnp.tanh(h + x[i])
+            return h, out.at[i].set(h)
+
+        return lax.fori_loop(0, 6, step, (jnp.zeros(2), jnp.zeros((6, 2))))[1]
+
+    assert not compare(by_hand, zeros(6, 2)).notes
+    compare(lambda x: lax.scan(lambda c, i: (c + x[i], c), x[0], jnp.arange(3))[1], zeros(4, 2))
+    compare(lambda x: lax.scan(lambda c, t: (c, x[c] * t), 1, x, reverse=True)[1], zeros(3))
+    long = jacobian(lambda x: lax.fori_loop(0, 999, lambda i, s: s + x[i], 0.0 * x[0]), zeros(999))
+    assert long.nnz == 999
+
+
 def test_loops_that_end_by_a_condition():
     def newton(x):
         return lax.while_loop(
