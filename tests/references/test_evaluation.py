@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import pallas
 
 from gradlab.errors import InputError
 from gradlab.references import (
@@ -228,3 +229,20 @@ def test_numpy_functions_scatter_at_inputs_one_unit_away():
 def test_infinities_stay_infinite_where_nothing_is_added():
     x = np.array([1000.0, 1.0])
     assert scatter(lambda x: 1 / jnp.cosh(x) ** 2, x, draws=2).value[0] == 0
+
+
+def test_kernels_run_as_traced_and_count_with_the_digits_they_have():
+    def kernel(x_ref, out_ref):
+        out_ref[...] = x_ref[...] * 2 + jnp.sin(x_ref[...])
+
+    def fused(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return pallas.pallas_call(kernel, out_shape=shape, interpret=True)(x)
+
+    x = X[0].astype(np.float32)
+    plain, other = (trace(f, x) for f in (lambda x: 2 * x + jnp.sin(x), fused))
+    formula, _ = Evaluation(reference=plain, rule=other).both({"x": x})
+    reference, rule = formula["reference"][0], formula["rule"][0]
+    assert judge(rule.value, reference, rule, "float64").right.all()
+    assert judge(rule.value * 1.0001, reference, rule, "float64").wrong.all()
+    assert np.median(rule.scatter / np.abs(rule.value)) > 1e-9
