@@ -9,6 +9,7 @@ import numpy as np
 from gradlab.formatting import count, shape_text, size_text
 from gradlab.patterns import Pattern
 from gradlab.patterns.drawing import occupied
+from gradlab.reporting import page
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -41,8 +42,9 @@ def text(report: "JacobianReport") -> str:
 
 
 def html(report: "JacobianReport") -> str:
-    """Return the picture and the text, as a fragment that a notebook shows."""
-    return f"<div>{svg(report)}<pre>{_html.escape(text(report))}</pre></div>"
+    """Return the picture and the text as a page."""
+    body = f"{svg(report)}<pre>{_html.escape(text(report))}</pre>"
+    return page(f"{report.name}: {report.structure}", body)
 
 
 def svg(report: "JacobianReport") -> str:

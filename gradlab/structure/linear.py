@@ -5,6 +5,8 @@ where a result is zero when a single seed is not; that is what dependence means 
 every equation maps zero seeds to zero.
 """
 
+import numpy as np
+
 from gradlab.structure.sites import Site
 
 __all__ = ["respects_zero"]
@@ -39,7 +41,8 @@ def respects_zero(site: Site) -> str:
         return "not linear in the derivative"
     if site.name in _ADDS:
         for k, carries in enumerate(site.depends):
-            if not carries and not _is_zero(site, k) and not _role(site, k):
+            harmless = carries or _is_zero(site, k) or _role(site, k) or _clips(site, k)
+            if not harmless:
                 return "adds to the derivative what does not depend on it"
     return ""
 
@@ -51,6 +54,14 @@ def _role(site: Site, k: int) -> bool:
     if site.name in ("scatter", "scatter-add", "scatter-sub"):
         return k == 1
     return site.name == "dynamic_update_slice" and k > 1
+
+
+def _clips(site: Site, k: int) -> bool:
+    """Return whether an operand is a known limit that zero lies within, as in `clip(g, -1, 1)`."""
+    below = site.name == "max" or (site.name == "clamp" and k == 0)
+    above = site.name == "min" or (site.name == "clamp" and k == 2)
+    value = site.value(k) if below or above else None
+    return value is not None and bool(np.all(value <= 0) if below else np.all(value >= 0))
 
 
 def _is_zero(site: Site, k: int) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from gradlab.errors import InputError
+from gradlab.files import write_whole
 from gradlab.patterns import Colouring, Pattern
 from gradlab.report import Report
 from gradlab.structure.evaluate import Compressed, Differential, compress, probe
@@ -259,9 +260,7 @@ class JacobianReport(Report):
         target = Path(path)
         if target.suffix != ".svg":
             raise InputError(f"plot: path must end in .svg, got {target.name!r}")
-        draft = target.with_name(f".{target.name}.part")
-        draft.write_text(self.render("svg"), encoding="utf-8")
-        draft.replace(target)
+        write_whole(str(target), self.render("svg"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return this report as JSON-plain data."""

@@ -214,6 +214,12 @@ def test_a_backward_pass_that_adds_a_constant_is_dense():
     assert "adds" in report.notes[0]
 
 
+def test_a_backward_pass_that_clips_stays_entry_by_entry():
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.clip(g, -1, 1) * jnp.maximum(x, 0),))
+    assert jacobian(f, blank(4)).structure == "diagonal"
+
+
 def test_an_unknown_primitive_is_dense_and_named():
     same_shape = jex.Primitive("rotate_everything")
     same_shape.def_abstract_eval(lambda x: x)
