@@ -6,7 +6,6 @@ and the values at which finite differences are taken (the step is an argument).
 """
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -26,7 +25,7 @@ from gradlab.references.precision import (
     unit_roundoff,
 )
 from gradlab.references.rounding import Rounder
-from gradlab.tracing import Program, Value, widen_dtype, without_checks
+from gradlab.tracing import Program, Value, compile_once, widen_dtype, without_checks
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
@@ -89,6 +88,7 @@ class Evaluation:
         self._traced = used
         self._stays_narrow: set[str] = set()
         self._layout: dict[str, list[int]] = {}
+        self._executable: Callable[..., list[Any]] | None = None
 
     def values(self, inputs: Mapping[str, Any]) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword."""
@@ -234,17 +234,18 @@ class Evaluation:
 
     def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
         """Return the distinct outputs, without noise unless pools of it are given."""
-        return self._compiled(arguments, fill(self._narrow([], [])) if pools is None else pools)
+        pools = fill(self._narrow([], [])) if pools is None else pools
+        if self._executable is None:
+            entries = sum(math.prod(aval.shape) for aval in self._avals.values())
+            quick = entries < _SMALL and _cpu() is not None
+            options = {"xla_backend_optimization_level": 0} if quick else None
+            self._executable = compile_once(self._evaluate, arguments, pools, options=options)
+        outputs: list[Any] = self._executable(arguments, pools)
+        return outputs
 
     def _named(self, flat: Sequence[Any]) -> Outputs:
         arrays = [np.asarray(array) for array in flat]
         return {key: [arrays[i] for i in indices] for key, indices in self._layout.items()}
-
-    @functools.cached_property
-    def _compiled(self) -> Callable[..., list[Any]]:
-        entries = sum(math.prod(aval.shape) for aval in self._avals.values())
-        quick = {"xla_backend_optimization_level": 0} if entries < _SMALL and _cpu() else None
-        return jax.jit(self._evaluate, compiler_options=quick)
 
     def _evaluate(self, arguments: dict[str, Any], pools: Pools) -> list[Any]:
         constants = Constants(self._programs.values())

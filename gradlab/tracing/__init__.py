@@ -3,6 +3,7 @@
 The only room that touches `jax.extend` or anything of JAX that is not documented as stable.
 """
 
+from gradlab.tracing.compiling import compile_once
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
@@ -33,6 +34,7 @@ __all__ = [
     "Program",
     "Value",
     "as_function",
+    "compile_once",
     "custom_rules",
     "derive",
     "iterates",

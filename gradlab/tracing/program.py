@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.errors import GradlabError, InputError, InputTypeError
+from gradlab.tracing.compiling import compile_once
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
 
@@ -92,12 +93,9 @@ class Program:
     def __call__(self, *inputs: Any) -> Any:
         """Run as traced, compiled, and return the output tree with NumPy leaves."""
         with jax.enable_x64(self.x64):
-            outputs = self._compiled(*self.flatten(inputs))
+            arrays = self.flatten(inputs)
+            outputs = compile_once(self.flat, *arrays)(*arrays)
             return self.unflatten([_to_numpy(output) for output in outputs])
-
-    @functools.cached_property
-    def _compiled(self) -> Callable[..., list[Any]]:
-        return jax.jit(self.flat)
 
 
 def trace(
