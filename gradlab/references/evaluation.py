@@ -145,7 +145,8 @@ class Evaluation:
             arguments = self._placed(inputs)
             values = self._run(arguments)
             accuracy = self._estimates(arguments, values, "accuracy", draws, seed)
-            if sum(np.size(a) for a in values) > _LARGE and len(self._traced) == 1:
+            large = sum(np.size(a) for a in values) > _LARGE
+            if large and len(self._traced) == 1 and not self._stays_narrow - {"float64"}:
                 ratio = unit_roundoff("float64") / unit_roundoff(*self._traced)
                 formula = {
                     key: [Estimate(e.value, e.scatter * ratio) for e in estimates]
