@@ -20,6 +20,7 @@ from gradlab.structure.sites import Site
 __all__ = ["facts"]
 
 _FOLDED = 1 << 18
+_NEARLY = -1e3
 _MOVES = frozenset({
     "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "rev",
     "concatenate", "copy", "copy_p", "convert_element_type", "reduce_precision", "stop_gradient",
@@ -72,7 +73,7 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
 
 def _folded(site: Site, dtype: Any) -> Known | None:
     """Evaluate an equation whose operands are all known, where that is exact and cheap."""
-    if math.prod(site.shape) > _FOLDED:
+    if math.prod(site.shape) > _FOLDED and not _repeats(site):
         return None
     values = []
     for known in site.known:
@@ -82,6 +83,11 @@ def _folded(site: Site, dtype: Any) -> Known | None:
         values.append(value)
     result = fold(site.name, site.params, values, site.shape, dtype)
     return None if result is None else Known(array=result)
+
+
+def _repeats(site: Site) -> bool:
+    """Return whether an equation only repeats one number, which takes no memory."""
+    return site.name == "broadcast_in_dim" and math.prod(site.in_shapes[0]) == 1
 
 
 def _carried(site: Site, k: int, region: Pattern | None, output: int = 0) -> Pattern | None:
@@ -222,6 +228,7 @@ def _chosen(site: Site) -> Known | None:
     rule = rule_for("select_n")
     assert rule is not None
     everywhere = Pattern.region(site.shape)
+    _say_finite(site)
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
         parts = []
@@ -236,6 +243,19 @@ def _chosen(site: Site) -> Known | None:
         return Pattern.union(parts) if narrowed else None
 
     return told(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
+
+
+def _say_finite(site: Site) -> None:
+    """Note a mask that is nearly -inf: what it hides is not zero for certain."""
+    which = site.known[0]
+    if which is None or (which.nonzero is None and which.untrue is None):
+        return
+    fills = [None if known is None else known.fill for known in site.known[1:]]
+    for fill in fills:
+        if isinstance(fill, float) and math.isfinite(fill) and fill <= _NEARLY:
+            site.notes.append(
+                f"the mask's {fill:.3g} is finite: its exponential is 0 for certain only with -inf"
+            )
 
 
 def _compared_with_zero(site: Site) -> Known | None:

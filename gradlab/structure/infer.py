@@ -100,6 +100,7 @@ class Walk:
         if not any(dependence for dependence, _ in operands):
             site = site_of(equation, operands)
             known = facts(site, tuple(_dtype(out) for out in equation.outvars))
+            self.remark(equation, site)
             return [(NOTHING, fact) for fact in known]
         flow = CONTROL.get(equation.primitive.name)
         first_step = len(self.steps)
@@ -154,8 +155,7 @@ class Walk:
                     continue
                 for seed, pattern in dependence.items():
                     found.setdefault(seed, []).append(self.compose(step, pattern))
-        for text in dict.fromkeys(site.notes):
-            self.note(equation, text)
+        self.remark(equation, site)
         joined = [union(found) for found in parts]
         return [
             (state, fact if state else _zero(shape))
@@ -168,6 +168,11 @@ class Walk:
         if key not in self.composed:
             self.composed[key] = after, before, after @ before
         return self.composed[key][2]
+
+    def remark(self, equation: Any, site: Site) -> None:
+        """Record what rules and facts have noted of an equation."""
+        for text in dict.fromkeys(site.notes):
+            self.note(equation, text)
 
     def note(self, equation: Any, text: str) -> None:
         """Record that the pattern may be too large because of an equation."""

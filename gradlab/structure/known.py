@@ -71,25 +71,31 @@ class Known:
         return None
 
     @cached_property
+    def fill(self) -> Any:
+        """The value of every entry, if they are written as one; else None."""
+        one = None if self.array is None else _few(self.array)
+        return one.item() if one is not None and one.size == 1 else None
+
+    @cached_property
     def nonzero(self) -> Pattern | None:
         """The region outside which it is 0, found in its value where no rule has said it."""
         if self.support is not None or self.array is None:
             return self.support
-        return _region(self.array != 0)
+        return _region(_few(self.array) != 0, self.array.shape)
 
     @cached_property
     def above(self) -> Pattern | None:
         """The region outside which it is -inf."""
         if self.finite is not None or self.array is None or self.array.dtype.kind in "biuc":
             return self.finite
-        return _region(self.array != -np.inf)
+        return _region(_few(self.array) != -np.inf, self.array.shape)
 
     @cached_property
     def untrue(self) -> Pattern | None:
         """The region outside which it is True."""
         if self.false is not None or self.array is None or self.array.dtype != bool:
             return self.false
-        return _region(~self.array)
+        return _region(~_few(self.array), self.array.shape)
 
 
 def of_array(value: Any) -> Known | None:
@@ -113,10 +119,16 @@ def told(
     return Known(support=regions[0], finite=regions[1], false=regions[2])
 
 
-def _region(where: Array) -> Pattern | None:
+def _few(array: Array) -> Array:
+    """Return an array that repeats one entry without memory as that entry alone."""
+    repeated = array.ndim > 0 and array.size > 1 and not any(array.strides)
+    return array[(slice(1),) * array.ndim] if repeated else array
+
+
+def _region(where: Array, shape: Shape) -> Pattern | None:
     """Return a set of indices as a region; None if it is everything or too much to write out."""
     if where.size > 16 * MATERIALISED or where.all():
         return None
     if not where.any():
-        return Pattern.zero(where.shape, ())
-    return Pattern.explicit(where.reshape(-1, 1), where.shape, ())
+        return Pattern.zero(shape, ())
+    return Pattern.explicit(where.reshape(-1, 1), shape, ())

@@ -142,6 +142,33 @@ def test_a_sliding_window_is_proved():
     assert report.exact
 
 
+def transformer(parameters, x):
+    """Two pre-norm blocks with several heads, as they are written in practice."""
+    batch, length, width = x.shape
+    heads = 2
+
+    def split(a):
+        return a.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+
+    mask = jnp.tril(jnp.ones((length, length), bool))
+    for p in parameters:
+        q, k, v = map(split, jnp.split(layer_norm(x) @ p["qkv"], 3, axis=-1))
+        scores = jnp.where(mask, q @ jnp.swapaxes(k, -1, -2), -jnp.inf)
+        mixed = jax.nn.softmax(scores, axis=-1) @ v
+        x = x + mixed.transpose(0, 2, 1, 3).reshape(x.shape) @ p["out"]
+        x = x + jax.nn.gelu(layer_norm(x) @ p["up"]) @ p["down"]
+    return x
+
+
+def test_a_transformer_is_causal_and_its_batch_independent():
+    shapes = {"qkv": (8, 24), "out": (8, 8), "up": (8, 16), "down": (16, 8)}
+    parameters = [{name: blank(*shape) for name, shape in shapes.items()} for _ in range(2)]
+    report = jacobian(transformer, parameters, blank(3, 512, 8), wrt="x")
+    assert report.notation == "out[b, t, :] <- in[b, <=t, :]"
+    assert report.nnz == 3 * triangle(512) * 64
+    assert not report.notes
+
+
 def test_size_costs_nothing():
     def cost(size):
         jacobian(jnp.tanh, blank(size))
