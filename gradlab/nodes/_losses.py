@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace, widened
@@ -179,12 +181,20 @@ class LabelLoss(ReducedLoss):
         """
 
     def require_shapes(self, x: tuple[Array, ...]) -> None:
-        """Raise an InputError unless there is one label for each row."""
+        """Raise an InputError unless each row has one label, and each label a class."""
         scores, labels = x
         if not scores.shape or labels.shape != scores.shape[:-1]:
             raise InputError(
                 f"{self!r}: x has shape {shape_text(scores.shape)} and the labels "
                 f"{shape_text(labels.shape)}; expected (..., classes) and (...)"
+            )
+        if namespace(*x) is not np:
+            return  # traced labels cannot be looked at
+        known = labels[labels != self.ignore] if self.ignore is not None else labels
+        if known.size and not 0 <= known.min() <= known.max() < scores.shape[-1]:
+            raise InputError(
+                f"{self!r}: labels run from {known.min()} to {known.max()}, but x has "
+                f"{scores.shape[-1]} classes; `ignore` names a label that counts for nothing"
             )
 
     def items(self, *x: Array) -> tuple[Array, tuple[Any, ...], Any]:

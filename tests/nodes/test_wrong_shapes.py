@@ -10,6 +10,7 @@ x23, x4, ids = np.ones((2, 3)), np.ones(4), np.array([0, 1])
 WRONG = [
     (lambda: nodes.cross_entropy(x23, ids, reduction="average"), "'mean', 'sum' or 'none'"),
     (lambda: nodes.cross_entropy(x23, np.array([0, 1, 2])), r"x has shape 2x3 and the labels 3"),
+    (lambda: nodes.nll_loss(x23, np.array([0, 3])), "labels run from 0 to 3, but x has 3 classes"),
     (lambda: nodes.mse_loss(x23, x4), "shapes 2x3, 4 came; x, target"),
     (lambda: nodes.layer_norm(x23, x4, x4), "one number for each of the 3 places"),
     (lambda: nodes.group_norm(x23, np.ones(3), np.ones(3)), "3 channels cannot be divided into 2"),
