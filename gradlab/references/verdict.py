@@ -19,7 +19,13 @@ __all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge", "settle"]
 Array: TypeAlias = np.ndarray[Any, Any]
 
 LIMIT = 8.0
-"""Floors by which a correct gradient may be off; see tests/benchmarks/bench_floors.py."""
+"""Floors by which a correct gradient may be off.
+
+In the trial (tests/benchmarks/bench_floors.py: 72 operations, four dtypes, scales 1e-3 to 1e3,
+mixed, saturated and offset inputs) the worst of 7,200 correct leaves was at 3.9 floors, and from 4
+to 32 the share of wrong leaves that are caught moves from 97.7 % to 96.6 %; the rest is
+inconclusive.
+"""
 
 _DOUBLE = unit_roundoff("float64")
 
