@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.laws.entries import entry_name
-from gradlab.checking.laws.linear import gradients_at, nonlinearity
+from gradlab.checking.laws.linear import nonlinearity
 from gradlab.checking.trial import Trial
 
 __all__ = ["worst_output"]
@@ -37,7 +37,7 @@ def worst_output(trial: Trial, target: int, index: tuple[int, ...]) -> str:
 def _shares(trial: Trial, target: int, index: tuple[int, ...], parts: list[Any]) -> list[float]:
     """Return how much of the error of one entry comes from each part of the outputs."""
     cases = [_restricted(trial, part) for part in parts]
-    ours, theirs = (gradients_at(trial, key, cases) for key in ("rule", "reference"))
+    ours, theirs = (trial.gradients_at(key, cases) for key in ("rule", "reference"))
     return [float(np.abs(a[target][index] - b[target][index])) for a, b in zip(ours, theirs)]
 
 

@@ -1,15 +1,17 @@
 """One subject at one point, measured and judged: what every law is given."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.differences import judge_by_differences, settle_by_slopes
-from gradlab.checking.evidence import Evidence, nearby
+from gradlab.checking.evidence import Evidence, draw_upstreams, nearby
 from gradlab.checking.judged import Judged
 from gradlab.checking.kinks import settle_kinks
 from gradlab.checking.shared_kinks import settle_shared_kinks
+from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.references import DRAWS, LIMIT, Estimate, Verdict, judge
 
@@ -132,6 +134,39 @@ class Trial(Evidence):
             return None
         arrays = [widen(value) for value in self.point.values()]
         return self.scatter_of(arrays)[self.outputs :]
+
+    @functools.cached_property
+    def other_upstreams(self) -> Arrays:
+        """Another upstream for every output."""
+        return draw_upstreams(self.subject, self.seed + 1)
+
+    @functools.cached_property
+    def gradients_crossed(self) -> dict[str, list[Any]]:
+        """The gradients in float64, by program, under the other upstreams."""
+        return self.gradients_under({n: widen(u) for n, u in self.other_upstreams.items()})
+
+    def gradients_here(self, keyword: str) -> list[Any]:
+        """Return the gradients of the rule or the reference in float64, at the point."""
+        if keyword == "reference":
+            return [e.value for e in self.formula["reference"][self.outputs :]]
+        return [e.value for e in self.formula_gradients or ()]
+
+    def gradients_under(self, case: Arrays) -> dict[str, list[Any]]:
+        """Return the gradients in float64, by program, at a change to the point."""
+        found = {}
+        if self.evaluation is not None:
+            found = {key: self.gradients(values) for key, values in self.many([case])[0].items()}
+        if not self.has_rule:
+            point = {name: widen(value) for name, value in self.point.items()}
+            found["rule"] = self.gradients(self.run({**point, **case}))
+        return found
+
+    def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
+        """Return the gradients of the rule or the reference in float64, at changes to the point."""
+        if keyword == "rule" and not self.has_rule:
+            point = {name: widen(value) for name, value in self.point.items()}
+            return [self.gradients(self.run({**point, **case})) for case in cases]
+        return [self.gradients(result[keyword]) for result in self.many(cases)]
 
     @property
     def any_wrong(self) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 
 from gradlab.checking.differences import gradient_by_differences
 from gradlab.checking.evidence import draw_upstreams, nearby
-from gradlab.checking.laws.linear import gradients_at
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 
@@ -72,7 +71,7 @@ class Symptom:
         """Return the case at these inputs and upstreams."""
         values = {name: widen(value) for name, value in values.items()}
         wide = {name: widen(value) for name, value in upstreams.items()}
-        actual = gradients_at(self.trial, "rule", [{**values, **wide}])[0]
+        actual = self.trial.gradients_at("rule", [{**values, **wide}])[0]
         return Case(values, wide, [widen(a) for a in actual], self.expected(values, wide))
 
     def expected(self, values: dict[str, Any], upstreams: dict[str, Any]) -> list[Array]:
@@ -85,7 +84,7 @@ class Symptom:
         """Return what the gradients should be at several points."""
         if self.trial.has_reference:
             cases = [{**values, **upstreams} for values, upstreams in points]
-            return gradients_at(self.trial, "reference", cases)
+            return self.trial.gradients_at("reference", cases)
         return [
             [
                 gradient_by_differences(self.trial, target, values, upstreams)
