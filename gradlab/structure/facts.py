@@ -12,8 +12,8 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.structure.folding import fold
-from gradlab.structure.known import Affine, Known, told
-from gradlab.structure.positions import COMPARISONS, by_position
+from gradlab.structure.known import Known, told
+from gradlab.structure.positions import COMPARISONS, by_position, counted
 from gradlab.structure.rules import rule_for
 from gradlab.structure.sites import Site
 
@@ -50,9 +50,7 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
         dtypes: the dtypes of its outputs.
     """
     if site.name == "iota":
-        steps = [0] * len(site.shape)
-        steps[site.params["dimension"]] = 1
-        return (Known(affine=Affine(site.shape, tuple(steps), 0)),)
+        return (counted(site, dtypes[0]),)
     if not any(site.known) or not site.out_shapes:
         return (None,) * len(site.out_shapes)
     if len(site.out_shapes) == 1:
@@ -67,6 +65,8 @@ def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
         return (told(support=_carried(site, 0, site.nonzero(0))),)
     if site.name in _PLACES:
         return (_placed(site, _PLACES[site.name]),)
+    if site.name in ("not", "and", "or") and dtypes[0].kind != "b":
+        return (None,)
     found = _RULES.get(site.name)
     return (found(site) if found else None,)
 
@@ -164,11 +164,21 @@ def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern 
 
 def _product(site: Site) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
-    return told(support=_both(a, b))
+    low_a, low_b = _sides(site, lambda k: k.above)
+    scaled = _both(low_a if _positive(site, 1) else None, low_b if _positive(site, 0) else None)
+    return told(support=_both(a, b), finite=scaled)
 
 
 def _quotient(site: Site) -> Known | None:
-    return told(support=_sides(site, lambda k: k.nonzero)[0])
+    low = _sides(site, lambda k: k.above)[0] if _positive(site, 1) else None
+    return told(support=_sides(site, lambda k: k.nonzero)[0], finite=low)
+
+
+def _positive(site: Site, k: int) -> bool:
+    """Return whether an operand is one positive number, which leaves -inf what it is."""
+    known = site.known[k]
+    fill = None if known is None else known.fill
+    return isinstance(fill, int | float) and fill > 0
 
 
 def _sum(site: Site) -> Known | None:

@@ -5,7 +5,6 @@ operands; calls are entered, control flow is in `control`. Nothing here knows ar
 elementwise program over ten million entries costs what one over ten costs.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,10 +71,9 @@ class Walk:
         between the calls, and nothing learned in one may reach the other.
         """
         parts = body(jaxpr)
-        values: dict[Any, Value] = {
-            variable: (NOTHING, of_array(constant))
-            for variable, constant in itertools.zip_longest(parts.constvars, parts.constants)
-        }
+        values: dict[Any, Value] = dict.fromkeys(parts.constvars, (NOTHING, None))
+        for variable, constant in zip(parts.constvars, parts.constants):
+            values[variable] = (NOTHING, of_array(constant))
         values.update(zip(parts.invars, inputs, strict=True))
 
         def read(atom: Any) -> Value:
@@ -157,10 +155,9 @@ class Walk:
                     found.setdefault(seed, []).append(self.compose(step, pattern))
         self.remark(equation, site)
         joined = [union(found) for found in parts]
-        return [
-            (state, fact if state else _zero(shape))
-            for state, fact, shape in zip(joined, known, site.out_shapes, strict=True)
-        ]
+        if joined == [{}] and site.name != "tie":  # seeds reach it through zeros alone
+            return [(NOTHING, Known(support=Pattern.zero(site.shape, ())))]
+        return list(zip(joined, known, strict=True))
 
     def compose(self, after: Pattern, before: Pattern) -> Pattern:
         """Return `after @ before`, remembered, since most equations repeat a few compositions."""
@@ -199,11 +196,6 @@ def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
 def _cell(equation: Any) -> Any:
     """Return the variable that names the mutable array of an equation."""
     return (equation.invars or equation.outvars)[0]
-
-
-def _zero(shape: tuple[int, ...]) -> Known:
-    """Return what is known of a value that seeds reach only through zeros: that it is zero."""
-    return Known(support=Pattern.zero(shape, ()))
 
 
 def site_of(equation: Any, operands: Sequence[Value]) -> Site:

@@ -36,7 +36,8 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         The report: `structure`, `pattern`, `nnz`, `why()`, `evaluate()` and more.
 
     Raises:
-        InputError: nothing to differentiate, or `wrt` names no input.
+        InputError: nothing to differentiate, `wrt` names no input, or JAX cannot differentiate
+            the function.
         InputTypeError: `function` cannot be called.
         NotTraceable: the function reads values of its inputs.
 
@@ -63,7 +64,13 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
             f"function: {program.name} returns {dtypes or 'nothing'}, which has no derivative; "
             "it must return floating-point arrays"
         )
-    linear = linearise(program, sources, outputs)
+    try:
+        linear = linearise(program, sources, outputs)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"function: JAX differentiates {program.name} neither forwards nor backwards: {reason}"
+        ) from error
     given = [Side(program.in_names[k], *_form(program.in_avals[k])) for k in sources]
     made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
     walk, patterns = _infer(linear, given, made)

@@ -5,6 +5,7 @@ its exponential 0; an array of indices may be written into the program. Each is 
 only make a pattern smaller. Regions are patterns with no input axes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -81,21 +82,21 @@ class Known:
         """The region outside which it is 0, found in its value where no rule has said it."""
         if self.support is not None or self.array is None:
             return self.support
-        return _region(_few(self.array) != 0, self.array.shape)
+        return _region(self.array, lambda array: array != 0)
 
     @cached_property
     def above(self) -> Pattern | None:
         """The region outside which it is -inf."""
         if self.finite is not None or self.array is None or self.array.dtype.kind in "biuc":
             return self.finite
-        return _region(_few(self.array) != -np.inf, self.array.shape)
+        return _region(self.array, lambda array: array != -np.inf)
 
     @cached_property
     def untrue(self) -> Pattern | None:
         """The region outside which it is True."""
         if self.false is not None or self.array is None or self.array.dtype != bool:
             return self.false
-        return _region(~_few(self.array), self.array.shape)
+        return _region(self.array, np.logical_not)
 
 
 def of_array(value: Any) -> Known | None:
@@ -125,10 +126,11 @@ def _few(array: Array) -> Array:
     return array[(slice(1),) * array.ndim] if repeated else array
 
 
-def _region(where: Array, shape: Shape) -> Pattern | None:
-    """Return a set of indices as a region; None if it is everything or too much to write out."""
-    if where.size > 16 * MATERIALISED or where.all():
+def _region(array: Array, holds: Callable[[Array], Array]) -> Pattern | None:
+    """Return where a condition holds, as a region; None if everywhere, or too large to look."""
+    few = _few(array)
+    if few.size > 16 * MATERIALISED or (where := holds(few)).all():
         return None
     if not where.any():
-        return Pattern.zero(shape, ())
-    return Pattern.explicit(where.reshape(-1, 1), shape, ())
+        return Pattern.zero(array.shape, ())
+    return Pattern.explicit(where.reshape(-1, 1), array.shape, ())

@@ -12,8 +12,9 @@ from gradlab.structure.sites import Site
 __all__ = ["respects_zero"]
 
 _ADDS = frozenset({
-    "add", "add_any", "sub", "concatenate", "pad", "stack", "select_n", "dynamic_update_slice",
-    "scatter", "scatter-add", "scatter-sub", "max", "min", "clamp", "atan2", "polynomial",
+    "add", "add_any", "atan2", "clamp", "concatenate", "dynamic_update_slice", "max", "min",
+    "pad", "polynomial", "scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul",
+    "scatter-sub", "select_n", "stack", "sub",
 })  # fmt: skip
 _MOVES_ZERO = frozenset({
     "acos", "acosh", "bessel_i0e", "bessel_i1e", "cos", "cosh", "digamma", "eq", "erfc", "exp",
@@ -51,6 +52,8 @@ def _role(site: Site, k: int) -> bool:
     """Return whether an operand says which or where, not how much."""
     if site.name in ("select_n", "polynomial"):
         return k == 0
+    if site.name in ("scatter-mul", "scatter-min", "scatter-max"):
+        return k > 0
     if site.name in ("scatter", "scatter-add", "scatter-sub"):
         return k == 1
     return site.name == "dynamic_update_slice" and k > 1

@@ -5,13 +5,14 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.structure.known import MATERIALISED, Affine, Known, told
 from gradlab.structure.sites import Site
 
-__all__ = ["COMPARISONS", "by_position"]
+__all__ = ["COMPARISONS", "by_position", "counted"]
 
 COMPARISONS = {
     "lt": (None, -1),
@@ -24,6 +25,17 @@ COMPARISONS = {
 """For each comparison, the bounds of `a - b` for which it holds (ne: does not hold)."""
 
 
+def counted(site: Site, dtype: Any) -> Known | None:
+    """Return what is known of an iota: everything, unless its dtype cannot count so far."""
+    axis = site.params["dimension"]
+    steps = tuple(int(k == axis) for k in range(len(site.shape)))
+    form = Affine(site.shape, steps, 0)
+    if np.dtype(dtype).kind in "iu":
+        return _within(form, dtype)
+    whole = 2 ** (int(jnp.finfo(dtype).nmant) + 1)  # type: ignore[no-untyped-call]
+    return Known(affine=form) if site.shape[axis] <= whole else None
+
+
 def by_position(site: Site, dtype: Any) -> Known | None:
     """Follow positions symbolically: shifts, sums and comparisons of iotas, at any size."""
     forms = [None if known is None else known.affine for known in site.known]
@@ -31,10 +43,10 @@ def by_position(site: Site, dtype: Any) -> Known | None:
         return None
     first, *rest = [form for form in forms if form is not None]
     shape = site.shape
-    if site.name in ("copy", "stop_gradient") or (
-        site.name == "convert_element_type" and np.dtype(dtype).kind in "iu"
-    ):
+    if site.name in ("copy", "stop_gradient"):
         return Known(affine=first)
+    if site.name == "convert_element_type" and np.dtype(dtype).kind in "iu":
+        return _within(first, dtype)
     if site.name == "broadcast_in_dim":
         steps = [0] * len(shape)
         for axis, target in enumerate(site.params["broadcast_dimensions"]):

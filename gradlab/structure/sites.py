@@ -9,7 +9,7 @@ import numpy as np
 from gradlab.patterns import Pattern
 from gradlab.structure.known import Known
 
-__all__ = ["Local", "Rule", "Site", "rule", "rule_for"]
+__all__ = ["Local", "Rule", "Site", "outside", "rule", "rule_for"]
 
 Shape = tuple[int, ...]
 Local = Pattern | tuple[Pattern | None, ...]
@@ -52,6 +52,12 @@ class Site:
     def dense(self, k: int) -> tuple[Pattern, ...]:
         """Every entry of operand `k` may reach every entry of every output."""
         return tuple(Pattern.dense(shape, self.in_shapes[k]) for shape in self.out_shapes)
+
+
+def outside(region: Pattern) -> Pattern:
+    """Return the indices that are not in a region, or all where the region may be too large."""
+    everywhere = Pattern.region(region.output_shape)
+    return everywhere if region.widened else everywhere - region
 
 
 Rule = Callable[[Site, int], Local]

@@ -315,7 +315,7 @@ OPS = [
     _unary("reversing rule", reverses),
     _unary("clipping rule", clips),
     _unary("jit", jax.jit(_mix_any := lambda x: x * 2 + jnp.flip(x))),
-    _unary("remat", jax.checkpoint(_mix_any)),
+    _unary("remat", jax.checkpoint(lambda x: jnp.sin(x) * jnp.flip(x))),
     _unary("normalise", lambda x: (x - x.mean(-1, keepdims=True)) / (1 + x.std(-1, keepdims=True))),
     _unary("fft", lambda x: jnp.abs(jnp.fft.fft(x))),
     _unary("rfft", lambda x: jnp.real(jnp.fft.rfft(x))),
@@ -468,7 +468,7 @@ def census(seeds: range) -> dict[str, collections.Counter[Any]]:
 
 
 def test_no_entry_is_missed_in_random_programs():
-    census(range(64))
+    census(range(48))
 
 
 @pytest.mark.slow

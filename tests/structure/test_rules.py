@@ -198,6 +198,23 @@ def test_masked_attention_is_causal_however_the_mask_is_written(mask):
     compare(attend, zeros(5, 2), zeros(5, 3), spare=6)  # one score alone has weight 1
 
 
+def test_positions_that_their_dtype_cannot_count_are_not_known():
+    def attend(v):
+        i = lax.broadcasted_iota(jnp.bfloat16, (600, 600), 0)
+        j = lax.broadcasted_iota(jnp.bfloat16, (600, 600), 1)
+        return jnp.where(i >= j, 1.0, 0.0) @ v  # 257 rounds to 256
+
+    assert jacobian(attend, zeros(600)).pattern.is_dense
+
+
+def test_a_mask_may_be_scaled_by_a_positive_number():
+    def attend(s, v):
+        return jax.nn.softmax(jnp.where(causal(4), s, -jnp.inf) / 2 * 3.0, axis=-1) @ v
+
+    report = jacobian(attend, zeros(4, 4), zeros(4, 2))
+    assert report.patterns["output", "v"].notation == "out[t, i] <- in[<=t, i]"
+
+
 def test_a_finite_mask_is_not_taken_for_minus_infinity():
     def attend(s, v):
         return jax.nn.softmax(jnp.where(causal(4), s, -1e9), axis=-1) @ v
@@ -293,6 +310,26 @@ def test_loops_that_end_by_a_condition():
         )[1]
 
     compare(newton, zeros(4), mode=jax.jacfwd)
+
+
+@jax.custom_vjp
+def squared(x):
+    return x * x
+
+
+squared.defvjp(lambda x: (x * x, x), lambda x, g: (2 * g * x,))
+
+
+def test_rematerialised_programs_keep_their_values_in_reverse():
+    """The barrier between forward and backward passes values on; they are not zero."""
+
+    @jax.checkpoint
+    def layer(x):
+        return squared(jnp.sin(jnp.sin(x)) + jnp.cumsum(x))
+
+    report = compare(lambda x: layer(layer(x)), zeros(5))
+    assert report.modes == ("vjp",)
+    compare(lambda x: lax.scan(lambda c, t: (layer(c + t), c), x[0], x)[1], zeros(4, 3))
 
 
 def test_branches_join():

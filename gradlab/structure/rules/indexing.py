@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Shape, Site, rule
+from gradlab.structure.sites import Shape, Site, outside, rule
 
 __all__: list[str] = []
 
@@ -45,8 +45,8 @@ def scatter(site: Site, k: int) -> Pattern:
         return site.dense(1)[0]
     numbers = site.params["dimension_numbers"]
     window = set(numbers.update_window_dims)
-    outside = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
-    kept = [axis for axis in range(len(operand)) if axis not in outside]
+    single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    kept = [axis for axis in range(len(operand)) if axis not in single]
     spans = dict(zip(kept, (updates[axis] for axis in sorted(window))))
     read = _windows(
         site,
@@ -63,7 +63,7 @@ def scatter(site: Site, k: int) -> Pattern:
         return read.T
     stays = Pattern.identity(operand)
     if site.name == "scatter" and not site.notes and not read.widened:
-        return stays.where(Pattern.region(operand) - read.columns())  # overwritten for certain
+        return stays.where(outside(read.columns()))  # the others are overwritten for certain
     return stays
 
 
@@ -92,7 +92,7 @@ def dynamic_update_slice(site: Site, k: int) -> Pattern:
     placed = maps.pad(part, starts, high)
     if k == 1:
         return placed
-    return Pattern.identity(whole).where(Pattern.region(whole) - placed.rows())
+    return Pattern.identity(whole).where(outside(placed.rows()))
 
 
 def _starts(site: Site, first: int, whole: Shape, part: Shape) -> Shape | None:

@@ -1,7 +1,7 @@
 """Primitives that move entries about without touching their values."""
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Site, rule
+from gradlab.structure.sites import Site, outside, rule
 
 __all__: list[str] = []
 
@@ -54,8 +54,7 @@ def pad(site: Site, k: int) -> Pattern:
     moved = maps.pad(site.in_shapes[0], low, high, interior)
     if k == 0:
         return moved
-    filled = Pattern.region(site.shape) - moved.rows()
-    return filled @ Pattern.dense((), site.in_shapes[1])
+    return outside(moved.rows()) @ Pattern.dense((), site.in_shapes[1])
 
 
 @rule("concatenate")

@@ -14,9 +14,10 @@ def cumulative(site: Site, k: int) -> Pattern:
 
 @rule("sort")
 def sort(site: Site, k: int) -> tuple[Pattern | None, ...]:
-    """The order along the axis depends on the values: dense along it, equal elsewhere."""
+    """The order along the axis depends on the keys: dense along it, equal elsewhere."""
     local = maps.dense_along(site.in_shapes[k], (site.params["dimension"],))
-    return tuple(local for _ in site.out_shapes)
+    moves_all = any(site.depends[: site.params["num_keys"]])
+    return tuple(local if moves_all or j == k else None for j in range(len(site.out_shapes)))
 
 
 @rule("top_k", "approx_top_k")
