@@ -275,7 +275,8 @@ def _upstreams(evidence: Evidence) -> list[Any]:
 
 def _scales(value: Any) -> np.ndarray[Any, Any]:
     sizes = np.abs(np.asarray(widen(value)))
-    return np.maximum(sizes, 1e-2 * typical(value) if np.any(sizes) else 1.0)
+    scales: np.ndarray[Any, Any] = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)
+    return scales
 
 
 def _moved(value: Any, step: Any) -> Any:
