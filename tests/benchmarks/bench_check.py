@@ -153,7 +153,7 @@ def large(entries: int = 10_000_000) -> None:
 
     n = int(entries**0.5)
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(4, n)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(64, n)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(n, n)) / n**0.5, jnp.float32)
     layer = jax.custom_vjp(lambda x, w: jnp.tanh(x @ w))
 

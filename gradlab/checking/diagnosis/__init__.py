@@ -48,6 +48,7 @@ def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
             found += wrong_shape(symptom, target) if odd else ()
         return tuple(found)
     small = [i for i in symptom.wrong if trial.formula_verdicts[i].wrong.size <= _ENTRIES]
+    small = [i for i in small if symptom.differs(0, i).any()]  # else too little is off to explain
     pairs = list(swapped(symptom)) if small else []
     explained |= {f.path for f in pairs}
     found += pairs
