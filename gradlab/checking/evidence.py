@@ -31,6 +31,8 @@ __all__ = [
 Leaves = list[np.ndarray[Any, Any]]
 Estimates = dict[str, list[Estimate]]
 
+_LARGE = 1 << 20
+
 
 class Evidence:
     """One subject at one point, under one upstream.
@@ -154,12 +156,17 @@ class Evidence:
 
 
 def programs_of(subject: Subject) -> dict[str, Any]:
-    """Return the programs of a subject that are evaluated together."""
+    """Return the programs of a subject that are evaluated together.
+
+    Forward mode is left out where inputs are large: finite differences hold the transpose there.
+    """
+    entries = sum(int(np.prod(target.shape, dtype=np.int64)) for target in subject.targets)
+    forward_mode = entries <= _LARGE
     programs = {
         "rule": subject.rule,
         "reference": subject.reference,
-        "tangent": subject.tangent,
-        "pushforward": subject.pushforward if subject.pushforward is not subject.tangent else None,
+        "tangent": subject.tangent if forward_mode else None,
+        "pushforward": subject.pushforward if forward_mode and subject.believed else None,
         "forward": subject.forward if subject.rule is None else None,
     }
     return {name: program for name, program in programs.items() if program is not None}
