@@ -1,5 +1,6 @@
 """`gradlab.check`: hold a gradient against every law that a correct one obeys."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import (
     cast,
+    has_float64,
     name_of,
     parse_dtypes,
     parse_wrt,
@@ -81,7 +83,7 @@ def check(
     place = _device(device)
     trials = []
     for dtype in parse_dtypes(dtypes):
-        subject = asked.subject(cast(inputs, dtype))
+        subject = _willing(asked, inputs) if dtype is None else asked.subject(cast(inputs, dtype))
         trials += list(_trials(subject, seed, samples, place))
     return summarise(trials, seed, order)
 
@@ -165,6 +167,27 @@ class _Asked:
             returns=self.returns,
             wrt=self.wrt,
         )
+
+
+def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:
+    """Return the subject at the inputs as they are; in float32 where only float64 is refused."""
+    try:
+        subject = asked.subject(inputs)
+        if not any(complaint.kind == "refused" for complaint in subject.complaints):
+            return subject
+    except InputError:
+        if not has_float64(inputs):
+            raise
+        subject = None
+    if has_float64(inputs):
+        try:
+            narrow = asked.subject(cast(inputs, "float32"))
+        except InputError:
+            narrow = None
+        if narrow is not None and not any(c.kind == "refused" for c in narrow.complaints):
+            note = "float64 is refused, so the inputs were checked in float32"
+            return dataclasses.replace(narrow, notes=(*narrow.notes, note))
+    return asked.subject(inputs) if subject is None else subject
 
 
 def _from_graph(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:

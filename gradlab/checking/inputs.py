@@ -8,7 +8,15 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = ["cast", "name_of", "parse_dtypes", "parse_wrt", "refuse_numbers", "require_callable"]
+__all__ = [
+    "cast",
+    "has_float64",
+    "name_of",
+    "parse_dtypes",
+    "parse_wrt",
+    "refuse_numbers",
+    "require_callable",
+]
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
 _WIDE = ("float64", "complex128")  # JAX arrays of these exist under x64 alone
@@ -109,6 +117,13 @@ def _dtype_name(dtype: Any) -> str:
     if isinstance(dtype, str):
         return dtype
     return str(getattr(dtype, "__name__", None) or np.dtype(dtype).name)
+
+
+def has_float64(inputs: tuple[Any, ...]) -> bool:
+    """Whether some leaf is a float64 array."""
+    import jax
+
+    return any(str(getattr(leaf, "dtype", "")) == "float64" for leaf in jax.tree.leaves(inputs))
 
 
 def cast(inputs: tuple[Any, ...], dtype: str | None) -> tuple[Any, ...]:

@@ -280,3 +280,16 @@ def test_a_pallas_kernel_with_a_wrong_backward():
     assert gradlab.check(of(1.0), x).ok
     assert gradlab.check(of(1.1), x).failed
     assert gradlab.check(of(1.0), x, reference=jnp.tanh).ok
+
+
+def test_a_rule_that_refuses_float64_is_checked_in_float32():
+    def kernel(x):
+        if x.dtype != jnp.float32:
+            raise TypeError("float32 only")
+        return jnp.sin(x)
+
+    f = jax.custom_vjp(kernel)
+    f.defvjp(lambda x: (kernel(x), x), lambda x, g: (g * jnp.cos(x),))
+    report = gradlab.check(f, np.array([0.5, 1.5]))
+    assert report.ok and report.dtypes == ("float32",)
+    assert any("float64 is refused" in note for note in report.notes)
