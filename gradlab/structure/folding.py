@@ -89,6 +89,8 @@ def _evaluate(
         for axis, target in enumerate(params["broadcast_dimensions"]):
             middle[target] = values[0].shape[axis]
         return np.broadcast_to(values[0].reshape(middle), shape)
+    if name == "reshape" and params["dimensions"] is not None:
+        return values[0].transpose(params["dimensions"]).reshape(shape)
     if name in ("reshape", "squeeze", "expand_dims"):
         return values[0].reshape(shape)
     if name == "transpose":

@@ -52,6 +52,8 @@ def by_position(site: Site, dtype: Any) -> Known | None:
         for axis, target in enumerate(site.params["broadcast_dimensions"]):
             steps[target] = first.steps[axis] if first.shape[axis] != 1 else 0
         return Known(affine=Affine(shape, tuple(steps), first.offset))
+    if site.name == "reshape" and site.params["dimensions"] is not None:
+        return None
     if site.name in ("reshape", "squeeze", "expand_dims"):
         kept = [step for size, step in zip(first.shape, first.steps) if size != 1]
         if [s for s in first.shape if s != 1] != [s for s in shape if s != 1]:

@@ -117,6 +117,15 @@ def test_a_product_with_a_known_factor_reads_where_it_is_not_zero():
     compare(lambda x: jnp.triu(jnp.ones((6, 6))) @ x, zeros(6))
 
 
+def test_a_reshape_that_transposes_first():
+    compare(lambda x: lax.reshape(x, (4, 6), dimensions=(2, 0, 1)), zeros(2, 3, 4))
+    compare(lambda x: jnp.prod(x, axis=-1), zeros(2, 3, 4))
+    mask = np.arange(6).reshape(2, 3) % 2 == 0
+    compare(lambda x: jnp.where(lax.reshape(jnp.asarray(mask), (3, 2), (1, 0)), x, 0), zeros(3, 2))
+    rows = lax.broadcasted_iota(jnp.int32, (2, 3), 0)
+    compare(lambda x: jnp.where(lax.reshape(rows, (3, 2), (1, 0)) > 0, x, 0), zeros(3, 2))
+
+
 INDEX = np.array([[2, 0], [1, 2], [2, -1]])
 
 

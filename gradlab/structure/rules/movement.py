@@ -17,10 +17,15 @@ def broadcast_in_dim(site: Site, k: int) -> Pattern:
 
 @rule("reshape", "squeeze", "expand_dims")
 def reshape(site: Site, k: int) -> Pattern:
-    """Entries keep their row-major place."""
-    if k > 0 or (site.params.get("dimensions") is not None and site.name == "reshape"):
+    """Entries keep their row-major place, after a transposition if `dimensions` asks for one."""
+    if k > 0:  # a dynamic shape
         return site.dense(k)[0]
-    return maps.reshape(site.in_shapes[0], site.shape)
+    given = site.in_shapes[0]
+    order = site.params.get("dimensions") if site.name == "reshape" else None
+    if order is None:
+        return maps.reshape(given, site.shape)
+    turned = tuple(given[axis] for axis in order)
+    return maps.reshape(turned, site.shape) @ maps.transpose(given, tuple(order))
 
 
 @rule("transpose")
