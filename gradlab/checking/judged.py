@@ -29,6 +29,7 @@ class Judged:
     lost: np.ndarray[Any, Any]
     kinks: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def empty(cls, target: Leaf, actual: np.ndarray[Any, Any]) -> "Judged":

@@ -13,10 +13,11 @@ from gradlab.checking.kinks import settle_kinks
 from gradlab.checking.shared_kinks import settle_shared_kinks
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
-from gradlab.references import DRAWS, LIMIT, Estimate, Verdict, judge
+from gradlab.references import DRAWS, LIMIT, Estimate, Verdict, judge, unit_roundoff
 
 __all__ = ["Trial"]
 
+FLOAT32 = unit_roundoff("float32")
 _CLOSE = 1e4  # floors; what is further off is wrong however often rounding is drawn
 
 
@@ -50,6 +51,7 @@ class Trial(Evidence):
                 settle_by_slopes(self, judged, references)
             if self.subject.approximate:
                 self._forgive_convergence(judged)
+        self._forgive_approximation(judged)
         return judged
 
     @functools.cached_property
@@ -177,7 +179,8 @@ class Trial(Evidence):
     def only_kinks(self) -> bool:
         """Whether rule and reference differ only where another witness was asked."""
         return not self.any_wrong and any(
-            each.kinks or each.notes or each.inconclusive.any() for each in self.formula_verdicts
+            each.kinks or each.notes or each.warnings or each.inconclusive.any()
+            for each in self.formula_verdicts
         )
 
     def _settle_zeros(self, judged: list[Judged], references: list[Any]) -> None:
@@ -201,6 +204,24 @@ class Trial(Evidence):
                 continue
             verdict = judge(ours[i].value, there.expected("formula", i), ours[i], np.float64)
             each.doubt(mask & ~verdict.right)
+
+    def _forgive_approximation(self, judged: list[Judged]) -> None:
+        """A primal may approximate its function to float32, where its rule is exact.
+
+        Such a difference is below what float32 holds, so it is a warning there.
+        """
+        for each in judged:
+            if unit_roundoff(each.target.dtype) < FLOAT32:
+                continue
+            off = np.abs(each.actual - each.expected)
+            close = each.wrong & (off <= 2 * LIMIT * FLOAT32 * np.abs(each.expected))
+            if close.any():
+                relative = np.max(off[close] / np.abs(each.expected[close]))
+                each.accept(close)
+                each.warnings.append(
+                    f"the gradient of {each.target.path} is {relative:.1g} off the reference, "
+                    "which float32 cannot hold: one of them approximates"
+                )
 
     def _forgive_convergence(self, judged: list[Judged]) -> None:
         """A primal that iterates is right only up to its convergence; ask finite differences."""

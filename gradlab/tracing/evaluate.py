@@ -149,24 +149,38 @@ def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
 
     steady = self.steady()
 
-    def condition(carry: Any) -> Any:
-        values = [Value(a, d) for a, d in zip(carry[-1], state)]
+    def going(arrays: Any) -> Any:
+        """Return whether the loop goes on; one answer per row where vmap made it several."""
+        values = [Value(a, d) for a, d in zip(arrays, state)]
         judge = steady or self.enter()
         return judge(equation.params["cond_jaxpr"], [*tested, *values])[0].array
 
+    def condition(carry: Any) -> Any:
+        return jax.numpy.any(going(carry[-1]))
+
     def step(carry: Any) -> Any:
         stepped = []
+        alive = going(carry[-1])
         evaluators = [self] if steady is None else [self, steady]
         for evaluator, arrays in zip(evaluators, carry):
             inner = evaluator.enter()
             values = [Value(a, d) for a, d in zip(arrays, state)]
             outputs = inner(equation.params["body_jaxpr"], [*fixed, *values])
-            stepped.append(_fitted(inner, outputs, state))
+            following = _fitted(inner, outputs, state)
+            stepped.append([_where(alive, a, b) for a, b in zip(following, arrays)])
         return tuple(stepped)
 
     first_state = _fitted(self, start, state)
     last = jax.lax.while_loop(condition, step, (first_state,) * (1 if steady is None else 2))
     return [Value(a, d, not d) for a, d in zip(last[0], state)]
+
+
+def _where(alive: Any, following: Any, before: Any) -> Any:
+    """Return the next state of the rows that go on, and leave the others."""
+    if not alive.ndim:
+        return following
+    rows = jax.lax.broadcast_in_dim(alive, following.shape, tuple(range(alive.ndim)))
+    return jax.lax.select(rows, following, before)
 
 
 def _cond(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:

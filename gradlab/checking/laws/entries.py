@@ -32,6 +32,9 @@ def from_verdicts(name: str, verdicts: Sequence[Judged]) -> Law:
     status: Status = "passed"
     undecided = [v for v in verdicts if v.inconclusive.all() and v.inconclusive.size]
     unstable = [v for v in verdicts if (v.unstable & ~v.wrong).any()]
+    if any(v.warnings for v in verdicts):
+        status = "warned"
+        remarks = [*(text for v in verdicts for text in v.warnings), *remarks]
     if unstable:
         status = "warned"
         remarks = [*map(_unstable, unstable), *remarks]

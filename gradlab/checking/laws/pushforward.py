@@ -30,7 +30,7 @@ def pushforward(trial: Trial) -> Law:
                 f"{mine.value[at]:.9g}, expected {other.value[at]:.9g}"
             )
             if trial.only_kinks:
-                return Law("pushforward", "inconclusive", f"{text}, at a kink")
+                return Law("pushforward", "inconclusive", f"{text}; the gradient is right there")
             return Law("pushforward", "failed", text, float(verdict.error[at]))
         finite = verdict.error[np.isfinite(verdict.error)]
         worst = max(worst, float(finite.max(initial=0.0)))

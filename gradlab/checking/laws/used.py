@@ -33,7 +33,8 @@ def ignored_outputs(trial: Trial) -> list[str]:
     for upstream in upstreams:
         crossed = trial.gradients_crossed if len(upstreams) == 1 else _crossed(trial, upstream)
         moved = [_moved(trial.gradients_here(key), crossed[key]) for key in keys]
-        dead = 0 in upstream.shape or not any(map(np.any, trial.gradients_here("rule")))
+        here = trial.gradients_here("rule")
+        dead = 0 in upstream.shape or not any(np.any(g) and np.isfinite(g).all() for g in here)
         if not moved[0] and (moved[-1] or (len(keys) == 1 and not dead)):
             names.append(upstream.output)
     return names
