@@ -147,8 +147,11 @@ class Walk:
             if not dependence:
                 continue
             local = site.dense(k) if rule is None else rule(site, k)
-            locals_ = local if isinstance(local, tuple) else (local,)
-            for found, step in zip(parts, locals_, strict=True):
+            steps = local if isinstance(local, tuple) else (local,)
+            if len(steps) != len(parts):  # a form of the primitive that its rule does not know
+                self.note(equation, "several outputs: dense on all axes")
+                steps = site.dense(k)
+            for found, step in zip(parts, steps, strict=True):
                 if step is None:
                     continue
                 for seed, pattern in dependence.items():

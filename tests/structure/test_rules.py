@@ -341,6 +341,16 @@ def test_rematerialised_programs_keep_their_values_in_reverse():
     compare(lambda x: lax.scan(lambda c, t: (layer(c + t), c), x[0], x)[1], zeros(4, 3))
 
 
+def test_iterative_solvers_and_solvers_by_hand():
+    def neighbours(v):
+        return 3 * v + 0.1 * jnp.roll(v, 1)
+
+    report = compare(lambda b: jax.scipy.sparse.linalg.cg(neighbours, b)[0], zeros(6), spare=36)
+    assert not report.unknown
+    compare(lambda b: jax.scipy.linalg.cho_solve((jnp.tri(3) + jnp.eye(3), True), b), zeros(3, 2))
+    compare(lambda a, b: jnp.linalg.solve(a + 3 * jnp.eye(3), b), zeros(2, 3, 3), zeros(2, 3, 2))
+
+
 def test_branches_join():
     compare(
         lambda x: lax.switch(

@@ -24,7 +24,7 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 
 
-@rule(*sorted(ELEMENTWISE - {"mul", "div", "and", "optimization_barrier"}))
+@rule(*sorted(ELEMENTWISE - {"mul", "div", "and", "optimization_barrier", "device_put"}))
 def entry_by_entry(site: Site, k: int) -> Pattern:
     """Each output entry reads the entry of the same index; a scalar is read by all."""
     return Pattern.broadcast(site.in_shapes[k], site.shape)
@@ -73,7 +73,7 @@ def choice(site: Site, k: int) -> Pattern:
     return local.where(region)
 
 
-@rule("optimization_barrier")
+@rule("optimization_barrier", "device_put")
 def each_its_own(site: Site, k: int) -> tuple[Pattern | None, ...]:
     """Output k is operand k."""
     return tuple(
