@@ -6,9 +6,11 @@ The node then runs on NumPy in the dtype under test, on JAX jitted, and, when th
 eagerly; each number must lie within the floors of the reference. No tolerance is written here.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -79,7 +81,7 @@ def verify(
             float32 too.
         seed: where the random inputs and upstreams start.
         thorough: also take every special input (ties, zeros, size-1 axes, zero-size arrays,
-            saturation, repeated indices) and run on JAX eagerly.
+            saturation, repeated indices), hold operators on JAX too, and run eagerly.
 
     Raises:
         InputError: there is no node of that name.
@@ -102,8 +104,13 @@ def results(
     """Yield one result after the other, as `verify` collects them; a caller may show progress."""
     subjects = [_cases_of(node) for node in nodes] if nodes else [_cases_of(n) for n in registry()]
     chosen = _dtypes(dtypes, thorough)
-    for cases in subjects:
-        yield _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+
+    def result(cases: tuple[Case, ...]) -> NodeResult:
+        return _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+
+    # XLA compiles outside Python's lock: while one node is compiled, the next is traced.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        yield from pool.map(result, subjects)
 
 
 def _cases_of(node: Any) -> tuple[Case, ...]:
