@@ -1,16 +1,19 @@
 """`gradlab.audit`: every custom rule that a function meets, held at the inputs it meets there."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gradlab.checking.forms import subject_of_program, traced
+import jax
+
+from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program, traced
 from gradlab.checking.inputs import name_of, refuse_numbers, require_callable
-from gradlab.checking.report import AuditedRule, AuditReport
+from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import InputError
-from gradlab.tracing import CustomRule, Meeting, custom_rules, rule_inputs, strip
+from gradlab.tracing import CustomRule, Meeting, Program, custom_rules, rule_inputs, strip
 from gradlab.tracing.program import argument_names
 
 __all__ = ["audit"]
@@ -53,7 +56,8 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         )
     program = traced(function, inputs, argument_names(function, len(inputs)))
     meetings = rule_inputs(program, program.flatten(inputs))
-    rules = tuple(_audited(meeting, seed) for meeting in _distinct(meetings) if meeting.inputs)
+    around = functools.cache(lambda: _around(program, inputs, seed))
+    rules = tuple(_audited(m, seed, around) for m in _distinct(meetings) if m.inputs)
     notes = []
     constant = [m.rule for m in _distinct(meetings) if not m.inputs]
     if constant:
@@ -78,19 +82,22 @@ def _distinct(meetings: list[Meeting]) -> Iterator[Meeting]:
             yield meeting
 
 
-def _audited(meeting: Meeting, seed: int) -> AuditedRule:
+def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> AuditedRule:
     rule, program = meeting.rule, meeting.program
-    primal = strip(program, lambda other: _place(other) == _place(rule))
     program = dataclasses.replace(program, name=rule.name)
     values = dict(zip(program.in_names, meeting.inputs))
-    subject = subject_of_program(
-        program,
-        values,
-        primal,
-        f"autodiff of the primal of {rule.name}",
-        stated=bool(custom_rules(primal)),  # inner rules are trusted, whatever slopes say
-    )
-    report = summarise([Trial(subject, values, seed)], seed, 1)
+    try:
+        primal = strip(program, lambda other: _place(other) == _place(rule))
+        subject = subject_of_program(
+            program,
+            values,
+            primal,
+            f"autodiff of the primal of {rule.name}",
+            stated=bool(custom_rules(primal)),  # inner rules are trusted, whatever slopes say
+        )
+        report = summarise([Trial(subject, values, seed)], seed, 1)
+    except (jax.errors.UnexpectedTracerError, jax.errors.TracerArrayConversionError):
+        report = around()  # the rule closes over values of the trace: it cannot be run alone
     return AuditedRule(
         name=rule.name,
         kind=rule.kind,
@@ -99,6 +106,15 @@ def _audited(meeting: Meeting, seed: int) -> AuditedRule:
         inside=tuple(rule.inside),
         report=report,
     )
+
+
+def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport:
+    """Check the whole function by finite differences, for rules that cannot be run alone."""
+    values = dict(zip(program.in_names, program.flatten(inputs)))
+    subject = subject_of_program(program, values, None, FINITE_DIFFERENCES)
+    note = "a rule inside closes over traced values, so it was judged with the function around it"
+    subject = dataclasses.replace(subject, notes=(*subject.notes, note))
+    return summarise([Trial(subject, values, seed)], seed, 1)
 
 
 def _place(rule: CustomRule) -> str:
