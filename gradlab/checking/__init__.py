@@ -1,6 +1,6 @@
 """Checking gradients: laws, verdicts, location, diagnosis, audit."""
 
-from gradlab.checking.audit import audit
+from gradlab.checking.auditing import audit
 from gradlab.checking.entry import assert_gradients, check
 from gradlab.checking.report import (
     AuditedRule,
