@@ -27,10 +27,10 @@ class GradlabError(Exception):
     Example:
         >>> import gradlab
         >>> try:
-        ...     gradlab.verify("sigmod")
+        ...     gradlab.verify("sigmoidd")
         ... except gradlab.GradlabError as error:
         ...     print(error)
-        verify: there is no node named 'sigmod'; did you mean 'sigmoid'?
+        there is no node named 'sigmoidd'; did you mean 'sigmoid' or 'log_sigmoid' or 'hard_sigmoid'?
     """
 
 

@@ -7,6 +7,7 @@
 
 import argparse
 import collections
+import contextlib
 import subprocess
 import sys
 import time
@@ -140,10 +141,8 @@ def one(layer: str, tool: str) -> None:
     if tool == "gradlab":
         gradlab.check(rule, *inputs)
     else:
-        try:
+        with contextlib.suppress(AssertionError):  # it rejects correct float32 gradients
             check_grads(function, inputs, order=1)
-        except AssertionError:
-            pass  # it rejects correct float32 gradients; its time is what is asked here
     print(f"{layer:10} {tool:12} {time.perf_counter() - start:.2f} s")
 
 

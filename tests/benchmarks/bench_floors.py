@@ -5,8 +5,8 @@
 Every rule is judged twice: lifted to float64 (law "formula"), and as it runs in its own dtype
 (law "accuracy"). Correct rules are JAX's own and other spellings of the same mathematics; wrong
 ones are mistakes that people make, and 0, -q, 2q and one entry off. The table shows the worst
-correct rule in floors, how many correct leaves were called wrong, what share of entries was excused
-(autodiff fails there in this dtype, too) or too small to tell, and the wrong leaves that were caught.
+correct rule in floors, how many correct leaves were called wrong, the share of entries excused
+(autodiff fails there in this dtype, too) or too small to tell, and which wrong ones were caught.
 """
 
 import argparse

@@ -141,7 +141,7 @@ def test_narrow_dtypes_are_judged_by_their_own_rounding(dtype):
     assert report.nodes[0].dtypes == (dtype,)
 
 
-@pytest.mark.parametrize(("turn", "name"), enumerate(nodes.registry()))
+@pytest.mark.parametrize(("turn", "name"), [*enumerate(nodes.registry())])
 def test_every_node_of_the_registry_is_right(turn, name):
     """One generic case each, in turn the first, second or third; `gradlab verify` takes all."""
     cases = [case for case in nodes.registry()[name].cases() if case.generic]
