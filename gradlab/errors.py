@@ -27,10 +27,10 @@ class GradlabError(Exception):
     Example:
         >>> import gradlab
         >>> try:
-        ...     gradlab.verify("sigmoidd")
+        ...     gradlab.verify("tahn")
         ... except gradlab.GradlabError as error:
         ...     print(error)
-        there is no node named 'sigmoidd'; did you mean 'sigmoid' or 'log_sigmoid' or 'hard_sigmoid'?
+        there is no node named 'tahn'; did you mean 'tan' or 'tanh' or 'atan2'?
     """
 
 
