@@ -1,3 +1,3 @@
-"""The corpus is read by tests, not collected: as a doctest each file would register itself twice."""
+"""The corpus is read by tests, not collected: as doctests its files would register twice."""
 
 collect_ignore_glob = ["*.py"]
