@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from gradlab.formatting import count
-from gradlab.reporting.check import entry_text, law_lines, testcases
+from gradlab.reporting.check import law_lines, testcases, what_is_wrong, wrapped
 
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditedRule, AuditReport
@@ -20,7 +20,8 @@ def text(report: "AuditReport") -> str:
     lines = [f"{report.function}: {number} met, {verdict}" if report.rules else _none(report)]
     for rule in report.rules:
         lines += _rule_lines(rule)
-    lines += [f"note: {note}" for note in report.notes]
+    for note in report.notes:
+        lines += wrapped("note: ", note)
     return "\n".join(lines)
 
 
@@ -33,14 +34,12 @@ def _rule_lines(rule: "AuditedRule") -> list[str]:
     mark = "ok" if checked.ok else "FAIL" if checked.failed else "?"
     inside = f" inside {' > '.join(rule.inside)}" if rule.inside else ""
     place = f"{rule.name} ({rule.kind}) at {rule.source}{inside}"
-    lines = [f"  {mark:<4}  {place}"]
+    lines = wrapped(f"  {mark:<4}  ", place)
     if checked.ok:
         return lines
-    if checked.worst is not None:
-        lines.append(f"        worst entry  {entry_text(checked.worst)}")
-    if checked.findings:
-        lines.append(f"        diagnosis    {checked.diagnosis}")
-    return [*lines, *(f"      {line}" for line in law_lines(checked) if "  ok  " not in line)]
+    margin = " " * 8
+    told = [law for law in checked.laws if law.status != "passed"]
+    return [*lines, *what_is_wrong(checked, margin), *law_lines(told, margin)]
 
 
 def junit(report: "AuditReport") -> str:

@@ -1,5 +1,8 @@
 """How a check looks: one glance for a person, one suite for a machine."""
 
+import re
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
@@ -8,17 +11,50 @@ from gradlab.formatting import count, shape_text
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Entry, Law
 
-__all__ = ["entry_text", "headline", "junit", "law_lines", "testcases", "text"]
+__all__ = ["headline", "junit", "law_lines", "testcases", "text", "what_is_wrong", "wrapped"]
 
 _MARKS = {"passed": "ok", "warned": "warn", "failed": "FAIL", "skipped": "-", "inconclusive": "?"}
+_WIDTH = 72  # pytest puts a failure eight columns to the right: there it still fits into 80
+_NARROW = 24  # columns that are too few for a column of text
+_WHOLE = re.compile(r"\[[^\]]*\]|got \S+ expected \S+")  # an index, the two numbers
 
 
 def text(report: "CheckReport") -> str:
     """Return the report as a person reads it: verdict, worst entry, diagnosis, then each law."""
-    lines = [headline(report), *_what_is_wrong(report), "", *law_lines(report)]
-    lines += ["", *_leaf_lines(report), f"oracle: {report.oracle}"]
-    lines += [f"note: {note}" for note in report.notes]
+    lines = [*wrapped("", headline(report), hang=2), *what_is_wrong(report), ""]
+    lines += [*law_lines(report.laws), ""]
+    for line in (*_leaf_lines(report), f"oracle: {report.oracle}"):
+        lines += wrapped("", line, hang=2)
+    for note in report.notes:
+        lines += wrapped("note: ", note)
     return "\n".join(lines)
+
+
+def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
+    """Return `head + body` in lines for a terminal of 80 columns, the later ones indented.
+
+    Words, numbers, paths and indices stay whole, be the line too long for it.
+
+    Args:
+        head: what stands before the text, to its column.
+        body: the text.
+        hang: the indentation of the later lines; by default they stand under the text.
+
+    Example:
+        >>> for line in wrapped("note: ", "the error at x[0, 17] is what rounding explains " * 2):
+        ...     print(line)
+        note: the error at x[0, 17] is what rounding explains the error at
+              x[0, 17] is what rounding explains
+    """
+    lines = textwrap.wrap(
+        _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * (len(head) if hang is None else hang),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\0", " ") for line in lines] or [head.rstrip()]
 
 
 def headline(report: "CheckReport") -> str:
@@ -32,19 +68,20 @@ def headline(report: "CheckReport") -> str:
     return f"{report.function}: {verdict} ({', '.join(report.dtypes)}, seed {report.seed})"
 
 
-def _what_is_wrong(report: "CheckReport") -> list[str]:
+def what_is_wrong(report: "CheckReport", margin: str = "  ") -> list[str]:
+    """Return the worst entry and what explains it; nothing where all is right."""
     lines = []
     if report.worst is not None:
-        lines.append(f"  worst entry  {entry_text(report.worst)}")
-    if report.findings:
-        lines += [f"  diagnosis    {line}" for line in report.diagnosis.split("; ")]
-    elif report.failed:
-        lines.append("  diagnosis    none of the known mistakes reproduces this gradient")
+        lines += wrapped(f"{margin}worst entry  ", _entry_text(report.worst))
+    diagnoses = report.diagnosis.split("; ") if report.findings else []
+    if report.failed and not diagnoses:
+        diagnoses = ["none of the known mistakes reproduces this gradient"]
+    for diagnosis in diagnoses:
+        lines += wrapped(f"{margin}diagnosis    ", diagnosis)
     return lines
 
 
-def entry_text(entry: "Entry") -> str:
-    """Return one wrong entry: where, both numbers, how far off, and through which output."""
+def _entry_text(entry: "Entry") -> str:
     index = f"[{', '.join(map(str, entry.index))}]" if entry.index else ""
     through = f", through {entry.output}" if entry.output else ""
     return (
@@ -53,16 +90,18 @@ def entry_text(entry: "Entry") -> str:
     )
 
 
-def law_lines(report: "CheckReport") -> list[str]:
-    """Return one line per law."""
-    width = max((len(_name(law)) for law in report.laws), default=0)
-    return [_law_line(law, width) for law in report.laws]
+def law_lines(laws: Sequence["Law"], margin: str = "  ") -> list[str]:
+    """Return each law with what it says, in three columns."""
+    width = max((len(_name(law)) for law in laws), default=0)
+    return [line for law in laws for line in _law_lines(law, width, margin)]
 
 
-def _law_line(law: "Law", width: int) -> str:
+def _law_lines(law: "Law", width: int, margin: str) -> list[str]:
     error = f"{law.error:.2g} floors" if law.error is not None and law.status == "passed" else ""
     detail = "; ".join(filter(None, (error, law.reason)))
-    return f"  {_MARKS[law.status]:<4}  {_name(law):<{width}}  {detail}".rstrip()
+    mark = f"{margin}{_MARKS[law.status]:<4}  "
+    head = f"{mark}{_name(law):<{width}}  "
+    return wrapped(head, detail, len(head) if len(head) + _NARROW <= _WIDTH else len(mark) + 2)
 
 
 def _name(law: "Law") -> str:

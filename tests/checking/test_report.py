@@ -1,12 +1,15 @@
 """What a check report says, to people and to machines."""
 
+import dataclasses
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import gradlab
+from gradlab.checking.report import Law
 
 X = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 
@@ -26,7 +29,27 @@ def test_text_says_the_verdict_the_entry_and_the_diagnosis(right, wrong):
     lines = str(wrong).splitlines()
     assert lines[0] == "<lambda>: the gradient is WRONG (float64, seed 0)"
     assert lines[1].startswith("  worst entry  x[") and "expected" in lines[1]
-    assert lines[2] == "  diagnosis    the gradient of x has the wrong sign"
+    assert lines[3] == "  diagnosis    the gradient of x has the wrong sign"
+
+
+def test_text_fits_a_terminal_of_80_columns_and_loses_no_word(right, wrong):
+    long = Law("formula", "failed", "the gradient of params['w'][0, 17] is wrong; " * 9)
+    report = dataclasses.replace(wrong, laws=(*wrong.laws, long), notes=("a word " * 40,))
+    for shown in (right, report):
+        assert max(map(len, str(shown).splitlines())) <= 80
+    lines = str(report).splitlines()
+    first = next(i for i, line in enumerate(lines) if "formula" in line and "params" in line)
+    column = lines[first].index("the gradient")
+    assert lines[first + 1][: column + 1].strip() and not lines[first + 1][:column].strip()
+    assert str(report).count("params['w'][0, 17]") == 9, "an index is never broken"
+    assert " ".join(str(report).split()).count("a word") == 40
+
+
+def test_a_path_that_is_too_long_stays_whole(wrong):
+    path = f"params['{'x' * 90}']"
+    report = dataclasses.replace(wrong, worst=dataclasses.replace(wrong.worst, path=path))
+    assert any(path in line for line in str(report).splitlines())
+    assert re.search(r"got -?[\d.]+, expected -?[\d.]+", str(report))
 
 
 def test_truth(right, wrong):
