@@ -50,10 +50,8 @@ def initial(rng):
 
 def difference(gradients, expected):
     """Return the largest difference of any parameter's gradient, relative to its largest entry."""
-    return max(
-        np.abs(gradient - expected[name]).max() / np.abs(expected[name]).max()
-        for name, gradient in gradients.items()
-    )
+    pairs = [(gradients[name], expected[name]) for name in expected]
+    return np.max([np.abs(g - e).max() / np.abs(e).max() for g, e in pairs])
 
 
 def main() -> None:
@@ -68,7 +66,7 @@ def main() -> None:
         with jax.enable_x64(True):
             expected = jax.device_get(reference(params, x, labels))
         losses.append(float(value))
-        worst = max(worst, difference(gradients, expected))
+        worst = np.maximum(worst, difference(gradients, expected))
         params = {name: params[name] - RATE * gradients[name] for name in params}
     losses.append(float(graph(params, x, labels)))
 

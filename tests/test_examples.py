@@ -13,6 +13,10 @@ SHOWN = {
     "vector_graph": ("0.116", "[0.44 0.52]", "[[0.088 0.176] [0.104 0.208]]", "[-0.112 0.636]"),
     "first_nan": ("value: 5.0", "[nan, nan]", "sent by sqrt (sqrt, first_nan.py:17)"),
     "elementwise_layer": ("1.6 MB; dense would be 625.0 GiB", "local gradient: True"),
+    "train_mlp": ("loss fell from", "largest relative difference from jax.grad"),
+    "train_lenet": ("loss fell from", "largest relative difference from jax.grad"),
+    "train_lstm": ("loss fell from", "largest relative difference from jax.grad"),
+    "train_transformer": ("loss fell from", "largest relative difference from jax.grad"),
 }
 
 
