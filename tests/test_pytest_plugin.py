@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import jax  # noqa: F401  (an inner run in this process must find JAX loaded, not load it twice)
 import pytest
+import scipy.sparse.csgraph  # noqa: F401  (nor SciPy)
 
 LAYERS = """
     import jax, jax.numpy as jnp, numpy as np, pytest

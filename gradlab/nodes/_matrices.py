@@ -76,7 +76,9 @@ def solve_triangular(
         from jax.scipy.linalg import solve_triangular as solve
     if 0 in b.shape:
         return namespace(a, b).zeros_like(b)
-    x = solve(a, b, trans=int(transposed), lower=lower, unit_diagonal=unit)
+    # LAPACK has no half precision, and SciPy no longer widens by itself.
+    wide_a, wide_b = (m.astype(np.float32) if m.dtype.itemsize < 4 else m for m in (a, b))
+    x = solve(wide_a, wide_b, trans=int(transposed), lower=lower, unit_diagonal=unit)
     return x.astype(b.dtype)
 
 
