@@ -7,21 +7,22 @@ which lies above the rooms that make reports; a report finds it when it is print
 import dataclasses
 import importlib
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 __all__ = ["Report", "plain"]
 
 
-class Report:
+class Report(ABC):
     """The base of every report: `kind` names it, `ok` says whether all held."""
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
 
     @property
+    @abstractmethod
     def ok(self) -> bool:
-        """Whether everything that was asked holds."""
-        raise NotImplementedError  # each report says what "ok" means for it
+        """Whether everything that was asked holds; each report says what that means for it."""
 
     def __bool__(self) -> bool:
         return self.ok

@@ -4,7 +4,6 @@ The reference is the same function lifted to float64 (`gradlab.tracing`), at the
 the dtype can hold: what is measured is the error of computing, not of writing the inputs down.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -111,11 +110,10 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
     """Return what each input's gradient is worth on a device."""
     run = subject.runner(device, matmul)
     runs = [run() for _ in range(3)]
-    with contextlib.suppress(Exception):  # some programs run only compiled; that is no finding
-        runs.append(subject.runner(device, matmul, eager=True)())
+    eager = _eagerly(subject, device, matmul)
     measurements = []
     for i, (path, exact) in enumerate(zip(subject.paths, subject.exact)):
-        same = [_same_bits(runs[0][i], other[i]) for other in runs[1:]]
+        first = runs[0][i]
         measurements.append(
             Measurement(
                 subject.dtype,
@@ -123,12 +121,20 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
                 matmul,
                 path,
                 int(exact.value.size),
-                **_errors(runs[0][i], exact),
-                deterministic=all(same[:2]),
-                eager_agrees=all(same[2:]),
+                **_errors(first, exact),
+                deterministic=all(_same_bits(first, other[i]) for other in runs[1:]),
+                eager_agrees=None if eager is None else _same_bits(first, eager[i]),
             )
         )
     return measurements
+
+
+def _eagerly(subject: Subject, device: Any, matmul: str) -> list[Array] | None:
+    """Return the gradients run operation by operation, or None where that is not possible."""
+    try:
+        return subject.runner(device, matmul, eager=True)()
+    except Exception:  # some programs run only compiled; the report says that this was not seen
+        return None
 
 
 def _same_bits(one: Array, other: Array) -> bool:

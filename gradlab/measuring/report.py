@@ -28,7 +28,7 @@ class Measurement:
         underflow: entries that are 0 although the exact value is not.
         nan: entries that are not a number although the exact value is.
         deterministic: three runs gave the same bits.
-        eager_agrees: operation by operation gives the same bits as compiled.
+        eager_agrees: operation by operation gives the same bits; None: it cannot run so.
     """
 
     dtype: str
@@ -45,7 +45,7 @@ class Measurement:
     underflow: int
     nan: int
     deterministic: bool
-    eager_agrees: bool
+    eager_agrees: bool | None
 
     @property
     def finite(self) -> bool:

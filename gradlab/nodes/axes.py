@@ -1,5 +1,6 @@
 """Axes added, removed and repeated: the Jacobian is a reshape or a broadcast."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,9 @@ class BroadcastTo(Node):
 class _Reshaping(Node):
     """A node that changes the shape alone."""
 
+    @abstractmethod
     def shape_for(self, shape: Shape) -> Shape:
         """Return the output's shape."""
-        raise NotImplementedError
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         """Return x in its new shape."""
@@ -221,9 +222,9 @@ class Stack(Node):
 class _Copies(Node):
     """A node that repeats x along an axis of its own, then merges axes: a reshaped broadcast."""
 
+    @abstractmethod
     def layout(self, shape: Shape) -> tuple[Shape, Shape, Shape]:
         """Return x's shape with ones for the copies, that shape filled, and the output's shape."""
-        raise NotImplementedError
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]:
         """Return the copies of x."""

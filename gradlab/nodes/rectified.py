@@ -3,6 +3,7 @@
 At a corner each takes the side that JAX takes; its docstring says which.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,9 +193,9 @@ class _ExponentialBelow(Elementwise):
 
     domains = (_KINK,)
 
+    @abstractmethod
     def constants(self) -> tuple[float, float, float]:
         """Return scale, alpha and decay."""
-        raise NotImplementedError
 
     def value(self, x: Array) -> Array:
         """Return the line or the exponential; the one not taken does not overflow."""

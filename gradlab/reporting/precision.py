@@ -50,12 +50,14 @@ def _row(m: "Measurement") -> tuple[str, ...]:
         f"{m.floors:.1f}",
         f"{m.bias:+.1e}",
         _lost(m),
-        "same" if m.deterministic and m.eager_agrees else _bits(m),
+        _bits(m),
     )
 
 
 def _bits(m: "Measurement") -> str:
-    return "vary by run" if not m.deterministic else "eager differs"
+    if not m.deterministic:
+        return "vary by run"
+    return {True: "same", False: "eager differs", None: "same, compiled only"}[m.eager_agrees]
 
 
 def _lost(m: "Measurement") -> str:

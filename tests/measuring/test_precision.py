@@ -91,3 +91,19 @@ def test_the_gpu_agrees_within_floors():
     report = precision(lambda a, b: a @ b, np.eye(64) + 0.1, np.eye(64) - 0.1, devices=["gpu"])
     highest = [m for m in report.measurements if m.matmul == "highest"]
     assert all(m.floors <= 8 for m in highest)
+
+
+def test_what_cannot_run_eagerly_is_not_called_the_same(monkeypatch):
+    from gradlab.measuring.measure import Subject
+
+    runner = Subject.runner
+
+    def compiled_only(self, device, matmul, *, eager=False):
+        if eager:
+            raise NotImplementedError("only compiled")
+        return runner(self, device, matmul)
+
+    monkeypatch.setattr(Subject, "runner", compiled_only)
+    report = precision(jnp.tanh, X[:4], dtypes=["float32"])
+    assert report.measurements[0].eager_agrees is None
+    assert "compiled only" in str(report)
