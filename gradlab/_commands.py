@@ -1,13 +1,11 @@
 """The commands of the command line: their words, an example each, and the function behind them."""
 
 import argparse
-import contextlib
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab._targets import drawn_inputs, load, load_inputs, require_fitting
+from gradlab._working import working
 
 if TYPE_CHECKING:
     from gradlab.report import Report
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Command"]
 
 Options = argparse.Namespace
-Item = TypeVar("Item")
-_PATIENCE = 1.0  # seconds of work before a progress bar appears
 
 
 class Command(NamedTuple):
@@ -99,17 +95,12 @@ def _precision_words(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: Options) -> "Report":
-    from gradlab.checking.verify import VerifyReport, results
-    from gradlab.nodes import find, registry
+    from gradlab.checking.verify import verify
 
-    for name in options.names:
-        find(name)  # a wrong name is told before any work
-    number = len(options.names) or len(registry())
-    found = results(
-        *options.names, dtypes=options.dtypes, seed=options.seed, thorough=options.thorough
-    )
-    nodes = tuple(_with_bar(found, number, "verifying"))
-    return VerifyReport(nodes, options.seed, options.thorough)
+    with working("verifying"):
+        return verify(
+            *options.names, dtypes=options.dtypes, seed=options.seed, thorough=options.thorough
+        )
 
 
 def _nodes(options: Options) -> "Report":
@@ -124,7 +115,7 @@ def _check(options: Options) -> "Report":
     function, inputs = _function_and_inputs(options)
     backward = options.backward and load(options.backward, "--backward")
     reference = options.reference and load(options.reference, "--reference")
-    with _working(f"checking {options.target}"):
+    with working(f"checking {options.target}"):
         return check(
             function,
             *inputs,
@@ -144,7 +135,7 @@ def _audit(options: Options) -> "Report":
     from gradlab.checking import audit
 
     function, inputs = _function_and_inputs(options)
-    with _working(f"auditing {options.target}"):
+    with working(f"auditing {options.target}"):
         return audit(function, *inputs, seed=options.seed)
 
 
@@ -152,7 +143,7 @@ def _jacobian(options: Options) -> "Report":
     from gradlab.structure import jacobian
 
     function, inputs = _function_and_inputs(options)
-    with _working(f"reading {options.target}"):
+    with working(f"reading {options.target}"):
         return jacobian(function, *inputs, wrt=options.wrt)
 
 
@@ -160,7 +151,7 @@ def _graph(options: Options) -> "Report":
     from gradlab.graph.reading import read_graph
 
     function, inputs = _function_and_inputs(options)
-    with _working(f"reading {options.target}"):
+    with working(f"reading {options.target}"):
         return read_graph(function, *inputs).report(options.local_gradients, options.decimals)
 
 
@@ -168,7 +159,7 @@ def _precision(options: Options) -> "Report":
     from gradlab.measuring import precision
 
     function, inputs = _function_and_inputs(options)
-    with _working(f"measuring {options.target}"):
+    with working(f"measuring {options.target}"):
         return precision(
             function, *inputs, dtypes=options.dtypes, devices=options.devices, seed=options.seed
         )
@@ -256,36 +247,3 @@ def _list(words: str) -> list[str]:
 
 def _places(words: str) -> list[str | int]:
     return [int(word) if word.lstrip("-").isdigit() else word for word in words.split(",")]
-
-
-def _with_bar(items: Iterable[Item], number: int, doing: str) -> Iterator[Item]:
-    """Yield the items; on a terminal, and if they take a while, behind a progress bar."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=number)
-        for item in items:
-            bar.update(task, advance=1, description=f"{doing} {getattr(item, 'name', '')}")
-            yield item
-
-
-@contextlib.contextmanager
-def _working(doing: str) -> Iterator[None]:
-    """Say on a terminal what is being done, once it takes longer than a moment."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    status = Console(stderr=True).status(doing)
-    timer = threading.Timer(_PATIENCE, status.start)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        status.stop()

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradlab"
 ROOMS = (
-    ("errors", "formatting", "files"),
+    ("errors", "formatting", "files", "progress"),
     ("report",),
     ("patterns",),
     ("tracing",),
@@ -24,6 +24,7 @@ ROOMS = (
     (
         "strategies",
         "_targets",
+        "_working",
         "_commands",
         "_pytest_session",
         "_pytest_checks",

@@ -13,6 +13,7 @@ from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import InputError
+from gradlab.progress import tracked
 from gradlab.tracing import CustomRule, Meeting, Program, custom_rules, rule_inputs, strip
 from gradlab.tracing.program import argument_names
 
@@ -57,7 +58,8 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
     program = traced(function, inputs, argument_names(function, len(inputs)))
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))
-    rules = tuple(_audited(m, seed, around) for m in _distinct(meetings) if m.inputs)
+    varying = [meeting for meeting in _distinct(meetings) if meeting.inputs]
+    rules = tuple(_audited(m, seed, around) for m in tracked(varying, lambda m: m.rule.name))
     notes = []
     constant = [m.rule for m in _distinct(meetings) if not m.inputs]
     if constant:

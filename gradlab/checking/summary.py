@@ -12,6 +12,7 @@ from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf, Status
 from gradlab.checking.trial import Trial
+from gradlab.progress import tracked
 
 __all__ = ["summarise"]
 
@@ -21,7 +22,7 @@ _WORST_FIRST: tuple[Status, ...] = ("failed", "inconclusive", "warned", "passed"
 def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
     """Return the report of one or more trials of the same function."""
     subject = trials[0].subject
-    found = [(trial, hold_laws(trial, order)) for trial in trials]
+    found = [(trial, hold_laws(trial, order)) for trial in tracked(trials, _dtype)]
     notes = [note for trial in trials for note in trial.subject.notes]
     return CheckReport(
         function=subject.name,

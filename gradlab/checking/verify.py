@@ -22,6 +22,7 @@ from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
 from gradlab.nodes._domain import Case
+from gradlab.progress import tracked
 from gradlab.report import Report
 
 __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
@@ -110,7 +111,8 @@ def results(
 
     # XLA compiles outside Python's lock: while one node is compiled, the next is traced.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        yield from pool.map(result, subjects)
+        found = pool.map(result, subjects)
+        yield from tracked(found, lambda node: node.name, len(subjects))
 
 
 def _cases_of(node: Any) -> tuple[Case, ...]:

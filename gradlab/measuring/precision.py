@@ -11,6 +11,7 @@ from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.advice import advise
 from gradlab.measuring.measure import measure, prepare
 from gradlab.measuring.report import Measurement, PrecisionReport
+from gradlab.progress import tracked
 
 __all__ = ["precision"]
 
@@ -53,7 +54,7 @@ def precision(
     measurements: list[Measurement] = []
     advice: list[str] = []
     notes: list[str] = []
-    for dtype in _dtypes(dtypes):
+    for dtype in tracked(_dtypes(dtypes), str):
         try:
             subject = prepare(function, inputs, dtype, seed)
         except (TypeError, ValueError, NotImplementedError) as error:

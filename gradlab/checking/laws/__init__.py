@@ -18,6 +18,7 @@ from gradlab.checking.laws.used import used
 from gradlab.checking.laws.value import value
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
+from gradlab.progress import tracked
 
 __all__ = ["hold_laws"]
 
@@ -42,6 +43,10 @@ def hold_laws(trial: Trial, order: int) -> list[Law]:
     """Hold a trial to every law; a rule that cannot be run is held to its form alone."""
     laws = (*_LAWS, second_order) if order == 2 else _LAWS
     if trial.runs:
-        return [law(trial) for law in laws]
-    names = [law.__name__.replace("_", " ") for law in laws[1:]]
+        return [law(trial) for law in tracked(laws, _name)]
+    names = list(map(_name, laws[1:]))
     return [form(trial), *(Law(name, "skipped", "the rule cannot be run") for name in names)]
+
+
+def _name(law: Callable[[Trial], Law]) -> str:
+    return law.__name__.replace("_", " ")

@@ -1,0 +1,83 @@
+"""How far long work has come: those who work tell it, and whoever wants to show it listens.
+
+The rooms that work know no terminal: they loop over `tracked(items, ...)`, which costs nothing
+while nobody listens. Loops inside loops are stages of one whole, whose share is told.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+__all__ = ["listening", "tracked"]
+
+Item = TypeVar("Item")
+Listener = Callable[[float, str], None]
+
+
+@dataclass
+class _Work:
+    """The stages that are under way, outermost first: what is done now, as which of how many."""
+
+    listener: Listener
+    stages: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def tell(self) -> None:
+        share = 0.0
+        for _, done, total in reversed(self.stages):
+            share = (done + share) / total
+        self.listener(share, ", ".join(doing for doing, _, _ in self.stages if doing))
+
+
+_work: ContextVar[_Work | None] = ContextVar("gradlab_work", default=None)
+
+
+def tracked(
+    items: Iterable[Item], doing: Callable[[Item], str], total: int | None = None
+) -> Iterator[Item]:
+    """Yield the items, and tell before each one what is done now and what share is done.
+
+    Args:
+        items: what is worked on, one after the other.
+        doing: from an item to what is done with it, in a word or two.
+        total: how many items there are, where `items` has no length.
+
+    Example:
+        >>> with listening(lambda share, doing: print(f"{share:.0%} {doing}")):
+        ...     for rule in tracked(["relu", "gelu"], str):
+        ...         laws = list(tracked(["value", "formula"], str))
+        0% relu
+        0% relu, value
+        25% relu, formula
+        50% gelu
+        50% gelu, value
+        75% gelu, formula
+    """
+    work = _work.get()
+    if work is None:
+        yield from items
+        return
+    number = total or (len(items) if isinstance(items, Collection) else 1)
+    depth = len(work.stages)
+    try:
+        for done, item in enumerate(items):
+            work.stages[depth:] = [(doing(item), min(done, number), number)]
+            work.tell()
+            yield item
+    finally:
+        del work.stages[depth:]
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` with the share that is done, and what is done now, as work goes on inside.
+
+    Args:
+        listener: called as `listener(share, doing)`, `share` from 0 to 1.
+    """
+    token = _work.set(_Work(listener))
+    try:
+        yield
+    finally:
+        _work.reset(token)
