@@ -148,7 +148,7 @@ def _errors(gradient: Array, exact: Estimate) -> dict[str, Any]:
         known = np.isfinite(q) & np.isfinite(g)
         error, size = (g - q)[known], np.abs(q[known])
         signed = error * np.sign(q[known])
-        mean, spread = float(signed.mean()) if error.size else 0.0, float(signed.std())
+        mean, spread = (float(signed.mean()), float(signed.std())) if signed.size else (0.0, 0.0)
         sigma = spread / max(error.size, 1) ** 0.5
         typical = float(size.mean()) if size.size else 0.0
     return {
