@@ -90,11 +90,16 @@ class GraphReport(Report):
     @property
     def ok(self) -> bool:
         """No NaN anywhere, and outputs and gradients are finite; a mask may be infinite."""
-        return all(
-            wire.value.nans == 0
-            and (wire.gradient is None or wire.gradient.finite)
-            and (wire.value.finite or wire.name not in self.outputs)
-            for wire in self.wires
+        return all(map(self.is_finite, self.wires))
+
+    def is_finite(self, wire: WireView) -> bool:
+        """Return whether a wire holds no NaN, and nothing infinite that counts."""
+        value, gradient = wire.value, wire.gradient
+        counts = wire.name in self.outputs
+        return (
+            value.nans == 0
+            and (value.finite or not counts)
+            and (gradient is None or gradient.finite)
         )
 
 

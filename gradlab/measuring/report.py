@@ -52,6 +52,11 @@ class Measurement:
         """Whether nothing overflowed."""
         return self.overflow == self.nan == 0
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing overflowed, and no more was lost than rounding explains."""
+        return self.finite and self.floors <= LIMIT
+
 
 @dataclass(frozen=True)
 class PrecisionReport(Report):
@@ -75,4 +80,4 @@ class PrecisionReport(Report):
     @property
     def ok(self) -> bool:
         """Whether no gradient overflowed, turned NaN, or lost more than rounding explains."""
-        return all(m.finite and m.floors <= LIMIT for m in self.measurements)
+        return all(m.ok for m in self.measurements)

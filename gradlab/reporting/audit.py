@@ -1,10 +1,10 @@
 """How an audit looks: every custom rule with its verdict, wrong ones in full."""
 
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import quoteattr
 
 from gradlab.formatting import count
-from gradlab.reporting.check import law_lines, testcases, what_is_wrong, wrapped
+from gradlab.reporting._junit import junit_document
+from gradlab.reporting.check import cases, law_lines, what_is_wrong, wrapped
 
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditedRule, AuditReport
@@ -43,10 +43,7 @@ def _rule_lines(rule: "AuditedRule") -> list[str]:
 
 
 def junit(report: "AuditReport") -> str:
-    """Return the report as JUnit test suites, one per rule."""
-    suites = []
-    for rule in report.rules:
-        name = quoteattr(f"{rule.name} at {rule.source}")
-        cases = "\n".join(testcases(rule.report))
-        suites.append(f"<testsuite name={name}>\n{cases}\n</testsuite>")
-    return "<testsuites>\n" + "\n".join(suites) + "\n</testsuites>"
+    """Return the report as JUnit suites, one per rule."""
+    return junit_document(
+        *((f"{rule.name} at {rule.source}", cases(rule.report)) for rule in report.rules)
+    )

@@ -4,16 +4,23 @@ import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
 
 from gradlab.formatting import count, shape_text
+from gradlab.reporting._junit import Case, Outcome, junit_document
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Entry, Law
 
-__all__ = ["headline", "junit", "law_lines", "testcases", "text", "what_is_wrong", "wrapped"]
+__all__ = ["cases", "headline", "junit", "law_lines", "text", "what_is_wrong", "wrapped"]
 
 _MARKS = {"passed": "ok", "warned": "warn", "failed": "FAIL", "skipped": "-", "inconclusive": "?"}
+_OUTCOMES: dict[str, Outcome] = {
+    "passed": "passed",
+    "warned": "passed",
+    "failed": "failed",
+    "skipped": "skipped",
+    "inconclusive": "skipped",
+}
 _WIDTH = 72  # pytest puts a failure eight columns to the right: there it still fits into 80
 _NARROW = 24  # columns that are too few for a column of text
 _WHOLE = re.compile(r"\[[^\]]*\]|got \S+ expected \S+")  # an index, the two numbers
@@ -122,31 +129,19 @@ def _leaf_lines(report: "CheckReport") -> list[str]:
 
 
 def junit(report: "CheckReport") -> str:
-    """Return the report as a JUnit test suite with one case per law."""
-    cases = testcases(report)
-    return (
-        f"<testsuite name={quoteattr('gradlab check ' + report.function)} tests='{len(cases)}' "
-        f"failures='{sum('<failure' in case for case in cases)}'>\n"
-        + "\n".join(cases)
-        + "\n</testsuite>"
-    )
+    """Return the report as a JUnit suite with one case per law."""
+    return junit_document((f"gradlab check {report.function}", cases(report)))
 
 
-def testcases(report: "CheckReport") -> list[str]:
+def cases(report: "CheckReport") -> list[Case]:
     """Return one JUnit case per law, and one that says whether all inputs were decided."""
-    cases = [_case(report.function, _name(law), law.status, law.reason) for law in report.laws]
+    found = []
+    for law in report.laws:
+        reason = law.reason
+        if law.status == "failed":
+            reason = "\n".join([reason, *(line.strip() for line in what_is_wrong(report))])
+        found.append(Case(report.function, _name(law), _OUTCOMES[law.status], reason))
     missing = ", ".join(report.undecided)
     reason = f"no entry could be judged of {missing}" if missing else ""
-    cases.append(_case(report.function, "decided", "failed" if missing else "passed", reason))
-    return cases
-
-
-def _case(classname: str, name: str, status: str, reason: str) -> str:
-    inside = ""
-    if status == "failed":
-        inside = f"<failure message={quoteattr(reason)}>{escape(reason)}</failure>"
-    elif status in ("skipped", "inconclusive"):
-        inside = f"<skipped message={quoteattr(reason)}/>"
-    elif reason:
-        inside = f"<system-out>{escape(reason)}</system-out>"
-    return f"<testcase classname={quoteattr(classname)} name={quoteattr(name)}>{inside}</testcase>"
+    found.append(Case(report.function, "decided", "failed" if missing else "passed", reason))
+    return found

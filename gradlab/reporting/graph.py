@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 from gradlab.reporting._diagrams import dot, mermaid
 from gradlab.reporting._glance import glance_text
+from gradlab.reporting._junit import Case, junit_document
 from gradlab.reporting._stepping import page as html
 from gradlab.reporting._svg import svg
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
 
-__all__ = ["dot", "html", "mermaid", "svg", "text"]
+__all__ = ["dot", "html", "junit", "mermaid", "svg", "text"]
 
 HEADERS = ("wire", "node", "inputs", "value", "gradient")
 WIDEST = (32, 24, 40, 48, 48)  # a column is never wider than this; ten thousand lines stay readable
@@ -39,3 +40,16 @@ def _columns(rows: list[tuple[str, ...]]) -> str:
 
 def _clipped(cell: str, width: int) -> str:
     return cell if len(cell) <= width else f"{cell[: width - 3]}..."
+
+
+def junit(report: "GraphReport") -> str:
+    """Return the graph as a JUnit suite: a case for each wire, failed where it is not finite."""
+    cases = []
+    for wire in report.wires:
+        fine = report.is_finite(wire)
+        numbers = (
+            f"value {glance_text(wire.value)}; gradient {glance_text(wire.gradient) or 'none'}"
+        )
+        text = "; ".join([*wire.marks, numbers])
+        cases.append(Case(report.title, wire.name, "passed" if fine else "failed", text))
+    return junit_document((f"gradlab graph {report.title}", cases))

@@ -10,11 +10,12 @@ from gradlab.formatting import count, shape_text, size_text
 from gradlab.patterns import Pattern
 from gradlab.patterns.drawing import occupied
 from gradlab.reporting import page
+from gradlab.reporting._junit import Case, junit_document
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
 
-__all__ = ["html", "svg", "text"]
+__all__ = ["html", "junit", "svg", "text"]
 
 _CELLS = 64
 _SIDE = 320
@@ -45,6 +46,20 @@ def html(report: "JacobianReport") -> str:
     """Return the picture and the text as a page."""
     body = f"{svg(report)}<pre>{_html.escape(text(report))}</pre>"
     return page(f"{report.name}: {report.structure}", body)
+
+
+def junit(report: "JacobianReport") -> str:
+    """Return the report as a JUnit suite with one case per block, skipped where it is a bound."""
+    cases = [
+        Case(
+            report.name,
+            f"d {out} / d {given}",
+            "passed" if pattern.exact else "skipped",
+            f"{pattern.structure}: {pattern.describe(*report._labels((out, given)))}",
+        )
+        for (out, given), pattern in report.patterns.items()
+    ]
+    return junit_document((f"gradlab jacobian {report.name}", cases))
 
 
 def svg(report: "JacobianReport") -> str:

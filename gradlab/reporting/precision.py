@@ -3,12 +3,13 @@
 import html
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._junit import Case, junit_document
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.measuring import Measurement, PrecisionReport
 
-__all__ = ["svg", "text"]
+__all__ = ["junit", "svg", "text"]
 
 HEADERS = (
     "dtype",
@@ -63,6 +64,17 @@ def _bits(m: "Measurement") -> str:
 def _lost(m: "Measurement") -> str:
     counts = ((m.underflow, "to 0"), (m.overflow, "to Inf"), (m.nan, "to NaN"))
     return ", ".join(f"{n / m.entries:.1%} {what}" for n, what in counts if n) or "none"
+
+
+def junit(report: "PrecisionReport") -> str:
+    """Return the report as a JUnit suite with one case per measurement."""
+    return junit_document((f"gradlab precision {report.function}", map(_case, report.measurements)))
+
+
+def _case(m: "Measurement") -> Case:
+    words = [f"{name} {cell}" for name, cell in zip(HEADERS[4:], _row(m)[4:])]
+    name = f"{m.path} {m.dtype} {m.device} {m.matmul}"
+    return Case("precision", name, "passed" if m.ok else "failed", ", ".join(words))
 
 
 def svg(report: "PrecisionReport") -> str:

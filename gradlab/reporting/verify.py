@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import count, size_text
+from gradlab.reporting._junit import Case, junit_document
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.checking.node_laws import Finding
     from gradlab.checking.verify import NodeResult, VerifyReport
 
-__all__ = ["row", "text"]
+__all__ = ["junit", "row", "text"]
 
 HEADERS = ("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "")
 
@@ -76,3 +77,22 @@ def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
         "Errors are in floors: 1 is what rounding alone explains at that entry. Where = follows a "
         "structure,\nthe inspector proves exactly that pattern from JAX's own program."
     )
+
+
+def junit(report: "VerifyReport") -> str:
+    """Return the report as JUnit suites, one per family, with one case per node."""
+    families = dict.fromkeys(node.family for node in report.nodes)
+    return junit_document(
+        *(
+            (f"gradlab verify {family}", [_case(n) for n in report.nodes if n.family == family])
+            for family in families
+        )
+    )
+
+
+def _case(node: "NodeResult") -> Case:
+    if not node.ok:
+        return Case(node.family, node.name, "failed", _findings(node), node.seconds)
+    worst = max(node.forward, node.local_gradient, node.backward)
+    text = f"{count(node.cases, 'case')}, at most {_floors(worst)} floors off; {_structure(node)}"
+    return Case(node.family, node.name, "passed", text, node.seconds)

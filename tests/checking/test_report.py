@@ -73,7 +73,7 @@ def test_json(wrong):
 
 def test_junit(right, wrong):
     for report, failures in ((right, 0), (wrong, len(wrong.failed))):
-        suite = ElementTree.fromstring(report.render("junit"))
+        (suite,) = ElementTree.fromstring(report.render("junit"))
         assert int(suite.get("failures")) == failures == len(suite.findall("testcase/failure"))
         assert len(suite) == len(report.laws) + 1
 

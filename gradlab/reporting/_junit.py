@@ -1,0 +1,83 @@
+"""Any report as JUnit's XML, which build servers read: suites of cases that passed or did not."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+from xml.sax.saxutils import escape, quoteattr
+
+__all__ = ["Case", "junit_document"]
+
+Outcome = Literal["passed", "failed", "skipped"]
+_UNSPEAKABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was held: what it is, how it ended, and what there is to say.
+
+    Args:
+        group: what is tested: a function, a node.
+        name: what is asked of it.
+        outcome: passed, failed, or skipped: not decided.
+        text: why; its first line is the message.
+        seconds: how long it took, where that was measured.
+    """
+
+    group: str
+    name: str
+    outcome: Outcome = "passed"
+    text: str = ""
+    seconds: float | None = None
+
+
+def junit_document(*suites: tuple[str, Iterable[Case]]) -> str:
+    """Return suites, each a name and its cases, as one JUnit document.
+
+    Example:
+        >>> print(junit_document(("check f", [Case("f", "formula", "failed", "1 < 2")])))
+        <?xml version="1.0" encoding="utf-8"?>
+        <testsuites tests="1" failures="1" skipped="0">
+        <testsuite name="check f" tests="1" failures="1" skipped="0">
+        <testcase classname="f" name="formula">
+        <failure message="1 &lt; 2">1 &lt; 2</failure>
+        </testcase>
+        </testsuite>
+        </testsuites>
+    """
+    lists = [(name, list(cases)) for name, cases in suites]
+    lines = [f"<testsuites {_counts([case for _, cases in lists for case in cases])}>"]
+    for name, cases in lists:
+        lines.append(f"<testsuite name={_quoted(name)} {_counts(cases)}>")
+        lines += map(_case, cases)
+        lines.append("</testsuite>")
+    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', *lines, "</testsuites>"])
+
+
+def _counts(cases: list[Case]) -> str:
+    failed, skipped = (sum(c.outcome == kind for c in cases) for kind in ("failed", "skipped"))
+    return f'tests="{len(cases)}" failures="{failed}" skipped="{skipped}"'
+
+
+def _case(case: Case) -> str:
+    time = "" if case.seconds is None else f' time="{case.seconds:.3f}"'
+    opening = f"<testcase classname={_quoted(case.group)} name={_quoted(case.name)}{time}"
+    message = _quoted(case.text.partition("\n")[0])
+    if case.outcome == "failed":
+        inside = f"<failure message={message}>{escape(_spoken(case.text))}</failure>"
+    elif case.outcome == "skipped":
+        inside = f"<skipped message={message}/>"
+    elif case.text:
+        inside = f"<system-out>{escape(_spoken(case.text))}</system-out>"
+    else:
+        return f"{opening}/>"
+    return f"{opening}>\n{inside}\n</testcase>"
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_spoken(text))
+
+
+def _spoken(text: str) -> str:
+    """Return text with the characters that XML cannot hold written as escapes."""
+    return _UNSPEAKABLE.sub(lambda found: ascii(found[0])[1:-1], text)
