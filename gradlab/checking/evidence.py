@@ -141,7 +141,7 @@ class Evidence:
             there.__dict__["_points"] = self._points
         return there
 
-    def forward(self, cases: Sequence[Arrays]) -> Leaves:
+    def forward(self, cases: Sequence[Arrays]) -> list[Any]:
         """Return the lifted forward's outputs at many points at once, one row for each."""
         return self._points(self.values, cases)
 

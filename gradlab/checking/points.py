@@ -1,17 +1,24 @@
-"""The forward in float64 at many points at once: compiled once, one row per point."""
+"""The forward in float64 at many points: one compiled loop, however many points are asked for."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gradlab.checking.widen import widen
-from gradlab.tracing import Lifter, Program, Value, without_checks
+from gradlab.references import on_host, options_for
+from gradlab.tracing import Lifter, Program, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Points"]
+
+_MOST = 64  # points that one run takes
+_HELD = 1 << 20  # entries that the points of one run may have together
+_SMALL = 1 << 12  # entries of a point up to which copying them costs less than compiling again
 
 
 class Points:
@@ -23,33 +30,78 @@ class Points:
     def __init__(self, program: Program, companions: Iterable[Program]) -> None:
         self._program = program
         self._constants = Constants([program, *companions])
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._entries = sum(math.prod(aval.shape) for aval in program.in_avals)
+        self._rows = max(1, min(_MOST, _HELD // max(1, self._entries)))
+        self._inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
+        self._compiled: dict[Any, Callable[..., list[Any]]] = {}
 
     def __call__(
         self, values: dict[str, Any], cases: Sequence[dict[str, Any]]
-    ) -> list[np.ndarray[Any, Any]]:
-        """Return the outputs, one row per case; all cases change the same inputs."""
-        moved = tuple(cases[0])
-        rows = [np.stack([np.asarray(case[name]) for case in cases]) for name in moved]
-        fixed = {n: widen(values[n]) for n in self._program.in_names if n not in moved}
-        with without_checks():
-            return [np.asarray(output) for output in self._batched(moved)(rows, fixed)]
+    ) -> list[np.ndarray[Any, Any] | None]:
+        """Return the outputs, one row per case; None for those that are not inexact.
 
-    def _batched(self, moved: tuple[str, ...]) -> Any:
-        if moved not in self._compiled:
+        All cases change the same inputs.
+        """
+        moved = self._moved(cases[0])
+        fixed = {name: widen(values[name]) for name in self._program.in_names if name not in moved}
+        parts = []
+        for start in range(0, len(cases), self._rows):
+            part = cases[start : start + self._rows]
+            rows = {
+                name: self._stacked([case.get(name, values[name]) for case in part])
+                for name in moved
+            }
+            parts.append(self._run(fixed, rows, len(part)))
+        outputs = map(np.concatenate, zip(*parts))
+        return [next(outputs) if inexact else None for inexact in self._inexact]
 
-            def one(changed: Sequence[Any], fixed: dict[str, Any]) -> list[Any]:
-                values = {**fixed, **dict(zip(moved, changed))}
-                lifter = _Exact(self._constants)
-                arguments = [
-                    Value(values[name], is_inexact(aval.dtype))
-                    for name, aval in zip(self._program.in_names, self._program.in_avals)
-                ]
-                outputs = lifter(self._program.jaxpr, arguments)
-                return [lifter.wide(value) for value in outputs]
+    def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
+        """Return which inputs have a value for each point: all, where they are small."""
+        names = zip(self._program.in_names, self._program.in_avals)
+        small = self._entries <= _SMALL
+        return tuple(n for n, aval in names if n in case or (small and is_inexact(aval.dtype)))
 
-            self._compiled[moved] = jax.jit(jax.vmap(one, in_axes=(0, None)))
-        return self._compiled[moved]
+    def _stacked(self, values: list[Any]) -> np.ndarray[Any, Any]:
+        """Return values as the first of as many rows as every run has."""
+        first = widen(values[0])
+        rows = np.zeros((self._rows, *first.shape), first.dtype)
+        rows[: len(values)] = values
+        return rows
+
+    def _run(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
+        with on_host():
+            moved = tuple(rows)
+            if moved not in self._compiled:
+                known = self._program.identity
+                key = known and ("points", known, self._program.in_names, moved)
+                self._compiled[moved] = remember(
+                    key and (key, self._constants.identity),
+                    lambda: compile_once(
+                        self._all, fixed, rows, np.int64(count), options=options_for(self._entries)
+                    ),
+                )
+            outputs = self._compiled[moved](fixed, rows, np.int64(count))
+            return [np.asarray(output)[:count] for output in outputs]
+
+    def _all(self, fixed: Any, rows: Any, count: Any) -> list[Any]:
+        """Evaluate the first `count` rows, one after another."""
+        shapes = [a for a, inexact in zip(self._program.out_avals, self._inexact) if inexact]
+        empty = [jnp.zeros((self._rows, *aval.shape), widen_dtype(aval.dtype)) for aval in shapes]
+
+        def one(i: Any, outputs: list[Any]) -> list[Any]:
+            values = {**fixed, **{name: row[i] for name, row in rows.items()}}
+            return [out.at[i].set(y) for out, y in zip(outputs, self._one(values))]
+
+        return list(lax.fori_loop(0, count, one, empty))
+
+    def _one(self, values: dict[str, Any]) -> list[Any]:
+        lifter = _Exact(self._constants)
+        arguments = [
+            Value(values[name], is_inexact(aval.dtype))
+            for name, aval in zip(self._program.in_names, self._program.in_avals)
+        ]
+        outputs = lifter(self._program.jaxpr, arguments)
+        return [lifter.wide(y) for y, inexact in zip(outputs, self._inexact) if inexact]
 
 
 class _Exact(Lifter):

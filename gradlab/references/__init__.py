@@ -4,6 +4,7 @@ from gradlab.references.derivatives import jvp_program, upstream_names, vjp_prog
 from gradlab.references.differences import Slope, finite_difference, finite_differences
 from gradlab.references.estimates import DRAWS, Estimate
 from gradlab.references.evaluation import Evaluation
+from gradlab.references.host import on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
 from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge, settle
@@ -22,6 +23,8 @@ __all__ = [
     "judge",
     "jvp_program",
     "numpy_estimate",
+    "on_host",
+    "options_for",
     "settle",
     "smallest_normal",
     "unit_roundoff",

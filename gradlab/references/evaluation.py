@@ -5,10 +5,9 @@ and the reference's, the pushforward, the draws of Monte Carlo arithmetic (the n
 and the values at which finite differences are taken (the step is an argument).
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.references.estimates import DRAWS, Estimate, estimate, mean_square
+from gradlab.references.host import on_host, options_for
 from gradlab.references.noise import Noise, Pools, Units, fill
 from gradlab.references.precision import (
     largest,
@@ -25,7 +25,7 @@ from gradlab.references.precision import (
     unit_roundoff,
 )
 from gradlab.references.rounding import Rounder
-from gradlab.tracing import Program, Value, compile_once, widen_dtype, without_checks
+from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
@@ -38,8 +38,15 @@ Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
-_SMALL = 1 << 17  # entries up to which compiling costs more than slow code
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
+
+
+class _Compiled(NamedTuple):
+    """What all programs became: how to run them, and what was learnt while they were traced."""
+
+    run: Callable[..., list[Any]]
+    layout: Mapping[str, list[int]]
+    stays_narrow: set[str]
 
 
 class Evaluation:
@@ -86,13 +93,11 @@ class Evaluation:
         inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
         self._units = sorted(used | inside | {"float64"})
         self._traced = used
-        self._stays_narrow: set[str] = set()
-        self._layout: dict[str, list[int]] = {}
-        self._executable: Callable[..., list[Any]] | None = None
+        self._compiled: _Compiled | None = None
 
     def values(self, inputs: Mapping[str, Any]) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword."""
-        with self._inside():
+        with on_host():
             return self._named(self._run(self._arguments(inputs)))
 
     def along(
@@ -101,11 +106,11 @@ class Evaluation:
         """Return the outputs as a function of t, at `inputs + t * direction`."""
         start = self._arguments(inputs)
         ways = {name: np.asarray(way, start[name].dtype) for name, way in direction.items()}
-        with self._inside():
+        with on_host():
             rest = {name: jax.device_put(a) for name, a in start.items() if name not in ways}
 
         def at(step: float) -> Outputs:
-            with self._inside():
+            with on_host():
                 moved = {name: start[name] + step * way for name, way in ways.items()}
                 return self._named(self._run({**rest, **moved}))
 
@@ -128,7 +133,7 @@ class Evaluation:
             draws: how many times rounding is drawn.
             seed: of the noise.
         """
-        with self._inside():
+        with on_host():
             arguments = self._placed(inputs)
             values = self._run(arguments)
             return self._estimates(arguments, values, law, draws, seed)
@@ -141,12 +146,12 @@ class Evaluation:
         Large programs in a single dtype are drawn once: their scatter in float64 follows from the
         scatter in their own dtype, in proportion to the units.
         """
-        with self._inside():
+        with on_host():
             arguments = self._placed(inputs)
             values = self._run(arguments)
             accuracy = self._estimates(arguments, values, "accuracy", draws, seed)
             large = sum(np.size(a) for a in values) > _LARGE
-            if large and len(self._traced) == 1 and not self._stays_narrow - {"float64"}:
+            if large and len(self._traced) == 1 and not self._stays_narrow:
                 ratio = unit_roundoff("float64") / unit_roundoff(*self._traced)
                 formula = {
                     key: [Estimate(e.value, e.scatter * ratio) for e in estimates]
@@ -173,6 +178,18 @@ class Evaluation:
         flat = [estimate(a, [s[i] for s in squares], scales) for i, a in enumerate(values)]
         return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
 
+    @property
+    def _layout(self) -> Mapping[str, list[int]]:
+        """Which of the distinct outputs are each program's, in order."""
+        assert self._compiled is not None
+        return self._compiled.layout
+
+    @property
+    def _stays_narrow(self) -> set[str]:
+        """The dtypes narrower than float64 whose digits are all that some value has."""
+        assert self._compiled is not None
+        return self._compiled.stays_narrow - {"float64"}
+
     def _roundings(self, law: Law) -> list[tuple[Units, float]]:
         """Return the roundings to draw, each with the factor by which it is exaggerated."""
         narrow = [name for name in self._units if name != "float64"]
@@ -191,7 +208,7 @@ class Evaluation:
         roundings: list[tuple[Units, float]] = [(double, _GAIN)]
         if law == "accuracy" and narrow:
             roundings.append((self._narrow(narrow, narrow), 1.0))
-        elif self._stays_narrow - {"float64"}:
+        elif self._stays_narrow:
             roundings.append((self._narrow([], narrow), 1.0))
         return roundings
 
@@ -227,30 +244,42 @@ class Evaluation:
                 arguments[name] = np.asarray(value).astype(widen_dtype(aval.dtype))
         return arguments
 
-    @contextlib.contextmanager
-    def _inside(self) -> Iterator[None]:
-        """Enter the context in which everything is computed."""
-        with without_checks(), jax.default_device(_cpu()):
-            yield
-
     def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
         """Return the distinct outputs, without noise unless pools of it are given."""
         pools = fill(self._narrow([], [])) if pools is None else pools
-        if self._executable is None:
-            entries = sum(math.prod(aval.shape) for aval in self._avals.values())
-            quick = entries < _SMALL and _cpu() is not None
-            options = {"xla_backend_optimization_level": 0} if quick else None
-            self._executable = compile_once(self._evaluate, arguments, pools, options=options)
-        outputs: list[Any] = self._executable(arguments, pools)
-        return outputs
+        if self._compiled is None:
+            self._compiled = self._compile(arguments, pools)
+        return self._compiled.run(arguments, pools)
+
+    def _compile(self, arguments: dict[str, Any], pools: Pools) -> "_Compiled":
+        entries = sum(math.prod(aval.shape) for aval in self._avals.values())
+        constants = Constants(self._programs.values())
+
+        def compile_all() -> _Compiled:
+            layout: dict[str, list[int]] = {}
+            stays_narrow: set[str] = set()
+
+            def evaluate(arguments: dict[str, Any], pools: Pools) -> list[Any]:
+                rounder = Rounder(Noise(pools), constants, frozenset(pools))
+                outputs = self._evaluate(rounder, arguments, layout)
+                stays_narrow.update(rounder.stays_narrow)
+                return outputs
+
+            run = compile_once(evaluate, arguments, pools, options=options_for(entries))
+            return _Compiled(run, layout, stays_narrow)
+
+        rows = [(key, p.identity, p.in_names) for key, p in self._programs.items()]
+        known = all(row[1] is not None for row in rows)
+        return remember(("lifted", *rows, constants.identity) if known else None, compile_all)
 
     def _named(self, flat: Sequence[Any]) -> Outputs:
         arrays = [np.asarray(array) for array in flat]
         return {key: [arrays[i] for i in indices] for key, indices in self._layout.items()}
 
-    def _evaluate(self, arguments: dict[str, Any], pools: Pools) -> list[Any]:
-        constants = Constants(self._programs.values())
-        rounder = Rounder(Noise(pools), constants, frozenset(pools))
+    def _evaluate(
+        self, rounder: Rounder, arguments: dict[str, Any], layout: dict[str, list[int]]
+    ) -> list[Any]:
+        """Evaluate all programs with one rounder, so that they share what they have in common."""
         distinct: dict[int, tuple[int, Any]] = {}
         for key, program in self._programs.items():
             rounder.allowed = frozenset(self._dtypes.get("reference", self._dtypes[key]))
@@ -259,10 +288,9 @@ class Evaluation:
                 for name, aval in zip(program.in_names, program.in_avals)
             ]
             results = [rounder.wide(value) for value in rounder(program.jaxpr, values)]
-            self._layout[key] = [
+            layout[key] = [
                 distinct.setdefault(id(array), (len(distinct), array))[0] for array in results
             ]
-        self._stays_narrow = rounder.stays_narrow
         return [_as_double(array) for _, array in distinct.values()]
 
 
@@ -284,10 +312,3 @@ def _float_names(program: Program) -> set[str]:
                 names.add(name_with_bits(equation.params["mantissa_bits"]))
         names |= {real_name(dtype) for dtype in map(dtype_of, atoms) if is_inexact(dtype)}
     return names
-
-
-def _cpu() -> Any:
-    try:
-        return jax.devices("cpu")[0]
-    except RuntimeError:  # a machine where JAX was told to use the accelerator alone
-        return None

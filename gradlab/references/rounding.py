@@ -29,7 +29,8 @@ from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.tracing import Lifter, Value
 from gradlab.tracing.constants import Constants
-from gradlab.tracing.jaxprs import dtype_of, fingerprint
+from gradlab.tracing.identity import fingerprint
+from gradlab.tracing.jaxprs import dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 

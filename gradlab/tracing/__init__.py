@@ -3,7 +3,7 @@
 The only room that touches `jax.extend` or anything of JAX that is not documented as stable.
 """
 
-from gradlab.tracing.compiling import compile_once
+from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
@@ -41,6 +41,7 @@ __all__ = [
     "lift",
     "narrowings",
     "opaque",
+    "remember",
     "rename",
     "rule_inputs",
     "source",

@@ -1,23 +1,52 @@
-"""Compile once: programs that lower to the same text share one executable in this process.
+"""Compile once: programs that are the same share one executable in this process.
 
 Compiling is most of a check's time, and one layer is checked again and again: under Hypothesis,
 for further samples, in the next parametrised test. A lowered program's text holds all that the
-executable depends on, constants included, so that equal text is equal meaning.
+executable depends on, constants included, so that equal text is equal meaning. Lowering costs too:
+what has a key of its own is not even lowered again.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["compile_once"]
+__all__ = ["compile_once", "remember"]
+
+T = TypeVar("T")
 
 _KEPT = 256
 _LONGEST = 1 << 20  # characters; longer texts hold large constants and are rarely met twice
-_executables: OrderedDict[Any, Any] = OrderedDict()
+_SETTINGS = (
+    *("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision"),
+    *("jax_threefry_partitionable", "jax_default_prng_impl"),
+)
+_known: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
+
+
+def remember(key: Hashable | None, make: Callable[[], T]) -> T:
+    """Return what `make` returned for this key under JAX's present settings; None: make it anew.
+
+    Example:
+        >>> remember(("an example", 1), lambda: [1, 2]) is remember(("an example", 1), list)
+        True
+    """
+    if key is None:
+        return make()
+    full = (key, *(str(getattr(jax.config, name, None)) for name in _SETTINGS))
+    with _lock:
+        if full in _known:
+            _known.move_to_end(full)
+            return _known[full]  # type: ignore[no-any-return]
+    made = make()
+    with _lock:
+        _known[full] = made
+        if len(_known) > _KEPT:
+            _known.popitem(last=False)
+    return made
 
 
 def compile_once(
@@ -41,17 +70,6 @@ def compile_once(
     chosen = dict(options) if options else None
     lowered = jax.jit(function, keep_unused=True, compiler_options=chosen).lower(*arguments)
     text = lowered.as_text()
-    if len(text) > _LONGEST:
-        return lowered.compile()
-    devices = str(jax.config.jax_default_device)  # type: ignore[attr-defined]
-    key = (text, str(lowered.in_tree), str(lowered.out_tree), devices, str(chosen))
-    with _lock:
-        if key in _executables:
-            _executables.move_to_end(key)
-            return _executables[key]  # type: ignore[no-any-return]
-    compiled = lowered.compile()
-    with _lock:
-        _executables[key] = compiled
-        if len(_executables) > _KEPT:
-            _executables.popitem(last=False)
-    return compiled
+    trees = (str(lowered.in_tree), str(lowered.out_tree))
+    key = (text, *trees, str(chosen)) if len(text) <= _LONGEST else None
+    return remember(key, lowered.compile)

@@ -5,7 +5,7 @@ differently from its reference. So lifting takes constants from a trace at float
 constant that rounds to what the narrow trace holds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class Constants:
                     self.rounded.add(key)
             else:
                 self.rounded.add(key)
+
+    @property
+    def identity(self) -> Hashable:
+        """A key that only equal constants share."""
+        known = ((key, wide.tobytes()) for key, wide in self._known.items())
+        return frozenset(known), frozenset(self.rounded)
 
     def lifted(self, constant: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
         """Return a constant in float64, and whether it has only the digits of its narrow dtype."""

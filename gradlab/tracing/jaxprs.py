@@ -24,7 +24,6 @@ __all__ = [
     "closed",
     "contains",
     "dtype_of",
-    "fingerprint",
     "inner_jaxprs",
     "loop_parts",
     "source",
@@ -101,48 +100,6 @@ def dtype_of(value: Any) -> Any:
     """Return the dtype of an array, a variable or a literal; PRNG keys have theirs, too."""
     aval = getattr(value, "aval", None)
     return value.dtype if aval is None else getattr(aval, "dtype", np.dtype(object))
-
-
-def fingerprint(equation: Any) -> Any:
-    """Return a key that two equations share only if they compute the same from the same inputs.
-
-    Raises:
-        TypeError: a parameter cannot be compared.
-    """
-    outputs = tuple((variable.aval.shape, dtype_of(variable)) for variable in equation.outvars)
-    key = equation.primitive, _parameter(equation.params), outputs
-    hash(key)
-    return key
-
-
-def _parameter(value: Any) -> Any:
-    if isinstance(value, dict):
-        return tuple((name, _parameter(value[name])) for name in sorted(value))
-    if isinstance(value, tuple | list):
-        return tuple(map(_parameter, value))
-    if hasattr(getattr(value, "jaxpr", value), "eqns"):
-        return _structure(value)
-    return value
-
-
-def _structure(jaxpr: Any) -> Any:
-    parts = body(jaxpr)
-    numbers: dict[Any, int] = {}
-
-    def number(variable: Any) -> Any:
-        return numbers.setdefault(variable, len(numbers)), variable.aval.shape, dtype_of(variable)
-
-    def read(atom: Any) -> Any:
-        if not isinstance(atom, Literal):
-            return numbers[atom]
-        return "literal", dtype_of(atom), np.asarray(atom.val, dtype_of(atom)).tobytes()
-
-    entrance = tuple(map(number, (*parts.constvars, *parts.invars)))
-    rows = []
-    for equation in parts.equations:
-        inputs = tuple(map(read, equation.invars))
-        rows.append((fingerprint(equation), inputs, tuple(map(number, equation.outvars))))
-    return entrance, tuple(map(id, parts.constants)), tuple(rows), tuple(map(read, parts.outvars))
 
 
 def source_path(equation: Any) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.errors import GradlabError, InputError, InputTypeError
-from gradlab.tracing.compiling import compile_once
+from gradlab.tracing.compiling import compile_once, remember
+from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
 
@@ -66,6 +67,11 @@ class Program:
         return tuple(i for i, aval in enumerate(self.in_avals) if is_inexact(aval.dtype))
 
     @functools.cached_property
+    def identity(self) -> Hashable | None:
+        """A key that only programs share which compute the same; None where that is unknown."""
+        return identity(self.jaxpr)
+
+    @functools.cached_property
     def wide(self) -> "Program | None":
         """The same function traced at float64, or None where that trace fails.
 
@@ -94,7 +100,8 @@ class Program:
         """Run as traced, compiled, and return the output tree with NumPy leaves."""
         with jax.enable_x64(self.x64):
             arrays = self.flatten(inputs)
-            outputs = compile_once(self.flat, *arrays)(*arrays)
+            key = self.identity and ("run", self.identity, tuple(map(_kind, arrays)))
+            outputs = remember(key, lambda: compile_once(self.flat, *arrays))(*arrays)
             return self.unflatten([_to_numpy(output) for output in outputs])
 
 
@@ -285,6 +292,11 @@ def _widened(value: Any) -> Any:
 
 def _blank(aval: Any) -> Any:
     return Abstract(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+
+
+def _kind(array: Any) -> Hashable:
+    """Return what an executable asks of an argument."""
+    return jax.typeof(array), getattr(array, "sharding", None)
 
 
 def _to_numpy(array: Any) -> Any:

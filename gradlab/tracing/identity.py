@@ -1,0 +1,93 @@
+"""When two equations, or two whole programs, are the same: keys that only equal ones share.
+
+Variables are numbered in the order in which they appear. Functions among the parameters count as
+themselves: a key holds them, so that no other can come to stand in their place.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from gradlab.tracing.jaxprs import Literal, body, dtype_of
+
+__all__ = ["fingerprint", "identity"]
+
+_LARGEST = 1 << 16  # bytes of a constant; larger ones are data, and seldom met twice
+
+
+def fingerprint(equation: Any) -> Hashable:
+    """Return a key that two equations share only if they compute the same from the same inputs.
+
+    It holds while the programs that they belong to are alive.
+
+    Raises:
+        TypeError: a parameter cannot be compared.
+    """
+    key: Hashable = _equation(equation, id)
+    hash(key)
+    return key
+
+
+def identity(jaxpr: Any) -> Hashable | None:
+    """Return a key that two programs share only if they compute the same, for good; None: unknown.
+
+    Example:
+        >>> import jax
+        >>> first, second = (jax.make_jaxpr(lambda x, c=c: x * c)(1.0) for c in (2.0, 3.0))
+        >>> identity(first) == identity(jax.make_jaxpr(lambda y: y * 2.0)(1.0))
+        True
+        >>> identity(first) == identity(second)
+        False
+    """
+    try:
+        key: Hashable = _program(jaxpr, _contents)
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _contents(constant: Any) -> Hashable:
+    array = np.asarray(constant)  # a TypeError for PRNG keys
+    if array.nbytes > _LARGEST or array.dtype.hasobject:
+        raise TypeError("too large to compare")
+    return array.dtype.name, array.shape, array.tobytes()
+
+
+def _equation(equation: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+    outputs = tuple((variable.aval.shape, dtype_of(variable)) for variable in equation.outvars)
+    return equation.primitive, _parameter(equation.params, constant), outputs, equation.ctx
+
+
+def _parameter(value: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+    if isinstance(value, dict):
+        return tuple((name, _parameter(value[name], constant)) for name in sorted(value))
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_parameter(item, constant) for item in value)
+    if hasattr(getattr(value, "jaxpr", value), "eqns"):
+        return _program(value, constant)
+    if isinstance(value, float):
+        return value.hex()  # 0.0 is not -0.0
+    return type(value), value
+
+
+def _program(jaxpr: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+    parts = body(jaxpr)
+    numbers: dict[Any, int] = {}
+
+    def number(variable: Any) -> Hashable:
+        return numbers.setdefault(variable, len(numbers)), variable.aval.shape, dtype_of(variable)
+
+    def read(atom: Any) -> Hashable:
+        if not isinstance(atom, Literal):
+            return numbers[atom]
+        return "literal", dtype_of(atom), np.asarray(atom.val, dtype_of(atom)).tobytes()
+
+    entrance = tuple(map(number, (*parts.constvars, *parts.invars)))
+    rows = []
+    for equation in parts.equations:
+        inputs = tuple(map(read, equation.invars))
+        rows.append((_equation(equation, constant), inputs, tuple(map(number, equation.outvars))))
+    constants = tuple(map(constant, parts.constants))
+    return entrance, constants, tuple(rows), tuple(map(read, parts.outvars))
