@@ -1,13 +1,15 @@
 """How `gradlab.check` does, measured: the fault corpus beside other checkers, resolution, cost.
 
-    python tests/benchmarks/bench_check.py [detection] [alarms] [resolution] [cold] [large] [audit]
+    python tests/benchmarks/bench_check.py [PART ...]
 
-`--seeds N` and `--scales a,b,c` set how far the false-alarm run goes. torch is used if installed.
+Parts: detection, peers, alarms, resolution, cold, large, audit; all by default. `--seeds 0:20` and
+`--scales 1e-3,1,mixed` set how far the false-alarm run goes. torch is used if it is installed.
 """
 
 import argparse
 import collections
 import contextlib
+import importlib.util
 import subprocess
 import sys
 import time
@@ -39,10 +41,9 @@ def report_of(op: Any, backward: Any, inputs: Any, dtype: str, form: str) -> Any
 
 
 def detection() -> None:
-    """Every fault in every dtype: found, and named rightly."""
-    found = collections.Counter()
-    named = collections.Counter()
-    for fault in FAULTS:
+    """Every fault in every dtype: found, and named rightly; then what other checkers find."""
+    found, named = collections.Counter(), collections.Counter()
+    for n, fault in enumerate(FAULTS, 1):
         form = "numpy" if fault.form == "numpy" else "backward" if fault.shape else "rule"
         for dtype in fault.dtypes:
             report = report_of(fault.operation, fault.backward, fault.make(0), dtype, form)
@@ -52,39 +53,58 @@ def detection() -> None:
             named[bool(fault.diagnosis), verdict if kinds else "none"] += 1
             if not report.failed or (kinds and verdict == "wrong"):
                 print(f"  {fault.id} {dtype}: found {bool(report.failed)}, named {kinds}")
+        if n % 20 == 0:
+            print(f"  {n} of {len(FAULTS)} faults", flush=True)
     for dtype in DTYPES:
         total = found[dtype, True] + found[dtype, False]
-        print(f"gradlab.check       {dtype:11} finds {found[dtype, True]:4} of {total:4} faults")
-    for name, peer in PEERS.items():
-        for dtype in ("float64", "float32"):
-            seen = [peer(f, dtype) for f in FAULTS if f.form == "any" and dtype in f.dtypes]
-            seen = [s for s in seen if s is not None]
-            if seen:
-                print(f"{name:19} {dtype:11} finds {sum(seen):4} of {len(seen):4} faults")
+        print(f"gradlab.check        {dtype:11} finds {found[dtype, True]:4} of {total:4} faults")
     print("diagnosis (one is listed for the fault, what came):", dict(named))
+    peers()
 
 
-def alarms(seeds: int, scales: list[float]) -> None:
+def peers() -> None:
+    """What other checkers find at their defaults, and how many right backwards they reject."""
+    for name, (peer, dtypes) in PEERS.items():
+        for dtype in dtypes:
+            wrong = [peer(f.operation, f.backward, f.make(0), dtype) for f in _askable(dtype)]
+            right = [
+                peer(op, op.backward, op.make(0), dtype)
+                for op in OPERATIONS.values()
+                if dtype in op.dtypes
+            ]
+            print(
+                f"{name:20} {dtype:11} finds {sum(wrong):4} of {len(wrong):4} faults, "
+                f"rejects {sum(right):2} of {len(right):2} right backwards",
+                flush=True,
+            )
+
+
+def _askable(dtype: str) -> list[Any]:
+    """Return the faults of which every checker can be asked: shapes fit, JAX can trace them."""
+    return [f for f in FAULTS if f.form != "numpy" and not f.shape and dtype in f.dtypes]
+
+
+def alarms(seeds: range, scales: list[float | str]) -> None:
     """Every correct backward in every dtype, at many seeds and scales: false alarms."""
-    wrong, undecided, total = [], 0, 0
+    wrong, undecided, total = 0, 0, 0
     for op in OPERATIONS.values():
+        start, before = time.perf_counter(), total
         for dtype in op.dtypes:
-            for seed in range(seeds):
-                for scale in scales:
-                    report = report_of(op, op.backward, op.make(seed, scale), dtype, "rule")
-                    total += 1
-                    undecided += not report.failed and not report.ok
-                    if report.failed:
-                        reasons = [f"{law.name}: {law.reason[:150]}" for law in report.failed]
-                        wrong.append((op.name, dtype, seed, scale, reasons))
-                        print("  ", *wrong[-1], flush=True)
-            for make in op.special:
-                report = report_of(op, op.backward, make(Draw(0)), dtype, "rule")
+            cases = [(f"seed {n} scale {s}", op.make(n, s)) for n in seeds for s in scales]
+            if 0 in seeds:
+                cases += [(f"special {k}", make(Draw(0))) for k, make in enumerate(op.special)]
+            for where, inputs in cases:
+                report = report_of(op, op.backward, inputs, dtype, "rule")
                 total += 1
-                if report.failed:
-                    wrong.append((op.name, dtype, "special"))
-                    print("  ", *wrong[-1], flush=True)
-    print(f"{len(wrong)} false alarms, {undecided} undecided, in {total} checks of right backwards")
+                undecided += not report.failed and not report.ok
+                wrong += bool(report.failed)
+                for law in report.failed:
+                    print(
+                        f"  {op.name} {dtype} {where}: {law.name}: {law.reason[:200]}", flush=True
+                    )
+        seconds = time.perf_counter() - start
+        print(f"{op.name}: {total - before} checks, {wrong} so far, {seconds:.0f} s", flush=True)
+    print(f"{wrong} false alarms, {undecided} undecided, in {total} checks of right backwards")
 
 
 def resolution() -> None:
@@ -208,32 +228,79 @@ def audit() -> None:
                 break
 
 
-def check_grads_finds(fault: Any, dtype: str) -> bool | None:
-    """Whether jax.test_util.check_grads at its defaults rejects a fault; None: cannot be asked."""
+def check_grads_rejects(op: Any, backward: Any, inputs: Any, dtype: str) -> bool:
+    """Whether jax.test_util.check_grads rejects a backward at its defaults."""
     from jax.test_util import check_grads
 
-    if fault.shape or dtype not in fault.dtypes:
-        return None
     with jax.enable_x64(dtype == "float64"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        inputs = cast(fault.make(0), dtype, jax=True)
-        rule = as_custom_vjp(fault.operation, fault.backward)
-        floats = [i for i, x in enumerate(inputs) if np.issubdtype(x.dtype, np.floating)]
+        full = cast(inputs, dtype, jax=True)
+        floats = [i for i, x in enumerate(full) if jnp.issubdtype(x.dtype, np.inexact)]
+        rule = as_custom_vjp(op, backward)
 
         def of_floats(*values: Any) -> Any:
-            full = list(inputs)
-            for i, value in zip(floats, values):
-                full[i] = value
-            return rule(*full)
+            return rule(*_with(full, floats, values))
 
         try:
-            check_grads(of_floats, [inputs[i] for i in floats], order=1, modes=["rev"])
+            check_grads(of_floats, [full[i] for i in floats], order=1, modes=["rev"])
         except Exception:
             return True
         return False
 
 
-PEERS = {"jax check_grads": check_grads_finds}
+def gradcheck_rejects(fast: bool) -> Any:
+    """Return whether torch.autograd.gradcheck rejects a backward at its defaults."""
+
+    def rejects(op: Any, backward: Any, inputs: Any, dtype: str) -> bool:
+        import torch
+
+        full = cast(inputs, dtype, jax=False)
+        floats = [i for i, x in enumerate(full) if np.issubdtype(x.dtype, np.inexact)]
+
+        class Rule(torch.autograd.Function):
+            @staticmethod
+            def forward(context: Any, *values: Any) -> Any:
+                context.save_for_backward(*values)
+                output = op.forward(np, *_with(full, floats, [v.numpy() for v in values]))
+                outputs = [torch.from_numpy(np.array(o)) for o in _tuple(output)]
+                return tuple(outputs) if isinstance(output, tuple) else outputs[0]
+
+            @staticmethod
+            def backward(context: Any, *upstreams: Any) -> Any:
+                values = [v.detach().numpy() for v in context.saved_tensors]
+                # torch's gradients are the conjugates of JAX's
+                g = [np.asarray(u.detach().resolve_conj().numpy().conj()) for u in upstreams]
+                upstream = tuple(g) if len(g) > 1 else g[0]
+                made = _tuple(backward(np, upstream, *_with(full, floats, values)))
+                return tuple(torch.from_numpy(np.array(made[i]).conj()) for i in floats)
+
+        tensors = [torch.from_numpy(np.array(full[i])).requires_grad_() for i in floats]
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                return not torch.autograd.gradcheck(Rule.apply, tensors, fast_mode=fast)
+            except Exception:
+                return True
+
+    return rejects
+
+
+def _with(full: Any, positions: list[int], values: Any) -> list[Any]:
+    """Return a list of inputs with some of them replaced."""
+    changed = dict(zip(positions, values))
+    return [changed.get(i, x) for i, x in enumerate(full)]
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+PEERS: dict[str, Any] = {
+    "jax check_grads": (check_grads_rejects, ("float64", "float32", "bfloat16", "float16"))
+}
+if importlib.util.find_spec("torch"):
+    PEERS["torch gradcheck fast"] = (gradcheck_rejects(True), ("float64", "float32", "complex128"))
+    PEERS["torch gradcheck full"] = (gradcheck_rejects(False), ("float64", "float32", "complex128"))
 
 
 def _layer_norm() -> Any:
@@ -312,24 +379,26 @@ LAYERS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*")
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--scales", default="1e-3,1,1e3")
+    parser.add_argument("--seeds", default="0:20")
+    parser.add_argument("--scales", default="1e-9,1e-3,1,1e3,mixed")
     parser.add_argument("--layer")
     parser.add_argument("--tool")
     options = parser.parse_args()
     if options.layer:
         one(options.layer, options.tool)
         return
-    scales = [float(scale) for scale in options.scales.split(",")]
+    seeds = range(*map(int, options.seeds.split(":")))
+    scales = [s if s == "mixed" else float(s) for s in options.scales.split(",")]
     parts = {
         "detection": detection,
-        "alarms": lambda: alarms(options.seeds, scales),
+        "peers": peers,
+        "alarms": lambda: alarms(seeds, scales),
         "resolution": resolution,
         "cold": cold,
         "large": large,
         "audit": audit,
     }
-    for name in options.parts or parts:
+    for name in options.parts or [part for part in parts if part != "peers"]:
         print(f"--- {name}", flush=True)
         parts[name]()
 

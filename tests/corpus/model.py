@@ -43,7 +43,7 @@ class Fault:
     def id(self) -> str:
         return f"{self.operation.name}-{self.name}"
 
-    def make(self, seed: int, scale: float = 1.0) -> tuple[Any, ...]:
+    def make(self, seed: int, scale: float | str = 1.0) -> tuple[Any, ...]:
         return (self.inputs or self.operation.inputs)(Draw(seed, scale))
 
 
@@ -59,7 +59,7 @@ class Operation:
     special: tuple[Callable[["Draw"], tuple[Any, ...]], ...] = ()
     faults: list[Fault] = field(default_factory=list)
 
-    def make(self, seed: int, scale: float = 1.0) -> tuple[Any, ...]:
+    def make(self, seed: int, scale: float | str = 1.0) -> tuple[Any, ...]:
         return self.inputs(Draw(seed, scale))
 
     def fault(self, source: str = "", diagnosis: str = "", **more: Any) -> Callable[..., Any]:
@@ -89,21 +89,29 @@ def operation(inputs: Callable[..., Any], **more: Any) -> Callable[..., Operatio
 
 
 class Draw:
-    """Seeded inputs: `normal`, `positive`, `uniform` scale with `scale`; the others do not."""
+    """Seeded inputs; all but integers scale with `scale`.
 
-    def __init__(self, seed: int, scale: float = 1.0) -> None:
+    The scale "mixed" gives every entry one of its own, from 1e-3 to 1e3.
+    """
+
+    def __init__(self, seed: int, scale: float | str = 1.0) -> None:
         self.rng = np.random.default_rng(seed)
         self.scale = scale
 
     def normal(self, *shape: int) -> np.ndarray:
-        return self.rng.normal(size=shape) * self.scale
+        return self.rng.normal(size=shape) * self._scales(shape)
 
     def positive(self, *shape: int) -> np.ndarray:
-        return self.rng.uniform(0.5, 2.0, size=shape) * self.scale
+        return self.rng.uniform(0.5, 2.0, size=shape) * self._scales(shape)
+
+    def _scales(self, shape: tuple[int, ...]) -> Any:
+        if self.scale == "mixed":
+            return 10.0 ** self.rng.uniform(-3.0, 3.0, size=shape)
+        return self.scale
 
     def unit(self, *shape: int) -> np.ndarray:
-        """Values of order one, whatever the scale: logits, angles, weights."""
-        return self.rng.normal(size=shape)
+        """Values of order one: logits, angles, weights."""
+        return self.rng.normal(size=shape) * self._scales(shape)
 
     def complex(self, *shape: int) -> np.ndarray:
         return self.normal(*shape) + 1j * self.normal(*shape)
