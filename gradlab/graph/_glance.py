@@ -10,6 +10,7 @@ from gradlab.nodes._arrays import is_inexact
 __all__ = ["Glance", "glance"]
 
 _SMALL = 6  # arrays of so many entries are shown whole
+_CELLS = 24  # of a heat map, along each side
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Glance:
     """An array at a glance: small ones whole, others by what their entries are like.
 
     `low`, `mean` and `high` are those of the finite entries; of their sizes, if they are complex.
+    `heat`, where it was asked for, is the array seen from far: rows run over all axes but the last,
+    and each cell holds the largest entry of a block, by size, with its sign.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +31,7 @@ class Glance:
     zeros: int = 0
     nans: int = 0
     infinities: int = 0
+    heat: tuple[tuple[float, ...], ...] = ()
 
     @property
     def size(self) -> float:
@@ -40,8 +44,12 @@ class Glance:
         return not (self.nans or self.infinities)
 
 
-def glance(array: Any) -> Glance:
+def glance(array: Any, heat: bool = False) -> Glance:
     """Return an array at a glance.
+
+    Args:
+        array: any array, or a number.
+        heat: whether to look at it from far too, if it is not shown whole.
 
     Example:
         >>> glance(np.array([[1.0, 0.0], [-1.0, 4.0]])).entries
@@ -59,6 +67,7 @@ def glance(array: Any) -> Glance:
     nans = int(np.isnan(array).sum()) if inexact else 0
     finite = array[np.isfinite(array)] if inexact else array
     wide = np.abs(finite) if array.dtype.kind == "c" else finite.astype(float)
+    seen = heat and array.size > _SMALL and array.dtype.kind != "c"
     return Glance(
         tuple(array.shape),
         str(array.dtype),
@@ -69,7 +78,33 @@ def glance(array: Any) -> Glance:
         zeros=int(array.size - np.count_nonzero(array)),
         nans=nans,
         infinities=array.size - finite.size - nans,
+        heat=_from_far(array.astype(float)) if seen else (),
     )
+
+
+def _from_far(array: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], ...]:
+    """Return a grid of at most 24 x 24 cells: in each the entry of its block that is largest.
+
+    A NaN is larger than anything, so that none is overlooked.
+
+    Example:
+        >>> _from_far(np.array([0.0, 1.0, -2.0]))
+        ((0.0, 1.0, -2.0),)
+        >>> len(_from_far(np.ones((3, 100, 7)))), _from_far(np.arange(100.0))[0][-1]
+        (24, 99.0)
+    """
+    matrix = array.reshape(-1, array.shape[-1])
+    for axis in (0, 1):
+        edges = _edges(matrix.shape[axis])
+        most = np.maximum.reduceat(matrix, edges, axis)
+        least = np.minimum.reduceat(matrix, edges, axis)
+        matrix = np.where(np.abs(least) > np.abs(most), least, most)
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def _edges(size: int) -> np.ndarray[Any, Any]:
+    """Return where the blocks begin when an axis is divided into at most 24."""
+    return np.arange(min(size, _CELLS)) * size // min(size, _CELLS)
 
 
 def _is_plain(array: Any) -> bool:

@@ -272,25 +272,47 @@ class Graph(Network):
         """The Jacobian of each node with respect to each input, as an operator: `[node, input]`."""
         return LocalGradients(self)
 
-    def report(self, local_gradients: bool = False, decimals: int = 3) -> GraphReport:
+    def report(
+        self,
+        local_gradients: bool = False,
+        decimals: int = 3,
+        heat_maps: bool | None = False,
+        checks: bool = False,
+    ) -> GraphReport:
         """Return the graph with all its values and gradients as plain data.
 
         Args:
             local_gradients: whether to describe the Jacobian of each node, which takes time.
             decimals: how many decimals to show where it is drawn.
+            heat_maps: whether arrays are seen from far, as grids of at most 24 x 24 cells; None
+                means in graphs of up to 40 nodes, for arrays of up to 4096 entries.
+            checks: whether to hold each node's backward against finite differences.
+
+        Example:
+            >>> import numpy as np
+            >>> g = Graph(lambda x: np.exp(x), np.arange(8.0))
+            >>> _ = g.backward(np.ones(8))
+            >>> g.report(checks=True).gates[0].check.status
+            'passed'
         """
-        return graph_report(self, local_gradients, decimals)
+        return graph_report(self, local_gradients, decimals, heat_maps, checks)
 
     def draw(
-        self, path: str | os.PathLike[str], local_gradients: bool = False, decimals: int = 3
+        self,
+        path: str | os.PathLike[str],
+        local_gradients: bool = False,
+        decimals: int = 3,
+        heat_maps: bool | None = None,
     ) -> None:
         """Draw the graph into a file, as the course does: values green, gradients red.
 
         Args:
-            path: the file; its suffix tells the format: .svg, .html (one page, to step through),
-                .dot, .mmd (Mermaid), .txt or .json.
+            path: the file; its suffix tells the format: .svg, .html (one page, to step through,
+                with local gradients and a check of each node), .dot, .mmd (Mermaid), .txt or .json.
             local_gradients: whether to write each node's local gradients beside its inputs.
             decimals: how many decimals to show.
+            heat_maps: whether to draw arrays as heat maps too; None means small ones in a graph
+                of few nodes.
 
         Raises:
             InputError: the suffix tells no format.
@@ -305,11 +327,13 @@ class Graph(Network):
         format = _SUFFIXES.get(suffix)
         if format is None:
             raise InputError(f"draw: {suffix!r} tells no format; use one of {', '.join(_SUFFIXES)}")
-        report = self.report(local_gradients or format == "html", decimals)
+        html, picture = format == "html", format in ("html", "svg")
+        seen = heat_maps if picture else False
+        report = self.report(local_gradients or html, decimals, seen, checks=html)
         write_whole(os.fspath(path), report.render(format))
 
     def _repr_html_(self) -> str:
-        return self.report().render("svg")
+        return self.report(heat_maps=None).render("svg")
 
     def table(self) -> str:
         """Return the graph as text: a line for every wire.

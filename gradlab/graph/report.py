@@ -1,11 +1,12 @@
 """A graph as plain data: every wire with its value and gradient at a glance, every gate."""
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from gradlab.errors import GradlabError
 from gradlab.graph._glance import Glance, glance
 from gradlab.graph._marks import findings, marks
 from gradlab.graph._plan import Step
@@ -14,7 +15,10 @@ from gradlab.report import Report
 if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
 
-__all__ = ["Gate", "GraphReport", "WireView", "graph_report"]
+__all__ = ["Gate", "GraphReport", "NodeCheck", "WireView", "graph_report"]
+
+_FEW = 40  # in a graph of so few nodes, arrays are drawn as heat maps where they are small
+_SMALL = 4096  # entries
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,25 @@ class WireView:
     value: Glance
     gradient: Glance | None
     marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeCheck:
+    """How one node's backward and its differences agree.
+
+    Attributes:
+        status: passed, failed, or skipped: nothing could be concluded.
+        reason: why it was skipped, or what else there is to say.
+        actual: upstream times Jacobian times direction, as backward has it.
+        expected: the same by differences of forward.
+        error: what that may be off by.
+    """
+
+    status: Literal["passed", "failed", "skipped"]
+    reason: str = ""
+    actual: float = 0.0
+    expected: float = 0.0
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,7 @@ class Gate:
         branches: what it sends back to each input whose wire has other users too; their sum is the
             wire's gradient.
         local_gradients: its Jacobian in each input, in words, where they were asked for.
+        check: how its backward stands against finite differences, where that was asked for.
     """
 
     name: str
@@ -56,6 +80,7 @@ class Gate:
     members: int = 0
     branches: tuple[Glance | None, ...] = ()
     local_gradients: tuple[str, ...] = ()
+    check: NodeCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +114,11 @@ class GraphReport(Report):
 
     @property
     def ok(self) -> bool:
-        """No NaN anywhere, and outputs and gradients are finite; a mask may be infinite."""
-        return all(map(self.is_finite, self.wires))
+        """No NaN, outputs and gradients are finite, no node fails its check; masks may be inf."""
+        failed = any(
+            gate.check is not None and gate.check.status == "failed" for gate in self.gates
+        )
+        return not failed and all(map(self.is_finite, self.wires))
 
     def is_finite(self, wire: WireView) -> bool:
         """Return whether a wire holds no NaN, and nothing infinite that counts."""
@@ -103,13 +131,21 @@ class GraphReport(Report):
         )
 
 
-def graph_report(graph: "Graph", local_gradients: bool = False, decimals: int = 3) -> GraphReport:
-    """Return a graph as plain data."""
+def graph_report(
+    graph: "Graph",
+    local_gradients: bool = False,
+    decimals: int = 3,
+    heat_maps: bool | None = False,
+    checks: bool = False,
+) -> GraphReport:
+    """Return a graph as plain data; `Graph.report` says what can be asked for."""
     plan = graph.plan
     users = Counter(wire for step in plan.steps for wire in set(step.inputs))
+    few = len(plan.steps) <= _FEW
+    most = 0 if heat_maps is False else None if heat_maps else _SMALL if few else 0
     gates = []
     with np.errstate(all="ignore"):  # NumPy has warned already, when the graph was run
-        wires = tuple(_wire(graph, name, users) for name in graph.names)
+        wires = tuple(_wire(graph, name, users, most) for name in graph.names)
         noted = graph.branches() if any(number > 1 for number in users.values()) else {}
         for index, step in enumerate(plan.steps):
             sent = (noted.get((index, position)) for position in range(len(step.inputs)))
@@ -117,13 +153,19 @@ def graph_report(graph: "Graph", local_gradients: bool = False, decimals: int = 
                 glance(gradient) if users[wire] > 1 and gradient is not None else None
                 for wire, gradient in zip(step.inputs, sent)
             )
-            gates.append(_gate(graph, step, branches, local_gradients))
+            gate = _gate(graph, step, branches)
+            if local_gradients:
+                gate = replace(gate, local_gradients=_local_gradients(graph, step))
+            if checks:
+                gate = replace(gate, check=_check(graph, step))
+            gates.append(gate)
     outputs = tuple(graph.labels[wire] for wire in plan.outputs)
     found = findings(wires, gates)
     return GraphReport(graph.title, wires, tuple(gates), outputs, found, decimals)
 
 
-def _wire(graph: "Graph", name: str, users: Counter[int]) -> WireView:
+def _wire(graph: "Graph", name: str, users: Counter[int], most: int | None) -> WireView:
+    """Return a wire at a glance, seen from far too if it has at most so many entries."""
     wire, plan = graph.wire(name), graph.plan
     gradient = graph.gradient(wire)
     kind = "node"
@@ -131,14 +173,15 @@ def _wire(graph: "Graph", name: str, users: Counter[int]) -> WireView:
         kind = "constant"
     elif wire in plan.inputs:
         kind = "input"
-    value, back = glance(graph.run.values[wire]), None if gradient is None else glance(gradient)
+    held = graph.run.values[wire]
+    heat = most is None or getattr(held, "size", 1) <= most
+    value = glance(held, heat)
+    back = None if gradient is None else glance(gradient, heat)
     used = bool(users[wire]) or wire in plan.outputs
     return WireView(name, kind, value, back, marks(value, back, used))
 
 
-def _gate(
-    graph: "Graph", step: Step, branches: tuple[Glance | None, ...], local_gradients: bool
-) -> Gate:
+def _gate(graph: "Graph", step: Step, branches: tuple[Glance | None, ...]) -> Gate:
     labels = graph.labels
     return Gate(
         labels[step.outputs[0]],
@@ -150,8 +193,17 @@ def _gate(
         step.frame,
         _count(step),
         branches,
-        _local_gradients(graph, step) if local_gradients else (),
     )
+
+
+def _check(graph: "Graph", step: Step) -> NodeCheck:
+    from gradlab.graph._differences import check_step  # the one reason to load JAX
+
+    try:
+        with graph.plan.context():
+            return check_step(step, [graph.run.values[wire] for wire in step.inputs])
+    except GradlabError as error:  # such as a loop that JAX has no gradient for
+        return NodeCheck("skipped", str(error))
 
 
 def _count(step: Step) -> int:

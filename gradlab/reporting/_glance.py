@@ -75,7 +75,7 @@ def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
     if glance.low is None or glance.mean is None or glance.high is None:
         bad = f"{glance.nans} NaN" if glance.nans else f"{glance.infinities} inf"
         return (bad if glance.nans or glance.infinities else "empty",)
-    low, mean, high = (short(x, 2) for x in (glance.low, glance.mean, glance.high))
+    low, mean, high = (_brief(x) for x in (glance.low, glance.mean, glance.high))
     return (low if low == high else f"{mean} [{low}, {high}]",)
 
 
@@ -84,16 +84,22 @@ def short(x: Any, decimals: int) -> str:
 
     Example:
         >>> short(-12.0, 2), short(0.7310585, 2), short(1.5e-7, 2), short(12345.6, 2)
-        ('-12', '0.73', '1.5e-07', '1.23e+04')
+        ('-12', '0.73', '1.5e-7', '1.23e4')
     """
     if isinstance(x, bool | int) or x != x or x in (float("inf"), float("-inf")):
         return str(x)
     if x and not 10.0**-decimals <= abs(x) < 10_000:
-        mantissa, _, exponent = f"{x:.2e}".partition("e")
-        return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+        mantissa, _, exponent = f"{x:.{min(decimals, 2)}e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}e{int(exponent)}"
     fixed = f"{x:.{decimals}f}"
     fixed = fixed.rstrip("0").rstrip(".") if "." in fixed else fixed
     return "0" if fixed == "-0" else fixed
+
+
+def _brief(x: float) -> str:
+    """Return a number in two digits or so: what a summary needs."""
+    return short(x, 1 if abs(x) < 0.01 else 2)
 
 
 def _matrix(rows: list[list[str]]) -> tuple[str, ...]:

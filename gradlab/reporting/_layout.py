@@ -1,23 +1,25 @@
-"""Boxes and the edges between them, laid out from left to right in layers with few crossings.
+"""Boxes and the edges between them, laid out from left to right in layers.
 
 The method of Sugiyama, Tagawa and Toda, Methods for visual understanding of hierarchical system
-structures, IEEE Trans. SMC 11 (1981): layers by the longest path, an edge that spans several layers
-has a place in each of them, layers are reordered by the barycentres of their neighbours. Within a
-layer, heights are the least-squares fit to the neighbours' heights that keeps boxes apart.
+structures, IEEE Trans. SMC 11 (1981): layers by the longest path; an edge that spans several layers
+has a place in each of them. Within a layer, heights are the least-squares fit to the neighbours'
+heights that keeps boxes apart; long edges pull more, so that they run straight, with the weights of
+Gansner, Koutsofios, North and Vo, A technique for drawing directed graphs, IEEE TSE 19 (1993).
 """
 
-from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["Box", "Edge", "Layout", "lay_out"]
+from gradlab.reporting._ordering import order
 
-_SWEEPS = 12
+__all__ = ["LAYER_GAP", "Box", "Edge", "Layout", "lay_out", "layers_of"]
+
+LAYER_GAP = 44.0
 _FITS = 40
-_NUDGE = 1e-4  # how much the port counts beside the place of the box
 _BEND = 6.0  # the height that an edge takes where it passes through a layer
 _ROW_GAP = 14.0
-_LAYER_GAP = 44.0
+_PULLS = (1.0, 2.0, 8.0)  # of an edge with none, one or both of its ends a bend
 
 
 @dataclass(eq=False)
@@ -30,6 +32,7 @@ class Box:
         below: how far it reaches below.
         left: the ports where edges arrive, by position.
         right: the ports where edges leave.
+        free: whether the ports on the left may change places, for fewer crossings.
         x: the left side, once placed.
         y: the middle, once placed.
         room: the width of its column, once placed.
@@ -40,6 +43,7 @@ class Box:
     below: float
     left: Sequence[float] = ()
     right: Sequence[float] = ()
+    free: bool = False
     x: float = 0.0
     y: float = 0.0
     room: float = 0.0
@@ -68,6 +72,25 @@ class Layout:
     height: float
 
 
+class Link(NamedTuple):
+    """The part of an edge between two neighbouring layers, and the ports at its ends."""
+
+    source: Box
+    target: Box
+    source_port: int
+    target_port: int
+
+    @property
+    def rise(self) -> float:
+        """How far the target stands below the source where the link is straight."""
+        return self.source.right[self.source_port] - self.target.left[self.target_port]
+
+    @property
+    def pull(self) -> float:
+        """How much it wants to be straight: a bend has no width."""
+        return _PULLS[(not self.source.width) + (not self.target.width)]
+
+
 def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = ()) -> Layout:
     """Place the boxes and route the edges; both are changed in place.
 
@@ -77,12 +100,12 @@ def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = 
         early: boxes without arriving edges that are wanted in the first column; others stand just
             before their first user.
     """
-    layer = _layers(boxes, edges, set(early))
+    layer = layers_of(boxes, edges, early)
     columns: list[list[Box]] = [[] for _ in range(max(layer.values(), default=0) + 1)]
     for box in boxes:
         columns[layer[box]].append(box)
     links, chains = _with_bends(edges, layer, columns)
-    _order(columns, links)
+    order(columns, links)
     _set_heights(columns, links)
     width = _set_columns(columns)
     longest: dict[tuple[Box, int], int] = {}
@@ -100,10 +123,11 @@ def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = 
     return Layout(width, max(height, lowest))
 
 
-Link = tuple[Box, Box, float, float]  # from, to, and the heights of the ports at both ends
-
-
-def _layers(boxes: Sequence[Box], edges: Sequence[Edge], early: set[Box]) -> dict[Box, int]:
+def layers_of(
+    boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = ()
+) -> dict[Box, int]:
+    """Return the layer of each box: behind all that feed it, and close to what it feeds."""
+    first = set(early)
     arriving: dict[Box, list[Box]] = {}
     leaving: dict[Box, list[Box]] = {}
     for edge in edges:
@@ -114,7 +138,7 @@ def _layers(boxes: Sequence[Box], edges: Sequence[Edge], early: set[Box]) -> dic
         layer[box] = max((layer[source] for source in arriving.get(box, ())), default=-1) + 1
     for box in reversed(boxes):  # as late as possible, where that shortens more than it lengthens
         leaves = leaving.get(box, ())
-        if leaves and box not in early and len(arriving.get(box, ())) <= len(leaves):
+        if leaves and box not in first and len(arriving.get(box, ())) <= len(leaves):
             layer[box] = min(layer[target] for target in leaves) - 1
     return layer
 
@@ -132,94 +156,47 @@ def _with_bends(
     for edge in edges:
         trunk = trunks.setdefault((edge.source, edge.source_port), [])
         start = layer[edge.source] + 1
-        leaves = edge.source.right[edge.source_port]
         for number in range(start + len(trunk), layer[edge.target]):
             bend = Box(0.0, _BEND / 2, _BEND / 2, (0.0,), (0.0,))
             columns[number].append(bend)
-            links.append((trunk[-1], bend, 0.0, 0.0) if trunk else (edge.source, bend, leaves, 0.0))
+            links.append(_link(edge, trunk, bend, 0))
             trunk.append(bend)
         passed = trunk[: layer[edge.target] - start]
-        arrives = edge.target.left[edge.target_port]
-        if passed:
-            links.append((passed[-1], edge.target, 0.0, arrives))
-        else:
-            links.append((edge.source, edge.target, leaves, arrives))
+        links.append(_link(edge, passed, edge.target, edge.target_port))
         chains.append(passed)
     return links, chains
 
 
-def _order(columns: list[list[Box]], links: Sequence[Link]) -> None:
-    """Reorder each column by the mean place of its neighbours, and keep the best that was seen."""
-    before: dict[Box, list[tuple[Box, float]]] = {}
-    after: dict[Box, list[tuple[Box, float]]] = {}
-    for a, b, leaves, arrives in links:
-        after.setdefault(a, []).append((b, arrives * _NUDGE))
-        before.setdefault(b, []).append((a, leaves * _NUDGE))
-    place = {box: i / len(column) for column in columns for i, box in enumerate(column)}
-    best, fewest = [list(column) for column in columns], _crossings(columns, links)
-    for sweep in range(_SWEEPS):
-        if not fewest:
-            break
-        forward = sweep % 2 == 0
-        for column in columns if forward else reversed(columns):
-            _sort(column, before if forward else after, place)
-        crossings = _crossings(columns, links)
-        if crossings < fewest:
-            best, fewest = [list(column) for column in columns], crossings
-    columns[:] = best
-
-
-def _sort(
-    column: list[Box], near: dict[Box, list[tuple[Box, float]]], place: dict[Box, float]
-) -> None:
-    """Sort a column by the mean place of the neighbours on one side; places run from 0 to 1."""
-
-    def mean(box: Box) -> float:
-        others = near.get(box)
-        if not others:
-            return place[box]
-        return sum(place[other] + port for other, port in others) / len(others)
-
-    column.sort(key=mean)
-    place.update((box, i / len(column)) for i, box in enumerate(column))
-
-
-def _crossings(columns: Sequence[Sequence[Box]], links: Sequence[Link]) -> int:
-    """Return how many pairs of links between neighbouring columns cross."""
-    place = {box: i for column in columns for i, box in enumerate(column)}
-    number = {box: i for i, column in enumerate(columns) for box in column}
-    between: dict[int, list[tuple[tuple[int, float], tuple[int, float]]]] = {}
-    for a, b, leaves, arrives in links:
-        ends = (place[a], leaves), (place[b], arrives)
-        between.setdefault(number[a], []).append(ends)
-    total = 0
-    for pairs in between.values():
-        seen: list[tuple[int, float]] = []
-        for _, arrival in sorted(pairs):
-            total += len(seen) - bisect_right(seen, arrival)
-            insort(seen, arrival)
-    return total
+def _link(edge: Edge, passed: Sequence[Box], target: Box, port: int) -> Link:
+    """Return the link to a box from where its edge has come so far."""
+    if passed:
+        return Link(passed[-1], target, 0, port)
+    return Link(edge.source, target, edge.source_port, port)
 
 
 def _set_heights(columns: Sequence[Sequence[Box]], links: Sequence[Link]) -> None:
     """Move boxes to the heights of their neighbours, as near as their order and sizes allow."""
-    near: dict[Box, list[tuple[Box, float]]] = {}
-    for a, b, leaves, arrives in links:
-        near.setdefault(a, []).append((b, arrives - leaves))
-        near.setdefault(b, []).append((a, leaves - arrives))
+    near: dict[Box, list[tuple[Box, float, float]]] = {}
+    for link in links:
+        near.setdefault(link.source, []).append((link.target, -link.rise, link.pull))
+        near.setdefault(link.target, []).append((link.source, link.rise, link.pull))
     for column in columns:
-        _fit(column, [0.0] * len(column))
+        _fit(column, [(0.0, 1.0)] * len(column))
     for sweep in range(_FITS):
         for column in columns if sweep % 2 == 0 else reversed(columns):
-            wanted = []
-            for box in column:
-                targets = [other.y + shift for other, shift in near.get(box, ())]
-                wanted.append(sum(targets) / len(targets) if targets else box.y)
-            _fit(column, wanted)
+            _fit(column, [_wish(box, near.get(box, ())) for box in column])
 
 
-def _fit(column: Sequence[Box], wanted: Sequence[float]) -> None:
-    """Set the heights of a column next to those wanted, in the sense of least squares.
+def _wish(box: Box, near: Sequence[tuple[Box, float, float]]) -> tuple[float, float]:
+    """Return the height that a box's neighbours want it to have, and how much."""
+    total = sum(pull for _, _, pull in near)
+    if not total:
+        return box.y, 1.0
+    return sum((other.y + rise) * pull for other, rise, pull in near) / total, total
+
+
+def _fit(column: Sequence[Box], wanted: Sequence[tuple[float, float]]) -> None:
+    """Set the heights of a column next to those wanted, in the sense of weighted least squares.
 
     With the room that each box needs taken off, heights have only to increase: isotonic regression
     by pooling adjacent violators.
@@ -228,14 +205,13 @@ def _fit(column: Sequence[Box], wanted: Sequence[float]) -> None:
     for i, box in enumerate(column):
         reach += column[i - 1].below + _ROW_GAP + box.above if i else 0.0
         offsets.append(reach)
-    pools: list[list[float]] = []  # sum and number of the members
-    for height, offset in zip(wanted, offsets):
-        pools.append([height - offset, 1])
+    pools: list[tuple[float, float, int]] = []  # weighted sum, weight, and number of the members
+    for (height, weight), offset in zip(wanted, offsets):
+        pools.append(((height - offset) * weight, weight, 1))
         while len(pools) > 1 and pools[-2][0] * pools[-1][1] > pools[-1][0] * pools[-2][1]:
-            total, number = pools.pop()
-            pools[-1][0] += total
-            pools[-1][1] += number
-    levels = [total / number for total, number in pools for _ in range(int(number))]
+            (a, b, c), (d, e, f) = pools.pop(), pools.pop()
+            pools.append((a + d, b + e, c + f))
+    levels = [total / weight for total, weight, number in pools for _ in range(number)]
     for box, level, offset in zip(column, levels, offsets):
         box.y = level + offset
 
@@ -246,8 +222,8 @@ def _set_columns(columns: Sequence[Sequence[Box]]) -> float:
         width = max((box.width for box in column), default=0.0)
         for box in column:
             box.x, box.room = x, width
-        x += width + _LAYER_GAP
-    return x - _LAYER_GAP
+        x += width + LAYER_GAP
+    return x - LAYER_GAP
 
 
 def _route(edge: Edge, passed: Sequence[Box], shown: int) -> list[tuple[float, float]]:
