@@ -5,7 +5,7 @@ exponential is 0, and 0 times anything is 0: that is what makes causal attention
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,10 @@ from gradlab.structure.positions import COMPARISONS, by_position, counted
 from gradlab.structure.rules import rule_for
 from gradlab.structure.sites import Site
 
-__all__ = ["facts"]
+__all__ = ["FINITE_MASK", "facts"]
+
+FINITE_MASK = "a finite number; use -jnp.inf to have what it hides proved zero"
+"""How the note of a mask that is nearly -inf ends; `why` repeats such notes as hints."""
 
 _FOLDED = 1 << 18
 _NEARLY = -1e3
@@ -182,6 +185,7 @@ def _positive(site: Site, k: int) -> bool:
 
 
 def _sum(site: Site) -> Known | None:
+    _say_finite(site, [k for k in site.known if k and k.few is not None and k.few.size > 1])
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
     return told(support=_either(a, b), finite=_both(low_a, low_b))
@@ -238,7 +242,8 @@ def _chosen(site: Site) -> Known | None:
     rule = rule_for("select_n")
     assert rule is not None
     everywhere = Pattern.region(site.shape)
-    _say_finite(site)
+    if which is not None and (which.nonzero is not None or which.untrue is not None):
+        _say_finite(site, site.known[1:])
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
         parts = []
@@ -255,17 +260,15 @@ def _chosen(site: Site) -> Known | None:
     return told(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
 
 
-def _say_finite(site: Site) -> None:
-    """Note a mask that is nearly -inf: what it hides is not zero for certain."""
-    which = site.known[0]
-    if which is None or (which.nonzero is None and which.untrue is None):
-        return
-    fills = [None if known is None else known.fill for known in site.known[1:]]
-    for fill in fills:
-        if isinstance(fill, float) and math.isfinite(fill) and fill <= _NEARLY:
-            site.notes.append(
-                f"the mask's {fill:.3g} is finite: its exponential is 0 for certain only with -inf"
-            )
+def _say_finite(site: Site, masks: Sequence[Known | None]) -> None:
+    """Note a mask of zeros and numbers that are nearly -inf: what it hides may not be 0."""
+    for known in masks:
+        mask = None if known is None else known.few
+        if mask is None or mask.dtype.kind in "biucO" or not mask.size:
+            continue
+        fill = float(mask.min())
+        if math.isfinite(fill) and fill <= _NEARLY and ((mask == 0) | (mask <= _NEARLY)).all():
+            site.notes.append(f"the mask uses {fill:.3g}, {FINITE_MASK}")
 
 
 def _compared_with_zero(site: Site) -> Known | None:

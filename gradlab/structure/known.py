@@ -74,8 +74,12 @@ class Known:
     @cached_property
     def fill(self) -> Any:
         """The value of every entry, if they are written as one; else None."""
-        one = None if self.array is None else _few(self.array)
-        return one.item() if one is not None and one.size == 1 else None
+        return self.few.item() if self.few is not None and self.few.size == 1 else None
+
+    @cached_property
+    def few(self) -> Array | None:
+        """Its value; one entry where all are written as one."""
+        return None if self.array is None else _few(self.array)
 
     @cached_property
     def nonzero(self) -> Pattern | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab.errors import InputError
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
+from gradlab.structure.facts import FINITE_MASK
 from gradlab.structure.infer import Step
 from gradlab.structure.rules.elementwise import ELEMENTWISE
 from gradlab.tracing.jaxprs import Literal, body, source
@@ -153,6 +154,8 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
     if not culprits and not lines:
         culprits["no single equation; several slices of it are joined"] = None
     lines += [f"axis {source_axis} is coupled at {text}" for text in culprits]
+    if culprits:
+        lines += [f"hint: {note}" for note in report.notes if note.endswith(FINITE_MASK)]
     return "\n".join(lines)
 
 

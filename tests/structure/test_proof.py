@@ -86,6 +86,29 @@ def test_attention_is_causal_and_its_lines_are_named():
     assert f"{line_of(attention, 'axis=-1) @ x')}, dot_general over axis 1 (causally)" in said
 
 
+def finite_mask(x):
+    mask = jnp.tril(jnp.ones((x.shape[0], x.shape[0]), bool))
+    return jax.nn.softmax(jnp.where(mask, x @ x.T, jnp.finfo(x.dtype).min), axis=-1) @ x
+
+
+def finite_bias(x):
+    bias = np.where(np.tril(np.ones((8, 8), bool)), 0, -1e9).astype("float32")
+    return jax.nn.softmax(x @ x.T + bias, axis=-1) @ x
+
+
+def test_a_finite_mask_is_named_where_it_keeps_an_axis_coupled():
+    hint = "hint: {} at {}: the mask uses {}, a finite number; use -jnp.inf"
+    said = jacobian(finite_mask, blank(64, 16)).why(0)
+    assert hint.format("select_n", line_of(finite_mask, "finfo"), "-3.4e+38") in said
+    said = jacobian(finite_bias, blank(8, 4)).why(0)
+    assert hint.format("add", line_of(finite_bias, "+ bias"), "-1e+09") in said
+
+
+def test_no_hint_where_no_mask_is_finite():
+    assert "hint" not in jacobian(attention, blank(64, 16)).why(0)
+    assert "hint" not in jacobian(lambda x: jax.nn.softmax(x - 2000.0, 0), blank(8)).why(0)
+
+
 def test_what_jax_does_inside_counts_as_done_by_the_caller():
     def first(x):
         return jnp.where(x > 0, x, 0)
