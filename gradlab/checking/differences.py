@@ -198,7 +198,7 @@ def _judge_groups(
 def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
     """Return how far rounding may move a gradient's product with a direction."""
     finite = np.where(np.isfinite(scatter), scatter, 0.0)
-    return float(np.sqrt(np.sum((finite * np.abs(direction)) ** 2)))
+    return float(np.hypot.reduce(np.ravel(finite * np.abs(direction)), initial=0.0))
 
 
 def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:

@@ -7,11 +7,12 @@ from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
-from gradlab.references.verdict import LIMIT, WARN, Verdict, floor, judge, settle
+from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge, settle
 
 __all__ = [
     "DRAWS",
     "LIMIT",
+    "LOST",
     "WARN",
     "Estimate",
     "Evaluation",

@@ -66,7 +66,7 @@ PRODUCTS = frozenset(["cumprod", "reduce_prod", "reduce_window_prod"])
 _COARSE = {"log1p": 64.0, "atanh": 64.0, "erfc": 4.0}
 """What XLA itself gets wrong in float64: log1p by up to 240 units between -0.5 and -0.1."""
 
-STEEP = frozenset(["cosh", "sinh"])
+STEEP = frozenset(["cosh", "exp2", "sinh"])
 """Functions computed through exp: rounding the argument x costs |x| units of the result."""
 
 HARD = {

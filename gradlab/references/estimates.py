@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["DRAWS", "Estimate", "estimate", "mean_square"]
+__all__ = ["DRAWS", "Estimate", "deviation", "estimate"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -30,31 +30,30 @@ class Estimate:
     scatter: Array
 
 
-def mean_square(draw: Callable[[], Sequence[Any]], values: Sequence[Any], draws: int) -> list[Any]:
-    """Return the mean square deviation of drawn arrays from their values."""
+def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Any], draws: int) -> list[Any]:
+    """Return the root mean square deviation of drawn arrays from their values."""
     totals: list[Any] = [np.zeros(np.shape(value)) for value in values]
     with np.errstate(all="ignore"):
         for _ in range(draws):
             for i, array in enumerate(draw()):
-                totals[i] = _add_square(totals[i], array, values[i])
-        return [np.asarray(total) / draws for total in totals]
+                totals[i] = _joined(totals[i], array, values[i])
+        return [np.asarray(total) / np.sqrt(draws) for total in totals]
 
 
-def estimate(value: Any, squares: Sequence[Array], scales: Sequence[float]) -> Estimate:
-    """Return an estimate from mean squares, each drawn at `scale` times the real rounding."""
+def estimate(value: Any, deviations: Sequence[Array], scales: Sequence[float]) -> Estimate:
+    """Return an estimate from deviations, each drawn at `scale` times the real rounding."""
     with np.errstate(all="ignore"):
-        total = np.asarray(sum(s / scale**2 for s, scale in zip(squares, scales)))
-        return Estimate(np.asarray(value), np.where(np.isnan(total), np.inf, np.sqrt(total)))
+        parts = [np.asarray(part) / scale for part, scale in zip(deviations, scales)]
+        total = parts[0] if len(parts) == 1 else np.hypot(*parts)
+        return Estimate(np.asarray(value), np.where(np.isnan(total), np.inf, total))
 
 
-def _add_square(total: Any, array: Any, value: Any) -> Any:
+def _joined(total: Any, array: Any, value: Any) -> Any:
     if np.size(value) > _LARGE:
         return _fused(total, array, value)
-    difference = np.abs(np.asarray(array) - np.asarray(value))
-    return total + difference * difference
+    return np.hypot(total, np.abs(np.asarray(array) - np.asarray(value)))  # squares may overflow
 
 
 @jax.jit
 def _fused(total: Any, array: Any, value: Any) -> Any:
-    difference = jnp.abs(array - value)
-    return total + difference * difference
+    return jnp.sqrt(total * total + jnp.abs(array - value) ** 2)

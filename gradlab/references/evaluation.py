@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.errors import InputError
-from gradlab.references.estimates import DRAWS, Estimate, estimate, mean_square
+from gradlab.references.estimates import DRAWS, Estimate, deviation, estimate
 from gradlab.references.host import on_host, options_for
 from gradlab.references.noise import Noise, Pools, Units, fill
 from gradlab.references.precision import (
@@ -167,15 +167,15 @@ class Evaluation:
         self, arguments: dict[str, Any], values: list[Any], law: Law, draws: int, seed: int
     ) -> dict[str, list[Estimate]]:
         generator = np.random.default_rng(seed)
-        squares, scales = [], []
+        deviations, scales = [], []
         for units, scale in self._roundings(law):
 
             def draw(units: Units = units) -> Sequence[Any]:
                 return self._run(arguments, fill(units, generator))
 
-            squares.append(mean_square(draw, values, draws))
+            deviations.append(deviation(draw, values, draws))
             scales.append(scale)
-        flat = [estimate(a, [s[i] for s in squares], scales) for i, a in enumerate(values)]
+        flat = [estimate(a, [d[i] for d in deviations], scales) for i, a in enumerate(values)]
         return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
 
     @property

@@ -156,12 +156,13 @@ class Rounder(Lifter):
             return self._sum(equation, arrays, array, dtype)
         if name in HARD:
             return self._shift(array, (lax.abs(array) + 1.0) * HARD[name], dtype)
+        slot = self._slot(dtype)
+        units: Any = units_of_result(equation)
         if name in STEEP:
-            return self._shift(array, lax.abs(array) * (1.0 + lax.abs(arrays[0])), dtype)
-        units, slot = units_of_result(equation), self._slot(dtype)
+            units = 1.0 + lax.abs(arrays[0])
         if jnp.iscomplexobj(array):
             return self._shift(array, lax.abs(array) * units, dtype)
-        if units in (1.0, 2.0):
+        if isinstance(units, float) and units in (1.0, 2.0):
             kind = "once" if units == 1.0 else "twice"
             rounded = array * self._noise.factors(slot, kind, array.shape)
         else:

@@ -30,15 +30,16 @@ def numpy_estimate(
     """
     generator = np.random.default_rng(seed)
     values = [_wide(array) for array in function(*map(np.array, inputs))]
-    squares = [np.zeros(value.shape) for value in values]
+    spreads = [np.zeros(value.shape) for value in values]
     with np.errstate(all="ignore"):
         for _ in range(draws):
             results = function(*(_moved(np.asarray(array), generator) for array in inputs))
-            for square, result, value in zip(squares, results, values):
-                square += np.abs(_wide(result) - value) ** 2 / draws
+            for spread, result, value in zip(spreads, results, values):
+                off = np.abs(_wide(result) - value) / np.sqrt(draws)
+                spread[...] = np.hypot(spread, off)
         return [
-            Estimate(value, np.where(np.isnan(square), np.inf, np.sqrt(square)))
-            for value, square in zip(values, squares)
+            Estimate(value, np.where(np.isnan(spread), np.inf, spread))
+            for value, spread in zip(values, spreads)
         ]
 
 

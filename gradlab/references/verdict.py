@@ -14,7 +14,7 @@ import numpy as np
 from gradlab.references.estimates import DRAWS, Estimate
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
-__all__ = ["LIMIT", "WARN", "Verdict", "floor", "judge", "settle"]
+__all__ = ["LIMIT", "LOST", "WARN", "Verdict", "floor", "judge", "settle"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -28,6 +28,9 @@ inconclusive.
 """
 
 _DOUBLE = unit_roundoff("float64")
+LOST = smallest_normal("float64") ** 0.5
+"""Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
+the way to it, and its square underflows."""
 
 WARN = 100.0
 """How many times the reference's scatter a rule's own may reach before it is called unstable."""
@@ -133,7 +136,8 @@ def judge(
     if value.shape != reference.value.shape:
         raise ValueError(f"judge: gradient of shape {value.shape}, not {reference.value.shape}")
     value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64)
-    unit, smallest = unit_roundoff(dtype), smallest_normal(dtype)
+    unit = unit_roundoff(dtype)
+    smallest = LOST if unit == _DOUBLE else smallest_normal(dtype)
     size = np.abs(reference.value)
     base = floor(reference, rule, unit, smallest)
     with np.errstate(all="ignore"):

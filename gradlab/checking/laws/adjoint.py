@@ -1,10 +1,12 @@
 """Adjoint: <J t, u> = <t, J' u>. The transpose is held against forward mode, not against itself."""
 
+from typing import Any
+
 import numpy as np
 
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
-from gradlab.references import LIMIT
+from gradlab.references import LIMIT, LOST
 
 __all__ = ["adjoint"]
 
@@ -18,18 +20,9 @@ def adjoint(trial: Trial) -> Law:
         return Law("adjoint", "skipped", "the inputs are large: finite differences stand for it")
     if not subject.linear:
         return Law("adjoint", "skipped", "there is no upstream: the loss returns its own gradient")
-    pushed = trial.formula["tangent"][trial.outputs :]
-    gradients = trial.formula["rule"][trial.outputs :]
-    left = right = spread = 0.0
-    for upstream, estimate in zip(subject.upstreams, pushed):
-        u = trial.upstreams[upstream.name]
-        left += float(np.sum(np.real(u * estimate.value)))
-        spread += float(np.sum((np.abs(u) * estimate.scatter) ** 2))
-    for target, estimate in zip(subject.targets, gradients):
-        t = trial.tangents[target.path]
-        right += float(np.sum(np.real(t * estimate.value)))
-        spread += float(np.sum((np.abs(t) * estimate.scatter) ** 2))
-    floor = max(np.sqrt(spread), 2.0**-53 * max(abs(left), abs(right)), 2.0**-1022)
+    left, above = _product([trial.upstreams[u.name] for u in subject.upstreams], trial, "tangent")
+    right, below = _product([trial.tangents[t.path] for t in subject.targets], trial, "rule")
+    floor = max(np.hypot(above, below), 2.0**-53 * max(abs(left), abs(right)), LOST)
     if not np.isfinite(left - right) or not np.isfinite(floor):
         return Law("adjoint", "inconclusive", "the products are not finite")
     error = abs(left - right) / floor
@@ -40,3 +33,14 @@ def adjoint(trial: Trial) -> Law:
         reason = f"{text}, where the rule was found right and the reference is not the judge"
         return Law("adjoint", "inconclusive", reason, error)
     return Law("adjoint", "failed", text, error)
+
+
+def _product(directions: list[Any], trial: Trial, keyword: str) -> tuple[float, float]:
+    """Return a program's product with directions, and how far rounding may move it."""
+    product = spread = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for direction, estimate in zip(directions, trial.formula[keyword][trial.outputs :]):
+            product += float(np.sum(np.real(direction * estimate.value)))
+            moves = np.ravel(np.abs(direction) * estimate.scatter)
+            spread = float(np.hypot.reduce(moves, initial=spread))
+    return product, spread

@@ -1,0 +1,51 @@
+"""Right rules where numbers are very large or very small, or where all entries are at a kink."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+
+def ruled(primal, slope):
+    """Return an elementwise function with its derivative written by hand."""
+    f = jax.custom_vjp(primal)
+    f.defvjp(lambda x: (primal(x), x), lambda x, g: (g * slope(x),))
+    return f
+
+
+def sigmoid(x):
+    return 1 / (1 + jnp.exp(-x))
+
+
+relu = ruled(lambda x: jnp.maximum(x, 0), lambda x: (x > 0) * jnp.ones_like(x))
+steady_sigmoid = ruled(sigmoid, lambda x: sigmoid(x) * sigmoid(-x))
+steady_silu = ruled(lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * sigmoid(-x)))
+exp2 = ruled(jnp.exp2, lambda x: jnp.exp2(x) * np.log(2))
+
+
+def test_a_rule_that_is_zero_at_kinks_does_not_ignore_its_upstream():
+    report = gradlab.check(relu, jnp.zeros(3))
+    assert report.ok, report
+    assert {law.name: law.status for law in report.laws}["used"] == "inconclusive"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", [steady_sigmoid, steady_silu])
+def test_autodiff_overflows_on_its_way_and_the_rule_does_not(rule, dtype):
+    """(1 + exp(-x)) ** 2 is infinite in float64 from -x = 355 on."""
+    assert gradlab.check(rule, np.array([0.5, -400.0, -535.0, -620.0]), dtypes=dtype).ok
+    assert not gradlab.check(rule, np.array([-535.0]), dtypes=dtype).failed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_gradients_whose_squares_overflow(dtype):
+    """In bfloat16 log(2) is known to 8 bits: its scatter at exp2(640) has no finite square."""
+    report = gradlab.check(exp2, np.array([0.5, 14.3, 105.5, 640.0, -640.0]), dtypes=dtype)
+    assert report.ok, report
+
+
+def test_infinite_gradients_give_no_warning():
+    rule = ruled(jnp.log2, lambda x: 1 / (x * np.log(2)))
+    gradlab.check(rule, np.array([0.0, 1.0, 2.0]), dtypes="float16")
