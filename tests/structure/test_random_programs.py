@@ -22,7 +22,13 @@ SHAPES = [(6,), (2, 3), (3, 3), (4,), (2, 2, 3)]
 RESHAPED = [*SHAPES, (12,), (3, 2), (4, 3), (3, 4), (9,)]
 POINTS = 3
 AT_ONCE = 16
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+if jax.__version_info__ < (0, 11):
+    QUICK["xla_cpu_use_fusion_emitters"] = False  # a third of the time to compile
 
 
 class Op(NamedTuple):
