@@ -98,8 +98,9 @@ def short(x: Any, decimals: int) -> str:
 
 
 def _brief(x: float) -> str:
-    """Return a number in two digits or so: what a summary needs."""
-    return short(x, 1 if abs(x) < 0.01 else 2)
+    """Return a number in three digits or so: what a summary needs."""
+    size = abs(x)
+    return short(x, 2 if 0.01 <= size < 10 else 0 if 100 <= size < 10_000 else 1)
 
 
 def _matrix(rows: list[list[str]]) -> tuple[str, ...]:

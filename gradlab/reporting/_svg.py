@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._heat import STYLE as HEAT_STYLE
+from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._layout import Edge
-from gradlab.reporting._picture import (
+from gradlab.reporting._picture import Picture, Row, picture
+from gradlab.reporting._things import (
     LINE,
     SMALL,
     TEXT,
     Exit,
-    Picture,
     Thing,
-    picture,
+    head_line,
     shape_line,
     text_width,
 )
@@ -28,8 +30,9 @@ _STYLE = """
 .paper{fill:#fff}.ink{fill:#1f2328}.quiet{fill:#6e7781}.value{fill:#1a7f37}.gradient{fill:#cf222e}
 .mark{fill:#9a6700}.local{fill:#0550ae}.line{stroke:#57606a;fill:none;stroke-width:1.3}
 .shape{stroke:#1f2328;fill:#fff;stroke-width:1.3}.odd .shape{stroke:#cf222e;stroke-width:2.4}
-.group .shape{stroke-dasharray:5 3}.frame{fill:#0550ae;fill-opacity:.06;stroke:#0550ae;
-stroke-opacity:.45;stroke-dasharray:3 3}.dot{fill:#57606a}.plus{fill:#cf222e;font-weight:bold}
+.rule{stroke:#57606a;stroke-opacity:.3}.group .shape{stroke-dasharray:5 3}
+.frame{fill:#0550ae;fill-opacity:.06;stroke:#0550ae;stroke-opacity:.45;stroke-dasharray:3 3}
+.dot{fill:#57606a}.plus{fill:#cf222e;font-weight:bold}
 text{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;white-space:pre}
 @media (prefers-color-scheme:dark){.paper{fill:#0d1117}.ink{fill:#e6edf3}.quiet{fill:#8b949e}
 .value{fill:#3fb950}.gradient{fill:#ff7b72}.mark{fill:#d29922}.local{fill:#79c0ff}
@@ -41,32 +44,52 @@ text{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;white-
 def svg(report: "GraphReport") -> str:
     """Return the graph as an SVG picture that reads in light and dark."""
     drawn = picture(report)
-    legend = "green: value; red: gradient"
-    if any(exit.wire.value.entries is None for thing in drawn.things for exit in thing.exits):
-        legend += "; arrays: mean [least, greatest]"
-    width = max(drawn.size.width, text_width(legend, SMALL)) + 2 * _MARGIN
-    height = drawn.size.height + 2 * _MARGIN + LINE * (2 + len(report.findings))
+    legend = _legend(drawn)
+    width = max(drawn.width, text_width(legend, SMALL)) + 2 * _MARGIN
+    height = drawn.height + 2 * _MARGIN + LINE * (2 + len(report.findings))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
             f'width="{width:.0f}" height="{height:.0f}" role="img">',
-            f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style>",
+            f"<title>{html.escape(report.title)}</title><style>{_STYLE}{HEAT_STYLE}</style>",
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="dot"/></marker></defs>',
             '<rect class="paper" width="100%" height="100%"/>',
-            f'<g transform="translate({_MARGIN:g} {_MARGIN:g})">',
-            *_frames(drawn),
-            *(_edge(edge, name) for edge, name in zip(drawn.edges, drawn.wires)),
-            *(_thing(thing) for thing in drawn.things),
-            "</g>",
+            *(line for number, row in enumerate(drawn.rows) for line in _row(drawn, number, row)),
             *_notes(report, drawn, legend),
             "</svg>",
         ]
     )
 
 
+def _row(drawn: Picture, number: int, row: Row) -> Iterator[str]:
+    """Draw one row, under its number if there are several."""
+    yield f'<g transform="translate({_MARGIN:g} {_MARGIN + row.top:g})">'
+    if len(drawn.rows) > 1:
+        yield _text(-14, -6, f"row {number + 1}", "quiet", SMALL)
+    if number:
+        yield f'<path class="rule" d="M-12 -20H{drawn.width + 12:.1f}"/>'
+    yield from _frames(row.things)
+    yield from (_edge(edge, name) for edge, name in zip(row.edges, row.wires))
+    inside = set(row.wires)
+    yield from (_thing(thing, inside) for thing in row.things)
+    yield "</g>"
+
+
+def _legend(drawn: Picture) -> str:
+    exits = [exit for thing in drawn.things for exit in thing.exits]
+    words = ["green: value; red: gradient"]
+    if any(exit.above and exit.wire.value.entries is None for exit in exits):
+        words.append("arrays: mean [least, greatest]")
+    if any(exit.wire.value.heat for exit in exits):
+        words.append("cells: blue below zero, orange above, each array to its own largest")
+    if len(drawn.rows) > 1:
+        words.append("2\N{BLACK RIGHT-POINTING SMALL TRIANGLE}x: x goes on from row 2")
+    return "; ".join(words)
+
+
 def _notes(report: "GraphReport", drawn: Picture, legend: str) -> Iterator[str]:
-    y = drawn.size.height + _MARGIN + LINE * 1.6
+    y = drawn.height + _MARGIN + LINE * 1.6
     yield _text(_MARGIN, y, legend, "quiet", SMALL)
     for finding in report.findings:
         y += LINE
@@ -85,19 +108,22 @@ def _edge(edge: Edge, name: str) -> str:
     return f'<path class="line" data-wire="{_attribute(name)}" d="{"".join(path)}"/>'
 
 
-def _thing(thing: Thing) -> str:
+def _thing(thing: Thing, inside: set[str]) -> str:
+    """Draw a gate or an input; wires that are not used `inside` the row end in an arrow."""
     x, y = thing.box.x, thing.box.y
     parts = []
     if thing.gate is None:
         end = x + thing.body - 6.0
-        parts.append(_text(end, y + 4.5, thing.title, "ink", TEXT, "end"))
+        kind, size = ("quiet", SMALL) if thing.elsewhere else ("ink", TEXT)
+        parts.append(_text(end, y + size / 3, thing.title, kind, size, "end"))
         start, opening = x + thing.body - 2.0, "<g>"
     else:
         parts += _gate(thing)
         start = x + thing.zone + thing.body
         opening = f'<g class="{_classes(thing)}" data-gate="{_attribute(thing.gate.name)}">'
     for exit in thing.exits:
-        parts += _exit(exit, start, x + thing.box.width, y, thing)
+        ends = exit.wire.name not in inside and bool(exit.final or exit.rows)
+        parts += _exit(exit, start, x + thing.box.width, thing, ends)
     return f"{opening}{''.join(parts)}</g>"
 
 
@@ -110,9 +136,9 @@ def _classes(thing: Thing) -> str:
 def _gate(thing: Thing) -> Iterator[str]:
     x, y = thing.box.x + thing.zone, thing.box.y
     middle = x + thing.body / 2
-    for port in thing.ports:
-        height = y + port.height
-        inset = _inset(port.height, thing)
+    for port, offset in zip(thing.ports, thing.box.left):
+        height = y + offset
+        inset = _inset(offset, thing)
         if thing.zone:
             yield f'<path class="line" d="M{thing.box.x:.1f} {height:.1f}H{x - 6:.1f}"/>'
             yield _text(thing.box.x + 3, height - 3, port.local, "local", SMALL)
@@ -139,25 +165,26 @@ def _inset(height: float, thing: Thing) -> tuple[float, float]:
     return reach - (reach**2 - at**2) ** 0.5, at
 
 
-def _exit(exit: Exit, start: float, end: float, y: float, thing: Thing) -> Iterator[str]:
-    y += exit.height
+def _exit(exit: Exit, start: float, end: float, thing: Thing, ends: bool) -> Iterator[str]:
+    """Draw a wire where it leaves: what it carries above it, its gradient below."""
+    y = thing.box.y + exit.height
     name = _attribute(exit.wire.name)
-    tip = ' marker-end="url(#tip)"' if exit.final and not exit.users else ""
-    middle = thing.box.y
-    path = f"M{start:.1f} {middle:.1f}L{start + 6:.1f} {y:.1f}H{end:.1f}"
+    tip = ' marker-end="url(#tip)"' if ends else ""
+    path = f"M{start:.1f} {thing.box.y:.1f}L{start + 6:.1f} {y:.1f}H{end:.1f}"
     yield f'<path class="line" data-wire="{name}"{tip} d="{path}"/>'
-    left = start + 9.0
-    line = y - 5.0
+    left, line = start + 9.0, y - 5.0
     above = []
     for row in reversed(exit.above):
         above.append(_text(left, line, row, "value", TEXT))
         line -= LINE
-    yield f'<g class="forward" data-wire="{name}">{"".join(above)}</g>'
-    yield _text(left, line, exit.name, "ink", SMALL)
-    shape = shape_line(exit)
-    yield _text(
-        left + text_width(exit.name and exit.name + " ", SMALL), line, shape, "quiet", SMALL
-    )
+    if exit.above:
+        high = heat_size(exit.wire.value.heat)[1]
+        above.append(heat_map(exit.wire.value.heat, left, line + 2 - high, "the value"))
+        line -= high + 3 if high else 0
+        yield f'<g class="forward" data-wire="{name}">{"".join(above)}</g>'
+    head = head_line(exit)
+    yield _text(left, line, head, "ink", SMALL)
+    yield _text(left + text_width(head and head + " ", SMALL), line, *_shape(exit))
     line = y + LINE - 1.0
     below = []
     marks = len(exit.wire.marks)
@@ -165,21 +192,29 @@ def _exit(exit: Exit, start: float, end: float, y: float, thing: Thing) -> Itera
         kind = "mark" if i >= len(exit.below) - marks else "gradient"
         below.append(_text(left, line, row, kind, TEXT))
         line += LINE
-    yield f'<g class="backward" data-wire="{name}">{"".join(below)}</g>'
-    if exit.users > 1:
+    if exit.above:
+        heat = exit.wire.gradient.heat if exit.wire.gradient else ()
+        below.append(heat_map(heat, left, line - 10, "the gradient"))
+        yield f'<g class="backward" data-wire="{name}">{"".join(below)}</g>'
+    if exit.users > 1 and not ends:
         yield f'<circle class="dot" cx="{end:.1f}" cy="{y:.1f}" r="3"/>'
+    if exit.users > 1 and exit.above:
         yield _text(end - 4, y + 13, "+", "plus", SMALL, "middle")
 
 
-def _frames(drawn: Picture) -> Iterator[str]:
+def _shape(exit: Exit) -> tuple[str, str, float]:
+    return (shape_line(exit) if exit.above else "", "quiet", SMALL)
+
+
+def _frames(things: list[Thing]) -> Iterator[str]:
     """Draw the groups that were opened: a frame around their gates, or behind each of them."""
     groups: dict[tuple[str, ...], list[Thing]] = {}
-    for thing in drawn.things:
+    for thing in things:
         for depth in range(1, len(thing.gate.frame) + 1) if thing.gate else ():
             groups.setdefault(thing.gate.frame[:depth], []).append(thing)  # type: ignore[union-attr]
     for frame, members in groups.items():
         around = _around(members)
-        others = [thing for thing in drawn.things if thing not in members]
+        others = [thing for thing in things if thing not in members]
         if any(_overlap(around, _around([other])) for other in others):
             for member in members:
                 yield _frame(_around([member]), "")

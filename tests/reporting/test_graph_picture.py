@@ -4,11 +4,14 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from gradlab import Graph, nodes
+from gradlab.reporting import _layout
+from gradlab.reporting._picture import picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('\"&')</script>"
@@ -61,7 +64,33 @@ def large() -> Graph:
     return Graph(f, np.ones(4), np.full(4, 0.3))
 
 
-GRAPHS = {g.__name__: g for g in (simplest, vectors, forks, odd, network, large)}
+def wide() -> Graph:
+    """Return what a person would not like to draw: each wire is used anywhere later."""
+    rng = np.random.default_rng(1)
+
+    def f(*xs):
+        made = list(xs)
+        for _ in range(120):
+            i, j = rng.integers(max(0, len(made) - 12), len(made), 2)
+            made.append(np.tanh(made[i] + made[j]) if rng.random() < 0.5 else made[i] * made[j])
+        return sum(made[-6:], start=made[-7])
+
+    return Graph(f, *rng.standard_normal(6))
+
+
+def images() -> Graph:
+    rng = np.random.default_rng(2)
+
+    def f(x, kernel, w):
+        h = nodes.max_pool(nodes.relu(nodes.conv2d(x, kernel, np.ones(2))))
+        return nodes.softmax(nodes.reshape(h, shape=(3, -1)) @ w)
+
+    return Graph(
+        f, rng.normal(size=(3, 1, 10, 10)), rng.normal(size=(2, 1, 3, 3)), np.eye(32)[:, :9]
+    )
+
+
+GRAPHS = {g.__name__: g for g in (simplest, vectors, forks, odd, network, large, wide, images)}
 
 
 def drawn(graph: Graph, **options: object) -> ET.Element:
@@ -70,29 +99,44 @@ def drawn(graph: Graph, **options: object) -> ET.Element:
     return ET.fromstring(graph.report(**options).render("svg"))
 
 
-def texts(root: ET.Element) -> list[tuple[str, str, tuple[float, float, float, float]]]:
+Place = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def placed(root: ET.Element, dx: float = 0.0, dy: float = 0.0):
+    """Yield every element with how far the groups around it are moved."""
+    for element in root:
+        moved = re.fullmatch(r"translate\((\S+) (\S+)\)", element.get("transform", ""))
+        shift = (dx + float(moved[1]), dy + float(moved[2])) if moved else (dx, dy)
+        yield element, *shift
+        yield from placed(element, *shift)
+
+
+def texts(root: ET.Element) -> list[tuple[str, str, Place]]:
     """Return every text with its class and the rectangle that it covers."""
     found = []
-    for element in root.iter(f"{SVG}text"):
+    for element, dx, dy in placed(root):
+        if element.tag != f"{SVG}text":
+            continue
         words, size = element.text or "", float(element.get("font-size"))
         width, x, y = 0.602 * size * len(words), float(element.get("x")), float(element.get("y"))
         x -= {"middle": width / 2, "end": width}.get(element.get("text-anchor"), 0.0)
+        x, y = x + dx, y + dy
         found.append((words, element.get("class"), (x, y - 0.75 * size, x + width, y + 0.2 * size)))
     return found
 
 
-def shapes(root: ET.Element) -> list[tuple[float, float, float, float]]:
-    """Return the rectangles around all gates."""
+def shapes(root: ET.Element, kind: str = "shape") -> list[Place]:
+    """Return the rectangles around all gates, or around all that has another class."""
     found = []
-    for element in root.iter():
-        if element.get("class") != "shape":
+    for element, dx, dy in placed(root):
+        if element.get("class") != kind:
             continue
         if element.tag == f"{SVG}circle":
             x, y, r = (float(element.get(k)) for k in ("cx", "cy", "r"))
-            found.append((x - r, y - r, x + r, y + r))
+            found.append((x - r + dx, y - r + dy, x + r + dx, y + r + dy))
         else:
             x, y, w, h = (float(element.get(k)) for k in ("x", "y", "width", "height"))
-            found.append((x, y, x + w, y + h))
+            found.append((x + dx, y + dy, x + w + dx, y + h + dy))
     return found
 
 
@@ -105,24 +149,58 @@ def overlap(a, b) -> bool:
 def test_nothing_overlaps_and_nothing_is_cut_off(
     make: Callable[[], Graph], local_gradients: bool
 ) -> None:
-    root = drawn(make(), local_gradients=local_gradients)
+    root = drawn(make(), local_gradients=local_gradients, heat_maps=None)
     labels = sorted(texts(root), key=lambda label: label[2][0])
-    gates = shapes(root)
+    gates, maps = shapes(root), shapes(root, "cells")
     for i, (words, kind, place) in enumerate(labels):
         for other, _, there in labels[i + 1 :]:
             if there[0] > place[2]:
                 break
             assert not overlap(place, there), (words, other)
+        assert not any(overlap(place, cells) for cells in maps), words
         inside = [gate for gate in gates if overlap(place, gate)]
         assert len(inside) == (kind == "ink" and any(_within(place, gate) for gate in gates)), words
-    for i, gate in enumerate(gates):
-        assert not any(overlap(gate, other) for other in gates[i + 1 :])
+    solid = [*gates, *maps]
+    for i, one in enumerate(solid):
+        assert not any(overlap(one, other) for other in solid[i + 1 :])
     _, _, width, height = map(float, root.get("viewBox").split())
-    shift = re.search(r"translate\((\S+) (\S+)\)", ET.tostring(root, "unicode"))
-    dx, dy = float(shift[1]), float(shift[2])
-    for words, _, (left, top, right, bottom) in labels:
-        assert -dx <= left and right + dx <= width, words
-        assert -dy <= top and bottom <= height, words
+    for place in [*solid, *(place for _, _, place in labels)]:
+        assert _within(place, (0, 0, width, height)), place
+
+
+def test_a_long_graph_is_broken_into_rows_that_fit_a_screen() -> None:
+    root = drawn(large())
+    width, height = float(root.get("width")), float(root.get("height"))
+    assert width < 2000 and height > 3000
+    words = [text for text, _, _ in texts(root)]
+    rows = [w for w in words if w.startswith("row ")]
+    assert rows == [f"row {i + 1}" for i in range(len(rows))] and len(rows) > 10
+    on = [re.fullmatch(r"(\w+) \u25b8(\d+)", w) for w in words]
+    goes = {found.groups() for found in on if found}
+    comes = [re.fullmatch(r"(\d+)\u25b8(\w+)", w) for w in words]
+    names = [found[2] for found in comes if found and found[2] != "y"]  # y is an input of row 1
+    assert sorted(names) == sorted(name for name, _ in goes)
+    assert f"\u25b82-{len(rows)}" in words  # and goes to every other
+
+
+def test_few_wires_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = wide()
+    g.backward()
+    ordered = sum(_crossings(row.edges) for row in picture(g.report()).rows)
+    monkeypatch.setattr(_layout, "order", lambda columns, links: None)
+    as_computed = sum(_crossings(row.edges) for row in picture(g.report()).rows)
+    assert ordered < as_computed / 4, (ordered, as_computed)
+
+
+def _crossings(edges) -> int:
+    """Return how many of the straight pieces of the wires cross in the open."""
+    pieces = [p for edge in edges for p in pairwise(edge.points) if abs(p[0][1] - p[1][1]) > 0.5]
+    number = 0
+    for i, ((x0, y0), (x1, y1)) in enumerate(pieces):
+        for (x2, y2), (x3, y3) in pieces[i + 1 :]:
+            if x0 < x3 and x2 < x1:
+                number += (y0 - y2) * (y1 - y3) < 0
+    return number
 
 
 def _within(inner, outer) -> bool:

@@ -1,0 +1,227 @@
+"""What a picture of a graph is made of, and how much room each takes: inputs, gates, wires."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gradlab.formatting import shape_text
+from gradlab.reporting._gates import sign
+from gradlab.reporting._glance import label_lines
+from gradlab.reporting._heat import heat_size
+from gradlab.reporting._layout import Box
+
+if TYPE_CHECKING:
+    from gradlab.graph.report import Gate, GraphReport, WireView
+
+__all__ = [
+    "LINE",
+    "SMALL",
+    "TEXT",
+    "Exit",
+    "Port",
+    "Thing",
+    "from_elsewhere",
+    "gate_thing",
+    "head_line",
+    "input_thing",
+    "leaving",
+    "shape_line",
+    "text_width",
+]
+
+TEXT, SMALL, LINE = 13.0, 10.0, 15.0  # sizes of letters, and the height of a line
+_RADIUS = 17.0
+_ANY_ORDER = ("add", "add_any", "multiply", "maximum", "minimum")  # their inputs may change places
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a wire enters a gate: what of its gradient comes from there; the local gradient.
+
+    The local gradient is a number, or the name of its structure.
+    """
+
+    branch: str
+    local: str
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A wire where it leaves: its name if it was given one, value lines above, gradient below.
+
+    Attributes:
+        wire: the wire.
+        name: its name, where that says more than the gate.
+        above: the lines of its value.
+        below: the lines of its gradient.
+        users: how many gates it goes to.
+        final: whether the function returns it.
+        rows: the other rows of the picture in which it goes on.
+        height: where it stands, from the middle of the box.
+    """
+
+    wire: "WireView"
+    name: str
+    above: tuple[str, ...]
+    below: tuple[str, ...]
+    users: int
+    final: bool
+    rows: tuple[int, ...] = ()
+    height: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """What is drawn in one box: a gate, an input (no gate), a wire from another row (no label).
+
+    Attributes:
+        box: its place.
+        gate: the gate; None for a wire that comes from elsewhere.
+        title: the sign of the gate, or the name of the input.
+        body: the width of the circle or pill, or of the name.
+        round: whether the gate is a circle.
+        zone: the width left of it that the ports' labels take.
+        ports: where wires enter.
+        exits: where wires leave.
+        elsewhere: whether it stands for a wire of another row.
+    """
+
+    box: Box
+    gate: "Gate | None"
+    title: str
+    body: float
+    round: bool = False
+    zone: float = 0.0
+    ports: tuple[Port, ...] = ()
+    exits: tuple[Exit, ...] = ()
+    elsewhere: bool = False
+
+
+def text_width(text: str, size: float = TEXT) -> float:
+    """Return the room that a text in a monospaced font takes at most."""
+    return 0.62 * size * len(text)
+
+
+def leaving(
+    report: "GraphReport", wire: "WireView", node: str, users: int, rows: tuple[int, ...]
+) -> Exit:
+    """Return a wire where it leaves the node of that name."""
+    automatic = rf"(.*/)?{re.escape(node.split(' ')[0])}(_\d+)?(\[\d+\])?"
+    named = wire.kind == "node" and (rows or not re.fullmatch(automatic, wire.name))
+    above = label_lines(wire.value, report.decimals)
+    below = (*label_lines(wire.gradient, report.decimals), *wire.marks)
+    final = wire.name in report.outputs
+    return Exit(wire, wire.name if named else "", above, below, users, final, rows)
+
+
+def head_line(exit: Exit) -> str:
+    """Return the name of a wire, and the rows where it goes on."""
+    if not exit.rows:
+        return exit.name
+    return f"{exit.name} \N{BLACK RIGHT-POINTING SMALL TRIANGLE}{_ranges(exit.rows)}".strip()
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return increasing numbers in short.
+
+    Example:
+        >>> _ranges((2, 3, 4, 6)), _ranges((2, 3))
+        ('2-4,6', '2,3')
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ends = (f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs)
+    return ",".join(ends)
+
+
+def shape_line(exit: Exit) -> str:
+    """Return shape and dtype of an array whose entries are not shown whole, and its zeros."""
+    value = exit.wire.value
+    if value.entries is not None:
+        return ""
+    size = 1
+    for length in value.shape:
+        size *= length
+    zeros = f" {value.zeros / size:.0%} zero" if value.zeros * 100 >= size > 0 else ""
+    return f"{shape_text(value.shape)} {value.dtype}{zeros}"
+
+
+def input_thing(exit: Exit) -> Thing:
+    """Return an input of the graph, or an array constant: its name and its wire."""
+    body = text_width(exit.wire.name) + 8.0
+    stub, above, below = _stub(exit)
+    box = Box(body + stub, max(above, LINE), max(below, LINE), right=(0.0,))
+    return Thing(box, None, exit.wire.name, body, exits=(exit,))
+
+
+def from_elsewhere(wire: "WireView", row: int, users: int) -> Thing:
+    """Return a wire that goes on from another row: where from, and its name."""
+    title = f"{row}\N{BLACK RIGHT-POINTING SMALL TRIANGLE}{wire.name}"
+    body = text_width(title, SMALL) + 8.0
+    exit = Exit(wire, "", (), (), users, False)
+    box = Box(body + 16.0, SMALL, SMALL, right=(0.0,))
+    return Thing(box, None, title, body, exits=(exit,), elsewhere=True)
+
+
+def gate_thing(gate: "Gate", hidden: dict[str, str], exits: list[Exit]) -> Thing:
+    """Return a gate with the wires that enter and leave it.
+
+    Args:
+        gate: the gate.
+        hidden: what to write for the inputs that are not drawn.
+        exits: the wires that leave, where anybody wants them.
+    """
+    title = sign(gate, hidden)
+    round = len(title) <= 3
+    body = 2 * _RADIUS if round else text_width(title, 14.0) + 20.0
+    ports, heights = _ports(gate, hidden)
+    zone = max((text_width(t, SMALL) for p in ports for t in (p.branch, p.local)), default=0.0)
+    zone = zone + 14.0 if zone else 0.0
+    reaches, widest, top = [], 0.0, 0.0
+    for exit in exits:
+        stub, above, below = _stub(exit)
+        widest = max(widest, stub)
+        reaches.append(top + above)
+        top += above + below + 4.0
+    shift = reaches[0] if len(reaches) == 1 else top / 2
+    placed = tuple(replace(exit, height=y - shift) for exit, y in zip(exits, reaches))
+    box = Box(
+        zone + body + widest,
+        max([_RADIUS + 4.0, shift, *(12.0 - height for height in heights)]),
+        max([_RADIUS + 4.0, top - shift, *(12.0 + height for height in heights)]),
+        heights,
+        tuple(exit.height for exit in placed),
+        free=gate.node in _ANY_ORDER,
+    )
+    return Thing(box, gate, title, body, round, zone, ports, placed)
+
+
+def _stub(exit: Exit) -> tuple[float, float, float]:
+    """Return the width of a wire's labels, and how far they reach above and below it."""
+    lines = [text_width(line) for line in (*exit.above, *exit.below)]
+    head = f"{head_line(exit)} {shape_line(exit)}".strip()
+    lines.append(text_width(head, SMALL))
+    over = heat_size(exit.wire.value.heat)
+    under = heat_size(exit.wire.gradient.heat if exit.wire.gradient else ())
+    heights = [high + 4.0 if high else 0.0 for _, high in (over, under)]
+    above = LINE * len(exit.above) + (LINE if head else 0.0) + heights[0] + 4.0
+    below = LINE * len(exit.below) + heights[1] + 4.0
+    return max(*lines, over[0], under[0]) + 18.0, above, below
+
+
+def _ports(gate: "Gate", hidden: dict[str, str]) -> tuple[tuple[Port, ...], tuple[float, ...]]:
+    """Return what is written where each drawn wire enters, and the heights of these places."""
+    shown = [i for i, wire in enumerate(gate.inputs) if wire not in hidden]
+    branches = [" ".join(label_lines(gate.branches[i], 2)) if gate.branches else "" for i in shown]
+    local = [
+        gate.local_gradients[i].partition("(")[0] if gate.local_gradients else "" for i in shown
+    ]
+    spacing = 28.0 if any(branches) or any(local) else 12.0
+    middle = (len(shown) - 1) / 2
+    heights = tuple((i - middle) * spacing for i in range(len(shown)))
+    return tuple(map(Port, branches, local)), heights
