@@ -1,5 +1,7 @@
-"""Every script in examples/ runs, and prints the numbers that it is there for."""
+"""Every script in examples/ runs, prints the numbers that it is there for, and is in the index."""
 
+import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -13,11 +15,13 @@ SHOWN = {
     "vector_graph": ("0.116", "[0.44 0.52]", "[[0.088 0.176] [0.104 0.208]]", "[-0.112 0.636]"),
     "first_nan": ("value: 5.0", "[nan, nan]", "sent by sqrt (sqrt, first_nan.py:17)"),
     "elementwise_layer": ("1.6 MB; dense would be 625.0 GiB", "local gradient: True"),
+    "two_processes": ("process 0 of 2, 1 of 2 devices", "process 1 of 2, 1 of 2 devices"),
     "train_mlp": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lenet": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lstm": ("loss fell from", "largest relative difference from jax.grad"),
     "train_transformer": ("loss fell from", "largest relative difference from jax.grad"),
 }
+INDEX = re.findall(r"^\d+\. \[(.+)\]\((.+)\): (.+)$", (FOLDER / "README.md").read_text(), re.M)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -27,3 +31,12 @@ def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed
     for text in SHOWN.get(path.stem, ()):
         assert text in printed
+
+
+def test_the_index_names_every_example_once_with_its_own_first_line() -> None:
+    docstrings = {p.name: ast.get_docstring(ast.parse(p.read_text())) for p in FOLDER.glob("*.py")}
+    assert all(shown == linked for shown, linked, _ in INDEX)
+    assert sorted(name for name, _, _ in INDEX) == sorted(docstrings)
+    for name, _, teaches in INDEX:
+        assert docstrings[name], f"{name} does not say what it teaches"
+        assert teaches == docstrings[name].splitlines()[0]
