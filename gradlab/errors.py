@@ -1,8 +1,9 @@
 """Every error that gradlab raises, and when.
 
-GradlabError                 the call was wrong; base of the two below
+GradlabError                 the call was wrong; base of the three below
 ├── InputError               a value that does not fit        (also a ValueError)
-└── InputTypeError           a thing of the wrong kind        (also a TypeError)
+├── InputTypeError           a thing of the wrong kind        (also a TypeError)
+└── ProcessLost              another process did not come     (also a RuntimeError)
 AssertionError
 ├── GradientMismatch         a gradient is wrong
 ├── GradientUndecided        nothing is wrong, but too little could be judged
@@ -17,6 +18,7 @@ __all__ = [
     "GradlabError",
     "InputError",
     "InputTypeError",
+    "ProcessLost",
     "StructureMismatch",
 ]
 
@@ -40,6 +42,10 @@ class InputError(GradlabError, ValueError):
 
 class InputTypeError(GradlabError, TypeError):
     """An argument is of the wrong kind: not callable, not an array, not a node."""
+
+
+class ProcessLost(GradlabError, RuntimeError):
+    """Another process of the same run failed, or did not come in time."""
 
 
 class _Failure(AssertionError):

@@ -5,6 +5,7 @@ On the estimation of sparse Jacobian matrices, 1974); likewise rows and VJPs. A 
 JVP with ones. What was computed is held against a JVP in a random direction.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from gradlab.errors import InputError, StructureMismatch
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Colouring, Pattern
+from gradlab.structure.lanes import Lanes
 from gradlab.tracing.program import Program
 
 __all__ = ["Compressed", "Differential", "compress"]
@@ -25,6 +27,7 @@ __all__ = ["Compressed", "Differential", "compress"]
 Array = np.ndarray[Any, Any]
 
 _PROBED = 1 << 26
+_CHUNK = 1 << 25  # bytes of seeds and results that a device takes at a time: what caches hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,25 +41,54 @@ class Differential:
 
     def along(self, mode: str, output: int, source: int, seeds: Array) -> Array:
         """Return one output's tangents (or one input's gradients) for a batch of seeds."""
-        return self._run(mode, output, source, _batch, _spread(seeds))
+        return self._run(mode, output, source, _batch, seeds)
 
     def coloured(
-        self, mode: str, output: int, source: int, colours: range, assignment: Array
+        self,
+        mode: str,
+        output: int,
+        source: int,
+        colours: range,
+        assignment: Array,
+        lanes: Lanes | None = None,
     ) -> Array:
-        """Return the same for the seeds of some colours, which are made where they are used."""
-        return self._run(mode, output, source, _colours, _spread(np.asarray(colours)), assignment)
+        """Return the same for the seeds of some colours, which are made where they are used.
+
+        Args:
+            mode: "jvp" or "vjp".
+            output: which output.
+            source: which input.
+            colours: which colours; as many as there are lanes, or a multiple.
+            assignment: the colour of each entry.
+            lanes: the devices to spread the colours over; None: JAX's default device.
+        """
+        return self._run(
+            mode, output, source, _colours, np.asarray(colours), assignment, lanes=lanes
+        )
 
     def ones(self, mode: str, output: int, source: int) -> Array:
         """Return the same for one seed of ones."""
         return self._run(mode, output, source, _ones)[None]
 
     def _run(
-        self, mode: str, output: int, source: int, seeding: Callable[..., Any], *how: Any
+        self,
+        mode: str,
+        output: int,
+        source: int,
+        seeding: Callable[..., Any],
+        *how: Any,
+        lanes: Lanes | None = None,
     ) -> Array:
-        key = mode, output, source, seeding
-        with jax.enable_x64(self.program.x64):
+        key = mode, output, source, seeding, lanes
+        x64 = self.program.x64
+        with jax.enable_x64(x64):
             if key not in self._compiled:
-                self._compiled[key] = jax.jit(self._pass(mode, output, source, seeding))
+                run = self._pass(mode, output, source, seeding)
+                self._compiled[key] = jax.jit(run)
+                if lanes is not None:
+                    # A program with a mesh of its own cannot be laid out again: JAX spreads it.
+                    with contextlib.suppress(Exception):
+                        self._compiled[key] = lanes.compile(run, x64, self._point, *how)
             return np.asarray(self._compiled[key](self._point, *how))
 
     @functools.cached_property
@@ -145,8 +177,12 @@ def compress(
     colouring: Colouring,
     dtype: Any,
     max_bytes: int,
+    lanes: Lanes | None = None,
 ) -> Compressed:
     """Evaluate one block in as many passes as its colouring has colours, a chunk at a time.
+
+    Each device takes a chunk; how large it is does not depend on how many there are, unless memory
+    is short, so that one device and several give the same bits.
 
     Args:
         at: the function and its point.
@@ -156,30 +192,40 @@ def compress(
         colouring: of its columns (JVPs) or rows (VJPs).
         dtype: of the entries.
         max_bytes: the most that seeds and results may hold at once.
+        lanes: the devices to spread the passes over; None: JAX's default device.
 
     Raises:
-        InputError: the entries alone take more than `max_bytes`.
-        StructureMismatch: a JVP in a random direction disagrees with the entries.
+        InputError: the entries and one pass take more than `max_bytes`.
     """
     forward = colouring.mode == "jvp"
     m, n = math.prod(pattern.output_shape), math.prod(pattern.input_shape)
     made, given = (m, n) if forward else (n, m)
     item = np.dtype(dtype).itemsize
     total = colouring.count * made * item
-    if total > max_bytes:
+    one = (4 if colouring.count > 1 else colouring.count) * (made + given) * item
+    room = max_bytes - total
+    if one > room:
         raise InputError(
             f"evaluate: {count(colouring.count, colouring.mode.upper())} make {size_text(total)}, "
-            f"more than max_bytes={size_text(max_bytes)}; raise max_bytes, or use operators"
+            f"and each takes {size_text(one)}, more than max_bytes={size_text(max_bytes)}; raise "
+            "max_bytes, or use the pattern alone, or operators"
         )
-    step = max(1, (max_bytes - total) // max(1, 4 * (made + given) * item))
     if colouring.count == 1:
         return Compressed(pattern, colouring, at.ones(colouring.mode, output, source))
+    if lanes is not None and room < len(lanes) * one:
+        lanes = None
+    beside = len(lanes) if lanes else 1
+    chunk = max(1, min(colouring.count, min(room // beside, _CHUNK) // max(1, one)))
+    if colouring.count <= chunk:
+        lanes, beside = None, 1
     shape = pattern.output_shape if forward else pattern.input_shape
     values = np.zeros((colouring.count, *shape), dtype)
     assignment = colouring.assignment()
+    step = chunk * beside
     for first in range(0, colouring.count, step):
-        chunk = range(first, min(first + step, colouring.count))
-        values[first : chunk.stop] = at.coloured(colouring.mode, output, source, chunk, assignment)
+        colours = range(first, first + step)  # those that nobody has are seeds of zeros
+        found = at.coloured(colouring.mode, output, source, colours, assignment, lanes)
+        values[first : first + step] = found[: colouring.count - first]
     return Compressed(pattern, colouring, values)
 
 
@@ -229,13 +275,3 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
 def _wide(values: Array) -> Array:
     """Return half-precision numbers, which SciPy does not know, as float32."""
     return values.astype(np.float32) if values.dtype.itemsize < 4 else values
-
-
-def _spread(seeds: Array) -> Any:
-    """Lay a batch of seeds out over the devices, if there are several and they divide it."""
-    devices = jax.devices()
-    if len(devices) == 1 or len(seeds) % len(devices):
-        return seeds
-    mesh = jax.sharding.Mesh(np.array(devices), ("seed",))
-    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seed"))  # type: ignore[no-untyped-call]
-    return jax.device_put(seeds, layout)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +12,11 @@ import scipy.sparse
 
 from gradlab.errors import InputError
 from gradlab.files import write_whole
+from gradlab.formatting import size_text
 from gradlab.patterns import Colouring, Pattern
 from gradlab.report import Report
 from gradlab.structure.evaluate import Compressed, Differential, compress, probe
+from gradlab.structure.lanes import lanes_for
 from gradlab.structure.proof import Proof, accuse, prove
 
 __all__ = ["Entries", "JacobianReport", "Side"]
@@ -69,15 +71,23 @@ class Entries:
         return sum(block.values.nbytes for block in self.blocks.values())
 
     def to_scipy(self) -> Any:
-        """Return the matrix (all outputs flattened, all inputs flattened) in SciPy's CSR format."""
+        """Return the matrix (all outputs flattened, all inputs flattened) in SciPy's CSR format.
+
+        Memory: three integers of 8 bytes and two numbers for each entry of the pattern.
+        """
         rows = [
             [self.blocks[out.path, given.path].to_scipy() for given in self.inputs]
             for out in self.outputs
         ]
         return scipy.sparse.block_array(rows, format="csr")
 
-    def to_dense(self) -> np.ndarray[Any, Any]:
-        """Return the matrix as a dense array."""
+    def to_dense(self, max_bytes: int = 2**30) -> np.ndarray[Any, Any]:
+        """Return the matrix as a dense array of at most `max_bytes`.
+
+        Raises:
+            InputError: it takes more; nothing has been allocated then.
+        """
+        _refuse_dense(self.outputs, self.inputs, max_bytes)
         dense: np.ndarray[Any, Any] = self.to_scipy().toarray()
         return dense
 
@@ -203,15 +213,24 @@ class JacobianReport(Report):
         """
         return prove(self) if axis is None else accuse(self, axis)
 
-    def evaluate(self, max_bytes: int = 2**30, probes: bool = True) -> Entries:
-        """Evaluate every entry in `passes` JVPs or VJPs.
+    def evaluate(
+        self, max_bytes: int = 2**30, probes: bool = True, timeout: float = 120.0
+    ) -> Entries:
+        """Evaluate every entry in `passes` JVPs or VJPs, chunk by chunk.
+
+        Chunks are spread over `jax.devices()`, where there are several. In processes joined by
+        `jax.distributed.initialize`, all call this with the same arrays, and each gets all entries.
 
         Args:
-            max_bytes: the most memory that one block's seeds and results may take at once.
+            max_bytes: the most memory that one block's seeds and results may take at once; what
+                cannot fit is refused before anything is allocated.
             probes: hold each block against a derivative in a random direction.
+            timeout: seconds to wait for other processes.
 
         Raises:
-            InputError: the report was made from shapes alone, or the entries take more memory.
+            InputError: the report was made from shapes alone, the entries take more memory, or
+                processes have different arrays.
+            ProcessLost: another process failed, or did not come in time.
             StructureMismatch: a probe disagrees.
 
         Example:
@@ -225,13 +244,14 @@ class JacobianReport(Report):
             raise InputError(
                 "evaluate: the report was made from shapes; call jacobian with arrays of values"
             )
+        lanes = lanes_for(self._at.values, timeout)
         blocks = {}
         for o, out in enumerate(self.outputs):
             for i, given in enumerate(self.inputs):
                 pair = out.path, given.path
                 block = compress(
                     self._at, o, i, self.patterns[pair], self.colourings[pair], self._dtype(out),
-                    max_bytes,
+                    max_bytes, lanes,
                 )  # fmt: skip
                 if probes:
                     side = given if block.colouring.mode == "jvp" else out
@@ -239,17 +259,31 @@ class JacobianReport(Report):
                 blocks[pair] = block
         return Entries(self.outputs, self.inputs, blocks)
 
-    def to_dense(self) -> np.ndarray[Any, Any]:
-        """Evaluate and return the dense matrix, shape `shape`."""
-        return self.evaluate().to_dense()
+    def to_dense(self, max_bytes: int = 2**30) -> np.ndarray[Any, Any]:
+        """Evaluate and return the dense matrix, shape `shape`, of at most `max_bytes`.
 
-    def to_scipy(self) -> Any:
-        """Evaluate and return a SciPy CSR matrix, shape `shape`."""
-        return self.evaluate().to_scipy()
+        Raises:
+            InputError: it takes more; nothing has been evaluated then.
 
-    def to_bcoo(self) -> Any:
-        """Evaluate and return a JAX BCOO array, shape `shape`."""
-        return self.evaluate().to_bcoo()
+        Example:
+            >>> import gradlab, jax.numpy as jnp
+            >>> report = gradlab.jacobian(jnp.tanh, jnp.ones((100, 4096)))
+            >>> try:
+            ...     report.to_dense()
+            ... except gradlab.GradlabError as error:
+            ...     print(str(error)[:60])
+            to_dense: the dense 409,600 x 409,600 matrix takes 625.0 GiB
+        """
+        _refuse_dense(self.outputs, self.inputs, max_bytes)
+        return self.evaluate(max_bytes).to_dense(max_bytes)
+
+    def to_scipy(self, max_bytes: int = 2**30) -> Any:
+        """Evaluate and return a SciPy CSR matrix, shape `shape`; memory: as `Entries.to_scipy`."""
+        return self.evaluate(max_bytes).to_scipy()
+
+    def to_bcoo(self, max_bytes: int = 2**30) -> Any:
+        """Evaluate and return a JAX BCOO array, shape `shape`; memory: as `Entries.to_scipy`."""
+        return self.evaluate(max_bytes).to_bcoo()
 
     def plot(self, path: str | Path) -> None:
         """Write a picture of the pattern, block by block, as an SVG file.
@@ -317,6 +351,17 @@ class JacobianReport(Report):
         program = self._at.program
         names = (*program.in_names, *program.out_names)
         return (*program.in_avals, *program.out_avals)[names.index(side.path)].dtype
+
+
+def _refuse_dense(outputs: Sequence[Side], inputs: Sequence[Side], max_bytes: int) -> None:
+    m, n = sum(side.size for side in outputs), sum(side.size for side in inputs)
+    size = m * n * max((side.itemsize for side in outputs), default=1)
+    if size > max_bytes:
+        raise InputError(
+            f"to_dense: the dense {m:,} x {n:,} matrix takes {size_text(size)}, more than "
+            f"max_bytes={size_text(max_bytes)}; use evaluate() or to_scipy(), which keep only the "
+            "entries of the pattern, or raise max_bytes"
+        )
 
 
 def _only(blocks: Mapping[Pair, Any], one: str, many: str) -> Any:
