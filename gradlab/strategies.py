@@ -62,14 +62,17 @@ def arrays(
         ...     assert (x > 0).all()
         >>> test_log()
     """
-    return st.deferred(lambda: _arrays(tuple(shape), dtype, domain, near_kinks, layouts))
+    return st.deferred(lambda: _arrays(shape, dtype, domain, near_kinks, layouts))
 
 
 def _arrays(
-    shape: tuple[int, ...], dtype: Any, domain: Domain, near_kinks: bool, layouts: bool
+    sizes: Any, dtype: Any, domain: Domain, near_kinks: bool, layouts: bool
 ) -> st.SearchStrategy[Any]:
-    if any(not isinstance(n, int) or n < 0 for n in shape):
-        raise InvalidArgument(f"shape: {shape} is no shape; expected integers that are 0 or more")
+    if not isinstance(sizes, tuple | list) or any(not isinstance(n, int) or n < 0 for n in sizes):
+        raise InvalidArgument(
+            f"shape: {sizes!r} is no shape; expected a tuple of integers that are 0 or more"
+        )
+    shape = tuple(sizes)
     if domain.boolean:
         drawn = npst.arrays(np.bool_, shape, elements=st.booleans(), fill=st.nothing())
     elif domain.integer:

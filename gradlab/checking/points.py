@@ -73,9 +73,9 @@ class Points:
             moved = tuple(rows)
             if moved not in self._compiled:
                 known = self._program.identity
-                key = known and ("points", known, self._program.in_names, moved)
+                key = ("points", known, self._program.in_names, moved, self._constants.identity)
                 self._compiled[moved] = remember(
-                    key and (key, self._constants.identity),
+                    None if known is None else key,
                     lambda: compile_once(
                         self._all, fixed, rows, np.int64(count), options=options_for(self._entries)
                     ),

@@ -50,7 +50,7 @@ class LocalGradients:
     def __init__(self, graph: "Graph") -> None:
         self._graph = graph
 
-    def __getitem__(self, key: tuple[str, str | int]) -> Operator:
+    def __getitem__(self, key: Any) -> Operator:
         if not isinstance(key, tuple) or len(key) != 2:
             raise InputError(f"local_gradients[{key!r}]: pass two names, [node, input]")
         node, source = key

@@ -70,7 +70,7 @@ def doctor() -> DoctorReport:
         wanted = os.environ.get("JAX_PLATFORMS", "")
         raise InputError(
             f"JAX cannot start the platform {wanted or 'that it chose'!r} "
-            f"({error or type(error).__name__}); unset JAX_PLATFORMS, or install jaxlib for it"
+            f"({str(error) or type(error).__name__}); unset JAX_PLATFORMS, or install jaxlib for it"
         ) from None
     kinds = {(d.platform, d.device_kind): d for d in reversed(devices)}
     counts = {key: sum((d.platform, d.device_kind) == key for d in devices) for key in kinds}

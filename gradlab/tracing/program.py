@@ -100,7 +100,8 @@ class Program:
         """Run as traced, compiled, and return the output tree with NumPy leaves."""
         with jax.enable_x64(self.x64):
             arrays = self.flatten(inputs)
-            key = self.identity and ("run", self.identity, tuple(map(_kind, arrays)))
+            known = self.identity
+            key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
             outputs = remember(key, lambda: compile_once(self.flat, *arrays))(*arrays)
             return self.unflatten([_to_numpy(output) for output in outputs])
 

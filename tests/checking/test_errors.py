@@ -51,7 +51,7 @@ WRONG_CALLS = [
 ]
 
 
-@pytest.mark.parametrize("call,message", WRONG_CALLS, ids=[m[:30] for _, m in WRONG_CALLS])
+@pytest.mark.parametrize(("call", "message"), WRONG_CALLS, ids=[m[:30] for _, m in WRONG_CALLS])
 def test_wrong_calls(call, message):
     with pytest.raises(gradlab.GradlabError) as caught:
         call()

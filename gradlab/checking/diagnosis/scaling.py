@@ -65,7 +65,7 @@ def _ratio(symptom: Symptom, target: int) -> complex | None:
 
 def _named(symptom: Symptom, factor: complex) -> str:
     """Return a factor, and where it may come from: a constant, the lengths of axes."""
-    if isinstance(factor, complex) and factor.imag:
+    if factor.imag:
         return f"{factor:.6g}"
     factor = float(np.real(factor))
     sources = [name for value, name in _sources(symptom) if math.isclose(abs(factor), value)]
