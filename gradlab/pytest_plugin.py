@@ -75,7 +75,13 @@ def gradcheck(request: pytest.FixtureRequest) -> Callable[..., "CheckReport"]:
     """Assert that a gradient is right: `gradcheck(function, *inputs, **options)`.
 
     Takes what `gradlab.check` takes, returns its report, and fails the test with the wrong entry,
-    both numbers and a diagnosis.
+    both numbers and a diagnosis. Options that a call leaves out come from the command line
+    (`--gradlab-seed`, ...), the mark `@pytest.mark.gradcheck(...)` and the ini file, in this order.
+
+    Raises:
+        GradientMismatch: a law failed.
+        GradientUndecided: no law failed, but some input's gradient could not be judged.
+        GradlabError: the call was wrong.
 
     Example:
         def test_my_layer(gradcheck):
@@ -89,6 +95,12 @@ def gradcheck(request: pytest.FixtureRequest) -> Callable[..., "CheckReport"]:
 def gradaudit(request: pytest.FixtureRequest) -> Callable[..., "AuditReport"]:
     """Assert that every custom rule inside a model is right: `gradaudit(model, *inputs)`.
 
+    Takes what `gradlab.audit` takes, and returns its report.
+
+    Raises:
+        GradientMismatch: a rule is wrong, or could not be judged.
+        GradlabError: the call was wrong.
+
     Example:
         def test_all_rules(gradaudit):
             gradaudit(transformer_block, x, params)
@@ -99,6 +111,12 @@ def gradaudit(request: pytest.FixtureRequest) -> Callable[..., "AuditReport"]:
 @pytest.fixture(scope="session")
 def jacobian(request: pytest.FixtureRequest) -> Callable[..., "JacobianReport"]:
     """Assert the structure of a Jacobian: `jacobian(function, *inputs).assert_causal(1)`.
+
+    Takes what `gradlab.jacobian` takes. What it returns has its report's properties too.
+
+    Raises:
+        StructureMismatch: what was asserted is wrong, or cannot be proved.
+        GradlabError: the call was wrong.
 
     Example:
         def test_no_leak(jacobian):

@@ -45,7 +45,7 @@ def arrays(
     """Return arrays of one shape whose entries lie in a domain.
 
     Args:
-        shape: the shape.
+        shape: the shape: a tuple of integers.
         dtype: a floating-point dtype; index and mask domains have their own.
         domain: where the entries lie: a node's, or `Domain(low, high, kinks, distinct)`.
         near_kinks: draw kinks, ties and zeros on purpose, where otherwise they are avoided.
@@ -182,6 +182,9 @@ def upstreams(output: Any, *, layouts: bool = True) -> st.SearchStrategy[np.ndar
     Args:
         output: an array, or anything with `shape` and `dtype`.
         layouts: also draw arrays that are not contiguous, or read-only.
+
+    Raises:
+        InvalidArgument: when drawn, if `output` has no shape and dtype.
 
     Example:
         >>> from hypothesis import given

@@ -29,7 +29,8 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
 
     Args:
         function: a JAX function, before `jax.grad`: differentiation uses rules up.
-        *inputs: arrays, scalars, or pytrees of them.
+        *inputs: arrays of any shape, Python numbers, or pytrees of them, of any dtype; at least
+            one leaf is float or complex.
         seed: of upstreams, tangents and rounding noise.
 
     Returns:

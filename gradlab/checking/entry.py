@@ -48,9 +48,12 @@ def check(
     Args:
         function: what is checked: a JAX function, with or without custom rules inside; a forward
             whose `backward` is given; a `gradlab.Node`; a `gradlab.Graph`.
-        *inputs: arrays, scalars, or pytrees of them; float and complex leaves are differentiated.
+        *inputs: arrays of any shape, Python numbers, or pytrees of them; float and complex leaves
+            are differentiated, integers, booleans and keys are not. NumPy's float64 is checked in
+            float64, anything else in its own dtype.
         backward: the backward pass to check, in JAX or NumPy: `backward(upstream, *inputs)`, or
-            `backward(upstream, residuals)` where `returns` is "output+residuals".
+            `backward(upstream, residuals)` where `returns` is "output+residuals"; it returns one
+            gradient per input, in the input's shape and dtype, or None.
         reference: a function with the same mathematics, to be believed. Without it, autodiff of the
             primal function is, or finite differences where there is none.
         returns: what `function` returns: "output", "output+residuals" (a pair), or
@@ -59,8 +62,9 @@ def check(
         order: 2 checks the gradient of the gradient too.
         seed: of upstreams, tangents and rounding noise.
         samples: at how many inputs to check: the given ones, and others near them.
-        dtypes: float dtypes to which the inputs are cast, each checked in turn.
-        device: where the rule is run; the reference stays on the CPU.
+        dtypes: float dtypes to which the inputs are cast, each checked in turn: "float64",
+            "float32", "bfloat16", "float16".
+        device: where the rule is run, as "cpu", "gpu" or "gpu:1"; the reference stays on the CPU.
 
     Returns:
         A report that is true if the gradient is right; print it to read what was found.
@@ -68,6 +72,11 @@ def check(
     Raises:
         InputError: something in the call does not fit: a shape, a name, a dtype.
         InputTypeError: an argument is of the wrong kind.
+
+    References:
+        Floors: Parker (1997), "Monte Carlo arithmetic: exploiting randomness in floating-point
+        arithmetic". Noise and step of finite differences: More and Wild (2011), "Estimating
+        computational noise".
 
     Example:
         >>> import gradlab, numpy as np
@@ -93,10 +102,13 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
 
     Args:
         function: as for `check`.
-        *inputs: as for `check`.
-        **options: as for `check`.
+        *inputs: as for `check`, of its shapes and dtypes.
+        **options: as for `check`: backward, reference, returns, wrt, order, seed, samples, dtypes,
+            device.
 
     Raises:
+        InputError: as for `check`.
+        InputTypeError: as for `check`.
         GradientMismatch: a law failed; `.report` holds the report.
         GradientUndecided: no law failed, but some input's gradient could not be judged.
 

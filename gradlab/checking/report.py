@@ -70,8 +70,18 @@ class Leaf:
 class CheckReport(Report):
     """What `gradlab.check` found.
 
-    `resolution` gives, for each input, the smallest relative error that this check would have
-    seen in a typical entry.
+    Attributes:
+        function: the name of what was checked.
+        laws: every law with its `name`, `status`, `reason` and `error` in floors.
+        leaves: for each input, how many entries are right, wrong, or could not be judged.
+        worst: the worst wrong entry: `path`, `index`, `actual`, `expected`; None where none is.
+        findings: the diagnoses, each verified.
+        oracle: which reference was believed.
+        resolution: for each input, the smallest relative error that this check would have seen in
+            a typical entry.
+        notes: what else should be known: kinks, roundings, what could not be looked at.
+        seed: repeats the check.
+        dtypes: those in which it was made.
 
     Example:
         >>> import gradlab, jax.numpy as jnp
@@ -133,6 +143,12 @@ class AuditedRule:
 @dataclass(frozen=True)
 class AuditReport(Report):
     """What `gradlab.audit` found: every custom rule met, innermost first.
+
+    Attributes:
+        function: the name of what was audited.
+        rules: each rule with its `name`, where it is met, and its own `CheckReport`.
+        notes: what could not be looked at.
+        seed: repeats the audit.
 
     Example:
         >>> import gradlab, jax, jax.numpy as jnp

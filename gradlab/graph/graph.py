@@ -41,9 +41,9 @@ class Graph(Network):
 
     Args:
         function: what to record; a function of arrays, or a node.
-        *inputs: arrays of NumPy or JAX, Python numbers, or tuples, lists and dicts of arrays.
-            Integer arrays (labels, indices) have no gradient. None, strings, and Python numbers
-            inside containers are kept as they are.
+        *inputs: arrays of NumPy or JAX, of any shape and dtype, Python numbers, or tuples, lists
+            and dicts of arrays. Integer arrays (labels, indices) have no gradient. None, strings,
+            and Python numbers inside containers are kept as they are.
 
     Raises:
         InputTypeError: the function is not callable, or returns something that is no variable.
@@ -85,7 +85,7 @@ class Graph(Network):
 
         Args:
             function: a JAX function.
-            *inputs: arrays, scalars or pytrees of them.
+            *inputs: arrays of any shape and dtype, Python numbers, or pytrees of them.
 
         Raises:
             GradlabError: JAX cannot trace the function.
@@ -159,6 +159,14 @@ class Graph(Network):
 
         It is a pure function of its inputs, so JAX can compile it.
 
+        Args:
+            *inputs: as for `forward`.
+            upstream: as for `backward`.
+            wrt: as for `backward`.
+
+        Raises:
+            InputError: as for both.
+
         Example:
             >>> import jax
             >>> g = Graph(lambda x: x * x, 1.0)
@@ -179,12 +187,18 @@ class Graph(Network):
         """Return the output as JAX computes it, by every node's reference.
 
         `jax.grad(graph.reference)` is the gradient that `backward` is held against.
+
+        Args:
+            *inputs: as for `forward`; JAX may trace them.
         """
         values = self.plan.reference(self._form.flatten(inputs))
         return self._pack(Run(values, []))
 
     def label(self, **names: str) -> "Graph":
         """Rename wires, as in `label(add="q")`, and return the graph.
+
+        Args:
+            **names: the new name of each wire, by its old one.
 
         Raises:
             InputError: there is no such wire, or the new name is taken.

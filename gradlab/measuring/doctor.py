@@ -35,7 +35,22 @@ class DeviceFacts:
 
 @dataclass(frozen=True)
 class DoctorReport(Report):
-    """Versions, platforms, devices and the switches that change a gradient's digits."""
+    """Versions, platforms, devices and the switches that change a gradient's digits.
+
+    Attributes:
+        python: the version of Python.
+        versions: those of JAX, NumPy and whatever else computes.
+        devices: what JAX sees, a kind each.
+        x64: whether JAX computes in float64 where nothing is said.
+        matmul_precision: what JAX is asked for in matrix products.
+        deterministic_flags: the switches that make a GPU repeat its bits.
+        compilation_cache: the folder in which JAX keeps compiled programs, if any.
+
+    Example:
+        >>> from gradlab.measuring import doctor
+        >>> doctor().ok
+        True
+    """
 
     kind: ClassVar[str] = "doctor"
 

@@ -2,6 +2,13 @@
 
 `nodes.Softmax(axis=-1)` is a node; `nodes.softmax(x, axis=-1)` applies one, to arrays or to the
 variables of a graph. The list is `nodes.registry()`, or `gradlab nodes` on the command line.
+
+Example:
+    >>> import numpy as np
+    >>> from gradlab import nodes
+    >>> nodes.softmax(np.zeros((2, 4)), axis=-1)
+    array([[0.25, 0.25, 0.25, 0.25],
+           [0.25, 0.25, 0.25, 0.25]])
 """
 
 from typing import Any

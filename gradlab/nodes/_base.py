@@ -38,6 +38,10 @@ class Node(ABC):
     Subclass it as a frozen dataclass whose fields are the parameters. Called on arrays it returns
     the output; called on a graph's variables it becomes a node of that graph.
 
+    Raises:
+        InputError: inputs of a shape, a dtype or a number that the node does not take, or an
+            upstream that has not the output's shape.
+
     Example:
         >>> import numpy as np
         >>> from gradlab import nodes
@@ -53,18 +57,31 @@ class Node(ABC):
 
     @abstractmethod
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        """Return the output, and the residuals that `local_gradient` and `backward` need."""
+        """Return the output, and the residuals that `local_gradient` and `backward` need.
+
+        Args:
+            *inputs: arrays of NumPy or JAX; the node says which shapes fit. Several outputs are a
+                tuple.
+        """
 
     @abstractmethod
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return the Jacobian in each input as an operator; None where there is none.
 
         A node with several outputs returns one such tuple per output.
+
+        Args:
+            residuals: what `forward` returned.
         """
 
     @abstractmethod
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        """Return the gradient with respect to each input, in the input's shape and dtype."""
+        """Return the gradient with respect to each input, in the input's shape and dtype.
+
+        Args:
+            upstream: the gradient that arrives, in the output's shape; a tuple for several outputs.
+            residuals: what `forward` returned.
+        """
 
     def backward_to(
         self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
@@ -72,12 +89,21 @@ class Node(ABC):
         """Return `backward` for the inputs that are wanted; the others may be None.
 
         A graph asks so where a gradient leads nowhere. Override it where that saves work.
+
+        Args:
+            wanted: for each input, whether its gradient is.
+            upstream: as for `backward`.
+            residuals: what `forward` returned.
         """
         return self.backward(upstream, residuals)
 
     @abstractmethod
     def reference(self, *inputs: Any) -> Any:
-        """Return the output as JAX computes it: the function that this node is verified against."""
+        """Return the output as JAX computes it: the function that this node is verified against.
+
+        Args:
+            *inputs: as for `forward`; a node spells them out, and so names them.
+        """
 
     @classmethod
     @abstractmethod

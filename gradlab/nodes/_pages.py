@@ -32,7 +32,11 @@ class NodePage:
 
 @dataclass(frozen=True)
 class NodesReport(Report):
-    """The nodes that were asked for; `single` says that pages are wanted, not the list.
+    """The nodes that were asked for.
+
+    Attributes:
+        pages: a page each: formula, structure, source.
+        listed: whether the list is wanted, not the pages.
 
     Example:
         >>> [page.name for page in node_pages(["tanh"]).pages]

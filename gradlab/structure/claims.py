@@ -7,8 +7,9 @@ import numpy as np
 
 from gradlab.errors import InputError, StructureMismatch
 from gradlab.patterns import Pattern
+from gradlab.structure.entries import Side
 from gradlab.structure.jacobian import jacobian
-from gradlab.structure.report import JacobianReport, Side
+from gradlab.structure.report import JacobianReport
 
 __all__ = ["assert_structure"]
 
@@ -34,7 +35,8 @@ def assert_structure(
 
     Args:
         function: a JAX function, a node or a graph.
-        *inputs: arrays, scalars or pytrees of them.
+        *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
+            `jax.ShapeDtypeStruct` where shapes suffice.
         structure: a name such as "diagonal", "banded", "lower-triangular"; any structure that lies
             inside it passes, as a diagonal is banded.
         elementwise: shapes are equal and each output entry reads the input entry of its own index.
@@ -47,7 +49,8 @@ def assert_structure(
 
     Raises:
         StructureMismatch: a claim is wrong (with one derivative as witness), or cannot be proved.
-        InputError: nothing is claimed, or an axis does not exist.
+        InputError: nothing is claimed, an axis or a structure's name does not exist, or `jacobian`
+            refuses the call.
 
     Example:
         >>> import jax, numpy as np, gradlab

@@ -9,11 +9,12 @@ import numpy as np
 from gradlab.errors import InputError, InputTypeError
 from gradlab.patterns import Pattern
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
+from gradlab.structure.entries import Side
 from gradlab.structure.evaluate import Differential
 from gradlab.structure.infer import NOTHING, Step, Value, Walk
 from gradlab.structure.products import formulas
 from gradlab.structure.proof import Proof, equations_of
-from gradlab.structure.report import JacobianReport, Side
+from gradlab.structure.report import JacobianReport
 from gradlab.tracing import Program, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
@@ -29,7 +30,8 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
 
     Args:
         function: a JAX function, a node or a graph.
-        *inputs: arrays, scalars or pytrees of them; `jax.ShapeDtypeStruct` where shapes suffice.
+        *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
+            `jax.ShapeDtypeStruct` where shapes suffice.
         wrt: positions or argument names of the inputs to differentiate by; by default all.
 
     Returns:
@@ -40,6 +42,11 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
             the function.
         InputTypeError: `function` cannot be called.
         NotTraceable: the function reads values of its inputs.
+
+    References:
+        Bounds between axes are closed as difference-bound matrices: Dill (1989), "Timing
+        assumptions and verification of finite-state concurrent systems"; Mine (2001), "A new
+        numerical abstract domain based on difference-bound matrices".
 
     Example:
         >>> import jax.numpy as jnp, numpy as np, gradlab

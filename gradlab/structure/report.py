@@ -2,100 +2,26 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 
 from gradlab.errors import InputError
 from gradlab.files import write_whole
-from gradlab.formatting import size_text
 from gradlab.patterns import Colouring, Pattern
 from gradlab.report import Report
-from gradlab.structure.evaluate import Compressed, Differential, compress, probe
+from gradlab.structure.entries import Entries, Pair, Side, only, refuse_dense
+from gradlab.structure.evaluate import Differential, compress, probe
 from gradlab.structure.lanes import lanes_for
+from gradlab.structure.observed import Property, observe
 from gradlab.structure.proof import Proof, accuse, prove
 
-__all__ = ["Entries", "JacobianReport", "Side"]
+__all__ = ["JacobianReport"]
 
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One input or output leaf of the function."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def size(self) -> int:
-        """The number of entries."""
-        return math.prod(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per entry."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """The evaluated entries of a Jacobian, block by block, compressed by colours.
-
-    Attributes:
-        blocks: for each (output path, input path), the compressed block.
-    """
-
-    outputs: tuple[Side, ...]
-    inputs: tuple[Side, ...]
-    blocks: Mapping[Pair, Compressed]
-
-    @property
-    def block(self) -> Compressed:
-        """The only block.
-
-        Raises:
-            InputError: there are several; look in `blocks`.
-        """
-        block: Compressed = _only(self.blocks, "block", "blocks")
-        return block
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that the entries take."""
-        return sum(block.values.nbytes for block in self.blocks.values())
-
-    def to_scipy(self) -> Any:
-        """Return the matrix (all outputs flattened, all inputs flattened) in SciPy's CSR format.
-
-        Memory: three integers of 8 bytes and two numbers for each entry of the pattern.
-        """
-        rows = [
-            [self.blocks[out.path, given.path].to_scipy() for given in self.inputs]
-            for out in self.outputs
-        ]
-        return scipy.sparse.block_array(rows, format="csr")
-
-    def to_dense(self, max_bytes: int = 2**30) -> np.ndarray[Any, Any]:
-        """Return the matrix as a dense array of at most `max_bytes`.
-
-        Raises:
-            InputError: it takes more; nothing has been allocated then.
-        """
-        _refuse_dense(self.outputs, self.inputs, max_bytes)
-        dense: np.ndarray[Any, Any] = self.to_scipy().toarray()
-        return dense
-
-    def to_bcoo(self) -> Any:
-        """Return the matrix as a JAX BCOO array."""
-        from jax.experimental.sparse import BCOO
-
-        return BCOO.from_scipy_sparse(self.to_scipy())
+_LOOKED_AT = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +40,9 @@ class JacobianReport(Report):
         notes: the equations at which the pattern may be larger than the truth.
         unknown: primitives without a rule, taken as dense.
         proof: the equations behind `why`.
+        modes: what AD can run: "jvp", "vjp" or both.
+        entries: what `observe` evaluated; else None.
+        observed: for each block, what its entries show; filled by `observe`.
     """
 
     kind: ClassVar[str] = "jacobian"
@@ -127,6 +56,8 @@ class JacobianReport(Report):
     unknown: tuple[str, ...]
     proof: Proof = field(repr=False)
     modes: tuple[str, ...] = ("jvp", "vjp")
+    entries: Entries | None = field(default=None, repr=False)
+    observed: Mapping[Pair, tuple[Property, ...]] = field(default_factory=dict)
     _at: Differential | None = field(default=None, repr=False)
 
     @property
@@ -141,7 +72,7 @@ class JacobianReport(Report):
         Raises:
             InputError: there are several; look in `patterns`.
         """
-        pattern: Pattern = _only(self.patterns, "pattern", "patterns")
+        pattern: Pattern = only(self.patterns, "pattern", "patterns")
         return pattern
 
     @property
@@ -224,7 +155,8 @@ class JacobianReport(Report):
         Args:
             max_bytes: the most memory that one block's seeds and results may take at once; what
                 cannot fit is refused before anything is allocated.
-            probes: hold each block against a derivative in a random direction.
+            probes: hold each block against a derivative in a random direction, the first time that
+                it is evaluated.
             timeout: seconds to wait for other processes.
 
         Raises:
@@ -244,18 +176,57 @@ class JacobianReport(Report):
             raise InputError(
                 "evaluate: the report was made from shapes; call jacobian with arrays of values"
             )
-        lanes = lanes_for(self._at.values, timeout)
+        return self._entries(self._at, max_bytes, probes, timeout)
+
+    def observe(self, max_bytes: int = 2**30) -> "JacobianReport":
+        """Evaluate the entries here and at two other points, and say what they show.
+
+        What is observed (a linear map, symmetric, orthogonal, ...) is true of these numbers; it is
+        no proof. Blocks of more than 2^22 entries are not looked at.
+
+        Args:
+            max_bytes: as for `evaluate`.
+
+        Returns:
+            This report with its `entries` and what was `observed` of them, block by block.
+
+        Raises:
+            InputError: as for `evaluate`.
+
+        Example:
+            >>> import jax.numpy as jnp, numpy as np, gradlab
+            >>> report = gradlab.jacobian(jnp.cumsum, np.ones(4)).observe()
+            >>> [fact.name for fact in report.observed["output", "a"]]
+            ['constant', 'toeplitz']
+        """
+        here = self.evaluate(max_bytes)
+        assert self._at is not None
+        small = {pair for pair, pattern in self.patterns.items() if pattern.nnz <= _LOOKED_AT}
+        points = self._at.elsewhere(2) if small else []
+        others = [self._entries(at, max_bytes, False, 120.0) for at in points]
+        observed = {
+            pair: observe(
+                block.to_scipy(), block.eps, [entries.blocks[pair].to_scipy() for entries in others]
+            )
+            for pair, block in here.blocks.items()
+            if pair in small
+        }
+        return replace(self, entries=here, observed=observed)
+
+    def _entries(self, at: Differential, max_bytes: int, probes: bool, timeout: float) -> Entries:
+        lanes = lanes_for(at.values or (), timeout)
         blocks = {}
         for o, out in enumerate(self.outputs):
             for i, given in enumerate(self.inputs):
                 pair = out.path, given.path
                 block = compress(
-                    self._at, o, i, self.patterns[pair], self.colourings[pair], self._dtype(out),
+                    at, o, i, self.patterns[pair], self.colourings[pair], self._dtype(out),
                     max_bytes, lanes,
                 )  # fmt: skip
-                if probes:
+                if probes and (o, i) not in at.confirmed:
                     side = given if block.colouring.mode == "jvp" else out
-                    probe(self._at, o, i, block, self._dtype(side))
+                    probe(at, o, i, block, self._dtype(side))
+                    at.confirmed.add((o, i))
                 blocks[pair] = block
         return Entries(self.outputs, self.inputs, blocks)
 
@@ -274,7 +245,7 @@ class JacobianReport(Report):
             ...     print(str(error)[:60])
             to_dense: the dense 409,600 x 409,600 matrix takes 625.0 GiB
         """
-        _refuse_dense(self.outputs, self.inputs, max_bytes)
+        refuse_dense(self.outputs, self.inputs, max_bytes)
         return self.evaluate(max_bytes).to_dense(max_bytes)
 
     def to_scipy(self, max_bytes: int = 2**30) -> Any:
@@ -332,6 +303,11 @@ class JacobianReport(Report):
             "notes": list(self.notes),
             "unknown": list(self.unknown),
             "blocks": blocks,
+            "observed": [
+                {"output": out, "input": given, **fact._asdict()}
+                for (out, given), facts in self.observed.items()
+                for fact in facts
+            ],
             "why": self.why(),
         }
 
@@ -351,23 +327,3 @@ class JacobianReport(Report):
         program = self._at.program
         names = (*program.in_names, *program.out_names)
         return (*program.in_avals, *program.out_avals)[names.index(side.path)].dtype
-
-
-def _refuse_dense(outputs: Sequence[Side], inputs: Sequence[Side], max_bytes: int) -> None:
-    m, n = sum(side.size for side in outputs), sum(side.size for side in inputs)
-    size = m * n * max((side.itemsize for side in outputs), default=1)
-    if size > max_bytes:
-        raise InputError(
-            f"to_dense: the dense {m:,} x {n:,} matrix takes {size_text(size)}, more than "
-            f"max_bytes={size_text(max_bytes)}; use evaluate() or to_scipy(), which keep only the "
-            "entries of the pattern, or raise max_bytes"
-        )
-
-
-def _only(blocks: Mapping[Pair, Any], one: str, many: str) -> Any:
-    if len(blocks) != 1:
-        raise InputError(
-            f"{one}: there are {len(blocks)} blocks, {', '.join(map(str, list(blocks)[:4]))}; "
-            f"look in .{many}[output path, input path]"
-        )
-    return next(iter(blocks.values()))

@@ -198,11 +198,11 @@ WRONG = {
     "name": (lambda: Graph(np.exp, 1.0).values["ecp"], "'exp'"),
     "before": (lambda: Graph(np.exp, 1.0).gradients["exp"], "call backward first"),
     "constant": (lambda: _run(Graph(lambda x: x + 1.0, 1.0)).gradients["constant"], "depend"),
-    "labels": (lambda: Graph(np.exp, 1.0).label(exp="x", x="y"), "taken"),
+    "labels": (lambda: Graph(lambda x: nodes.exp(x), 1.0).label(exp="x", x="y"), "taken"),
     "too many": (lambda: Graph(lambda x: -x, 1.0).forward(1.0, 2.0), "but 2 came"),
     "form": (lambda: Graph(lambda x: -x, 1.0).forward([1.0]), "another form"),
     "later": (lambda: Graph(lambda x, y: x @ y, *TWO).forward(TWO[0], TWO[0]), "2x3 and 2x3"),
-    "no node": (lambda: Graph(np.exp, 1.0).local_gradients["x", 0], "not a node"),
+    "no node": (lambda: Graph(lambda x: nodes.exp(x), 1.0).local_gradients["x", 0], "not a node"),
     "no input": (lambda: Graph(np.exp, 1.0).local_gradients["exp", "y"], "does not enter"),
 }
 TWO = (np.ones((2, 3)), np.ones((3, 2)))
