@@ -78,6 +78,18 @@ def _check_words(parser: argparse.ArgumentParser) -> None:
 def _jacobian_words(parser: argparse.ArgumentParser) -> None:
     _target(parser)
     _wrt(parser)
+    parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="evaluate the entries, confirm them by probes, and say what they show",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=int,
+        default=2**30,
+        metavar="N",
+        help="the most memory that an evaluation may take at once (default: 1 GiB)",
+    )
 
 
 def _graph_words(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +156,8 @@ def _jacobian(options: Options) -> "Report":
 
     function, inputs = _function_and_inputs(options)
     with working(f"reading {options.target}"):
-        return jacobian(function, *inputs, wrt=options.wrt)
+        report = jacobian(function, *inputs, wrt=options.wrt)
+        return report.observe(options.max_bytes) if options.evaluate else report
 
 
 def _graph(options: Options) -> "Report":

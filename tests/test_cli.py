@@ -66,6 +66,7 @@ def run(words: str) -> int:
         ("check my_layers:tanh 5:float64 --backward my_layers:tanh_backward", 0),
         ("audit my_layers:wrong 4x3", 1),
         ("jacobian my_layers:poly 3 3", 0),
+        ("jacobian my_layers:poly 3 3 --evaluate", 0),
         ("graph my_layers:poly scalar scalar", 0),
         ("graph my_layers:right 4x3", 0),
         ("nodes", 0),
@@ -98,6 +99,7 @@ def test_status(words: str, status: int, capsys: pytest.CaptureFixture[str]) -> 
         ("graph my_layers:poly 2 3", "shapes 2 and 3 do not broadcast"),
         ("graph my_layers:poly 2 2 -o nowhere/x.txt", "there is no folder nowhere"),
         ("graph my_layers:poly 2 2 -o picture.bmp", "pass --format"),
+        ("jacobian my_layers:poly 3 3 --evaluate --max-bytes 9", "more than max_bytes=9 B"),
         ("nodes softmac", "did you mean 'softmax'"),
         ("nodes tanh --format svg", "text, json, html"),
         ("verify softmac", "did you mean 'softmax'"),
@@ -139,6 +141,13 @@ def test_inputs_from_a_function_and_from_a_file(capsys: pytest.CaptureFixture[st
     np.savez("saved.npz", y=np.array([5.0, 7.0]), x=np.array([-2.0, 3.0]))
     assert run("graph my_layers:poly --inputs saved.npz --format json") == 0
     assert json.loads(capsys.readouterr().out) == report
+
+
+def test_entries_are_evaluated_where_that_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, observed in (("", []), (" --evaluate", ["identity"])):
+        assert run("jacobian jax.numpy:positive 4" + words + " --format json") == 0
+        facts = json.loads(capsys.readouterr().out)["observed"]
+        assert [fact["name"] for fact in facts if fact["name"] != "constant"] == observed
 
 
 def test_files_are_written_whole_or_not_at_all(layers: Path) -> None:

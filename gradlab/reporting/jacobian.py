@@ -35,6 +35,11 @@ def text(report: "JacobianReport") -> str:
         ("passes", _passes(report)),
         ("evidence", report.evidence),
     ]
+    if report.entries is not None:
+        rows.append(
+            ("evaluated", f"{size_text(report.entries.nbytes)}, confirmed by random probes")
+        )
+        rows += [("observed", fact) for fact in _observed(report)]
     if report.unknown:
         rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
     lines += [f"{name:<9} {value}" for name, value in rows]
@@ -110,6 +115,17 @@ def _picture(report: "JacobianReport") -> list[str]:
     if len(report.patterns) != 1 or not math.prod(report.shape):
         return []
     return [*report.pattern.draw(8, 32).splitlines(), ""]
+
+
+def _observed(report: "JacobianReport") -> list[str]:
+    """Return what the entries show, fact by fact, with the block where there are several."""
+    several = len(report.patterns) > 1
+    lines = []
+    for out, given in report.patterns:
+        facts = report.observed.get((out, given))
+        said = ["not looked at: too many entries"] if facts is None else [f.detail for f in facts]
+        lines += [f"{f'd {out} / d {given}: ' if several else ''}{text}" for text in said]
+    return lines
 
 
 def _sides(report: "JacobianReport") -> str:

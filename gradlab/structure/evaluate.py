@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 from gradlab.errors import InputError, StructureMismatch
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Colouring, Pattern
+from gradlab.progress import tracked
 from gradlab.structure.lanes import Lanes
 from gradlab.tracing.program import Program
 
@@ -95,6 +96,26 @@ class Differential:
     def _point(self) -> list[Any]:
         return [jnp.asarray(value) for value in self.values or ()]
 
+    def elsewhere(self, count: int) -> list["Differential"]:
+        """Return the function at other points, of the same size but other signs and proportions."""
+        draw = np.random.default_rng(0)
+        found = []
+        for _ in range(count):
+            values = list(self.values or ())
+            for k in self.wrt:
+                here = np.asarray(values[k])
+                factor = draw.choice([-1.0, 1.0], here.shape) * draw.uniform(0.5, 2.0, here.shape)
+                values[k] = (here * factor + draw.uniform(-1, 1, here.shape)).astype(here.dtype)
+            other = replace(self, values=tuple(values))
+            other.__dict__["_compiled"] = self._compiled  # the same programs at other numbers
+            found.append(other)
+        return found
+
+    @functools.cached_property
+    def confirmed(self) -> set[tuple[int, int]]:
+        """The blocks (output, input) whose entries here a probe has confirmed."""
+        return set()
+
     @functools.cached_property
     def _compiled(self) -> dict[tuple[Any, ...], Callable[..., Any]]:
         return {}
@@ -161,6 +182,11 @@ class Compressed:
             data = flat[colours[rows], columns]
         return type(matrix)((data, columns, matrix.indptr), shape=matrix.shape)
 
+    @property
+    def eps(self) -> float:
+        """The spacing of the entries' dtype at 1."""
+        return float(jnp.finfo(self.values.dtype).eps)  # type: ignore[no-untyped-call]
+
     def diagonal(self) -> Array | None:
         """Return d where the block is diag(d), in the output's shape."""
         if self.pattern.is_diagonal and len(self.values) == 1:
@@ -222,7 +248,10 @@ def compress(
     values = np.zeros((colouring.count, *shape), dtype)
     assignment = colouring.assignment()
     step = chunk * beside
-    for first in range(0, colouring.count, step):
+    passes = range(0, colouring.count, step)
+    for first in tracked(
+        passes, lambda k: f"{colouring.mode.upper()} {k:,} of {colouring.count:,}"
+    ):
         colours = range(first, first + step)  # those that nobody has are seeds of zeros
         found = at.coloured(colouring.mode, output, source, colours, assignment, lanes)
         values[first : first + step] = found[: colouring.count - first]
@@ -245,7 +274,6 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
         draw = draw + 1j * (random.random(shape, np.float32) - np.float32(0.5))
     draw = draw.astype(dtype)
     result = at.along(block.colouring.mode, output, source, draw[None])[0]
-    unit = float(jnp.finfo(result.dtype).eps)  # type: ignore[no-untyped-call]
     truth, draw = _wide(result).ravel(), _wide(draw)
     d = block.diagonal()
     if d is not None:
@@ -256,7 +284,8 @@ def probe(at: Differential, output: int, source: int, block: Compressed, dtype: 
         matrix = matrix if forward else matrix.T
         product, size = matrix @ draw.ravel(), abs(matrix) @ np.abs(draw.ravel())
     usable = np.isfinite(truth) & np.isfinite(product)
-    wrong = usable & (np.abs(truth - product) > math.sqrt(unit) * (size + np.abs(truth)))
+    with np.errstate(invalid="ignore"):  # of what is not usable
+        wrong = usable & (np.abs(truth - product) > math.sqrt(block.eps) * (size + np.abs(truth)))
     if wrong.any() and np.iscomplexobj(draw):
         raise InputError(
             "evaluate: the function is not holomorphic, so that it has no complex Jacobian; "
