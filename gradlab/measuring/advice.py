@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.measuring.errors import errors_of
 from gradlab.measuring.measure import Subject
 from gradlab.measuring.report import Measurement
 from gradlab.references import LIMIT
@@ -34,11 +35,11 @@ def advise(
         elif m.underflow > _NOTABLE * m.entries:
             yield _about_underflow(subject, i, m, device, matmul, where)
         if abs(m.bias_sigmas) > _SURE and abs(m.bias) > 1e-3:
-            word = "large" if m.bias > 0 else "small"
+            yield _about_bias(subject, i, m, device, matmul, where)
+        if m.alone_floors is not None and m.alone_floors > LIMIT:
             yield (
-                f"{where}: d{m.path} is too {word} by {abs(m.bias):.2%} on average "
-                f"({abs(m.bias_sigmas):.0f} standard errors): rounding is biased there, sum in "
-                "float32"
+                f"{where}: an example by itself has another d{m.path} than in its batch "
+                f"({m.alone_floors:.0f} floors): rows are treated by their place or their number"
             )
         if m.floors > LIMIT:
             yield f"{where}: d{m.path} is off by {m.floors:.0f} floors: more than rounding explains"
@@ -60,16 +61,34 @@ def _about_underflow(
     return f"{lost}, and no loss scale mends it (tried 2^1 to 2^{exponent}): use a wider dtype"
 
 
+def _about_bias(
+    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+) -> str:
+    word = "large" if m.bias > 0 else "small"
+    told = (
+        f"{where}: d{m.path} is too {word} by {abs(m.bias):.2%} on average "
+        f"({abs(m.bias_sigmas):.0f} standard errors)"
+    )
+    if np.dtype(subject.dtype).itemsize >= 4:
+        return f"{told}: rounding is biased there"
+    wide = subject.in_float32
+    gradient = wide.runner(device, matmul)()[i].astype(subject.dtype)
+    left = abs(errors_of(gradient, wide.exact[i])["bias"])
+    if left < abs(m.bias) / 4:
+        return f"{told}: compute in float32 and round at the end (tried: {left:.2%} left)"
+    return f"{told}, and computing in float32 does not mend it (tried: {left:.2%} left)"
+
+
 def _about_overflow(
     subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
 ) -> str:
     bad = m.overflow + m.nan
     lost = f"{where}: {bad} of {m.entries} entries of d{m.path} are Inf or NaN"
     run = subject.runner(device, matmul)
-    for exponent in _SCALES:
-        if not _count(run(2.0**-exponent), subject, i)[1]:
-            return f"{lost}: scale the loss by 2^-{exponent} (tried: all are finite)"
-    return f"{lost}, whatever the loss scale (tried 2^-1 to 2^-{_SCALES[-1]}): use a wider range"
+    if _count(run(2.0 ** -_SCALES[-1]), subject, i)[1]:
+        return f"{lost}, even with the loss scaled by 2^-{_SCALES[-1]} (tried): use a wider range"
+    exponent = next(e for e in _SCALES if not _count(run(2.0**-e), subject, i)[1])
+    return f"{lost}: scale the loss by 2^-{exponent} (tried: all are finite)"
 
 
 def _count(gradients: list[Any], subject: Subject, i: int) -> tuple[int, int]:

@@ -4,16 +4,20 @@ The reference is the same function lifted to float64 (`gradlab.tracing`), at the
 the dtype can hold: what is measured is the error of computing, not of writing the inputs down.
 """
 
-import math
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
+from gradlab.errors import InputTypeError
+from gradlab.measuring.batch import Example, example_of
+from gradlab.measuring.errors import errors_of, floors_of, same_bits
 from gradlab.measuring.report import Measurement
-from gradlab.references import Estimate, Evaluation, judge, upstream_names, vjp_program
+from gradlab.references import Estimate, Evaluation, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
 
 __all__ = ["Subject", "measure", "prepare"]
@@ -30,12 +34,20 @@ class Subject:
         forward: the function, traced at that dtype.
         values: its flat inputs and upstreams by name.
         exact: the gradient of each differentiable input, in float64.
+        function: what was traced.
+        inputs: its inputs in that dtype.
+        example: the function at a batch of one, where axis 0 is a batch.
+        batch: how that is known, or why there is none.
     """
 
     dtype: str
     forward: Program
     values: dict[str, Any]
     exact: tuple[Estimate, ...]
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    example: Example | None
+    batch: str
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -47,18 +59,33 @@ class Subject:
         """The names of the upstreams."""
         return upstream_names(self.forward)
 
+    @functools.cached_property
+    def in_float32(self) -> "Subject":
+        """The same gradient at the same inputs, computed in float32."""
+        return prepare(self.function, self.inputs, np.float32, seed=0)
+
+    @functools.cached_property
+    def _runners(self) -> dict[tuple[Any, str, bool], Callable[..., list[Array]]]:
+        return {}
+
     def runner(
         self, device: Any, matmul: str, *, eager: bool = False
     ) -> Callable[..., list[Array]]:
-        """Return the function of a loss scale that computes the gradients on a device."""
+        """Return the function of a loss scale, and values, that computes the gradients there."""
+        key = device, matmul, eager
+        if key not in self._runners:
+            self._runners[key] = self._runner(*key)
+        return self._runners[key]
+
+    def _runner(self, device: Any, matmul: str, eager: bool) -> Callable[..., list[Array]]:
         with jax.default_matmul_precision(matmul):
             program = vjp_program(self.forward)
         first = len(program.out_names) - len(self.paths)
         compiled = program.flat if eager else jax.jit(program.flat)
 
-        def run(scale: float = 1.0) -> list[Array]:
+        def run(scale: float = 1.0, values: dict[str, Any] = self.values) -> list[Array]:
             arrays = [
-                _scaled(self.values[name], scale) if name in self.upstreams else self.values[name]
+                _scaled(values[name], scale) if name in self.upstreams else values[name]
                 for name in program.in_names
             ]
             with jax.enable_x64(program.x64), jax.default_device(device):
@@ -81,9 +108,14 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
         inputs: its inputs; the inexact leaves are cast.
         dtype: what to cast them to.
         seed: of the upstreams, which are signed and generic.
+
+    Raises:
+        InputTypeError: no input can be differentiated.
     """
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
     forward = trace(function, *cast)
+    if not forward.differentiable:
+        raise InputTypeError("inputs: none can be differentiated; pass floating-point arrays")
     program = vjp_program(forward)
     rng = np.random.default_rng(seed)
     upstreams = [
@@ -93,8 +125,9 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
     ]
     values = dict(zip(program.in_names, [*forward.flatten(cast), *upstreams]))
     estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
-    exact = estimates["reference"][-len(forward.differentiable) :]
-    return Subject(str(np.dtype(dtype)), forward, values, tuple(exact))
+    exact = tuple(estimates["reference"][-len(forward.differentiable) :])
+    example, batch = example_of(function, cast, forward)
+    return Subject(str(np.dtype(dtype)), forward, values, exact, function, cast, example, batch)
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
@@ -108,9 +141,12 @@ def _cast(leaf: Any, dtype: Any) -> Any:
 
 def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
     """Return what each input's gradient is worth on a device."""
-    run = subject.runner(device, matmul)
-    runs = [run() for _ in range(3)]
-    eager = _eagerly(subject, device, matmul)
+    with ThreadPoolExecutor(1) as beside:  # compiling takes most of the time, and leaves Python
+        eagerly = beside.submit(_eagerly, subject, device, matmul)
+        run = subject.runner(device, matmul)
+        runs = [run() for _ in range(3)]
+        alone = _alone(subject, runs[0], device, matmul)
+        eager = eagerly.result()
     measurements = []
     for i, (path, exact) in enumerate(zip(subject.paths, subject.exact)):
         first = runs[0][i]
@@ -121,12 +157,37 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
                 matmul,
                 path,
                 int(exact.value.size),
-                **_errors(first, exact),
-                deterministic=all(_same_bits(first, other[i]) for other in runs[1:]),
-                eager_agrees=None if eager is None else _same_bits(first, eager[i]),
+                **errors_of(first, exact),
+                deterministic=all(same_bits(first, other[i]) for other in runs[1:]),
+                eager_agrees=None if eager is None else same_bits(first, eager[i]),
+                alone_agrees=alone[path][0] if path in alone else None,
+                alone_floors=alone[path][1] if path in alone else None,
             )
         )
     return measurements
+
+
+def _alone(
+    subject: Subject, together: list[Array], device: Any, matmul: str
+) -> dict[str, tuple[bool, float]]:
+    """Return for each input with a batch whether one example by itself has the gradient of its row.
+
+    The same bits or not, and how many floors its gradient is off at worst.
+    """
+    example = subject.example
+    if example is None:
+        return {}
+    run = replace(subject, forward=example.forward).runner(device, matmul)
+    found: dict[str, tuple[bool, float]] = {}
+    for place in example.places:
+        gradients = run(values=example.values(subject.values, subject.upstreams, place))
+        row = slice(place, place + 1)
+        for path, gradient, whole, exact in zip(subject.paths, gradients, together, subject.exact):
+            if path in example.cut:
+                floors = floors_of(gradient, Estimate(exact.value[row], exact.scatter[row]))
+                same, worst = found.get(path, (True, 0.0))
+                found[path] = same and same_bits(gradient, whole[row]), max(worst, floors)
+    return found
 
 
 def _eagerly(subject: Subject, device: Any, matmul: str) -> list[Array] | None:
@@ -135,45 +196,3 @@ def _eagerly(subject: Subject, device: Any, matmul: str) -> list[Array] | None:
         return subject.runner(device, matmul, eager=True)()
     except Exception:  # some programs run only compiled; the report says that this was not seen
         return None
-
-
-def _same_bits(one: Array, other: Array) -> bool:
-    return one.tobytes() == other.tobytes()
-
-
-def _errors(gradient: Array, exact: Estimate) -> dict[str, Any]:
-    q, g = exact.value, gradient.astype(np.float64)
-    verdict = judge(gradient, exact, None, gradient.dtype)
-    with np.errstate(all="ignore"):
-        known = np.isfinite(q) & np.isfinite(g)
-        error, size = (g - q)[known], np.abs(q[known])
-        signed = error * np.sign(q[known])
-        mean, spread = (float(signed.mean()), float(signed.std())) if signed.size else (0.0, 0.0)
-        sigma = spread / max(error.size, 1) ** 0.5
-        typical = float(size.mean()) if size.size else 0.0
-    return {
-        "floors": float(np.nan_to_num(verdict.error, posinf=0.0).max(initial=0.0)),
-        "digits": _digits(float(np.linalg.norm(error)), float(np.linalg.norm(size))),
-        "worst_digits": _digits(*_worst(np.abs(error), size)),
-        "bias": mean / typical if typical else 0.0,
-        "bias_sigmas": mean / sigma if sigma else 0.0,
-        "overflow": int((np.isinf(g) & np.isfinite(q)).sum()),
-        "underflow": int(((g == 0) & (q != 0)).sum()),
-        "nan": int((np.isnan(g) & ~np.isnan(q)).sum()),
-    }
-
-
-def _worst(error: Array, size: Array) -> tuple[float, float]:
-    """Return the entry with the largest relative error, as error and size; zeros do not count."""
-    kept = size > 0
-    if not kept.any():
-        return 0.0, 1.0
-    i = int(np.argmax(error[kept] / size[kept]))
-    return float(error[kept][i]), float(size[kept][i])
-
-
-def _digits(error: float, size: float) -> float:
-    """Return correct decimal digits; 17 is what float64 can tell."""
-    if error == 0.0:
-        return 17.0
-    return max(0.0, min(17.0, -math.log10(error / size))) if size else 0.0

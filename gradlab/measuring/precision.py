@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.arguments import refuse_numbers, require_callable
 from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.advice import advise
 from gradlab.measuring.measure import measure, prepare
@@ -15,8 +16,10 @@ from gradlab.progress import tracked
 
 __all__ = ["precision"]
 
-_DTYPES = ("float64", "float32", "bfloat16", "float16")
+_WIDE = ("float64", "float32", "bfloat16", "float16")
+_NARROW = ("float8_e4m3fn", "float8_e5m2")
 _MATMUL = ("default", "high", "highest")
+_UNSUPPORTED = (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError)
 
 
 def precision(
@@ -28,14 +31,22 @@ def precision(
 ) -> PrecisionReport:
     """Measure a function's gradient in every dtype and on every device against float64 on the CPU.
 
-    Memory stays under about 12 gradients in float64.
+    For each dtype, device and precision of matrix products: the error in floors and digits, bias
+    against scatter, what is lost; whether three runs have the same bits, and whether they have
+    those of the eager program, and of one example of the batch by itself. Axis 0 is a batch where
+    the program proves its rows independent. Memory stays under about 12 gradients in float64.
 
     Args:
         function: a JAX function.
-        *inputs: arrays or pytrees; the inexact leaves are cast to each dtype.
-        dtypes: floating-point dtypes; by default float64, float32, bfloat16 and float16.
+        *inputs: arrays of any shape, Python numbers, or pytrees of them; the inexact leaves are
+            cast to each dtype.
+        dtypes: floating-point dtypes; by default float64, float32, bfloat16, float16 and, where
+            this JAX has them, float8_e4m3fn and float8_e5m2. What cannot run in one is noted.
         devices: platforms ("cpu", "gpu", "tpu"); by default every one that JAX has here.
         seed: of the upstreams, which are signed and generic.
+
+    Returns:
+        A report that is true if no gradient overflows or loses more than rounding explains.
 
     Raises:
         InputError: a dtype is not floating point, or JAX has no such platform here.
@@ -48,31 +59,43 @@ def precision(
         >>> [m.dtype for m in report.measurements]
         ['float32', 'bfloat16']
     """
-    if not callable(function):
-        raise InputTypeError(f"function: expected a function, got {type(function).__name__}")
+    require_callable("function", function)
+    refuse_numbers(seed=seed)
     platforms = _devices(devices)
+    chosen = _dtypes(dtypes)
     measurements: list[Measurement] = []
     advice: list[str] = []
     notes: list[str] = []
-    for dtype in tracked(_dtypes(dtypes), str):
+    batch = ""
+    for dtype in tracked(chosen, str):
         try:
             subject = prepare(function, inputs, dtype, seed)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except InputTypeError:
+            raise
+        except _UNSUPPORTED as error:
             if not inputs or dtype == np.float64:
                 raise
-            notes.append(f"{dtype}: JAX cannot run the function in it ({_first_line(error)})")
+            notes.append(f"{dtype}: not supported here: {_first_line(error)}")
             continue
-        if not subject.paths:
-            raise InputTypeError(
-                "inputs: none of them can be differentiated; pass floating-point arrays"
-            )
+        batch = batch or subject.batch
         for device in platforms:
             for matmul in _MATMUL if device.platform != "cpu" else _MATMUL[:1]:
-                found = measure(subject, device, matmul)
+                try:
+                    found = measure(subject, device, matmul)
+                except _UNSUPPORTED as error:
+                    where = f"{dtype} on {device.platform}"
+                    notes.append(f"{where}: not supported here: {_first_line(error)}")
+                    continue
                 measurements += found
                 advice += advise(subject, found, device, matmul)
     name = getattr(function, "__name__", type(function).__name__)
-    return PrecisionReport(name, tuple(measurements), tuple(advice), tuple(notes), seed)
+    if not measurements:
+        raise InputError(f"{name} runs in none of the dtypes; " + "; ".join(notes))
+    ran = {m.dtype for m in measurements}
+    judged = (str(d) for d in chosen if dtypes is not None or (str(d) in ran.intersection(_WIDE)))
+    return PrecisionReport(
+        name, tuple(measurements), tuple(judged), batch, tuple(advice), tuple(notes), seed
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -82,8 +105,10 @@ def _first_line(error: Exception) -> str:
 def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
     if isinstance(dtypes, str):
         dtypes = (dtypes,)
+    if dtypes is None:
+        dtypes = [*_WIDE, *(name for name in _NARROW if hasattr(jnp, name))]
     found = []
-    for dtype in _DTYPES if dtypes is None else dtypes:
+    for dtype in dtypes:
         try:
             known = np.dtype(getattr(jnp, dtype).dtype if isinstance(dtype, str) else dtype)
         except (AttributeError, TypeError):
@@ -91,7 +116,7 @@ def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
         if not jnp.issubdtype(known, jnp.floating):
             raise InputError(
                 f"dtypes: {dtype!r} is no floating-point dtype; expected some of "
-                f"{', '.join(_DTYPES)}, float8_e4m3fn, float8_e5m2"
+                f"{', '.join((*_WIDE, *_NARROW))}"
             )
         found.append(known)
     return found

@@ -1,6 +1,7 @@
 """The table and the picture of a gradient's precision."""
 
 import html
+import math
 from typing import TYPE_CHECKING
 
 from gradlab.reporting._junit import Case, junit_document
@@ -19,11 +20,19 @@ HEADERS = (
     "digits",
     "worst",
     "floors",
-    "bias",
+    "bias ± scatter",
     "lost",
     "bits",
+    "alone",
 )
-_COLOURS = {"float64": "#0072b2", "float32": "#009e73", "bfloat16": "#d55e00", "float16": "#cc79a7"}
+_COLOURS = {
+    "float64": "#0072b2",
+    "float32": "#009e73",
+    "bfloat16": "#d55e00",
+    "float16": "#cc79a7",
+    "float8_e4m3fn": "#e69f00",
+    "float8_e5m2": "#56b4e9",
+}
 
 
 def text(report: "PrecisionReport") -> str:
@@ -36,6 +45,9 @@ def text(report: "PrecisionReport") -> str:
         parts.append("\n".join(f"* {line}" for line in report.advice))
     else:
         parts.append("Every gradient is as exact as its dtype allows.")
+    compared = any(m.alone_agrees is not None for m in report.measurements)
+    batch = "alone: one row by itself against its row in the batch"
+    parts.append(f"{batch}; {report.batch}" if compared else f"{batch}: no; {report.batch}")
     parts += [f"note: {note}" for note in report.notes]
     return "\n\n".join(parts)
 
@@ -46,13 +58,24 @@ def _row(m: "Measurement") -> tuple[str, ...]:
         m.device,
         m.matmul,
         m.path,
-        f"{m.digits:.1f}",
-        f"{m.worst_digits:.1f}",
+        _digits(m.digits),
+        _digits(m.worst_digits),
         f"{m.floors:.1f}",
-        f"{m.bias:+.1e}",
+        f"{m.bias:+.0e} ± {m.scatter:.0e}",
         _lost(m),
         _bits(m),
+        _alone(m),
     )
+
+
+def _digits(digits: float) -> str:
+    return "none" if math.isnan(digits) else f"{digits:.1f}"
+
+
+def _alone(m: "Measurement") -> str:
+    if m.alone_floors is None:
+        return "-"
+    return "same" if m.alone_agrees else f"{m.alone_floors:.1f} floors"
 
 
 def _bits(m: "Measurement") -> str:
@@ -87,8 +110,8 @@ def svg(report: "PrecisionReport") -> str:
         "<style>text{fill:#222}.grid{stroke:#bbb}.tick{stroke:#222}"
         "@media (prefers-color-scheme:dark){text{fill:#eee}.grid{stroke:#555}.tick{stroke:#eee}}"
         "</style>",
-        f"<text x='{left}' y='20'>correct digits of d{html.escape(report.function)}; "
-        "the tick is the worst entry</text>",
+        f"<text x='{left}' y='20'>correct digits of the gradient of "
+        f"{html.escape(report.function)}; the tick is the worst entry</text>",
     ]
     for digits in range(0, 17, 2):
         x = left + width * digits / 16
@@ -96,11 +119,15 @@ def svg(report: "PrecisionReport") -> str:
         parts.append(f"<text x='{x}' y='{height + 18}' text-anchor='middle'>{digits}</text>")
     for i, m in enumerate(report.measurements):
         y = 40 + step * i
-        label = html.escape(" ".join((m.dtype, m.device, f"d{m.path}")))
+        asked = () if m.matmul == "default" else (m.matmul,)
+        label = html.escape(" ".join((m.dtype, m.device, *asked, f"d{m.path}")))
         bar = width * min(m.digits, 16) / 16
         tick = left + width * min(m.worst_digits, 16) / 16
         colour = _COLOURS.get(m.dtype, "#999999")
         parts.append(f"<text x='{left - 8}' y='{y + 11}' text-anchor='end'>{label}</text>")
+        if math.isnan(m.digits):
+            parts.append(f"<text x='{left + 6}' y='{y + 11}'>no entry is finite</text>")
+            continue
         parts.append(f"<rect x='{left}' y='{y}' width='{bar:.1f}' height='14' fill='{colour}'/>")
         parts.append(
             f"<line class='tick' x1='{tick:.1f}' x2='{tick:.1f}' y1='{y - 2}' y2='{y + 16}'/>"

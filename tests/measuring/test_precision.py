@@ -22,8 +22,90 @@ def test_digits_follow_the_dtype():
     assert 6 < found["float32"].digits < 9
     assert 1.5 < found["bfloat16"].digits < 4
     assert 2.5 < found["float16"].digits < 5
+    assert {"float8_e4m3fn", "float8_e5m2"} < set(found)
+    assert 0.5 < found["float8_e5m2"].digits < found["float8_e4m3fn"].digits < 2
     assert report.ok
+    assert "float8_e5m2" not in report.judged
     assert all(m.deterministic for m in report.measurements)
+
+
+def test_what_does_not_run_in_a_dtype_is_noted():
+    report = precision(lambda x: jnp.linalg.inv(x), np.eye(3) + 0.1)
+    assert report.ok
+    assert "float8_e5m2" not in by_dtype(report)
+    assert any(n.startswith("float8_e5m2 on cpu: not supported here: ") for n in report.notes)
+    asked = precision(lambda x: jnp.linalg.inv(x), np.eye(3), dtypes=["float32", "float8_e5m2"])
+    assert not asked.ok
+    with pytest.raises(InputError, match="none of the dtypes; float8_e5m2 on cpu: not"):
+        precision(lambda x: jnp.linalg.inv(x), np.eye(3), dtypes=["float8_e5m2"])
+
+
+def test_a_dtype_without_infinity_has_no_digits_for_a_softmax():
+    report = precision(jax.nn.softmax, X[:8], dtypes=["float8_e4m3fn"])
+    (m,) = report.measurements
+    assert m.nan == 8
+    assert np.isnan(m.digits)
+    assert not report.ok
+    assert "no entry is finite" in report.render("svg")
+    assert report.to_dict()["measurements"][0]["digits"] == "nan"
+    assert any("use a wider range" in line for line in report.advice)
+
+
+W = np.random.default_rng(1).standard_normal((6, 6))
+ROWS = X[:24].reshape(4, 6)
+
+
+def test_one_example_has_the_gradient_of_its_row():
+    report = precision(lambda x, w: jnp.tanh(x @ w), ROWS, W, dtypes=["float64", "bfloat16"])
+    assert report.batch == "axis 0 of x, 4 rows, proved independent"
+    for m in report.measurements:
+        assert (m.alone_floors is None) == (m.path == "w")
+        assert m.path == "w" or m.alone_floors <= 8
+
+
+def test_a_layer_that_knows_the_place_of_a_row_is_told():
+    report = precision(
+        lambda x: x * jnp.arange(1, 1 + len(x), dtype=x.dtype)[:, None], ROWS, dtypes=["float32"]
+    )
+    (m,) = report.measurements
+    assert m.alone_agrees is False
+    assert m.alone_floors > 1e6
+    assert any("by itself has another dx than in its batch" in line for line in report.advice)
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "reason"),
+    [
+        (lambda x: x - x.mean(0), (ROWS,), "axis 0 is coupled at"),
+        (lambda x: x.sum(), (ROWS,), "no first axis in common"),
+        (lambda x: x[:1], (ROWS,), "one row"),
+        (
+            lambda x, y: jnp.take_along_axis(x, y[:, None], 1),
+            (ROWS, np.arange(4)),
+            "y is not differentiated",
+        ),
+        (lambda x: x * np.ones((4, 1), x.dtype), (ROWS,), "one row for one row"),
+        (lambda w: w[:3] * 2, (W,), "no input has the 3 rows"),
+        (lambda x: x.reshape(4, 2, 3), (ROWS,), "does not take one row"),
+    ],
+)
+def test_why_no_example_is_taken_by_itself(function, inputs, reason):
+    report = precision(function, *inputs, dtypes=["float32"])
+    assert reason in report.batch
+    assert all(m.alone_agrees is None for m in report.measurements)
+    assert f"batch: no; {report.batch}" in str(report)
+
+
+def test_bias_is_told_with_a_remedy_that_was_tried():
+    def long_sum(x):  # float16 keeps no more of a long sum of like numbers than its first part
+        return jax.lax.scan(lambda c, v: (c + v * v, None), jnp.zeros((), x.dtype), x)[0] * x
+
+    report = precision(long_sum, np.full(3000, 0.7), dtypes=["bfloat16"])
+    (m,) = report.measurements
+    assert m.bias < -0.1
+    assert m.scatter > 0
+    (line,) = [line for line in report.advice if "too small by" in line]
+    assert "compute in float32 and round at the end (tried: 0." in line
 
 
 def test_underflow_is_counted_and_the_advice_was_tried():
