@@ -7,13 +7,11 @@ import importlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gradlab.arguments import argument_names, misfit, nearest
 from gradlab.errors import InputError
 from gradlab.formatting import count
-
-if TYPE_CHECKING:
-    import inspect
 
 __all__ = ["drawn_inputs", "load", "load_inputs", "require_fitting"]
 
@@ -43,7 +41,7 @@ def load(target: str, what: str = "MODULE:CALLABLE") -> Callable[..., Any]:
     for name in path.split("."):
         if not hasattr(found, name):
             known = [n for n in dir(found) if not n.startswith("_")]
-            raise InputError(f"{what}: {module_name} has no {name!r}{_nearest(name, known)}")
+            raise InputError(f"{what}: {module_name} has no {name!r}{_meant(name, known)}")
         found = getattr(found, name)
     if not callable(found):
         raise InputError(f"{what}: {target} is {type(found).__name__}, not something callable")
@@ -59,7 +57,7 @@ def _module(name: str, what: str) -> Any:
             raise  # the module is there, and imports another one that is not
         here = [name[: -len(".py")] for name in os.listdir() if name.endswith(".py")]
         raise InputError(
-            f"{what}: there is no module named {error.name!r}{_nearest(name, here)}; "
+            f"{what}: there is no module named {error.name!r}{_meant(name, here)}; "
             "modules are looked for in the current directory and on sys.path"
         ) from None
 
@@ -92,7 +90,7 @@ def drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
             )
         if dtype_word not in _DTYPES:
             raise InputError(
-                f"INPUT: {spec!r} has no dtype that gradlab draws{_nearest(dtype_word, _DTYPES)}"
+                f"INPUT: {spec!r} has no dtype that gradlab draws{_meant(dtype_word, _DTYPES)}"
             )
         shape = () if shape_word == "scalar" else tuple(map(int, shape_word.split("x")))
         dtype = np.dtype(ml_dtypes.bfloat16 if dtype_word == "bfloat16" else dtype_word)
@@ -125,36 +123,20 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
         raise InputError(f"--inputs: there is no file {source}") from None
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"--inputs: {source} holds no arrays: {error}") from None
-    signature = _signature(function)
-    order = [name for name in signature.parameters if name in held] if signature else []
+    order = [name for name in argument_names(function, len(held)) if name in held]
     return tuple(held[name] for name in (order if len(order) == len(held) else held))
 
 
 def require_fitting(function: Callable[..., Any], inputs: Sequence[Any], target: str) -> None:
     """Raise an InputError if a function cannot be called with so many inputs."""
-    signature = _signature(function)
-    if signature is None:
-        return
-    try:
-        signature.bind(*inputs)
-    except TypeError:
+    signature = misfit(function, inputs)
+    if signature is not None:
         raise InputError(
             f"INPUT: {target} takes {signature}, but {count(len(inputs), 'input')} came; "
             "pass one SHAPE[:DTYPE] for each, or --inputs"
-        ) from None
+        )
 
 
-def _signature(function: Callable[..., Any]) -> "inspect.Signature | None":
-    import inspect
-
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins have none
-        return None
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+def _meant(name: str, known: Sequence[str]) -> str:
+    question = nearest(name, known)
+    return question and f"; {question}"

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradlab"
 ROOMS = (
-    ("errors", "formatting", "files", "progress"),
+    ("errors", "formatting", "files", "progress", "arguments"),
     ("report",),
     ("patterns",),
     ("tracing",),

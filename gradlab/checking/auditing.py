@@ -7,15 +7,14 @@ from typing import Any
 
 import jax
 
-from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program, traced
-from gradlab.checking.inputs import name_of, refuse_numbers, require_callable
+from gradlab.arguments import name_of, refuse_numbers, require_callable
+from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import InputError
 from gradlab.progress import tracked
-from gradlab.tracing import CustomRule, Meeting, Program, custom_rules, rule_inputs, strip
-from gradlab.tracing.program import argument_names
+from gradlab.tracing import CustomRule, Meeting, Program, custom_rules, rule_inputs, strip, trace
 
 __all__ = ["audit"]
 
@@ -56,7 +55,7 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         raise InputError(
             f"inputs: {name_of(function)} was given none; nothing can be differentiated"
         )
-    program = traced(function, inputs, argument_names(function, len(inputs)))
+    program = trace(function, *inputs)
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))
     varying = [meeting for meeting in _distinct(meetings) if meeting.inputs]

@@ -4,25 +4,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
-from gradlab.checking.inputs import (
-    cast,
-    has_float64,
-    name_of,
-    parse_dtypes,
-    parse_wrt,
-    refuse_numbers,
-    require_callable,
-)
+from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
-from gradlab.errors import GradientMismatch, GradientUndecided, InputError
+from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.graph import Graph
-from gradlab.tracing.program import argument_names
+from gradlab.nodes import Node
 
 __all__ = ["assert_gradients", "check"]
 
@@ -138,6 +131,11 @@ class _Asked:
     ) -> None:
         if returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
+        if isinstance(function, type) and issubclass(function, Node):
+            raise InputTypeError(
+                f"function: {function.__name__} is a class of nodes; pass a node, such as "
+                f"{function.__name__}()"
+            )
         self.names: tuple[str, ...] | None = None
         if isinstance(function, Graph) and backward is None:
             graph, returns, self.names = function, "output", function.arguments
@@ -241,13 +239,13 @@ def _trials(subject: Subject, seed: int, samples: int, place: Any) -> Sequence[T
 
 def _device(device: Any) -> Any:
     """Return the device that was named: a JAX device, or a platform such as 'gpu' or 'gpu:1'."""
-    if device is None or not isinstance(device, str):
-        return device
     import jax
 
-    platform, _, index = device.partition(":")
+    if device is None or isinstance(device, jax.Device):
+        return device
+    platform, _, index = str(device).partition(":")
     try:
         return jax.devices(platform)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError):
         known = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
-        raise InputError(f"device: JAX sees no {device!r}; it sees {known}") from None
+        raise InputError(f"device: JAX sees no {device!r}; choose among {known}") from None

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.arguments import name_of
 from gradlab.checking.handwritten import Handwritten, Returns
-from gradlab.checking.inputs import name_of
 from gradlab.checking.subject import Complaint, Subject, Upstream
-from gradlab.errors import GradlabError, InputError
+from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.references import jvp_program, upstream_names, vjp_program
 from gradlab.tracing import (
@@ -30,7 +30,7 @@ from gradlab.tracing import (
 )
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["FINITE_DIFFERENCES", "subject_of", "subject_of_program", "traced"]
+__all__ = ["FINITE_DIFFERENCES", "subject_of", "subject_of_program"]
 
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 
@@ -61,12 +61,11 @@ def _own_rule(
 ) -> Subject:
     """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
     try:
-        program = traced(function, inputs, names)
+        program = trace(function, *inputs, names=names)
     except NotTraceable as error:
-        raise InputError(
-            f"{name_of(function)}: {error.args[0]}; give backward= to check a NumPy function, "
-            "or write the function for jax.numpy"
-        ) from (error.__cause__ or error)
+        raise InputError(f"{error.args[0]}; give backward= to check a NumPy function") from (
+            error.__cause__ or error
+        )
     believed, oracle, why = _believed(program, reference, inputs)
     values = dict(zip(program.in_names, program.flatten(inputs)))
     return subject_of_program(
@@ -143,7 +142,7 @@ def _handwritten(
     believed: Program | None = None
     oracle = FINITE_DIFFERENCES
     if reference is not None:
-        believed = rename(traced(reference, inputs, names), hand.order)
+        believed = rename(trace(reference, *inputs, names=names), hand.order)
         _same_outputs(hand.name, hand.output_shapes, believed, name_of(reference))
         oracle = f"autodiff of {name_of(reference)}"
     elif forward is not None:
@@ -193,7 +192,7 @@ def _believed(
 ) -> tuple[Program | None, str, str]:
     """Return the program that is believed, what to call it, and why there is none."""
     if reference is not None:
-        other = traced(reference, inputs, None)
+        other = trace(reference, *inputs)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
         _same_outputs(program.name, shapes, other, name_of(reference))
         return rename(other, program.in_names), f"autodiff of {name_of(reference)}", ""
@@ -209,20 +208,6 @@ def _same_outputs(name: str, shapes: list[tuple[int, ...]], other: Program, labe
     if shapes != theirs:
         ours, others = ("; ".join(map(shape_text, each)) for each in (shapes, theirs))
         raise InputError(f"reference: {label} returns {others}, but {name} returns {ours}")
-
-
-def traced(
-    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...] | None
-) -> Program:
-    """Trace, and say whose function it was that failed."""
-    try:
-        return trace(function, *inputs, names=names)
-    except GradlabError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{name_of(function)}: calling it raised {type(error).__name__}: {error}"
-        ) from error
 
 
 def _traced_or_none(
@@ -280,7 +265,8 @@ def _upstreams(program: Program) -> tuple[Upstream, ...]:
     if not outputs:
         raise InputError(
             f"{program.name}: returns no float array "
-            f"({', '.join(str(a.dtype) for a in program.out_avals)}), so it has no gradient"
+            f"({', '.join(str(a.dtype) for a in program.out_avals) or 'nothing'}), "
+            "so it has no gradient; return floats"
         )
     return tuple(
         Upstream(label, name, tuple(aval.shape), aval.dtype)

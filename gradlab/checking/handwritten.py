@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.checking.inputs import name_of
+from gradlab.arguments import name_of, users_fault
 from gradlab.checking.subject import Arrays, Complaint, Upstream
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
@@ -166,6 +166,11 @@ class Handwritten:
             found = _leaf_at(by_position.get(target.position), self._inputs, self._leaves, target)
             if found is None or str(getattr(found, "dtype", "")) == "[('float0', 'V')]":
                 found = np.zeros(np.shape(value), target.dtype)
+            if not hasattr(found, "dtype") and not isinstance(found, int | float | complex):
+                raise InputTypeError(
+                    f"backward: returned {type(found).__name__} for {path}, expected an array of "
+                    f"shape {shape_text(np.shape(value))}, or None"
+                )
             if np.shape(found) != np.shape(value):
                 complaints.append(
                     Complaint(
@@ -234,7 +239,9 @@ class Handwritten:
         except GradlabError:
             raise
         except Exception as error:
-            raise InputError(f"{who}: calling it raised {type(error).__name__}: {error}") from error
+            given = "residuals" if self._returns == "output+residuals" else "*inputs"
+            called_as = f"backward(upstream, {given})" if who == "backward" else ""
+            raise users_fault(who, function, arguments, error, called_as) from error
 
 
 def _plain(who: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -8,57 +8,11 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = [
-    "cast",
-    "has_float64",
-    "name_of",
-    "parse_dtypes",
-    "parse_wrt",
-    "refuse_numbers",
-    "require_callable",
-]
+__all__ = ["cast", "has_float64", "parse_dtypes", "parse_wrt"]
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
 _WIDE = ("float64", "complex128")  # JAX arrays of these exist under x64 alone
 _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
-
-
-def require_callable(argument: str, value: Any) -> None:
-    """Refuse what cannot be called, and say what was expected.
-
-    Raises:
-        InputTypeError: `value` is not callable.
-    """
-    if not callable(value):
-        raise InputTypeError(
-            f"{argument}: expected a function, got {type(value).__name__} {value!r:.60}"
-        )
-
-
-def refuse_numbers(**numbers: Any) -> None:
-    """Refuse a seed, order or number of samples that is no such number.
-
-    Raises:
-        InputTypeError: not an integer.
-        InputError: an integer out of range.
-    """
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
-        least = 0 if name == "seed" else 1
-        if value < least:
-            raise InputError(f"{name}: expected at least {least}, got {value}")
-        if name == "order" and value > 2:
-            raise InputError(f"order: expected 1 or 2, got {value}")
-
-
-def name_of(function: Any) -> str:
-    """Return the name by which a person knows this function."""
-    for candidate in (function, getattr(function, "func", None), getattr(function, "fun", None)):
-        name = getattr(candidate, "__name__", None)
-        if name:
-            return str(name)
-    return type(function).__name__
 
 
 def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
@@ -116,7 +70,10 @@ def parse_dtypes(dtypes: Any) -> tuple[str | None, ...]:
 def _dtype_name(dtype: Any) -> str:
     if isinstance(dtype, str):
         return dtype
-    return str(getattr(dtype, "__name__", None) or np.dtype(dtype).name)
+    try:
+        return str(getattr(dtype, "__name__", None) or np.dtype(dtype).name)
+    except TypeError:
+        return str(dtype)
 
 
 def has_float64(inputs: tuple[Any, ...]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 
+from gradlab.arguments import refuse_numbers
 from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.errors import GradlabError, InputError
@@ -109,6 +110,7 @@ def verify(
         >>> report.ok, report.nodes[0].structure
         (True, ('Diagonal',))
     """
+    refuse_numbers(seed=seed)
     return VerifyReport(
         tuple(results(*nodes, dtypes=dtypes, seed=seed, thorough=thorough)), seed, thorough
     )

@@ -1,7 +1,6 @@
 """How the arguments of a function are made of arrays: which leaves vary, which stay."""
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from gradlab.errors import InputError, InputTypeError
 from gradlab.graph._tree import is_array, leaves, rebuild
 
-__all__ = ["Form", "Returned", "argument_names"]
+__all__ = ["Form", "Returned"]
 
 
 @dataclass(frozen=True)
@@ -109,27 +108,6 @@ class Returned:
     def unpack(self, upstream: Any) -> list[Any]:
         """Return the leaves of an upstream that has the form of the output."""
         return [upstream] if self._bare else [leaf for _, leaf in leaves(upstream, "upstream")]
-
-
-def argument_names(function: Callable[..., Any], number: int) -> list[str]:
-    """Return the names of a function's first positional arguments, as it spells them.
-
-    Example:
-        >>> argument_names(lambda x, *rest: x, 3)
-        ['x', 'rest[0]', 'rest[1]']
-    """
-    names: list[str] = []
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # builtins may have no signature
-        parameters = []
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names.extend(f"{parameter.name}[{i}]" for i in range(number - len(names)))
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-    names.extend(f"input{i}" for i in range(len(names), number))
-    return names[:number]
 
 
 def _is_number(x: Any) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradlab.errors import GradlabError, InputError
+from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import count, shape_text
 from gradlab.graph._plan import Plan, Run, Step, zeros_like
 from gradlab.graph._tree import is_array
-from gradlab.graph._views import nearest
+from gradlab.graph._views import nearest_or_all
 from gradlab.nodes._arrays import Array, is_inexact, namespace
 
 __all__ = ["Network"]
@@ -88,7 +88,7 @@ class Network:
             return place
         if name in self.labels:
             raise InputError(f"the wire {name!r} lies inside a group; ungroup it first")
-        raise InputError(f"there is no wire named {name!r}; {nearest(name, self.names)}")
+        raise InputError(f"there is no wire named {name!r}; {nearest_or_all(name, self.names)}")
 
     def ones(self) -> Any:
         """Return an upstream of ones: with it, backward gives the gradient of the outputs' sum."""
@@ -180,6 +180,11 @@ def _or_zeros(gradient: Any, value: Array) -> Any:
 
 def _as_upstream(upstream: Any, output: Array) -> Array:
     if not is_array(upstream):
+        if not isinstance(upstream, int | float | complex | list | tuple):
+            raise InputTypeError(
+                f"backward: upstream is {type(upstream).__name__}; pass an array of shape "
+                f"{shape_text(output.shape)}"
+            )
         upstream = namespace(output).asarray(upstream, dtype=output.dtype)
     if tuple(upstream.shape) != tuple(output.shape):
         raise InputError(

@@ -208,6 +208,14 @@ class Variable:
             "`while` cannot look at its values; use nodes such as maximum or relu"
         )
 
+    def _unordered(self, other: Any) -> bool:
+        return bool(self)
+
+    __lt__ = __le__ = __gt__ = __ge__ = _unordered
+
+    def __float__(self) -> float:
+        raise InputTypeError(f"{self!r} is no number: it stands for every value; leave it as it is")
+
     def __repr__(self) -> str:
         name = self.recorder.names[self.wire]
         return f"Variable({name}: {self.dtype} {shape_text(self.shape)})"

@@ -1,9 +1,9 @@
 """What lies on the wires of a graph, looked up by name."""
 
-import difflib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from gradlab.arguments import nearest
 from gradlab.errors import InputError
 from gradlab.operators import Operator
 
@@ -83,9 +83,7 @@ def _places(inputs: tuple[int, ...], source: str | int, graph: "Graph") -> list[
     return places
 
 
-def nearest(name: Any, known: list[str]) -> str:
+def nearest_or_all(name: Any, known: list[str]) -> str:
     """Return the end of an error message: the known names that are like `name`."""
-    near = difflib.get_close_matches(str(name), known, n=3)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"there are {', '.join(map(repr, known[:10]))}{', ...' if len(known) > 10 else ''}"
+    listed = f"{', '.join(map(repr, known[:10]))}{', ...' if len(known) > 10 else ''}"
+    return nearest(name, known) or f"there are {listed}"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradlab.errors import InputError, InputTypeError
+from gradlab.arguments import argument_names, require_callable, users_fault
+from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import count
-from gradlab.graph._form import Form, Returned, argument_names
+from gradlab.graph._form import Form, Returned
 from gradlab.graph._group import grouped, opened
 from gradlab.graph._network import Network
 from gradlab.graph._plan import Run, Step
@@ -30,6 +31,10 @@ _SUFFIXES = {
     ".txt": "text",
     ".json": "json",
 }
+_RECORDED = (
+    "; a graph records arithmetic, nodes, and NumPy's functions of their names; use Graph.from_jax "
+    "for a JAX function"
+)
 
 
 class Graph(Network):
@@ -62,15 +67,20 @@ class Graph(Network):
     """
 
     def __init__(self, function: Callable[..., Any], *inputs: Any) -> None:
-        if not callable(function):
-            raise InputTypeError(f"Graph: function is {function!r}; pass something callable")
+        require_callable("function", function)
         names = _names(function, len(inputs))
         form = Form(names, inputs)
         recorder = Recorder()
         flat = form.flatten(inputs)
         pairs = zip(form.paths, flat)
         variables = form.unflatten(recorder.input(path, leaf) for path, leaf in pairs)
-        output = function(*variables)
+        try:
+            output = function(*variables)
+        except GradlabError:
+            raise
+        except Exception as error:
+            fault = users_fault(_title(function), function, inputs, error, hint=_RECORDED)
+            raise InputTypeError(str(fault)) from error
         wires = [_wire_returned(recorder, leaf) for _, leaf in leaves(output, "output")]
         self._set_up(_title(function), names, form, Returned(output), recorder, wires, flat)
         self._run = Run(recorder.values, recorder.residuals)
@@ -234,7 +244,7 @@ class Graph(Network):
             >>> g.label(reciprocal="y").names, g.ungroup("y").names[:3]
             (['x', 'y'], ['x', 'negate', 'exp'])
         """
-        chosen = {self._step_of(wire) for wire in names}
+        chosen = {self._step_of(wire) for wire in ([names] if isinstance(names, str) else names)}
         members = [step for step in self.plan.steps if step in chosen]
         label = name or (as_node.name() if as_node is not None else "group")
         if not members:
@@ -372,7 +382,7 @@ class Graph(Network):
 def _names(function: Callable[..., Any], number: int) -> list[str]:
     if isinstance(function, Node):
         return [function.input_name(i) for i in range(number)]
-    return argument_names(function, number)
+    return list(argument_names(function, number))
 
 
 def _title(function: Callable[..., Any]) -> str:

@@ -13,6 +13,8 @@ Example:
 
 from typing import Any
 
+from gradlab.arguments import nearest
+from gradlab.errors import InputTypeError
 from gradlab.nodes._base import Elementwise, Node
 from gradlab.nodes._registry import find, registry
 
@@ -28,7 +30,8 @@ def __getattr__(name: str) -> Any:
     for cls in known.values():
         if cls.__name__ == name:
             return cls
-    raise AttributeError(f"module 'gradlab.nodes' has no node {name!r}; see `gradlab nodes`")
+    hint = nearest(name, __dir__()) or "see `gradlab nodes`"
+    raise AttributeError(f"module 'gradlab.nodes' has no node {name!r}; {hint}")
 
 
 def __dir__() -> list[str]:
@@ -40,6 +43,10 @@ def _function(cls: type[Node]) -> Any:
     """Return the function that applies a node of this class; keyword arguments are its fields."""
 
     def apply(*inputs: Any, **parameters: Any) -> Any:
+        unknown = [name for name in parameters if name not in cls.__dataclass_fields__]
+        if unknown:
+            takes = ", ".join(cls.__dataclass_fields__) or "none"
+            raise InputTypeError(f"{cls.name()}: no parameter {unknown[0]!r}; it takes {takes}")
         return cls(**parameters)(*inputs)
 
     apply.__name__ = apply.__qualname__ = cls.name()

@@ -3,13 +3,13 @@
 Adding a node is writing its class in its family's file; nothing else has to be told.
 """
 
-import difflib
 import functools
 import importlib
 import inspect
 import pkgutil
 from typing import Any
 
+from gradlab.arguments import nearest
 from gradlab.errors import InputError, InputTypeError
 from gradlab.nodes._base import Node
 
@@ -53,11 +53,10 @@ def find(node: Any) -> type[Node]:
         return node
     if not isinstance(node, str):
         raise InputTypeError(
-            f"expected a node, its class or its name, but got {type(node).__name__}"
+            f"node: expected a node, its class or its name, got {type(node).__name__}"
         )
     nodes = registry()
     if node not in nodes:
-        near = difflib.get_close_matches(node, nodes, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `gradlab nodes`"
+        hint = nearest(node, nodes) or "see `gradlab nodes`"
         raise InputError(f"there is no node named {node!r}; {hint}")
     return nodes[node]

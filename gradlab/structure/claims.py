@@ -9,6 +9,7 @@ from gradlab.errors import InputError, StructureMismatch
 from gradlab.patterns import Pattern
 from gradlab.structure.entries import Side
 from gradlab.structure.jacobian import jacobian
+from gradlab.structure.proof import axis_pair
 from gradlab.structure.report import JacobianReport
 
 __all__ = ["assert_structure"]
@@ -115,7 +116,7 @@ def _claims(
 
 def _axes(name: str, axis: Axis, out: Side, given: Side) -> tuple[int, int]:
     """Return (input axis, output axis), counted from the front."""
-    i, k = axis if isinstance(axis, tuple) else (axis, axis)
+    i, k = axis_pair(name, axis)
     found = []
     for value, side in ((i, given), (k, out)):
         rank = len(side.shape)

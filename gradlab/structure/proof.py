@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradlab.errors import InputError
+from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
 from gradlab.structure.facts import FINITE_MASK
@@ -121,9 +121,23 @@ def prove(report: "JacobianReport") -> str:
     return "\n".join(sentences)
 
 
+def axis_pair(argument: str, axis: Any) -> tuple[int, int]:
+    """Return (input axis, output axis) from an axis or from such a pair.
+
+    Raises:
+        InputTypeError: it is neither.
+    """
+    pair = axis if isinstance(axis, tuple) else (axis, axis)
+    if len(pair) != 2 or any(isinstance(i, bool) or not isinstance(i, int) for i in pair):
+        raise InputTypeError(
+            f"{argument}: expected an axis or a pair (input axis, output axis), got {axis!r}"
+        )
+    return pair
+
+
 def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
     """Return which equations couple an axis of the inputs, with file and line."""
-    source_axis = axis[0] if isinstance(axis, tuple) else axis
+    source_axis, _ = axis_pair("why", axis)
     proof = report.proof
     sides = report.inputs if proof.mode == "jvp" else report.outputs
     ranks = {n: len(side.shape) for n, side in enumerate(sides)}

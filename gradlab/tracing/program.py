@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.arguments import argument_names, name_of, require_callable, users_fault
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.identity import identity
@@ -129,26 +129,11 @@ def trace(
         >>> program.in_names, program.out_avals[0].shape
         (('x', 'w'), (2, 4))
     """
-    if not callable(function):
-        raise InputTypeError(f"trace: expected a function, got {type(function).__name__}")
+    require_callable("function", function)
     labels = tuple(names) if names is not None else argument_names(function, len(inputs))
     values, leaves, tree = flatten(inputs, labels)
     x64 = _needs_x64(values, leaves)
     return _trace(function, values, leaves, tree, x64)
-
-
-def argument_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """Return the names of a function's first positional arguments, or `input0`, ..."""
-    names: list[str] = []
-    try:
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
-            elif parameter.kind is not parameter.KEYWORD_ONLY:
-                names.append(parameter.name)
-    except (TypeError, ValueError):  # a builtin without a signature
-        pass
-    return tuple(names[i] if i < len(names) else f"input{i}" for i in range(count))
 
 
 def as_function(program: Program) -> Callable[..., Any]:
@@ -225,6 +210,7 @@ def _trace(
     function: Callable[..., Any], values: list[Any], leaves: list[Leaf], tree: Any, x64: bool
 ) -> Program:
     seen: dict[str, Any] = {}
+    name = name_of(function)
 
     def flat_function(*arrays: Any) -> list[Any]:
         supply = iter(arrays)
@@ -232,9 +218,10 @@ def _trace(
         output = function(*jax.tree_util.tree_unflatten(tree, merged))
         pairs, seen["tree"] = jax.tree_util.tree_flatten_with_path(output)
         seen["names"] = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
+        for _, leaf in pairs:
+            _require_array(name, leaf)
         return [leaf for _, leaf in pairs]
 
-    name = _name(function)
     try:
         with jax.enable_x64(x64):
             jaxpr: ClosedJaxpr = jax.make_jaxpr(flat_function)(
@@ -243,8 +230,13 @@ def _trace(
     except _READS_VALUES as error:
         raise NotTraceable(
             f"{name}: JAX cannot trace this function, because it reads values of its inputs "
-            "(an `if` on a value, NumPy inside)"
+            "(an `if` on a value, NumPy inside); use jax.numpy, jnp.where, jax.lax.cond"
         ) from error
+    except GradlabError:
+        raise
+    except Exception as error:
+        inputs = jax.tree_util.tree_unflatten(tree, values)
+        raise users_fault(name, function, inputs, error) from error
 
     def wide() -> Program | None:
         wider = [
@@ -268,10 +260,10 @@ def _trace(
     )
 
 
-def _name(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
+def _require_array(name: str, leaf: Any) -> None:
+    known = isinstance(leaf, int | float | complex) or hasattr(leaf, "__jax_array__")
+    if not known and not hasattr(leaf, "dtype"):
+        raise InputTypeError(f"{name}: returned {type(leaf).__name__}, expected arrays")
 
 
 def _needs_x64(values: Sequence[Any], leaves: Sequence[Leaf]) -> bool:

@@ -34,9 +34,9 @@ WRONG_CALLS = [
     (lambda: gradlab.check(same, X, device="tpu:9"), "device: JAX sees no 'tpu:9'"),
     (lambda: gradlab.check(same, np.arange(3)), "inputs: nothing to differentiate (x: int"),
     (lambda: gradlab.check(lambda x: x > 0, X), "returns no float array"),
-    (lambda: gradlab.check(lambda x: "a", X), "not a valid JAX type"),
+    (lambda: gradlab.check(lambda x: "a", X), "returned str, expected arrays"),
     (lambda: gradlab.check(lambda x: x @ x, X), "calling it raised TypeError"),
-    (lambda: gradlab.check(same, X, backward=lambda g: g), "backward: calling it raised TypeError"),
+    (lambda: gradlab.check(same, X, backward=lambda g: g), "backward: takes (g), but is called as"),
     (
         lambda: gradlab.check(lambda x, y: x * y, X, X, backward=lambda g, x, y: (g, g, g)),
         "backward: returned 3 gradients for 2 inputs",

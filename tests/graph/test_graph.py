@@ -188,7 +188,7 @@ WRONG = {
     "shapes": (lambda: Graph(lambda x, y: x + y, np.ones(3), np.ones(4)), "3 and 4"),
     "integers": (lambda: Graph(lambda x: np.exp(x), np.arange(3)), "int64"),
     "axis": (lambda: Graph(lambda x: x.sum(axis=2), np.ones(3)), "axis 2"),
-    "not callable": (lambda: Graph(3, 1.0), "callable"),
+    "not callable": (lambda: Graph(3, 1.0), "expected a function, got int"),
     "returned": (lambda: Graph(lambda x: None, 1.0), "NoneType"),
     "truth": (lambda: Graph(lambda x: x if x else -x, 1.0), "truth value"),
     "string": (lambda: Graph(lambda x: x + "a", 1.0), "'a'"),

@@ -80,8 +80,9 @@ def test_functions_that_read_values_say_so():
         trace(lambda x: np.sin(np.asarray(x)), jnp.ones(2))
     with pytest.raises(InputTypeError, match="expected a function"):
         trace(3, jnp.ones(2))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(InputError, match="calling it raised ZeroDivisionError") as caught:
         trace(lambda x: x / (1 // 0), jnp.ones(2))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_other_structures_and_names_are_refused():

@@ -1,0 +1,166 @@
+"""What every public call asks of its arguments, and how it refuses those that do not fit.
+
+A message names the argument, what came, what was expected, and what to do next.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import GradlabError, InputError, InputTypeError
+from gradlab.formatting import count
+
+if TYPE_CHECKING:
+    import inspect
+
+__all__ = [
+    "argument_names",
+    "misfit",
+    "name_of",
+    "nearest",
+    "refuse_numbers",
+    "require_callable",
+    "users_fault",
+]
+
+
+def require_callable(argument: str, value: Any) -> None:
+    """Refuse what cannot be called, and say what was expected.
+
+    Raises:
+        InputTypeError: `value` is not callable.
+
+    Example:
+        >>> require_callable("function", 3)
+        Traceback (most recent call last):
+        gradlab.errors.InputTypeError: function: expected a function, got int 3
+    """
+    if not callable(value):
+        raise InputTypeError(
+            f"{argument}: expected a function, got {type(value).__name__} {value!r:.60}"
+        )
+
+
+def refuse_numbers(**numbers: Any) -> None:
+    """Refuse a seed, order or number of samples that is no such number.
+
+    Raises:
+        InputTypeError: not an integer.
+        InputError: an integer out of range.
+
+    Example:
+        >>> refuse_numbers(seed=-1)
+        Traceback (most recent call last):
+        gradlab.errors.InputError: seed: expected at least 0, got -1
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
+        least = 0 if name == "seed" else 1
+        if value < least:
+            raise InputError(f"{name}: expected at least {least}, got {value}")
+        if name == "order" and value > 2:
+            raise InputError(f"order: expected 1 or 2, got {value}")
+
+
+def name_of(function: Any) -> str:
+    """Return the name by which a person knows this function.
+
+    Example:
+        >>> import functools
+        >>> name_of(functools.partial(len))
+        'len'
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    named = getattr(function, "__name__", None) or getattr(function, "fun", None)
+    return str(getattr(named, "__name__", named) or type(function).__name__)
+
+
+def argument_names(function: Callable[..., Any], number: int) -> tuple[str, ...]:
+    """Return the names of a function's first positional arguments, as it spells them.
+
+    Example:
+        >>> argument_names(lambda x, *rest: x, 3)
+        ('x', 'rest[0]', 'rest[1]')
+    """
+    signature = _signature(function)
+    names: list[str] = []
+    for parameter in signature.parameters.values() if signature else ():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names.extend(f"{parameter.name}[{i}]" for i in range(number - len(names)))
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+    names.extend(f"input{i}" for i in range(len(names), number))
+    return tuple(names[:number])
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return which of the known names may have been meant, as a question; nothing if none is near.
+
+    Example:
+        >>> nearest("tahn", ["tanh", "exp"])
+        "did you mean 'tanh'?"
+    """
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(known), n=3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def misfit(function: Callable[..., Any], inputs: Sequence[Any]) -> "inspect.Signature | None":
+    """Return the signature of a function that cannot be called with so many inputs, else None.
+
+    Example:
+        >>> print(misfit(lambda x, w: x @ w, [1.0]))
+        (x, w)
+    """
+    signature = _signature(function)
+    try:
+        if signature is not None:
+            signature.bind(*inputs)
+    except TypeError:
+        return signature
+    return None
+
+
+def _signature(function: Callable[..., Any]) -> "inspect.Signature | None":
+    import inspect
+
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+
+
+def users_fault(
+    who: str,
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    error: Exception,
+    called_as: str = "",
+    hint: str = "",
+) -> GradlabError:
+    """Return what to raise from an error that a user's function raised.
+
+    Args:
+        who: the function's name, or the argument that it is.
+        function: the function.
+        inputs: what it was called with.
+        error: what it raised.
+        called_as: how gradlab calls it, where that is not simply with the inputs.
+        hint: what to do if it was called as it asks to be.
+
+    Example:
+        >>> print(users_fault("f", lambda x, w: x, [1.0], TypeError("missing w")))
+        inputs: f takes (x, w), but 1 input came; pass one for each
+    """
+    signature = misfit(function, inputs) if isinstance(error, TypeError) else None
+    if signature is not None:
+        return InputError(
+            f"{who}: takes {signature}, but is called as {called_as}"
+            if called_as
+            else f"inputs: {who} takes {signature}, but {count(len(inputs), 'input')} came; "
+            "pass one for each"
+        )
+    return InputError(f"{who}: calling it raised {type(error).__name__}: {error}{hint}")
