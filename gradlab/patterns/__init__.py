@@ -3,6 +3,7 @@
 from gradlab.patterns import maps
 from gradlab.patterns.colouring import Colouring
 from gradlab.patterns.pattern import Pattern
+from gradlab.patterns.symmetric import symmetric_colours
 from gradlab.patterns.zone import Zone
 
-__all__ = ["Colouring", "Pattern", "Zone", "maps"]
+__all__ = ["Colouring", "Pattern", "Zone", "maps", "symmetric_colours"]

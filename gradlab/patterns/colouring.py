@@ -42,6 +42,8 @@ class Colouring:
         count: the number of colours, hence of passes.
         closed_form: whether the colour of an entry is a formula of its index.
         shape: the shape of the array whose entries are coloured.
+        heads: how many of the first colours have one entry each, whose column stands for its row
+            too; not 0 only where the values are symmetric.
     """
 
     mode: str
@@ -49,6 +51,7 @@ class Colouring:
     closed_form: bool
     shape: tuple[int, ...]
     _assign: Callable[[], Indices]
+    heads: int = 0
 
     def assignment(self) -> Indices:
         """Return the colour of each entry of the flattened array: integers below `count`."""

@@ -140,7 +140,9 @@ def _sides(report: "JacobianReport") -> str:
 
 def _passes(report: "JacobianReport") -> str:
     modes = dict.fromkeys(c.mode.upper() for c in report.colourings.values() if c.count)
-    return f"{count(report.passes, ' or '.join(modes) or 'JVP')} for every entry"
+    mirrored = any(colouring.heads for colouring in report.colourings.values())
+    told = " of this symmetric matrix" if mirrored else ""
+    return f"{count(report.passes, ' or '.join(modes) or 'JVP')} for every entry{told}"
 
 
 def _clipped(label: str, width: int = 100) -> str:

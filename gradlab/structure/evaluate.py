@@ -176,7 +176,11 @@ class Compressed:
         flat = _wide(self.values).reshape(len(self.values), -1)
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         columns = matrix.indices
-        if self.colouring.mode == "jvp":
+        if heads := self.colouring.heads:
+            across = (colours[rows] < heads) & (colours[columns] >= heads)
+            source, place = np.where(across, rows, columns), np.where(across, columns, rows)
+            data = flat[colours[source], place]
+        elif self.colouring.mode == "jvp":
             data = flat[colours[columns], rows]
         else:
             data = flat[colours[rows], columns]

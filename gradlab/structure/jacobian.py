@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.errors import InputError, InputTypeError
+from gradlab.errors import InputError
 from gradlab.patterns import Pattern
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.entries import Side
@@ -15,7 +15,7 @@ from gradlab.structure.infer import NOTHING, Step, Value, Walk
 from gradlab.structure.products import formulas
 from gradlab.structure.proof import Proof, equations_of
 from gradlab.structure.report import JacobianReport
-from gradlab.tracing import Program, trace
+from gradlab.tracing import Program, is_gradient, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
 __all__ = ["jacobian"]
@@ -54,11 +54,8 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         >>> report.structure, report.nnz, report.notation
         ('diagonal', 409600, 'out[i, j] <- in[i, j]')
     """
-    if not callable(function):
-        raise InputTypeError(
-            f"function: expected a callable, got {type(function).__name__}; pass the function"
-        )
-    program = trace(function, *map(_stand_in, inputs))
+    blanks = tuple(map(_stand_in, inputs))
+    program = trace(function, *blanks)
     sources = _chosen(program, wrt)
     outputs = tuple(
         k
@@ -103,6 +100,10 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         _at=Differential(
             program, tuple(program.flatten(inputs)) if known else None, sources, outputs
         ),
+        _is_gradient=lambda: (
+            len(sources) == len(outputs) == 1
+            and is_gradient(function, blanks, program, _position(program, sources[0]))
+        ),
     )
 
 
@@ -145,6 +146,8 @@ def _chosen(program: Program, wrt: Any) -> tuple[int, ...]:
         chosen = floating
     else:
         picks = list(wrt) if isinstance(wrt, tuple | list | set | frozenset) else [wrt]
+        if not picks:
+            raise InputError("wrt: empty; leave it out to differentiate by all inputs")
         chosen = []
         for pick in picks:
             here = [
@@ -169,6 +172,11 @@ def _chosen(program: Program, wrt: Any) -> tuple[int, ...]:
             "cast with x.astype('float32')"
         )
     return tuple(sorted(chosen))
+
+
+def _position(program: Program, source: int) -> int:
+    """Return the positional input that holds a flat traced input."""
+    return [leaf for leaf in program.leaves if leaf.traced][source].position
 
 
 def _named(path: str, name: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.files import write_whole
-from gradlab.patterns import Colouring, Pattern
+from gradlab.patterns import Colouring, Pattern, symmetric_colours
 from gradlab.report import Report
 from gradlab.structure.entries import Entries, Pair, Side, only, refuse_dense
 from gradlab.structure.evaluate import Differential, compress, probe
@@ -59,6 +59,7 @@ class JacobianReport(Report):
     entries: Entries | None = field(default=None, repr=False)
     observed: Mapping[Pair, tuple[Property, ...]] = field(default_factory=dict)
     _at: Differential | None = field(default=None, repr=False)
+    _is_gradient: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -126,11 +127,17 @@ class JacobianReport(Report):
 
     @functools.cached_property
     def colourings(self) -> Mapping[Pair, Colouring]:
-        """The cheaper colouring of each block, among the modes that AD can run."""
+        """The cheapest colouring of each block, among the modes that AD can run.
+
+        A Hessian, `jacobian(jax.grad(f), x)`, is symmetric: its columns may stand for rows.
+        """
         found = {}
         for pair, pattern in self.patterns.items():
             options = [pattern.colours(mode) for mode in self.modes]
             found[pair] = min(options, key=lambda colouring: colouring.count)
+            symmetric = symmetric_colours(pattern) if found[pair].count > 2 else None
+            if symmetric and symmetric.count < found[pair].count and self._is_gradient():
+                found[pair] = symmetric
         return found
 
     def why(self, axis: int | tuple[int, int] | None = None) -> str:

@@ -5,6 +5,7 @@ The only room that touches `jax.extend` or anything of JAX that is not documente
 
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.gradients import is_gradient
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
@@ -37,6 +38,7 @@ __all__ = [
     "compile_once",
     "custom_rules",
     "derive",
+    "is_gradient",
     "iterates",
     "lift",
     "narrowings",

@@ -1,5 +1,7 @@
 """Compressed evaluation against `jax.jacrev`, and what it costs in passes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,47 @@ def test_the_fewer_of_jvps_and_vjps_are_used():
     assert jacobian(FUNCTIONS["tall"], X).passes == 1
     assert jacobian(FUNCTIONS["band"], X).passes == 2
     assert jacobian(FUNCTIONS["rows"], X).passes == 6
+
+
+def arrow(x):
+    return (x[0] * jnp.sin(x[1:])).sum() + (x**4).sum() + jax.nn.logsumexp(x[:1])
+
+
+def grouped(p):
+    shared, own = p[:2], p[2:].reshape(-1, 5)
+    return ((own - shared[0]) ** 2 * jnp.exp(shared[1])).sum() + (own.sum(1) ** 3).sum()
+
+
+@pytest.mark.parametrize(("function", "size", "passes"), [(arrow, 12, 2), (grouped, 52, 7)])
+def test_a_hessian_is_read_by_columns_and_rows(function, size, passes):
+    x = np.random.default_rng(2).standard_normal(size).astype(np.float32)
+    report = jacobian(jax.grad(function), x)
+    assert report.passes == passes
+    assert f"{passes} JVPs for every entry of this symmetric matrix" in str(report)
+    assert np.allclose(report.to_dense(), jax.hessian(function)(x), rtol=1e-4, atol=1e-4)
+
+
+def test_symmetry_is_not_taken_from_the_pattern_alone():
+    @functools.wraps(arrow)
+    def no_gradient(x):
+        return jax.grad(arrow)(x).at[0].mul(2)
+
+    @jax.custom_vjp
+    def doubled(x):
+        return jnp.sin(x)
+
+    doubled.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(2 * x),))
+
+    def ruled(x):
+        return (x[0] * doubled(x[1:])).sum()
+
+    x = X[0]
+    for function in (no_gradient, jax.grad(ruled), lambda x: x * x[0] + x.sum() * jnp.eye(6)[0]):
+        report = jacobian(function, x)
+        assert report.passes == 6
+        dense = np.asarray(jax.jacfwd(function)(x))
+        assert np.allclose(report.to_dense(), dense, atol=1e-5)
+        assert not np.allclose(dense, dense.T)
 
 
 def test_several_leaves_make_one_matrix():
