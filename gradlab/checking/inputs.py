@@ -41,7 +41,9 @@ def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
                 f"wrt: expected positions or names of inputs, got {type(item).__name__}"
             ) from None
         if not -len(names) <= position < len(names):
-            raise InputError(f"wrt: there is no input {position}; there are {len(names)}")
+            raise InputError(
+                f"wrt: there is no input {position}; the inputs are {', '.join(names)}"
+            )
         positions.append(position % len(names))
     if not positions:
         raise InputError("wrt: empty; leave it out to check all inputs")

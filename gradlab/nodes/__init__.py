@@ -11,6 +11,7 @@ Example:
            [0.25, 0.25, 0.25, 0.25]])
 """
 
+import dataclasses
 from typing import Any
 
 from gradlab.arguments import nearest
@@ -43,9 +44,10 @@ def _function(cls: type[Node]) -> Any:
     """Return the function that applies a node of this class; keyword arguments are its fields."""
 
     def apply(*inputs: Any, **parameters: Any) -> Any:
-        unknown = [name for name in parameters if name not in cls.__dataclass_fields__]
+        fields = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in parameters if name not in fields]
         if unknown:
-            takes = ", ".join(cls.__dataclass_fields__) or "none"
+            takes = ", ".join(fields) or "none"
             raise InputTypeError(f"{cls.name()}: no parameter {unknown[0]!r}; it takes {takes}")
         return cls(**parameters)(*inputs)
 
