@@ -110,6 +110,8 @@ class JaxMap(Operator):
         transposed: whether it maps upstreams back instead of tangents forward.
     """
 
+    opaque = True  # what its pattern says is not worth a word
+
     def __init__(
         self,
         evaluate: Callable[[Sequence[Any]], list[Any]],

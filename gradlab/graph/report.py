@@ -19,6 +19,7 @@ __all__ = ["Gate", "GraphReport", "NodeCheck", "WireView", "graph_report"]
 
 _FEW = 40  # in a graph of so few nodes, arrays are drawn as heat maps where they are small
 _SMALL = 4096  # entries
+_HEAVY = 10**7  # bytes; of an operator that is larger, the pattern is not worked out
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,12 @@ def _local_gradients(graph: "Graph", step: Step) -> tuple[str, ...]:
 
 
 def _in_words(operator: Any) -> str:
+    """Return a number; else what the operator is made of, and between which entries it lies."""
     if operator is None:
         return ""
     if operator.shape == (1, 1):
         return f"{complex(operator.to_dense().item()).real:.4g}"
-    return repr(operator)
+    if getattr(operator, "opaque", False) or operator.stored_bytes > _HEAVY:
+        return repr(operator)
+    pattern = operator.pattern
+    return f"{operator!r}; {pattern.structure}: {pattern.describe()}"

@@ -1,6 +1,6 @@
 """How reports look: one module per kind of report. No numerics, no JAX.
 
-A module `gradlab.reporting.KIND`, found by the report's `kind`, has `text(report)` and, where
+A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)` and, where
 there is one, `html(report)`, `svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`.
 JSON and the plain HTML page are the same for all and live here.
 """
@@ -23,7 +23,7 @@ _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 def formats(kind: str) -> tuple[str, ...]:
     """Return the formats in which reports of this kind can be drawn."""
     module = importlib.import_module(f"gradlab.reporting.{kind}")
-    return tuple(f for f in _FORMATS if f in ("json", "html") or hasattr(module, f))
+    return tuple(f for f in _FORMATS if f in ("json", "html", *module.__all__))
 
 
 def render(report: "Report", format: str) -> str:
@@ -42,9 +42,9 @@ def render(report: "Report", format: str) -> str:
             f"format: a {report.kind} report cannot be drawn as {format!r}; "
             f"choose one of {', '.join(known)}"
         )
-    draw = getattr(importlib.import_module(f"gradlab.reporting.{report.kind}"), format, None)
-    if draw is not None:
-        return str(draw(report))
+    module = importlib.import_module(f"gradlab.reporting.{report.kind}")
+    if format in module.__all__:
+        return str(getattr(module, format)(report))
     if format == "json":
         return json.dumps(report.to_dict(), indent=2, allow_nan=False)
     return page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")

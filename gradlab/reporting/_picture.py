@@ -74,7 +74,7 @@ def picture(report: "GraphReport") -> Picture:
     if not any(places):
         inputs = [thing.box for thing in wiring.things if thing.gate is None]
         first = inputs if len(report.gates) <= _FEW else []
-        return _stacked([_row(wiring, range(len(places)), places, report, first)])
+        return _stacked([_row(wiring, range(len(places)), places, {}, first)])
     onward: dict[str, set[int]] = {}
     for i, names in enumerate(wiring.taken):
         for name in names:
@@ -84,7 +84,8 @@ def picture(report: "GraphReport") -> Picture:
     members: list[list[int]] = [[] for _ in range(max(places) + 1)]
     for i, place in enumerate(places):
         members[place].append(i)
-    return _stacked([_row(wiring, row, places, report) for row in members])
+    views = {wire.name: wire for wire in report.wires}
+    return _stacked([_row(wiring, row, places, views) for row in members])
 
 
 def _wiring(report: "GraphReport", onward: dict[str, tuple[int, ...]]) -> _Wiring:
@@ -147,11 +148,10 @@ def _row(
     wiring: _Wiring,
     members: Sequence[int],
     places: list[int],
-    report: "GraphReport",
+    views: dict[str, "WireView"],
     first: Sequence[Box] = (),
 ) -> Row:
     """Return one row laid out; wires from other rows begin anew, before their first user."""
-    views: dict[str, WireView] = {wire.name: wire for wire in report.wires}
     here = set(members)
     users = Counter(name for i in members for name in wiring.taken[i])
     guests: dict[str, Thing] = {}

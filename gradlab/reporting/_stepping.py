@@ -5,27 +5,32 @@ The page is self-contained: no request leaves it, and all text in it is escaped.
 
 import html
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradlab.reporting._glance import glance_text
 from gradlab.reporting._svg import svg
 
 if TYPE_CHECKING:
-    from gradlab.graph.report import Gate, GraphReport
+    from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView
 
 __all__ = ["page"]
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1f2328;--paper:#fff;--edge:#d0d7de;--accent:#0550ae}
+:root{color-scheme:light dark;--ink:#1f2328;--paper:#fff;--edge:#d0d7de;--accent:#0550ae;
+--bad:#cf222e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--edge:#30363d;
---accent:#79c0ff}}
+--accent:#79c0ff;--bad:#ff7b72}}
 body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
 header{position:sticky;top:0;padding:.6rem 1rem;background:var(--paper);
 border-bottom:1px solid var(--edge);display:flex;gap:.5rem;align-items:center;flex-wrap:wrap}
 h1{font-size:1rem;margin:0 1rem 0 0}button{font:inherit;padding:.1rem .7rem}
 #told{min-width:16rem}#picture{overflow:auto}
-#about{padding:.5rem 1rem;border-top:1px solid var(--edge);white-space:pre-wrap;
-font:13px/1.5 ui-monospace,monospace;min-height:4rem}
+#about{padding:.5rem 1rem;border-top:1px solid var(--edge);position:sticky;bottom:0;margin:0;
+background:var(--paper);max-height:40vh;overflow:auto;display:grid;column-gap:1rem;
+grid-template-columns:max-content 1fr;font:13px/1.5 ui-monospace,monospace}
+#about dt{color:var(--accent)}#about dd{margin:0;overflow-wrap:anywhere}
+#about dd.wrong{color:var(--bad);font-weight:bold}
 .hidden{visibility:hidden}.now text{font-weight:bold}g.gate{cursor:pointer}
 g.gate:focus .shape,g.gate.chosen .shape{stroke:var(--accent);stroke-width:3}
 """
@@ -54,7 +59,13 @@ function show(step) {
 function tell(gate) {
   for (const g of document.querySelectorAll("g.gate"))
     g.classList.toggle("chosen", g.dataset.gate === gate);
-  document.getElementById("about").textContent = data.gates[gate];
+  document.getElementById("about").replaceChildren(...data.gates[gate].flatMap(row =>
+    ["dt", "dd"].map((kind, i) => {
+      const part = document.createElement(kind);
+      part.textContent = row[i];
+      if (kind === "dd" && row[2]) part.className = row[2];
+      return part;
+    })));
 }
 for (const g of document.querySelectorAll("g.gate")) {
   g.tabIndex = 0;
@@ -98,7 +109,8 @@ def page(report: "GraphReport") -> str:
         f"<title>{title}</title><style>{_STYLE}</style>"
         f"<header><h1>{title}</h1>{buttons}<span id='told' role='status'></span></header>"
         f"<div id='picture'>{svg(report)}</div>"
-        "<div id='about' role='status'>Click a gate to see what it does.</div>"
+        "<dl id='about' role='status'><dt>gates</dt>"
+        "<dd>Click one, or go to it with Tab and press Enter, to see what it does.</dd></dl>"
         f"<script type='application/json' id='data'>{_data(report)}</script>"
         f"<script>{_SCRIPT}</script></html>"
     )
@@ -107,35 +119,47 @@ def page(report: "GraphReport") -> str:
 def _data(report: "GraphReport") -> str:
     """Return what the script needs as JSON that cannot end its element."""
     drawn = [wire.name for wire in report.wires if wire.kind != "constant" or wire.value.shape]
-    gradients = {wire.name for wire in report.wires if wire.gradient is not None}
+    views = {wire.name: wire for wire in report.wires}
     data: dict[str, Any] = {
         "forward": drawn,
-        "backward": [name for name in reversed(drawn) if name in gradients],
-        "gates": {gate.name: _about(report, gate) for gate in report.gates},
+        "backward": [name for name in reversed(drawn) if views[name].gradient is not None],
+        "gates": {gate.name: list(_about(gate, views)) for gate in report.gates},
     }
     return json.dumps(data).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def _about(report: "GraphReport", gate: "Gate") -> str:
-    """Return what the page says about a gate."""
-    views = {wire.name: wire for wire in report.wires}
-    lines = [f"{gate.name} = {gate.node}({', '.join(gate.inputs)})"]
+def _about(gate: "Gate", views: dict[str, "WireView"]) -> Iterator[tuple[str, ...]]:
+    """Yield what the page says about a gate, as pairs of a word and a text."""
+    yield "gate", f"{gate.name} = {gate.node}({', '.join(gate.inputs)})"
     if gate.members:
-        lines.append(f"a group of {gate.members} nodes; graph.ungroup({gate.name!r}) opens it")
+        yield "group", f"{gate.members} nodes; graph.ungroup({gate.name!r}) opens it"
     else:
-        lines.append(gate.detail)
+        yield "node", gate.detail
     if gate.line:
-        lines.append(f"written at {gate.line}")
+        yield "written at", gate.line
     for name in gate.outputs:
         wire = views[name]
-        back = glance_text(wire.gradient) or "none"
-        lines.append(f"{name}: value {glance_text(wire.value)}; gradient {back}")
-        lines += [f"  {mark}" for mark in wire.marks]
+        here = f" of {name}" if len(gate.outputs) > 1 else ""
+        yield f"value{here}", glance_text(wire.value)
+        yield f"gradient{here}", glance_text(wire.gradient) or "none"
+        yield from (("mark", mark) for mark in wire.marks)
     for position, name in enumerate(gate.inputs):
         words = gate.local_gradients[position] if gate.local_gradients else ""
         branch = gate.branches[position] if gate.branches else None
         if words:
-            lines.append(f"local gradient in {name}: {words}")
+            yield f"local gradient in {name}", words
         if branch is not None:
-            lines.append(f"sends back to {name}: {glance_text(branch)}, one part of a sum")
-    return "\n".join(lines)
+            yield f"sends back to {name}", f"{glance_text(branch)}, one part of a sum"
+    if gate.check is not None:
+        yield "check", *_checked(gate.check)
+
+
+def _checked(check: "NodeCheck") -> tuple[str, str]:
+    """Return how a gate's backward stands against finite differences, and a class for it."""
+    numbers = f"{check.actual:.6g}, finite differences say {check.expected:.6g} ± {check.error:.1g}"
+    if check.status == "failed":
+        return f"WRONG: along a random direction backward says {numbers}", "wrong"
+    reason = f" ({check.reason})" if check.reason else ""
+    if check.status == "skipped":
+        return f"not decided{reason}", ""
+    return f"right: along a random direction backward says {numbers}{reason}", ""

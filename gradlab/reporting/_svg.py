@@ -128,8 +128,10 @@ def _thing(thing: Thing, inside: set[str]) -> str:
 
 
 def _classes(thing: Thing) -> str:
-    odd = any(not exit.wire.value.finite for exit in thing.exits)
-    group = thing.gate is not None and thing.gate.members
+    gate = thing.gate
+    wrong = gate is not None and gate.check is not None and gate.check.status == "failed"
+    odd = wrong or any(not exit.wire.value.finite for exit in thing.exits)
+    group = gate is not None and gate.members
     return f"gate{' odd' if odd else ''}{' group' if group else ''}"
 
 

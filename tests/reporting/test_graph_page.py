@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradlab import Graph
+from gradlab.nodes import registry
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -71,9 +72,27 @@ def test_stepping_forward_then_backward(page: Path) -> None:
 def test_a_gate_tells_what_it_does(page: Path) -> None:
     dom = opened(page, "#26,reciprocal")
     assert re.search(r'<g class="gate chosen" data-gate="reciprocal"', dom)
-    about = re.search(r'<div id="about"[^>]*>(.*?)</div>', dom, re.DOTALL)[1]
-    assert "Reciprocal()" in about and "written at test_graph_page.py:" in about
-    assert "local gradient in add_2: -0.5344" in about
+    about = re.search(r'<dl id="about"[^>]*>(.*?)</dl>', dom, re.DOTALL)[1]
+    told = dict(re.findall(r"<dt>(.*?)</dt><dd.*?>(.*?)</dd>", about))
+    assert told["node"] == "Reciprocal()" and told["written at"].startswith("test_graph_page.py:")
+    assert told["local gradient in add_2"] == "-0.5344"
+    assert re.match(r"right: .* backward says .*, finite differences say .* ± ", told["check"])
+
+
+@needs_browser
+def test_a_wrong_gate_is_seen_and_told(tmp_path: Path) -> None:
+    class Wrong(registry()["tanh"]):
+        def backward(self, upstream, residuals):
+            return tuple(2 * g for g in super().backward(upstream, residuals))
+
+    g = Graph(lambda x: Wrong()(x).sum(), np.linspace(-1, 1, 12).reshape(3, 4))
+    g.backward()
+    g.draw(tmp_path / "wrong.html")
+    dom = opened(tmp_path / "wrong.html", "#4,wrong")
+    assert 'class="gate odd chosen" data-gate="wrong"' in dom
+    assert '<dd class="wrong">WRONG: along a random direction' in dom
+    assert "diagonal: out[i, j] &lt;- in[i, j]" in dom
+    assert dom.count("heat map of the value, 3 x 4 cells") == 2
 
 
 @needs_browser
@@ -81,3 +100,14 @@ def test_names_do_not_become_markup(page: Path) -> None:
     dom = opened(page, "#26,%3Cb%3Ee%3C%2Fb%3E")
     body = re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
     assert "<b>" not in body and "&lt;b&gt;e&lt;/b&gt; = exp(negate)" in body
+
+
+@needs_browser
+def test_pages_of_all_reports_run_no_markup_of_theirs(reports, tmp_path: Path) -> None:
+    for name, report in reports.items():
+        path = tmp_path / f"{name.replace(' ', '_')}.html"
+        path.write_text(report.render("html"))
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|@import|url\((?!#)| src=", text), name
+        dom = re.sub(r"<script type=.*?</script>", "", opened(path), flags=re.DOTALL)
+        assert "<script>alert" not in dom, name
