@@ -97,6 +97,14 @@ def _graph_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--local-gradients", action="store_true", help="each gate's Jacobian in each input"
     )
+    parser.add_argument(
+        "--checks", action="store_true", help="hold each gate against finite differences"
+    )
+    parser.add_argument(
+        "--heat-maps",
+        action=argparse.BooleanOptionalAction,
+        help="draw arrays as heat maps (default: small ones, in graphs of up to 40 gates)",
+    )
     parser.add_argument("--decimals", type=int, default=3, help="how many to draw (default: 3)")
 
 
@@ -165,7 +173,14 @@ def _graph(options: Options) -> "Report":
 
     function, inputs = _function_and_inputs(options)
     with working(f"reading {options.target}"):
-        return read_graph(function, *inputs).report(options.local_gradients, options.decimals)
+        graph = read_graph(function, *inputs)
+        page, picture = options.format == "html", options.format in ("html", "svg")
+        return graph.report(
+            options.local_gradients or page,
+            options.decimals,
+            options.heat_maps if picture else False,
+            checks=options.checks or page,
+        )
 
 
 def _precision(options: Options) -> "Report":

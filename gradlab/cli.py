@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        format = _format(options)
+        options.format = _format(options)
         report = options.run(options)
-        _put(report.render(format), options.output)
+        _put(report.render(options.format), options.output)
     except GradlabError as error:
         _show_cause(error.__cause__)
         notes = getattr(error, "__notes__", ())

@@ -4,7 +4,7 @@ import html
 import math
 from typing import TYPE_CHECKING
 
-from gradlab.reporting._junit import Case, junit_document
+from gradlab.reporting._junit import Case, Outcome, junit_document
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
@@ -91,13 +91,15 @@ def _lost(m: "Measurement") -> str:
 
 def junit(report: "PrecisionReport") -> str:
     """Return the report as a JUnit suite with one case per measurement."""
-    return junit_document((f"gradlab precision {report.function}", map(_case, report.measurements)))
+    cases = [_case(m, m.dtype in report.judged) for m in report.measurements]
+    return junit_document((f"gradlab precision {report.function}", cases))
 
 
-def _case(m: "Measurement") -> Case:
+def _case(m: "Measurement", judged: bool) -> Case:
     words = [f"{name} {cell}" for name, cell in zip(HEADERS[4:], _row(m)[4:])]
     name = f"{m.path} {m.dtype} {m.device} {m.matmul}"
-    return Case("precision", name, "passed" if m.ok else "failed", ", ".join(words))
+    outcome: Outcome = "passed" if m.ok else "failed" if judged else "skipped"
+    return Case("precision", name, outcome, ", ".join(words))
 
 
 def svg(report: "PrecisionReport") -> str:
