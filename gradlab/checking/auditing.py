@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from gradlab.arguments import name_of, refuse_numbers, require_callable
+from gradlab.checking.beside import idle_devices, side_by_side
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.summary import summarise
@@ -59,7 +60,9 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))
     varying = [meeting for meeting in _distinct(meetings) if meeting.inputs]
-    rules = tuple(_audited(m, seed, around) for m in tracked(varying, lambda m: m.rule.name))
+    told = tracked(varying, lambda m: m.rule.name)
+    devices = idle_devices()[: max(1, len(varying))]
+    rules = tuple(side_by_side(lambda m: _audited(m, seed, around), told, devices))
     notes = []
     constant = [m.rule for m in _distinct(meetings) if not m.inputs]
     if constant:
@@ -73,12 +76,19 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
 
 
 def _distinct(meetings: list[Meeting]) -> Iterator[Meeting]:
-    """Yield each rule once per place and shapes, innermost first."""
+    """Yield each rule once per place, shapes and meaning, innermost first."""
     seen = set()
     for meeting in meetings:
         rule = meeting.rule
         shapes = tuple((tuple(a.shape), str(a.dtype)) for a in rule.in_avals)
-        key = (rule.name, rule.defined, rule.source, shapes)
+        known = meeting.program.identity  # None: it cannot be told apart, so it is checked again
+        key = (
+            rule.name,
+            rule.defined,
+            rule.source,
+            shapes,
+            id(meeting) if known is None else known,
+        )
         if key not in seen:
             seen.add(key)
             yield meeting

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.judged import Judged
 from gradlab.checking.laws import hold_laws
@@ -22,7 +23,9 @@ _WORST_FIRST: tuple[Status, ...] = ("failed", "inconclusive", "warned", "passed"
 def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
     """Return the report of one or more trials of the same function."""
     subject = trials[0].subject
-    found = [(trial, hold_laws(trial, order)) for trial in tracked(trials, _dtype)]
+    told = tracked(trials, _dtype)
+    devices = devices_for(trials)
+    found = side_by_side(lambda trial: (trial, hold_laws(trial, order)), told, devices)
     notes = [note for trial in trials for note in trial.subject.notes]
     return CheckReport(
         function=subject.name,

@@ -27,7 +27,10 @@ def options_for(entries: int) -> Mapping[str, Any] | None:
 
 
 def _cpu() -> Any:
+    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if getattr(chosen, "platform", None) == "cpu":
+        return chosen
     try:
-        return jax.devices("cpu")[0]
+        return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # a machine where JAX was told to use the accelerator alone
         return None

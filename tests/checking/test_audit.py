@@ -105,3 +105,18 @@ def test_reports_in_every_format():
     assert report.to_dict()["schema"] == "gradlab.audit/1"
     assert report.render("junit").count("<testsuite ") == 2
     assert "<pre>" in report._repr_html_()
+
+
+def test_rules_of_one_factory_on_one_line_are_told_apart():
+    def ruled(factor):
+        @jax.custom_vjp
+        def layer(x):
+            return jnp.tanh(x) / 3
+
+        layer.defvjp(lambda x: (layer(x), x), lambda x, g: ((1 - jnp.tanh(x) ** 2) * g * factor,))
+        return layer
+
+    right, wrong = ruled(1 / 3), ruled(1.0)
+    report = gradlab.audit(lambda x: wrong(right(x)), jnp.ones(3))
+    assert sorted(rule.report.ok for rule in report.rules) == [False, True]
+    assert not report.ok
