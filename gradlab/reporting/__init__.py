@@ -2,7 +2,8 @@
 
 A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)` and, where
 there is one, `html(report)`, `svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`.
-JSON and the plain HTML page are the same for all and live here.
+JSON and the plain HTML page are the same for all and live here; `json_schema(KIND)` says what is in
+the JSON.
 """
 
 import html as _html
@@ -11,11 +12,12 @@ import json
 from typing import TYPE_CHECKING
 
 from gradlab.errors import InputError
+from gradlab.reporting.schema import json_schema
 
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = ["formats", "page", "render"]
+__all__ = ["formats", "json_schema", "page", "render"]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 

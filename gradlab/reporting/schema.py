@@ -1,0 +1,389 @@
+"""What is in each report's JSON, field by field, as JSON Schema.
+
+Every report is an object with `schema`, which is `gradlab.KIND/VERSION`, and `ok`; the version
+rises when a field changes its meaning or goes away, not when one is added. Numbers that JSON has no
+word for are the strings "nan", "inf" and "-inf"; complex numbers are strings such as "(1+2j)".
+A test holds these fields to the reports.
+"""
+
+from typing import Any
+
+__all__ = ["KINDS", "json_schema"]
+
+Schema = dict[str, Any]
+
+
+def json_schema(kind: str) -> Schema:
+    """Return the JSON Schema (draft 2020-12) of one kind of report.
+
+    Args:
+        kind: one of `KINDS`.
+
+    Example:
+        >>> schema = json_schema("check")
+        >>> schema["properties"]["seed"]["description"]
+        'repeats the check'
+    """
+    fields, version = _FIELDS[kind]
+    name = f"gradlab.{kind}/{version}"
+    ok = {} if kind == "session" else {"ok": _flag("whether what was asked holds")}
+    head = {"schema": {"const": name, "description": "kind and version"}, **ok}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": name,
+        **_object("", **head, **fields),
+    }
+
+
+def _text(description: str) -> Schema:
+    return {"type": "string", "description": description}
+
+
+def _one_of(description: str, *words: str) -> Schema:
+    return {"enum": list(words), "description": description}
+
+
+def _flag(description: str) -> Schema:
+    return {"type": "boolean", "description": description}
+
+
+def _count(description: str) -> Schema:
+    return {"type": "integer", "description": description}
+
+
+def _number(description: str) -> Schema:
+    return {"type": ["number", "string"], "description": description}
+
+
+def _maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}], "description": schema.get("description", "")}
+
+
+def _list(description: str, items: Schema) -> Schema:
+    return {"type": "array", "items": items, "description": description}
+
+
+def _table(description: str, values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values, "description": description}
+
+
+def _object(description: str, **fields: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+        "description": description,
+    }
+
+
+_SHAPE = _list("its shape", _count("the length of an axis"))
+_TEXTS = {"type": "string"}
+_NOTES = _list("what else should be known", _TEXTS)
+_DTYPES = _list("the dtypes in which it was held", _TEXTS)
+_SEED = _count("of everything random")
+
+_CHECK: Schema = {
+    "function": _text("the name of what was checked"),
+    "laws": _list(
+        "every law of a correct gradient",
+        _object(
+            "one law",
+            name=_text("formula, accuracy, adjoint, finite differences, ..."),
+            status=_one_of("", "passed", "warned", "failed", "skipped", "inconclusive"),
+            reason=_text("why"),
+            error=_maybe(_number("in floors: what rounding alone explains is 1")),
+            dtype=_text("the inputs' dtype, where several were checked"),
+        ),
+    ),
+    "leaves": _list(
+        "the inputs that are differentiated",
+        _object(
+            "how many entries of its gradient are what",
+            path=_text("which input"),
+            shape=_SHAPE,
+            dtype=_text("its dtype"),
+            right=_count("entries that are right"),
+            wrong=_count("entries that are wrong"),
+            inconclusive=_count("entries that could not be judged"),
+        ),
+    ),
+    "worst": _maybe(
+        _object(
+            "the wrong entry that is furthest off",
+            path=_text("which input's gradient"),
+            index=_list("where", _count("along an axis")),
+            actual=_number("what came"),
+            expected=_number("what it should be"),
+            error=_number("in floors"),
+            law=_text("which law it breaks"),
+            output=_text("the output entry through which it is wrong, if that could be located"),
+        )
+    ),
+    "findings": _list(
+        "the diagnoses, each verified",
+        _object(
+            "one diagnosis",
+            kind=_text("scaled, transposed, detached, ..."),
+            path=_text("which input's gradient"),
+            text=_text("in words"),
+        ),
+    ),
+    "oracle": _text("the reference that was believed"),
+    "resolution": _table(
+        "the smallest relative error that would have been seen, by input", _number("relative")
+    ),
+    "notes": _NOTES,
+    "seed": _count("repeats the check"),
+    "dtypes": _DTYPES,
+}
+
+_AUDIT: Schema = {
+    "function": _text("the name of what was audited"),
+    "rules": _list(
+        "every custom rule that was met, innermost first",
+        _object(
+            "one rule",
+            name=_text("the function that has it"),
+            kind=_text("custom_vjp, custom_jvp, ..."),
+            source=_text("the line that calls it"),
+            defined=_text("the line that defines it"),
+            inside=_list("the calls around it, outermost first", _TEXTS),
+            report=_object("what checking it found", **_CHECK),
+        ),
+    ),
+    "notes": _NOTES,
+    "seed": _count("repeats the audit"),
+}
+
+_VERIFY: Schema = {
+    "nodes": _list(
+        "one result for each node",
+        _object(
+            "errors are the worst of all cases, in floors",
+            name=_text("the node"),
+            family=_text("the family that it belongs to"),
+            cases=_count("how many cases it was run on"),
+            dtypes=_DTYPES,
+            forward=_number("error of its output"),
+            local_gradient=_number("error of its local gradients"),
+            backward=_number("error of what it sends back"),
+            structure=_list("the operators that its local gradients are", _TEXTS),
+            stored_bytes=_count("what these operators hold"),
+            dense_bytes=_count("what dense matrices would"),
+            inconclusive=_count("entries that could not be judged"),
+            proved=_flag("whether the inspector proves just the operators' patterns"),
+            seconds=_number("how long it took"),
+            findings=_list(
+                "what is wrong with it",
+                _object(
+                    "one fault",
+                    law=_text("forward, local gradient, backward, transpose, form, or runs"),
+                    where=_text("numpy, jax jitted, jax eager"),
+                    case=_text("the inputs on which it shows"),
+                    subject=_text("what is wrong"),
+                    index=_list("the entry", _count("along an axis")),
+                    actual=_number("the node's"),
+                    expected=_number("the reference's"),
+                    error=_number("in floors"),
+                    text=_text("what else there is to say"),
+                ),
+            ),
+        ),
+    ),
+    "seed": _SEED,
+    "thorough": _flag("whether special inputs were taken too"),
+}
+
+_SIDE = _object(
+    "an input or output", path=_text("its name"), shape=_SHAPE, dtype=_text("its dtype")
+)
+_BETWEEN = {"output": _text("the block's output"), "input": _text("the block's input")}
+_JACOBIAN: Schema = {
+    "name": _text("the function's"),
+    "inputs": _list("what it is differentiated by", _SIDE),
+    "outputs": _list("what is differentiated", _SIDE),
+    "structure": _text("diagonal, block-diagonal, ...; blocks where they differ"),
+    "notation": _list("the pattern by axis, a line for each block", _TEXTS),
+    "shape": _list("of the matrix: rows and columns", _count("entries")),
+    "nnz": _count("entries that may be nonzero"),
+    "exact": _flag("whether nnz is no mere upper bound"),
+    "density": _number("nnz as a share of all"),
+    "dense_bytes": _count("what the dense matrix would take"),
+    "stored_bytes": _count("what its entries take"),
+    "passes": _count("derivative passes that give every entry"),
+    "evidence": _text("proved or observed"),
+    "notes": _NOTES,
+    "unknown": _list("primitives without a rule, taken as dense", _TEXTS),
+    "blocks": _list(
+        "one for each output and input",
+        _object(
+            "one block",
+            **_BETWEEN,
+            structure=_text("its structure"),
+            notation=_text("its pattern by axis"),
+            nnz=_count("entries that may be nonzero"),
+            exact=_flag("whether nnz is no mere upper bound"),
+            shape=_SHAPE,
+            passes=_count("derivative passes that it takes"),
+            mode=_one_of("of these passes", "jvp", "vjp"),
+            widened=_list("where its pattern may be larger than the truth", _TEXTS),
+        ),
+    ),
+    "observed": _list(
+        "what the evaluated entries show",
+        _object(
+            "one fact",
+            **_BETWEEN,
+            name=_text("symmetric, orthogonal, ..."),
+            detail=_text("in words"),
+        ),
+    ),
+    "why": _text("the proof, line by line"),
+}
+
+_PRECISION: Schema = {
+    "function": _text("its name"),
+    "measurements": _list(
+        "one for each dtype, device, matrix product precision and input",
+        _object(
+            "one input's gradient against float64 on the CPU",
+            dtype=_text("the inputs' dtype"),
+            device=_text("the platform"),
+            matmul=_text("the precision of matrix products"),
+            path=_text("the input"),
+            entries=_count("of its gradient"),
+            floors=_number("the largest error, in floors"),
+            digits=_number("correct digits of the gradient as a whole"),
+            worst_digits=_number("correct digits of its worst entry"),
+            bias=_number("mean signed error, relative to a typical entry"),
+            bias_sigmas=_number("the same in standard errors"),
+            scatter=_number("spread of the errors about their mean, relative to the same"),
+            overflow=_count("entries that became infinite"),
+            underflow=_count("entries that became 0"),
+            nan=_count("entries that became NaN"),
+            deterministic=_flag("whether runs gave the same bits"),
+            eager_agrees=_maybe(_flag("whether it has the same bits operation by operation")),
+            alone_agrees=_maybe(_flag("whether one example alone has the bits of its row")),
+            alone_floors=_maybe(_number("the largest error of one example alone, in floors")),
+        ),
+    ),
+    "judged": _list("the dtypes that ok depends on", _TEXTS),
+    "batch": _text("which axis was taken as the batch, and why"),
+    "advice": _list("what to do, each tried", _TEXTS),
+    "notes": _NOTES,
+    "seed": _count("of the upstreams"),
+}
+
+_GLANCE = _object(
+    "an array at a glance",
+    shape=_SHAPE,
+    dtype=_text("its dtype"),
+    entries={"description": "all entries, nested, where they are few; else null"},
+    low=_maybe(_number("the least finite entry; of the sizes, if complex")),
+    mean=_maybe(_number("their mean")),
+    high=_maybe(_number("the greatest")),
+    zeros=_count("how many are 0"),
+    nans=_count("how many are NaN"),
+    infinities=_count("how many are infinite"),
+    heat=_list("the array seen from far, row by row, if asked for", _list("", _number("a cell"))),
+)
+_GRAPH: Schema = {
+    "title": _text("the name of the function"),
+    "wires": _list(
+        "in the order in which they are computed",
+        _object(
+            "one wire",
+            name=_text("its name"),
+            kind=_one_of("where it comes from", "input", "constant", "node"),
+            value=_GLANCE,
+            gradient=_maybe(_GLANCE),
+            marks=_list("what is odd about it", _TEXTS),
+        ),
+    ),
+    "gates": _list(
+        "in the same order",
+        _object(
+            "one node at work",
+            name=_text("the wire that leaves it, the first of several"),
+            node=_text("its node, equation or group"),
+            detail=_text("the node with its parameters"),
+            inputs=_list("the wires that enter", _TEXTS),
+            outputs=_list("the wires that leave", _TEXTS),
+            line=_text("the line that made it"),
+            frame=_list("the groups that it was in, outermost first", _TEXTS),
+            members=_count("how many nodes it stands for, if it is a group"),
+            branches=_list("what it sends back to wires that fork", _maybe(_GLANCE)),
+            local_gradients=_list("its Jacobian in each input, if asked for", _TEXTS),
+            check=_maybe(
+                _object(
+                    "backward against finite differences, if asked for",
+                    status=_one_of("", "passed", "failed", "skipped"),
+                    reason=_text("why it was skipped, or what else there is to say"),
+                    actual=_number("backward along a random direction"),
+                    expected=_number("the differences"),
+                    error=_number("what that may be off by"),
+                )
+            ),
+        ),
+    ),
+    "outputs": _list("the wires that are returned", _TEXTS),
+    "findings": _list("where the first NaN or infinity appears", _TEXTS),
+    "decimals": _count("how many people want to see"),
+}
+
+_NODES: Schema = {
+    "pages": _list(
+        "one for each node",
+        _object(
+            "a node's page",
+            name=_text("the node"),
+            family=_text("its family"),
+            inputs=_list("what it takes", _TEXTS),
+            parameters=_table("its parameters", _text("the default")),
+            text=_text("its documentation"),
+            cases=_list("the inputs that it is verified on", _TEXTS),
+        ),
+    ),
+    "listed": _flag("whether the list was asked for, not pages"),
+}
+
+_DOCTOR: Schema = {
+    "python": _text("its version"),
+    "versions": _table("of the packages that matter", _text("a version")),
+    "devices": _list(
+        "what JAX sees",
+        _object(
+            "devices of one kind",
+            platform=_text("cpu, gpu, tpu"),
+            kind=_text("the model"),
+            count=_count("how many"),
+            memory=_maybe(_count("bytes, if it tells")),
+            product=_text("what its float32 matrix products are"),
+        ),
+    ),
+    "x64": _flag("whether JAX computes in float64"),
+    "matmul_precision": _text("what JAX is asked for"),
+    "deterministic_flags": _list("those that are set", _TEXTS),
+    "compilation_cache": _text("its folder, if any"),
+}
+
+_SESSION: Schema = {
+    "records": _list(
+        "what was checked in a session of pytest",
+        {"type": "object", "description": "test, kind, function, ok, seconds; seed and laws"},
+    ),
+}
+
+_FIELDS: dict[str, tuple[Schema, int]] = {
+    "check": ({**_CHECK, "diagnosis": _text("what is wrong, in words")}, 1),
+    "audit": (_AUDIT, 1),
+    "verify": (_VERIFY, 1),
+    "jacobian": (_JACOBIAN, 1),
+    "precision": (_PRECISION, 1),
+    "graph": (_GRAPH, 1),
+    "nodes": (_NODES, 1),
+    "doctor": (_DOCTOR, 1),
+    "session": (_SESSION, 1),
+}
+KINDS = tuple(_FIELDS)
