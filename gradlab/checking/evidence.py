@@ -6,7 +6,7 @@ XLA program, which every law only feeds with other inputs.
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -82,12 +82,17 @@ class Evidence:
     @property
     def formula(self) -> Estimates:
         """Every program lifted to float64, with the scatter of float64's own rounding."""
-        return self.drawn(DRAWS)[0]
+        return self.drawn(self.draws)[0]
 
     @property
     def accuracy(self) -> Estimates:
         """Every program lifted to float64, with the scatter of its own dtypes' rounding."""
-        return self.drawn(DRAWS)[1]
+        return self.drawn(self.draws)[1]
+
+    @property
+    def draws(self) -> int:
+        """How often rounding is drawn, unless a verdict is close."""
+        return DRAWS if self.evaluation is None else self.evaluation.draws
 
     def drawn(self, draws: int) -> tuple[Estimates, Estimates]:
         """Return the estimates for both laws, formula and accuracy, from so many draws."""
@@ -128,10 +133,10 @@ class Evidence:
         with place, np.errstate(all="ignore"):
             return self.subject.run({name: _copy(value) for name, value in point.items()})
 
-    def many(self, cases: Sequence[Arrays]) -> list[dict[str, Leaves]]:
-        """Return every lifted program's results at each case: changes to make to the point."""
+    def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
+        """Return the lifted programs' results, or one's, at each case: changes to the point."""
         assert self.evaluation is not None
-        return [self.evaluation.values({**self.full_point, **case}) for case in cases]
+        return [self.evaluation.values({**self.full_point, **case}, only) for case in cases]
 
     def at(self, values: Arrays, upstreams: Arrays) -> "Evidence":
         """Return the same subject elsewhere, with what has been compiled for it."""
@@ -144,6 +149,10 @@ class Evidence:
     def forward(self, cases: Sequence[Arrays]) -> list[Any]:
         """Return the lifted forward's outputs at many points at once, one row for each."""
         return self._points(self.values, cases)
+
+    def line(self, direction: Arrays, upstreams: Sequence[Any]) -> Callable[[float], float]:
+        """Return <upstreams, forward> as a function of the step along a direction."""
+        return self._points.line(self.values, direction, upstreams)
 
     @functools.cached_property
     def _points(self) -> Points:

@@ -26,7 +26,7 @@ class Judged:
     error: np.ndarray[Any, Any]
     resolution: np.ndarray[Any, Any]
     unstable: Mask
-    lost: np.ndarray[Any, Any]
+    instability: np.ndarray[Any, Any]
     kinks: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Judged:
             error=np.zeros(shape),
             resolution=np.full(shape, np.inf),
             unstable=np.zeros(shape, bool),
-            lost=np.zeros(shape),
+            instability=np.ones(shape),
         )
 
     @classmethod
@@ -61,7 +61,7 @@ class Judged:
             error=np.array(verdict.error),
             resolution=np.asarray(verdict.resolution),
             unstable=verdict.unstable & (np.asarray(expected) != 0),
-            lost=_digits(verdict.instability),
+            instability=np.asarray(verdict.instability),
         )
 
     @property
@@ -113,8 +113,3 @@ class Judged:
     def expect(self, entry: int, value: complex) -> None:
         """Note the value that finite differences give for one entry."""
         self.expected.reshape(-1)[entry] = value
-
-
-def _digits(instability: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    digits: np.ndarray[Any, Any] = np.log10(np.clip(instability, 1.0, 1e308))
-    return digits

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -54,6 +55,31 @@ class Points:
             parts.append(self._run(fixed, rows, len(part)))
         outputs = map(np.concatenate, zip(*parts))
         return [next(outputs) if inexact else None for inexact in self._inexact]
+
+    def line(
+        self, values: dict[str, Any], direction: dict[str, Any], upstreams: Sequence[Any]
+    ) -> Callable[[float], float]:
+        """Return Re <upstreams, outputs> as a function of t, at `values + t * direction`.
+
+        Everything stays where it is computed: of large inputs nothing is copied.
+        """
+        start = {name: widen(values[name]) for name in self._program.in_names}
+        ways = {name: widen(way) for name, way in direction.items()}
+
+        def at(t: Any, start: Any, ways: Any, upstreams: Any) -> Any:
+            moved = {name: start[name] + t * way for name, way in ways.items()}
+            outputs = self._one({**start, **moved})
+            return sum(jnp.sum(jnp.real(u * y)) for u, y in zip(upstreams, outputs, strict=True))
+
+        with on_host():
+            placed = [jax.device_put(each) for each in (start, ways, list(map(widen, upstreams)))]
+            run = compile_once(at, np.float64(0.0), *placed, options=options_for(self._entries))
+
+        def product(t: float) -> float:
+            with on_host():
+                return float(run(np.float64(t), *placed))
+
+        return product
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
         """Return which inputs have a value for each point: all, where they are small."""

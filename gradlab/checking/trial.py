@@ -13,7 +13,7 @@ from gradlab.checking.kinks import settle_kinks
 from gradlab.checking.shared_kinks import settle_shared_kinks
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
-from gradlab.references import DRAWS, LIMIT, Estimate, Verdict, judge, unit_roundoff
+from gradlab.references import LIMIT, Estimate, Verdict, judge, unit_roundoff
 
 __all__ = ["Trial"]
 
@@ -75,7 +75,7 @@ class Trial(Evidence):
         estimates: dict[str, list[Estimate]] = getattr(self, law)
         return estimates["reference"][self.outputs + i]
 
-    def expected_in_own_dtype(self, i: int, draws: int = DRAWS) -> Estimate:
+    def expected_in_own_dtype(self, i: int, draws: int | None = None) -> Estimate:
         """Return what the gradient should be; at a kink, what the rule's own formula says."""
         formula = self.formula_verdicts[i] if self.formula_verdicts else None
         if not self.has_reference:
@@ -84,6 +84,7 @@ class Trial(Evidence):
             known = np.where(formula.wrong, formula.expected, np.nan)
             value = np.where(formula.right, formula.actual, known)
             return Estimate(value, error * np.abs(value))
+        draws = self.draws if draws is None else draws
         expected = self.drawn(draws)[1]["reference"][self.outputs + i]
         if formula is None:
             return expected
@@ -95,11 +96,11 @@ class Trial(Evidence):
         return Estimate(value, np.where(moved, own.scatter, expected.scatter))
 
     def _settled(self, actual: Any, law: str, i: int, dtype: Any) -> Verdict:
-        """Judge a gradient; a close verdict of wrong is not left to a dozen draws."""
-        verdict = judge(actual, *self._estimated(law, i, DRAWS), dtype)
+        """Judge a gradient; a close verdict of wrong is not left to a few draws."""
+        verdict = judge(actual, *self._estimated(law, i, self.draws), dtype)
         near = np.isfinite(verdict.error) & (verdict.error < _CLOSE)
         if self.has_rule and self.has_reference and np.any(verdict.wrong & near):
-            verdict = judge(actual, *self._estimated(law, i, 10 * DRAWS), dtype)
+            verdict = judge(actual, *self._estimated(law, i, 10 * self.draws), dtype)
         return verdict
 
     def _estimated(self, law: str, i: int, draws: int) -> tuple[Estimate, Estimate | None]:
@@ -153,6 +154,13 @@ class Trial(Evidence):
             return [e.value for e in self.formula["reference"][self.outputs :]]
         return [e.value for e in self.formula_gradients or ()]
 
+    def scatter_here(self, keyword: str, i: int) -> Any:
+        """Return how far rounding to float64 moves the i-th gradient of rule or reference."""
+        if keyword == "reference":
+            return self.expected("formula", i).scatter
+        gradients = self.formula_gradients
+        return np.zeros(()) if gradients is None else gradients[i].scatter
+
     def gradients_under(self, case: Arrays) -> dict[str, list[Any]]:
         """Return the gradients in float64, by program, at a change to the point."""
         found = {}
@@ -168,7 +176,7 @@ class Trial(Evidence):
         if keyword == "rule" and not self.has_rule:
             point = {name: widen(value) for name, value in self.point.items()}
             return [self.gradients(self.run({**point, **case})) for case in cases]
-        return [self.gradients(result[keyword]) for result in self.many(cases)]
+        return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
 
     @property
     def any_wrong(self) -> bool:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 __all__ = ["DRAWS", "Estimate", "deviation", "estimate"]
@@ -14,8 +12,6 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 DRAWS = 12
 """How many times rounding is drawn for an estimate."""
-
-_LARGE = 1 << 20  # entries from which on compiling the sum pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +32,20 @@ def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Any], draws: i
     with np.errstate(all="ignore"):
         for _ in range(draws):
             for i, array in enumerate(draw()):
-                totals[i] = _joined(totals[i], array, values[i])
-        return [np.asarray(total) / np.sqrt(draws) for total in totals]
+                off = np.abs(np.asarray(array) - np.asarray(values[i]))
+                totals[i] = np.hypot(totals[i], off)  # squares may overflow
+        return [total / np.sqrt(draws) for total in totals]
 
 
 def estimate(value: Any, deviations: Sequence[Array], scales: Sequence[float]) -> Estimate:
     """Return an estimate from deviations, each drawn at `scale` times the real rounding."""
     with np.errstate(all="ignore"):
-        parts = [np.asarray(part) / scale for part, scale in zip(deviations, scales)]
+        parts = [_divided(np.asarray(d), scale) for d, scale in zip(deviations, scales)]
         total = parts[0] if len(parts) == 1 else np.hypot(*parts)
-        return Estimate(np.asarray(value), np.where(np.isnan(total), np.inf, total))
+        if np.isnan(total).any():
+            total = np.where(np.isnan(total), np.inf, total)
+        return Estimate(np.asarray(value), total)
 
 
-def _joined(total: Any, array: Any, value: Any) -> Any:
-    if np.size(value) > _LARGE:
-        return _fused(total, array, value)
-    return np.hypot(total, np.abs(np.asarray(array) - np.asarray(value)))  # squares may overflow
-
-
-@jax.jit
-def _fused(total: Any, array: Any, value: Any) -> Any:
-    return jnp.sqrt(total * total + jnp.abs(array - value) ** 2)
+def _divided(array: Array, scale: float) -> Array:
+    return array if scale == 1.0 else array / scale

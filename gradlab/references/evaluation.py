@@ -6,7 +6,7 @@ and the values at which finite differences are taken (the step is an argument).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -24,7 +24,7 @@ from gradlab.references.precision import (
     underflow,
     unit_roundoff,
 )
-from gradlab.references.rounding import Rounder
+from gradlab.references.rounding import Quiet, Rounder
 from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import body, dtype_of
@@ -36,8 +36,12 @@ __all__ = ["Evaluation", "Law", "Outputs"]
 Array: TypeAlias = np.ndarray[Any, Any]
 Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
+Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
+"""What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
+their sums once, and add every draw to the deviations without keeping it."""
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
+_FEW_DRAWS = 8  # of large programs
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
 
@@ -59,6 +63,7 @@ class Evaluation:
     Attributes:
         names: of all inputs.
         inputs: shape and dtype of each, by name.
+        draws: how often rounding is drawn by default.
 
     Example:
         >>> import jax.numpy as jnp
@@ -93,10 +98,22 @@ class Evaluation:
         inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
         self._units = sorted(used | inside | {"float64"})
         self._traced = used
-        self._compiled: _Compiled | None = None
+        self._large = _entries(self._programs.values()) > _LARGE
+        self.draws = _FEW_DRAWS if self._large else DRAWS
+        self._compiled: dict[Kind, _Compiled] = {}
+        self._alone: dict[str, Evaluation] = {}
 
-    def values(self, inputs: Mapping[str, Any]) -> Outputs:
-        """Return all outputs, lifted and without noise, as float64 arrays by keyword."""
+    def values(self, inputs: Mapping[str, Any], only: str | None = None) -> Outputs:
+        """Return all outputs, lifted and without noise, as float64 arrays by keyword.
+
+        Args:
+            inputs: an array for each of `names`.
+            only: the one program whose outputs are wanted; of large ones, no other is run.
+        """
+        if only is not None and self._large:
+            if only not in self._alone:
+                self._alone[only] = Evaluation(**{only: self._programs[only]})
+            return self._alone[only].values(inputs)
         with on_host():
             return self._named(self._run(self._arguments(inputs)))
 
@@ -120,7 +137,7 @@ class Evaluation:
         self,
         inputs: Mapping[str, Any],
         law: Law = "formula",
-        draws: int = DRAWS,
+        draws: int | None = None,
         seed: int = 0,
     ) -> dict[str, list[Estimate]]:
         """Return each output with its scatter under rounding.
@@ -139,7 +156,7 @@ class Evaluation:
             return self._estimates(arguments, values, law, draws, seed)
 
     def both(
-        self, inputs: Mapping[str, Any], draws: int = DRAWS, seed: int = 0
+        self, inputs: Mapping[str, Any], draws: int | None = None, seed: int = 0
     ) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
         """Return the estimates of both laws, formula first.
 
@@ -150,13 +167,11 @@ class Evaluation:
             arguments = self._placed(inputs)
             values = self._run(arguments)
             accuracy = self._estimates(arguments, values, "accuracy", draws, seed)
-            large = sum(np.size(a) for a in values) > _LARGE
-            if large and len(self._traced) == 1 and not self._stays_narrow:
+            if self._large and len(self._traced) == 1 and not self._stays_narrow:
                 ratio = unit_roundoff("float64") / unit_roundoff(*self._traced)
-                formula = {
-                    key: [Estimate(e.value, e.scatter * ratio) for e in estimates]
-                    for key, estimates in accuracy.items()
-                }
+                every = {id(e): e for estimates in accuracy.values() for e in estimates}
+                scaled = {k: Estimate(e.value, e.scatter * ratio) for k, e in every.items()}
+                formula = {key: [scaled[id(e)] for e in each] for key, each in accuracy.items()}
             elif self._traced == {"float64"}:
                 formula = accuracy
             else:
@@ -164,31 +179,46 @@ class Evaluation:
         return formula, accuracy
 
     def _estimates(
-        self, arguments: dict[str, Any], values: list[Any], law: Law, draws: int, seed: int
+        self, arguments: dict[str, Any], values: list[Any], law: Law, draws: int | None, seed: int
     ) -> dict[str, list[Estimate]]:
+        draws = self.draws if draws is None else draws
         generator = np.random.default_rng(seed)
         deviations, scales = [], []
         for units, scale in self._roundings(law):
+            if self._large:
+                pools = (fill(units, generator) for _ in range(draws))
+                deviations.append(self._summed(arguments, values, pools))
+            else:
 
-            def draw(units: Units = units) -> Sequence[Any]:
-                return self._run(arguments, fill(units, generator))
+                def draw(units: Units = units) -> Sequence[Any]:
+                    return self._run(arguments, fill(units, generator))
 
-            deviations.append(deviation(draw, values, draws))
+                deviations.append(deviation(draw, values, draws))
             scales.append(scale)
         flat = [estimate(a, [d[i] for d in deviations], scales) for i, a in enumerate(values)]
         return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
 
+    def _summed(
+        self, arguments: dict[str, Any], values: list[Any], draws: Iterable[Pools]
+    ) -> list[Any]:
+        """Return root mean square deviations; nothing that is drawn is kept."""
+        count = 0
+        sums = self._called("sums", arguments, fill(self._narrow([], [])))
+        totals: Any = [jnp.zeros(a.shape, jnp.float64) for a in values]
+        for pools in draws:
+            totals = self._called("summed", arguments, pools, sums, values, totals)
+            count += 1
+        return [np.asarray(total) / np.sqrt(count) for total in totals]
+
     @property
     def _layout(self) -> Mapping[str, list[int]]:
         """Which of the distinct outputs are each program's, in order."""
-        assert self._compiled is not None
-        return self._compiled.layout
+        return next(iter(self._compiled.values())).layout
 
     @property
     def _stays_narrow(self) -> set[str]:
         """The dtypes narrower than float64 whose digits are all that some value has."""
-        assert self._compiled is not None
-        return self._compiled.stays_narrow - {"float64"}
+        return next(iter(self._compiled.values())).stays_narrow - {"float64"}
 
     def _roundings(self, law: Law) -> list[tuple[Units, float]]:
         """Return the roundings to draw, each with the factor by which it is exaggerated."""
@@ -245,32 +275,58 @@ class Evaluation:
         return arguments
 
     def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
-        """Return the distinct outputs, without noise unless pools of it are given."""
-        pools = fill(self._narrow([], [])) if pools is None else pools
-        if self._compiled is None:
-            self._compiled = self._compile(arguments, pools)
-        return self._compiled.run(arguments, pools)
+        """Return the distinct outputs, without noise unless pools of it are given.
 
-    def _compile(self, arguments: dict[str, Any], pools: Pools) -> "_Compiled":
-        entries = sum(math.prod(aval.shape) for aval in self._avals.values())
+        Where compiling is what costs, silence is a noise like any other.
+        """
+        pools = fill(self._narrow([], [])) if pools is None else pools
+        return self._called("quiet" if self._large else "noisy", arguments, pools)
+
+    def _called(self, kind: Kind, *arguments: Any) -> list[Any]:
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(kind, arguments)
+        return self._compiled[kind].run(*arguments)
+
+    def _compile(self, kind: Kind, arguments: tuple[Any, ...]) -> "_Compiled":
         constants = Constants(self._programs.values())
 
-        def compile_all() -> _Compiled:
+        def compile_it() -> _Compiled:
             layout: dict[str, list[int]] = {}
             stays_narrow: set[str] = set()
 
-            def evaluate(arguments: dict[str, Any], pools: Pools) -> list[Any]:
-                rounder = Rounder(Noise(pools), constants, frozenset(pools))
+            def evaluate(rounder: Rounder, arguments: Any) -> list[Any]:
                 outputs = self._evaluate(rounder, arguments, layout)
                 stays_narrow.update(rounder.stays_narrow)
                 return outputs
 
-            run = compile_once(evaluate, arguments, pools, options=options_for(entries))
+            def noisy(arguments: Any, pools: Pools) -> list[Any]:
+                return evaluate(Rounder(Noise(pools), constants, frozenset(pools)), arguments)
+
+            def quiet(arguments: Any, pools: Pools) -> list[Any]:
+                return evaluate(Quiet(Noise(pools), constants, frozenset(pools)), arguments)
+
+            def sums(arguments: Any, pools: Pools) -> list[Any]:
+                rounder = Quiet(Noise(pools), constants, frozenset(pools))
+                evaluate(rounder, arguments)
+                return rounder.seen
+
+            def summed(
+                arguments: Any, pools: Pools, sums: Any, values: Any, totals: Any
+            ) -> list[Any]:
+                rounder = Rounder(Noise(pools), constants, frozenset(pools), iter(sums))
+                drawn = evaluate(rounder, arguments)
+                return [_joined(*each) for each in zip(totals, drawn, values, strict=True)]
+
+            functions: dict[Kind, Callable[..., list[Any]]]
+            functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
+            options = options_for(_entries(self._programs.values()))
+            last = (4,) if kind == "summed" else ()
+            run = compile_once(functions[kind], *arguments, options=options, donate=last)
             return _Compiled(run, layout, stays_narrow)
 
         rows = [(key, p.identity, p.in_names) for key, p in self._programs.items()]
         known = all(row[1] is not None for row in rows)
-        return remember(("lifted", *rows, constants.identity) if known else None, compile_all)
+        return remember((kind, *rows, constants.identity) if known else None, compile_it)
 
     def _named(self, flat: Sequence[Any]) -> Outputs:
         arrays = [np.asarray(array) for array in flat]
@@ -292,6 +348,18 @@ class Evaluation:
                 distinct.setdefault(id(array), (len(distinct), array))[0] for array in results
             ]
         return [_as_double(array) for _, array in distinct.values()]
+
+
+def _entries(programs: Iterable[Program]) -> int:
+    """Return how many entries the inputs and outputs of the largest program have."""
+    shapes: list[list[tuple[int, ...]]]
+    shapes = [[aval.shape for aval in (*p.in_avals, *p.out_avals)] for p in programs]
+    return max(sum(map(math.prod, each)) for each in shapes)
+
+
+def _joined(total: Any, drawn: Any, value: Any) -> Any:
+    """Return the root of a sum of squares with one more in it."""
+    return jnp.hypot(total, jnp.abs(drawn - value))  # squares may overflow
 
 
 def _as_double(array: Any) -> Any:

@@ -7,7 +7,7 @@ result is perturbed follows the bounds of Higham, "Accuracy and stability of num
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from gradlab.tracing.jaxprs import dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 
-__all__ = ["Rounder"]
+__all__ = ["Quiet", "Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
@@ -59,22 +59,35 @@ class Rounder(Lifter):
 
     Equal values are computed, and so perturbed, once: a recomputed `x == max(x)` still holds, and
     programs that one Rounder evaluates share what they have in common.
+
+    Args:
+        noise: what is drawn.
+        constants: of the programs.
+        allowed: the dtypes whose rounding counts.
+        sums: the magnitudes of the sums outside loops, in order, where they are known already.
     """
 
     counts_iterations = True
 
-    def __init__(self, noise: Noise, constants: Constants, allowed: frozenset[str]) -> None:
+    def __init__(
+        self,
+        noise: Noise,
+        constants: Constants,
+        allowed: frozenset[str],
+        sums: Iterator[Any] | None = None,
+    ) -> None:
         self._noise = noise
         self._constants = constants
         self._seen: dict[Any, tuple[Any, list[Value]]] = {}
         self._entered: dict[Any, tuple[Any, Any]] = {}
         self._sizes: dict[int, tuple[Any, Any]] = {}
+        self._sums = sums
         self.allowed = allowed
         self.stays_narrow: set[str] = set()
 
     def enter(self, iteration: Any = None) -> "Rounder":
         """Return a Rounder for the body of a loop, with noise of its own per iteration."""
-        inner = Rounder(self._noise.shifted(iteration), self._constants, self.allowed)
+        inner = type(self)(self._noise.shifted(iteration), self._constants, self.allowed)
         inner.stays_narrow = self.stays_narrow
         return inner
 
@@ -175,19 +188,25 @@ class Rounder(Lifter):
     def _sum(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
         """Perturb a sum of K terms: by u sqrt(K) times the sum of their magnitudes."""
         name, count = equation.primitive.name, terms(equation)
-        sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
-        size = bind_lifted(equation, sizes, real=True)[0]
-        size = lax.abs(size)
+        known = None if self._sums is None else next(self._sums)
+        size = self._magnitude(equation, arrays) if known is None else known
         if name.startswith("scatter"):
-            ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
-            hits = lax.abs(bind_lifted(equation, ones, real=True)[0])
-            return self._shift(array, size * lax.sqrt(hits), dtype)
+            return self._shift(array, size, dtype)
         if unit_roundoff(dtype) <= unit_roundoff("float32"):
             return self._shift(array, size * math.sqrt(count), dtype)
         inside = self._shift(array, size * math.sqrt(count), "float32")
         if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
             return self._shift(inside, lax.abs(inside), dtype)
         return self._shift(inside, size * math.sqrt(min(count, _BLOCK)), dtype)
+
+    def _magnitude(self, equation: Any, arrays: list[Any]) -> Any:
+        """Return the sum of the magnitudes of a sum's terms, times the root of a scatter's hits."""
+        sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
+        size = lax.abs(bind_lifted(equation, sizes, real=True)[0])
+        if not equation.primitive.name.startswith("scatter"):
+            return size
+        ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
+        return size * lax.sqrt(lax.abs(bind_lifted(equation, ones, real=True)[0]))
 
     def _size(self, array: Any) -> Any:
         if id(array) not in self._sizes:
@@ -212,6 +231,34 @@ class Rounder(Lifter):
         name = real_name(dtype)
         coarsest = max(self.allowed, key=unit_roundoff)
         return name if unit_roundoff(name) <= unit_roundoff(coarsest) else coarsest
+
+
+class Quiet(Rounder):
+    """Evaluates what a Rounder does, array for array, and rounds nothing.
+
+    Attributes:
+        seen: the magnitudes of the sums outside loops, in order, for the Rounders that follow.
+    """
+
+    def __init__(self, noise: Noise, constants: Constants, allowed: frozenset[str]) -> None:
+        super().__init__(noise, constants, allowed)
+        self.seen: list[Any] = []
+
+    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Return the inputs of an equation as they are."""
+        return arrays
+
+    def _bounded(self, array: Any, dtype: Any) -> Any:
+        return array
+
+    def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+        if equation.primitive.name in SUMS and terms(equation) > 1:
+            self.seen.append(self._magnitude(equation, arrays))
+        return array * 1.0  # another array, as there: outputs are told apart by it
+
+    def _narrow(self, array: Any, dtype: Any) -> Any:
+        self.stays_narrow.add(real_name(dtype))
+        return array * 1.0
 
 
 def _identity(array: Any) -> Any:

@@ -6,7 +6,7 @@ rules stay far below it, wrong ones far above.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,7 @@ to 32 the share of wrong leaves that are caught moves from 97.7 % to 96.6 %; the
 inconclusive.
 """
 
+_AT_ONCE = 1 << 16  # entries that are judged together: they stay in the processor's cache
 _DOUBLE = unit_roundoff("float64")
 LOST = smallest_normal("float64") ** 0.5
 """Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
@@ -135,6 +136,22 @@ def judge(
     value = np.asarray(actual)
     if value.shape != reference.value.shape:
         raise ValueError(f"judge: gradient of shape {value.shape}, not {reference.value.shape}")
+    if value.size <= _AT_ONCE:
+        return _judge(value, reference, rule, dtype, limit)
+    flat = value.ravel()
+    rows = [slice(i, i + _AT_ONCE) for i in range(0, flat.size, _AT_ONCE)]
+    own = [None if rule is None else _part(rule, row) for row in rows]
+    parts = [_judge(flat[r], _part(reference, r), o, dtype, limit) for r, o in zip(rows, own)]
+    joined = {}
+    for each in fields(Verdict):
+        columns = [part.__dict__.pop(each.name) for part in parts]
+        joined[each.name] = np.concatenate(columns).reshape(value.shape)
+    return Verdict(**joined)
+
+
+def _judge(
+    value: Array, reference: Estimate, rule: Estimate | None, dtype: Any, limit: float
+) -> Verdict:
     value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64)
     unit = unit_roundoff(dtype)
     smallest = LOST if unit == _DOUBLE else smallest_normal(dtype)
@@ -184,6 +201,10 @@ def settle(
     """
     verdict = judge(actual, *estimate(DRAWS), dtype, limit)
     return verdict if verdict.ok else judge(actual, *estimate(10 * DRAWS), dtype, limit)
+
+
+def _part(estimate: Estimate, row: slice) -> Estimate:
+    return Estimate(estimate.value.ravel()[row], estimate.scatter.ravel()[row])
 
 
 def _finite(scatter: Array) -> Array:

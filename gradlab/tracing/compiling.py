@@ -50,7 +50,10 @@ def remember(key: Hashable | None, make: Callable[[], T]) -> T:
 
 
 def compile_once(
-    function: Callable[..., Any], *arguments: Any, options: Mapping[str, Any] | None = None
+    function: Callable[..., Any],
+    *arguments: Any,
+    options: Mapping[str, Any] | None = None,
+    donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
     """Return `function` compiled for arguments like these, from memory where it was met before.
 
@@ -58,6 +61,7 @@ def compile_once(
         function: what to compile; it is traced at each call of `compile_once`.
         *arguments: pytrees of arrays; later calls must have their structure, shapes and dtypes.
         options: XLA's compiler options.
+        donate: which arguments' memory the outputs may take.
 
     Example:
         >>> import numpy as np
@@ -68,8 +72,9 @@ def compile_once(
     """
     # Unused arguments are kept: where they were dropped, equal texts could take different ones.
     chosen = dict(options) if options else None
-    lowered = jax.jit(function, keep_unused=True, compiler_options=chosen).lower(*arguments)
+    jitted = jax.jit(function, keep_unused=True, compiler_options=chosen, donate_argnums=donate)
+    lowered = jitted.lower(*arguments)
     text = lowered.as_text()
     trees = (str(lowered.in_tree), str(lowered.out_tree))
-    key = (text, *trees, str(chosen)) if len(text) <= _LONGEST else None
+    key = (text, *trees, str(chosen), donate) if len(text) <= _LONGEST else None
     return remember(key, lowered.compile)

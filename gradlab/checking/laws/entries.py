@@ -57,10 +57,11 @@ def _wrong(judged: Judged) -> str:
 
 
 def _unstable(judged: Judged) -> str:
-    masked = np.where(judged.unstable, judged.lost, -1.0)
+    masked = np.where(judged.unstable, judged.instability, -1.0)
     index = np.unravel_index(int(np.argmax(masked)), masked.shape)
+    digits = np.log10(np.clip(masked[index], 1.0, 1e308))
     return (
-        f"loses {masked[index]:.0f} digits that the reference keeps, "
+        f"loses {digits:.0f} digits that the reference keeps, "
         f"at {entry_name(judged.target.path, [int(i) for i in index])}"
     )
 
