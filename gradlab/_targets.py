@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradlab.arguments import argument_names, misfit, nearest
+from gradlab.arguments import argument_names, misfit, nearest, refuse_numbers, users_fault
 from gradlab.errors import InputError
 from gradlab.formatting import count
 
@@ -32,7 +32,7 @@ def load(target: str, what: str = "MODULE:CALLABLE") -> Callable[..., Any]:
         3.0
     """
     module_name, colon, path = target.partition(":")
-    if not colon or not module_name or not path:
+    if not colon or not module_name or not path or module_name.startswith("."):
         raise InputError(f"{what}: expected MODULE:NAME, such as layers:softmax, got {target!r}")
     if module_name.endswith(".py"):
         dotted = module_name[: -len(".py")].replace("/", ".")
@@ -78,6 +78,7 @@ def drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
     import ml_dtypes
     import numpy as np
 
+    refuse_numbers(seed=seed)
     rng = np.random.default_rng(seed)
     inputs = []
     for spec in specs:
@@ -94,11 +95,18 @@ def drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
             )
         shape = () if shape_word == "scalar" else tuple(map(int, shape_word.split("x")))
         dtype = np.dtype(ml_dtypes.bfloat16 if dtype_word == "bfloat16" else dtype_word)
-        drawn: Any = rng.integers(0, 2, shape) if dtype.kind in "iub" else rng.normal(size=shape)
-        if dtype.kind == "c":
-            drawn = drawn + 1j * rng.normal(size=shape)
-        inputs.append(np.asarray(drawn).astype(dtype))
+        try:
+            inputs.append(_drawn(rng, shape, dtype))
+        except (MemoryError, OverflowError, ValueError):
+            raise InputError(f"INPUT: {spec!r} is more than fits in memory here") from None
     return tuple(inputs)
+
+
+def _drawn(rng: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    drawn = rng.integers(0, 2, shape) if dtype.kind in "iub" else rng.normal(size=shape)
+    if dtype.kind == "c":
+        drawn = drawn + 1j * rng.normal(size=shape)
+    return drawn.astype(dtype) if shape else dtype.type(drawn)[...]
 
 
 def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
@@ -110,7 +118,11 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
         InputError: there is no such function or file, or it holds something else.
     """
     if not source.endswith(".npz"):
-        inputs = load(source, "--inputs")()
+        given = load(source, "--inputs")
+        try:
+            inputs = given()
+        except Exception as error:
+            raise users_fault("--inputs", given, (), error, called_as=f"{source}()") from error
         return inputs if isinstance(inputs, tuple) else (inputs,)
     import zipfile
 
@@ -121,8 +133,10 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
             held = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise InputError(f"--inputs: there is no file {source}") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--inputs: {source} holds no arrays: {error}") from None
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
+        raise InputError(
+            f"--inputs: {source} holds no arrays of numbers; write it with numpy.savez"
+        ) from None
     order = [name for name in argument_names(function, len(held)) if name in held]
     return tuple(held[name] for name in (order if len(order) == len(held) else held))
 

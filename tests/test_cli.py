@@ -1,4 +1,4 @@
-"""The command line: statuses, messages, formats, files; cheap to ask for help."""
+"""The command line: statuses, formats, files; cheap to ask for help."""
 
 import json
 import resource
@@ -77,46 +77,6 @@ def test_status(words: str, status: int, capsys: pytest.CaptureFixture[str]) -> 
     assert run(words) == status
     printed = capsys.readouterr()
     assert printed.out and not printed.err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("check my_layers:rihgt 3", "did you mean 'right'"),
-        ("check my_layer:right 3", "did you mean 'my_layers'"),
-        ("check my_layers.py:right 3", "my_layers:right"),
-        ("check my_layers 3", "expected MODULE:NAME"),
-        ("check my_layers:np 3", "not something callable"),
-        ("check my_layers:right", "takes (x), but 0 inputs came"),
-        ("check my_layers:right 3 4", "but 2 inputs came"),
-        ("check my_layers:right 3y4", "such as 100x4096"),
-        ("check my_layers:right 3:float31", "did you mean 'float32'"),
-        ("check my_layers:right 3 --inputs my_layers:inputs", "leave out"),
-        ("check my_layers:right --inputs none.npz", "there is no file none.npz"),
-        ("check my_layers:right --inputs my_layers.npz", "there is no file"),
-        ("check my_layers:right 3 --wrt y", "wrt"),
-        ("check my_layers:right 3 --backward my_layers:x", "--backward: my_layers has no 'x'"),
-        ("graph my_layers:poly 2 3", "shapes 2 and 3 do not broadcast"),
-        ("graph my_layers:poly 2 2 -o nowhere/x.txt", "there is no folder nowhere"),
-        ("graph my_layers:poly 2 2 -o picture.bmp", "pass --format"),
-        ("jacobian my_layers:poly 3 3 --evaluate --max-bytes 9", "more than max_bytes=9 B"),
-        ("nodes softmac", "did you mean 'softmax'"),
-        ("nodes tanh --format svg", "text, json, html"),
-        ("verify softmac", "did you mean 'softmax'"),
-    ],
-)
-def test_a_wrong_call(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(words) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err and not printed.out
-    assert "Traceback" not in printed.err
-
-
-def test_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run("chekc my_layers:right 3")
-    assert caught.value.code == 2
-    assert "invalid choice: 'chekc'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["check my_layers:raises 3", "graph my_layers:raises 3"])
