@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = options.run(options)
         _put(report.render(options.format), options.output)
     except GradlabError as error:
-        _show_cause(error.__cause__)
+        _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())
         print(f"gradlab {options.command}: {error}", *notes, sep="\n  ", file=sys.stderr)
         return 2
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return _status(report)
     except Exception as error:
-        _show_cause(error)
+        _show_cause(error, always=True)
         print(
             f"gradlab {options.command}: {options.target} raised the error above", file=sys.stderr
         )
@@ -143,19 +143,24 @@ def _painted(text: str) -> str:
     return text
 
 
-def _show_cause(error: BaseException | None) -> None:
-    """Print the traceback of an error in the user's code, without gradlab's and JAX's frames."""
+def _show_cause(error: BaseException | None, always: bool) -> None:
+    """Print the traceback of an error in the user's code, without gradlab's and JAX's frames.
+
+    Where none of it is the user's, print all if `always`: a fault of gradlab itself is not hidden.
+    """
     import traceback
 
     if error is None:
         return
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
     if not frames:
-        traceback.print_exception(error)  # a fault of gradlab itself: hide nothing
+        if always:
+            traceback.print_exception(error)
         return
     print("Traceback (most recent call last):", file=sys.stderr)
     print("".join(traceback.format_list(frames)), end="", file=sys.stderr)
-    print("".join(traceback.format_exception_only(error)), end="", file=sys.stderr)
+    said = "".join(traceback.format_exception_only(error))
+    print(said.partition("\n-----")[0].rstrip(), file=sys.stderr)  # JAX adds how it filters
 
 
 def _is_users(path: str) -> bool:
