@@ -25,6 +25,7 @@ from gradlab.nodes import Node, find, registry
 from gradlab.nodes._domain import Case
 from gradlab.progress import tracked
 from gradlab.report import Report
+from gradlab.tracing.platforms import require_platform
 
 __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
 
@@ -122,6 +123,7 @@ def results(
     """Yield one result after the other, as `verify` collects them; a caller may show progress."""
     subjects = [_cases_of(node) for node in nodes] if nodes else [_cases_of(n) for n in registry()]
     chosen = _dtypes(dtypes, thorough)
+    require_platform()
 
     def result(cases: tuple[Case, ...]) -> NodeResult:
         return _result(cases if thorough else _generic(cases), chosen, seed, thorough)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.errors import InputError
 from gradlab.report import Report
+from gradlab.tracing.platforms import require_platform
 
 __all__ = ["DeviceFacts", "DoctorReport", "doctor"]
 
@@ -79,14 +79,8 @@ def doctor() -> DoctorReport:
         >>> report.ok, "jax" in report.versions
         (True, True)
     """
-    try:
-        devices = jax.devices()
-    except Exception as error:  # JAX dies with an empty assertion where the platform is missing
-        wanted = os.environ.get("JAX_PLATFORMS", "")
-        raise InputError(
-            f"JAX cannot start the platform {wanted or 'that it chose'!r} "
-            f"({str(error) or type(error).__name__}); unset JAX_PLATFORMS, or install jaxlib for it"
-        ) from None
+    require_platform()
+    devices = jax.devices()
     kinds = {(d.platform, d.device_kind): d for d in reversed(devices)}
     counts = {key: sum((d.platform, d.device_kind) == key for d in devices) for key in kinds}
     flags = os.environ.get("XLA_FLAGS", "")

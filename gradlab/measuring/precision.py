@@ -13,6 +13,7 @@ from gradlab.measuring.advice import advise
 from gradlab.measuring.measure import measure, prepare
 from gradlab.measuring.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
+from gradlab.tracing.platforms import require_platform
 
 __all__ = ["precision"]
 
@@ -61,6 +62,7 @@ def precision(
     """
     require_callable("function", function)
     refuse_numbers(seed=seed)
+    require_platform()
     platforms = _devices(devices)
     chosen = _dtypes(dtypes)
     measurements: list[Measurement] = []

@@ -17,6 +17,7 @@ from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
+from gradlab.tracing.platforms import require_platform
 
 __all__ = ["NotTraceable", "Program", "as_function", "derive", "rename", "trace", "without_checks"]
 
@@ -121,6 +122,7 @@ def trace(
 
     Raises:
         NotTraceable: the function reads values of its inputs, or hands them to NumPy.
+        InputError: JAX cannot start the platform that it was asked for.
         InputTypeError: `function` cannot be called, or returns something that is no array.
 
     Example:
@@ -130,6 +132,7 @@ def trace(
         (('x', 'w'), (2, 4))
     """
     require_callable("function", function)
+    require_platform()
     labels = tuple(names) if names is not None else argument_names(function, len(inputs))
     values, leaves, tree = flatten(inputs, labels)
     x64 = _needs_x64(values, leaves)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradlab import InputError, InputTypeError
-from gradlab.measuring import doctor, precision
+from gradlab.measuring import precision
 
 X = np.random.default_rng(0).standard_normal(200)
 
@@ -154,14 +154,6 @@ def test_the_report_reads_and_draws():
 def test_wrong_calls(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_doctor_measures_what_products_are():
-    report = doctor()
-    assert report.versions["jax"] == jax.__version__
-    cpu = [d for d in report.devices if d.platform == "cpu"]
-    assert all(d.product == "float32" for d in cpu)
-    assert "float32 products" in str(report)
 
 
 @pytest.mark.gpu

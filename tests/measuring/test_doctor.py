@@ -1,0 +1,71 @@
+"""What the doctor says of this machine, and gradlab of platforms that are not here."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gradlab.measuring import doctor
+from gradlab.measuring.doctor import _product
+
+
+def test_this_machine():
+    report = doctor()
+    assert report.versions["jax"] == jax.__version__
+    cpu = [d for d in report.devices if d.platform == "cpu"]
+    assert all(d.product == "float32" for d in cpu)
+    assert sum(d.count for d in report.devices) == len(jax.devices())
+    for word in ("float32 products", "jaxlib", "x64", "matmul precision", "determinism", "cache"):
+        assert word in str(report)
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"), [(23, "float32"), (10, "tensorfloat32"), (7, "bfloat16")]
+)
+def test_products_are_measured_by_the_digits_that_survive(kept, name, monkeypatch):
+    def narrow(a, b):
+        return jax.lax.reduce_precision(a, 8, kept) @ jax.lax.reduce_precision(b, 8, kept)
+
+    monkeypatch.setattr(jnp, "matmul", narrow)
+    assert _product(jax.devices("cpu")[0]) == name
+
+
+@pytest.mark.gpu
+def test_products_on_the_gpu_are_one_of_the_three():
+    try:
+        device = jax.devices("gpu")[0]
+    except RuntimeError:
+        pytest.skip("JAX sees no GPU here")
+    assert _product(device) in ("float32", "tensorfloat32")
+
+
+PROGRAM = """
+import jax, numpy as np, gradlab
+from gradlab.measuring import doctor
+x = np.ones(3)
+for call in (
+    doctor,
+    lambda: gradlab.check(jax.numpy.sin, x),
+    lambda: gradlab.precision(jax.numpy.sin, x),
+    lambda: gradlab.jacobian(jax.numpy.sin, x),
+    lambda: gradlab.audit(jax.numpy.sin, x),
+    lambda: gradlab.verify("tanh"),
+):
+    try:
+        call()
+    except gradlab.GradlabError as error:
+        assert "JAX cannot start the platform 'cuda'" in str(error), error
+        assert "unset JAX_PLATFORMS" in str(error)
+    else:
+        raise SystemExit("no error")
+"""
+
+
+def test_a_platform_that_is_not_here_is_named_in_plain_words():
+    if any(device.platform == "gpu" for device in jax.devices()):
+        pytest.skip("the platform is here")
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, env=environment)
