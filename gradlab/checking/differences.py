@@ -209,11 +209,13 @@ def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
     """Say whether a claimed slope is right, wrong, at a kink, or cannot be told."""
     value = float(np.ravel(slope.value)[i])
     error = max(float(np.ravel(slope.error)[i]), spread)
-    if not np.isfinite(error) or not np.isfinite(value):
+    if not np.isfinite(value):
         return "inconclusive"
-    slack = LIMIT * error
     if not np.isfinite(claim):
         return "wrong"
+    if not np.isfinite(error):
+        return "inconclusive"
+    slack = LIMIT * error
     if bool(np.ravel(slope.kink)[i]):
         ends = sorted((float(np.ravel(slope.left)[i]), float(np.ravel(slope.right)[i])))
         slack += 1e-6 * (ends[1] - ends[0])

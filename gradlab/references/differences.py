@@ -22,6 +22,7 @@ _POINTS = 9  # for the noise
 _SPACINGS = (2.0**-20, 2.0**-14, 2.0**-8)  # wider ones for functions computed in fewer digits
 _UNIT = 2.0**-53
 _SAFETY = 4.0
+_JUMP = 2.0**-18  # of the largest move; less may be the grain of a function of few digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +94,26 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
     middle = (left_value + right_value) / 2
     half = np.abs(right_value - left_value) / 2 + left_error + right_error
     value, error = np.where(kink, middle, value), np.where(kink, half, error)
+    still = unmoved[-3:].all(axis=0) & ~unmoved.all(axis=0)  # a step, or the grain of few digits
+    error = np.where(still, np.maximum(error, np.abs(value)), error)
+    known = np.isfinite(value) & np.isfinite(error)
+    known &= ~(_jumps(ahead - here) | _jumps(here - behind))
     return Slope(
         value=value,
-        error=np.where(np.isfinite(value) & np.isfinite(error), error, np.inf),
+        error=np.where(known, error, np.inf),
         left=left_value,
         right=right_value,
         kink=kink,
         noise=noise,
     )
+
+
+def _jumps(moves: Array) -> Array:
+    """Return where the function moves by as much however small the step is."""
+    sizes = np.abs(moves)
+    last = sizes[-4:]
+    large: Array = last[-1] > _JUMP * np.fmax.reduce(sizes)
+    return large & (last[1:] > 0.75 * last[:-1]).all(axis=0)
 
 
 def _extrapolated(slopes: Array, order: int) -> Array:

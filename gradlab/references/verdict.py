@@ -29,7 +29,7 @@ inconclusive.
 
 _AT_ONCE = 1 << 16  # entries that are judged together: they stay in the processor's cache
 _DOUBLE = unit_roundoff("float64")
-LOST = smallest_normal("float64") ** 0.5
+LOST = 2.0**64 * smallest_normal("float64") ** 0.5
 """Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
 the way to it, and its square underflows."""
 

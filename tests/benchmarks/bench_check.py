@@ -94,17 +94,23 @@ def alarms(seeds: range, scales: list[float | str]) -> None:
             if 0 in seeds:
                 cases += [(f"special {k}", make(Draw(0))) for k, make in enumerate(op.special)]
             for where, inputs in cases:
+                if not _held(inputs, dtype):
+                    continue
                 report = report_of(op, op.backward, inputs, dtype, "rule")
                 total += 1
-                undecided += not report.failed and not report.ok
+                undecided += bool(report.undecided) and not report.failed
                 wrong += bool(report.failed)
                 for law in report.failed:
-                    print(
-                        f"  {op.name} {dtype} {where}: {law.name}: {law.reason[:200]}", flush=True
-                    )
+                    print(f"  {op.name} {dtype} {where}: {law.name}: {law.reason}", flush=True)
         seconds = time.perf_counter() - start
         print(f"{op.name}: {total - before} checks, {wrong} so far, {seconds:.0f} s", flush=True)
     print(f"{wrong} false alarms, {undecided} undecided, in {total} checks of right backwards")
+
+
+def _held(inputs: Any, dtype: str) -> bool:
+    """Whether a dtype holds the inputs: float16 makes zeros of 1e-9 and infinities of 1e5."""
+    narrow = [np.asarray(x).astype(np.complex128) for x in cast(inputs, dtype, jax=False)]
+    return all(np.all(((a == 0) <= (x == 0)) & np.isfinite(a)) for a, x in zip(narrow, inputs))
 
 
 def resolution() -> None:

@@ -12,6 +12,7 @@ from corpus.model import Draw
 
 import gradlab
 
+IN_NUMPY = [op for op in OPERATIONS.values() if op.form == "any"]
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -38,7 +39,7 @@ def test_correct_backwards_pass(op):
         assert report.ok, report
 
 
-@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 9, lambda op: op.name))
+@pytest.mark.parametrize("op", sampled(IN_NUMPY, 9, lambda op: op.name))
 def test_correct_backwards_pass_in_numpy(op):
     report = gradlab.check(
         lambda *inputs: op.forward(np, *inputs),

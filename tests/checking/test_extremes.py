@@ -65,3 +65,41 @@ def test_a_saturated_layer_is_linear_up_to_its_rounding():
     ):
         report = gradlab.check(layer, np.array(x), w)
         assert report.ok, report
+
+
+@pytest.mark.parametrize("x", [[2000.3, -999.7, 512.25], [128.5, 2.5, -1000.5]])
+def test_a_staircase_has_no_slope_that_finite_differences_could_tell(x):
+    """Steps of 1 on inputs of 1000 look like a slope of 1, and like noise."""
+    flat = ruled(lambda x: jnp.round(x), lambda x: 0 * x)
+    report = gradlab.check(flat, np.array(x))
+    assert report.ok, report
+
+
+def test_products_that_cancel_are_no_false_alarm():
+    """<J t, u> sums numbers of both signs, and is rounded as the largest of them is."""
+    f = jax.custom_vjp(lambda x: jnp.roll(x, 2, axis=1))
+    f.defvjp(lambda x: (jnp.roll(x, 2, axis=1), None), lambda _, g: (jnp.roll(g, -2, axis=1),))
+    for seed in (14, 18, 19):
+        x = np.random.default_rng(seed).normal(size=(3, 6))
+        assert gradlab.check(f, x).ok
+
+
+def softmax(x):
+    e = jnp.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def test_a_saturated_softmax_is_linear_in_its_upstream():
+    """Its gradients are what is left of far larger numbers that cancel."""
+
+    def backward(x, g):
+        y = softmax(x)
+        return (y * (g - (g * y).sum(-1, keepdims=True)),)
+
+    f = jax.custom_vjp(softmax)
+    f.defvjp(lambda x: (softmax(x), x), backward)
+    for seed in (6, 9, 18, 19):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(3, 5)) * 10.0 ** rng.uniform(-3, 3, size=(3, 5))
+        assert gradlab.check(f, x).ok
+        assert gradlab.check(f, 1e3 * x).ok

@@ -157,7 +157,7 @@ class divide:
         return x / y
 
     def backward(xp, g, x, y):
-        return g / y, -g * x / y / y
+        return g / y, -g * (x / y) / y  # XLA makes x / (y * y) of x / y / y, which may overflow
 
 
 @divide.fault("jax#3213", "sign")

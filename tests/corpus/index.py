@@ -5,6 +5,7 @@ from corpus import (  # noqa: F401  (importing them fills the two lists)
     arithmetic,
     behaviour,
     indexing,
+    layers,
     linear,
     losses,
     normalisation,

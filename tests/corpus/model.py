@@ -57,6 +57,7 @@ class Operation:
     backward: Callable[..., Any]
     dtypes: tuple[str, ...] = REAL
     special: tuple[Callable[["Draw"], tuple[Any, ...]], ...] = ()
+    form: str = "any"  # "jax": needs JAX, for a key or a scan
     faults: list[Fault] = field(default_factory=list)
 
     def make(self, seed: int, scale: float | str = 1.0) -> tuple[Any, ...]:
@@ -68,7 +69,7 @@ class Operation:
         def add(backward: Callable[..., Any]) -> Callable[..., Any]:
             kinds = tuple(filter(None, diagnosis.split("|")))
             name = backward.__name__
-            settings = {"dtypes": self.dtypes, **more}
+            settings = {"dtypes": self.dtypes, "form": self.form, **more}
             fault = Fault(self, name, backward, source, kinds, **settings)
             self.faults.append(fault)
             FAULTS.append(fault)

@@ -25,7 +25,7 @@ class causal_attention:
     def backward(xp, g, q, k, v):
         p = _attention(xp, q, k, v)
         dp = g @ v.T
-        ds = p * (dp - (dp * p).sum(axis=-1, keepdims=True)) / 2
+        ds = _MASK * p * (dp - (dp * p).sum(axis=-1, keepdims=True)) / 2
         return ds @ k, ds.T @ q, p.T @ g
 
 

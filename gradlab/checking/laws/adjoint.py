@@ -10,6 +10,8 @@ from gradlab.references import LIMIT, LOST
 
 __all__ = ["adjoint"]
 
+_UNIT = 2.0**-53
+
 
 def adjoint(trial: Trial) -> Law:
     """The rule is the transpose of the reference's pushforward."""
@@ -22,7 +24,7 @@ def adjoint(trial: Trial) -> Law:
         return Law("adjoint", "skipped", "there is no upstream: the loss returns its own gradient")
     left, above = _product([trial.upstreams[u.name] for u in subject.upstreams], trial, "tangent")
     right, below = _product([trial.tangents[t.path] for t in subject.targets], trial, "rule")
-    floor = max(np.hypot(above, below), 2.0**-53 * max(abs(left), abs(right)), LOST)
+    floor = max(above + below, LOST)
     if not np.isfinite(left - right) or not np.isfinite(floor):
         return Law("adjoint", "inconclusive", "the products are not finite")
     error = abs(left - right) / floor
@@ -43,4 +45,5 @@ def _product(directions: list[Any], trial: Trial, keyword: str) -> tuple[float, 
             product += float(np.sum(np.real(direction * estimate.value)))
             moves = np.ravel(np.abs(direction) * estimate.scatter)
             spread = float(np.hypot.reduce(moves, initial=spread))
+            spread += _UNIT * float(np.sum(np.abs(direction * estimate.value)))
     return product, spread
