@@ -44,7 +44,7 @@ class Points:
         All cases change the same inputs.
         """
         moved = self._moved(cases[0])
-        fixed = {name: widen(values[name]) for name in self._program.in_names if name not in moved}
+        fixed = {n: value for n, value in self._as_read(values).items() if n not in moved}
         parts = []
         for start in range(0, len(cases), self._rows):
             part = cases[start : start + self._rows]
@@ -63,7 +63,7 @@ class Points:
 
         Everything stays where it is computed: of large inputs nothing is copied.
         """
-        start = {name: widen(values[name]) for name in self._program.in_names}
+        start = self._as_read(values)
         ways = {name: widen(way) for name, way in direction.items()}
 
         def at(t: Any, start: Any, ways: Any, upstreams: Any) -> Any:
@@ -80,6 +80,15 @@ class Points:
                 return float(run(np.float64(t), *placed))
 
         return product
+
+    def _as_read(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values as the program reads them: NumPy's int64 may have been traced as int32."""
+        read = {}
+        for name, aval in zip(self._program.in_names, self._program.in_avals):
+            value = widen(values[name])
+            whole = jnp.issubdtype(aval.dtype, np.integer)
+            read[name] = np.asarray(value).astype(aval.dtype) if whole else value
+        return read
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
         """Return which inputs have a value for each point: all, where they are small."""

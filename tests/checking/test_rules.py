@@ -293,3 +293,10 @@ def test_a_rule_that_refuses_float64_is_checked_in_float32():
     report = gradlab.check(f, np.array([0.5, 1.5]))
     assert report.ok and report.dtypes == ("float32",)
     assert any("float64 is refused" in note for note in report.notes)
+
+
+def test_integers_of_numpy_beside_float32():
+    table = jnp.asarray(np.random.default_rng(0).standard_normal((5, 3)), jnp.float32)
+    rows = np.array([0, 4, 0, 2])
+    assert rows.dtype == np.int64
+    assert gradlab.check(lambda table, rows: table[rows], table, rows).ok
