@@ -5,7 +5,7 @@ a conditional are met, whichever is taken.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,9 @@ from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, is_rule, rule_of
 
 __all__ = ["Meeting", "rule_inputs"]
+
+_CALLS = ("jit", "pjit", "closed_call", "core_call")
+_WORDS = {"remat2": "checkpoint", "remat": "checkpoint"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,19 +71,26 @@ def rule_inputs(program: Program, inputs: Sequence[Any]) -> list[Meeting]:
 class _Meeter(Evaluator):
     """Evaluates as traced, and notes the inputs of every rule on the way."""
 
-    def __init__(self, inside: tuple[str, ...] = ()) -> None:
+    def __init__(self) -> None:
         self.met: list[tuple[Any, CustomRule, Sequence[Value]]] = []
-        self._inside = inside
+        self._open_now: list[Any] = []
 
     def keeps(self, equation: Any) -> bool:
         opened = call_jaxpr(equation) is not None and not is_rule(equation)
         return not opened or not _holds_rules(equation)
 
+    def _open(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        self._open_now.append(equation)
+        outputs = super()._open(equation, inputs)
+        self._open_now.pop()
+        return outputs
+
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
         if _holds_rules(equation):
             self._look_into(equation, inputs)
         if is_rule(equation):
-            self.met.append((equation, rule_of(equation), inputs))
+            inside = tuple(filter(None, map(_place, self._open_now[:-1])))
+            self.met.append((equation, replace(rule_of(equation), inside=inside), inputs))
         flags = through(equation, [value.depends for value in inputs])
         outputs = bind(equation, [value.array for value in inputs])
         return [Value(array, flag) for array, flag in zip(outputs, flags)]
@@ -100,6 +110,14 @@ class _Meeter(Evaluator):
         elif name == "cond":
             for branch in params["branches"]:
                 self(branch, inputs[1:])
+
+
+def _place(equation: Any) -> str:
+    """Return what encloses a rule in words: a rule by its name; a plain call is no place."""
+    if is_rule(equation):
+        return rule_of(equation).name
+    name: str = equation.primitive.name
+    return "" if name in _CALLS else _WORDS.get(name, name)
 
 
 def _holds_rules(equation: Any) -> bool:

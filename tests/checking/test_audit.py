@@ -32,6 +32,9 @@ PLACES = {
 }
 
 
+INSIDE = {"scan": ("scan",), "cond": ("cond",), "remat": ("checkpoint",)}
+
+
 def verdicts(report):
     return {rule.name: rule.report.ok for rule in report.rules}
 
@@ -42,6 +45,8 @@ def test_rules_are_met_wherever_they_are(place):
     assert verdicts(report) == {"wrong": False}
     assert not report.ok
     assert all(rule.source.startswith("test_audit.py:") for rule in report.rules)
+    assert {rule.inside for rule in report.rules} == {INSIDE.get(place, ())}
+    assert " inside " in str(report) or place not in INSIDE
 
 
 def test_each_rule_has_its_own_verdict():
@@ -57,6 +62,7 @@ def test_an_inner_rule_comes_first_and_the_outer_trusts_it():
     outer.defvjp(lambda x: (jnp.sin(wrong(x)), x), lambda x, g: (3 * g * jnp.cos(2 * x),))
     report = gradlab.audit(outer, X)
     assert [rule.name for rule in report.rules] == ["wrong", "outer"]
+    assert [rule.inside for rule in report.rules] == [("outer",), ()]
     assert verdicts(report) == {"wrong": False, "outer": True}
 
 
