@@ -20,6 +20,7 @@ __all__ = [
     "nearest",
     "refuse_numbers",
     "require_callable",
+    "several",
     "users_fault",
 ]
 
@@ -61,6 +62,19 @@ def refuse_numbers(**numbers: Any) -> None:
             raise InputError(f"{name}: expected at least {least}, got {value}")
         if name == "order" and value > 2:
             raise InputError(f"order: expected 1 or 2, got {value}")
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """Return one thing, or several in a container, as a tuple; a string is one thing.
+
+    Example:
+        >>> several("x"), several(["x", "y"]), several(0)
+        (('x',), ('x', 'y'), (0,))
+    """
+    try:
+        return (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        return (value,)
 
 
 def name_of(function: Any) -> str:

@@ -129,7 +129,7 @@ class _Asked:
         returns: Any,
         wrt: Any,
     ) -> None:
-        if returns not in RETURNS:
+        if not isinstance(returns, str) or returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
         if isinstance(function, type) and issubclass(function, Node):
             raise InputTypeError(

@@ -1,11 +1,12 @@
 """What was asked, made uniform: inputs, their names, which are differentiated, in which dtypes."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from gradlab.arguments import several
 from gradlab.errors import InputError, InputTypeError
 
 __all__ = ["cast", "has_float64", "parse_dtypes", "parse_wrt"]
@@ -23,10 +24,8 @@ def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
     """
     if wrt is None:
         return None
-    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
-        wrt = (wrt,)
     positions = []
-    for item in wrt:
+    for item in several(wrt):
         if isinstance(item, str):
             if item not in names:
                 raise InputError(
@@ -58,9 +57,7 @@ def parse_dtypes(dtypes: Any) -> tuple[str | None, ...]:
     """
     if dtypes is None:
         return (None,)
-    if isinstance(dtypes, str) or not isinstance(dtypes, Iterable):
-        dtypes = (dtypes,)
-    names = tuple(_dtype_name(dtype) for dtype in dtypes)
+    names = tuple(_dtype_name(dtype) for dtype in several(dtypes))
     for name in names:
         if name not in _FLOATS:
             raise InputError(f"dtypes: expected some of {', '.join(_FLOATS)}, got {name!r}")

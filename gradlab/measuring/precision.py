@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.arguments import refuse_numbers, require_callable
+from gradlab.arguments import refuse_numbers, require_callable, several
 from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.advice import advise
 from gradlab.measuring.measure import measure, prepare
@@ -105,15 +105,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
-    if isinstance(dtypes, str):
-        dtypes = (dtypes,)
     if dtypes is None:
         dtypes = [*_WIDE, *(name for name in _NARROW if hasattr(jnp, name))]
     found = []
-    for dtype in dtypes:
+    for dtype in several(dtypes):
         try:
             known = np.dtype(getattr(jnp, dtype).dtype if isinstance(dtype, str) else dtype)
-        except (AttributeError, TypeError):
+        except (AttributeError, TypeError, ValueError):
             known = np.dtype(bool)
         if not jnp.issubdtype(known, jnp.floating):
             raise InputError(
@@ -130,9 +128,9 @@ def _devices(devices: Sequence[str] | None) -> list[Any]:
         here = {device.platform: device for device in reversed(jax.devices())}
         return [*here.values()] if "cpu" in here else [*here.values(), jax.devices("cpu")[0]]
     found = []
-    for platform in (devices,) if isinstance(devices, str) else devices:
+    for platform in several(devices):
         try:
-            found.append(jax.devices(platform)[0])
+            found.append(jax.devices(str(platform))[0])
         except RuntimeError:
             here_names = ", ".join(sorted({d.platform for d in jax.devices()}))
             raise InputError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.errors import InputError, StructureMismatch
+from gradlab.errors import InputError, InputTypeError, StructureMismatch
 from gradlab.patterns import Pattern
 from gradlab.structure.entries import Side
 from gradlab.structure.jacobian import jacobian
@@ -60,12 +60,14 @@ def assert_structure(
         >>> _ = gradlab.assert_structure(jax.numpy.tanh, x, elementwise=True)
     """
     __tracebackhide__ = True
+    if not isinstance(elementwise, bool):
+        raise InputTypeError(f"elementwise: expected True or False, got {elementwise!r}")
     if structure is None and not elementwise and independent is None and causal is None:
         raise InputError(
             "assert_structure: nothing is claimed; give structure=, elementwise=, independent= or "
             "causal="
         )
-    if structure is not None and structure not in _STRUCTURES:
+    if structure is not None and str(structure) not in _STRUCTURES:
         raise InputError(
             f"structure: {structure!r} is not known; choose one of {', '.join(_STRUCTURES)}"
         )

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.errors import InputError
+from gradlab.arguments import several
+from gradlab.errors import InputError, InputTypeError
 from gradlab.patterns import Pattern
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.entries import Side
@@ -145,16 +146,21 @@ def _chosen(program: Program, wrt: Any) -> tuple[int, ...]:
     if wrt is None:
         chosen = floating
     else:
-        picks = list(wrt) if isinstance(wrt, tuple | list | set | frozenset) else [wrt]
+        picks = several(wrt)
         if not picks:
             raise InputError("wrt: empty; leave it out to differentiate by all inputs")
         chosen = []
+        count = len(program.in_tree.children())
         for pick in picks:
+            if isinstance(pick, bool) or not isinstance(pick, int | str):
+                raise InputTypeError(
+                    f"wrt: expected positions or names of inputs, got {type(pick).__name__}"
+                )
             here = [
                 k
                 for k in floating
                 if (
-                    pick == traced[k].position
+                    traced[k].position in (pick, pick + count)
                     if isinstance(pick, int)
                     else _named(traced[k].path, pick)
                 )
