@@ -19,6 +19,12 @@ __all__ = ["html", "junit", "svg", "text"]
 
 _CELLS = 64
 _SIDE = 320
+_RUNGS = {
+    "symbolic": "followed as formulas",
+    "explicit": "followed as formulas, with index arrays listed on some",
+    "widened": "some taken as wider than they may be, see below",
+    "unknown": "dense where a primitive has no rule",
+}
 
 
 def text(report: "JacobianReport") -> str:
@@ -34,6 +40,7 @@ def text(report: "JacobianReport") -> str:
         ("stored", size_text(report.stored_bytes)),
         ("passes", _passes(report)),
         ("evidence", report.evidence),
+        ("axes", _RUNGS[report.rung]),
     ]
     if report.entries is not None:
         rows.append(

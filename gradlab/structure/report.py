@@ -105,6 +105,21 @@ class JacobianReport(Report):
         return all(pattern.exact for pattern in self.patterns.values())
 
     @property
+    def rung(self) -> str:
+        """How closely the axes were followed: "symbolic", "explicit", "widened" or "unknown".
+
+        Symbolic: as bounds between axes. Explicit: index arrays are listed on some axes, all others
+        symbolic. Widened: some axes count as dense, or wider than they are; `notes` say at which
+        equation. Unknown: a primitive without a rule counts as dense on all axes.
+        """
+        if self.unknown:
+            return "unknown"
+        if self.notes:
+            return "widened"
+        listed = any(zone.explicit for p in self.patterns.values() for zone in p.zones)
+        return "explicit" if listed else "symbolic"
+
+    @property
     def density(self) -> float:
         """The share of the matrix that may be nonzero."""
         m, n = self.shape
@@ -307,6 +322,7 @@ class JacobianReport(Report):
             "stored_bytes": self.stored_bytes,
             "passes": self.passes,
             "evidence": self.evidence,
+            "rung": self.rung,
             "notes": list(self.notes),
             "unknown": list(self.unknown),
             "blocks": blocks,

@@ -331,3 +331,17 @@ def test_float64_is_traced_as_float64():
 def test_a_wrong_call_says_what_to_do(call, match):
     with pytest.raises(GradlabError, match=match):
         call()
+
+
+@pytest.mark.parametrize(
+    ("function", "rung", "said"),
+    [
+        (jnp.tanh, "symbolic", "followed as formulas\n"),
+        (lambda x: x[np.array([2, 0, 2, 1, 0, 2])], "explicit", "index arrays listed on some"),
+        (lambda x: x[jnp.argsort(x)], "widened", "some taken as wider"),
+    ],
+)
+def test_the_rung_of_the_ladder_is_named(function, rung, said):
+    report = jacobian(function, np.arange(6, dtype=np.float32))
+    assert report.rung == report.to_dict()["rung"] == rung
+    assert said in str(report)
