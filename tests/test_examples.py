@@ -16,6 +16,12 @@ SHOWN = {
     "first_nan": ("value: 5.0", "[nan, nan]", "sent by sqrt (sqrt, first_nan.py:17)"),
     "elementwise_layer": ("1.6 MB; dense would be 625.0 GiB", "local gradient: True"),
     "two_processes": ("process 0 of 2, 1 of 2 devices", "process 1 of 2, 1 of 2 devices"),
+    "gpu_report": (
+        "# Gradients on a GPU",
+        "## Machine",
+        "## Precision, dtype by dtype",
+        "passes: ",
+    ),
     "train_mlp": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lenet": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lstm": ("loss fell from", "largest relative difference from jax.grad"),

@@ -1,0 +1,134 @@
+"""Hold the GPU's gradients against the CPU's, and write what was found as a page of Markdown.
+
+Where JAX sees no GPU the page says so, and holds the CPU's figures for small sizes alone.
+
+    python examples/gpu_report.py > examples/gpu_report.md
+"""
+
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gradlab
+from gradlab.measuring import doctor
+
+PLATFORMS = list(dict.fromkeys([device.platform for device in jax.devices()] + ["cpu"]))
+GPU = "gpu" in PLATFORMS
+COMMAND = "python examples/gpu_report.py > examples/gpu_report.md"
+DTYPES = None if GPU else ("float32",)
+FULL_SIZE = (100, 4096)
+
+
+def layer_norm(x, scale):
+    centred = x - x.mean(-1, keepdims=True)
+    variance = (centred * centred).mean(-1, keepdims=True)
+    return centred / jnp.sqrt(variance + jnp.asarray(1e-5, x.dtype)) * scale
+
+
+def attention(q, k, v):
+    scores = jnp.einsum("htd,hsd->hts", q, k) / q.shape[-1] ** 0.5
+    past = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+    return jnp.einsum("hts,hsd->htd", jax.nn.softmax(jnp.where(past, scores, -jnp.inf)), v)
+
+
+def matmul(x, w):
+    return x @ w
+
+
+def lookup(table, rows):
+    return table[rows]  # its gradient adds what comes for one row in any order: a scatter-add
+
+
+def layers(small: bool):
+    """Yield each layer with its inputs."""
+    draw = np.random.default_rng(0).standard_normal
+    heads, length, width = (2, 16, 8) if small else (8, 128, 64)
+    yield attention, [draw((heads, length, width)) for _ in range(3)]
+    yield layer_norm, [draw((length, width)), draw(width)]
+    yield matmul, [draw((length, width)), draw((width, width))]
+    yield lookup, [draw((length, width)), np.arange(8 * length) % 5]
+
+
+def machine() -> str:
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{when}, {platform.platform()}\n\n```text\n{doctor()}\n```"
+
+
+def precision() -> str:
+    pages = [gradlab.precision(f, *inputs, dtypes=DTYPES) for f, inputs in layers(not GPU)]
+    return "\n\n".join(f"```text\n{page}\n```" for page in pages)
+
+
+def check_times() -> str:
+    lines = ["| layer | " + " | ".join(PLATFORMS) + " |", "| --- |" + " --- |" * len(PLATFORMS)]
+    for function, inputs in layers(not GPU):
+        cells = []
+        for name in PLATFORMS:
+            given = [jnp.asarray(x, jnp.float32) if x.dtype == float else x for x in inputs]
+            gradlab.check(function, *given, device=name)  # compiles
+            start = time.perf_counter()
+            report = gradlab.check(function, *given, device=name)
+            cells.append(f"{time.perf_counter() - start:.2f} s, {'ok' if report.ok else 'NOT OK'}")
+        lines.append(f"| {function.__name__} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def jacobian_times() -> str:
+    size = FULL_SIZE if GPU else (4, 256)
+    x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    scale = np.ones(size[1], np.float32)
+    seconds = {}
+    for name in PLATFORMS:
+        with jax.default_device(jax.devices(name)[0]):
+            report = gradlab.jacobian(layer_norm, x, scale, wrt="x")
+            for _ in range(2):  # the first compiles
+                start = time.perf_counter()
+                report.evaluate(max_bytes=2**34, probes=False)
+                seconds[name] = time.perf_counter() - start
+    told = ", ".join(f"{name} {s:.2f} s" for name, s in seconds.items())
+    faster = f"; the GPU is {seconds['cpu'] / seconds['gpu']:.1f}x faster" if GPU else ""
+    return f"layer_norm {size[0]}x{size[1]}, {report.passes} passes: {told}{faster}"
+
+
+def whole_suite() -> str:
+    """Verify all nodes and hold the fault corpus, both on JAX's default device."""
+    commands = (
+        [sys.executable, "-m", "gradlab", "verify"],
+        [sys.executable, "-m", "pytest", "-q", "tests/checking/test_corpus.py"],
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"],
+    )
+    parts = []
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        told = "\n".join(done.stdout.strip().splitlines()[-4:])
+        parts.append(f"`{' '.join(command[1:])}`: exit {done.returncode}\n\n```text\n{told}\n```")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    print("# Gradients on a GPU, held against the CPU\n")
+    if GPU:
+        print(f"Made by `{COMMAND}` on the machine below.\n")
+    else:
+        print(
+            f"**Not run on a GPU yet.** `{COMMAND}` was run where JAX sees none: what is below "
+            "are the CPU's own figures, at small sizes, to show what the page holds. On a machine "
+            "with a GPU the same command fills in both, the whole node verification and the fault "
+            "corpus.\n"
+        )
+    print(f"## Machine\n\n{machine()}\n")
+    print(f"## Precision, dtype by dtype\n\n{precision()}\n")
+    print(f"## Time of a check\n\n{check_times()}\n")
+    print(f"## Entries of a Jacobian\n\n{jacobian_times()}\n")
+    print("## Nodes and faults\n")
+    print(whole_suite() if GPU else "Not run on a GPU yet: the CPU's are in the test suite.")
+
+
+if __name__ == "__main__":
+    main()
