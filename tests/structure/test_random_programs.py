@@ -556,11 +556,16 @@ def truth(programs: list[Drawn], points: list[np.ndarray]) -> list[np.ndarray]:
         differentiate = jax.jacfwd if "while" in program.names else jax.jacrev
         return jax.vmap(differentiate(program.function))(at)
 
-    everything = jax.jit(
-        lambda points: [dense(*pair) for pair in zip(programs, points)], compiler_options=QUICK
-    )
+    def together(points: list[np.ndarray]) -> list[jax.Array]:
+        return [dense(*pair) for pair in zip(programs, points)]
+
+    try:
+        compiled = jax.jit(together, compiler_options=QUICK)
+        everything = jax.block_until_ready(compiled(points))
+    except jax.errors.JaxRuntimeError:  # XLA's FFT fails on some layouts that it chose itself
+        everything = together(points)
     found = []
-    for program, values in zip(programs, map(np.asarray, everything(points))):
+    for program, values in zip(programs, map(np.asarray, everything)):
         nonzero = (np.isfinite(values) & (values != 0)).any(0)
         found.append(nonzero.reshape(-1, int(np.prod(program.shape))))
     return found
