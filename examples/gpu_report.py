@@ -45,14 +45,15 @@ def lookup(table, rows):
     return table[rows]  # its gradient adds what comes for one row in any order: a scatter-add
 
 
-def layers(small: bool):
-    """Yield each layer with its inputs."""
+def layers():
+    """Yield each layer with its inputs; without a GPU only two, and small."""
     draw = np.random.default_rng(0).standard_normal
-    heads, length, width = (2, 16, 8) if small else (8, 128, 64)
-    yield attention, [draw((heads, length, width)) for _ in range(3)]
+    heads, length, width = (8, 128, 64) if GPU else (2, 16, 8)
     yield layer_norm, [draw((length, width)), draw(width)]
     yield matmul, [draw((length, width)), draw((width, width))]
-    yield lookup, [draw((length, width)), np.arange(8 * length) % 5]
+    if GPU:
+        yield attention, [draw((heads, length, width)) for _ in range(3)]
+        yield lookup, [draw((length, width)), np.arange(8 * length) % 5]
 
 
 def machine() -> str:
@@ -61,13 +62,13 @@ def machine() -> str:
 
 
 def precision() -> str:
-    pages = [gradlab.precision(f, *inputs, dtypes=DTYPES) for f, inputs in layers(not GPU)]
+    pages = [gradlab.precision(f, *inputs, dtypes=DTYPES) for f, inputs in layers()]
     return "\n\n".join(f"```text\n{page}\n```" for page in pages)
 
 
 def check_times() -> str:
     lines = ["| layer | " + " | ".join(PLATFORMS) + " |", "| --- |" + " --- |" * len(PLATFORMS)]
-    for function, inputs in layers(not GPU):
+    for function, inputs in layers():
         cells = []
         for name in PLATFORMS:
             given = [jnp.asarray(x, jnp.float32) if x.dtype == float else x for x in inputs]
@@ -118,9 +119,9 @@ def main() -> None:
     else:
         print(
             f"**Not run on a GPU yet.** `{COMMAND}` was run where JAX sees none: what is below "
-            "are the CPU's own figures, at small sizes, to show what the page holds. On a machine "
-            "with a GPU the same command fills in both, the whole node verification and the fault "
-            "corpus.\n"
+            "are the CPU's own figures for two small layers, to show what the page holds. On a "
+            "machine with a GPU the same command measures both, more layers at full size, the "
+            "whole node verification and the fault corpus.\n"
         )
     print(f"## Machine\n\n{machine()}\n")
     print(f"## Precision, dtype by dtype\n\n{precision()}\n")
