@@ -130,7 +130,11 @@ class CheckReport(Report):
 
 @dataclass(frozen=True)
 class AuditedRule:
-    """One custom rule that was met, where it was met, and what checking it there found."""
+    """One custom rule that was met, where it was met, and what checking it there found.
+
+    `inside` names the loops, branches, checkpoints and rules around it, outermost first; a `jit` or
+    a `vmap` changes no gradient and leaves no place.
+    """
 
     name: str
     kind: str

@@ -94,8 +94,8 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
     middle = (left_value + right_value) / 2
     half = np.abs(right_value - left_value) / 2 + left_error + right_error
     value, error = np.where(kink, middle, value), np.where(kink, half, error)
-    still = unmoved[-3:].all(axis=0) & ~unmoved.all(axis=0)  # a step, or the grain of few digits
-    error = np.where(still, np.maximum(error, np.abs(value)), error)
+    stairs = unmoved[-1] & (_stairs(ahead - here) | _stairs(here - behind))
+    error = np.where(stairs, np.maximum(error, np.abs(value)), error)
     known = np.isfinite(value) & np.isfinite(error)
     known &= ~(_jumps(ahead - here) | _jumps(here - behind))
     return Slope(
@@ -111,9 +111,17 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
 def _jumps(moves: Array) -> Array:
     """Return where the function moves by as much however small the step is."""
     sizes = np.abs(moves)
-    last = sizes[-4:]
+    last = sizes[-3:]
     large: Array = last[-1] > _JUMP * np.fmax.reduce(sizes)
     return large & (last[1:] > 0.75 * last[:-1]).all(axis=0)
+
+
+def _stairs(moves: Array) -> Array:
+    """Return where the smallest move is too large to be the grain of a function of few digits."""
+    sizes = np.abs(moves)
+    smallest = np.fmin.reduce(np.where(sizes > 0, sizes, np.nan))
+    stairs: Array = smallest > _JUMP * np.fmax.reduce(sizes)
+    return stairs
 
 
 def _extrapolated(slopes: Array, order: int) -> Array:

@@ -62,6 +62,9 @@ def test_faults_are_found_and_named(fault):
         )
     else:
         report = gradlab.check(as_custom_vjp(op, fault.backward), *inputs)
+    if fault.hidden:
+        assert not report.failed
+        return
     found = {finding.kind for finding in report.findings}
     assert report.failed, report
     assert found <= set(fault.diagnosis) and bool(found) == bool(fault.diagnosis), report

@@ -38,6 +38,7 @@ class Fault:
     dtypes: tuple[str, ...] = ()
     form: str = "any"  # "numpy": shows only where arrays are mutable; "jax": needs JAX
     shape: bool = False  # returns a wrong shape, which custom_vjp itself refuses
+    hidden: str = ""  # why no check can call it wrong
 
     @property
     def id(self) -> str:
