@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -51,10 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    from gradlab.reporting import fitted
+
     try:
         options.format = _format(options)
         report = options.run(options)
-        _put(report.render(options.format), options.output)
+        with fitted(_terminal_width(options.output)):
+            text = report.render(options.format)
+        _put(text, options.output)
     except GradlabError as error:
         _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())
@@ -119,6 +124,13 @@ def _format(options: argparse.Namespace) -> str:
     if chosen is not None and chosen not in known:
         raise InputError(f"--format: {options.command} can be drawn as {', '.join(known)}")
     return chosen or "text"
+
+
+def _terminal_width(output: str | None) -> int | None:
+    """Return how wide the terminal is that the report goes to; None where it goes elsewhere."""
+    if output is not None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def _put(text: str, output: str | None) -> None:

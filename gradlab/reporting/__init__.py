@@ -12,12 +12,13 @@ import json
 from typing import TYPE_CHECKING
 
 from gradlab.errors import InputError
+from gradlab.reporting._table import fitted
 from gradlab.reporting.schema import json_schema
 
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = ["formats", "json_schema", "page", "render"]
+__all__ = ["fitted", "formats", "json_schema", "page", "render"]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 

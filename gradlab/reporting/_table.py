@@ -1,12 +1,39 @@
-"""Plain tables, the same on a terminal and in a file."""
+"""Plain tables; on a terminal as wide as it is, else as wide as a file may be."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Literal
 
-__all__ = ["table"]
+__all__ = ["fitted", "is_fitted", "table"]
+
+_WIDTH, _GAP = 120, 2
+_WORD = 12  # a column of words may become as narrow as this, or as its longest word
+_NUMBER = re.compile(r"[-+]?\d")
+_columns: ContextVar[int | None] = ContextVar("gradlab_columns", default=None)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int = 120) -> str:
+@contextlib.contextmanager
+def fitted(columns: int | None) -> Iterator[None]:
+    """Draw the tables inside for a terminal of so many columns; None: for a file.
+
+    Numbers are never cut: where a terminal is too narrow for them, lines are longer than it.
+    """
+    token = _columns.set(columns)
+    try:
+        yield
+    finally:
+        _columns.reset(token)
+
+
+def is_fitted() -> bool:
+    """Return whether tables are drawn for a terminal."""
+    return _columns.get() is not None
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table without frames; columns that hold numbers are aligned to the right.
 
     Example:
@@ -19,12 +46,31 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int = 12
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, header in enumerate(headers):
-        numeric = all(row[i][:1].isdigit() for row in rows) if rows else False
-        drawn.add_column(header, justify="right" if numeric else "left", header_style="")
+    columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
+    numeric = [bool(rows) and all(map(_NUMBER.match, cells[1:])) for cells in columns]
+    widths = _widths(columns, numeric, _columns.get() or _WIDTH)
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for header, width, right in zip(headers, widths, numeric):
+        justify: Literal["left", "right"] = "right" if right else "left"
+        drawn.add_column(header, justify=justify, header_style="", width=width, overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(drawn)
+    Console(file=out, width=sum(widths) + _GAP * len(widths), color_system=None).print(drawn)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _widths(columns: list[list[str]], numeric: list[bool], limit: int) -> list[int]:
+    """Return the columns' widths: the widest columns of words give way until all fit."""
+    widths = [max(map(len, cells)) for cells in columns]
+    least = [
+        width if fixed else min(width, max([_WORD, *(len(w) for c in cells for w in c.split())]))
+        for width, fixed, cells in zip(widths, numeric, columns)
+    ]
+    while sum(widths) + _GAP * (len(widths) - 1) > limit:
+        slack = [width - low for width, low in zip(widths, least)]
+        if not any(slack):
+            break
+        widest = max((width, i) for i, width in enumerate(widths) if slack[i])[1]
+        widths[widest] -= 1
+    return widths

@@ -7,6 +7,7 @@ from gradlab.reporting._glance import glance_text
 from gradlab.reporting._junit import Case, junit_document
 from gradlab.reporting._stepping import page as html
 from gradlab.reporting._svg import svg
+from gradlab.reporting._table import is_fitted, table
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
@@ -15,6 +16,8 @@ __all__ = ["dot", "html", "junit", "mermaid", "svg", "text"]
 
 HEADERS = ("wire", "node", "inputs", "value", "gradient")
 WIDEST = (32, 24, 40, 48, 48)  # a column is never wider than this; ten thousand lines stay readable
+
+_MOST = 1000  # rows that are folded to fit a terminal; more are clipped, which takes no time
 
 
 def text(report: "GraphReport") -> str:
@@ -26,7 +29,8 @@ def text(report: "GraphReport") -> str:
         node = gate.node if gate else "constant" if wire.kind == "constant" else ""
         inputs = ", ".join(gate.inputs) if gate else ""
         rows.append((wire.name, node, inputs, glance_text(wire.value), glance_text(wire.gradient)))
-    return "\n\n".join([_columns(rows), *report.findings])
+    few = is_fitted() and len(rows) <= _MOST
+    return "\n\n".join([table(HEADERS, rows[1:]) if few else _columns(rows), *report.findings])
 
 
 def _columns(rows: list[tuple[str, ...]]) -> str:
