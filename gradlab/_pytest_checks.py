@@ -1,6 +1,7 @@
 """The callables behind the fixtures: each runs one public function and speaks for the test."""
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,14 +124,18 @@ class Inspected:
 
 
 def _devices(device: str | None) -> tuple[str | None, ...]:
-    """Return where to run; skip the test where there is no such device."""
+    """Return where to run; skip the test where there is no such device.
+
+    Each worker of pytest-xdist takes a GPU of its own, as far as they go.
+    """
     if device in (None, "cpu"):
         return (device,)
     import jax
 
     with contextlib.suppress(RuntimeError):
-        jax.devices("gpu")
-        return ("cpu", "gpu") if device == "all" else ("gpu",)
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        gpu = f"gpu:{worker % len(jax.devices('gpu'))}"
+        return ("cpu", gpu) if device == "all" else (gpu,)
     if device == "all":
         return ("cpu",)
     pytest.skip("--gradlab-device gpu: JAX sees no GPU here")

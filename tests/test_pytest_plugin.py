@@ -4,7 +4,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
-import jax  # noqa: F401  (an inner run in this process must find JAX loaded, not load it twice)
+import jax
 import pytest
 import scipy.sparse.csgraph  # noqa: F401  (nor SciPy)
 
@@ -247,6 +247,28 @@ def test_workers_of_xdist_report_the_same(pytester):
     pytester.makepyfile(test_layers=textwrap.dedent(LAYERS) + textwrap.dedent(tests))
     done = python_pytest(pytester, "-n", "2")
     assert "4 checks: 4 ok, 0 not ok" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("worker", "asked", "found"),
+    [
+        (None, "gpu", ("gpu:0",)),
+        ("gw0", "gpu", ("gpu:0",)),
+        ("gw3", "gpu", ("gpu:1",)),
+        ("gw1", "all", ("cpu", "gpu:1")),
+        ("gw1", "cpu", ("cpu",)),
+        ("gw1", None, (None,)),
+    ],
+)
+def test_each_worker_takes_a_gpu_of_its_own(monkeypatch, worker, asked, found):
+
+    from gradlab._pytest_checks import _devices
+
+    monkeypatch.setattr(jax, "devices", lambda platform: ["one", "another"])
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    if worker is not None:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    assert _devices(asked) == found
 
 
 def test_the_plugin_can_be_switched_off(pytester):

@@ -1,5 +1,6 @@
 """The public call: every dtype, every device, every precision of matrix products."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -125,8 +126,10 @@ def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
 def _devices(devices: Sequence[str] | None) -> list[Any]:
     """Return the first device of each platform that is asked for, or of each that is here."""
     if devices is None:
-        here = {device.platform: device for device in reversed(jax.devices())}
-        return [*here.values()] if "cpu" in here else [*here.values(), jax.devices("cpu")[0]]
+        here = {device.platform: device for device in reversed(jax.local_devices())}
+        with contextlib.suppress(RuntimeError):  # JAX may have been told to use the GPU alone
+            here.setdefault("cpu", jax.local_devices(backend="cpu")[0])
+        return [*here.values()]
     found = []
     for platform in several(devices):
         try:
