@@ -110,6 +110,18 @@ def test_entries_are_evaluated_where_that_is_asked(capsys: pytest.CaptureFixture
         assert [fact["name"] for fact in facts if fact["name"] != "constant"] == observed
 
 
+def test_a_graph_is_drawn_with_what_was_asked_for(layers: Path) -> None:
+    words = "graph my_layers:poly 3x4 3x4 --seed 1"
+    assert run(f"{words} -o page.html") == 0
+    page = (layers / "page.html").read_text()
+    assert '"check", "right' in page and '"local gradient in x"' in page and "heat map" in page
+    assert run(f"{words} --no-heat-maps -o graph.svg") == 0
+    assert "heat map" not in (layers / "graph.svg").read_text()
+    assert run(f"{words} --checks -o graph.json") == 0
+    gates = json.loads((layers / "graph.json").read_text())["gates"]
+    assert {gate["check"]["status"] for gate in gates} == {"passed"}
+
+
 def test_files_are_written_whole_or_not_at_all(layers: Path) -> None:
     assert run("graph my_layers:poly 2 2 -o graph.json") == 0
     written = layers / "graph.json"

@@ -17,7 +17,8 @@ __all__ = ["STYLE", "heat_map", "heat_size"]
 Heat = tuple[tuple[float, ...], ...]
 
 STYLE = """
-.cells{fill:#8b949e;fill-opacity:.12}.below{fill:#0a5fc4}.above{fill:#d9650b}.nan{fill:#c026d3}
+.below,.above,.nan{shape-rendering:crispEdges}.cells{fill:#8b949e;fill-opacity:.12}
+.below{fill:#0a5fc4}.above{fill:#d9650b}.nan{fill:#c026d3}
 @media (prefers-color-scheme:dark){.below{fill:#58a6ff}.above{fill:#ff9a3c}.nan{fill:#f0abfc}}
 """
 _LEVELS = 8

@@ -2,6 +2,7 @@
 
 import html as _html
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,12 @@ __all__ = ["html", "junit", "svg", "text"]
 
 _CELLS = 64
 _SIDE = 320
+_STYLE = (
+    "text{fill:#1f2328}.paper{fill:#fff}.frame{fill:#f4f4f4;stroke:#999}.entry{fill:#1f4e9c;"
+    "shape-rendering:crispEdges}"
+    "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}"
+    ".frame{fill:#161b22;stroke:#6e7681}.entry{fill:#79a7ff}}"
+)
 _RUNGS = {
     "symbolic": "followed as formulas",
     "explicit": "followed as formulas, with index arrays listed on some",
@@ -76,32 +83,36 @@ def junit(report: "JacobianReport") -> str:
 
 def svg(report: "JacobianReport") -> str:
     """Return a picture of each block, at any size: blue where entries may be nonzero."""
-    outputs, inputs = report.outputs, report.inputs
-    wide = 60 + len(inputs) * (_SIDE + 20)
-    high = 60 + len(outputs) * (_SIDE + 40)
-    title = _html.escape(
-        f"{report.name}: {report.structure}, {count(report.nnz, 'entry', 'entries')}"
-    )
+    title = f"{report.name}: {report.structure}, {count(report.nnz, 'entry', 'entries')}"
+    labels = {
+        pair: textwrap.wrap(pattern.describe(*report._labels(pair)), _SIDE // 7)
+        for pair, pattern in report.patterns.items()
+    }
+    step = _SIDE + 24 + 17 * max(map(len, labels.values()), default=0)
+    wide = max(60 + len(report.inputs) * (_SIDE + 20), 70 + 8 * len(title))
+    high = 50 + len(report.outputs) * step
+    title = _html.escape(title)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
         f'height="{high}" role="img" font-family="system-ui, sans-serif" font-size="13">',
-        f"<title>{title}</title>",
-        f'<rect width="{wide}" height="{high}" fill="white"/>',
+        f"<title>{title}</title><style>{_STYLE}</style>",
+        f'<rect class="paper" width="{wide}" height="{high}"/>',
         f'<text x="50" y="24" font-weight="600">{title}</text>',
     ]
-    for row, out in enumerate(outputs):
-        for column, given in enumerate(inputs):
-            pattern = report.patterns[out.path, given.path]
-            x, y = 50 + column * (_SIDE + 20), 44 + row * (_SIDE + 40)
-            label = pattern.describe(*report._labels((out.path, given.path)))
-            parts.append(f'<g transform="translate({x} {y})">{_block(pattern)}')
-            parts.append(f'<text y="{_SIDE + 18}">{_html.escape(_clipped(label))}</text></g>')
+    for row, out in enumerate(report.outputs):
+        for column, given in enumerate(report.inputs):
+            pair = out.path, given.path
+            x, y = 50 + column * (_SIDE + 20), 44 + row * step
+            parts.append(f'<g transform="translate({x} {y})">{_block(report.patterns[pair])}')
+            for i, line in enumerate(labels[pair]):
+                parts.append(f'<text y="{_SIDE + 18 + 17 * i}">{_html.escape(line)}</text>')
+            parts.append("</g>")
     return "".join([*parts, "</svg>"])
 
 
 def _block(pattern: Pattern) -> str:
     """Draw one block over a grid of cells: filled where the cell holds an entry."""
-    frame = f'<rect width="{_SIDE}" height="{_SIDE}" fill="#f4f4f4" stroke="#999"/>'
+    frame = f'<rect class="frame" width="{_SIDE}" height="{_SIDE}"/>'
     if not math.prod(pattern.shape):
         return frame
     cells = occupied(pattern, _CELLS, _CELLS)
@@ -111,9 +122,8 @@ def _block(pattern: Pattern) -> str:
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
         for start, end in edges.reshape(-1, 2):
             parts.append(
-                f'<rect x="{start * wide:.2f}" y="{i * high:.2f}" '
-                f'width="{(end - start) * wide:.2f}" '
-                f'height="{high:.2f}" fill="#1f4e9c"/>'
+                f'<rect class="entry" x="{start * wide:.2f}" y="{i * high:.2f}" '
+                f'width="{(end - start) * wide:.2f}" height="{high:.2f}"/>'
             )
     return "".join(parts)
 
