@@ -114,7 +114,11 @@ def _merge_terms(one: Operator, other: Operator) -> Operator | None:
         if isinstance(first, Zero):
             return second
         if isinstance(first, Dense):
-            return Dense(first.matrix + second.to_dense(), one.output_shape, one.input_shape)
+            return Dense(
+                first.matrix + second.to_dense(second.dense_bytes),
+                one.output_shape,
+                one.input_shape,
+            )
         rule = SUMS.get((type(first), type(second)))
         if rule is not None:
             return rule(first, second)

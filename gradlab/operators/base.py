@@ -138,8 +138,14 @@ class Operator(ABC):
             )
         return self._apply(x)
 
-    def to_dense(self) -> Array:
+    def to_dense(self, max_bytes: int = 2**30) -> Array:
         """Return the matrix, of shape `.shape`, in the namespace of the operator's arrays.
+
+        Args:
+            max_bytes: The most that the matrix may take.
+
+        Raises:
+            InputError: If it takes more; nothing has been allocated then.
 
         Example:
             >>> import numpy as np
@@ -150,6 +156,17 @@ class Operator(ABC):
                    [0, 1, 0, 0],
                    [0, 0, 0, 1]])
         """
+        rows, columns = self.shape
+        if self.dense_bytes > max_bytes:
+            raise InputError(
+                f"to_dense: the dense {rows:,} x {columns:,} matrix takes "
+                f"{size_text(self.dense_bytes)}, more than max_bytes={size_text(max_bytes)}; the "
+                f"operator holds {size_text(self.stored_bytes)}: use apply, @ and .T, or raise "
+                "max_bytes"
+            )
+        return self._dense()
+
+    def _dense(self) -> Array:
         xp = namespace(*self.arrays)
         rows, columns = self.shape
         if rows * columns == 0:

@@ -50,8 +50,8 @@ class Dense(Operator):
         """The matrix transposed."""
         return Dense(self.matrix.T, self.input_shape, self.output_shape)
 
-    def to_dense(self) -> Array:
-        """Return the matrix."""
+    def to_dense(self, max_bytes: int = 2**30) -> Array:
+        """Return the matrix, which is there already, however large."""
         return self.matrix
 
     def _scale(self, factor: Any) -> "Dense":

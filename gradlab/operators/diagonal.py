@@ -33,7 +33,7 @@ class Diagonal(Operator):
         """Itself."""
         return self
 
-    def to_dense(self) -> Array:
+    def _dense(self) -> Array:
         """Return the matrix; an infinite factor leaves the zeros beside it zero."""
         return namespace(self.diagonal).diag(self.diagonal.reshape(-1))
 

@@ -51,8 +51,7 @@ class Kronecker(Operator):
         """The factors transposed."""
         return Kronecker(*(factor.T for factor in self.factors))
 
-    def to_dense(self) -> Array:
-        """Return the matrix."""
+    def _dense(self) -> Array:
         return reduce(namespace(*self.factors).kron, self.factors)
 
     def _scale(self, factor: Any) -> "Kronecker":
