@@ -1,6 +1,7 @@
 """Whatever is called with whatever: gradlab answers, or says what is wrong; it does not break."""
 
 import functools
+import re
 import sys
 import warnings
 
@@ -69,12 +70,13 @@ READING = st.sampled_from(["jacobian", "graph", "nodes", "doctor", "check", "aud
 
 @st.composite
 def command_lines(draw):
-    """Draw words that are nearly a command."""
+    """Draw words that are nearly a command: half of them with a target that fits its inputs."""
     command = draw(READING)
-    target = [draw(NAMES)] if command not in ("nodes", "doctor") else []
-    specs = draw(st.lists(SPECS, max_size=2))
+    fitting = st.tuples(st.sampled_from(["layers:right", "jax.numpy:sin"]), SPECS).map(list)
+    wild = st.tuples(NAMES, st.lists(SPECS, max_size=2)).map(lambda pair: [pair[0], *pair[1]])
+    target = draw(fitting | wild) if command not in ("nodes", "doctor") else []
     options = draw(st.lists(OPTIONS, max_size=2))
-    return [command, *target, *specs, *(word for option in options for word in option if word)]
+    return [command, *target, *(word for option in options for word in option if word)]
 
 
 def stop_or_status(words):
@@ -108,7 +110,7 @@ def test_no_command_line_breaks_it(layers, capsys, examples):
             status = stop_or_status(words)
         printed = capsys.readouterr()
         assert status in (0, 1, 2)
-        assert "gradlab/" not in printed.err, printed.err
+        assert not re.search(r'File ".*gradlab/\w+\.py"', printed.err), printed.err
         assert status == 0 or printed.err or printed.out
 
     hold()
@@ -162,7 +164,8 @@ def calls(draw):
     name = draw(st.sampled_from(sorted(CALLS)))
     known = st.sampled_from(CALLS[name]) if CALLS[name] else st.nothing()
     options = draw(st.dictionaries(known, ANY, max_size=2)) if CALLS[name] else {}
-    return name, draw(FUNCTIONS), draw(INPUTS), options
+    fitting = st.tuples(st.sampled_from([same, jnp.sin, nodes.Tanh()]), LEAVES.map(lambda x: [x]))
+    return name, *draw(fitting | st.tuples(FUNCTIONS, INPUTS)), options
 
 
 @EXAMPLES

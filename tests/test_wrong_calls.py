@@ -224,6 +224,7 @@ STRUCTURE = [
 MEASURED = [
     (precision(3, X), "function: expected a function, got int 3"),
     (precision(same, X, seed="a"), "seed: expected an integer, got str"),
+    (precision(len, X), "len: returns no float array, so it has no gradient"),
     (
         precision(same, X, dtypes=["int8"]),
         "dtypes: 'int8' is no floating-point dtype; expected ...",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from gradlab.errors import InputTypeError
+from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.batch import Example, example_of
 from gradlab.measuring.errors import errors_of, floors_of, same_bits
 from gradlab.measuring.report import Measurement
@@ -111,11 +111,14 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
 
     Raises:
         InputTypeError: no input can be differentiated.
+        InputError: no output can.
     """
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
     forward = trace(function, *cast)
     if not forward.differentiable:
         raise InputTypeError("inputs: none can be differentiated; pass floating-point arrays")
+    if not upstream_names(forward):
+        raise InputError(f"{forward.name}: returns no float array, so it has no gradient")
     program = vjp_program(forward)
     rng = np.random.default_rng(seed)
     upstreams = [
