@@ -14,7 +14,14 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.judged import Judged
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
-from gradlab.references import LIMIT, Estimate, Slope, finite_difference, finite_differences
+from gradlab.references import (
+    LIMIT,
+    Estimate,
+    Slope,
+    finite_difference,
+    finite_differences,
+    unit_roundoff,
+)
 from gradlab.tracing import Leaf
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "entry_slopes",
     "gradient_by_differences",
     "judge_by_differences",
+    "left_by_loops",
     "pairing",
     "spread_along",
 ]
@@ -173,13 +181,15 @@ def _judge_groups(
     """Judge groups of entries; return the halves of those that are wrong and can be split."""
     path = judged.target.path
     flat = direction.ravel()
+    left = left_by_loops(evidence)
     cases, claims, spreads = [], [], []
     for group in groups:
         alone = np.zeros_like(flat)
         alone[group] = flat[group]
         cases.append({path: alone.reshape(direction.shape)})
         claims.append(float(np.real(np.sum(judged.actual.ravel()[group] * flat[group]))))
-        spreads.append(spread_along(gradient.scatter.ravel()[group], flat[group]))
+        moved = spread_along(gradient.scatter.ravel()[group], flat[group])
+        spreads.append(float(np.hypot(moved, left)))
     slope = _slopes(evidence, cases)
     split: list[Any] = []
     for i, (group, claim) in enumerate(zip(groups, claims)):
@@ -203,6 +213,22 @@ def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any])
     """Return how far rounding may move a gradient's product with a direction."""
     finite = np.where(np.isfinite(scatter), scatter, 0.0)
     return float(np.hypot.reduce(np.ravel(finite * np.abs(direction)), initial=0.0))
+
+
+def left_by_loops(evidence: Evidence) -> float:
+    """Return how far off a slope may be because loops end once their own dtype has converged.
+
+    What a series leaves out is small beside the forward, and so is its change over a step of the
+    input's own size; beside a small slope it is not.
+    """
+    targets = evidence.subject.targets
+    if not evidence.subject.loops:
+        return 0.0
+    path = targets[0].path
+    (outputs,) = _forward(evidence)([{path: widen(evidence.values[path])}])
+    size = sum(float(np.sum(np.abs(u * y))) for u, y in zip(_upstreams(evidence), outputs))
+    digits = max(unit_roundoff(target.dtype) for target in targets)
+    return 2.0 * digits * size if np.isfinite(size) else 0.0
 
 
 def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:

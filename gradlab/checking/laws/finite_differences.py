@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradlab.checking.differences import compare, directional, spread_along
+from gradlab.checking.differences import compare, directional, left_by_loops, spread_along
 from gradlab.checking.report import Law
 from gradlab.checking.trial import FLOAT32, Trial
 from gradlab.references import Slope
@@ -31,6 +31,7 @@ def finite_differences(trial: Trial) -> Law:
         spread += FLOAT32 * sum(
             float(np.sum(np.abs(t * g.value))) for t, g in zip(steps, gradients)
         )
+    spread = float(np.hypot(spread, left_by_loops(trial)))
     state = compare(claim, slope, 0, float(spread))
     text = f"the slope is {float(slope.value[0]):.9g}, the gradient says {claim:.9g}"
     if state == "wrong":
