@@ -150,9 +150,10 @@ class JacobianReport(Report):
         for pair, pattern in self.patterns.items():
             options = [pattern.colours(mode) for mode in self.modes]
             found[pair] = min(options, key=lambda colouring: colouring.count)
-            symmetric = symmetric_colours(pattern) if found[pair].count > 2 else None
-            if symmetric and symmetric.count < found[pair].count and self._is_gradient():
-                found[pair] = symmetric
+            square = pattern.input_shape == pattern.output_shape
+            if found[pair].count > 2 and square and self._is_gradient():
+                symmetric = symmetric_colours(pattern) or found[pair]
+                found[pair] = min(found[pair], symmetric, key=lambda colouring: colouring.count)
         return found
 
     def why(self, axis: int | tuple[int, int] | None = None) -> str:

@@ -39,11 +39,12 @@ def is_gradient(
     if not callable(wrapped) or program.identity is None:
         return False
     try:
-        scalar = trace(wrapped, *inputs)
         gradient = trace(jax.grad(wrapped, position), *inputs)
+        if gradient.identity != program.identity:
+            return False
+        scalar = trace(wrapped, *inputs)
     except Exception:  # whatever it wraps, it is no scalar function of these inputs
         return False
-    mended = any(rule.user for rule in custom_rules(scalar)) or any(
+    return not any(rule.user for rule in custom_rules(scalar)) and not any(
         equation.primitive.name in _BEYOND_AUTODIFF for equation, _ in walk(scalar)
     )
-    return not mended and gradient.identity == program.identity
