@@ -109,9 +109,9 @@ def svg(report: "PrecisionReport") -> str:
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {left + width + 60} {height + 30}' "
         "font-family='system-ui, sans-serif' font-size='13'>",
-        "<style>text{fill:#222}.grid{stroke:#bbb}.tick{stroke:#222}"
-        "@media (prefers-color-scheme:dark){text{fill:#eee}.grid{stroke:#555}.tick{stroke:#eee}}"
-        "</style>",
+        "<style>text{fill:#222}.paper{fill:#fff}.grid{stroke:#bbb}.tick{stroke:#222}"
+        "@media (prefers-color-scheme:dark){text{fill:#eee}.paper{fill:#0d1117}.grid{stroke:#555}"
+        ".tick{stroke:#eee}}</style><rect class='paper' width='100%' height='100%'/>",
         f"<text x='{left}' y='20'>correct digits of the gradient of "
         f"{html.escape(report.function)}; the tick is the worst entry</text>",
     ]
