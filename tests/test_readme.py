@@ -21,6 +21,7 @@ def test_the_snippets_run_in_order(capsys):
     assert re.search(r"worst entry  \w+\[\d+\]: got -?[\d.]+, expected -?[\d.]+", printed)
     assert "off by a factor 32" in printed
     assert "diag(d)" in printed
+    assert re.search(r"coupled at README\.md:\d+", printed)
     assert "-12" in printed
 
 
@@ -49,3 +50,28 @@ def test_every_command_shown_is_there(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert "example" in capsys.readouterr().out
+
+
+def test_the_files_and_scripts_that_it_names_are_there():
+    root = Path(__file__).parent.parent
+    named = re.findall(r"`((?:tests|gradlab|examples)/[\w/.]+)`", README)
+    linked = re.findall(r"\]\(([\w/.]+)\)", README)
+    scripts = [f"tests/benchmarks/{name}" for name in re.findall(r"`(bench_\w+\.py)", README)]
+    for path in (*named, *linked, *scripts):
+        assert "FAMILY" in path or "NAME" in path or (root / path).exists(), path
+
+
+def test_a_newcomer_finds_the_answers(capsys):
+    from gradlab.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = README + capsys.readouterr().out
+    for answer in (
+        "gradlab.check(f, x)",
+        'backward=backward, returns="output+residuals"',
+        "gradlab.assert_structure(model, x, independent=0)",
+        ".why(0)",
+        "exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call",
+    ):
+        assert answer in text
