@@ -32,6 +32,7 @@ _FORMATS = {
     "dot": (".dot", ".gv"),
     "mermaid": (".mmd", ".mermaid"),
 }
+_STATUSES = "exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call"
 _PACKAGE = os.path.dirname(__file__)
 
 
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="gradlab",
         description="Is the gradient right, which entry is wrong and why, and what shape has its "
         "Jacobian? Verified by JAX.",
-        epilog="exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call",
+        epilog=_STATUSES,
     )
     parser.add_argument("--version", action="version", version=f"gradlab {__version__}")
     parser.set_defaults(command=None)
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
             command.name,
             help=command.summary,
             description=command.summary[0].upper() + command.summary[1:] + ".",
-            epilog=f"example: {command.example}",
+            epilog=f"example: {command.example} ({_STATUSES})",
         )
         command.words(words)
         words.add_argument(
