@@ -13,6 +13,7 @@ from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
+from gradlab.checking.wrong_node import name_wrong_node
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.graph import Graph
 from gradlab.nodes import Node
@@ -87,7 +88,10 @@ def check(
     for dtype in parse_dtypes(dtypes):
         subject = _willing(asked, inputs) if dtype is None else asked.subject(cast(inputs, dtype))
         trials += list(_trials(subject, seed, samples, place))
-    return summarise(trials, seed, order)
+    report = summarise(trials, seed, order)
+    if isinstance(function, Graph) and backward is None and report.failed:
+        return name_wrong_node(report, function, inputs)
+    return report
 
 
 def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
