@@ -204,6 +204,7 @@ _JACOBIAN: Schema = {
     "inputs": _list("what it is differentiated by", _SIDE),
     "outputs": _list("what is differentiated", _SIDE),
     "structure": _text("diagonal, block-diagonal, ...; blocks where they differ"),
+    "rung": _one_of("how closely axes were followed", "symbolic", "explicit", "widened", "unknown"),
     "notation": _list("the pattern by axis, a line for each block", _TEXTS),
     "shape": _list("of the matrix: rows and columns", _count("entries")),
     "nnz": _count("entries that may be nonzero"),
