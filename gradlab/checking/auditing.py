@@ -10,6 +10,7 @@ import jax
 from gradlab.arguments import name_of, refuse_numbers, require_callable
 from gradlab.checking.beside import idle_devices, side_by_side
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
+from gradlab.checking.memory import require_memory
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
@@ -26,6 +27,9 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
     Rules under jit, vmap, scan, cond and remat are seen, and rules inside rules; an inner one is
     trusted once it has its own verdict. What a rule closes over is constant: only what depends on
     the audited function's inputs is differentiated.
+
+    Memory: that of `check` for the largest rule, and every rule's inputs; what cannot fit is
+    refused.
 
     Args:
         function: a JAX function, before `jax.grad`: differentiation uses rules up.
@@ -56,6 +60,7 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         raise InputError(
             f"inputs: {name_of(function)} was given none; nothing can be differentiated"
         )
+    require_memory("audit", inputs)
     program = trace(function, *inputs)
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))

@@ -9,6 +9,7 @@ from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt
+from gradlab.checking.memory import require_memory
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
@@ -38,6 +39,9 @@ def check(
 
     There is no tolerance to set. Errors are measured in floors: the error that rounding alone
     explains, entry by entry.
+
+    Memory: some 40 float64 copies of the inputs where the layer is elementwise, and 26 for each
+    further sample, beside what the function's own gradient holds; what cannot fit is refused.
 
     Args:
         function: what is checked: a JAX function, with or without custom rules inside; a forward
@@ -83,6 +87,7 @@ def check(
     """
     asked = _Asked(function, inputs, backward, reference, returns, wrt)
     refuse_numbers(order=order, seed=seed, samples=samples)
+    require_memory("check", inputs, samples)
     place = _device(device)
     trials = []
     for dtype in parse_dtypes(dtypes):
@@ -95,7 +100,7 @@ def check(
 
 
 def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
-    """Check a gradient as `gradlab.check` does, and raise if it is not right.
+    """Check a gradient as `gradlab.check` does, in its memory, and raise if it is not right.
 
     Args:
         function: as for `check`.

@@ -89,6 +89,8 @@ def verify(
 ) -> VerifyReport:
     """Verify hand-written nodes against `jax.grad` and `jax.jacrev`.
 
+    Memory: the nodes' cases are small; beside JAX's compiled programs a run holds some megabytes.
+
     Args:
         *nodes: names, node classes or nodes; none means all that gradlab has.
         dtypes: the floating-point dtypes to verify in; by default float64, and when thorough

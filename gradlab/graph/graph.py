@@ -42,7 +42,7 @@ class Graph(Network):
 
     The function is called once, on variables, and what it does to them is recorded: arithmetic,
     the functions of `gradlab.nodes`, and NumPy's functions of the same names. Wires are named after
-    the function's arguments and after the nodes; `label` renames them.
+    arguments and nodes; `label` renames them. Memory: values, gradients, residuals of one pass.
 
     Args:
         function: what to record; a function of arrays, or a node.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import refuse_numbers, require_callable, several
+from gradlab.checking.memory import require_memory
 from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.advice import advise
 from gradlab.measuring.measure import measure, prepare
@@ -36,7 +37,10 @@ def precision(
     For each dtype, device and precision of matrix products: the error in floors and digits, bias
     against scatter, what is lost; whether three runs have the same bits, and whether they have
     those of the eager program, and of one example of the batch by itself. Axis 0 is a batch where
-    the program proves its rows independent. Memory stays under about 12 gradients in float64.
+    the program proves its rows independent.
+
+    Memory: some 40 float64 copies of the inputs where the function is elementwise, beside what its
+    own gradient holds; what cannot fit is refused.
 
     Args:
         function: a JAX function.
@@ -64,6 +68,7 @@ def precision(
     require_callable("function", function)
     refuse_numbers(seed=seed)
     require_platform()
+    require_memory("precision", inputs)
     platforms = _devices(devices)
     chosen = _dtypes(dtypes)
     measurements: list[Measurement] = []

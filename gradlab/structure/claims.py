@@ -34,6 +34,9 @@ def assert_structure(
 ) -> JacobianReport:
     """Raise unless the Jacobian is proved to have a structure, at every input.
 
+    Memory: none that grows with the arrays while claims hold; a search for a witness against one
+    takes 8 derivatives.
+
     Args:
         function: a JAX function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;

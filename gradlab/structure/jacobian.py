@@ -29,6 +29,8 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
     ten million entries cost what ten cost. What the pattern leaves out is zero at every input at
     which the values are finite.
 
+    Memory: none that grows with the arrays; `evaluate` allocates, within its `max_bytes`.
+
     Args:
         function: a JAX function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
