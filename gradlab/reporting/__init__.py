@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gradlab.errors import InputError
+from gradlab.reporting._sealed import SEALED
 from gradlab.reporting._table import fitted
 from gradlab.reporting.schema import json_schema
 
@@ -54,11 +55,14 @@ def render(report: "Report", format: str) -> str:
 
 
 def page(title: str, body: str) -> str:
-    """Return a self-contained HTML page, in light and dark; `body` is markup, escaped already."""
+    """Return a self-contained HTML page, in light and dark; `body` is markup, escaped already.
+
+    A notebook shows it inside its own page: no style here reaches beyond this one.
+    """
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<title>{_html.escape(title)}</title>"
-        "<style>:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:2rem}"
-        "pre{font:13px/1.45 ui-monospace,monospace}</style>"
-        f"<body>{body}</body></html>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'>{SEALED}"
+        f"<meta name='color-scheme' content='light dark'><title>{_html.escape(title)}</title>"
+        "<style>.gradlab{font:15px/1.5 system-ui,sans-serif;margin:1.5rem}"
+        ".gradlab pre{font:13px/1.45 ui-monospace,monospace}</style>"
+        f"<body><div class='gradlab'>{body}</div></body></html>"
     )

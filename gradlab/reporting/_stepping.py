@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradlab.reporting._glance import glance_text
+from gradlab.reporting._sealed import SEALED
 from gradlab.reporting._svg import svg
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def page(report: "GraphReport") -> str:
         )
     )
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'>{SEALED}"
         "<meta name='viewport' content='width=device-width'>"
         f"<title>{title}</title><style>{_STYLE}</style>"
         f"<header><h1>{title}</h1>{buttons}<span id='told' role='status'></span></header>"

@@ -69,6 +69,31 @@ def test_stepping_forward_then_backward(page: Path) -> None:
 
 
 @needs_browser
+def test_buttons_keys_and_clicks(page: Path, tmp_path: Path) -> None:
+    hand = """<script>
+        const press = id => document.getElementById(id).click();
+        const key = name => document.dispatchEvent(new KeyboardEvent("keydown", {key: name}));
+        press("first"); press("on"); press("on"); key("ArrowRight"); key("ArrowLeft");
+        document.querySelector("g.gate[data-gate=multiply_1]").dispatchEvent(new Event("click"));
+    </script>"""
+    used = tmp_path / "used.html"
+    used.write_text(page.read_text().replace("</html>", f"{hand}</html>"))
+    dom = opened(used)
+    assert visible(dom, "forward") == {"w0", "x0"} and not visible(dom, "backward")
+    assert "2 of 26: value of x0" in dom and "multiply(w1, x1)" in dom
+
+
+@needs_browser
+def test_no_request_leaves_a_page(page: Path, tmp_path: Path) -> None:
+    """Even markup that asks for one is refused, by the page's own policy."""
+    bad = tmp_path / "bad.html"
+    asks = "<img src='https://example.invalid/a.png'>"
+    bad.write_text(page.read_text().replace("</html>", f"{asks}</html>"))
+    with pytest.raises(AssertionError, match="Content Security Policy"):
+        opened(bad)
+
+
+@needs_browser
 def test_a_gate_tells_what_it_does(page: Path) -> None:
     dom = opened(page, "#26,reciprocal")
     assert re.search(r'<g class="gate chosen" data-gate="reciprocal"', dom)
