@@ -107,7 +107,7 @@ def precision(
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120]
+    return str(error).partition("\n")[0][:200]
 
 
 def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:

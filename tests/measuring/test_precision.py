@@ -1,5 +1,7 @@
 """Precision against closed forms: digits, bias, underflow with its remedy, overflow."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,10 @@ def test_what_does_not_run_in_a_dtype_is_noted():
     report = precision(lambda x: jnp.linalg.inv(x), np.eye(3) + 0.1)
     assert report.ok
     assert "float8_e5m2" not in by_dtype(report)
-    assert any(n.startswith("float8_e5m2 on cpu: not supported here: ") for n in report.notes)
+    assert any(re.match("float8_e5m2.*: not supported here: ", note) for note in report.notes)
     asked = precision(lambda x: jnp.linalg.inv(x), np.eye(3), dtypes=["float32", "float8_e5m2"])
     assert not asked.ok
-    with pytest.raises(InputError, match="none of the dtypes; float8_e5m2 on cpu: not"):
+    with pytest.raises(InputError, match=r"none of the dtypes; float8_e5m2.*: not"):
         precision(lambda x: jnp.linalg.inv(x), np.eye(3), dtypes=["float8_e5m2"])
 
 
