@@ -11,7 +11,8 @@ from jax import lax
 
 from gradlab.checking.widen import widen
 from gradlab.references import on_host, options_for
-from gradlab.tracing import Lifter, Program, Value, compile_once, remember, widen_dtype
+from gradlab.references.rounding import Exact
+from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.leaves import is_inexact
 
@@ -130,22 +131,10 @@ class Points:
         return list(lax.fori_loop(0, count, one, empty))
 
     def _one(self, values: dict[str, Any]) -> list[Any]:
-        lifter = _Exact(self._constants)
+        lifter = Exact(self._constants)
         arguments = [
             Value(values[name], is_inexact(aval.dtype))
             for name, aval in zip(self._program.in_names, self._program.in_avals)
         ]
         outputs = lifter(self._program.jaxpr, arguments)
         return [lifter.wide(y) for y, inexact in zip(outputs, self._inexact) if inexact]
-
-
-class _Exact(Lifter):
-    """Lifts, with the digits that constants have lost in a narrow trace."""
-
-    def __init__(self, constants: Constants) -> None:
-        self._constants = constants
-
-    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
-        if isinstance(array, np.ndarray):
-            return self._constants.lifted(array)[0]
-        return super().enters(array, dtype, rough)

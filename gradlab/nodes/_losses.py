@@ -197,6 +197,16 @@ class LabelLoss(ReducedLoss):
                 f"{scores.shape[-1]} classes; `ignore` names a label that counts for nothing"
             )
 
+    def counted(self, losses: Array, labels: Array) -> Array:
+        """Return JAX's losses, those of ignored labels left out, folded: for references."""
+        if self.ignore is None:
+            return self.reduced(losses)
+        xp, kept = namespace(losses, labels), labels != self.ignore
+        losses = xp.where(kept, losses, xp.zeros_like(losses))
+        if self.reduction == "mean":
+            return losses.sum() / xp.maximum(kept.sum(), 1)
+        return self.reduced(losses)
+
     def items(self, *x: Array) -> tuple[Array, tuple[Any, ...], Any]:
         """Return the rows' losses and gradients, zeros where the label is ignored."""
         scores, labels = x

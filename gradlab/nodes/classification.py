@@ -101,14 +101,8 @@ class NllLoss(LabelLoss):
         return -xp.where(right == 0, xp.zeros_like(x), x).sum(axis=-1), -right, None
 
     def reference(self, x: Array, labels: Array) -> Array:
-        if self.ignore is None:
-            return self.reduced(-jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0])
-        kept = labels != self.ignore
-        own = -jnp.take_along_axis(x, jnp.where(kept, labels, 0)[..., None], axis=-1)[..., 0]
-        losses = jnp.where(kept, own, 0)
-        if self.reduction == "mean":
-            return jnp.sum(losses) / jnp.maximum(jnp.sum(kept), 1)
-        return self.reduced(losses)
+        known = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]  # an ignored one may be no class
+        return self.counted(-jnp.take_along_axis(x, known, axis=-1)[..., 0], labels)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
@@ -152,14 +146,9 @@ class FocalLoss(LabelLoss):
         return (-power * log_p)[..., 0], c * (right - xp.exp(log_all)), None
 
     def reference(self, x: Array, labels: Array) -> Array:
-        kept = jnp.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
-        log_all = jax.nn.log_softmax(x, axis=-1)
-        known = jnp.where(kept, labels, 0)[..., None]
-        log_p = jnp.take_along_axis(log_all, known, axis=-1)[..., 0]
-        losses = jnp.where(kept, -((-jnp.expm1(log_p)) ** self.gamma) * log_p, 0)
-        if self.reduction == "mean":
-            return jnp.sum(losses) / jnp.maximum(jnp.sum(kept), 1)
-        return self.reduced(losses)
+        known = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(x, axis=-1), known, axis=-1)[..., 0]
+        return self.counted(-((-jnp.expm1(log_p)) ** self.gamma) * log_p, labels)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
@@ -203,14 +192,7 @@ class MulticlassHinge(LabelLoss):
         wrong = jnp.arange(x.shape[-1]) != labels[..., None]
         known = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
         margins = jax.nn.relu(x - jnp.take_along_axis(x, known, axis=-1) + self.margin)
-        losses = jnp.sum(jnp.where(wrong, margins, 0), axis=-1)
-        if self.ignore is None:
-            return self.reduced(losses)
-        kept = labels != self.ignore
-        losses = jnp.where(kept, losses, 0)
-        if self.reduction == "mean":
-            return jnp.sum(losses) / jnp.maximum(jnp.sum(kept), 1)
-        return self.reduced(losses)
+        return self.counted(jnp.sum(jnp.where(wrong, margins, 0), axis=-1), labels)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:

@@ -28,6 +28,15 @@ def broadcast_axes(small: Shape, large: Shape, caller: str) -> tuple[int, ...]:
     return (*range(missing), *stretched)
 
 
+def _repeated(
+    axes: Sequence[int] | None, small: Shape, large: Shape, caller: str
+) -> tuple[int, ...]:
+    """Return the axes of `large` along which `small` is repeated: by NumPy's rules, or as told."""
+    if axes is None:
+        return broadcast_axes(small, large, caller)
+    return normal_axes(axes, len(large), caller)
+
+
 def _kept(small: Shape, large: Shape, axes: tuple[int, ...], caller: str) -> Shape:
     """Return `large` with ones at the repeated axes: `small`, up to axes of size one."""
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(large))
@@ -65,10 +74,7 @@ class Broadcast(Operator):
     ) -> None:
         super().__init__(output_shape, input_shape, dtype)
         small, large = self.input_shape, self.output_shape
-        if axes is None:
-            self.axes = broadcast_axes(small, large, "Broadcast")
-        else:
-            self.axes = normal_axes(axes, len(large), "Broadcast")
+        self.axes = _repeated(axes, small, large, "Broadcast")
         self.kept_shape = _kept(small, large, self.axes, "Broadcast")
 
     def _apply(self, x: Array) -> Array:
@@ -113,10 +119,7 @@ class Sum(Operator):
     ) -> None:
         super().__init__(output_shape, input_shape, dtype)
         small, large = self.output_shape, self.input_shape
-        if axes is None:
-            self.axes = broadcast_axes(small, large, "Sum")
-        else:
-            self.axes = normal_axes(axes, len(large), "Sum")
+        self.axes = _repeated(axes, small, large, "Sum")
         _kept(small, large, self.axes, "Sum")
 
     @classmethod

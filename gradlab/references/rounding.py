@@ -34,7 +34,7 @@ from gradlab.tracing.jaxprs import dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 
-__all__ = ["Quiet", "Rounder"]
+__all__ = ["Exact", "Quiet", "Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
@@ -42,13 +42,14 @@ _FINITE = 1e300  # the largest amount to add: an infinite one would make infinit
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
 
-class _Steady(Lifter):
-    """Lifts without noise."""
+class Exact(Lifter):
+    """Lifts without noise, with the digits that constants have lost in a narrow trace."""
 
     def __init__(self, constants: Constants) -> None:
         self._constants = constants
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+        """Return a constant with the digits that it lost; anything else as any lifter does."""
         if isinstance(array, np.ndarray):
             return self._constants.lifted(array)[0]
         return super().enters(array, dtype, rough)
@@ -93,7 +94,7 @@ class Rounder(Lifter):
 
     def steady(self) -> Lifter:
         """Return a lifter without noise, which decides how often a `while` runs."""
-        return _Steady(self._constants)
+        return Exact(self._constants)
 
     def share(
         self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
