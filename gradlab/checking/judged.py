@@ -27,6 +27,7 @@ class Judged:
     resolution: np.ndarray[Any, Any]
     unstable: Mask
     instability: np.ndarray[Any, Any]
+    forgiven: float = 0.0  # relative errors up to it are warned of, not failed
     kinks: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -74,9 +75,9 @@ class Judged:
 
     @property
     def typical_resolution(self) -> float:
-        """The smallest relative error that would have been seen in a typical entry."""
+        """The smallest relative error that would have failed in a typical entry."""
         seen = self.resolution[self.right & np.isfinite(self.resolution)]
-        return float(np.median(seen)) if seen.size else float("inf")
+        return max(float(np.median(seen)), self.forgiven) if seen.size else float("inf")
 
     def accept(self, mask: Mask) -> None:
         """Take entries for right after all: another witness confirmed them."""

@@ -77,7 +77,7 @@ class CheckReport(Report):
         worst: the worst wrong entry: `path`, `index`, `actual`, `expected`; None where none is.
         findings: the diagnoses, each verified.
         oracle: which reference was believed.
-        resolution: for each input, the smallest relative error that this check would have seen in
+        resolution: for each input, the smallest relative error that would have failed this check in
             a typical entry.
         notes: what else should be known: kinks, roundings, what could not be looked at.
         seed: repeats the check.

@@ -221,9 +221,10 @@ class Trial(Evidence):
         for each in judged:
             if unit_roundoff(each.target.dtype) < FLOAT32:
                 continue
+            each.forgiven = 2 * LIMIT * FLOAT32
             with np.errstate(invalid="ignore"):
                 off = np.abs(each.actual - each.expected)
-                close = each.wrong & (off <= 2 * LIMIT * FLOAT32 * np.abs(each.expected))
+                close = each.wrong & (off <= each.forgiven * np.abs(each.expected))
             if close.any():
                 relative = np.max(off[close] / np.abs(each.expected[close]))
                 each.accept(close)

@@ -137,7 +137,11 @@ def _best(slopes: Array, steps: Array, noise: Array) -> tuple[Array, Array]:
     errors = np.where(np.isfinite(errors), errors, np.inf)
     best = np.argmin(errors, axis=0)[None]
     value = np.take_along_axis(slopes[1:-1], best, 0)[0]
-    return value, np.take_along_axis(errors, best, 0)[0]
+    error = np.take_along_axis(errors, best, 0)[0]
+    # coarse steps may agree with each other on a slope that finer ones refute
+    finer = np.arange(len(errors)).reshape(steps[2:-1].shape) > best
+    refuted = np.where(finer, np.abs(slopes[1:-1] - value) - errors, 0.0)
+    return value, np.fmax(error, np.fmax.reduce(refuted, axis=0))
 
 
 def _noises(

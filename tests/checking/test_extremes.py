@@ -105,3 +105,15 @@ def test_a_saturated_softmax_is_linear_in_its_upstream():
         x = rng.normal(size=(3, 5)) * 10.0 ** rng.uniform(-3, 3, size=(3, 5))
         assert gradlab.check(f, x).ok
         assert gradlab.check(f, 1e3 * x).ok
+
+
+def test_a_function_of_two_scales_is_not_judged_by_coarse_steps():
+    """Rows that hardly vary: layer norm is steep there, and flat from 1e-3 on."""
+
+    def normal(x):
+        c = x - x.mean(-1, keepdims=True)
+        return c / jnp.sqrt((c * c).mean(-1, keepdims=True) + 1e-5)
+
+    x = 100 + 1e-9 * np.random.default_rng(0).normal(size=(4, 8))
+    assert gradlab.check(normal, x, reference=normal).ok
+    assert not gradlab.check(normal, x).failed

@@ -5,6 +5,7 @@ import json
 import re
 from xml.etree import ElementTree
 
+import jax
 import numpy as np
 import pytest
 
@@ -91,3 +92,17 @@ def test_the_same_seed_gives_the_same_report(wrong):
     other = gradlab.check(lambda x: 2 * x, X, backward=lambda g, x: -2 * g, seed=1)
     assert again.worst == wrong.worst
     assert other.worst.actual != wrong.worst.actual
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_resolution_is_the_error_from_which_on_a_check_fails(dtype):
+    def off_by(delta):
+        f = jax.custom_vjp(lambda x: x * x)
+        f.defvjp(lambda x: (x * x, x), lambda x, g: (g * 2 * x * (1 + delta),))
+        return f
+
+    x = np.array([0.7, 1.3, 2.9])
+    seen = gradlab.check(off_by(0.0), x, dtypes=dtype).resolution["x"]
+    assert seen < 2e-6
+    assert gradlab.check(off_by(3 * seen), x, dtypes=dtype).failed
+    assert not gradlab.check(off_by(seen / 10), x, dtypes=dtype).failed
