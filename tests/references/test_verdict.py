@@ -105,3 +105,21 @@ def test_the_numbers_of_the_dtypes():
     assert unit_roundoff("complex64") == 2.0**-24 and unit_roundoff("float16") == 2.0**-11
     assert smallest_normal("float16") == 2.0**-14 and underflow("float16") == 2.0**-24
     assert underflow("float32") == 2.0**-126 and largest("float16") == 65504
+
+
+def test_at_its_limits():
+    edge = Estimate(np.array([1.0, float(largest("float32"))]), np.array([1 / LIMIT, 0.0]))
+    verdict = judge(np.array([1.0, np.inf]), edge, None, "float32")
+    assert verdict.inconclusive.tolist() == [True, False], "the floor is as large as the entry"
+    assert verdict.wrong.tolist() == [False, True], "the dtype can hold its largest number"
+    assert judge(Q, estimate(), None, "float32").resolution[3] == 0.0, "a zero is known exactly"
+
+
+@pytest.mark.parametrize("rule", [None, Estimate(Q, np.array([0.0, 5.0, 0.0, np.inf]))])
+def test_judged_in_pieces_it_is_the_same(rule, monkeypatch):
+    actual = Q * np.array([1.0, 1.01, 1.01, 1.0])
+    whole = judge(actual, estimate(), rule, "float32")
+    monkeypatch.setattr("gradlab.references.verdict._AT_ONCE", 3)
+    pieces = judge(actual, estimate(), rule, "float32")
+    for name in ("right", "wrong", "error", "resolution", "instability"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
