@@ -1,12 +1,9 @@
 """What is odd about a wire, in words: NaN, infinity, a gradient that vanishes or explodes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from gradlab.graph._glance import Glance
-
-if TYPE_CHECKING:
-    from gradlab.graph.report import Gate, WireView
+from gradlab.graph.report import Gate, WireView
 
 __all__ = ["findings", "marks"]
 
@@ -38,7 +35,7 @@ def marks(value: Glance, gradient: Glance | None, used: bool) -> tuple[str, ...]
     return tuple(found)
 
 
-def findings(wires: Sequence["WireView"], gates: Sequence["Gate"]) -> tuple[str, ...]:
+def findings(wires: Sequence[WireView], gates: Sequence[Gate]) -> tuple[str, ...]:
     """Return where the first NaN or infinity appears, forward and backward.
 
     Constants do not count: a mask is often made of infinities.
@@ -79,7 +76,7 @@ def _has_infinity(glance: Glance | None) -> bool:
     return glance is not None and glance.infinities > 0
 
 
-def _place(name: str, made: dict[str, "Gate"]) -> str:
+def _place(name: str, made: dict[str, Gate]) -> str:
     if name not in made:
         return f"in the input {name}"
     gate = made[name]

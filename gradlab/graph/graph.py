@@ -15,22 +15,17 @@ from gradlab.graph._group import grouped, opened
 from gradlab.graph._network import Network
 from gradlab.graph._plan import Run, Step
 from gradlab.graph._replacing import require_same
+from gradlab.graph._reporting import graph_report
 from gradlab.graph._tree import is_array, leaves
 from gradlab.graph._variable import Recorder, Variable
 from gradlab.graph._views import LocalGradients, Wires
-from gradlab.graph.report import GraphReport, graph_report
+from gradlab.graph.report import GraphReport
 from gradlab.nodes import Node
 
 __all__ = ["Graph"]
 
-_SUFFIXES = {
-    ".svg": "svg",
-    ".html": "html",
-    ".dot": "dot",
-    ".mmd": "mermaid",
-    ".txt": "text",
-    ".json": "json",
-}
+_SUFFIXES = {f".{each}": each for each in ("svg", "html", "dot", "json")}
+_SUFFIXES |= {".mmd": "mermaid", ".txt": "text"}
 _RECORDED = (
     "; a graph records arithmetic, nodes, and NumPy's functions of their names; use Graph.from_jax "
     "for a JAX function"

@@ -1,25 +1,12 @@
 """A graph as plain data: every wire with its value and gradient at a glance, every gate."""
 
-from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from gradlab.errors import GradlabError
-from gradlab.graph._glance import Glance, glance
-from gradlab.graph._marks import findings, marks
-from gradlab.graph._plan import Step
+from gradlab.graph._glance import Glance
 from gradlab.report import Report
 
-if TYPE_CHECKING:
-    from gradlab.graph.graph import Graph
-
-__all__ = ["Gate", "GraphReport", "NodeCheck", "WireView", "graph_report"]
-
-_FEW = 40  # in a graph of so few nodes, arrays are drawn as heat maps where they are small
-_SMALL = 4096  # entries
-_HEAVY = 10**7  # bytes; of an operator that is larger, the pattern is not worked out
+__all__ = ["Gate", "GraphReport", "NodeCheck", "WireView"]
 
 
 @dataclass(frozen=True)
@@ -130,105 +117,3 @@ class GraphReport(Report):
             and (value.finite or not counts)
             and (gradient is None or gradient.finite)
         )
-
-
-def graph_report(
-    graph: "Graph",
-    local_gradients: bool = False,
-    decimals: int = 3,
-    heat_maps: bool | None = False,
-    checks: bool = False,
-) -> GraphReport:
-    """Return a graph as plain data; `Graph.report` says what can be asked for."""
-    plan = graph.plan
-    users = Counter(wire for step in plan.steps for wire in set(step.inputs))
-    few = len(plan.steps) <= _FEW
-    most = 0 if heat_maps is False else None if heat_maps else _SMALL if few else 0
-    gates = []
-    with np.errstate(all="ignore"):  # NumPy has warned already, when the graph was run
-        wires = tuple(_wire(graph, name, users, most) for name in graph.names)
-        noted = graph.branches() if any(number > 1 for number in users.values()) else {}
-        for index, step in enumerate(plan.steps):
-            sent = (noted.get((index, position)) for position in range(len(step.inputs)))
-            branches = tuple(
-                glance(gradient) if users[wire] > 1 and gradient is not None else None
-                for wire, gradient in zip(step.inputs, sent)
-            )
-            gate = _gate(graph, step, branches)
-            if local_gradients:
-                gate = replace(gate, local_gradients=_local_gradients(graph, step))
-            if checks:
-                gate = replace(gate, check=_check(graph, step))
-            gates.append(gate)
-    outputs = tuple(graph.labels[wire] for wire in plan.outputs)
-    found = findings(wires, gates)
-    return GraphReport(graph.title, wires, tuple(gates), outputs, found, decimals)
-
-
-def _wire(graph: "Graph", name: str, users: Counter[int], most: int | None) -> WireView:
-    """Return a wire at a glance, seen from far too if it has at most so many entries."""
-    wire, plan = graph.wire(name), graph.plan
-    gradient = graph.gradient(wire)
-    kind = "node"
-    if wire in plan.constants:
-        kind = "constant"
-    elif wire in plan.inputs:
-        kind = "input"
-    held = graph.run.values[wire]
-    heat = most is None or getattr(held, "size", 1) <= most
-    value = glance(held, heat)
-    back = None if gradient is None else glance(gradient, heat)
-    used = bool(users[wire]) or wire in plan.outputs
-    return WireView(name, kind, value, back, marks(value, back, used))
-
-
-def _gate(graph: "Graph", step: Step, branches: tuple[Glance | None, ...]) -> Gate:
-    labels = graph.labels
-    return Gate(
-        labels[step.outputs[0]],
-        step.title,
-        repr(step.node),
-        tuple(labels[wire] for wire in step.inputs),
-        tuple(labels[wire] for wire in step.outputs),
-        step.line,
-        step.frame,
-        _count(step),
-        branches,
-    )
-
-
-def _check(graph: "Graph", step: Step) -> NodeCheck:
-    from gradlab.graph._differences import check_step  # the one reason to load JAX
-
-    try:
-        with graph.plan.context():
-            return check_step(step, [graph.run.values[wire] for wire in step.inputs])
-    except GradlabError as error:  # such as a loop that JAX has no gradient for
-        return NodeCheck("skipped", str(error))
-
-
-def _count(step: Step) -> int:
-    """Return how many nodes a step stands for; 0 if it is no group."""
-    return sum(_count(inner) or 1 for inner in step.inside)
-
-
-def _local_gradients(graph: "Graph", step: Step) -> tuple[str, ...]:
-    """Return the Jacobian of a step's first output in each of its inputs, in words."""
-    differentiable = {position for position, _ in step.differentiable()}
-    name = graph.labels[step.outputs[0]]
-    return tuple(
-        _in_words(graph.local_gradients[name, position]) if position in differentiable else ""
-        for position in range(len(step.inputs))
-    )
-
-
-def _in_words(operator: Any) -> str:
-    """Return a number; else what the operator is made of, and between which entries it lies."""
-    if operator is None:
-        return ""
-    if operator.shape == (1, 1):
-        return f"{complex(operator.to_dense().item()).real:.4g}"
-    if getattr(operator, "opaque", False) or operator.stored_bytes > _HEAVY:
-        return repr(operator)
-    pattern = operator.pattern
-    return f"{operator!r}; {pattern.structure}: {pattern.describe()}"

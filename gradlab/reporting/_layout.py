@@ -8,60 +8,17 @@ Gansner, Koutsofios, North and Vo, A technique for drawing directed graphs, IEEE
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from gradlab.reporting._boxes import Box, Edge, Link
 from gradlab.reporting._ordering import order
 
-__all__ = ["LAYER_GAP", "Box", "Edge", "Layout", "lay_out", "layers_of"]
+__all__ = ["LAYER_GAP", "Layout", "lay_out", "layers_of"]
 
 LAYER_GAP = 44.0
 _FITS = 40
 _BEND = 6.0  # the height that an edge takes where it passes through a layer
 _ROW_GAP = 14.0
-_PULLS = (1.0, 2.0, 8.0)  # of an edge with none, one or both of its ends a bend
-
-
-@dataclass(eq=False)
-class Box:
-    """A rectangle to be placed; ports are heights of edge ends, measured from its middle.
-
-    Attributes:
-        width: how wide it is.
-        above: how far it reaches above its middle.
-        below: how far it reaches below.
-        left: the ports where edges arrive, by position.
-        right: the ports where edges leave.
-        free: whether the ports on the left may change places, for fewer crossings.
-        x: the left side, once placed.
-        y: the middle, once placed.
-        room: the width of its column, once placed.
-    """
-
-    width: float
-    above: float
-    below: float
-    left: Sequence[float] = ()
-    right: Sequence[float] = ()
-    free: bool = False
-    x: float = 0.0
-    y: float = 0.0
-    room: float = 0.0
-
-
-@dataclass(eq=False)
-class Edge:
-    """From the right port of one box to the left port of another.
-
-    Edges from one port run together as long as they can: `points`, once it is laid out, is the part
-    of the way that the longer ones do not show already.
-    """
-
-    source: Box
-    target: Box
-    source_port: int = 0
-    target_port: int = 0
-    points: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,25 +27,6 @@ class Layout:
 
     width: float
     height: float
-
-
-class Link(NamedTuple):
-    """The part of an edge between two neighbouring layers, and the ports at its ends."""
-
-    source: Box
-    target: Box
-    source_port: int
-    target_port: int
-
-    @property
-    def rise(self) -> float:
-        """How far the target stands below the source where the link is straight."""
-        return self.source.right[self.source_port] - self.target.left[self.target_port]
-
-    @property
-    def pull(self) -> float:
-        """How much it wants to be straight: a bend has no width."""
-        return _PULLS[(not self.source.width) + (not self.target.width)]
 
 
 def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = ()) -> Layout:

@@ -8,10 +8,8 @@ technique for drawing directed graphs, IEEE Trans. Software Eng. 19 (1993), sect
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gradlab.reporting._layout import Box, Link
+from gradlab.reporting._boxes import Box, Link
 
 __all__ = ["crossings", "order"]
 
@@ -19,10 +17,10 @@ _SWEEPS = 12
 _EXCHANGES = 8  # passes over a layer, at most
 _NUDGE = 1e-4  # how much the port counts beside the place of the box
 
-End = tuple["Box", float]  # the box at the other end of a link, and the height of the port there
+End = tuple[Box, float]  # the box at the other end of a link, and the height of the port there
 
 
-def order(columns: list[list["Box"]], links: Sequence["Link"]) -> None:
+def order(columns: list[list[Box]], links: Sequence[Link]) -> None:
     """Reorder each column, and the ports of boxes that are free to; both are changed in place.
 
     Args:
@@ -51,7 +49,7 @@ def order(columns: list[list["Box"]], links: Sequence["Link"]) -> None:
 class _Sides:
     """The neighbours of each box on both sides."""
 
-    def __init__(self, links: Sequence["Link"]) -> None:
+    def __init__(self, links: Sequence[Link]) -> None:
         self.before: dict[Box, list[End]] = {}
         self.after: dict[Box, list[End]] = {}
         for link in links:
@@ -60,21 +58,21 @@ class _Sides:
             self.before.setdefault(link.target, []).append((link.source, leaves))
 
 
-def _heights(link: "Link") -> tuple[float, float]:
+def _heights(link: Link) -> tuple[float, float]:
     """Return the heights of a link's ports; at a box whose ports are free all arrive at one."""
     arrives = 0.0 if link.target.free else link.target.left[link.target_port]
     return link.source.right[link.source_port], arrives
 
 
 def _sort(
-    column: list["Box"],
-    near: dict["Box", list[End]],
-    place: dict["Box", float],
+    column: list[Box],
+    near: dict[Box, list[End]],
+    place: dict[Box, float],
     centre: Callable[[list[float]], float],
 ) -> None:
     """Sort a column by the centres of the neighbours on one side; places run from 0 to 1."""
 
-    def wanted(box: "Box") -> float:
+    def wanted(box: Box) -> float:
         others = near.get(box)
         if not others:
             return place[box]
@@ -84,11 +82,11 @@ def _sort(
     place.update((box, i / len(column)) for i, box in enumerate(column))
 
 
-def _exchange(columns: Sequence[list["Box"]], sides: _Sides) -> None:
+def _exchange(columns: Sequence[list[Box]], sides: _Sides) -> None:
     """Exchange adjacent boxes as long as that takes crossings away."""
     place = {box: i for column in columns for i, box in enumerate(column)}
 
-    def ends(box: "Box") -> list[list[tuple[int, float]]]:
+    def ends(box: Box) -> list[list[tuple[int, float]]]:
         near = sides.before.get(box, ()), sides.after.get(box, ())
         return [sorted((place[other], port) for other, port in side) for side in near]
 
@@ -113,7 +111,7 @@ def _inversions(upper: list[tuple[int, float]], lower: list[tuple[int, float]]) 
     return sum(len(upper) - bisect_right(upper, end) for end in lower)
 
 
-def crossings(columns: Sequence[Sequence["Box"]], links: Sequence["Link"]) -> int:
+def crossings(columns: Sequence[Sequence[Box]], links: Sequence[Link]) -> int:
     """Return how many pairs of links between neighbouring columns cross.
 
     The method of Barth, Jünger and Mutzel, Simple and efficient bilayer cross counting (2002).
@@ -134,7 +132,7 @@ def crossings(columns: Sequence[Sequence["Box"]], links: Sequence["Link"]) -> in
     return total
 
 
-def _settle_ports(columns: Sequence[Sequence["Box"]], links: Sequence["Link"]) -> None:
+def _settle_ports(columns: Sequence[Sequence[Box]], links: Sequence[Link]) -> None:
     """Give the free ports of each box the order in which their links arrive."""
     place = {box: i for column in columns for i, box in enumerate(column)}
     arriving: dict[Box, list[Link]] = {}

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._boxes import Box, Edge
 from gradlab.reporting._gates import folded_constants
-from gradlab.reporting._layout import LAYER_GAP, Box, Edge, Layout, lay_out, layers_of
+from gradlab.reporting._layout import LAYER_GAP, Layout, lay_out, layers_of
 from gradlab.reporting._rows import broken
 from gradlab.reporting._things import Thing, from_elsewhere, gate_thing, input_thing, leaving
 

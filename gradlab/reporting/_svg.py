@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._boxes import Edge
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
-from gradlab.reporting._layout import Edge
 from gradlab.reporting._picture import Picture, Row, picture
 from gradlab.reporting._things import (
     LINE,

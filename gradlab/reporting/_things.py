@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import shape_text
+from gradlab.reporting._boxes import Box
 from gradlab.reporting._gates import sign
 from gradlab.reporting._glance import label_lines
 from gradlab.reporting._heat import heat_size
-from gradlab.reporting._layout import Box
 
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport, WireView
