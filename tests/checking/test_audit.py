@@ -126,3 +126,10 @@ def test_rules_of_one_factory_on_one_line_are_told_apart():
     report = gradlab.audit(lambda x: wrong(right(x)), jnp.ones(3))
     assert sorted(rule.report.ok for rule in report.rules) == [False, True]
     assert not report.ok
+
+
+def test_what_the_formula_forgives_the_pushforward_does_too():
+    """`fresnel` approximates to float32; its rule is exact."""
+    x = jnp.array([-0.3, -1.7, -2.45], jnp.float32)
+    report = gradlab.audit(jax.scipy.special.fresnel, x)
+    assert report.ok, report
