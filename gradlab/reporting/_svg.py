@@ -195,13 +195,13 @@ def _exit(exit: Exit, start: float, end: float, thing: Thing, ends: bool) -> Ite
         below.append(_text(left, line, row, kind, TEXT))
         line += LINE
     if exit.above:
+        if exit.users > 1:
+            below.append(_text(end - 4, y + 13, "+", "plus", SMALL, "middle"))
         heat = exit.wire.gradient.heat if exit.wire.gradient else ()
         below.append(heat_map(heat, left, line - 10, "the gradient"))
         yield f'<g class="backward" data-wire="{name}">{"".join(below)}</g>'
     if exit.users > 1 and not ends:
         yield f'<circle class="dot" cx="{end:.1f}" cy="{y:.1f}" r="3"/>'
-    if exit.users > 1 and exit.above:
-        yield _text(end - 4, y + 13, "+", "plus", SMALL, "middle")
 
 
 def _shape(exit: Exit) -> tuple[str, str, float]:
