@@ -286,7 +286,7 @@ GRAPH = [
     ),
     (
         lambda: Graph(same, 1.0).draw("a.png"),
-        "draw: '.png' tells no format; use one of .svg, .html, .dot, .mmd, .txt, .json",
+        "draw: '.png' tells no format; use one of .svg, .html, ...",
     ),
     (lambda: Graph.from_jax(f, X), NOT_TRACED),
     (lambda: nodes.multiply(X), "Multiply takes 2 input(s) (x, y), but 1 came"),
