@@ -62,6 +62,43 @@ def test_minus_and_join(sizes, data):
     assert exact == (points(hull, sizes) == both)
 
 
+def test_join_of_neighbours_holds_nothing_else():
+    """Two halves of a band: their hull is the band, which a hull of one bound too few is not."""
+    sizes = (6, 6)
+    band = bounds.tighten(bounds.tighten(bounds.free(sizes), 1, 2, 1), 2, 1, 2)
+    low, high = bounds.tighten(band, 1, 2, -1), bounds.tighten(band, 2, 1, 0)
+    hull, exact = bounds.join(low, high)
+    assert exact and points(hull, sizes) == points(band, sizes)
+    apart = bounds.tighten(band, 2, 1, -1)
+    assert bounds.join(low, apart)[1] is False
+
+
+@given(SIZES, st.data())
+def test_flip_turns_whole_components_round(sizes, data):
+    d = data.draw(closed(sizes))
+    group = data.draw(st.sampled_from(bounds.components(d)))
+    turned = {
+        tuple(sizes[k] - 1 - v if k + 1 in group else v for k, v in enumerate(point))
+        for point in points(d, sizes)
+    }
+    flipped = bounds.flip(d, sizes, group)
+    assert points(flipped, sizes) == turned
+    np.testing.assert_array_equal(bounds.close(flipped), flipped)
+
+
+@given(SIZES, st.data())
+def test_extend_gives_each_point_once(sizes, data):
+    d = data.draw(closed(sizes))
+    order = data.draw(st.permutations(range(1, len(sizes) + 1)))
+    rows = np.zeros((1, 0), np.int64)
+    for k, v in enumerate(order):
+        rows = bounds.extend(rows, list(order[:k]), v, d, limit=10**6)
+    found = [tuple(row[order.index(v)] for v in range(1, len(sizes) + 1)) for row in rows.tolist()]
+    assert len(found) == len(set(found)) and set(found) == points(d, sizes)
+    if len(found) > 1:
+        assert bounds.extend(np.zeros((1, 0), np.int64), [], 1, d, limit=0) is None
+
+
 @given(SMALL, SMALL, SMALL, st.data())
 def test_compose_eliminates_exactly(out, middle, into, data):
     a, b = data.draw(closed(out + middle)), data.draw(closed(middle + into))
