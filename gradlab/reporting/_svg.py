@@ -9,6 +9,7 @@ from gradlab.reporting._boxes import Edge
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._picture import Picture, Row, picture
+from gradlab.reporting._style import scoped
 from gradlab.reporting._things import (
     LINE,
     SMALL,
@@ -44,14 +45,14 @@ text{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;white-
 def svg(report: "GraphReport") -> str:
     """Return the graph as an SVG picture that reads in light and dark."""
     drawn = picture(report)
-    legend = _legend(drawn)
+    legend, style = _legend(drawn), scoped(_STYLE + HEAT_STYLE, "gradlab-graph")
     width = max(drawn.width, text_width(legend, SMALL)) + 2 * _MARGIN
     height = drawn.height + 2 * _MARGIN + LINE * (2 + len(report.findings))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'width="{width:.0f}" height="{height:.0f}" role="img">',
-            f"<title>{html.escape(report.title)}</title><style>{_STYLE}{HEAT_STYLE}</style>",
+            f'width="{width:.0f}" height="{height:.0f}" role="img" class="gradlab-graph">',
+            f"<title>{html.escape(report.title)}</title><style>{style}</style>",
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="dot"/></marker></defs>',
             '<rect class="paper" width="100%" height="100%"/>',

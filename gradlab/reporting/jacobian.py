@@ -12,6 +12,7 @@ from gradlab.patterns import Pattern
 from gradlab.patterns.drawing import occupied
 from gradlab.reporting import page
 from gradlab.reporting._junit import Case, junit_document
+from gradlab.reporting._style import scoped
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -94,8 +95,9 @@ def svg(report: "JacobianReport") -> str:
     title = _html.escape(title)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
-        f'height="{high}" role="img" font-family="system-ui, sans-serif" font-size="13">',
-        f"<title>{title}</title><style>{_STYLE}</style>",
+        f'height="{high}" role="img" class="gradlab-jacobian" font-family="system-ui, sans-serif" '
+        'font-size="13">',
+        f"<title>{title}</title><style>{scoped(_STYLE, 'gradlab-jacobian')}</style>",
         f'<rect class="paper" width="{wide}" height="{high}"/>',
         f'<text x="50" y="24" font-weight="600">{title}</text>',
     ]

@@ -5,12 +5,19 @@ import math
 from typing import TYPE_CHECKING
 
 from gradlab.reporting._junit import Case, Outcome, junit_document
+from gradlab.reporting._style import scoped
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.measuring import Measurement, PrecisionReport
 
 __all__ = ["junit", "svg", "text"]
+
+_STYLE = (
+    "text{fill:#222}.paper{fill:#fff}.grid{stroke:#bbb}.tick{stroke:#222}"
+    "@media (prefers-color-scheme:dark){text{fill:#eee}.paper{fill:#0d1117}.grid{stroke:#555}"
+    ".tick{stroke:#eee}}"
+)
 
 HEADERS = (
     "dtype",
@@ -108,10 +115,9 @@ def svg(report: "PrecisionReport") -> str:
     height = 50 + step * len(report.measurements)
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {left + width + 60} {height + 30}' "
-        "font-family='system-ui, sans-serif' font-size='13'>",
-        "<style>text{fill:#222}.paper{fill:#fff}.grid{stroke:#bbb}.tick{stroke:#222}"
-        "@media (prefers-color-scheme:dark){text{fill:#eee}.paper{fill:#0d1117}.grid{stroke:#555}"
-        ".tick{stroke:#eee}}</style><rect class='paper' width='100%' height='100%'/>",
+        "class='gradlab-precision' font-family='system-ui, sans-serif' font-size='13'>",
+        f"<style>{scoped(_STYLE, 'gradlab-precision')}</style>"
+        "<rect class='paper' width='100%' height='100%'/>",
         f"<text x='{left}' y='20'>correct digits of the gradient of "
         f"{html.escape(report.function)}; the tick is the worst entry</text>",
     ]
