@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,10 @@ class NotTraceable(GradlabError, TypeError):
     """JAX cannot trace the function: it reads the values of its inputs, or it is NumPy."""
 
 
+_INDICES = (
+    "; JAX remembers the dtype that a NumPy array of int64 had when it was traced first, with x64 "
+    "on or off: give it as int32, or wrap it in jnp.asarray inside the function"
+)
 _READS_VALUES = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -239,7 +244,9 @@ def _trace(
         raise
     except Exception as error:
         inputs = jax.tree_util.tree_unflatten(tree, values)
-        raise users_fault(name, function, inputs, error) from error
+        mixed = {"int32", "int64"} <= set(re.findall(r"\bint\d+", str(error)))
+        hint = _INDICES if mixed and isinstance(error, TypeError) else ""
+        raise users_fault(name, function, inputs, error, hint=hint) from error
 
     def wide() -> Program | None:
         wider = [

@@ -5,7 +5,8 @@ from corpus.model import FULL, add_at, operation
 
 
 def _windows(n, size, stride):
-    return np.arange(size)[None, :] + stride * np.arange((n - size) // stride + 1)[:, None]
+    places = np.arange(size)[None, :] + stride * np.arange((n - size) // stride + 1)[:, None]
+    return places.astype(np.int32)  # JAX confuses int64 where x64 comes and goes
 
 
 _POOL = _windows(7, 3, 2)
@@ -129,7 +130,7 @@ def padding_off_by_one(xp, g, x, w):
     return xp.roll(add_at(xp, x.shape, i, g[:, None] * w[None, :]), 1), g @ x[i]
 
 
-_DILATED = 2 * np.arange(3)[None, :] + np.arange(6)[:, None]
+_DILATED = 2 * np.arange(3, dtype=np.int32)[None, :] + np.arange(6, dtype=np.int32)[:, None]
 
 
 @operation(lambda d: (d.normal(10), d.normal(3)))

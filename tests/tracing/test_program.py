@@ -115,3 +115,16 @@ def test_the_wide_trace_exists_only_where_the_function_accepts_float64():
         return x
 
     assert trace(picky, jnp.ones(2)).wide is None
+
+
+def test_an_index_array_that_jax_remembers_under_another_x64_has_a_way_out():
+    index = np.array([[0, 1], [1, 2]])
+    layer = jax.custom_vjp(lambda x: x[:, index])
+    layer.defvjp(lambda x: (x[:, index], None), lambda _, g: (g,))
+    held = trace(layer, np.ones((2, 3)))
+    with pytest.raises(InputError, match="give it as int32"):
+        trace(layer, np.ones((2, 3), np.float32))
+    assert held.in_avals[0].dtype == np.float64
+    index = index.astype(np.int32)
+    for dtype in (np.float32, np.float64, np.float32):
+        assert trace(layer, np.ones((2, 3), dtype)).wide is not None
