@@ -120,3 +120,14 @@ def test_a_sparsemax_leaves_a_support():
     np.testing.assert_allclose(nodes.sparsemax(np.array([1.0, 0.5, -9.0])), [0.75, 0.25, 0.0])
     (dx,) = gradients(nodes.Sparsemax(), [1.0, 0.5, -9.0], upstream=[1.0, 0.0, 5.0])
     np.testing.assert_allclose(dx, [0.5, -0.5, 0.0])
+
+
+def test_sinc_keeps_its_digits_near_its_zeros():
+    """pi x is rounded: near an integer the error of the sine's argument is all that is seen."""
+    near = 2.0 ** -np.arange(4.0, 30.0, 3.0)
+    for n in (1.0, -2.0, 5.0):
+        x = n + near
+        sign = -1.0 if n % 2 else 1.0
+        expected = sign * np.sin(np.pi * near) / (np.pi * x)
+        np.testing.assert_allclose(nodes.Sinc()(x), expected, rtol=1e-15)
+    assert nodes.Sinc()(np.zeros(1)) == 1.0
