@@ -261,7 +261,6 @@ def test_workers_of_xdist_report_the_same(pytester):
     ],
 )
 def test_each_worker_takes_a_gpu_of_its_own(monkeypatch, worker, asked, found):
-
     from gradlab._pytest_checks import _devices
 
     monkeypatch.setattr(jax, "devices", lambda platform: ["one", "another"])

@@ -13,7 +13,7 @@ import jax
 
 from gradlab.checking.evidence import Evidence, programs_of
 from gradlab.references import Evaluation
-from gradlab.tracing.settings import settings
+from gradlab.tracing.settings import default_device, settings
 
 __all__ = ["devices_for", "idle_devices", "side_by_side"]
 
@@ -25,7 +25,7 @@ _SMALL = 1 << 17  # input entries up to which compiling for one more device cost
 
 def idle_devices() -> tuple[Any, ...]:
     """Return this process's devices; only the default one where `jax.default_device` names it."""
-    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+    chosen = default_device()
     return tuple(jax.local_devices()) if chosen is None else (chosen,)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from gradlab.tracing import without_checks
+from gradlab.tracing.settings import default_device
 
 __all__ = ["on_host", "options_for"]
 
@@ -27,7 +28,7 @@ def options_for(entries: int) -> Mapping[str, Any] | None:
 
 
 def _cpu() -> Any:
-    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+    chosen = default_device()
     if getattr(chosen, "platform", None) == "cpu":
         return chosen
     try:

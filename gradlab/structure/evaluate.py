@@ -5,7 +5,6 @@ On the estimation of sparse Jacobian matrices, 1974); likewise rows and VJPs. A 
 JVP with ones. What was computed is held against a JVP in a random direction.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.errors import InputError, StructureMismatch
+from gradlab.errors import GradlabError, InputError, StructureMismatch
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Colouring, Pattern
 from gradlab.progress import tracked
@@ -87,9 +86,12 @@ class Differential:
                 run = self._pass(mode, output, source, seeding)
                 self._compiled[key] = jax.jit(run)
                 if lanes is not None:
-                    # A program with a mesh of its own cannot be laid out again: JAX spreads it.
-                    with contextlib.suppress(Exception):
+                    try:
                         self._compiled[key] = lanes.compile(run, x64, self._point, *how)
+                    except GradlabError:  # another process is lost, or has other inputs
+                        raise
+                    except Exception:  # a program with a mesh of its own: JAX spreads it itself
+                        pass
             return np.asarray(self._compiled[key](self._point, *how))
 
     @functools.cached_property

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gradlab.errors import InputError, ProcessLost
+from gradlab.tracing.settings import default_device
 
 __all__ = ["Lanes", "lanes_for"]
 
@@ -93,8 +94,8 @@ def lanes_for(values: Sequence[Any], timeout: float) -> Lanes | None:
     """
     spread = any(isinstance(v, jax.Array) and len(v.sharding.device_set) > 1 for v in values)
     devices = tuple(jax.devices())
-    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
-    if len(devices) == 1 or spread or (chosen is not None and jax.process_count() == 1):
+    named = default_device() is not None and jax.process_count() == 1
+    if len(devices) == 1 or spread or named:
         return None
     return Lanes(devices, timeout)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["settings"]
+__all__ = ["default_device", "settings"]
 
 _CONTEXTS: dict[str, Callable[[Any], Any]] = {
     "jax_enable_x64": jax.enable_x64,
@@ -19,6 +19,19 @@ _CONTEXTS: dict[str, Callable[[Any], Any]] = {
     "jax_debug_infs": jax.debug_infs,
     "jax_disable_jit": jax.disable_jit,
 }
+
+
+def default_device() -> Any:
+    """Return the device, or the platform's name, that `jax.default_device` names here; None: none.
+
+    Example:
+        >>> import jax
+        >>> with jax.default_device(jax.devices("cpu")[0]):
+        ...     print(default_device().platform)
+        cpu
+    """
+    # JAX makes the attributes of its configuration while it is imported; no type is declared
+    return jax.config.jax_default_device  # type: ignore[attr-defined]
 
 
 def settings() -> Callable[[], contextlib.AbstractContextManager[None]]:
