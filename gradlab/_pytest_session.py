@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from gradlab.files import write_whole
+from gradlab.formatting import legible
+
 __all__ = ["OPTIONS", "Session", "reseed", "setting"]
 
 # name -> (how to read it, default, help); each is an option, an ini value, and a mark's keyword
@@ -139,7 +142,7 @@ class Session:
         if records:
             terminalreporter.section("gradlab")
             for line in _summary(records, setting(self.config, None, "durations")):
-                terminalreporter.line(line)
+                terminalreporter.line(legible(line))
         path = setting(self.config, None, "report")
         if path and records:
             _write(Path(path), records)
@@ -185,6 +188,4 @@ def _write(path: Path, records: list[dict[str, Any]]) -> None:
         from gradlab.reporting import page
 
         text = page("gradlab", f"<pre>{html.escape(text)}</pre>")
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(str(path), text)

@@ -17,6 +17,7 @@ from gradlab import __version__
 from gradlab._commands import COMMANDS
 from gradlab.errors import GradlabError, InputError
 from gradlab.files import write_whole
+from gradlab.formatting import legible
 
 if TYPE_CHECKING:
     from gradlab.report import Report
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GradlabError as error:
         _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())
-        print(f"gradlab {options.command}: {error}", *notes, sep="\n  ", file=sys.stderr)
+        said = legible(f"gradlab {options.command}: {error}")
+        print(said, *notes, sep="\n  ", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -1,9 +1,14 @@
-"""How gradlab writes sizes, counts and shapes for people; one spelling everywhere."""
+"""How gradlab writes sizes, counts, shapes and names for people; one spelling everywhere."""
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["count", "shape_text", "size_text"]
+__all__ = ["count", "legible", "shape_text", "size_text"]
 
+# What steers a terminal, turns the reading direction, or cannot stand in XML or in a file.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MB", 10**6), ("kB", 10**3))
 
 
@@ -38,3 +43,15 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
         ('1 entry', '409,600 entries')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def legible(text: str) -> str:
+    r"""Return text whose control characters, which a user's names may hold, are written out.
+
+    Lines and tabs stay.
+
+    Example:
+        >>> legible("a name\x1b[2J that clears\nthe screen")
+        'a name\\x1b[2J that clears\nthe screen'
+    """
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)

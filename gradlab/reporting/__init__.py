@@ -3,7 +3,8 @@
 A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)` and, where
 there is one, `html(report)`, `svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`.
 JSON and the plain HTML page are the same for all and live here; `json_schema(KIND)` says what is in
-the JSON.
+the JSON. Each module escapes names as its formats ask; that no control character leaves is seen to
+here.
 """
 
 import html as _html
@@ -12,6 +13,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gradlab.errors import InputError
+from gradlab.formatting import legible
 from gradlab.reporting._sealed import SEALED
 from gradlab.reporting._table import fitted
 from gradlab.reporting.schema import json_schema
@@ -48,7 +50,7 @@ def render(report: "Report", format: str) -> str:
         )
     module = importlib.import_module(f"gradlab.reporting.{report.kind}")
     if format in module.__all__:
-        return str(getattr(module, format)(report))
+        return legible(getattr(module, format)(report))
     if format == "json":
         return json.dumps(report.to_dict(), indent=2, allow_nan=False)
     return page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")
