@@ -17,10 +17,11 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def sampled(items, every, id_of):
-    """Return all items, each but the n-th marked slow."""
+    """Return all items, each but the n-th marked slow, and faults in a million entries too."""
+    slow = [k % every or getattr(item, "operation", item).large for k, item in enumerate(items)]
     return [
-        pytest.param(item, id=id_of(item), marks=[] if k % every == 0 else [pytest.mark.slow])
-        for k, item in enumerate(items)
+        pytest.param(item, id=id_of(item), marks=[pytest.mark.slow] if skip else [])
+        for item, skip in zip(items, slow)
     ]
 
 

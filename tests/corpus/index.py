@@ -7,6 +7,7 @@ from corpus import (  # noqa: F401  (importing them fills the two lists)
     indexing,
     layers,
     linear,
+    long_sums,
     losses,
     normalisation,
     reductions,

@@ -59,6 +59,7 @@ class Operation:
     dtypes: tuple[str, ...] = REAL
     special: tuple[Callable[["Draw"], tuple[Any, ...]], ...] = ()
     form: str = "any"  # "jax": needs JAX, for a key or a scan
+    large: bool = False  # a million entries: a check takes seconds, gradcheck would take days
     faults: list[Fault] = field(default_factory=list)
 
     def make(self, seed: int, scale: float | str = 1.0) -> tuple[Any, ...]:
