@@ -17,7 +17,9 @@ from gradlab.checking.trial import Trial
 
 __all__ = ["diagnose"]
 
-_HYPOTHESES: tuple[Callable[[Symptom, int], Iterator[Finding]], ...] = (
+_Hypothesis = Callable[[Symptom, int], Iterator[Finding]]
+
+_HYPOTHESES: tuple[_Hypothesis, ...] = (
     upstream_ignored,
     scaling,
     layout,
@@ -30,6 +32,8 @@ _HYPOTHESES: tuple[Callable[[Symptom, int], Iterator[Finding]], ...] = (
     operands,
 )
 _ENTRIES = 1 << 16
+_CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger gradients
+_CHEAP_ENTRIES = 1 << 24
 
 
 def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
@@ -47,19 +51,28 @@ def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
         for target, odd in enumerate(trial.subject.odd):
             found += wrong_shape(symptom, target) if odd else ()
         return tuple(found)
-    small = [i for i in symptom.wrong if trial.formula_verdicts[i].wrong.size <= _ENTRIES]
-    small = [i for i in small if symptom.differs(0, i).any()]  # else too little is off to explain
-    pairs = list(swapped(symptom)) if small else []
+    tried = {i: _tried(symptom, i) for i in symptom.wrong}
+    # nothing is tried where too little is off to explain
+    tried = {i: some for i, some in tried.items() if some and symptom.differs(0, i).any()}
+    pairs = list(swapped(symptom)) if _HYPOTHESES in tried.values() else []
     explained |= {f.path for f in pairs}
     found += pairs
-    for target in small:
+    for target, hypotheses in tried.items():
         if trial.subject.targets[target].path not in explained:
-            found += _first(symptom, target)
+            found += _first(hypotheses, symptom, target)
     return tuple(found)
 
 
-def _first(symptom: Symptom, target: int) -> list[Finding]:
-    for hypothesis in _HYPOTHESES:
+def _tried(symptom: Symptom, target: int) -> tuple[_Hypothesis, ...]:
+    """Return what can be tried in reasonable time, which grows with the gradient's entries."""
+    if symptom.trial.formula_verdicts[target].wrong.size <= _ENTRIES:
+        return _HYPOTHESES
+    cheap = symptom.trial.has_reference and symptom.entries <= _CHEAP_ENTRIES
+    return _CHEAP if cheap else ()
+
+
+def _first(hypotheses: Sequence[_Hypothesis], symptom: Symptom, target: int) -> list[Finding]:
+    for hypothesis in hypotheses:
         for finding in hypothesis(symptom, target):
             return [finding]
     return []

@@ -71,8 +71,14 @@ def _named(symptom: Symptom, factor: complex) -> str:
     sources = [name for value, name in _sources(symptom) if math.isclose(abs(factor), value)]
     sources = list(dict.fromkeys(sources))[:3]
     fraction = Fraction(factor).limit_denominator(64)
-    number = str(fraction) if math.isclose(fraction, factor, rel_tol=1e-9) else f"{factor:.6g}"
+    number = str(fraction) if math.isclose(fraction, factor, rel_tol=1e-9) else _short(factor)
     return f"{number} (perhaps {', or '.join(sources)})" if sources else number
+
+
+def _short(factor: float) -> str:
+    """Return six digits of a factor, more where those would say that it is 1."""
+    short = f"{factor:.6g}"
+    return f"{factor:.12g}" if short in ("1", "-1") else short
 
 
 def _sources(symptom: Symptom) -> Iterator[tuple[float, str]]:
