@@ -8,6 +8,8 @@ import jax
 import pytest
 import scipy.sparse.csgraph  # noqa: F401  (nor SciPy)
 
+from gradlab.pytest_plugin import reseed
+
 LAYERS = """
     import jax, jax.numpy as jnp, numpy as np, pytest
 
@@ -33,12 +35,16 @@ LAYERS = """
 """
 
 
-def run(pytester, tests, *arguments, plain=False):
+ALONE = ("-p", "no:randomly")  # it would shuffle the inner tests, seed them, and load NumPy
+
+
+def run(pytester, tests, *arguments):
     import textwrap
 
     text = textwrap.dedent(LAYERS) + textwrap.dedent(tests)
     pytester.makepyfile(test_layers=text)
-    return pytester.runpytest_inprocess(*arguments)
+    reseed(0)  # an inner run shares this process, and what pytest-randomly told the outer one
+    return pytester.runpytest_inprocess(*ALONE, *arguments)
 
 
 def test_a_right_gradient_passes_and_is_summed_up(pytester):
@@ -230,7 +236,7 @@ def test_a_run_that_uses_no_fixture_loads_neither_jax_nor_numpy(pytester):
             assert not {"jax", "numpy", "scipy", "rich"} & set(sys.modules)
         """
     )
-    done = python_pytest(pytester, "-p", "no:hypothesispytest", "-p", "no:xdist")
+    done = python_pytest(pytester, *ALONE, "-p", "no:hypothesispytest", "-p", "no:xdist")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert "gradlab" not in done.stdout.replace(str(pytester.path), "").split("plugins:")[-1][60:]
 

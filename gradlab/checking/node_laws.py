@@ -21,6 +21,7 @@ import numpy as np
 from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
 from gradlab.formatting import shape_text
 from gradlab.nodes._domain import Case
+from gradlab.operators import Operator
 from gradlab.references import Evaluation, judge
 from gradlab.structure import jacobian
 from gradlab.tracing import trace
@@ -229,18 +230,9 @@ def _faults_of_pattern(run: Run, hand: ByHand) -> Iterator[Finding]:
     """Yield a finding for every operator whose pattern misses a nonzero of its matrix."""
     for row in hand.operators:
         for i, op in enumerate(row):
-            if op is None:
-                continue
-            strays = np.argwhere((np.asarray(op.to_dense()) != 0) & ~op.pattern.to_dense())
-            if len(strays):
-                yield Finding(
-                    "pattern",
-                    "numpy",
-                    run.text,
-                    f"local gradient of {run.node.input_name(i)}",
-                    tuple(map(int, strays[0])),
-                    text=f"the pattern of {op!r} misses this entry of the matrix",
-                )
+            if op is not None:
+                text = f"the pattern of {op!r} misses this entry of the matrix"
+                yield from _strays(run, i, op, op.pattern.to_dense(), "numpy", text)
 
 
 def _faults_of_proof(run: Run, hand: ByHand, ledger: Ledger) -> Iterator[Finding]:
@@ -257,13 +249,15 @@ def _faults_of_proof(run: Run, hand: ByHand, ledger: Ledger) -> Iterator[Finding
             operator, proved = row[i], next(patterns)
             own, seen = operator.pattern.to_dense(), proved.to_dense()
             ledger.proved = bool(ledger.proved) and bool((own == seen).all())
-            strays = np.argwhere((np.asarray(operator.to_dense()) != 0) & ~seen)
-            if len(strays):
-                yield Finding(
-                    "pattern",
-                    "inspector",
-                    run.text,
-                    f"local gradient of {run.node.input_name(i)}",
-                    tuple(map(int, strays[0])),
-                    text=f"{operator!r} has a nonzero outside the proved {proved.notation}",
-                )
+            text = f"{operator!r} has a nonzero outside the proved {proved.notation}"
+            yield from _strays(run, i, operator, seen, "inspector", text)
+
+
+def _strays(
+    run: Run, i: int, operator: Operator, pattern: Any, where: str, text: str
+) -> Iterator[Finding]:
+    """Yield a finding if the matrix of input i's operator has a nonzero outside of a pattern."""
+    strays = np.argwhere((np.asarray(operator.to_dense()) != 0) & ~pattern)
+    if len(strays):
+        subject = f"local gradient of {run.node.input_name(i)}"
+        yield Finding("pattern", where, run.text, subject, tuple(map(int, strays[0])), text=text)
