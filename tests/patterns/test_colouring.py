@@ -91,6 +91,11 @@ def test_stencils_are_coloured_by_a_lattice():
     assert large.closed_form and large.count <= 8
 
 
+def test_an_axis_of_one_entry_costs_a_lattice_nothing():
+    flat, thin = stencil(20, wrap=False), maps.reshape((20, 20), (20, 1, 20))
+    assert valid(thin @ flat @ thin.T, "jvp").count == 5
+
+
 def test_explicit_patterns_are_coloured_greedily():
     arrow = np.eye(30, dtype=bool)
     arrow[:, 0] = True

@@ -59,6 +59,7 @@ def test_flips_and_the_transpose_keep_the_set(zone, data):
             turned = turned.flip(group)
     truth = members(zone)
     assert members(turned) == members(turned.oriented()) == truth
+    assert not turned.oriented().flipped & zone.explicit
     assert members(zone.T) == {(*p[3:], *p[:3]) for p in truth}
     assert zone.T.T.key == zone.key
 
