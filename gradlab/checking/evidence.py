@@ -73,11 +73,11 @@ class Evidence:
 
     @functools.cached_property
     def full_point(self) -> Arrays:
-        """Inputs, upstreams and tangents: all that the compiled program reads."""
+        """Inputs, upstreams and tangents: all that the compiled program reads, in their place."""
         tangents = {f"tangent {name}": value for name, value in self.tangents.items()}
         every = {**self.point, **tangents}
         assert self.evaluation is not None
-        return {name: every[name] for name in self.evaluation.names}
+        return self.evaluation.placed(every)
 
     @property
     def formula(self) -> Estimates:
@@ -92,7 +92,12 @@ class Evidence:
     @property
     def draws(self) -> int:
         """How often rounding is drawn, unless a verdict is close."""
-        return DRAWS if self.evaluation is None else self.evaluation.draws
+        return DRAWS[0] if self.evaluation is None else self.evaluation.draws[0]
+
+    @property
+    def more_draws(self) -> Sequence[int]:
+        """How often rounding is drawn for as long as a verdict is close."""
+        return (DRAWS if self.evaluation is None else self.evaluation.draws)[1:]
 
     def drawn(self, draws: int) -> tuple[Estimates, Estimates]:
         """Return the estimates for both laws, formula and accuracy, from so many draws."""
@@ -150,8 +155,10 @@ class Evidence:
         """Return the lifted forward's outputs at many points at once, one row for each."""
         return self._points(self.values, cases)
 
-    def line(self, direction: Arrays, upstreams: Sequence[Any]) -> Callable[[float], float]:
-        """Return <upstreams, forward> as a function of the step along a direction."""
+    def line(
+        self, direction: Arrays, upstreams: Sequence[Any]
+    ) -> Callable[[Sequence[float]], list[float]]:
+        """Return <upstreams, forward> as a function of several steps along a direction."""
         return self._points.line(self.values, direction, upstreams)
 
     @functools.cached_property
@@ -218,7 +225,8 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
 
 def typical(value: Any) -> float:
     """Return the typical size of an array's entries; 1 where they are all zero."""
-    sizes = np.abs(np.asarray(value).astype(np.complex128)).ravel()
+    some = np.ravel(value)[:: 1 + np.size(value) // _LARGE]
+    sizes = np.abs(some.astype(np.complex128))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return float(np.median(sizes)) if sizes.size else 1.0
 

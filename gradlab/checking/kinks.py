@@ -158,6 +158,8 @@ def _write(
         each.accept(_mask(shape, entries[kinks[here] | confirmed[here]]))
         each.reject(_mask(shape, entries[refuted[here]]))
         astray = confirmed[here] | refuted[here]
+        if astray.any():
+            each.expected = each.expected.copy()  # until now the reference's own
         each.kinks += [np.unravel_index(k, shape) for k in entries[kinks[here]]]
         for entry, value in zip(entries[astray], limit[here][astray]):
             each.expect(int(entry), value)

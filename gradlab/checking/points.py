@@ -59,28 +59,37 @@ class Points:
 
     def line(
         self, values: dict[str, Any], direction: dict[str, Any], upstreams: Sequence[Any]
-    ) -> Callable[[float], float]:
-        """Return Re <upstreams, outputs> as a function of t, at `values + t * direction`.
+    ) -> Callable[[Sequence[float]], list[float]]:
+        """Return Re <upstreams, outputs> as a function of several t, at `values + t * direction`.
 
-        Everything stays where it is computed: of large inputs nothing is copied.
+        Everything stays where it is computed, in one loop: of large inputs nothing is copied.
         """
         start = self._as_read(values)
-        ways = {name: widen(way) for name, way in direction.items()}
+        ways = {name: np.asarray(way) for name, way in direction.items()}
 
-        def at(t: Any, start: Any, ways: Any, upstreams: Any) -> Any:
-            moved = {name: start[name] + t * way for name, way in ways.items()}
-            outputs = self._one({**start, **moved})
-            return sum(jnp.sum(jnp.real(u * y)) for u, y in zip(upstreams, outputs, strict=True))
+        def all_products(steps: Any, count: Any, start: Any, ways: Any, upstreams: Any) -> Any:
+            def one(i: Any, products: Any) -> Any:
+                moved = {
+                    n: start[n] + steps[i] * jnp.asarray(w, start[n].dtype) for n, w in ways.items()
+                }
+                outputs = zip(upstreams, self._one({**start, **moved}), strict=True)
+                return products.at[i].set(sum(jnp.sum(jnp.real(u * y)) for u, y in outputs))
 
+            return lax.fori_loop(0, count, one, jnp.zeros_like(steps))
+
+        none = np.zeros(_MOST), np.int64(0)
         with on_host():
             placed = [jax.device_put(each) for each in (start, ways, list(map(widen, upstreams)))]
-            run = compile_once(at, np.float64(0.0), *placed, options=options_for(self._entries))
+            options = options_for(self._entries)
+            run = compile_once(all_products, *none, *placed, options=options)
 
-        def product(t: float) -> float:
+        def products(steps: Sequence[float]) -> list[float]:
+            rows = np.pad(np.array(steps, np.float64), (0, _MOST - len(steps)))
             with on_host():
-                return float(run(np.float64(t), *placed))
+                found = run(rows, np.int64(len(steps)), *placed)
+                return [float(product) for product in np.asarray(found)[: len(steps)]]
 
-        return product
+        return products
 
     def _as_read(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return values as the program reads them: NumPy's int64 may have been traced as int32."""

@@ -13,7 +13,7 @@ from gradlab.checking.kinks import settle_kinks
 from gradlab.checking.shared_kinks import settle_shared_kinks
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
-from gradlab.references import LIMIT, Estimate, Verdict, judge, unit_roundoff
+from gradlab.references import LIMIT, Estimate, Verdict, blocks, judge, unit_roundoff
 
 __all__ = ["Trial"]
 
@@ -36,8 +36,7 @@ class Trial(Evidence):
                 judged.append(Judged.empty(target, np.full(target.shape, np.nan)))
             elif self.has_reference:
                 finest = target.dtype if self.subject.opaque else np.float64
-                verdict = self._settled(gradients[i].value, "formula", i, finest)
-                expected = self.expected("formula", i).value
+                verdict, expected = self._settled(gradients[i].value, "formula", i, finest)
                 judged.append(Judged.of(target, gradients[i].value, expected, verdict))
             else:
                 judged.append(judge_by_differences(self, target, gradients[i]))
@@ -63,11 +62,10 @@ class Trial(Evidence):
             if self.subject.odd[i]:
                 judged.append(Judged.empty(target, np.full(target.shape, np.nan)))
                 continue
-            expected = self.expected_in_own_dtype(i)
-            verdict = self._settled(actual[i], "accuracy", i, target.dtype)
+            verdict, expected = self._settled(actual[i], "accuracy", i, target.dtype)
             if verdict.wrong.any() and not self.any_wrong and self.has_reference:
                 verdict = verdict.excused_by(self._peer(i))
-            judged.append(Judged.of(target, widen(actual[i]), expected.value, verdict))
+            judged.append(Judged.of(target, widen(actual[i]), expected, verdict))
         return judged
 
     def expected(self, law: str, i: int) -> Estimate:
@@ -75,7 +73,7 @@ class Trial(Evidence):
         estimates: dict[str, list[Estimate]] = getattr(self, law)
         return estimates["reference"][self.outputs + i]
 
-    def expected_in_own_dtype(self, i: int, draws: int | None = None) -> Estimate:
+    def expected_in_own_dtype(self, i: int, draws: int) -> Estimate:
         """Return what the gradient should be; at a kink, what the rule's own formula says."""
         formula = self.formula_verdicts[i] if self.formula_verdicts else None
         if not self.has_reference:
@@ -84,24 +82,30 @@ class Trial(Evidence):
             known = np.where(formula.wrong, formula.expected, np.nan)
             value = np.where(formula.right, formula.actual, known)
             return Estimate(value, error * np.abs(value))
-        draws = self.draws if draws is None else draws
         expected = self.drawn(draws)[1]["reference"][self.outputs + i]
         if formula is None:
             return expected
-        moved = formula.right & ~np.isclose(formula.actual, expected.value, rtol=1e-6, atol=0.0)
+        moved = formula.right & _apart(formula.actual, expected.value)
         if not moved.any():
             return expected
         own = self._own(self.outputs + i, draws)
         value = np.where(moved, formula.actual, expected.value)
         return Estimate(value, np.where(moved, own.scatter, expected.scatter))
 
-    def _settled(self, actual: Any, law: str, i: int, dtype: Any) -> Verdict:
-        """Judge a gradient; a close verdict of wrong is not left to a few draws."""
-        verdict = judge(actual, *self._estimated(law, i, self.draws), dtype)
-        near = np.isfinite(verdict.error) & (verdict.error < _CLOSE)
-        if self.has_rule and self.has_reference and np.any(verdict.wrong & near):
-            verdict = judge(actual, *self._estimated(law, i, 10 * self.draws), dtype)
-        return verdict
+    def _settled(self, actual: Any, law: str, i: int, dtype: Any) -> tuple[Verdict, Any]:
+        """Judge a gradient, and return what it should be beside the verdict.
+
+        A verdict of wrong that is close is not left to a few draws.
+        """
+        expected, own = self._estimated(law, i, self.draws)
+        verdict = judge(actual, expected, own, dtype)
+        for draws in self.more_draws if self.has_rule and self.has_reference else ():
+            near = np.isfinite(verdict.error) & (verdict.error < _CLOSE)
+            if not np.any(verdict.wrong & near):
+                break
+            expected, own = self._estimated(law, i, draws)
+            verdict = judge(actual, expected, own, dtype)
+        return verdict, expected.value
 
     def _estimated(self, law: str, i: int, draws: int) -> tuple[Estimate, Estimate | None]:
         """Return what is known of the i-th gradient: the reference's, and the rule's own."""
@@ -143,10 +147,16 @@ class Trial(Evidence):
         """Another upstream for every output."""
         return draw_upstreams(self.subject, self.seed + 1)
 
+    def gradients_crossed(self, keyword: str) -> list[Any]:
+        """Return the gradients of rule or reference in float64, under the other upstreams."""
+        if keyword not in self._crossed:
+            case = {name: widen(u) for name, u in self.other_upstreams.items()}
+            self._crossed.update(self.gradients_under(case, keyword))
+        return self._crossed[keyword]
+
     @functools.cached_property
-    def gradients_crossed(self) -> dict[str, list[Any]]:
-        """The gradients in float64, by program, under the other upstreams."""
-        return self.gradients_under({n: widen(u) for n, u in self.other_upstreams.items()})
+    def _crossed(self) -> dict[str, list[Any]]:
+        return {}
 
     def gradients_here(self, keyword: str) -> list[Any]:
         """Return the gradients of the rule or the reference in float64, at the point."""
@@ -161,12 +171,16 @@ class Trial(Evidence):
         gradients = self.formula_gradients
         return np.zeros(()) if gradients is None else gradients[i].scatter
 
-    def gradients_under(self, case: Arrays) -> dict[str, list[Any]]:
-        """Return the gradients in float64, by program, at a change to the point."""
+    def gradients_under(self, case: Arrays, keyword: str | None = None) -> dict[str, list[Any]]:
+        """Return the gradients in float64, by program, at a change to the point.
+
+        Where one keyword is given, others may be missing.
+        """
         found = {}
-        if self.evaluation is not None:
-            found = {key: self.gradients(values) for key, values in self.many([case])[0].items()}
-        if not self.has_rule:
+        if self.evaluation is not None and (self.has_rule or keyword != "rule"):
+            results = self.many([case], keyword)[0]
+            found = {key: self.gradients(values) for key, values in results.items()}
+        if not self.has_rule and keyword != "reference":
             point = {name: widen(value) for name, value in self.point.items()}
             found["rule"] = self.gradients(self.run({**point, **case}))
         return found
@@ -222,6 +236,8 @@ class Trial(Evidence):
             if unit_roundoff(each.target.dtype) < FLOAT32:
                 continue
             each.forgiven = 2 * LIMIT * FLOAT32
+            if not each.wrong.any():
+                continue
             with np.errstate(invalid="ignore"):
                 off = np.abs(each.actual - each.expected)
                 close = each.wrong & (off <= each.forgiven * np.abs(each.expected))
@@ -241,3 +257,12 @@ class Trial(Evidence):
                 witness = judge_by_differences(self, each.target, actual)
                 each.accept(each.wrong & witness.right)
                 each.doubt(each.wrong & ~witness.wrong)
+
+
+def _apart(a: Any, b: Any) -> Any:
+    """Return where two arrays differ by more than a millionth."""
+    flat, other, apart = np.ravel(a), np.ravel(b), np.empty(np.size(a), bool)
+    with np.errstate(invalid="ignore"):
+        for row in blocks(flat.size):
+            apart[row] = ~(np.abs(flat[row] - other[row]) <= 1e-6 * np.abs(other[row]))
+    return apart.reshape(np.shape(a))

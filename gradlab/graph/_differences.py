@@ -4,6 +4,7 @@ An independent witness that costs no compilation: the node's own forward is diff
 where the node can be run in it, with the error estimate of `gradlab.references`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,8 +61,9 @@ def _held(step: Step, arrays: list[Any], moving: list[int], scale: float) -> Nod
     rng = np.random.default_rng(0)
     along = {p: _direction(rng, arrays[p]) for p in moving}
 
-    def outputs(t: float) -> list[Any]:
-        return [np.asarray(y, float) for y in _forward(step, _moved(arrays, along, t))[0]]
+    def outputs(moves: Sequence[float]) -> list[list[Any]]:
+        every = [_forward(step, _moved(arrays, along, t))[0] for t in moves]
+        return [[np.asarray(y, float) for y in each] for each in every]
 
     made, residuals = _forward(step, arrays)
     if any(np.dtype(y.dtype).kind == "c" for y in made):

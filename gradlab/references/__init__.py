@@ -1,5 +1,6 @@
 """What a gradient should be: lifted autodiff, rounding scatter, finite differences, the verdict."""
 
+from gradlab.references.blocking import blocks, inner, norm
 from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
 from gradlab.references.differences import Slope, finite_difference, finite_differences
 from gradlab.references.estimates import DRAWS, Estimate
@@ -18,11 +19,14 @@ __all__ = [
     "Evaluation",
     "Slope",
     "Verdict",
+    "blocks",
     "finite_difference",
     "finite_differences",
     "floor",
+    "inner",
     "judge",
     "jvp_program",
+    "norm",
     "numpy_estimate",
     "on_host",
     "options_for",

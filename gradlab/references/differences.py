@@ -55,24 +55,26 @@ def finite_difference(function: Callable[[float], Any], scale: float = 1.0) -> S
         >>> slope.kink, float(slope.left[1]), float(slope.right[1])
         (array([False,  True]), -1.0, 1.0)
     """
-    return finite_differences(lambda step: [np.asarray(function(step))], scale)[0]
+    return finite_differences(lambda steps: [[np.asarray(function(t))] for t in steps], scale)[0]
 
 
 def finite_differences(
-    function: Callable[[float], Sequence[Any]], scale: float = 1.0, steps: int = _STEPS
+    function: Callable[[Sequence[float]], Sequence[Sequence[Any]]],
+    scale: float = 1.0,
+    steps: int = _STEPS,
 ) -> list[Slope]:
     """Return the derivatives at 0 of several arrays, from the same evaluations.
 
     Args:
-        function: returns a list of arrays for each step; it is called `2 * steps + 9` times, and
-            up to 18 times more if it is computed in fewer digits than float64.
+        function: given several steps, returns a list of arrays for each. It is asked for
+            `2 * steps + 9` in all, and for up to 18 more if it is computed in fewer digits than
+            float64.
         scale: as for `finite_difference`.
         steps: how many times the step is halved; at least 5.
     """
     sizes = [scale * _COARSEST * 2.0**-k for k in range(steps)]
-    ahead = [function(h) for h in sizes]
-    behind = [function(-h) for h in sizes]
-    columns = [[np.array(column) for column in zip(*rows)] for rows in (ahead, behind)]
+    rows = function([*sizes, *(-h for h in sizes)])
+    columns = [_columns(rows[:steps]), _columns(rows[steps:])]
     with np.errstate(all="ignore"):
         here, noises = _noises(function, scale, columns[0])
         return [_slope(sizes, *column) for column in zip(here, *columns, noises, strict=True)]
@@ -106,6 +108,10 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
         kink=kink,
         noise=noise,
     )
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[Array]:
+    return [np.array(column) for column in zip(*rows)]
 
 
 def _jumps(moves: Array) -> Array:
@@ -145,15 +151,16 @@ def _best(slopes: Array, steps: Array, noise: Array) -> tuple[Array, Array]:
 
 
 def _noises(
-    function: Callable[[float], Sequence[Any]], scale: float, ahead: Sequence[Array]
+    function: Callable[[Sequence[float]], Sequence[Sequence[Any]]],
+    scale: float,
+    ahead: Sequence[Array],
 ) -> tuple[list[Array], list[Array]]:
     """Return the values at 0 and their noise, from the closest points that differ."""
     here: list[Array] = []
     noises: list[Array] = []
     flat: list[Any] = []
     for spacing in _SPACINGS:
-        rows = [function(k * spacing * scale) for k in range(_POINTS)]
-        columns = [np.array(column) for column in zip(*rows)]
+        columns = _columns(function([k * spacing * scale for k in range(_POINTS)]))
         if not here:
             here = [column[0] for column in columns]
             noises = [_noise(column) for column in columns]

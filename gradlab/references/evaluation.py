@@ -15,7 +15,7 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.references.estimates import DRAWS, Estimate, deviation, estimate
-from gradlab.references.host import on_host, options_for
+from gradlab.references.host import is_on_host, on_host, options_for
 from gradlab.references.noise import Noise, Pools, Units, fill
 from gradlab.references.precision import (
     largest,
@@ -38,19 +38,27 @@ Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
 Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
 """What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
-their sums once, and add every draw to the deviations without keeping it."""
+their sums beside the values, and add every draw to the deviations without keeping it."""
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
-_FEW_DRAWS = 8  # of large programs
+_FEW_DRAWS = (4, 8, 16, 64)  # of large programs
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
 
 class _Compiled(NamedTuple):
     """What all programs became: how to run them, and what was learnt while they were traced."""
 
-    run: Callable[..., list[Any]]
+    run: Callable[..., Any]
     layout: Mapping[str, list[int]]
     stays_narrow: set[str]
+
+
+class _Measured(NamedTuple):
+    """What a draw starts from."""
+
+    arguments: dict[str, Any]
+    values: list[Any]
+    sums: list[Any]
 
 
 class Evaluation:
@@ -63,7 +71,7 @@ class Evaluation:
     Attributes:
         names: of all inputs.
         inputs: shape and dtype of each, by name.
-        draws: how often rounding is drawn by default.
+        draws: how often rounding is drawn; then, for as long as a verdict of wrong is close.
 
     Example:
         >>> import jax.numpy as jnp
@@ -151,43 +159,52 @@ class Evaluation:
             seed: of the noise.
         """
         with on_host():
-            arguments = self._placed(inputs)
-            values = self._run(arguments)
-            return self._estimates(arguments, values, law, draws, seed)
+            return self._estimates(self._measured(inputs), law, draws, seed)
 
     def both(
         self, inputs: Mapping[str, Any], draws: int | None = None, seed: int = 0
     ) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
         """Return the estimates of both laws, formula first.
 
-        Large programs in a single dtype are drawn once: their scatter in float64 follows from the
-        scatter in their own dtype, in proportion to the units.
+        Large programs in float32 are drawn once: their scatter in float64 is the same in proportion
+        to the units. (Sums of half precision are rounded otherwise.)
         """
         with on_host():
-            arguments = self._placed(inputs)
-            values = self._run(arguments)
-            accuracy = self._estimates(arguments, values, "accuracy", draws, seed)
-            if self._large and len(self._traced) == 1 and not self._stays_narrow:
-                ratio = unit_roundoff("float64") / unit_roundoff(*self._traced)
+            measured = self._measured(inputs)
+            accuracy = self._estimates(measured, "accuracy", draws, seed)
+            if self._large and self._traced == {"float32"} and not self._stays_narrow:
+                ratio = unit_roundoff("float64") / unit_roundoff("float32")
                 every = {id(e): e for estimates in accuracy.values() for e in estimates}
                 scaled = {k: Estimate(e.value, e.scatter * ratio) for k, e in every.items()}
                 formula = {key: [scaled[id(e)] for e in each] for key, each in accuracy.items()}
             elif self._traced == {"float64"}:
                 formula = accuracy
             else:
-                formula = self._estimates(arguments, values, "formula", draws, seed)
+                formula = self._estimates(measured, "formula", draws, seed)
         return formula, accuracy
 
+    def placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs as the compiled programs read them, so that no run copies them again."""
+        with on_host():
+            return {name: jax.device_put(a) for name, a in self._arguments(inputs).items()}
+
+    def _measured(self, inputs: Mapping[str, Any]) -> "_Measured":
+        arguments = self.placed(inputs)
+        if self._large:
+            return _Measured(arguments, *self._called("sums", arguments, self._silence))
+        return _Measured(arguments, self._run(arguments), [])
+
     def _estimates(
-        self, arguments: dict[str, Any], values: list[Any], law: Law, draws: int | None, seed: int
+        self, measured: "_Measured", law: Law, draws: int | None, seed: int
     ) -> dict[str, list[Estimate]]:
-        draws = self.draws if draws is None else draws
+        arguments, values, _ = measured
+        draws = self.draws[0] if draws is None else draws
         generator = np.random.default_rng(seed)
         deviations, scales = [], []
         for units, scale in self._roundings(law):
             if self._large:
                 pools = (fill(units, generator) for _ in range(draws))
-                deviations.append(self._summed(arguments, values, pools))
+                deviations.append(self._summed(measured, pools))
             else:
 
                 def draw(units: Units = units) -> Sequence[Any]:
@@ -198,15 +215,12 @@ class Evaluation:
         flat = [estimate(a, [d[i] for d in deviations], scales) for i, a in enumerate(values)]
         return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
 
-    def _summed(
-        self, arguments: dict[str, Any], values: list[Any], draws: Iterable[Pools]
-    ) -> list[Any]:
+    def _summed(self, measured: "_Measured", draws: Iterable[Pools]) -> list[Any]:
         """Return root mean square deviations; nothing that is drawn is kept."""
         count = 0
-        sums = self._called("sums", arguments, fill(self._narrow([], [])))
-        totals: Any = [jnp.zeros(a.shape, jnp.float64) for a in values]
+        totals: Any = [jnp.zeros(a.shape, jnp.float64) for a in measured.values]
         for pools in draws:
-            totals = self._called("summed", arguments, pools, sums, values, totals)
+            totals = self._called("summed", *measured, pools, totals)
             count += 1
         return [np.asarray(total) / np.sqrt(count) for total in totals]
 
@@ -253,9 +267,6 @@ class Evaluation:
             for name in self._units
         }
 
-    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: jax.device_put(a) for name, a in self._arguments(inputs).items()}
-
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.names if name not in inputs]
         if missing:
@@ -268,10 +279,12 @@ class Evaluation:
                     f"Evaluation: input {name!r} has shape {np.shape(value)}; "
                     f"the program was traced with {aval.shape}"
                 )
-            if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
+            wanted = widen_dtype(aval.dtype)
+            placed = getattr(value, "dtype", None) == wanted and is_on_host(value)
+            if placed or jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
                 arguments[name] = value
             else:
-                arguments[name] = np.asarray(value).astype(widen_dtype(aval.dtype))
+                arguments[name] = np.asarray(value).astype(wanted)
         return arguments
 
     def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
@@ -279,10 +292,15 @@ class Evaluation:
 
         Where compiling is what costs, silence is a noise like any other.
         """
-        pools = fill(self._narrow([], [])) if pools is None else pools
-        return self._called("quiet" if self._large else "noisy", arguments, pools)
+        kind: Kind = "quiet" if self._large else "noisy"
+        values: list[Any] = self._called(kind, arguments, self._silence if pools is None else pools)
+        return values
 
-    def _called(self, kind: Kind, *arguments: Any) -> list[Any]:
+    @property
+    def _silence(self) -> Pools:
+        return fill(self._narrow([], []))
+
+    def _called(self, kind: Kind, *arguments: Any) -> Any:
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(kind, arguments)
         return self._compiled[kind].run(*arguments)
@@ -305,19 +323,18 @@ class Evaluation:
             def quiet(arguments: Any, pools: Pools) -> list[Any]:
                 return evaluate(Quiet(Noise(pools), constants, frozenset(pools)), arguments)
 
-            def sums(arguments: Any, pools: Pools) -> list[Any]:
+            def sums(arguments: Any, pools: Pools) -> tuple[list[Any], list[Any]]:
                 rounder = Quiet(Noise(pools), constants, frozenset(pools))
-                evaluate(rounder, arguments)
-                return rounder.seen
+                return evaluate(rounder, arguments), rounder.seen
 
             def summed(
-                arguments: Any, pools: Pools, sums: Any, values: Any, totals: Any
+                arguments: Any, values: Any, sums: Any, pools: Pools, totals: Any
             ) -> list[Any]:
                 rounder = Rounder(Noise(pools), constants, frozenset(pools), iter(sums))
                 drawn = evaluate(rounder, arguments)
                 return [_joined(*each) for each in zip(totals, drawn, values, strict=True)]
 
-            functions: dict[Kind, Callable[..., list[Any]]]
+            functions: dict[Kind, Callable[..., Any]]
             functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
             options = options_for(_entries(self._programs.values()))
             last = (4,) if kind == "summed" else ()

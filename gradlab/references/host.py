@@ -9,7 +9,7 @@ import jax
 from gradlab.tracing import without_checks
 from gradlab.tracing.settings import default_device
 
-__all__ = ["on_host", "options_for"]
+__all__ = ["is_on_host", "on_host", "options_for"]
 
 _SMALL = 1 << 17  # entries up to which compiling costs more than slow code
 
@@ -19,6 +19,11 @@ def on_host() -> Iterator[None]:
     """Enter the context in which references are computed."""
     with without_checks(), jax.default_device(_cpu()):
         yield
+
+
+def is_on_host(value: Any) -> bool:
+    """Whether a value lies already where references are computed now."""
+    return isinstance(value, jax.Array) and value.devices() == {_cpu()}
 
 
 def options_for(entries: int) -> Mapping[str, Any] | None:

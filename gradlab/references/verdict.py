@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradlab.references.blocking import blocks
 from gradlab.references.estimates import DRAWS, Estimate
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
@@ -27,7 +28,6 @@ to 32 the share of wrong leaves that are caught moves from 97.7 % to 96.6 %; the
 inconclusive.
 """
 
-_AT_ONCE = 1 << 16  # entries that are judged together: they stay in the processor's cache
 _DOUBLE = unit_roundoff("float64")
 LOST = 2.0**64 * smallest_normal("float64") ** 0.5
 """Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
@@ -42,17 +42,15 @@ class Verdict:
     """What is known of each entry; `right`, `wrong` and `inconclusive` are disjoint and complete.
 
     Attributes:
-        error: distance from the reference, in floors.
-        floor: the error that rounding explains.
-        resolution: the smallest relative error that would have been seen.
-        instability: the rule's scatter in units of the reference's.
+        error: distance from the reference, in floors, in float32.
+        resolution: the smallest relative error that would have been seen, in float32.
+        instability: the rule's scatter in units of the reference's, in float32.
     """
 
     right: Array
     wrong: Array
     inconclusive: Array
     error: Array
-    floor: Array
     resolution: Array
     instability: Array
 
@@ -136,17 +134,18 @@ def judge(
     value = np.asarray(actual)
     if value.shape != reference.value.shape:
         raise ValueError(f"judge: gradient of shape {value.shape}, not {reference.value.shape}")
-    if value.size <= _AT_ONCE:
+    rows = list(blocks(value.size))
+    if len(rows) <= 1:
         return _judge(value, reference, rule, dtype, limit)
     flat = value.ravel()
-    rows = [slice(i, i + _AT_ONCE) for i in range(0, flat.size, _AT_ONCE)]
-    own = [None if rule is None else _part(rule, row) for row in rows]
-    parts = [_judge(flat[r], _part(reference, r), o, dtype, limit) for r, o in zip(rows, own)]
-    joined = {}
-    for each in fields(Verdict):
-        columns = [part.__dict__.pop(each.name) for part in parts]
-        joined[each.name] = np.concatenate(columns).reshape(value.shape)
-    return Verdict(**joined)
+    joined: dict[str, Array] = {}
+    for row in rows:
+        own = None if rule is None else _part(rule, row)
+        part = _judge(flat[row], _part(reference, row), own, dtype, limit)
+        for each in fields(Verdict):
+            column = getattr(part, each.name)
+            joined.setdefault(each.name, np.empty(flat.size, column.dtype))[row] = column
+    return Verdict(**{name: array.reshape(value.shape) for name, array in joined.items()})
 
 
 def _judge(
@@ -175,10 +174,9 @@ def _judge(
         right=right,
         wrong=wrong,
         inconclusive=~(right | wrong),
-        error=error,
-        floor=base,
-        resolution=resolution,
-        instability=instability,
+        error=_roughly(error),
+        resolution=_roughly(resolution),
+        instability=_roughly(instability),
     )
 
 
@@ -188,7 +186,7 @@ def settle(
     dtype: Any,
     limit: float = LIMIT,
 ) -> Verdict:
-    """Judge a gradient, and where something looks wrong judge it again with ten times the draws.
+    """Judge a gradient, and where something looks wrong judge it again with more draws.
 
     A scatter from a dozen draws is now and then several times too small; among millions of entries
     that happens. A verdict of wrong should not rest on it.
@@ -199,8 +197,16 @@ def settle(
         dtype: as for `judge`.
         limit: as for `judge`.
     """
-    verdict = judge(actual, *estimate(DRAWS), dtype, limit)
-    return verdict if verdict.ok else judge(actual, *estimate(10 * DRAWS), dtype, limit)
+    for draws in DRAWS:
+        verdict = judge(actual, *estimate(draws), dtype, limit)
+        if verdict.ok:
+            break
+    return verdict
+
+
+def _roughly(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(array).astype(np.float32)
 
 
 def _part(estimate: Estimate, row: slice) -> Estimate:

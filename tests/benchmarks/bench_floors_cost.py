@@ -114,7 +114,8 @@ def ours(name: str) -> None:
         assert judge(rule.value, reference, rule, "float64").ok
     way = {name: RNG.normal(size=np.shape(values[name])) for name in program.in_names}
     at = lab.along(values, way)
-    assert np.isfinite(finite_differences(lambda t: at(t)["reference"][:1])[0].error).all()
+    slopes = finite_differences(lambda steps: [at(t)["reference"][:1] for t in steps])
+    assert np.isfinite(slopes[0].error).all()
     print(time.perf_counter() - start)
 
 

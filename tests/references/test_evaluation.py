@@ -246,3 +246,16 @@ def test_kernels_run_as_traced_and_count_with_the_digits_they_have():
     assert judge(rule.value, reference, rule, "float64").right.all()
     assert judge(rule.value * 1.0001, reference, rule, "float64").wrong.all()
     assert np.median(rule.scatter / np.abs(rule.value)) > 1e-9
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_large_programs_scatter_as_small_ones_do(dtype, monkeypatch):
+    a, b = (jnp.asarray(np.random.default_rng(k).normal(size=(256, 256)), dtype) for k in (0, 1))
+    program = trace(lambda a, b: jnp.tanh(a @ b), a, b)
+    point = {"a": a, "b": b}
+    small = Evaluation(program=program).both(point)
+    monkeypatch.setattr("gradlab.references.evaluation._LARGE", 1000)
+    large = Evaluation(program=program).both(point)
+    for law in (0, 1):
+        wanted, found = (np.median(each[law]["program"][0].scatter) for each in (small, large))
+        assert 0.5 < found / wanted < 2.0, "formula" if law == 0 else "accuracy"

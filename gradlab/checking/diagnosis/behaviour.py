@@ -64,7 +64,7 @@ def lower_precision(trial: Trial) -> Iterator[Finding]:
         for coarse in _COARSER:
             if unit_roundoff(coarse) <= unit_roundoff(target.dtype):
                 continue
-            if judge(own.actual, trial.expected_in_own_dtype(i), None, coarse).ok:
+            if judge(own.actual, trial.expected_in_own_dtype(i, trial.draws), None, coarse).ok:
                 found = narrowings(trial.subject.rule) if trial.subject.rule else []
                 where = f" ({found[0]})" if found else ""
                 text = f"the gradient of {target.path} has the precision of {coarse}{where}"

@@ -59,7 +59,7 @@ def _wrong(judged: Judged) -> str:
 def _unstable(judged: Judged) -> str:
     masked = np.where(judged.unstable, judged.instability, -1.0)
     index = np.unravel_index(int(np.argmax(masked)), masked.shape)
-    digits = np.log10(np.clip(masked[index], 1.0, 1e308))
+    digits = np.log10(np.clip(float(masked[index]), 1.0, 1e308))
     return (
         f"loses {digits:.0f} digits that the reference keeps, "
         f"at {entry_name(judged.target.path, [int(i) for i in index])}"
@@ -81,5 +81,5 @@ def _remarks(judged: Judged) -> list[str]:
 
 
 def _error(judged: Judged) -> float:
-    relevant = judged.error[(judged.right | judged.wrong) & ~np.isnan(judged.error)]
-    return float(relevant.max(initial=0.0))
+    relevant = (judged.right | judged.wrong) & ~np.isnan(judged.error)
+    return float(np.max(judged.error, initial=0.0, where=relevant))

@@ -5,7 +5,7 @@ import numpy as np
 from gradlab.checking.differences import compare, directional, left_by_loops, spread_along
 from gradlab.checking.report import Law
 from gradlab.checking.trial import FLOAT32, Trial
-from gradlab.references import Slope
+from gradlab.references import Slope, inner
 
 __all__ = ["finite_differences"]
 
@@ -20,7 +20,7 @@ def finite_differences(trial: Trial) -> Law:
         return Law(name, "skipped", "a gradient has a wrong shape")
     slope = directional(trial, trial.tangents)
     steps = [trial.tangents[target.path] for target in trial.subject.targets]
-    claim = sum(float(np.sum(np.real(t * g.value))) for t, g in zip(steps, gradients))
+    claim = sum(inner(t, g.value) for t, g in zip(steps, gradients))
     known = [gradients]
     if trial.has_reference:  # the forward itself may hold constants of few digits
         known.append(trial.formula["reference"][trial.outputs :])
@@ -28,9 +28,7 @@ def finite_differences(trial: Trial) -> Law:
         np.hypot.reduce([spread_along(g.scatter, t) for t, g in zip(steps, each)]) for each in known
     )
     if any(each.warnings for each in trial.formula_verdicts):  # one of the two approximates
-        spread += FLOAT32 * sum(
-            float(np.sum(np.abs(t * g.value))) for t, g in zip(steps, gradients)
-        )
+        spread += FLOAT32 * sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
     spread = float(np.hypot(spread, left_by_loops(trial)))
     state = compare(claim, slope, 0, float(spread))
     text = f"the slope is {float(slope.value[0]):.9g}, the gradient says {claim:.9g}"

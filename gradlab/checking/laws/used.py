@@ -30,23 +30,25 @@ def used(trial: Trial) -> Law:
 
 def ignored_outputs(trial: Trial) -> list[str]:
     """Return the outputs whose upstream changes nothing, though it should."""
-    upstreams = trial.subject.upstreams
-    keys = ("rule", "reference") if trial.has_reference else ("rule",)
     names = []
-    for upstream in upstreams:
-        crossed = trial.gradients_crossed if len(upstreams) == 1 else _crossed(trial, upstream)
-        moved = [_moved(trial.gradients_here(key), crossed[key]) for key in keys]
+    for upstream in trial.subject.upstreams:
+        if _moves(trial, upstream, "rule"):
+            continue
         here = trial.gradients_here("rule")
         dead = 0 in upstream.shape or not any(np.any(g) and np.isfinite(g).all() for g in here)
-        if not moved[0] and (moved[-1] or (len(keys) == 1 and not dead)):
+        if _moves(trial, upstream, "reference") if trial.has_reference else not dead:
             names.append(upstream.output)
     return names
 
 
-def _crossed(trial: Trial, upstream: Upstream) -> dict[str, list[Any]]:
-    """Return the gradients under another upstream of one output alone."""
-    other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
-    return trial.gradients_under(other)
+def _moves(trial: Trial, upstream: Upstream, keyword: str) -> bool:
+    """Whether another upstream of one output alone changes the gradients."""
+    if len(trial.subject.upstreams) == 1:
+        crossed = trial.gradients_crossed(keyword)
+    else:
+        other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
+        crossed = trial.gradients_under(other, keyword)[keyword]
+    return _moved(trial.gradients_here(keyword), crossed)
 
 
 def _moved(before: list[Any], after: list[Any]) -> bool:
