@@ -5,6 +5,8 @@ They are built by `@`, `+` and `*`, which simplify first.
 
 from typing import Any
 
+import numpy as np
+
 from gradlab.operators._arrays import Array, result_type, scalar
 from gradlab.operators.base import Operator
 
@@ -116,10 +118,11 @@ class Scaled(Operator):
 
     def __init__(self, factor: Any, operator: Operator) -> None:
         arrays = (factor,) if hasattr(factor, "dtype") else ()
+        least = np.complex64 if isinstance(factor, complex) else operator.dtype
         super().__init__(
             operator.output_shape,
             operator.input_shape,
-            result_type(operator.dtype, *(array.dtype for array in arrays)),
+            result_type(operator.dtype, least, *(array.dtype for array in arrays)),
             (*arrays, *operator.arrays),
         )
         self.factor, self.operator = factor, operator
