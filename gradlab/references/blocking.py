@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["blocks", "inner", "norm"]
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 16
 
 
 def blocks(size: int) -> Iterator[slice]:

@@ -5,7 +5,9 @@ limit on the number of floors from a trial over operations, dtypes, scales and w
 rules stay far below it, wrong ones far above.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -28,6 +30,7 @@ to 32 the share of wrong leaves that are caught moves from 97.7 % to 96.6 %; the
 inconclusive.
 """
 
+_MASKS = ("right", "wrong", "inconclusive")
 _DOUBLE = unit_roundoff("float64")
 LOST = 2.0**64 * smallest_normal("float64") ** 0.5
 """Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
@@ -139,19 +142,25 @@ def judge(
         return _judge(value, reference, rule, dtype, limit)
     flat = value.ravel()
     joined: dict[str, Array] = {}
-    for row in rows:
+
+    def judge_row(row: slice) -> None:
         own = None if rule is None else _part(rule, row)
         part = _judge(flat[row], _part(reference, row), own, dtype, limit)
-        for each in fields(Verdict):
-            column = getattr(part, each.name)
-            joined.setdefault(each.name, np.empty(flat.size, column.dtype))[row] = column
+        for name, array in joined.items():
+            array[row] = getattr(part, name)
+
+    for each in fields(Verdict):
+        kind = np.bool_ if each.name in _MASKS else np.float32
+        joined[each.name] = np.empty(flat.size, kind)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(judge_row, rows))
     return Verdict(**{name: array.reshape(value.shape) for name, array in joined.items()})
 
 
 def _judge(
     value: Array, reference: Estimate, rule: Estimate | None, dtype: Any, limit: float
 ) -> Verdict:
-    value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64)
+    value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64, copy=False)
     unit = unit_roundoff(dtype)
     smallest = LOST if unit == _DOUBLE else smallest_normal(dtype)
     size = np.abs(reference.value)
@@ -214,4 +223,5 @@ def _part(estimate: Estimate, row: slice) -> Estimate:
 
 
 def _finite(scatter: Array) -> Array:
-    return np.where(np.isfinite(scatter), scatter, 0.0)
+    known = np.isfinite(scatter)
+    return scatter if known.all() else np.where(known, scatter, 0.0)
