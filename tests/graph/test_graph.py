@@ -128,6 +128,21 @@ def test_only_what_is_wanted_is_computed() -> None:
     np.testing.assert_array_equal(only, np.ones(3))
 
 
+class _Doubled(nodes.Tanh):
+    def backward(self, upstream, residuals):
+        (gradient,) = super().backward(upstream, residuals)
+        return (2 * gradient,)
+
+
+def test_a_subclass_that_overrides_backward_alone_is_run_as_written() -> None:
+    x = RNG.normal(size=3)
+    graph = Graph(_Doubled(), x)
+    graph.forward(x)
+    gradient = graph.backward(np.ones(3))
+    np.testing.assert_allclose(gradient, 2 / np.cosh(x) ** 2)
+    assert not check(graph, x).ok
+
+
 def test_containers_and_static_leaves() -> None:
     def layer(parameters, x, mode):
         assert mode == "train"
