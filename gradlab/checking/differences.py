@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _GROUPS = 256
-_CHUNK = 64
+_CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
 _SPLITS = 12
 _LARGE = 1 << 18
 _FEW_STEPS, _SHORTER = 6, 2.0**-4  # of a large forward: 2^-6 to 2^-11; others are seldom the best
@@ -111,7 +111,8 @@ def settle_by_slopes(evidence: Evidence, judged: list[Judged], references: list[
         if not wrong.size or each.target.kind != "real":
             continue
         order = np.argsort(-each.error.ravel()[wrong])
-        for part in np.array_split(wrong[order], max(1, wrong.size // _CHUNK)):
+        together = max(1, min(_CHUNK, _HELD // each.wrong.size))
+        for part in np.array_split(wrong[order], max(1, wrong.size // together)):
             confirmed = _confirmed(evidence, each, np.ravel(reference), part)
             each.accept(np.isin(np.arange(each.wrong.size), confirmed).reshape(each.wrong.shape))
             if confirmed.size:
