@@ -15,8 +15,8 @@ def blocks(size: int) -> Iterator[slice]:
     """Yield slices that cover a flat array of `size` entries.
 
     Example:
-        >>> [row.stop - row.start for row in blocks(20_000)]
-        [16384, 3616]
+        >>> [row.stop - row.start for row in blocks(100_000)]
+        [65536, 34464]
     """
     for start in range(0, size, _BLOCK):
         yield slice(start, min(start + _BLOCK, size))
