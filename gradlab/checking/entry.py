@@ -40,7 +40,7 @@ def check(
     There is no tolerance to set. Errors are measured in floors: the error that rounding alone
     explains, entry by entry.
 
-    Memory: some 40 float64 copies of the inputs where the layer is elementwise, and 26 for each
+    Memory: some 40 float64 copies of the inputs where the layer is elementwise, and 30 for each
     further sample, beside what the function's own gradient holds; what cannot fit is refused.
 
     Args:
