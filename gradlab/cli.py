@@ -5,7 +5,7 @@ function that was named raised an error, which is then shown with its own traceb
 """
 
 import argparse
-import contextlib
+import io
 import os
 import re
 import shutil
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())
         said = legible(f"gradlab {options.command}: {error}")
-        print(said, *notes, sep="\n  ", file=sys.stderr)
+        print(said, *map(legible, notes), sep="\n  ", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
         return _status(report)
     except Exception as error:
         _show_cause(error, always=True)
@@ -139,8 +139,8 @@ def _terminal_width(output: str | None) -> int | None:
 def _put(text: str, output: str | None) -> None:
     """Print the text, or write it to a file: whole, or not at all."""
     if output is None:
-        with contextlib.suppress(AttributeError):  # what captures stdout may not be a text file
-            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what captures stdout may be something else
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout.write(_painted(text) if text.endswith("\n") else _painted(text) + "\n")
         sys.stdout.flush()
         return

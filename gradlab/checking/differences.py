@@ -20,6 +20,7 @@ from gradlab.references import (
     Slope,
     finite_difference,
     finite_differences,
+    known,
     norm,
     unit_roundoff,
 )
@@ -217,8 +218,7 @@ def _judge_groups(
 
 def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
     """Return how far rounding may move a gradient's product with a direction."""
-    known = np.isfinite(scatter)
-    return norm(scatter if known.all() else np.where(known, scatter, 0.0), direction)
+    return norm(known(scatter), direction)
 
 
 def left_by_loops(evidence: Evidence) -> float:

@@ -224,7 +224,7 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
 
 
 def typical(value: Any) -> float:
-    """Return the typical size of an array's entries; 1 where they are all zero."""
+    """Return the typical size of an array's entries, of some where they are millions; else 1."""
     some = np.ravel(value)[:: 1 + np.size(value) // _LARGE]
     sizes = np.abs(some.astype(np.complex128))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]

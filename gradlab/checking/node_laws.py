@@ -139,7 +139,6 @@ def judge_cases(
         return noises()[case]
 
     q, own = trace(reference, inputs, upstreams), trace(node, inputs, upstreams)
-
     values = dict(zip(own.in_names, own.flatten((inputs, upstreams))))
     estimates = Evaluation(reference=q, node=own).estimates(values, law="accuracy")
     expected, scatter = q.unflatten(estimates["reference"]), own.unflatten(estimates["node"])

@@ -122,6 +122,7 @@ class JaxMap(Operator):
     ) -> None:
         self._made_of = (evaluate, tuple(inputs), position, output)
         self._transposed = transposed
+        # JAX makes the attributes of its configuration while it is imported; no type is declared
         self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
         x = np.asarray(inputs[position])
         y = jax.eval_shape(self._function, x)

@@ -3,7 +3,7 @@
 from gradlab.references.blocking import blocks, inner, norm
 from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
 from gradlab.references.differences import Slope, finite_difference, finite_differences
-from gradlab.references.estimates import DRAWS, Estimate
+from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
@@ -26,6 +26,7 @@ __all__ = [
     "inner",
     "judge",
     "jvp_program",
+    "known",
     "norm",
     "numpy_estimate",
     "on_host",

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["DRAWS", "Estimate", "deviation", "estimate"]
+__all__ = ["DRAWS", "Estimate", "deviation", "estimate", "known"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -24,6 +24,17 @@ class Estimate:
 
     value: Array
     scatter: Array
+
+
+def known(scatter: Array) -> Array:
+    """Return a scatter with 0 where it is not finite, and so explains nothing.
+
+    Example:
+        >>> known(np.array([1e-16, np.inf])).tolist()
+        [1e-16, 0.0]
+    """
+    finite = np.isfinite(scatter)
+    return scatter if finite.all() else np.where(finite, scatter, 0.0)
 
 
 def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Any], draws: int) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradlab.references.blocking import blocks
-from gradlab.references.estimates import DRAWS, Estimate
+from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
 __all__ = ["LIMIT", "LOST", "WARN", "Verdict", "floor", "judge", "settle"]
@@ -97,9 +97,9 @@ def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_norm
     It is the largest of the rounding of the result itself, the reference's scatter, the rule's
     scatter and the smallest normal number. A scatter that is not finite explains nothing.
     """
-    parts = [unit * np.abs(reference.value), _finite(reference.scatter)]
+    parts = [unit * np.abs(reference.value), known(reference.scatter)]
     if rule is not None:
-        parts.append(_finite(rule.scatter))
+        parts.append(known(rule.scatter))
     base: Array = np.maximum(np.max(parts, axis=0), smallest_normal)
     return base
 
@@ -167,17 +167,17 @@ def _judge(
     base = floor(reference, rule, unit, smallest)
     with np.errstate(all="ignore"):
         error = np.abs(value - reference.value) / base
-        known = np.isfinite(size) & np.isfinite(base)
+        sure = np.isfinite(size) & np.isfinite(base)
         holds = size <= largest(dtype)
-        broken = known & holds & ~np.isfinite(value)
+        broken = sure & holds & ~np.isfinite(value)
         error = np.where(broken, np.inf, error)
-        wrong = broken | (known & np.isfinite(value) & (error > limit))
+        wrong = broken | (sure & np.isfinite(value) & (error > limit))
         if rule is not None and unit > _DOUBLE:
             wrong &= ~(np.isfinite(rule.value) & ~np.isfinite(rule.scatter))
         zero = (size == 0) & (base <= smallest)
-        right = known & (error <= limit) & np.isfinite(value) & (zero | (size > limit * base))
+        right = sure & (error <= limit) & np.isfinite(value) & (zero | (size > limit * base))
         resolution = np.where(zero, 0.0, limit * base / size)
-        kept = np.maximum(np.maximum(_finite(reference.scatter), unit * size), smallest)
+        kept = np.maximum(np.maximum(known(reference.scatter), unit * size), smallest)
         instability = (rule.scatter if rule is not None else np.zeros(size.shape)) / kept
     return Verdict(
         right=right,
@@ -220,8 +220,3 @@ def _roughly(array: Array) -> Array:
 
 def _part(estimate: Estimate, row: slice) -> Estimate:
     return Estimate(estimate.value.ravel()[row], estimate.scatter.ravel()[row])
-
-
-def _finite(scatter: Array) -> Array:
-    known = np.isfinite(scatter)
-    return scatter if known.all() else np.where(known, scatter, 0.0)

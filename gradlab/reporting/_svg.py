@@ -213,8 +213,9 @@ def _frames(things: list[Thing]) -> Iterator[str]:
     """Draw the groups that were opened: a frame around their gates, or behind each of them."""
     groups: dict[tuple[str, ...], list[Thing]] = {}
     for thing in things:
-        for depth in range(1, len(thing.gate.frame) + 1) if thing.gate else ():
-            groups.setdefault(thing.gate.frame[:depth], []).append(thing)  # type: ignore[union-attr]
+        frame = thing.gate.frame if thing.gate else ()
+        for depth in range(1, len(frame) + 1):
+            groups.setdefault(frame[:depth], []).append(thing)
     for frame, members in groups.items():
         around = _around(members)
         others = [thing for thing in things if thing not in members]

@@ -205,11 +205,10 @@ class _Clock:
 
     def behind(self, lag: int, tail: bool) -> Pattern:
         """Output at iteration i reads input at iteration i - lag, or at any before it."""
-        low, high = lag, None if tail else lag
-        bound = (0, ~0, low, high)
-        if self.backwards:
-            bound = (0, ~0, None if high is None else -high, -low)  # type: ignore[assignment]
-        return Pattern.from_axes((self.length,), (self.length,), [bound])
+        offset = -lag if self.backwards else lag
+        least = None if tail and self.backwards else offset
+        most = None if tail and not self.backwards else offset
+        return Pattern.from_axes((self.length,), (self.length,), [(0, ~0, least, most)])
 
     def at(self, iteration: int, onwards: bool, before: bool = False) -> Pattern:
         """Output at one iteration, or from it onwards, or up to it."""

@@ -40,7 +40,8 @@ def remember(key: Hashable | None, make: Callable[[], T]) -> T:
     with _lock:
         if full in _known:
             _known.move_to_end(full)
-            return _known[full]  # type: ignore[no-any-return]
+            found: T = _known[full]
+            return found
     made = make()
     with _lock:
         _known[full] = made

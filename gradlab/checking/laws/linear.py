@@ -7,7 +7,7 @@ import numpy as np
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
-from gradlab.references import LIMIT, blocks
+from gradlab.references import LIMIT, blocks, known
 
 __all__ = ["linear", "nonlinearity"]
 
@@ -39,7 +39,7 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
     slack = _SLACK if keyword == "reference" or trial.has_rule else _COARSE
     here, crossed = trial.gradients_here(keyword), trial.gradients_crossed(keyword)
     scales = [(_largest(h), _largest(c)) for h, c in zip(here, crossed)]
-    scatters = [_largest(_known(trial.scatter_here(keyword, i))) for i in range(len(here))]
+    scatters = [_largest(known(trial.scatter_here(keyword, i))) for i in range(len(here))]
     claims = (  # upstream, the factors of R(u) and R(v) in what its gradient should be, in words
         ({n: 0 * x for n, x in u.items()}, 0.0, 0.0, "an upstream of zero does not give zero"),
         ({n: _SMALL * x for n, x in u.items()}, _SMALL, 0.0, "R(u / 1024) is not R(u) / 1024"),
@@ -69,11 +69,6 @@ def _differs(most: float, actual: Any, *terms: tuple[float, Any]) -> bool:
         if not np.all(np.abs(flat[row] - expected) <= most):
             return True
     return False
-
-
-def _known(scatter: Any) -> Any:
-    finite = np.isfinite(scatter)
-    return scatter if finite.all() else np.where(finite, scatter, 0.0)
 
 
 def _largest(gradient: Any) -> float:
