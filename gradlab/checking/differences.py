@@ -40,7 +40,8 @@ _GROUPS = 256
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
 _SPLITS = 12
 _LARGE = 1 << 18
-_FEW_STEPS, _SHORTER = 6, 2.0**-4  # of a large forward: 2^-6 to 2^-11; others are seldom the best
+_FEW_STEPS, _FEW_POINTS = 6, 7  # of a large forward
+_SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
 _NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 
@@ -57,7 +58,7 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
         def products(steps: Sequence[float]) -> list[list[Any]]:
             return [[np.array([product])] for product in line(steps)]
 
-        return finite_differences(products, _SHORTER, _FEW_STEPS)[0]
+        return finite_differences(products, _SHORTER, _FEW_STEPS, _FEW_POINTS)[0]
     if not (evidence.has_rule and evidence.has_reference):
         return _slopes(evidence, [direction])
     assert evidence.evaluation is not None

@@ -16,10 +16,11 @@ import numpy as np
 from gradlab.checking.points import Points
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
-from gradlab.references import DRAWS, Estimate, Evaluation, numpy_estimate
+from gradlab.references import DRAWS, Estimate, Evaluation, blocks, numpy_estimate
 
 __all__ = [
     "Evidence",
+    "copied",
     "draw_tangents",
     "draw_upstreams",
     "nearby",
@@ -134,9 +135,13 @@ class Evidence:
 
     def run(self, point: Arrays) -> Leaves:
         """Run the rule as the user does, on fresh copies."""
+        return self.run_on(copied(point))
+
+    def run_on(self, point: Arrays) -> Leaves:
+        """Run the rule on the very arrays that are given, which it may write into."""
         place = contextlib.nullcontext() if self.place is None else jax.default_device(self.place)
         with place, np.errstate(all="ignore"):
-            return self.subject.run({name: _copy(value) for name, value in point.items()})
+            return self.subject.run(point)
 
     def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
         """Return the lifted programs' results, or one's, at each case: changes to the point."""
@@ -159,7 +164,8 @@ class Evidence:
         self, direction: Arrays, upstreams: Sequence[Any]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return <upstreams, forward> as a function of several steps along a direction."""
-        return self._points.line(self.values, direction, upstreams)
+        start = self.values if self.evaluation is None else self.full_point
+        return self._points.line(start, direction, upstreams)
 
     @functools.cached_property
     def _points(self) -> Points:
@@ -203,9 +209,11 @@ def draw_tangents(subject: Subject, values: Arrays, seed: int) -> Arrays:
     tangents = {}
     for target in subject.targets:
         tangent = signed(rng, target.shape, target.dtype)
-        sizes = np.abs(np.asarray(widen(values[target.path])))
-        scale = np.maximum(sizes, 1e-2 * typical(sizes) if np.any(sizes) else 1.0) / 2
-        tangents[target.path] = (widen(tangent) * scale).astype(target.dtype)
+        value, way = np.ravel(values[target.path]), np.ravel(tangent)
+        least = 1e-2 * typical(value) if np.any(value) else 1.0
+        for row in blocks(way.size):
+            way[row] = widen(way[row]) * np.maximum(np.abs(widen(value[row])), least) / 2
+        tangents[target.path] = way.reshape(target.shape)
     return tangents
 
 
@@ -241,5 +249,6 @@ def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
     return np.asarray(value).astype(dtype)
 
 
-def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
+def copied(point: Arrays) -> Arrays:
+    """Return a point with fresh NumPy arrays; JAX's cannot be written into."""
+    return {n: a.copy() if isinstance(a, np.ndarray) else a for n, a in point.items()}

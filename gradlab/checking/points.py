@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from gradlab.checking.widen import widen
-from gradlab.references import on_host, options_for
+from gradlab.references import as_read, on_host, options_for
 from gradlab.references.rounding import Exact
 from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.constants import Constants
@@ -34,6 +34,7 @@ class Points:
         self._constants = Constants([program, *companions])
         self._entries = sum(math.prod(aval.shape) for aval in program.in_avals)
         self._rows = max(1, min(_MOST, _HELD // max(1, self._entries)))
+        self._dtypes = {n: a.dtype for n, a in zip(program.in_names, program.in_avals)}
         self._inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
         self._compiled: dict[Any, Callable[..., list[Any]]] = {}
 
@@ -62,16 +63,15 @@ class Points:
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return Re <upstreams, outputs> as a function of several t, at `values + t * direction`.
 
-        Everything stays where it is computed, in one loop: of large inputs nothing is copied.
+        Everything stays where it is computed, in one loop: of large inputs that lie there already
+        (`Evaluation.placed`) nothing is copied.
         """
         start = self._as_read(values)
         ways = {name: np.asarray(way) for name, way in direction.items()}
 
         def all_products(steps: Any, count: Any, start: Any, ways: Any, upstreams: Any) -> Any:
             def one(i: Any, products: Any) -> Any:
-                moved = {
-                    n: start[n] + steps[i] * jnp.asarray(w, start[n].dtype) for n, w in ways.items()
-                }
+                moved = {n: start[n] + steps[i] * w.astype(start[n].dtype) for n, w in ways.items()}
                 outputs = zip(upstreams, self._one({**start, **moved}), strict=True)
                 return products.at[i].set(sum(jnp.sum(jnp.real(u * y)) for u, y in outputs))
 
@@ -92,19 +92,12 @@ class Points:
         return products
 
     def _as_read(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return values as the program reads them: NumPy's int64 may have been traced as int32."""
-        read = {}
-        for name, aval in zip(self._program.in_names, self._program.in_avals):
-            value = widen(values[name])
-            whole = jnp.issubdtype(aval.dtype, np.integer)
-            read[name] = np.asarray(value).astype(aval.dtype) if whole else value
-        return read
+        return {name: as_read(values[name], dtype) for name, dtype in self._dtypes.items()}
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
         """Return which inputs have a value for each point: all, where they are small."""
-        names = zip(self._program.in_names, self._program.in_avals)
         small = self._entries <= _SMALL
-        return tuple(n for n, aval in names if n in case or (small and is_inexact(aval.dtype)))
+        return tuple(n for n, d in self._dtypes.items() if n in case or (small and is_inexact(d)))
 
     def _stacked(self, values: list[Any]) -> np.ndarray[Any, Any]:
         """Return values as the first of as many rows as every run has."""

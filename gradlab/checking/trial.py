@@ -65,7 +65,7 @@ class Trial(Evidence):
             verdict, expected = self._settled(actual[i], "accuracy", i, target.dtype)
             if verdict.wrong.any() and not self.any_wrong and self.has_reference:
                 verdict = verdict.excused_by(self._peer(i))
-            judged.append(Judged.of(target, widen(actual[i]), expected, verdict))
+            judged.append(Judged.of(target, actual[i], expected, verdict))
         return judged
 
     def expected(self, law: str, i: int) -> Estimate:
@@ -100,8 +100,7 @@ class Trial(Evidence):
         expected, own = self._estimated(law, i, self.draws)
         verdict = judge(actual, expected, own, dtype)
         for draws in self.more_draws if self.has_rule and self.has_reference else ():
-            near = np.isfinite(verdict.error) & (verdict.error < _CLOSE)
-            if not np.any(verdict.wrong & near):
+            if verdict.ok or not np.any(verdict.wrong & (verdict.error < _CLOSE)):
                 break
             expected, own = self._estimated(law, i, draws)
             verdict = judge(actual, expected, own, dtype)

@@ -5,7 +5,7 @@ from gradlab.references.derivatives import jvp_program, upstream_names, vjp_prog
 from gradlab.references.differences import Slope, finite_difference, finite_differences
 from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.evaluation import Evaluation
-from gradlab.references.host import on_host, options_for
+from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
 from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge, settle
@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "Slope",
     "Verdict",
+    "as_read",
     "blocks",
     "finite_difference",
     "finite_differences",

@@ -19,7 +19,8 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _COARSEST, _STEPS = 2.0**-2, 18  # steps from a quarter of the scale down, halving
 _POINTS = 9  # for the noise
-_SPACINGS = (2.0**-20, 2.0**-14, 2.0**-8)  # wider ones for functions computed in fewer digits
+_CLOSE = 2.0**-20  # how far these are apart
+_WIDER = (2.0**-14, 2.0**-8)  # for functions computed in fewer digits
 _UNIT = 2.0**-53
 _SAFETY = 4.0
 _JUMP = 2.0**-18  # of the largest move; less may be the grain of a function of few digits
@@ -62,22 +63,27 @@ def finite_differences(
     function: Callable[[Sequence[float]], Sequence[Sequence[Any]]],
     scale: float = 1.0,
     steps: int = _STEPS,
+    points: int = _POINTS,
 ) -> list[Slope]:
     """Return the derivatives at 0 of several arrays, from the same evaluations.
 
     Args:
         function: given several steps, returns a list of arrays for each. It is asked for
-            `2 * steps + 9` in all, and for up to 18 more if it is computed in fewer digits than
-            float64.
+            `2 * steps + points` in all, and for up to twice `points` more if it is computed in
+            fewer digits than float64.
         scale: as for `finite_difference`.
         steps: how many times the step is halved; at least 5.
+        points: at how many places close together the noise is measured; at least 7.
     """
     sizes = [scale * _COARSEST * 2.0**-k for k in range(steps)]
-    rows = function([*sizes, *(-h for h in sizes)])
-    columns = [_columns(rows[:steps]), _columns(rows[steps:])]
+    close = [k * _CLOSE * scale for k in range(points)]
+    rows = function([*close, *sizes, *(-h for h in sizes)])
+    nearby, rest = _columns(rows[:points]), rows[points:]
+    ahead, behind = _columns(rest[:steps]), _columns(rest[steps:])
     with np.errstate(all="ignore"):
-        here, noises = _noises(function, scale, columns[0])
-        return [_slope(sizes, *column) for column in zip(here, *columns, noises, strict=True)]
+        noises = _noises(function, scale, nearby, ahead)
+        here = [column[0] for column in nearby]
+        return [_slope(sizes, *each) for each in zip(here, ahead, behind, noises, strict=True)]
 
 
 def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: Array) -> Slope:
@@ -153,24 +159,19 @@ def _best(slopes: Array, steps: Array, noise: Array) -> tuple[Array, Array]:
 def _noises(
     function: Callable[[Sequence[float]], Sequence[Sequence[Any]]],
     scale: float,
+    nearby: Sequence[Array],
     ahead: Sequence[Array],
-) -> tuple[list[Array], list[Array]]:
-    """Return the values at 0 and their noise, from the closest points that differ."""
-    here: list[Array] = []
-    noises: list[Array] = []
-    flat: list[Any] = []
-    for spacing in _SPACINGS:
-        columns = _columns(function([k * spacing * scale for k in range(_POINTS)]))
-        if not here:
-            here = [column[0] for column in columns]
-            noises = [_noise(column) for column in columns]
-            flat = [_still(column) & (a != a[-1]).any(0) for column, a in zip(columns, ahead)]
-        else:
-            noises = [np.where(f, _noise(c), n) for f, c, n in zip(flat, columns, noises)]
-            flat = [f & _still(column) for f, column in zip(flat, columns)]
+) -> list[Array]:
+    """Return the noise of each array, from the closest points that differ."""
+    noises = [_noise(column) for column in nearby]
+    flat = [_still(column) & (a != a[-1]).any(0) for column, a in zip(nearby, ahead)]
+    for spacing in _WIDER:
         if not any(np.any(f) for f in flat):
             break
-    return here, noises
+        columns = _columns(function([k * spacing * scale for k in range(len(nearby[0]))]))
+        noises = [np.where(f, _noise(c), n) for f, c, n in zip(flat, columns, noises)]
+        flat = [f & _still(column) for f, column in zip(flat, columns)]
+    return noises
 
 
 def _grain(here: Array, ahead: Array, behind: Array) -> Any:

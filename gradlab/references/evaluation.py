@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gradlab.errors import InputError
 from gradlab.references.estimates import DRAWS, Estimate, deviation, estimate
-from gradlab.references.host import is_on_host, on_host, options_for
+from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.noise import Noise, Pools, Units, fill
 from gradlab.references.precision import (
     largest,
@@ -25,7 +26,7 @@ from gradlab.references.precision import (
     unit_roundoff,
 )
 from gradlab.references.rounding import Quiet, Rounder
-from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
+from gradlab.tracing import Program, Value, compile_once, remember
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
@@ -42,6 +43,7 @@ their sums beside the values, and add every draw to the deviations without keepi
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
 _FEW_DRAWS = (4, 8, 16, 64)  # of large programs
+_TOGETHER = 4  # of them in one call, one after another: what each needs is allocated once
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
 
@@ -203,8 +205,7 @@ class Evaluation:
         deviations, scales = [], []
         for units, scale in self._roundings(law):
             if self._large:
-                pools = (fill(units, generator) for _ in range(draws))
-                deviations.append(self._summed(measured, pools))
+                deviations.append(self._summed(measured, units, draws, generator))
             else:
 
                 def draw(units: Units = units) -> Sequence[Any]:
@@ -215,14 +216,18 @@ class Evaluation:
         flat = [estimate(a, [d[i] for d in deviations], scales) for i, a in enumerate(values)]
         return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
 
-    def _summed(self, measured: "_Measured", draws: Iterable[Pools]) -> list[Any]:
+    def _summed(
+        self, measured: "_Measured", units: Units, draws: int, generator: np.random.Generator
+    ) -> list[Any]:
         """Return root mean square deviations; nothing that is drawn is kept."""
-        count = 0
+        weight = np.sqrt(1.0 / draws)
         totals: Any = [jnp.zeros(a.shape, jnp.float64) for a in measured.values]
-        for pools in draws:
-            totals = self._called("summed", *measured, pools, totals)
-            count += 1
-        return [np.asarray(total) / np.sqrt(count) for total in totals]
+        for start in range(0, draws, _TOGETHER):
+            count = min(_TOGETHER, draws - start)
+            pools = [fill(units, generator if i < count else None) for i in range(_TOGETHER)]
+            rows = jax.tree.map(lambda *each: np.stack(each), *pools)
+            totals = self._called("summed", *measured, rows, np.int64(count), weight, totals)
+        return [np.asarray(total) for total in totals]
 
     @property
     def _layout(self) -> Mapping[str, list[int]]:
@@ -279,12 +284,7 @@ class Evaluation:
                     f"Evaluation: input {name!r} has shape {np.shape(value)}; "
                     f"the program was traced with {aval.shape}"
                 )
-            wanted = widen_dtype(aval.dtype)
-            placed = getattr(value, "dtype", None) == wanted and is_on_host(value)
-            if placed or jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
-                arguments[name] = value
-            else:
-                arguments[name] = np.asarray(value).astype(wanted)
+            arguments[name] = as_read(value, aval.dtype)
         return arguments
 
     def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
@@ -328,16 +328,27 @@ class Evaluation:
                 return evaluate(rounder, arguments), rounder.seen
 
             def summed(
-                arguments: Any, values: Any, sums: Any, pools: Pools, totals: Any
-            ) -> list[Any]:
-                rounder = Rounder(Noise(pools), constants, frozenset(pools), iter(sums))
-                drawn = evaluate(rounder, arguments)
-                return [_joined(*each) for each in zip(totals, drawn, values, strict=True)]
+                arguments: Any,
+                values: Any,
+                sums: Any,
+                rows: Pools,
+                count: Any,
+                weight: Any,
+                totals: Any,
+            ) -> Any:
+                def draw(i: Any, totals: Any) -> Any:
+                    noise = Noise(jax.tree.map(lambda row: row[i], rows))
+                    rounder = Rounder(noise, constants, frozenset(rows), iter(sums))
+                    drawn = evaluate(rounder, arguments)
+                    off = [weight * jnp.abs(a - b) for a, b in zip(drawn, values, strict=True)]
+                    return list(map(jnp.hypot, totals, off))  # squares may overflow
+
+                return lax.fori_loop(0, count, draw, totals)
 
             functions: dict[Kind, Callable[..., Any]]
             functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
             options = options_for(_entries(self._programs.values()))
-            last = (4,) if kind == "summed" else ()
+            last = (6,) if kind == "summed" else ()
             run = compile_once(functions[kind], *arguments, options=options, donate=last)
             return _Compiled(run, layout, stays_narrow)
 
@@ -372,11 +383,6 @@ def _entries(programs: Iterable[Program]) -> int:
     shapes: list[list[tuple[int, ...]]]
     shapes = [[aval.shape for aval in (*p.in_avals, *p.out_avals)] for p in programs]
     return max(sum(map(math.prod, each)) for each in shapes)
-
-
-def _joined(total: Any, drawn: Any, value: Any) -> Any:
-    """Return the root of a sum of squares with one more in it."""
-    return jnp.hypot(total, jnp.abs(drawn - value))  # squares may overflow
 
 
 def _as_double(array: Any) -> Any:

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from gradlab.tracing import without_checks
+from gradlab.tracing import widen_dtype, without_checks
 from gradlab.tracing.settings import default_device
 
-__all__ = ["is_on_host", "on_host", "options_for"]
+__all__ = ["as_read", "on_host", "options_for"]
 
 _SMALL = 1 << 17  # entries up to which compiling costs more than slow code
 
@@ -21,9 +23,22 @@ def on_host() -> Iterator[None]:
         yield
 
 
-def is_on_host(value: Any) -> bool:
-    """Whether a value lies already where references are computed now."""
-    return isinstance(value, jax.Array) and value.devices() == {_cpu()}
+def as_read(value: Any, dtype: Any) -> Any:
+    """Return a value as a lifted program reads it, copied only if it is not so already.
+
+    Args:
+        value: an array, or a PRNG key.
+        dtype: of the traced program's input; NumPy's int64 may have been traced as int32.
+
+    Example:
+        >>> as_read(np.float32([0.5]), np.float32).dtype, as_read(np.arange(2), np.int32).dtype
+        (dtype('float64'), dtype('int32'))
+    """
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return value
+    wanted = widen_dtype(dtype)
+    here = isinstance(value, jax.Array) and value.devices() == {_cpu()}
+    return value if here and value.dtype == wanted else np.asarray(value).astype(wanted)
 
 
 def options_for(entries: int) -> Mapping[str, Any] | None:

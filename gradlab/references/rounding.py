@@ -65,7 +65,7 @@ class Rounder(Lifter):
         noise: what is drawn.
         constants: of the programs.
         allowed: the dtypes whose rounding counts.
-        sums: the magnitudes of the sums outside loops, in order, where they are known already.
+        sums: how far rounding moves the sums outside loops, in order, where it is known already.
     """
 
     counts_iterations = True
@@ -188,26 +188,27 @@ class Rounder(Lifter):
 
     def _sum(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
         """Perturb a sum of K terms: by u sqrt(K) times the sum of their magnitudes."""
-        name, count = equation.primitive.name, terms(equation)
-        known = None if self._sums is None else next(self._sums)
-        size = self._magnitude(equation, arrays) if known is None else known
-        if name.startswith("scatter"):
-            return self._shift(array, size, dtype)
-        if unit_roundoff(dtype) <= unit_roundoff("float32"):
-            return self._shift(array, size * math.sqrt(count), dtype)
-        inside = self._shift(array, size * math.sqrt(count), "float32")
+        name = equation.primitive.name
+        size = self._units(equation, arrays) if self._sums is None else next(self._sums)
+        if name.startswith("scatter") or unit_roundoff(dtype) <= unit_roundoff("float32"):
+            return self._moved(array, size, dtype)
+        inside = self._moved(array, size, "float32")
         if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
             return self._shift(inside, lax.abs(inside), dtype)
-        return self._shift(inside, size * math.sqrt(min(count, _BLOCK)), dtype)
+        blocks = max(1.0, terms(equation) / _BLOCK)
+        return self._moved(inside, size / math.sqrt(blocks), dtype)
 
-    def _magnitude(self, equation: Any, arrays: list[Any]) -> Any:
-        """Return the sum of the magnitudes of a sum's terms, times the root of a scatter's hits."""
+    def _units(self, equation: Any, arrays: list[Any]) -> Any:
+        """Return how many units rounding moves a sum: root of K times its terms' magnitudes.
+
+        K is the number of terms, for a scatter that of the hits.
+        """
         sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
         size = lax.abs(bind_lifted(equation, sizes, real=True)[0])
-        if not equation.primitive.name.startswith("scatter"):
-            return size
-        ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
-        return size * lax.sqrt(lax.abs(bind_lifted(equation, ones, real=True)[0]))
+        if equation.primitive.name.startswith("scatter"):
+            ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
+            return _finite(size * lax.sqrt(lax.abs(bind_lifted(equation, ones, real=True)[0])))
+        return _finite(size * math.sqrt(terms(equation)))
 
     def _size(self, array: Any) -> Any:
         if id(array) not in self._sizes:
@@ -220,11 +221,14 @@ class Rounder(Lifter):
         return array * self._noise.factors(self._slot(dtype), "constant", array.shape)
 
     def _shift(self, array: Any, size: Any, dtype: Any) -> Any:
+        """Perturb by `size` units, however large."""
+        return self._moved(array, _finite(size), dtype)
+
+    def _moved(self, array: Any, size: Any, dtype: Any) -> Any:
         """Perturb by `size` units; a complex number gets half the variance on each part."""
         if jnp.iscomplexobj(array):
-            real = self._shift(array.real, size * math.sqrt(0.5), dtype)
-            return lax.complex(real, self._shift(array.imag, size * math.sqrt(0.5), dtype))
-        size = lax.min(size, lax.full_like(size, _FINITE))
+            real = self._moved(array.real, size * math.sqrt(0.5), dtype)
+            return lax.complex(real, self._moved(array.imag, size * math.sqrt(0.5), dtype))
         return array + size * self._noise.amounts(self._slot(dtype), "unit", array.shape)
 
     def _slot(self, dtype: Any) -> str:
@@ -238,7 +242,8 @@ class Quiet(Rounder):
     """Evaluates what a Rounder does, array for array, and rounds nothing.
 
     Attributes:
-        seen: the magnitudes of the sums outside loops, in order, for the Rounders that follow.
+        seen: how many units rounding moves the sums outside loops, in order, for the Rounders that
+            follow.
     """
 
     def __init__(self, noise: Noise, constants: Constants, allowed: frozenset[str]) -> None:
@@ -254,12 +259,16 @@ class Quiet(Rounder):
 
     def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
         if equation.primitive.name in SUMS and terms(equation) > 1:
-            self.seen.append(self._magnitude(equation, arrays))
+            self.seen.append(self._units(equation, arrays))
         return array * 1.0  # another array, as there: outputs are told apart by it
 
     def _narrow(self, array: Any, dtype: Any) -> Any:
         self.stays_narrow.add(real_name(dtype))
         return array * 1.0
+
+
+def _finite(size: Any) -> Any:
+    return lax.min(size, lax.full_like(size, _FINITE))
 
 
 def _identity(array: Any) -> Any:

@@ -5,9 +5,7 @@ limit on the number of floors from a trial over operations, dtypes, scales and w
 rules stay far below it, wrong ones far above.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -97,10 +95,10 @@ def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_norm
     It is the largest of the rounding of the result itself, the reference's scatter, the rule's
     scatter and the smallest normal number. A scatter that is not finite explains nothing.
     """
-    parts = [unit * np.abs(reference.value), known(reference.scatter)]
-    if rule is not None:
-        parts.append(known(rule.scatter))
-    base: Array = np.maximum(np.max(parts, axis=0), smallest_normal)
+    base: Array = np.maximum(unit * np.abs(reference.value), smallest_normal)
+    for estimate in (reference, rule):
+        if estimate is not None:
+            base = np.maximum(base, known(estimate.scatter))
     return base
 
 
@@ -142,18 +140,14 @@ def judge(
         return _judge(value, reference, rule, dtype, limit)
     flat = value.ravel()
     joined: dict[str, Array] = {}
-
-    def judge_row(row: slice) -> None:
+    for each in fields(Verdict):
+        kind = np.bool_ if each.name in _MASKS else np.float32
+        joined[each.name] = np.empty(flat.size, kind)
+    for row in rows:
         own = None if rule is None else _part(rule, row)
         part = _judge(flat[row], _part(reference, row), own, dtype, limit)
         for name, array in joined.items():
             array[row] = getattr(part, name)
-
-    for each in fields(Verdict):
-        kind = np.bool_ if each.name in _MASKS else np.float32
-        joined[each.name] = np.empty(flat.size, kind)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(judge_row, rows))
     return Verdict(**{name: array.reshape(value.shape) for name, array in joined.items()})
 
 
@@ -167,18 +161,18 @@ def _judge(
     base = floor(reference, rule, unit, smallest)
     with np.errstate(all="ignore"):
         error = np.abs(value - reference.value) / base
-        sure = np.isfinite(size) & np.isfinite(base)
-        holds = size <= largest(dtype)
-        broken = sure & holds & ~np.isfinite(value)
-        error = np.where(broken, np.inf, error)
-        wrong = broken | (sure & np.isfinite(value) & (error > limit))
-        if rule is not None and unit > _DOUBLE:
+        sure, finite = np.isfinite(size) & np.isfinite(base), np.isfinite(value)
+        broken = sure & ~finite & (size <= largest(dtype))
+        error = np.where(broken, np.inf, error) if broken.any() else error
+        wrong = broken | (sure & finite & (error > limit))
+        if rule is not None and unit > _DOUBLE and wrong.any():
             wrong &= ~(np.isfinite(rule.value) & ~np.isfinite(rule.scatter))
         zero = (size == 0) & (base <= smallest)
-        right = sure & (error <= limit) & np.isfinite(value) & (zero | (size > limit * base))
-        resolution = np.where(zero, 0.0, limit * base / size)
+        told = limit * base
+        right = sure & finite & (error <= limit) & (zero | (size > told))
+        resolution = np.where(zero, 0.0, told / size)
         kept = np.maximum(np.maximum(known(reference.scatter), unit * size), smallest)
-        instability = (rule.scatter if rule is not None else np.zeros(size.shape)) / kept
+        instability = (0.0 if rule is None else rule.scatter) / kept
     return Verdict(
         right=right,
         wrong=wrong,

@@ -37,6 +37,10 @@ class Evaluator:
         depends = any(value.depends for value in inputs)
         return [Value(out, depends) for out in bind(equation, [value.array for value in inputs])]
 
+    def simplified(self, equations: list[Any], outvars: Sequence[Any]) -> list[Any]:
+        """Return the equations to evaluate for a jaxpr's needed ones."""
+        return equations
+
     def keeps(self, equation: Any) -> bool:
         """Whether an equation with inner jaxprs is evaluated as it is, not opened."""
         return False
@@ -77,7 +81,7 @@ class Evaluator:
                 return self.constant(np.asarray(atom.val, dtype_of(atom)))
             return env[atom]
 
-        for equation in _needed(parts):
+        for equation in self.simplified(_needed(parts), parts.outvars):
             outputs = self._open(equation, [read(atom) for atom in equation.invars])
             env.update(zip(equation.outvars, outputs))
         return [read(atom) for atom in parts.outvars]

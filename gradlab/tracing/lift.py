@@ -18,6 +18,7 @@ from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import bind, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
+from gradlab.tracing.swapping import swapped
 
 __all__ = [
     "Lifter",
@@ -80,6 +81,10 @@ def widen_dtype(dtype: Any) -> Any:
 
 class Lifter(Evaluator):
     """Evaluates in float64; subclasses may round where the traced program rounds."""
+
+    def simplified(self, equations: list[Any], outvars: Sequence[Any]) -> list[Any]:
+        """Return the equations, in which no product is computed only to be transposed."""
+        return swapped(equations, outvars)
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Return the widened inputs of an equation; the place to perturb them."""

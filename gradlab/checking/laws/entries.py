@@ -6,7 +6,9 @@ import numpy as np
 
 from gradlab.checking.judged import Judged
 from gradlab.checking.report import Law, Status
+from gradlab.checking.widen import widen
 from gradlab.formatting import count
+from gradlab.references import blocks
 
 __all__ = ["entry_name", "from_verdicts"]
 
@@ -51,7 +53,7 @@ def _wrong(judged: Judged) -> str:
     number = count(int(judged.wrong.sum()), "entry", "entries")
     return (
         f"{number} of {judged.wrong.size:,} wrong in the gradient of {judged.target.path}: "
-        f"{entry_name(judged.target.path, index)} is {judged.actual[index]:.9g}, "
+        f"{entry_name(judged.target.path, index)} is {widen(judged.actual[index]):.9g}, "
         f"expected {judged.expected[index]:.9g}"
     )
 
@@ -81,5 +83,9 @@ def _remarks(judged: Judged) -> list[str]:
 
 
 def _error(judged: Judged) -> float:
-    relevant = (judged.right | judged.wrong) & ~np.isnan(judged.error)
-    return float(np.max(judged.error, initial=0.0, where=relevant))
+    right, wrong, error = judged.right.ravel(), judged.wrong.ravel(), judged.error.ravel()
+    worst = 0.0
+    for row in blocks(error.size):
+        told = right[row] | wrong[row]
+        worst = float(np.fmax(worst, np.fmax.reduce(error[row], initial=0.0, where=told)))
+    return worst
