@@ -243,7 +243,8 @@ def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
     """Return signed numbers of order one, none near zero."""
 
     def real() -> Any:
-        return rng.uniform(0.5, 2.0, shape) * rng.choice((-1.0, 1.0), shape)
+        number = rng.uniform(-1.5, 1.5, shape)
+        return number + np.copysign(0.5, number)
 
     value = real() + 1j * real() if jnp.issubdtype(dtype, np.complexfloating) else real()
     return np.asarray(value).astype(dtype)

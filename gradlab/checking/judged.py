@@ -54,6 +54,9 @@ class Judged:
     @classmethod
     def of(cls, target: Leaf, actual: Any, expected: Any, verdict: Verdict) -> "Judged":
         """Return what the judge said; the verdict's own arrays are written to later."""
+        unstable = verdict.unstable
+        if unstable.any():
+            unstable &= np.asarray(expected) != 0
         return cls(
             target=target,
             actual=np.asarray(actual),
@@ -63,7 +66,7 @@ class Judged:
             inconclusive=np.asarray(verdict.inconclusive),
             error=np.asarray(verdict.error),
             resolution=np.asarray(verdict.resolution),
-            unstable=verdict.unstable & (np.asarray(expected) != 0),
+            unstable=np.asarray(unstable),
             instability=np.asarray(verdict.instability),
         )
 

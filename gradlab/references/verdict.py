@@ -142,12 +142,14 @@ def judge(
     joined: dict[str, Array] = {}
     for each in fields(Verdict):
         kind = np.bool_ if each.name in _MASKS else np.float32
-        joined[each.name] = np.empty(flat.size, kind)
+        joined[each.name] = np.zeros(flat.size, kind)
     for row in rows:
         own = None if rule is None else _part(rule, row)
         part = _judge(flat[row], _part(reference, row), own, dtype, limit)
         for name, array in joined.items():
-            array[row] = getattr(part, name)
+            found = getattr(part, name)
+            if name not in _MASKS or found.any():  # untouched zeros take no memory
+                array[row] = found
     return Verdict(**{name: array.reshape(value.shape) for name, array in joined.items()})
 
 
@@ -158,9 +160,16 @@ def _judge(
     unit = unit_roundoff(dtype)
     smallest = LOST if unit == _DOUBLE else smallest_normal(dtype)
     size = np.abs(reference.value)
-    base = floor(reference, rule, unit, smallest)
+    kept = floor(reference, None, unit, smallest)
+    base = kept if rule is None else np.maximum(kept, known(rule.scatter))
     with np.errstate(all="ignore"):
-        error = np.abs(value - reference.value) / base
+        off, told = np.abs(value - reference.value), limit * base
+        error = off / base
+        instability = (0.0 if rule is None else rule.scatter) / kept
+        clear = (off <= told) & (told < size)
+        if clear.all():  # as most are: everything is finite, and nothing else to be asked
+            none = (np.zeros(size.shape, bool) for _ in ("wrong", "inconclusive"))
+            return Verdict(clear, *none, *map(_roughly, (error, told / size, instability)))
         sure, finite = np.isfinite(size) & np.isfinite(base), np.isfinite(value)
         broken = sure & ~finite & (size <= largest(dtype))
         error = np.where(broken, np.inf, error) if broken.any() else error
@@ -168,11 +177,8 @@ def _judge(
         if rule is not None and unit > _DOUBLE and wrong.any():
             wrong &= ~(np.isfinite(rule.value) & ~np.isfinite(rule.scatter))
         zero = (size == 0) & (base <= smallest)
-        told = limit * base
         right = sure & finite & (error <= limit) & (zero | (size > told))
         resolution = np.where(zero, 0.0, told / size)
-        kept = np.maximum(np.maximum(known(reference.scatter), unit * size), smallest)
-        instability = (0.0 if rule is None else rule.scatter) / kept
     return Verdict(
         right=right,
         wrong=wrong,

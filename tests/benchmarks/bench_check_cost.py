@@ -3,7 +3,9 @@
 python tests/benchmarks/bench_check.py resolution cold located large
 """
 
+import itertools
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -161,13 +163,24 @@ def large(entries: int = 10_000_000) -> None:
         wide = [jnp.asarray(np.asarray(a), jnp.float64) for a in (x, w)]
         plain = jax.jit(jax.grad(lambda x, w: jnp.tanh(x @ w).sum(), argnums=(0, 1)))
         jax.block_until_ready(plain(*wide))
-        gradient = min(_seconds(lambda: jax.block_until_ready(plain(*wide))) for _ in range(5))
-    report = gradlab.check(layer, x, w)
-    seconds = _seconds(lambda: gradlab.check(layer, x, w))  # what it compiled, it remembers
+
+    def gradient() -> float:
+        with jax.enable_x64(True):
+            runs = [_seconds(lambda: jax.block_until_ready(plain(*wide))) for _ in range(7)]
+        return statistics.median(runs)
+
+    report = gradlab.check(layer, x, w)  # what it compiles, the others remember
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    checks, gradients = [], [gradient()]
+    for _ in range(7):
+        checks.append(_seconds(lambda: gradlab.check(layer, x, w)))
+        gradients.append(gradient())
+    beside = [(a + b) / 2 for a, b in itertools.pairwise(gradients)]
+    ratios = sorted(check / mean for check, mean in zip(checks, beside, strict=True))
     print(
-        f"{n * n:,} parameters: check, compiled, {seconds:.1f} s, float64 gradient {gradient:.2f} "
-        f"s (ratio {seconds / gradient:.0f}), peak {peak:.1f} GiB, ok {report.ok}"
+        f"{n * n:,} parameters: check, compiled, {statistics.median(checks):.1f} s, float64 "
+        f"gradient {statistics.median(gradients):.3f} s (ratio {statistics.median(ratios):.0f}, "
+        f"of seven {ratios[0]:.0f} to {ratios[-1]:.0f}), peak {peak:.1f} GiB, ok {report.ok}"
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from gradlab.checking.evidence import copied
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
+from gradlab.references import blocks
 
 __all__ = ["pure"]
 
@@ -33,4 +34,7 @@ def pure(trial: Trial) -> Law:
 def _same_bits(before: Any, after: Any) -> bool:
     if not isinstance(before, np.ndarray):
         return True
-    return before.shape == np.shape(after) and before.tobytes() == np.asarray(after).tobytes()
+    if before.shape != np.shape(after):
+        return False
+    a, b = np.ravel(before), np.ravel(after)
+    return all(a[row].tobytes() == b[row].tobytes() for row in blocks(a.size))
