@@ -5,7 +5,7 @@ its direction is right as a whole, up to the slope's error; one that does not is
 wrong entry stands alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ __all__ = [
     "spread_along",
 ]
 
-_GROUPS = 256
+_GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
 _SPLITS = 12
 _LARGE = 1 << 18
@@ -52,13 +52,8 @@ def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
 
 def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     """Return the slope of <upstream, forward> along one direction over all inputs."""
-    if _large(evidence) and evidence.subject.forward is not None:
-        line = evidence.line(direction, _upstreams(evidence))
-
-        def products(steps: Sequence[float]) -> list[list[Any]]:
-            return [[np.array([product])] for product in line(steps)]
-
-        return finite_differences(products, _SHORTER, _FEW_STEPS, _FEW_POINTS)[0]
+    if _large(evidence):
+        return _along_line(evidence, direction)
     if not (evidence.has_rule and evidence.has_reference):
         return _slopes(evidence, [direction])
     assert evidence.evaluation is not None
@@ -73,8 +68,26 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
 
 
 def _large(evidence: Evidence) -> bool:
-    """Whether running all programs costs more than compiling the forward by itself."""
+    """Whether directions are so long that only one is held, and few points are taken on it."""
     return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
+
+
+def _along_line(evidence: Evidence, direction: dict[str, Any], scale: float = 1.0) -> Slope:
+    """Return the slope along one direction from few points, all of them on one line."""
+    upstreams = _upstreams(evidence)
+    if evidence.subject.forward is not None:
+        line = evidence.line(direction, upstreams)
+    else:
+        forward = _forward(evidence)
+
+        def line(steps: Sequence[float]) -> list[float]:
+            cases = (_ahead(evidence, direction, step) for step in steps)
+            return [pairing(upstreams, forward([case])[0]) for case in cases]
+
+    def products(steps: Sequence[float]) -> list[list[Any]]:
+        return [[np.array([product])] for product in line(steps)]
+
+    return finite_differences(products, _SHORTER * scale, _FEW_STEPS, _FEW_POINTS)[0]
 
 
 def _inexact(evidence: Evidence) -> list[int]:
@@ -93,7 +106,8 @@ def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -
     signs = rng.choice((-1.0, 1.0), actual.shape)
     turns = (1.0, 1.0j) if target.kind == "complex" else (1.0,)
     for turn in turns:
-        groups = np.array_split(rng.permutation(actual.size), min(_GROUPS, actual.size))
+        most = _FEW_GROUPS if _large(evidence) else min(_GROUPS, actual.size)
+        groups = np.array_split(rng.permutation(actual.size), most)
         for _ in range(_SPLITS):
             groups = _judge_groups(evidence, judged, groups, signs * scale * turn, gradient)
             if not groups:
@@ -190,15 +204,18 @@ def _judge_groups(
     path = judged.target.path
     flat = direction.ravel()
     left = left_by_loops(evidence)
-    cases, claims, spreads = [], [], []
+    claims, spreads = [], []
     for group in groups:
-        alone = np.zeros_like(flat)
-        alone[group] = flat[group]
-        cases.append({path: alone.reshape(direction.shape)})
         claims.append(float(np.real(np.sum(judged.actual.ravel()[group] * flat[group]))))
         moved = spread_along(gradient.scatter.ravel()[group], flat[group])
         spreads.append(float(np.hypot(moved, left)))
-    slope = _slopes(evidence, cases)
+
+    def alone(group: Any) -> np.ndarray[Any, Any]:
+        step = np.zeros_like(flat)
+        step[group] = flat[group]
+        return step.reshape(direction.shape)
+
+    slope = _slopes(evidence, ({path: alone(group)} for group in groups))
     split: list[Any] = []
     for i, (group, claim) in enumerate(zip(groups, claims)):
         state = compare(claim, slope, i, spreads[i])
@@ -214,7 +231,7 @@ def _judge_groups(
             judged.error.reshape(-1)[group[0]] = excess if np.isfinite(excess) else np.inf
             if state == "kink":
                 judged.kinks.append(np.unravel_index(group[0], judged.actual.shape))
-    return split[: 4 * _GROUPS]
+    return split[: 4 * (_FEW_GROUPS if _large(evidence) else _GROUPS)]
 
 
 def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
@@ -261,18 +278,22 @@ def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
     return "right" if size > slack or nothing else "inconclusive"
 
 
-def _slopes(evidence: Evidence, directions: Sequence[dict[str, Any]], scale: float = 1.0) -> Slope:
-    """Return the slopes of <upstream, forward> along several directions, found together."""
+def _slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: float = 1.0) -> Slope:
+    """Return the slopes of <upstream, forward> along several directions.
+
+    Large ones are taken one by one, so that only one is held; others are found together.
+    """
+    if _large(evidence):
+        return Slope.joined([_along_line(evidence, each, scale) for each in directions])
+    directions = list(directions)
     upstreams = _upstreams(evidence)
     forward = _forward(evidence)
 
     def function(t: float) -> np.ndarray[Any, Any]:
         sums: list[float] = []
         for start in range(0, len(directions), _CHUNK):
-            cases = [
-                {name: _moved(evidence.values[name], t * step) for name, step in each.items()}
-                for each in directions[start : start + _CHUNK]
-            ]
+            part = directions[start : start + _CHUNK]
+            cases = [_ahead(evidence, direction, t) for direction in part]
             sums += [pairing(upstreams, outputs) for outputs in forward(cases)]
         return np.array(sums)
 
@@ -318,5 +339,5 @@ def _scales(value: Any) -> np.ndarray[Any, Any]:
     return scales
 
 
-def _moved(value: Any, step: Any) -> Any:
-    return widen(value) + step
+def _ahead(evidence: Evidence, direction: dict[str, Any], t: float) -> dict[str, Any]:
+    return {name: widen(evidence.values[name]) + t * step for name, step in direction.items()}

@@ -17,7 +17,7 @@ from gradlab.references import LIMIT, Estimate, Verdict, blocks, judge, unit_rou
 
 __all__ = ["Trial"]
 
-FLOAT32 = unit_roundoff("float32")
+_APPROXIMATE = 2.0**6 * unit_roundoff("float32")  # slopes of polynomials fitted to float32 err more
 _CLOSE = 1e4  # floors; what is further off is wrong however often rounding is drawn
 
 
@@ -99,7 +99,7 @@ class Trial(Evidence):
         """
         expected, own = self._estimated(law, i, self.draws)
         verdict = judge(actual, expected, own, dtype)
-        for draws in self.more_draws if self.has_rule and self.has_reference else ():
+        for draws in self.more_draws if self.has_rule else ():
             if verdict.ok or not np.any(verdict.wrong & (verdict.error < _CLOSE)):
                 break
             expected, own = self._estimated(law, i, draws)
@@ -229,19 +229,23 @@ class Trial(Evidence):
     def _forgive_approximation(self, judged: list[Judged]) -> None:
         """A primal may approximate its function to float32, where its rule is exact.
 
-        Such a difference is below what float32 holds, so it is a warning there.
+        Such a difference is below what float32 holds, so it is a warning there. Where the terms of
+        an entry cancel, it is small beside what the entry is under other upstreams.
         """
-        for each in judged:
-            if unit_roundoff(each.target.dtype) < FLOAT32:
+        for i, each in enumerate(judged):
+            if unit_roundoff(each.target.dtype) < unit_roundoff("float32"):
                 continue
-            each.forgiven = 2 * LIMIT * FLOAT32
+            each.forgiven = _APPROXIMATE
             if not each.wrong.any():
                 continue
+            size = np.abs(each.expected)
+            if self.has_reference and self.subject.linear:
+                size = np.fmax(size, np.abs(self.gradients_crossed("reference")[i]))
             with np.errstate(invalid="ignore"):
                 off = np.abs(each.actual - each.expected)
-                close = each.wrong & (off <= each.forgiven * np.abs(each.expected))
+                close = each.wrong & (off <= each.forgiven * size)
             if close.any():
-                relative = np.max(off[close] / np.abs(each.expected[close]))
+                relative = np.max(off[close] / size[close])
                 each.accept(close)
                 each.warnings.append(
                     f"the gradient of {each.target.path} is {relative:.1g} off the reference, "

@@ -8,7 +8,7 @@ difference looks perfect and is half wrong.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,6 +40,12 @@ class Slope:
     right: Array
     kink: Array
     noise: Array
+
+    @classmethod
+    def joined(cls, slopes: "Sequence[Slope]") -> "Slope":
+        """Return the slopes of several one-dimensional arrays as those of one."""
+        names = [each.name for each in fields(cls)]
+        return cls(**{n: np.concatenate([getattr(slope, n) for slope in slopes]) for n in names})
 
 
 def finite_difference(function: Callable[[float], Any], scale: float = 1.0) -> Slope:

@@ -226,7 +226,7 @@ class Evaluation:
             count = min(_TOGETHER, draws - start)
             pools = [fill(units, generator if i < count else None) for i in range(_TOGETHER)]
             rows = jax.tree.map(lambda *each: np.stack(each), *pools)
-            totals = self._called("summed", *measured, rows, np.int64(count), weight, totals)
+            totals = self._called("summed", measured, rows, np.int64(count), weight, totals)
         return [np.asarray(total) for total in totals]
 
     @property
@@ -327,15 +327,9 @@ class Evaluation:
                 rounder = Quiet(Noise(pools), constants, frozenset(pools))
                 return evaluate(rounder, arguments), rounder.seen
 
-            def summed(
-                arguments: Any,
-                values: Any,
-                sums: Any,
-                rows: Pools,
-                count: Any,
-                weight: Any,
-                totals: Any,
-            ) -> Any:
+            def summed(measured: Any, rows: Pools, count: Any, weight: Any, totals: Any) -> Any:
+                arguments, values, sums = measured
+
                 def draw(i: Any, totals: Any) -> Any:
                     noise = Noise(jax.tree.map(lambda row: row[i], rows))
                     rounder = Rounder(noise, constants, frozenset(rows), iter(sums))
@@ -348,7 +342,7 @@ class Evaluation:
             functions: dict[Kind, Callable[..., Any]]
             functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
             options = options_for(_entries(self._programs.values()))
-            last = (6,) if kind == "summed" else ()
+            last = (4,) if kind == "summed" else ()
             run = compile_once(functions[kind], *arguments, options=options, donate=last)
             return _Compiled(run, layout, stays_narrow)
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from gradlab.checking.differences import compare, directional, left_by_loops, spread_along
 from gradlab.checking.report import Law
-from gradlab.checking.trial import FLOAT32, Trial
-from gradlab.references import Slope, inner
+from gradlab.checking.trial import Trial
+from gradlab.references import LIMIT, Slope, inner
 
 __all__ = ["finite_differences"]
 
@@ -28,7 +28,8 @@ def finite_differences(trial: Trial) -> Law:
         np.hypot.reduce([spread_along(g.scatter, t) for t, g in zip(steps, each)]) for each in known
     )
     if any(each.warnings for each in trial.formula_verdicts):  # one of the two approximates
-        spread += FLOAT32 * sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
+        terms = sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
+        spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * terms
     spread = float(np.hypot(spread, left_by_loops(trial)))
     state = compare(claim, slope, 0, float(spread))
     text = f"the slope is {float(slope.value[0]):.9g}, the gradient says {claim:.9g}"

@@ -1,0 +1,64 @@
+"""Layers of hundreds of thousands of entries: right ones pass, and one wrong entry is named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+RNG = np.random.default_rng(0)
+N = 300_000
+X = RNG.normal(size=N).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        jnp.tanh,
+        jax.nn.relu,
+        lambda x: jax.nn.softmax(x.reshape(-1, 100)),
+        lambda x: jnp.cumsum(x.reshape(-1, 100), 1),
+        lambda x: (x * x).mean(),
+    ],
+    ids=["tanh", "relu", "softmax", "cumsum", "mean"],
+)
+def test_a_plain_function_is_right(function):
+    report = gradlab.check(function, X)
+    assert report.ok, report
+    assert report.oracle.startswith("finite differences")
+    assert all(leaf.right > 0.9 * N for leaf in report.leaves)
+
+
+def square(x):
+    return np.sin(x) * x
+
+
+def slope(g, x):
+    return g * (np.sin(x) + x * np.cos(x))
+
+
+def test_a_layer_in_numpy_is_right():
+    assert gradlab.check(square, X.astype(np.float64), backward=slope).ok
+
+
+def test_one_wrong_entry_of_a_layer_in_numpy_is_named():
+    def off(g, x):
+        gradient = slope(g, x)
+        gradient[123_456] *= 1.01
+        return gradient
+
+    report = gradlab.check(square, X.astype(np.float64), backward=off)
+    assert report.worst.index == (123_456,)
+    assert report.leaves[0].wrong == 1
+
+
+def test_one_wrong_entry_of_a_rule_is_named():
+    layer = jax.custom_vjp(lambda x, w: jnp.tanh(x @ w))
+    layer.defvjp(
+        lambda x, w: ((y := jnp.tanh(x @ w)), (x, w, y)),
+        lambda r, g: ((d := g * (1 - r[2] ** 2)) @ r[1].T, (r[0].T @ d).at[7, 300].multiply(1.001)),
+    )
+    x, w = RNG.normal(size=(4, 600)), RNG.normal(size=(600, 500)) / 25
+    report = gradlab.check(layer, *(a.astype(np.float32) for a in (x, w)))
+    assert (report.worst.path, report.worst.index) == ("w", (7, 300))
