@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 __all__ = ["Report", "plain"]
 
@@ -40,7 +40,8 @@ class Report(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return this report as JSON-plain data; `schema` names the kind and its version."""
-        fields = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        declared = dataclasses.fields(cast(Any, self))  # of the kind of report, a dataclass
+        fields = {f.name: plain(getattr(self, f.name)) for f in declared}
         return {"schema": f"gradlab.{self.kind}/{self.version}", "ok": self.ok, **fields}
 
 

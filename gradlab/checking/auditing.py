@@ -5,18 +5,27 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
+import numpy as np
 
 from gradlab.arguments import name_of, refuse_numbers, require_callable
 from gradlab.checking.beside import idle_devices, side_by_side
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
 from gradlab.checking.memory import require_memory
-from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
+from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import InputError
 from gradlab.progress import tracked
-from gradlab.tracing import CustomRule, Meeting, Program, custom_rules, rule_inputs, strip, trace
+from gradlab.tracing import (
+    ClosesOverTrace,
+    CustomRule,
+    Meeting,
+    Program,
+    custom_rules,
+    rule_inputs,
+    strip,
+    trace,
+)
 
 __all__ = ["audit"]
 
@@ -113,8 +122,8 @@ def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> 
             stated=bool(custom_rules(primal)),  # inner rules are trusted, whatever slopes say
         )
         report = summarise([Trial(subject, values, seed)], seed, 1)
-    except (jax.errors.UnexpectedTracerError, jax.errors.TracerArrayConversionError):
-        report = around()  # the rule closes over values of the trace: it cannot be run alone
+    except ClosesOverTrace:
+        report = around()
     return AuditedRule(
         name=rule.name,
         kind=rule.kind,
@@ -128,10 +137,34 @@ def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> 
 def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport:
     """Check the whole function by finite differences, for rules that cannot be run alone."""
     values = dict(zip(program.in_names, program.flatten(inputs)))
-    subject = subject_of_program(program, values, None, FINITE_DIFFERENCES)
+    try:
+        subject = subject_of_program(program, values, None, FINITE_DIFFERENCES)
+    except ClosesOverTrace as error:
+        return _unjudged(program, inputs, seed, str(error))
     note = "a rule inside closes over traced values, so it was judged with the function around it"
     subject = dataclasses.replace(subject, notes=(*subject.notes, note))
     return summarise([Trial(subject, values, seed)], seed, 1)
+
+
+def _unjudged(program: Program, inputs: tuple[Any, ...], seed: int, reason: str) -> CheckReport:
+    """Return the report of a function whose rule can be run neither alone nor inside it."""
+    named = zip(program.leaves, program.flatten(inputs))
+    wanted = [(leaf, x) for leaf, x in named if leaf.traced and leaf.differentiable]
+    return CheckReport(
+        function=program.name,
+        laws=(Law("formula", "inconclusive", reason),),
+        leaves=tuple(
+            Leaf(leaf.path, tuple(leaf.shape), str(leaf.dtype), 0, 0, int(np.size(x)))
+            for leaf, x in wanted
+        ),
+        worst=None,
+        findings=(),
+        oracle="none",
+        resolution={leaf.path: float("inf") for leaf, _ in wanted},
+        notes=(),
+        seed=seed,
+        dtypes=tuple(dict.fromkeys(str(leaf.dtype) for leaf, _ in wanted)),
+    )
 
 
 def _place(rule: CustomRule) -> str:

@@ -17,6 +17,7 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.references import jvp_program, upstream_names, vjp_program
 from gradlab.tracing import (
+    ClosesOverTrace,
     NotTraceable,
     Program,
     custom_rules,
@@ -99,6 +100,8 @@ def subject_of_program(
     }
     try:
         rule = vjp_program(program, positions)
+    except ClosesOverTrace:
+        raise
     except Exception as error:  # whatever the user's rule raises; JAX names what does not fit
         complaint = Complaint("", f"{type(error).__name__}: {error}", "refused")
         broken = "none: the rule cannot be run"

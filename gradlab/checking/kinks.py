@@ -114,12 +114,13 @@ def possible_together(actual: Array, witnesses: Array, chosen: Array) -> Array:
 
     Each value may lie between its slopes and the pair still be no gradient: two equal inputs of a
     maximum share one upstream, and cannot both have all of it. So sums and differences of pairs
-    must lie in their hull too.
+    must lie in their hull too, as witnesses saw them that know both.
     """
     possible = np.ones(actual.size, bool)
-    seen = _finite(witnesses)
+    known = np.isfinite(witnesses)
     for i, j in itertools.combinations(np.flatnonzero(chosen)[:_TOGETHER], 2):
-        for sign in (1.0, -1.0):
+        seen = witnesses[known[:, i] & known[:, j]]
+        for sign in (1.0, -1.0) if len(seen) else ():
             both = (seen[:, i] + sign * seen[:, j])[:, None]
             claim = actual[i : i + 1] + sign * actual[j : j + 1]
             if not _inside(claim, both)[0]:

@@ -11,6 +11,7 @@ from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
 from gradlab.tracing.meetings import Meeting, rule_inputs
 from gradlab.tracing.program import (
+    ClosesOverTrace,
     NotTraceable,
     Program,
     as_function,
@@ -23,6 +24,7 @@ from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip
 from gradlab.tracing.walking import iterates, walk
 
 __all__ = [
+    "ClosesOverTrace",
     "CustomRule",
     "Evaluator",
     "Leaf",

@@ -16,15 +16,28 @@ from gradlab.arguments import argument_names, name_of, require_callable, users_f
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr
+from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
 from gradlab.tracing.platforms import require_platform
 
-__all__ = ["NotTraceable", "Program", "as_function", "derive", "rename", "trace", "without_checks"]
+__all__ = [
+    "ClosesOverTrace",
+    "NotTraceable",
+    "Program",
+    "as_function",
+    "derive",
+    "rename",
+    "trace",
+    "without_checks",
+]
 
 
 class NotTraceable(GradlabError, TypeError):
     """JAX cannot trace the function: it reads the values of its inputs, or it is NumPy."""
+
+
+class ClosesOverTrace(GradlabError, ValueError):
+    """A custom rule holds values of the trace in which it was met, and cannot be run again."""
 
 
 _INDICES = (
@@ -173,8 +186,16 @@ def derive(
     label: str = "",
 ) -> Program:
     """Trace a flat function made from a program (its VJP, its stripped form) as a new program."""
-    with jax.enable_x64(program.x64):
-        jaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
+    try:
+        with jax.enable_x64(program.x64):
+            jaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
+        if any(isinstance(constant, jax.core.Tracer) for constant in body(jaxpr).constants):
+            raise jax.errors.UnexpectedTracerError("a constant is a traced value")
+    except jax.errors.UnexpectedTracerError as error:
+        raise ClosesOverTrace(
+            f"{program.name}: a custom rule inside closes over a value that is traced, such as an "
+            "argument in its nondiff_argnums; give it as a constant: functools.partial(function, 2)"
+        ) from error
     leaves = tuple(
         Leaf(name, i, kind_of(aval.dtype), aval.shape, aval.dtype)
         for i, (name, aval) in enumerate(zip(in_names, avals))

@@ -17,6 +17,7 @@ RANGES = {
     "small": (1e-3, 2e-5, 3e-4),
     "around 1": (0.999, 1.001, 1.02),
 }
+SLOW = {("exp1", "small"), ("expn", "small")}  # their series there takes minutes in each draw
 
 
 def audit() -> None:
@@ -30,6 +31,9 @@ def audit() -> None:
                 if not fits:
                     break
                 where = f"{module.__name__}.{name} ({label})"
+                if (name, label) in SLOW:
+                    print(f"{where}: not audited, it takes minutes", flush=True)
+                    continue
                 try:
                     found = gradlab.audit(function, *fits[0])
                 except gradlab.GradlabError as error:

@@ -134,3 +134,18 @@ def test_what_the_formula_forgives_the_pushforward_does_too(seed):
     x = jnp.array([-0.3, -1.7, -2.45], jnp.float32)
     report = gradlab.audit(jax.scipy.special.fresnel, x, seed=seed)
     assert report.ok, report
+
+
+def test_a_rule_that_closes_over_a_traced_value_is_undecided_and_said_so():
+    """`expn` takes its order in nondiff_argnums, and is given one that is traced."""
+    x = jnp.array([0.3, 0.7], jnp.float32)
+    order = jnp.array([1.0, 2.0], jnp.float32)
+    report = gradlab.audit(lambda n, x: jax.nn.relu(x) + jax.scipy.special.expn(n, x), order, x)
+    assert [(rule.name, rule.report.ok) for rule in report.rules] == [
+        ("relu", True),
+        ("expn", False),
+    ]
+    assert not report.rules[1].report.failed
+    assert "functools.partial" in str(report)
+    with pytest.raises(gradlab.GradlabError, match=r"closes over a value that is traced"):
+        gradlab.check(jax.scipy.special.expn, order, x)

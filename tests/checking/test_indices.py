@@ -1,0 +1,57 @@
+"""Repeated and shifted indices: what became of their contributions is said, and is right."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+TABLE = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+INDEX = np.array([4, 1, 4, 0, 1, 4], np.int32)
+
+
+def lookup(table, index):
+    return table[index] ** 3
+
+
+def slope(g, table, index):
+    return g * 3 * table[index] ** 2
+
+
+def added(g, table, index):
+    return jnp.zeros_like(table).at[index].add(slope(g, table, index)), None
+
+
+def overwritten(order):
+    def backward(g, table, index):
+        gradient = np.zeros_like(table)
+        gradient[np.asarray(index)[::order]] = np.asarray(slope(g, table, index))[::order]
+        return gradient, None
+
+    return backward
+
+
+def shifted(step):
+    def backward(g, table, index):
+        moved = (index + step) % table.shape[0]
+        return jnp.zeros_like(table).at[moved].add(slope(g, table, moved)), None
+
+    return backward
+
+
+def test_contributions_that_are_added_are_right():
+    assert gradlab.check(lookup, TABLE, INDEX, backward=added).ok
+
+
+@pytest.mark.parametrize(("order", "kept"), [(1, "last"), (-1, "first")])
+def test_contributions_that_overwrite_each_other_are_named(order, kept):
+    report = gradlab.check(lookup, TABLE, INDEX, backward=overwritten(order))
+    assert [finding.kind for finding in report.findings] == ["overwritten"]
+    assert f"only the {kept} one counts" in report.diagnosis
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_indices_that_are_off_by_one_are_named(step):
+    report = gradlab.check(lookup, TABLE, INDEX, backward=shifted(step))
+    assert [finding.kind for finding in report.findings] == ["index shifted"]
+    assert f"shifted by {step}" in report.diagnosis
