@@ -17,6 +17,7 @@ from gradlab.references import LIMIT, Estimate, Verdict, blocks, judge, unit_rou
 
 __all__ = ["Trial"]
 
+_ROUNDED = 2 * LIMIT * unit_roundoff("float32")  # constants of a primal may be float32 numbers
 _APPROXIMATE = 2.0**6 * unit_roundoff("float32")  # slopes of polynomials fitted to float32 err more
 _CLOSE = 1e4  # floors; what is further off is wrong however often rounding is drawn
 
@@ -230,7 +231,8 @@ class Trial(Evidence):
         """A primal may approximate its function to float32, where its rule is exact.
 
         Such a difference is below what float32 holds, so it is a warning there. Where the terms of
-        an entry cancel, it is small beside what the entry is under other upstreams.
+        an entry cancel, it is small beside what the entry is under other upstreams. It is not the
+        same everywhere: one factor for all entries is a mistake, as n - 1 for n is in a mean.
         """
         for i, each in enumerate(judged):
             if unit_roundoff(each.target.dtype) < unit_roundoff("float32"):
@@ -243,7 +245,8 @@ class Trial(Evidence):
                 size = np.fmax(size, np.abs(self.gradients_crossed("reference")[i]))
             with np.errstate(invalid="ignore"):
                 off = np.abs(each.actual - each.expected)
-                close = each.wrong & (off <= each.forgiven * size)
+                most = _ROUNDED if _is_factor(each.actual, each.expected) else each.forgiven
+                close = each.wrong & (off <= most * size)
             if close.any():
                 relative = np.max(off[close] / size[close])
                 each.accept(close)
@@ -260,6 +263,17 @@ class Trial(Evidence):
                 witness = judge_by_differences(self, each.target, actual)
                 each.accept(each.wrong & witness.right)
                 each.doubt(each.wrong & ~witness.wrong)
+
+
+def _is_factor(actual: Any, expected: Any) -> bool:
+    """Whether all of several entries are off by the same factor."""
+    with np.errstate(all="ignore"):
+        ratio = np.ravel(actual / expected)
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size < 2:
+        return False
+    mean = np.mean(ratio)
+    return bool(np.max(np.abs(ratio - mean)) <= 1e-2 * np.abs(mean - 1))
 
 
 def _apart(a: Any, b: Any) -> Any:

@@ -62,3 +62,13 @@ def test_one_wrong_entry_of_a_rule_is_named():
     x, w = RNG.normal(size=(4, 600)), RNG.normal(size=(600, 500)) / 25
     report = gradlab.check(layer, *(a.astype(np.float32) for a in (x, w)))
     assert (report.worst.path, report.worst.index) == ("w", (7, 300))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_mean_that_divides_by_one_less_is_wrong(dtype):
+    """Off by 3e-6 everywhere: an approximation to float32 would not err alike in all entries."""
+    mean = jax.custom_vjp(lambda x: jnp.mean(x))
+    mean.defvjp(lambda x: (jnp.mean(x), None), lambda _, g: (jnp.full(N, g / (N - 1)),))
+    report = gradlab.check(mean, X.astype(dtype))
+    assert report.failed, report
+    assert report.leaves[0].wrong == N
