@@ -105,9 +105,9 @@ def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -
     scale = _scales(evidence.values[target.path])
     signs = rng.choice((-1.0, 1.0), actual.shape)
     turns = (1.0, 1.0j) if target.kind == "complex" else (1.0,)
+    most = _FEW_GROUPS if _large(evidence) else _GROUPS
     for turn in turns:
-        most = _FEW_GROUPS if _large(evidence) else min(_GROUPS, actual.size)
-        groups = np.array_split(rng.permutation(actual.size), most)
+        groups = np.array_split(rng.permutation(actual.size), min(most, actual.size))
         for _ in range(_SPLITS):
             groups = _judge_groups(evidence, judged, groups, signs * scale * turn, gradient)
             if not groups:

@@ -232,7 +232,7 @@ class Trial(Evidence):
 
         Such a difference is below what float32 holds, so it is a warning there. Where the terms of
         an entry cancel, it is small beside what the entry is under other upstreams. It is not the
-        same everywhere: one factor for all entries is a mistake, as n - 1 for n is in a mean.
+        same at different inputs: one factor for all is a mistake, as n - 1 for n is in a mean.
         """
         for i, each in enumerate(judged):
             if unit_roundoff(each.target.dtype) < unit_roundoff("float32"):
@@ -245,7 +245,9 @@ class Trial(Evidence):
                 size = np.fmax(size, np.abs(self.gradients_crossed("reference")[i]))
             with np.errstate(invalid="ignore"):
                 off = np.abs(each.actual - each.expected)
-                most = _ROUNDED if _is_factor(each.actual, each.expected) else each.forgiven
+                value = widen(self.values[each.target.path])
+                alike = np.any(value != value.flat[0]) and _is_factor(each.actual, each.expected)
+                most = _ROUNDED if alike else each.forgiven
                 close = each.wrong & (off <= most * size)
             if close.any():
                 relative = np.max(off[close] / size[close])

@@ -72,3 +72,11 @@ def test_a_mean_that_divides_by_one_less_is_wrong(dtype):
     report = gradlab.check(mean, X.astype(dtype))
     assert report.failed, report
     assert report.leaves[0].wrong == N
+
+
+def test_a_small_input_beside_a_large_one_is_judged_entry_by_entry():
+    scale = np.array([0.5, -2.0, 1.5], np.float32)
+    report = gradlab.check(lambda x, s: jnp.tanh(x.reshape(-1, 3) * s), X, scale, wrt="s")
+    assert report.ok
+    report = gradlab.check(lambda x, s: jnp.tanh(x.reshape(-1, 3) * s), X, scale)
+    assert report.ok and [leaf.right for leaf in report.leaves][1] == 3
