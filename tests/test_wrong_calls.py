@@ -102,6 +102,11 @@ CHECK = [
     (check(same, X, backward=lambda g, x: 1 // 0), "backward: calling it raised ZeroDivision..."),
     (check(same, X, reference="f"), "reference: expected a function, got str 'f'"),
     (
+        check(gradlab.nodes.Tanh(), X, reference=X[0]),
+        "reference: expected a function, got ndarray array([1., 1., 1.])",
+    ),
+    (check(gradlab.nodes.Tanh(), X, reference=0), "reference: expected a function, got int 0"),
+    (
         check(same, X, reference=lambda x: x.sum()),
         "reference: <lambda> returns scalar, but same returns 2x3",
     ),

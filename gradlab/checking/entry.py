@@ -149,7 +149,7 @@ class _Asked:
         if isinstance(function, Graph) and backward is None:
             graph, returns, self.names = function, "output", function.arguments
             function, backward = _from_graph(graph)
-            reference = reference or graph.reference
+            reference = graph.reference if reference is None else reference
         elif hasattr(function, "forward") and hasattr(function, "backward") and backward is None:
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
@@ -234,7 +234,8 @@ def _from_node(node: Any, reference: Any, count: int) -> tuple[Any, ...]:
     named = getattr(node, "name", None)
     forward.__name__ = named() if callable(named) else type(node).__name__
     names = tuple(node.input_name(i) for i in range(count)) if hasattr(node, "input_name") else None
-    return forward, backward, reference or node.reference, "output+residuals", names
+    reference = node.reference if reference is None else reference
+    return forward, backward, reference, "output+residuals", names
 
 
 def _trials(subject: Subject, seed: int, samples: int, place: Any) -> Sequence[Trial]:
