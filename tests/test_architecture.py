@@ -50,7 +50,7 @@ def imports_of(tree: ast.AST) -> set[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for child in node.body:
                 for inner in ast.walk(child):
-                    inner.skip = True  # type: ignore[attr-defined]
+                    inner.skip = True  # type: ignore[attr-defined]  # our own mark
     for node in ast.walk(tree):
         if getattr(node, "skip", False):
             continue

@@ -37,7 +37,7 @@ def test_each_name_is_there_and_has_a_runnable_example(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'chekc'"):
-        gradlab.chekc  # type: ignore[attr-defined]
+        gradlab.chekc  # type: ignore[attr-defined]  # the typo under test
 
 
 @pytest.mark.parametrize(

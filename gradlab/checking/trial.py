@@ -17,8 +17,9 @@ from gradlab.references import LIMIT, Estimate, Verdict, blocks, judge, unit_rou
 
 __all__ = ["Trial"]
 
-_ROUNDED = 2 * LIMIT * unit_roundoff("float32")  # constants of a primal may be float32 numbers
-_APPROXIMATE = 2.0**6 * unit_roundoff("float32")  # slopes of polynomials fitted to float32 err more
+_FLOAT32 = unit_roundoff("float32")
+_ROUNDED = 2 * LIMIT * _FLOAT32  # constants of a primal may be float32 numbers
+_APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more
 _CLOSE = 1e4  # floors; what is further off is wrong however often rounding is drawn
 
 
@@ -235,7 +236,7 @@ class Trial(Evidence):
         same at different inputs: one factor for all is a mistake, as n - 1 for n is in a mean.
         """
         for i, each in enumerate(judged):
-            if unit_roundoff(each.target.dtype) < unit_roundoff("float32"):
+            if unit_roundoff(each.target.dtype) < _FLOAT32:
                 continue
             each.forgiven = _APPROXIMATE
             if not each.wrong.any():

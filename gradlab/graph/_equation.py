@@ -123,7 +123,7 @@ class JaxMap(Operator):
         self._made_of = (evaluate, tuple(inputs), position, output)
         self._transposed = transposed
         # JAX makes the attributes of its configuration while it is imported; no type is declared
-        self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+        self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]  # made at run time
         x = np.asarray(inputs[position])
         y = jax.eval_shape(self._function, x)
         shapes: tuple[Shape, Shape] = (y.shape, x.shape)

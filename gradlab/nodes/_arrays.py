@@ -63,7 +63,7 @@ def is_inexact(dtype: Any) -> bool:
 
 def finfo(dtype: Any) -> Any:
     """Return the limits of a floating-point dtype, bfloat16 and float8 included."""
-    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def as_inputs(node: "Node", inputs: tuple[Any, ...]) -> tuple[Array, ...]:

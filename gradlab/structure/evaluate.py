@@ -191,7 +191,7 @@ class Compressed:
     @property
     def eps(self) -> float:
         """The spacing of the entries' dtype at 1."""
-        return float(jnp.finfo(self.values.dtype).eps)  # type: ignore[no-untyped-call]
+        return float(jnp.finfo(self.values.dtype).eps)  # type: ignore[no-untyped-call]  # it has no types
 
     def diagonal(self) -> Array | None:
         """Return d where the block is diag(d), in the output's shape."""

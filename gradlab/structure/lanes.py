@@ -23,7 +23,7 @@ __all__ = ["Lanes", "lanes_for"]
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
-_EACH, _ALL = PartitionSpec("lane"), PartitionSpec()  # type: ignore[no-untyped-call]
+_EACH, _ALL = PartitionSpec("lane"), PartitionSpec()  # type: ignore[no-untyped-call]  # it has no types
 
 
 @dataclass(frozen=True)

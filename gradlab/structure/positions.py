@@ -32,7 +32,7 @@ def counted(site: Site, dtype: Any) -> Known | None:
     form = Affine(site.shape, steps, 0)
     if np.dtype(dtype).kind in "iu":
         return _within(form, dtype)
-    whole = 2 ** (int(jnp.finfo(dtype).nmant) + 1)  # type: ignore[no-untyped-call]
+    whole = 2 ** (int(jnp.finfo(dtype).nmant) + 1)  # type: ignore[no-untyped-call]  # it has no types
     return Known(affine=form) if site.shape[axis] <= whole else None
 
 

@@ -133,7 +133,7 @@ def _forbids_forward_mode(equation: Any) -> bool:
 
 def _aval(value: Any) -> jax.ShapeDtypeStruct:
     weak = bool(getattr(value, "weak_type", False))
-    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+    return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]  # it has no types
         value.shape, value.dtype, weak_type=weak
     )
 

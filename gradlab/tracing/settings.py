@@ -31,7 +31,7 @@ def default_device() -> Any:
         cpu
     """
     # JAX makes the attributes of its configuration while it is imported; no type is declared
-    return jax.config.jax_default_device  # type: ignore[attr-defined]
+    return jax.config.jax_default_device  # type: ignore[attr-defined]  # made at run time
 
 
 def settings() -> Callable[[], contextlib.AbstractContextManager[None]]:

@@ -28,4 +28,4 @@ def test_any_division_of_the_upstream_among_ties_is_right(parts):
 def test_more_or_less_than_the_upstream_is_wrong(parts):
     report = gradlab.check(largest, X, backward=share(parts))
     assert report.failed
-    assert {report.worst.index} <= {(1,), (2,)}
+    assert report.worst.index in {(1,), (2,)}

@@ -38,7 +38,7 @@ def reports():
     wrong = _custom(2.0)
     half = jax.custom_jvp(jnp.sin)
     half.defjvps(lambda t, y, x: jnp.where(jnp.isfinite(x), jnp.inf, 0.0).astype(t.dtype) * t)
-    named = lambda x, y: jnp.cumsum(x) * y  # noqa: E731
+    named = lambda x, y: jnp.cumsum(x) * y  # noqa: E731  (its name is under test)
     named.__name__ = HOSTILE
     return {
         "verify": verify("tanh"),
