@@ -8,7 +8,7 @@ from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.untraced import numpy_estimate
-from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge, settle
+from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge
 
 __all__ = [
     "DRAWS",
@@ -32,7 +32,6 @@ __all__ = [
     "numpy_estimate",
     "on_host",
     "options_for",
-    "settle",
     "smallest_normal",
     "unit_roundoff",
     "upstream_names",

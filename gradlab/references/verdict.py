@@ -5,17 +5,16 @@ limit on the number of floors from a trial over operations, dtypes, scales and w
 rules stay far below it, wrong ones far above.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from gradlab.references.blocking import blocks
-from gradlab.references.estimates import DRAWS, Estimate, known
+from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
-__all__ = ["LIMIT", "LOST", "WARN", "Verdict", "floor", "judge", "settle"]
+__all__ = ["LIMIT", "LOST", "WARN", "Verdict", "floor", "judge"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -187,30 +186,6 @@ def _judge(
         resolution=_roughly(resolution),
         instability=_roughly(instability),
     )
-
-
-def settle(
-    actual: Any,
-    estimate: Callable[[int], tuple[Estimate, Estimate | None]],
-    dtype: Any,
-    limit: float = LIMIT,
-) -> Verdict:
-    """Judge a gradient, and where something looks wrong judge it again with more draws.
-
-    A scatter from a dozen draws is now and then several times too small; among millions of entries
-    that happens. A verdict of wrong should not rest on it.
-
-    Args:
-        actual: the gradient.
-        estimate: returns the estimates of reference and rule for a number of draws.
-        dtype: as for `judge`.
-        limit: as for `judge`.
-    """
-    for draws in DRAWS:
-        verdict = judge(actual, *estimate(draws), dtype, limit)
-        if verdict.ok:
-            break
-    return verdict
 
 
 def _roughly(array: Array) -> Array:

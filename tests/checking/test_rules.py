@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gradlab
+from gradlab.checking.evidence import Evidence
 
 
 def rule(factor, primal=jnp.sin, slope=jnp.cos):
@@ -300,3 +301,16 @@ def test_integers_of_numpy_beside_float32():
     rows = np.array([0, 4, 0, 2])
     assert rows.dtype == np.int64
     assert gradlab.check(lambda table, rows: table[rows], table, rows).ok
+
+
+@pytest.mark.parametrize(("factor", "draws"), [(1.0, {12}), (1 + 1e-14, {12, 120})])
+def test_a_verdict_of_wrong_that_is_close_is_settled_with_more_draws(factor, draws, monkeypatch):
+    asked, drawn = set(), Evidence.drawn
+
+    def noting(self, count):
+        asked.add(count)
+        return drawn(self, count)
+
+    monkeypatch.setattr(Evidence, "drawn", noting)
+    report = gradlab.check(rule(factor), np.array([0.3, -1.2, 2.0]))
+    assert asked == draws, report

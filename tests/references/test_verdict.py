@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradlab.references import LIMIT, Estimate, floor, judge, settle
+from gradlab.references import LIMIT, Estimate, floor, judge
 from gradlab.references.precision import largest, smallest_normal, underflow, unit_roundoff
 
 Q = np.array([1.0, -2.0, 1e-3, 0.0])
@@ -76,18 +76,6 @@ def test_failing_like_autodiff_in_the_same_dtype_is_an_excuse():
     verdict = judge(Q * [1, 5, 5, 1], estimate(), None, "float32").excused_by(peer)
     assert verdict.wrong.tolist() == [False, True, False, False]
     assert verdict.inconclusive.tolist() == [False, False, True, False]
-
-
-def test_a_wrong_verdict_is_settled_with_more_draws():
-    asked = []
-
-    def estimates(draws):
-        asked.append(draws)
-        return estimate(relative=1e-9 if draws < 100 else 1e-2), None
-
-    assert settle(Q * 1.001, estimates, "float64").ok and asked == [12, 120]
-    asked.clear()
-    assert settle(Q, estimates, "float64").ok and asked == [12]
 
 
 def test_shapes_must_agree():
