@@ -24,7 +24,7 @@ from gradlab.references import (
     norm,
     unit_roundoff,
 )
-from gradlab.tracing import Leaf
+from gradlab.tracing import Leaf, opaque
 
 __all__ = [
     "directional",
@@ -42,6 +42,8 @@ _SPLITS = 12
 _LARGE = 1 << 18
 _FEW_STEPS, _FEW_POINTS = 6, 7  # of a large forward
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
+_FLOAT32 = 23  # binary digits
+_UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
 _NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 
@@ -52,6 +54,8 @@ def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
 
 def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     """Return the slope of <upstream, forward> along one direction over all inputs."""
+    if _moves_in_steps(evidence):
+        return _UNKNOWN
     if _large(evidence):
         return _along_line(evidence, direction)
     if not (evidence.has_rule and evidence.has_reference):
@@ -65,6 +69,16 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
         return np.array([pairing(upstreams, [outputs[i] for i in inexact])])
 
     return finite_difference(function)
+
+
+def _moves_in_steps(evidence: Evidence) -> bool:
+    """Whether the forward holds what is not lifted and has fewer digits than float32.
+
+    Its slope is that of a staircase: zero, or a jump.
+    """
+    programs = (evidence.subject.forward, evidence.subject.reference)
+    parts = [part for program in programs if program is not None for part in opaque(program)]
+    return any(part.digits < _FLOAT32 for part in parts)
 
 
 def _large(evidence: Evidence) -> bool:
@@ -283,6 +297,8 @@ def _slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: flo
 
     Large ones are taken one by one, so that only one is held; others are found together.
     """
+    if _moves_in_steps(evidence):
+        return Slope.joined([_UNKNOWN for _ in directions])
     if _large(evidence):
         return Slope.joined([_along_line(evidence, each, scale) for each in directions])
     directions = list(directions)

@@ -6,7 +6,7 @@ XLA program, which every law only feeds with other inputs.
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from gradlab.checking.points import Points
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
 from gradlab.references import DRAWS, Estimate, Evaluation, blocks, numpy_estimate
+from gradlab.tracing.settings import platform_here
 
 __all__ = [
     "Evidence",
@@ -49,15 +50,15 @@ class Evidence:
         evaluation: Evaluation | None = None,
         place: Any = None,
     ) -> None:
-        self.subject, self.values, self.seed = subject, values, seed
+        self.subject, self.values, self.seed, self.place = subject, values, seed, place
         self.upstreams = draw_upstreams(subject, seed)
         self.tangents = draw_tangents(subject, values, seed)
         self.point: Arrays = {**values, **self.upstreams}
         programs = programs_of(subject)
         if evaluation is None and programs:
-            evaluation = Evaluation(**programs)
+            with self.placed():
+                evaluation = Evaluation(**programs)
         self.evaluation = evaluation
-        self.place = place
         self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
         self.has_rule = subject.rule is not None
         self.has_reference = subject.reference is not None
@@ -139,9 +140,27 @@ class Evidence:
 
     def run_on(self, point: Arrays) -> Leaves:
         """Run the rule on the very arrays that are given, which it may write into."""
-        place = contextlib.nullcontext() if self.place is None else jax.default_device(self.place)
-        with place, np.errstate(all="ignore"):
+        with self.placed(), np.errstate(all="ignore"):
             return self.subject.run(point)
+
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[None]:
+        """Enter the context in which the rule runs on the device that was asked for.
+
+        What cannot be traced is not seen to multiply with few digits, and so is given all of them.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.place is not None:
+                stack.enter_context(jax.default_device(self.place))
+            if self.subject.rule is None:
+                stack.enter_context(jax.default_matmul_precision("highest"))
+            yield
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the rule runs on a device that may add in another order at every call."""
+        with self.placed():
+            return platform_here() != "cpu"
 
     def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
         """Return the lifted programs' results, or one's, at each case: changes to the point."""

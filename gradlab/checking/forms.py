@@ -24,6 +24,7 @@ from gradlab.tracing import (
     iterates,
     narrowings,
     opaque,
+    open_kernels,
     rename,
     strip,
     trace,
@@ -145,11 +146,11 @@ def _handwritten(
     believed: Program | None = None
     oracle = FINITE_DIFFERENCES
     if reference is not None:
-        believed = rename(trace(reference, *inputs, names=names), hand.order)
+        believed = rename(open_kernels(trace(reference, *inputs, names=names)), hand.order)
         _same_outputs(hand.name, hand.output_shapes, believed, name_of(reference))
         oracle = f"autodiff of {name_of(reference)}"
     elif forward is not None:
-        believed = strip(forward)
+        believed = open_kernels(strip(forward))
         oracle = f"autodiff of {hand.name}"
     else:
         why = "JAX cannot trace the forward"
@@ -198,12 +199,13 @@ def _believed(
         other = trace(reference, *inputs)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
         _same_outputs(program.name, shapes, other, name_of(reference))
-        return rename(other, program.in_names), f"autodiff of {name_of(reference)}", ""
+        named = rename(open_kernels(other), program.in_names)
+        return named, f"autodiff of {name_of(reference)}", ""
     rules = [rule for rule in custom_rules(program) if rule.user]
     if not rules:
         return None, FINITE_DIFFERENCES, "there is no custom rule: JAX's own gradient is under test"
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
-    return strip(program), f"autodiff of the primal of {primals}", ""
+    return open_kernels(strip(program)), f"autodiff of the primal of {primals}", ""
 
 
 def _same_outputs(name: str, shapes: list[tuple[int, ...]], other: Program, label: str) -> None:

@@ -69,8 +69,9 @@ class Handwritten:
 
     def primal(self, values: Arrays) -> list[Any]:
         """Evaluate the forward alone, as the user does."""
-        with jax.enable_x64(self._x64):
-            output = self.forward(*self._rebuild([values[name] for name in self.order]))
+        arrays = [values[name] for name in self.order]
+        with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
+            output = self.forward(*self._rebuild(arrays))
             return [np.asarray(result) for result in jax.tree.leaves(output)]
 
     def flat(self, *arrays: Any) -> list[Any]:
@@ -81,15 +82,14 @@ class Handwritten:
 
     def run(self, values: Arrays) -> list[Any]:
         """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
-        with jax.enable_x64(self._x64):
-            arrays = [values[name] for name in (*self.order, *(u.name for u in self.upstreams))]
+        arrays = [values[name] for name in (*self.order, *(u.name for u in self.upstreams))]
+        with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
             return [np.asarray(result) for result in self.flat(*arrays)]
 
     @property
     def _x64(self) -> bool:
-        wide = (np.dtype("float64"), np.dtype("complex128"))
         ambient = jnp.zeros(()).dtype == np.float64
-        return ambient or any(t.dtype in wide for t in self.targets)
+        return ambient or any(map(_is_wide, self.targets))
 
     def _look(self) -> None:
         """Call forward and backward once; note the outputs' and gradients' forms."""
@@ -287,3 +287,7 @@ def _leaf_at(gradient: Any, inputs: tuple[Any, ...], leaves: Sequence[Leaf], tar
         if path == keys:
             return value
     return None
+
+
+def _is_wide(array: Any) -> bool:
+    return str(getattr(array, "dtype", "")) in ("float64", "complex128")

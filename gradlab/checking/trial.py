@@ -108,14 +108,21 @@ class Trial(Evidence):
             verdict = judge(actual, expected, own, dtype)
         return verdict, expected.value
 
+    def within_rounding(self, i: int, actual: Any) -> bool:
+        """Whether a gradient of the i-th target, run again, is as good as rounding lets it be."""
+        expected, own = self._estimated("accuracy", i, self.draws)
+        if not self.has_rule:  # run again and again, it scatters by what changes from call to call
+            expected, own = self.expected("accuracy", i) if self.has_reference else expected, None
+        return judge(actual, expected, own, self.subject.targets[i].dtype).ok
+
     def _estimated(self, law: str, i: int, draws: int) -> tuple[Estimate, Estimate | None]:
         """Return what is known of the i-th gradient: the reference's, and the rule's own."""
         k = self.outputs + i
         if law == "formula":
+            known = self.drawn(draws)[self.subject.opaque]  # what is not lifted rounds as it runs
             gradients = self.formula_gradients
             own = None if gradients is None else gradients[i]
-            own = self.drawn(draws)[0]["rule"][k] if self.has_rule else own
-            return self.drawn(draws)[0]["reference"][k], own
+            return known["reference"][k], known["rule"][k] if self.has_rule else own
         return self.expected_in_own_dtype(i, draws), self._own(k, draws)
 
     def _own(self, k: int, draws: int) -> Estimate:
@@ -131,7 +138,8 @@ class Trial(Evidence):
     def _peers(self) -> list[Any]:
         reference = self.subject.reference
         assert reference is not None
-        return list(reference(*(self.point[name] for name in reference.in_names)))
+        with self.placed():
+            return list(reference(*(self.point[name] for name in reference.in_names)))
 
     @functools.cached_property
     def formula_gradients(self) -> list[Estimate] | None:
@@ -141,7 +149,8 @@ class Trial(Evidence):
         if self.wide is None:
             return None
         arrays = [widen(value) for value in self.point.values()]
-        return self.scatter_of(arrays)[self.outputs :]
+        wide, own = self.scatter_of(arrays)[self.outputs :], self.own_scatter[self.outputs :]
+        return list(map(_in_digits_it_has, wide, own))
 
     @functools.cached_property
     def other_upstreams(self) -> Arrays:
@@ -277,6 +286,17 @@ def _is_factor(actual: Any, expected: Any) -> bool:
         return False
     mean = np.mean(ratio)
     return bool(np.max(np.abs(ratio - mean)) <= 1e-2 * np.abs(mean - 1))
+
+
+def _in_digits_it_has(wide: Estimate, own: Estimate) -> Estimate:
+    """Return a gradient run in float64 with the scatter of the digits that it keeps.
+
+    What a unit of float64 does not move is rounded further inside, to the rule's own dtype.
+    """
+    still = (wide.scatter == 0) & (wide.value != 0)
+    if 2 * np.sum(still) <= np.sum(wide.value != 0):
+        return wide
+    return Estimate(wide.value, np.fmax(wide.scatter, own.scatter))
 
 
 def _apart(a: Any, b: Any) -> Any:

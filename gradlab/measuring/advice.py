@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.measuring.errors import errors_of
+from gradlab.measuring.errors import errors_of, floors_of
 from gradlab.measuring.measure import Subject
 from gradlab.measuring.report import Measurement
 from gradlab.references import LIMIT
@@ -42,7 +42,7 @@ def advise(
                 f"({m.alone_floors:.0f} floors): rows are treated by their place or their number"
             )
         if m.floors > LIMIT:
-            yield f"{where}: d{m.path} is off by {m.floors:.0f} floors: more than rounding explains"
+            yield _about_products(subject, i, m, device, matmul, where)
         if not m.deterministic:
             yield f"{where}: d{m.path} differs from run to run: compare it by floors, not by bits"
 
@@ -77,6 +77,20 @@ def _about_bias(
     if left < abs(m.bias) / 4:
         return f"{told}: compute in float32 and round at the end (tried: {left:.2%} left)"
     return f"{told}, and computing in float32 does not mend it (tried: {left:.2%} left)"
+
+
+def _about_products(
+    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+) -> str:
+    told = f"{where}: d{m.path} is off by {m.floors:.0f} floors"
+    if matmul != "highest" and device.platform != "cpu":
+        left = floors_of(subject.runner(device, "highest")()[i], subject.exact[i])
+        if left <= LIMIT:
+            return (
+                f"{told}: its products keep few digits of their factors; "
+                f"jax.default_matmul_precision('highest') mends it (tried: {left:.1f} floors)"
+            )
+    return f"{told}: more than rounding explains"
 
 
 def _about_overflow(

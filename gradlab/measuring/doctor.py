@@ -7,9 +7,8 @@ from importlib import metadata
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from gradlab.references import product_digits
 from gradlab.report import Report
 from gradlab.tracing.platforms import require_platform
 
@@ -99,15 +98,6 @@ def doctor() -> DoctorReport:
 def _facts(device: Any, count: int) -> DeviceFacts:
     stats = device.memory_stats() or {}
     memory = stats.get("bytes_limit")
-    return DeviceFacts(device.platform, device.device_kind, count, memory, _product(device))
-
-
-def _product(device: Any) -> str:
-    """Multiply numbers with one far digit, and see up to which place it survives."""
-    kept = {}
-    for bits in (9, 12):
-        row = np.full((128, 128), 1 + 2.0**-bits, np.float32)
-        with jax.default_device(device):
-            product = jnp.matmul(jnp.asarray(row), jnp.eye(128, dtype=jnp.float32))
-        kept[bits] = bool((np.asarray(product) == row).all())
-    return "float32" if kept[12] else "tensorfloat32" if kept[9] else "bfloat16"
+    asked = getattr(jax.config, "jax_default_matmul_precision", None)
+    product = product_digits(device, asked)
+    return DeviceFacts(device.platform, device.device_kind, count, memory, product)

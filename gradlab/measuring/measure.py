@@ -17,7 +17,7 @@ from gradlab.errors import InputError, InputTypeError
 from gradlab.measuring.batch import Example, example_of
 from gradlab.measuring.errors import errors_of, floors_of, same_bits
 from gradlab.measuring.report import Measurement
-from gradlab.references import Estimate, Evaluation, upstream_names, vjp_program
+from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
 
 __all__ = ["Subject", "measure", "prepare"]
@@ -127,7 +127,8 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
         if name in upstream_names(forward)
     ]
     values = dict(zip(program.in_names, [*forward.flatten(cast), *upstreams]))
-    estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
+    with on_host():  # what a device's own products cost is measured, and not excused
+        estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
     exact = tuple(estimates["reference"][-len(forward.differentiable) :])
     example, batch = example_of(function, cast, forward)
     return Subject(str(np.dtype(dtype)), forward, values, exact, function, cast, example, batch)

@@ -95,7 +95,7 @@ def precision(
                     notes.append(f"{where}: not supported here: {_first_line(error)}")
                     continue
                 measurements += found
-                advice += advise(subject, found, device, matmul)
+                advice += [a for a in advise(subject, found, device, matmul) if a not in advice]
     name = getattr(function, "__name__", type(function).__name__)
     if not measurements:
         raise InputError(f"{name} runs in none of the dtypes; " + "; ".join(notes))

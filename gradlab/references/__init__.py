@@ -7,6 +7,7 @@ from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
+from gradlab.references.products import product_digits
 from gradlab.references.untraced import numpy_estimate
 from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge
 
@@ -32,6 +33,7 @@ __all__ = [
     "numpy_estimate",
     "on_host",
     "options_for",
+    "product_digits",
     "smallest_normal",
     "unit_roundoff",
     "upstream_names",

@@ -10,12 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from gradlab.tracing.jaxprs import dtype_of
+from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import digits, is_inexact
 
 __all__ = [
     "BACKWARD_STABLE",
     "HARD",
+    "MATRIX_PRODUCTS",
     "PRODUCTS",
     "STEEP",
     "SUMS",
@@ -23,6 +24,7 @@ __all__ = [
     "VANISHING",
     "is_exact",
     "terms",
+    "terms_inside",
     "units_of_result",
 ]
 
@@ -55,12 +57,11 @@ UNDERFLOWING = frozenset(
 VANISHING = frozenset(["exp", "exp2", "erfc", "logistic"])
 """Primitives that underflow on everyday inputs, whatever the range of the dtype."""
 
-SUMS = frozenset(
-    [
-        *("reduce_sum", "cumsum", "reduce_window_sum", "dot_general", "conv_general_dilated"),
-        *("scatter-add", "scatter-sub", "select_and_scatter_add", "ragged_dot_general"),
-    ]
-)
+MATRIX_PRODUCTS = frozenset(["dot_general", "conv_general_dilated", "ragged_dot_general"])
+SUMS = MATRIX_PRODUCTS | {
+    *("reduce_sum", "cumsum", "reduce_window_sum"),
+    *("scatter-add", "scatter-sub", "select_and_scatter_add"),
+}
 PRODUCTS = frozenset(["cumprod", "reduce_prod", "reduce_window_prod"])
 
 _COARSE = {"log1p": 64.0, "atanh": 64.0, "erfc": 4.0}
@@ -137,3 +138,34 @@ def terms(equation: Any) -> int:
     if name.startswith("scatter"):
         return max(2, int(math.prod(equation.invars[1].aval.shape[:-1])))
     return int(shape[-1]) if shape else 1
+
+
+def terms_inside(equation: Any) -> int:
+    """Return how many terms a sum may have inside an equation that is not opened, at most.
+
+    A kernel may add up what its blocks and iterations give; of what has no program inside, such as
+    a callback, no more is known than that it sums along an axis of its inputs.
+    """
+    shapes = [getattr(variable.aval, "shape", ()) for variable in equation.invars]
+    longest = max((int(axis) for shape in shapes for axis in shape), default=1)
+    if "window_dimensions" in equation.params:
+        return terms(equation)
+    programs = [inner for _, inner in inner_jaxprs(equation)]
+    if not programs:
+        return longest
+    blocks = getattr(equation.params.get("grid_mapping"), "grid", ())
+    steps = math.prod(size if isinstance(size, int) else longest for size in blocks)
+    return steps * max(_terms_of(program, longest) for program in programs)
+
+
+def _terms_of(jaxpr: Any, unknown: int) -> int:
+    """Return the terms of the longest sum in a program, whose `while` loops run `unknown` times."""
+    longest = 1
+    for equation in body(jaxpr).equations:
+        if equation.primitive.name in SUMS:
+            longest = max(longest, terms(equation))
+        times = {"scan": equation.params.get("length", 1), "while": unknown}
+        for _, inner in inner_jaxprs(equation):
+            within = times.get(equation.primitive.name, 1) * _terms_of(inner, unknown)
+            longest = max(longest, within)
+    return longest

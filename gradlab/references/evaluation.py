@@ -6,7 +6,7 @@ and the values at which finite differences are taken (the step is an argument).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -15,22 +15,16 @@ import numpy as np
 from jax import lax
 
 from gradlab.errors import InputError
+from gradlab.references.digits import digits_of
 from gradlab.references.estimates import DRAWS, Estimate, deviation, estimate
 from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.noise import Noise, Pools, Units, fill
-from gradlab.references.precision import (
-    largest,
-    name_with_bits,
-    real_name,
-    underflow,
-    unit_roundoff,
-)
+from gradlab.references.precision import largest, underflow, unit_roundoff
+from gradlab.references.products import device_here
 from gradlab.references.rounding import Quiet, Rounder
 from gradlab.tracing import Program, Value, compile_once, remember
 from gradlab.tracing.constants import Constants
-from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
-from gradlab.tracing.walking import jaxprs
 
 __all__ = ["Evaluation", "Law", "Outputs"]
 
@@ -68,7 +62,8 @@ class Evaluation:
 
     Args:
         **programs: traced programs by keyword. One called `reference` limits the others: a dtype
-            coarser than all of its own does not excuse their errors.
+            coarser than all of its own does not excuse their errors. They are taken to run on the
+            device that is JAX's default where this is made.
 
     Attributes:
         names: of all inputs.
@@ -103,7 +98,8 @@ class Evaluation:
                     )
         self.names = tuple(self._avals)
         self.inputs = dict(self._avals)
-        self._dtypes = {key: _float_names(program) for key, program in programs.items()}
+        self._device = device_here()
+        self._dtypes = {key: digits_of(p.jaxpr, self._device) for key, p in programs.items()}
         used = set().union(*self._dtypes.values())
         inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
         self._units = sorted(used | inside | {"float64"})
@@ -312,28 +308,34 @@ class Evaluation:
             layout: dict[str, list[int]] = {}
             stays_narrow: set[str] = set()
 
+            def rounder(pools: Pools, sums: Iterator[Any] | None = None) -> Rounder:
+                noise = Noise(pools)
+                return Rounder(noise, constants, frozenset(pools), sums, self._device)
+
+            def silent(pools: Pools) -> Quiet:
+                return Quiet(Noise(pools), constants, frozenset(pools))
+
             def evaluate(rounder: Rounder, arguments: Any) -> list[Any]:
                 outputs = self._evaluate(rounder, arguments, layout)
                 stays_narrow.update(rounder.stays_narrow)
                 return outputs
 
             def noisy(arguments: Any, pools: Pools) -> list[Any]:
-                return evaluate(Rounder(Noise(pools), constants, frozenset(pools)), arguments)
+                return evaluate(rounder(pools), arguments)
 
             def quiet(arguments: Any, pools: Pools) -> list[Any]:
-                return evaluate(Quiet(Noise(pools), constants, frozenset(pools)), arguments)
+                return evaluate(silent(pools), arguments)
 
             def sums(arguments: Any, pools: Pools) -> tuple[list[Any], list[Any]]:
-                rounder = Quiet(Noise(pools), constants, frozenset(pools))
-                return evaluate(rounder, arguments), rounder.seen
+                listening = silent(pools)
+                return evaluate(listening, arguments), listening.seen
 
             def summed(measured: Any, rows: Pools, count: Any, weight: Any, totals: Any) -> Any:
                 arguments, values, sums = measured
 
                 def draw(i: Any, totals: Any) -> Any:
-                    noise = Noise(jax.tree.map(lambda row: row[i], rows))
-                    rounder = Rounder(noise, constants, frozenset(rows), iter(sums))
-                    drawn = evaluate(rounder, arguments)
+                    pools = jax.tree.map(lambda row: row[i], rows)
+                    drawn = evaluate(rounder(pools, iter(sums)), arguments)
                     off = [weight * jnp.abs(a - b) for a, b in zip(drawn, values, strict=True)]
                     return list(map(jnp.hypot, totals, off))  # squares may overflow
 
@@ -348,7 +350,8 @@ class Evaluation:
 
         rows = [(key, p.identity, p.in_names) for key, p in self._programs.items()]
         known = all(row[1] is not None for row in rows)
-        return remember((kind, *rows, constants.identity) if known else None, compile_it)
+        place = self._device.platform, self._device.device_kind
+        return remember((kind, *rows, constants.identity, place) if known else None, compile_it)
 
     def _named(self, flat: Sequence[Any]) -> Outputs:
         arrays = [np.asarray(array) for array in flat]
@@ -383,17 +386,3 @@ def _as_double(array: Any) -> Any:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     return array if jnp.iscomplexobj(array) else jnp.asarray(array, jnp.float64)
-
-
-def _float_names(program: Program) -> set[str]:
-    """Return the names of the real dtypes that a program rounds to."""
-    names = set()
-    for jaxpr in jaxprs(program.jaxpr):
-        parts = body(jaxpr)
-        atoms = [*parts.constvars, *parts.invars]
-        for equation in parts.equations:
-            atoms += [*equation.invars, *equation.outvars]
-            if equation.primitive.name == "reduce_precision":
-                names.add(name_with_bits(equation.params["mantissa_bits"]))
-        names |= {real_name(dtype) for dtype in map(dtype_of, atoms) if is_inexact(dtype)}
-    return names

@@ -1,10 +1,14 @@
-"""What a dtype can hold: unit roundoff, smallest numbers."""
+"""What a dtype can hold: unit roundoff, smallest numbers.
+
+"tensorfloat32" is no dtype of arrays: it is what tensor cores keep of float32 factors.
+"""
 
 from typing import Any
 
 import jax.numpy as jnp
 
 __all__ = [
+    "TENSORFLOAT32",
     "largest",
     "name_with_bits",
     "real_name",
@@ -12,6 +16,8 @@ __all__ = [
     "underflow",
     "unit_roundoff",
 ]
+
+TENSORFLOAT32 = "tensorfloat32"
 
 
 def real_name(dtype: Any) -> str:
@@ -21,6 +27,8 @@ def real_name(dtype: Any) -> str:
         >>> real_name("complex64"), real_name("bfloat16")
         ('float32', 'bfloat16')
     """
+    if dtype == TENSORFLOAT32:
+        return TENSORFLOAT32
     name: str = jnp.dtype(dtype).name
     return {"complex64": "float32", "complex128": "float64"}.get(name, name)
 
@@ -38,6 +46,8 @@ def unit_roundoff(dtype: Any) -> float:
         >>> unit_roundoff("bfloat16") == 2**-9 * 2
         True
     """
+    if dtype == TENSORFLOAT32:
+        return 2.0**-11
     return 0.5 * float(_info(dtype).eps)
 
 
@@ -63,4 +73,4 @@ def largest(dtype: Any) -> float:
 
 def _info(dtype: Any) -> Any:
     finfo: Any = jnp.finfo
-    return finfo(real_name(dtype))
+    return finfo("float32" if dtype == TENSORFLOAT32 else real_name(dtype))

@@ -17,20 +17,24 @@ from jax import lax
 from gradlab.references.bounds import (
     BACKWARD_STABLE,
     HARD,
+    MATRIX_PRODUCTS,
     STEEP,
     SUMS,
     UNDERFLOWING,
     VANISHING,
     is_exact,
     terms,
+    terms_inside,
     units_of_result,
 )
+from gradlab.references.digits import digits_of
 from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
+from gradlab.references.products import cut_to
 from gradlab.tracing import Lifter, Value
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.identity import fingerprint
-from gradlab.tracing.jaxprs import dtype_of
+from gradlab.tracing.jaxprs import dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import bind_lifted
 
@@ -38,6 +42,7 @@ __all__ = ["Exact", "Quiet", "Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
+_EXACT = frozenset(["bitcast_convert_type"])  # among what cannot be lifted
 _FINITE = 1e300  # the largest amount to add: an infinite one would make infinities NaN
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
@@ -66,6 +71,7 @@ class Rounder(Lifter):
         constants: of the programs.
         allowed: the dtypes whose rounding counts.
         sums: how far rounding moves the sums outside loops, in order, where it is known already.
+        device: where the programs are run in their own dtypes.
     """
 
     counts_iterations = True
@@ -76,8 +82,10 @@ class Rounder(Lifter):
         constants: Constants,
         allowed: frozenset[str],
         sums: Iterator[Any] | None = None,
+        device: Any = None,
     ) -> None:
         self._noise = noise
+        self._device = device
         self._constants = constants
         self._seen: dict[Any, tuple[Any, list[Value]]] = {}
         self._entered: dict[Any, tuple[Any, Any]] = {}
@@ -89,6 +97,7 @@ class Rounder(Lifter):
     def enter(self, iteration: Any = None) -> "Rounder":
         """Return a Rounder for the body of a loop, with noise of its own per iteration."""
         inner = type(self)(self._noise.shifted(iteration), self._constants, self.allowed)
+        inner._device = self._device
         inner.stays_narrow = self.stays_narrow
         return inner
 
@@ -132,8 +141,27 @@ class Rounder(Lifter):
         """Widen what an equation that cannot be lifted returned."""
         return self._narrow(super().opaque_result(equation, array, dtype), dtype)
 
+    def as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Perturb what an equation reads that cannot be lifted: how it rounds inside is not seen.
+
+        Moving the terms of a sum, each by the root of their number, moves it as rounding does.
+        """
+        if equation.primitive.name in _EXACT:
+            return arrays
+        units = math.sqrt(terms_inside(equation))
+        inside = {d for _, inner in inner_jaxprs(equation) for d in digits_of(inner, None)}
+        narrow = []
+        for array, dtype in zip(arrays, map(dtype_of, equation.invars)):
+            if is_inexact(dtype):
+                coarsest = max({real_name(dtype), *inside}, key=unit_roundoff)
+                array = self._narrow(array, coarsest, units)
+            narrow.append(array)
+        return self._cut(equation, narrow)
+
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
-        """Perturb the matrix of a backward stable algorithm by its backward error."""
+        """Perturb the factors of a product, or the matrix of a backward stable algorithm."""
+        if equation.primitive.name in MATRIX_PRODUCTS:
+            return self._cut(equation, arrays)
         bound = BACKWARD_STABLE.get(equation.primitive.name)
         if bound is None:
             return arrays
@@ -193,10 +221,26 @@ class Rounder(Lifter):
         if name.startswith("scatter") or unit_roundoff(dtype) <= unit_roundoff("float32"):
             return self._moved(array, size, dtype)
         inside = self._moved(array, size, "float32")
-        if name in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
+        if name in MATRIX_PRODUCTS:
             return self._shift(inside, lax.abs(inside), dtype)
         blocks = max(1.0, terms(equation) / _BLOCK)
         return self._moved(inside, size / math.sqrt(blocks), dtype)
+
+    def _cut(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Perturb factors of which the device keeps fewer digits than their dtype has.
+
+        Some devices do not round them but truncate: all of an array then err to one side.
+        """
+        digits = cut_to(equation, self._device)
+        if digits is None:
+            return arrays
+        slot = self._slot(digits)
+
+        def cut(array: Any) -> Any:
+            one, common = (self._noise.factors(slot, "once", s) for s in (array.shape, ()))
+            return array * one * common
+
+        return [cut(array) if is_inexact(array.dtype) else array for array in arrays]
 
     def _units(self, equation: Any, arrays: list[Any]) -> Any:
         """Return how many units rounding moves a sum: root of K times its terms' magnitudes.
@@ -215,10 +259,11 @@ class Rounder(Lifter):
             self._sizes[id(array)] = (array, lax.abs(array))
         return self._sizes[id(array)][1]
 
-    def _narrow(self, array: Any, dtype: Any) -> Any:
+    def _narrow(self, array: Any, dtype: Any, units: float = 1.0) -> Any:
         """Perturb a value that has only the digits of a narrow dtype, in the formula law too."""
         self.stays_narrow.add(real_name(dtype))
-        return array * self._noise.factors(self._slot(dtype), "constant", array.shape)
+        factors = self._noise.factors(self._slot(dtype), "constant", array.shape)
+        return array * (factors if units == 1.0 else 1.0 + units * (factors - 1.0))
 
     def _shift(self, array: Any, size: Any, dtype: Any) -> Any:
         """Perturb by `size` units, however large."""
@@ -262,7 +307,7 @@ class Quiet(Rounder):
             self.seen.append(self._units(equation, arrays))
         return array * 1.0  # another array, as there: outputs are told apart by it
 
-    def _narrow(self, array: Any, dtype: Any) -> Any:
+    def _narrow(self, array: Any, dtype: Any, units: float = 1.0) -> Any:
         self.stays_narrow.add(real_name(dtype))
         return array * 1.0
 

@@ -10,6 +10,7 @@ from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
 from gradlab.tracing.meetings import Meeting, rule_inputs
+from gradlab.tracing.opening import open_kernels
 from gradlab.tracing.program import (
     ClosesOverTrace,
     NotTraceable,
@@ -45,6 +46,7 @@ __all__ = [
     "lift",
     "narrowings",
     "opaque",
+    "open_kernels",
     "remember",
     "rename",
     "rule_inputs",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
+from gradlab.tracing.kernels import kernel_jaxpr
 
 __all__ = ["call_jaxpr", "carried", "flow", "through"]
 
@@ -15,7 +16,7 @@ Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
 
 _NOT_CALLS = frozenset(
     [
-        *("scan", "while", "cond", "custom_linear_solve", "pallas_call", "shard_map", "pmap"),
+        *("scan", "while", "cond", "custom_linear_solve", "shard_map", "pmap"),
         *("xla_pmap", "run_state", "run_scoped", "custom_partitioning", "reduce", "reduce_window"),
         *("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"),
         *("argmin", "argmax", "reduce_and", "reduce_or", "reduce_xor"),
@@ -24,11 +25,13 @@ _NOT_CALLS = frozenset(
 
 
 def call_jaxpr(equation: Any) -> Any:
-    """Return the jaxpr that a call (jit, remat, a custom rule's primal) stands for, or None.
+    """Return the jaxpr that a call (jit, a custom rule's primal, a kernel) stands for, or None.
 
     JAX has many kinds of call and adds others; what they share is one jaxpr that takes the
     equation's inputs and returns its outputs.
     """
+    if equation.primitive.name == "pallas_call":
+        return kernel_jaxpr(equation)
     if equation.primitive.name in _NOT_CALLS:
         return None
     found = [jaxpr for _, jaxpr in inner_jaxprs(equation)]

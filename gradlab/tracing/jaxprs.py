@@ -12,6 +12,8 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
+from gradlab.tracing.settings import platform_here
+
 __all__ = [
     "JAX_FOLDER",
     "Abstract",
@@ -88,8 +90,13 @@ def loop_parts(equation: Any) -> tuple[int, int]:
 
 
 def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
-    """Evaluate an equation as it was traced, or with some parameters changed."""
+    """Evaluate an equation as it was traced, or with some parameters changed.
+
+    A kernel written for an accelerator is interpreted where the CPU computes.
+    """
     primitive = equation.primitive
+    if primitive.name == "pallas_call" and platform_here() == "cpu":
+        changed["interpret"] = equation.params["interpret"] or True
     params = primitive.get_bind_params({**equation.params, **changed})
     with equation.ctx.manager:
         outputs = primitive.bind(*inputs, **params)

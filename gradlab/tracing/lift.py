@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradlab.tracing.dependence import flow
+from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import bind, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
@@ -63,10 +63,14 @@ class Narrowing:
 
 @dataclass(frozen=True)
 class Opaque:
-    """An equation that cannot be lifted, and runs at the dtypes of the trace."""
+    """An equation that cannot be lifted, and runs at the dtypes of the trace.
+
+    `digits`: how many bits of the mantissa the coarsest number has that goes in or comes out.
+    """
 
     name: str
     source: str
+    digits: int
 
     def __str__(self) -> str:
         return f"{self.name} runs as traced" + (f" at {self.source}" if self.source else "")
@@ -88,6 +92,10 @@ class Lifter(Evaluator):
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Return the widened inputs of an equation; the place to perturb them."""
+        return arrays
+
+    def as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        """Return the inputs of an equation that cannot be lifted; the place to perturb them."""
         return arrays
 
     def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
@@ -142,7 +150,8 @@ class Lifter(Evaluator):
 
     def _as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
         dtypes = [dtype_of(atom) for atom in equation.invars]
-        outputs = bind(equation, [_convert(a, d) for a, d in zip(arrays, dtypes)])
+        given = self.as_traced(equation, arrays)
+        outputs = bind(equation, [_convert(a, d) for a, d in zip(given, dtypes)])
         ends = [dtype_of(variable) for variable in equation.outvars]
         return [
             self.opaque_result(equation, a, d) if is_inexact(d) else a
@@ -214,9 +223,10 @@ def opaque(program: Program) -> list[Opaque]:
 
     def see(equation: Any, flags: Sequence[bool]) -> None:
         atoms = [atom for atom, flag in zip(equation.invars, flags) if flag]
-        touches = any(is_inexact(dtype_of(atom)) for atom in (*atoms, *equation.outvars))
-        if touches and _cannot_lift(equation):
-            found.append(Opaque(equation.primitive.name, source(equation)))
+        touched = [dtype_of(atom) for atom in (*atoms, *equation.outvars)]
+        kept = [digits(dtype) for dtype in touched if is_inexact(dtype)]
+        if kept and _cannot_lift(equation):
+            found.append(Opaque(equation.primitive.name, source(equation), min(kept)))
 
     flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
     return list(dict.fromkeys(found))
@@ -246,7 +256,7 @@ def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
 def _cannot_lift(equation: Any) -> bool:
     name = equation.primitive.name
     typed = name == "scatter" and equation.params.get("update_jaxpr") is not None
-    return name in _OPAQUE or typed
+    return typed or (name in _OPAQUE and call_jaxpr(equation) is None)
 
 
 def _scatter(equation: Any, arrays: list[Any], real: bool) -> list[Any]:

@@ -5,7 +5,7 @@ Structure is read from this program, not from the function itself, so that custo
 it, the backward program is traced instead, and the reader transposes what it finds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,19 +112,21 @@ def stateful(jaxpr: Any) -> str:
 
     An empty string, where mutable arrays occur at the top only, or not at all.
     """
-    found: list[str] = []
 
-    def mutable(equation: Any) -> bool:
-        if equation.primitive.name in _STATEFUL:
-            found.append(equation.primitive.name)
-        return bool(found)
+    def inside(equation: Any) -> Iterator[str]:
+        kernel = call_jaxpr(equation) if equation.primitive.name == "pallas_call" else None
+        programs = [inner for _, inner in inner_jaxprs(equation)] if kernel is None else [kernel]
+        for each in (each for program in programs for each in body(program).equations):
+            yield each.primitive.name
+            yield from inside(each)
 
     for equation in body(jaxpr).equations:
-        if equation.primitive.name not in _CELLS and mutable(equation):
-            break
-        if any(contains(inner, mutable) for _, inner in inner_jaxprs(equation)):
-            break
-    return found[0] if found else ""
+        name = equation.primitive.name
+        names = (() if name in _CELLS else (name,), inside(equation))
+        found = next((n for each in names for n in each if n in _STATEFUL), "")
+        if found:
+            return found
+    return ""
 
 
 def _forbids_forward_mode(equation: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["default_device", "settings"]
+__all__ = ["default_device", "platform_here", "settings"]
 
 _CONTEXTS: dict[str, Callable[[Any], Any]] = {
     "jax_enable_x64": jax.enable_x64,
@@ -32,6 +32,21 @@ def default_device() -> Any:
     """
     # JAX makes the attributes of its configuration while it is imported; no type is declared
     return jax.config.jax_default_device  # type: ignore[attr-defined]  # made at run time
+
+
+def platform_here() -> str:
+    """Return the platform on which JAX computes here what no device was named for.
+
+    Example:
+        >>> import jax
+        >>> with jax.default_device("cpu"):
+        ...     platform_here()
+        'cpu'
+    """
+    chosen = default_device()
+    if chosen is None:
+        return jax.default_backend()
+    return chosen if isinstance(chosen, str) else chosen.platform
 
 
 def settings() -> Callable[[], contextlib.AbstractContextManager[None]]:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gradlab.tracing.jaxprs import body, contains, inner_jaxprs
+from gradlab.tracing.dependence import carried, flow
+from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs
+from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
 __all__ = ["iterates", "jaxprs", "walk"]
@@ -38,5 +40,17 @@ def jaxprs(jaxpr: Any) -> Iterator[Any]:
 
 
 def iterates(program: Program) -> bool:
-    """Return whether the program holds a `while` loop, and may be exact only to convergence."""
-    return contains(program.jaxpr, lambda equation: equation.primitive.name == "while")
+    """Return whether the program holds a loop that ends by its numbers: exact to convergence.
+
+    One that counts, up to a bound that no float decides, is as exact as what it repeats.
+    """
+    return contains(program.jaxpr, _ends_by_numbers)
+
+
+def _ends_by_numbers(equation: Any) -> bool:
+    if equation.primitive.name != "while":
+        return False
+    floats = [is_inexact(dtype_of(atom)) for atom in equation.invars]
+    skipped = equation.params["cond_nconsts"]
+    state = carried(equation, floats)
+    return any(flow(equation.params["cond_jaxpr"], [*floats[:skipped], *state]))

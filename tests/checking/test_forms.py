@@ -245,3 +245,71 @@ def test_complex_gradients():
     assert gradlab.check(forward, z, backward=lambda g, z: 2 * g * z.conj()).ok
     assert "conjugate" in gradlab.check(forward, z, backward=lambda g, z: 2 * g * z).diagnosis
     assert gradlab.check(jnp.abs, jnp.asarray(z)).ok
+
+
+def test_an_accelerator_may_add_in_another_order_at_every_call(monkeypatch):
+    order = np.random.default_rng(0)
+
+    def sums(off):
+        def backward(upstream, x):
+            total = np.float32(float(x[0]) * 0)  # cannot be traced
+            for k in order.permutation(len(x)):
+                total = total + x[k] * upstream
+            return (x * 0 + total * np.float32(1 + off * order.standard_normal())).astype(x.dtype)
+
+        return backward
+
+    def check(off):
+        x = np.random.default_rng(1).standard_normal(300).astype(np.float32)
+        return gradlab.check(lambda x: x.sum() ** 2 / 2, x, backward=sums(off))
+
+    def pure(report):
+        return next(law.status for law in report.laws if law.name == "pure")
+
+    assert pure(check(0.0)) == "failed"
+    monkeypatch.setattr("gradlab.checking.evidence.Evidence.accelerated", True)
+    assert pure(check(0.0)) == "warned"
+    assert pure(check(1e-3)) == "failed"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_jax_cannot_trace_is_run_in_float64_too(seed):
+    rng = np.random.default_rng(seed)
+    x, w = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((48, 256), (256, 24)))
+
+    def rule(factor):
+        def backward(upstream, x, w):
+            if float(upstream[0, 0]) > 1e9:  # reads a value: only to be called
+                raise ValueError
+            return factor * upstream @ w.T, x.T @ upstream
+
+        return backward
+
+    right, wrong = (
+        gradlab.check(lambda x, w: x @ w, x, w, backward=rule(factor), seed=seed)
+        for factor in (1.0, 1.000001)
+    )
+    assert right.ok, right
+    assert wrong.failed[0].name == "formula"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_numpy_that_rounds_to_float32_inside(seed):
+    rng = np.random.default_rng(seed)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((48, 256), (256, 24)))
+
+    def rule(factor):
+        def backward(upstream, x, w):
+            dw = np.zeros(w.shape, np.float32)
+            for row, u in zip(x, upstream):
+                dw += (factor * np.outer(row, u)).astype(np.float32)
+            return upstream @ w.T, dw.astype(w.dtype)
+
+        return backward
+
+    right, wrong = (
+        gradlab.check(lambda x, w: x @ w, x, w, backward=rule(factor), seed=seed)
+        for factor in (1.0, 1.001)
+    )
+    assert right.ok, right
+    assert "factor 1.001" in wrong.diagnosis

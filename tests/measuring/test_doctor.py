@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from gradlab.measuring import doctor
-from gradlab.measuring.doctor import _product
+from gradlab.references import product_digits
 
 
 def test_this_machine():
@@ -22,24 +21,14 @@ def test_this_machine():
         assert word in str(report)
 
 
-@pytest.mark.parametrize(
-    ("kept", "name"), [(23, "float32"), (10, "tensorfloat32"), (7, "bfloat16")]
-)
-def test_products_are_measured_by_the_digits_that_survive(kept, name, monkeypatch):
-    def narrow(a, b):
-        return jax.lax.reduce_precision(a, 8, kept) @ jax.lax.reduce_precision(b, 8, kept)
-
-    monkeypatch.setattr(jnp, "matmul", narrow)
-    assert _product(jax.devices("cpu")[0]) == name
-
-
 @pytest.mark.gpu
 def test_products_on_the_gpu_are_one_of_the_three():
     try:
         device = jax.devices("gpu")[0]
     except RuntimeError:
         pytest.skip("JAX sees no GPU here")
-    assert _product(device) in ("float32", "tensorfloat32")
+    assert product_digits(device) in ("float32", "tensorfloat32")
+    assert product_digits(device, "highest") == "float32"
 
 
 PROGRAM = """

@@ -108,7 +108,7 @@ EXAMPLES: dict = {
     "addupdate": (_cell(lambda cell, x: cell.addupdate(x)), V),
     "freeze": (lambda x: jax.freeze(jax.new_ref(x * x)), V),
     "log2": (getattr(lax, "log2", lax.log), V),
-    "nextafter": (lambda x: lax.nextafter(x, x + 1) if jax.__version__ > "0.11" else x, V),
+    "nextafter": (lambda x: lax.nextafter(x, x + 1) if jax.__version__ >= "0.12" else x, V),
     "polynomial": (_polynomial, V),
     "one_minus_square": (lambda x: jax.jvp(jnp.tanh, (x,), (x,))[1], V),
     "acosh": (lax.acosh, 1 + V),

@@ -23,8 +23,8 @@ def entry_name(path: str, index: Sequence[int]) -> str:
     return f"{path}[{', '.join(str(int(i)) for i in index)}]" if len(index) else path
 
 
-def from_verdicts(name: str, verdicts: Sequence[Judged]) -> Law:
-    """Return the law that holds where no entry is wrong."""
+def from_verdicts(name: str, verdicts: Sequence[Judged], *, stable: bool = True) -> Law:
+    """Return the law that holds where no entry is wrong; `stable`: nor loses digits."""
     wrong = [v for v in verdicts if v.wrong.any()]
     if wrong:
         reasons = [_wrong(v) for v in wrong]
@@ -33,7 +33,7 @@ def from_verdicts(name: str, verdicts: Sequence[Judged]) -> Law:
     remarks = [remark for v in verdicts for remark in _remarks(v)]
     status: Status = "passed"
     undecided = [v for v in verdicts if v.inconclusive.all() and v.inconclusive.size]
-    unstable = [v for v in verdicts if (v.unstable & ~v.wrong).any()]
+    unstable = [v for v in verdicts if stable and (v.unstable & ~v.wrong).any()]
     if any(v.warnings for v in verdicts):
         status = "warned"
         remarks = [*(text for v in verdicts for text in v.warnings), *remarks]

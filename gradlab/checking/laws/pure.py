@@ -13,22 +13,24 @@ __all__ = ["pure"]
 
 
 def pure(trial: Trial) -> Law:
-    """Running the rule changes no argument, and running it again changes no result."""
+    """Running the rule changes no argument, and running it again changes no result.
+
+    An accelerator may add in another order at every call: what that changes is within rounding.
+    """
     point = copied(trial.point)
     again = trial.run_on(point)
+    moved = ""
     changed = [n for n, value in point.items() if not _same_bits(value, trial.point[n])]
     if changed:
         return Law("pure", "failed", f"modifies its {' and '.join(changed)} in place")
-    for target, before, after in zip(
-        trial.subject.targets, trial.gradients(trial.actual), trial.gradients(again)
-    ):
-        if not _same_bits(before, after):
-            return Law(
-                "pure",
-                "failed",
-                f"not deterministic: the gradient of {target.path} changes from call to call",
-            )
-    return Law("pure", "passed")
+    pairs = zip(trial.gradients(trial.actual), trial.gradients(again))
+    for i, (before, after) in enumerate(pairs):
+        if _same_bits(before, after):
+            continue
+        moved = f"the gradient of {trial.subject.targets[i].path} changes from call to call"
+        if not (trial.accelerated and trial.within_rounding(i, after)):
+            return Law("pure", "failed", f"not deterministic: {moved}")
+    return Law("pure", "warned", f"{moved}, within rounding") if moved else Law("pure", "passed")
 
 
 def _same_bits(before: Any, after: Any) -> bool:

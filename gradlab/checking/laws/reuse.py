@@ -18,7 +18,7 @@ def reuse(trial: Trial) -> Law:
     trial.run({**trial.point, **draw_upstreams(trial.subject, trial.seed + 1)})
     again = trial.gradients(trial.run(trial.point))
     strided = {n: _strided(trial.point[n]) for n in trial.upstreams}
-    across = trial.gradients(trial.subject.run({**trial.point, **strided}))
+    across = trial.gradients(trial.run_on({**trial.point, **strided}))
     for target, first, second, other in zip(
         trial.subject.targets, trial.gradients(trial.actual), again, across
     ):
