@@ -12,6 +12,7 @@ settings.load_profile("gradlab")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes too")
+    parser.addoption("--on-gpu", action="store_true", help="run on the GPU what needs none")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ That is asked only where the program proves it should hold: axis 0 is a batch wh
 every output depends on no other row of the inputs that share the axis (`gradlab.structure`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +24,13 @@ class Example:
 
     Args:
         forward: the function, at one row of the inputs in `cut` and all of the others.
+        trace: traces it again, under other settings of JAX.
         cut: the names of the inputs that have one row per example.
         length: how many examples the batch has.
     """
 
     forward: Program
+    trace: Callable[[], Program]
     cut: frozenset[str]
     length: int
 
@@ -76,8 +79,9 @@ def example_of(
     ]
     if unknown:
         return None, f"{unknown[0]} is not differentiated: whether its rows belong is not known"
+    again = functools.partial(trace, function, *_first_rows(inputs, forward, cut))
     try:
-        alone = trace(function, *_first_rows(inputs, forward, cut))
+        alone = again()
     except Exception as error:  # the function may hold the batch's size
         return None, f"the function does not take one row ({str(error).partition(chr(10))[0][:80]})"
     if any(
@@ -86,7 +90,9 @@ def example_of(
     ):
         return None, "the function does not return one row for one row"
     names = ", ".join(name for name in forward.in_names if name in cut)
-    return Example(alone, cut, length), f"axis 0 of {names}, {length} rows, proved independent"
+    return Example(
+        alone, again, cut, length
+    ), f"axis 0 of {names}, {length} rows, proved independent"
 
 
 def _independent(report: JacobianReport, path: str) -> bool:

@@ -32,6 +32,7 @@ class Subject:
     Args:
         dtype: the dtype of the differentiable inputs.
         forward: the function, traced at that dtype.
+        trace: traces it again: at another precision of products it is another program.
         values: its flat inputs and upstreams by name.
         exact: the gradient of each differentiable input, in float64.
         function: what was traced.
@@ -42,6 +43,7 @@ class Subject:
 
     dtype: str
     forward: Program
+    trace: Callable[[], Program]
     values: dict[str, Any]
     exact: tuple[Estimate, ...]
     function: Callable[..., Any]
@@ -79,7 +81,7 @@ class Subject:
 
     def _runner(self, device: Any, matmul: str, eager: bool) -> Callable[..., list[Array]]:
         with jax.default_matmul_precision(matmul):
-            program = vjp_program(self.forward)
+            program = vjp_program(self.trace())
         first = len(program.out_names) - len(self.paths)
         compiled = program.flat if eager else jax.jit(program.flat)
 
@@ -114,7 +116,8 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
         InputError: no output can.
     """
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
-    forward = trace(function, *cast)
+    again = functools.partial(trace, function, *cast)
+    forward = again()
     if not forward.differentiable:
         raise InputTypeError("inputs: none can be differentiated; pass floating-point arrays")
     if not upstream_names(forward):
@@ -131,7 +134,8 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
         estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
     exact = tuple(estimates["reference"][-len(forward.differentiable) :])
     example, batch = example_of(function, cast, forward)
-    return Subject(str(np.dtype(dtype)), forward, values, exact, function, cast, example, batch)
+    name = str(np.dtype(dtype))
+    return Subject(name, forward, again, values, exact, function, cast, example, batch)
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
@@ -181,7 +185,8 @@ def _alone(
     example = subject.example
     if example is None:
         return {}
-    run = replace(subject, forward=example.forward).runner(device, matmul)
+    there = replace(subject, forward=example.forward, trace=example.trace)
+    run = there.runner(device, matmul)
     found: dict[str, tuple[bool, float]] = {}
     for place in example.places:
         gradients = run(values=example.values(subject.values, subject.upstreams, place))

@@ -89,6 +89,7 @@ def gpu():
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_a_compiled_kernel_on_the_gpu(gpu, factor):
     layer = jax.custom_vjp(compiled_tanh)

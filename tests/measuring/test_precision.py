@@ -43,7 +43,7 @@ def test_what_does_not_run_in_a_dtype_is_noted():
 
 
 def test_a_dtype_without_infinity_has_no_digits_for_a_softmax():
-    report = precision(jax.nn.softmax, X[:8], dtypes=["float8_e4m3fn"])
+    report = precision(jax.nn.softmax, X[:8], dtypes=["float8_e4m3fn"], devices=["cpu"])
     (m,) = report.measurements
     assert m.nan == 8
     assert np.isnan(m.digits)
@@ -66,9 +66,10 @@ def test_one_example_has_the_gradient_of_its_row():
 
 
 def test_a_layer_that_knows_the_place_of_a_row_is_told():
-    report = precision(
-        lambda x: x * jnp.arange(1, 1 + len(x), dtype=x.dtype)[:, None], ROWS, dtypes=["float32"]
-    )
+    def placed(x):
+        return x * jnp.arange(1, 1 + len(x), dtype=x.dtype)[:, None]
+
+    report = precision(placed, ROWS, dtypes=["float32"], devices=["cpu"])
     (m,) = report.measurements
     assert m.alone_agrees is False
     assert m.alone_floors > 1e6
@@ -102,7 +103,7 @@ def test_bias_is_told_with_a_remedy_that_was_tried():
     def long_sum(x):  # float16 keeps no more of a long sum of like numbers than its first part
         return jax.lax.scan(lambda c, v: (c + v * v, None), jnp.zeros((), x.dtype), x)[0] * x
 
-    report = precision(long_sum, np.full(3000, 0.7), dtypes=["bfloat16"])
+    report = precision(long_sum, np.full(3000, 0.7), dtypes=["bfloat16"], devices=["cpu"])
     (m,) = report.measurements
     assert m.bias < -0.1
     assert m.scatter > 0
@@ -114,7 +115,7 @@ def test_underflow_is_counted_and_the_advice_was_tried():
     def small(x):
         return jnp.sum(x * x) * jnp.asarray(1e-6, x.dtype)
 
-    report = precision(small, X, dtypes=["float16"])
+    report = precision(small, X, dtypes=["float16"], devices=["cpu"])
     (m,) = report.measurements
     exact = 2e-6 * np.abs(X)
     assert m.underflow > 0

@@ -228,7 +228,7 @@ REFUSED = {"composite", "ffi_call", "io_callback", "pure_callback"}
 
 DENSE = {
     "accum_grad_in_ref", "run_state", "call_hi_primitive", "box_get", "box_set", "new_box",
-    "log_extend", "log_read", "new_log",
+    "log_extend", "log_read", "new_log", "program_order",
 }  # fmt: skip
 """Counted as dense on all axes, and named in the report."""
 
