@@ -22,6 +22,7 @@ from gradlab.tracing import (
     Program,
     custom_rules,
     iterates,
+    kernels,
     narrowings,
     opaque,
     open_kernels,
@@ -280,7 +281,8 @@ def _upstreams(program: Program) -> tuple[Upstream, ...]:
 
 
 def _notes(program: Program) -> tuple[str, ...]:
-    return tuple(map(str, [*narrowings(program), *opaque(program)]))
+    read = [f"{kernel} is read as Pallas interprets it" for kernel in kernels(program)]
+    return tuple(map(str, [*narrowings(program), *opaque(program), *read]))
 
 
 def _compiled(rule: Program) -> Callable[[dict[str, Any]], list[Any]]:

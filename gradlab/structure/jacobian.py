@@ -1,5 +1,6 @@
 """`gradlab.jacobian`: trace, linearise, infer, report."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from gradlab.structure.infer import NOTHING, Step, Value, Walk
 from gradlab.structure.products import formulas
 from gradlab.structure.proof import Proof, equations_of
 from gradlab.structure.report import JacobianReport
-from gradlab.tracing import Program, is_gradient, trace
+from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
 __all__ = ["jacobian"]
@@ -71,13 +72,7 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
             f"function: {program.name} returns {dtypes or 'nothing'}, which has no derivative; "
             "it must return floating-point arrays"
         )
-    try:
-        linear = linearise(program, sources, outputs)
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"function: JAX differentiates {program.name} neither forwards nor backwards: {reason}"
-        ) from error
+    program, linear = _linearised(program, sources, outputs)
     given = [Side(program.in_names[k], *_form(program.in_avals[k])) for k in sources]
     made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
     walk, patterns = _infer(linear, given, made)
@@ -139,6 +134,26 @@ def _infer(
             key = made[out].path, given[source].path
             patterns[key] = pattern if linear.mode == "jvp" else pattern.T
     return walk, patterns
+
+
+def _linearised(
+    program: Program, sources: tuple[int, ...], outputs: tuple[int, ...]
+) -> tuple[Program, Linearised]:
+    """Return the program and its derivative, if possible with its kernels opened.
+
+    JAX differentiates some kernels forwards, and none backwards.
+    """
+    opened = open_kernels(program)
+    with contextlib.suppress(Exception):
+        if opened is not program:
+            return opened, linearise(opened, sources, outputs)
+    try:
+        return program, linearise(program, sources, outputs)
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"function: JAX differentiates {program.name} neither forwards nor backwards: {reason}"
+        ) from error
 
 
 def _chosen(program: Program, wrt: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
 from gradlab.tracing.meetings import Meeting, rule_inputs
-from gradlab.tracing.opening import open_kernels
+from gradlab.tracing.opening import kernels, open_kernels
 from gradlab.tracing.program import (
     ClosesOverTrace,
     NotTraceable,
@@ -43,6 +43,7 @@ __all__ = [
     "derive",
     "is_gradient",
     "iterates",
+    "kernels",
     "lift",
     "narrowings",
     "opaque",

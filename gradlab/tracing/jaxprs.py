@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex
 import numpy as np
+from jax.extend.source_info_util import user_context
 
 from gradlab.tracing.settings import platform_here
 
@@ -92,13 +93,14 @@ def loop_parts(equation: Any) -> tuple[int, int]:
 def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     """Evaluate an equation as it was traced, or with some parameters changed.
 
-    A kernel written for an accelerator is interpreted where the CPU computes.
+    It keeps the line that it was written in. A kernel that was written for an accelerator is
+    interpreted where the CPU computes.
     """
     primitive = equation.primitive
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     params = primitive.get_bind_params({**equation.params, **changed})
-    with equation.ctx.manager:
+    with equation.ctx.manager, user_context(equation.source_info.traceback):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.extend.source_info_util import user_context
 
 from gradlab.tracing.jaxprs import Abstract, Literal, bind, body, dtype_of
 
@@ -93,7 +92,6 @@ def _evaluated(jaxpr: Any, arrays: Sequence[Any], special: Mapping[str, Any]) ->
         elif name == "dynamic_update_slice" and made == equation.invars[1].aval.shape:
             outputs = inputs[1:2]
         else:
-            with user_context(equation.source_info.traceback):  # the kernel's own lines
-                outputs = bind(equation, inputs)
+            outputs = bind(equation, inputs)
         env.update(zip(equation.outvars, outputs))
     return [read(atom) for atom in parts.outvars]

@@ -1,19 +1,23 @@
 """Open kernels: what a `pallas_call` computes, in operations that JAX differentiates."""
 
+from dataclasses import replace
 from typing import Any
 
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import contains, inner_jaxprs
+from gradlab.tracing.jaxprs import body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
 from gradlab.tracing.program import Program, derive
+from gradlab.tracing.rules import is_rule
+from gradlab.tracing.walking import walk
 
-__all__ = ["open_kernels"]
+__all__ = ["kernels", "open_kernels"]
 
 
 def open_kernels(program: Program) -> Program:
     """Return the program with its kernels opened; those stay that Pallas cannot interpret.
 
-    JAX does not differentiate a kernel backwards. What it computes, block after block, it does.
+    JAX does not differentiate a kernel backwards. What it computes, block after block, it does. A
+    kernel under a custom rule is left alone: it is the rule that JAX differentiates there.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -26,7 +30,7 @@ def open_kernels(program: Program) -> Program:
         >>> jax.grad(lambda x: opened.flat(x)[0].sum())(jnp.arange(3.0))
         Array([0., 2., 4.], dtype=float32)
     """
-    if not contains(program.jaxpr, _is_kernel):
+    if not _has_kernel(program.jaxpr):
         return program
 
     def flat_function(*arrays: Any) -> list[Any]:
@@ -37,15 +41,32 @@ def open_kernels(program: Program) -> Program:
         return open_kernels(program.wide) if program.wide is not None else None
 
     names = program.in_names, program.out_names
-    return derive(program, flat_function, program.in_avals, *names, wide)
+    opened = derive(program, flat_function, program.in_avals, *names, wide)
+    trees = {"in_tree": program.in_tree, "out_tree": program.out_tree}
+    return replace(opened, leaves=program.leaves, **trees)
+
+
+def kernels(program: Program) -> list[str]:
+    """Return the kernels that are opened, without repeats: "pallas_call at layer.py:12"."""
+    found = [equation for equation, _ in walk(program) if _is_kernel(equation)]
+    return list(dict.fromkeys(f"pallas_call at {source(each)}" for each in found))
 
 
 class _Opener(Evaluator):
-    """Evaluates as traced, but for kernels; calls without one stay calls."""
+    """Evaluates as traced, but for kernels; calls without one, and custom rules, stay calls."""
 
     def keeps(self, equation: Any) -> bool:
-        inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
-        return not _is_kernel(equation) and not any(contains(each, _is_kernel) for each in inner)
+        return not _leads_to_kernel(equation)
+
+
+def _has_kernel(jaxpr: Any) -> bool:
+    return any(map(_leads_to_kernel, body(jaxpr).equations))
+
+
+def _leads_to_kernel(equation: Any) -> bool:
+    if is_rule(equation):
+        return False
+    return _is_kernel(equation) or any(_has_kernel(inner) for _, inner in inner_jaxprs(equation))
 
 
 def _is_kernel(equation: Any) -> bool:

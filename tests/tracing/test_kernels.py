@@ -91,3 +91,11 @@ def test_a_loop_that_counts_does_not_iterate():
 
     assert not iterates(trace(counts, X, np.array(5)))
     assert iterates(trace(converges, X)) and iterates(trace(decides, X))
+
+
+def test_a_rule_stays_a_rule_where_kernels_are_opened():
+    layer = KERNELS["tanh"].layer(3.0)
+    opened = open_kernels(trace(lambda x: layer(tanh(x)), X))
+    found = jax.grad(lambda x: opened.flat(x)[0].sum())(jnp.asarray(X))
+    y = np.tanh(X)
+    np.testing.assert_allclose(found, 3 * (1 - np.tanh(y) ** 2) * (1 - y**2), rtol=1e-4)
