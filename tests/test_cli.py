@@ -178,3 +178,17 @@ def test_help_is_cheap() -> None:
 
 def test_version() -> None:
     assert python("-m", "gradlab", "--version") == f"gradlab {__version__}\n"
+
+
+def test_what_an_error_and_its_notes_say_steers_no_terminal(layers, capsys):
+    (layers / "hostile_layers.py").write_text(
+        "from gradlab import InputError\n"
+        "def function(x):\n"
+        "    error = InputError('clears\\x1b[2J')\n"
+        "    error.add_note('rings\\x07, at wire a')\n"
+        "    raise error\n"
+    )
+    assert run("check hostile_layers:function 3") == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\x07" not in said
+    assert r"clears\x1b[2J" in said and r"rings\x07, at wire a" in said

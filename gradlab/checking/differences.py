@@ -39,6 +39,7 @@ __all__ = [
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
 _SPLITS = 12
+_WORK = 1 << 21  # outputs of all groups together, of one step
 _LARGE = 1 << 18
 _FEW_STEPS, _FEW_POINTS = 6, 7  # of a large forward
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
@@ -81,6 +82,14 @@ def _moves_in_steps(evidence: Evidence) -> bool:
     return any(part.digits < _FLOAT32 for part in parts)
 
 
+def _groups(evidence: Evidence) -> int:
+    """Return into how many groups entries are divided: fewer where each costs many outputs."""
+    if _large(evidence):
+        return _FEW_GROUPS
+    outputs = sum(int(np.prod(u.shape, dtype=np.int64)) for u in evidence.subject.upstreams)
+    return min(_GROUPS, max(_FEW_GROUPS, _WORK // max(outputs, 1)))
+
+
 def _large(evidence: Evidence) -> bool:
     """Whether directions are so long that only one is held, and few points are taken on it."""
     return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
@@ -119,7 +128,7 @@ def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -
     scale = _scales(evidence.values[target.path])
     signs = rng.choice((-1.0, 1.0), actual.shape)
     turns = (1.0, 1.0j) if target.kind == "complex" else (1.0,)
-    most = _FEW_GROUPS if _large(evidence) else _GROUPS
+    most = _groups(evidence)
     for turn in turns:
         groups = np.array_split(rng.permutation(actual.size), min(most, actual.size))
         for _ in range(_SPLITS):
@@ -245,7 +254,7 @@ def _judge_groups(
             judged.error.reshape(-1)[group[0]] = excess if np.isfinite(excess) else np.inf
             if state == "kink":
                 judged.kinks.append(np.unravel_index(group[0], judged.actual.shape))
-    return split[: 4 * (_FEW_GROUPS if _large(evidence) else _GROUPS)]
+    return split[: 4 * _groups(evidence)]
 
 
 def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
