@@ -90,9 +90,8 @@ def example_of(
     ):
         return None, "the function does not return one row for one row"
     names = ", ".join(name for name in forward.in_names if name in cut)
-    return Example(
-        alone, again, cut, length
-    ), f"axis 0 of {names}, {length} rows, proved independent"
+    told = f"axis 0 of {names}, {length} rows, proved independent"
+    return Example(alone, again, cut, length), told
 
 
 def _independent(report: JacobianReport, path: str) -> bool:

@@ -19,10 +19,10 @@ def pure(trial: Trial) -> Law:
     """
     point = copied(trial.point)
     again = trial.run_on(point)
-    moved = ""
     changed = [n for n, value in point.items() if not _same_bits(value, trial.point[n])]
     if changed:
         return Law("pure", "failed", f"modifies its {' and '.join(changed)} in place")
+    moved = ""
     pairs = zip(trial.gradients(trial.actual), trial.gradients(again))
     for i, (before, after) in enumerate(pairs):
         if _same_bits(before, after):
