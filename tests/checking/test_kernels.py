@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs.kernels import KERNELS, compiled_tanh
+from programs.kernels import KERNELS, causal, compiled_tanh, plain_causal
 
 import gradlab
 
@@ -28,6 +28,26 @@ def test_a_kernel_is_its_own_reference():
     report = gradlab.check(kernel.layer(), *kernel.inputs("float32"))
     assert report.oracle == "autodiff of the primal of softmax"
     assert any("pallas_call at kernels.py" in note for note in report.notes)
+
+
+def _attention(plain):
+    layer = jax.custom_vjp(causal)
+    layer.defvjp(lambda *qkv: (causal(*qkv), qkv), lambda qkv, u: jax.vjp(plain, *qkv)[1](u))
+    return layer
+
+
+def test_attention_whose_loop_ends_where_the_past_does():
+    """JAX does not differentiate such a loop backwards; its slopes are known in float64."""
+    rng = np.random.default_rng(0)
+    qkv = [jnp.asarray(rng.standard_normal((16, 4)), jnp.float32) for _ in range(3)]
+    report = gradlab.check(_attention(plain_causal), *qkv)
+    assert report.ok and report.oracle.startswith("finite differences")
+    assert not any("loses" in law.reason for law in report.laws)
+
+    def forgets_the_mask(q, k, v):
+        return jax.nn.softmax(q @ k.T) @ v
+
+    assert gradlab.check(_attention(forgets_the_mask), *qkv).failed
 
 
 def _callback(function, like):
