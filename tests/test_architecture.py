@@ -1,4 +1,4 @@
-"""The layout tells the architecture: imports run downwards, files are short, doors are light."""
+"""The layout tells the architecture: imports run downwards, and doors are light."""
 
 import ast
 import subprocess
@@ -11,9 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "gradlab"
 ROOMS = (
     ("errors", "formatting", "files", "progress", "arguments"),
     ("report",),
+    ("common",),
     ("patterns",),
+    ("primitives",),
     ("tracing",),
-    ("references",),
+    ("references", "reading"),
+    ("proof",),
+    ("repair",),
     ("operators",),
     ("nodes",),
     ("graph",),
@@ -72,10 +76,8 @@ def test_imports_run_downwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400
-    assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
+def test_files_say_what_they_are_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), "a module says what it is for"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
