@@ -4,7 +4,45 @@ Importing this package is cheap: neither JAX nor NumPy is loaded until one of it
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradlab import nodes as nodes
+    from gradlab import strategies as strategies
+    from gradlab.checking import AuditedRule as AuditedRule
+    from gradlab.checking import AuditReport as AuditReport
+    from gradlab.checking import CheckReport as CheckReport
+    from gradlab.checking import assert_gradients as assert_gradients
+    from gradlab.checking import audit as audit
+    from gradlab.checking import check as check
+    from gradlab.checking.verify import NodeResult as NodeResult
+    from gradlab.checking.verify import VerifyReport as VerifyReport
+    from gradlab.checking.verify import verify as verify
+    from gradlab.errors import GradientMismatch as GradientMismatch
+    from gradlab.errors import GradientUndecided as GradientUndecided
+    from gradlab.errors import GradlabError as GradlabError
+    from gradlab.errors import InputError as InputError
+    from gradlab.errors import InputTypeError as InputTypeError
+    from gradlab.errors import StructureMismatch as StructureMismatch
+    from gradlab.graph import Graph as Graph
+    from gradlab.graph.report import GraphReport as GraphReport
+    from gradlab.measuring import PrecisionReport as PrecisionReport
+    from gradlab.measuring import precision as precision
+    from gradlab.measuring.doctor import DoctorReport as DoctorReport
+    from gradlab.nodes import Node as Node
+    from gradlab.report import Digits as Digits
+    from gradlab.report import Entry as Entry
+    from gradlab.report import Evidence as Evidence
+    from gradlab.report import Finding as Finding
+    from gradlab.report import Fix as Fix
+    from gradlab.report import Law as Law
+    from gradlab.report import Leaf as Leaf
+    from gradlab.report import Rule as Rule
+    from gradlab.report import RulePart as RulePart
+    from gradlab.report import Unchecked as Unchecked
+    from gradlab.structure import assert_structure as assert_structure
+    from gradlab.structure import jacobian as jacobian
+    from gradlab.structure.report import JacobianReport as JacobianReport
 
 __version__ = "0.1.0"
 
@@ -12,7 +50,6 @@ _HOME = {
     "assert_structure": "gradlab.structure",
     "jacobian": "gradlab.structure",
     "Graph": "gradlab.graph",
-    "GradlabError": "gradlab.errors",
     "Node": "gradlab.nodes",
     "nodes": "gradlab.nodes",
     "precision": "gradlab.measuring",
@@ -21,20 +58,47 @@ _HOME = {
     "check": "gradlab.checking",
     "strategies": "gradlab.strategies",
     "verify": "gradlab.checking.verify",
+    "AuditReport": "gradlab.checking",
+    "AuditedRule": "gradlab.checking",
+    "CheckReport": "gradlab.checking",
+    "NodeResult": "gradlab.checking.verify",
+    "VerifyReport": "gradlab.checking.verify",
+    "JacobianReport": "gradlab.structure.report",
+    "PrecisionReport": "gradlab.measuring",
+    "GraphReport": "gradlab.graph.report",
+    "DoctorReport": "gradlab.measuring.doctor",
+    **dict.fromkeys(
+        (
+            "Digits",
+            "Entry",
+            "Evidence",
+            "Finding",
+            "Fix",
+            "Law",
+            "Leaf",
+            "Rule",
+            "RulePart",
+            "Unchecked",
+        ),
+        "gradlab.report",
+    ),
+    **dict.fromkeys(
+        (
+            "GradientMismatch",
+            "GradientUndecided",
+            "GradlabError",
+            "InputError",
+            "InputTypeError",
+            "StructureMismatch",
+        ),
+        "gradlab.errors",
+    ),
 }
 __all__ = sorted(_HOME)
 
-_ERRORS = (
-    "GradientMismatch",
-    "GradientUndecided",
-    "InputError",
-    "InputTypeError",
-    "StructureMismatch",
-)
-
 
 def __getattr__(name: str) -> Any:
-    home = "gradlab.errors" if name in _ERRORS else _HOME.get(name)
+    home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'gradlab' has no attribute {name!r}")
     module = importlib.import_module(home)

@@ -33,8 +33,8 @@ class Gradcheck:
                 report: CheckReport = gradlab.check(function, *inputs, **options, device=device)
                 record(report)
             if not report.ok:
-                failed = any(law.status == "failed" for law in report.laws)
-                kind = "GradientMismatch" if failed else "GradientUndecided"
+                undecided = report.status == "undecided"
+                kind = "GradientUndecided" if undecided else "GradientMismatch"
                 text = f"{report}\n\n{self._session.reproduction(function, inputs, options)}"
                 raise getattr(gradlab, kind)(text, report)
         return report
@@ -59,7 +59,9 @@ class Gradaudit:
             report: AuditReport = gradlab.audit(function, *inputs, seed=chosen)
             record(report)
         if not report.ok:
-            raise gradlab.GradientMismatch(str(report), report)
+            wrong = any(rule.status in ("wrong", "loses digits") for rule in report.rules)
+            kind = "GradientMismatch" if wrong else "GradientUndecided"
+            raise getattr(gradlab, kind)(str(report), report)
         return report
 
 

@@ -1,14 +1,16 @@
 """The public names are exactly the ones that are promised, and each is documented."""
 
+import ast
+import dataclasses
 import inspect
+import pathlib
 
 import pytest
 
 import gradlab
 
-NAMES = {
+TOOLS = {
     "Graph",
-    "GradlabError",
     "Node",
     "assert_gradients",
     "assert_structure",
@@ -20,6 +22,36 @@ NAMES = {
     "strategies",
     "verify",
 }
+ERRORS = {
+    "GradientMismatch",
+    "GradientUndecided",
+    "GradlabError",
+    "InputError",
+    "InputTypeError",
+    "StructureMismatch",
+}
+DATA = {
+    "AuditReport",
+    "AuditedRule",
+    "CheckReport",
+    "Digits",
+    "DoctorReport",
+    "Entry",
+    "Evidence",
+    "Finding",
+    "Fix",
+    "GraphReport",
+    "JacobianReport",
+    "Law",
+    "Leaf",
+    "NodeResult",
+    "PrecisionReport",
+    "Rule",
+    "RulePart",
+    "Unchecked",
+    "VerifyReport",
+}
+NAMES = TOOLS | ERRORS | DATA
 
 
 def test_all_is_exact() -> None:
@@ -27,12 +59,28 @@ def test_all_is_exact() -> None:
     assert set(dir(gradlab)) == NAMES | {"__version__"}
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(TOOLS | {"GradlabError"}))
 def test_each_name_is_there_and_has_a_runnable_example(name: str) -> None:
     thing = getattr(gradlab, name)
     assert thing.__doc__
     if not inspect.ismodule(thing):
         assert ">>> " in thing.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(DATA))
+def test_data_is_frozen(name: str) -> None:
+    cls = getattr(gradlab, name)
+    assert cls.__doc__
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]  # of every dataclass
+
+
+def test_the_type_checker_sees_every_name() -> None:
+    assert gradlab.__file__
+    tree = ast.parse(pathlib.Path(gradlab.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.asname for node in block.body for alias in node.names}  # type: ignore[attr-defined]
+    assert told == set(gradlab.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

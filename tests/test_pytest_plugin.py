@@ -71,7 +71,7 @@ def test_a_wrong_gradient_fails_with_entry_numbers_diagnosis_and_command(pyteste
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*the gradient is WRONG*",
+            "*the gradient* WRONG*",
             "*x[[]*[]]: got *, expected *",
             "*repeat: pytest test_layers.py::test_wrong --gradlab-seed=0*",
         ]

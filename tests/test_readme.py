@@ -35,7 +35,7 @@ def block(x):
 SHOWS = {
     "verify": "layer_norm",
     "nodes": "diag(p) - p p^T",
-    "check": "rms_norm: the gradient is right",
+    "check": "rms_norm: right for x and scale",
     "audit": "rms_norm",
     "jacobian": "block-diagonal",
     "graph": "<title>f</title>",
@@ -50,7 +50,7 @@ def test_the_snippets_run_in_order(capsys):
         if "def test_" not in block:
             exec(compile(block, "README.md", "exec"), space)
     printed = capsys.readouterr().out
-    assert "the gradient is WRONG" in printed
+    assert "the gradients of prediction and target are WRONG" in printed
     assert re.search(r"worst entry  \w+\[\d+\]: got -?[\d.]+, expected -?[\d.]+", printed)
     assert "off by a factor 32" in printed
     assert "diag(d)" in printed

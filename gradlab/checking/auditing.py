@@ -154,14 +154,11 @@ def _unjudged(program: Program, inputs: tuple[Any, ...], seed: int, reason: str)
         function=program.name,
         laws=(Law("formula", "inconclusive", reason),),
         leaves=tuple(
-            Leaf(leaf.path, tuple(leaf.shape), str(leaf.dtype), 0, 0, int(np.size(x)))
+            Leaf(leaf.path, tuple(leaf.shape), str(leaf.dtype), 0, 0, int(np.size(x)), "undecided")
             for leaf, x in wanted
         ),
-        worst=None,
-        findings=(),
         oracle="none",
         resolution={leaf.path: float("inf") for leaf, _ in wanted},
-        notes=(),
         seed=seed,
         dtypes=tuple(dict.fromkeys(str(leaf.dtype) for leaf, _ in wanted)),
     )

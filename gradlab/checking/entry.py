@@ -99,7 +99,7 @@ def check(
     return report
 
 
-def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
+def assert_gradients(function: Any, *inputs: Any, **options: Any) -> CheckReport:
     """Check a gradient as `gradlab.check` does, in its memory, and raise if it is not right.
 
     Args:
@@ -108,22 +108,28 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> None:
         **options: as for `check`: backward, reference, returns, wrt, order, seed, samples, dtypes,
             device.
 
+    Returns:
+        The report, which is ok.
+
     Raises:
         InputError: as for `check`.
         InputTypeError: as for `check`.
-        GradientMismatch: a law failed; `.report` holds the report.
+        GradientMismatch: a law failed, or digits are lost that autodiff keeps; `.report` holds the
+            report.
         GradientUndecided: no law failed, but some input's gradient could not be judged.
 
     Example:
         >>> import gradlab, jax.numpy as jnp
-        >>> gradlab.assert_gradients(jnp.sin, jnp.array([0.5, 2.0]))
+        >>> gradlab.assert_gradients(jnp.sin, jnp.array([0.5, 2.0])).status
+        'right'
     """
     __tracebackhide__ = True
     report = check(function, *inputs, **options)
-    if report.failed:
-        raise GradientMismatch(str(report), report)
-    if not report.ok:
+    if report.status == "undecided":
         raise GradientUndecided(str(report), report)
+    if not report.ok:
+        raise GradientMismatch(str(report), report)
+    return report
 
 
 class _Asked:

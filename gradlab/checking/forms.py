@@ -12,7 +12,7 @@ import numpy as np
 
 from gradlab.arguments import name_of
 from gradlab.checking.handwritten import Handwritten, Returns
-from gradlab.checking.subject import Complaint, Subject, Upstream
+from gradlab.checking.subject import Complaint, Subject, Upstream, unchecked
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.references import jvp_program, upstream_names, vjp_program
@@ -99,6 +99,7 @@ def subject_of_program(
         "notes": _notes(program),
         "loops": iterates(program),
         "opaque": bool(opaque(program)),
+        "unchecked": unchecked(program.leaves, targets),
     }
     try:
         rule = vjp_program(program, positions)
@@ -181,6 +182,7 @@ def _handwritten(
         complaints=hand.complaints,
         notes=() if forward is None else _notes(forward),
         shapes=hand.shapes,
+        unchecked=unchecked(hand.leaves, hand.targets),
     )
 
 

@@ -43,8 +43,8 @@ class Handwritten:
         self.name = name_of(function)
         self._function, self._backward, self._returns = function, backward, returns
         self._inputs = inputs
-        self._leaf_values, self._leaves, self._tree = flatten(inputs, names)
-        traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self._leaves) if leaf.traced]
+        self._leaf_values, self.leaves, self._tree = flatten(inputs, names)
+        traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self.leaves) if leaf.traced]
         self.values: Arrays = {leaf.path: value for value, leaf in traced}
         self.order = [leaf.path for _, leaf in traced]
         self._wrt = tuple(range(len(inputs))) if wrt is None else wrt
@@ -163,7 +163,7 @@ class Handwritten:
         for target in self.targets:
             path = target.path
             value = self.values[path]
-            found = _leaf_at(by_position.get(target.position), self._inputs, self._leaves, target)
+            found = _leaf_at(by_position.get(target.position), self._inputs, self.leaves, target)
             if found is None or str(getattr(found, "dtype", "")) == "[('float0', 'V')]":
                 found = np.zeros(np.shape(value), target.dtype)
             if not hasattr(found, "dtype") and not isinstance(found, int | float | complex):
@@ -195,7 +195,7 @@ class Handwritten:
         """Return the gradients by the position of their input, however they were gathered."""
         differentiable = sorted({target.position for target in self.targets})
         if isinstance(gradients, dict) and not _is_dict_input(self._inputs, differentiable):
-            names = {_root(leaf.path): leaf.position for leaf in self._leaves}
+            names = {_root(leaf.path): leaf.position for leaf in self.leaves}
             return {names[key]: value for key, value in gradients.items() if key in names}
         if not isinstance(gradients, tuple | list) or (
             len(differentiable) == 1
@@ -225,7 +225,7 @@ class Handwritten:
         supply = iter(arrays)
         leaves = [
             _like(value, next(supply)) if leaf.traced else value
-            for value, leaf in zip(self._leaf_values, self._leaves)
+            for value, leaf in zip(self._leaf_values, self.leaves)
         ]
         return tuple(jax.tree_util.tree_unflatten(self._tree, leaves))
 

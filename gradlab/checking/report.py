@@ -1,69 +1,26 @@
 """What a check and an audit found, as plain data."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from gradlab.report import Report
+from gradlab.report import (
+    Digits,
+    Entry,
+    Evidence,
+    Finding,
+    Fix,
+    Grade,
+    Law,
+    Leaf,
+    Report,
+    Rule,
+    Status,
+    Unchecked,
+    report_status,
+    weakest,
+)
 
-__all__ = ["AuditReport", "AuditedRule", "CheckReport", "Entry", "Finding", "Law", "Leaf", "Status"]
-
-Status = Literal["passed", "warned", "failed", "skipped", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Law:
-    """One property that a correct gradient has, and whether this one has it.
-
-    `error` is in floors: the error that rounding alone explains is 1.
-    """
-
-    name: str
-    status: Status
-    reason: str = ""
-    error: float | None = None
-    dtype: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a gradient: where it is, what came, what was expected.
-
-    `output` names the output entry through which it is wrong, where that could be located.
-    """
-
-    path: str
-    index: tuple[int, ...]
-    actual: complex
-    expected: complex
-    error: float
-    law: str
-    output: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One diagnosis, verified: applying `kind` to the reference gives the gradient that came."""
-
-    kind: str
-    path: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """How many entries of one input's gradient were right, wrong, or could not be judged."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    right: int
-    wrong: int
-    inconclusive: int
-
-    @property
-    def decided(self) -> bool:
-        """Whether at least one entry was judged; an input without entries needs none."""
-        return self.right + self.wrong > 0 or self.inconclusive == 0
+__all__ = ["AuditReport", "AuditedRule", "CheckReport", "Entry", "Finding", "Law", "Leaf"]
 
 
 @dataclass(frozen=True)
@@ -71,42 +28,59 @@ class CheckReport(Report):
     """What `gradlab.check` found.
 
     Attributes:
-        function: the name of what was checked.
+        function: the name of the function that was checked.
         laws: every law with its `name`, `status`, `reason` and `error` in floors.
-        leaves: for each input, how many entries are right, wrong, or could not be judged.
+        leaves: the float inputs under test: how many entries are right, wrong, or undecided.
+        unchecked: the other inputs, each with the reason.
         worst: the worst wrong entry: `path`, `index`, `actual`, `expected`; None where none is.
         findings: the diagnoses, each verified.
-        oracle: which reference was believed.
+        fixes: edits of the source that make the gradient right, best first, at most three.
+        oracle: the reference that was believed.
+        evidence: for each input, how far its verdict reaches.
+        digits: for each input, how many correct digits its gradient has.
+        rules: the derivative rules that were met, each with the verdict on its parts.
         resolution: for each input, the smallest relative error that would have failed this check in
             a typical entry.
-        notes: what else should be known: kinks, roundings, what could not be looked at.
+        notes: what else should be known: kinks, roundings, code that could not be read.
         seed: repeats the check.
-        dtypes: those in which it was made.
+        dtypes: the dtypes in which the gradient was checked.
 
     Example:
         >>> import gradlab, jax.numpy as jnp
         >>> report = gradlab.check(jnp.tanh, jnp.array([0.5, 2.0]))
-        >>> report.ok, report.worst, report.diagnosis
-        (True, None, '')
+        >>> report.ok, report.status, report.worst
+        (True, 'right', None)
     """
 
     kind: ClassVar[str] = "check"
+    version: ClassVar[int] = 2
+    derived: ClassVar[tuple[str, ...]] = ("status", "failed", "undecided", "diagnosis", "grade")
 
     function: str
     laws: tuple[Law, ...]
     leaves: tuple[Leaf, ...]
-    worst: Entry | None
-    findings: tuple[Finding, ...]
-    oracle: str
-    resolution: dict[str, float]
-    notes: tuple[str, ...]
-    seed: int
-    dtypes: tuple[str, ...]
+    unchecked: tuple[Unchecked, ...] = ()
+    worst: Entry | None = None
+    findings: tuple[Finding, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    oracle: str = ""
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    digits: dict[str, Digits] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    resolution: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """The verdict: wrong, loses digits, undecided, right (but loses digits), or right."""
+        return report_status(self.laws, self.leaves, self.rules)
 
     @property
     def ok(self) -> bool:
-        """No law failed, and every differentiable input has an entry that is conclusively right."""
-        return not self.failed and not self.undecided
+        """Whether the gradient is right, though it may lose digits that autodiff loses too."""
+        return self.status in ("right", "right, loses digits")
 
     @property
     def failed(self) -> tuple[Law, ...]:
@@ -115,33 +89,69 @@ class CheckReport(Report):
 
     @property
     def undecided(self) -> tuple[str, ...]:
-        """The inputs of whose gradient no entry could be judged."""
-        return tuple(leaf.path for leaf in self.leaves if not leaf.decided)
+        """The inputs whose gradient could not be judged."""
+        return tuple(leaf.path for leaf in self.leaves if leaf.status == "undecided")
 
     @property
     def diagnosis(self) -> str:
-        """What is wrong, in words; empty where nothing is, or where no explanation was verified."""
+        """The cause in words: the first fix's explanation, or else what the findings say."""
+        if self.fixes:
+            return self.fixes[0].explanation
         return "; ".join(dict.fromkeys(finding.text for finding in self.findings))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return this report as JSON-plain data; `schema` names the kind and its version."""
-        return {**super().to_dict(), "diagnosis": self.diagnosis}
+    @property
+    def grade(self) -> Grade | None:
+        """The weakest grade of evidence among the inputs; None if one has none."""
+        found = [self.evidence.get(leaf.path, Evidence()).grade for leaf in self.leaves]
+        return weakest(found)
 
 
 @dataclass(frozen=True)
-class AuditedRule:
+class AuditedRule(Rule):
     """One custom rule that was met, where it was met, and what checking it there found.
 
-    `inside` names the loops, branches, checkpoints and rules around it, outermost first; a `jit` or
-    a `vmap` changes no gradient and leaves no place.
+    Attributes:
+        name: the function that the rule belongs to.
+        kind: custom_vjp, custom_jvp, linear_call, ...
+        defined: the line that defines it.
+        source: the line that calls it.
+        inside: the loops, branches, checkpoints and rules around it, outermost first; a `jit` or a
+            `vmap` changes no gradient and leaves no place.
+        calls: at how many points it was met.
+        inputs_tried: at how many inputs it was judged.
+        intended: what the rule is meant to be, where that was said; else empty.
+        parts: the verdict on each of its parts.
+        report: what checking it at these points found.
     """
 
-    name: str
-    kind: str
-    source: str
-    defined: str
-    inside: tuple[str, ...]
-    report: CheckReport
+    derived: ClassVar[tuple[str, ...]] = ("status", "fixes", "evidence", "grade", "digits")
+
+    report: CheckReport = field(kw_only=True)
+
+    @property
+    def status(self) -> Status:
+        """The verdict on this rule."""
+        return report_status(self.report.laws, self.report.leaves, (self, *self.report.rules))
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """Edits of the source that make the rule right."""
+        return self.report.fixes
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """For each input, how far its verdict reaches."""
+        return self.report.evidence
+
+    @property
+    def grade(self) -> Grade | None:
+        """The weakest grade of evidence among the inputs."""
+        return self.report.grade
+
+    @property
+    def digits(self) -> dict[str, Digits]:
+        """For each input, how many correct digits its gradient has."""
+        return self.report.digits
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ class AuditReport(Report):
     """What `gradlab.audit` found: every custom rule met, innermost first.
 
     Attributes:
-        function: the name of what was audited.
+        function: the name of the function that was audited.
         rules: each rule with its `name`, where it is met, and its own `CheckReport`.
         notes: what could not be looked at.
         seed: repeats the audit.
@@ -161,13 +171,20 @@ class AuditReport(Report):
     """
 
     kind: ClassVar[str] = "audit"
+    version: ClassVar[int] = 2
+    derived: ClassVar[tuple[str, ...]] = ("grade",)
 
     function: str
     rules: tuple[AuditedRule, ...]
-    notes: tuple[str, ...]
-    seed: int
+    notes: tuple[str, ...] = ()
+    seed: int = 0
 
     @property
     def ok(self) -> bool:
         """Every rule that was met holds."""
-        return all(rule.report.ok for rule in self.rules)
+        return all(rule.status in ("right", "right, loses digits") for rule in self.rules)
+
+    @property
+    def grade(self) -> Grade | None:
+        """The weakest grade of evidence among the rules; None if one has none."""
+        return weakest([rule.grade for rule in self.rules])

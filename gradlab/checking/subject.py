@@ -5,15 +5,16 @@ becomes the same thing: a program from inputs and upstreams to outputs and gradi
 that is believed. Laws read nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gradlab.report import Unchecked
 from gradlab.tracing import Leaf, Program
 
-__all__ = ["Arrays", "Complaint", "Subject", "Upstream"]
+__all__ = ["Arrays", "Complaint", "Subject", "Upstream", "unchecked"]
 
 Arrays = dict[str, Any]
 
@@ -48,6 +49,7 @@ class Subject:
     `stated`: the user gave the reference, so it is intended even where it is no derivative.
     `approximate`: the reference iterates, and is right only up to its convergence.
     `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
+    `unchecked`: the inputs that are not targets, each with the reason.
     `loops`: something iterates, and might never end far from the given inputs.
     """
 
@@ -74,6 +76,7 @@ class Subject:
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = field(default=())
+    unchecked: tuple[Unchecked, ...] = ()
 
     @property
     def linear(self) -> bool:
@@ -84,3 +87,26 @@ class Subject:
     def odd(self) -> tuple[bool, ...]:
         """Which targets have a gradient of a wrong shape, so that no entry can be compared."""
         return tuple(s != np.shape(self.values[t.path]) for s, t in zip(self.shapes, self.targets))
+
+
+def unchecked(leaves: Sequence[Leaf], targets: Sequence[Leaf]) -> tuple[Unchecked, ...]:
+    """Return the arrays and numbers among the inputs that are not checked, and why.
+
+    Example:
+        >>> unchecked([Leaf("x", 0, "integer", (3,), np.dtype("int32"))], [])[0].reason
+        'x is int32, so it has no gradient and was not checked'
+    """
+    checked = {target.path for target in targets}
+    return tuple(_unchecked(leaf) for leaf in leaves if leaf.path not in checked)
+
+
+def _unchecked(leaf: Leaf) -> Unchecked:
+    if leaf.differentiable:
+        text = f"{leaf.path} was left out by wrt=, so it was not checked"
+    elif leaf.traced:
+        what = "a random key" if leaf.kind == "key" else str(leaf.dtype)
+        text = f"{leaf.path} is {what}, so it has no gradient and was not checked"
+    else:
+        what = "None" if leaf.kind == "none" else "a setting"
+        text = f"{leaf.path} is {what}, not an array, so it was not checked"
+    return Unchecked(leaf.path, "" if leaf.dtype is None else str(leaf.dtype), text)

@@ -1,6 +1,7 @@
 """From trials to a report: each law at its worst, each input's count, the worst entry, the why."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,13 +12,15 @@ from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.judged import Judged
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
-from gradlab.checking.report import CheckReport, Entry, Law, Leaf, Status
+from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
+from gradlab.references import LIMIT
+from gradlab.report import STATUSES, LawStatus, leaf_status
 
 __all__ = ["summarise"]
 
-_WORST_FIRST: tuple[Status, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
+_WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
 
 
 def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
@@ -31,6 +34,7 @@ def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
         function=subject.name,
         laws=tuple(_merged(found)),
         leaves=tuple(_leaf(trials, k) for k in range(len(subject.targets))),
+        unchecked=subject.unchecked,
         worst=_worst(trials),
         findings=next((diagnose(trial, laws) for trial, laws in found if _failed(laws)), ()),
         oracle=subject.oracle,
@@ -67,12 +71,19 @@ def _judged(trial: Trial, k: int) -> list[Judged]:
 
 
 def _leaf(trials: Sequence[Trial], k: int) -> Leaf:
+    """Return the verdict on one gradient, in the dtype in which it is worst."""
+    dtypes = dict.fromkeys(map(_dtype, trials))
+    found = [_counted([t for t in trials if _dtype(t) == dtype], k) for dtype in dtypes]
+    return min(found, key=lambda leaf: STATUSES.index(leaf.status))
+
+
+def _counted(trials: Sequence[Trial], k: int) -> Leaf:
     """Count the entries of one gradient that were right, wrong, or could not be judged."""
     target = trials[0].subject.targets[k]
     right, wrong = np.zeros(target.shape, bool), np.zeros(target.shape, bool)
     for trial in trials:
         judged = _judged(trial, k)
-        if not trial.runs or trial.subject.odd[k]:
+        if trial.runs and trial.subject.odd[k]:
             wrong |= True
         for each in judged:
             wrong |= each.wrong
@@ -81,7 +92,13 @@ def _leaf(trials: Sequence[Trial], k: int) -> Leaf:
     right &= ~wrong
     counts = int(right.sum()), int(wrong.sum())
     return Leaf(
-        target.path, tuple(target.shape), str(target.dtype), *counts, right.size - sum(counts)
+        path=target.path,
+        shape=tuple(target.shape),
+        dtype=str(target.dtype),
+        right=counts[0],
+        wrong=counts[1],
+        inconclusive=right.size - sum(counts),
+        status=leaf_status(*counts, right.size),
     )
 
 
@@ -105,14 +122,17 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     index = judged.worst
     assert index is not None
     names = [n for n, v in _laws(trial) if v]
+    actual, expected = _number(judged.actual[index]), _number(judged.expected[index])
     return Entry(
         path=judged.target.path,
         index=index,
-        actual=_number(judged.actual[index]),
-        expected=_number(judged.expected[index]),
+        actual=actual,
+        expected=expected,
         error=float(judged.error[index]),
         law=names[law],
         output=worst_output(trial, k, index) if names[law] == "formula" else "",
+        relative=abs(actual - expected) / abs(expected) if expected else math.inf,
+        explained=float(judged.resolution[index]) / LIMIT,
     )
 
 

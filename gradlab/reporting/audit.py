@@ -31,7 +31,7 @@ def _none(report: "AuditReport") -> str:
 
 def _rule_lines(rule: "AuditedRule") -> list[str]:
     checked = rule.report
-    mark = "ok" if checked.ok else "FAIL" if checked.failed else "?"
+    mark = "ok" if checked.ok else "?" if checked.status == "undecided" else "FAIL"
     inside = f" inside {' > '.join(rule.inside)}" if rule.inside else ""
     place = f"{rule.name} ({rule.kind}) at {rule.source}{inside}"
     lines = wrapped(f"  {mark:<4}  ", place)

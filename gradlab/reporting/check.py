@@ -11,7 +11,17 @@ from gradlab.reporting._junit import Case, Outcome, junit_document
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Entry, Law
 
-__all__ = ["cases", "headline", "junit", "law_lines", "text", "what_is_wrong", "wrapped"]
+__all__ = [
+    "cases",
+    "headline",
+    "junit",
+    "law_lines",
+    "listed",
+    "text",
+    "verdict",
+    "what_is_wrong",
+    "wrapped",
+]
 
 _MARKS = {"passed": "ok", "warned": "warn", "failed": "FAIL", "skipped": "-", "inconclusive": "?"}
 _OUTCOMES: dict[str, Outcome] = {
@@ -22,6 +32,7 @@ _OUTCOMES: dict[str, Outcome] = {
     "inconclusive": "skipped",
 }
 _WIDTH = 72  # pytest puts a failure eight columns to the right: there it still fits into 80
+_MOST_UNCHECKED = 8  # lines
 _NARROW = 24  # columns that are too few for a column of text
 _WHOLE = re.compile(r"\[[^\]]*\]|got \S+ expected \S+")  # an index, the two numbers
 
@@ -30,7 +41,7 @@ def text(report: "CheckReport") -> str:
     """Return the report as a person reads it: verdict, worst entry, diagnosis, then each law."""
     lines = [*wrapped("", headline(report), hang=2), *what_is_wrong(report), ""]
     lines += [*law_lines(report.laws), ""]
-    for line in (*_leaf_lines(report), f"oracle: {report.oracle}"):
+    for line in (*_leaf_lines(report), *_unchecked_lines(report), f"oracle: {report.oracle}"):
         lines += wrapped("", line, hang=2)
     for note in report.notes:
         lines += wrapped("note: ", note)
@@ -66,13 +77,50 @@ def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
 
 def headline(report: "CheckReport") -> str:
     """Return the verdict in one line."""
-    if report.failed:
-        verdict = "the gradient is WRONG"
-    elif report.undecided:
-        verdict = f"UNDECIDED: no entry of {', '.join(report.undecided)} could be judged"
-    else:
-        verdict = "the gradient is right"
-    return f"{report.function}: {verdict} ({', '.join(report.dtypes)}, seed {report.seed})"
+    return f"{report.function}: {verdict(report)} ({', '.join(report.dtypes)}, seed {report.seed})"
+
+
+def verdict(report: "CheckReport") -> str:
+    """Return the verdict in words: one of five, and the inputs that it is about."""
+    status = report.status
+    paths = [leaf.path for leaf in report.leaves if leaf.status == status]
+    names = listed(paths)
+    if status == "wrong":
+        plural = "gradients" if len(paths) > 1 else "gradient"
+        words = f"the {plural} of {names} {'are' if len(paths) > 1 else 'is'} WRONG"
+        return words if paths else f"WRONG: {_cause(report)}"
+    if status == "undecided":
+        return f"undecided for {names}"
+    if status == "loses digits":
+        return f"right formula, but {_loss(report, status)}"
+    if status == "right, loses digits":
+        return f"right, but {_loss(report, status)} (unavoidable here)"
+    return f"right for {names}"
+
+
+def _cause(report: "CheckReport") -> str:
+    """Return why a gradient without a wrong entry is wrong: what was found, or what failed."""
+    found = [finding.text for finding in report.findings] + [law.reason for law in report.failed]
+    return found[0] if found else "a part of its rule is wrong"
+
+
+def _loss(report: "CheckReport", status: str) -> str:
+    """Return where digits are lost, in the words that the first such input has for it."""
+    leaves = [leaf for leaf in report.leaves if leaf.status == status]
+    told = [reason.sentence for leaf in leaves for reason in leaf.reasons if reason.code == "lost"]
+    return told[0] if told else f"loses digits at {leaves[0].path}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: at most four, the rest counted.
+
+    Example:
+        >>> listed(["x"]), listed(["x", "w"]), listed(list("abcdef"))
+        ('x', 'x and w', 'a, b, c, d and 2 more')
+    """
+    if len(names) > 4:
+        return f"{', '.join(names[:4])} and {len(names) - 4:,} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def what_is_wrong(report: "CheckReport", margin: str = "  ") -> list[str]:
@@ -128,6 +176,13 @@ def _leaf_lines(report: "CheckReport") -> list[str]:
     return lines
 
 
+def _unchecked_lines(report: "CheckReport") -> list[str]:
+    """Return a line for each input that was not checked; beyond a few, their number."""
+    told = [each.reason for each in report.unchecked[:_MOST_UNCHECKED]]
+    more = len(report.unchecked) - len(told)
+    return [*told, f"{count(more, 'more input')} not checked"] if more else told
+
+
 def junit(report: "CheckReport") -> str:
     """Return the report as a JUnit suite with one case per law."""
     return junit_document((f"gradlab check {report.function}", cases(report)))
@@ -141,7 +196,7 @@ def cases(report: "CheckReport") -> list[Case]:
         if law.status == "failed":
             reason = "\n".join([reason, *(line.strip() for line in what_is_wrong(report))])
         found.append(Case(report.function, _name(law), _OUTCOMES[law.status], reason))
-    missing = ", ".join(report.undecided)
-    reason = f"no entry could be judged of {missing}" if missing else ""
-    found.append(Case(report.function, "decided", "failed" if missing else "passed", reason))
+    lost = report.status in ("loses digits", "undecided")
+    reason = verdict(report) if lost else ""
+    found.append(Case(report.function, "decided", "failed" if lost else "passed", reason))
     return found

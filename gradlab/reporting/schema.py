@@ -3,10 +3,14 @@
 Every report is an object with `schema`, which is `gradlab.KIND/VERSION`, and `ok`; the version
 rises when a field changes its meaning or goes away, not when one is added. Numbers that JSON has no
 word for are the strings "nan", "inf" and "-inf"; complex numbers are strings such as "(1+2j)".
-A test holds these fields to the reports.
+Of checks and audits the schema is read from the dataclasses; a test holds the rest to the reports.
 """
 
-from typing import Any
+import inspect
+import re
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["KINDS", "json_schema"]
 
@@ -24,14 +28,14 @@ def json_schema(kind: str) -> Schema:
         >>> schema["properties"]["seed"]["description"]
         'repeats the check'
     """
-    fields, version = _FIELDS[kind]
+    known, version = _read(kind) if kind in _DERIVED else _FIELDS[kind]
     name = f"gradlab.{kind}/{version}"
     ok = {} if kind == "session" else {"ok": _flag("whether what was asked holds")}
     head = {"schema": {"const": name, "description": "kind and version"}, **ok}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
-        **_object("", **head, **fields),
+        **_object("", **head, **known),
     }
 
 
@@ -82,79 +86,6 @@ _TEXTS = {"type": "string"}
 _NOTES = _list("what else should be known", _TEXTS)
 _DTYPES = _list("the dtypes in which it was held", _TEXTS)
 _SEED = _count("of everything random")
-
-_CHECK: Schema = {
-    "function": _text("the name of what was checked"),
-    "laws": _list(
-        "every law of a correct gradient",
-        _object(
-            "one law",
-            name=_text("formula, accuracy, adjoint, finite differences, ..."),
-            status=_one_of("", "passed", "warned", "failed", "skipped", "inconclusive"),
-            reason=_text("why"),
-            error=_maybe(_number("in floors: what rounding alone explains is 1")),
-            dtype=_text("the inputs' dtype, where several were checked"),
-        ),
-    ),
-    "leaves": _list(
-        "the inputs that are differentiated",
-        _object(
-            "how many entries of its gradient are what",
-            path=_text("which input"),
-            shape=_SHAPE,
-            dtype=_text("its dtype"),
-            right=_count("entries that are right"),
-            wrong=_count("entries that are wrong"),
-            inconclusive=_count("entries that could not be judged"),
-        ),
-    ),
-    "worst": _maybe(
-        _object(
-            "the wrong entry that is furthest off",
-            path=_text("which input's gradient"),
-            index=_list("where", _count("along an axis")),
-            actual=_number("what came"),
-            expected=_number("what it should be"),
-            error=_number("in floors"),
-            law=_text("which law it breaks"),
-            output=_text("the output entry through which it is wrong, if that could be located"),
-        )
-    ),
-    "findings": _list(
-        "the diagnoses, each verified",
-        _object(
-            "one diagnosis",
-            kind=_text("scaled, transposed, detached, ..."),
-            path=_text("which input's gradient"),
-            text=_text("in words"),
-        ),
-    ),
-    "oracle": _text("the reference that was believed"),
-    "resolution": _table(
-        "the smallest relative error that would have been seen, by input", _number("relative")
-    ),
-    "notes": _NOTES,
-    "seed": _count("repeats the check"),
-    "dtypes": _DTYPES,
-}
-
-_AUDIT: Schema = {
-    "function": _text("the name of what was audited"),
-    "rules": _list(
-        "every custom rule that was met, innermost first",
-        _object(
-            "one rule",
-            name=_text("the function that has it"),
-            kind=_text("custom_vjp, custom_jvp, ..."),
-            source=_text("the line that calls it"),
-            defined=_text("the line that defines it"),
-            inside=_list("the calls around it, outermost first", _TEXTS),
-            report=_object("what checking it found", **_CHECK),
-        ),
-    ),
-    "notes": _NOTES,
-    "seed": _count("repeats the audit"),
-}
 
 _VERIFY: Schema = {
     "nodes": _list(
@@ -377,8 +308,6 @@ _SESSION: Schema = {
 }
 
 _FIELDS: dict[str, tuple[Schema, int]] = {
-    "check": ({**_CHECK, "diagnosis": _text("what is wrong, in words")}, 1),
-    "audit": (_AUDIT, 1),
     "verify": (_VERIFY, 1),
     "jacobian": (_JACOBIAN, 1),
     "precision": (_PRECISION, 1),
@@ -387,4 +316,55 @@ _FIELDS: dict[str, tuple[Schema, int]] = {
     "doctor": (_DOCTOR, 1),
     "session": (_SESSION, 1),
 }
-KINDS = tuple(_FIELDS)
+_DERIVED = ("check", "audit")  # kinds whose schema comes from the dataclasses themselves
+KINDS = (*_DERIVED, *_FIELDS)
+
+
+def _read(kind: str) -> tuple[Schema, int]:
+    """Return the fields and the version of a kind of report, read from its dataclass."""
+    from gradlab.checking.report import AuditReport, CheckReport  # loads JAX
+
+    kinds: dict[str, type[CheckReport | AuditReport]] = {
+        "check": CheckReport,
+        "audit": AuditReport,
+    }
+    cls = kinds[kind]
+    return _properties(cls), cls.version
+
+
+def _properties(cls: type) -> Schema:
+    """Return a schema for each field of a dataclass or named tuple, and each derived property."""
+    told, hints = _attributes(cls), get_type_hints(cls)
+    names = [f.name for f in fields(cls)] if is_dataclass(cls) else list(cls._fields)  # type: ignore[attr-defined]
+    found = {name: _of(hints[name], told[name]) for name in names}
+    for name in getattr(cls, "derived", ()):
+        getter = getattr(cls, name).fget
+        line = (inspect.getdoc(getter) or "").partition("\n")[0].rstrip(".")
+        found[name] = _of(get_type_hints(getter)["return"], line)
+    return found
+
+
+def _of(hint: Any, description: str) -> Schema:
+    """Return the schema of a type, with a description."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _one_of(description, *arguments)
+    if origin in (Union, UnionType):
+        return _maybe(_of(next(a for a in arguments if a is not NoneType), description))
+    if origin is tuple:
+        return _list(description, _of(arguments[0], ""))
+    if origin is dict:
+        return _table(description, _of(arguments[1], ""))
+    simple = {str: _text, bool: _flag, int: _count, float: _number, complex: _number}
+    if hint in simple:
+        return simple[hint](description)
+    words = description or (inspect.getdoc(hint) or "").partition("\n")[0].rstrip(".")
+    return _object(words, **_properties(hint))
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Return what a class's docstring says of each attribute, in one line each."""
+    text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    section = re.split(r"\n(?=\S)", text)[0]
+    parts = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section, re.M)
+    return {name: " ".join(words.split()).removesuffix(".") for name, words in parts}

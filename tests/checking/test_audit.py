@@ -110,7 +110,7 @@ def test_reports_in_every_format():
     text = str(report)
     assert "2 custom rules met, 1 not right" in text
     assert "factor 3/2" in text and "wrong (custom_jvp) at test_audit.py:" in text
-    assert report.to_dict()["schema"] == "gradlab.audit/1"
+    assert report.to_dict()["schema"] == "gradlab.audit/2"
     assert report.render("junit").count("<testsuite ") == 2
     assert "<pre>" in report._repr_html_()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gradlab
-from gradlab.checking.report import Law
+from gradlab.report import Law, leaf_status
 
 X = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 
@@ -26,9 +26,9 @@ def right():
 
 
 def test_text_says_the_verdict_the_entry_and_the_diagnosis(right, wrong):
-    assert str(right).splitlines()[0] == "<lambda>: the gradient is right (float64, seed 0)"
+    assert str(right).splitlines()[0] == "<lambda>: right for x (float64, seed 0)"
     lines = str(wrong).splitlines()
-    assert lines[0] == "<lambda>: the gradient is WRONG (float64, seed 0)"
+    assert lines[0] == "<lambda>: the gradient of x is WRONG (float64, seed 0)"
     assert lines[1].startswith("  worst entry  x[") and "expected" in lines[1]
     assert lines[3] == "  diagnosis    the gradient of x has the wrong sign"
 
@@ -60,7 +60,7 @@ def test_truth(right, wrong):
 
 def test_json(wrong):
     data = json.loads(wrong.render("json"))
-    assert data["schema"] == "gradlab.check/1" and data["ok"] is False
+    assert data["schema"] == "gradlab.check/2" and data["ok"] is False
     assert data["diagnosis"] == "the gradient of x has the wrong sign"
     assert data["worst"]["path"] == "x"
     assert {law["status"] for law in data["laws"]} <= {
@@ -106,3 +106,58 @@ def test_the_resolution_is_the_error_from_which_on_a_check_fails(dtype, most):
     assert seen <= most
     assert gradlab.check(off_by(3 * seen), x, dtypes=dtype).failed
     assert not gradlab.check(off_by(seen / 10), x, dtypes=dtype).failed
+
+
+def test_every_input_has_a_line():
+    """An integer, a key, a setting, or what wrt= leaves out: each says that it was not checked."""
+
+    def layer(x, index, key, scale, flag):
+        return x[index] * scale * jax.random.uniform(key, ())
+
+    inputs = (X, np.array([0, 1, 1]), jax.random.key(0), np.float32(2.0), True)
+    report = gradlab.check(layer, *inputs, wrt="x")
+    assert report.ok and [leaf.path for leaf in report.leaves] == ["x"]
+    assert {each.path: each.dtype for each in report.unchecked} == {
+        "index": "int64",
+        "key": "key<fry>",
+        "scale": "float32",
+        "flag": "",
+    }
+    lines = str(report).splitlines()
+    assert "index is int64, so it has no gradient and was not checked" in lines
+    assert "key is a random key, so it has no gradient and was not checked" in lines
+    assert "scale was left out by wrt=, so it was not checked" in lines
+    assert "flag is a setting, not an array, so it was not checked" in lines
+    hand = gradlab.check(lambda x, n: x * n, X, np.int32(3), backward=lambda g, x, n: (g * n, None))
+    assert hand.ok and [each.path for each in hand.unchecked] == ["n"]
+
+
+def test_plain_data_holds_what_is_derived(wrong):
+    data = wrong.to_dict()
+    assert data["status"] == "wrong" and data["failed"] and data["undecided"] == []
+    assert data["grade"] is None and data["fixes"] == [] and data["rules"] == []
+    leaf = wrong.leaves[0]
+    assert (leaf.status, leaf.right, leaf.wrong) == ("wrong", 0, X.size)
+    assert wrong.worst.relative == pytest.approx(2.0) and 0 < wrong.worst.explained < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("counts", "digits", "zeros", "status"),
+    [
+        ((2, 1, 3), None, 0, "wrong"),
+        ((0, 0, 3), None, 0, "undecided"),
+        ((0, 0, 0), None, 0, "right"),
+        ((3, 0, 3), (1, 1), 0, "loses digits"),
+        ((0, 0, 3), (3, 3), 0, "loses digits"),
+        ((3, 0, 3), (1, 0), 0, "right, loses digits"),
+        ((3, 0, 3), (3, 0), 0, "undecided"),
+        ((3, 0, 3), (1, 0), 2, "undecided"),
+        ((3, 0, 3), (0, 0), 3, "right"),
+    ],
+)
+def test_the_verdict_on_an_input_follows_one_table(counts, digits, zeros, status):
+    found = None
+    if digits is not None:
+        lost, avoidable = digits
+        found = gradlab.Digits(0.1, 7.0, 7.2, lost, avoidable, 0, 3, (0,), None, "float32")
+    assert leaf_status(*counts, found, zeros) == status

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradlab.checking.judged import Judged
-from gradlab.checking.report import Law, Status
+from gradlab.checking.report import Law
 from gradlab.checking.widen import widen
 from gradlab.formatting import count
 from gradlab.references import blocks
+from gradlab.report import LawStatus
 
 __all__ = ["entry_name", "from_verdicts"]
 
@@ -31,7 +32,7 @@ def from_verdicts(name: str, verdicts: Sequence[Judged], *, stable: bool = True)
         return Law(name, "failed", "; ".join(reasons), max(map(_error, wrong)))
     error = max((_error(v) for v in verdicts), default=0.0)
     remarks = [remark for v in verdicts for remark in _remarks(v)]
-    status: Status = "passed"
+    status: LawStatus = "passed"
     undecided = [v for v in verdicts if v.inconclusive.all() and v.inconclusive.size]
     unstable = [v for v in verdicts if stable and (v.unstable & ~v.wrong).any()]
     if any(v.warnings for v in verdicts):
