@@ -10,10 +10,9 @@ import numpy as np
 
 from gradlab.errors import InputError
 from gradlab.nodes import Node
-from gradlab.nodes._arrays import Array, Shape, is_inexact
+from gradlab.nodes._arrays import Array, is_inexact
 from gradlab.nodes._domain import Case
 from gradlab.operators import Diagonal, Operator
-from gradlab.patterns import Pattern
 
 __all__ = ["Equation", "JaxMap"]
 
@@ -107,10 +106,10 @@ class JaxMap(Operator):
         inputs: where it is differentiated.
         position: the input.
         output: the output.
-        transposed: whether it maps upstreams back instead of tangents forward.
     """
 
     opaque = True  # what its pattern says is not worth a word
+    transposed_name = "JaxMap"
 
     def __init__(
         self,
@@ -118,16 +117,13 @@ class JaxMap(Operator):
         inputs: Sequence[Array],
         position: int,
         output: int,
-        transposed: bool = False,
     ) -> None:
         self._made_of = (evaluate, tuple(inputs), position, output)
-        self._transposed = transposed
         # JAX makes the attributes of its configuration while it is imported; no type is declared
         self._x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]  # made at run time
         x = np.asarray(inputs[position])
         y = jax.eval_shape(self._function, x)
-        shapes: tuple[Shape, Shape] = (y.shape, x.shape)
-        super().__init__(*(shapes[::-1] if transposed else shapes), np.dtype(y.dtype), (x,))
+        super().__init__(y.shape, x.shape, np.dtype(y.dtype), (x,))
 
     def _function(self, x: Array) -> Array:
         evaluate, inputs, position, output = self._made_of
@@ -136,17 +132,9 @@ class JaxMap(Operator):
     def _apply(self, x: Array) -> Array:
         at = self.arrays[0]
         with jax.enable_x64(self._x64):
-            if self._transposed:
-                _, pull = jax.vjp(self._function, at)
-                return np.asarray(pull(jnp.asarray(x, self.dtype))[0])
             return np.asarray(jax.jvp(self._function, (at,), (jnp.asarray(x, at.dtype),))[1])
 
-    @property
-    def T(self) -> "JaxMap":
-        """The same derivative, applied the other way."""
-        return JaxMap(*self._made_of, not self._transposed)
-
-    @property
-    def pattern(self) -> Pattern:
-        """Every entry: nothing better is known here."""
-        return Pattern.dense(self.output_shape, self.input_shape)
+    def _apply_transposed(self, y: Array) -> Array:
+        with jax.enable_x64(self._x64):
+            _, pull = jax.vjp(self._function, self.arrays[0])
+            return np.asarray(pull(jnp.asarray(y, self.dtype))[0])

@@ -7,9 +7,28 @@ Nodes are written once against `x.__array_namespace__()`: the same text runs on 
 import functools
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
+from gradlab.common.arrays import (
+    Array,
+    Shape,
+    aligned,
+    erf,
+    finfo,
+    is_inexact,
+    max_at,
+    namespace,
+    normal_axes,
+    repeated_axes,
+    scatter_add,
+    set_at,
+)
+from gradlab.common.arrays import (
+    at_least_float32 as widened,
+)
+from gradlab.common.arrays import (
+    in_dtype_of as keeping,
+)
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
 
@@ -35,35 +54,6 @@ __all__ = [
     "unbroadcast",
     "widened",
 ]
-
-Array = Any  # an array of any namespace; the standard has no type for it
-Shape = tuple[int, ...]
-_NUMPY = (np.ndarray, np.generic)
-
-
-def namespace(*arrays: Array) -> Any:
-    """Return the namespace of the first array that is not NumPy's, else NumPy."""
-    for array in arrays:
-        if not isinstance(array, _NUMPY) and hasattr(array, "__array_namespace__"):
-            return array.__array_namespace__()
-    return np
-
-
-@functools.cache
-def is_inexact(dtype: Any) -> bool:
-    """Return whether a dtype is real or complex floating point, bfloat16 and float8 included."""
-    try:
-        if np.issubdtype(dtype, np.inexact):
-            return True
-        finfo(dtype)
-    except (ValueError, TypeError):  # TypeError: the dtype of JAX's random keys
-        return False
-    return True
-
-
-def finfo(dtype: Any) -> Any:
-    """Return the limits of a floating-point dtype, bfloat16 and float8 included."""
-    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def as_inputs(node: "Node", inputs: tuple[Any, ...]) -> tuple[Array, ...]:
@@ -150,22 +140,6 @@ def as_upstream(node: "Node", upstream: Any, output: Array) -> Array:
     return upstream
 
 
-def keeping(y: Array, x: tuple[Array, ...]) -> Array:
-    """Return y in the dtype that all float inputs have: beside a number NumPy widens bfloat16."""
-    for xi in x:
-        if xi.dtype.kind == "V":
-            break
-    else:
-        return y
-    floats = {xi.dtype for xi in x if xi.dtype.kind not in "biu"}
-    return y.astype(*floats) if len(floats) == 1 else y
-
-
-def widened(x: Array) -> Array:
-    """Return half-precision x in float32, where its squares and sums do not overflow."""
-    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
-
-
 def unbroadcast(gradient: Array, like: Array) -> Array:
     """Sum `gradient` over the axes along which `like` was broadcast; keep `like`'s dtype.
 
@@ -174,35 +148,8 @@ def unbroadcast(gradient: Array, like: Array) -> Array:
         array([3., 3., 3., 3.])
     """
     if gradient.shape != like.shape:
-        gradient = gradient.sum(axis=_repeated(gradient.shape, like.shape)).reshape(like.shape)
+        gradient = gradient.sum(axis=repeated_axes(like.shape, gradient.shape)).reshape(like.shape)
     return gradient if gradient.dtype == like.dtype else gradient.astype(like.dtype)
-
-
-@functools.lru_cache(maxsize=1024)
-def _repeated(shape: Shape, original: Shape) -> Shape:
-    """Return the axes of `shape` along which an array of shape `original` was repeated."""
-    extra = len(shape) - len(original)
-    kept = enumerate(original, start=extra)
-    return (*range(extra), *(i for i, n in kept if n == 1 and shape[i] != 1))
-
-
-def aligned(x: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Return arrays of shapes that broadcast, ready to be combined.
-
-    NumPy aligns ranks by itself. JAX does too, unless its user asked that ranks be never promoted
-    silently (`jax.numpy_rank_promotion("raise")`); there it is said out loud.
-    """
-    for xi in x:
-        if xi.__class__ is not np.ndarray:
-            break
-    else:
-        return x
-    shapes = [xi.shape for xi in x]
-    if shapes.count(shapes[0]) == len(shapes):
-        return x
-    shape = np.broadcast_shapes(*shapes)
-    xp = namespace(*x)
-    return x if xp is np else tuple(xp.broadcast_to(xi, shape) for xi in x)
 
 
 def require_broadcast(node: "Node", x: tuple[Array, ...]) -> None:
@@ -218,76 +165,5 @@ def require_broadcast(node: "Node", x: tuple[Array, ...]) -> None:
 
 
 def axes_of(node: "Node", axis: int | tuple[int, ...] | None, shape: Shape) -> tuple[int, ...]:
-    """Return `axis` as a sorted tuple of axes counted from the front; None means all.
-
-    Raises:
-        InputError: an axis is out of range or named twice.
-    """
-    rank = len(shape)
-    if axis is None:
-        return tuple(range(rank))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    positive = sorted(a + rank if a < 0 else a for a in axes)
-    if any(not 0 <= a < rank for a in positive):
-        raise InputError(
-            f"{node!r}: axis {axis} is out of range for shape {shape_text(shape)}; "
-            f"axes run from {-rank} to {rank - 1}"
-        )
-    if len(set(positive)) < len(positive):
-        raise InputError(f"{node!r}: axis {axis} names an axis twice")
-    return tuple(positive)
-
-
-def scatter_add(shape: Shape, index: Any, updates: Array) -> Array:
-    """Return zeros of `shape` with `updates` added at `index`; repeated indices add up.
-
-    Example:
-        >>> scatter_add((3,), (np.array([1, 1]),), np.array([2.0, 5.0]))
-        array([0., 7., 0.])
-    """
-    xp = namespace(updates)
-    out = xp.zeros(shape, dtype=updates.dtype)
-    if xp is np:
-        np.add.at(out, index, updates)  # `out[index] += updates` would keep one of the repeats
-        return out
-    return out.at[index].add(updates)
-
-
-def set_at(x: Array, index: Any, values: Array) -> Array:
-    """Return x with `values` written at `index`; x itself is left as it is.
-
-    Example:
-        >>> set_at(np.zeros(3), slice(1, 3), np.array([5.0, 7.0]))
-        array([0., 5., 7.])
-    """
-    if namespace(x) is np:
-        out = x.copy()
-        out[index] = values
-        return out
-    return x.at[index].set(values)
-
-
-def max_at(x: Array, index: Any, values: Array) -> Array:
-    """Return x with the greater of itself and `values` at `index`; repeated indices all count.
-
-    Example:
-        >>> max_at(np.zeros(2), np.array([0, 0]), np.array([5.0, 3.0]))
-        array([5., 0.])
-    """
-    if namespace(x) is np:
-        out = x.copy()
-        np.maximum.at(out, index, values)
-        return out
-    return x.at[index].max(values)
-
-
-def erf(x: Array) -> Array:
-    """Return the error function of each entry; neither namespace has it at the top level."""
-    if namespace(x) is np:
-        from scipy.special import erf as scipy_erf
-
-        wide = x if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else x.astype(np.float32)
-        return scipy_erf(wide).astype(x.dtype)
-    from jax.scipy.special import erf as jax_erf
-
-    return jax_erf(x)
+    """Return `axis` as a sorted tuple of axes counted from the front; None means all."""
+    return normal_axes(axis, shape, node)

@@ -17,7 +17,7 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._arrays import Array, Shape, namespace
 from gradlab.nodes._base import Node
-from gradlab.nodes._windows import Padding, PerAxis, Windows, add_at
+from gradlab.nodes._windows import Padding, PerAxis, Windows
 from gradlab.operators import Convolution, Operator
 
 __all__ = ["Walking", "gather", "pair", "spread"]
@@ -38,11 +38,12 @@ def spread(walk: Windows, w: Array, u: Array) -> Array:
     """Return W_k^T u, added up: w (groups, o, c, *window), u (n, groups * o, *places)."""
     n, (groups, rows, columns) = u.shape[0], w.shape[:3]
     u = u.reshape(n, groups, rows, walk.spots)
-    total = namespace(u).zeros((n, groups * columns, *walk.padded), dtype=u.dtype)
-    for tap, where in walk.steps():
-        values = w[(None, ..., *tap)].swapaxes(-1, -2) @ u
-        total = add_at(total, where, values.reshape(n, groups * columns, *walk.places))
-    return total[walk.inside]
+    lead = (n, groups * columns)
+    parts = (
+        (where, (w[(None, ..., *tap)].swapaxes(-1, -2) @ u).reshape(*lead, *walk.places))
+        for tap, where in walk.steps()
+    )
+    return walk.total(lead, u, parts)
 
 
 def pair(walk: Windows, u: Array, x: Array, groups: int) -> Array:

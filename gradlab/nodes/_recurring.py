@@ -25,11 +25,11 @@ from gradlab.operators import (
     Contraction,
     Dense,
     Diagonal,
-    Embedding,
     Identity,
     Operator,
     Reshape,
     Zero,
+    embedding,
 )
 
 __all__ = ["Cell", "Sequence", "Slopes"]
@@ -266,4 +266,4 @@ def _at(step: int, shape: tuple[int, ...], dtype: Any) -> Operator:
     batch, _, width = shape
     slices = (slice(None), slice(step, step + 1))
     alone = Reshape((batch, width), (batch, 1, width), dtype)
-    return Embedding(slices, shape, dtype) @ alone
+    return embedding(slices, shape, dtype) @ alone

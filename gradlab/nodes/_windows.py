@@ -1,217 +1,21 @@
-"""Windows that walk over spatial axes: what convolution and pooling share.
-
-`take` lays out what every window covers (im2col), `add` is its transpose (col2im): whatever lies
-under several windows is added once for each. The arithmetic of sizes is that of Dumoulin and
-Visin, "A guide to convolution arithmetic for deep learning" (arXiv:1603.07285, 2016).
-"""
+"""A window's columns as a structured map."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.lib.stride_tricks import as_strided
-
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, Shape, namespace
-from gradlab.operators import Embedding, Operator, Reshape, Selection
-
-if TYPE_CHECKING:
-    from gradlab.nodes._base import Node
+from gradlab.common.arrays import Shape
+from gradlab.common.windows import Padding, PerAxis, Windows, paddings, per_axis, windows
+from gradlab.operators import Operator, Reshape, Selection, embedding
 
 __all__ = [
     "Padding",
     "PerAxis",
     "Windows",
-    "add_at",
     "paddings",
     "per_axis",
     "take_operator",
     "windows",
 ]
-
-PerAxis: TypeAlias = int | tuple[int, ...]
-Padding: TypeAlias = int | tuple[int | tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """A window, where it stands and what it covers, on each spatial axis.
-
-    Args:
-        size: the spatial sizes.
-        window: the number of taps.
-        stride: the step from one place of the window to the next.
-        padding: what is added before and after each axis.
-        dilation: the step from one tap to the next.
-    """
-
-    size: Shape
-    window: Shape
-    stride: Shape
-    padding: tuple[tuple[int, int], ...]
-    dilation: Shape
-
-    @property
-    def padded(self) -> Shape:
-        """The spatial sizes with their padding."""
-        return tuple(n + low + high for n, (low, high) in zip(self.size, self.padding))
-
-    @property
-    def places(self) -> Shape:
-        """The number of places of the window: the output's spatial sizes."""
-        return tuple(
-            (n - d * (k - 1) - 1) // s + 1
-            for n, k, s, d in zip(self.padded, self.window, self.stride, self.dilation)
-        )
-
-    @property
-    def taps(self) -> int:
-        """The number of entries under one window."""
-        return math.prod(self.window)
-
-    @property
-    def spots(self) -> int:
-        """The number of all places."""
-        return math.prod(self.places)
-
-    @property
-    def inside(self) -> tuple[Any, ...]:
-        """The index that takes the padding off the last axes."""
-        return (..., *(slice(low, low + n) for n, (low, _) in zip(self.size, self.padding)))
-
-    def steps(self) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
-        """Yield each tap, and the index of all entries of the padded axes that lie under it."""
-        for tap in product(*map(range, self.window)):
-            starts = (d * k for d, k in zip(self.dilation, tap))
-            steps = zip(starts, self.stride, self.places)
-            yield tap, (..., *(slice(start, start + s * n, s) for start, s, n in steps))
-
-    def pad(self, x: Array, fill: float = 0.0) -> Array:
-        """Return x with its padding: (..., *size) -> (..., *padded)."""
-        if self.padded == self.size:
-            return x
-        lead = ((0, 0),) * (len(x.shape) - len(self.size))
-        return namespace(x).pad(x, lead + self.padding, constant_values=fill)
-
-    def take(self, x: Array, fill: float = 0.0) -> Array:
-        """Return what each window covers: (..., *size) -> (..., *window, *places)."""
-        x = self.pad(x, fill)
-        xp, lead = namespace(x), len(x.shape) - len(self.size)
-        if xp is np:
-            steps = x.strides[lead:]
-            within = tuple(d * step for d, step in zip(self.dilation, steps))
-            between = tuple(s * step for s, step in zip(self.stride, steps))
-            shape = x.shape[:lead] + self.window + self.places
-            return as_strided(x, shape, x.strides[:lead] + within + between, writeable=False)
-        for i, (k, n) in enumerate(zip(self.window, self.places)):
-            index = self.dilation[i] * np.arange(k)[:, None] + self.stride[i] * np.arange(n)
-            x = x[(slice(None),) * (lead + 2 * i) + (index,)]
-        return xp.permute_dims(
-            x, (*range(lead), *range(lead, x.ndim, 2), *range(lead + 1, x.ndim, 2))
-        )
-
-    def add(self, windows: Array) -> Array:
-        """Return the windows added where they stand: (..., *window, *places) -> (..., *size)."""
-        xp, rank = namespace(windows), len(self.size)
-        total = xp.zeros(windows.shape[: -2 * rank] + self.padded, dtype=windows.dtype)
-        for tap, where in self.steps():
-            total = add_at(total, where, windows[(..., *tap, *(slice(None),) * rank)])
-        return total[self.inside]
-
-    @property
-    def covers(self) -> Array:
-        """Whether a tap lies inside, not in the padding: booleans (*window, *places)."""
-        return self.take(np.ones(self.size)) > 0
-
-    @property
-    def entries(self) -> Array:
-        """The flat spatial index that a tap reads, 0 in the padding: (*window, *places)."""
-        return self.take(np.arange(math.prod(self.size)).reshape(self.size))
-
-
-def add_at(total: Array, where: Any, values: Array) -> Array:
-    """Return the total with values added in a slice; in NumPy, added in place."""
-    if namespace(total) is not np:
-        return total.at[where].add(values)
-    total[where] += values
-    return total
-
-
-def per_axis(node: "Node", argument: str, value: PerAxis, rank: int) -> Shape:
-    """Return one positive number for each spatial axis.
-
-    Raises:
-        InputError: their number is not the rank, or one is not positive.
-    """
-    numbers = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(numbers) != rank or any(n < 1 for n in numbers):
-        raise InputError(
-            f"{node!r}: {argument} is {value}; expected a positive number, or one for each of the "
-            f"{rank} spatial axes"
-        )
-    return numbers
-
-
-def paddings(node: "Node", padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
-    """Return a pair (before, after) for each spatial axis.
-
-    Raises:
-        InputError: their number is not the rank, or one is negative.
-    """
-    sides = (padding,) * rank if isinstance(padding, int) else tuple(padding)
-    pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in sides)
-    if len(pairs) != rank or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise InputError(
-            f"{node!r}: padding is {padding}; expected a number, or for each of the {rank} spatial "
-            "axes a number or a pair (before, after), none negative"
-        )
-    return tuple((low, high) for low, high in pairs)
-
-
-def windows(
-    node: "Node",
-    size: Shape,
-    window: Shape,
-    stride: PerAxis,
-    padding: Padding,
-    dilation: PerAxis,
-    ceil: bool = False,
-) -> Windows:
-    """Return the windows of a node, checked.
-
-    Args:
-        node: who asks, for the message.
-        size: the spatial sizes.
-        window: the window's sizes.
-        stride: one number, or one per axis.
-        padding: one number, or per axis one number or a pair (before, after).
-        dilation: one number, or one per axis.
-        ceil: whether a last window may hang over the end, if it begins before it.
-
-    Raises:
-        InputError: an argument does not fit the axes, or the window is larger than what it is
-            to walk over.
-    """
-    rank = len(size)
-    strides = per_axis(node, "stride", stride, rank)
-    dilations = per_axis(node, "dilation", dilation, rank)
-    pairs = paddings(node, padding, rank)
-    if ceil:
-        pairs = tuple(
-            (low, high + _overhang(n, n + low + high, low, d * (k - 1) + 1, s))
-            for n, (low, high), k, s, d in zip(size, pairs, window, strides, dilations)
-        )
-    walk = Windows(size, window, strides, pairs, dilations)
-    if any(n < 1 for n in walk.places):
-        raise InputError(
-            f"{node!r}: a window of {shape_text(window)}, dilated by {dilation}, is larger than "
-            f"the padded spatial axes, {shape_text(walk.padded)}; pad more or take a smaller window"
-        )
-    return walk
 
 
 def take_operator(walk: Windows, shape: Shape, dtype: Any) -> Operator:
@@ -227,12 +31,5 @@ def take_operator(walk: Windows, shape: Shape, dtype: Any) -> Operator:
     return (
         Selection(indices, (*lead, rows), dtype, axis=2)
         @ Reshape((*lead, *walk.padded), (*lead, rows), dtype)
-        @ Embedding((slice(None), slice(None), *walk.inside[1:]), (*lead, *walk.padded), dtype)
+        @ embedding((slice(None), slice(None), *walk.inside[1:]), (*lead, *walk.padded), dtype)
     )
-
-
-def _overhang(size: int, padded: int, low: int, span: int, stride: int) -> int:
-    """Return by how much the last window hangs over the end, or 0 if it would begin behind it."""
-    rest = (padded - span) % stride
-    start = padded - span - rest + stride
-    return stride - rest if rest and start < size + low else 0

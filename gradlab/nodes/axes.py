@@ -20,7 +20,7 @@ from gradlab.nodes._arrays import (
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
-from gradlab.operators import Broadcast, Embedding, Reshape
+from gradlab.operators import Broadcast, Reshape, embedding
 
 __all__ = ["BroadcastTo", "ExpandDims", "Repeat", "Squeeze", "Stack", "Tile"]
 
@@ -194,7 +194,7 @@ class Stack(Node):
         layer = (*xs[0].shape[:axis], 1, *xs[0].shape[axis:])
         before = (slice(None),) * axis
         return tuple(
-            Embedding((*before, slice(i, i + 1)), y.shape, x.dtype)
+            embedding((*before, slice(i, i + 1)), y.shape, x.dtype)
             @ Reshape(x.shape, layer, x.dtype)
             for i, x in enumerate(xs)
         )

@@ -14,7 +14,7 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic, special
 from gradlab.nodes._lazy import jnp
 from gradlab.nodes._matrices import batch_letters, require_matrices, turned
-from gradlab.operators import Contraction, Reshape, Selection, Sum, Zero
+from gradlab.operators import Contraction, Reshape, Selection, Zero, sum_over
 
 __all__ = ["Determinant", "Slogdet", "Trace"]
 
@@ -143,7 +143,7 @@ class Trace(Node):
         *batch, m, n = x.shape
         entries = np.diagonal(np.arange(m * n).reshape(m, n), self.offset)
         picked = Selection(entries, (*batch, m * n), x.dtype, axis=len(batch))
-        total = Sum.over(picked.output_shape, len(batch), x.dtype)
+        total = sum_over(picked.output_shape, len(batch), x.dtype)
         return (total @ picked @ Reshape(x.shape, (*batch, m * n), x.dtype),)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:

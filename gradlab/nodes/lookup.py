@@ -9,8 +9,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, keeping, namesp
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, special
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import Diagonal, Selection
-from gradlab.operators import Sum as SumOperator
+from gradlab.operators import Diagonal, Selection, sum_over
 
 __all__ = ["Embedding", "EmbeddingBag", "OneHotProduct"]
 
@@ -114,7 +113,7 @@ class EmbeddingBag(Node):
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         table, indices, _ = residuals
         rows = Selection(indices, table.shape, table.dtype, axis=0)
-        fold = SumOperator.over(rows.output_shape, 1, table.dtype)
+        fold = sum_over(rows.output_shape, 1, table.dtype)
         return self._weight(indices) * (fold @ rows), None
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, Domain, generic, special
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._windows import Padding, PerAxis, Windows, paddings, windows
-from gradlab.operators import Convolution, Diagonal, Operator, Reshape, Selection, Sum
+from gradlab.operators import Convolution, Diagonal, Operator, Reshape, Selection, sum_over
 
 __all__ = ["AveragePool", "GlobalAveragePool", "MaxPool"]
 
@@ -228,7 +228,7 @@ class GlobalAveragePool(Node):
 
     def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
         x = residuals
-        total = Sum.over(x.shape, tuple(range(2, x.ndim)), x.dtype)
+        total = sum_over(x.shape, tuple(range(2, x.ndim)), x.dtype)
         return ((1.0 / math.prod(x.shape[2:])) * total,)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:

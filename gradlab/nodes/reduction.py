@@ -11,8 +11,7 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, Domain, generic, special
 from gradlab.nodes._functions import logsumexp, softmax
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import Diagonal, Operator
-from gradlab.operators import Sum as SumOperator
+from gradlab.operators import Diagonal, Operator, sum_over
 
 __all__ = ["Logsumexp", "Max", "Mean", "Min", "Prod", "Reduction", "Sum", "products_before"]
 
@@ -52,7 +51,7 @@ class Reduction(Node):
     def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
         """Return `Sum @ Diagonal(dy/dx)`: all entries of a fold meet in one output."""
         x, y, _, axes = residuals
-        folding = SumOperator.over(x.shape, axes, x.dtype, self.keepdims)
+        folding = sum_over(x.shape, axes, x.dtype, self.keepdims)
         d = self.derivative(x, y, axes)
         return (d * folding if isinstance(d, float) else folding @ Diagonal(d),)
 

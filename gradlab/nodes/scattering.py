@@ -20,8 +20,7 @@ from gradlab.nodes._arrays import (
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, special
 from gradlab.nodes._lazy import jnp
-from gradlab.operators import Diagonal, Identity
-from gradlab.operators import Scatter as ScatterOperator
+from gradlab.operators import Diagonal, Identity, scatter
 
 __all__ = ["Scatter", "ScatterAdd", "ScatterMax"]
 
@@ -75,7 +74,7 @@ class ScatterAdd(_Scattering):
         return (
             Identity(x.shape, x.dtype),
             None,
-            ScatterOperator(indices, x.shape, x.dtype, axis=0),
+            scatter(indices, x.shape, x.dtype, axis=0),
         )
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
@@ -110,7 +109,7 @@ class Scatter(_Scattering):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         indices, stayed, untouched, _, y = residuals
-        write = ScatterOperator(indices, y.shape, y.dtype, axis=0)
+        write = scatter(indices, y.shape, y.dtype, axis=0)
         return Diagonal(untouched), None, write @ Diagonal(stayed)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
@@ -139,7 +138,7 @@ class ScatterMax(_Scattering):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         indices, kept, won, _, y = residuals
-        write = ScatterOperator(indices, y.shape, y.dtype, axis=0)
+        write = scatter(indices, y.shape, y.dtype, axis=0)
         return Diagonal(kept), None, write @ Diagonal(won)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._domain import REALS, Case, Domain, special
 from gradlab.nodes._functions import safe_divide
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import Diagonal, Scatter
+from gradlab.operators import Diagonal, scatter
 
 __all__ = ["SegmentMax", "SegmentMean", "SegmentSum"]
 
@@ -46,7 +46,7 @@ class _Segments(Node):
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return a scatter after the diagonal of the weights."""
         x, ids, weights, y = residuals
-        return Scatter(ids, y.shape, x.dtype, axis=0) @ Diagonal(weights), None
+        return scatter(ids, y.shape, x.dtype, axis=0) @ Diagonal(weights), None
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
         """Return the upstream of each row's segment, times the weights."""
@@ -80,7 +80,7 @@ class SegmentSum(_Segments):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x, ids, _, y = residuals
-        return Scatter(ids, y.shape, x.dtype, axis=0), None
+        return scatter(ids, y.shape, x.dtype, axis=0), None
 
     def reference(self, x: Array, ids: Array) -> Array:
         return jax.ops.segment_sum(x, ids, self.segments)

@@ -10,7 +10,7 @@ from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, namespac
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
-from gradlab.operators import Embedding, Permutation
+from gradlab.operators import Permutation, embedding
 from gradlab.operators import Reshape as ReshapeOperator
 
 __all__ = ["Concatenate", "Reshape", "Transpose"]
@@ -140,7 +140,7 @@ class Concatenate(Node):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         xs, y, places = residuals
-        return tuple(Embedding(place, y.shape, x.dtype) for x, place in zip(xs, places))
+        return tuple(embedding(place, y.shape, x.dtype) for x, place in zip(xs, places))
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         xs, y, places = residuals

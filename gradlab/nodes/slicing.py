@@ -9,7 +9,7 @@ from gradlab.nodes._arrays import Array, as_inputs, as_upstream, axes_of, namesp
 from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
-from gradlab.operators import Embedding, Identity
+from gradlab.operators import Identity, embedding
 from gradlab.operators import Slice as SliceOperator
 
 __all__ = ["Flip", "Pad", "Roll", "Slice"]
@@ -93,7 +93,7 @@ class Pad(Node):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x, y = residuals
-        return (Embedding(self._place(x.shape), y.shape, x.dtype),)
+        return (embedding(self._place(x.shape), y.shape, x.dtype),)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         x, y = residuals
@@ -183,7 +183,7 @@ class Roll(Node):
             return (Identity(y.shape, y.dtype),)
         moves = ((slice(k, n), slice(0, n - k)), (slice(0, k), slice(n - k, n)))
         front, back = (
-            Embedding((*before, to), y.shape, y.dtype)
+            embedding((*before, to), y.shape, y.dtype)
             @ SliceOperator(y.shape, (*before, taken), y.dtype)
             for to, taken in moves
         )

@@ -20,7 +20,7 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._domain import Case, generic
 from gradlab.nodes._lazy import jnp
 from gradlab.operators import Diagonal as DiagonalOperator
-from gradlab.operators import Scatter, Selection
+from gradlab.operators import Selection, scatter
 
 __all__ = ["DiagonalMatrix", "MatrixDiagonal", "Tril", "Triu"]
 
@@ -172,7 +172,7 @@ class DiagonalMatrix(Node):
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         x, y = residuals
-        return (Scatter(_flat_diagonal(y.shape, 0), y.shape, x.dtype),)
+        return (scatter(_flat_diagonal(y.shape, 0), y.shape, x.dtype),)
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
         x, y = residuals

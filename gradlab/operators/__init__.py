@@ -1,26 +1,46 @@
 """Structured linear maps: what local gradients are.
 
-The Jacobian of one output with respect to one input, stored by its structure: an elementwise
-operation's is a `Diagonal`, a sum's a `Sum`, a matrix product's a `Contraction`, a softmax's a
-`DiagonalPlusLowRank`. Operators compose (`a @ b`), add (`a + b`) and transpose (`.T`), simplify as
-they do, and apply to arrays of NumPy and JAX, traced ones too.
+The Jacobian of one output with respect to one input, stored by its structure. The local gradient
+of an elementwise operation is a `Diagonal`, that of a sum is a `Sum`, that of a matrix product a
+`Contraction`, that of a softmax a `DiagonalPlusLowRank`. Operators compose (`a @ b`), add (`a + b`)
+and transpose (`.T`), simplify as they do, and apply to arrays of NumPy and JAX, traced ones too.
+
+To add a structure, write its class and its rules in one file: `_apply`, `.T` or
+`_apply_transposed`, `pattern`, and `merges_product` or `merges_sum` for what it merges with.
 """
 
-from gradlab.operators.base import Operator
-from gradlab.operators.block import BlockDiagonal
-from gradlab.operators.broadcast import Broadcast, Sum
-from gradlab.operators.compose import Product, Scaled, SumOfOperators
-from gradlab.operators.contraction import Contraction, left_multiplication, right_multiplication
-from gradlab.operators.convolution import Convolution, TransposedConvolution
-from gradlab.operators.dense import Dense
-from gradlab.operators.diagonal import Diagonal
-from gradlab.operators.kronecker import Kronecker
-from gradlab.operators.low_rank import DiagonalPlusLowRank
-from gradlab.operators.reshape import Permutation, Reshape
-from gradlab.operators.selection import Scatter, Selection
-from gradlab.operators.slicing import Embedding, Slice
-from gradlab.operators.triangular import CumulativeSum, LowerTriangular, UpperTriangular
-from gradlab.operators.trivial import Identity, Zero
+from gradlab.operators.convolution import Convolution
+from gradlab.operators.core import (
+    Dense,
+    Identity,
+    Operator,
+    OperatorSum,
+    Product,
+    Scaled,
+    Transposed,
+    Zero,
+)
+from gradlab.operators.entrywise import BlockDiagonal, Diagonal, DiagonalPlusLowRank
+from gradlab.operators.moves import (
+    Broadcast,
+    Permutation,
+    Reshape,
+    Selection,
+    Slice,
+    embedding,
+    scatter,
+    sum_over,
+    sum_to,
+)
+from gradlab.operators.products import (
+    Contraction,
+    CumulativeSum,
+    LowerTriangular,
+    kronecker,
+    left_multiplication,
+    right_multiplication,
+    upper_triangular,
+)
 
 __all__ = [
     "BlockDiagonal",
@@ -31,23 +51,24 @@ __all__ = [
     "Dense",
     "Diagonal",
     "DiagonalPlusLowRank",
-    "Embedding",
     "Identity",
-    "Kronecker",
     "LowerTriangular",
     "Operator",
+    "OperatorSum",
     "Permutation",
     "Product",
     "Reshape",
     "Scaled",
-    "Scatter",
     "Selection",
     "Slice",
-    "Sum",
-    "SumOfOperators",
-    "TransposedConvolution",
-    "UpperTriangular",
+    "Transposed",
     "Zero",
+    "embedding",
+    "kronecker",
     "left_multiplication",
     "right_multiplication",
+    "scatter",
+    "sum_over",
+    "sum_to",
+    "upper_triangular",
 ]

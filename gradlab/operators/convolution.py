@@ -1,22 +1,20 @@
-"""Convolution and its transpose, as a sum over the taps of the kernel.
+"""Convolution, as a sum over the taps of the kernel.
 
 Each tap takes a strided slice of the padded input and mixes its channels by one matrix; transposed,
 it mixes back and adds into that slice. Nothing of the size of the matrix, or of all windows, is
-formed. The arithmetic of sizes is that of Dumoulin and Visin, "A guide to convolution arithmetic
-for deep learning" (arXiv:1603.07285, 2016).
+formed.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import product
-from typing import Any, TypeAlias
+from typing import Any
 
+from gradlab.common.arrays import Array, Shape, as_shape, einsum, namespace, scalar
+from gradlab.common.windows import Windows, paddings, per_axis
 from gradlab.errors import InputError
-from gradlab.operators._arrays import Array, Shape, add_at, as_shape, einsum, namespace, scalar
-from gradlab.operators.base import Operator
+from gradlab.operators.core import Number, Operator
+from gradlab.patterns import Pattern, maps
 
-__all__ = ["Convolution", "TransposedConvolution"]
-
-PerAxis: TypeAlias = int | Sequence[int]
+__all__ = ["Convolution"]
 
 
 class Convolution(Operator):
@@ -38,15 +36,20 @@ class Convolution(Operator):
         >>> kernel = np.ones((16, 3, 3, 3), np.float32)
         >>> Convolution(kernel, (8, 3, 32, 32), padding=1)
         Convolution(8x16x32x32 <- 8x3x32x32, 1.7 kB; dense would be 12.0 GiB)
+        >>> narrow = Convolution(np.array([[[1.0, 2.0, 3.0]]]), (1, 1, 4))
+        >>> np.array([[[1.0, 10.0]]]) @ narrow
+        array([[[ 1., 12., 23., 30.]]])
     """
+
+    transposed_name = "TransposedConvolution"
 
     def __init__(
         self,
         kernel: Array,
         input_shape: Sequence[int],
-        strides: PerAxis = 1,
+        strides: int | Sequence[int] = 1,
         padding: int | Sequence[int | tuple[int, int]] = 0,
-        dilation: PerAxis = 1,
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
     ) -> None:
         input_shape, shape = as_shape(input_shape), tuple(kernel.shape)
@@ -61,126 +64,65 @@ class Convolution(Operator):
                 "channels in must be groups times the kernel's second axis, and channels out "
                 "a multiple of groups"
             )
-        ndim = len(shape) - 2
-        self.kernel, self.groups, self.window = kernel, groups, shape[2:]
-        self.strides = _per_axis(strides, ndim, "strides")
-        self.dilation = _per_axis(dilation, ndim, "dilation")
-        self.padding = _pairs(padding, ndim)
-        self._padded: Shape = tuple(
-            size + low + high for size, (low, high) in zip(input_shape[2:], self.padding)
+        rank = len(shape) - 2
+        self.kernel, self.groups = kernel, groups
+        self.windows = Windows(
+            input_shape[2:],
+            shape[2:],
+            per_axis("Convolution", "strides", _fixed(strides), rank),
+            paddings("Convolution", _fixed(padding), rank),
+            per_axis("Convolution", "dilation", _fixed(dilation), rank),
         )
-        places = [
-            max(0, (size - step * (taps - 1) - 1) // stride + 1)
-            for size, taps, stride, step in zip(
-                self._padded, self.window, self.strides, self.dilation
-            )
-        ]
-        output_shape = (input_shape[0], shape[0], *places)
+        output_shape = (input_shape[0], shape[0], *self.windows.places)
         super().__init__(output_shape, input_shape, kernel.dtype, (kernel,))
 
     def _taps(self) -> Iterator[tuple[Array, tuple[slice, ...]]]:
-        """Yield each tap's matrices, `(groups, out, in)`, and the slice of the padded input."""
-        places = self.output_shape[2:]
-        kernel = self.kernel.reshape(
-            (self.groups, self.output_shape[1] // self.groups, *self.kernel.shape[1:])
-        )
-        for offset in product(*map(range, self.window)):
-            starts = [i * step for i, step in zip(offset, self.dilation)]
-            spatial = [
-                slice(start, start + stride * count, stride)
-                for start, stride, count in zip(starts, self.strides, places)
-            ]
-            yield kernel[(..., *offset)], (slice(None), slice(None), slice(None), *spatial)
+        """Yield each tap's matrices, `(groups, out, in)`, and the index of the padded input."""
+        out = self.output_shape[1] // self.groups
+        kernel = self.kernel.reshape((self.groups, out, *self.kernel.shape[1:]))
+        for tap, where in self.windows.steps():
+            yield kernel[(..., *tap)], where
 
     def _apply(self, x: Array) -> Array:
-        xp = namespace(self.kernel, x)
-        x = xp.pad(x, ((0, 0), (0, 0), *self.padding))
-        x = x.reshape(self._grouped(self.input_shape[1], self._padded))
-        places = self.output_shape[2:]
+        xp, windows = namespace(self.kernel, x), self.windows
+        x = windows.pad(xp.asarray(x)).reshape(self._grouped(self.input_shape[1], windows.padded))
         dtype = xp.result_type(x.dtype, self.dtype)
-        total = xp.zeros(self._grouped(self.output_shape[1], places), dtype=dtype)
+        total = xp.zeros(self._grouped(self.output_shape[1], windows.places), dtype=dtype)
         for matrices, where in self._taps():
             total = total + einsum("goi,bgi...->bgo...", matrices, x[where])
         return total.reshape(self.output_shape)
 
     def _apply_transposed(self, y: Array) -> Array:
-        xp = namespace(self.kernel, y)
-        y = y.reshape(self._grouped(self.output_shape[1], self.output_shape[2:]))
-        dtype = xp.result_type(y.dtype, self.dtype)
-        total = xp.zeros(self._grouped(self.input_shape[1], self._padded), dtype=dtype)
-        for matrices, where in self._taps():
-            total = add_at(total, where, einsum("goi,bgo...->bgi...", matrices, y))
-        total = total.reshape((*self.input_shape[:2], *self._padded))
-        inside = [
-            slice(low, low + size) for size, (low, _) in zip(self.input_shape[2:], self.padding)
-        ]
-        return total[(slice(None), slice(None), *inside)]
+        xp, windows = namespace(self.kernel, y), self.windows
+        y = y.reshape(self._grouped(self.output_shape[1], windows.places))
+        lead = self._grouped(self.input_shape[1], ())
+        like = xp.zeros((), dtype=xp.result_type(y.dtype, self.dtype))
+        parts = ((at, einsum("goi,bgo...->bgi...", taps, y)) for taps, at in self._taps())
+        return windows.total(lead, like, parts).reshape(self.input_shape)
 
     def _grouped(self, channels: int, spatial: Shape) -> Shape:
         return (self.input_shape[0], self.groups, channels // self.groups, *spatial)
 
     @property
-    def T(self) -> "TransposedConvolution":
-        """The transposed convolution, which adds each output back into its window."""
-        return TransposedConvolution(self)
+    def pattern(self) -> Pattern:
+        """Each entry depends on its window, in the channels of its group."""
+        w = self.windows
+        spatial = [
+            maps.window(size, places, taps, stride, low, dilation)
+            for size, places, taps, stride, (low, _), dilation in zip(
+                w.size, w.places, w.window, w.stride, w.padding, w.dilation
+            )
+        ]
+        batch, channels, *_ = self.input_shape
+        grouped = maps.grouped(self.output_shape[1], channels, self.groups)
+        return maps.product(Pattern.identity((batch,)), grouped, *spatial)
 
-    def _scale(self, factor: Any) -> "Convolution":
-        kernel = scalar(factor, self.kernel) * self.kernel
-        return Convolution(
-            kernel, self.input_shape, self.strides, self.padding, self.dilation, self.groups
-        )
-
-
-class TransposedConvolution(Operator):
-    """The transpose of a convolution: the gradient with respect to its input.
-
-    Args:
-        convolution: The convolution that is transposed.
-
-    Example:
-        >>> import numpy as np
-        >>> convolution = Convolution(np.array([[[1.0, 2.0, 3.0]]]), (1, 1, 4))
-        >>> TransposedConvolution(convolution).apply(np.array([[[1.0, 10.0]]]))
-        array([[[ 1., 12., 23., 30.]]])
-    """
-
-    def __init__(self, convolution: Convolution) -> None:
-        super().__init__(
-            convolution.input_shape,
-            convolution.output_shape,
-            convolution.dtype,
-            convolution.arrays,
-        )
-        self.convolution = convolution
-
-    def _apply(self, x: Array) -> Array:
-        return self.convolution._apply_transposed(x)
-
-    @property
-    def T(self) -> Convolution:
-        """The convolution itself."""
-        return self.convolution
-
-    def _scale(self, factor: Any) -> "TransposedConvolution":
-        return TransposedConvolution(self.convolution._scale(factor))
+    def scaled_by(self, factor: Number) -> "Convolution":
+        """Return the convolution with the kernel times the number."""
+        kernel, w = scalar(factor, self.kernel) * self.kernel, self.windows
+        return Convolution(kernel, self.input_shape, w.stride, w.padding, w.dilation, self.groups)
 
 
-def _per_axis(value: PerAxis, ndim: int, argument: str) -> tuple[int, ...]:
-    steps = (value,) * ndim if isinstance(value, int) else tuple(value)
-    if len(steps) != ndim or any(step < 1 for step in steps):
-        raise InputError(
-            f"Convolution: {argument} must be one positive number or one for each of the {ndim} "
-            f"spatial axes; got {value}"
-        )
-    return steps
-
-
-def _pairs(padding: Any, ndim: int) -> tuple[tuple[int, int], ...]:
-    sides = (padding,) * ndim if isinstance(padding, int) else padding
-    pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in sides)
-    if len(pairs) != ndim or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise InputError(
-            "Convolution: padding must be one number, or one number or pair (low, high) for each "
-            f"of the {ndim} spatial axes, none negative; got {padding}"
-        )
-    return pairs
+def _fixed(numbers: Any) -> Any:
+    """Return a sequence of numbers as a tuple, and one number as it is."""
+    return numbers if isinstance(numbers, int) else tuple(numbers)

@@ -20,23 +20,24 @@ from gradlab.operators import (
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
-    Embedding,
     Identity,
-    Kronecker,
     LowerTriangular,
     Operator,
+    OperatorSum,
     Permutation,
     Product,
     Reshape,
     Scaled,
-    Scatter,
     Selection,
     Slice,
-    Sum,
-    SumOfOperators,
     Zero,
+    embedding,
+    kronecker,
+    scatter,
+    sum_over,
+    sum_to,
 )
-from gradlab.operators.rules import PRODUCTS, SUMS
+from gradlab.operators.core import PRODUCTS, SUMS
 
 F = np.float64
 _RANDOM = np.random.default_rng(3)
@@ -65,31 +66,31 @@ def operators(one: Any) -> list[Operator]:
         low_rank,
         Dense(array(9, 9), square, square),
         Contraction("ab,bc->ac", array(3, 3), input_shape=square),
-        Kronecker(array(3, 3), array(3, 3)),
+        kronecker(array(3, 3), array(3, 3)),
         CumulativeSum(square, F, 0),
         LowerTriangular(array(3, 3), square),
         Selection(np.array([0, 2, 2]), square, F, axis=0),
         Selection(np.array([[0, 8, 3]] * 3), square, F),
         Slice(square, [slice(None, None, -1)], F),
         Broadcast((3,), square, F),
-        Sum(square, (3,), F),
+        sum_to(square, (3,), F),
         Broadcast((3, 1), square, F),
-        Sum.over(square, 1, F),
+        sum_over(square, 1, F),
         Reshape(square, (9,), F),
         Reshape((9,), square, F),
         Reshape((1, 3), (3,), F),
         Reshape((3,), (3, 1), F),
-        Embedding([slice(0, 3)], (5, 3), F),
+        embedding([slice(0, 3)], (5, 3), F),
         Slice((5, 3), [slice(0, 3)], F),
         Slice((5, 3), [slice(4, 1, -1)], F),
         Slice((5, 3), [slice(3, 5)], F),
-        Embedding([slice(1, 3)], (3, 3), F),
-        Embedding([slice(None), slice(2, 5)], (5, 6), F),
+        embedding([slice(1, 3)], (3, 3), F),
+        embedding([slice(None), slice(2, 5)], (5, 6), F),
         Slice(square, [slice(1, 3)], F),
         Dense(array(4, 9), (4,), square),
         Dense(array(9, 4), square, (4,)),
         Broadcast((3, 3), (4, 3, 3), F),
-        Sum((4, 3, 3), (3, 3), F),
+        sum_to((4, 3, 3), (3, 3), F),
         low_rank + Permutation((1, 0), square, F),
         Diagonal(array(3, 3)) @ Broadcast((3,), square, F),
     ]
@@ -153,7 +154,7 @@ def test_every_rule_for_sums_is_reached(kinds: tuple[type, type]) -> None:
     reached = [
         a + b
         for a, b in PARALLEL
-        if (type(a), type(b)) == kinds and not isinstance(a + b, SumOfOperators)
+        if (type(a), type(b)) == kinds and not isinstance(a + b, OperatorSum)
     ]
     assert reached
 
@@ -184,11 +185,11 @@ SIMPLE = {
         Scaled,
     ),
     "a slice after its embedding": (
-        lambda: Slice((5,), [slice(3)], F) @ Embedding([slice(3)], (5,), F),
+        lambda: Slice((5,), [slice(3)], F) @ embedding([slice(3)], (5,), F),
         Identity,
     ),
     "a slice beside an embedding": (
-        lambda: Slice((5,), [slice(3)], F) @ Embedding([slice(3, 5)], (5,), F),
+        lambda: Slice((5,), [slice(3)], F) @ embedding([slice(3, 5)], (5,), F),
         Zero,
     ),
     "a small matrix of a product": (
@@ -207,13 +208,13 @@ SIMPLE = {
         DiagonalPlusLowRank,
     ),
     "what cancels in the middle": (
-        lambda: Diagonal(draw(3)) @ Sum((4, 3), (3,), F) @ Broadcast((3,), (4, 3), F),
+        lambda: Diagonal(draw(3)) @ sum_to((4, 3), (3,), F) @ Broadcast((3,), (4, 3), F),
         Diagonal,
     ),
     "what vanishes in the middle": (
         lambda: (
             (Diagonal(draw(3)) @ Slice((5,), [slice(3)], F))
-            @ (Embedding([slice(3, 5)], (5,), F) @ Diagonal(draw(2)))
+            @ (embedding([slice(3, 5)], (5,), F) @ Diagonal(draw(2)))
         ),
         Zero,
     ),
@@ -226,7 +227,7 @@ SIMPLE = {
         Slice,
     ),
     "a sum of one term": (
-        lambda: Sum((1, 3), (3,), F) @ Broadcast((3,), (1, 3), F),
+        lambda: sum_to((1, 3), (3,), F) @ Broadcast((3,), (1, 3), F),
         Identity,
     ),
     "x + x": (lambda: Identity((3,), F) + Identity((3,), F), Scaled),
@@ -302,17 +303,17 @@ def _steps(shape: tuple[int, ...]) -> list[Operator]:
         start = min(1, shape[0])
         steps += [
             Reshape(shape, (1, *shape), F),
-            Sum.over(shape, 0, F),
-            Sum.over(shape, -1, F, keepdims=True),
+            sum_over(shape, 0, F),
+            sum_over(shape, -1, F, keepdims=True),
             Slice(shape, [slice(None, None, -1)], F),
             Slice(shape, [slice(start, None)], F),
             Slice(shape, [slice(0, 0)], F),
-            Embedding([slice(1, 1 + shape[0])], (shape[0] + 2, *shape[1:]), F),
+            embedding([slice(1, 1 + shape[0])], (shape[0] + 2, *shape[1:]), F),
         ]
     if size:
         steps += [
             Selection([size - 1, 0, 0], shape, F),
-            Scatter(np.arange(size).reshape(shape) // 2, (size,), F),
+            scatter(np.arange(size).reshape(shape) // 2, (size,), F),
         ]
     return steps
 

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradlab.operators import Dense, Diagonal, Permutation, Product, Scaled, SumOfOperators
+from gradlab.operators import Dense, Diagonal, OperatorSum, Permutation, Product, Scaled
 
 SQUARE = (2, 2)
 TURN = Permutation((1, 0), SQUARE, np.float32)
@@ -46,7 +46,7 @@ def test_the_first_factor_that_can_take_a_number_takes_it():
 
 
 def test_a_sum_may_have_one_term():
-    alone = SumOfOperators(FULL)
+    alone = OperatorSum(FULL)
     np.testing.assert_array_equal(alone.to_dense(), FULL.to_dense())
     np.testing.assert_array_equal((-alone).apply(np.ones(SQUARE)), -FULL.apply(np.ones(SQUARE)))
 

@@ -13,7 +13,7 @@ from gradlab.operators import (
     Permutation,
     Reshape,
     Selection,
-    Sum,
+    sum_over,
 )
 
 F = np.float32
@@ -36,8 +36,8 @@ def test_the_layer_whose_jacobian_nobody_can_form() -> None:
 TEXTS = [
     (Diagonal(ones()), "Diagonal(scalar, 4 B)"),
     (Identity((3,), F), "Identity(3, 0 B; dense would be 36 B)"),
-    (Sum.over((2, 3), None, F), "Sum(scalar <- 2x3, 0 B; dense would be 24 B)"),
-    (0.5 * Sum.over((2,), 0, F), "0.5 * Sum(scalar <- 2, 0 B; dense would be 8 B)"),
+    (sum_over((2, 3), None, F), "Sum(scalar <- 2x3, 0 B; dense would be 24 B)"),
+    (0.5 * sum_over((2,), 0, F), "0.5 * Sum(scalar <- 2, 0 B; dense would be 8 B)"),
     (-Reshape((4,), (2, 2), F), "-Reshape(2x2 <- 4, 0 B; dense would be 64 B)"),
     (
         Diagonal(ones(2, 3)) @ Broadcast((3,), (2, 3), F),

@@ -1,0 +1,1 @@
+"""What every room stands on: arrays of NumPy and JAX alike, and windows that walk over them."""
