@@ -6,12 +6,11 @@ The powers R^d are followed one by one until they repeat, which most do at once;
 remaining lags are one relation, `input time < output time`. So an RNN is causal at any length.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.infer import CONTROL, NOTHING, Dependence, Value, Walk, union
-from gradlab.structure.known import Known
+from gradlab.primitives.known import Known
+from gradlab.structure.infer import CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.structure.matrices import Matrix, closure, covers, identity, power, times
 from gradlab.structure.unrolling import unrolled, worth_unrolling
 from gradlab.tracing.jaxprs import body, loop_parts
@@ -23,65 +22,58 @@ _FOLLOWED_LAGS = 12
 Shape = tuple[int, ...]
 
 
-def _cond(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
+def _cond(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """Any branch may be taken, so an output reads what it reads in any of them."""
-    (choice, _), *rest = operands
-    if choice:
+    choice, *rest = operands
+    if choice.reads:
         return dense(walk, equation, operands, "a branch is chosen by the derivative")
     results = [walk.run(branch, rest) for branch in equation.params["branches"]]
-    joined: list[Value] = []
+    joined: list[Traced] = []
     for outcomes in zip(*results, strict=True):
         parts: dict[int, list[Pattern]] = {}
-        for dependence, _ in outcomes:
-            for seed, pattern in dependence.items():
+        for outcome in outcomes:
+            for seed, pattern in outcome.reads.items():
                 parts.setdefault(seed, []).append(pattern)
-        joined.append((union(parts), _common(outcomes)))
+        zero = all(outcome.is_zero for outcome in outcomes)
+        vanishes = all(outcome.vanishes for outcome in outcomes)
+        offset = None if vanishes else walk.offset(equation, outcomes)
+        joined.append(Traced(union(parts), outcomes[0].known if zero else None, offset))
     return joined
 
 
-def _common(outcomes: Sequence[Value]) -> Known | None:
-    """Keep what holds in every branch: so far, that all of it is zero."""
-    facts = [known for _, known in outcomes]
-    zero = all(k is not None and k.nonzero is not None and k.nonzero.is_zero for k in facts)
-    return facts[0] if zero else None
-
-
-def _while(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
+def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after any number of steps."""
     tests, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
     test_operands, operands = operands[:tests], operands[tests:]
-    step = _Step(
-        walk, equation.params["body_jaxpr"], operands, constants, len(operands) - constants
-    )
-    seeds: list[Value] = [
-        ({n: Pattern.identity(shape)} if n in step.reads else NOTHING, None)
-        for n, shape in enumerate(step.shapes[constants:], constants)
-    ]
-    [(test, _)] = walk.run(equation.params["cond_jaxpr"], [*test_operands, *seeds])
-    if test:
+    jaxpr, carried = equation.params["body_jaxpr"], len(operands) - constants
+    step = _Step(walk, equation, jaxpr, operands, constants, carried)
+    seeds = [step.inside(n) for n in step.carries]
+    [test] = walk.run(equation.params["cond_jaxpr"], [*test_operands, *seeds])
+    if test.reads:
         return dense(walk, equation, operands, "the loop is ended by the derivative")
     reached = closure(step.carried, step.carried_shapes)
     through = times(reached, step.taken)
-    states = dict(enumerate(dependence for dependence, _ in operands))
+    states = dict(enumerate(operand.reads for operand in operands))
     return [
-        (
+        Traced(
             apply([*_row(reached, k), *_row(through, k)], states),
             step.facts[k],
+            step.offsets.get(k),
         )
         for k in step.carries
     ]
 
 
-def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
+def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
     length, backwards = equation.params["length"], equation.params["reverse"]
     said = dict(walk.notes)
-    step = _Step(walk, equation.params["jaxpr"], operands, constants, carried)
+    step = _Step(walk, equation, equation.params["jaxpr"], operands, constants, carried)
     if len(walk.notes) > len(said) and worth_unrolling(equation):
         walk.notes = said
         return unrolled(walk, equation, operands)
-    states = dict(enumerate(dependence for dependence, _ in operands))
+    states = dict(enumerate(operand.reads for operand in operands))
     clock = _Clock(length, backwards)
     blocks: list[list[tuple[int, Pattern]]] = [[] for _ in range(carried + len(step.outputs))]
 
@@ -109,11 +101,17 @@ def _scan(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
                 when = clock.at(length - 1 - lag, False, tail).T
             place = carried + row if row >= 0 else -1 - row - constants
             blocks[place].append((column, maps.product(when, pattern)))
-    facts = [step.facts[k] for k in step.carries] + [None] * len(step.outputs)
-    return [(apply(found, states), fact) for found, fact in zip(blocks, facts, strict=True)]
+    facts = [step.facts[k] for k in step.carries]
+    shapes = [tuple(variable.aval.shape) for variable in equation.outvars[carried:]]
+    facts += [_zero(shape) if out.is_zero else None for out, shape in zip(step.outputs, shapes)]
+    offsets = [step.offsets.get(k) for k in step.carries] + [out.offset for out in step.outputs]
+    return [
+        Traced(apply(found, states), fact, offset)
+        for found, fact, offset in zip(blocks, facts, offsets, strict=True)
+    ]
 
 
-def _linear_solve(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
+def _linear_solve(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """What AD runs on the right-hand sides is the solver itself."""
     lengths, jaxprs = equation.params["const_lengths"], equation.params["jaxprs"]
     before = lengths.matvec + lengths.vecmat
@@ -130,46 +128,66 @@ class _Step:
     """
 
     def __init__(
-        self, walk: Walk, jaxpr: Any, operands: list[Value], constants: int, carried: int
+        self,
+        walk: Walk,
+        equation: Any,
+        jaxpr: Any,
+        operands: list[Traced],
+        constants: int,
+        carried: int,
     ) -> None:
         self.shapes = [tuple(getattr(v.aval, "shape", ())) for v in body(jaxpr).invars]
         self.carries = range(constants, constants + carried)
-        self.reads = {n for n, (dependence, _) in enumerate(operands) if dependence}
-        zero = {n for n in self.carries if _is_zero(operands[n])}
+        self.reads = {n for n, operand in enumerate(operands) if operand.reads}
+        self.offsets: dict[int, Note] = {}
+        self._operands = operands
+        self._zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
         first_step = len(walk.steps)
-        while True:
+        changed = True
+        while changed:
+            changed = False
             del walk.steps[first_step:]
-            inputs: list[Value] = []
-            for n, (shape, (_, known)) in enumerate(zip(self.shapes, operands, strict=True)):
-                seed = {n: Pattern.identity(shape)} if n in self.reads else NOTHING
-                constant = n < constants or n in zero
-                inputs.append((seed, known if constant else None))
-            results = walk.run(jaxpr, inputs)
-            grown = {n for n, (dependence, _) in zip(self.carries, results) if dependence}
-            broken = {
-                n for n, result in zip(self.carries, results) if n in zero and not _is_zero(result)
-            }
-            if grown <= self.reads and not broken:
-                break
-            self.reads |= grown
-            zero -= broken
-        self.facts = {n: inputs[n][1] for n in self.carries}
+            for n in self.reads.difference(self.offsets):
+                if not operands[n].vanishes:
+                    self.offsets[n] = walk.offset(equation, [operands[n]])
+            results = walk.run(jaxpr, [self.inside(n) for n in range(len(self.shapes))])
+            for n, result in zip(self.carries, results):
+                if n in self._zero and not result.is_zero:
+                    self._zero.remove(n)
+                    changed = True
+                if result.reads and n not in self.reads:
+                    self.reads.add(n)
+                    changed = True
+                if n in self.reads and n not in self.offsets and not result.vanishes:
+                    self.offsets[n] = walk.offset(equation, [result])
+                    changed = True
+        self.facts = {n: operands[n].known if n in self._zero else None for n in self.carries}
         self.outputs = results[carried:]
         self.carried_shapes = {n: self.shapes[n] for n in self.carries if n in self.reads}
         own: dict[tuple[int, int], Pattern] = {}
         taken: dict[tuple[int, int], Pattern] = {}
-        for n, (dependence, _) in zip(self.carries, results):
-            for source, pattern in dependence.items():
+        for n, result in zip(self.carries, results):
+            for source, pattern in result.reads.items():
                 (own if source in self.carries else taken)[n, source] = pattern
         shown: dict[tuple[int, int], Pattern] = {}
         direct: dict[tuple[int, int], Pattern] = {}
-        for row, (dependence, _) in enumerate(self.outputs):
-            for source, pattern in dependence.items():
+        for row, output in enumerate(self.outputs):
+            for source, pattern in output.reads.items():
                 (shown if source in self.carries else direct)[row, source] = pattern
         self.carried: Matrix = own
         self.taken: Matrix = taken
         self.shown: Matrix = shown
         self.direct: Matrix = direct
+
+    def inside(self, n: int) -> Traced:
+        """Return an input of the body as it is in any step."""
+        known = None
+        if n in self._zero:
+            known = _zero(self.shapes[n])
+        elif n < self.carries.start:
+            known = self._operands[n].known
+        seed = {n: Pattern.identity(self.shapes[n])} if n in self.reads else NOTHING
+        return Traced(seed, known, self.offsets.get(n))
 
 
 def _lags(step: _Step, length: int) -> list[tuple[int, bool, Matrix]]:
@@ -234,21 +252,20 @@ def apply(blocks: list[tuple[int, Pattern]], states: dict[int, Dependence]) -> D
     return union(parts)
 
 
-def dense(walk: Walk, equation: Any, operands: list[Value], why: str) -> list[Value]:
+def dense(walk: Walk, equation: Any, operands: list[Traced], why: str) -> list[Traced]:
     """Let every output read every seed that reaches the equation."""
-    walk.note(equation, f"{why}: dense on all axes")
-    seeds = {seed: p.input_shape for dependence, _ in operands for seed, p in dependence.items()}
+    text = f"{why}: dense on all axes"
+    walk.note(equation, text)
+    seeds = {n: p.input_shape for operand in operands for n, p in operand.reads.items()}
+    offset = Note(text, equation.primitive.name, walk.source(equation))
     return [
-        ({seed: Pattern.dense(tuple(out.aval.shape), shape) for seed, shape in seeds.items()}, None)
-        for out in equation.outvars
+        Traced({n: Pattern.dense(shape, given) for n, given in seeds.items()}, None, offset)
+        for shape in (tuple(variable.aval.shape) for variable in equation.outvars)
     ]
 
 
-def _is_zero(value: Value) -> bool:
-    dependence, known = value
-    return (
-        not dependence and known is not None and known.nonzero is not None and known.nonzero.is_zero
-    )
+def _zero(shape: Shape) -> Known:
+    return Known(support=Pattern.zero(shape, ()))
 
 
 CONTROL["cond"] = _cond

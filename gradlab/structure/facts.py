@@ -6,16 +6,15 @@ exponential is 0, and 0 times anything is 0: that is what makes causal attention
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives import Site
+from gradlab.primitives.known import Known, told
 from gradlab.structure.folding import fold
-from gradlab.structure.known import Known, told
 from gradlab.structure.positions import COMPARISONS, by_position, counted
-from gradlab.structure.rules import rule_for
-from gradlab.structure.sites import Site
 
 __all__ = ["FINITE_MASK", "facts"]
 
@@ -24,57 +23,29 @@ FINITE_MASK = "a finite number; use -jnp.inf to have what it hides proved zero"
 
 _FOLDED = 1 << 18
 _NEARLY = -1e3
-_MOVES = frozenset({
-    "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "rev",
-    "concatenate", "copy", "copy_p", "convert_element_type", "reduce_precision", "stop_gradient",
-    "optimization_barrier", "device_put", "sharding_constraint", "split", "tile", "unstack",
-    "stack",
-})  # fmt: skip
-_PLACES = {
-    "scatter": (0, 2),
-    "scatter-add": (0, 2),
-    "dynamic_update_slice": (0, 1),
-    "pad": (0, 1),
-    "gather": (0,),
-    "dynamic_slice": (0,),
-}
-_KEEP_ZERO = frozenset({
-    "neg", "abs", "sign", "sin", "tan", "tanh", "sinh", "asin", "atan", "asinh", "atanh", "sqrt",
-    "cbrt", "square", "expm1", "log1p", "erf", "round", "floor", "ceil", "real", "imag", "conj",
-    "reduce_sum", "reduce_max", "reduce_min", "reduce_or", "cumsum", "integer_pow",
-})  # fmt: skip
 
 
-def facts(site: Site, dtypes: tuple[Any, ...]) -> tuple[Known | None, ...]:
-    """Return what is known of each output of an equation.
-
-    Args:
-        site: the equation, with what is known of its operands.
-        dtypes: the dtypes of its outputs.
-    """
+def facts(site: Site) -> tuple[Known | None, ...]:
+    """Return what is known of each output of an equation."""
     if site.name == "iota":
-        return (counted(site, dtypes[0]),)
+        return (counted(site),)
     if not any(site.known) or not site.out_shapes:
         return (None,) * len(site.out_shapes)
     if len(site.out_shapes) == 1:
-        known = by_position(site, dtypes[0]) or _folded(site, dtypes[0])
+        known = by_position(site) or _folded(site) or _by_rule(site)
         if known is not None:
             return (known,)
-    if site.name in _MOVES:
-        return tuple(_moved(site, output) for output in range(len(site.out_shapes)))
-    if len(site.out_shapes) > 1:
-        return (None,) * len(site.out_shapes)
-    if site.name in _KEEP_ZERO and not (site.name == "integer_pow" and site.params["y"] <= 0):
-        return (told(support=_carried(site, 0, site.nonzero(0))),)
-    if site.name in _PLACES:
-        return (_placed(site, _PLACES[site.name]),)
-    if site.name in ("not", "and", "or") and dtypes[0].kind != "b":
-        return (None,)
+    return tuple(_carried(site, output) for output in range(len(site.out_shapes)))
+
+
+def _by_rule(site: Site) -> Known | None:
+    if site.name in ("not", "and", "or") and site.out_dtypes[0].kind != "b":
+        return None
     found = _RULES.get(site.name)
-    return (found(site) if found else None,)
+    return found(site) if found else None
 
 
-def _folded(site: Site, dtype: Any) -> Known | None:
+def _folded(site: Site) -> Known | None:
     """Evaluate an equation whose operands are all known, where that is exact and cheap."""
     if math.prod(site.shape) > _FOLDED and not _repeats(site):
         return None
@@ -84,7 +55,7 @@ def _folded(site: Site, dtype: Any) -> Known | None:
         if value is None:
             return None
         values.append(value)
-    result = fold(site.name, site.params, values, site.shape, dtype)
+    result = fold(site.name, site.params, values, site.shape, site.out_dtypes[0])
     return None if result is None else Known(array=result)
 
 
@@ -93,57 +64,59 @@ def _repeats(site: Site) -> bool:
     return site.name == "broadcast_in_dim" and math.prod(site.in_shapes[0]) == 1
 
 
-def _carried(site: Site, k: int, region: Pattern | None, output: int = 0) -> Pattern | None:
-    """Carry a region of an operand to the output along the equation's own rule."""
-    if region is None:
-        return None
-    rule = rule_for(site.name)
-    if rule is None:
-        return None
-    answer = rule(site, k)
-    local = answer[output] if isinstance(answer, tuple) else answer
-    return None if local is None else local @ region
-
-
-def _moved(site: Site, output: int) -> Known | None:
-    """Pass all facts through an equation that only moves entries."""
-    count = len(site.in_shapes)
-
-    def union(regions: list[Pattern | None]) -> Pattern | None:
-        if all(region is None for region in regions):
-            return None
-        parts = []
-        for k, region in enumerate(regions):
-            whole = Pattern.region(site.in_shapes[k]) if region is None else region
-            part = _carried(site, k, whole, output)
-            if part is None:
-                return None
-            parts.append(part)
-        return Pattern.union(parts)
+def _carried(site: Site, output: int) -> Known | None:
+    """Carry regions of the operands to an output along the primitive's own rule."""
+    zero = _zeros(site, output)
+    if site.primitive.moves is None and site.name != "convert_element_type":
+        return told(support=zero)
+    if site.primitive.zero is None or not _maps_zero(site, output, range(len(site.known))):
+        return None  # entries of its own, such as those that fill up a gather
+    moved = range(len(site.known))[site.primitive.moves or slice(0, 1)]
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
-        return union([None if k is None else read(k) for k in site.known[:count]])
+        known = [site.known[k] for k in moved]
+        return _union(site, output, moved, [None if k is None else read(k) for k in known])
 
-    boolean = all(k is None or k.false is not None or k.untrue is not None for k in site.known)
-    return told(
-        over(lambda k: k.nonzero),
-        over(lambda k: k.above),
-        over(lambda k: k.untrue) if boolean else None,
-    )
+    return told(zero, over(lambda k: k.above), over(lambda k: k.untrue))
 
 
-def _placed(site: Site, operands: tuple[int, ...]) -> Known | None:
-    """Zero where every operand that is placed there is zero."""
-    if all(site.nonzero(k) is None for k in operands):
+def _zeros(site: Site, output: int) -> Pattern | None:
+    """Return the region outside which an output is zero, since what it reads there is zero."""
+    regions = [site.nonzero(k) for k in range(len(site.known))]
+    told_of = [k for k, region in enumerate(regions) if region is not None]
+    if not told_of or site.primitive.zero is None:
+        return None
+    everything = range(len(site.known))
+    found: Pattern | None = None
+    for k in told_of:  # zero as soon as this operand is
+        if _maps_zero(site, output, [k]):
+            found = _both(found, _union(site, output, [k], [regions[k]]))
+    if found is not None or not _maps_zero(site, output, everything):
+        return found
+    needed = [
+        k for k in everything if not _maps_zero(site, output, [n for n in everything if n != k])
+    ]
+    return _union(site, output, needed, [regions[k] for k in needed])
+
+
+def _maps_zero(site: Site, output: int, operands: Sequence[int]) -> bool:
+    """Return whether an output is zero where these operands are."""
+    vanishes = tuple(k in operands for k in range(len(site.known)))
+    return replace(site, vanishes=vanishes).is_zero(output)
+
+
+def _union(
+    site: Site, output: int, operands: Sequence[int], regions: Sequence[Pattern | None]
+) -> Pattern | None:
+    """Return where an output reads the regions of some operands; None: everywhere."""
+    if all(region is None for region in regions):
         return None
     parts = []
-    for k in operands:
-        region = site.nonzero(k)
-        part = _carried(site, k, Pattern.region(site.in_shapes[k]) if region is None else region)
-        if part is None:
-            return None
-        parts.append(part)
-    return told(support=Pattern.union(parts))
+    for k, region in zip(operands, regions):
+        local = site.reads(k)[output]
+        if local is not None:
+            parts.append(local @ (Pattern.region(site.in_shapes[k]) if region is None else region))
+    return Pattern.union(parts) if parts else Pattern.zero(site.out_shapes[output], ())
 
 
 def _both(a: Pattern | None, b: Pattern | None) -> Pattern | None:
@@ -239,8 +212,6 @@ def _chosen(site: Site) -> Known | None:
     for k, region in enumerate((which.nonzero, which.untrue) if which else (), 1):
         if region is not None and region.is_zero and site.in_shapes[k] == site.shape:
             return site.known[k]  # the other case is never chosen
-    rule = rule_for("select_n")
-    assert rule is not None
     everywhere = Pattern.region(site.shape)
     if which is not None and (which.nonzero is not None or which.untrue is not None):
         _say_finite(site, site.known[1:])
@@ -249,8 +220,8 @@ def _chosen(site: Site) -> Known | None:
         parts = []
         narrowed = False
         for k in range(1, len(site.known)):
-            local = rule(site, k)
-            assert isinstance(local, Pattern)
+            [local] = site.reads(k)
+            assert local is not None
             known = site.known[k]
             region = None if known is None else read(known)
             narrowed |= region is not None
@@ -283,12 +254,6 @@ def _compared_with_zero(site: Site) -> Known | None:
     return told(false=support)
 
 
-def _contracted(site: Site) -> Known | None:
-    """dot_general: a sum of products, zero where every product has a zero."""
-    k = 0 if site.nonzero(0) is not None else 1
-    return told(support=_carried(site, k, site.nonzero(k)))
-
-
 _RULES: dict[str, Callable[[Site], Known | None]] = {
     "mul": _product,
     "and": _conjunction,
@@ -305,6 +270,5 @@ _RULES: dict[str, Callable[[Site], Known | None]] = {
     "logistic": _exponential,
     "log": _logarithm,
     "select_n": _chosen,
-    "dot_general": _contracted,
     **dict.fromkeys(COMPARISONS, _compared_with_zero),
 }

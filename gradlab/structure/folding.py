@@ -4,7 +4,7 @@ Integers and booleans wherever both libraries agree to the bit; floats only wher
 rounded. Everything else stays unknown.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ _INTEGER: dict[str, Callable[..., Any]] = {
 
 
 def fold(
-    name: str, params: dict[str, Any], values: list[Array], shape: tuple[int, ...], dtype: Any
+    name: str, params: Mapping[str, Any], values: list[Array], shape: tuple[int, ...], dtype: Any
 ) -> Array | None:
     """Return the value of an equation at known operands, or None where that is not certain.
 
@@ -66,7 +66,7 @@ def fold(
 
 
 def _evaluate(
-    name: str, params: dict[str, Any], values: list[Array], shape: tuple[int, ...], dtype: Any
+    name: str, params: Mapping[str, Any], values: list[Array], shape: tuple[int, ...], dtype: Any
 ) -> Array | None:
     integers = all(value.dtype.kind in "biu" for value in values)
     if name in _EXACT:

@@ -9,24 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from gradlab.patterns import Pattern
+from gradlab.primitives import Site
+from gradlab.primitives.known import Known, of_array
 from gradlab.structure.facts import facts
-from gradlab.structure.known import Known, of_array
-from gradlab.structure.linear import respects_zero
-from gradlab.structure.rules import rule_for
-from gradlab.structure.sites import Site
-from gradlab.tracing.jaxprs import Literal, body, source
+from gradlab.tracing.jaxprs import Literal, body, source, view
 from gradlab.tracing.linearise import call_body, part_of_jax
 
-__all__ = ["Dependence", "Note", "Step", "Walk"]
+__all__ = ["Dependence", "Note", "Step", "Traced", "Walk"]
 
+Shape = tuple[int, ...]
 Dependence = Mapping[int, Pattern]
 """For each seed that a value may read, the pattern value <- seed."""
 
-Value = tuple[Dependence, Known | None]
 NOTHING: Dependence = {}
+ZERO = Known(support=Pattern.zero((), ()))
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,35 @@ class Note:
     def __str__(self) -> str:
         at = f" at {self.source}" if self.source else ""
         return f"{self.primitive}{at}: {self.text}"
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """What is known of a value of a linear program.
+
+    A pattern says which seeds an entry reads. That is where it is not zero only if it is zero when
+    all seeds are, and JAX does not hold a custom rule to that: a backward may add 1, or compare.
+
+    Attributes:
+        reads: for each seed that it may read, the pattern value <- seed.
+        known: what holds at every input and seed.
+        offset: the place after which it may not be zero though all seeds are.
+    """
+
+    reads: Dependence = field(default_factory=dict)
+    known: Known | None = None
+    offset: Note | None = None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is zero at every input and seed."""
+        region = None if self.known is None else self.known.nonzero
+        return region is not None and region.is_zero
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether it is zero where all seeds are."""
+        return self.is_zero or (bool(self.reads) and self.offset is None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +90,20 @@ class Walk:
     line: str = ""
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
 
-    def run(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
+    def run(self, jaxpr: Any, inputs: Sequence[Traced]) -> list[Traced]:
         """Return what each output of a jaxpr reads, given what each input reads.
 
         Every run has its own environment: a jaxpr that is called twice shares its variables
         between the calls, and nothing learned in one may reach the other.
         """
         parts = body(jaxpr)
-        values: dict[Any, Value] = dict.fromkeys(parts.constvars, (NOTHING, None))
+        values: dict[Any, Traced] = dict.fromkeys(parts.constvars, Traced())
         for variable, constant in zip(parts.constvars, parts.constants):
-            values[variable] = (NOTHING, of_array(constant))
+            values[variable] = Traced(known=of_array(constant))
         values.update(zip(parts.invars, inputs, strict=True))
 
-        def read(atom: Any) -> Value:
-            return (NOTHING, of_array(atom.val)) if isinstance(atom, Literal) else values[atom]
+        def read(atom: Any) -> Traced:
+            return Traced(known=of_array(atom.val)) if isinstance(atom, Literal) else values[atom]
 
         for equation in parts.equations:
             operands = [read(atom) for atom in equation.invars]
@@ -90,16 +116,16 @@ class Walk:
             values.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in parts.outvars]
 
-    def equation(self, equation: Any, operands: list[Value]) -> list[Value]:
+    def equation(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Return what each output of an equation reads."""
         inner = call_body(equation)
         if inner is not None:
             return self.call(equation, inner, operands)
-        if not any(dependence for dependence, _ in operands):
+        if not any(operand.reads for operand in operands):
             site = site_of(equation, operands)
-            known = facts(site, tuple(_dtype(out) for out in equation.outvars))
+            known = facts(site)
             self.remark(equation, site)
-            return [(NOTHING, fact) for fact in known]
+            return [Traced(known=fact) for fact in known]
         flow = CONTROL.get(equation.primitive.name)
         first_step = len(self.steps)
         made = flow(self, equation, operands) if flow else self.primitive(equation, operands)
@@ -110,14 +136,14 @@ class Walk:
                 equation.primitive.name,
                 self.source(equation),
                 equation.params,
-                tuple(dependence for dependence, _ in operands),
-                tuple(dependence for dependence, _ in made),
+                tuple(operand.reads for operand in operands),
+                tuple(result.reads for result in made),
                 inside,
             )
         )
         return made
 
-    def call(self, equation: Any, inner: Any, operands: list[Value]) -> list[Value]:
+    def call(self, equation: Any, inner: Any, operands: list[Traced]) -> list[Traced]:
         """Run a called jaxpr; what JAX's own functions do inside counts as done by the caller."""
         line = self.line
         if not line and part_of_jax(inner):
@@ -130,37 +156,63 @@ class Walk:
         """Return the user's line behind an equation."""
         return self.line or source(equation)
 
-    def primitive(self, equation: Any, operands: list[Value]) -> list[Value]:
+    def primitive(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Compose an equation's rule with what its operands read."""
         site = site_of(equation, operands)
-        known = facts(site, tuple(_dtype(out) for out in equation.outvars))
-        rule = rule_for(site.name)
-        if rule is None:
+        known = facts(site)
+        if site.primitive.reads is None:
             self.unknown[site.name] = None
             self.note(equation, "no rule for this primitive: dense on all axes")
-        problem = respects_zero(site)
-        if problem and rule is not None:
-            self.note(equation, f"{problem}: dense on all axes")
-            rule = None
         parts: list[dict[int, list[Pattern]]] = [{} for _ in site.out_shapes]
-        for k, (dependence, _) in enumerate(operands):
-            if not dependence:
+        for k, operand in enumerate(operands):
+            if not operand.reads:
                 continue
-            local = site.dense(k) if rule is None else rule(site, k)
-            steps = local if isinstance(local, tuple) else (local,)
-            if len(steps) != len(parts):  # a form of the primitive that its rule does not know
-                self.note(equation, "several outputs: dense on all axes")
-                steps = site.dense(k)
-            for found, step in zip(parts, steps, strict=True):
+            for found, step in zip(parts, site.reads(k), strict=True):
                 if step is None:
                     continue
-                for seed, pattern in dependence.items():
+                for seed, pattern in operand.reads.items():
                     found.setdefault(seed, []).append(self.compose(step, pattern))
         self.remark(equation, site)
-        joined = [union(found) for found in parts]
-        if joined == [{}] and site.name != "tie":  # seeds reach it through zeros alone
-            return [(NOTHING, Known(support=Pattern.zero(site.shape, ())))]
-        return list(zip(joined, known, strict=True))
+        made = []
+        joined = self.joined(equation, site)
+        for output, (found, fact) in enumerate(zip(parts, known, strict=True)):
+            reads, zero = union(found), output in joined or site.is_zero(output)
+            if zero and not reads:  # seeds reach it through zeros alone
+                fact = Known(support=Pattern.zero(site.out_shapes[output], ()))
+            offset = None if zero else self.offset(equation, operands)
+            made.append(Traced(reads, fact, offset))
+        return made
+
+    def joined(self, equation: Any, site: Site) -> set[int]:
+        """Return the outputs of a reduction by a program which stay zero whatever it joins."""
+        if not site.primitive.combines:
+            return set()
+        count = len(site.out_shapes)
+        zero = {k for k in range(count) if site.vanishes[k] and site.vanishes[count + k]}
+        while True:
+            inputs = [Traced(known=ZERO if k % count in zero else None) for k in range(2 * count)]
+            results = Walk().run(equation.params[site.primitive.combines], inputs)
+            kept = {k for k in zero if results[k].is_zero}
+            if kept == zero:
+                return zero
+            zero = kept
+
+    def offset(self, equation: Any, operands: Iterable[Traced]) -> Note:
+        """Return where the first of several values, or else an equation, ceased to be zero."""
+        before = next((operand.offset for operand in operands if operand.offset), None)
+        text = "not zero where the derivative is zero: dense on all axes"
+        return before or Note(text, equation.primitive.name, self.source(equation))
+
+    def result(self, value: Traced, shape: Shape, seeds: Mapping[int, Shape]) -> Dependence:
+        """Return what a result reads: everything, where it may not be zero though all seeds are."""
+        if value.vanishes:
+            return value.reads
+        if value.offset:
+            self.notes[value.offset] = None
+        else:
+            text = "not zero where the derivative is zero: dense on all axes"
+            self.notes[Note(text, "output", "")] = None
+        return {seed: Pattern.dense(shape, given) for seed, given in seeds.items()}
 
     def compose(self, after: Pattern, before: Pattern) -> Pattern:
         """Return `after @ before`, remembered, since most equations repeat a few compositions."""
@@ -179,9 +231,9 @@ class Walk:
         self.notes[Note(text, equation.primitive.name, self.source(equation))] = None
 
 
-Flow = Callable[[Walk, Any, list[Value]], list[Value]]
+Flow = Callable[[Walk, Any, list[Traced]], list[Traced]]
 CONTROL: dict[str, Flow] = {}
-Access = Callable[[Walk, Any, list[Value]], tuple[list[Value], Value]]
+Access = Callable[[Walk, Any, list[Traced]], tuple[list[Traced], Traced]]
 CELLS: dict[str, Access] = {}
 
 
@@ -201,22 +253,11 @@ def _cell(equation: Any) -> Any:
     return (equation.invars or equation.outvars)[0]
 
 
-def site_of(equation: Any, operands: Sequence[Value]) -> Site:
+def site_of(equation: Any, operands: Sequence[Traced]) -> Site:
     """Return an equation as the rules see it."""
     return Site(
-        equation.primitive.name,
-        equation.params,
-        tuple(_shape(atom) for atom in equation.invars),
-        tuple(_shape(variable) for variable in equation.outvars),
-        tuple(bool(dependence) for dependence, _ in operands),
-        tuple(known for _, known in operands),
+        **vars(view(equation)),
+        depends=tuple(bool(operand.reads) for operand in operands),
+        known=tuple(operand.known for operand in operands),
+        vanishes=tuple(operand.vanishes for operand in operands),
     )
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(getattr(atom.aval, "shape", ()))
-
-
-def _dtype(variable: Any) -> Any:
-    dtype = getattr(variable.aval, "dtype", None)
-    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)

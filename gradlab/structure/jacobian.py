@@ -13,7 +13,7 @@ from gradlab.patterns import Pattern
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.entries import Side
 from gradlab.structure.evaluate import Differential
-from gradlab.structure.infer import NOTHING, Step, Value, Walk
+from gradlab.structure.infer import Step, Traced, Walk
 from gradlab.structure.products import formulas
 from gradlab.structure.proof import Proof, equations_of
 from gradlab.structure.report import JacobianReport
@@ -112,23 +112,21 @@ def _infer(
     walk = Walk()
     seeds, results = (given, made) if linear.mode == "jvp" else (made, given)
     count = len(linear.jaxpr.in_avals) - linear.seeds
-    states: list[Value] = [(NOTHING, None)] * count
-    states += [({n: Pattern.identity(side.shape)}, None) for n, side in enumerate(seeds)]
+    states = [Traced()] * count
+    states += [Traced({n: Pattern.identity(side.shape)}) for n, side in enumerate(seeds)]
     mutable = stateful(linear.jaxpr)
     if mutable:
         walk.unknown[mutable] = None
-        everything = {n: Pattern.dense((), side.shape) for n, side in enumerate(seeds)}
-        found: list[Value] = [
-            ({n: Pattern.dense(side.shape, p.input_shape) for n, p in everything.items()}, None)
-            for side in results
-        ]
+        made_of = [Traced()] * len(results)
     else:
-        found = walk.run(linear.jaxpr, states)
+        made_of = walk.run(linear.jaxpr, states)
+    shapes = {n: side.shape for n, side in enumerate(seeds)}
+    found = [walk.result(v, side.shape, shapes) for v, side in zip(made_of, results, strict=True)]
     patterns = {}
     for out in range(len(made)):
         for source in range(len(given)):
             row, seed = (out, source) if linear.mode == "jvp" else (source, out)
-            pattern = found[row][0].get(seed)
+            pattern = found[row].get(seed)
             if pattern is None:
                 pattern = Pattern.zero(results[row].shape, seeds[seed].shape)
             key = made[out].path, given[source].path

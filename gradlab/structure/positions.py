@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
-from gradlab.structure.known import MATERIALISED, Affine, Known, told
-from gradlab.structure.sites import Site
+from gradlab.primitives import Site
+from gradlab.primitives.known import MATERIALISED, Affine, Known, told
 
 __all__ = ["COMPARISONS", "by_position", "counted"]
 
@@ -25,9 +25,9 @@ COMPARISONS = {
 """For each comparison, the bounds of `a - b` for which it holds (ne: does not hold)."""
 
 
-def counted(site: Site, dtype: Any) -> Known | None:
+def counted(site: Site) -> Known | None:
     """Return what is known of an iota: everything, unless its dtype cannot count so far."""
-    axis = site.params["dimension"]
+    axis, dtype = site.params["dimension"], site.out_dtypes[0]
     steps = tuple(int(k == axis) for k in range(len(site.shape)))
     form = Affine(site.shape, steps, 0)
     if np.dtype(dtype).kind in "iu":
@@ -36,11 +36,12 @@ def counted(site: Site, dtype: Any) -> Known | None:
     return Known(affine=form) if site.shape[axis] <= whole else None
 
 
-def by_position(site: Site, dtype: Any) -> Known | None:
+def by_position(site: Site) -> Known | None:
     """Follow positions symbolically: shifts, sums and comparisons of iotas, at any size."""
     forms = [None if known is None else known.affine for known in site.known]
     if not forms or any(form is None for form in forms):
         return None
+    dtype = site.out_dtypes[0]
     first, *rest = [form for form in forms if form is not None]
     shape = site.shape
     if site.name in ("copy", "stop_gradient"):

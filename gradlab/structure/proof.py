@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
+from gradlab.primitives import lookup
 from gradlab.structure.facts import FINITE_MASK
 from gradlab.structure.infer import Step
-from gradlab.structure.rules.elementwise import ELEMENTWISE
 from gradlab.tracing.jaxprs import Literal, body, source
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.linearise import call_body, part_of_jax
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "Proof", "accuse", "equations_of", "prove"]
 
-_MOVING = frozenset({
-    "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "rev", "slice", "pad",
-    "concatenate", "split", "stack", "unstack", "tile", "gather", "scatter", "dynamic_slice",
-    "dynamic_update_slice",
-})  # fmt: skip
 _NOUNS = ("permutation", "selection", "sum", "broadcast")
 _SHOWN = 4
 
@@ -184,12 +179,12 @@ def kept_apart(pattern: Pattern, axis: int) -> int | None:
 
 
 def _equations(lines: Sequence[Line]) -> str:
-    by_entry = [line for line in lines if line.name in ELEMENTWISE or line.name == "select_n"]
+    by_entry = [line for line in lines if lookup(line.name).entrywise]
     if not lines:
         return "No equation: the output is an input, or depends on none."
     if len(by_entry) == len(lines):
         return f"{count(len(lines), 'equation')}, each entry by entry ({_listed(lines)})."
-    moving = [line for line in lines if line.name in _MOVING]
+    moving = [line for line in lines if lookup(line.name).moves and line not in by_entry]
     ruled = [line for line in lines if line.name.startswith("custom_vjp")]
     mixing = [line for line in lines if line not in [*by_entry, *moving, *ruled]]
     parts = [count(len(lines), "equation")]
@@ -290,7 +285,7 @@ def _named_after(step: Step, lines: Sequence[Line]) -> str:
     here = [line for line in lines if line.source and line.source == step.source]
     if not here or any(line.name == step.name for line in here):
         return f"{step.name}{_axes_of(step.name, step.params)}"
-    mixing = [line for line in here if line.name not in ELEMENTWISE and line.name not in _MOVING]
+    mixing = [line for line in here if lookup(line.name).mixes]
     return (mixing or here)[0].text
 
 

@@ -7,8 +7,8 @@ counter is a number, and each step's index is known.
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.infer import Dependence, Value, Walk, union
-from gradlab.structure.known import Known
+from gradlab.primitives.known import Known
+from gradlab.structure.infer import Traced, Walk, union
 from gradlab.tracing.jaxprs import body, loop_parts
 
 __all__ = ["unrolled", "worth_unrolling"]
@@ -22,12 +22,12 @@ def worth_unrolling(equation: Any) -> bool:
     return bool(0 < equation.params["length"] * inside <= _EQUATIONS)
 
 
-def unrolled(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
+def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """Return what a scan makes, from one run of its body for each step."""
     constants, carried = loop_parts(equation)
     length = equation.params["length"]
     carry = operands[constants : constants + carried]
-    stacked: list[list[tuple[int, Value]]] = [[] for _ in equation.outvars[carried:]]
+    stacked: list[list[tuple[int, Traced]]] = [[] for _ in equation.outvars[carried:]]
     shapes = [tuple(v.aval.shape) for v in equation.invars[constants + carried :]]
     order = range(length)
     for step in reversed(order) if equation.params["reverse"] else order:
@@ -39,28 +39,29 @@ def unrolled(walk: Walk, equation: Any, operands: list[Value]) -> list[Value]:
         carry = results[:carried]
         for found, value in zip(stacked, results[carried:], strict=True):
             found.append((step, value))
-    outputs: list[Value] = [(_stack(found, length), None) for found in stacked]
-    return [*carry, *outputs]
+    return [*carry, *(_stack(walk, equation, found, length) for found in stacked)]
 
 
-def _at(value: Value, step: int, shape: tuple[int, ...]) -> Value:
+def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
     """Return one step's part of a stacked input."""
-    dependence, known = value
-    array = None if known is None else known.value()
+    array = None if value.known is None else value.known.value()
     part = _place(step, shape[1:], shape[0]).T
-    return (
-        {seed: part @ pattern for seed, pattern in dependence.items()},
-        None if array is None else Known(array=array[step]),
-    )
+    known = None if array is None else Known(array=array[step])
+    if known is None and value.is_zero:
+        known = Known(support=Pattern.zero(shape[1:], ()))
+    reads = {seed: part @ pattern for seed, pattern in value.reads.items()}
+    return Traced(reads, known, value.offset)
 
 
-def _stack(found: list[tuple[int, Value]], length: int) -> Dependence:
+def _stack(walk: Walk, equation: Any, found: list[tuple[int, Traced]], length: int) -> Traced:
     parts: dict[int, list[Pattern]] = {}
-    for step, (dependence, _) in found:
-        for seed, pattern in dependence.items():
+    for step, value in found:
+        for seed, pattern in value.reads.items():
             place = _place(step, pattern.output_shape, length)
             parts.setdefault(seed, []).append(place @ pattern)
-    return union(parts)
+    values = [value for _, value in found]
+    vanishes = all(value.vanishes for value in values)
+    return Traced(union(parts), None, None if vanishes else walk.offset(equation, values))
 
 
 def _place(step: int, shape: tuple[int, ...], length: int) -> Pattern:

@@ -13,6 +13,7 @@ import jax.extend.core as jex
 import numpy as np
 from jax.extend.source_info_util import user_context
 
+from gradlab import primitives
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "loop_parts",
     "source",
     "source_path",
+    "view",
 ]
 
 ClosedJaxpr = jex.ClosedJaxpr
@@ -103,6 +105,27 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     with equation.ctx.manager, user_context(equation.source_info.traceback):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def view(equation: Any) -> primitives.Equation:
+    """Return an equation as the book of primitives sees it."""
+    return primitives.Equation(
+        primitive=primitives.lookup(equation.primitive.name),
+        params=equation.params,
+        in_shapes=tuple(_shape(atom) for atom in equation.invars),
+        out_shapes=tuple(_shape(variable) for variable in equation.outvars),
+        in_dtypes=tuple(_numpy_dtype(atom) for atom in equation.invars),
+        out_dtypes=tuple(_numpy_dtype(variable) for variable in equation.outvars),
+    )
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(getattr(atom.aval, "shape", ()))
+
+
+def _numpy_dtype(atom: Any) -> Any:
+    dtype = getattr(atom.aval, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
 def dtype_of(value: Any) -> Any:

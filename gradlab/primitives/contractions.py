@@ -3,13 +3,12 @@
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Site, rule
+from gradlab.primitives.record import Primitive, Site
 
-__all__: list[str] = []
+__all__ = ["RECORDS"]
 
 
-@rule("dot_general")
-def dot_general(site: Site, k: int) -> Pattern:
+def _dot_general(site: Site, k: int) -> Pattern:
     """Batch and free axes are equal; contracted axes are read where the other factor may be."""
     dimensions = _hashable(site.params["dimension_numbers"])
     region = None if site.depends[1 - k] else site.nonzero(1 - k)
@@ -43,8 +42,7 @@ def _masked(site: Site, k: int, region: Pattern) -> Pattern:
     return maps.reduce(space, tuple(range(rank, len(space)))) @ lifted.where(other)
 
 
-@rule("ragged_dot_general")
-def ragged_dot_general(site: Site, k: int) -> Pattern:
+def _ragged_dot_general(site: Site, k: int) -> Pattern:
     """Rows grouped by sizes that are not known: each keeps its free axis, groups are read whole."""
     if k > 1 or [len(s) for s in site.in_shapes[:2]] != [2, 3] or len(site.shape) != 2:
         return site.dense(k)[0]
@@ -60,3 +58,13 @@ def _hashable(
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]:
     (lc, rc), (lb, rb) = dimensions
     return (tuple(lc), tuple(rc)), (tuple(lb), tuple(rb))
+
+
+def _a_factor_is_zero(site: Site, output: int) -> bool:
+    return site.vanishes[0] or site.vanishes[1]
+
+
+RECORDS = (
+    Primitive(name="dot_general", reads=_dot_general, zero=_a_factor_is_zero),
+    Primitive(name="ragged_dot_general", reads=_ragged_dot_general, zero=_a_factor_is_zero),
+)

@@ -5,20 +5,20 @@ indexed axes and symbolically along the others. Where it is not, the indexed axe
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Shape, Site, outside, rule
+from gradlab.primitives.record import Primitive, Shape, Site, complement, zero_if
 
-__all__: list[str] = []
+__all__ = ["RECORDS"]
 
 _FOLLOWED = 1 << 20
 
 
-@rule("gather")
-def gather(site: Site, k: int) -> Pattern:
+def _gather(site: Site, k: int) -> Pattern:
     """The output's batch axes choose a window of the operand, its offset axes an entry of it."""
     if k == 1:
         return site.dense(1)[0]
@@ -36,9 +36,7 @@ def gather(site: Site, k: int) -> Pattern:
     )
 
 
-@rule("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max",
-      "scatter_add", "scatter_sub", "scatter_mul", "scatter_min", "scatter_max")  # fmt: skip
-def scatter(site: Site, k: int) -> Pattern:
+def _scatter(site: Site, k: int) -> Pattern:
     """The operand stays where it is; updates go where a gather with the same numbers reads."""
     operand, _, updates = site.in_shapes
     if k == 1:
@@ -62,13 +60,12 @@ def scatter(site: Site, k: int) -> Pattern:
     if k == 2:
         return read.T
     stays = Pattern.identity(operand)
-    if site.name == "scatter" and not site.notes and not read.widened:
-        return stays.where(outside(read.columns()))  # the others are overwritten for certain
+    if _overwrites(site) and not site.notes and not read.widened:
+        return stays.where(complement(read.columns()))  # the others are overwritten for certain
     return stays
 
 
-@rule("dynamic_slice")
-def dynamic_slice(site: Site, k: int) -> Pattern:
+def _dynamic_slice(site: Site, k: int) -> Pattern:
     """A window whose place is an operand; whole axes stay equal."""
     given, made = site.in_shapes[0], site.shape
     if k > 0:
@@ -79,8 +76,7 @@ def dynamic_slice(site: Site, k: int) -> Pattern:
     return _anywhere(site, made, given)
 
 
-@rule("dynamic_update_slice")
-def dynamic_update_slice(site: Site, k: int) -> Pattern:
+def _dynamic_update_slice(site: Site, k: int) -> Pattern:
     """The update lies over the operand at a place that is an operand."""
     whole, part = site.in_shapes[:2]
     if k > 1:
@@ -92,7 +88,7 @@ def dynamic_update_slice(site: Site, k: int) -> Pattern:
     placed = maps.pad(part, starts, high)
     if k == 1:
         return placed
-    return Pattern.identity(whole).where(outside(placed.rows()))
+    return Pattern.identity(whole).where(complement(placed.rows()))
 
 
 def _starts(site: Site, first: int, whole: Shape, part: Shape) -> Shape | None:
@@ -211,3 +207,40 @@ def _say_unknown(site: Site, axes: list[int]) -> None:
     if axes:
         listed = ", ".join(map(str, axes))
         site.notes.append(f"indices are not known before the run: dense along axis {listed}")
+
+
+def _overwrites(site: Site) -> bool:
+    """Whether a scatter writes its updates; another applies a function to what it finds."""
+    return site.name == "scatter" and site.params.get("update_jaxpr") is None
+
+
+def _written_is_zero(site: Site, output: int) -> bool:
+    return _overwrites(site) and site.vanishes[0] and site.vanishes[2]
+
+
+def _filled_with_zero(site: Site, output: int) -> bool:
+    """Whatever is asked for outside the array is a number of its own, NaN by default."""
+    fill = site.params.get("fill_value")
+    exact = site.in_dtypes[0].kind in "biu"
+    harmless = not exact if fill is None else fill == 0 or fill != fill
+    return site.vanishes[0] and (harmless or "FILL" not in str(site.params["mode"]))
+
+
+_ADDED = Primitive(name="", reads=_scatter, zero=zero_if(0, 2))
+
+RECORDS = (
+    Primitive(name="gather", reads=_gather, zero=_filled_with_zero, moves=slice(0, 1)),
+    Primitive(name="dynamic_slice", reads=_dynamic_slice, zero=zero_if(0), moves=slice(0, 1)),
+    Primitive(
+        name="dynamic_update_slice",
+        reads=_dynamic_update_slice,
+        zero=zero_if(0, 1),
+        moves=slice(0, 2),
+    ),
+    Primitive(name="scatter", reads=_scatter, zero=_written_is_zero, moves=slice(0, 3, 2)),
+    replace(_ADDED, name="scatter-add"),
+    replace(_ADDED, name="scatter-sub"),
+    replace(_ADDED, name="scatter-mul", zero=zero_if(0)),
+    replace(_ADDED, name="scatter-min"),
+    replace(_ADDED, name="scatter-max"),
+)

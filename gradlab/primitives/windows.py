@@ -6,15 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Shape, Site, rule
+from gradlab.primitives.record import Primitive, Shape, Site, stays_zero, zero_if
 
-__all__: list[str] = []
+__all__ = ["RECORDS"]
 
 _LISTED = 1 << 16
 
 
-@rule("conv_general_dilated")
-def convolution(site: Site, k: int) -> Pattern:
+def _convolution(site: Site, k: int) -> Pattern:
     """Batch and channel groups are equal; each spatial axis reads a window.
 
     Worked out with the axes in the order batch, batch group, feature group, channel, spatial;
@@ -116,28 +115,24 @@ def _kernel_axes(given: Shape, made: Shape, kernel: Shape, site: Site) -> list[P
     return found
 
 
-@rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
-def pooling(site: Site, k: int) -> Pattern:
+def _pooling(site: Site, k: int) -> Pattern:
     """Each axis reads a window."""
     return _pooled(site, site.in_shapes[0], site.shape)
 
 
-@rule("reduce_window")
-def general_pooling(site: Site, k: int) -> tuple[Pattern, ...]:
+def _general_pooling(site: Site, k: int) -> tuple[Pattern, ...]:
     """Pooling by any function; initial values reach all."""
     if k >= len(site.in_shapes) // 2:
         return site.dense(k)
     return (_pooled(site, site.in_shapes[k], site.shape),) * len(site.out_shapes)
 
 
-@rule("select_and_gather_add")
-def gathered_from_windows(site: Site, k: int) -> Pattern:
+def _gathered_from_windows(site: Site, k: int) -> Pattern:
     """One entry of each window, chosen by the other operand."""
     return _pooled(site, site.in_shapes[0], site.shape)
 
 
-@rule("select_and_scatter_add")
-def scattered_to_windows(site: Site, k: int) -> Pattern:
+def _scattered_to_windows(site: Site, k: int) -> Pattern:
     """Each window's number goes to one entry of the window, chosen by the operand."""
     window = _pooled(site, site.shape, site.in_shapes[0])
     return window.T if k == 0 else window.T @ window
@@ -154,3 +149,14 @@ def _pooled(site: Site, given: Shape, made: Shape) -> Pattern:
         )
     ]  # fmt: skip
     return maps.product(*parts)
+
+
+RECORDS = (
+    Primitive(name="conv_general_dilated", reads=_convolution, zero=stays_zero),
+    Primitive(name="reduce_window", reads=_general_pooling, combines="jaxpr"),
+    Primitive(name="reduce_window_sum", reads=_pooling, zero=stays_zero),
+    Primitive(name="reduce_window_max", reads=_pooling),
+    Primitive(name="reduce_window_min", reads=_pooling),
+    Primitive(name="select_and_gather_add", reads=_gathered_from_windows, zero=zero_if(0)),
+    Primitive(name="select_and_scatter_add", reads=_scattered_to_windows, zero=zero_if(0)),
+)

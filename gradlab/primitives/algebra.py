@@ -1,20 +1,20 @@
 """Transforms and decompositions: dense on the axes they work on, equal on the batch axes."""
 
+from dataclasses import replace
+
 from gradlab.patterns import Pattern, maps
-from gradlab.structure.sites import Site, rule
+from gradlab.primitives.record import Primitive, Site, zero_if
 
-__all__: list[str] = []
+__all__ = ["RECORDS"]
 
 
-@rule("fft")
-def fft(site: Site, k: int) -> Pattern:
+def _fft(site: Site, k: int) -> Pattern:
     """Every frequency reads every entry of the transformed axes."""
     batch = len(site.shape) - len(site.params["fft_lengths"])
     return maps.contraction(site.shape, site.in_shapes[0], tuple((a, a) for a in range(batch)))
 
 
-@rule("triangular_solve")
-def triangular_solve(site: Site, k: int) -> Pattern:
+def _triangular_solve(site: Site, k: int) -> Pattern:
     """Forward substitution reads the rows before, back substitution those after."""
     rank = len(site.shape)
     batch = [(a, ~a) for a in range(rank - 2)]
@@ -30,8 +30,7 @@ def triangular_solve(site: Site, k: int) -> Pattern:
     return Pattern.from_axes(site.shape, site.shape, bounds)
 
 
-@rule("tridiagonal_solve")
-def tridiagonal_solve(site: Site, k: int) -> Pattern:
+def _tridiagonal_solve(site: Site, k: int) -> Pattern:
     """Dense along the system's axis; right-hand sides apart."""
     rank = len(site.shape)
     batch = [(a, ~a) for a in range(rank - 2)]
@@ -39,9 +38,7 @@ def tridiagonal_solve(site: Site, k: int) -> Pattern:
     return Pattern.from_axes(site.shape, site.in_shapes[k], batch + columns)
 
 
-@rule("cholesky", "lu", "qr", "householder_product", "eigh", "eig", "svd", "schur", "hessenberg",
-      "tridiagonal", "lu_pivots_to_permutation", "geqrf", "geqp3", "ormqr")  # fmt: skip
-def decomposition(site: Site, k: int) -> tuple[Pattern, ...]:
+def _decomposition(site: Site, k: int) -> tuple[Pattern, ...]:
     """A decomposition mixes the whole matrix; matrices of a batch stay apart."""
     given = site.in_shapes[k]
     batch = len(site.in_shapes[0]) - 2
@@ -49,3 +46,31 @@ def decomposition(site: Site, k: int) -> tuple[Pattern, ...]:
         batch += 1
     pairs = tuple((a, a) for a in range(batch))
     return tuple(maps.contraction(shape, given, pairs) for shape in site.out_shapes)
+
+
+def _right_side_is_zero(site: Site, output: int) -> bool:
+    """The last operand; a matrix that is zero has no solution."""
+    return site.vanishes[-1] and not any(site.vanishes[:-1])
+
+
+_DECOMPOSED = Primitive(name="", reads=_decomposition)
+
+RECORDS = (
+    Primitive(name="fft", reads=_fft, zero=zero_if(0)),
+    Primitive(name="triangular_solve", reads=_triangular_solve, zero=_right_side_is_zero),
+    Primitive(name="tridiagonal_solve", reads=_tridiagonal_solve, zero=_right_side_is_zero),
+    replace(_DECOMPOSED, name="cholesky"),
+    replace(_DECOMPOSED, name="lu"),
+    replace(_DECOMPOSED, name="lu_pivots_to_permutation"),
+    replace(_DECOMPOSED, name="qr"),
+    replace(_DECOMPOSED, name="geqrf"),
+    replace(_DECOMPOSED, name="geqp3"),
+    replace(_DECOMPOSED, name="householder_product"),
+    replace(_DECOMPOSED, name="ormqr"),
+    replace(_DECOMPOSED, name="eig"),
+    replace(_DECOMPOSED, name="eigh"),
+    replace(_DECOMPOSED, name="svd"),
+    replace(_DECOMPOSED, name="schur"),
+    replace(_DECOMPOSED, name="hessenberg"),
+    replace(_DECOMPOSED, name="tridiagonal"),
+)

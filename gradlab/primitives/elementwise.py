@@ -1,0 +1,221 @@
+"""Primitives that act entry by entry: each output entry is computed at its own index.
+
+A product, a quotient and a choice read an operand only where the other operand lets them.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from gradlab.patterns import Pattern
+from gradlab.primitives.record import Primitive, Site, Zero, stays_zero, zero_if
+
+__all__ = ["RECORDS"]
+
+
+def entry_by_entry(site: Site, k: int) -> Pattern:
+    """Each output entry reads the entry of the same index; a scalar is read by all."""
+    return Pattern.broadcast(site.in_shapes[k], site.shape)
+
+
+def _product(site: Site, k: int) -> Pattern:
+    """A factor is read only where the other may differ from zero."""
+    local = entry_by_entry(site, k)
+    region = site.nonzero(1 - k)
+    if region is None or site.depends[1 - k]:
+        return local
+    return local.where(Pattern.broadcast(site.in_shapes[1 - k], site.shape) @ region)
+
+
+def _quotient(site: Site, k: int) -> Pattern:
+    """A divisor is read only where the dividend may differ from zero."""
+    local = entry_by_entry(site, k)
+    region = site.nonzero(0)
+    if k == 0 or region is None or site.depends[0]:
+        return local
+    return local.where(Pattern.broadcast(site.in_shapes[0], site.shape) @ region)
+
+
+def _choice(site: Site, k: int) -> Pattern:
+    """A case is read only where it may be chosen."""
+    local = entry_by_entry(site, k)
+    which = site.known[0]
+    if k == 0 or which is None:
+        return local
+    value = site.value(0)
+    if value is not None and value.ndim == 0:
+        return local if int(value) == k - 1 else Pattern.zero(site.shape, site.in_shapes[k])
+    if value is not None and value.dtype != bool:
+        mask = value == k - 1
+        region = Pattern.explicit(mask.reshape(-1, 1), mask.shape, ())
+    else:
+        found = which.untrue if k == 1 else which.nonzero
+        if found is None:
+            return local
+        region = found
+    if site.in_shapes[0] != site.shape:
+        region = Pattern.broadcast(site.in_shapes[0], site.shape) @ region
+    return local.where(region)
+
+
+def _each_its_own(site: Site, k: int) -> tuple[Pattern | None, ...]:
+    """Output k is operand k."""
+    return tuple(
+        Pattern.identity(shape) if j == k else None for j, shape in enumerate(site.out_shapes)
+    )
+
+
+def _own_is_zero(site: Site, output: int) -> bool:
+    return site.vanishes[output]
+
+
+def _second(site: Site, k: int) -> Pattern:
+    """The second operand; the first only has to be computed."""
+    shape = site.in_shapes[k]
+    return Pattern.identity(shape) if k == 1 else Pattern.zero(site.shape, shape)
+
+
+def _zero_over(site: Site, output: int) -> bool:
+    """A dividend of zero; 0 / 0 is NaN, and -1 for integers, so those have to be known."""
+    divisor = site.value(1)
+    known = divisor is not None and bool(np.all(divisor != 0))
+    return site.vanishes[0] and (known or not (site.vanishes[1] or site.out_dtypes[0].kind in "iu"))
+
+
+def _positive_power(site: Site, output: int) -> bool:
+    return site.vanishes[0] and bool(site.params["y"] > 0)
+
+
+def _within(at_most: tuple[int, ...] = (), at_least: tuple[int, ...] = ()) -> Zero:
+    """Zero if the operands are, or are known limits beyond which zero is not: `clip(g, -1, 1)`.
+
+    Args:
+        at_most: operands that may be anything up to zero.
+        at_least: operands that may be anything from zero on.
+    """
+
+    def harmless(site: Site, k: int) -> bool:
+        known = site.known[k]
+        limit = None if known is None or site.depends[k] else known.few
+        if limit is None:
+            return False
+        below = k in at_most and bool(np.all(limit <= 0))
+        return below or (k in at_least and bool(np.all(limit >= 0)))
+
+    def rule(site: Site, output: int) -> bool:
+        operands = range(len(site.vanishes))
+        none_left = all(site.vanishes[k] or harmless(site, k) for k in operands)
+        return none_left and any(site.vanishes)
+
+    return rule
+
+
+_PLAIN = Primitive(name="", reads=entry_by_entry, entrywise=True)
+_ODD = replace(_PLAIN, zero=stays_zero)  # f(0) = 0, as in odd functions
+_SUM = replace(_PLAIN, zero=zero_if())
+_SAME = replace(_ODD, moves=slice(0, 1))
+_FACTORS = replace(_ODD, reads=_product)
+
+RECORDS = (
+    # the value as it is
+    replace(_SAME, name="copy"),
+    replace(_SAME, name="copy_p"),
+    replace(_SAME, name="name"),
+    replace(_SAME, name="stop_gradient"),
+    replace(_SAME, name="layout_constraint"),
+    replace(_SAME, name="sharding_constraint"),
+    replace(_SAME, name="reshard"),
+    replace(_SAME, name="pvary"),
+    replace(_SAME, name="stage"),
+    replace(_SAME, name="optimization_barrier", reads=_each_its_own, zero=_own_is_zero),
+    replace(_SAME, name="device_put", reads=_each_its_own, zero=_own_is_zero),
+    Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2)),
+    replace(_ODD, name="convert_element_type"),
+    replace(_ODD, name="reduce_precision"),
+    # arithmetic
+    replace(_ODD, name="neg"),
+    replace(_SUM, name="add"),
+    replace(_SUM, name="add_any"),
+    replace(_SUM, name="sub"),
+    replace(_FACTORS, name="mul"),
+    replace(_ODD, name="mulhi"),
+    replace(_PLAIN, name="div", reads=_quotient, zero=_zero_over),
+    replace(_PLAIN, name="rem", zero=_zero_over),
+    replace(_PLAIN, name="pow"),
+    replace(_PLAIN, name="integer_pow", zero=_positive_power),
+    replace(_ODD, name="square"),
+    replace(_PLAIN, name="one_minus_square"),
+    replace(_ODD, name="sqrt"),
+    replace(_PLAIN, name="rsqrt"),
+    replace(_ODD, name="cbrt"),
+    replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
+    # size and order
+    replace(_ODD, name="abs"),
+    replace(_ODD, name="sign"),
+    replace(_ODD, name="floor"),
+    replace(_ODD, name="ceil"),
+    replace(_ODD, name="round"),
+    replace(_PLAIN, name="nextafter"),
+    replace(_PLAIN, name="max", zero=_within(at_most=(0, 1))),
+    replace(_PLAIN, name="min", zero=_within(at_least=(0, 1))),
+    replace(_PLAIN, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
+    replace(_PLAIN, name="select_n", reads=_choice, zero=zero_if(start=1), moves=slice(1, None)),
+    replace(_PLAIN, name="eq"),
+    replace(_SUM, name="ne"),
+    replace(_PLAIN, name="ge"),
+    replace(_PLAIN, name="le"),
+    replace(_PLAIN, name="gt", zero=_within(at_most=(0,), at_least=(1,))),
+    replace(_PLAIN, name="lt", zero=_within(at_most=(1,), at_least=(0,))),
+    replace(_PLAIN, name="is_finite"),
+    # bits; a zero may be -0.0, whose bits are not zero
+    replace(_FACTORS, name="and"),
+    replace(_SUM, name="or"),
+    replace(_SUM, name="xor"),
+    replace(_PLAIN, name="not"),
+    replace(_ODD, name="shift_left", zero=zero_if(0)),
+    replace(_ODD, name="shift_right_arithmetic", zero=zero_if(0)),
+    replace(_ODD, name="shift_right_logical", zero=zero_if(0)),
+    replace(_ODD, name="population_count"),
+    replace(_PLAIN, name="clz"),
+    # complex numbers
+    replace(_SUM, name="complex"),
+    replace(_ODD, name="real"),
+    replace(_ODD, name="imag"),
+    replace(_ODD, name="conj"),
+    # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
+    replace(_PLAIN, name="exp"),
+    replace(_PLAIN, name="exp2"),
+    replace(_ODD, name="expm1"),
+    replace(_PLAIN, name="log"),
+    replace(_PLAIN, name="log2"),
+    replace(_ODD, name="log1p"),
+    replace(_PLAIN, name="logistic"),
+    replace(_ODD, name="sin"),
+    replace(_PLAIN, name="cos"),
+    replace(_ODD, name="tan"),
+    replace(_ODD, name="asin"),
+    replace(_PLAIN, name="acos"),
+    replace(_ODD, name="atan"),
+    replace(_PLAIN, name="atan2"),
+    replace(_ODD, name="sinh"),
+    replace(_PLAIN, name="cosh"),
+    replace(_ODD, name="tanh"),
+    replace(_ODD, name="asinh"),
+    replace(_PLAIN, name="acosh"),
+    replace(_ODD, name="atanh"),
+    # special functions
+    replace(_ODD, name="erf"),
+    replace(_PLAIN, name="erfc"),
+    replace(_ODD, name="erf_inv"),
+    replace(_PLAIN, name="lgamma"),
+    replace(_PLAIN, name="digamma"),
+    replace(_PLAIN, name="polygamma"),
+    replace(_PLAIN, name="zeta"),
+    replace(_PLAIN, name="igamma"),
+    replace(_PLAIN, name="igamma_grad_a"),
+    replace(_PLAIN, name="igammac"),
+    replace(_PLAIN, name="random_gamma_grad"),
+    replace(_PLAIN, name="regularized_incomplete_beta"),
+    replace(_PLAIN, name="bessel_i0e"),
+    replace(_ODD, name="bessel_i1e"),
+)

@@ -1,0 +1,58 @@
+"""Collectives, as one device's part of the arrays sees them.
+
+An array reads the arrays of the other devices at the places that are said here; which devices those
+are, the mesh says.
+"""
+
+from dataclasses import replace
+
+from gradlab.patterns import Pattern, maps
+from gradlab.primitives.record import Primitive, Site, zero_if
+
+__all__ = ["RECORDS"]
+
+
+def _same_place(site: Site, k: int) -> tuple[Pattern | None, ...]:
+    """The entries at the same place."""
+    return tuple(
+        Pattern.identity(shape) if j == k and shape == site.in_shapes[k] else None
+        for j, shape in enumerate(site.out_shapes)
+    )
+
+
+def _other_places(site: Site, k: int) -> tuple[Pattern, ...]:
+    """Parts of arrays change places: axes of unchanged size stay equal, if no axis is new."""
+    given, made = site.in_shapes[k], site.shape
+    named = {site.params.get(key) for key in ("split_axis", "concat_axis")}
+    if len(given) != len(made) or site.name == "ragged_all_to_all":
+        return site.dense(k)
+    pairs = [(a, a) for a, (m, n) in enumerate(zip(made, given)) if m == n and a not in named]
+    return (maps.contraction(made, given, tuple(pairs)),)
+
+
+_ALONE = Primitive(name="", reads=_same_place, zero=zero_if())
+_TOGETHER = replace(_ALONE, talks=True)
+_MOVED = replace(_TOGETHER, reads=_other_places)
+
+RECORDS = (
+    replace(_ALONE, name="reduced_vary_cast"),
+    replace(_ALONE, name="reduced_vary_cast_p"),
+    replace(_ALONE, name="vary_unreduced_cast"),
+    replace(_ALONE, name="vary_unreduced_cast_p"),
+    replace(_TOGETHER, name="psum"),
+    replace(_TOGETHER, name="psum_invariant"),
+    replace(_TOGETHER, name="unreduced_psum"),
+    replace(_TOGETHER, name="pmax"),
+    replace(_TOGETHER, name="pmin"),
+    replace(_TOGETHER, name="ppermute"),
+    replace(_TOGETHER, name="pbroadcast"),
+    replace(_TOGETHER, name="pbroadcast_dynamic"),
+    replace(_TOGETHER, name="preduced"),
+    replace(_MOVED, name="all_gather"),
+    replace(_MOVED, name="all_gather_invariant"),
+    replace(_MOVED, name="all_gather_reduced"),
+    replace(_MOVED, name="all_to_all"),
+    replace(_MOVED, name="ragged_all_to_all"),
+    replace(_MOVED, name="reduce_scatter"),
+    replace(_MOVED, name="unreduced_reduce_scatter"),
+)

@@ -1,0 +1,151 @@
+"""The record of a primitive: all that gradlab knows of it, each fact once.
+
+A record can only add knowledge. A field that is left out means the safe answer: what an output
+reads is every entry, zero need not stay zero, nothing is only moved.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradlab.patterns import Pattern
+from gradlab.primitives.known import Known
+
+__all__ = ["Equation", "Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
+           "zero_if"]  # fmt: skip
+
+Shape = tuple[int, ...]
+Local = Pattern | tuple[Pattern | None, ...]
+"""What an output may read of one operand; a tuple where there are several outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primitive:
+    """What is known of one primitive.
+
+    Attributes:
+        name: as JAX calls it.
+        reads: for one operand, which of its entries each output entry may read with a coefficient
+            that is not zero. None: every entry, and the report names the primitive.
+        zero: whether an output is zero, given which operands are.
+        moves: the operands whose entries the outputs are made of, unchanged. None: none is known.
+        entrywise: whether an output entry is computed from the operands' entries at its own index.
+        talks: whether devices read one another's arrays.
+        combines: the parameter that holds the program which joins entries, two at a time.
+    """
+
+    name: str
+    reads: "Reads | None" = None
+    zero: "Zero | None" = None
+    moves: slice | None = None
+    entrywise: bool = False
+    talks: bool = False
+    combines: str = ""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an output entry may be computed from operands' entries at other indices."""
+        return not self.entrywise and self.moves is None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Equation:
+    """One equation of a program, without JAX's types.
+
+    A dtype that NumPy has no word for, such as a key's, is `object`.
+    """
+
+    primitive: Primitive
+    params: Mapping[str, Any]
+    in_shapes: tuple[Shape, ...]
+    out_shapes: tuple[Shape, ...]
+    in_dtypes: tuple[np.dtype[Any], ...]
+    out_dtypes: tuple[np.dtype[Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the primitive."""
+        return self.primitive.name
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first output."""
+        return self.out_shapes[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Site(Equation):
+    """An equation, with what is known of its operands: what a rule is asked about.
+
+    Attributes:
+        depends: for each operand, whether it carries seeds (tangents or upstreams).
+        known: for each operand, what is known of its value at every input.
+        vanishes: for each operand, whether it is zero wherever all seeds are.
+        notes: what the rule wants the report to say, such as "index arrays are not known".
+    """
+
+    depends: tuple[bool, ...]
+    known: tuple[Known | None, ...]
+    vanishes: tuple[bool, ...]
+    notes: list[str] = field(default_factory=list)
+
+    def value(self, k: int) -> np.ndarray[Any, Any] | None:
+        """The value of operand `k`, where it is the same at every input."""
+        known = self.known[k]
+        return None if known is None or self.depends[k] else known.value()
+
+    def nonzero(self, k: int) -> Pattern | None:
+        """The region outside which operand `k` is zero, if there is such a region."""
+        known = self.known[k]
+        return None if known is None else known.nonzero
+
+    def dense(self, k: int) -> tuple[Pattern, ...]:
+        """Every entry of operand `k` may reach every entry of every output."""
+        return tuple(Pattern.dense(shape, self.in_shapes[k]) for shape in self.out_shapes)
+
+    def reads(self, k: int) -> tuple[Pattern | None, ...]:
+        """What each output may read of operand `k`; None: nothing."""
+        if self.primitive.reads is None:
+            return self.dense(k)
+        local = self.primitive.reads(self, k)
+        steps = local if isinstance(local, tuple) else (local,)
+        if len(steps) != len(self.out_shapes):  # a form of the primitive that its rule ignores
+            self.notes.append("several outputs: dense on all axes")
+            return self.dense(k)
+        return steps
+
+    def is_zero(self, output: int) -> bool:
+        """Whether an output is proved zero wherever all seeds are."""
+        rule = self.primitive.zero
+        return rule is not None and rule(self, output)
+
+
+Reads = Callable[[Site, int], Local]
+Zero = Callable[[Site, int], bool]
+
+
+def stays_zero(site: Site, output: int) -> bool:
+    """Zero if any operand is: a product, or a function of one operand with f(0) = 0."""
+    return any(site.vanishes)
+
+
+def zero_if(*operands: int, start: int = 0) -> Zero:
+    """Zero if all of these operands are, whatever the others hold: a sum, or a choice.
+
+    Args:
+        *operands: their positions; without any, all operands from `start` on.
+        start: the first operand that counts.
+    """
+
+    def rule(site: Site, output: int) -> bool:
+        return all(site.vanishes[k] for k in operands or range(start, len(site.vanishes)))
+
+    return rule
+
+
+def complement(region: Pattern) -> Pattern:
+    """Return the indices that are not in a region, or all where the region may be too large."""
+    everywhere = Pattern.region(region.output_shape)
+    return everywhere if region.widened else everywhere - region

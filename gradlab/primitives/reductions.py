@@ -1,0 +1,43 @@
+"""Reductions: an output entry reads the reduced axes whole and the kept ones at its own index."""
+
+from dataclasses import replace
+
+from gradlab.patterns import Pattern, maps
+from gradlab.primitives.record import Primitive, Site, zero_if
+
+__all__ = ["RECORDS"]
+
+
+def _reduction(site: Site, k: int) -> Pattern:
+    """Kept axes are equal; reduced axes are read whole."""
+    return maps.reduce(site.in_shapes[0], tuple(site.params["axes"]))
+
+
+def _general_reduction(site: Site, k: int) -> tuple[Pattern, ...]:
+    """A reduction by any function: each output reads each operand; initial values reach all."""
+    operands = len(site.in_shapes) // 2
+    if k >= operands:
+        return site.dense(k)
+    local = maps.reduce(site.in_shapes[k], tuple(site.params["dimensions"]))
+    return (local,) * len(site.out_shapes)
+
+
+def _zero_over_some(site: Site, output: int) -> bool:
+    """Over no entry, a product is 1 and a maximum -inf."""
+    return site.vanishes[0] and 0 not in site.in_shapes[0]
+
+
+_REDUCED = Primitive(name="", reads=_reduction, zero=_zero_over_some)
+
+RECORDS = (
+    replace(_REDUCED, name="reduce_sum", zero=zero_if(0)),
+    replace(_REDUCED, name="reduce_prod"),
+    replace(_REDUCED, name="reduce_max"),
+    replace(_REDUCED, name="reduce_min"),
+    replace(_REDUCED, name="reduce_and"),
+    replace(_REDUCED, name="reduce_or", zero=zero_if(0)),
+    replace(_REDUCED, name="reduce_xor", zero=zero_if(0)),
+    replace(_REDUCED, name="argmax"),
+    replace(_REDUCED, name="argmin"),
+    Primitive(name="reduce", reads=_general_reduction, combines="jaxpr"),
+)
