@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gradlab.graph import Graph as Graph
     from gradlab.graph.report import GraphReport as GraphReport
     from gradlab.measuring import PrecisionReport as PrecisionReport
-    from gradlab.measuring import precision as precision
     from gradlab.measuring.doctor import DoctorReport as DoctorReport
+    from gradlab.measuring.precision import precision as precision
     from gradlab.nodes import Node as Node
     from gradlab.report import Digits as Digits
     from gradlab.report import Entry as Entry
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gradlab.report import RulePart as RulePart
     from gradlab.report import Unchecked as Unchecked
     from gradlab.structure import assert_structure as assert_structure
-    from gradlab.structure import jacobian as jacobian
+    from gradlab.structure.jacobian import jacobian as jacobian
     from gradlab.structure.report import JacobianReport as JacobianReport
 
 __version__ = "0.1.0"

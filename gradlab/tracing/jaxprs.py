@@ -13,7 +13,8 @@ import jax.extend.core as jex
 import numpy as np
 from jax.extend.source_info_util import user_context
 
-from gradlab import primitives
+from gradlab.primitives import Equation as EquationView
+from gradlab.primitives import lookup
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -107,10 +108,10 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     return list(outputs) if primitive.multiple_results else [outputs]
 
 
-def view(equation: Any) -> primitives.Equation:
+def view(equation: Any) -> EquationView:
     """Return an equation as the book of primitives sees it."""
-    return primitives.Equation(
-        primitive=primitives.lookup(equation.primitive.name),
+    return EquationView(
+        primitive=lookup(equation.primitive.name),
         params=equation.params,
         in_shapes=tuple(_shape(atom) for atom in equation.invars),
         out_shapes=tuple(_shape(variable) for variable in equation.outvars),
