@@ -8,7 +8,7 @@ result is perturbed follows the bounds of Higham, "Accuracy and stability of num
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,11 +32,12 @@ from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.references.products import cut_to
 from gradlab.tracing import Lifter, Value
+from gradlab.tracing.arithmetic import JAX, Arithmetic, bind_lifted
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.identity import fingerprint
+from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
-from gradlab.tracing.lift import bind_lifted
 
 __all__ = ["Exact", "Quiet", "Rounder"]
 
@@ -50,7 +51,8 @@ _SMALL = 1 << 12  # constants up to this many entries are compared by value
 class Exact(Lifter):
     """Lifts without noise, with the digits that constants have lost in a narrow trace."""
 
-    def __init__(self, constants: Constants) -> None:
+    def __init__(self, constants: Constants, arithmetic: Arithmetic = JAX) -> None:
+        super().__init__(arithmetic)
         self._constants = constants
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
@@ -84,6 +86,7 @@ class Rounder(Lifter):
         sums: Iterator[Any] | None = None,
         device: Any = None,
     ) -> None:
+        super().__init__()
         self._noise = noise
         self._device = device
         self._constants = constants
@@ -94,9 +97,9 @@ class Rounder(Lifter):
         self.allowed = allowed
         self.stays_narrow: set[str] = set()
 
-    def enter(self, iteration: Any = None) -> "Rounder":
+    def enter(self, turn: Any = None) -> Self:
         """Return a Rounder for the body of a loop, with noise of its own per iteration."""
-        inner = type(self)(self._noise.shifted(iteration), self._constants, self.allowed)
+        inner = type(self)(self._noise.shifted(turn), self._constants, self.allowed)
         inner._device = self._device
         inner.stays_narrow = self.stays_narrow
         return inner
@@ -106,14 +109,14 @@ class Rounder(Lifter):
         return Exact(self._constants)
 
     def share(
-        self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
+        self, step: Step, inputs: list[Value], evaluate: Callable[[], list[Value]]
     ) -> list[Value]:
         """Evaluate an equation, unless an equal one has been."""
         names = [(_identity(value.array), value.depends) for value in inputs]
-        if equation.primitive.name in _COMMUTES:
+        if step.equation.primitive.name in _COMMUTES:
             names.sort(key=repr)
         try:
-            key = (fingerprint(equation), tuple(names))
+            key = (fingerprint(step.equation), tuple(names))
         except TypeError:  # a parameter that cannot be compared
             return evaluate()
         if key not in self._seen:
@@ -168,7 +171,9 @@ class Rounder(Lifter):
         size = bound(arrays[0]) * math.sqrt(arrays[0].shape[-1])
         return [self._shift(arrays[0], size, dtype_of(equation.invars[0])), *arrays[1:]]
 
-    def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+    def after(
+        self, equation: Any, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
+    ) -> list[Any]:
         """Perturb the results of an equation as rounding would."""
         name = equation.primitive.name
         if name in BACKWARD_STABLE or is_exact(equation) or _scales_by_two(name, arrays):

@@ -3,12 +3,14 @@
 The only room that touches `jax.extend` or anything of JAX that is not documented as stable.
 """
 
+from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, widen_dtype
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.gradients import is_gradient
+from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
-from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque, widen_dtype
+from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque
 from gradlab.tracing.meetings import Meeting, rule_inputs
 from gradlab.tracing.opening import kernels, open_kernels
 from gradlab.tracing.program import (
@@ -25,17 +27,22 @@ from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip
 from gradlab.tracing.walking import iterates, walk
 
 __all__ = [
+    "JAX",
+    "Arithmetic",
     "ClosesOverTrace",
     "CustomRule",
     "Evaluator",
+    "Interpreter",
     "Leaf",
     "Lifter",
     "Meeting",
     "Narrowing",
     "NotStrippable",
     "NotTraceable",
+    "NumPy",
     "Opaque",
     "Program",
+    "TooLong",
     "Value",
     "as_function",
     "compile_once",

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.tracing.arithmetic import widen_dtype
 from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import digits, is_inexact
-from gradlab.tracing.lift import widen_dtype
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import jaxprs
 

@@ -1,7 +1,7 @@
-"""Evaluate a jaxpr equation by equation: the one interpreter that stripping and lifting share.
+"""Evaluate a jaxpr on arrays: with JAX, which may be tracing, or at once.
 
-A subclass of `Evaluator` says what one equation becomes; calls are inlined, loops and branches are
-rebuilt around the evaluated bodies, and what no output needs is never evaluated.
+A subclass of `Evaluator` says what one equation becomes; calls are inlined, what no output needs is
+never evaluated. Where JAX traces, loops and branches are rebuilt around the evaluated bodies.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gradlab.tracing.dependence import call_jaxpr, carried, flow
-from gradlab.tracing.jaxprs import Literal, bind, body, dtype_of, loop_parts
+from gradlab.tracing.dependence import carried, flow
+from gradlab.tracing.interpreter import Interpreter, platform_branch
+from gradlab.tracing.jaxprs import Loop, bind
 
 __all__ = ["Evaluator", "Value"]
 
@@ -27,41 +28,66 @@ class Value(NamedTuple):
     rough: bool = False
 
 
-class Evaluator:
+class Evaluator(Interpreter[Value]):
     """Evaluates equations as they were traced; see the methods that subclasses replace."""
 
+    staged = True
+    """Whether loops and branches are rebuilt, for JAX to compile, and not run."""
+
     counts_iterations = False
+
+    def constant(self, array: Any) -> Value:
+        """Bring a constant of the program in."""
+        return Value(array, False)
 
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
         """Evaluate one equation that is neither a call nor a loop nor a branch."""
         depends = any(value.depends for value in inputs)
         return [Value(out, depends) for out in bind(equation, [value.array for value in inputs])]
 
-    def simplified(self, equations: list[Any], outvars: Sequence[Any]) -> list[Any]:
-        """Return the equations to evaluate for a jaxpr's needed ones."""
-        return equations
+    def concrete(self, value: Value) -> Any:
+        """Return the number by which a branch is chosen or a `while` goes on."""
+        return np.asarray(value.array)
 
-    def keeps(self, equation: Any) -> bool:
-        """Whether an equation with inner jaxprs is evaluated as it is, not opened."""
-        return False
+    def choose(
+        self, which: Any, alternatives: list[list[Value]], atoms: Sequence[Any]
+    ) -> list[Value]:
+        """Return, draw by draw, the values of the alternative whose number it has."""
+        draws = np.arange(len(which))
+        chosen = []
+        for values, atom in zip(zip(*alternatives), atoms):
+            shape = (len(which), *atom.aval.shape)
+            rows = np.stack([np.broadcast_to(value.array, shape) for value in values])
+            chosen.append(values[0]._replace(array=rows[which, draws]))
+        return chosen
 
-    def constant(self, array: Any) -> Value:
-        """Bring a constant of the program in."""
-        return Value(array, False)
+    def row(self, value: Value, index: int, atom: Any) -> Value:
+        """Return what a turn of a `scan` reads of a column."""
+        drawn = value.array.ndim > len(atom.aval.shape)
+        return value._replace(array=value.array[:, index] if drawn else value.array[index])
+
+    def stack(self, rows: list[Value], variable: Any) -> Value:
+        """Return the rows of a `scan` as one value."""
+        if not rows:
+            return Value(np.zeros(variable.aval.shape, variable.aval.dtype), False)
+        arrays = [value.array for value in rows]
+        drawn = max(array.ndim for array in arrays) == len(variable.aval.shape)
+        if drawn:
+            arrays = list(np.broadcast_arrays(*arrays))
+        return rows[0]._replace(array=np.stack(arrays, axis=int(drawn)))
 
     def fit(self, value: Value, depends: bool) -> Any:
         """Return the array of a value that joins others (a carry, a branch) which may depend."""
         return value.array
 
-    def enter(self, iteration: Any = None) -> "Evaluator":
-        """Return the evaluator of a loop's body or a branch; `iteration` counts where it can."""
-        return self
+    def joining(self, equation: Any, inputs: list[Value]) -> Callable[..., list[Value]]:
+        """Return what widens a carry, a row or a branch's output where another one depends."""
+        flags = _joined(equation, [value.depends for value in inputs])
 
-    def share(
-        self, equation: Any, inputs: list[Value], evaluate: Callable[[], list[Value]]
-    ) -> list[Value]:
-        """Evaluate an equation, or return what an equal one gave."""
-        return evaluate()
+        def join(inner: "Evaluator", values: Sequence[Value]) -> list[Value]:
+            return [Value(inner.fit(v, d), d, not d) for v, d in zip(values, flags)]
+
+        return join
 
     def steady(self) -> "Evaluator | None":
         """Return the evaluator whose values decide how often a `while` runs; None: this one.
@@ -70,58 +96,43 @@ class Evaluator:
         """
         return None
 
-    def __call__(self, jaxpr: Any, arguments: Sequence[Value]) -> list[Value]:
-        """Evaluate a jaxpr's outputs."""
-        parts = body(jaxpr)
-        env: dict[Any, Value] = dict(zip(parts.invars, arguments))
-        env.update(zip(parts.constvars, map(self.constant, parts.constants)))
+    def scan(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run a `scan`, or rebuild it."""
+        return _scan(self, equation, inputs) if self.staged else super().scan(equation, inputs)
 
-        def read(atom: Any) -> Value:
-            if isinstance(atom, Literal):
-                return self.constant(np.asarray(atom.val, dtype_of(atom)))
-            return env[atom]
+    def while_loop(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run a `while`, or rebuild it."""
+        if self.staged:
+            return _while(self, equation, inputs)
+        return super().while_loop(equation, inputs)
 
-        for equation in self.simplified(_needed(parts), parts.outvars):
-            outputs = self._open(equation, [read(atom) for atom in equation.invars])
-            env.update(zip(equation.outvars, outputs))
-        return [read(atom) for atom in parts.outvars]
-
-    def _open(self, equation: Any, inputs: list[Value]) -> list[Value]:
-        kept = self.keeps(equation)
-        inner = None if kept else call_jaxpr(equation)
-        if inner is not None:
-            return self(inner, inputs)
-
-        def evaluate() -> list[Value]:
-            opener = None if kept else _OPENERS.get(equation.primitive.name)
-            return opener(self, equation, inputs) if opener else self.equation(equation, inputs)
-
-        return self.share(equation, inputs, evaluate)
+    def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run the branch that is chosen, or rebuild the choice."""
+        if self.staged and platform_branch(equation) is None:
+            return _cond(self, equation, inputs)
+        return super().cond(equation, inputs)
 
 
-def _needed(parts: Any) -> list[Any]:
-    """Return the equations that an output needs, or that have an effect."""
-    wanted = {atom for atom in parts.outvars if not isinstance(atom, Literal)}
-    kept = []
-    for equation in reversed(parts.equations):
-        if equation.effects or not wanted.isdisjoint(equation.outvars):
-            kept.append(equation)
-            wanted.update(atom for atom in equation.invars if not isinstance(atom, Literal))
-    return kept[::-1]
+def _joined(equation: Any, flags: Sequence[bool]) -> list[bool]:
+    """Return which outputs of a loop or a `cond` may depend on flagged operands."""
+    if equation.primitive.name == "cond":
+        return [
+            flags[0] or any(column)
+            for column in zip(*(flow(b, flags[1:]) for b in equation.params["branches"]))
+        ]
+    loop = Loop.of(equation)
+    state = carried(equation, flags)
+    fixed, _, columns = loop.split(flags)
+    if equation.primitive.name == "while":
+        return state
+    return [*state, *flow(loop.body, [*fixed, *state, *columns])[loop.carried :]]
 
 
 def _scan(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
-    constants, carry = loop_parts(equation)
-    jaxpr = equation.params["jaxpr"]
-    flags = [value.depends for value in inputs]
-    state = carried(equation, flags)
-    inside = [*flags[:constants], *state, *flags[constants + carry :]]
-    ends = flow(jaxpr, inside)
-    fixed, start, columns = (
-        inputs[:constants],
-        inputs[constants : constants + carry],
-        inputs[constants + carry :],
-    )
+    loop = Loop.of(equation)
+    fixed, start, columns = loop.split(inputs)
+    ends = _joined(equation, [value.depends for value in inputs])
+    carry, jaxpr, state = loop.carried, loop.body, ends[: loop.carried]
 
     def step(state_: Any, column: Any) -> Any:
         iteration, carried_ = state_
@@ -143,13 +154,14 @@ def _scan(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
         length=equation.params["length"],
         reverse=equation.params["reverse"],
     )
-    return [Value(a, d, not d) for a, d in zip([*last, *rows], [*state, *ends[carry:]])]
+    return [Value(a, d, not d) for a, d in zip([*last, *rows], ends)]
 
 
 def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
-    first, second = equation.params["cond_nconsts"], equation.params["body_nconsts"]
+    loop = Loop.of(equation)
     state = carried(equation, [value.depends for value in inputs])
-    tested, fixed, start = inputs[:first], inputs[first : first + second], inputs[first + second :]
+    fixed, start, _ = loop.split(inputs)
+    tested = inputs[: loop.tested]
 
     steady = self.steady()
 
@@ -157,7 +169,7 @@ def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
         """Return whether the loop goes on; one answer per row where vmap made it several."""
         values = [Value(a, d) for a, d in zip(arrays, state)]
         judge = steady or self.enter()
-        return judge(equation.params["cond_jaxpr"], [*tested, *values])[0].array
+        return judge(loop.condition, [*tested, *values])[0].array
 
     def condition(carry: Any) -> Any:
         return jax.numpy.any(going(carry[-1]))
@@ -169,7 +181,7 @@ def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
         for evaluator, arrays in zip(evaluators, carry):
             inner = evaluator.enter()
             values = [Value(a, d) for a, d in zip(arrays, state)]
-            outputs = inner(equation.params["body_jaxpr"], [*fixed, *values])
+            outputs = inner(loop.body, [*fixed, *values])
             following = _fitted(inner, outputs, state)
             stepped.append([_where(alive, a, b) for a, b in zip(following, arrays)])
         return tuple(stepped)
@@ -189,13 +201,8 @@ def _where(alive: Any, following: Any, before: Any) -> Any:
 
 def _cond(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
     branches = equation.params["branches"]
-    platforms = equation.params.get("branches_platforms")
-    if platforms:  # the reference runs on the CPU, so its branch is known
-        chosen = next(i for i, names in enumerate(platforms) if names is None or "cpu" in names)
-        return self(branches[chosen], inputs[1:])
     index, operands = inputs[0], inputs[1:]
-    flags = [value.depends for value in operands]
-    ends = [index.depends or any(column) for column in zip(*(flow(b, flags) for b in branches))]
+    ends = _joined(equation, [value.depends for value in inputs])
 
     def taken(branch: Any) -> Any:
         def run() -> list[Any]:
@@ -208,16 +215,5 @@ def _cond(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
     return [Value(a, d, not d) for a, d in zip(outputs, ends)]
 
 
-def _linear_solve(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
-    """Inline the `solve` of a `custom_linear_solve`."""
-    lengths, solve = equation.params["const_lengths"], equation.params["jaxprs"].solve
-    before = lengths.matvec + lengths.vecmat
-    constants = inputs[before : before + lengths.solve]
-    return self(solve, [*constants, *inputs[sum(lengths) :]])
-
-
 def _fitted(self: Evaluator, values: Sequence[Value], flags: Sequence[bool]) -> list[Any]:
     return [self.fit(value, depends) for value, depends in zip(values, flags)]
-
-
-_OPENERS = {"scan": _scan, "while": _while, "cond": _cond, "custom_linear_solve": _linear_solve}

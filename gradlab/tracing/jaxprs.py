@@ -6,7 +6,7 @@ Everything that differs is here.
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.extend.core as jex
@@ -20,9 +20,11 @@ from gradlab.tracing.settings import platform_here
 __all__ = [
     "JAX_FOLDER",
     "Abstract",
+    "Body",
     "ClosedJaxpr",
     "Equation",
     "Literal",
+    "Loop",
     "Variable",
     "bind",
     "body",
@@ -35,6 +37,8 @@ __all__ = [
     "source_path",
     "view",
 ]
+
+T = TypeVar("T")
 
 ClosedJaxpr = jex.ClosedJaxpr
 Equation = jex.JaxprEqn
@@ -91,6 +95,36 @@ def loop_parts(equation: Any) -> tuple[int, int]:
         return equation.params["num_consts"], equation.params["num_carry"]
     constants, carry, _ = equation.params["ft_in"].unpack()
     return len(list(constants)), len(list(carry))
+
+
+class Loop(NamedTuple):
+    """A `scan` or a `while`: how many operands are what, and the programs inside.
+
+    A `scan` has fixed operands, the carry and columns; a `while` has what its condition alone reads
+    (`tested`), then fixed operands and the carry.
+    """
+
+    tested: int
+    fixed: int
+    carried: int
+    body: Any
+    condition: Any = None
+
+    @classmethod
+    def of(cls, equation: Any) -> "Loop":
+        """Return the view of an equation that is a loop."""
+        params = equation.params
+        if equation.primitive.name == "scan":
+            return cls(0, *loop_parts(equation), params["jaxpr"])
+        tested, fixed = params["cond_nconsts"], params["body_nconsts"]
+        carried = len(equation.invars) - tested - fixed
+        return cls(tested, fixed, carried, params["body_jaxpr"], params["cond_jaxpr"])
+
+    def split(self, values: Sequence[T]) -> tuple[list[T], list[T], list[T]]:
+        """Return the fixed operands, the carry and the columns."""
+        start = self.tested + self.fixed
+        end = start + self.carried
+        return list(values[self.tested : start]), list(values[start:end]), list(values[end:])
 
 
 def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:

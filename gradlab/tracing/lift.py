@@ -5,17 +5,16 @@ x64, `finfo(x.dtype).eps` too, and a scan with a float32 carry raises. A lifted 
 that was traced. What does not depend on the inputs runs at the dtype of the trace and is widened.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import bind, dtype_of, source
+from gradlab.tracing.jaxprs import dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
 from gradlab.tracing.swapping import swapped
@@ -24,20 +23,11 @@ __all__ = [
     "Lifter",
     "Narrowing",
     "Opaque",
-    "bind_lifted",
     "lift",
     "narrowings",
     "opaque",
-    "widen_dtype",
 ]
 
-_IDENTITIES = frozenset(
-    [
-        *("copy", "copy_p", "device_put", "name", "optimization_barrier", "reduce_precision"),
-        *("stop_gradient", "layout_constraint", "mesh_cast", "pcast", "pvary", "reshard"),
-        *("sharding_constraint", "with_sharding_constraint"),
-    ]
-)
 _SILENT = frozenset({"debug_callback", "debug_print"})
 _OPAQUE = frozenset(
     [
@@ -46,8 +36,6 @@ _OPAQUE = frozenset(
         *("custom_partitioning", "custom_transpose_call", "reduce_window"),
     ]
 )
-_DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
-_TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
 
 
 @dataclass(frozen=True)
@@ -76,19 +64,28 @@ class Opaque:
         return f"{self.name} runs as traced" + (f" at {self.source}" if self.source else "")
 
 
-def widen_dtype(dtype: Any) -> Any:
-    """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
-    if jnp.issubdtype(dtype, np.complexfloating):
-        return np.dtype("complex128")
-    return np.dtype("float64") if is_inexact(dtype) else dtype
-
-
 class Lifter(Evaluator):
-    """Evaluates in float64; subclasses may round where the traced program rounds."""
+    """Evaluates in float64; subclasses may round where the traced program rounds.
 
-    def simplified(self, equations: list[Any], outvars: Sequence[Any]) -> list[Any]:
-        """Return the equations, in which no product is computed only to be transposed."""
-        return swapped(equations, outvars)
+    Args:
+        arithmetic: who computes: JAX by default, for a function that is compiled or transformed.
+    """
+
+    simplified = staticmethod(swapped)  # no product is computed only to be transposed
+
+    def __init__(self, arithmetic: Arithmetic = JAX) -> None:
+        self.arithmetic = arithmetic
+        self.staged = arithmetic.staged
+
+    def hold(self, values: Iterable[Value]) -> None:
+        """Note that values are kept: none of them may be written into."""
+        if isinstance(self.arithmetic, NumPy):
+            self.arithmetic.hold(value.array for value in values)
+
+    def release(self, values: Iterable[Value]) -> None:
+        """Note that values are no longer kept."""
+        if isinstance(self.arithmetic, NumPy):
+            self.arithmetic.release(value.array for value in values)
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Return the widened inputs of an equation; the place to perturb them."""
@@ -98,13 +95,15 @@ class Lifter(Evaluator):
         """Return the inputs of an equation that cannot be lifted; the place to perturb them."""
         return arrays
 
-    def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+    def after(
+        self, equation: Any, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
+    ) -> list[Any]:
         """Return the lifted outputs of an equation; the place to perturb them."""
         return outputs
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
         """Widen a value that does not depend on the inputs where it meets one that does."""
-        return _convert(array, widen_dtype(dtype))
+        return convert(array, widen_dtype(dtype))
 
     def wide(self, value: Value) -> Any:
         """Return a value's array in float64."""
@@ -123,7 +122,7 @@ class Lifter(Evaluator):
         if name in _SILENT:
             return []
         if not any(value.depends for value in inputs):
-            outputs = bind(equation, [value.array for value in inputs])
+            outputs = self.arithmetic.bind(equation, [value.array for value in inputs])
             rough = any(value.rough for value in inputs) or self.rounds(equation)
             return [Value(array, False, rough) for array in outputs]
         arrays = [self.wide(value) for value in inputs]
@@ -131,7 +130,11 @@ class Lifter(Evaluator):
             outputs = self._as_traced(equation, arrays)
         else:
             arrays = self.before(equation, arrays)
-            outputs = self.after(equation, arrays, self._lifted(equation, arrays))
+            lifted = self.arithmetic.lifted(equation, arrays)
+            if lifted is None:
+                outputs = self._as_traced(equation, arrays)
+            else:
+                outputs = self.after(equation, inputs, arrays, lifted)
         return [Value(array, True) for array in outputs]
 
     def rounds(self, equation: Any) -> bool:
@@ -140,39 +143,18 @@ class Lifter(Evaluator):
 
     def opaque_result(self, equation: Any, array: Any, dtype: Any) -> Any:
         """Widen what an equation that cannot be lifted returned."""
-        return _convert(array, widen_dtype(dtype))
-
-    def _lifted(self, equation: Any, arrays: list[Any]) -> list[Any]:
-        try:
-            return bind_lifted(equation, arrays)
-        except (TypeError, ValueError):  # a primitive that insists on its dtypes
-            return self._as_traced(equation, arrays)
+        return convert(array, widen_dtype(dtype))
 
     def _as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
         dtypes = [dtype_of(atom) for atom in equation.invars]
         given = self.as_traced(equation, arrays)
-        outputs = bind(equation, [_convert(a, d) for a, d in zip(given, dtypes)])
+        narrow = [convert(a, d) for a, d in zip(given, dtypes)]
+        outputs = self.arithmetic.bind(equation, narrow)
         ends = [dtype_of(variable) for variable in equation.outvars]
         return [
             self.opaque_result(equation, a, d) if is_inexact(d) else a
             for a, d in zip(outputs, ends)
         ]
-
-
-def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[Any]:
-    """Evaluate an equation on widened inputs; `real`: on their magnitudes, never complex."""
-    name = equation.primitive.name
-    if name in _IDENTITIES:
-        return arrays
-    if name == "convert_element_type":
-        return [_convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]
-    if name in _SPECIAL:
-        return _SPECIAL[name](equation, arrays, real)
-    outputs = bind(equation, arrays, **_widened_params(equation, real))
-    if real:
-        return outputs
-    wanted = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
-    return [_convert(array, dtype) for array, dtype in zip(outputs, wanted)]
 
 
 def lift(program: Program) -> Callable[..., list[Any]]:
@@ -192,7 +174,7 @@ def lift(program: Program) -> Callable[..., list[Any]]:
     def lifted(*arrays: Any) -> list[Any]:
         lifter = Lifter()
         values = [
-            Value(_convert(a, widen_dtype(dtype_of(a))), is_inexact(dtype_of(a))) for a in arrays
+            Value(convert(a, widen_dtype(dtype_of(a))), is_inexact(dtype_of(a))) for a in arrays
         ]
         return [lifter.wide(value) for value in lifter(program.jaxpr, values)]
 
@@ -232,57 +214,7 @@ def opaque(program: Program) -> list[Opaque]:
     return list(dict.fromkeys(found))
 
 
-def _convert(array: Any, dtype: Any) -> Any:
-    if dtype_of(array) == dtype:
-        return array
-    if jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
-        array = array.real
-    if isinstance(array, np.ndarray):
-        return array.astype(dtype)
-    return lax.convert_element_type(array, dtype)
-
-
-def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
-    """Return the parameters that name a dtype or an accuracy, lifted."""
-    changed: dict[str, Any] = {}
-    for name, value in equation.params.items():
-        if name in ("accuracy", "precision"):
-            changed[name] = None
-        elif name in _DTYPES and value is not None and is_inexact(value):
-            changed[name] = np.dtype("float64") if real else widen_dtype(value)
-    return changed
-
-
 def _cannot_lift(equation: Any) -> bool:
     name = equation.primitive.name
     typed = name == "scatter" and equation.params.get("update_jaxpr") is not None
     return typed or (name in _OPAQUE and call_jaxpr(equation) is None)
-
-
-def _scatter(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
-    """Scatter through the lax function: the primitive's update jaxpr is typed."""
-    params, name = equation.params, equation.primitive.name
-    if real and name == "scatter-sub":  # magnitudes add
-        name = "scatter-add"
-    function = getattr(lax, name.replace("-", "_"))
-    kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-    return [function(*arrays, **{name: params[name] for name in kept})]
-
-
-def _reduce(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
-    """Reduce with the evaluated function: the primitive's jaxpr is typed."""
-    half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
-
-    def combine(left: Any, right: Any) -> list[Any]:
-        lifter = Lifter()
-        values = [Value(a, True) for a in (*left, *right)]
-        return [lifter.wide(value) for value in lifter(jaxpr, values)]
-
-    outputs = lax.reduce(arrays[:half], arrays[half:], combine, equation.params["dimensions"])
-    return list(outputs)
-
-
-_SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
-    "reduce": _reduce,
-    **dict.fromkeys(_TYPED_SCATTERS, _scatter),
-}

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab.tracing.dependence import call_jaxpr, through
 from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import bind, contains, dtype_of, inner_jaxprs, loop_parts
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program, derive
@@ -79,9 +80,9 @@ class _Meeter(Evaluator):
         opened = call_jaxpr(equation) is not None and not is_rule(equation)
         return not opened or not _holds_rules(equation)
 
-    def _open(self, equation: Any, inputs: list[Value]) -> list[Value]:
-        self._open_now.append(equation)
-        outputs = super()._open(equation, inputs)
+    def _open(self, step: Step, inputs: list[Value]) -> list[Value]:
+        self._open_now.append(step.equation)
+        outputs = super()._open(step, inputs)
         self._open_now.pop()
         return outputs
 

@@ -7,7 +7,7 @@ A maximum that is only subtracted for safety may be held constant besides: its g
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -128,9 +128,10 @@ class _GateKeeper(Lifter):
     """Lifts, and puts a gate at every operand and result that carries a gradient."""
 
     def __init__(self, settings: Any, gates: list[_Gate]) -> None:
+        super().__init__()
         self._settings, self._gates = settings, gates
 
-    def enter(self, iteration: Any = None) -> "_GateKeeper":
+    def enter(self, turn: Any = None) -> Self:
         return self
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
@@ -138,7 +139,7 @@ class _GateKeeper(Lifter):
             return arrays
         return [self._gate(equation, array, k) for k, array in enumerate(arrays)]
 
-    def after(self, equation: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+    def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
         return [self._gate(equation, array, None) for array in outputs]
 
     def _gate(self, equation: Any, array: Any, operand: int | None) -> Any:

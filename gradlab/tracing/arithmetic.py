@@ -1,0 +1,263 @@
+"""Who computes an equation: JAX, which may be tracing to compile, or NumPy, at once.
+
+Both evaluate an equation as it was traced, or lifted: every inexact operand and result in float64.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradlab.tracing import numeric
+from gradlab.tracing.interpreter import Interpreter
+from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["JAX", "Arithmetic", "NumPy", "bind_lifted", "convert", "widen_dtype"]
+
+IDENTITIES = frozenset(
+    [
+        *("copy", "copy_p", "device_put", "name", "optimization_barrier", "reduce_precision"),
+        *("stop_gradient", "layout_constraint", "mesh_cast", "pcast", "pvary", "reshard"),
+        *("sharding_constraint", "with_sharding_constraint"),
+    ]
+)
+_DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
+_TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
+
+
+class Arithmetic(Protocol):
+    """What evaluates equations; `arrays` is `jax.numpy` or NumPy.
+
+    `staged`: JAX rebuilds loops and branches. Otherwise numbers are there, and a loop is run.
+    """
+
+    staged: bool
+    arrays: Any
+
+    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+        """Evaluate an equation as it was traced."""
+
+    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+        """Evaluate it on widened inputs; `real`: on their magnitudes, never complex.
+
+        None: the primitive insists on its dtypes.
+        """
+
+
+class _Jax:
+    staged = True
+    arrays: Any = jnp
+
+    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+        return bind(equation, inputs)
+
+    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+        return _lifted(equation, list(inputs), real)
+
+
+JAX: Arithmetic = _Jax()
+
+
+class NumPy:
+    """Evaluates at once; what has no rule in NumPy goes to JAX, draw after draw.
+
+    An array that an update made, and that nobody holds any more, is written into by the next.
+    """
+
+    staged = False
+    arrays: Any = np
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[Any]] = {}  # by the address of what owns memory: how often, it
+        self._loose: list[int] = []
+
+    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+        """Evaluate an equation as it was traced."""
+        dtypes = [dtype_of(variable) for variable in equation.outvars]
+        if all(map(numeric.is_native, (*map(dtype_of, inputs), *dtypes))):
+            outputs = numeric.evaluate(equation, inputs, self._mine(equation, inputs))
+            if outputs is not None:
+                return self._made(equation, outputs, dtypes)
+        if equation.primitive.name == "convert_element_type" and isinstance(inputs[0], np.ndarray):
+            return [numeric.cast(inputs[0], dtypes[0])]
+        outputs = self._rows(equation, inputs, lambda arrays: bind(equation, arrays))
+        assert outputs is not None
+        return outputs
+
+    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+        """Evaluate it on widened inputs; `real`: on their magnitudes, never complex."""
+        name = equation.primitive.name
+        if name in IDENTITIES:
+            return list(inputs)
+        dtypes = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
+        if name == "convert_element_type":
+            return [convert(inputs[0], dtypes[0])]
+        if all(map(numeric.is_native, map(dtype_of, inputs))):
+            mine = not real and self._mine(equation, inputs)
+            outputs = numeric.evaluate(equation, inputs, mine, real)
+            if outputs is not None:
+                return outputs if real else self._made(equation, outputs, dtypes)
+        return self._rows(equation, inputs, lambda arrays: _lifted(equation, arrays, real))
+
+    def hold(self, arrays: Iterable[Any]) -> None:
+        """Note that arrays are kept."""
+        for array in arrays:
+            known = self._held.get(id(_root(array)))
+            if known is not None:
+                known[0] += 1
+        for key in self._loose:
+            if key in self._held and self._held[key][0] == 0:
+                del self._held[key]
+        self._loose.clear()
+
+    def release(self, arrays: Iterable[Any]) -> None:
+        """Note that arrays are no longer kept."""
+        for array in arrays:
+            key = id(_root(array))
+            known = self._held.get(key)
+            if known is not None:
+                known[0] -= 1
+                if known[0] == 0:
+                    self._loose.append(key)
+
+    def _mine(self, equation: Any, inputs: Sequence[Any]) -> bool:
+        if equation.primitive.name not in numeric.UPDATES:
+            return False
+        known = self._held.get(id(_root(inputs[0])))
+        return known is not None and known[0] == 0 and inputs[0].flags.writeable
+
+    def _made(self, equation: Any, outputs: list[Any], dtypes: Sequence[Any]) -> list[Any]:
+        """Return outputs as arrays of their dtypes; what an update made is this walk's own."""
+        made = [numeric.cast(np.asarray(array), d) for array, d in zip(outputs, dtypes)]
+        if equation.primitive.name in numeric.UPDATES:
+            root = _root(made[0])
+            if id(root) not in self._held:
+                self._held[id(root)] = [0, root]
+                self._loose.append(id(root))
+        return made
+
+    def _rows(
+        self,
+        equation: Any,
+        inputs: Sequence[Any],
+        evaluate: Callable[[list[Any]], list[Any] | None],
+    ) -> list[Any] | None:
+        """Evaluate in JAX, one draw after another where there are draws."""
+        ranks = [len(v.aval.shape) for v in equation.invars]
+        drawn = [np.ndim(a) > rank for a, rank in zip(inputs, ranks)]
+        count = next((len(a) for a, each in zip(inputs, drawn) if each), None)
+        if count is None:
+            outputs = evaluate(list(inputs))
+            return outputs if outputs is None else [_at_once(array) for array in outputs]
+        columns = []
+        for i in range(count):
+            outputs = evaluate([a[i] if each else a for a, each in zip(inputs, drawn)])
+            if outputs is None:
+                return outputs
+            columns.append([np.asarray(array) for array in outputs])
+        return [np.stack(column) for column in zip(*columns)]
+
+
+def widen_dtype(dtype: Any) -> Any:
+    """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
+    if jnp.issubdtype(dtype, np.complexfloating):
+        return np.dtype("complex128")
+    return np.dtype("float64") if is_inexact(dtype) else dtype
+
+
+def convert(array: Any, dtype: Any) -> Any:
+    """Return an array at another dtype, in JAX or NumPy, whichever it belongs to."""
+    if dtype_of(array) == dtype:
+        return array
+    if isinstance(array, np.ndarray):
+        return numeric.cast(array, dtype)
+    if jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
+        array = array.real
+    return lax.convert_element_type(array, dtype)
+
+
+def _lifted(equation: Any, arrays: list[Any], real: bool) -> list[Any] | None:
+    try:
+        return bind_lifted(equation, arrays, real)
+    except (TypeError, ValueError):  # a primitive that insists on its dtypes
+        return None
+
+
+def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[Any]:
+    """Evaluate an equation in JAX on widened inputs; `real`: on magnitudes, never complex."""
+    name = equation.primitive.name
+    if name in IDENTITIES:
+        return arrays
+    if name == "convert_element_type":
+        return [convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]
+    if name in _SPECIAL:
+        return _SPECIAL[name](equation, arrays, real)
+    outputs = bind(equation, arrays, **_widened_params(equation, real))
+    if real:
+        return outputs
+    wanted = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
+    return [convert(array, dtype) for array, dtype in zip(outputs, wanted)]
+
+
+def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
+    """Return the parameters that name a dtype or an accuracy, lifted."""
+    changed: dict[str, Any] = {}
+    for name, value in equation.params.items():
+        if name in ("accuracy", "precision"):
+            changed[name] = None
+        elif name in _DTYPES and value is not None and is_inexact(value):
+            changed[name] = np.dtype("float64") if real else widen_dtype(value)
+    return changed
+
+
+def _scatter(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
+    """Scatter through the lax function: the primitive's update jaxpr is typed."""
+    params, name = equation.params, equation.primitive.name
+    if real and name == "scatter-sub":  # magnitudes add
+        name = "scatter-add"
+    function = getattr(lax, name.replace("-", "_"))
+    kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    return [function(*arrays, **{name: params[name] for name in kept})]
+
+
+class _Wide(Interpreter[Any]):
+    """Evaluates the function of a reduction in JAX, in float64."""
+
+    def constant(self, array: np.ndarray[Any, Any]) -> Any:
+        return convert(array, widen_dtype(array.dtype))
+
+    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        return bind_lifted(equation, inputs)
+
+
+def _reduce(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
+    """Reduce with the evaluated function: the primitive's jaxpr is typed."""
+    half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
+
+    def combine(left: Any, right: Any) -> list[Any]:
+        return _Wide()(jaxpr, [*left, *right])
+
+    outputs = lax.reduce(arrays[:half], arrays[half:], combine, equation.params["dimensions"])
+    return list(outputs)
+
+
+_SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
+    "reduce": _reduce,
+    **dict.fromkeys(_TYPED_SCATTERS, _scatter),
+}
+
+
+def _root(array: Any) -> Any:
+    """Return what owns the memory that an array shows."""
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return array
+
+
+def _at_once(array: Any) -> Any:
+    """Return a result as NumPy's; keys stay what they are."""
+    return array if jnp.issubdtype(array.dtype, jax.dtypes.extended) else np.asarray(array)
