@@ -66,9 +66,7 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     upstreams, inexact = _upstreams(evidence), _inexact(evidence)
 
     def function(t: float) -> np.ndarray[Any, Any]:
-        outputs = evidence.dropped.attempt(lambda: at(t)["reference"])
-        if outputs is None:
-            return np.array([np.nan])
+        outputs = at(t)["reference"]
         return np.array([pairing(upstreams, [outputs[i] for i in inexact])])
 
     return finite_difference(function)

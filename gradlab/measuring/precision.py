@@ -16,7 +16,6 @@ from gradlab.measuring.measure import measure, prepare
 from gradlab.measuring.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
 from gradlab.tracing.platforms import require_platform
-from gradlab.tracing.settings import undisturbed
 
 __all__ = ["precision"]
 
@@ -26,7 +25,6 @@ _MATMUL = ("default", "high", "highest")
 _UNSUPPORTED = (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError)
 
 
-@undisturbed()
 def precision(
     function: Callable[..., Any],
     *inputs: Any,

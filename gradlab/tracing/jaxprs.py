@@ -15,7 +15,6 @@ from jax.extend.source_info_util import user_context
 
 from gradlab.primitives import Equation as EquationView
 from gradlab.primitives import lookup
-from gradlab.tracing.callbacks import bind_callback, is_wide_callback
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -132,11 +131,9 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     """Evaluate an equation as it was traced, or with some parameters changed.
 
     It keeps the line that it was written in. A kernel that was written for an accelerator is
-    interpreted where the CPU computes; a callback gets all digits.
+    interpreted where the CPU computes.
     """
     primitive = equation.primitive
-    if is_wide_callback(equation):
-        return bind_callback(equation, inputs)
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     params = primitive.get_bind_params({**equation.params, **changed})

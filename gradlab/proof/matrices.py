@@ -1,0 +1,124 @@
+"""Factorisations and solves in a field: elimination, with the pivots that the numbers took."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from gradlab.proof.field import Element
+
+__all__ = ["MATRICES"]
+
+Found = Sequence["Element | None"]
+
+
+class _Matrix:
+    """A matrix whose blocks are read as elements and written in place."""
+
+    def __init__(self, x: Element) -> None:
+        self.x = x
+        self.a = x.a.copy()
+        self.b = None if x.b is None else x.b.copy()
+
+    def __getitem__(self, index: tuple[Any, Any]) -> Element:
+        b = None if self.b is None else self.b[..., *index]
+        return self.x.made(self.a[..., *index], b)
+
+    def __setitem__(self, index: tuple[Any, Any], block: Element) -> None:
+        self.a[..., *index] = block.a
+        if block.b is not None and self.b is None:
+            self.b = np.zeros_like(self.a)
+        if self.b is not None:
+            self.b[..., *index] = 0.0 if block.b is None else block.b
+
+    @property
+    def element(self) -> Element:
+        """All of it."""
+        return self.x.made(self.a, self.b)
+
+
+def _turned(x: Element) -> Element:
+    return _arranged(x, lambda a: np.swapaxes(a, -1, -2))
+
+
+def _cholesky(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
+    """Return L with L L^T = A, from the lower half of A."""
+    x = operands[0]
+    matrix, n = _Matrix(_arranged(x, np.tril)), x.a.shape[-1]
+    for k in range(n):
+        here, below = slice(k, k + 1), slice(k + 1, n)
+        matrix[here, here] = matrix[here, here].sqrt()
+        column = matrix[below, here] * matrix[here, here].inverse()
+        matrix[below, here] = column
+        matrix[below, below] = matrix[below, below] - column * _turned(column)
+    return (_arranged(matrix.element, np.tril),)
+
+
+def _triangular(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found | None:
+    """Return the solution by substitution, row after row."""
+    a, b = operands
+    lower, left = params["lower"], params["left_side"]
+    if params["transpose_a"]:
+        a, lower = _turned(a), not lower
+    if not left:  # x a = b: solve a^T x^T = b^T
+        a, b, lower = _turned(a), _turned(b), not lower
+    matrix, found, n = _Matrix(a), _Matrix(b), a.a.shape[-1]
+    for k in range(n) if lower else range(n - 1, -1, -1):
+        here, rest = slice(k, k + 1), slice(k + 1, n) if lower else slice(0, k)
+        every = slice(None)
+        if not params["unit_diagonal"]:
+            found[here, every] = found[here, every] * matrix[here, here].inverse()
+        step = matrix[rest, here] * found[here, every]
+        found[rest, every] = found[rest, every] - step
+    return (found.element if left else _turned(found.element),)
+
+
+def _lu(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
+    """Return the factors of the rows in the order that the numbers' pivots gave."""
+    (x,), order = operands, np.asarray(real[2])[None, ..., :, None]
+    matrix = _Matrix(_arranged(x, lambda a: np.take_along_axis(a, order, -2)))
+    m, n = x.a.shape[-2:]
+    for k in range(min(m, n)):
+        here, below, right = slice(k, k + 1), slice(k + 1, m), slice(k + 1, n)
+        column = matrix[below, here] * matrix[here, here].inverse()
+        matrix[below, here] = column
+        matrix[below, right] = matrix[below, right] - column * matrix[here, right]
+    return matrix.element, None, None
+
+
+def _reduce_prod(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
+    (x,), axes = operands, [axis + 1 for axis in params["axes"]]
+    kept = [axis for axis in range(x.a.ndim) if axis not in axes]
+    flat = _arranged(
+        x, lambda a: a.transpose(*kept, *axes).reshape(*(a.shape[i] for i in kept), -1)
+    )
+    total = flat.made(np.ones(flat.a.shape[:-1]))
+    for k in range(flat.a.shape[-1]):
+        total = total * _arranged(flat, itemgetter((..., k)))
+    return (total,)
+
+
+def _cumprod(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
+    (x,), axis = operands, params["axis"] + 1
+    moved = _arranged(x, lambda a: np.moveaxis(a, axis, -1)[..., None])
+    matrix, count = _Matrix(moved), x.a.shape[axis]
+    order = list(range(count - 1, -1, -1) if params["reverse"] else range(count))
+    for before, k in pairwise(order):
+        here = slice(k, k + 1), slice(None)
+        matrix[here] = matrix[here] * matrix[slice(before, before + 1), slice(None)]
+    return (_arranged(matrix.element, lambda a: np.moveaxis(a[..., 0], -1, axis)),)
+
+
+def _arranged(x: Element, function: Callable[[Any], Any]) -> Element:
+    return x.made(function(x.a), None if x.b is None else function(x.b))
+
+
+MATRICES: dict[str, Callable[..., Found | None]] = {
+    "cholesky": _cholesky,
+    "cumprod": _cumprod,
+    "lu": _lu,
+    "reduce_prod": _reduce_prod,
+    "triangular_solve": _triangular,
+}

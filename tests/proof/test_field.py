@@ -1,0 +1,101 @@
+"""Fields hold the laws of the functions that they stand for, in every lane that is exact."""
+
+import numpy as np
+import pytest
+
+from gradlab.proof.constants import element_of, read
+from gradlab.proof.field import Element, constant, lanes
+
+LANES = lanes(1, 0)
+
+
+def draw(seed: int, shape: tuple[int, ...] = (7,)) -> Element:
+    rng = np.random.default_rng(seed)
+    return Element(LANES, np.array([rng.integers(1, int(p), shape) for p in LANES.primes], float))
+
+
+def equal(first: Element, second: Element) -> bool:
+    exact = np.broadcast_to(first.exact & np.asarray(second.exact), len(LANES))
+    assert exact.sum() >= 9
+    parts = [
+        (first.a, second.a),
+        *([(x, y)] if (x := first.b) is not None and (y := second.b) is not None else []),
+    ]
+    zero = [
+        e for e in (first.b, second.b) if e is not None and (first.b is None) != (second.b is None)
+    ]
+    return all((x == y)[exact].all() for x, y in parts) and not any(e[exact].any() for e in zero)
+
+
+X, Y = draw(1), draw(2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((X + Y).exp(), X.exp() * Y.exp()),
+        ((-X).exp(), X.exp().inverse()),
+        (X.exp().log(), X),
+        ((X * Y).log(), X.log() + Y.log()),
+        (X.sqrt() * X.sqrt(), X),
+        ((X * X).sqrt(), X.magnitude()),
+        (X.raised(1, 3) ** 3, X),
+        (X.magnitude().raised_to(Y), (Y * X.magnitude().log()).exp()),
+        (X.odd("erf"), -(-X).odd("erf")),
+        ((X + Y) * (X - Y), X * X - Y * Y),
+        (X * X.inverse(), X.made(X.a * 0 + 1)),
+        (X.sqrt() * X.sqrt().inverse(), X.made(X.a * 0 + 1)),
+    ],
+)
+def test_the_laws_of_exp_log_and_roots_hold(first: Element, second: Element) -> None:
+    assert equal(first, second)
+
+
+def test_the_laws_of_angles_hold() -> None:
+    cos, sin = X.angle()
+    cos_y, sin_y = Y.angle()
+    assert equal(cos * cos + sin * sin, X.made(X.a * 0 + 1))
+    assert equal((X + Y).angle()[1], sin * cos_y + cos * sin_y)
+    assert equal((-X).angle()[1], -sin)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_functions_that_differ_differ(seed: int) -> None:
+    x, y = draw(seed), draw(seed + 100)
+    for first, second in [
+        (x.exp(), x.exp() * y.exp()),
+        (x.log(), y.log()),
+        (x.hashed("lgamma"), x.hashed("digamma")),
+        (x.hashed("igamma", y), y.hashed("igamma", x)),
+        (x.sqrt(), x),
+    ]:
+        assert not equal(first, second)
+
+
+def test_zero_has_no_inverse() -> None:
+    assert np.isnan(X.made(X.a * 0).inverse().a).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [
+        (0.044715, 53, ""),
+        (float(np.float32(0.044715)), 24, ""),
+        (1 / 3, 53, ""),
+        (float(np.float32(1 / 3)), 24, ""),
+        (0.5**0.5, 53, "sqrt(1/2)"),
+        ((2 / np.pi) ** 0.5, 53, "sqrt(2 / pi)"),
+        (float(np.float32((2 / np.pi) ** 0.5)), 24, "sqrt(2 / pi)"),
+        (np.log(2.0), 53, "ln 2"),
+        (2 * np.pi, 53, "pi"),
+    ],
+)
+def test_constants_are_read_as_what_people_meant(value: float, digits: int, said: str) -> None:
+    text = read(value, digits).text
+    assert said in text if said else text == ""
+
+
+def test_a_constant_is_the_number_that_a_program_computes() -> None:
+    two, pi = constant(LANES, 2), element_of(LANES, read(np.pi, 53))
+    assert equal(element_of(LANES, read((2 / np.pi) ** 0.5, 53)), (two * pi.inverse()).sqrt())
+    assert equal(element_of(LANES, read(np.log(2.0), 53)), two.log())
