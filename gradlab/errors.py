@@ -3,6 +3,7 @@
 GradlabError                 the call was wrong; base of the three below
 ├── InputError               a value that does not fit        (also a ValueError)
 ├── InputTypeError           a thing of the wrong kind        (also a TypeError)
+│   └── NotReadable          a NumPy function that cannot be read as a program
 └── ProcessLost              another process did not come     (also a RuntimeError)
 AssertionError
 ├── GradientMismatch         a gradient is wrong
@@ -18,6 +19,7 @@ __all__ = [
     "GradlabError",
     "InputError",
     "InputTypeError",
+    "NotReadable",
     "ProcessLost",
     "StructureMismatch",
 ]
@@ -42,6 +44,25 @@ class InputError(GradlabError, ValueError):
 
 class InputTypeError(GradlabError, TypeError):
     """An argument is of the wrong kind: not callable, not an array, not a node."""
+
+
+class NotReadable(InputTypeError):
+    """A NumPy function cannot be read as a program.
+
+    Attributes:
+        reason: what ended the reading.
+        line: the user's line where it ended, as `layer.py:41`, or nothing.
+
+    Example:
+        >>> error = NotReadable("np.nditer takes values out of sight", "layer.py:41")
+        >>> print(error)
+        the reading ended at layer.py:41: np.nditer takes values out of sight
+    """
+
+    def __init__(self, reason: str, line: str = "") -> None:
+        where = f" at {line}" if line else ""
+        super().__init__(f"the reading ended{where}: {reason}")
+        self.reason, self.line = reason, line
 
 
 class ProcessLost(GradlabError, RuntimeError):

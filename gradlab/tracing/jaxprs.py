@@ -36,6 +36,7 @@ __all__ = [
     "source",
     "source_path",
     "view",
+    "with_outputs",
 ]
 
 T = TypeVar("T")
@@ -48,7 +49,10 @@ Abstract: Any = jax.ShapeDtypeStruct
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_OWN_ROOMS = tuple(_OWN + room + os.sep for room in ("tracing", "references", "checking"))
+_OWN_ROOMS = tuple(
+    _OWN + room + os.sep for room in ("tracing", "references", "reading", "checking")
+)
+_NUMPY_FOLDER = os.path.dirname(np.__file__) + os.sep
 
 
 class Body(NamedTuple):
@@ -163,6 +167,23 @@ def _numpy_dtype(atom: Any) -> Any:
     return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
+def with_outputs(jaxpr: Any, chosen: slice) -> Any:
+    """Return a closed jaxpr with some of its outputs, without what no other of them needs."""
+    opened = jaxpr.jaxpr
+    outvars = list(opened.outvars)[chosen]
+    wanted = {atom for atom in outvars if not isinstance(atom, Literal)}
+    kept = []
+    for equation in reversed(opened.eqns):
+        if equation.effects or not wanted.isdisjoint(equation.outvars):
+            kept.append(equation)
+            wanted.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+    info = opened.debug_info
+    if getattr(info, "result_paths", None) is not None:
+        info = info._replace(result_paths=tuple(info.result_paths)[chosen])
+    fewer = opened.replace(outvars=outvars, eqns=kept[::-1], debug_info=info)
+    return jaxpr.replace(jaxpr=fewer)
+
+
 def dtype_of(value: Any) -> Any:
     """Return the dtype of an array, a variable or a literal; PRNG keys have theirs, too."""
     aval = getattr(value, "aval", None)
@@ -173,7 +194,10 @@ def source_path(equation: Any) -> str:
     """Return `/full/path/layer.py:12`, the user's line that made an equation, or nothing."""
     traceback = equation.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
-        if not frame.file_name.startswith((JAX_FOLDER, *_OWN_ROOMS)) and frame.file_name[:1] != "<":
+        if (
+            not frame.file_name.startswith((JAX_FOLDER, _NUMPY_FOLDER, *_OWN_ROOMS))
+            and frame.file_name[:1] != "<"
+        ):
             return f"{frame.file_name}:{frame.line_num}"
     return ""
 

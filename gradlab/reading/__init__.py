@@ -1,0 +1,11 @@
+"""NumPy functions as programs: run once on stand-ins for their arrays, and written down as jaxprs.
+
+NumPy computes on the stand-ins' shadows, so that shapes, dtypes, errors and aliasing are NumPy's;
+JAX computes on their symbols.
+"""
+
+from gradlab.errors import NotReadable
+from gradlab.reading.read import Reading, read
+from gradlab.reading.session import Decision
+
+__all__ = ["Decision", "NotReadable", "Reading", "read"]

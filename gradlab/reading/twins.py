@@ -1,0 +1,78 @@
+"""Which function of JAX computes what a function of NumPy or SciPy computes: its namesake."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import jax.scipy
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradlab.reading.session import Recorder
+
+__all__ = ["as_arrays", "twin_of"]
+
+_SPACES: tuple[tuple[str, Any], ...] = (
+    ("numpy.linalg", jnp.linalg),
+    ("numpy.fft", jnp.fft),
+    ("numpy", jnp),
+    ("scipy.special", jax.scipy.special),
+    ("scipy.linalg", jax.scipy.linalg),
+    ("scipy.signal", jax.scipy.signal),
+    ("scipy.fft", jax.scipy.fft),
+)
+_RENAMED = {"a_min": "min", "a_max": "max"}
+_DROPPED = frozenset(("order", "subok", "like", "casting", "device", "kind", "copy", "optimize"))
+_ORDERED = ("ravel", "reshape")
+_TAKE_LISTS = frozenset(
+    {
+        *("concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "block"),
+        *("concat", "meshgrid", "broadcast_arrays", "einsum", "select", "multi_dot", "lexsort"),
+    }
+)
+
+
+@functools.cache
+def twin_of(function: Any) -> Callable[..., Any] | None:
+    """Return the function of the same name in JAX, taking the arguments that NumPy's takes."""
+    name = getattr(function, "__name__", "")
+    home = "" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or ""
+    if name in ("softmax", "log_softmax") and home.startswith("scipy.special"):
+        return getattr(jax.nn, name)  # type: ignore[no-any-return]
+    for space, module in _SPACES:
+        found = getattr(module, name, None) if home.startswith(space) or not home else None
+        if callable(found) and not name.startswith("_"):
+            return functools.partial(_called, found)
+    return None
+
+
+def as_arrays(reading: "Recorder", function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments with arrays for lists of traced numbers, where JAX asks for arrays."""
+    if getattr(function, "__name__", "") in _TAKE_LISTS:
+        return args
+    return tuple(
+        reading.call(np.array, (each,), {})
+        if type(each) in (list, tuple) and reading.traced(each)
+        else each
+        for each in args
+    )
+
+
+def _called(twin: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    name = getattr(twin, "__name__", "")
+    options = {
+        _RENAMED.get(key, key): value
+        for key, value in kwargs.items()
+        if (key not in _DROPPED or (key == "order" and name in _ORDERED))
+        and value is not np._NoValue
+    }
+    if name == "choose" and len(args) < 4:
+        options.setdefault("mode", "clip")  # JAX raises on nothing that is traced
+    try:
+        return twin(*args, **options)
+    except TypeError as error:
+        if "ndarray or scalar" not in str(error):
+            raise
+        options = {n: np.asarray(v) if isinstance(v, list) else v for n, v in options.items()}
+        return twin(*(np.asarray(a) if isinstance(a, list) else a for a in args), **options)
