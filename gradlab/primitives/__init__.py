@@ -6,6 +6,7 @@ it knows patterns and arrays, and no jaxpr: an equation comes in as an `Equation
 """
 
 from gradlab.primitives.book import lookup, names
-from gradlab.primitives.record import Equation, Primitive, Site
+from gradlab.primitives.equation import Equation
+from gradlab.primitives.record import Primitive, Site
 
 __all__ = ["Equation", "Primitive", "Site", "lookup", "names"]

@@ -1,9 +1,11 @@
 """Transforms and decompositions: dense on the axes they work on, equal on the batch axes."""
 
 from dataclasses import replace
+from typing import Any
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.rounding import EXACT, BackwardStable, Spectrum
 
 __all__ = ["RECORDS"]
 
@@ -53,15 +55,35 @@ def _right_side_is_zero(site: Site, output: int) -> bool:
     return site.vanishes[-1] and not any(site.vanishes[:-1])
 
 
-_DECOMPOSED = Primitive(name="", reads=_decomposition)
+def _every_entry(matrix: Any) -> Any:
+    """|dT| <= gamma |T|."""
+    return abs(matrix)
+
+
+def _largest_entry(matrix: Any) -> Any:
+    return abs(matrix).max((-2, -1), keepdims=True)
+
+
+def _diagonal_entries(matrix: Any) -> Any:
+    """|dA| <= gamma |R'| |R| <= gamma sqrt(a_ii a_jj)."""
+    root = abs(matrix.diagonal(axis1=-2, axis2=-1)) ** 0.5
+    return root[..., :, None] * root[..., None, :]
+
+
+_SOLVED = Primitive(
+    name="", zero=_right_side_is_zero, rounds=BackwardStable(_every_entry), underflows="never"
+)
+_DECOMPOSED = Primitive(
+    name="", reads=_decomposition, rounds=BackwardStable(_largest_entry), underflows="never"
+)
 
 RECORDS = (
-    Primitive(name="fft", reads=_fft, zero=zero_if(0)),
-    Primitive(name="triangular_solve", reads=_triangular_solve, zero=_right_side_is_zero),
-    Primitive(name="tridiagonal_solve", reads=_tridiagonal_solve, zero=_right_side_is_zero),
-    replace(_DECOMPOSED, name="cholesky"),
+    Primitive(name="fft", reads=_fft, zero=zero_if(0), rounds=Spectrum(), underflows="never"),
+    replace(_SOLVED, name="triangular_solve", reads=_triangular_solve),
+    replace(_SOLVED, name="tridiagonal_solve", reads=_tridiagonal_solve),
+    replace(_DECOMPOSED, name="cholesky", rounds=BackwardStable(_diagonal_entries)),
     replace(_DECOMPOSED, name="lu"),
-    replace(_DECOMPOSED, name="lu_pivots_to_permutation"),
+    replace(_DECOMPOSED, name="lu_pivots_to_permutation", rounds=EXACT),
     replace(_DECOMPOSED, name="qr"),
     replace(_DECOMPOSED, name="geqrf"),
     replace(_DECOMPOSED, name="geqp3"),

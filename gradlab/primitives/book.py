@@ -9,6 +9,7 @@ from gradlab.primitives import (
     ordering,
     parallel,
     reductions,
+    sources,
     windows,
 )
 from gradlab.primitives.record import Primitive
@@ -25,6 +26,7 @@ _FAMILIES = (
     windows.RECORDS,
     algebra.RECORDS,
     parallel.RECORDS,
+    sources.RECORDS,
 )
 _BOOK = {record.name: record for family in _FAMILIES for record in family}
 

@@ -1,9 +1,13 @@
 """Products that sum over axes: dot_general and its ragged form."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site
+from gradlab.primitives.rounding import SumOf, last_axis
 
 __all__ = ["RECORDS"]
 
@@ -64,7 +68,24 @@ def _a_factor_is_zero(site: Site, output: int) -> bool:
     return site.vanishes[0] or site.vanishes[1]
 
 
+def _contracted(equation: Equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    return math.prod(equation.in_shapes[0][axis] for axis in contracted)
+
+
+_PRODUCT = Primitive(name="", zero=_a_factor_is_zero, underflows="never")
+
 RECORDS = (
-    Primitive(name="dot_general", reads=_dot_general, zero=_a_factor_is_zero),
-    Primitive(name="ragged_dot_general", reads=_ragged_dot_general, zero=_a_factor_is_zero),
+    replace(
+        _PRODUCT,
+        name="dot_general",
+        reads=_dot_general,
+        rounds=SumOf(_contracted, of_products=True),
+    ),
+    replace(
+        _PRODUCT,
+        name="ragged_dot_general",
+        reads=_ragged_dot_general,
+        rounds=SumOf(last_axis, of_products=True),
+    ),
 )

@@ -3,12 +3,15 @@
 A product, a quotient and a choice read an operand only where the other operand lets them.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, Zero, stays_zero, zero_if
+from gradlab.primitives.rounding import EXACT, ONCE, TWICE, Near, Steep, Units
 
 __all__ = ["RECORDS"]
 
@@ -110,10 +113,15 @@ def _within(at_most: tuple[int, ...] = (), at_least: tuple[int, ...] = ()) -> Ze
     return rule
 
 
-_PLAIN = Primitive(name="", reads=entry_by_entry, entrywise=True)
+def _doublings(equation: Equation) -> float:
+    """How often repeated squaring multiplies."""
+    return max(1.0, math.log2(max(abs(equation.params["y"]), 1)))
+
+
+_PLAIN = Primitive(name="", reads=entry_by_entry, entrywise=True, rounds=TWICE, underflows="never")
 _ODD = replace(_PLAIN, zero=stays_zero)  # f(0) = 0, as in odd functions
 _SUM = replace(_PLAIN, zero=zero_if())
-_SAME = replace(_ODD, moves=slice(0, 1))
+_SAME = replace(_ODD, moves=slice(0, 1), rounds=EXACT)
 _FACTORS = replace(_ODD, reads=_product)
 
 RECORDS = (
@@ -126,70 +134,89 @@ RECORDS = (
     replace(_SAME, name="sharding_constraint"),
     replace(_SAME, name="reshard"),
     replace(_SAME, name="pvary"),
+    replace(_SAME, name="pcast"),
+    replace(_SAME, name="mesh_cast"),
+    replace(_SAME, name="with_sharding_constraint"),
+    replace(_SAME, name="with_memory_space_constraint"),
     replace(_SAME, name="stage"),
     replace(_SAME, name="optimization_barrier", reads=_each_its_own, zero=_own_is_zero),
     replace(_SAME, name="device_put", reads=_each_its_own, zero=_own_is_zero),
-    Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2)),
-    replace(_ODD, name="convert_element_type"),
-    replace(_ODD, name="reduce_precision"),
+    Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2), rounds=EXACT),
+    replace(_ODD, name="convert_element_type", rounds=ONCE, underflows="possible"),
+    replace(_ODD, name="reduce_precision", rounds=ONCE, underflows="possible"),
     # arithmetic
-    replace(_ODD, name="neg"),
-    replace(_SUM, name="add"),
-    replace(_SUM, name="add_any"),
-    replace(_SUM, name="sub"),
-    replace(_FACTORS, name="mul"),
-    replace(_ODD, name="mulhi"),
-    replace(_PLAIN, name="div", reads=_quotient, zero=_zero_over),
-    replace(_PLAIN, name="rem", zero=_zero_over),
-    replace(_PLAIN, name="pow"),
-    replace(_PLAIN, name="integer_pow", zero=_positive_power),
-    replace(_ODD, name="square"),
+    replace(_ODD, name="neg", rounds=EXACT),
+    replace(_SUM, name="add", rounds=ONCE, commutes=True),
+    replace(_SUM, name="add_any", rounds=ONCE, commutes=True),
+    replace(_SUM, name="sub", rounds=ONCE),
+    replace(_FACTORS, name="mul", rounds=ONCE, underflows="possible", commutes=True),
+    replace(_ODD, name="mulhi", rounds=EXACT),
+    replace(
+        _PLAIN, name="div", reads=_quotient, zero=_zero_over, rounds=ONCE, underflows="possible"
+    ),
+    replace(_PLAIN, name="rem", zero=_zero_over, rounds=EXACT),
+    replace(_PLAIN, name="pow", underflows="possible"),
+    replace(
+        _PLAIN,
+        name="integer_pow",
+        zero=_positive_power,
+        rounds=Units(_doublings),
+        underflows="possible",
+    ),
+    replace(_ODD, name="square", rounds=ONCE, underflows="possible"),
     replace(_PLAIN, name="one_minus_square"),
-    replace(_ODD, name="sqrt"),
+    replace(_ODD, name="sqrt", rounds=ONCE),
     replace(_PLAIN, name="rsqrt"),
     replace(_ODD, name="cbrt"),
     replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
     # size and order
-    replace(_ODD, name="abs"),
-    replace(_ODD, name="sign"),
-    replace(_ODD, name="floor"),
-    replace(_ODD, name="ceil"),
-    replace(_ODD, name="round"),
-    replace(_PLAIN, name="nextafter"),
-    replace(_PLAIN, name="max", zero=_within(at_most=(0, 1))),
-    replace(_PLAIN, name="min", zero=_within(at_least=(0, 1))),
-    replace(_PLAIN, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
-    replace(_PLAIN, name="select_n", reads=_choice, zero=zero_if(start=1), moves=slice(1, None)),
-    replace(_PLAIN, name="eq"),
-    replace(_SUM, name="ne"),
-    replace(_PLAIN, name="ge"),
-    replace(_PLAIN, name="le"),
-    replace(_PLAIN, name="gt", zero=_within(at_most=(0,), at_least=(1,))),
-    replace(_PLAIN, name="lt", zero=_within(at_most=(1,), at_least=(0,))),
-    replace(_PLAIN, name="is_finite"),
+    replace(_ODD, name="abs", rounds=EXACT),
+    replace(_ODD, name="sign", rounds=EXACT),
+    replace(_ODD, name="floor", rounds=EXACT),
+    replace(_ODD, name="ceil", rounds=EXACT),
+    replace(_ODD, name="round", rounds=EXACT),
+    replace(_PLAIN, name="nextafter", rounds=EXACT),
+    replace(_PLAIN, name="max", zero=_within(at_most=(0, 1)), rounds=EXACT, commutes=True),
+    replace(_PLAIN, name="min", zero=_within(at_least=(0, 1)), rounds=EXACT, commutes=True),
+    replace(_PLAIN, name="clamp", zero=_within(at_most=(0,), at_least=(2,)), rounds=EXACT),
+    replace(
+        _PLAIN,
+        name="select_n",
+        reads=_choice,
+        zero=zero_if(start=1),
+        moves=slice(1, None),
+        rounds=EXACT,
+    ),
+    replace(_PLAIN, name="eq", rounds=EXACT),
+    replace(_SUM, name="ne", rounds=EXACT),
+    replace(_PLAIN, name="ge", rounds=EXACT),
+    replace(_PLAIN, name="le", rounds=EXACT),
+    replace(_PLAIN, name="gt", zero=_within(at_most=(0,), at_least=(1,)), rounds=EXACT),
+    replace(_PLAIN, name="lt", zero=_within(at_most=(1,), at_least=(0,)), rounds=EXACT),
+    replace(_PLAIN, name="is_finite", rounds=EXACT),
     # bits; a zero may be -0.0, whose bits are not zero
-    replace(_FACTORS, name="and"),
-    replace(_SUM, name="or"),
-    replace(_SUM, name="xor"),
-    replace(_PLAIN, name="not"),
-    replace(_ODD, name="shift_left", zero=zero_if(0)),
-    replace(_ODD, name="shift_right_arithmetic", zero=zero_if(0)),
-    replace(_ODD, name="shift_right_logical", zero=zero_if(0)),
-    replace(_ODD, name="population_count"),
-    replace(_PLAIN, name="clz"),
+    replace(_FACTORS, name="and", rounds=EXACT),
+    replace(_SUM, name="or", rounds=EXACT),
+    replace(_SUM, name="xor", rounds=EXACT),
+    replace(_PLAIN, name="not", rounds=EXACT),
+    replace(_ODD, name="shift_left", zero=zero_if(0), rounds=EXACT),
+    replace(_ODD, name="shift_right_arithmetic", zero=zero_if(0), rounds=EXACT),
+    replace(_ODD, name="shift_right_logical", zero=zero_if(0), rounds=EXACT),
+    replace(_ODD, name="population_count", rounds=EXACT),
+    replace(_PLAIN, name="clz", rounds=EXACT),
     # complex numbers
-    replace(_SUM, name="complex"),
-    replace(_ODD, name="real"),
-    replace(_ODD, name="imag"),
-    replace(_ODD, name="conj"),
+    replace(_SUM, name="complex", rounds=EXACT),
+    replace(_ODD, name="real", rounds=EXACT),
+    replace(_ODD, name="imag", rounds=EXACT),
+    replace(_ODD, name="conj", rounds=EXACT),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
-    replace(_PLAIN, name="exp"),
-    replace(_PLAIN, name="exp2"),
+    replace(_PLAIN, name="exp", underflows="everyday"),
+    replace(_PLAIN, name="exp2", rounds=Steep(), underflows="everyday"),
     replace(_ODD, name="expm1"),
     replace(_PLAIN, name="log"),
     replace(_PLAIN, name="log2"),
-    replace(_ODD, name="log1p"),
-    replace(_PLAIN, name="logistic"),
+    replace(_ODD, name="log1p", rounds=Units(64.0)),
+    replace(_PLAIN, name="logistic", underflows="everyday"),
     replace(_ODD, name="sin"),
     replace(_PLAIN, name="cos"),
     replace(_ODD, name="tan"),
@@ -197,25 +224,25 @@ RECORDS = (
     replace(_PLAIN, name="acos"),
     replace(_ODD, name="atan"),
     replace(_PLAIN, name="atan2"),
-    replace(_ODD, name="sinh"),
-    replace(_PLAIN, name="cosh"),
+    replace(_ODD, name="sinh", rounds=Steep()),
+    replace(_PLAIN, name="cosh", rounds=Steep()),
     replace(_ODD, name="tanh"),
     replace(_ODD, name="asinh"),
     replace(_PLAIN, name="acosh"),
-    replace(_ODD, name="atanh"),
+    replace(_ODD, name="atanh", rounds=Units(64.0)),
     # special functions
     replace(_ODD, name="erf"),
-    replace(_PLAIN, name="erfc"),
-    replace(_ODD, name="erf_inv"),
-    replace(_PLAIN, name="lgamma"),
-    replace(_PLAIN, name="digamma"),
-    replace(_PLAIN, name="polygamma"),
-    replace(_PLAIN, name="zeta"),
-    replace(_PLAIN, name="igamma"),
-    replace(_PLAIN, name="igamma_grad_a"),
-    replace(_PLAIN, name="igammac"),
-    replace(_PLAIN, name="random_gamma_grad"),
-    replace(_PLAIN, name="regularized_incomplete_beta"),
+    replace(_PLAIN, name="erfc", rounds=Units(4.0), underflows="everyday"),
+    replace(_ODD, name="erf_inv", rounds=Near(16.0)),
+    replace(_PLAIN, name="lgamma", rounds=Near(16.0)),
+    replace(_PLAIN, name="digamma", rounds=Near(16.0)),
+    replace(_PLAIN, name="polygamma", rounds=Near(16.0)),
+    replace(_PLAIN, name="zeta", rounds=Near(16.0)),
+    replace(_PLAIN, name="igamma", rounds=Near(16.0)),
+    replace(_PLAIN, name="igamma_grad_a", rounds=Near(16.0)),
+    replace(_PLAIN, name="igammac", rounds=Near(16.0)),
+    replace(_PLAIN, name="random_gamma_grad", rounds=Near(16.0)),
+    replace(_PLAIN, name="regularized_incomplete_beta", rounds=Near(16.0)),
     replace(_PLAIN, name="bessel_i0e"),
     replace(_ODD, name="bessel_i1e"),
 )

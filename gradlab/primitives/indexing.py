@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.record import Primitive, Shape, Site, complement, zero_if
+from gradlab.primitives.equation import Equation, Shape
+from gradlab.primitives.record import Primitive, Site, complement, zero_if
+from gradlab.primitives.rounding import EXACT, ONCE, SumOf
 
 __all__ = ["RECORDS"]
 
@@ -226,21 +228,29 @@ def _filled_with_zero(site: Site, output: int) -> bool:
     return site.vanishes[0] and (harmless or "FILL" not in str(site.params["mode"]))
 
 
-_ADDED = Primitive(name="", reads=_scatter, zero=zero_if(0, 2))
+def _hits(equation: Equation) -> int:
+    """How many updates may meet at one entry."""
+    return max(2, math.prod(equation.in_shapes[1][:-1]))
+
+
+_READ = Primitive(name="", rounds=EXACT, underflows="never")
+_ADDED = replace(_READ, reads=_scatter, zero=zero_if(0, 2), rounds=SumOf(_hits))
+_CHOSEN = replace(_ADDED, rounds=EXACT)
 
 RECORDS = (
-    Primitive(name="gather", reads=_gather, zero=_filled_with_zero, moves=slice(0, 1)),
-    Primitive(name="dynamic_slice", reads=_dynamic_slice, zero=zero_if(0), moves=slice(0, 1)),
-    Primitive(
+    replace(_READ, name="gather", reads=_gather, zero=_filled_with_zero, moves=slice(0, 1)),
+    replace(_READ, name="dynamic_slice", reads=_dynamic_slice, zero=zero_if(0), moves=slice(0, 1)),
+    replace(
+        _READ,
         name="dynamic_update_slice",
         reads=_dynamic_update_slice,
         zero=zero_if(0, 1),
         moves=slice(0, 2),
     ),
-    Primitive(name="scatter", reads=_scatter, zero=_written_is_zero, moves=slice(0, 3, 2)),
+    replace(_CHOSEN, name="scatter", zero=_written_is_zero, moves=slice(0, 3, 2)),
     replace(_ADDED, name="scatter-add"),
     replace(_ADDED, name="scatter-sub"),
-    replace(_ADDED, name="scatter-mul", zero=zero_if(0)),
-    replace(_ADDED, name="scatter-min"),
-    replace(_ADDED, name="scatter-max"),
+    replace(_ADDED, name="scatter-mul", zero=zero_if(0), rounds=ONCE, underflows="possible"),
+    replace(_CHOSEN, name="scatter-min"),
+    replace(_CHOSEN, name="scatter-max"),
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.record import Primitive, Site, complement, zero_if
+from gradlab.primitives.rounding import EXACT
 
 __all__ = ["RECORDS"]
 
@@ -107,8 +108,8 @@ def _slot(shape: tuple[int, ...], axis: int, k: int, count: int) -> Pattern:
     return maps.pad(unit, low, high) @ maps.reshape(shape, unit)
 
 
-_MOVED = Primitive(name="", zero=zero_if(0), moves=slice(0, 1))
-_JOINED = Primitive(name="", zero=zero_if(), moves=slice(None))
+_MOVED = Primitive(name="", zero=zero_if(0), moves=slice(0, 1), rounds=EXACT, underflows="never")
+_JOINED = replace(_MOVED, zero=zero_if(), moves=slice(None))
 
 RECORDS = (
     replace(_MOVED, name="broadcast_in_dim", reads=_broadcast_in_dim),
@@ -124,5 +125,7 @@ RECORDS = (
     replace(_JOINED, name="pad", reads=_pad),
     replace(_JOINED, name="concatenate", reads=_concatenate),
     replace(_JOINED, name="stack", reads=_stack),
-    Primitive(name="bitcast_convert_type", reads=_bitcast, zero=_bits_of_integers),
+    replace(
+        _MOVED, name="bitcast_convert_type", reads=_bitcast, zero=_bits_of_integers, moves=None
+    ),
 )

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.rounding import EXACT, Near, SumOf, root_of
 
 __all__ = ["RECORDS"]
 
@@ -37,15 +39,21 @@ def _largest_is_zero(site: Site, output: int) -> bool:
     return output == 0 and site.vanishes[0]
 
 
-_RUNNING = Primitive(name="", reads=_cumulative, zero=zero_if(0))
+def _along(equation: Equation) -> int:
+    axis: int = equation.params["axis"]
+    return equation.in_shapes[0][axis]
+
+
+_RUNNING = Primitive(name="", reads=_cumulative, zero=zero_if(0), rounds=EXACT, underflows="never")
+_SORTED = replace(_RUNNING, reads=_top_k, zero=_largest_is_zero)
 
 RECORDS = (
-    replace(_RUNNING, name="cumsum"),
-    replace(_RUNNING, name="cumprod"),
+    replace(_RUNNING, name="cumsum", rounds=SumOf(_along)),
+    replace(_RUNNING, name="cumprod", rounds=root_of(_along), underflows="possible"),
     replace(_RUNNING, name="cummax"),
     replace(_RUNNING, name="cummin"),
-    replace(_RUNNING, name="cumlogsumexp", zero=None),
-    Primitive(name="sort", reads=_sort, zero=_own_is_zero),
-    Primitive(name="top_k", reads=_top_k, zero=_largest_is_zero),
-    Primitive(name="approx_top_k", reads=_top_k, zero=_largest_is_zero),
+    replace(_RUNNING, name="cumlogsumexp", zero=None, rounds=Near(16.0)),
+    replace(_SORTED, name="sort", reads=_sort, zero=_own_is_zero),
+    replace(_SORTED, name="top_k"),
+    replace(_SORTED, name="approx_top_k"),
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.rounding import EXACT, UNKNOWN
 
 __all__ = ["RECORDS"]
 
@@ -30,7 +31,7 @@ def _other_places(site: Site, k: int) -> tuple[Pattern, ...]:
     return (maps.contraction(made, given, tuple(pairs)),)
 
 
-_ALONE = Primitive(name="", reads=_same_place, zero=zero_if())
+_ALONE = Primitive(name="", reads=_same_place, zero=zero_if(), rounds=EXACT, underflows="never")
 _TOGETHER = replace(_ALONE, talks=True)
 _MOVED = replace(_TOGETHER, reads=_other_places)
 
@@ -39,9 +40,9 @@ RECORDS = (
     replace(_ALONE, name="reduced_vary_cast_p"),
     replace(_ALONE, name="vary_unreduced_cast"),
     replace(_ALONE, name="vary_unreduced_cast_p"),
-    replace(_TOGETHER, name="psum"),
-    replace(_TOGETHER, name="psum_invariant"),
-    replace(_TOGETHER, name="unreduced_psum"),
+    replace(_TOGETHER, name="psum", rounds=UNKNOWN),
+    replace(_TOGETHER, name="psum_invariant", rounds=UNKNOWN),
+    replace(_TOGETHER, name="unreduced_psum", rounds=UNKNOWN),
     replace(_TOGETHER, name="pmax"),
     replace(_TOGETHER, name="pmin"),
     replace(_TOGETHER, name="ppermute"),
@@ -53,6 +54,6 @@ RECORDS = (
     replace(_MOVED, name="all_gather_reduced"),
     replace(_MOVED, name="all_to_all"),
     replace(_MOVED, name="ragged_all_to_all"),
-    replace(_MOVED, name="reduce_scatter"),
-    replace(_MOVED, name="unreduced_reduce_scatter"),
+    replace(_MOVED, name="reduce_scatter", rounds=UNKNOWN),
+    replace(_MOVED, name="unreduced_reduce_scatter", rounds=UNKNOWN),
 )

@@ -4,19 +4,20 @@ A record can only add knowledge. A field that is left out means the safe answer:
 reads is every entry, zero need not stay zero, nothing is only moved.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives.equation import Equation
 from gradlab.primitives.known import Known
+from gradlab.primitives.rounding import UNKNOWN, Rounding, Underflow
 
-__all__ = ["Equation", "Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
+__all__ = ["Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
            "zero_if"]  # fmt: skip
 
-Shape = tuple[int, ...]
 Local = Pattern | tuple[Pattern | None, ...]
 """What an output may read of one operand; a tuple where there are several outputs."""
 
@@ -32,6 +33,9 @@ class Primitive:
         zero: whether an output is zero, given which operands are.
         moves: the operands whose entries the outputs are made of, unchanged. None: none is known.
         entrywise: whether an output entry is computed from the operands' entries at its own index.
+        commutes: whether its two operands may change places.
+        rounds: how far its results are from those of exact arithmetic.
+        underflows: whether its results may be too small for a dtype that holds its operands.
         talks: whether devices read one another's arrays.
         combines: the parameter that holds the program which joins entries, two at a time.
     """
@@ -41,6 +45,9 @@ class Primitive:
     zero: "Zero | None" = None
     moves: slice | None = None
     entrywise: bool = False
+    commutes: bool = False
+    rounds: Rounding = UNKNOWN
+    underflows: Underflow = "possible"
     talks: bool = False
     combines: str = ""
 
@@ -51,41 +58,18 @@ class Primitive:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Equation:
-    """One equation of a program, without JAX's types.
-
-    A dtype that NumPy has no word for, such as a key's, is `object`.
-    """
-
-    primitive: Primitive
-    params: Mapping[str, Any]
-    in_shapes: tuple[Shape, ...]
-    out_shapes: tuple[Shape, ...]
-    in_dtypes: tuple[np.dtype[Any], ...]
-    out_dtypes: tuple[np.dtype[Any], ...]
-
-    @property
-    def name(self) -> str:
-        """The name of the primitive."""
-        return self.primitive.name
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the first output."""
-        return self.out_shapes[0]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Site(Equation):
     """An equation, with what is known of its operands: what a rule is asked about.
 
     Attributes:
+        primitive: the record of its primitive.
         depends: for each operand, whether it carries seeds (tangents or upstreams).
         known: for each operand, what is known of its value at every input.
         vanishes: for each operand, whether it is zero wherever all seeds are.
         notes: what the rule wants the report to say, such as "index arrays are not known".
     """
 
+    primitive: Primitive
     depends: tuple[bool, ...]
     known: tuple[Known | None, ...]
     vanishes: tuple[bool, ...]

@@ -1,9 +1,12 @@
 """Reductions: an output entry reads the reduced axes whole and the kept ones at its own index."""
 
+import math
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.rounding import EXACT, SumOf, root_of
 
 __all__ = ["RECORDS"]
 
@@ -27,11 +30,17 @@ def _zero_over_some(site: Site, output: int) -> bool:
     return site.vanishes[0] and 0 not in site.in_shapes[0]
 
 
-_REDUCED = Primitive(name="", reads=_reduction, zero=_zero_over_some)
+def _reduced(equation: Equation) -> int:
+    return math.prod(equation.in_shapes[0][axis] for axis in equation.params["axes"])
+
+
+_REDUCED = Primitive(
+    name="", reads=_reduction, zero=_zero_over_some, rounds=EXACT, underflows="never"
+)
 
 RECORDS = (
-    replace(_REDUCED, name="reduce_sum", zero=zero_if(0)),
-    replace(_REDUCED, name="reduce_prod"),
+    replace(_REDUCED, name="reduce_sum", zero=zero_if(0), rounds=SumOf(_reduced)),
+    replace(_REDUCED, name="reduce_prod", rounds=root_of(_reduced), underflows="possible"),
     replace(_REDUCED, name="reduce_max"),
     replace(_REDUCED, name="reduce_min"),
     replace(_REDUCED, name="reduce_and"),

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.record import Primitive, Shape, Site, stays_zero, zero_if
+from gradlab.primitives.equation import Equation, Shape
+from gradlab.primitives.record import Primitive, Site, stays_zero, zero_if
+from gradlab.primitives.rounding import EXACT, SumOf
 
 __all__ = ["RECORDS"]
 
@@ -151,12 +154,37 @@ def _pooled(site: Site, given: Shape, made: Shape) -> Pattern:
     return maps.product(*parts)
 
 
+def _taps(equation: Equation) -> int:
+    kernel = equation.in_shapes[1]
+    channels: int = equation.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(kernel) // max(kernel[channels], 1)
+
+
+def _window(equation: Equation) -> int:
+    sizes: Shape = equation.params["window_dimensions"]
+    return math.prod(sizes)
+
+
+_POOLED = Primitive(name="", reads=_pooling, rounds=EXACT, underflows="never")
+
 RECORDS = (
-    Primitive(name="conv_general_dilated", reads=_convolution, zero=stays_zero),
+    Primitive(
+        name="conv_general_dilated",
+        reads=_convolution,
+        zero=stays_zero,
+        rounds=SumOf(_taps, of_products=True),
+        underflows="never",
+    ),
     Primitive(name="reduce_window", reads=_general_pooling, combines="jaxpr"),
-    Primitive(name="reduce_window_sum", reads=_pooling, zero=stays_zero),
-    Primitive(name="reduce_window_max", reads=_pooling),
-    Primitive(name="reduce_window_min", reads=_pooling),
-    Primitive(name="select_and_gather_add", reads=_gathered_from_windows, zero=zero_if(0)),
-    Primitive(name="select_and_scatter_add", reads=_scattered_to_windows, zero=zero_if(0)),
+    replace(_POOLED, name="reduce_window_sum", zero=stays_zero, rounds=SumOf(_window)),
+    replace(_POOLED, name="reduce_window_max"),
+    replace(_POOLED, name="reduce_window_min"),
+    replace(_POOLED, name="select_and_gather_add", reads=_gathered_from_windows, zero=zero_if(0)),
+    replace(
+        _POOLED,
+        name="select_and_scatter_add",
+        reads=_scattered_to_windows,
+        zero=zero_if(0),
+        rounds=SumOf(_window),
+    ),
 )

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from gradlab.references.bounds import MATRIX_PRODUCTS
+from gradlab.references.bounds import multiplies_matrices
 from gradlab.references.precision import unit_roundoff
 from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs
 from gradlab.tracing.settings import default_device
@@ -46,10 +46,10 @@ def cut_to(equation: Any, device: Any) -> str | None:
     """
     if device is None:
         return None
-    if equation.primitive.name not in MATRIX_PRODUCTS:
+    if not multiplies_matrices(equation):
         programs = [each for _, inner in inner_jaxprs(equation) for each in jaxprs(inner)]
         inside = [each for program in programs for each in body(program).equations]
-        cuts = [cut_to(each, device) for each in inside if each.primitive.name in MATRIX_PRODUCTS]
+        cuts = [cut_to(each, device) for each in inside if multiplies_matrices(each)]
         return max(filter(None, cuts), key=unit_roundoff, default=None)
     if not {str(dtype_of(v)) for v in equation.invars[:2]} <= {"float32", "complex64"}:
         return None

@@ -14,15 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradlab.primitives import lookup
+from gradlab.primitives.rounding import BackwardStable, Near, Spectrum, Steep, SumOf
 from gradlab.references.bounds import (
-    BACKWARD_STABLE,
-    HARD,
-    MATRIX_PRODUCTS,
-    STEEP,
-    SUMS,
-    UNDERFLOWING,
-    VANISHING,
     is_exact,
+    multiplies_matrices,
+    rounding_of,
     terms,
     terms_inside,
     units_of_result,
@@ -42,8 +39,6 @@ from gradlab.tracing.leaves import is_inexact
 __all__ = ["Exact", "Quiet", "Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
-_COMMUTES = frozenset({"add", "add_any", "mul", "max", "min"})
-_EXACT = frozenset(["bitcast_convert_type"])  # among what cannot be lifted
 _FINITE = 1e300  # the largest amount to add: an infinite one would make infinities NaN
 _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
@@ -113,7 +108,7 @@ class Rounder(Lifter):
     ) -> list[Value]:
         """Evaluate an equation, unless an equal one has been."""
         names = [(_identity(value.array), value.depends) for value in inputs]
-        if step.equation.primitive.name in _COMMUTES:
+        if lookup(step.equation.primitive.name).commutes:
             names.sort(key=repr)
         try:
             key = (fingerprint(step.equation), tuple(names))
@@ -149,7 +144,7 @@ class Rounder(Lifter):
 
         Moving the terms of a sum, each by the root of their number, moves it as rounding does.
         """
-        if equation.primitive.name in _EXACT:
+        if is_exact(equation):
             return arrays
         units = math.sqrt(terms_inside(equation))
         inside = {d for _, inner in inner_jaxprs(equation) for d in digits_of(inner, None)}
@@ -163,12 +158,12 @@ class Rounder(Lifter):
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Perturb the factors of a product, or the matrix of a backward stable algorithm."""
-        if equation.primitive.name in MATRIX_PRODUCTS:
+        if multiplies_matrices(equation):
             return self._cut(equation, arrays)
-        bound = BACKWARD_STABLE.get(equation.primitive.name)
-        if bound is None:
+        rounding = rounding_of(equation)
+        if not isinstance(rounding, BackwardStable):
             return arrays
-        size = bound(arrays[0]) * math.sqrt(arrays[0].shape[-1])
+        size = rounding.size(arrays[0]) * math.sqrt(arrays[0].shape[-1])
         return [self._shift(arrays[0], size, dtype_of(equation.invars[0])), *arrays[1:]]
 
     def after(
@@ -176,7 +171,8 @@ class Rounder(Lifter):
     ) -> list[Any]:
         """Perturb the results of an equation as rounding would."""
         name = equation.primitive.name
-        if name in BACKWARD_STABLE or is_exact(equation) or _scales_by_two(name, arrays):
+        stable = isinstance(rounding_of(equation), BackwardStable)
+        if stable or is_exact(equation) or _scales_by_two(name, arrays):
             return outputs
         dtypes = [dtype_of(variable) for variable in equation.outvars]
         return [
@@ -197,15 +193,16 @@ class Rounder(Lifter):
         name = equation.primitive.name
         if name == "reduce_precision":
             dtype = name_with_bits(equation.params["mantissa_bits"])
-        if name == "fft":
+        rounding, underflows = rounding_of(equation), lookup(name).underflows
+        if isinstance(rounding, Spectrum):
             return self._shift(array, _spectrum_size(equation, array), dtype)
-        if name in SUMS and terms(equation) > 1:
+        if isinstance(rounding, SumOf) and terms(equation) > 1:
             return self._sum(equation, arrays, array, dtype)
-        if name in HARD:
-            return self._shift(array, (lax.abs(array) + 1.0) * HARD[name], dtype)
+        if isinstance(rounding, Near):
+            return self._shift(array, (lax.abs(array) + 1.0) * rounding.units, dtype)
         slot = self._slot(dtype)
         units: Any = units_of_result(equation)
-        if name in STEEP:
+        if isinstance(rounding, Steep):
             units = 1.0 + lax.abs(arrays[0])
         if jnp.iscomplexobj(array):
             return self._shift(array, lax.abs(array) * units, dtype)
@@ -214,7 +211,7 @@ class Rounder(Lifter):
             rounded = array * self._noise.factors(slot, kind, array.shape)
         else:
             rounded = self._shift(array, lax.abs(array) * units, dtype)
-        if name in VANISHING or (slot == "float16" and name in UNDERFLOWING):
+        if underflows == "everyday" or (slot == "float16" and underflows == "possible"):
             moved = rounded + self._noise.amounts(slot, "tiny", array.shape)
             return lax.select(lax.eq(array, lax.full_like(array, 0.0)), array, moved)
         return rounded
@@ -226,7 +223,7 @@ class Rounder(Lifter):
         if name.startswith("scatter") or unit_roundoff(dtype) <= unit_roundoff("float32"):
             return self._moved(array, size, dtype)
         inside = self._moved(array, size, "float32")
-        if name in MATRIX_PRODUCTS:
+        if multiplies_matrices(equation):
             return self._shift(inside, lax.abs(inside), dtype)
         blocks = max(1.0, terms(equation) / _BLOCK)
         return self._moved(inside, size / math.sqrt(blocks), dtype)
@@ -308,7 +305,7 @@ class Quiet(Rounder):
         return array
 
     def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
-        if equation.primitive.name in SUMS and terms(equation) > 1:
+        if terms(equation) > 1:
             self.seen.append(self._units(equation, arrays))
         return array * 1.0  # another array, as there: outputs are told apart by it
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradlab.patterns import Pattern
-from gradlab.primitives import Site
+from gradlab.primitives import Site, lookup
 from gradlab.primitives.known import Known, of_array
 from gradlab.structure.facts import facts
 from gradlab.tracing.jaxprs import Literal, body, source, view
@@ -257,6 +257,7 @@ def site_of(equation: Any, operands: Sequence[Traced]) -> Site:
     """Return an equation as the rules see it."""
     return Site(
         **vars(view(equation)),
+        primitive=lookup(equation.primitive.name),
         depends=tuple(bool(operand.reads) for operand in operands),
         known=tuple(operand.known for operand in operands),
         vanishes=tuple(operand.vanishes for operand in operands),

@@ -14,7 +14,6 @@ import numpy as np
 from jax.extend.source_info_util import user_context
 
 from gradlab.primitives import Equation as EquationView
-from gradlab.primitives import lookup
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -149,7 +148,7 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
 def view(equation: Any) -> EquationView:
     """Return an equation as the book of primitives sees it."""
     return EquationView(
-        primitive=lookup(equation.primitive.name),
+        name=equation.primitive.name,
         params=equation.params,
         in_shapes=tuple(_shape(atom) for atom in equation.invars),
         out_shapes=tuple(_shape(variable) for variable in equation.outvars),
