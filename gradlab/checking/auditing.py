@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.arguments import name_of, refuse_numbers, require_callable
+from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
 from gradlab.checking.beside import idle_devices, side_by_side
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
+from gradlab.checking.inputs import require_arrays
 from gradlab.checking.memory import require_memory
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
 from gradlab.checking.summary import summarise
@@ -26,10 +27,12 @@ from gradlab.tracing import (
     strip,
     trace,
 )
+from gradlab.tracing.settings import undisturbed
 
 __all__ = ["audit"]
 
 
+@undisturbed()
 def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
     """Check every custom rule inside a function, at the inputs that it meets there.
 
@@ -69,6 +72,7 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         raise InputError(
             f"inputs: {name_of(function)} was given none; nothing can be differentiated"
         )
+    require_arrays(inputs, argument_names(function, len(inputs)))
     require_memory("audit", inputs)
     program = trace(function, *inputs)
     meetings = rule_inputs(program, program.flatten(inputs))

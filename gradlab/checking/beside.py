@@ -13,7 +13,7 @@ import jax
 
 from gradlab.checking.evidence import Evidence, programs_of
 from gradlab.references import Evaluation
-from gradlab.tracing.settings import default_device, settings
+from gradlab.tracing.settings import default_device, settings, undisturbed
 
 __all__ = ["devices_for", "idle_devices", "side_by_side"]
 
@@ -57,7 +57,7 @@ def side_by_side(
     carried, every = settings(), list(items)
 
     def lane(number: int) -> list[Result]:
-        with carried(), jax.default_device(devices[number]):
+        with carried(), undisturbed(), jax.default_device(devices[number]):
             return [work(item) for item in every[number :: len(devices)]]
 
     with ThreadPoolExecutor(len(devices)) as threads:

@@ -66,7 +66,9 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     upstreams, inexact = _upstreams(evidence), _inexact(evidence)
 
     def function(t: float) -> np.ndarray[Any, Any]:
-        outputs = at(t)["reference"]
+        outputs = evidence.dropped.attempt(lambda: at(t)["reference"])
+        if outputs is None:
+            return np.array([np.nan])
         return np.array([pairing(upstreams, [outputs[i] for i in inexact])])
 
     return finite_difference(function)

@@ -8,7 +8,7 @@ from gradlab.arguments import argument_names, name_of, refuse_numbers, require_c
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
-from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt
+from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
 from gradlab.checking.memory import require_memory
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
@@ -18,10 +18,12 @@ from gradlab.checking.wrong_node import name_wrong_node
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.graph import Graph
 from gradlab.nodes import Node
+from gradlab.tracing.settings import undisturbed
 
 __all__ = ["assert_gradients", "check"]
 
 
+@undisturbed()
 def check(
     function: Any,
     *inputs: Any,
@@ -177,6 +179,7 @@ class _Asked:
                 f"inputs: {name_of(function)} was given no inputs; nothing can be differentiated"
             )
         self.names = self.names or argument_names(function, len(inputs))
+        require_arrays(inputs, self.names)
         self.wrt = parse_wrt(wrt, self.names)
         self.function, self.backward = function, backward
         self.reference, self.returns = reference, returns

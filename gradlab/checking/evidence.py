@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.checking.points import Points
+from gradlab.checking.probes import Dropped
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
 from gradlab.references import DRAWS, Estimate, Evaluation, blocks, numpy_estimate
+from gradlab.tracing import widen_dtype
+from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -60,6 +63,7 @@ class Evidence:
                 evaluation = Evaluation(**programs)
         self.evaluation = evaluation
         self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
+        self.dropped = Dropped(subject.name)
         self.has_rule = subject.rule is not None
         self.has_reference = subject.reference is not None
 
@@ -122,7 +126,7 @@ class Evidence:
         """Return a rule's results at these arguments, and how they scatter one ulp away."""
 
         def flat(*moved: Any) -> list[Any]:
-            return self.run(dict(zip(self.point, moved)))
+            return self.probe(dict(zip(self.point, moved)))
 
         return numpy_estimate(flat, arrays, seed=self.seed)
 
@@ -137,6 +141,11 @@ class Evidence:
     def run(self, point: Arrays) -> Leaves:
         """Run the rule as the user does, on fresh copies."""
         return self.run_on(copied(point))
+
+    def probe(self, point: Arrays) -> Leaves:
+        """Run the rule at a point that gradlab made; all NaN where it refuses."""
+        found = self.dropped.attempt(lambda: self.run(point))
+        return list(map(_unknown, self.actual)) if found is None else found
 
     def run_on(self, point: Arrays) -> Leaves:
         """Run the rule on the very arrays that are given, which it may write into."""
@@ -165,12 +174,22 @@ class Evidence:
     def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
         """Return the lifted programs' results, or one's, at each case: changes to the point."""
         assert self.evaluation is not None
-        return [self.evaluation.values({**self.full_point, **case}, only) for case in cases]
+        return [self._lifted(self.evaluation, case, only) for case in cases]
+
+    def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
+        point = {**self.full_point, **case}
+        found = self.dropped.attempt(lambda: evaluation.values(point, only))
+        if found is not None:
+            return found
+        programs = programs_of(self.subject)
+        chosen = programs if only is None else {only: programs[only]}
+        return {key: list(map(_unknown, p.out_avals)) for key, p in chosen.items()}
 
     def at(self, values: Arrays, upstreams: Arrays) -> "Evidence":
         """Return the same subject elsewhere, with what has been compiled for it."""
         there = Evidence(self.subject, values, self.seed, self.evaluation, self.place)
         there.upstreams, there.point = upstreams, {**values, **upstreams}
+        there.dropped = self.dropped
         if "_points" in self.__dict__:
             there.__dict__["_points"] = self._points
         return there
@@ -189,7 +208,8 @@ class Evidence:
     @functools.cached_property
     def _points(self) -> Points:
         assert self.subject.forward is not None
-        return Points(self.subject.forward, programs_of(self.subject).values())
+        programs = programs_of(self.subject).values()
+        return Points(self.subject.forward, programs, self.dropped)
 
     def gradients(self, results: Sequence[Any]) -> list[Any]:
         """Return the gradients among a program's results."""
@@ -267,6 +287,12 @@ def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
 
     value = real() + 1j * real() if jnp.issubdtype(dtype, np.complexfloating) else real()
     return np.asarray(value).astype(dtype)
+
+
+def _unknown(like: Any) -> Any:
+    """Return NaN in the shape of an array; zeros where its dtype has none."""
+    dtype = widen_dtype(like.dtype)
+    return np.full(like.shape, np.nan if is_inexact(dtype) else 0, dtype)
 
 
 def copied(point: Arrays) -> Arrays:

@@ -21,6 +21,7 @@ from gradlab.tracing import (
     NotTraceable,
     Program,
     custom_rules,
+    derive,
     iterates,
     kernels,
     narrowings,
@@ -63,17 +64,29 @@ def _own_rule(
     wrt: tuple[int, ...] | None,
 ) -> Subject:
     """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
+    fixed: tuple[int, ...] = ()
     try:
         program = trace(function, *inputs, names=names)
     except NotTraceable as error:
-        raise InputError(f"{error.args[0]}; give backward= to check a NumPy function") from (
-            error.__cause__ or error
-        )
-    believed, oracle, why = _believed(program, reference, inputs)
+        fixed = _need_no_trace(inputs, wrt)
+        try:
+            program = trace(function, *inputs, names=names, fixed=fixed)
+        except NotTraceable:
+            raise InputError(f"{error.args[0]}; give backward= to check a NumPy function") from (
+                error.__cause__ or error
+            )
+    believed, oracle, why = _believed(program, reference, inputs, fixed)
     values = dict(zip(program.in_names, program.flatten(inputs)))
     return subject_of_program(
         program, values, believed, oracle, why=why, wrt=wrt, stated=reference is not None
     )
+
+
+def _need_no_trace(inputs: tuple[Any, ...], wrt: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return which inputs `jax.grad` hands on as they are: numbers, and what `wrt` leaves out."""
+    numbers = {i for i, x in enumerate(inputs) if isinstance(x, float | complex | int)}
+    others = set() if wrt is None else set(range(len(inputs))) - set(wrt)
+    return tuple(sorted(numbers | others))
 
 
 def subject_of_program(
@@ -106,7 +119,8 @@ def subject_of_program(
     except ClosesOverTrace:
         raise
     except Exception as error:  # whatever the user's rule raises; JAX names what does not fit
-        complaint = Complaint("", f"{type(error).__name__}: {error}", "refused")
+        text = f"{type(error).__name__}: {error}"
+        complaint = Complaint("", text, "refused", fault=_of_the_rule(error))
         broken = "none: the rule cannot be run"
         return Subject(**common, run=_untouched, oracle=broken, complaints=(complaint,))
     differentiated = None if believed is None else vjp_or_none(believed, positions)
@@ -159,6 +173,8 @@ def _handwritten(
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
         why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
+    if differentiated is not None and not upstreams:
+        differentiated = _of_the_loss(differentiated)
     return Subject(
         name=hand.name,
         values=hand.values,
@@ -195,11 +211,14 @@ def _traced_rule(
 
 
 def _believed(
-    program: Program, reference: Callable[..., Any] | None, inputs: tuple[Any, ...]
+    program: Program,
+    reference: Callable[..., Any] | None,
+    inputs: tuple[Any, ...],
+    fixed: tuple[int, ...],
 ) -> tuple[Program | None, str, str]:
     """Return the program that is believed, what to call it, and why there is none."""
     if reference is not None:
-        other = trace(reference, *inputs)
+        other = trace(reference, *inputs, fixed=fixed)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
         _same_outputs(program.name, shapes, other, name_of(reference))
         named = rename(open_kernels(other), program.in_names)
@@ -234,6 +253,27 @@ def vjp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
         return vjp_program(program, positions)
     except Exception:  # while loops, kernels: JAX has many words for it
         return None
+
+
+def _of_the_loss(program: Program) -> Program:
+    """Return a VJP whose upstream is 1: the gradient of a loss, as the loss itself returns it."""
+
+    def flat_function(*arrays: Any) -> list[Any]:
+        return program.flat(*arrays, np.ones((), program.in_avals[-1].dtype))
+
+    def wide() -> Program | None:
+        return None if program.wide is None else _of_the_loss(program.wide)
+
+    names = program.in_names[:-1], program.out_names
+    return derive(program, flat_function, program.in_avals[:-1], *names, wide)
+
+
+def _of_the_rule(error: Exception) -> bool:
+    """Whether JAX refuses what a custom rule returned, not what it cannot differentiate itself.
+
+    JAX removes its own frames from the traceback, so that only its words tell.
+    """
+    return str(error).startswith(("Custom VJP", "Custom JVP"))
 
 
 def jvp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:

@@ -180,7 +180,7 @@ class Handwritten:
                         "shape",
                     )
                 )
-            elif hasattr(found, "dtype") and found.dtype != target.dtype:
+            elif hasattr(found, "dtype") and not _takes(found.dtype, target, value):
                 complaints.append(
                     Complaint(
                         path,
@@ -261,6 +261,13 @@ def _like(example: Any, array: Any) -> Any:
     if isinstance(example, jax.Array) and isinstance(array, np.ndarray):
         return jnp.asarray(array)
     return array
+
+
+def _takes(dtype: Any, target: Leaf, value: Any) -> bool:
+    """Whether a gradient may have this dtype: its input's, or any of its kind for a number."""
+    if isinstance(value, float | complex) and not hasattr(value, "dtype"):
+        return is_inexact(dtype) and (target.kind == "complex" or dtype.kind != "c")
+    return bool(dtype == target.dtype)
 
 
 def _root(path: str) -> str:

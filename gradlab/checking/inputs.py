@@ -9,11 +9,43 @@ import numpy as np
 from gradlab.arguments import several
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = ["cast", "has_float64", "parse_dtypes", "parse_wrt"]
+__all__ = ["cast", "has_float64", "parse_dtypes", "parse_wrt", "require_arrays"]
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
 _WIDE = ("float64", "complex128")  # JAX arrays of these exist under x64 alone
 _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
+
+
+def require_arrays(inputs: tuple[Any, ...], names: Sequence[str]) -> None:
+    """Refuse leaves that are arrays of another library, or have more digits than float64.
+
+    Raises:
+        InputTypeError: a torch tensor, a table, or another array that is neither NumPy's nor JAX's.
+        InputError: long doubles.
+
+    Example:
+        >>> require_arrays((np.zeros(2, np.longdouble),), ("x",))
+        Traceback (most recent call last):
+        gradlab.errors.InputError: x: float128 is no dtype of JAX; pass x.astype(numpy.float64)
+    """
+    import jax
+
+    pairs, _ = jax.tree_util.tree_flatten_with_path(inputs)
+    for keys, leaf in pairs:
+        path = names[keys[0].idx] + jax.tree_util.keystr(keys[1:])
+        if isinstance(leaf, np.ndarray | np.generic):
+            exact = "complex128" if leaf.dtype.kind == "c" else "float64"
+            if leaf.dtype.kind in "fc" and leaf.dtype.itemsize > np.dtype(exact).itemsize:
+                raise InputError(
+                    f"{path}: {leaf.dtype} is no dtype of JAX; pass {path}.astype(numpy.{exact})"
+                )
+            continue
+        if hasattr(leaf, "__array__") and hasattr(leaf, "shape") and not hasattr(leaf, "aval"):
+            kind = f"{type(leaf).__module__.partition('.')[0]}.{type(leaf).__name__}"
+            raise InputTypeError(
+                f"{path}: expected an array of NumPy or JAX, got a {kind}; pass numpy.asarray("
+                f"{path}), and let the function convert it if it needs a {kind}"
+            )
 
 
 def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:

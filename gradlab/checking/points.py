@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradlab.checking.probes import Dropped
 from gradlab.checking.widen import widen
 from gradlab.references import as_read, on_host, options_for
 from gradlab.references.rounding import Exact
@@ -26,11 +27,12 @@ _SMALL = 1 << 12  # entries of a point up to which copying them costs less than 
 class Points:
     """A program lifted to float64, and evaluated at batches of points.
 
-    Constants are those of the programs that it is compared with, to the last digit.
+    Constants are those of the programs that it is compared with, to the last digit. What a point
+    that is dropped would have given is NaN.
     """
 
-    def __init__(self, program: Program, companions: Iterable[Program]) -> None:
-        self._program = program
+    def __init__(self, program: Program, companions: Iterable[Program], dropped: Dropped) -> None:
+        self._program, self._dropped = program, dropped
         self._constants = Constants([program, *companions])
         self._entries = sum(math.prod(aval.shape) for aval in program.in_avals)
         self._rows = max(1, min(_MOST, _HELD // max(1, self._entries)))
@@ -54,7 +56,7 @@ class Points:
                 name: self._stacked([case.get(name, values[name]) for case in part])
                 for name in moved
             }
-            parts.append(self._run(fixed, rows, len(part)))
+            parts.append(self._tried(fixed, rows, len(part)))
         outputs = map(np.concatenate, zip(*parts))
         return [next(outputs) if inexact else None for inexact in self._inexact]
 
@@ -83,11 +85,17 @@ class Points:
             options = options_for(self._entries)
             run = compile_once(all_products, *none, *placed, options=options)
 
-        def products(steps: Sequence[float]) -> list[float]:
+        def together(steps: Sequence[float]) -> list[float]:
             rows = np.pad(np.array(steps, np.float64), (0, _MOST - len(steps)))
             with on_host():
                 found = run(rows, np.int64(len(steps)), *placed)
                 return [float(product) for product in np.asarray(found)[: len(steps)]]
+
+        def products(steps: Sequence[float]) -> list[float]:
+            found = self._dropped.attempt(lambda: together(steps))
+            if found is None and len(steps) > 1:
+                return [product for step in steps for product in products([step])]
+            return [np.nan] * len(steps) if found is None else found
 
         return products
 
@@ -106,6 +114,24 @@ class Points:
         rows[: len(values)] = values
         return rows
 
+    def _tried(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
+        """Run all rows together; one by one where the function refuses some of them."""
+        found = self._dropped.attempt(lambda: self._run(fixed, rows, count))
+        if found is not None:
+            return found
+        if count == 1:
+            return [np.full((1, *a.shape), np.nan, widen_dtype(a.dtype)) for a in self._kept]
+        singles = [
+            self._tried(fixed, {n: np.roll(row, -i, 0) for n, row in rows.items()}, 1)
+            for i in range(count)
+        ]
+        return list(map(np.concatenate, zip(*singles)))
+
+    @property
+    def _kept(self) -> list[Any]:
+        """The avals of the outputs that are returned."""
+        return [a for a, inexact in zip(self._program.out_avals, self._inexact) if inexact]
+
     def _run(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
         with on_host():
             moved = tuple(rows)
@@ -123,8 +149,8 @@ class Points:
 
     def _all(self, fixed: Any, rows: Any, count: Any) -> list[Any]:
         """Evaluate the first `count` rows, one after another."""
-        shapes = [a for a, inexact in zip(self._program.out_avals, self._inexact) if inexact]
-        empty = [jnp.zeros((self._rows, *aval.shape), widen_dtype(aval.dtype)) for aval in shapes]
+        kept = self._kept
+        empty = [jnp.zeros((self._rows, *aval.shape), widen_dtype(aval.dtype)) for aval in kept]
 
         def one(i: Any, outputs: list[Any]) -> list[Any]:
             values = {**fixed, **{name: row[i] for name, row in rows.items()}}

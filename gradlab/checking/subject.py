@@ -31,11 +31,15 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Complaint:
-    """A gradient whose form is wrong: its shape, its dtype, its place in the input's tree."""
+    """A gradient whose form is wrong: its shape, its dtype, its place in the input's tree.
+
+    `fault`: the rule is wrong; else something cannot be run that may well be right.
+    """
 
     path: str
     text: str
     kind: str
+    fault: bool = True
 
 
 @dataclass(frozen=True)

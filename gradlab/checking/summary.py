@@ -29,7 +29,7 @@ def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
     told = tracked(trials, _dtype)
     devices = devices_for(trials)
     found = side_by_side(lambda trial: (trial, hold_laws(trial, order)), told, devices)
-    notes = [note for trial in trials for note in trial.subject.notes]
+    notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
         laws=tuple(_merged(found)),

@@ -192,14 +192,14 @@ class Trial(Evidence):
             found = {key: self.gradients(values) for key, values in results.items()}
         if not self.has_rule and keyword != "reference":
             point = {name: widen(value) for name, value in self.point.items()}
-            found["rule"] = self.gradients(self.run({**point, **case}))
+            found["rule"] = self.gradients(self.probe({**point, **case}))
         return found
 
     def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
         """Return the gradients of the rule or the reference in float64, at changes to the point."""
         if keyword == "rule" and not self.has_rule:
             point = {name: widen(value) for name, value in self.point.items()}
-            return [self.gradients(self.run({**point, **case})) for case in cases]
+            return [self.gradients(self.probe({**point, **case})) for case in cases]
         return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
 
     @property

@@ -26,6 +26,7 @@ from gradlab.nodes._domain import Case
 from gradlab.progress import tracked
 from gradlab.report import Report
 from gradlab.tracing.platforms import require_platform
+from gradlab.tracing.settings import undisturbed
 
 __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
 
@@ -84,6 +85,7 @@ class VerifyReport(Report):
         return all(node.ok for node in self.nodes)
 
 
+@undisturbed()
 def verify(
     *nodes: Any, dtypes: Sequence[Any] | None = None, seed: int = 0, thorough: bool = False
 ) -> VerifyReport:

@@ -16,6 +16,7 @@ from gradlab.measuring.measure import measure, prepare
 from gradlab.measuring.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
 from gradlab.tracing.platforms import require_platform
+from gradlab.tracing.settings import undisturbed
 
 __all__ = ["precision"]
 
@@ -25,6 +26,7 @@ _MATMUL = ("default", "high", "highest")
 _UNSUPPORTED = (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError)
 
 
+@undisturbed()
 def precision(
     function: Callable[..., Any],
     *inputs: Any,

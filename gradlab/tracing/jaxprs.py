@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend.source_info_util import user_context
 
 from gradlab.primitives import Equation as EquationView
+from gradlab.tracing.callbacks import bind_callback, is_wide_callback
 from gradlab.tracing.settings import platform_here
 
 __all__ = [
@@ -134,9 +135,11 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     """Evaluate an equation as it was traced, or with some parameters changed.
 
     It keeps the line that it was written in. A kernel that was written for an accelerator is
-    interpreted where the CPU computes.
+    interpreted where the CPU computes; a callback gets all digits.
     """
     primitive = equation.primitive
+    if is_wide_callback(equation):
+        return bind_callback(equation, inputs)
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     params = primitive.get_bind_params({**equation.params, **changed})

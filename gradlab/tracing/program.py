@@ -14,9 +14,11 @@ import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable, users_fault
 from gradlab.errors import GradlabError, InputError, InputTypeError
+from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
+from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body
+from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body, contains
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
 from gradlab.tracing.platforms import require_platform
 
@@ -58,6 +60,8 @@ class Program:
     """A traced function: a closed jaxpr, the trees of its inputs and outputs, and names.
 
     Made by `trace`; other programs are derived from it. Its flat inputs are the traced leaves.
+    `live` is the flat function that was traced, where it is the user's own: it runs the user's
+    Python again, which what JAX has staged does not.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Program:
     out_tree: Any = field(repr=False)
     x64: bool = field(repr=False, default=False)
     trace_wide: Callable[[], "Program | None"] = field(repr=False, default=lambda: None)
+    live: Callable[..., list[Any]] | None = field(repr=False, default=None)
 
     @property
     def in_avals(self) -> list[Any]:
@@ -96,7 +101,10 @@ class Program:
 
         Lifting takes constants from it: a trace at float32 holds them already rounded.
         """
-        return self.trace_wide()
+        try:
+            return self.trace_wide()
+        except Exception:  # a rule may well refuse float64; its constants then stay rounded
+            return None
 
     def flatten(self, inputs: Sequence[Any]) -> list[Any]:
         """Return the traced leaves of a call's inputs, which have the structure of the trace's."""
@@ -121,12 +129,22 @@ class Program:
             arrays = self.flatten(inputs)
             known = self.identity
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
-            outputs = remember(key, lambda: compile_once(self.flat, *arrays))(*arrays)
+            outputs = remember(key, lambda: compile_once(self._run, *arrays))(*arrays)
             return self.unflatten([_to_numpy(output) for output in outputs])
+
+    def _run(self, *arrays: Any) -> list[Any]:
+        """Evaluate on flat inputs, also what this platform only interprets or calls back."""
+        if not contains(self.jaxpr, runs_elsewhere):
+            return self.flat(*arrays)
+        values = Evaluator()(self.jaxpr, [Value(array, True) for array in arrays])
+        return [value.array for value in values]
 
 
 def trace(
-    function: Callable[..., Any], *inputs: Any, names: Sequence[str] | None = None
+    function: Callable[..., Any],
+    *inputs: Any,
+    names: Sequence[str] | None = None,
+    fixed: Sequence[int] = (),
 ) -> Program:
     """Trace a function at the dtypes of its inputs.
 
@@ -137,6 +155,7 @@ def trace(
         function: a JAX function of positional arguments.
         *inputs: arrays, scalars or pytrees of them.
         names: names of the positional inputs; the function's argument names by default.
+        fixed: positions of inputs that stay part of the function, as settings do.
 
     Raises:
         NotTraceable: the function reads values of its inputs, or hands them to NumPy.
@@ -153,6 +172,11 @@ def trace(
     require_platform()
     labels = tuple(names) if names is not None else argument_names(function, len(inputs))
     values, leaves, tree = flatten(inputs, labels)
+    if fixed:
+        leaves = [
+            replace(leaf, kind="static") if leaf.position in fixed and leaf.traced else leaf
+            for leaf in leaves
+        ]
     x64 = _needs_x64(values, leaves)
     return _trace(function, values, leaves, tree, x64)
 
@@ -263,6 +287,12 @@ def _trace(
         ) from error
     except GradlabError:
         raise
+    except jax.errors.UnexpectedTracerError as error:
+        raise NotTraceable(
+            f"{name}: JAX cannot trace this function, because it takes an input where only a "
+            "constant may stand (nondiff_argnums of a custom_vjp, or a value of another trace); "
+            "close over it: lambda x: f(x, 0.1)"
+        ) from error
     except Exception as error:
         inputs = jax.tree_util.tree_unflatten(tree, values)
         mixed = {"int32", "int64"} <= set(re.findall(r"\bint\d+", str(error)))
@@ -273,10 +303,7 @@ def _trace(
         wider = [
             _widened(value) if leaf.differentiable else value for value, leaf in zip(values, leaves)
         ]
-        try:
-            return _trace(function, wider, leaves, tree, True)
-        except Exception:  # a rule may well refuse float64; its constants then stay rounded
-            return None
+        return _trace(function, wider, leaves, tree, True)
 
     return Program(
         name=name,
@@ -288,6 +315,7 @@ def _trace(
         out_tree=seen["tree"],
         x64=x64,
         trace_wide=wide,
+        live=flat_function,
     )
 
 

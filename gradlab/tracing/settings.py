@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
-__all__ = ["default_device", "platform_here", "settings"]
+__all__ = ["default_device", "platform_here", "settings", "undisturbed"]
 
 _CONTEXTS: dict[str, Callable[[Any], Any]] = {
     "jax_enable_x64": jax.enable_x64,
@@ -19,6 +20,32 @@ _CONTEXTS: dict[str, Callable[[Any], Any]] = {
     "jax_debug_infs": jax.debug_infs,
     "jax_disable_jit": jax.disable_jit,
 }
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Enter the context in which gradlab works: the user's debugging switches are off in it.
+
+    Probes overflow, copy between host and device, and stage programs out on purpose. Everything is
+    a context of this thread; nothing global changes.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> with jax.debug_nans(True), undisturbed():
+        ...     print(jnp.log(-1.0))
+        nan
+    """
+    with contextlib.ExitStack() as stack:
+        for context in (
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.disable_jit(False),
+            jax.transfer_guard("allow"),
+            jax.check_tracer_leaks(False),
+            np.errstate(all="ignore"),
+        ):
+            stack.enter_context(context)
+        yield
 
 
 def default_device() -> Any:

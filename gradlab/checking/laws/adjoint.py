@@ -20,6 +20,8 @@ def adjoint(trial: Trial) -> Law:
         return Law("adjoint", "skipped", "the reference has no forward mode")
     if "tangent" not in trial.formula:
         return Law("adjoint", "skipped", "the inputs are large: finite differences stand for it")
+    if any(subject.odd):
+        return Law("adjoint", "skipped", "a gradient has a wrong shape")
     if not subject.linear:
         return Law("adjoint", "skipped", "there is no upstream: the loss returns its own gradient")
     left, above = _product([trial.upstreams[u.name] for u in subject.upstreams], trial, "tangent")

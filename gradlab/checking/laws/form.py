@@ -8,7 +8,10 @@ __all__ = ["form"]
 
 def form(trial: Trial) -> Law:
     """Each gradient has its input's shape, dtype and structure."""
-    complaints = [complaint.text for complaint in trial.subject.complaints]
+    complaints = trial.subject.complaints
+    texts = "; ".join(complaint.text for complaint in complaints)
+    if any(complaint.fault for complaint in complaints):
+        return Law("form", "failed", texts)
     if complaints:
-        return Law("form", "failed", "; ".join(complaints))
+        return Law("form", "inconclusive", f"reverse mode cannot run: {texts}")
     return Law("form", "passed")

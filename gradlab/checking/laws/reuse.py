@@ -15,7 +15,7 @@ def reuse(trial: Trial) -> Law:
     """Another call in between, or upstreams that are not contiguous, change nothing."""
     if not trial.subject.eager:
         return Law("reuse", "skipped", "a traced rule keeps no state and sees no layout")
-    trial.run({**trial.point, **draw_upstreams(trial.subject, trial.seed + 1)})
+    trial.probe({**trial.point, **draw_upstreams(trial.subject, trial.seed + 1)})
     again = trial.gradients(trial.run(trial.point))
     strided = {n: _strided(trial.point[n]) for n in trial.upstreams}
     across = trial.gradients(trial.run_on({**trial.point, **strided}))

@@ -1,0 +1,97 @@
+"""Calls of the host out of a compiled program, and kernels that a CPU can only interpret.
+
+JAX runs a callback on another thread, which does not know `jax.enable_x64` of this one: numbers of
+64 bits arrive there, and come back, cut to 32. So they travel as pairs of words.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import io_callback
+
+from gradlab.tracing.settings import platform_here
+
+__all__ = ["bind_callback", "is_wide_callback", "runs_elsewhere"]
+
+Abstract: Any = jax.ShapeDtypeStruct
+_CALLS = ("pure_callback", "io_callback")
+
+
+def runs_elsewhere(equation: Any) -> bool:
+    """Whether an equation cannot be compiled as it stands: see `gradlab.tracing.jaxprs.bind`."""
+    kernel = equation.primitive.name == "pallas_call" and platform_here() == "cpu"
+    return (kernel and not equation.params["interpret"]) or is_wide_callback(equation)
+
+
+def is_wide_callback(equation: Any) -> bool:
+    """Whether an equation calls the host with numbers of 64 bits, or awaits them from it."""
+    atoms = (*equation.invars, *equation.outvars)
+    return equation.primitive.name in _CALLS and any(
+        _wide(getattr(atom.aval, "dtype", None)) for atom in atoms
+    )
+
+
+def bind_callback(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Call the host with all digits of the inputs, and return all digits of its answers."""
+    params = equation.params
+    given = [variable.aval.dtype for variable in equation.invars]
+    results = [variable.aval for variable in equation.outvars]
+
+    def on_host(*words: Any) -> list[Any]:
+        with jax.enable_x64(True):
+            values = [jnp.asarray(_joined(np.asarray(w), d)) for w, d in zip(words, given)]
+            answers = params["callback"](*values)
+            return [_words(answer, aval.dtype) for answer, aval in zip(answers, results)]
+
+    shapes = [Abstract(*_form(aval)) for aval in results]
+    words = [_divided(array, dtype) for array, dtype in zip(inputs, given)]
+    if equation.primitive.name == "io_callback":
+        call = functools.partial(io_callback, ordered=params["ordered"])
+    else:
+        call = functools.partial(jax.pure_callback, vmap_method=params["vmap_method"])
+    return [_united(w, aval.dtype) for w, aval in zip(call(on_host, shapes, *words), results)]
+
+
+def _wide(dtype: Any) -> bool:
+    return dtype in (np.float64, np.complex128, np.int64, np.uint64)
+
+
+def _form(aval: Any) -> tuple[tuple[int, ...], Any]:
+    if not _wide(aval.dtype):
+        return aval.shape, aval.dtype
+    return (*aval.shape, np.dtype(aval.dtype).itemsize // 4), np.uint32
+
+
+def _words(array: Any, dtype: Any) -> Any:
+    """Return a NumPy array as words of 32 bits along a last axis, if its numbers have more."""
+    exact = np.asarray(array, dtype)
+    if not _wide(dtype):
+        return exact
+    shape = (*exact.shape, exact.dtype.itemsize // 4)
+    return np.ascontiguousarray(exact).reshape(-1).view(np.uint32).reshape(shape)
+
+
+def _joined(words: Any, dtype: Any) -> Any:
+    if not _wide(dtype):
+        return words
+    return np.ascontiguousarray(words).reshape(-1).view(dtype).reshape(words.shape[:-1])
+
+
+def _divided(array: Any, dtype: Any) -> Any:
+    """Return an array in a program as words of 32 bits along a last axis."""
+    if dtype == np.complex128:
+        parts = [lax.bitcast_convert_type(p, np.uint32) for p in (jnp.real(array), jnp.imag(array))]
+        return jnp.concatenate(parts, -1)
+    return lax.bitcast_convert_type(array, np.uint32) if _wide(dtype) else array
+
+
+def _united(words: Any, dtype: Any) -> Any:
+    if dtype == np.complex128:
+        real, imaginary = (lax.bitcast_convert_type(w, np.float64) for w in jnp.split(words, 2, -1))
+        return lax.complex(real, imaginary)
+    return lax.bitcast_convert_type(words, dtype) if _wide(dtype) else words
