@@ -27,7 +27,7 @@ __all__ = [
     "LawStatus",
     "Leaf",
     "PartStatus",
-    "Reason",
+    "ReasonCount",
     "Report",
     "Rule",
     "RulePart",
@@ -145,7 +145,7 @@ class Law:
     judged: int = 0
 
 
-class Reason(NamedTuple):
+class ReasonCount(NamedTuple):
     """What decided some entries of one gradient.
 
     Attributes:
@@ -181,7 +181,7 @@ class Leaf:
     wrong: int
     inconclusive: int
     status: Status
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[ReasonCount, ...] = ()
 
 
 @dataclass(frozen=True)

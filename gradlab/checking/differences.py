@@ -6,18 +6,21 @@ wrong entry stands alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.evidence import Evidence, typical
-from gradlab.checking.judged import Judged
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.references import (
     LIMIT,
     Estimate,
+    Reason,
     Slope,
+    State,
+    Verdict,
     finite_difference,
     finite_differences,
     known,
@@ -120,62 +123,138 @@ def _inexact(evidence: Evidence) -> list[int]:
     return [subject.outputs.index(u.output) for u in subject.upstreams] or [0]
 
 
-def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -> Judged:
+def judge_by_differences(evidence: Evidence, target: Leaf, gradient: Estimate) -> Verdict:
     """Judge one gradient by finite differences of the forward."""
-    actual = gradient.value
-    judged = Judged.empty(target, actual)
-    if actual.size == 0:
-        return judged
+    verdict = Verdict.unknown(gradient.value, target.path, str(target.dtype))
+    if gradient.value.size == 0:
+        return verdict
     rng = np.random.default_rng([evidence.seed, 3])
     scale = _scales(evidence.values[target.path])
-    signs = rng.choice((-1.0, 1.0), actual.shape)
+    signs = rng.choice((-1.0, 1.0), gradient.value.shape)
     turns = (1.0, 1.0j) if target.kind == "complex" else (1.0,)
     most = _groups(evidence)
+    sheet = _Sheet(verdict)
     for turn in turns:
-        groups = np.array_split(rng.permutation(actual.size), min(most, actual.size))
+        groups = np.array_split(
+            rng.permutation(gradient.value.size), min(most, gradient.value.size)
+        )
         for _ in range(_SPLITS):
-            groups = _judge_groups(evidence, judged, groups, signs * scale * turn, gradient)
+            groups = _judge_groups(evidence, sheet, groups, signs * scale * turn, gradient)
             if not groups:
                 break
-    judged.right &= ~judged.wrong
-    judged.inconclusive = ~(judged.right | judged.wrong)
-    return judged
+    return sheet.verdict()
 
 
-def settle_by_slopes(evidence: Evidence, judged: list[Judged], references: list[Any]) -> None:
+class _Sheet:
+    """What finite differences have said of each entry so far."""
+
+    def __init__(self, start: Verdict) -> None:
+        self._start = start
+        self.actual = start.actual.ravel()
+        self._expected, self._reason = start.expected.ravel(), start.reason.ravel()
+        self._error, self._resolution = start.error.ravel(), start.resolution.ravel()
+        self._reason[:] = Reason.SLOPE_UNKNOWN.number
+
+    @property
+    def path(self) -> str:
+        """The input whose gradient is judged."""
+        return self._start.path
+
+    def mark(self, answer: str, group: Any, error: float, steps: np.ndarray[Any, Any]) -> None:
+        """Note the answer for a group of entries; wrong in one direction is wrong."""
+        reason = _ANSWERS.get(answer)
+        if reason is None:
+            return
+        told = self._reason[group]
+        keep = told == Reason.SLOPE_REFUTES.number
+        if answer == "right":  # a kink in another direction stays one
+            keep = keep | (told == Reason.AT_A_KINK.number)
+        self._reason[group] = np.where(keep, told, reason.number)
+        if answer == "wrong":
+            self._error[group] = np.inf
+            return
+        sizes = np.abs(self.actual[group] * steps)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            known = (sizes > 0) & (answer == "right")
+            self._resolution[group] = np.where(known, LIMIT * error / sizes, np.inf)
+
+    def alone(self, entry: int, value: complex, excess: float) -> None:
+        """Note the value that finite differences give for one entry, and how far off it is."""
+        self._expected[entry] = value
+        with np.errstate(over="ignore"):
+            self._error[entry] = excess if np.isfinite(excess) else np.inf
+
+    def verdict(self) -> Verdict:
+        """Return the verdict that all answers together make."""
+        state = np.zeros(self._reason.shape, np.uint8)
+        for reason, verdict in (
+            (Reason.SLOPE_CONFIRMS, State.RIGHT),
+            (Reason.AT_A_KINK, State.RIGHT),
+            (Reason.SLOPE_REFUTES, State.WRONG),
+        ):
+            state[self._reason == reason.number] = verdict
+        shape = self._start.actual.shape
+        return replace(
+            self._start,
+            expected=self._expected.reshape(shape),
+            state=state.reshape(shape),
+            reason=self._reason.reshape(shape),
+            error=self._error.reshape(shape),
+            resolution=self._resolution.reshape(shape),
+        )
+
+
+_ANSWERS = {
+    "right": Reason.SLOPE_CONFIRMS,
+    "kink": Reason.AT_A_KINK,
+    "wrong": Reason.SLOPE_REFUTES,
+}
+
+
+def settle_by_slopes(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ...]:
     """Take back `wrong` where finite differences confirm the rule and refute the reference.
 
     Both are needed: a rule may be too little off for finite differences to see.
     """
-    for each, reference in zip(judged, references):
-        wrong = np.flatnonzero(each.wrong.ravel())
-        if not wrong.size or each.target.kind != "real":
-            continue
-        order = np.argsort(-each.error.ravel()[wrong])
-        together = max(1, min(_CHUNK, _HELD // each.wrong.size))
-        for part in np.array_split(wrong[order], max(1, wrong.size // together)):
-            confirmed = _confirmed(evidence, each, np.ravel(reference), part)
-            each.accept(np.isin(np.arange(each.wrong.size), confirmed).reshape(each.wrong.shape))
-            if confirmed.size:
-                k = int(confirmed[0])
-                index = list(map(int, np.unravel_index(k, each.wrong.shape)))
-                each.notes.append(
-                    f"autodiff of the primal is wrong at {each.target.path}{index or ''}: it gives "
-                    f"{np.ravel(reference)[k]:.6g}; finite differences confirm the rule's "
-                    f"{each.actual.ravel()[k]:.6g}"
-                )
-            if confirmed.size < part.size:
-                break
+    targets = evidence.subject.targets
+    return tuple(
+        _settled(verdict, evidence) if target.kind == "real" else verdict
+        for verdict, target in zip(verdicts, targets)
+    )
 
 
-def _confirmed(evidence: Evidence, judged: Judged, reference: Any, entries: Any) -> Any:
+def _settled(verdict: Verdict, evidence: Evidence) -> Verdict:
+    wrong = np.flatnonzero(verdict.wrong.ravel())
+    if not wrong.size:
+        return verdict
+    order = np.argsort(-verdict.error.ravel()[wrong])
+    together = max(1, min(_CHUNK, _HELD // verdict.state.size))
+    # points nearby may have been believed in the reference's place; then they were asked already
+    reference = verdict.expected.ravel()
+    for part in np.array_split(wrong[order], max(1, wrong.size // together)):
+        confirmed = _confirmed(evidence, verdict, reference, part)
+        mask = np.isin(np.arange(verdict.state.size), confirmed).reshape(verdict.state.shape)
+        notes = []
+        if confirmed.size:
+            k = int(confirmed[0])
+            index = list(map(int, np.unravel_index(k, verdict.state.shape)))
+            notes.append(
+                f"autodiff of the primal is wrong at {verdict.path}{index or ''}: it gives "
+                f"{reference[k]:.6g}; finite differences confirm the rule's "
+                f"{verdict.actual.ravel()[k]:.6g}"
+            )
+        verdict = verdict.settle(mask, State.RIGHT, Reason.SLOPE_CONFIRMS, notes=notes)
+        if confirmed.size < part.size:
+            break
+    return verdict
+
+
+def _confirmed(evidence: Evidence, judged: Verdict, reference: Any, entries: Any) -> Any:
     """Return the entries whose slope is the rule's and not the reference's."""
-    shape = judged.wrong.shape
-    steps = np.zeros((len(entries), judged.wrong.size))
-    steps[np.arange(len(entries)), entries] = _scales(evidence.values[judged.target.path]).ravel()[
-        entries
-    ]
-    rows = [{judged.target.path: step.reshape(shape)} for step in steps]
+    shape = judged.state.shape
+    steps = np.zeros((len(entries), judged.state.size))
+    steps[np.arange(len(entries)), entries] = _scales(evidence.values[judged.path]).ravel()[entries]
+    rows = [{judged.path: step.reshape(shape)} for step in steps]
     slope = _slopes(evidence, rows)
     sizes = steps[np.arange(len(entries)), entries]
     answers = [
@@ -220,18 +299,18 @@ def entry_slopes(
 
 def _judge_groups(
     evidence: Evidence,
-    judged: Judged,
+    sheet: _Sheet,
     groups: list[Any],
     direction: np.ndarray[Any, Any],
     gradient: Estimate,
 ) -> list[Any]:
     """Judge groups of entries; return the halves of those that are wrong and can be split."""
-    path = judged.target.path
+    path = sheet.path
     flat = direction.ravel()
     left = left_by_loops(evidence)
     claims, spreads = [], []
     for group in groups:
-        claims.append(float(np.real(np.sum(judged.actual.ravel()[group] * flat[group]))))
+        claims.append(float(np.real(np.sum(sheet.actual[group] * flat[group]))))
         moved = spread_along(gradient.scatter.ravel()[group], flat[group])
         spreads.append(float(np.hypot(moved, left)))
 
@@ -243,19 +322,14 @@ def _judge_groups(
     slope = _slopes(evidence, ({path: alone(group)} for group in groups))
     split: list[Any] = []
     for i, (group, claim) in enumerate(zip(groups, claims)):
-        state = compare(claim, slope, i, spreads[i])
-        if state == "wrong" and len(group) > 1:
-            halves = np.array_split(group, min(len(group), 16))
-            split += halves
+        answer = compare(claim, slope, i, spreads[i])
+        if answer == "wrong" and len(group) > 1:
+            split += np.array_split(group, min(len(group), 16))
             continue
-        judged.mark(state, group, float(slope.error[i]), flat[group])
+        sheet.mark(answer, group, float(slope.error[i]), flat[group])
         if len(group) == 1:
-            step = flat[group[0]]
-            judged.expect(group[0], slope.value[i] / step)
             excess = abs(claim - slope.value[i]) / max(float(slope.error[i]), 1e-300)
-            judged.error.reshape(-1)[group[0]] = excess if np.isfinite(excess) else np.inf
-            if state == "kink":
-                judged.kinks.append(np.unravel_index(group[0], judged.actual.shape))
+            sheet.alone(group[0], slope.value[i] / flat[group[0]], excess)
     return split[: 4 * _groups(evidence)]
 
 

@@ -215,6 +215,84 @@ class Evidence:
         """Return the gradients among a program's results."""
         return list(results[self.outputs :])
 
+    def expected(self, law: str, i: int) -> Estimate:
+        """Return the reference's gradient of the i-th target."""
+        estimates: dict[str, list[Estimate]] = getattr(self, law)
+        return estimates["reference"][self.outputs + i]
+
+    def own(self, k: int, draws: int) -> Estimate:
+        """Return how the k-th result of the rule scatters in its own dtype."""
+        return self.drawn(draws)[1]["rule"][k] if self.has_rule else self.own_scatter[k]
+
+    @functools.cached_property
+    def peers(self) -> list[Any]:
+        """What autodiff of the reference returns in the dtypes of the inputs."""
+        reference = self.subject.reference
+        assert reference is not None
+        with self.placed():
+            return list(reference(*(self.point[name] for name in reference.in_names)))
+
+    @functools.cached_property
+    def formula_gradients(self) -> list[Estimate] | None:
+        """The rule's gradients in float64 with their scatter, or None where it refuses."""
+        if self.has_rule:
+            return list(self.formula["rule"][self.outputs :])
+        if self.wide is None:
+            return None
+        arrays = [widen(value) for value in self.point.values()]
+        wide, own = self.scatter_of(arrays)[self.outputs :], self.own_scatter[self.outputs :]
+        return list(map(_in_digits_it_has, wide, own))
+
+    @functools.cached_property
+    def other_upstreams(self) -> Arrays:
+        """Another upstream for every output."""
+        return draw_upstreams(self.subject, self.seed + 1)
+
+    def gradients_crossed(self, keyword: str) -> list[Any]:
+        """Return the gradients of rule or reference in float64, under the other upstreams."""
+        if keyword not in self._crossed:
+            case = {name: widen(u) for name, u in self.other_upstreams.items()}
+            self._crossed.update(self.gradients_under(case, keyword))
+        return self._crossed[keyword]
+
+    @functools.cached_property
+    def _crossed(self) -> dict[str, list[Any]]:
+        return {}
+
+    def gradients_here(self, keyword: str) -> list[Any]:
+        """Return the gradients of the rule or the reference in float64, at the point."""
+        if keyword == "reference":
+            return [e.value for e in self.formula["reference"][self.outputs :]]
+        return [e.value for e in self.formula_gradients or ()]
+
+    def scatter_here(self, keyword: str, i: int) -> Any:
+        """Return how far rounding to float64 moves the i-th gradient of rule or reference."""
+        if keyword == "reference":
+            return self.expected("formula", i).scatter
+        gradients = self.formula_gradients
+        return np.zeros(()) if gradients is None else gradients[i].scatter
+
+    def gradients_under(self, case: Arrays, keyword: str | None = None) -> dict[str, list[Any]]:
+        """Return the gradients in float64, by program, at a change to the point.
+
+        Where one keyword is given, others may be missing.
+        """
+        found = {}
+        if self.evaluation is not None and (self.has_rule or keyword != "rule"):
+            results = self.many([case], keyword)[0]
+            found = {key: self.gradients(values) for key, values in results.items()}
+        if not self.has_rule and keyword != "reference":
+            point = {name: widen(value) for name, value in self.point.items()}
+            found["rule"] = self.gradients(self.probe({**point, **case}))
+        return found
+
+    def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
+        """Return the gradients of the rule or the reference in float64, at changes to the point."""
+        if keyword == "rule" and not self.has_rule:
+            point = {name: widen(value) for name, value in self.point.items()}
+            return [self.gradients(self.probe({**point, **case})) for case in cases]
+        return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
+
 
 def programs_of(subject: Subject) -> dict[str, Any]:
     """Return the programs of a subject that are evaluated together.
@@ -298,3 +376,14 @@ def _unknown(like: Any) -> Any:
 def copied(point: Arrays) -> Arrays:
     """Return a point with fresh NumPy arrays; JAX's cannot be written into."""
     return {n: a.copy() if isinstance(a, np.ndarray) else a for n, a in point.items()}
+
+
+def _in_digits_it_has(wide: Estimate, own: Estimate) -> Estimate:
+    """Return a gradient run in float64 with the scatter of the digits that it keeps.
+
+    What a unit of float64 does not move is rounded further inside, to the rule's own dtype.
+    """
+    still = (wide.scatter == 0) & (wide.value != 0)
+    if 2 * np.sum(still) <= np.sum(wide.value != 0):
+        return wide
+    return Estimate(wide.value, np.fmax(wide.scatter, own.scatter))

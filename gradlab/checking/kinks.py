@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.evidence import Evidence, typical
-from gradlab.checking.judged import Judged
+from gradlab.references import Reason, State, Verdict
 
 __all__ = ["nudged", "possible_together", "settle_kinks"]
 
@@ -34,15 +34,15 @@ class _Suspects:
     reference: Array
 
 
-def settle_kinks(evidence: Evidence, judged: list[Judged], references: list[Any]) -> None:
+def settle_kinks(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ...]:
     """Take back `wrong` where the rule lies in the hull of gradients close by, at a kink.
 
     Where the function is smooth and the reference alone is off, the rule is held against the limit
     of its neighbours instead.
     """
-    suspects = _suspects(judged, references)
+    suspects = _suspects(verdicts)
     if not suspects.actual.size or np.iscomplexobj(suspects.actual):
-        return
+        return verdicts
     near, nearer = (_witnesses(evidence, suspects, reach, _FEW) for reach in (_NEAR, _NEARER))
     kinked = _kinked(near, nearer)
     inside = kinked & _inside(suspects.actual, nearer)
@@ -54,18 +54,18 @@ def settle_kinks(evidence: Evidence, judged: list[Judged], references: list[Any]
     limit, close = _limit(near, nearer)
     astray = ~kinked & np.isfinite(limit) & ~(np.abs(suspects.reference - limit) <= close)
     agrees = np.abs(suspects.actual - limit) <= close
-    _write(judged, suspects, inside, astray & agrees, astray & ~agrees, limit)
+    return _written(verdicts, suspects, inside, astray & agrees, astray & ~agrees, limit)
 
 
-def _suspects(judged: list[Judged], references: list[Any]) -> _Suspects:
+def _suspects(verdicts: tuple[Verdict, ...]) -> _Suspects:
     entries, actual, reference = {}, [], []
-    for i, each in enumerate(judged):
-        mask = each.wrong | (each.inconclusive & ~np.isfinite(each.expected))
+    for i, verdict in enumerate(verdicts):
+        mask = verdict.wrong | (verdict.inconclusive & ~np.isfinite(verdict.expected))
         found = np.flatnonzero(mask.ravel())
-        if found.size and mask.shape == np.shape(references[i]):
+        if found.size and not verdict.decided_by(Reason.NOT_JUDGED).any():
             entries[i] = found
-            actual.append(each.actual.ravel()[found])
-            reference.append(np.ravel(references[i])[found])
+            actual.append(verdict.actual.ravel()[found])
+            reference.append(np.ravel(verdict.expected)[found])
     empty = np.zeros(0)
     return _Suspects(entries, np.concatenate([empty, *actual]), np.concatenate([empty, *reference]))
 
@@ -142,36 +142,43 @@ def _finite(witnesses: Array) -> Array:
     return np.where(good, witnesses, np.where(np.isfinite(first), first, 0.0))
 
 
-def _write(
-    judged: list[Judged],
+def _written(
+    verdicts: tuple[Verdict, ...],
     suspects: _Suspects,
     kinks: Array,
     confirmed: Array,
     refuted: Array,
     limit: Array,
-) -> None:
-    """Write what the witnesses said into the verdicts."""
-    start = 0
+) -> tuple[Verdict, ...]:
+    """Return the verdicts with what the witnesses said."""
+    start, found = 0, list(verdicts)
     for i, entries in suspects.entries.items():
         here = slice(start, start + entries.size)
         start += entries.size
-        each, shape = judged[i], judged[i].actual.shape
-        each.accept(_mask(shape, entries[kinks[here] | confirmed[here]]))
-        each.reject(_mask(shape, entries[refuted[here]]))
+        verdict, shape = verdicts[i], verdicts[i].actual.shape
         astray = confirmed[here] | refuted[here]
+        expected, notes = verdict.expected, []
         if astray.any():
-            each.expected = each.expected.copy()  # until now the reference's own
-        each.kinks += [np.unravel_index(k, shape) for k in entries[kinks[here]]]
-        for entry, value in zip(entries[astray], limit[here][astray]):
-            each.expect(int(entry), value)
+            expected = expected.copy()
+            expected.reshape(-1)[entries[astray]] = limit[here][astray]
         if confirmed[here].any():
             k = int(np.flatnonzero(confirmed[here])[0])
             where = list(map(int, np.unravel_index(entries[k], shape)))
-            each.notes.append(
-                f"autodiff of the primal is wrong at {each.target.path}{where or ''}: it gives "
+            notes.append(
+                f"autodiff of the primal is wrong at {verdict.path}{where or ''}: it gives "
                 f"{suspects.reference[here][k]:.6g}; points close by, and the rule, give "
                 f"{limit[here][k]:.6g}"
             )
+        for chosen, state, reason in (
+            (kinks[here], State.RIGHT, Reason.AT_A_KINK),
+            (confirmed[here], State.RIGHT, Reason.POINTS_CONFIRM),
+            (refuted[here], State.WRONG, Reason.POINTS_REFUTE),
+        ):
+            said = notes if reason == Reason.POINTS_CONFIRM else []
+            where_ = _mask(shape, entries[chosen])
+            verdict = verdict.settle(where_, state, reason, expected=expected, notes=said)
+        found[i] = verdict
+    return tuple(found)
 
 
 def _mask(shape: tuple[int, ...], entries: Array) -> Array:

@@ -11,8 +11,8 @@ import numpy as np
 
 from gradlab.checking.differences import entry_slopes
 from gradlab.checking.evidence import Evidence
-from gradlab.checking.judged import Judged
 from gradlab.checking.kinks import nudged, possible_together
+from gradlab.references import Reason, State, Verdict
 
 __all__ = ["settle_shared_kinks"]
 
@@ -20,42 +20,44 @@ _REACH = 2.0**-10
 _FEW, _MANY, _ENTRIES = 24, 160, 12
 
 
-def settle_shared_kinks(evidence: Evidence, judged: list[Judged]) -> None:
+def settle_shared_kinks(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ...]:
     """Call entries at kinks wrong whose values are impossible together."""
     entries = [
-        (k, int(np.ravel_multi_index(index, each.actual.shape)) if index else 0)
-        for k, each in enumerate(judged)
-        for index in each.kinks
-        if each.target.kind == "real"
+        (k, int(i))
+        for k, (verdict, target) in enumerate(zip(verdicts, evidence.subject.targets))
+        if target.kind == "real"
+        for i in np.flatnonzero(verdict.decided_by(Reason.AT_A_KINK))
     ][:_ENTRIES]
     if len(entries) < 2:
-        return
-    actual = np.array([judged[k].actual.ravel()[i] for k, i in entries])
+        return verdicts
+    actual = np.array([verdicts[k].actual.ravel()[i] for k, i in entries])
     every = np.ones(actual.size, bool)
     for count in (_FEW, _MANY):  # a corner of the hull may not have been seen yet
-        possible = possible_together(actual, _witnesses(evidence, judged, entries, count), every)
+        possible = possible_together(actual, _witnesses(evidence, entries, count), every)
         if possible.all():
-            return
-    for (k, i), fine in zip(entries, possible):
-        if not fine:
-            mask = np.arange(judged[k].actual.size) == i
-            judged[k].reject(mask.reshape(judged[k].actual.shape))
+            return verdicts
+    found = []
+    for k, verdict in enumerate(verdicts):
+        chosen = [i for (target, i), fine in zip(entries, possible) if target == k and not fine]
+        mask = np.isin(np.arange(verdict.actual.size), chosen).reshape(verdict.actual.shape)
+        found.append(verdict.settle(mask, State.WRONG, Reason.NOT_TOGETHER))
+    return tuple(found)
 
 
 def _witnesses(
-    evidence: Evidence, judged: list[Judged], entries: list[tuple[int, int]], count: int
+    evidence: Evidence, entries: list[tuple[int, int]], count: int
 ) -> np.ndarray[Any, Any]:
     """Return the slopes of these entries at points close by: one row each."""
     rng = np.random.default_rng([evidence.seed, 7])
-    paths = [target.path for target in evidence.subject.targets]
+    targets = evidence.subject.targets
     rows = []
     for _ in range(count):
-        there = {path: nudged(rng, evidence.values[path], _REACH) for path in paths}
+        there = {t.path: nudged(rng, evidence.values[t.path], _REACH) for t in targets}
         row = np.zeros(len(entries))
-        for k, each in enumerate(judged):
-            mine = [n for n, (target, _) in enumerate(entries) if target == k]
+        for k, target in enumerate(targets):
+            mine = [n for n, (owner, _) in enumerate(entries) if owner == k]
             if mine:
                 chosen = np.array([entries[n][1] for n in mine])
-                row[mine] = entry_slopes(evidence, each.target, chosen, there, _REACH / 8)
+                row[mine] = entry_slopes(evidence, target, chosen, there, _REACH / 8)
         rows.append(row)
     return np.array(rows)

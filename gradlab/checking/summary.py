@@ -9,13 +9,13 @@ import numpy as np
 
 from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose
-from gradlab.checking.judged import Judged
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
+from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
-from gradlab.references import LIMIT
+from gradlab.references import LIMIT, Verdict
 from gradlab.report import STATUSES, LawStatus, leaf_status
 
 __all__ = ["summarise"]
@@ -63,7 +63,7 @@ def _merged(found: Sequence[tuple[Trial, list[Law]]]) -> Iterator[Law]:
             yield dataclasses.replace(worst, dtype=label)
 
 
-def _judged(trial: Trial, k: int) -> list[Judged]:
+def _judged(trial: Trial, k: int) -> list[Verdict]:
     """Return the verdicts on one input's gradient: the formula's, then the rule's own."""
     if not trial.runs:
         return []
@@ -124,7 +124,7 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     names = [n for n, v in _laws(trial) if v]
     actual, expected = _number(judged.actual[index]), _number(judged.expected[index])
     return Entry(
-        path=judged.target.path,
+        path=judged.path,
         index=index,
         actual=actual,
         expected=expected,
@@ -136,7 +136,7 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     )
 
 
-def _laws(trial: Trial) -> tuple[tuple[str, list[Judged]], ...]:
+def _laws(trial: Trial) -> tuple[tuple[str, Verdicts], ...]:
     return ("formula", trial.formula_verdicts), ("accuracy", trial.accuracy_verdicts)
 
 

@@ -9,7 +9,7 @@ from gradlab.references.host import as_read, on_host, options_for
 from gradlab.references.precision import smallest_normal, unit_roundoff
 from gradlab.references.products import product_digits
 from gradlab.references.untraced import numpy_estimate
-from gradlab.references.verdict import LIMIT, LOST, WARN, Verdict, floor, judge
+from gradlab.references.verdict import LIMIT, LOST, WARN, Reason, State, Verdict, floor, judge
 
 __all__ = [
     "DRAWS",
@@ -18,7 +18,9 @@ __all__ = [
     "WARN",
     "Estimate",
     "Evaluation",
+    "Reason",
     "Slope",
+    "State",
     "Verdict",
     "as_read",
     "blocks",

@@ -5,7 +5,9 @@ limit on the number of floors from a trial over operations, dtypes, scales and w
 rules stay far below it, wrong ones far above.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +16,7 @@ from gradlab.references.blocking import blocks
 from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 
-__all__ = ["LIMIT", "LOST", "WARN", "Verdict", "floor", "judge"]
+__all__ = ["LIMIT", "LOST", "WARN", "Reason", "State", "Verdict", "floor", "judge"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -27,7 +29,6 @@ to 32 the share of wrong leaves that are caught moves from 97.7 % to 96.6 %; the
 inconclusive.
 """
 
-_MASKS = ("right", "wrong", "inconclusive")
 _DOUBLE = unit_roundoff("float64")
 LOST = 2.0**64 * smallest_normal("float64") ** 0.5
 """Below it a gradient in float64 may be wrong on either side: 1 / (1 + exp(-x)) ** 2 overflows on
@@ -36,23 +37,119 @@ the way to it, and its square underflows."""
 WARN = 100.0
 """How many times the reference's scatter a rule's own may reach before it is called unstable."""
 
+_MANY = 1 << 20  # entries among which some are typical of all
+
+
+class State(IntEnum):
+    """The verdict on one entry."""
+
+    UNDECIDED = 0
+    RIGHT = 1
+    WRONG = 2
+
+
+class Reason(Enum):
+    """What decided an entry: a code that never changes its meaning, and a sentence."""
+
+    NOT_JUDGED = "not judged", "nothing has judged it"
+    WITHIN_ROUNDING = "within rounding", "it differs by no more than rounding explains"
+    BEYOND_ROUNDING = "beyond rounding", "it differs by more than rounding explains"
+    NOT_FINITE = "not finite", "it is not finite, although the reference is"
+    TOO_COARSE = "too coarse", "rounding hides its sign and its size"
+    REFERENCE_NOT_FINITE = "reference not finite", "the reference is not finite here"
+    OVERFLOWS = "overflows", "it overflows in this dtype on the way to a finite value"
+    OVERFLOWS_LIKE_AUTODIFF = "overflows like autodiff", "autodiff fails in this dtype too"
+    ZERO_BY_CHANCE = "zero by chance", "both are zero here, and differ at inputs nearby"
+    AT_A_KINK = "at a kink", "it lies between the slopes on both sides of a kink"
+    NOT_TOGETHER = "impossible together", "tied entries cannot all have these values at once"
+    POINTS_CONFIRM = "confirmed nearby", "inputs nearby confirm it, and refute autodiff here"
+    POINTS_REFUTE = "refuted nearby", "inputs nearby refute it, and refute autodiff here too"
+    SLOPE_CONFIRMS = "confirmed by differences", "finite differences confirm it"
+    SLOPE_REFUTES = "refuted by differences", "finite differences refute it"
+    SLOPE_UNKNOWN = "differences too coarse", "finite differences are too coarse to tell"
+    NOT_CONVERGED = "not converged", "the reference iterates, and its own error is as large"
+    APPROXIMATION = "approximation", "it differs by less than float32 can hold"
+
+    @property
+    def code(self) -> str:
+        """A few words that never change their meaning."""
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """The same as a sentence about one entry."""
+        return self.value[1]
+
+    @property
+    def number(self) -> int:
+        """Its place among all reasons, as verdicts store it."""
+        return _NUMBERS[self]
+
+
+_NUMBERS = {reason: number for number, reason in enumerate(Reason)}
+_REASONS = tuple(Reason)
+
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What is known of each entry; `right`, `wrong` and `inconclusive` are disjoint and complete.
+    """What is known of each entry of one gradient; nothing writes to it, `settle` returns another.
 
     Attributes:
-        error: distance from the reference, in floors, in float32.
+        actual: the gradient that came.
+        expected: what it should be; NaN where that is not known.
+        state: a `State` for each entry.
+        reason: the number of a `Reason` for each entry.
+        error: distance from what was expected, in floors, in float32.
         resolution: the smallest relative error that would have been seen, in float32.
         instability: the rule's scatter in units of the reference's, in float32.
+        path: the input whose gradient it is.
+        dtype: the input's dtype.
+        forgiven: relative errors up to it are warned about and do not fail.
+        notes: what else should be said, such as where autodiff is wrong.
     """
 
-    right: Array
-    wrong: Array
-    inconclusive: Array
+    actual: Array
+    expected: Array
+    state: Array
+    reason: Array
     error: Array
     resolution: Array
     instability: Array
+    path: str = ""
+    dtype: str = ""
+    forgiven: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def unknown(cls, actual: Array, path: str = "", dtype: str = "") -> "Verdict":
+        """Return the verdict on a gradient that nothing has judged."""
+        shape = np.shape(actual)
+        return cls(
+            actual=actual,
+            expected=np.full(shape, np.nan, actual.dtype),
+            state=np.zeros(shape, np.uint8),
+            reason=np.zeros(shape, np.uint8),
+            error=np.zeros(shape, np.float32),
+            resolution=np.full(shape, np.inf, np.float32),
+            instability=np.ones(shape, np.float32),
+            path=path,
+            dtype=dtype,
+        )
+
+    @property
+    def right(self) -> Array:
+        """The entries that are right."""
+        return np.asarray(self.state == State.RIGHT)
+
+    @property
+    def wrong(self) -> Array:
+        """The entries that are wrong."""
+        return np.asarray(self.state == State.WRONG)
+
+    @property
+    def inconclusive(self) -> Array:
+        """The entries that could not be judged."""
+        return np.asarray(self.state == State.UNDECIDED)
 
     @property
     def ok(self) -> bool:
@@ -60,32 +157,96 @@ class Verdict:
         return not self.wrong.any()
 
     @property
-    def worst(self) -> tuple[int, ...] | None:
-        """The index of the largest error, or None where there is no entry."""
-        if not self.error.size:
-            return None
-        flat = int(np.argmax(np.where(self.inconclusive, -1.0, np.nan_to_num(self.error))))
-        return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
-
-    def excused_by(self, peer: "Verdict") -> "Verdict":
-        """Return this verdict with entries at which `peer` fails too made inconclusive.
-
-        For a rule that is right in float64, `peer` judges plain autodiff run in the same dtype.
-        Where both fail (float16 overflows inside), the dtype is to blame and not the rule.
-        """
-        shared = self.wrong & ~(peer.error <= LIMIT)
-        return replace(self, wrong=self.wrong & ~shared, inconclusive=self.inconclusive | shared)
+    def judged(self) -> int:
+        """How many entries are right or wrong."""
+        return int(np.count_nonzero(self.state))
 
     @property
     def unstable(self) -> Array:
         """Entries at which the rule loses digits that the reference keeps."""
-        return self.instability > WARN
+        unstable = np.asarray(self.instability > WARN)
+        return unstable & (self.expected != 0) if unstable.any() else unstable
+
+    @property
+    def worst(self) -> tuple[int, ...] | None:
+        """The index of the largest error, a wrong entry if there is one; None without entries."""
+        if not self.error.size:
+            return None
+        told = self.wrong if not self.ok else ~self.inconclusive
+        error = np.where(np.isnan(self.error), np.inf, self.error)
+        flat = int(np.argmax(np.where(told, error, -1.0)))
+        return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
 
     @property
     def lost_digits(self) -> float:
         """How many decimal digits the rule loses at worst, against the reference."""
         worst = float(np.max(self.instability, initial=1.0))
         return float(np.log10(worst)) if np.isfinite(worst) else np.inf
+
+    @property
+    def typical_resolution(self) -> float:
+        """The smallest relative error that would have failed in a typical entry."""
+        some = slice(None, None, 1 + self.state.size // _MANY)
+        resolution, state = self.resolution.ravel()[some], self.state.ravel()[some]
+        seen = resolution[(state == State.RIGHT) & np.isfinite(resolution)]
+        return max(float(np.median(seen)), self.forgiven) if seen.size else float("inf")
+
+    def excused_by(self, peer: "Verdict") -> "Verdict":
+        """Return this verdict with entries at which `peer` fails too made undecided.
+
+        For a rule that is right in float64, `peer` judges plain autodiff run in the same dtype.
+        Where both fail (float16 overflows inside), the dtype is to blame and not the rule.
+        """
+        shared = self.wrong & ~(peer.error <= LIMIT)
+        return self.settle(shared, State.UNDECIDED, Reason.OVERFLOWS_LIKE_AUTODIFF)
+
+    def decided_by(self, *reasons: Reason) -> Array:
+        """Return the entries that one of these reasons decided."""
+        return np.isin(self.reason, [reason.number for reason in reasons])
+
+    def counts(self) -> dict[Reason, int]:
+        """Return how many entries each reason decided, most entries first."""
+        numbers = np.bincount(self.reason.ravel(), minlength=len(_REASONS))
+        order = np.argsort(-numbers, kind="stable")
+        return {_REASONS[k]: int(numbers[k]) for k in order if numbers[k]}
+
+    def settle(
+        self,
+        where: Array,
+        state: State,
+        reason: Reason,
+        *,
+        expected: Array | None = None,
+        notes: Sequence[str] = (),
+    ) -> "Verdict":
+        """Return this verdict with some entries decided otherwise, and why.
+
+        Args:
+            where: the entries, as a mask.
+            state: the verdict on them.
+            reason: what decided it. The error of an entry that a witness calls wrong is infinite:
+                it was not measured in floors.
+            expected: what the whole gradient should be; by default what was expected before.
+            notes: what else should be said.
+
+        Example:
+            >>> verdict = judge(np.array([1.5]), Estimate(np.ones(1), np.zeros(1)), None, "float64")
+            >>> verdict.settle(verdict.wrong, State.RIGHT, Reason.AT_A_KINK).right
+            array([ True])
+        """
+        if not where.any():
+            return self
+        error = self.error
+        if state == State.WRONG:
+            error = np.where(where, np.float32(np.inf), error)
+        return replace(
+            self,
+            state=np.where(where, np.uint8(state), self.state),
+            reason=np.where(where, np.uint8(reason.number), self.reason),
+            error=error,
+            expected=self.expected if expected is None else expected,
+            notes=(*self.notes, *notes),
+        )
 
 
 def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_normal: float) -> Array:
@@ -136,56 +297,60 @@ def judge(
         raise ValueError(f"judge: gradient of shape {value.shape}, not {reference.value.shape}")
     rows = list(blocks(value.size))
     if len(rows) <= 1:
-        return _judge(value, reference, rule, dtype, limit)
-    flat = value.ravel()
-    joined: dict[str, Array] = {}
-    for each in fields(Verdict):
-        kind = np.bool_ if each.name in _MASKS else np.float32
-        joined[each.name] = np.zeros(flat.size, kind)
-    for row in rows:
-        own = None if rule is None else _part(rule, row)
-        part = _judge(flat[row], _part(reference, row), own, dtype, limit)
-        for name, array in joined.items():
-            found = getattr(part, name)
-            if name not in _MASKS or found.any():  # untouched zeros take no memory
-                array[row] = found
-    return Verdict(**{name: array.reshape(value.shape) for name, array in joined.items()})
+        parts = _judge(value, reference, rule, dtype, limit)
+    else:
+        flat = value.ravel()
+        kinds = (np.uint8, np.uint8, np.float32, np.float32, np.float32)
+        joined = [np.zeros(flat.size, kind) for kind in kinds]
+        for row in rows:
+            own = None if rule is None else _part(rule, row)
+            found = _judge(flat[row], _part(reference, row), own, dtype, limit)
+            for array, part in zip(joined, found, strict=True):
+                array[row] = part
+        parts = tuple(array.reshape(value.shape) for array in joined)
+    state, reason, error, resolution, instability = parts
+    return Verdict(value, reference.value, state, reason, error, resolution, instability)
 
 
 def _judge(
     value: Array, reference: Estimate, rule: Estimate | None, dtype: Any, limit: float
-) -> Verdict:
+) -> tuple[Array, ...]:
+    """Return state, reason, error, resolution and instability."""
     value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64, copy=False)
     unit = unit_roundoff(dtype)
     smallest = LOST if unit == _DOUBLE else smallest_normal(dtype)
     size = np.abs(reference.value)
     kept = floor(reference, None, unit, smallest)
     base = kept if rule is None else np.maximum(kept, known(rule.scatter))
+    state = np.full(size.shape, State.RIGHT, np.uint8)
+    reason = np.full(size.shape, Reason.WITHIN_ROUNDING.number, np.uint8)
     with np.errstate(all="ignore"):
         off, told = np.abs(value - reference.value), limit * base
         error = off / base
         instability = (0.0 if rule is None else rule.scatter) / kept
         clear = (off <= told) & (told < size)
         if clear.all():  # as most are: everything is finite, and nothing else to be asked
-            none = (np.zeros(size.shape, bool) for _ in ("wrong", "inconclusive"))
-            return Verdict(clear, *none, *map(_roughly, (error, told / size, instability)))
+            return state, reason, *map(_roughly, (error, told / size, instability))
         sure, finite = np.isfinite(size) & np.isfinite(base), np.isfinite(value)
         broken = sure & ~finite & (size <= largest(dtype))
         error = np.where(broken, np.inf, error) if broken.any() else error
         wrong = broken | (sure & finite & (error > limit))
+        overflows = np.zeros(size.shape, bool)
         if rule is not None and unit > _DOUBLE and wrong.any():
-            wrong &= ~(np.isfinite(rule.value) & ~np.isfinite(rule.scatter))
+            overflows = wrong & np.isfinite(rule.value) & ~np.isfinite(rule.scatter)
+            wrong &= ~overflows
         zero = (size == 0) & (base <= smallest)
         right = sure & finite & (error <= limit) & (zero | (size > told))
         resolution = np.where(zero, 0.0, told / size)
-    return Verdict(
-        right=right,
-        wrong=wrong,
-        inconclusive=~(right | wrong),
-        error=_roughly(error),
-        resolution=_roughly(resolution),
-        instability=_roughly(instability),
-    )
+    for mask, verdict, why in (
+        (~right, State.UNDECIDED, Reason.TOO_COARSE),
+        (~right & ~sure, State.UNDECIDED, Reason.REFERENCE_NOT_FINITE),
+        (overflows, State.UNDECIDED, Reason.OVERFLOWS),
+        (wrong, State.WRONG, Reason.BEYOND_ROUNDING),
+        (wrong & broken, State.WRONG, Reason.NOT_FINITE),
+    ):
+        state[mask], reason[mask] = verdict, why.number
+    return state, reason, *map(_roughly, (error, resolution, instability))
 
 
 def _roughly(array: Array) -> Array:

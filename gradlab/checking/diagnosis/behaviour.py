@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
-from gradlab.checking.judged import Judged
 from gradlab.checking.laws.linear import nonlinearity
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
-from gradlab.references import judge, unit_roundoff
+from gradlab.references import Verdict, judge, unit_roundoff
 from gradlab.tracing import narrowings
 
 __all__ = ["lower_precision", "nonfinite", "witnessed"]
@@ -39,12 +38,12 @@ def witnessed(trial: Trial, laws: Sequence[Law]) -> Iterator[Finding]:
             yield Finding("dtype", complaint.path, complaint.text)
 
 
-def nonfinite(judged: Judged) -> Iterator[Finding]:
+def nonfinite(judged: Verdict) -> Iterator[Finding]:
     """Yield NaN and Inf where the reference is finite."""
     bad = judged.wrong & ~np.isfinite(judged.actual)
     if bad.any():
         kinds = "NaN" if np.isnan(judged.actual[bad]).any() else "infinite"
-        path = judged.target.path
+        path = judged.path
         text = (
             f"the gradient of {path} is {kinds} in {int(bad.sum())} of {bad.size} entries, "
             "where the right one is finite (0 * inf, 0 / 0, inf - inf?)"
@@ -56,7 +55,7 @@ def lower_precision(trial: Trial) -> Iterator[Finding]:
     """Yield the coarser dtype whose rounding explains a gradient that is otherwise right."""
     complained = {complaint.path for complaint in trial.subject.complaints}
     for i, (formula, own) in enumerate(zip(trial.formula_verdicts, trial.accuracy_verdicts)):
-        target = own.target
+        target = trial.subject.targets[i]
         if not own.wrong.any() or target.path in complained:
             continue
         if formula.wrong.any() and (trial.has_rule or _smooth(trial, i)):

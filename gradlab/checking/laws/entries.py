@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradlab.checking.judged import Judged
 from gradlab.checking.report import Law
 from gradlab.checking.widen import widen
 from gradlab.formatting import count
-from gradlab.references import blocks
+from gradlab.references import Reason, Verdict, blocks
 from gradlab.report import LawStatus
 
 __all__ = ["entry_name", "from_verdicts"]
@@ -24,7 +23,7 @@ def entry_name(path: str, index: Sequence[int]) -> str:
     return f"{path}[{', '.join(str(int(i)) for i in index)}]" if len(index) else path
 
 
-def from_verdicts(name: str, verdicts: Sequence[Judged], *, stable: bool = True) -> Law:
+def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True) -> Law:
     """Return the law that holds where no entry is wrong; `stable`: nor loses digits."""
     wrong = [v for v in verdicts if v.wrong.any()]
     if wrong:
@@ -35,56 +34,54 @@ def from_verdicts(name: str, verdicts: Sequence[Judged], *, stable: bool = True)
     status: LawStatus = "passed"
     undecided = [v for v in verdicts if v.inconclusive.all() and v.inconclusive.size]
     unstable = [v for v in verdicts if stable and (v.unstable & ~v.wrong).any()]
-    if any(v.warnings for v in verdicts):
+    if any(v.decided_by(Reason.APPROXIMATION).any() for v in verdicts):
         status = "warned"
-        remarks = [*(text for v in verdicts for text in v.warnings), *remarks]
     if unstable:
         status = "warned"
         remarks = [*map(_unstable, unstable), *remarks]
     if undecided:
         status = "inconclusive"
-        paths = ", ".join(v.target.path for v in undecided)
-        remarks.insert(0, f"no entry of {paths} could be judged in {undecided[0].target.dtype}")
+        paths = ", ".join(v.path for v in undecided)
+        remarks.insert(0, f"no entry of {paths} could be verdict in {undecided[0].dtype}")
     return Law(name, status, "; ".join(remarks), error)
 
 
-def _wrong(judged: Judged) -> str:
-    index = judged.worst
+def _wrong(verdict: Verdict) -> str:
+    index = verdict.worst
     assert index is not None
-    number = count(int(judged.wrong.sum()), "entry", "entries")
+    number = count(int(verdict.wrong.sum()), "entry", "entries")
     return (
-        f"{number} of {judged.wrong.size:,} wrong in the gradient of {judged.target.path}: "
-        f"{entry_name(judged.target.path, index)} is {widen(judged.actual[index]):.9g}, "
-        f"expected {judged.expected[index]:.9g}"
+        f"{number} of {verdict.wrong.size:,} wrong in the gradient of {verdict.path}: "
+        f"{entry_name(verdict.path, index)} is {widen(verdict.actual[index]):.9g}, "
+        f"expected {verdict.expected[index]:.9g}"
     )
 
 
-def _unstable(judged: Judged) -> str:
-    masked = np.where(judged.unstable, judged.instability, -1.0)
+def _unstable(verdict: Verdict) -> str:
+    masked = np.where(verdict.unstable, verdict.instability, -1.0)
     index = np.unravel_index(int(np.argmax(masked)), masked.shape)
     digits = np.log10(np.clip(float(masked[index]), 1.0, 1e308))
     return (
         f"loses {digits:.0f} digits that the reference keeps, "
-        f"at {entry_name(judged.target.path, [int(i) for i in index])}"
+        f"at {entry_name(verdict.path, [int(i) for i in index])}"
     )
 
 
-def _remarks(judged: Judged) -> list[str]:
-    remarks = list(judged.notes)
-    if judged.kinks:
-        first = entry_name(judged.target.path, judged.kinks[0])
-        more = f" and {len(judged.kinks) - 1:,} more" if len(judged.kinks) > 1 else ""
+def _remarks(verdict: Verdict) -> list[str]:
+    remarks = list(verdict.notes)
+    kinks = np.argwhere(verdict.decided_by(Reason.AT_A_KINK))
+    if len(kinks):
+        first = entry_name(verdict.path, kinks[0])
+        more = f" and {len(kinks) - 1:,} more" if len(kinks) > 1 else ""
         remarks.append(f"kink at {first}{more}: the rule's value lies between the slopes")
-    left = int(judged.inconclusive.sum())
-    if left and not judged.inconclusive.all():
-        remarks.append(
-            f"{count(left, 'entry', 'entries')} of {judged.target.path} could not be judged"
-        )
+    left = int(verdict.inconclusive.sum())
+    if left and not verdict.inconclusive.all():
+        remarks.append(f"{count(left, 'entry', 'entries')} of {verdict.path} could not be verdict")
     return remarks
 
 
-def _error(judged: Judged) -> float:
-    right, wrong, error = judged.right.ravel(), judged.wrong.ravel(), judged.error.ravel()
+def _error(verdict: Verdict) -> float:
+    right, wrong, error = verdict.right.ravel(), verdict.wrong.ravel(), verdict.error.ravel()
     worst = 0.0
     for row in blocks(error.size):
         told = right[row] | wrong[row]

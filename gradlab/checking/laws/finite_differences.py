@@ -5,7 +5,7 @@ import numpy as np
 from gradlab.checking.differences import compare, directional, left_by_loops, spread_along
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
-from gradlab.references import LIMIT, Slope, inner
+from gradlab.references import LIMIT, Reason, Slope, inner
 
 __all__ = ["finite_differences"]
 
@@ -27,7 +27,8 @@ def finite_differences(trial: Trial) -> Law:
     spread = max(
         np.hypot.reduce([spread_along(g.scatter, t) for t, g in zip(steps, each)]) for each in known
     )
-    if any(each.warnings for each in trial.formula_verdicts):  # one of the two approximates
+    approximate = (each.decided_by(Reason.APPROXIMATION) for each in trial.formula_verdicts)
+    if any(mask.any() for mask in approximate):  # one of the two approximates
         terms = sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
         spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * terms
     spread = float(np.hypot(spread, left_by_loops(trial)))

@@ -1,0 +1,308 @@
+"""How an entry becomes right, wrong or undecided: a list of steps from verdicts to verdicts.
+
+`FORMULA_STEPS` judges the mathematics, rule and reference both in float64; `ACCURACY_STEPS` judges
+the rule as it runs, in its own dtype. A step is pure: it returns other verdicts, and each entry
+that it decides carries the step's reason. A new step is one function and one line in a list.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gradlab.checking.differences import judge_by_differences, settle_by_slopes
+from gradlab.checking.evidence import Evidence, nearby
+from gradlab.checking.kinks import settle_kinks
+from gradlab.checking.shared_kinks import settle_shared_kinks
+from gradlab.checking.widen import widen
+from gradlab.references import (
+    LIMIT,
+    Estimate,
+    Reason,
+    State,
+    Verdict,
+    blocks,
+    judge,
+    unit_roundoff,
+)
+
+__all__ = [
+    "ACCURACY_STEPS",
+    "FORMULA_STEPS",
+    "Step",
+    "Verdicts",
+    "accuracy_verdicts",
+    "formula_verdicts",
+    "judged_in_own_dtype",
+    "known_in_own_dtype",
+]
+
+Verdicts: TypeAlias = tuple[Verdict, ...]
+Array = np.ndarray[Any, Any]
+
+_FLOAT32 = unit_roundoff("float32")
+_ROUNDED = 2 * LIMIT * _FLOAT32  # constants of a primal may be float32 numbers
+_APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more
+_CLOSE = 1e4  # floors; an entry further off is wrong however often rounding is drawn
+
+
+class Step(NamedTuple):
+    """One step: its name, when it applies, and what it makes of the verdicts so far."""
+
+    name: str
+    applies: Callable[[Evidence], bool]
+    settle: Callable[[Verdicts, Evidence], Verdicts]
+
+
+def formula_verdicts(evidence: Evidence) -> Verdicts:
+    """Judge the mathematics: rule and reference, both in float64. Empty where the rule refuses."""
+    gradients = evidence.formula_gradients
+    if gradients is None:
+        return ()
+    first = _by_reference if evidence.has_reference else _by_differences
+    return _settled(first(evidence, gradients), FORMULA_STEPS, evidence)
+
+
+def accuracy_verdicts(evidence: Evidence, formula: Verdicts) -> Verdicts:
+    """Judge the rule as it runs, in its own dtypes, against what its formula was found to be."""
+    actual = evidence.gradients(evidence.actual)
+    first = tuple(
+        _unknown(evidence, i)
+        if evidence.subject.odd[i]
+        else judged_in_own_dtype(evidence, formula, i, actual[i])
+        for i in range(len(evidence.subject.targets))
+    )
+    if any(not verdict.ok for verdict in formula):
+        return first
+    return _settled(first, ACCURACY_STEPS, evidence)
+
+
+def _settled(verdicts: Verdicts, steps: Sequence[Step], evidence: Evidence) -> Verdicts:
+    for step in steps:
+        if step.applies(evidence):
+            verdicts = step.settle(verdicts, evidence)
+    return verdicts
+
+
+def _unknown(evidence: Evidence, i: int) -> Verdict:
+    """Return the verdict on a gradient whose shape is wrong: no entry can be compared."""
+    target = evidence.subject.targets[i]
+    return Verdict.unknown(np.full(target.shape, np.nan), target.path, str(target.dtype))
+
+
+def _by_reference(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
+    """Judge each gradient by the reference's."""
+    return tuple(
+        _unknown(evidence, i) if evidence.subject.odd[i] else _compared(evidence, i, gradient)
+        for i, gradient in enumerate(gradients)
+    )
+
+
+def _compared(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
+    """Judge one gradient by the reference's, both lifted to float64."""
+    target, k = evidence.subject.targets[i], evidence.outputs + i
+    opaque = evidence.subject.opaque  # what is not lifted rounds as it runs
+
+    def known(draws: int) -> tuple[Estimate, Estimate]:
+        found = evidence.drawn(draws)[opaque]
+        return found["reference"][k], found["rule"][k] if evidence.has_rule else gradient
+
+    finest = target.dtype if opaque else np.float64
+    return _drawn(evidence, i, gradient.value, finest, known)
+
+
+def judged_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, actual: Any) -> Verdict:
+    """Judge one gradient in its own dtype, by what its formula was found to be."""
+
+    def known(draws: int) -> tuple[Estimate, Estimate]:
+        own = evidence.own(evidence.outputs + i, draws)
+        return known_in_own_dtype(evidence, formula, i, draws), own
+
+    return _drawn(evidence, i, actual, evidence.subject.targets[i].dtype, known)
+
+
+def _drawn(
+    evidence: Evidence,
+    i: int,
+    actual: Any,
+    dtype: Any,
+    known: Callable[[int], tuple[Estimate, Estimate]],
+) -> Verdict:
+    """Judge a gradient; a verdict of wrong that is close is not left to a few draws."""
+    verdict = judge(actual, *known(evidence.draws), dtype)
+    for draws in evidence.more_draws if evidence.has_rule else ():
+        if verdict.ok or not np.any(verdict.wrong & (verdict.error < _CLOSE)):
+            break
+        verdict = judge(actual, *known(draws), dtype)
+    target = evidence.subject.targets[i]
+    return replace(verdict, path=target.path, dtype=str(target.dtype))
+
+
+def known_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, draws: int) -> Estimate:
+    """Return what a gradient should be; at a kink, what the rule's own formula says."""
+    verdict = formula[i] if formula else None
+    if not evidence.has_reference:
+        assert verdict is not None
+        error = np.where(np.isfinite(verdict.resolution), verdict.resolution / LIMIT, 0.0)
+        expected = np.where(verdict.wrong, verdict.expected, np.nan)
+        value = np.where(verdict.right, verdict.actual, expected)
+        return Estimate(value, error * np.abs(value))
+    reference = evidence.drawn(draws)[1]["reference"][evidence.outputs + i]
+    if verdict is None:
+        return reference
+    moved = verdict.right & _apart(verdict.actual, reference.value)
+    if not moved.any():
+        return reference
+    own = evidence.own(evidence.outputs + i, draws)
+    value = np.where(moved, verdict.actual, reference.value)
+    return Estimate(value, np.where(moved, own.scatter, reference.scatter))
+
+
+def _apart(a: Any, b: Any) -> Array:
+    """Return where two arrays differ by more than a millionth."""
+    flat, other, apart = np.ravel(a), np.ravel(b), np.empty(np.size(a), bool)
+    with np.errstate(invalid="ignore"):
+        for row in blocks(flat.size):
+            apart[row] = ~(np.abs(flat[row] - other[row]) <= 1e-6 * np.abs(other[row]))
+    return apart.reshape(np.shape(a))
+
+
+def _by_differences(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
+    """Judge each gradient by finite differences of the forward."""
+    subject = evidence.subject
+    return tuple(
+        _unknown(evidence, i)
+        if subject.odd[i]
+        else judge_by_differences(evidence, subject.targets[i], gradient)
+        for i, gradient in enumerate(gradients)
+    )
+
+
+def _zeros(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """Zero against zero says nothing where it is chance: such entries are judged elsewhere.
+
+    A converged loss has a zero gradient under a wrong rule too.
+    """
+    zero = [v.right & (np.asarray(v.expected) == 0) for v in verdicts]
+    if not any(mask.any() for mask in zero):
+        return verdicts
+    moved = {**evidence.values, **nearby(evidence.subject, evidence.values, evidence.seed)}
+    there = evidence.at(moved, evidence.upstreams)
+    gradients = evidence.gradients(there.many([{}])[0]["reference"])
+    chance = [mask & (g != 0) for mask, g in zip(zero, gradients)]
+    if not any(mask.any() for mask in chance):
+        return verdicts
+    ours = there.formula_gradients
+    found = []
+    for i, (verdict, mask) in enumerate(zip(verdicts, chance)):
+        if ours is not None and mask.any():
+            other = judge(ours[i].value, there.expected("formula", i), ours[i], np.float64)
+            mask = mask & ~other.right
+        found.append(verdict.settle(mask, State.UNDECIDED, Reason.ZERO_BY_CHANCE))
+    return tuple(found)
+
+
+def _convergence(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """A primal that iterates is right only up to its convergence; ask finite differences."""
+    found = []
+    for verdict, target in zip(verdicts, evidence.subject.targets):
+        if not verdict.ok:
+            actual = Estimate(verdict.actual, np.zeros(verdict.actual.shape))
+            witness = judge_by_differences(evidence, target, actual)
+            confirmed = verdict.wrong & witness.right
+            verdict = verdict.settle(confirmed, State.RIGHT, Reason.SLOPE_CONFIRMS)
+            unknown = verdict.wrong & ~witness.wrong
+            verdict = verdict.settle(unknown, State.UNDECIDED, Reason.NOT_CONVERGED)
+        found.append(verdict)
+    return tuple(found)
+
+
+def _approximation(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """A primal may approximate its function to float32, where its rule is exact.
+
+    Such a difference is below what float32 holds, so it is a warning there. Where the terms of an
+    entry cancel, it is small beside what the entry is under other upstreams. It is not the same at
+    different inputs: one factor for all is a mistake, as n - 1 for n is in a mean.
+    """
+    return tuple(_forgiven(verdict, evidence, i) for i, verdict in enumerate(verdicts))
+
+
+def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
+    target = evidence.subject.targets[i]
+    if unit_roundoff(target.dtype) < _FLOAT32:
+        return verdict
+    verdict = replace(verdict, forgiven=_APPROXIMATE)
+    if verdict.ok:
+        return verdict
+    size = np.abs(verdict.expected)
+    if evidence.has_reference and evidence.subject.linear:
+        size = np.fmax(size, np.abs(evidence.gradients_crossed("reference")[i]))
+    with np.errstate(invalid="ignore"):
+        off = np.abs(verdict.actual - verdict.expected)
+        value = widen(evidence.values[target.path])
+        alike = np.any(value != value.flat[0]) and _is_factor(verdict.actual, verdict.expected)
+        close = verdict.wrong & (off <= (_ROUNDED if alike else _APPROXIMATE) * size)
+    if not close.any():
+        return verdict
+    relative = np.max(off[close] / size[close])
+    note = (
+        f"the gradient of {target.path} is {relative:.1g} off the reference, "
+        "which float32 cannot hold: one of them approximates"
+    )
+    return verdict.settle(close, State.RIGHT, Reason.APPROXIMATION, notes=[note])
+
+
+def _is_factor(actual: Any, expected: Any) -> bool:
+    """Whether all of several entries are off by the same factor."""
+    with np.errstate(all="ignore"):
+        ratio = np.ravel(actual / expected)
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size < 2:
+        return False
+    mean = np.mean(ratio)
+    return bool(np.max(np.abs(ratio - mean)) <= 1e-2 * np.abs(mean - 1))
+
+
+def _overflow(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """A rule that fails in its dtype where plain autodiff fails too is not to blame."""
+    found = []
+    for i, verdict in enumerate(verdicts):
+        if not verdict.ok:
+            expected, dtype = evidence.expected("accuracy", i), evidence.subject.targets[i].dtype
+            peer = judge(evidence.peers[evidence.outputs + i], expected, None, dtype)
+            verdict = verdict.excused_by(peer)
+        found.append(verdict)
+    return tuple(found)
+
+
+def _always(evidence: Evidence) -> bool:
+    return True
+
+
+def _has_reference(evidence: Evidence) -> bool:
+    return evidence.has_reference
+
+
+def _has_none(evidence: Evidence) -> bool:
+    return not evidence.has_reference
+
+
+def _has_own_reference(evidence: Evidence) -> bool:
+    """Whether the reference is autodiff of the primal, and no function that the user believes."""
+    return evidence.has_reference and not evidence.subject.stated
+
+
+def _iterates(evidence: Evidence) -> bool:
+    return evidence.has_reference and evidence.subject.approximate
+
+
+FORMULA_STEPS: tuple[Step, ...] = (
+    Step("shared kinks", _has_none, settle_shared_kinks),
+    Step("zeros", _has_reference, _zeros),
+    Step("kinks", _has_reference, settle_kinks),
+    Step("slopes", _has_own_reference, settle_by_slopes),
+    Step("convergence", _iterates, _convergence),
+    Step("approximation", _always, _approximation),
+)
+ACCURACY_STEPS: tuple[Step, ...] = (Step("overflow", _has_reference, _overflow),)
