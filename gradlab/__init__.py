@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradlab.errors import GradlabError as GradlabError
     from gradlab.errors import InputError as InputError
     from gradlab.errors import InputTypeError as InputTypeError
+    from gradlab.errors import NotReadable as NotReadable
     from gradlab.errors import StructureMismatch as StructureMismatch
     from gradlab.graph import Graph as Graph
     from gradlab.graph.report import GraphReport as GraphReport
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gradlab.measuring.doctor import DoctorReport as DoctorReport
     from gradlab.measuring.precision import precision as precision
     from gradlab.nodes import Node as Node
+    from gradlab.reading import as_jax as as_jax
     from gradlab.report import Digits as Digits
     from gradlab.report import Entry as Entry
     from gradlab.report import Evidence as Evidence
@@ -53,6 +55,7 @@ _HOME = {
     "Node": "gradlab.nodes",
     "nodes": "gradlab.nodes",
     "precision": "gradlab.measuring",
+    "as_jax": "gradlab.reading",
     "assert_gradients": "gradlab.checking",
     "audit": "gradlab.checking",
     "check": "gradlab.checking",
@@ -89,6 +92,7 @@ _HOME = {
             "GradlabError",
             "InputError",
             "InputTypeError",
+            "NotReadable",
             "StructureMismatch",
         ),
         "gradlab.errors",

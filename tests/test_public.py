@@ -12,6 +12,7 @@ import gradlab
 TOOLS = {
     "Graph",
     "Node",
+    "as_jax",
     "assert_gradients",
     "assert_structure",
     "audit",
@@ -28,6 +29,7 @@ ERRORS = {
     "GradlabError",
     "InputError",
     "InputTypeError",
+    "NotReadable",
     "StructureMismatch",
 }
 DATA = {

@@ -5,7 +5,9 @@ JAX computes on their symbols.
 """
 
 from gradlab.errors import NotReadable
+from gradlab.reading.as_jax import as_jax
 from gradlab.reading.read import Reading, read
+from gradlab.reading.running import evaluate
 from gradlab.reading.session import Decision
 
-__all__ = ["Decision", "NotReadable", "Reading", "read"]
+__all__ = ["Decision", "NotReadable", "Reading", "as_jax", "evaluate", "read"]

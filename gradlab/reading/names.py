@@ -68,9 +68,9 @@ class _Walk:
         self.seen: dict[int, Any] = {}
         self.before: list[tuple[Any, Any]] = []
         state = np.random.get_state()  # noqa: NPY002 - the user's code may use it
-        self.undo.append(lambda: np.random.set_state(state))  # noqa: NPY002
+        reading.generators.append(lambda: np.random.set_state(state))  # noqa: NPY002
         python = random.getstate()
-        self.undo.append(lambda: random.setstate(python))
+        reading.generators.append(lambda: random.setstate(python))
 
     def visit(self, value: Any) -> Any:
         """Return what stands for a value; what is inside of it is replaced there."""
@@ -140,8 +140,8 @@ class _Walk:
     def put_back(self) -> None:
         """Undo everything, whatever interrupts; and clear away what the code kept."""
         interrupted: BaseException | None = None
-        steps = [self._clear, *self.undo]  # reversed below: the last change goes first
-        steps.append(self._restore_arrays)
+        steps = [self._clear, *self.undo]  # from its end: the last change goes first
+        steps += [*self.reading.generators, self._restore_arrays]
         while steps:
             try:
                 steps[-1]()
@@ -178,10 +178,10 @@ class _Walk:
             bits = value if isinstance(value, np.random.RandomState) else value.bit_generator
             if isinstance(bits, np.random.RandomState):
                 state: Any = bits.get_state()
-                self.undo.append(lambda: bits.set_state(state))
+                self.reading.generators.append(lambda: bits.set_state(state))
             else:
                 held = bits.state
-                self.undo.append(lambda: setattr(bits, "state", held))
+                self.reading.generators.append(lambda: setattr(bits, "state", held))
         return replacement(value)
 
     def _set(self, container: Any, name: Any, new: Any) -> None:
@@ -205,6 +205,8 @@ class _Walk:
             new = self.visit(value)
             if new is not value and not (isinstance(name, str) and name.startswith("__")):
                 self._set(names, name, new)
+                if isinstance(value, np.ndarray):
+                    self.reading.names.append((names, name, value))
 
     def _list(self, items: list[Any]) -> None:
         self.before.append((items, list(items)))

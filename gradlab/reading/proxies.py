@@ -123,7 +123,7 @@ _ufunc = functools.cache(_Ufunc)
 
 
 def _standing(proxy: Any, real: Any) -> Any:
-    proxy.__name__, proxy.__doc__ = real.__name__, real.__doc__
+    proxy.__name__ = real.__name__
     proxy._gradlab_stands_for = real
     return proxy
 

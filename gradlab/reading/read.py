@@ -15,6 +15,7 @@ from gradlab.errors import GradlabError, InputTypeError, NotReadable
 from gradlab.reading.frames import is_library
 from gradlab.reading.names import replaced
 from gradlab.reading.rules import RULES
+from gradlab.reading.running import evaluate, require_same
 from gradlab.reading.session import Decision, Recorder
 from gradlab.reading.standins import Chosen, Stand
 from gradlab.tracing import Leaf, Program, without_checks
@@ -53,18 +54,13 @@ class Reading:
         )
 
 
-def evaluate(program: Program, *inputs: Any) -> list[Any]:
-    """Evaluate a program's flat outputs, equation by equation."""
-    with without_checks():
-        return [np.asarray(output) for output in program.flat(*program.flatten(inputs))]
-
-
 def read(
     function: Callable[..., Any],
     *inputs: Any,
     names: Sequence[str] | None = None,
     roots: Sequence[Any] = (),
     deciding: bool = True,
+    checked: bool = True,
 ) -> Reading:
     """Read a NumPy function as a program: run it once on stand-ins for its arrays.
 
@@ -74,6 +70,7 @@ def read(
         names: names of the positional inputs; the function's argument names by default.
         roots: functions and objects that `function` calls, where it is not itself the user's.
         deciding: whether values of inputs may decide (an `if`, a shape).
+        checked: whether it is compared with the function, here and at two moved inputs.
 
     Raises:
         NotReadable: something takes values out of sight, or JAX cannot compute it.
@@ -128,11 +125,14 @@ def read(
     if recorder.refusal is not None:  # the user's code has caught it
         raise recorder.refusal
 
+    def _again(*wider: Any) -> Reading:
+        return read(function, *wider, names=labels, roots=roots, deciding=deciding, checked=False)
+
     def wide() -> Program | None:
         wider = [_widened(v) if leaf.differentiable else v for v, leaf in zip(values, leaves)]
         try:
             again = jax.tree_util.tree_unflatten(tree, wider)
-            return read(function, *again, names=labels, roots=roots, deciding=deciding).program
+            return _again(*again).program
         except Exception:  # a function may well refuse float64; its constants then stay rounded
             return None
 
@@ -147,12 +147,11 @@ def read(
         x64=True,
         trace_wide=wide,
     )
-    return Reading(
-        program,
-        tuple(recorder.decisions),
-        _asked(program, jaxpr, seen["count"], recorder) if recorder.decisions else None,
-        recorder.count,
-    )
+    asked = _asked(program, jaxpr, seen["count"], recorder) if recorder.decisions else None
+    reading = Reading(program, tuple(recorder.decisions), asked, recorder.count)
+    if checked:
+        require_same(program, reading.holds, function, inputs, recorder.rewind)
+    return reading
 
 
 def _require_to_run(name: str, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:

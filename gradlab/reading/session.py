@@ -24,6 +24,7 @@ __all__ = ["Decision", "Recorder"]
 
 _MOST = 200_000  # equations
 _SMALL = 1 << 12  # bytes of a constant that is told apart by them
+_HELD = 1 << 24  # bytes of a user's array that are held while the function is run beside it
 _KINDS = "biufc"
 _ABOUT_SHAPES = frozenset(
     {
@@ -68,6 +69,9 @@ class Recorder:
         self.decisions: list[Decision] = []
         self.deciders: list[Any] = []
         self.refusal: NotReadable | None = None
+        self.generators: list[Callable[[], None]] = []
+        self.names: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._contents: list[tuple[Any, Any]] | None = None
         self.count = 0
         self._decided: set[int] = set()
         self._known: dict[Any, Any] = {}
@@ -192,6 +196,20 @@ class Recorder:
             self.decisions.append(Decision(user_line(), kind, value))
             self.deciders.append(symbol)
 
+    def rewind(self) -> None:
+        """Put generators of random numbers, and arrays of the user's, back to where it began."""
+        for back in self.generators:
+            back()
+        for container, name, array in self.names:
+            if container.get(name) is not array:
+                container[name] = array
+        if self._contents is None:
+            owners = [buffer.owner for buffer in self.buffers.values() if buffer.guarded]
+            small = [owner for owner in owners if owner.nbytes <= _HELD and owner.flags.writeable]
+            self._contents = [(owner, owner.copy()) for owner in small]
+        for owner, contents in self._contents:
+            owner[...] = contents
+
     def refuse(self, reason: str) -> NotReadable:
         """Return the error that ends the reading; the first one stays the reason."""
         error = NotReadable(reason, user_line())
@@ -239,7 +257,8 @@ class Recorder:
         if twin is None:
             return self._python(function, name, args, kwargs)
         try:
-            symbols = twin(*self.symbol(as_arrays(self, function, args)), **self.symbol(kwargs))
+            symbols = self.symbol(as_arrays(self, function, args))
+            symbols = twin(*_as_wide(symbols, leaves), **self.symbol(kwargs))
         except NotReadable:
             raise
         except Exception as error:  # JAX says in many ways that it cannot do the same
@@ -362,6 +381,19 @@ class Recorder:
 _OWN_SIGNATURE = frozenset(
     ["reshape", "transpose", "squeeze", "astype", "flatten", "view", "repeat", "clip"]
 )
+
+
+def _as_wide(symbols: Any, results: list[Any]) -> Any:
+    """Return operands in float64 where NumPy computed in it what JAX would in their dtype."""
+    wide = any(getattr(result, "dtype", None) == np.float64 for result in results)
+
+    def cast(symbol: Any) -> Any:
+        if type(symbol) in (list, tuple):
+            return type(symbol)(map(cast, symbol))
+        narrow = getattr(symbol, "dtype", None) in (np.float32, np.float16)
+        return lax.convert_element_type(symbol, np.float64) if narrow else symbol
+
+    return cast(symbols) if wide else symbols
 
 
 def _long(array: Any) -> bool:

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from gradlab.reading import read
-from gradlab.reading.read import evaluate
+from gradlab.reading import evaluate, read
 
 _spec = importlib.util.spec_from_file_location("idioms", Path(__file__).with_name("idioms.py"))
 idioms = importlib.util.module_from_spec(_spec)

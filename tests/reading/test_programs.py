@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab.reading import read
-from gradlab.reading.read import evaluate
+from gradlab.reading import evaluate, read
 
 VIEWS = (
     lambda a: a.T,

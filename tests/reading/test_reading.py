@@ -11,8 +11,7 @@ import pytest
 import scipy.ndimage
 
 from gradlab.errors import InputError
-from gradlab.reading import NotReadable, read
-from gradlab.reading.read import evaluate
+from gradlab.reading import NotReadable, evaluate, read
 
 SOURCE = """
 import math, random, copy
@@ -85,8 +84,8 @@ def snapshot(module):
 
 def test_a_reading_leaves_no_trace(module):
     before = snapshot(module)
-    read(module.forward, np.ones((2, 3)))
-    read(module.layer.forward, np.ones((2, 3)))
+    read(module.forward, np.ones((2, 3)), checked=False)
+    read(module.layer.forward, np.ones((2, 3)), checked=False)
     after = snapshot(module)
     assert repr(before) == repr(after)
     for old, new in zip(before, after):

@@ -1,0 +1,132 @@
+"""Running a reading: in NumPy, without compiling; beside the function itself, to be checked."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradlab.errors import NotReadable
+from gradlab.reading.memory import Array
+from gradlab.tracing import Interpreter, NumPy, Program, without_checks
+
+__all__ = ["evaluate", "require_same"]
+
+_REACHES = (3e-2, -1e-2, 1e-3, -1e-4, 1e-6)  # relative moves that are tried
+_MOVED = 2  # of them that must agree
+
+
+class _Plain(Interpreter[Any]):
+    """Evaluates equations as they were written down."""
+
+    def __init__(self) -> None:
+        self._numpy = NumPy()
+
+    def constant(self, array: Array) -> Any:
+        return array
+
+    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        return self._numpy.bind(equation, inputs)
+
+    def concrete(self, value: Any) -> Array:
+        return np.asarray(value)
+
+    def row(self, value: Any, index: int, atom: Any) -> Any:
+        return value[index]
+
+    def stack(self, rows: list[Any], variable: Any) -> Any:
+        return np.stack(rows) if rows else np.zeros(variable.aval.shape, variable.aval.dtype)
+
+    def hold(self, values: Iterable[Any]) -> None:
+        self._numpy.hold(values)
+
+    def release(self, values: Iterable[Any]) -> None:
+        self._numpy.release(values)
+
+
+def evaluate(program: Program, *inputs: Any) -> list[Array]:
+    """Evaluate a program's flat outputs, equation by equation."""
+    values = zip(program.flatten(inputs), program.in_avals)
+    arrays = [np.array(value, aval.dtype) for value, aval in values]
+    with without_checks(), np.errstate(all="ignore"):
+        return [np.asarray(output) for output in _Plain()(program.jaxpr, arrays)]
+
+
+def require_same(
+    program: Program,
+    holds: Callable[..., bool],
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    rewind: Callable[[], None],
+) -> None:
+    """Compare a reading with the function, at its inputs and at others where it decides alike.
+
+    A difference elsewhere is a dependence that was lost.
+
+    Args:
+        program: what was read.
+        holds: whether the function decides at some inputs as it did when it was read.
+        function: what was read.
+        inputs: where.
+        rewind: puts generators back to where they were when it was read.
+
+    Raises:
+        NotReadable: an output differs.
+    """
+    _compare(program, function, inputs, rewind, "where it was read")
+    left, rng = _MOVED, np.random.default_rng(0)
+    for reach in _REACHES:
+        moved = jax.tree_util.tree_map(lambda leaf, by=reach: _moved(leaf, by, rng), tuple(inputs))
+        if left and holds(*moved):
+            left -= _compare(program, function, moved, rewind, "at other inputs")
+
+
+def _compare(
+    program: Program, function: Any, inputs: Sequence[Any], rewind: Any, where: str
+) -> bool:
+    rewind()
+    try:
+        with np.errstate(all="ignore"):
+            output = function(*copy.deepcopy(tuple(inputs)))
+    except Exception:  # a domain may end between here and there
+        return False
+    finally:
+        rewind()
+    eps = _unit(program)
+    sizes = [np.max(np.abs(leaf), initial=1.0) for leaf in program.flatten(inputs)]
+    for path, mine, other in zip(
+        program.out_names, evaluate(program, *inputs), jax.tree_util.tree_leaves(output)
+    ):
+        other = np.asarray(other)
+        if mine.shape != other.shape or mine.dtype != other.dtype:
+            raise NotReadable(f"{where}, {path} is {mine.dtype}{list(mine.shape)} as it was read")
+        if not _close(mine, other, max(sizes, default=1.0), eps):
+            raise NotReadable(f"{where}, {path} is not what NumPy computes")
+    return True
+
+
+def _unit(program: Program) -> float:
+    """Return the unit of the narrowest dtype in which something is computed."""
+    computed = [v.aval.dtype for e in program.jaxpr.eqns for v in e.outvars]
+    dtypes = {*computed, *(aval.dtype for aval in (*program.in_avals, *program.out_avals))}
+    return max((float(np.finfo(d).eps) for d in dtypes if d.kind in "fc"), default=0.0)
+
+
+def _close(mine: Array, other: Array, size: float, eps: float) -> bool:
+    if mine.dtype.kind not in "fc":
+        return bool(np.array_equal(mine, other))
+    known = np.isfinite(other)
+    if not np.array_equal(np.isfinite(mine), known):
+        return False
+    largest = np.max(np.abs(other[known]), initial=0.0)
+    slack = eps ** (2 / 3) * largest + 1e3 * eps * size
+    return bool(np.all(np.abs(mine[known] - other[known]) <= slack))
+
+
+def _moved(leaf: Any, reach: float, rng: np.random.Generator) -> Any:
+    array = np.asarray(leaf)
+    if array.dtype.kind not in "fc":
+        return leaf
+    moved = array * (1 + reach * rng.uniform(0.5, 1.0, array.shape)) + reach * 1e-2
+    return float(moved) if isinstance(leaf, float) else moved.astype(array.dtype)

@@ -1,0 +1,120 @@
+"""`gradlab.as_jax`: a NumPy function under JAX's transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+from gradlab import NotReadable, as_jax
+
+
+def layer(x, w, b):
+    out = np.zeros((x.shape[0], w.shape[1]), x.dtype)
+    for i, row in enumerate(x):
+        out[i] = np.maximum(row @ w + b, 0)
+    out[out > 2] *= 0.5
+    return out
+
+
+def jax_layer(x, w, b):
+    out = jnp.maximum(x @ w + b, 0)
+    return jnp.where(out > 2, 0.5 * out, out)
+
+
+def data(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return tuple(jnp.asarray(rng.normal(size=s).astype(dtype)) for s in ((4, 3), (3, 2), (2,)))
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_values_gradients_and_batches_are_jaxs(x64):
+    with jax.enable_x64(x64):
+        inputs = data(np.float64)
+        ported = as_jax(layer)
+        expected = jax_layer(*inputs)
+        for found in (ported(*inputs), jax.jit(ported)(*inputs)):
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+        def loss(f, *args):
+            return (f(*args) ** 2).sum()
+
+        mine = jax.jit(jax.grad(lambda *a: loss(ported, *a), (0, 1, 2)))(*inputs)
+        other = jax.grad(lambda *a: loss(jax_layer, *a), (0, 1, 2))(*inputs)
+        for a, b in zip(mine, other):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        batch = jnp.stack([inputs[0], 2 * inputs[0]])
+        found = jax.vmap(ported, (0, None, None))(batch, *inputs[1:])
+        np.testing.assert_allclose(found[1], jax_layer(2 * inputs[0], *inputs[1:]), rtol=1e-5)
+
+
+def test_another_shape_and_dtype_is_read_anew():
+    ported = as_jax(layer)
+    x, w, b = data()
+    assert ported(x, w, b).shape == (4, 2) and ported(x[:2], w, b).shape == (2, 2)
+    assert ported(x, w, b).dtype == jnp.float32
+
+
+def decides(x):
+    if x.sum() > 0:
+        return 2 * x
+    return -x
+
+
+def test_called_with_arrays_it_decides_by_their_values():
+    ported = as_jax(decides)
+    np.testing.assert_array_equal(ported(jnp.ones(3)), 2.0)
+    np.testing.assert_array_equal(ported(-jnp.ones(3)), 1.0)
+    np.testing.assert_array_equal(ported(jnp.full(3, 4.0)), 8.0)
+
+
+def test_under_jit_a_decision_raises_unless_an_example_was_given():
+    with pytest.raises(NotReadable, match=r"test_as_jax.py:\d+.*give an example") as caught:
+        jax.jit(as_jax(decides))(jnp.ones(3))
+    line = decides.__code__.co_firstlineno + 1
+    assert caught.value.line == f"test_as_jax.py:{line}"
+    ported = as_jax(decides, jnp.ones(3))
+    assert [(c.kind, c.value) for c in ported.conditions] == [("if", True)]
+    assert ported.conditions[0].line == f"test_as_jax.py:{line}"
+    np.testing.assert_array_equal(jax.jit(ported)(-jnp.ones(3)), -2.0)
+    np.testing.assert_array_equal(jax.grad(lambda x: ported(x).sum())(jnp.ones(3)), 2.0)
+    with pytest.raises(NotReadable):  # the example had another shape
+        jax.jit(ported)(jnp.ones(2))
+
+
+def test_pytrees_and_settings():
+    def net(params, x, axis):
+        return {"y": np.exp(params["w"] * x).sum(axis), "b": params["b"][0]}
+
+    ported = as_jax(net)
+    params = {"w": jnp.ones((2, 3)), "b": [jnp.zeros(2)]}
+    x = jnp.ones((2, 3))
+    found = jax.jit(lambda p, x: ported(p, x, 1))(params, x)
+    np.testing.assert_allclose(found["y"], 3 * np.e, rtol=1e-6)
+    assert found["b"].shape == (2,)
+    assert ported(params, x, 0)["y"].shape == (3,)
+
+
+def test_integers_and_indices_under_32_bits():
+    def pick(table, index):
+        grad = np.zeros_like(table)
+        np.add.at(grad, index, 1.0)
+        return table[index] + grad[np.argsort(index)].mean(0)
+
+    table, index = jnp.arange(12.0).reshape(4, 3), jnp.array([1, 3, 1])
+    np.testing.assert_allclose(
+        jax.jit(as_jax(pick))(table, index), pick(np.asarray(table), np.asarray(index)), rtol=1e-6
+    )
+
+
+def test_gradlab_inspects_what_was_ported():
+    with jax.enable_x64(True):
+        inputs = data(np.float64)
+        ported = as_jax(lambda x: np.cumsum(np.tanh(x), axis=1))
+        gradlab.assert_structure(ported, inputs[0], independent=0, causal=1)
+
+
+def test_what_cannot_be_read_says_so():
+    with pytest.raises(NotReadable, match="out of sight"):
+        as_jax(lambda x: sum(v for v in np.nditer(x)))(jnp.ones(3))
