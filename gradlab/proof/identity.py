@@ -53,10 +53,10 @@ def prove(
     rule: Program,
     reference: Program,
     inputs: Mapping[str, NDArray[Any]],
-    names: Sequence[str],
+    outputs: Sequence[int],
     seed: int = 0,
     budget: float = BUDGET,
-) -> dict[str, Proof]:
+) -> list[Proof]:
     """Try to prove outputs of two programs equal, as formulas.
 
     Both programs are evaluated in prime fields at random inputs (identity testing; Schwartz 1980,
@@ -67,12 +67,12 @@ def prove(
         rule: the program under test.
         reference: the program that is believed.
         inputs: an array for each input of both programs, by name.
-        names: the outputs to compare; both programs have them.
+        outputs: positions of the outputs to compare, the same in both programs.
         seed: of the random points.
         budget: work, in entries times lanes, after which the proof stops.
 
     Returns:
-        A `Proof` for each name.
+        A `Proof` for each output.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,14 +80,14 @@ def prove(
         >>> x = jnp.linspace(-1.0, 1.0, 5)
         >>> first = trace(lambda x: 1 - jnp.tanh(x) ** 2, x)
         >>> second = trace(lambda x: 1 / jnp.cosh(x) ** 2, x)
-        >>> prove(first, second, {"x": x}, ["output"])["output"].proved
+        >>> prove(first, second, {"x": x}, [0])[0].proved
         True
     """
     try:
         narrow = _narrowed(rule, reference)
         if narrow:
-            return dict.fromkeys(names, Proof(False, reason=narrow))
-        attempt = _Attempt(rule, reference, inputs, names, seed, budget)
+            return [Proof(False, reason=narrow) for _ in outputs]
+        attempt = _Attempt(rule, reference, inputs, outputs, seed, budget)
         with without_checks(), np.errstate(all="ignore"):
             attempt.compare(strict=False)
             if (
@@ -100,7 +100,7 @@ def prove(
         reason = "the proof would take too long"
     except TooLong:
         reason = "a loop runs too often to be proved"
-    return dict.fromkeys(names, Proof(False, reason=reason))
+    return [Proof(False, reason=reason) for _ in outputs]
 
 
 def _narrowed(rule: Program, reference: Program) -> str:
@@ -134,7 +134,7 @@ class _Attempt:
         rule: Program,
         reference: Program,
         inputs: Mapping[str, NDArray[Any]],
-        names: Sequence[str],
+        outputs: Sequence[int],
         seed: int,
         budget: float,
     ) -> None:
@@ -146,9 +146,10 @@ class _Attempt:
         self.assumed: dict[str, None] = dict.fromkeys(ASSUMES)
         self.uncovered: dict[str, None] = {}
         self.logarithms = False
-        shapes = {name: rule.out_avals[rule.out_names.index(name)].shape for name in names}
+        shapes = {place: rule.out_avals[place].shape for place in outputs}
         self.leaves = {
-            name: _Leaf(np.ones(shape), np.zeros(shape, np.int64)) for name, shape in shapes.items()
+            place: _Leaf(np.ones(shape), np.zeros(shape, np.int64))
+            for place, shape in shapes.items()
         }
 
     def compare(self, strict: bool) -> None:
@@ -163,15 +164,13 @@ class _Attempt:
                 leaf.reason, leaf.odds, leaf.points = "", leaf.odds * 0 + 1, leaf.points * 0
         for turn in range(_ROUNDS):
             first, second = (self._evaluated(program, turn, strict) for program in self.programs)
-            for name, leaf in self.leaves.items():
+            for place, leaf in self.leaves.items():
                 if not leaf.proved and not leaf.reason:
-                    self._compare(leaf, first[name], second[name])
+                    self._compare(leaf, first[place], second[place])
             if all(leaf.proved or leaf.reason for leaf in self.leaves.values()):
                 break
 
-    def _evaluated(
-        self, program: Program, turn: int, strict: bool
-    ) -> dict[str, tuple[Symbol, Field]]:
+    def _evaluated(self, program: Program, turn: int, strict: bool) -> list[tuple[Symbol, Field]]:
         chosen = lanes(_STRICT_POINTS if strict else 1, self.seed + turn, strict)
         field = Field(chosen, self.constants, self.budget)
         field.turns = _TURNS
@@ -182,7 +181,7 @@ class _Attempt:
         self.assumed |= field.assumed
         self.uncovered |= field.unproved
         self.logarithms |= field.logarithms
-        return {name: (output, field) for name, output in zip(program.out_names, outputs)}
+        return [(output, field) for output in outputs]
 
     def _compare(
         self, leaf: _Leaf, first: tuple[Symbol, Field], second: tuple[Symbol, Field]
@@ -210,9 +209,9 @@ class _Attempt:
         for point in np.unique(lead.points):
             leaf.points = leaf.points + defined[lead.points == point].any(0)
 
-    def proofs(self) -> dict[str, Proof]:
+    def proofs(self) -> list[Proof]:
         """Return what came of it."""
-        return {name: self._proof(leaf) for name, leaf in self.leaves.items()}
+        return [self._proof(leaf) for leaf in self.leaves.values()]
 
     def _proof(self, leaf: _Leaf) -> Proof:
         if leaf.proved:
