@@ -10,6 +10,7 @@ from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
 from gradlab.checking.memory import require_memory
+from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
@@ -36,6 +37,8 @@ def check(
     samples: int = 1,
     dtypes: Any = None,
     device: Any = None,
+    branches: bool = True,
+    prove: Prove = True,
 ) -> CheckReport:
     """Check a gradient: is it right, which entry is wrong, and why.
 
@@ -65,6 +68,9 @@ def check(
         dtypes: float dtypes to which the inputs are cast, each checked in turn: "float64",
             "float32", "bfloat16", "float16".
         device: where the rule is run, as "cpu", "gpu" or "gpu:1"; the reference stays on the CPU.
+        branches: whether to go on to inputs that take other sides of the program's conditions.
+        prove: whether to try to prove rule and reference one formula; "long" takes seven times the
+            time.
 
     Returns:
         A report that is true if the gradient is right; print it to read what was found.
@@ -95,7 +101,7 @@ def check(
     for dtype in parse_dtypes(dtypes):
         subject = _willing(asked, inputs) if dtype is None else asked.subject(cast(inputs, dtype))
         trials += list(_trials(subject, seed, samples, place))
-    report = summarise(trials, seed, order)
+    report = summarise(trials, seed, order, Settings(branches, prove))
     if isinstance(function, Graph) and backward is None and report.failed:
         return name_wrong_node(report, function, inputs)
     return report

@@ -11,6 +11,7 @@ from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
+from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
@@ -23,26 +24,44 @@ __all__ = ["summarise"]
 _WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
 
 
-def summarise(trials: Sequence[Trial], seed: int, order: int) -> CheckReport:
-    """Return the report of one or more trials of the same function."""
+def summarise(
+    trials: Sequence[Trial], seed: int, order: int, settings: Settings | None = None
+) -> CheckReport:
+    """Return the report of one or more trials of the same function.
+
+    Args:
+        trials: at the given inputs, and at samples near them.
+        seed: of everything random.
+        order: of the derivatives, 1 or 2.
+        settings: how far to look beyond these inputs.
+    """
     subject = trials[0].subject
     told = tracked(trials, _dtype)
     devices = devices_for(trials)
     found = side_by_side(lambda trial: (trial, hold_laws(trial, order)), told, devices)
+    reach = look_further(trials, _leaves(trials), settings or Settings())
+    if reach.wrong:
+        trials = [*trials, *reach.wrong]
+        found = [*found, *((trial, hold_laws(trial, order)) for trial in reach.wrong)]
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
-        laws=tuple(_merged(found)),
-        leaves=tuple(_leaf(trials, k) for k in range(len(subject.targets))),
+        laws=(*_merged(found), reach.law),
+        leaves=_leaves(trials),
         unchecked=subject.unchecked,
         worst=_worst(trials),
         findings=next((diagnose(trial, laws) for trial, laws in found if _failed(laws)), ()),
         oracle=subject.oracle,
         resolution={t.path: _resolution(trials, k) for k, t in enumerate(subject.targets)},
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*reach.notes, *notes))),
+        evidence=dict(reach.evidence),
         seed=seed,
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
     )
+
+
+def _leaves(trials: Sequence[Trial]) -> tuple[Leaf, ...]:
+    return tuple(_leaf(trials, k) for k in range(len(trials[0].subject.targets)))
 
 
 def _failed(laws: Sequence[Law]) -> bool:

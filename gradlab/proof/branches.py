@@ -94,7 +94,8 @@ def walk_branches(
     Args:
         programs: those whose conditions count; their inputs have the names of `inputs`.
         inputs: where to start from, by name.
-        moved: the names of the inputs that may be moved.
+        moved: the names of the inputs that may be moved; without any, the sides that the given
+            inputs do not take are listed.
         legal: whether inputs lie in the domain that the user stated.
         seed: of the random directions.
 

@@ -1,0 +1,192 @@
+"""How far a right verdict reaches: beyond the points that were tried, to branches and formulas."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from gradlab.checking.subject import Arrays
+from gradlab.checking.trial import Trial
+from gradlab.proof import BUDGET, LONG, Proof, prove
+from gradlab.proof.branches import Place, Walked, walk_branches
+from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
+
+__all__ = ["Prove", "Reach", "Settings", "look_further"]
+
+Prove = Literal[False, True, "long"]
+
+_SAME = 1e-10  # relative; gradients that differ by less need no verdict at a place
+
+
+def anywhere(inputs: Mapping[str, Any]) -> bool:
+    """Return that every input is legal, where the user states no domain."""
+    return True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of it the user asked for, and which inputs are legal."""
+
+    branches: bool = True
+    prove: Prove = True
+    legal: Callable[[Mapping[str, Any]], bool] = anywhere
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What looking further found."""
+
+    law: Law
+    wrong: tuple[Trial, ...] = ()  # at inputs that gradlab made
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Settings) -> Reach:
+    """Judge the sides of conditions that the given inputs do not take, and try to prove the rest.
+
+    Args:
+        trials: the check's, at the given inputs and at samples near them.
+        leaves: their verdicts; those that are right get a grade.
+        settings: what was asked for.
+    """
+    trial, skipped = trials[0], Law("branches", "skipped")
+    right = [leaf for leaf in leaves if leaf.status in ("right", "right, loses digits")]
+    points = {leaf.path: Evidence(grade="points", tried={"points": len(trials)}) for leaf in right}
+    if not right or any(leaf.status == "wrong" for leaf in leaves):
+        return Reach(_because(skipped, "a gradient is not right at the given inputs"), (), points)
+    if not (trial.has_rule and trial.has_reference):
+        return Reach(_because(skipped, "it needs two programs to compare"), (), points)
+    walked = _walked(trial, settings)
+    law, wrong = (
+        (_because(skipped, "branches=False"), ()) if walked is None else _judged(trial, walked)
+    )
+    if wrong:
+        return Reach(law, wrong, {}, (_outside(wrong[0]),))
+    proofs = _proofs(trial, leaves, walked, settings)
+    evidence = {
+        leaf.path: _graded(points[leaf.path], walked, law, proofs.get(leaf.path, {}))
+        for leaf in right
+    }
+    return Reach(law, (), evidence)
+
+
+def _because(law: Law, reason: str) -> Law:
+    return Law(law.name, law.status, reason)
+
+
+def _walked(trial: Trial, settings: Settings) -> Walked:
+    subject = trial.subject
+    programs = [p for p in (subject.forward, subject.rule) if p is not None]
+    point = trial.point
+    return walk_branches(
+        programs,
+        {name: np.asarray(point[name]) for program in programs for name in program.in_names},
+        [name for name in trial.values if settings.branches],
+        lambda inputs: settings.legal({name: inputs[name] for name in trial.values}),
+        trial.seed,
+    )
+
+
+def _judged(trial: Trial, walked: Walked) -> tuple[Law, tuple[Trial, ...]]:
+    """Judge the rule at every place: at once where the gradients agree, else as at any input."""
+    if walked.reason:
+        return Law("branches", "skipped", walked.reason), ()
+    judged = 0
+    for place in walked.places:
+        there = _at(trial, place)
+        first, second = _gradients(there)
+        judged += sum(int(np.isfinite(a).sum()) for a in second)
+        if all(map(_same, first, second)):
+            continue
+        if any(verdict.wrong.any() for verdict in there.formula_verdicts):
+            sides = "; ".join(map(str, place.sides))
+            reason = f"wrong at an input that gradlab made, where {sides}"
+            return Law("branches", "failed", reason, judged=judged), (there,)
+    missed = f"{len(walked.unreached)} sides were not reached: " if walked.unreached else ""
+    reason = missed + "; ".join(map(str, walked.unreached[:3]))
+    if not judged and walked.places:
+        return Law("branches", "inconclusive", "no gradient is finite there", judged=0), ()
+    return Law("branches", "passed", reason, judged=judged), ()
+
+
+def _at(trial: Trial, place: Place) -> Trial:
+    values: Arrays = {
+        name: np.asarray(place.inputs[name]).astype(np.asarray(value).dtype)
+        if name in place.inputs
+        else value
+        for name, value in trial.values.items()
+    }
+    there = Trial(trial.subject, values, trial.seed, trial.evaluation, trial.place)
+    there.dropped = trial.dropped
+    return there
+
+
+def _gradients(trial: Trial) -> tuple[list[Any], list[Any]]:
+    """Return the lifted gradients of rule and reference."""
+    found = trial.many([{}])[0]
+    return found["rule"][trial.outputs :], found["reference"][trial.outputs :]
+
+
+def _same(first: Any, second: Any) -> bool:
+    with np.errstate(all="ignore"):
+        return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
+
+
+def _proofs(
+    trial: Trial, leaves: Sequence[Leaf], walked: Walked, settings: Settings
+) -> dict[str, dict[str, Proof]]:
+    """Return each leaf's proofs: at the given inputs under "", then by the sides of each place."""
+    if not settings.prove:
+        return {}
+    assert trial.subject.rule is not None and trial.subject.reference is not None
+    budget = LONG if settings.prove == "long" else BUDGET
+    outputs = [trial.outputs + k for k in range(len(leaves))]
+    found: dict[str, dict[str, Proof]] = {leaf.path: {} for leaf in leaves}
+    points: dict[str, Arrays] = {"": trial.point}
+    for place in walked.places:
+        points["; ".join(f"{s.line}: {s.opposite}" for s in place.sides)] = place.inputs
+    for sides, point in points.items():
+        inputs = {name: np.asarray(array) for name, array in point.items()}
+        proofs = prove(trial.subject.rule, trial.subject.reference, inputs, outputs,
+                       trial.seed, budget)  # fmt: skip
+        for leaf, proof in zip(leaves, proofs):
+            found[leaf.path][sides] = proof
+        if not sides and not any(proof.proved for proof in proofs):
+            break
+    return found
+
+
+def _graded(points: Evidence, walked: Walked, law: Law, proofs: Mapping[str, Proof]) -> Evidence:
+    """Return the evidence for one right gradient."""
+    reached: list[Grade] = ["points"]
+    unreached = tuple(map(str, walked.unreached))
+    tried = {**points.tried, "branches": len(walked.places)}
+    if law.status == "passed" and not unreached:
+        reached.append("every branch")
+    here = proofs.get("")
+    where: list[str] = []
+    if here is not None and here.proved:
+        reached.append("proved")
+        where = [f"{s.line}: {s.opposite}" for s in walked.unreached]
+        where += [sides for sides, proof in proofs.items() if sides and not proof.proved]
+    best = max(reached, key=GRADES.index)
+    return Evidence(
+        grade=best,
+        also=tuple(grade for grade in reached if grade != best),
+        where=tuple(dict.fromkeys(where)),
+        unreached=unreached,
+        bound=max(p.bound for p in proofs.values() if p.proved) if best == "proved" else None,
+        assumes=here.assumes if here is not None and best == "proved" else (),
+        tried=tried,
+    )
+
+
+def _outside(trial: Trial) -> str:
+    """Return the note on a failure at inputs that nobody gave."""
+    names = ", ".join(f"{leaf.path!r}: (low, high)" for leaf in trial.subject.targets[:1])
+    return (
+        "the given inputs never take this branch; if it cannot occur, state the legal inputs: "
+        f"domain={{{names}}}"
+    )

@@ -1,0 +1,191 @@
+"""Rules that are wrong only on a branch are found from inputs that never take it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.uniform(-3, 3, (4, 5)), jnp.float32)
+POSITIVE = jnp.asarray(RNG.uniform(0.5, 2.0, 6), jnp.float32)
+
+
+class Layer(NamedTuple):
+    """A forward, its right gradient, and one that is wrong on a branch alone."""
+
+    name: str
+    forward: Callable[..., Any]
+    right: Callable[..., Any]
+    wrong: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+
+def rule(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    @jax.custom_vjp
+    def layer(*inputs: Any) -> Any:
+        return forward(*inputs)
+
+    layer.defvjp(lambda *x: (forward(*x), x), lambda x, u: backward(u, *x))
+    return layer
+
+
+def softplus(x: Any) -> Any:
+    return jnp.where(x > 20, x, jnp.log1p(jnp.exp(jnp.minimum(x, 20.0))))
+
+
+def huber(x: Any) -> Any:
+    size = jnp.abs(x)
+    return jnp.where(size <= 10, 0.5 * x * x, 10 * size - 50)
+
+
+def clip_norm(x: Any) -> Any:
+    return x * jnp.minimum(1.0, 100.0 / jnp.sqrt((x * x).sum()))
+
+
+def clip_norm_right(u: Any, x: Any) -> Any:
+    norm = jnp.sqrt((x * x).sum())
+    clipped = 100 * (u / norm - x * (u * x).sum() / norm**3)
+    return (jnp.where(norm > 100, clipped, u),)
+
+
+def gated(x: Any) -> Any:
+    return jax.lax.cond(x.sum() > 1000.0, lambda x: x * x, lambda x: 3 * x, x)
+
+
+def focal(x: Any, labels: Any) -> Any:
+    return jnp.where(labels == 3, 2.0, 1.0) * x
+
+
+def masked(x: Any, mask: Any) -> Any:
+    return jnp.where(mask, x * x, 0.0)
+
+
+def leaky(x: Any) -> Any:
+    return jnp.where(x >= 0, x, 0.01 * x)
+
+
+def cubic(x: Any) -> Any:
+    return jnp.where(x**3 - 5 * x + 40 < 0, x, x * x)
+
+
+def hinge(x: Any, y: Any) -> Any:
+    return jnp.maximum(0.0, 1 - x * y).sum()
+
+
+def safe_log(x: Any) -> Any:
+    return jnp.where(x > 1e-3, jnp.log(jnp.maximum(x, 1e-3)), jnp.log(1e-3) + (x / 1e-3 - 1))
+
+
+LAYERS = [
+    Layer(
+        "softplus",
+        softplus,
+        lambda u, x: (u * jnp.where(x > 20, 1.0, jax.nn.sigmoid(x)),),
+        lambda u, x: (u * jnp.where(x > 20, 0.5, jax.nn.sigmoid(x)),),
+        (X,),
+    ),
+    Layer(
+        "huber",
+        huber,
+        lambda u, x: (u * jnp.clip(x, -10, 10),),
+        lambda u, x: (u * x,),
+        (X,),
+    ),
+    Layer("clip_norm", clip_norm, clip_norm_right, lambda u, x: (u,), (X,)),
+    Layer(
+        "gated",
+        gated,
+        lambda u, x: (jnp.where(x.sum() > 1000.0, 2 * x, 3.0) * u,),
+        lambda u, x: (jnp.where(x.sum() > 1000.0, x, 3.0) * u,),
+        (X,),
+    ),
+    Layer(
+        "focal",
+        focal,
+        lambda u, x, labels: (u * jnp.where(labels == 3, 2.0, 1.0), None),
+        lambda u, x, labels: (u, None),
+        (POSITIVE, jnp.array([0, 1, 2, 1, 0, 2])),
+    ),
+    Layer(
+        "masked",
+        masked,
+        lambda u, x, mask: (jnp.where(mask, 2 * x * u, 0.0), None),
+        lambda u, x, mask: (2 * x * u, None),
+        (POSITIVE, jnp.ones(6, bool)),
+    ),
+    Layer(
+        "leaky",
+        leaky,
+        lambda u, x: (jnp.where(x >= 0, u, 0.01 * u),),
+        lambda u, x: (jnp.where(x >= 0, u, 0.1 * u),),
+        (POSITIVE,),
+    ),
+    Layer(
+        "cubic",
+        cubic,
+        lambda u, x: (u * jnp.where(x**3 - 5 * x + 40 < 0, 1.0, 2 * x),),
+        lambda u, x: (u * 2 * x,),
+        (X,),
+    ),
+    Layer(
+        "hinge",
+        hinge,
+        lambda u, x, y: (
+            jnp.where(x * y < 1, -u * y, 0.0),
+            jnp.where(x * y < 1, -u * x, 0.0),
+        ),
+        lambda u, x, y: (-u * y, jnp.where(x * y < 1, -u * x, 0.0)),
+        (0.3 * POSITIVE, 0.3 * POSITIVE[::-1]),
+    ),
+    Layer(
+        "safe_log",
+        safe_log,
+        lambda u, x: (u * jnp.where(x > 1e-3, 1 / jnp.maximum(x, 1e-3), 1e3),),
+        lambda u, x: (u / x,),
+        (POSITIVE,),
+    ),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_a_rule_that_is_wrong_on_another_branch_is_found(layer: Layer) -> None:
+    report = gradlab.check(rule(layer.forward, layer.wrong), *layer.inputs)
+    assert report.status == "wrong"
+    law = next(law for law in report.laws if law.name == "branches")
+    assert law.status == "failed"
+    assert "at an input that gradlab made" in law.reason
+    assert any("domain=" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_a_right_rule_passes_on_every_branch(layer: Layer) -> None:
+    report = gradlab.check(rule(layer.forward, layer.right), *layer.inputs)
+    assert report.status == "right", str(report)
+    assert report.grade in ("every branch", "proved")
+
+
+def test_the_grade_says_proved_with_its_bound_and_what_it_assumes() -> None:
+    report = gradlab.check(rule(LAYERS[1].forward, LAYERS[1].right), X)
+    (evidence,) = report.evidence.values()
+    assert evidence.grade == "proved"
+    assert evidence.bound is not None and evidence.bound <= 2.0**-40
+    assert evidence.assumes
+    assert "every branch" in evidence.also
+
+
+def test_switches_turn_proof_and_branches_off() -> None:
+    report = gradlab.check(rule(LAYERS[1].forward, LAYERS[1].wrong), X, branches=False)
+    (evidence,) = report.evidence.values()
+    assert report.ok and evidence.grade == "proved"
+    assert any("10" in condition for condition in evidence.where)
+    assert gradlab.check(jax.nn.silu, X, prove=False, branches=False).grade == "points"
+
+
+def test_a_wrong_gradient_has_no_grade() -> None:
+    report = gradlab.check(rule(jnp.sin, lambda u, x: (u * jnp.sin(x),)), X)
+    assert report.grade is None
