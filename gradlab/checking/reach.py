@@ -51,6 +51,7 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         leaves: their verdicts; those that are right get a grade.
         settings: what was asked for.
     """
+    wrong: tuple[Trial, ...]
     trial, skipped = trials[0], Law("branches", "skipped")
     right = [leaf for leaf in leaves if leaf.status in ("right", "right, loses digits")]
     points = {leaf.path: Evidence(grade="points", tried={"points": len(trials)}) for leaf in right}
@@ -59,9 +60,9 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
     if not (trial.has_rule and trial.has_reference):
         return Reach(_because(skipped, "it needs two programs to compare"), (), points)
     walked = _walked(trial, settings)
-    law, wrong = (
-        (_because(skipped, "branches=False"), ()) if walked is None else _judged(trial, walked)
-    )
+    law, wrong = _because(skipped, "branches=False"), ()
+    if settings.branches:
+        law, wrong = _judged(trial, walked)
     if wrong:
         return Reach(law, wrong, {}, (_outside(wrong[0]),))
     proofs = _proofs(trial, leaves, walked, settings)
