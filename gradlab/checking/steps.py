@@ -36,6 +36,7 @@ __all__ = [
     "formula_verdicts",
     "judged_in_own_dtype",
     "known_in_own_dtype",
+    "truth",
 ]
 
 Verdicts: TypeAlias = tuple[Verdict, ...]
@@ -157,6 +158,21 @@ def known_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, draws: int
     own = evidence.own(evidence.outputs + i, draws)
     value = np.where(moved, verdict.actual, reference.value)
     return Estimate(value, np.where(moved, own.scatter, reference.scatter))
+
+
+def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
+    """Return what a gradient is in float64, as its formula was judged; NaN where it is unknown."""
+    verdict, k = formula[i], evidence.outputs + i
+    own = (evidence.formula_gradients or [])[i]
+    told = verdict.right | verdict.wrong | verdict.decided_by(Reason.TOO_COARSE, Reason.OVERFLOWS)
+    if not evidence.has_reference:
+        value = np.where(verdict.wrong, verdict.expected, verdict.actual)
+        return Estimate(np.where(told, value, np.nan), own.scatter)
+    reference = evidence.drawn(evidence.draws)[evidence.subject.opaque]["reference"][k]
+    moved = verdict.right & _apart(verdict.actual, verdict.expected)
+    value = np.where(moved, verdict.actual, verdict.expected)
+    scatter = np.where(moved, own.scatter, reference.scatter)
+    return Estimate(np.where(told, value, np.nan), scatter)
 
 
 def _apart(a: Any, b: Any) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose
+from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.reach import Settings, look_further
@@ -17,7 +18,7 @@ from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
 from gradlab.references import LIMIT, Verdict
-from gradlab.report import STATUSES, LawStatus, leaf_status
+from gradlab.report import STATUSES, LawStatus, ReasonCount, leaf_status
 
 __all__ = ["summarise"]
 
@@ -39,19 +40,22 @@ def summarise(
     told = tracked(trials, _dtype)
     devices = devices_for(trials)
     found = side_by_side(lambda trial: (trial, hold_laws(trial, order)), told, devices)
-    reach = look_further(trials, _leaves(trials), settings or Settings())
+    counted = _leaves(trials)
+    reach = look_further(trials, [leaf for leaf, _ in counted], settings or Settings())
     if reach.wrong:
         trials = [*trials, *reach.wrong]
         found = [*found, *((trial, hold_laws(trial, order)) for trial in reach.wrong)]
+        counted = _leaves(trials)
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
         laws=(*_merged(found), reach.law),
-        leaves=_leaves(trials),
+        leaves=tuple(leaf for leaf, _ in counted),
         unchecked=subject.unchecked,
         worst=_worst(trials),
         findings=next((diagnose(trial, laws) for trial, laws in found if _failed(laws)), ()),
         oracle=subject.oracle,
+        digits={leaf.path: left.digits for leaf, left in counted if left is not None},
         resolution={t.path: _resolution(trials, k) for k, t in enumerate(subject.targets)},
         notes=tuple(dict.fromkeys((*reach.notes, *notes))),
         evidence=dict(reach.evidence),
@@ -60,8 +64,8 @@ def summarise(
     )
 
 
-def _leaves(trials: Sequence[Trial]) -> tuple[Leaf, ...]:
-    return tuple(_leaf(trials, k) for k in range(len(trials[0].subject.targets)))
+def _leaves(trials: Sequence[Trial]) -> list[tuple[Leaf, Left | None]]:
+    return [_leaf(trials, k) for k in range(len(trials[0].subject.targets))]
 
 
 def _failed(laws: Sequence[Law]) -> bool:
@@ -89,14 +93,14 @@ def _judged(trial: Trial, k: int) -> list[Verdict]:
     return [each[k] for each in (trial.formula_verdicts, trial.accuracy_verdicts) if each]
 
 
-def _leaf(trials: Sequence[Trial], k: int) -> Leaf:
-    """Return the verdict on one gradient, in the dtype in which it is worst."""
+def _leaf(trials: Sequence[Trial], k: int) -> tuple[Leaf, Left | None]:
+    """Return the verdict on one gradient and its digits, in the dtype in which it is worst."""
     dtypes = dict.fromkeys(map(_dtype, trials))
     found = [_counted([t for t in trials if _dtype(t) == dtype], k) for dtype in dtypes]
-    return min(found, key=lambda leaf: STATUSES.index(leaf.status))
+    return min(found, key=lambda pair: STATUSES.index(pair[0].status))
 
 
-def _counted(trials: Sequence[Trial], k: int) -> Leaf:
+def _counted(trials: Sequence[Trial], k: int) -> tuple[Leaf, Left | None]:
     """Count the entries of one gradient that were right, wrong, or could not be judged."""
     target = trials[0].subject.targets[k]
     right, wrong = np.zeros(target.shape, bool), np.zeros(target.shape, bool)
@@ -110,14 +114,33 @@ def _counted(trials: Sequence[Trial], k: int) -> Leaf:
             right |= each.right
     right &= ~wrong
     counts = int(right.sum()), int(wrong.sum())
-    return Leaf(
+    lefts = [
+        count_digits(trial, trial.formula_verdicts, k)
+        for trial in trials
+        if trial.runs and trial.formula_verdicts and not trial.subject.odd[k]
+    ]
+    left = worst_left(lefts) if lefts else None
+    digits, zeros, lost = (None, 0, ()) if left is None else left
+    leaf = Leaf(
         path=target.path,
         shape=tuple(target.shape),
         dtype=str(target.dtype),
         right=counts[0],
         wrong=counts[1],
         inconclusive=right.size - sum(counts),
-        status=leaf_status(*counts, right.size),
+        status=leaf_status(*counts, right.size, digits, zeros),
+        reasons=(*_reasons(trials[0], k), *lost),
+    )
+    return leaf, left
+
+
+def _reasons(trial: Trial, k: int) -> tuple[ReasonCount, ...]:
+    """Return what decided the entries of one gradient's formula, most entries first."""
+    counts = [verdict.counts() for verdict in _judged(trial, k)[:1]]
+    return tuple(
+        ReasonCount(reason.code, reason.sentence, entries)
+        for count in counts
+        for reason, entries in count.items()
     )
 
 

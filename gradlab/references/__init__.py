@@ -3,6 +3,12 @@
 from gradlab.references.blocking import blocks, inner, norm
 from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
 from gradlab.references.differences import Slope, finite_difference, finite_differences
+from gradlab.references.digits_left import (
+    LEAST_DIGITS,
+    digits_left,
+    full_digits,
+    zero_to_rounding,
+)
 from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import as_read, on_host, options_for
@@ -13,6 +19,7 @@ from gradlab.references.verdict import LIMIT, LOST, WARN, Reason, State, Verdict
 
 __all__ = [
     "DRAWS",
+    "LEAST_DIGITS",
     "LIMIT",
     "LOST",
     "WARN",
@@ -24,9 +31,11 @@ __all__ = [
     "Verdict",
     "as_read",
     "blocks",
+    "digits_left",
     "finite_difference",
     "finite_differences",
     "floor",
+    "full_digits",
     "inner",
     "judge",
     "jvp_program",
@@ -40,4 +49,5 @@ __all__ = [
     "unit_roundoff",
     "upstream_names",
     "vjp_program",
+    "zero_to_rounding",
 ]

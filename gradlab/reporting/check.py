@@ -107,7 +107,12 @@ def _cause(report: "CheckReport") -> str:
 def _loss(report: "CheckReport", status: str) -> str:
     """Return where digits are lost, in the words that the first such input has for it."""
     leaves = [leaf for leaf in report.leaves if leaf.status == status]
-    told = [reason.sentence for leaf in leaves for reason in leaf.reasons if reason.code == "lost"]
+    told = [
+        reason.sentence
+        for leaf in leaves
+        for reason in leaf.reasons
+        if reason.code == "digits lost"
+    ]
     return told[0] if told else f"loses digits at {leaves[0].path}"
 
 

@@ -42,7 +42,7 @@ def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True
     if undecided:
         status = "inconclusive"
         paths = ", ".join(v.path for v in undecided)
-        remarks.insert(0, f"no entry of {paths} could be verdict in {undecided[0].dtype}")
+        remarks.insert(0, f"no entry of {paths} could be judged in {undecided[0].dtype}")
     return Law(name, status, "; ".join(remarks), error)
 
 
@@ -76,7 +76,7 @@ def _remarks(verdict: Verdict) -> list[str]:
         remarks.append(f"kink at {first}{more}: the rule's value lies between the slopes")
     left = int(verdict.inconclusive.sum())
     if left and not verdict.inconclusive.all():
-        remarks.append(f"{count(left, 'entry', 'entries')} of {verdict.path} could not be verdict")
+        remarks.append(f"{count(left, 'entry', 'entries')} of {verdict.path} could not be judged")
     return remarks
 
 

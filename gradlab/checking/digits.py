@@ -1,0 +1,87 @@
+"""How many digits a gradient has left, and whether the lost ones could have been kept."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gradlab.checking.evidence import Evidence
+from gradlab.checking.laws.entries import entry_name
+from gradlab.checking.steps import Verdicts, truth
+from gradlab.checking.widen import widen
+from gradlab.references import (
+    LEAST_DIGITS,
+    digits_left,
+    full_digits,
+    known,
+    zero_to_rounding,
+)
+from gradlab.report import Digits, ReasonCount
+
+__all__ = ["Left", "count_digits", "worst_left"]
+
+_LIFTED = ("float64", "complex128")  # the lifted rule is the rule as it runs without a compiler
+
+
+class Left(NamedTuple):
+    """The digits of one gradient, how many of its entries are zero, and where digits are lost."""
+
+    digits: Digits
+    zeros: int
+    reasons: tuple[ReasonCount, ...]
+
+
+def count_digits(evidence: Evidence, formula: Verdicts, i: int) -> Left:
+    """Return how many digits are left of one gradient, as it came in its own dtype.
+
+    A lost entry is avoidable if autodiff of the reference keeps a digit more there in the same
+    dtype, or if it is not finite where it should be.
+    """
+    target, k = evidence.subject.targets[i], evidence.outputs + i
+    right = truth(evidence, formula, i)
+    own = known(evidence.own(k, evidence.draws).scatter)
+    if evidence.has_reference:
+        own = np.fmax(own, known(evidence.expected("accuracy", i).scatter))
+    came = widen(evidence.gradients(evidence.actual)[i])
+    left = digits_left(came, right, own, target.dtype)
+    if str(target.dtype) in _LIFTED:
+        # XLA may compile a cancellation away; equation by equation it is there
+        left = np.minimum(left, digits_left(formula[i].actual, right, own, target.dtype))
+    lost = left < LEAST_DIGITS
+    autodiff = avoidable = None
+    if lost.any():
+        peer = left
+        if evidence.has_reference:
+            peer = digits_left(widen(evidence.peers[k]), right, own, target.dtype)
+        autodiff = float(np.nanmin(peer)) if evidence.has_reference or evidence.has_rule else None
+        avoidable = lost & ((peer >= left + 1) | (~np.isfinite(came) & np.isfinite(right.value)))
+    is_known = ~np.isnan(left)
+    at = np.unravel_index(int(np.nanargmin(left)), left.shape) if is_known.any() else ()
+    index = tuple(map(int, at))
+    digits = Digits(
+        least=float(left[index]) if is_known.any() else float("nan"),
+        median=float(np.nanmedian(left)) if is_known.any() else float("nan"),
+        full=full_digits(target.dtype),
+        lost=int(lost.sum()),
+        avoidable=0 if avoidable is None else int(avoidable.sum()),
+        unknown=int(left.size - is_known.sum()),
+        total=int(left.size),
+        at=index,
+        autodiff_least=autodiff,
+        dtype=str(target.dtype),
+    )
+    zeros = int(np.sum(zero_to_rounding(right)))
+    return Left(digits, zeros, _reasons(evidence, target.path, digits))
+
+
+def _reasons(evidence: Evidence, path: str, digits: Digits) -> tuple[ReasonCount, ...]:
+    if not digits.lost:
+        return ()
+    value = widen(evidence.values[path])[digits.at]
+    place = f"{entry_name(path, digits.at)} = {value:.6g}"
+    return (ReasonCount("digits lost", f"loses digits at {place}", digits.lost),)
+
+
+def worst_left(found: Sequence[Left]) -> Left:
+    """Return the digits of the sample at which most are lost."""
+    return min(found, key=lambda left: (-left.digits.avoidable, -left.digits.lost))
