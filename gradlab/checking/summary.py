@@ -46,10 +46,11 @@ def summarise(
         trials = [*trials, *reach.wrong]
         found = [*found, *((trial, hold_laws(trial, order)) for trial in reach.wrong)]
         counted = _leaves(trials)
+    label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
-        laws=(*_merged(found), reach.law),
+        laws=(*_merged(found), dataclasses.replace(reach.law, dtype=label)),
         leaves=tuple(leaf for leaf, _ in counted),
         unchecked=subject.unchecked,
         worst=_worst(trials),
