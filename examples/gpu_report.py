@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradlab
-from gradlab.measuring import doctor
+from gradlab.numerics import doctor
 
 PLATFORMS = list(dict.fromkeys([device.platform for device in jax.devices()] + ["cpu"]))
 GPU = "gpu" in PLATFORMS

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from gradlab.errors import StructureMismatch as StructureMismatch
     from gradlab.graph import Graph as Graph
     from gradlab.graph.report import GraphReport as GraphReport
-    from gradlab.measuring import PrecisionReport as PrecisionReport
-    from gradlab.measuring.doctor import DoctorReport as DoctorReport
-    from gradlab.measuring.precision import precision as precision
+    from gradlab.numerics import PrecisionReport as PrecisionReport
+    from gradlab.numerics.doctor import DoctorReport as DoctorReport
+    from gradlab.numerics.precision import precision as precision
     from gradlab.nodes import Node as Node
     from gradlab.reading import as_jax as as_jax
     from gradlab.report import Digits as Digits
@@ -54,7 +54,7 @@ _HOME = {
     "Graph": "gradlab.graph",
     "Node": "gradlab.nodes",
     "nodes": "gradlab.nodes",
-    "precision": "gradlab.measuring",
+    "precision": "gradlab.numerics",
     "as_jax": "gradlab.reading",
     "assert_gradients": "gradlab.checking",
     "audit": "gradlab.checking",
@@ -67,9 +67,9 @@ _HOME = {
     "NodeResult": "gradlab.checking.verify",
     "VerifyReport": "gradlab.checking.verify",
     "JacobianReport": "gradlab.structure.report",
-    "PrecisionReport": "gradlab.measuring",
+    "PrecisionReport": "gradlab.numerics",
     "GraphReport": "gradlab.graph.report",
-    "DoctorReport": "gradlab.measuring.doctor",
+    "DoctorReport": "gradlab.numerics.doctor",
     **dict.fromkeys(
         (
             "Digits",

@@ -184,7 +184,7 @@ def _graph(options: Options) -> "Report":
 
 
 def _precision(options: Options) -> "Report":
-    from gradlab.measuring import precision
+    from gradlab.numerics import precision
 
     function, inputs = _function_and_inputs(options)
     with working(f"measuring {options.target}"):
@@ -194,7 +194,7 @@ def _precision(options: Options) -> "Report":
 
 
 def _doctor(options: Options) -> "Report":
-    from gradlab.measuring import doctor
+    from gradlab.numerics import doctor
 
     return doctor()
 

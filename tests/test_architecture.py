@@ -23,7 +23,7 @@ ROOMS = (
     ("graph",),
     ("structure",),
     ("checking",),
-    ("measuring",),
+    ("numerics",),
     ("reporting",),
     (
         "strategies",

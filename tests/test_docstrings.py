@@ -11,7 +11,7 @@ from gradlab import pytest_plugin, strategies
 from gradlab.checking import AuditReport, CheckReport
 from gradlab.checking.verify import VerifyReport
 from gradlab.graph.report import GraphReport
-from gradlab.measuring import PrecisionReport
+from gradlab.numerics import PrecisionReport
 from gradlab.structure.report import JacobianReport
 
 TAKE_INPUTS = ("assert_gradients", "assert_structure", "audit", "check", "jacobian", "precision")

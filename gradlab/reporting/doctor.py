@@ -6,7 +6,7 @@ from gradlab.formatting import size_text
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
-    from gradlab.measuring import DoctorReport
+    from gradlab.numerics import DoctorReport
 
 __all__ = ["text"]
 

@@ -9,7 +9,7 @@ from gradlab.reporting._style import scoped
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
-    from gradlab.measuring import Measurement, PrecisionReport
+    from gradlab.numerics import Measurement, PrecisionReport
 
 __all__ = ["junit", "svg", "text"]
 

@@ -125,8 +125,8 @@ CHECKS = (
     TENSOR_CORES
     + """
 import jax.numpy as jnp, gradlab
-from gradlab.measuring import doctor
-from gradlab.measuring.measure import prepare
+from gradlab.numerics import doctor
+from gradlab.numerics.measure import prepare
 
 rng = np.random.default_rng(0)
 def draw(*shape): return jnp.asarray(rng.standard_normal(shape), jnp.float32)

@@ -7,7 +7,7 @@ import pytest
 
 import gradlab
 from gradlab.checking.verify import verify
-from gradlab.measuring import doctor
+from gradlab.numerics import doctor
 from gradlab.nodes._pages import node_pages
 
 HOSTILE = "<script>alert('\"&')</script>\x1b"

@@ -11,9 +11,9 @@ import numpy as np
 from gradlab.arguments import refuse_numbers, require_callable, several
 from gradlab.checking.memory import require_memory
 from gradlab.errors import InputError, InputTypeError
-from gradlab.measuring.advice import advise
-from gradlab.measuring.measure import measure, prepare
-from gradlab.measuring.report import Measurement, PrecisionReport
+from gradlab.numerics.advice import advise
+from gradlab.numerics.measure import measure, prepare
+from gradlab.numerics.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
 from gradlab.tracing.platforms import require_platform
 from gradlab.tracing.settings import undisturbed

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from gradlab.measuring import doctor
+from gradlab.numerics import doctor
 from gradlab.references import product_digits
 
 
@@ -33,7 +33,7 @@ def test_products_on_the_gpu_are_one_of_the_three():
 
 PROGRAM = """
 import jax, numpy as np, gradlab
-from gradlab.measuring import doctor
+from gradlab.numerics import doctor
 x = np.ones(3)
 for call in (
     doctor,

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.measuring.errors import errors_of, floors_of
-from gradlab.measuring.measure import Subject
-from gradlab.measuring.report import Measurement
+from gradlab.numerics.errors import errors_of, floors_of
+from gradlab.numerics.measure import Subject
+from gradlab.numerics.report import Measurement
 from gradlab.references import LIMIT
 
 __all__ = ["advise"]

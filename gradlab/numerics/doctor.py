@@ -46,7 +46,7 @@ class DoctorReport(Report):
         compilation_cache: the folder in which JAX keeps compiled programs, if any.
 
     Example:
-        >>> from gradlab.measuring import doctor
+        >>> from gradlab.numerics import doctor
         >>> doctor().ok
         True
     """

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
-from gradlab.measuring.batch import Example, example_of
-from gradlab.measuring.errors import errors_of, floors_of, same_bits
-from gradlab.measuring.report import Measurement
+from gradlab.numerics.batch import Example, example_of
+from gradlab.numerics.errors import errors_of, floors_of, same_bits
+from gradlab.numerics.report import Measurement
 from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradlab import InputError, InputTypeError
-from gradlab.measuring import precision
+from gradlab.numerics import precision
 
 X = np.random.default_rng(0).standard_normal(200)
 
@@ -177,7 +177,7 @@ def test_the_gpu_agrees_within_floors():
 
 
 def test_what_cannot_run_eagerly_is_not_called_the_same(monkeypatch):
-    from gradlab.measuring.measure import Subject
+    from gradlab.numerics.measure import Subject
 
     runner = Subject.runner
 
