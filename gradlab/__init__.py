@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from gradlab.errors import StructureMismatch as StructureMismatch
     from gradlab.graph import Graph as Graph
     from gradlab.graph.report import GraphReport as GraphReport
+    from gradlab.nodes import Node as Node
     from gradlab.numerics import PrecisionReport as PrecisionReport
     from gradlab.numerics.doctor import DoctorReport as DoctorReport
     from gradlab.numerics.precision import precision as precision
-    from gradlab.nodes import Node as Node
+    from gradlab.numerics.sweep import SweepReport as SweepReport
     from gradlab.reading import as_jax as as_jax
     from gradlab.report import Digits as Digits
     from gradlab.report import Entry as Entry
@@ -70,6 +71,7 @@ _HOME = {
     "PrecisionReport": "gradlab.numerics",
     "GraphReport": "gradlab.graph.report",
     "DoctorReport": "gradlab.numerics.doctor",
+    "SweepReport": "gradlab.numerics.sweep",
     **dict.fromkeys(
         (
             "Digits",

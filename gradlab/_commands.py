@@ -114,6 +114,15 @@ def _precision_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=_list, metavar="A,B", help="default: all that JAX has")
 
 
+def _sweep_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="MODULE:CALLABLE", help="the function, as layers:gelu")
+    parser.add_argument(
+        "--dtypes", default="float32", metavar="A", help="float32, bfloat16 or float16"
+    )
+    parser.add_argument("--all", action="store_true", help="all 2^32 numbers of float32")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="threads (default: 1)")
+
+
 def _verify(options: Options) -> "Report":
     from gradlab.checking.verify import verify
 
@@ -193,6 +202,14 @@ def _precision(options: Options) -> "Report":
         )
 
 
+def _sweep(options: Options) -> "Report":
+    from gradlab.numerics.sweep import sweep
+
+    function = load(options.target)
+    with working(f"sweeping {options.target}"):
+        return sweep(function, options.dtypes, options.all, options.jobs)
+
+
 def _doctor(options: Options) -> "Report":
     from gradlab.numerics import doctor
 
@@ -244,6 +261,13 @@ COMMANDS = (
         "gradlab precision layers:attention 8x64x32 --dtypes bfloat16,float16",
         _precision_words,
         _precision,
+    ),
+    Command(
+        "sweep",
+        "how many digits a gradient keeps over a whole dtype",
+        "gradlab sweep layers:gelu --dtypes float16 -o gelu.svg",
+        _sweep_words,
+        _sweep,
     ),
     Command(
         "doctor",

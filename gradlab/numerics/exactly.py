@@ -95,7 +95,8 @@ class _High(Interpreter[Array]):
 
 def _functions(mp: Any) -> dict[str, Callable[..., Any]]:
     def of(function: Callable[..., Any], count: int = 1) -> Callable[..., Any]:
-        return np.frompyfunc(function, count, 1)
+        found: Callable[..., Any] = np.frompyfunc(function, count, 1)
+        return found
 
     def compared(ufunc: Callable[..., Any]) -> Callable[..., Any]:
         return lambda x, y: np.asarray(ufunc(x, y), bool)

@@ -316,17 +316,19 @@ _FIELDS: dict[str, tuple[Schema, int]] = {
     "doctor": (_DOCTOR, 1),
     "session": (_SESSION, 1),
 }
-_DERIVED = ("check", "audit")  # kinds whose schema comes from the dataclasses themselves
+_DERIVED = ("check", "audit", "sweep")  # kinds whose schema comes from the dataclasses themselves
 KINDS = (*_DERIVED, *_FIELDS)
 
 
 def _read(kind: str) -> tuple[Schema, int]:
     """Return the fields and the version of a kind of report, read from its dataclass."""
     from gradlab.checking.report import AuditReport, CheckReport  # loads JAX
+    from gradlab.numerics.sweep import SweepReport
 
-    kinds: dict[str, type[CheckReport | AuditReport]] = {
+    kinds: dict[str, type[CheckReport | AuditReport | SweepReport]] = {
         "check": CheckReport,
         "audit": AuditReport,
+        "sweep": SweepReport,
     }
     cls = kinds[kind]
     return _properties(cls), cls.version

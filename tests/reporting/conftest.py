@@ -7,8 +7,8 @@ import pytest
 
 import gradlab
 from gradlab.checking.verify import verify
-from gradlab.numerics import doctor
 from gradlab.nodes._pages import node_pages
+from gradlab.numerics import doctor
 
 HOSTILE = "<script>alert('\"&')</script>\x1b"
 
