@@ -48,6 +48,7 @@ DATA = {
     "Leaf",
     "NodeResult",
     "PrecisionReport",
+    "SweepReport",
     "Rule",
     "RulePart",
     "Unchecked",
