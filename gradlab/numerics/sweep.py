@@ -38,7 +38,8 @@ class Binade:
     """The numbers from `low` to `high`, and the one at which the gradient is furthest off.
 
     Attributes:
-        low, high: the ends, of the first input.
+        low: the lowest number, of the first input.
+        high: the highest.
         worst: the input, or the inputs, with the fewest digits.
         came: the gradient there, as it runs in the dtype.
         expected: what it should be.

@@ -9,6 +9,7 @@ import gradlab
 from gradlab.checking.verify import verify
 from gradlab.nodes._pages import node_pages
 from gradlab.numerics import doctor
+from gradlab.numerics.sweep import sweep
 
 HOSTILE = "<script>alert('\"&')</script>\x1b"
 
@@ -46,6 +47,7 @@ def reports():
         "check wrong": gradlab.check(wrong, x),
         "audit": gradlab.audit(lambda x: wrong(x) + wrong(2 * x), x),
         "jacobian": gradlab.jacobian(named, x, x),
+        "sweep": sweep(jnp.tanh, "float16"),
         "precision": gradlab.precision(jnp.sin, x, dtypes=["float32"]),
         "precision wrong": gradlab.precision(half, x, dtypes=["float32"]),
         "graph": _graph(lambda x, y: (x + y) * x, 2.0, np.arange(12.0)),
