@@ -81,7 +81,7 @@ def _jacobian_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="evaluate the entries, confirm them by probes, and say what they show",
+        help="evaluate the entries, and confirm them by a derivative in a random direction",
     )
     parser.add_argument(
         "--max-bytes",
@@ -173,8 +173,10 @@ def _jacobian(options: Options) -> "Report":
 
     function, inputs = _function_and_inputs(options)
     with working(f"reading {options.target}"):
-        report = jacobian(function, *inputs, wrt=options.wrt)
-        return report.observe(options.max_bytes) if options.evaluate else report
+        J = jacobian(function, *inputs, wrt=options.wrt)
+        if options.evaluate:
+            J.evaluate(options.max_bytes)
+        return J.report
 
 
 def _graph(options: Options) -> "Report":

@@ -78,24 +78,24 @@ class JacobianInspector:
         import gradlab
 
         with self._session.recorded("jacobian", function) as record:
-            report = gradlab.jacobian(function, *inputs, wrt=wrt)
-            record(report)
-        return Inspected(report, function, inputs, wrt)
+            jacobian = gradlab.jacobian(function, *inputs, wrt=wrt)
+            record(jacobian.report)
+        return Inspected(jacobian, function, inputs, wrt)
 
 
 class Inspected:
-    """A Jacobian's report, with assertions; everything else is the report's."""
+    """A Jacobian, with assertions; everything else is the Jacobian's."""
 
-    def __init__(self, report: Any, function: Any, inputs: tuple[Any, ...], wrt: Any) -> None:
-        self.report = report
+    def __init__(self, jacobian: Any, function: Any, inputs: tuple[Any, ...], wrt: Any) -> None:
+        self._jacobian = jacobian
         self._subject = (function, *inputs)
         self._wrt = wrt
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.report, name)
+        return getattr(self._jacobian, name)
 
     def __str__(self) -> str:
-        return str(self.report)
+        return str(self._jacobian)
 
     def _assert(self, **claim: Any) -> "Inspected":
         __tracebackhide__ = True

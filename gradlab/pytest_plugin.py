@@ -18,7 +18,7 @@ from gradlab._pytest_session import OPTIONS, Session, reseed, setting
 
 if TYPE_CHECKING:
     from gradlab.checking import AuditReport, CheckReport
-    from gradlab.structure import JacobianReport
+    from gradlab.structure import Jacobian
 
 __all__ = ["gradaudit", "gradcheck", "jacobian", "reseed"]
 
@@ -109,7 +109,7 @@ def gradaudit(request: pytest.FixtureRequest) -> Callable[..., "AuditReport"]:
 
 
 @pytest.fixture(scope="session")
-def jacobian(request: pytest.FixtureRequest) -> Callable[..., "JacobianReport"]:
+def jacobian(request: pytest.FixtureRequest) -> Callable[..., "Jacobian"]:
     """Assert the structure of a Jacobian: `jacobian(function, *inputs).assert_causal(1)`.
 
     Takes what `gradlab.jacobian` takes. What it returns has its report's properties too.

@@ -115,7 +115,7 @@ def test_audit_and_jacobian_fixtures(pytester):
     )
     result.assert_outcomes(passed=2, failed=2)
     assert "claims.py" not in result.stdout.str(), "gradlab's own frames are hidden"
-    result.stdout.fnmatch_lines(["*is not independent along axis 0*", "1 audit, 4 jacobians: *"])
+    result.stdout.fnmatch_lines(["*couples axis 0 of x*", "1 audit, 4 jacobians: *"])
 
 
 def test_fixtures_work_under_hypothesis(pytester):

@@ -54,7 +54,7 @@ def test_the_snippets_run_in_order(capsys):
     assert re.search(r"worst entry  \w+\[\d+\]: got -?[\d.]+, expected -?[\d.]+", printed)
     assert "off by a factor 32" in printed
     assert "diag(d)" in printed
-    assert re.search(r"coupled at README\.md:\d+", printed)
+    assert re.search(r"axis 0 of x is coupled", printed)
     assert "-12" in printed
 
 

@@ -101,8 +101,7 @@ def check(
     for dtype in parse_dtypes(dtypes):
         subject = _willing(asked, inputs) if dtype is None else asked.subject(cast(inputs, dtype))
         trials += list(_trials(subject, seed, samples, place))
-    anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
-    report = summarise(trials, seed, order, Settings(branches, prove, anew=anew))
+    report = summarise(trials, seed, order, Settings(branches, prove))
     if isinstance(function, Graph) and backward is None and report.failed:
         return name_wrong_node(report, function, inputs)
     return report

@@ -60,7 +60,7 @@ def example_of(
         inputs: its inputs, arrays or pytrees.
         forward: the function traced at them.
     """
-    report = jacobian(function, *inputs)
+    report = jacobian(function, *inputs).report
     lengths = {side.shape[0] if side.shape else 0 for side in report.outputs}
     length = lengths.pop()
     if lengths or length == 0:
@@ -104,8 +104,12 @@ def _independent(report: JacobianReport, path: str) -> bool:
 def _reason(report: JacobianReport, sharing: list[str], length: int) -> str:
     if not sharing:
         return f"no input has the {length} rows of the output"
-    lines = [line.strip() for line in report.why(0).splitlines() if "coupled" in line]
-    return lines[0] if lines else f"the rows of {sharing[0]} are not proved independent"
+    found = [c for c in report.couplings if c.path in sharing and c.axis == 0]
+    return (
+        f"axis 0 of {found[0].path} is coupled at {found[0]}"
+        if found
+        else f"the rows of {sharing[0]} are not proved independent"
+    )
 
 
 def _first_rows(inputs: tuple[Any, ...], forward: Program, cut: frozenset[str]) -> tuple[Any, ...]:

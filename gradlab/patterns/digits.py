@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from gradlab.patterns.bounds import Bounds, free
@@ -56,6 +56,9 @@ class Frame:
             starts.append(n)
             n += len(axis.strides)
         self.starts = tuple(starts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return frame, (self.output, self.input)  # equal frames stay one object
 
     def digits(self, axis: int) -> list[int]:
         """Return the variables of one axis (outputs first, then inputs), the leading one first."""

@@ -50,11 +50,6 @@ def text(report: "JacobianReport") -> str:
         ("evidence", report.evidence),
         ("axes", _RUNGS[report.rung]),
     ]
-    if report.entries is not None:
-        rows.append(
-            ("evaluated", f"{size_text(report.entries.nbytes)}, confirmed by random probes")
-        )
-        rows += [("observed", fact) for fact in _observed(report)]
     if report.unknown:
         rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
     lines += [f"{name:<9} {value}" for name, value in rows]
@@ -75,7 +70,7 @@ def junit(report: "JacobianReport") -> str:
             report.name,
             f"d {out} / d {given}",
             "passed" if pattern.exact else "skipped",
-            f"{pattern.structure}: {pattern.describe(*report._labels((out, given)))}",
+            f"{pattern.structure}: {pattern.describe(*report.labels((out, given)))}",
         )
         for (out, given), pattern in report.patterns.items()
     ]
@@ -86,7 +81,7 @@ def svg(report: "JacobianReport") -> str:
     """Return a picture of each block, at any size: blue where entries may be nonzero."""
     title = f"{report.name}: {report.structure}, {count(report.nnz, 'entry', 'entries')}"
     labels = {
-        pair: textwrap.wrap(pattern.describe(*report._labels(pair)), _SIDE // 7)
+        pair: textwrap.wrap(pattern.describe(*report.labels(pair)), _SIDE // 7)
         for pair, pattern in report.patterns.items()
     }
     step = _SIDE + 24 + 17 * max(map(len, labels.values()), default=0)
@@ -136,17 +131,6 @@ def _picture(report: "JacobianReport") -> list[str]:
     return [*report.pattern.draw(8, 32).splitlines(), ""]
 
 
-def _observed(report: "JacobianReport") -> list[str]:
-    """Return what the entries show, fact by fact, with the block where there are several."""
-    several = len(report.patterns) > 1
-    lines = []
-    for out, given in report.patterns:
-        facts = report.observed.get((out, given))
-        said = ["not looked at: too many entries"] if facts is None else [f.detail for f in facts]
-        lines += [f"{f'd {out} / d {given}: ' if several else ''}{text}" for text in said]
-    return lines
-
-
 def _sides(report: "JacobianReport") -> str:
     made = ", ".join(
         f"{side.path}: {shape_text(side.shape)} {side.dtype}" for side in report.outputs
@@ -158,10 +142,14 @@ def _sides(report: "JacobianReport") -> str:
 
 
 def _passes(report: "JacobianReport") -> str:
-    modes = dict.fromkeys(c.mode.upper() for c in report.colourings.values() if c.count)
-    mirrored = any(colouring.heads for colouring in report.colourings.values())
-    told = " of this symmetric matrix" if mirrored else ""
-    return f"{count(report.passes, ' or '.join(modes) or 'JVP')} for every entry{told}"
+    plan = report.plan
+    modes = [mode for mode, n in (("JVP", plan.jvps), ("VJP", plan.vjps)) if n]
+    if len(modes) == 2:
+        told = f"{count(plan.jvps, 'JVP')} and {count(plan.vjps, 'VJP')}"
+    else:
+        told = count(plan.count, modes[0] if modes else "JVP")
+    mirrored = " of this symmetric matrix" if plan.symmetric else ""
+    return f"{told} for every entry{mirrored}"
 
 
 def _clipped(label: str, width: int = 100) -> str:

@@ -144,6 +144,10 @@ _JACOBIAN: Schema = {
     "dense_bytes": _count("what the dense matrix would take"),
     "stored_bytes": _count("what its entries take"),
     "passes": _count("derivative passes that give every entry"),
+    "jvps": _count("how many of them are JVPs"),
+    "vjps": _count("how many of them are VJPs"),
+    "modes": _list("what AD can run: jvp, vjp or both", _TEXTS),
+    "symmetric": _flag("whether the function is the gradient of a scalar one"),
     "evidence": _text("proved or observed"),
     "notes": _NOTES,
     "unknown": _list("primitives without a rule, taken as dense", _TEXTS),
@@ -157,20 +161,42 @@ _JACOBIAN: Schema = {
             nnz=_count("entries that may be nonzero"),
             exact=_flag("whether nnz is no mere upper bound"),
             shape=_SHAPE,
-            passes=_count("derivative passes that it takes"),
-            mode=_one_of("of these passes", "jvp", "vjp"),
             widened=_list("where its pattern may be larger than the truth", _TEXTS),
         ),
     ),
-    "observed": _list(
-        "what the evaluated entries show",
+    "steps": _list(
+        "the equations through which the inputs reach the outputs",
         _object(
-            "one fact",
-            **_BETWEEN,
-            name=_text("symmetric, orthogonal, ..."),
-            detail=_text("in words"),
+            "one equation",
+            name=_text("of the primitive"),
+            source=_text("the line that made it"),
+            text=_text("what it does"),
+            kind=_one_of(
+                "what it does to entries",
+                "entry by entry",
+                "only moves entries",
+                "mixes entries",
+                "custom rule",
+            ),
+            code=_text("the line of source itself"),
         ),
     ),
+    "couplings": _list(
+        "the equations that join what an axis kept apart until there",
+        _object(
+            "one equation and axis",
+            path=_text("the input; the output, where the derivative was read backwards"),
+            axis=_count("the axis"),
+            source=_text("the line that made it"),
+            text=_text("what it does"),
+            code=_text("the line of source itself"),
+        ),
+    ),
+    "formulas": {
+        "type": "object",
+        "description": "the entries by each input, where the function is one product",
+        "additionalProperties": _TEXTS,
+    },
     "why": _text("the proof, line by line"),
 }
 
@@ -309,7 +335,7 @@ _SESSION: Schema = {
 
 _FIELDS: dict[str, tuple[Schema, int]] = {
     "verify": (_VERIFY, 1),
-    "jacobian": (_JACOBIAN, 1),
+    "jacobian": (_JACOBIAN, 2),
     "precision": (_PRECISION, 1),
     "graph": (_GRAPH, 1),
     "nodes": (_NODES, 1),

@@ -1,16 +1,19 @@
 """`gradlab.assert_structure`: hold a Jacobian to a claimed structure, with line and witness."""
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from gradlab.errors import InputError, InputTypeError, StructureMismatch
 from gradlab.patterns import Pattern
 from gradlab.structure.entries import Side
-from gradlab.structure.jacobian import jacobian
-from gradlab.structure.proof import axis_pair
-from gradlab.structure.report import JacobianReport
+from gradlab.structure.evaluate import is_traced
+from gradlab.structure.explanation import axis_pair, culprits_of, reads, shown_couplings
+from gradlab.structure.jacobian import Jacobian, jacobian
 
 __all__ = ["assert_structure"]
 
@@ -19,6 +22,7 @@ _STRUCTURES = (
     "upper-triangular", "dense",
 )  # fmt: skip
 _TRIED = 8
+_ROUNDED = 16  # times the rounding of one derivative, beyond which an entry is not rounding
 
 Axis = int | tuple[int, int]
 
@@ -31,7 +35,7 @@ def assert_structure(
     independent: Axis | None = None,
     causal: Axis | None = None,
     wrt: Any = None,
-) -> JacobianReport:
+) -> Jacobian:
     """Raise unless the Jacobian is proved to have a structure, at every input.
 
     Memory: none that grows with the arrays while claims hold; a search for a witness against one
@@ -49,7 +53,7 @@ def assert_structure(
         wrt: positions or argument names of the inputs meant; by default all.
 
     Returns:
-        The report, for whoever wants to look further.
+        The Jacobian, for whoever wants to look further.
 
     Raises:
         StructureMismatch: a claim is wrong (with one derivative as witness), or cannot be proved.
@@ -74,22 +78,40 @@ def assert_structure(
         raise InputError(
             f"structure: {structure!r} is not known; choose one of {', '.join(_STRUCTURES)}"
         )
-    report = jacobian(function, *inputs, wrt=wrt)
-    for out_number, out in enumerate(report.outputs):
-        for in_number, given in enumerate(report.inputs):
-            pattern = report.patterns[out.path, given.path]
-            for claim, axis, allowed in _claims(
-                out, given, structure, elementwise, independent, causal
-            ):
-                held = (
-                    allowed.covers(pattern) if allowed is not None else pattern.has_structure(claim)
-                )
-                if not held:
-                    witness = _witness(report, out_number, in_number, claim, allowed)
-                    raise StructureMismatch(
-                        _message(report, out, given, claim, axis, witness), report
-                    )
-    return report
+    J = jacobian(function, *inputs, wrt=wrt)
+    for out_number, out in enumerate(J.outputs):
+        for in_number, given in enumerate(J.inputs):
+            pattern = J.patterns[out.path, given.path]
+            for claim in _claims(out, given, structure, elementwise, independent, causal):
+                if not claim.holds(pattern):
+                    witness = _witness(J, out_number, in_number, claim)
+                    raise StructureMismatch(_message(J, out, given, claim, witness), J.report)
+    return J
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """What was asserted of one block.
+
+    Attributes:
+        words: as the call says it, such as `independent=0`.
+        wrong: the sentence that says how the function breaks it; empty: it names the structure.
+        axis: the input axis that it is about, if it is about one.
+        allowed: the entries that may differ from zero; None: a structure says so.
+        structure: the name of the structure.
+    """
+
+    words: str
+    wrong: str = ""
+    axis: int | None = None
+    allowed: Pattern | None = None
+    structure: str = ""
+
+    def holds(self, pattern: Pattern) -> bool:
+        """Return whether a proved pattern lies inside what was asserted."""
+        if self.allowed is None:
+            return pattern.has_structure(self.structure)
+        return self.allowed.covers(pattern)
 
 
 def _claims(
@@ -99,24 +121,31 @@ def _claims(
     elementwise: bool,
     independent: Axis | None,
     causal: Axis | None,
-) -> Iterator[tuple[str, int | None, Pattern | None]]:
-    """Yield each claim in words, the input axis that it is about, and the entries it allows."""
+) -> Iterator[_Claim]:
+    """Yield each claim on a block."""
     shapes = out.shape, given.shape
     if elementwise:
         allowed = Pattern.identity(out.shape) if out.shape == given.shape else Pattern.zero(*shapes)
-        yield "elementwise", None, allowed
+        yield _Claim("elementwise=True", allowed=allowed)
     if independent is not None:
         i, k = _axes("independent", independent, out, given)
-        yield f"independent along axis {i}", i, Pattern.from_axes(*shapes, [(k, ~i)])
+        allowed = Pattern.from_axes(*shapes, [(k, ~i)])
+        words = f"couples axis {i} of {given.path}"
+        yield _Claim(f"independent={independent}", words, i, allowed)
     if causal is not None:
         i, k = _axes("causal", causal, out, given)
-        yield f"causal along axis {i}", i, Pattern.from_axes(*shapes, [(k, ~i, 0, None)])
+        allowed = Pattern.from_axes(*shapes, [(k, ~i, 0, None)])
+        words = f"reads later entries along axis {i} of {given.path}"
+        yield _Claim(f"causal={causal}", words, i, allowed)
+    if structure is None:
+        return
+    words = f"structure={structure!r}"
     if structure == "zero":
-        yield "zero", None, Pattern.zero(*shapes)
+        yield _Claim(words, allowed=Pattern.zero(*shapes))
     elif structure in ("identity", "diagonal") and out.shape == given.shape:
-        yield structure, None, Pattern.identity(out.shape)
-    elif structure is not None:
-        yield structure, None, None
+        yield _Claim(words, allowed=Pattern.identity(out.shape))
+    else:
+        yield _Claim(words, structure=structure)
 
 
 def _axes(name: str, axis: Axis, out: Side, given: Side) -> tuple[int, int]:
@@ -134,84 +163,122 @@ def _axes(name: str, axis: Axis, out: Side, given: Side) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _witness(
-    report: JacobianReport, out: int, source: int, claim: str, allowed: Pattern | None
-) -> tuple[tuple[int, ...], tuple[int, ...], float] | None:
-    """Look for one entry that refutes the claim: (input index, output index, derivative)."""
-    at = report._at
-    if at is None or at.values is None:
-        return None
-    given, made = report.inputs[source], report.outputs[out]
-    if not given.size or not made.size:
-        return None
-    forward = "jvp" in report.modes
+@dataclass(frozen=True)
+class _Witness:
+    """What was tried to refute a claim.
+
+    Attributes:
+        tried: whether any derivative was computed.
+        entry: (input index, output index, derivative) of an entry that refutes the claim.
+        noise: entries that would refute it are at most this large, which rounding explains.
+    """
+
+    tried: bool = False
+    entry: tuple[tuple[int, ...], tuple[int, ...], float] | None = None
+    noise: float = 0.0
+
+
+def _witness(J: Jacobian, out: int, source: int, claim: _Claim) -> _Witness:
+    """Look for one entry that refutes the claim.
+
+    An entry counts only if rounding does not explain it: what is left where terms cancel, as in a
+    Fourier transform there and back, is as large as the spacing of the terms, of which the largest
+    entry of the same derivative is the measure.
+    """
+    at, values = J.derivative, J.values
+    given, made = J.inputs[source], J.outputs[out]
+    if values is None or is_traced(values) or not given.size or not made.size:
+        return _Witness()
+    forward = "jvp" in J.report.modes
     side, other = (given, made) if forward else (made, given)
+    sides, others = (J.inputs, J.outputs) if forward else (J.outputs, J.inputs)
+    number, place = (source, out) if forward else (out, source)
+    before = sum(s.size for s in sides[:number])
+    start_of_other = sum(s.size for s in others[:place])
     draw = np.random.default_rng(0)
     flat = {0, side.size - 1, side.size // 2, *draw.integers(side.size, size=_TRIED - 3).tolist()}
-    seeds = np.zeros((len(flat), side.size), report._dtype(side))
-    seeds[np.arange(len(flat)), sorted(flat)] = 1
-    batch = seeds.reshape(len(flat), *side.shape)
-    values = at.along("jvp" if forward else "vjp", out, source, batch).reshape(len(flat), -1)
-    for row, start in zip(values, sorted(flat)):
+    mode = "jvp" if forward else "vjp"
+    with jax.enable_x64(at.program.x64):
+        run = at.jitted(lambda values, seed: at.along(mode, values, seed), "along", mode)
+        rows = []
+        for start in sorted(flat):
+            seed = np.zeros(sum(s.size for s in sides), np.float32)
+            seed[before + start] = 1
+            row = np.asarray(run(list(values), seed))
+            rows.append(row[start_of_other : start_of_other + other.size])
+    found = _Witness(tried=True)
+    for row, start in zip(rows, sorted(flat)):
         here = tuple(map(int, np.unravel_index(start, side.shape)))
-        usable = np.where(np.isfinite(row), np.abs(row), 0)
-        for end in np.argsort(-usable, kind="stable")[: other.size]:
+        wide = row.astype(np.complex128 if np.iscomplexobj(row) else np.float64)
+        usable = np.where(np.isfinite(wide), np.abs(wide), 0)
+        rounding = at.rounding(mode) * max(1.0, math.log2(side.size + 1)) * usable.max(initial=0.0)
+        for end in np.argsort(-usable, kind="stable"):
             if usable[end] == 0:
                 break
             there = tuple(map(int, np.unravel_index(int(end), other.shape)))
             input_index, output_index = (here, there) if forward else (there, here)
-            if _refutes(claim, allowed, input_index, output_index, given, made):
-                return input_index, output_index, float(np.real(row[end]))
-    return None
+            if _refutes(claim, input_index, output_index, given, made):
+                if usable[end] > _ROUNDED * rounding:
+                    entry = input_index, output_index, float(np.real(wide[end]))
+                    return _Witness(True, entry)
+                found = _Witness(True, None, max(found.noise, float(usable[end])))
+                break
+    return found
 
 
 def _refutes(
-    claim: str,
-    allowed: Pattern | None,
+    claim: _Claim,
     input_index: tuple[int, ...],
     output_index: tuple[int, ...],
     given: Side,
     made: Side,
 ) -> bool:
-    if allowed is not None:
-        return not allowed.contains(output_index, input_index)
+    if claim.allowed is not None:
+        return not claim.allowed.contains(output_index, input_index)
     row = int(np.ravel_multi_index(output_index, made.shape)) if made.shape else 0
     column = int(np.ravel_multi_index(input_index, given.shape)) if given.shape else 0
-    if claim in ("identity", "diagonal"):
+    if claim.structure in ("identity", "diagonal"):
         return row != column
-    return (claim == "lower-triangular" and row < column) or (
-        claim == "upper-triangular" and row > column
+    return (claim.structure == "lower-triangular" and row < column) or (
+        claim.structure == "upper-triangular" and row > column
     )
 
 
-def _message(
-    report: JacobianReport,
-    out: Side,
-    given: Side,
-    claim: str,
-    axis: int | None,
-    witness: tuple[tuple[int, ...], tuple[int, ...], float] | None,
-) -> str:
-    pattern = report.patterns[out.path, given.path]
-    verdict = "is not" if witness else "is not proved to be"
-    lines = [
-        f"{report.name}: the Jacobian of {out.path} by {given.path} {verdict} {claim}; it is "
-        f"{pattern.structure}, {pattern.describe(out.path, given.path)}"
-    ]
-    if witness:
-        input_index, output_index, value = witness
+def _message(J: Jacobian, out: Side, given: Side, claim: _Claim, witness: _Witness) -> str:
+    pattern, one = J.patterns[out.path, given.path], given.path.partition("[")[0].partition(".")[0]
+    found = claim.wrong or f"has a {pattern.structure} Jacobian of {out.path} by {given.path}"
+    may = "" if witness.entry or not claim.wrong else " as far as the proof goes"
+    lines = [f"{J.name} {found}{may}, but {claim.words} was asserted"]
+    axes = [claim.axis] if claim.axis is not None else range(len(given.shape))
+    culprits = [c for a in axes for c in culprits_of(J.report, given.path, a)]
+    lines += shown_couplings(culprits) if culprits else []
+    lines.append(f"pattern   {reads(pattern, (out.path, given.path))}")
+    if witness.entry:
+        input_index, output_index, value = witness.entry
         lines.append(
-            f"witness: d {out.path}{list(output_index)} / d {given.path}{list(input_index)} "
-            f"= {value:.6g}"
+            f"witness   d {out.path}{list(output_index)} / d {given.path}{list(input_index)} = "
+            f"{value:.6g}; {claim.words} needs 0"
         )
     else:
+        lines.append("not proved: the program does not exclude an entry that must be 0")
+        if not witness.tried:
+            lines.append("witness   not tried, because the inputs have no values")
+        elif witness.noise:
+            lines.append(
+                f"witness   none: in {_TRIED} derivatives at these inputs, entries that must be 0 "
+                f"are at most {witness.noise:.1e}, which rounding explains"
+            )
+        else:
+            lines.append(
+                f"witness   none: in {_TRIED} derivatives at these inputs, every entry that must "
+                "be 0 is 0"
+            )
+    lines += [f"note      {note}" for note in J.notes]
+    others = [side.path for side in J.inputs if side.path != given.path]
+    if others:
+        were = "was" if len(others) == 1 else "were"
         lines.append(
-            "not proved: no entry that refutes it was found at these inputs; the program alone "
-            "does not exclude one"
+            f"inputs    {', '.join(others)} {were} asked about too; pass wrt={one!r} to ask about "
+            f"{one} alone"
         )
-    axes = [axis] if axis is not None else range(len(given.shape))
-    for a in axes:
-        text = report.why(a)
-        lines += [line for line in text.splitlines() if "coupled" in line]
-    lines += [f"note: {note}" for note in report.notes]
-    return "\n".join(dict.fromkeys(lines))
+    return "\n".join(lines)

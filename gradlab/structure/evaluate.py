@@ -1,15 +1,14 @@
 """The entries of a Jacobian from few derivative passes, once its pattern is known.
 
-Columns that share no row are seeded together: one JVP gives them all (Curtis, Powell and Reid,
-On the estimation of sparse Jacobian matrices, 1974); likewise rows and VJPs. A diagonal takes one
-JVP with ones. What was computed is held against a JVP in a random direction.
+A pass is one JVP or one VJP of the traced function. Its seed is made where it is used, by comparing
+the colours of the entries with the number of the pass, so that no array of passes x entries is
+held. What came is held against one JVP in a random direction.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,294 +16,354 @@ import numpy as np
 
 from gradlab.errors import GradlabError, InputError, StructureMismatch
 from gradlab.formatting import count, size_text
-from gradlab.patterns import Colouring, Pattern
 from gradlab.progress import tracked
+from gradlab.structure.colouring import Plan
+from gradlab.structure.entries import Listing
 from gradlab.structure.lanes import Lanes
+from gradlab.tracing.jaxprs import body, inner_jaxprs
+from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-__all__ = ["Compressed", "Differential", "compress"]
+__all__ = ["PROBED", "TOGETHER", "Derivative", "compress", "confirm", "is_traced"]
 
 Array = np.ndarray[Any, Any]
+Mode = Literal["jvp", "vjp"]
 
-_PROBED = 1 << 26
+PROBED = 1 << 26
 _CHUNK = 1 << 25  # bytes of seeds and results that a device takes at a time: what caches hold
+TOGETHER = 64
+"""Passes in one batch. jaxlib 0.10.2 on the CPU compiles larger batches of VJPs wrongly, for
+functions as plain as a norm."""
+_SPLITS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Differential:
-    """A function at a point, ready to push tangents forward and pull upstreams back."""
+class Derivative:
+    """A traced function, ready to push tangents forward and pull upstreams back at any point.
+
+    Its methods are pure and take the flat traced values of the inputs: JAX can trace, compile and
+    differentiate them.
+
+    Attributes:
+        program: the function.
+        wrt: the flat inputs to differentiate by.
+        outputs: the flat outputs to differentiate.
+        again: the function itself, of its flat traced inputs.
+        compiled: what was compiled for it.
+    """
 
     program: Program = field(repr=False)
-    values: tuple[Any, ...] | None = field(repr=False)
     wrt: tuple[int, ...]
     outputs: tuple[int, ...]
+    again: Callable[..., Any] = field(repr=False)
+    compiled: dict[tuple[Any, ...], Callable[..., Any]] = field(default_factory=dict, repr=False)
 
-    def along(self, mode: str, output: int, source: int, seeds: Array) -> Array:
-        """Return one output's tangents (or one input's gradients) for a batch of seeds."""
-        return self._run(mode, output, source, _batch, seeds)
+    @property
+    def modes(self) -> dict[str, tuple[list[Any], list[Any]]]:
+        """What a pass of each mode takes and gives: shapes and dtypes."""
+        given = [self.program.in_avals[k] for k in self.wrt]
+        made = [self.program.out_avals[k] for k in self.outputs]
+        return {"jvp": (given, made), "vjp": (made, given)}
+
+    def dtype(self, mode: str) -> Any:
+        """Return the dtype of what a pass gives, over all leaves."""
+        with jax.enable_x64(True):
+            return jnp.result_type(*{aval.dtype for aval in self.modes[mode][1]})
+
+    def rounding(self, mode: str) -> float:
+        """Return the spacing at 1 of the coarsest dtype that a pass is computed in."""
+        eps: Any = jnp.finfo(self.dtype(mode)).eps  # type: ignore[no-untyped-call]  # it has no types
+        return max(float(eps), _coarsest(self.program.jaxpr))
+
+    def chosen(self, values: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the function of the inputs in `wrt` alone, and their values.
+
+        It returns the outputs to differentiate, and all outputs.
+        """
+        axes = _varying(values)  # a program that was traced elsewhere does not know them
+        run = self.again if axes else self.program.flat
+        values = [_spread(value, axes) for value in values]
+
+        def function(*moved: Any) -> tuple[list[Any], list[Any]]:
+            full = list(values)
+            for k, value in zip(self.wrt, moved, strict=True):
+                full[k] = value
+            results = run(*full)
+            return [results[k] for k in self.outputs], results
+
+        return function, [values[k] for k in self.wrt]
+
+    def along(self, mode: str, values: Sequence[Any], seed: Any) -> Any:
+        """Return the flattened result of one pass for one flattened seed."""
+        function, moved = self.chosen(values)
+        if mode == "jvp":
+            made = jax.jvp(function, moved, self._parts(mode, seed), has_aux=True)[1]
+        else:
+            made = jax.vjp(function, *moved, has_aux=True)[1](self._parts(mode, seed))
+        return self._flat(mode, made)
 
     def coloured(
-        self,
-        mode: str,
-        output: int,
-        source: int,
-        colours: range,
-        assignment: Array,
-        lanes: Lanes | None = None,
-    ) -> Array:
-        """Return the same for the seeds of some colours, which are made where they are used.
+        self, mode: str, values: Sequence[Any], colours: Any, assigned: Any, whole: bool = False
+    ) -> Any:
+        """Return one row for each colour: the pass whose seed is that colour's entries.
 
         Args:
             mode: "jvp" or "vjp".
-            output: which output.
-            source: which input.
-            colours: which colours; as many as there are lanes, or a multiple.
-            assignment: the colour of each entry.
-            lanes: the devices to spread the colours over; None: JAX's default device.
+            values: the flat traced inputs.
+            colours: which colours, a vector.
+            assigned: the colour of each entry of what is seeded.
+            whole: whether to return all outputs of the function too, from the same linearisation.
         """
-        return self._run(
-            mode, output, source, _colours, np.asarray(colours), assignment, lanes=lanes
-        )
+        function, moved = self.chosen(values)
+        results: list[Any] = []
+        if mode == "vjp":
+            _, pull, results = jax.vjp(function, *moved, has_aux=True)
 
-    def ones(self, mode: str, output: int, source: int) -> Array:
-        """Return the same for one seed of ones."""
-        return self._run(mode, output, source, _ones)[None]
+            def run(seed: Any) -> Any:
+                return pull(self._parts(mode, seed))
+        elif whole:
+            _, push, results = jax.linearize(function, *moved, has_aux=True)
 
-    def _run(
-        self,
-        mode: str,
-        output: int,
-        source: int,
-        seeding: Callable[..., Any],
-        *how: Any,
-        lanes: Lanes | None = None,
-    ) -> Array:
-        key = mode, output, source, seeding, lanes
-        x64 = self.program.x64
-        with jax.enable_x64(x64):
-            if key not in self._compiled:
-                run = self._pass(mode, output, source, seeding)
-                self._compiled[key] = jax.jit(run)
-                if lanes is not None:
-                    try:
-                        self._compiled[key] = lanes.compile(run, x64, self._point, *how)
-                    except GradlabError:  # another process is lost, or has other inputs
-                        raise
-                    except Exception:  # a program with a mesh of its own: JAX spreads it itself
-                        pass
-            return np.asarray(self._compiled[key](self._point, *how))
-
-    @functools.cached_property
-    def _point(self) -> list[Any]:
-        return [jnp.asarray(value) for value in self.values or ()]
-
-    def elsewhere(self, count: int) -> list["Differential"]:
-        """Return the function at other points, of the same size but other signs and proportions."""
-        draw = np.random.default_rng(0)
-        found = []
-        for _ in range(count):
-            values = list(self.values or ())
-            for k in self.wrt:
-                here = np.asarray(values[k])
-                factor = draw.choice([-1.0, 1.0], here.shape) * draw.uniform(0.5, 2.0, here.shape)
-                values[k] = (here * factor + draw.uniform(-1, 1, here.shape)).astype(here.dtype)
-            other = replace(self, values=tuple(values))
-            other.__dict__["_compiled"] = self._compiled  # the same programs at other numbers
-            found.append(other)
-        return found
-
-    @functools.cached_property
-    def confirmed(self) -> set[tuple[int, int]]:
-        """The blocks (output, input) whose entries here a probe has confirmed."""
-        return set()
-
-    @functools.cached_property
-    def _compiled(self) -> dict[tuple[Any, ...], Callable[..., Any]]:
-        return {}
-
-    def _pass(
-        self, mode: str, output: int, source: int, seeding: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        place, result = self.wrt[source], self.outputs[output]
-
-        def run(values: Sequence[Any], *how: Any) -> Any:
-            def chosen(x: Any) -> Any:
-                return self.program.flat(*values[:place], x, *values[place + 1 :])[result]
-
-            if mode == "jvp":
-
-                def push(seed: Any) -> Any:
-                    return jax.jvp(chosen, (values[place],), (seed,))[1]
-
-                return seeding(push, values[place], *how)
-            made, pull = jax.vjp(chosen, values[place])
-            return seeding(lambda seed: pull(seed)[0], made, *how)
-
-        return run
-
-
-def _batch(run: Callable[..., Any], like: Any, seeds: Any) -> Any:
-    return jax.vmap(run)(seeds)
-
-
-def _ones(run: Callable[..., Any], like: Any) -> Any:
-    return run(jnp.ones_like(like))
-
-
-def _colours(run: Callable[..., Any], like: Any, colours: Any, assignment: Any) -> Any:
-    of = assignment.reshape(like.shape)
-    return jax.vmap(lambda colour: run((of == colour).astype(like.dtype)))(colours)
-
-
-@dataclass(frozen=True, eq=False)
-class Compressed:
-    """The entries of one Jacobian block, colour by colour.
-
-    Attributes:
-        values: for JVPs, shape (colours, *output shape): row c is the sum of the columns of colour
-            c; for VJPs, shape (colours, *input shape).
-    """
-
-    pattern: Pattern
-    colouring: Colouring
-    values: Array
-
-    def to_scipy(self) -> Any:
-        """Return the block as a SciPy CSR matrix over the flattened output and input."""
-        matrix = self.pattern.to_scipy().tocsr()
-        if not matrix.nnz:
-            return type(matrix)(matrix.shape, dtype=self.values.dtype)
-        colours = self.colouring.assignment()
-        flat = _wide(self.values).reshape(len(self.values), -1)
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        columns = matrix.indices
-        if heads := self.colouring.heads:
-            across = (colours[rows] < heads) & (colours[columns] >= heads)
-            source, place = np.where(across, rows, columns), np.where(across, columns, rows)
-            data = flat[colours[source], place]
-        elif self.colouring.mode == "jvp":
-            data = flat[colours[columns], rows]
+            def run(seed: Any) -> Any:
+                return push(*self._parts(mode, seed))
         else:
-            data = flat[colours[rows], columns]
-        return type(matrix)((data, columns, matrix.indptr), shape=matrix.shape)
 
-    @property
-    def eps(self) -> float:
-        """The spacing of the entries' dtype at 1."""
-        return float(jnp.finfo(self.values.dtype).eps)  # type: ignore[no-untyped-call]  # it has no types
+            def run(seed: Any) -> Any:
+                return jax.jvp(function, moved, self._parts(mode, seed), has_aux=True)[1]
 
-    def diagonal(self) -> Array | None:
-        """Return d where the block is diag(d), in the output's shape."""
-        if self.pattern.is_diagonal and len(self.values) == 1:
-            d: Array = self.values[0]
-            return d
-        return None
+        axes = _varying(values)
+        rows = jax.vmap(lambda c: self._flat(mode, run(_spread(assigned == c, axes))))(colours)
+        return (results, rows) if whole else rows
+
+    def _parts(self, mode: str, seed: Any) -> list[Any]:
+        """Cut a flattened seed into arrays of the leaves' shapes and dtypes."""
+        parts, start = [], 0
+        for aval in self.modes[mode][0]:
+            size = math.prod(aval.shape)
+            parts.append(seed[start : start + size].astype(aval.dtype).reshape(aval.shape))
+            start += size
+        return parts
+
+    def _flat(self, mode: str, made: Sequence[Any]) -> Any:
+        dtype = self.dtype(mode)
+        flat = [leaf.astype(dtype).reshape(-1) for leaf in made]
+        return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+
+    def jitted(self, function: Callable[..., Any], *key: Any) -> Callable[..., Any]:
+        """Return a function compiled once for this derivative; `key` tells it from others."""
+        if key not in self.compiled:
+            self.compiled[key] = jax.jit(function)
+        return self.compiled[key]
+
+
+def _varying(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the axes of a mesh along which values differ between devices, inside `shard_map`."""
+    return tuple({axis for value in values for axis in _axes_of(value)})
+
+
+def _axes_of(value: Any) -> frozenset[Any]:
+    aval: Any = jax.typeof(value)
+    kind = getattr(aval, "manual_axis_type", aval)  # so called since JAX 0.10
+    axes: frozenset[Any] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+    return axes
+
+
+def _spread(value: Any, axes: tuple[Any, ...]) -> Any:
+    """Say that a value differs along all of these axes; some may be said of it already."""
+    missing = tuple(set(axes) - _axes_of(value))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
+
+
+def is_traced(values: Sequence[Any]) -> bool:
+    """Return whether some value has no numbers yet: it belongs to a trace of JAX."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def compress(
-    at: Differential,
-    output: int,
-    source: int,
-    pattern: Pattern,
-    colouring: Colouring,
-    dtype: Any,
+    at: Derivative,
+    values: Sequence[Any],
+    plan: Plan,
     max_bytes: int,
     lanes: Lanes | None = None,
-) -> Compressed:
-    """Evaluate one block in as many passes as its colouring has colours, a chunk at a time.
+) -> Array:
+    """Run all passes of a plan, a chunk at a time, and return what they give, flattened.
 
     Each device takes a chunk; how large it is does not depend on how many there are, unless memory
     is short, so that one device and several give the same bits.
 
     Args:
-        at: the function and its point.
-        output: which output.
-        source: which input.
-        pattern: the block's pattern.
-        colouring: of its columns (JVPs) or rows (VJPs).
-        dtype: of the entries.
+        at: the function.
+        values: its flat traced inputs.
+        plan: the passes.
         max_bytes: the most that seeds and results may hold at once.
         lanes: the devices to spread the passes over; None: JAX's default device.
 
     Raises:
         InputError: the entries and one pass take more than `max_bytes`.
     """
-    forward = colouring.mode == "jvp"
-    m, n = math.prod(pattern.output_shape), math.prod(pattern.input_shape)
-    made, given = (m, n) if forward else (n, m)
-    item = np.dtype(dtype).itemsize
-    total = colouring.count * made * item
-    one = (4 if colouring.count > 1 else colouring.count) * (made + given) * item
-    room = max_bytes - total
-    if one > room:
-        raise InputError(
-            f"evaluate: {count(colouring.count, colouring.mode.upper())} make {size_text(total)}, "
-            f"and each takes {size_text(one)}, more than max_bytes={size_text(max_bytes)}; raise "
-            "max_bytes, or use the pattern alone, or operators"
-        )
-    if colouring.count == 1:
-        return Compressed(pattern, colouring, at.ones(colouring.mode, output, source))
+    sizes = {"jvp": (plan.jvps, *plan.shape), "vjp": (plan.vjps, *plan.shape[::-1])}
+    items = {mode: np.dtype(at.dtype(mode)).itemsize for mode in sizes}
+    total = sum(number * made * items[mode] for mode, (number, made, _) in sizes.items())
+    parts = []
+    for mode, (number, made, given) in sizes.items():
+        one = (4 if number > 1 else number) * (made + given) * items[mode]
+        if one > max_bytes - total:
+            raise InputError(
+                f"evaluate: {count(plan.count, _modes(plan))} make {size_text(total)}, and each "
+                f"takes {size_text(one)}, more than max_bytes={size_text(max_bytes)}; raise "
+                "max_bytes, or use the pattern alone, or operators"
+            )
+        if number:
+            colours = plan.columns if mode == "jvp" else plan.rows
+            parts.append(
+                _rows(at, mode, values, number, colours, max_bytes - total, max(1, one), lanes)
+            )
+    if not parts:
+        return np.zeros(0, at.dtype("jvp"))
+    flat = [part.reshape(-1) for part in parts]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat)
+
+
+def _modes(plan: Plan) -> str:
+    return " or ".join(m for m, n in (("JVP", plan.jvps), ("VJP", plan.vjps)) if n)
+
+
+def _rows(
+    at: Derivative,
+    mode: str,
+    values: Sequence[Any],
+    number: int,
+    assigned: Any,
+    room: int,
+    one: int,
+    lanes: Lanes | None,
+) -> Array:
+    """Return the rows of all colours of one mode."""
     if lanes is not None and room < len(lanes) * one:
         lanes = None
     beside = len(lanes) if lanes else 1
-    chunk = max(1, min(colouring.count, min(room // beside, _CHUNK) // max(1, one)))
-    if colouring.count <= chunk:
+    chunk = max(1, min(number, min(room // beside, _CHUNK) // one, TOGETHER))
+    if number <= chunk:
         lanes, beside = None, 1
-    shape = pattern.output_shape if forward else pattern.input_shape
-    values = np.zeros((colouring.count, *shape), dtype)
-    assignment = colouring.assignment()
-    step = chunk * beside
-    passes = range(0, colouring.count, step)
-    for first in tracked(
-        passes, lambda k: f"{colouring.mode.upper()} {k:,} of {colouring.count:,}"
-    ):
-        colours = range(first, first + step)  # those that nobody has are seeds of zeros
-        found = at.coloured(colouring.mode, output, source, colours, assignment, lanes)
-        values[first : first + step] = found[: colouring.count - first]
-    return Compressed(pattern, colouring, values)
+
+    def run(values: Sequence[Any], colours: Any, assigned: Any) -> Any:
+        return at.coloured(mode, values, colours, assigned)
+
+    assigned = np.asarray(assigned, np.int32)
+    step, rows = chunk * beside, []
+    with jax.enable_x64(at.program.x64):
+        call = at.jitted(run, mode)
+        if lanes is not None:
+            key = mode, lanes, chunk
+            if key not in at.compiled:
+                several = np.arange(step, dtype=np.int32)
+                try:
+                    at.compiled[key] = lanes.compile(
+                        run, at.program.x64, list(values), several, assigned
+                    )
+                except GradlabError:  # another process is lost, or has other inputs
+                    raise
+                except Exception:  # a program with a mesh of its own: JAX spreads it itself
+                    at.compiled[key] = call
+            call = at.compiled[key]
+        for first in tracked(range(0, number, step), lambda k: f"{k:,} of {number:,} {mode}s"):
+            colours = np.arange(first, first + step, dtype=np.int32)  # those that nobody has give 0
+            rows.append(np.asarray(call(list(values), colours, assigned)))
+    return rows[0] if len(rows) == 1 and len(rows[0]) == number else np.concatenate(rows)[:number]
 
 
-def probe(at: Differential, output: int, source: int, block: Compressed, dtype: Any) -> None:
-    """Hold evaluated entries against one pass in a random direction.
+def confirm(
+    at: Derivative, values: Sequence[Any], mode: str, blocks: Sequence[tuple[Listing, Any]]
+) -> None:
+    """Hold entries against one pass in a random direction.
+
+    Where they differ, the direction is cut in two at random, several times: rounding inside of the
+    function, in whatever precision it computes, shows as a sum that depends on the cut. A missed
+    entry does not.
+
+    Args:
+        at: the function.
+        values: its flat traced inputs.
+        mode: of the pass, "jvp" or "vjp".
+        blocks: which entries each block has, and their values.
 
     Raises:
+        InputError: the function is complex and not holomorphic.
         StructureMismatch: an entry outside the pattern was missed.
     """
-    if block.pattern.nnz > _PROBED or not len(block.values):
+    if sum(len(listing.rows) for listing, _ in blocks) > PROBED:
         return
-    forward = block.colouring.mode == "jvp"
-    shape = block.pattern.input_shape if forward else block.pattern.output_shape
+    given, made = at.modes[mode]
+    kinds = at.dtype("vjp" if mode == "jvp" else "jvp")
     random = np.random.default_rng(0)
-    draw = random.random(shape, np.float32) - np.float32(0.5)
-    if np.issubdtype(dtype, np.complexfloating):
-        draw = draw + 1j * (random.random(shape, np.float32) - np.float32(0.5))
-    draw = draw.astype(dtype)
-    result = at.along(block.colouring.mode, output, source, draw[None])[0]
-    truth, draw = _wide(result).ravel(), _wide(draw)
-    d = block.diagonal()
-    if d is not None:
-        product = _wide(d).ravel() * draw.ravel()
-        size = np.abs(product)
-    else:
-        matrix = block.to_scipy()
-        matrix = matrix if forward else matrix.T
-        product, size = matrix @ draw.ravel(), abs(matrix) @ np.abs(draw.ravel())
+    size, length = (sum(math.prod(a.shape) for a in avals) for avals in (given, made))
+    if not size or not length:
+        return
+
+    def drawn() -> Array:
+        draw: Array = random.random(size, np.float32) - np.float32(0.5)
+        if jnp.issubdtype(kinds, np.complexfloating):
+            draw = draw + 1j * (random.random(size, np.float32) - np.float32(0.5))
+        return _wide(draw.astype(np.float16 if kinds == np.float16 else kinds))
+
+    def passed(seed: Array) -> Array:
+        with jax.enable_x64(at.program.x64):
+            run = at.jitted(lambda values, seed: at.along(mode, values, seed), "along", mode)
+            return _wide(np.asarray(run(list(values), seed)))
+
+    draw = drawn()
+    truth = passed(draw)
+    product, terms = np.zeros(truth.shape, truth.dtype), np.zeros(truth.shape, np.float64)
+    for listing, data in blocks:
+        rows, columns = listing.rows + listing.corner[0], listing.cols + listing.corner[1]
+        to, source = (rows, columns) if mode == "jvp" else (columns, rows)
+        pieces = _wide(np.asarray(data)) * draw[source]
+        sums = np.bincount(to, pieces.real, length)
+        if np.iscomplexobj(pieces):
+            sums = sums + 1j * np.bincount(to, pieces.imag, length)
+        with np.errstate(over="ignore"):
+            product = product + sums.astype(product.dtype)
+        terms += np.bincount(to, np.abs(pieces), length)
     usable = np.isfinite(truth) & np.isfinite(product)
-    with np.errstate(invalid="ignore"):  # of what is not usable
-        wrong = usable & (np.abs(truth - product) > math.sqrt(block.eps) * (size + np.abs(truth)))
-    if wrong.any() and np.iscomplexobj(draw):
+    slack = math.sqrt(at.rounding(mode)) * (terms + np.abs(truth))
+
+    def differs(allowed: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # of what is not usable
+            wrong: Array = usable & (np.abs(truth - product) > allowed)
+        return wrong
+
+    wrong = differs(slack)
+    if not wrong.any():
+        return
+    if np.iscomplexobj(draw):
         raise InputError(
             "evaluate: the function is not holomorphic, so that it has no complex Jacobian; "
             "differentiate by the real and the imaginary part"
         )
+    scatter = np.zeros(truth.shape, np.float64)
+    for _ in range(_SPLITS):
+        part = drawn()
+        with np.errstate(invalid="ignore", over="ignore"):
+            scatter = np.fmax(scatter, np.abs(passed(part) + passed(draw - part) - truth))
+    wrong = differs(slack + 16 * scatter.max(initial=0.0, where=np.isfinite(scatter)))
     if wrong.any():
-        place = np.unravel_index(
-            int(np.argmax(wrong)), shape if not forward else block.pattern.output_shape
-        )
         raise StructureMismatch(
-            f"evaluate: a random probe disagrees at {tuple(map(int, place))}: the pattern has "
-            "missed an entry, which is an error of gradlab; please report the function"
+            f"evaluate: a random probe disagrees at entry {int(np.argmax(wrong))} of the flattened "
+            f"{'output' if mode == 'jvp' else 'input'}: the pattern has missed an entry, or JAX "
+            "compiles these passes wrongly; please report the function to gradlab"
         )
+
+
+def _coarsest(jaxpr: Any) -> float:
+    """Return the largest spacing at 1 of the dtypes that a program computes in."""
+    found = 0.0
+    for equation in body(jaxpr).equations:
+        for variable in (*equation.invars, *equation.outvars):
+            dtype = getattr(variable.aval, "dtype", None)
+            if dtype is not None and is_inexact(dtype):
+                found = max(found, float(jnp.finfo(dtype).eps))  # type: ignore[no-untyped-call]  # it has no types
+        found = max([found, *(_coarsest(inner) for _, inner in inner_jaxprs(equation))])
+    return found
 
 
 def _wide(values: Array) -> Array:

@@ -1,29 +1,393 @@
-"""`gradlab.jacobian`: trace, linearise, infer, report."""
+"""`gradlab.jacobian`: trace, linearise, infer; then ask, evaluate, compile."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import several
 from gradlab.errors import InputError, InputTypeError
+from gradlab.files import write_whole
 from gradlab.patterns import Pattern
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
-from gradlab.structure.entries import Side
-from gradlab.structure.evaluate import Differential
+from gradlab.structure.colouring import listed
+from gradlab.structure.compiled import CompiledJacobian, Layout, point_of
+from gradlab.structure.entries import (
+    Entries,
+    Format,
+    Listing,
+    Pair,
+    Side,
+    known_format,
+    refuse_dense,
+)
+from gradlab.structure.evaluate import PROBED, Derivative, compress, confirm, is_traced
+from gradlab.structure.explanation import couplings_of, equations_of
 from gradlab.structure.infer import Step, Traced, Walk
+from gradlab.structure.lanes import lanes_for
 from gradlab.structure.products import formulas
-from gradlab.structure.proof import Proof, equations_of
 from gradlab.structure.report import JacobianReport
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
-__all__ = ["jacobian"]
+__all__ = ["Jacobian", "jacobian"]
 
 
-def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> JacobianReport:
+class Jacobian:
+    """A function's Jacobian: what is known of it, and the ways to its entries.
+
+    Made by `gradlab.jacobian`. Every attribute of its report is an attribute of it, too.
+
+    Attributes:
+        report: what is known, as plain data.
+        derivative: of the traced function.
+        values: the flat traced values of the inputs given; None where only shapes were.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np, gradlab
+        >>> J = gradlab.jacobian(jnp.tanh, np.zeros(3, np.float32))
+        >>> J.structure, J.at(np.ones(3, np.float32)).block.diagonal().round(2).tolist()
+        ('diagonal', [0.41999998688697815, 0.41999998688697815, 0.41999998688697815])
+    """
+
+    def __init__(
+        self, report: JacobianReport, derivative: Derivative, values: Any, statics: Sequence[Any]
+    ) -> None:
+        self.report = report
+        self.derivative = derivative
+        self.values = values
+        self._statics = statics
+        self._confirmed: set[str] = set()
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"Jacobian({self.name}: {m:,} x {n:,}, {self.structure}, {self.nnz:,} entries)"
+
+    def __bool__(self) -> bool:
+        return self.report.ok
+
+    def _repr_html_(self) -> str:
+        return self.render("html")
+
+    @property
+    def kind(self) -> str:
+        """The kind of its report."""
+        return self.report.kind
+
+    @property
+    def ok(self) -> bool:
+        """A description cannot fail."""
+        return self.report.ok
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.report.name
+
+    @property
+    def inputs(self) -> tuple[Side, ...]:
+        """The leaves differentiated by."""
+        return self.report.inputs
+
+    @property
+    def outputs(self) -> tuple[Side, ...]:
+        """The leaves of inexact dtype."""
+        return self.report.outputs
+
+    @property
+    def patterns(self) -> Mapping[Pair, Pattern]:
+        """For each (output path, input path), which entries may be nonzero."""
+        return self.report.patterns
+
+    @property
+    def pattern(self) -> Pattern:
+        """The pattern, where there is one input and one output leaf."""
+        return self.report.pattern
+
+    @property
+    def evidence(self) -> str:
+        """How the pattern is known: "proved"."""
+        return self.report.evidence
+
+    @property
+    def structure(self) -> str:
+        """The name of the structure; of several blocks that agree theirs, else "blocks"."""
+        return self.report.structure
+
+    @property
+    def notation(self) -> str:
+        """The pattern as people write it, one line for each block."""
+        return self.report.notation
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix: entries of all outputs, entries of all inputs."""
+        return self.report.shape
+
+    @property
+    def nnz(self) -> int:
+        """The number of entries that may be nonzero; an upper bound where not `exact`."""
+        return self.report.nnz
+
+    @property
+    def exact(self) -> bool:
+        """Whether `nnz` counts the pattern as it follows from the rules, without widening."""
+        return self.report.exact
+
+    @property
+    def rung(self) -> str:
+        """How closely the axes were followed: symbolic, explicit, widened or unknown."""
+        return self.report.rung
+
+    @property
+    def density(self) -> float:
+        """The share of the matrix that may be nonzero."""
+        return self.report.density
+
+    @property
+    def dense_bytes(self) -> int:
+        """The memory of the dense matrix."""
+        return self.report.dense_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """The memory of the entries alone."""
+        return self.report.stored_bytes
+
+    @property
+    def passes(self) -> int:
+        """How many JVPs or VJPs give every entry."""
+        return self.report.passes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The equations at which the pattern may be larger than the truth."""
+        return self.report.notes
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Primitives without a rule, taken as dense."""
+        return self.report.unknown
+
+    def why(self, axis: int | tuple[int, int] | None = None) -> str:
+        """Explain the structure: the proof, or which lines couple an axis.
+
+        Args:
+            axis: an input axis, or a pair (input axis, output axis); None for the whole proof.
+
+        Raises:
+            InputError: no input has such an axis.
+        """
+        return self.report.why(axis)
+
+    def render(self, format: str) -> str:
+        """Return the report in a format: text, json, html, svg."""
+        return self.report.render(format)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-plain data."""
+        return self.report.to_dict()
+
+    def evaluate(
+        self, max_bytes: int = 2**30, probes: bool = True, timeout: float = 120.0
+    ) -> Entries:
+        """Evaluate every entry at the inputs given, in `passes` JVPs or VJPs, chunk by chunk.
+
+        Chunks are spread over `jax.devices()`, where there are several. In processes joined by
+        `jax.distributed.initialize`, all call this with the same arrays, and each gets all entries.
+
+        Args:
+            max_bytes: the most memory that seeds and results may take at once; what cannot fit is
+                refused before anything is allocated.
+            probes: hold the entries against a derivative in a random direction, the first time
+                that they are evaluated.
+            timeout: seconds to wait for other processes.
+
+        Raises:
+            InputError: only shapes were given, the inputs are traced, the entries take more
+                memory, or processes have different arrays.
+            ProcessLost: another process failed, or did not come in time.
+            StructureMismatch: a probe disagrees.
+
+        Example:
+            >>> import jax.numpy as jnp, numpy as np, gradlab
+            >>> J = gradlab.jacobian(jnp.sin, np.zeros((2, 3), np.float32))
+            >>> J.evaluate().block.diagonal()
+            array([[1., 1., 1.],
+                   [1., 1., 1.]], dtype=float32)
+        """
+        if self.values is None:
+            raise InputError(
+                "evaluate: the report was made from shapes; call at(*inputs) with arrays of values"
+            )
+        return self._entries(self.values, "evaluate", max_bytes, probes, timeout)
+
+    def at(self, *inputs: Any, max_bytes: int = 2**30, probes: bool = True) -> Entries:
+        """Evaluate every entry at other inputs; nothing is read, coloured or compiled again.
+
+        Args:
+            *inputs: of the shapes and dtypes that the function was read at.
+            max_bytes: as for `evaluate`.
+            probes: as for `evaluate`.
+
+        Raises:
+            InputError: as for `evaluate`; or shapes, dtypes or settings differ.
+            StructureMismatch: a probe disagrees.
+
+        Example:
+            >>> import jax.numpy as jnp, numpy as np, gradlab
+            >>> J = gradlab.jacobian(jnp.square, np.zeros(2, np.float32))
+            >>> J.at(np.array([1, 3], np.float32)).to_dense()
+            array([[2., 0.],
+                   [0., 6.]], dtype=float32)
+        """
+        values = point_of(self.derivative, self._statics, inputs, "at")
+        return self._entries(values, "at", max_bytes, probes, 120.0)
+
+    def compile(
+        self,
+        format: Format = "bcoo",
+        value: bool = False,
+        chunk: int | None = None,
+        layout: Layout = "matrix",
+        probe: bool = True,
+    ) -> CompiledJacobian:
+        """Return the Jacobian as a function of the inputs that JAX can trace and transform.
+
+        A call at a new point runs `passes` JVPs or VJPs, and no Python of the function.
+
+        Args:
+            format: of what a call returns, as `Entries.to`: "bcoo", "data", "csr", "dense",
+                "banded" or "lineax".
+            value: whether a call returns (outputs of the function, Jacobian), from one
+                linearisation.
+            chunk: how many passes run together; by default 64.
+            layout: "matrix": one matrix over all leaves, in the order of `ravel_pytree`; "leaves":
+                a dict with the keys of `patterns`.
+            probe: whether the first eager call holds the entries against one JVP in a random
+                direction. Calls under a trace are not probed.
+
+        Raises:
+            InputError: there is no such format or layout.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, gradlab
+            >>> c = gradlab.jacobian(jnp.sin, jnp.zeros(3)).compile("data")
+            >>> jax.jit(c)(jnp.zeros(3)).tolist()
+            [1.0, 1.0, 1.0]
+        """
+        if layout not in ("matrix", "leaves"):
+            raise InputError(f"layout: {layout!r} is not known; choose matrix or leaves")
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
+            raise InputTypeError(f"chunk: expected a number of passes, got {chunk!r}")
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk: expected at least 1 pass at a time, got {chunk}")
+        return CompiledJacobian(
+            self.report,
+            self.derivative,
+            self.report.plan,
+            lambda: self._listing,
+            self._statics,
+            known_format(format),
+            value,
+            chunk,
+            layout,
+            probe,
+        )
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        """Where the entries of the whole matrix stand."""
+        report, plan = self.report, self.report.plan
+        m, n = plan.shape
+        largest = max(m, n, report.nnz, plan.jvps * m + plan.vjps * n)
+        kind = np.int32 if largest < 2**31 else np.int64
+        alone = next(iter(report.patterns.values()))
+        if len(report.patterns) == 1 and alone.is_diagonal and alone.nnz == m == n:
+            rows = cols = np.arange(m, dtype=kind)
+        else:
+            numbers = {
+                (o, i): report.patterns[out.path, given.path]
+                for o, out in enumerate(report.outputs)
+                for i, given in enumerate(report.inputs)
+            }
+            made, given = ([s.size for s in sides] for sides in (report.outputs, report.inputs))
+            matrix = listed(numbers, made, given)
+            rows = np.repeat(np.arange(m, dtype=kind), np.diff(matrix.indptr))
+            cols = matrix.indices.astype(kind)
+        places = plan.places(rows.astype(np.int64), cols.astype(np.int64)).astype(kind)
+        return Listing((m, n), rows, cols, places, symmetric=report.symmetric)
+
+    def _entries(
+        self, values: Sequence[Any], who: str, max_bytes: int, probes: bool, timeout: float
+    ) -> Entries:
+        if is_traced(values):
+            raise InputError(
+                f"{who}: the inputs are traced by jit, vmap or grad, and have no values yet; "
+                'J.compile("bcoo")(*inputs) works there'
+            )
+        report, at = self.report, self.derivative
+        with jax.enable_x64(at.program.x64):
+            values = [jnp.asarray(value) for value in values]
+        flat = compress(at, values, report.plan, max_bytes, lanes_for(values, timeout))
+        entries = Entries(
+            report.outputs, report.inputs, report.patterns, flat, lambda: self._listing
+        )
+        mode = "jvp" if "jvp" in report.modes else "vjp"
+        if probes and mode not in self._confirmed:
+            if report.nnz <= PROBED:
+                data = entries.flat[entries.listing.places]
+                confirm(at, values, mode, [(entries.listing, data)])
+            self._confirmed.add(mode)
+        return entries
+
+    def to_dense(self, max_bytes: int = 2**30) -> np.ndarray[Any, Any]:
+        """Evaluate and return the dense matrix, shape `shape`, of at most `max_bytes`.
+
+        Raises:
+            InputError: it takes more; nothing has been evaluated then.
+
+        Example:
+            >>> import gradlab, jax.numpy as jnp
+            >>> J = gradlab.jacobian(jnp.tanh, jnp.ones((100, 4096)))
+            >>> try:
+            ...     J.to_dense()
+            ... except gradlab.GradlabError as error:
+            ...     print(str(error)[:60])
+            to_dense: the dense 409,600 x 409,600 matrix takes 625.0 GiB
+        """
+        refuse_dense(self.outputs, self.inputs, max_bytes)
+        return self.evaluate(max_bytes).to_dense(max_bytes)
+
+    def to_scipy(self, max_bytes: int = 2**30) -> Any:
+        """Evaluate and return a SciPy CSR matrix, shape `shape`; memory: as `Entries.to_scipy`."""
+        return self.evaluate(max_bytes).to_scipy()
+
+    def to_bcoo(self, max_bytes: int = 2**30) -> Any:
+        """Evaluate and return a JAX BCOO array, shape `shape`; memory: as `Entries.to_scipy`."""
+        return self.evaluate(max_bytes).to_bcoo()
+
+    def plot(self, path: str | Path) -> None:
+        """Write a picture of the pattern, block by block, as an SVG file.
+
+        Raises:
+            InputError: the path does not end in `.svg`.
+        """
+        target = Path(path)
+        if target.suffix != ".svg":
+            raise InputError(f"plot: path must end in .svg, got {target.name!r}")
+        write_whole(str(target), self.render("svg"))
+
+
+def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jacobian:
     """Infer the structure of a function's Jacobian from its program, and say why.
 
     The program of the derivative is traced and read axis by axis; no entry is evaluated, so that
@@ -39,7 +403,7 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         wrt: positions or argument names of the inputs to differentiate by; by default all.
 
     Returns:
-        The report: `structure`, `pattern`, `nnz`, `why()`, `evaluate()` and more.
+        The Jacobian: `structure`, `pattern`, `nnz`, `why()`, `at()`, `compile()` and more.
 
     Raises:
         InputError: nothing to differentiate, `wrt` names no input, or JAX cannot differentiate
@@ -54,9 +418,9 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
 
     Example:
         >>> import jax.numpy as jnp, numpy as np, gradlab
-        >>> report = gradlab.jacobian(jnp.tanh, np.zeros((100, 4096), np.float32))
-        >>> report.structure, report.nnz, report.notation
-        ('diagonal', 409600, 'out[i, j] <- in[i, j]')
+        >>> J = gradlab.jacobian(jnp.tanh, np.zeros((100, 4096), np.float32))
+        >>> J.structure, J.nnz, J.notation
+        ('diagonal', 409600, 'out[i, j] <- x[i, j]')
     """
     blanks = tuple(map(_stand_in, inputs))
     program = trace(function, *blanks)
@@ -77,9 +441,9 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
     made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
     walk, patterns = _infer(linear, given, made)
     flags = [k in sources for k in range(len(program.in_avals))]
-    seeds = tuple(side.path for side in (given if linear.mode == "jvp" else made))
-    known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(inputs))
-    return JacobianReport(
+    seeds = given if linear.mode == "jvp" else made
+    lines = equations_of(program.jaxpr, flags)
+    report = JacobianReport(
         name=program.name,
         inputs=tuple(given),
         outputs=tuple(made),
@@ -87,22 +451,43 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         evidence="proved",
         notes=tuple(map(str, walk.notes)) + _widened(patterns),
         unknown=tuple(walk.unknown),
-        proof=Proof(
-            equations_of(program.jaxpr, flags),
-            tuple(walk.steps),
-            seeds,
-            linear.mode,
-            formulas(program.jaxpr, program.in_names, "out"),
-        ),
+        steps=lines,
+        couplings=couplings_of(walk.steps, lines, [(s.path, s.shape) for s in seeds]),
+        formulas=formulas(program.jaxpr, program.in_names, "out"),
         modes=_modes(linear, walk.steps),
-        _at=Differential(
-            program, tuple(program.flatten(inputs)) if known else None, sources, outputs
-        ),
-        _is_gradient=lambda: (
-            len(sources) == len(outputs) == 1
-            and is_gradient(function, blanks, program, _position(program, sources[0]))
-        ),
+        read_in=linear.mode,
+        symmetric=_is_symmetric(function, blanks, program, sources, outputs),
     )
+    leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
+    known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+
+    def again(*values: Any) -> list[Any]:
+        supply = iter(values)
+        given = [next(supply) if leaf.traced else v for v, leaf in zip(leaves, program.leaves)]
+        return jax.tree.leaves(function(*jax.tree.unflatten(program.in_tree, given)))
+
+    return Jacobian(
+        report,
+        Derivative(program, sources, outputs, again),
+        tuple(program.flatten(inputs)) if known else None,
+        [value for value, leaf in zip(leaves, program.leaves, strict=True) if not leaf.traced],
+    )
+
+
+def _is_symmetric(
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    program: Program,
+    sources: Sequence[int],
+    outputs: Sequence[int],
+) -> bool:
+    """Return whether the function is the gradient of a scalar one, by this very input."""
+    if not len(sources) == len(outputs) == 1:
+        return False
+    given, made = program.in_avals[sources[0]], program.out_avals[outputs[0]]
+    if given.shape != made.shape or given.size < 3:
+        return False
+    return is_gradient(function, inputs, program, _position(program, sources[0]))
 
 
 def _infer(

@@ -85,7 +85,7 @@ def test_a_layer_that_knows_the_place_of_a_row_is_told():
 @pytest.mark.parametrize(
     ("function", "inputs", "reason"),
     [
-        (lambda x: x - x.mean(0), (ROWS,), "axis 0 is coupled at"),
+        (lambda x: x - x.mean(0), (ROWS,), "axis 0 of x is coupled at"),
         (lambda x: x.sum(), (ROWS,), "no first axis in common"),
         (lambda x: x[:1], (ROWS,), "one row"),
         (

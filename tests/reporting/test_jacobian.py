@@ -23,7 +23,7 @@ def report():
 def test_the_text_fits_one_screen_and_has_the_numbers(report):
     text = str(report)
     for part in (
-        "tanh: diagonal", "out[i, j] <- in[i, j]", "409,600 x 409,600", "625.0 GiB", "1.6 MB",
+        "tanh: diagonal", "out[i, j] <- x[i, j]", "409,600 x 409,600", "625.0 GiB", "1.6 MB",
         "1 JVP for every entry", "proved", "diag(d)",
     ):  # fmt: skip
         assert part in text
@@ -58,9 +58,9 @@ def test_names_are_escaped():
 
 def test_json_is_plain(report):
     data = json.loads(report.render("json"))
-    assert data["schema"] == "gradlab.jacobian/1"
+    assert data["schema"] == "gradlab.jacobian/2"
     assert (data["nnz"], data["structure"], data["passes"]) == (409_600, "diagonal", 1)
-    assert data["blocks"][0]["notation"] == "out[i, j] <- in[i, j]"
+    assert data["blocks"][0]["notation"] == "out[i, j] <- x[i, j]"
 
 
 def test_plot_writes_the_file_whole(tmp_path):

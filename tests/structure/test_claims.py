@@ -43,7 +43,7 @@ def test_what_holds_passes(function, claim):
     ],
 )
 def test_what_does_not_hold_fails_with_a_witness(function, claim):
-    with pytest.raises(StructureMismatch, match="witness: d output") as caught:
+    with pytest.raises(StructureMismatch, match="witness   d output") as caught:
         assert_structure(function, X, **claim)
     assert not caught.value.report.patterns["output", caught.value.report.inputs[0].path].is_zero
 
@@ -59,7 +59,7 @@ def test_the_failure_names_the_line_and_a_true_derivative():
         tuple(map(int, part[part.index("[") + 1 : part.index("]")].split(",")))
         for part in line.split("/")
     )
-    value = float(line.split("=")[1])
+    value = float(line.split("=")[1].partition(";")[0])
     assert output[0] != source[0]
     assert np.isclose(value, jax.jacrev(batch_norm)(X)[(*output, *source)], rtol=1e-3)
 

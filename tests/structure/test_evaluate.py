@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from gradlab.errors import InputError, StructureMismatch
-from gradlab.patterns import Pattern
 from gradlab.structure import jacobian
-from gradlab.structure.evaluate import probe
+from gradlab.structure.evaluate import confirm
 
 X = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
 FUNCTIONS = {
@@ -38,7 +37,7 @@ def test_a_chunk_at_a_time_gives_the_same():
     report = jacobian(FUNCTIONS["rows"], X)
     whole = report.evaluate()
     small = report.evaluate(max_bytes=whole.nbytes + 800)
-    assert np.array_equal(whole.block.values, small.block.values)
+    assert np.array_equal(whole.flat, small.flat)
     with pytest.raises(InputError, match="max_bytes"):
         report.evaluate(max_bytes=100)
 
@@ -84,7 +83,7 @@ def test_symmetry_is_not_taken_from_the_pattern_alone():
     x = X[0]
     for function in (no_gradient, jax.grad(ruled), lambda x: x * x[0] + x.sum() * jnp.eye(6)[0]):
         report = jacobian(function, x)
-        assert report.passes == 6
+        assert report.passes > 2 and not report.report.symmetric
         dense = np.asarray(jax.jacfwd(function)(x))
         assert np.allclose(report.to_dense(), dense, atol=1e-5)
         assert not np.allclose(dense, dense.T)
@@ -101,12 +100,26 @@ def test_several_leaves_make_one_matrix():
 
 
 def test_a_missed_entry_is_found_by_the_probe():
-    report = jacobian(lambda x: x + x[::-1], np.ones(4, np.float32))
-    block = report.evaluate().block
-    narrow = jacobian(jnp.sin, np.ones(4, np.float32)).evaluate().block
-    wrong = type(block)(Pattern.identity((4,)), narrow.colouring, np.ones((1, 4), np.float32))
+    J = jacobian(lambda x: x + x[::-1], np.ones(4, np.float32))
+    narrow = jacobian(jnp.sin, np.ones(4, np.float32)).evaluate()
     with pytest.raises(StructureMismatch, match="probe"):
-        probe(report._at, 0, 0, wrong, np.float32)
+        confirm(J.derivative, J.values, "jvp", [(narrow.listing, np.ones(4, np.float32))])
+
+
+def test_rounding_inside_is_no_missed_entry():
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(6, 6)), jnp.float32)
+    offset = jnp.float32(1e7)
+
+    def half(x):
+        return (x.astype(jnp.bfloat16) @ weights.astype(jnp.bfloat16)).astype(jnp.float32)
+
+    def cancels(x):
+        return (x * offset + x[:, ::-1]) - x * offset
+
+    for function in (half, cancels):
+        J = jacobian(function, X)
+        dense = np.asarray(jax.jacfwd(function)(X)).reshape(J.shape)
+        assert np.allclose(J.to_dense(), dense, rtol=1e-2, atol=2)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64, jnp.complex64])
@@ -114,7 +127,7 @@ def test_every_floating_dtype_can_be_evaluated(dtype):
     x = np.asarray(X[0], dtype)
     report = jacobian(lambda x: x * x[::-1], x)
     entries = report.evaluate()
-    assert entries.block.values.dtype == dtype
+    assert entries.flat.dtype == dtype
     expected = np.diag(x[::-1].astype(complex)) + np.diag(x.astype(complex))[:, ::-1]
     assert np.allclose(entries.to_dense(), expected)
 

@@ -31,7 +31,7 @@ def few(x):
     return (x[:6] * x.sum(0)).ravel()
 
 def entries(f):
-    return jacobian(f, X).evaluate().block.values
+    return jacobian(f, X).evaluate().flat
 """
 
 
@@ -73,7 +73,7 @@ jax.distributed.initialize(address, num_processes=2, process_id=rank)
 assert len(jax.devices()) == 2 and len(jax.local_devices()) == 1
 
 softmax = jacobian(jax.nn.softmax, X)
-np.save(path, softmax.evaluate(timeout=60.0).block.values)
+np.save(path, softmax.evaluate(timeout=60.0).flat)
 try:
     jacobian(jax.nn.softmax, X + rank).evaluate(timeout=60.0)
 except InputError as error:

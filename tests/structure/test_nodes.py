@@ -18,7 +18,7 @@ def blocks(cls):
         return
     report = jacobian(case.node.reference, *inputs)
     assert not report.unknown
-    paths = [leaf.path for leaf in report._at.program.leaves]
+    paths = [leaf.path for leaf in report.derivative.program.leaves]
     for (_, path), pattern in report.patterns.items():
         operator = case.node.local_gradient(residuals)[paths.index(path)]
         if operator is not None and np.prod(pattern.shape) <= LARGE:

@@ -4,7 +4,7 @@ Programs are run equation by equation on a few tiny shapes, so that XLA's compil
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,8 +13,9 @@ import pytest
 from programs.drawn import HANDLED, IMPOSSIBLE, OPS, RARE, VALUE_DEPENDENT, Drawn, draw
 
 from gradlab.structure import jacobian
-from gradlab.structure.infer import Step
 from gradlab.structure.report import JacobianReport
+from gradlab.tracing.jaxprs import body, inner_jaxprs
+from gradlab.tracing.linearise import linearise
 
 POINTS = 3
 AT_ONCE = 16
@@ -62,10 +63,11 @@ def examine(program: Drawn, nonzero: np.ndarray) -> tuple[JacobianReport, int]:
     return report, int((pattern & ~nonzero).sum())
 
 
-def primitives(steps: Iterable[Step]) -> Iterator[str]:
-    for step in steps:
-        yield step.name
-        yield from primitives(step.inner)
+def primitives(jaxpr: Any) -> Iterator[str]:
+    for equation in body(jaxpr).equations:
+        yield equation.primitive.name
+        for _, inner in inner_jaxprs(equation):
+            yield from primitives(inner)
 
 
 def census(seeds: range) -> dict[str, collections.Counter[Any]]:
@@ -83,8 +85,9 @@ def census(seeds: range) -> dict[str, collections.Counter[Any]]:
             report, extra = examine(program, nonzero)
             counts["operations"].update(set(program.names))
             counts["composed"].update(program.composed)
-            lines = {line.name for line in report.proof.lines}
-            counts["primitives"].update(lines | set(primitives(report.proof.steps)))
+            at = report.derivative
+            linear = linearise(at.program, at.wrt, at.outputs).jaxpr
+            counts["primitives"].update({*primitives(at.program.jaxpr), *primitives(linear)})
             depends_on_values = bool(VALUE_DEPENDENT & set(program.names))
             counts["over"][depends_on_values, bool(extra)] += 1
             if extra and not depends_on_values:
