@@ -1,6 +1,7 @@
 """`gradlab.check`: hold a gradient against every law that a correct one obeys."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
 from gradlab.checking.memory import require_memory
+from gradlab.checking.mending import Repair, fixes_for
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
@@ -93,6 +95,7 @@ def check(
         >>> report.ok, report.worst.path, report.diagnosis
         (False, 'w', 'the gradient of w is transposed')
     """
+    clock = time.process_time()
     asked = _Asked(function, inputs, backward, reference, returns, wrt)
     refuse_numbers(order=order, seed=seed, samples=samples)
     require_memory("check", inputs, samples)
@@ -101,7 +104,24 @@ def check(
     for dtype in parse_dtypes(dtypes):
         subject = _willing(asked, inputs) if dtype is None else asked.subject(cast(inputs, dtype))
         trials += list(_trials(subject, seed, samples, place))
-    report = summarise(trials, seed, order, Settings(branches, prove))
+    subject = trials[0].subject
+
+    def mend() -> Repair:
+        return fixes_for(
+            asked.function,
+            inputs,
+            backward=asked.backward,
+            returns=asked.returns,
+            names=asked.names or (),
+            paths=tuple(target.path for target in subject.targets),
+            wrt=asked.wrt,
+            spent=time.process_time() - clock,
+            seed=seed,
+        )
+
+    stated = asked.reference is not None and not isinstance(function, Node)
+    mending = Repair if stated else mend
+    report = summarise(trials, seed, order, Settings(branches, prove), mending)
     if isinstance(function, Graph) and backward is None and report.failed:
         return name_wrong_node(report, function, inputs)
     return report

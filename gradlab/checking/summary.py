@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.beside import devices_for, side_by_side
-from gradlab.checking.diagnosis import diagnose
+from gradlab.checking.diagnosis import diagnose, mendable
 from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
+from gradlab.checking.mending import Repair
 from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.steps import Verdicts
@@ -26,7 +27,11 @@ _WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "pass
 
 
 def summarise(
-    trials: Sequence[Trial], seed: int, order: int, settings: Settings | None = None
+    trials: Sequence[Trial],
+    seed: int,
+    order: int,
+    settings: Settings | None = None,
+    mend: Callable[[], Repair] = Repair,
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
@@ -35,6 +40,8 @@ def summarise(
         seed: of everything random.
         order: of the derivatives, 1 or 2.
         settings: how far to look beyond these inputs.
+        mend: searches the source for fixes; it is called where a formula is wrong and nothing
+            hides the cause, such as a rule that changes its input.
     """
     subject = trials[0].subject
     told = tracked(trials, _dtype)
@@ -47,6 +54,9 @@ def summarise(
         found = [*found, *((trial, hold_laws(trial, order)) for trial in reach.wrong)]
         counted = _leaves(trials)
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
+    wrong = next(((trial, laws) for trial, laws in found if _failed(laws)), None)
+    repair = mend() if wrong is not None and mendable(*wrong) else Repair()
+    findings = diagnose(*wrong, bool(repair.fixes)) if wrong is not None else ()
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
@@ -54,11 +64,12 @@ def summarise(
         leaves=tuple(leaf for leaf, _ in counted),
         unchecked=subject.unchecked,
         worst=_worst(trials),
-        findings=next((diagnose(trial, laws) for trial, laws in found if _failed(laws)), ()),
+        findings=findings,
+        fixes=repair.fixes,
         oracle=subject.oracle,
         digits={leaf.path: left.digits for leaf, left in counted if left is not None},
         resolution={t.path: _resolution(trials, k) for k, t in enumerate(subject.targets)},
-        notes=tuple(dict.fromkeys((*reach.notes, *notes))),
+        notes=tuple(dict.fromkeys((*reach.notes, *notes, *repair.notes))),
         evidence=dict(reach.evidence),
         seed=seed,
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),

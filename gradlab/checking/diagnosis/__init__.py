@@ -15,7 +15,7 @@ from gradlab.checking.diagnosis.upstreams import upstream_changed, upstream_igno
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "mendable"]
 
 _Hypothesis = Callable[[Symptom, int], Iterator[Finding]]
 
@@ -36,8 +36,17 @@ _CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger grad
 _CHEAP_ENTRIES = 1 << 24
 
 
-def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
-    """Return what is wrong with a gradient, as far as it could be verified."""
+def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
+    """Whether an edit of the source can be searched for: a formula is wrong, and the code pure."""
+    failed = {law.name for law in laws if law.status == "failed"}
+    return trial.runs and bool(failed & {"formula", "form"}) and not failed & {"pure", "reuse"}
+
+
+def diagnose(trial: Trial, laws: Sequence[Law], mended: bool = False) -> tuple[Finding, ...]:
+    """Return what is wrong with a gradient, as far as it could be verified.
+
+    Where the source was `mended`, only what was seen is told, and nothing is searched for.
+    """
     if not trial.runs:
         return ()
     found = list(witnessed(trial, laws))
@@ -46,6 +55,8 @@ def diagnose(trial: Trial, laws: Sequence[Law]) -> tuple[Finding, ...]:
         return tuple(found)
     found += [f for judged in trial.formula_verdicts for f in nonfinite(judged)]
     explained = {f.path for f in found if f.kind != "dtype"}
+    if mended:
+        return tuple(found)
     symptom = Symptom(trial)
     if any(trial.subject.odd):
         for target, odd in enumerate(trial.subject.odd):

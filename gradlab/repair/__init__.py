@@ -1,0 +1,23 @@
+"""The edit engine: searches the source of a wrong gradient for the edit that makes it right.
+
+It knows nothing of checks: it is given functions, points, and the right gradients there.
+"""
+
+from gradlab.repair.search import Load, Mended, Point, Task, mend
+from gradlab.repair.source import Edit, Text, unified
+from gradlab.repair.world import World, functions_of, quiet, written_by_the_user
+
+__all__ = [
+    "Edit",
+    "Load",
+    "Mended",
+    "Point",
+    "Task",
+    "Text",
+    "World",
+    "functions_of",
+    "mend",
+    "quiet",
+    "unified",
+    "written_by_the_user",
+]

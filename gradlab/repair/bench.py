@@ -1,0 +1,177 @@
+"""One draft of a function, run up to each statement once, from where candidates go on."""
+
+import ast
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from gradlab.repair.edits import Site, sites
+from gradlab.repair.pool import Scope
+from gradlab.repair.source import Edit, Text, edited
+from gradlab.repair.world import World
+
+__all__ = ["Bench"]
+
+Run = Callable[[int], list[Any]]
+
+
+class Bench:
+    """Runs edits of one text.
+
+    Args:
+        world: the copies of the user's functions.
+        code: the original code of the function that the text belongs to.
+        text: the draft.
+        run: evaluates the gradients at the k-th point.
+        read: reads the gradients out of what the entry returns; None where this is no entry.
+        points: how many points there are.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        code: CodeType,
+        text: Text,
+        run: Run,
+        read: Callable[[Any], Sequence[Any]] | None,
+        points: int,
+    ) -> None:
+        self.world, self.code, self.text, self._run, self._read = world, code, text, run, read
+        self.copy = world.copies[code][0]
+        self._rest: dict[int, CodeType | None] = {}
+        self.kept: list[dict[int, dict[str, Any]]] = []
+        self.visits: dict[int, int] = {}
+        for k in range(points):
+            found: dict[int, dict[str, Any]] = {}
+
+            def keep(index: int, scope: dict[str, Any], found: Any = found) -> None:
+                found[index] = copied(scope, {})
+                self.visits[index] = self.visits.get(index, 0) + 1
+
+            for copy in world.copies[code]:
+                copy.__globals__["__keep__"] = keep
+            self.visits.clear()
+            self.whole(text, k, watch=True)
+            self.kept.append(found)
+
+    def whole(self, text: Text, k: int, watch: bool = False) -> list[Any] | None:
+        """Return the gradients at the k-th point, everything run; None where something raises."""
+        try:
+            self.world.exchange(self.code, self.world.compiled(text, self.code, watch))
+            return self._run(k)
+        except Exception:  # whatever a candidate raises
+            return None
+        finally:
+            self.world.exchange(self.code, self.code)
+
+    def gradients(self, edit: Edit, **put: Any) -> list[Any] | None:
+        """Return the gradients of an edit at the first point, run from before its statement."""
+        new = edited(self.text, edit)
+        if put:
+            self.copy.__globals__.update(put)
+        node = self._top(edit)
+        kept = None if node is None else self.kept[0].get(self.text.statements.index(node))
+        rest = None if node is None or kept is None else self._after(node, edit)
+        if node is None or kept is None or rest is None or self._read is None:
+            return self.whole(new, 0)
+        try:
+            return list(self._read(self._finish(new, node, edit, kept, rest)))
+        except Exception:  # whatever a candidate raises
+            return None
+
+    def _finish(
+        self, new: Text, node: ast.stmt, edit: Edit, kept: dict[str, Any], rest: CodeType
+    ) -> Any:
+        end = max(self.text.span(node)[1], edit.end)
+        stop = end + len(new.segment) - len(self.text.segment)
+        code = _compiled(new.segment[self._line(node) : stop])
+        scope = {**self.copy.__globals__, **self._free, **copied(kept, {})}
+        exec(code, scope)  # the user's own statement, edited
+        if "__result__" not in scope:
+            exec(rest, scope)
+        return scope["__result__"]
+
+    @functools.cached_property
+    def _free(self) -> dict[str, Any]:
+        cells = zip(self.copy.__code__.co_freevars, self.copy.__closure__ or ())
+        return {name: cell.cell_contents for name, cell in cells}
+
+    @functools.cached_property
+    def _body(self) -> list[ast.stmt]:
+        """The statements of a function that runs straight to its return; else nothing."""
+        body = self.text.tree.body
+        if not isinstance(body, list):
+            return []
+        returns = [n for s in body for n in ast.walk(s) if isinstance(n, ast.Return | ast.Yield)]
+        lined = all(self._line(s) >= 0 for s in body)
+        return body if lined and returns == [body[-1]] and returns[0].value else []
+
+    def _line(self, node: ast.stmt) -> int:
+        start = self.text.span(node)[0]
+        line = self.text.segment.rfind(b"\n", 0, start) + 1
+        return line if not self.text.segment[line:start].strip() else -1
+
+    def _top(self, edit: Edit) -> ast.stmt | None:
+        for node in self._body:
+            start, end = self.text.span(node)
+            if start <= edit.start <= end and node in self.text.statements:
+                return node
+        return None
+
+    def _after(self, node: ast.stmt, edit: Edit) -> CodeType | None:
+        """Return the code of what follows a statement, compiled once."""
+        k = self._body.index(node) + 1
+        while k < len(self._body) and self.text.span(self._body[k])[0] < edit.end:
+            k += 1
+        if k not in self._rest:
+            last = k == len(self._body)
+            start = len(self.text.segment) if last else self._line(self._body[k])
+            self._rest[k] = _compiled(self.text.segment[start:] or b" pass")
+        return self._rest[k]
+
+    def scope(self, statement: int) -> Scope | None:
+        """Return the locals before a statement, where every point reaches it."""
+        found = [kept[statement] for kept in self.kept if statement in kept]
+        whole = len(found) == len(self.kept) and found
+        return Scope(tuple(found), self.copy.__globals__) if whole else None
+
+    def value_sites(self, wanted: set[int]) -> Iterator[tuple[Site, Scope]]:
+        """Yield the places of values in the statements that are wanted."""
+        for site in sites(self.text):
+            node = site.node
+            stored = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
+            apart = any(isinstance(p, ast.keyword | ast.Slice) for p in site.parents)
+            called = isinstance(site.parent, ast.Call) and site.parent.func is node
+            listed = isinstance(node, ast.Tuple | ast.Constant | ast.Starred | ast.Slice)
+            if not (stored or apart or called or listed) and site.statement in wanted:
+                scope = self.scope(site.statement)
+                if scope is not None:
+                    yield site, scope
+
+
+def copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy arrays and containers, so that what writes in place spoils nothing."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, np.ndarray):
+        memo[id(value)] = value.copy()
+    elif type(value) in (list, tuple):
+        memo[id(value)] = type(value)(copied(v, memo) for v in value)
+    elif type(value) is dict:
+        memo[id(value)] = {k: copied(v, memo) for k, v in value.items()}
+    else:
+        return value
+    return memo[id(value)]
+
+
+def _compiled(segment: bytes) -> CodeType:
+    """Compile statements on their own; `return` puts its value into `__result__`."""
+    lines = segment.split(b"\n")
+    for i, line in enumerate(lines):
+        bare = line.lstrip()
+        if bare.startswith(b"return") and not bare[6:7].isalnum():
+            lines[i] = line.replace(b"return", b"__result__ =", 1)
+    return compile(b"if 1:\n" + b"\n".join(lines), "<gradlab candidate>", "exec")

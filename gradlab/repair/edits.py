@@ -1,0 +1,550 @@
+"""The edits that may mend a function: small changes of its text, cheapest first.
+
+No edit knows a formula or a name of its own: what is put in is what the function's text and its
+values in scope offer.
+"""
+
+import ast
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from gradlab.repair.source import ATOM, Edit, Text, precedence
+
+__all__ = ["Material", "Site", "filled", "moved", "names", "sites", "targets", "tokens", "wraps"]
+
+TOKENS, NAMES, SOLVED, FITTED = range(4)
+
+_OPERATORS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "Add": (("-", "GL101"), ("*", "GL204")),
+    "Sub": (("+", "GL101"), ("*", "GL204")),
+    "Mult": (("/", "GL204"), ("@", "GL204"), ("+", "GL204"), ("**", "GL203"), ("-", "GL204")),
+    "Div": (("*", "GL204"), ("-", "GL204")),
+    "MatMult": (("*", "GL204"),),
+    "Pow": (("*", "GL203"),),
+    "BitAnd": (("|", "GL332"),),
+    "BitOr": (("&", "GL332"),),
+    "FloorDiv": (("/", "GL204"), ("%", "GL204")),
+    "Mod": (("//", "GL204"),),
+}
+_SYMBOLS: Final = {
+    "Add": "+",
+    "Sub": "-",
+    "Mult": "*",
+    "Div": "/",
+    "MatMult": "@",
+    "Pow": "**",
+    "BitAnd": "&",
+    "BitOr": "|",
+    "FloorDiv": "//",
+    "Mod": "%",
+    "Lt": "<",
+    "LtE": "<=",
+    "Gt": ">",
+    "GtE": ">=",
+    "Eq": "==",
+    "NotEq": "!=",
+}
+_COMPARED: Final = {"<": (">", "<="), "<=": (">=", "<"), ">": ("<", ">="), ">=": ("<=", ">")} | {
+    "==": ("!=", "<", ">"),
+    "!=": ("==",),
+}
+_CONFUSED: Final = (
+    ("sum", "mean"),
+    ("max", "min"),
+    ("amax", "amin"),
+    ("maximum", "minimum"),
+    ("argmax", "argmin"),
+    ("exp", "expm1"),
+    ("log", "log1p", "log2"),
+    ("sin", "cos"),
+    ("sinh", "cosh", "tanh"),
+    ("sqrt", "square", "rsqrt"),
+    ("tanh", "sigmoid", "arctan"),
+    ("var", "std"),
+    ("tril", "triu"),
+    ("zeros_like", "ones_like"),
+    ("zeros", "ones"),
+    ("fft", "ifft"),
+    ("rfft", "irfft"),
+    ("softmax", "log_softmax"),
+    ("sign", "abs"),
+    ("floor", "ceil"),
+    ("hstack", "vstack"),
+    ("cumsum", "cumprod"),
+    ("inv", "pinv"),
+    ("real", "imag"),
+    ("outer", "multiply"),
+    ("set", "add"),
+)
+_REDUCTIONS: Final = frozenset(
+    [
+        *("sum", "mean", "max", "min", "amax", "amin", "prod", "var", "std", "logsumexp"),
+        *("softmax", "cumsum", "flip", "argmax", "argmin", "norm", "concatenate", "stack"),
+        *("split", "take"),
+    ]
+)
+_AXES: Final = (
+    *("0", "1", "-1", "2", "-2", "None", "(0, 1)", "(0, 2)", "(1, 2)", "(0, 1, 2)"),
+    *("(0, 2, 3)", "(-2, -1)"),
+)
+
+
+class Site(NamedTuple):
+    """An expression, what holds it, and the statement in which it stands."""
+
+    node: ast.expr
+    parents: tuple[ast.AST, ...]
+    statement: int
+
+    @property
+    def parent(self) -> ast.AST:
+        """The nearest node around it."""
+        return self.parents[-1]
+
+
+def sites(text: Text) -> Iterator[Site]:
+    """Yield every expression of every statement, in the order of the text."""
+    for index, statement in enumerate(text.statements):
+        parts: list[Any] = []
+        for name, value in ast.iter_fields(statement):
+            if name not in ("body", "orelse", "handlers", "finalbody", "decorator_list", "args"):
+                parts += value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, ast.AST):
+                yield from _walk(part, (statement,), index)
+
+
+def _walk(node: ast.AST, parents: tuple[ast.AST, ...], index: int) -> Iterator[Site]:
+    if isinstance(node, ast.expr):
+        yield Site(node, parents, index)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, (*parents, node), index)
+
+
+@dataclass(frozen=True)
+class Material:
+    """A text that can be put in, how tightly it binds, and its values at the points."""
+
+    text: str
+    binds: int
+    values: tuple[Any, ...]
+    code: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape at the first point."""
+        return np.shape(self.values[0])
+
+
+class _Writer:
+    """Makes the edits of one function's text."""
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    def put(self, site: Site, new: str, binds: int, code: str, tier: int, cost: int = 0) -> Edit:
+        """Replace an expression, in parentheses where it must stand in some."""
+        start, end = self.text.span(site.node)
+        held = self.text.segment[start - 1 : start] == b"("
+        held = held and self.text.segment[end : end + 1] == b")"
+        if binds < _needed(site.parent, site.node) and not held:
+            new = f"({new})"
+        return self.piece(start, end, new, code, tier, site.statement, cost)
+
+    def piece(
+        self, start: int, end: int, new: str, code: str, tier: int, statement: int, cost: int = 0
+    ) -> Edit:
+        old = self.text.segment[start:end].decode()
+        return Edit(start, end, old, new, code, tier, statement, cost)
+
+    def within(self, node: ast.expr, binds: int) -> str:
+        """Return the text of an expression as it must stand under an operator."""
+        written = self.text.of(node)
+        return f"({written})" if precedence(node) < binds else written
+
+
+def _needed(parent: ast.AST, node: ast.expr) -> int:
+    """Return how tightly an expression must bind at its place."""
+    if isinstance(parent, ast.BinOp):
+        power = isinstance(parent.op, ast.Pow)
+        return precedence(parent) + ((node is parent.left) if power else (node is parent.right))
+    if isinstance(parent, ast.UnaryOp):
+        return precedence(parent)
+    if isinstance(parent, ast.Compare):
+        return 8
+    if isinstance(parent, ast.BoolOp | ast.IfExp):
+        return 6
+    if isinstance(parent, ast.Attribute) or (
+        isinstance(parent, ast.Subscript | ast.Call)
+        and node is (parent.func if isinstance(parent, ast.Call) else parent.value)
+    ):
+        return ATOM
+    return 1
+
+
+def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator[Edit]:
+    """Yield the edits that need no values: operators, signs, constants, axes, order, deletions.
+
+    Args:
+        text: the function.
+        aliases: what the function's module calls NumPy or `jax.numpy`.
+        held: the attributes that may be called: what those modules hold.
+    """
+    write = _Writer(text)
+    for site in sites(text):
+        node = site.node
+        if isinstance(node, ast.BinOp):
+            yield from _operator(write, site, node)
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            operand = node.operand
+            yield write.put(site, text.of(operand), precedence(operand), "GL101", TOKENS)
+        elif isinstance(node, ast.UnaryOp):
+            operand = node.operand
+            yield write.put(site, text.of(operand), precedence(operand), "GL332", TOKENS)
+        elif isinstance(node, ast.Constant):
+            yield from _constant(write, site, node)
+        elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+            for new in _COMPARED.get(symbol := _SYMBOLS.get(type(node.ops[0]).__name__, ""), ()):
+                yield from _between(write, site, node.left, node.comparators[0], symbol, new)
+        elif isinstance(node, ast.IfExp):
+            new = f"{text.of(node.orelse)} if {text.of(node.test)} else {text.of(node.body)}"
+            yield write.put(site, new, 3, "GL332", TOKENS)
+        elif isinstance(node, ast.Call):
+            yield from _call(write, site, node)
+        elif isinstance(node, ast.Attribute):
+            yield from _attribute(write, site, node, held)
+        elif isinstance(node, ast.Subscript):
+            yield from _subscript(write, site, node)
+        elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
+            returned = isinstance(site.parent, ast.Return)
+            yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
+        yield from _anywhere(write, site)
+    for index, statement in enumerate(text.statements):
+        yield from _statement(write, index, statement, aliases)
+
+
+def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
+    name, left, right = type(node.op).__name__, node.left, node.right
+    for new, code in _OPERATORS.get(name, ()):
+        yield from _between(write, site, left, right, _SYMBOLS[name], new, code)
+    binds = precedence(node)
+    if name in ("Sub", "Div", "MatMult", "Pow", "FloorDiv"):
+        new = f"{write.within(right, binds)} {_SYMBOLS[name]} {write.within(left, binds + 1)}"
+        yield write.put(site, new, binds, "GL313", TOKENS)
+    if name in ("MatMult",):
+        for each in (left, right):
+            mine = Site(each, (*site.parents, node), site.statement)
+            if not (isinstance(each, ast.Attribute) and each.attr == "T"):
+                yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
+    code = {"Add": "GL212", "Sub": "GL212"}.get(name, "GL202")
+    for kept in (left, right):
+        power = name == "Pow" and kept is left
+        tier, kind = (TOKENS, "GL203") if power else (NAMES, code)
+        yield write.put(site, write.text.of(kept), precedence(kept), kind, tier)
+    if name == "Sub":
+        yield write.put(site, f"-{write.within(right, 14)}", 14, code, NAMES)
+    if name == "Pow":
+        for exponent in ("1.5", "0.5", "-1", "3", "2", "4", "-2", "-0.5", "-1.5"):
+            mine = Site(right, (*site.parents, node), site.statement)
+            binds = 14 if exponent[0] == "-" else ATOM
+            yield write.put(mine, exponent, binds, "GL203", TOKENS)
+
+
+def _between(
+    write: _Writer,
+    site: Site,
+    left: ast.expr,
+    right: ast.expr,
+    symbol: str,
+    new: str,
+    code: str = "GL332",
+) -> Iterator[Edit]:
+    start, end = write.text.span(left)[1], write.text.span(right)[0]
+    at = write.text.segment.find(symbol.encode(), start, end)
+    if at >= 0:
+        yield write.piece(at, at + len(symbol), new, code, TOKENS, site.statement)
+
+
+def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
+    value, parent = node.value, site.parent
+    if isinstance(value, bool):
+        code = "GL304" if isinstance(parent, ast.keyword) and parent.arg == "keepdims" else "GL332"
+        yield write.put(site, str(not value), ATOM, code, TOKENS)
+    elif isinstance(value, str) and "->" in value:
+        for i in range(len(value) - 1):
+            if value[i].isalpha() and value[i + 1].isalpha():
+                new = value[:i] + value[i + 1] + value[i] + value[i + 2 :]
+                yield write.put(site, repr(new), ATOM, "GL301", TOKENS)
+        inputs, out = value.split("->")
+        if "," in inputs and inputs.count(",") == 1:
+            first, second = inputs.split(",")
+            yield write.put(site, repr(f"{second},{first}->{out}"), ATOM, "GL313", TOKENS)
+    elif isinstance(value, int | float):
+        for new, code in _numbers(site, value):
+            yield write.put(site, new, 14 if new[0] == "-" else ATOM, code, TOKENS)
+
+
+def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
+    parent = site.parent
+    axis = any(isinstance(p, ast.keyword) and p.arg in ("axis", "axes") for p in site.parents)
+    axis = axis or (isinstance(parent, ast.Call) and _name(parent.func) in _REDUCTIONS)
+    if axis and isinstance(value, int):
+        yield from ((each, "GL303" if each[0] == "(" else "GL302") for each in _AXES)
+        return
+    index = any(isinstance(p, ast.Subscript) for p in site.parents)
+    power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
+    added = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub)
+    code = "GL321" if index else "GL203" if power else "GL213" if added else "GL102"
+    news: list[float] = [value + 1, value - 1, -value]
+    if not index:
+        news += [2 * value, value / 2, value * value, 0, 1]
+        news += [1 / value, 1 - value, value / 10, value * 10] if value else [0.5, 2]
+    for new in dict.fromkeys(news):
+        if new != value and not (power and new == 1):
+            yield (repr(int(new)) if new == int(new) else repr(float(new))), code
+
+
+def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
+    text, name = write.text, _name(node.func)
+    if node.args:
+        yield from _exchanged(write, site, node.args, "GL332" if name == "where" else "GL313")
+    if name == "where" and len(node.args) == 3:
+        for each in node.args[1:]:
+            yield write.put(site, text.of(each), precedence(each), "GL333", NAMES)
+    elif node.args:
+        kept = node.args[0]
+        yield write.put(site, text.of(kept), precedence(kept), "GL223", NAMES)
+    if isinstance(node.func, ast.Attribute):
+        kept = node.func.value
+        if not (isinstance(kept, ast.Name) and kept.id in ("np", "jnp", "jax", "numpy", "lax")):
+            yield write.put(site, text.of(kept), precedence(kept), "GL204", NAMES)
+    given = {keyword.arg for keyword in node.keywords}
+    end = text.span(node)[1] - 1
+    tail = text.segment[:end].rstrip()
+    comma = "" if not (node.args or node.keywords) or tail.endswith(b",") else ", "
+    if name in _REDUCTIONS and len(node.args) <= 1 + (not _of_module(node)):
+        positional = len(node.args) > (1 if _of_module(node) else 0)
+        added = [] if "axis" in given or positional else [(f"axis={a}", "GL302") for a in _AXES]
+        if "keepdims" not in given:
+            added.append(("keepdims=True", "GL304"))
+            added += [(f"axis={a}, keepdims=True", "GL302") for a in _AXES[:3] if len(added) > 1]
+        for new, code in added:
+            yield write.piece(end, end, comma + new, code, TOKENS, site.statement)
+    if name == "scan" and "reverse" not in given:
+        yield write.piece(end, end, comma + "reverse=True", "GL322", TOKENS, site.statement)
+    for i, keyword in enumerate(node.keywords):
+        if keyword.arg == "axis" and not isinstance(keyword.value, ast.Constant):
+            mine = Site(keyword.value, (*site.parents, node, keyword), site.statement)
+            for axis in _AXES:
+                yield write.put(mine, axis, ATOM, "GL302", TOKENS)
+        start, stop = text.span(keyword)
+        before: list[ast.expr | ast.keyword] = [*node.args, *node.keywords[:i]]
+        if before:
+            start = text.span(before[-1])[1]
+            code = "GL304" if keyword.arg == "keepdims" else "GL302"
+            yield write.piece(start, stop, "", code, NAMES, site.statement)
+
+
+def _attribute(
+    write: _Writer, site: Site, node: ast.Attribute, held: frozenset[str]
+) -> Iterator[Edit]:
+    text, base = write.text, node.value
+    if node.attr == "T":
+        yield write.put(site, text.of(base), precedence(base), "GL301", TOKENS)
+    end = text.span(node)[1]
+    for group in _CONFUSED:
+        if node.attr in group:
+            for other in group:
+                if other != node.attr and (other in held or other == "set"):
+                    code = {"sum": "GL103", "set": "GL331"}.get(group[0], "GL204")
+                    start = end - len(node.attr)
+                    yield write.piece(start, end, other, code, TOKENS, site.statement)
+
+
+def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
+    text, base, index = write.text, node.value, node.slice
+    if isinstance(node.ctx, ast.Load):
+        yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
+    for part in index.elts if isinstance(index, ast.Tuple) else [index]:
+        start, end = text.span(part)
+        if isinstance(part, ast.Slice):
+            lower, upper = (p and text.of(p) for p in (part.lower, part.upper))
+            news = [f"{upper or ''}:{lower or ''}"] if lower or upper else []
+            news += ["1:"] if upper == "-1" else [":-1"] if lower == "1" else []
+            news += [f"{lower}:"] if upper and lower else []
+            step = part.step and text.of(part.step)
+            news = [":"] if step == "-1" else news if step is None else []
+            news += ["::-1"] if (lower, upper, step) == (None, None, None) else []
+            for new in news:
+                code = "GL322" if "-1" in (step or new) else "GL321"
+                yield write.piece(start, end, new, code, TOKENS, site.statement)
+        elif isinstance(part, ast.Name | ast.BinOp):
+            for new in (f"{text.of(part)} + 1", f"{text.of(part)} - 1"):
+                yield write.piece(start, end, new, "GL321", TOKENS, site.statement)
+
+
+def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr], code: str) -> Iterator[Edit]:
+    """Exchange two parts of a list, next to each other first."""
+    text = write.text
+    pairs = itertools.combinations(range(len(parts)), 2)
+    for i, j in sorted(pairs, key=lambda p: p[1] - p[0]):
+        (a, b), (c, d) = text.span(parts[i]), text.span(parts[j])
+        between = text.segment[b:c].decode()
+        new = f"{text.of(parts[j])}{between}{text.of(parts[i])}"
+        if text.of(parts[i]) != text.of(parts[j]):
+            yield write.piece(a, d, new, code, TOKENS, site.statement)
+
+
+def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
+    """Signs and directions, where a whole value stands."""
+    text, node, parent = write.text, site.node, site.parent
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+        return
+    whole = isinstance(parent, ast.Assign | ast.AugAssign | ast.Return | ast.Tuple)
+    inside = not any(isinstance(p, ast.Subscript | ast.keyword) for p in site.parents)
+    if whole and inside and not isinstance(node, ast.Tuple | ast.Constant | ast.UnaryOp):
+        yield write.put(site, f"-{write.within(node, 14)}", 14, "GL101", TOKENS)
+    if (isinstance(parent, ast.For) and node is parent.iter) or _name(parent) == "zip":
+        if isinstance(node, ast.Call) and _name(node) == "range":
+            yield write.put(site, f"reversed({text.of(node)})", ATOM, "GL322", TOKENS)
+        elif isinstance(node, ast.Name):
+            yield write.put(site, f"{text.of(node)}[::-1]", ATOM, "GL322", TOKENS)
+
+
+def _statement(
+    write: _Writer, index: int, statement: ast.stmt, aliases: Sequence[str]
+) -> Iterator[Edit]:
+    text = write.text
+    start, end = text.span(statement)
+    if isinstance(statement, ast.AugAssign):
+        target, value = text.span(statement.target), text.span(statement.value)
+        at = text.segment.find(b"=", target[1], value[0])
+        yield write.piece(at - 1, at + 1, "=", "GL331", TOKENS, index)
+        for symbol in "+-*/":
+            if text.segment[at - 1 : at].decode() != symbol:
+                code = "GL101" if symbol in "+-" else "GL204"
+                yield write.piece(at - 1, at, symbol, code, TOKENS, index)
+        if isinstance(statement.target, ast.Subscript) and isinstance(statement.op, ast.Add):
+            base, place = statement.target.value, statement.target.slice
+            for alias in aliases[:1]:
+                new = f"{alias}.add.at({text.of(base)}, {text.of(place)}, "
+                new += f"{text.of(statement.value)})"
+                yield write.piece(start, end, new, "GL331", TOKENS, index)
+    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = text.span(statement.targets[0]), text.span(statement.value)
+        at = text.segment.find(b"=", target[1], value[0])
+        if not isinstance(statement.targets[0], ast.Tuple):
+            yield write.piece(at, at + 1, "+=", "GL331", TOKENS, index)
+    elif isinstance(statement, ast.If):
+        mine = Site(statement.test, (statement,), index)
+        new = f"not ({text.of(statement.test)})"
+        yield write.put(mine, new, 6, "GL332", TOKENS)
+    simple = ast.Assign | ast.AugAssign | ast.Expr | ast.Continue
+    if isinstance(statement, simple):
+        yield write.piece(start, end, "pass", "GL212", NAMES, index)
+    following = _next(text, statement)
+    if following is not None:
+        a, b = text.span(following)
+        between = text.segment[end:a].decode()
+        new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
+        first = min(index, text.statements.index(following))
+        yield write.piece(start, b, new, "GL323", TOKENS, first)
+
+
+def _next(text: Text, statement: ast.stmt) -> ast.stmt | None:
+    """Return the statement after this one, in the same block."""
+    blocks: Iterable[ast.AST] = (text.tree, *text.statements)
+    for block in blocks:
+        for name in ("body", "orelse"):
+            body = getattr(block, name, None)
+            if isinstance(body, list) and statement in body[:-1]:
+                following: ast.stmt = body[body.index(statement) + 1]
+                return None if isinstance(following, ast.Return) else following
+    return None
+
+
+def names(
+    text: Text, site: Site, shape: tuple[int, ...], pool: Sequence[Material], again: bool
+) -> Iterator[Edit]:
+    """Yield another value in the place of this one; where it runs `again`, beside it too."""
+    write, old = _Writer(text), text.of(site.node)
+    named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
+    for each in pool:
+        if each.text != old and (named or each.shape == shape):
+            yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
+    for each in pool if again else ():
+        if each.shape == shape and each.text != old:
+            for form in ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}"):
+                yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
+    for edit, _ in wraps(text, site, ()) if again else ():
+        yield dataclasses.replace(edit, tier=NAMES)
+
+
+def targets(text: Text, held: Iterable[str]) -> Iterator[Edit]:
+    """Yield another name that a statement assigns to, and another name of a loop."""
+    write = _Writer(text)
+    for site in sites(text):
+        if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Store):
+            for name in held:
+                if name != site.node.id:
+                    yield write.put(site, name, ATOM, "GL311", NAMES)
+
+
+def moved(text: Text, site: Site) -> Edit:
+    """Return the edit that moves a value, to see what depends on it."""
+    write = _Writer(text)
+    return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, "", SOLVED)
+
+
+def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
+    """Return the edit that puts a text beside a value: `{m}`, `{s} * {m}`, `{s} + {m}`."""
+    write = _Writer(text)
+    new = each.text
+    if form == "{m}":
+        return write.put(site, new, each.binds, each.code or "GL311", SOLVED, len(new))
+    product = form[4:5] in ("*", "/")
+    here = write.within(site.node, 13 if product else 12)
+    if new.startswith("-") and not product:
+        form, new = form.replace("+", "-"), new[1:]
+    if form == "1 + {m} * {s}":
+        tight, here = each.binds >= 13, write.within(site.node, 14)
+        new = form.format(s=here, m=new if tight else f"({new})")
+        return write.put(site, new, 12, "GL223", SOLVED)
+    tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
+    new = form.format(s=here, m=new if tight else f"({new})")
+    code = each.code or ("GL201" if product else "GL211")
+    return write.put(site, new, 13 if product else 12, code, SOLVED)
+
+
+def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Edit, str]]:
+    """Yield functions of a value, of those that the user's source calls, and their texts."""
+    write, here = _Writer(text), text.of(site.node)
+    for function in functions:
+        new = f"{function}({here})"
+        yield write.put(site, new, ATOM, "GL221", SOLVED), new
+    squared = write.within(site.node, 16)
+    for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):
+        yield write.put(site, new, binds, "GL203", SOLVED), new
+
+
+def _name(node: ast.AST) -> str:
+    """Return the last name of what is called or read."""
+    if isinstance(node, ast.Call):
+        return _name(node.func)
+    name: str = getattr(node, "attr", "") or getattr(node, "id", "")
+    return name
+
+
+def _of_module(node: ast.Call) -> bool:
+    """Whether a reduction is called with its array as an argument, as `np.sum(x)`."""
+    func = node.func
+    return isinstance(func, ast.Name) or (
+        isinstance(func, ast.Attribute)
+        and isinstance(func.value, ast.Name | ast.Attribute)
+        and (_name(func.value) in ("np", "jnp", "numpy", "nn", "lax", "special", "xp"))
+    )

@@ -1,0 +1,527 @@
+"""The search for a mended function: edits by cost, judged by values, verified at fresh points.
+
+A gradient that is wrong has a right one beside it, so a mistake in the source can be searched for.
+What gives the right gradients at two points of different sizes is held against points that the
+search never saw.
+"""
+
+import ast
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradlab.repair import edits as kinds
+from gradlab.repair.bench import Bench
+from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, Material, Site
+from gradlab.repair.pool import Scope, derived, simple
+from gradlab.repair.solving import Need, fitted, needs, one_sign
+from gradlab.repair.source import Edit, Text, edited, read
+from gradlab.repair.world import World, quiet
+
+__all__ = ["Load", "Mended", "Point", "Task", "mend"]
+
+Array = np.ndarray[Any, Any]
+Load = Callable[[Any], Any]
+Errors = tuple[float, float, float]
+
+_BEAM = 8
+_CLOSE = 1e-7
+_SOLVED = 4  # drafts of one edit whose values are solved for a second one
+
+
+@dataclass(frozen=True)
+class Point:
+    """Inputs and upstreams at which gradients are compared, and the right gradients there.
+
+    `label` says it in words: "x 5x4, gamma 4, seed 0".
+    """
+
+    inputs: tuple[Any, ...]
+    upstream: Any
+    expected: tuple[Array, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function that computes wrong gradients, and how to run it.
+
+    Attributes:
+        entry: the user's function that returns the gradients.
+        value: gives the forward's outputs at a point, which no edit may change.
+        arguments: gives the entry's arguments at a point, through a loader of the user's functions.
+        gradients: reads the gradients out of what the entry returned, None where it gives none.
+        point: makes the k-th point; of the given sizes, or of the first or second choice of others.
+            None where the function refuses it.
+        owned: whether a file's functions are the user's, so that they may be edited.
+        allowance: seconds of CPU that the search may take.
+        upstream: the name of the upstream in the entry, "" where it has none.
+        confirmed: runs the mended text of a function as the user would; the last word.
+    """
+
+    entry: Callable[..., Any]
+    value: Callable[[Load, Point], Sequence[Any]]
+    arguments: Callable[[Load, Point], tuple[Any, ...]]
+    gradients: Callable[[Any], Sequence[Any]]
+    point: Callable[[int, int], Point | None]
+    owned: Callable[[str], bool]
+    allowance: float
+    upstream: str = ""
+    confirmed: Callable[[CodeType, Text], bool] = field(default=lambda code, text: True)
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A function's text before and after, and the points at which every gradient is right."""
+
+    old: Text
+    new: Text
+    points: tuple[Point, ...]
+    other_sizes: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A state of one function's text, and how good its gradients are at the first point."""
+
+    code: CodeType
+    text: Text
+    right: tuple[bool, ...]
+    errors: Errors
+
+
+class _Solved(NamedTuple):
+    """A place in a text, what its value must be, and what could be written there."""
+
+    text: Text
+    site: Site
+    scope: Scope
+    need: Need
+    pool: Sequence[Material]
+    calls: Sequence[str]
+
+    def texts(self) -> Iterator[Edit]:
+        """Yield the edits that give the place a value that is needed."""
+        text, site, value = self.text, self.site, self.need.value
+        for each in self.pool:
+            new = np.asarray(each.values[0], float)
+            forms = {"{m}": new}
+            if _wider(value.shape, new.shape):
+                forms |= {"{s} * {m}": value * new}
+                if one_sign(new):
+                    forms |= {"{s} / {m}": value / new}
+                forms |= {"{s} + {m}": value + new, "{s} - {m}": value - new}
+                forms |= {"1 + {m} * {s}": 1 + value * new}
+            for form, result in forms.items():
+                if self.need.met(result):
+                    yield kinds.filled(text, site, form, each)
+        for edit, written in kinds.wraps(text, site, self.calls):
+            values = self.scope.value(written)
+            if values is not None and self.need.met(values[0]):
+                yield edit
+
+    def products(self) -> Iterator[Edit]:
+        """Yield the edits that add or multiply by a product, found by fitting."""
+        text, site, value, exact = self.text, self.site, self.need.value, self.need.exact
+        if exact is None:
+            return
+        for product in fitted(self.pool, exact):
+            yield kinds.filled(text, site, "{m}", Material(product, 13, (), "GL211"))
+        for product in fitted(self.pool, exact - value):
+            yield kinds.filled(text, site, "{s} + {m}", Material(product, 13, ()))
+        if np.all(value != 0):
+            for product in fitted(self.pool, exact / value):
+                yield kinds.filled(text, site, "{s} * {m}", Material(product, 13, ()))
+
+
+class _Ended(Exception):
+    """The search has tried as many candidates as it may."""
+
+
+def mend(task: Task) -> list[Mended]:
+    """Return the cheapest verified edits that make every gradient right: at most three.
+
+    Whatever a candidate raises, it is no fix; nothing is raised here.
+    """
+    with quiet():
+        given = task.point(0, 0)
+        if given is None:
+            return []
+        other = next((p for size in (1, 2, 0) if (p := task.point(1, size)) is not None), given)
+        for numpy in (True, False):
+            search = _Search(task, World(task.owned, numpy), [given, other])
+            if search.begun():
+                return search.found()
+        return []
+
+
+class _Search:
+    def __init__(self, task: Task, world: World, points: list[Point]) -> None:
+        self.task, self.world, self.points = task, world, points
+        self.entry = world.load(task.entry)
+        self.verified: list[Mended] = []
+        self.texts: dict[CodeType, Text] = {}
+        self._seen: set[tuple[CodeType, bytes]] = set()
+        self._places: dict[_Draft, list[_Solved]] = {}
+        self.tried = 0
+        self._end = self._total = 0
+
+    def begun(self) -> bool:
+        """Run once; note what ran, what it costs, and what is wrong."""
+        try:
+            came = self._run(0)
+        except Exception:  # the user's code in a world of copies
+            return False
+        try:
+            self._run(1)
+            clock = time.process_time()
+            self._run(0)
+        except Exception:  # the other sizes are refused by the backward
+            self.points, clock = self.points[:1], time.process_time()
+            self._run(0)
+        each = 2 * (time.process_time() - clock) + 3e-4
+        self._total = self._end = int(max(300, self.task.allowance / each))
+        for code in self.world.copies:
+            text = read(code) if self.task.owned(code.co_filename) else None
+            if text is not None:
+                self.texts[code] = text
+        self.right, self.errors = judged(came, self.points[0].expected)
+        return bool(self.texts) and not all(self.right)
+
+    def _run(self, k: int) -> list[Any]:
+        return self._at(self.points[k])
+
+    def _at(self, point: Point) -> list[Any]:
+        arguments = self.task.arguments(self.world.load, point)
+        return list(self.task.gradients(self.entry(*arguments)))
+
+    def found(self) -> list[Mended]:
+        """Search with one edit, then go on from the first edits that made something better."""
+        mine = getattr(getattr(self.task.entry, "__func__", self.task.entry), "__code__", None)
+        texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
+        drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
+        for share in (0.5, 0.8, 1.0):
+            self._end = int(share * self._total)
+            try:
+                drafts = self._level(drafts)
+            except _Ended:
+                break
+            if self.verified or not drafts:
+                break
+        by_cost = sorted(self.verified, key=_cost)
+        return by_cost[:3]
+
+    def _level(self, drafts: list[_Draft]) -> list[_Draft]:
+        """Try one more edit of each draft; return the best of what it made better."""
+        better: list[_Draft] = []
+        both = [(draft, self._bench(draft)) for draft in drafts]
+        both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
+        first = max(sum(d.right) for d in drafts)
+        for tier in (TOKENS, NAMES, SOLVED, FITTED):
+            for draft, bench in both[: None if tier < SOLVED else _SOLVED]:
+                for edit in self._edits(draft, bench, tier):
+                    if self.tried >= self._end:
+                        if self.verified or self._end == self._total:
+                            raise _Ended
+                        return _best(better)
+                    made = self._tried(bench, draft, edit)
+                    if made is not None:
+                        better.append(made)
+                    if len(self.verified) >= 6:
+                        raise _Ended
+            if self.verified:
+                return []
+            if tier > TOKENS and any(sum(d.right) > first for d in better):
+                break
+        return _best(better)
+
+    def _bench(self, draft: _Draft) -> Bench:
+        entry = getattr(self.task.entry, "__func__", self.task.entry)
+        mine = getattr(entry, "__code__", None) is draft.code
+        read_ = self.task.gradients if mine else None
+        self.tried += 4
+        return Bench(self.world, draft.code, draft.text, self._run, read_, len(self.points))
+
+    def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
+        """Yield the edits of one tier, those that only wrong gradients need first."""
+        text, wanted = draft.text, self._wanted(draft, bench)
+        if tier >= SOLVED:
+            if draft not in self._places:
+                self._places[draft] = self._solved(draft, bench, wanted)
+            places = self._places[draft]
+            made = [e for p in places for e in (p.texts() if tier == SOLVED else p.products())]
+            yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
+            return
+        aliases, held, _ = vocabulary(self.world, bench, self.texts)
+        some: Iterable[Edit] = (
+            e for e in kinds.tokens(text, aliases, held) if e.tier == tier and e.statement in wanted
+        )
+        if tier == NAMES:
+            pooled = (
+                kinds.names(text, site, shape, simple(scope), bench.visits[site.statement] > 1)
+                for site, scope in bench.value_sites(wanted)
+                if (shape := _shape(scope, text.of(site.node))) is not None
+            )
+            returned = [n.id for n in ast.walk(text.statements[-1]) if isinstance(n, ast.Name)]
+            others = kinds.targets(text, dict.fromkeys(returned))
+            some = itertools.chain(some, others, *pooled)
+        right = [i for i, ok in enumerate(draft.right) if ok]
+        innocent = _slice(text, right, len(draft.right)) or set()
+        yield from sorted(some, key=lambda e: e.statement in innocent)
+
+    def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
+        wrong = [i for i, ok in enumerate(draft.right) if not ok]
+        found = _slice(draft.text, wrong, len(draft.right)) if bench._read else None
+        reached = set(bench.kept[0])
+        return reached if found is None else found & reached
+
+    def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:
+        """Return the places where another value would make gradients right."""
+        found: list[_Solved] = []
+        pools: dict[int, list[Material]] = {}
+        aliases, _, calls = vocabulary(self.world, bench, self.texts)
+        hopeless: set[ast.AST] = set()
+        for site, scope in bench.value_sites(wanted):
+            if self.tried >= self._end or not hopeless.isdisjoint(site.parents):
+                continue
+            needed = self._needs(draft, bench, site, scope)
+            if not needed:
+                hopeless |= set() if needed is None else {site.node}
+                continue
+            if site.statement not in pools:
+                few = simple(scope)
+                pools[site.statement] = [*few, *derived(scope, few, aliases, calls)]
+                self.tried += len(pools[site.statement]) // 5
+            found.append(_Solved(draft.text, site, scope, needed[0], pools[site.statement], calls))
+        return found
+
+    def _needs(self, draft: _Draft, bench: Bench, site: Site, scope: Scope) -> list[Need] | None:
+        """Return what a value must be: for all wrong gradients, or for one of them."""
+        values = scope.value(draft.text.of(site.node))
+        value = None if values is None else values[0]
+        if not isinstance(value, np.ndarray | np.generic | float):
+            return None
+        value = np.asarray(value)
+        if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
+            return None
+        if bench.visits[site.statement] != 1:
+            return None
+        expected = self.points[0].expected
+        edit = kinds.moved(draft.text, site)
+        owners = np.concatenate([np.full(np.size(e), i) for i, e in enumerate(expected)])
+        goal = np.concatenate([np.ravel(e) for e in expected])
+        wrong = [i for i, ok in enumerate(draft.right) if not ok]
+        alone = [~np.isin(owners, [j for j in wrong if j != i]) for i in wrong]
+        chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
+
+        def move(delta: Array) -> Array | None:
+            self.tried += 1
+            came = bench.gradients(edit, __moved__=delta)
+            if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
+                return None
+            return np.concatenate([np.ravel(c) for c in came])
+
+        found: list[Need] | None = None
+        wider = [s for s in scope.shapes if s != value.shape and _wider(s, value.shape)]
+        for shape in [value.shape, *wider[:2]]:
+            wide = np.broadcast_to(value, shape).astype(float)
+            found = needs(wide, move, goal, chosen)
+            if found:
+                break
+        return found
+
+    def _tried(self, bench: Bench, draft: _Draft, edit: Edit) -> _Draft | None:
+        """Run a candidate; return it where it is better than its draft, and verify it if right."""
+        new = edited(draft.text, edit)
+        if (draft.code, new.segment) in self._seen:
+            return None
+        self._seen.add((draft.code, new.segment))
+        self.tried += 1
+        came = bench.gradients(edit)
+        if came is None:
+            return None
+        right, errors = judged(came, self.points[0].expected)
+        if all(right):
+            self._verify(draft.code, new)
+            return None
+        if any(was and not now for was, now in zip(draft.right, right)):
+            return None
+        more = sum(right) > sum(draft.right)
+        if not more and not any(now < 0.9 * was for was, now in zip(draft.errors, errors)):
+            return None
+        if more and len(self.points) > 1:
+            there = bench.whole(new, 1)
+            also = (False,) if there is None else judged(there, self.points[1].expected)[0]
+            if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
+                return None
+        return _Draft(draft.code, new, right, errors)
+
+    def _verify(self, code: CodeType, new: Text) -> None:
+        """Hold a candidate against the other point, then against points that nobody saw."""
+        try:
+            self.world.exchange(code, self.world.compiled(new, code))
+            points = (*self.points[1:], *self.fresh)
+            if not all(all(judged(self._at(p), p.expected)[0]) for p in points):
+                return
+            values = [self.task.value(self.world.load, p) for p in self.fresh]
+        except Exception:  # whatever a candidate raises
+            return
+        finally:
+            self.world.exchange(code, code)
+        for point, value in zip(self.fresh, values):
+            for here, now in zip(self.task.value(self.world.load, point), value):
+                if not np.allclose(here, now, rtol=1e-12, atol=0, equal_nan=True):
+                    return
+        written = {ast.dump(m.new.tree) for m in self.verified}
+        old = read(code)
+        if (
+            ast.dump(new.tree) not in written
+            and old is not None
+            and self.fresh
+            and self.task.confirmed(code, new)
+        ):
+            shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
+            self.verified.append(Mended(old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
+
+    @property
+    def fresh(self) -> list[Point]:
+        """Three points that the search never saw; one of other sizes where that is possible."""
+        if not hasattr(self, "_fresh"):
+            made = [self.task.point(11, 0), self.task.point(12, 0)]
+            sizes = (self.task.point(13, size) for size in (2, 1, 0))
+            made.append(next((p for p in sizes if p is not None), None))
+            self._fresh = [p for p in made if p is not None] if all(made) else []
+        return self._fresh
+
+
+def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:
+    """Return the shape of an expression's value, where that is a number or an array."""
+    values = scope.value(written)
+    known = values is not None and isinstance(values[0], np.ndarray | np.generic | float | int)
+    return np.shape(values[0]) if values is not None and known else None
+
+
+def _wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
+    try:
+        return bool(np.broadcast_shapes(shape, narrow) == shape)
+    except ValueError:
+        return False
+
+
+def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, ...], Errors]:
+    """Say of each gradient whether it is right; how far off all are, by three measures.
+
+    The measures: the relative error, that up to a common factor, the share of wrong entries.
+    """
+    right, measures = [], []
+    for mine, true in zip(came, expected, strict=True):
+        try:
+            array = np.zeros(np.shape(true)) if mine is None else np.asarray(mine)
+        except ValueError:  # a ragged list
+            array = np.asarray(None)
+        if array.shape != np.shape(true) or array.dtype.kind not in "fciub":
+            right.append(False)
+            measures.append((4.0, 4.0, 1.0))
+            continue
+        known = np.isfinite(true)
+        off, size = np.abs(array - true), np.abs(np.where(known, true, 0.0))
+        largest = float(np.max(size, initial=0.0))
+        close = (off <= _CLOSE * size + 1e-2 * _CLOSE * largest) | ~known
+        right.append(bool(np.all(close)))
+        norm = float(np.linalg.norm(size)) or 1.0
+        other = float(np.linalg.norm(array[known])) or 1.0
+        dot = abs(complex(np.sum(np.conj(true[known]) * array[known])))
+        angle = np.sqrt(max(0.0, 1.0 - (dot / (norm * other)) ** 2))
+        error = min(float(np.linalg.norm(off[known])) / norm, 4.0)
+        measures.append((error, angle, float(np.mean(~close)) if close.size else 0.0))
+    sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
+    return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
+
+
+def _cost(mended: Mended) -> tuple[int, int, int]:
+    """Return what orders fixes: how far the search went, how much is new or in another style."""
+    known = mended.old.segment.decode()
+    size = 0
+    for edit in mended.new.edits:
+        strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
+        styled = f"={edit.new}" in known
+        size += edit.cost + len(edit.new) + abs(len(edit.new) - len(edit.old))
+        size += 2 * len(strange) - 2 * styled
+        returned = edit.statement == len(mended.old.statements) - 1
+        size += 4 * (returned and edit.old.isidentifier())
+    return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
+
+
+def _best(drafts: list[_Draft]) -> list[_Draft]:
+    """Return those with most right gradients, or the best few by each measure."""
+    most = max((sum(d.right) for d in drafts), default=0)
+    kept: dict[bytes, _Draft] = {}
+    for k in range(3):
+        for draft in sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k]))[:_BEAM]:
+            kept.setdefault(draft.text.segment, draft)
+    return list(kept.values())
+
+
+def vocabulary(
+    world: World, bench: Bench, texts: dict[CodeType, Text]
+) -> tuple[list[str], frozenset[str], list[str]]:
+    """Return the names of NumPy in a function's module, what they hold, and what the source calls.
+
+    The calls are those of one value, as they are written.
+    """
+    scope = bench.copy.__globals__
+    modules = {n: m for n, m in world.modules(scope) if m.__name__ in ("numpy", "jax.numpy")}
+    aliases = [name for name in modules if name in scope]
+    held = frozenset(itertools.chain.from_iterable(map(dir, modules.values())))
+    found: dict[str, None] = {}
+    for code in world.copies:
+        text = texts.get(code) or read(code)
+        for site in kinds.sites(text) if text is not None else ():
+            node = site.node
+            if text and isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+                written = text.of(node.func)
+                if written.split(".")[0] in scope:
+                    found[written] = None
+    for alias in aliases[:1]:
+        found |= {f"{alias}.{name}": None for name in ("sqrt", "exp", "log", "tanh", "cos")}
+    return aliases, held | {"sum", "mean", "max", "min"}, list(found)
+
+
+def _slice(text: Text, chosen: Sequence[int], count: int) -> set[int] | None:
+    """Return the statements on which some of the returned values depend; None: not known."""
+    last = text.statements[-1]
+    if not isinstance(last, ast.Return) or last.value is None:
+        return None
+    parts = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
+    if len(parts) != count:
+        return None
+    needed = {n.id for i in chosen for n in ast.walk(parts[i]) if isinstance(n, ast.Name)}
+    found, before = {len(text.statements) - 1}, -1
+    while before != len(found):
+        before = len(found)
+        for index, statement in enumerate(text.statements[:-1]):
+            reads, writes = _reads_and_writes(statement)
+            if writes & needed or not writes:
+                found.add(index)
+                needed |= reads
+    return found
+
+
+def _reads_and_writes(statement: ast.stmt) -> tuple[set[str], set[str]]:
+    reads: set[str] = set()
+    writes: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            (reads if isinstance(node.ctx, ast.Load) else writes).add(node.id)
+        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            base: ast.expr = node
+            while isinstance(base, ast.Subscript | ast.Attribute):
+                base = base.value
+            writes |= {base.id} if isinstance(base, ast.Name) else set()
+    return reads, writes | (reads if isinstance(statement, ast.Expr) else set())

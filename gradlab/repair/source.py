@@ -1,0 +1,255 @@
+"""The text of a user's function: its statements and expressions by position, and edits of them.
+
+Positions are byte offsets into the function's own lines, so that an edit leaves comments, quotes,
+blanks and line ends of everything else as they are.
+"""
+
+import ast
+import bisect
+import difflib
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType
+from typing import Final
+
+__all__ = ["ATOM", "Edit", "Text", "edited", "precedence", "read", "unified"]
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+ATOM: Final = 20
+_BINARY: Final[dict[type[ast.operator], int]] = {
+    ast.BitOr: 8,
+    ast.BitXor: 9,
+    ast.BitAnd: 10,
+    ast.LShift: 11,
+    ast.RShift: 11,
+    ast.Add: 12,
+    ast.Sub: 12,
+    ast.Mult: 13,
+    ast.Div: 13,
+    ast.FloorDiv: 13,
+    ast.Mod: 13,
+    ast.MatMult: 13,
+    ast.Pow: 15,
+}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A piece of a function's text, and what it becomes.
+
+    `code` says which mistake the edit mends, `tier` how far the search must look to find it.
+    `statement` is the index of the innermost statement that holds the piece.
+    """
+
+    start: int
+    end: int
+    old: str
+    new: str
+    code: str
+    tier: int
+    statement: int
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class Text:
+    """A function's text as it stands in its file, or after edits.
+
+    `segment` holds its whole lines from `def` on; `before` and `after` are the rest of the file;
+    `line` is the number of the first line of the segment.
+    """
+
+    path: str
+    segment: bytes
+    before: bytes
+    after: bytes
+    line: int
+    name: str
+    edits: tuple[Edit, ...] = ()
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        starts, at = [0], self.segment.find(b"\n")
+        while at >= 0:
+            starts.append(at + 1)
+            at = self.segment.find(b"\n", at + 1)
+        return starts
+
+    @functools.cached_property
+    def tree(self) -> Definition:
+        """The definition, parsed; line numbers count from 2, after one line put before it."""
+        module = ast.parse(b"if 1:\n" + self._indented)
+        found = [
+            node
+            for node in ast.walk(module)
+            if isinstance(node, Definition) and getattr(node, "name", "<lambda>") == self.name
+        ]
+        return found[0]
+
+    @property
+    def _indented(self) -> bytes:
+        return self.segment if self.segment[:1] in b" \t" else b" " + self.segment
+
+    @property
+    def _shift(self) -> int:
+        return len(self._indented) - len(self.segment)
+
+    @functools.cached_property
+    def statements(self) -> list[ast.stmt]:
+        """Every statement inside, outer before inner, in the order of the text."""
+        body = self.tree.body
+        if not isinstance(body, list):
+            return [ast.copy_location(ast.Return(body), body)]
+        return [node for node in _inside(body) if not _is_docstring(node)]
+
+    def span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
+        """Return where a node stands in the segment."""
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        ends = ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+        first, last = (
+            self._starts[line - 2] + column - (self._shift if line == 2 else 0)
+            for line, column in ends
+        )
+        return first, last
+
+    def of(self, node: ast.expr | ast.stmt | ast.keyword) -> str:
+        """Return the text of a node."""
+        start, end = self.span(node)
+        return self.segment[start:end].decode()
+
+    def line_of(self, offset: int) -> int:
+        """Return the line of the file at an offset of the segment."""
+        return self.line + bisect.bisect_right(self._starts, offset) - 1
+
+    @property
+    def file(self) -> bytes:
+        """The whole file, with the function as it stands here."""
+        return self.before + self.segment + self.after
+
+
+def edited(text: Text, edit: Edit) -> Text:
+    """Return the function after one more edit."""
+    segment = text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :]
+    return Text(
+        text.path, segment, text.before, text.after, text.line, text.name, (*text.edits, edit)
+    )
+
+
+def precedence(node: ast.expr) -> int:
+    """Return how tightly an expression binds, as written: larger binds tighter."""
+    if isinstance(node, ast.BinOp):
+        return _BINARY[type(node.op)]
+    if isinstance(node, ast.UnaryOp):
+        return 6 if isinstance(node.op, ast.Not) else 14
+    kinds: dict[type[ast.expr], int] = {
+        ast.Lambda: 2,
+        ast.IfExp: 3,
+        ast.BoolOp: 5,
+        ast.Compare: 7,
+        ast.Tuple: 0,
+        ast.Starred: 0,
+        ast.NamedExpr: 0,
+        ast.GeneratorExp: 0,
+    }
+    return kinds.get(type(node), ATOM)
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(path: str, stamp: tuple[int, int]) -> tuple[bytes, ast.Module]:
+    with open(path, "rb") as file:
+        data = file.read()
+    return data, ast.parse(data)
+
+
+def read(code: CodeType) -> Text | None:
+    """Return the text of the function that has this code; None where it has no file."""
+    path = code.co_filename
+    try:
+        status = os.stat(path)
+        data, module = _parsed(path, (status.st_mtime_ns, status.st_size))
+        data.decode("utf-8")
+    except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
+        return None
+    found = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, Definition)
+        and getattr(node, "name", "<lambda>") == code.co_name
+        and _first_line(node) == code.co_firstlineno
+        and len(node.args.args) + len(node.args.posonlyargs) == code.co_argcount
+    ]
+    if len(found) != 1:
+        return None
+    lines = data.split(b"\n")
+    first, last = found[0].lineno - 1, found[0].end_lineno or found[0].lineno
+    segment = b"\n".join(lines[first:last]) + (b"\n" if last < len(lines) else b"")
+    before = b"".join(line + b"\n" for line in lines[:first])
+    if isinstance(found[0], ast.Lambda):
+        try:
+            ast.parse(b"if 1:\n" + (segment if segment[:1] in b" \t" else b" " + segment))
+        except SyntaxError:
+            return None
+    after = data[len(before) + len(segment) :]
+    text = Text(path, segment, before, after, first + 1, code.co_name)
+    mine = text.tree if text.name != "<lambda>" else found[0]
+    same = ast.dump(mine.args) == ast.dump(found[0].args)
+    return text if same and len(_body(mine)) == len(_body(found[0])) else None
+
+
+def _body(node: Definition) -> list[ast.stmt]:
+    return node.body if isinstance(node.body, list) else []
+
+
+def unified(old: Text, new: Text, shown: str) -> str:
+    """Return the unified diff between two states of a file, without lines around it.
+
+    Line ends are kept; `shown` is the file's name in the diff.
+    """
+    ours, theirs = ([*_lines(t.file)] for t in (old, new))
+    pieces = [f"--- a/{shown}\n", f"+++ b/{shown}\n"]
+    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
+    for tag, i, j, m, n in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        pieces.append(f"@@ -{_range(i, j)} +{_range(m, n)} @@\n")
+        pieces += [f"-{line}" for line in _ended(ours[i:j])]
+        pieces += [f"+{line}" for line in _ended(theirs[m:n])]
+    return "".join(pieces)
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    for line in data.split(b"\n")[:-1]:
+        yield line.decode() + "\n"
+    if not data.endswith(b"\n"):
+        yield data.rsplit(b"\n", 1)[-1].decode()
+
+
+def _ended(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _range(start: int, stop: int) -> str:
+    if stop - start == 1:
+        return f"{start + 1}"
+    return f"{start + 1 if stop > start else start},{stop - start}"
+
+
+def _first_line(node: Definition) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def _inside(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            inner = getattr(node, name, [])
+            for each in inner:
+                yield from _inside(each.body if isinstance(each, ast.ExceptHandler) else [each])
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -1,0 +1,312 @@
+"""JAX as NumPy computes it, so that a candidate runs in microseconds and compiles nothing.
+
+A rule written with `jnp`, `lax` and `jax.nn` runs on NumPy arrays in float64. What NumPy lacks runs
+in JAX, eagerly. The result of the search is verified elsewhere, so nothing here is trusted.
+"""
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+__all__ = ["Namespace", "numbers", "numpy_module", "stand_in"]
+
+_IGNORED = frozenset(
+    [
+        *("precision", "preferred_element_type", "indices_are_sorted", "unique_indices"),
+        *("mode", "promote_integers", "out_sharding"),
+    ]
+)
+_NARROW = ("float16", "float32", "bfloat16", "single", "half")
+
+
+class Array(np.ndarray[Any, Any]):
+    """A NumPy array with JAX's `x.at[i].set(v)`."""
+
+    @property
+    def at(self) -> "_At":
+        """Updates that leave the array as it is."""
+        return _At(self)
+
+
+class _At:
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._index: Any = None
+
+    def __getitem__(self, index: Any) -> "_At":
+        self._index = index
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        unbuffered = {
+            "add": np.add,
+            "subtract": np.subtract,
+            "multiply": np.multiply,
+            "mul": np.multiply,
+            "divide": np.divide,
+            "max": np.maximum,
+            "min": np.minimum,
+            "power": np.power,
+        }
+
+        def update(value: Any = None, **_: Any) -> Any:
+            result = np.array(self._array)
+            if name == "set":
+                result[self._index] = value
+            elif name == "get":
+                result = result[self._index]
+            else:
+                unbuffered[name].at(result, self._index, value)
+            return numbers(result)
+
+        return update
+
+
+def numbers(value: Any) -> Any:
+    """Return an array as the stand-in holds it: NumPy's, floats in float64."""
+    array = np.asarray(value)
+    wide = {"f": np.float64, "V": np.float64, "c": np.complex128}.get(array.dtype.kind)
+    return (array if wide is None else array.astype(wide, copy=False)).view(Array)
+
+
+def _kept(result: Any) -> Any:
+    if type(result) is np.ndarray:
+        return result.view(Array)
+    if isinstance(result, list | tuple) and type(result) in (list, tuple):
+        return type(result)(map(_kept, result))
+    return result
+
+
+def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        if keywords:
+            keywords = {k: v for k, v in keywords.items() if k not in _IGNORED}
+        return _kept(function(*arguments, **keywords))
+
+    return call
+
+
+def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of JAX that takes and gives NumPy's arrays."""
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        plain = jax.tree.map(lambda x: np.asarray(x) if isinstance(x, Array) else x, arguments)
+        with jax.enable_x64(True):
+            result = function(*plain, **keywords)
+            return jax.tree.map(lambda x: numbers(x) if isinstance(x, jax.Array) else x, result)
+
+    return call
+
+
+class Namespace:
+    """A module of JAX or NumPy as candidates see it."""
+
+    def __init__(
+        self, real: Any, twin: Any = None, own: Mapping[str, Any] = types.MappingProxyType({})
+    ) -> None:
+        self._real, self._twin, self._own = real, twin, own
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = self._own[name] if name in self._own else self._look_up(name)
+        setattr(self, name, value)
+        return value
+
+    def _look_up(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        if name in _NARROW:
+            return np.float64
+        if name == "complex64":
+            return np.complex128
+        twin = getattr(self._twin, name, None)
+        if isinstance(real, types.ModuleType):
+            return stand_in(real) if real.__name__.startswith("jax") else Namespace(real, twin)
+        if isinstance(twin, type) or isinstance(real, type) or not callable(real):
+            return real if twin is None else twin
+        if real is twin and not self._real.__name__.startswith("jax"):
+            return real
+        return _eager(real) if twin is None else _numpy(twin)
+
+
+def numpy_module(real: types.ModuleType) -> Namespace:
+    """Return NumPy with its narrow floats widened."""
+    return Namespace(real, real)
+
+
+def stand_in(real: types.ModuleType) -> Any:
+    """Return what takes a module's place: JAX's in NumPy, NumPy's with wide floats."""
+    known: dict[str, tuple[Any, Mapping[str, Any]]] = {
+        "jax": (None, _JAX),
+        "jax.numpy": (np, _JNP),
+        "jax.numpy.linalg": (np.linalg, {}),
+        "jax.numpy.fft": (np.fft, {}),
+        "jax.lax": (np, _LAX),
+        "jax.nn": (scipy.special, _NN),
+        "jax.scipy.special": (scipy.special, {}),
+    }
+    if real.__name__ in ("jax.tree", "jax.tree_util", "jax.dtypes", "jax.random"):
+        return real
+    twin, own = known.get(real.__name__, (None, {}))
+    return Namespace(real, twin, own)
+
+
+def _scan(f: Any, init: Any, xs: Any = None, length: Any = None, reverse: Any = False) -> Any:
+    leaves = jax.tree.leaves(xs)
+    steps = range(len(leaves[0]) if leaves else length)
+    carry, rows = init, []
+    for i in reversed(steps) if reverse else steps:
+        carry, row = f(carry, jax.tree.map(lambda x, i=i: x[i], xs))
+        rows.append(row)
+    rows = rows[::-1] if reverse else rows
+    return carry, jax.tree.map(lambda *each: numbers(np.stack(each)), *rows)
+
+
+def _fori(lower: Any, upper: Any, body: Any, init: Any) -> Any:
+    for i in range(int(lower), int(upper)):
+        init = body(i, init)
+    return init
+
+
+def _while(condition: Any, body: Any, init: Any) -> Any:
+    for _ in range(10000):
+        if not condition(init):
+            return init
+        init = body(init)
+    raise OverflowError("a loop does not end")
+
+
+def _cond(choice: Any, yes: Any, no: Any, *operands: Any) -> Any:
+    return yes(*operands) if choice else no(*operands)
+
+
+def _vmap(f: Any, in_axes: Any = 0, out_axes: Any = 0) -> Any:
+    def mapped(*arguments: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(arguments)
+        if not all(a is None or isinstance(a, int) for a in axes):
+            raise TypeError("only axes that are numbers are mapped here")
+        sizes = [
+            np.shape(leaf)[a]
+            for each, a in zip(arguments, axes)
+            if a is not None
+            for leaf in jax.tree.leaves(each)
+        ]
+        rows = [
+            f(
+                *(
+                    each
+                    if a is None
+                    else jax.tree.map(lambda x, a=a, i=i: numbers(np.take(x, i, axis=a)), each)
+                    for each, a in zip(arguments, axes)
+                )
+            )
+            for i in range(sizes[0])
+        ]
+        return jax.tree.map(lambda *each: numbers(np.stack(each, axis=out_axes)), *rows)
+
+    return mapped
+
+
+def _same(value: Any, *_: Any, **__: Any) -> Any:
+    return value
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def _gelu(x: Any, approximate: bool = True) -> Any:
+    if approximate:
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + scipy.special.erf(x / np.sqrt(2)))
+
+
+def _one_hot(x: Any, num_classes: int, dtype: Any = None, axis: int = -1) -> Any:
+    found = np.expand_dims(np.asarray(x), -1) == np.arange(num_classes)
+    return numbers(np.moveaxis(found.astype(np.float64), -1, axis))
+
+
+def _softmax(x: Any, axis: Any = -1, **_: Any) -> Any:
+    return _kept(scipy.special.softmax(x, axis=axis))
+
+
+def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axes: _kept(function(x, axis=tuple(axes)))
+
+
+_JAX: dict[str, Any] = {
+    "jit": lambda f=None, **_: f if f is not None else _same,
+    "checkpoint": _same,
+    "vmap": _vmap,
+    "Array": np.ndarray,
+    "block_until_ready": _same,
+    "device_put": _same,
+}
+_JNP: dict[str, Any] = {
+    "ndarray": np.ndarray,
+    "astype": lambda x, dtype: numbers(np.asarray(x).astype(dtype)),
+    "bool_": np.bool_,
+    "asarray": lambda x, dtype=None: numbers(np.asarray(x, dtype)),
+    "array": lambda x, dtype=None, **_: numbers(np.array(x, dtype)),
+}
+_LAX: dict[str, Any] = {
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "logistic": _sigmoid,
+    "scan": lambda f, init, xs=None, length=None, reverse=False, unroll=1: _scan(
+        f, init, xs, length, reverse
+    ),
+    "fori_loop": _fori,
+    "while_loop": _while,
+    "cond": _cond,
+    "stop_gradient": _same,
+    "select": lambda choice, yes, no: _kept(np.where(choice, yes, no)),
+    "max": np.maximum,
+    "min": np.minimum,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "pow": np.power,
+    "integer_pow": np.power,
+    "erf": scipy.special.erf,
+    "sum": _reduced(np.sum),
+    "reduce_sum": _reduced(np.sum),
+    "reduce_max": _reduced(np.max),
+    "convert_element_type": lambda x, dtype: numbers(np.asarray(x).astype(dtype)),
+    "psum": _same,
+}
+_NN: dict[str, Any] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": _sigmoid,
+    "silu": lambda x: x * _sigmoid(x),
+    "swish": lambda x: x * _sigmoid(x),
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "log_sigmoid": lambda x: -np.logaddexp(-x, 0),
+    "tanh": np.tanh,
+    "gelu": _gelu,
+    "softmax": _softmax,
+    "log_softmax": lambda x, axis=-1: _kept(scipy.special.log_softmax(x, axis=axis)),
+    "one_hot": _one_hot,
+    "elu": lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "leaky_relu": lambda x, negative_slope=0.01: np.where(x >= 0, x, negative_slope * x),
+    "standardize": _eager(jax.nn.standardize),
+}
+
+
+def function_of(value: Any) -> Any:
+    """Return what takes the place of a function that was imported by name from JAX."""
+    name = getattr(value, "__name__", "")
+    for module in (jnp, jax.lax, jax.nn, jnp.linalg, jnp.fft, jax):
+        if name and getattr(module, name, None) is value:
+            return getattr(stand_in(module), name)
+    return _eager(value) if isinstance(value, Callable) else value  # type: ignore[arg-type]
+
+
+def leaves(value: Any) -> Sequence[Any]:
+    """Return the leaves of a pytree, None where a gradient is left out."""
+    return jax.tree.leaves(value, is_leaf=lambda x: x is None)

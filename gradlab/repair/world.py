@@ -1,0 +1,319 @@
+"""A world of copies, in which a user's functions run changed, and nothing of the user's is touched.
+
+Every function written in the user's modules is rebuilt over copied globals, closures and classes.
+An edit exchanges the code of a rebuilt function, so that whoever calls it sees the edit.
+"""
+
+import ast
+import builtins
+import functools
+import random
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradlab.repair.source import Text
+from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
+
+__all__ = ["World", "quiet", "written_by_the_user"]
+
+_LIBRARIES = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+_GRADLAB = str(Path(__file__).parent.parent)
+_CODE_NAME = "<gradlab candidate>"
+
+
+def written_by_the_user(path: str) -> bool:
+    """Return whether a file is neither of the standard library, nor installed, nor gradlab's."""
+    return not path.startswith((*_LIBRARIES, _GRADLAB, "<"))
+
+
+class World:
+    """Copies of the user's functions, and of all that they reach.
+
+    Args:
+        owned: says of a file whether its functions are the user's.
+        numpy: whether JAX's modules are replaced by their stand-in.
+        met: is told of every custom rule that is called, and of its arguments.
+    """
+
+    def __init__(
+        self,
+        owned: Callable[[str], bool],
+        numpy: bool = True,
+        met: Callable[[Any, tuple[Any, ...]], None] | None = None,
+    ) -> None:
+        self.owned, self.numpy, self.met = owned, numpy, met
+        self.copies: dict[CodeType, list[FunctionType]] = {}
+        self._memo: dict[int, Any] = {}
+        self._kept: list[Any] = []  # so that no identity is used twice
+        self._globals: dict[int, dict[str, Any]] = {}
+        self._original: dict[int, dict[str, Any]] = {}
+
+    def load(self, value: Any) -> Any:
+        """Return the copy of a value in this world."""
+        if id(value) in self._memo:
+            return self._memo[id(value)]
+        self._kept.append(value)
+        if isinstance(value, FunctionType) and self.owned(value.__code__.co_filename):
+            return self._function(value)
+        copied = self._copied(value)
+        self._memo[id(value)] = copied
+        return copied
+
+    def _copied(self, value: Any) -> Any:
+        inner = _decorated(value)
+        if inner is not None and any(functions_of(value)[1:]) and self.met is not None:
+            return self._told(value, self.load(inner))
+        if inner is not None:
+            return self.load(inner)
+        if isinstance(value, types.MethodType):
+            return types.MethodType(self.load(value.__func__), self.load(value.__self__))
+        if isinstance(value, functools.partial):
+            keywords = {k: self.load(v) for k, v in value.keywords.items()}
+            return functools.partial(self.load(value.func), *map(self.load, value.args), **keywords)
+        if isinstance(value, types.ModuleType):
+            return self._module(value)
+        if isinstance(value, jax.Array):
+            return numbers(value) if self.numpy else value
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        if type(value) in (list, tuple):
+            return type(value)(map(self.load, value))
+        if type(value) is dict:
+            return {k: self.load(v) for k, v in value.items()}
+        if isinstance(value, type):
+            return self._class(value)
+        module = getattr(value, "__module__", None) or ""
+        if self.numpy and callable(value) and str(module).split(".")[0] == "jax":
+            return function_of(value)
+        return self._instance(value)
+
+    def _told(self, rule: Any, primal: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any) -> Any:
+            assert self.met is not None
+            self.met(rule, arguments)
+            return primal(*arguments)
+
+        return called
+
+    def _module(self, value: types.ModuleType) -> Any:
+        name = value.__name__.split(".")[0]
+        if name == "jax":
+            return stand_in(value) if self.numpy else value
+        if name == "numpy":
+            return numpy_module(value)
+        path = getattr(value, "__file__", None) or "<"
+        return _Copied(self, value) if self.owned(path) else value
+
+    def _function(self, value: FunctionType) -> FunctionType:
+        scope = self._scope(value.__globals__)
+        cells = tuple(types.CellType() for _ in value.__closure__ or ())
+        copy = FunctionType(value.__code__, scope, value.__name__, None, cells)
+        self._memo[id(value)] = copy
+        self.copies.setdefault(value.__code__, []).append(copy)
+        for cell, old in zip(cells, value.__closure__ or ()):
+            try:
+                cell.cell_contents = self.load(old.cell_contents)
+            except ValueError:  # a name that was never bound
+                continue
+        copy.__defaults__ = tuple(map(self.load, value.__defaults__ or ())) or None
+        copy.__kwdefaults__ = {k: self.load(v) for k, v in (value.__kwdefaults__ or {}).items()}
+        self._fill(scope, value.__code__)
+        return copy
+
+    def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
+        if id(original) not in self._globals:
+            safe = dict(vars(builtins), print=_nothing, open=None, input=None, exec=None, eval=None)
+            self._globals[id(original)] = {"__builtins__": safe, "__name__": _CODE_NAME}
+            scope = self._globals[id(original)]
+            self._original[id(scope)] = original
+        return self._globals[id(original)]
+
+    def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
+        """Load what a function reads from its module."""
+        original = self._original[id(scope)]
+        for name in _names(code):
+            if name in original and name not in scope:
+                scope[name] = self.load(original[name])
+
+    def _class(self, value: type) -> type:
+        owner = sys.modules.get(value.__module__)
+        path = getattr(owner, "__file__", None) or "<"
+        plain = type(value) is type and "__slots__" not in vars(value)
+        if not (plain and self.owned(path)) or issubclass(value, tuple | BaseException):
+            return value
+        bases = tuple(map(self.load, value.__bases__))
+        skipped = ("__dict__", "__weakref__")
+        members = {k: v for k, v in vars(value).items() if k not in skipped}
+        late = (FunctionType, staticmethod, classmethod, property)
+        copy = type(
+            value.__name__, bases, {k: v for k, v in members.items() if not isinstance(v, late)}
+        )
+        self._memo[id(value)] = copy
+        for name, member in members.items():
+            if isinstance(member, FunctionType):
+                setattr(copy, name, self.load(member))
+            elif isinstance(member, staticmethod | classmethod):
+                setattr(copy, name, type(member)(self.load(member.__func__)))
+            elif isinstance(member, property):
+                parts = (member.fget, member.fset, member.fdel)
+                setattr(copy, name, property(*(p and self.load(p) for p in parts)))
+        return copy
+
+    def _instance(self, value: Any) -> Any:
+        kind: Any = self.load(type(value)) if type(value).__module__ != "builtins" else type(value)
+        if kind is type(value) or jax.tree.leaves(value) != [value]:
+            return value
+        copy = kind.__new__(kind)
+        self._memo[id(value)] = copy
+        vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
+        return copy
+
+    def compiled(self, text: Text, original: CodeType, watch: bool = False) -> CodeType:
+        """Return the code of a function's text; `watch` keeps the locals at every statement."""
+        tree = ast.parse(b"if 1:\n" + (b" " * _shifted(text)) + text.segment)
+        node = next(
+            n
+            for n in ast.walk(tree)
+            if isinstance(n, ast.FunctionDef | ast.Lambda)
+            and getattr(n, "name", "<lambda>") == text.name
+        )
+        if isinstance(node, ast.Lambda):
+            node = _as_function(node)
+        node.decorator_list, node.returns = [], None
+        node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
+        node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
+        for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
+            argument.annotation = None
+        if watch:
+            _watched(node)
+        if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
+            held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
+            use = ast.Expr(ast.Tuple(held, ast.Load()))
+            node.body.insert(0, ast.If(ast.Constant(0), [use], []))
+        factory = ast.FunctionDef(
+            "factory",
+            ast.arguments([], [ast.arg(n) for n in original.co_freevars], None, [], [], None, []),
+            [node],
+            [],
+        )
+        module = ast.fix_missing_locations(ast.Module([factory], []))
+        outer = next(
+            c for c in compile(module, _CODE_NAME, "exec").co_consts if isinstance(c, CodeType)
+        )
+        return next(c for c in outer.co_consts if isinstance(c, CodeType))
+
+    def modules(self, scope: dict[str, Any]) -> list[tuple[str, types.ModuleType]]:
+        """Return the modules that a module of the user's imports, by the names that it uses."""
+        original = self._original[id(scope)]
+        return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
+
+    def exchange(self, original: CodeType, code: CodeType) -> None:
+        """Give every copy of a function this code."""
+        for copy in self.copies.get(original, ()):
+            self._fill(copy.__globals__, code)
+            copy.__code__ = code
+
+
+class _Copied:
+    """A module of the user's, whose attributes are copied when they are read."""
+
+    def __init__(self, world: World, module: types.ModuleType) -> None:
+        self._world, self._module = world, module
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._world.load(getattr(self._module, name))
+        setattr(self, name, value)
+        return value
+
+
+def functions_of(rule: Any) -> tuple[Any, Any, Any, Any]:
+    """Return primal, `fwd`, `bwd` and `jvp` of a custom rule of JAX, None where it has none."""
+    own = vars(rule) if hasattr(rule, "__dict__") else {}
+    return getattr(rule, "fun", None), own.get("fwd"), own.get("bwd"), own.get("jvp")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Put the random state of NumPy and Python back afterwards, and print no warnings."""
+    state, other = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+        random.setstate(other)
+
+
+def _shifted(text: Text) -> int:
+    return 0 if text.segment[:1] in (b" ", b"\t") else 1
+
+
+def _decorated(value: Any) -> Any:
+    """Return the function inside what JAX makes of it: jit, custom_vjp, custom_jvp, checkpoint."""
+    module = str(getattr(type(value), "__module__", "") or "")
+    if isinstance(value, types.FunctionType):
+        module = value.__module__ or ""
+    if not module.startswith(("jax", "jaxlib")) or isinstance(value, type | types.ModuleType):
+        return None
+    inner = getattr(value, "__wrapped__", None) or getattr(value, "fun", None)
+    return inner if callable(inner) and _of_user(inner) else None
+
+
+def _of_user(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is None or written_by_the_user(code.co_filename)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _as_function(node: ast.Lambda) -> ast.FunctionDef:
+    return ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
+
+
+def _watched(node: ast.FunctionDef) -> None:
+    """Put a call before every statement that keeps the locals there."""
+    count = iter(range(1 << 20))
+
+    def watched(body: list[ast.stmt]) -> list[ast.stmt]:
+        out: list[ast.stmt] = []
+        for each in body:
+            if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
+                out.append(each)
+                continue
+            call = ast.Call(
+                ast.Name("__keep__", ast.Load()),
+                [ast.Constant(next(count)), ast.Call(ast.Name("locals", ast.Load()), [], [])],
+                [],
+            )
+            out += [ast.Expr(call), each]
+            for name in ("body", "orelse", "handlers", "finalbody"):
+                for part in getattr(each, name, []):
+                    if isinstance(part, ast.ExceptHandler):
+                        part.body = watched(part.body)
+                if getattr(each, name, []) and name != "handlers":
+                    setattr(each, name, watched(getattr(each, name)))
+        return out
+
+    node.body = watched(node.body)
