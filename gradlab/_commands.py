@@ -34,6 +34,7 @@ def _verify_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtypes", type=_list, metavar="A,B", help="such as float64,float32")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     parser.add_argument("--thorough", action="store_true", help="every special input too")
+    parser.add_argument("--prove", action="store_true", help="prove the gradients as formulas too")
 
 
 def _target(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +129,11 @@ def _verify(options: Options) -> "Report":
 
     with working("verifying"):
         return verify(
-            *options.names, dtypes=options.dtypes, seed=options.seed, thorough=options.thorough
+            *options.names,
+            dtypes=options.dtypes,
+            seed=options.seed,
+            thorough=options.thorough,
+            prove=options.prove,
         )
 
 

@@ -35,7 +35,7 @@ _FUSED = ("forward", "backward")  # what is judged on JAX by default; operators 
 class Finding:
     """One way in which a node is wrong, with the entry where it shows most.
 
-    Args:
+    Attributes:
         law: forward, local gradient, backward, transpose, form, or runs.
         where: the namespace in which it ran: numpy, jax jitted, jax eager.
         case: the inputs on which it shows, as `generic: x 3x4, y 4 (float64)`.

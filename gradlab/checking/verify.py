@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import ml_dtypes
@@ -20,11 +20,12 @@ import numpy as np
 from gradlab.arguments import refuse_numbers
 from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
+from gradlab.checking.node_proofs import node_evidence
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
 from gradlab.nodes._domain import Case
 from gradlab.progress import tracked
-from gradlab.report import Report
+from gradlab.report import Evidence, Grade, Report, weakest
 from gradlab.tracing.platforms import require_platform
 from gradlab.tracing.settings import undisturbed
 
@@ -33,10 +34,27 @@ __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What was found out about one node; errors are the worst ones, in floors.
+    """What was found out about one node; errors are the worst of all cases, in floors.
 
-    `proved`: what the inspector proves of the reference is exactly the operators' patterns.
+    Attributes:
+        name: the node.
+        family: the family that it belongs to.
+        cases: how many cases it was run on.
+        dtypes: the dtypes that it was verified in.
+        forward: error of its output.
+        local_gradient: error of its local gradients.
+        backward: error of the gradients that it returns.
+        structure: the operators that its local gradients are.
+        stored_bytes: memory that these operators hold.
+        dense_bytes: memory that dense matrices would hold.
+        inconclusive: entries that could not be judged.
+        proved: whether the inspector proves just the operators' patterns.
+        seconds: how long it took.
+        findings: mistakes in it.
+        evidence: for each input, whether its gradient was proved; empty where nobody asked.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("grade",)
 
     name: str
     family: str
@@ -52,6 +70,14 @@ class NodeResult:
     proved: bool
     seconds: float
     findings: tuple[Finding, ...]
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+
+    @property
+    def grade(self) -> Grade | None:
+        """The weakest grade of evidence among the inputs; None where something is wrong."""
+        if self.findings:
+            return None
+        return weakest([each.grade for each in self.evidence.values()]) or "points"
 
     @property
     def ok(self) -> bool:
@@ -75,9 +101,15 @@ class VerifyReport(Report):
     """
 
     kind: ClassVar[str] = "verify"
+    derived: ClassVar[tuple[str, ...]] = ("grade",)
     nodes: tuple[NodeResult, ...]
     seed: int
     thorough: bool
+
+    @property
+    def grade(self) -> Grade | None:
+        """The weakest grade of evidence among the nodes."""
+        return weakest([node.grade for node in self.nodes])
 
     @property
     def ok(self) -> bool:
@@ -87,7 +119,11 @@ class VerifyReport(Report):
 
 @undisturbed()
 def verify(
-    *nodes: Any, dtypes: Sequence[Any] | None = None, seed: int = 0, thorough: bool = False
+    *nodes: Any,
+    dtypes: Sequence[Any] | None = None,
+    seed: int = 0,
+    thorough: bool = False,
+    prove: bool = False,
 ) -> VerifyReport:
     """Verify hand-written nodes against `jax.grad` and `jax.jacrev`.
 
@@ -100,6 +136,7 @@ def verify(
         seed: where the random inputs and upstreams start.
         thorough: also take every special input (ties, zeros, size-1 axes, zero-size arrays,
             saturation, repeated indices), hold operators on JAX too, and run eagerly.
+        prove: also try to prove each gradient one formula with autodiff of the node's reference.
 
     Returns:
         A report that is true if every node is right. The inputs, their shapes and their domains are
@@ -117,12 +154,18 @@ def verify(
     """
     refuse_numbers(seed=seed)
     return VerifyReport(
-        tuple(results(*nodes, dtypes=dtypes, seed=seed, thorough=thorough)), seed, thorough
+        tuple(results(*nodes, dtypes=dtypes, seed=seed, thorough=thorough, prove=prove)),
+        seed,
+        thorough,
     )
 
 
 def results(
-    *nodes: Any, dtypes: Sequence[Any] | None = None, seed: int = 0, thorough: bool = False
+    *nodes: Any,
+    dtypes: Sequence[Any] | None = None,
+    seed: int = 0,
+    thorough: bool = False,
+    prove: bool = False,
 ) -> Iterator[NodeResult]:
     """Yield one result after the other, as `verify` collects them; a caller may show progress."""
     subjects = [_cases_of(node) for node in nodes] if nodes else [_cases_of(n) for n in registry()]
@@ -130,7 +173,10 @@ def results(
     require_platform()
 
     def result(cases: tuple[Case, ...]) -> NodeResult:
-        return _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+        found = _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+        if not prove or found.findings:
+            return found
+        return replace(found, evidence=node_evidence(_generic(cases), seed))
 
     # XLA compiles outside Python's lock: while one node is compiled, the next is traced.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:

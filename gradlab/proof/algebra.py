@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Field(Interpreter[Symbol]):
         self.budget = budget
         self.unproved: dict[str, None] = {}  # what no arithmetic is known for
         self.assumed: dict[str, None] = {}
-        self.logarithms = False
+        self.ambiguous = False  # a root or a logarithm was taken, whose sign may be the other
         self._constants = constants
         self._numpy = NumPy()
         self._tables: dict[Reading, Element] = {}
@@ -152,7 +153,7 @@ class Field(Interpreter[Symbol]):
         if self.budget < 0:
             raise TooLarge
         name = equation.primitive.name
-        self.logarithms |= name in ("log", "log1p")
+        self.ambiguous |= name in ("log", "log1p", "pow", "rsqrt", "sqrt", "cholesky", "abs")
         with np.errstate(all="ignore"):
             symbols = self._computed(name, equation, inputs, reals)
         if symbols is None:
@@ -218,7 +219,8 @@ class Field(Interpreter[Symbol]):
     def _computed(
         self, name: str, equation: Equation, inputs: list[Symbol], reals: list[NDArray[Any]]
     ) -> list[Symbol] | None:
-        if name in ENTRIES:
+        pairs = any(np.iscomplexobj(s.real) for s in inputs) or np.iscomplexobj(reals[0])
+        if name in (COMPLEX if pairs else ENTRIES):
             return self._entries(name, equation, inputs, reals[0])
         moved = range(len(inputs))[lookup(name).moves or slice(0)]
         if moved and not any(
@@ -359,13 +361,7 @@ class Field(Interpreter[Symbol]):
         for output, real in zip(outputs, reals):
             inside = (output >= 0) & (output < len(flat))
             index = order[np.where(inside, output, 0).astype(np.int64)]
-            take = _taking(index, inside)
-            element = Element(
-                self.lanes,
-                take(table.a),
-                None if table.b is None else take(table.b),
-                table.exact,
-            )
+            element = table.arranged(_taking(index, inside))
             found.append(Symbol(real, (element,), degree))
         return found
 
@@ -380,14 +376,21 @@ class Field(Interpreter[Symbol]):
                 k: each[place] if place < len(each) else each[0].made(each[0].a * 0)
                 for k, each in parts.items()
             }
-            a = self._numpy_of(equation, inputs, {k: e.a for k, e in elements.items()})
-            b: list[Any] = [None] * len(a)
-            if any(e.b is not None for e in elements.values()):
-                turned = {k: e.a * 0 if e.b is None else e.b for k, e in elements.items()}
-                b = self._numpy_of(equation, inputs, turned)
+
+            def part(of: Callable[[Element], Any], named: dict[int, Element] = elements) -> Any:
+                if all(of(element) is None for element in named.values()):
+                    return [None] * len(equation.outvars)
+                given = {k: e.a * 0 if of(e) is None else of(e) for k, e in named.items()}
+                found = self._numpy_of(equation, inputs, given)
+                return [_laned(x, self.lanes, v) for x, v in zip(found, equation.outvars)]
+
             first, *others = elements.values()
-            made = [first.made(_laned(x, self.lanes, v), y, *others)
-                    for x, y, v in zip(a, b, equation.outvars)]  # fmt: skip
+            made = [
+                first.made(a, b, *others).flipped(flips)
+                for a, b, flips in zip(
+                    part(attrgetter("a")), part(attrgetter("b")), part(attrgetter("flips"))
+                )
+            ]
             outputs.append(made)
         return list(zip(*outputs))
 
@@ -410,22 +413,21 @@ def _each(value: Symbol, real: Any, function: Callable[[Any], Any]) -> Symbol:
     """Return a symbol whose residues are those of another, moved."""
     if value.parts is None:
         return replace(value, real=np.asarray(real))
-    parts = tuple(
-        Element(p.lanes, function(p.a), None if p.b is None else function(p.b), p.exact)
-        for p in value.parts
-    )
+    parts = tuple(part.arranged(function) for part in value.parts)
     return replace(value, real=np.asarray(real), parts=parts)
 
 
 def _joined(
     lanes: Lanes, elements: Sequence[Element], function: Callable[[list[Any]], Any]
 ) -> Element:
-    a = function([element.a for element in elements])
-    b = None
-    if any(element.b is not None for element in elements):
-        b = function([np.zeros_like(e.a) if e.b is None else e.b for e in elements])
+    def part(of: Callable[[Element], Any]) -> Any:
+        if all(of(element) is None for element in elements):
+            return None
+        return function([e.a * 0 if of(e) is None else of(e) for e in elements])
+
     exact = np.logical_and.reduce([np.broadcast_to(e.exact, len(lanes)) for e in elements])
-    return Element(lanes, a, b, exact)
+    a, b, flips = (part(attrgetter(name)) for name in ("a", "b", "flips"))
+    return Element(lanes, a, b, exact, flips)
 
 
 def _taking(index: NDArray[Any], inside: NDArray[Any]) -> Callable[[Any], Any]:
@@ -435,6 +437,7 @@ def _taking(index: NDArray[Any], inside: NDArray[Any]) -> Callable[[Any], Any]:
 def _laned(array: Any, lanes: Lanes, variable: Any) -> Any:
     """Return an output with an axis of lanes, also where no operand had one."""
     shape = (len(lanes), *variable.aval.shape)
+    array = np.real(array)  # one part of a complex value is real
     return array if np.shape(array) == shape else np.broadcast_to(array, shape)
 
 
@@ -446,12 +449,7 @@ def _spread(element: Element, shape: tuple[int, ...]) -> Element:
     def wide(a: Any) -> Any:
         return np.broadcast_to(a.reshape(a.shape[0], *(1,) * (len(shape) - a.ndim), *a.shape[1:]), shape)  # fmt: skip  # noqa: E501
 
-    return Element(
-        element.lanes,
-        wide(element.a),
-        None if element.b is None else wide(element.b),
-        element.exact,
-    )
+    return element.arranged(wide)
 
 
 def _rest(a: Any, lanes: Lanes) -> Any:

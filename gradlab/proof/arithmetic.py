@@ -107,7 +107,10 @@ def _locally(whole: bool) -> Function:
 
 def _abs(params: Any, elements: Sequence[Element], numbers: Any, real: Any) -> Element:
     (x,), sign = elements, np.where(numbers[0] < 0, -1.0, 1.0)
-    return x.made(x.a * sign, None if x.b is None else x.b * sign)
+    found = x.made(x.a * sign, None if x.b is None else x.b * sign)
+    if x.lanes.strict:  # sqrt(x^2 y) = |x| sqrt(y) holds where |x| is a square
+        return found.made(np.where(found.is_square(), found.a, np.nan))
+    return found
 
 
 def _rem(params: Any, elements: Sequence[Element], numbers: Any, real: Any) -> Element:
@@ -254,6 +257,11 @@ def _complex_power(x: Pair, exponent: int) -> Pair:
     return result if exponent >= 0 else _complex_over(one, result)
 
 
+def _complex_exp(x: Pair) -> Pair:
+    size, (cos, sin) = x[0].exp(), x[1].angle()
+    return size * cos, size * sin
+
+
 COMPLEX: dict[str, Callable[..., tuple[Element, ...]]] = {
     "abs": lambda x: ((x[0] * x[0] + x[1] * x[1]).sqrt(),),
     "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
@@ -263,6 +271,7 @@ COMPLEX: dict[str, Callable[..., tuple[Element, ...]]] = {
     "convert_element_type": lambda x: x,
     "copy": lambda x: x,
     "div": _complex_over,
+    "exp": _complex_exp,
     "imag": lambda x: (x[1],),
     "mul": _complex_times,
     "neg": lambda x: (-x[0], -x[1]),

@@ -57,10 +57,13 @@ def read(value: float, digits: int) -> Reading:
     if value == 0:
         return Reading(1, Fraction(0))
     sign, size = (1 if value > 0 else -1), abs(value)
+    if not 1e-100 < size < 1e100:
+        return Reading(sign, Fraction(_shortest(size, digits)) ** 2)
     unit = 2.0 ** (1 - digits)
+    short = Fraction(f"{size:.{digits // 5 - 1}e}")  # someone wrote this decimal, or three times it
+    if _close(float(short), size, unit):
+        return Reading(sign, short**2)
     decimal = Fraction(_shortest(size, digits))
-    if len(str(decimal.numerator).strip("0")) <= digits // 5:  # someone wrote this decimal
-        return Reading(sign, decimal**2)
     largest = 1 << (digits // 5)
     fraction = Fraction(size).limit_denominator(largest)
     if _close(float(fraction), size, unit):
@@ -76,7 +79,7 @@ def element_of(lanes: Lanes, reading: Reading) -> Element:
     rational = reading.rational
     if rational is not None:
         return _fraction(lanes, rational)
-    found = _fraction(lanes, reading.square).sqrt().times(reading.sign)
+    found = _square_root(lanes, reading.square).times(reading.sign)
     if reading.halves:
         root = constant(lanes, 3).hashed("sqrt(pi)") ** 4
         found = found * root**reading.halves
@@ -87,6 +90,25 @@ def element_of(lanes: Lanes, reading: Reading) -> Element:
 
 def _fraction(lanes: Lanes, number: Fraction) -> Element:
     return constant(lanes, number.numerator) * constant(lanes, number.denominator).inverse()
+
+
+def _square_root(lanes: Lanes, square: Fraction) -> Element:
+    """Return a root as a product of roots of primes, so that sqrt(8) is 2 sqrt(2)."""
+    whole, rest, outside = square.numerator * square.denominator, 1, 1
+    found = constant(lanes, 1)
+    for prime in range(2, whole + 1):
+        if prime * prime > whole:
+            break
+        while whole % (prime * prime) == 0:
+            whole, outside = whole // (prime * prime), outside * prime
+        if whole % prime == 0:
+            whole, found = whole // prime, found * constant(lanes, prime).sqrt()
+    if (root := math.isqrt(whole)) * root == whole:
+        outside *= root
+    else:
+        rest = whole
+    found = found * constant(lanes, rest).sqrt() if rest > 1 else found
+    return found * _fraction(lanes, Fraction(outside, square.denominator))
 
 
 def _candidates(size: float, largest: int, unit: float) -> Iterator[tuple[Fraction, int, int, int]]:

@@ -14,7 +14,8 @@ and turns: `exp(j v) = turn ** v` for a second square `turn`, so sin^2 + cos^2 =
 import functools
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +62,14 @@ class Element:
 
     `exact`: the lanes in which no function stood for exp, log or an angle that had no lane to go
     to. In the others, equal formulas may differ; different ones still do.
+    `flips`: for the log of what is no square, how often exp turns its sign; modulo 2.
     """
 
     lanes: Lanes
     a: F64
     b: F64 | None = None
     exact: NDArray[np.bool_] | bool = True
+    flips: F64 | None = None
 
     @property
     def prime(self) -> F64:
@@ -85,11 +88,24 @@ class Element:
             b = None if not b.any() else b
         return Element(self.lanes, a, b, exact)
 
+    def flipped(self, flips: F64 | None) -> "Element":
+        """Return this element with other flips."""
+        flips = None if flips is None or not np.any(flips) else np.fmod(flips, 2.0)
+        return replace(self, flips=flips)
+
+    def arranged(self, function: Callable[[F64], F64]) -> "Element":
+        """Return the same numbers in another arrangement."""
+        b = None if self.b is None else function(self.b)
+        flips = None if self.flips is None else function(self.flips)
+        return Element(self.lanes, function(self.a), b, self.exact, flips)
+
     def __add__(self, other: "Element") -> "Element":
-        return self.made(self.a + other.a, _plus(self.b, other.b), other)
+        found = self.made(self.a + other.a, _plus(self.b, other.b), other)
+        return found.flipped(_plus(self.flips, other.flips))
 
     def __neg__(self) -> "Element":
-        return self.made(-self.a, None if self.b is None else -self.b)
+        found = self.made(-self.a, None if self.b is None else -self.b)
+        return found.flipped(self.flips)
 
     def __sub__(self, other: "Element") -> "Element":
         return self + -other
@@ -149,6 +165,8 @@ class Element:
         """Return the root that is a square itself; `j` times such a root of a non-square."""
         squares = self.is_square()
         root = power(self.magnitude().a, (self.prime + 1) / 4, self.prime)
+        if self.lanes.strict:
+            return self.made(np.where(squares, root, np.nan))
         nothing = 0.0 * root
         return self.made(np.where(squares, root, nothing), np.where(squares, nothing, root))
 
@@ -156,8 +174,8 @@ class Element:
         """Return the element to the power of a fraction; the root is the square among the roots."""
         if denominator == 1:
             return self**numerator
-        if denominator == 2:
-            return self.sqrt() ** numerator
+        if denominator % 2 == 0:
+            return self.sqrt().raised(numerator, denominator // 2)
         orders = [int(p) - 1 for p in self.lanes.primes]
         coprime = [math.gcd(denominator, order) == 1 for order in orders]
         exponents = [
@@ -171,13 +189,14 @@ class Element:
     def exp(self) -> "Element":
         """Return exp: powers of the lane's base, whose exponents are one lane down."""
         grown = self._raised("exp", self.lanes.base, self.a)
+        if self.flips is not None:
+            turned = np.nan_to_num(_below(self.lanes, self.flips))
+            grown = grown.made(np.where(turned > 0, -grown.a, grown.a))
         return grown if self.b is None else grown * self._raised("turn", self.lanes.turn, self.b)
 
     def log(self) -> "Element":
         """Return log: the exponents of the element's magnitude, one lane up."""
-        magnitude = self.magnitude()
-        if self.lanes.strict:
-            magnitude = self.made(np.where(self.is_square(), self.a, np.nan))
+        magnitude, flips = self.magnitude(), np.where(self.is_square(), 0.0, 1.0)
         found, exact = magnitude.hashed("log"), np.array(self.exact & (self.lanes.upper >= 0))
         for lane, up in enumerate(self.lanes.upper):
             if up >= 0:
@@ -186,7 +205,9 @@ class Element:
                 found.a[lane, ...] = np.nan
                 found.a[lane, ...][known] = table[magnitude.a[up, ...][known].astype(np.int64)]
         exact &= np.broadcast_to(self.exact, len(self.lanes))[self.lanes.upper]
-        return Element(self.lanes, found.a, None, exact)
+        turned = Element(self.lanes, found.a, None, exact)
+        return turned.flipped(np.where(_column(self.lanes.upper < 0, flips), 0.0,
+                                       flips[self.lanes.upper]))  # fmt: skip
 
     def raised_to(self, exponent: "Element") -> "Element":
         """Return `exp(exponent * log(self))`, without a logarithm of its own."""
@@ -237,10 +258,11 @@ class Element:
 
     def odd(self, label: str) -> "Element":
         """Return an uninterpreted function with f(-x) = -f(x)."""
-        positive = self.a * 2 < self.prime
-        folded = self.made(np.where(positive, self.a, -self.a), self.b)
-        value = folded.hashed(label)
-        return self.made(np.where(self.a == 0, 0.0, np.where(positive, value.a, -value.a)))
+        first = self.a if self.b is None else np.where(self.a == 0, self.b, self.a)
+        positive = first * 2 < self.prime
+        sign = np.where(first == 0, 0.0, np.where(positive, 1.0, -1.0))
+        folded = self.made(self.a * sign, None if self.b is None else self.b * sign)
+        return self.made(sign * folded.hashed(label).a)
 
     def undefined(self) -> "Element":
         """Return an array of this shape of which nothing is known."""
@@ -320,6 +342,10 @@ def _plus(a: F64 | None, b: F64 | None) -> F64 | None:
 
 def _times(a: F64 | None, b: F64 | None) -> F64 | None:
     return None if a is None or b is None else a * b
+
+
+def _column(lanes: NDArray[np.bool_], like: F64) -> NDArray[np.bool_]:
+    return lanes.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _below(lanes: Lanes, values: F64) -> F64:

@@ -20,7 +20,7 @@ __all__ = ["BUDGET", "LONG", "Proof", "prove"]
 BUDGET, LONG = 6e7, 4e8  # entries times lanes: about 0.3 and 2 seconds
 _BOUND = 2.0**-40
 _ROUNDS = 3
-_STRICT_POINTS = 4  # most of which are undefined where logarithms are many
+_STRICT_POINTS = 4  # most of which are undefined where ambiguous are many
 _TURNS = 4096
 _NEAR = 2.0**-9  # how far the concrete point lies from the given inputs
 _AGREE = 1e-4
@@ -90,10 +90,7 @@ def prove(
         attempt = _Attempt(rule, reference, inputs, outputs, seed, budget)
         with without_checks(), np.errstate(all="ignore"):
             attempt.compare(strict=False)
-            if (
-                any(leaf.reason == DIFFER for leaf in attempt.leaves.values())
-                and attempt.logarithms
-            ):
+            if any(leaf.reason == DIFFER for leaf in attempt.leaves.values()) and attempt.ambiguous:
                 attempt.compare(strict=True)
             return attempt.proofs()
     except TooLarge:
@@ -145,7 +142,7 @@ class _Attempt:
         self.near = {name: _nearby(np.asarray(array), rng) for name, array in inputs.items()}
         self.assumed: dict[str, None] = dict.fromkeys(ASSUMES)
         self.uncovered: dict[str, None] = {}
-        self.logarithms = False
+        self.ambiguous = False
         shapes = {place: rule.out_avals[place].shape for place in outputs}
         self.leaves = {
             place: _Leaf(np.ones(shape), np.zeros(shape, np.int64))
@@ -156,8 +153,8 @@ class _Attempt:
         """Compare all outputs at more and more points, until their bounds are low.
 
         Args:
-            strict: whether the logarithm of what is no square is undefined. Then exp(log(x)) = x
-                holds wherever both sides are defined. Otherwise log(x y) = log(x) + log(y) does.
+            strict: whether roots and logarithms of what is no square are undefined. Then
+                exp(log(x)) = x and sqrt(x) sqrt(y) = sqrt(x y) hold wherever they are defined.
         """
         for leaf in self.leaves.values():
             if leaf.reason == DIFFER:
@@ -180,7 +177,7 @@ class _Attempt:
         self.budget = field.budget
         self.assumed |= field.assumed
         self.uncovered |= field.unproved
-        self.logarithms |= field.logarithms
+        self.ambiguous |= field.ambiguous
         return [(output, field) for output in outputs]
 
     def _compare(

@@ -40,20 +40,20 @@ class _Matrix:
 
 
 def _turned(x: Element) -> Element:
-    return _arranged(x, lambda a: np.swapaxes(a, -1, -2))
+    return x.arranged(lambda a: np.swapaxes(a, -1, -2))
 
 
 def _cholesky(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
     """Return L with L L^T = A, from the lower half of A."""
     x = operands[0]
-    matrix, n = _Matrix(_arranged(x, np.tril)), x.a.shape[-1]
+    matrix, n = _Matrix(x.arranged(np.tril)), x.a.shape[-1]
     for k in range(n):
         here, below = slice(k, k + 1), slice(k + 1, n)
         matrix[here, here] = matrix[here, here].sqrt()
         column = matrix[below, here] * matrix[here, here].inverse()
         matrix[below, here] = column
         matrix[below, below] = matrix[below, below] - column * _turned(column)
-    return (_arranged(matrix.element, np.tril),)
+    return (matrix.element.arranged(np.tril),)
 
 
 def _triangular(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found | None:
@@ -78,7 +78,7 @@ def _triangular(params: Mapping[str, Any], operands: Sequence[Element], real: An
 def _lu(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
     """Return the factors of the rows in the order that the numbers' pivots gave."""
     (x,), order = operands, np.asarray(real[2])[None, ..., :, None]
-    matrix = _Matrix(_arranged(x, lambda a: np.take_along_axis(a, order, -2)))
+    matrix = _Matrix(x.arranged(lambda a: np.take_along_axis(a, order, -2)))
     m, n = x.a.shape[-2:]
     for k in range(min(m, n)):
         here, below, right = slice(k, k + 1), slice(k + 1, m), slice(k + 1, n)
@@ -91,28 +91,22 @@ def _lu(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Fo
 def _reduce_prod(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
     (x,), axes = operands, [axis + 1 for axis in params["axes"]]
     kept = [axis for axis in range(x.a.ndim) if axis not in axes]
-    flat = _arranged(
-        x, lambda a: a.transpose(*kept, *axes).reshape(*(a.shape[i] for i in kept), -1)
-    )
+    flat = x.arranged(lambda a: a.transpose(*kept, *axes).reshape(*(a.shape[i] for i in kept), -1))
     total = flat.made(np.ones(flat.a.shape[:-1]))
     for k in range(flat.a.shape[-1]):
-        total = total * _arranged(flat, itemgetter((..., k)))
+        total = total * flat.arranged(itemgetter((..., k)))
     return (total,)
 
 
 def _cumprod(params: Mapping[str, Any], operands: Sequence[Element], real: Any) -> Found:
     (x,), axis = operands, params["axis"] + 1
-    moved = _arranged(x, lambda a: np.moveaxis(a, axis, -1)[..., None])
+    moved = x.arranged(lambda a: np.moveaxis(a, axis, -1)[..., None])
     matrix, count = _Matrix(moved), x.a.shape[axis]
     order = list(range(count - 1, -1, -1) if params["reverse"] else range(count))
     for before, k in pairwise(order):
         here = slice(k, k + 1), slice(None)
         matrix[here] = matrix[here] * matrix[slice(before, before + 1), slice(None)]
-    return (_arranged(matrix.element, lambda a: np.moveaxis(a[..., 0], -1, axis)),)
-
-
-def _arranged(x: Element, function: Callable[[Any], Any]) -> Element:
-    return x.made(function(x.a), None if x.b is None else function(x.b))
+    return (matrix.element.arranged(lambda a: np.moveaxis(a[..., 0], -1, axis)),)
 
 
 MATRICES: dict[str, Callable[..., Found | None]] = {

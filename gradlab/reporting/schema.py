@@ -87,45 +87,6 @@ _NOTES = _list("what else should be known", _TEXTS)
 _DTYPES = _list("the dtypes in which it was held", _TEXTS)
 _SEED = _count("of everything random")
 
-_VERIFY: Schema = {
-    "nodes": _list(
-        "one result for each node",
-        _object(
-            "errors are the worst of all cases, in floors",
-            name=_text("the node"),
-            family=_text("the family that it belongs to"),
-            cases=_count("how many cases it was run on"),
-            dtypes=_DTYPES,
-            forward=_number("error of its output"),
-            local_gradient=_number("error of its local gradients"),
-            backward=_number("error of what it sends back"),
-            structure=_list("the operators that its local gradients are", _TEXTS),
-            stored_bytes=_count("what these operators hold"),
-            dense_bytes=_count("what dense matrices would"),
-            inconclusive=_count("entries that could not be judged"),
-            proved=_flag("whether the inspector proves just the operators' patterns"),
-            seconds=_number("how long it took"),
-            findings=_list(
-                "what is wrong with it",
-                _object(
-                    "one fault",
-                    law=_text("forward, local gradient, backward, transpose, form, or runs"),
-                    where=_text("numpy, jax jitted, jax eager"),
-                    case=_text("the inputs on which it shows"),
-                    subject=_text("what is wrong"),
-                    index=_list("the entry", _count("along an axis")),
-                    actual=_number("the node's"),
-                    expected=_number("the reference's"),
-                    error=_number("in floors"),
-                    text=_text("what else there is to say"),
-                ),
-            ),
-        ),
-    ),
-    "seed": _SEED,
-    "thorough": _flag("whether special inputs were taken too"),
-}
-
 _SIDE = _object(
     "an input or output", path=_text("its name"), shape=_SHAPE, dtype=_text("its dtype")
 )
@@ -334,7 +295,6 @@ _SESSION: Schema = {
 }
 
 _FIELDS: dict[str, tuple[Schema, int]] = {
-    "verify": (_VERIFY, 1),
     "jacobian": (_JACOBIAN, 2),
     "precision": (_PRECISION, 1),
     "graph": (_GRAPH, 1),
@@ -342,18 +302,25 @@ _FIELDS: dict[str, tuple[Schema, int]] = {
     "doctor": (_DOCTOR, 1),
     "session": (_SESSION, 1),
 }
-_DERIVED = ("check", "audit", "sweep")  # kinds whose schema comes from the dataclasses themselves
+_DERIVED = (
+    "check",
+    "audit",
+    "verify",
+    "sweep",
+)  # kinds whose schema comes from the dataclasses themselves
 KINDS = (*_DERIVED, *_FIELDS)
 
 
 def _read(kind: str) -> tuple[Schema, int]:
     """Return the fields and the version of a kind of report, read from its dataclass."""
     from gradlab.checking.report import AuditReport, CheckReport  # loads JAX
+    from gradlab.checking.verify import VerifyReport
     from gradlab.numerics.sweep import SweepReport
 
-    kinds: dict[str, type[CheckReport | AuditReport | SweepReport]] = {
+    kinds: dict[str, type[CheckReport | AuditReport | SweepReport | VerifyReport]] = {
         "check": CheckReport,
         "audit": AuditReport,
+        "verify": VerifyReport,
         "sweep": SweepReport,
     }
     cls = kinds[kind]

@@ -72,8 +72,12 @@ def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
     what = f"{count(len(report.nodes), 'node')} on {count(cases, 'case')} in {dtypes}"
     against = "against jax.grad and jax.jacrev"
     verdict = f"{count(len(wrong), 'node')} WRONG" if wrong else "all right"
+    graded = [node for node in report.nodes if node.evidence]
+    proved = sum(node.grade == "proved" for node in graded)
+    evidence = f"Evidence: {proved} proved as formulas, {len(graded) - proved} at points.\n"
     return (
         f"{what} {against}: {verdict} (seed {report.seed}).\n"
+        f"{evidence if graded else ''}"
         "Errors are in floors: 1 is what rounding alone explains at that entry. Where = follows a "
         "structure,\nthe inspector proves exactly that pattern from JAX's own program."
     )

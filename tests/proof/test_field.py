@@ -99,3 +99,18 @@ def test_a_constant_is_the_number_that_a_program_computes() -> None:
     two, pi = constant(LANES, 2), element_of(LANES, read(np.pi, 53))
     assert equal(element_of(LANES, read((2 / np.pi) ** 0.5, 53)), (two * pi.inverse()).sqrt())
     assert equal(element_of(LANES, read(np.log(2.0), 53)), two.log())
+
+
+def test_roots_of_products_are_products_of_roots() -> None:
+    def root(number: float) -> Element:
+        return element_of(LANES, read(number**0.5, 53))
+
+    assert equal(root(8 / np.pi), root(2 / np.pi).times(2))
+    assert equal(root(6.0), root(2.0) * root(3.0))
+    assert equal(root(4 / np.pi), root(1 / np.pi).times(2))
+    assert equal(root(0.5), root(2.0).over(2))
+
+
+def test_the_exponential_undoes_the_logarithm_of_what_is_no_square() -> None:
+    assert equal(X.log().exp(), X)
+    assert equal((X.log() + Y.log() - Y.log()).exp(), X)
