@@ -21,13 +21,12 @@ from gradlab.references import (
     Slope,
     State,
     Verdict,
-    finite_difference,
     finite_differences,
     known,
     norm,
     unit_roundoff,
 )
-from gradlab.tracing import Leaf, opaque
+from gradlab.tracing import Leaf
 
 __all__ = [
     "directional",
@@ -41,12 +40,12 @@ __all__ = [
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
+_AT_ONCE = 1 << 19  # entries of the points of several steps
 _SPLITS = 12
 _WORK = 1 << 21  # outputs of all groups together, of one step
 _LARGE = 1 << 18
 _FEW_STEPS, _FEW_POINTS = 6, 7  # of a large forward
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
-_FLOAT32 = 23  # binary digits
 _UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
 _NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
@@ -58,33 +57,26 @@ def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
 
 def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     """Return the slope of <upstream, forward> along one direction over all inputs."""
-    if _moves_in_steps(evidence):
+    if evidence.moves_in_steps:
         return _UNKNOWN
     if _large(evidence):
         return _along_line(evidence, direction)
     if not (evidence.has_rule and evidence.has_reference):
         return _slopes(evidence, [direction])
     assert evidence.evaluation is not None
-    at = evidence.evaluation.along(evidence.full_point, direction)
+    at = evidence.evaluation.along(evidence.full_point, direction, "reference")
     upstreams, inexact = _upstreams(evidence), _inexact(evidence)
 
-    def function(t: float) -> np.ndarray[Any, Any]:
-        outputs = evidence.dropped.attempt(lambda: at(t)["reference"])
-        if outputs is None:
-            return np.array([np.nan])
-        return np.array([pairing(upstreams, [outputs[i] for i in inexact])])
+    def function(steps: Sequence[float]) -> list[list[Any]]:
+        found = evidence.dropped.attempt(lambda: at(steps)["reference"])
+        if found is None and len(steps) > 1:
+            return [row for step in steps for row in function([step])]
+        if found is None:
+            return [[np.array([np.nan])]]
+        outputs = [found[i] for i in inexact]
+        return [[np.array([pairing(upstreams, row)])] for row in zip(*outputs)]
 
-    return finite_difference(function)
-
-
-def _moves_in_steps(evidence: Evidence) -> bool:
-    """Whether the forward holds what is not lifted and has fewer digits than float32.
-
-    Its slope is that of a staircase: zero, or a jump.
-    """
-    programs = (evidence.subject.forward, evidence.subject.reference)
-    parts = [part for program in programs if program is not None for part in opaque(program)]
-    return any(part.digits < _FLOAT32 for part in parts)
+    return finite_differences(function)[0]
 
 
 def _groups(evidence: Evidence) -> int:
@@ -382,7 +374,7 @@ def _slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: flo
 
     Large ones are taken one by one, so that only one is held; others are found together.
     """
-    if _moves_in_steps(evidence):
+    if evidence.moves_in_steps:
         return Slope.joined([_UNKNOWN for _ in directions])
     if _large(evidence):
         return Slope.joined([_along_line(evidence, each, scale) for each in directions])
@@ -390,15 +382,20 @@ def _slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: flo
     upstreams = _upstreams(evidence)
     forward = _forward(evidence)
 
-    def function(t: float) -> np.ndarray[Any, Any]:
-        sums: list[float] = []
-        for start in range(0, len(directions), _CHUNK):
-            part = directions[start : start + _CHUNK]
-            cases = [_ahead(evidence, direction, t) for direction in part]
-            sums += [pairing(upstreams, outputs) for outputs in forward(cases)]
-        return np.array(sums)
+    entries = sum(int(np.size(way)) for direction in directions for way in direction.values())
+    together = max(1, _AT_ONCE // max(entries, 1)) if len(directions) <= _CHUNK else 1
 
-    return finite_difference(function, scale)
+    def function(steps: Sequence[float]) -> list[list[Any]]:
+        sums: list[float] = []
+        for first in range(0, len(steps), together):
+            pairs = [(d, t) for t in steps[first : first + together] for d in directions]
+            for start in range(0, len(pairs), together * _CHUNK):
+                part = pairs[start : start + together * _CHUNK]
+                cases = [_ahead(evidence, direction, t) for direction, t in part]
+                sums += [pairing(upstreams, outputs) for outputs in forward(cases)]
+        return [[row] for row in np.array(sums).reshape(len(steps), len(directions))]
+
+    return finite_differences(function, scale)[0]
 
 
 def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:

@@ -18,7 +18,7 @@ from gradlab.checking.probes import Dropped
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
 from gradlab.references import DRAWS, Estimate, Evaluation, blocks, numpy_estimate
-from gradlab.tracing import widen_dtype
+from gradlab.tracing import opaque, widen_dtype
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import platform_here
 
@@ -37,6 +37,7 @@ Leaves = list[np.ndarray[Any, Any]]
 Estimates = dict[str, list[Estimate]]
 
 _LARGE = 1 << 20
+_FLOAT32 = 23  # binary digits
 
 
 class Evidence:
@@ -210,6 +211,16 @@ class Evidence:
         assert self.subject.forward is not None
         programs = programs_of(self.subject).values()
         return Points(self.subject.forward, programs, self.dropped)
+
+    @functools.cached_property
+    def moves_in_steps(self) -> bool:
+        """Whether the forward holds what is not lifted and has fewer digits than float32.
+
+        Its slope is that of a staircase: zero, or a jump.
+        """
+        programs = (self.subject.forward, self.subject.reference)
+        parts = [part for program in programs if program is not None for part in opaque(program)]
+        return any(part.digits < _FLOAT32 for part in parts)
 
     def gradients(self, results: Sequence[Any]) -> list[Any]:
         """Return the gradients among a program's results."""

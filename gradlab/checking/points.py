@@ -1,4 +1,4 @@
-"""The forward in float64 at many points: one compiled loop, however many points are asked for."""
+"""The forward in float64 at many points: rows of one pass in NumPy, or turns of a compiled loop."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +12,13 @@ from jax import lax
 from gradlab.checking.probes import Dropped
 from gradlab.checking.widen import widen
 from gradlab.references import as_read, on_host, options_for
+from gradlab.references.evaluation import pays_to_compile
+from gradlab.references.interpreted import Interpreted
 from gradlab.references.rounding import Exact
-from gradlab.tracing import Program, Value, compile_once, remember, widen_dtype
-from gradlab.tracing.constants import Constants
+from gradlab.references.setting import Setting
+from gradlab.tracing import Program, TooLong, Value, compile_once, remember, widen_dtype
 from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.work import work
 
 __all__ = ["Points"]
 
@@ -33,9 +36,14 @@ class Points:
 
     def __init__(self, program: Program, companions: Iterable[Program], dropped: Dropped) -> None:
         self._program, self._dropped = program, dropped
-        self._constants = Constants([program, *companions])
+        beside = {f"beside {i}": other for i, other in enumerate(companions)}
+        setting = Setting({"forward": program, **beside}, {}, None, {})
+        self._constants = setting.constants
+        compiles = pays_to_compile(work(program.jaxpr))
+        self._numpy = None if compiles else Interpreted(setting)
         self._entries = sum(math.prod(aval.shape) for aval in program.in_avals)
-        self._rows = max(1, min(_MOST, _HELD // max(1, self._entries)))
+        fit = _HELD // max(1, self._entries)
+        self._rows = max(1, min(_MOST, fit) if compiles else fit)
         self._dtypes = {n: a.dtype for n, a in zip(program.in_names, program.in_avals)}
         self._inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
         self._compiled: dict[Any, Callable[..., list[Any]]] = {}
@@ -79,6 +87,8 @@ class Points:
 
             return lax.fori_loop(0, count, one, jnp.zeros_like(steps))
 
+        if self._numpy is not None:
+            return self._tried_alone(lambda steps: self._products(start, ways, upstreams, steps))
         none = np.zeros(_MOST), np.int64(0)
         with on_host():
             placed = [jax.device_put(each) for each in (start, ways, list(map(widen, upstreams)))]
@@ -91,6 +101,13 @@ class Points:
                 found = run(rows, np.int64(len(steps)), *placed)
                 return [float(product) for product in np.asarray(found)[: len(steps)]]
 
+        return self._tried_alone(together)
+
+    def _tried_alone(
+        self, together: Callable[[Sequence[float]], list[float]]
+    ) -> Callable[[Sequence[float]], list[float]]:
+        """Return a function of several steps that leaves out those that the function refuses."""
+
         def products(steps: Sequence[float]) -> list[float]:
             found = self._dropped.attempt(lambda: together(steps))
             if found is None and len(steps) > 1:
@@ -99,18 +116,31 @@ class Points:
 
         return products
 
+    def _products(
+        self, start: Any, ways: dict[str, Any], upstreams: Sequence[Any], steps: Sequence[float]
+    ) -> list[float]:
+        """Return <upstreams, outputs> at several steps, all in one pass."""
+        times = np.array(steps, np.float64)
+        rows = {n: start[n] + times.reshape(-1, *(1,) * way.ndim) * way for n, way in ways.items()}
+        outputs = self._run(start, rows, len(steps))
+        totals = [
+            np.real(widen(u) * y).reshape(len(steps), -1).sum(1) for u, y in zip(upstreams, outputs)
+        ]
+        return [float(total) for total in sum(totals)]
+
     def _as_read(self, values: dict[str, Any]) -> dict[str, Any]:
         return {name: as_read(values[name], dtype) for name, dtype in self._dtypes.items()}
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
         """Return which inputs have a value for each point: all, where they are small."""
-        small = self._entries <= _SMALL
+        small = self._entries <= _SMALL and self._numpy is None
         return tuple(n for n, d in self._dtypes.items() if n in case or (small and is_inexact(d)))
 
     def _stacked(self, values: list[Any]) -> np.ndarray[Any, Any]:
         """Return values as the first of as many rows as every run has."""
         first = widen(values[0])
-        rows = np.zeros((self._rows, *first.shape), first.dtype)
+        count = len(values) if self._numpy is not None else self._rows
+        rows = np.zeros((count, *first.shape), first.dtype)
         rows[: len(values)] = values
         return rows
 
@@ -135,8 +165,15 @@ class Points:
     def _run(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
         with on_host():
             moved = tuple(rows)
+            if self._numpy is not None:
+                try:
+                    part = {name: row[:count] for name, row in rows.items()}
+                    outputs = self._numpy.rows({**fixed, **part}, part, "forward")["forward"]
+                    return [y for y, inexact in zip(outputs, self._inexact) if inexact]
+                except TooLong:
+                    self._numpy = None
             if moved not in self._compiled:
-                known = self._program.identity
+                known = self._program.computes
                 key = ("points", known, self._program.in_names, moved, self._constants.identity)
                 self._compiled[moved] = remember(
                     None if known is None else key,

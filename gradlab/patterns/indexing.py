@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
@@ -99,6 +98,8 @@ def gather(
         )
     rows = np.flatnonzero(flat >= 0)
     ones = np.ones(len(rows), np.bool_)
+    import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
+
     matrix = sp.coo_array((ones, (rows, flat[rows])), shape=shape)
     return explicit(output_shape, input_shape, output_axes, input_axes, matrix, equal)
 

@@ -4,7 +4,6 @@ from itertools import pairwise
 from math import prod
 
 import numpy as np
-import scipy.sparse as sp
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
@@ -60,6 +59,8 @@ def reshape(input_shape: Shape, output_shape: Shape) -> Pattern:
         if len(rows) == len(columns) == 1:
             d[rows[0], columns[0]] = d[columns[0], rows[0]] = 0
         elif (size := high // low) <= LIMIT:
+            import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
+
             same = sp.eye_array(size, dtype=np.bool_, format="csr")
             relations.append(Relation(tuple(rows), tuple(columns), same))
         else:

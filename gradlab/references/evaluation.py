@@ -1,60 +1,61 @@
-"""Several programs in float64, with and without rounding noise, in one compiled program.
+"""Several programs in float64, with and without rounding noise: who evaluates them is decided here.
 
-Compiling is what costs, so all that a check needs in float64 is compiled once: the rule's gradient
-and the reference's, the pushforward, the draws of Monte Carlo arithmetic (the noise is an argument)
-and the values at which finite differences are taken (the step is an argument).
+A program is evaluated by NumPy unless it is so much work that compiling it pays. Both ways take
+draws of Monte Carlo arithmetic, and values at which finite differences are taken.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from gradlab.errors import InputError
+from gradlab.references.compiled import Compiled
 from gradlab.references.digits import digits_of
-from gradlab.references.estimates import DRAWS, Estimate, deviation, estimate
-from gradlab.references.host import as_read, on_host, options_for
-from gradlab.references.noise import Noise, Pools, Units, fill
+from gradlab.references.estimates import DRAWS, Estimate, estimate
+from gradlab.references.host import as_read, on_host
+from gradlab.references.interpreted import Interpreted
+from gradlab.references.noise import Units
 from gradlab.references.precision import largest, underflow, unit_roundoff
 from gradlab.references.products import device_here
-from gradlab.references.rounding import Quiet, Rounder
-from gradlab.tracing import Program, Value, compile_once, remember
-from gradlab.tracing.constants import Constants
-from gradlab.tracing.leaves import is_inexact
+from gradlab.references.setting import Array, Setting
+from gradlab.tracing import Program, TooLong, remember
+from gradlab.tracing.work import Work
 
-__all__ = ["Evaluation", "Law", "Outputs"]
+__all__ = ["Evaluation", "Law", "Outputs", "pays_to_compile"]
 
-Array: TypeAlias = np.ndarray[Any, Any]
+T = TypeVar("T")
 Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]
-Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
-"""What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
-their sums beside the values, and add every draw to the deviations without keeping it."""
 
 _LARGE = 1 << 20  # entries from which on the draws are what costs
 _FEW_DRAWS = (4, 8, 16, 64)  # of large programs
-_TOGETHER = 4  # of them in one call, one after another: what each needs is allocated once
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
-
-class _Compiled(NamedTuple):
-    """What all programs became: how to run them, and what was learnt while they were traced."""
-
-    run: Callable[..., Any]
-    layout: Mapping[str, list[int]]
-    stays_narrow: set[str]
+_PASSES = 40  # of NumPy through the programs in one check, those with draws counted as several
+_STEP, _ENTRY = 15e-6, 1.5e-9  # seconds of one equation in NumPy, and of one entry more
+_COMPILED = 6e-3  # seconds of XLA for one equation
 
 
-class _Measured(NamedTuple):
-    """What a draw starts from."""
+def pays_to_compile(work: Work) -> bool:
+    """Return whether a check is done sooner when XLA compiles its programs first.
 
-    arguments: dict[str, Any]
-    values: list[Any]
-    sums: list[Any]
+    Example:
+        >>> pays_to_compile(Work(100, 100, 10_000, 10_000, 100))
+        False
+        >>> pays_to_compile(Work(100, 100, 10**9, 10**7, 10**6))
+        True
+    """
+    return _PASSES * (_STEP * work.steps + _ENTRY * work.entries) > _COMPILED * work.equations
+
+
+@dataclass
+class _Loops:
+    """Whether the loops of some programs were seen to take too many turns for NumPy."""
+
+    endless: bool = False
 
 
 class Evaluation:
@@ -98,15 +99,22 @@ class Evaluation:
                     )
         self.names = tuple(self._avals)
         self.inputs = dict(self._avals)
-        self._device = device_here()
-        self._dtypes = {key: digits_of(p.jaxpr, self._device) for key, p in programs.items()}
-        used = set().union(*self._dtypes.values())
+        device = device_here()
+        dtypes = {key: digits_of(program.jaxpr, device) for key, program in programs.items()}
+        used = set().union(*dtypes.values())
         inside = {"float32"} if used - {"float64"} else set()  # where half precision is summed
         self._units = sorted(used | inside | {"float64"})
         self._traced = used
-        self._large = _entries(self._programs.values()) > _LARGE
+        self._setting = Setting(programs, dtypes, device, self._narrow([], []))
+        self._large = self._setting.entries > _LARGE
         self.draws = _FEW_DRAWS if self._large else DRAWS
-        self._compiled: dict[Kind, _Compiled] = {}
+        work = self._setting.work
+        compiles = self._large or pays_to_compile(work)
+        if not (compiles or work.counted):
+            compiles = self._loops.endless
+        self._engine: Compiled | Interpreted = (
+            Compiled(self._setting, self._large) if compiles else Interpreted(self._setting)
+        )
         self._alone: dict[str, Evaluation] = {}
 
     def values(self, inputs: Mapping[str, Any], only: str | None = None) -> Outputs:
@@ -118,24 +126,57 @@ class Evaluation:
         """
         if only is not None and self._large:
             if only not in self._alone:
-                self._alone[only] = Evaluation(**{only: self._programs[only]})
+                self._alone[only] = Evaluation(**{only: self._setting.programs[only]})
             return self._alone[only].values(inputs)
         with on_host():
-            return self._named(self._run(self._arguments(inputs)))
+            arguments = self._arguments(inputs)
+            return self._attempt(
+                lambda engine: (
+                    engine.values(arguments, only)
+                    if isinstance(engine, Interpreted)
+                    else engine.values(arguments)
+                )
+            )
+
+    def rows(
+        self, inputs: Mapping[str, Any], moved: Mapping[str, Any], only: str | None = None
+    ) -> Outputs:
+        """Return the outputs at many points, one row for each.
+
+        Args:
+            inputs: as for `values`.
+            moved: for some names an array with one row for each point.
+            only: as for `values`.
+        """
+        if isinstance(self._engine, Interpreted):
+            with on_host():
+                arguments = self._arguments(inputs)
+                try:
+                    return self._engine.rows(arguments, moved, only)
+                except TooLong:
+                    self._compile()
+        count = len(next(iter(moved.values())))
+        points = [{**inputs, **{n: rows[i] for n, rows in moved.items()}} for i in range(count)]
+        found = [self.values(point, only) for point in points]
+        return {
+            key: [np.stack(column) for column in zip(*(each[key] for each in found))]
+            for key in found[0]
+        }
 
     def along(
-        self, inputs: Mapping[str, Any], direction: Mapping[str, Any]
-    ) -> Callable[[float], Outputs]:
-        """Return the outputs as a function of t, at `inputs + t * direction`."""
-        start = self._arguments(inputs)
+        self, inputs: Mapping[str, Any], direction: Mapping[str, Any], only: str | None = None
+    ) -> Callable[[Sequence[float]], Outputs]:
+        """Return the outputs as a function of steps t, at `inputs + t * direction`, row by row."""
+        start = self.placed(inputs)
         ways = {name: np.asarray(way, start[name].dtype) for name, way in direction.items()}
-        with on_host():
-            rest = {name: jax.device_put(a) for name, a in start.items() if name not in ways}
 
-        def at(step: float) -> Outputs:
-            with on_host():
-                moved = {name: start[name] + step * way for name, way in ways.items()}
-                return self._named(self._run({**rest, **moved}))
+        def at(steps: Sequence[float]) -> Outputs:
+            times = np.asarray(steps, np.float64)
+            moved = {
+                name: start[name] + times.reshape(-1, *(1,) * way.ndim) * way
+                for name, way in ways.items()
+            }
+            return self.rows(start, moved, only)
 
         return at
 
@@ -156,8 +197,7 @@ class Evaluation:
             draws: how many times rounding is drawn.
             seed: of the noise.
         """
-        with on_host():
-            return self._estimates(self._measured(inputs), law, draws, seed)
+        return self._laws(inputs, draws, seed, law)[0]
 
     def both(
         self, inputs: Mapping[str, Any], draws: int | None = None, seed: int = 0
@@ -167,79 +207,95 @@ class Evaluation:
         Large programs in float32 are drawn once: their scatter in float64 is the same in proportion
         to the units. (Sums of half precision are rounded otherwise.)
         """
-        with on_host():
-            measured = self._measured(inputs)
-            accuracy = self._estimates(measured, "accuracy", draws, seed)
-            if self._large and self._traced == {"float32"} and not self._stays_narrow:
-                ratio = unit_roundoff("float64") / unit_roundoff("float32")
-                every = {id(e): e for estimates in accuracy.values() for e in estimates}
-                scaled = {k: Estimate(e.value, e.scatter * ratio) for k, e in every.items()}
-                formula = {key: [scaled[id(e)] for e in each] for key, each in accuracy.items()}
-            elif self._traced == {"float64"}:
-                formula = accuracy
-            else:
-                formula = self._estimates(measured, "formula", draws, seed)
+        formula, accuracy = self._laws(inputs, draws, seed, "formula", "accuracy")
         return formula, accuracy
 
     def placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return inputs as the compiled programs read them, so that no run copies them again."""
+        """Return inputs as the programs read them, so that no evaluation copies them again."""
         with on_host():
-            return {name: jax.device_put(a) for name, a in self._arguments(inputs).items()}
+            return self._engine.placed(self._arguments(inputs))
 
-    def _measured(self, inputs: Mapping[str, Any]) -> "_Measured":
-        arguments = self.placed(inputs)
-        if self._large:
-            return _Measured(arguments, *self._called("sums", arguments, self._silence))
-        return _Measured(arguments, self._run(arguments), [])
-
-    def _estimates(
-        self, measured: "_Measured", law: Law, draws: int | None, seed: int
-    ) -> dict[str, list[Estimate]]:
-        arguments, values, _ = measured
+    def _laws(
+        self, inputs: Mapping[str, Any], draws: int | None, seed: int, *laws: Law
+    ) -> list[dict[str, list[Estimate]]]:
+        """Return the estimates for some laws; what they have in common is drawn once."""
         draws = self.draws[0] if draws is None else draws
         generator = np.random.default_rng(seed)
-        deviations, scales = [], []
-        for units, scale in self._roundings(law):
-            if self._large:
-                deviations.append(self._summed(measured, units, draws, generator))
-            else:
+        arguments = self.placed(inputs)
+        values: Outputs = {}
+        moved: dict[str, Outputs] = {}
 
-                def draw(units: Units = units) -> Sequence[Any]:
-                    return self._run(arguments, fill(units, generator))
+        def draw(names: set[str]) -> None:
+            roundings = {n: self._roundings[n][0] for n in sorted(names - moved.keys())}
+            if roundings:
+                with on_host():
+                    found = self._attempt(
+                        lambda engine: engine.scatters(arguments, roundings, draws, generator)
+                    )
+                values.update(found[0])
+                moved.update(found[1])
 
-                deviations.append(deviation(draw, values, draws))
-            scales.append(scale)
-        flat = [estimate(a, [d[i] for d in deviations], scales) for i, a in enumerate(values)]
-        return {key: [flat[i] for i in indices] for key, indices in self._layout.items()}
+        scaled = self._large and self._traced == {"float32"} and len(laws) > 1
+        draw(set().union(*(self._needs(law) for law in laws if not (scaled and law == "formula"))))
+        narrow = self._engine.stays_narrow - {"float64"}
+        if scaled and not narrow:  # the scatter in float64 is the same in proportion to the units
+            _, unit = self._roundings["narrow"]
+            ratio = unit_roundoff("float64") / unit_roundoff("float32")
+            moved["double"] = moved["narrow"]
+            gains = {"double": 1.0 / ratio, "narrow": unit}
+        else:
+            gains = {name: gain for name, (_, gain) in self._roundings.items()}
+        needs = [self._needs(law, bool(narrow)) for law in laws]
+        draw(set().union(*needs))
+        return [self._estimated(values, moved, sorted(each), gains) for each in needs]
 
-    def _summed(
-        self, measured: "_Measured", units: Units, draws: int, generator: np.random.Generator
-    ) -> list[Any]:
-        """Return root mean square deviations; nothing that is drawn is kept."""
-        weight = np.sqrt(1.0 / draws)
-        totals: Any = [jnp.zeros(a.shape, jnp.float64) for a in measured.values]
-        for start in range(0, draws, _TOGETHER):
-            count = min(_TOGETHER, draws - start)
-            pools = [fill(units, generator if i < count else None) for i in range(_TOGETHER)]
-            rows = jax.tree.map(lambda *each: np.stack(each), *pools)
-            totals = self._called("summed", measured, rows, np.int64(count), weight, totals)
-        return [np.asarray(total) for total in totals]
+    def _estimated(
+        self,
+        values: Outputs,
+        moved: Mapping[str, Outputs],
+        names: list[str],
+        gains: Mapping[str, float],
+    ) -> dict[str, list[Estimate]]:
+        return {
+            key: [
+                estimate(value, [moved[name][key][i] for name in names], [gains[n] for n in names])
+                for i, value in enumerate(each)
+            ]
+            for key, each in values.items()
+        }
+
+    def _attempt(self, evaluate: Callable[[Any], T]) -> T:
+        """Evaluate; what takes too many turns in NumPy is compiled from now on."""
+        try:
+            return evaluate(self._engine)
+        except TooLong:
+            self._compile()
+            return evaluate(self._engine)
+
+    def _compile(self) -> None:
+        self._loops.endless = True
+        self._engine = Compiled(self._setting, self._large)
 
     @property
-    def _layout(self) -> Mapping[str, list[int]]:
-        """Which of the distinct outputs are each program's, in order."""
-        return next(iter(self._compiled.values())).layout
+    def _loops(self) -> "_Loops":
+        """What is remembered of the loops of these programs."""
+        known = self._setting.identity
+        return remember(None if known is None else ("loops", known), _Loops)
 
-    @property
-    def _stays_narrow(self) -> set[str]:
-        """The dtypes narrower than float64 whose digits are all that some value has."""
-        return next(iter(self._compiled.values())).stays_narrow - {"float64"}
+    def _needs(self, law: Law, narrow_values: bool = False) -> set[str]:
+        """Return the names of the roundings that a law draws."""
+        if law == "accuracy" and "narrow" in self._roundings:
+            return {"narrow"} if "float64" not in self._traced else {"double", "narrow"}
+        return {"double", "constants"} if narrow_values and law == "formula" else {"double"}
 
-    def _roundings(self, law: Law) -> list[tuple[Units, float]]:
-        """Return the roundings to draw, each with the factor by which it is exaggerated."""
+    @functools.cached_property
+    def _roundings(self) -> dict[str, tuple[Units, float]]:
+        """The roundings that may be drawn, each with the factor by which it is exaggerated.
+
+        `double` rounds everything to float64, `narrow` what is narrower to its own dtype, and
+        `constants` only what has never had more digits.
+        """
         narrow = [name for name in self._units if name != "float64"]
-        if law == "accuracy" and narrow and "float64" not in self._traced:
-            return [(self._narrow(narrow, narrow), 1.0)]
         unit, tiny = _GAIN * unit_roundoff("float64"), _GAIN * underflow("float64")
         double = {
             name: {
@@ -250,11 +306,10 @@ class Evaluation:
             }
             for name in self._units
         }
-        roundings: list[tuple[Units, float]] = [(double, _GAIN)]
-        if law == "accuracy" and narrow:
-            roundings.append((self._narrow(narrow, narrow), 1.0))
-        elif self._stays_narrow:
-            roundings.append((self._narrow([], narrow), 1.0))
+        roundings: dict[str, tuple[Units, float]] = {"double": (double, _GAIN)}
+        if narrow:
+            roundings["narrow"] = (self._narrow(narrow, narrow), 1.0)
+        roundings["constants"] = (self._narrow([], narrow), 1.0)
         return roundings
 
     def _narrow(self, unit: list[str], constant: list[str]) -> Units:
@@ -282,107 +337,3 @@ class Evaluation:
                 )
             arguments[name] = as_read(value, aval.dtype)
         return arguments
-
-    def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
-        """Return the distinct outputs, without noise unless pools of it are given.
-
-        Where compiling is what costs, silence is a noise like any other.
-        """
-        kind: Kind = "quiet" if self._large else "noisy"
-        values: list[Any] = self._called(kind, arguments, self._silence if pools is None else pools)
-        return values
-
-    @property
-    def _silence(self) -> Pools:
-        return fill(self._narrow([], []))
-
-    def _called(self, kind: Kind, *arguments: Any) -> Any:
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(kind, arguments)
-        return self._compiled[kind].run(*arguments)
-
-    def _compile(self, kind: Kind, arguments: tuple[Any, ...]) -> "_Compiled":
-        constants = Constants(self._programs.values())
-
-        def compile_it() -> _Compiled:
-            layout: dict[str, list[int]] = {}
-            stays_narrow: set[str] = set()
-
-            def rounder(pools: Pools, sums: Iterator[Any] | None = None) -> Rounder:
-                noise = Noise(pools)
-                return Rounder(noise, constants, frozenset(pools), sums, self._device)
-
-            def silent(pools: Pools) -> Quiet:
-                return Quiet(Noise(pools), constants, frozenset(pools))
-
-            def evaluate(rounder: Rounder, arguments: Any) -> list[Any]:
-                outputs = self._evaluate(rounder, arguments, layout)
-                stays_narrow.update(rounder.stays_narrow)
-                return outputs
-
-            def noisy(arguments: Any, pools: Pools) -> list[Any]:
-                return evaluate(rounder(pools), arguments)
-
-            def quiet(arguments: Any, pools: Pools) -> list[Any]:
-                return evaluate(silent(pools), arguments)
-
-            def sums(arguments: Any, pools: Pools) -> tuple[list[Any], list[Any]]:
-                listening = silent(pools)
-                return evaluate(listening, arguments), listening.seen
-
-            def summed(measured: Any, rows: Pools, count: Any, weight: Any, totals: Any) -> Any:
-                arguments, values, sums = measured
-
-                def draw(i: Any, totals: Any) -> Any:
-                    pools = jax.tree.map(lambda row: row[i], rows)
-                    drawn = evaluate(rounder(pools, iter(sums)), arguments)
-                    off = [weight * jnp.abs(a - b) for a, b in zip(drawn, values, strict=True)]
-                    return list(map(jnp.hypot, totals, off))  # squares may overflow
-
-                return lax.fori_loop(0, count, draw, totals)
-
-            functions: dict[Kind, Callable[..., Any]]
-            functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
-            options = options_for(_entries(self._programs.values()))
-            last = (4,) if kind == "summed" else ()
-            run = compile_once(functions[kind], *arguments, options=options, donate=last)
-            return _Compiled(run, layout, stays_narrow)
-
-        rows = [(key, p.identity, p.in_names) for key, p in self._programs.items()]
-        known = all(row[1] is not None for row in rows)
-        place = self._device.platform, self._device.device_kind
-        return remember((kind, *rows, constants.identity, place) if known else None, compile_it)
-
-    def _named(self, flat: Sequence[Any]) -> Outputs:
-        arrays = [np.asarray(array) for array in flat]
-        return {key: [arrays[i] for i in indices] for key, indices in self._layout.items()}
-
-    def _evaluate(
-        self, rounder: Rounder, arguments: dict[str, Any], layout: dict[str, list[int]]
-    ) -> list[Any]:
-        """Evaluate all programs with one rounder, so that they share what they have in common."""
-        distinct: dict[int, tuple[int, Any]] = {}
-        for key, program in self._programs.items():
-            rounder.allowed = frozenset(self._dtypes.get("reference", self._dtypes[key]))
-            values = [
-                Value(arguments[name], is_inexact(aval.dtype))
-                for name, aval in zip(program.in_names, program.in_avals)
-            ]
-            results = [rounder.wide(value) for value in rounder(program.jaxpr, values)]
-            layout[key] = [
-                distinct.setdefault(id(array), (len(distinct), array))[0] for array in results
-            ]
-        return [_as_double(array) for _, array in distinct.values()]
-
-
-def _entries(programs: Iterable[Program]) -> int:
-    """Return how many entries the inputs and outputs of the largest program have."""
-    shapes: list[list[tuple[int, ...]]]
-    shapes = [[aval.shape for aval in (*p.in_avals, *p.out_avals)] for p in programs]
-    return max(sum(map(math.prod, each)) for each in shapes)
-
-
-def _as_double(array: Any) -> Any:
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    return array if jnp.iscomplexobj(array) else jnp.asarray(array, jnp.float64)

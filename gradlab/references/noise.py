@@ -1,18 +1,19 @@
-"""Random numbers for rounding noise, cut from pools so that a program stays small.
+"""Random numbers for rounding noise, cut from pools.
 
-The pools are arguments of the compiled program, one for every size of perturbation. A result is
-perturbed by multiplying it with a cut of the pool of factors `1 + u * noise`: nothing else has to
-be compiled.
+A result is perturbed by multiplying it with a cut of the pool of factors `1 + u * noise`. In a
+compiled program the pools are arguments, so that it stays small, and hold one draw. Where NumPy
+evaluates, they hold all draws at once, and the first of these is without noise.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from jax import lax
 
-__all__ = ["Noise", "Pools", "Units", "fill"]
+__all__ = ["Draws", "Noise", "PooledNoise", "Pools", "Units", "fill"]
 
 Units: TypeAlias = Mapping[str, Mapping[str, float]]
 """Per dtype: `unit` and `tiny` of its results, `constant`, the unit of what stays narrow, and
@@ -45,7 +46,90 @@ def fill(units: Units, generator: np.random.Generator | None = None) -> Pools:
     }
 
 
-class Noise:
+class Noise(Protocol):
+    """Random numbers, others at every call; inside a loop every turn gets its own."""
+
+    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return factors close to 1: `once`, `twice` or `constant`."""
+
+    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
+
+    def largest(self, dtype: str, rank: int) -> Any:
+        """Return the number beyond which a dtype overflows, for arrays with so many axes."""
+
+    def shifted(self, turn: Any) -> "Noise":
+        """Return the noise of one turn of a loop; None: the same in every turn."""
+
+
+class Draws:
+    """Noise of many draws, in NumPy: the first axis of all that it returns.
+
+    Args:
+        rows: the units of each draw; those without noise have none above zero.
+        largest: entries of the largest array that is perturbed.
+        generator: of the random numbers.
+    """
+
+    def __init__(self, rows: Sequence[Units], largest: int, generator: np.random.Generator) -> None:
+        self._rows = rows
+        self._cut_at_most = min(largest, _LARGEST)
+        length = self._cut_at_most + _OFFSETS
+        self._noise = generator.uniform(-1.0, 1.0, (len(rows), length))
+        self._pools: dict[tuple[str, str, float], np.ndarray[Any, Any]] = {}
+        self._cuts, self._shift = 0, 0
+
+    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return factors close to 1: `once`, `twice` or `constant`."""
+        if math.prod(shape) <= self._cut_at_most:
+            return self._cut(dtype, kind, 1.0, math.prod(shape)).reshape((len(self._rows), *shape))
+        return 1.0 + self._large(dtype, kind, shape)
+
+    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
+        if math.prod(shape) <= self._cut_at_most:
+            return self._cut(dtype, kind, 0.0, math.prod(shape)).reshape((len(self._rows), *shape))
+        return self._large(dtype, kind, shape)
+
+    def largest(self, dtype: str, rank: int) -> Any:
+        """Return the number beyond which a dtype overflows, infinite without noise."""
+        return self._units(dtype, "largest").reshape((-1,) + (1,) * (rank - 1))
+
+    def shifted(self, turn: Any) -> "Draws":
+        """Return the noise of one turn of a loop; None: the same in every turn."""
+        self._cuts += 1
+        inner = copy.copy(self)
+        inner._cuts = self._cuts * 101
+        inner._shift = self._shift + 389 * (turn or 0)
+        return inner
+
+    def _cut(self, dtype: str, kind: str, middle: float, size: int) -> Any:
+        key = dtype, kind, middle
+        if key not in self._pools:
+            times = 2.0 if kind == "twice" else 1.0
+            name = "unit" if kind in ("once", "twice") else kind
+            self._pools[key] = middle + times * self._units(dtype, name)[:, None] * self._noise
+        self._cuts += 1
+        start = (self._cuts * 1571 + self._shift) % _OFFSETS
+        return self._pools[key][:, start : start + size]
+
+    def _large(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+        """Return random signs times a cut: still uncorrelated, from two small cuts."""
+        size = math.prod(shape)
+        columns = min(math.isqrt(size - 1) + 1, self._cut_at_most)
+        rows = -(-size // columns)
+        some = np.sign(self._cut(dtype, kind, 0.0, min(rows, self._cut_at_most)))
+        signs = some[:, np.arange(rows) % some.shape[1]]
+        flat = signs[:, :, None] * self._cut(dtype, kind, 0.0, columns)[:, None]
+        return flat.reshape(len(self._rows), rows * columns)[:, :size].reshape(
+            (len(self._rows), *shape)
+        )
+
+    def _units(self, dtype: str, name: str) -> np.ndarray[Any, Any]:
+        return np.array([row[dtype][name] for row in self._rows])
+
+
+class PooledNoise:
     """Cuts of pools, each another one; inside a loop every iteration gets its own."""
 
     def __init__(self, pools: Pools, cuts: int = 0) -> None:
@@ -64,18 +148,18 @@ class Noise:
             return lax.reshape(self._cut(self._pools[dtype][kind], math.prod(shape)), shape)
         return self._large(self._pools[dtype][kind], shape)
 
-    def largest(self, dtype: str) -> Any:
+    def largest(self, dtype: str, rank: int) -> Any:
         """Return the number beyond which a dtype overflows, infinite without noise."""
         return self._pools[dtype]["largest"]
 
-    def shifted(self, iteration: Any) -> "Noise":
-        """Return the noise of one iteration of a loop; None: the same in every iteration."""
+    def shifted(self, turn: Any) -> "PooledNoise":
+        """Return the noise of one turn of a loop; None: the same in every turn."""
         self._cuts += 1
         some = next(iter(self._pools.values()))["unit"]
         length = some.shape[0] - _PER_LOOP
-        if iteration is None or length < _LARGEST + _OFFSETS:
-            return Noise(self._pools, self._cuts * 101)
-        start = lax.rem(iteration * np.int32(389), np.int32(_PER_LOOP))
+        if turn is None or length < _LARGEST + _OFFSETS:
+            return PooledNoise(self._pools, self._cuts * 101)
+        start = lax.rem(turn * np.int32(389), np.int32(_PER_LOOP))
         pools = {
             name: {
                 kind: lax.dynamic_slice(pool, (start,), (length,)) if np.ndim(pool) else pool
@@ -83,7 +167,7 @@ class Noise:
             }
             for name, kinds in self._pools.items()
         }
-        return Noise(pools, self._cuts * 101)
+        return PooledNoise(pools, self._cuts * 101)
 
     def _large(self, pool: Any, shape: Sequence[int]) -> Any:
         """Return random signs times a cut: still uncorrelated, from two small cuts."""

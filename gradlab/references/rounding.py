@@ -7,12 +7,11 @@ result is perturbed follows the bounds of Higham, "Accuracy and stability of num
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from gradlab.primitives import lookup
 from gradlab.primitives.rounding import BackwardStable, Near, Spectrum, Steep, SumOf
@@ -29,7 +28,7 @@ from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.references.products import cut_to
 from gradlab.tracing import Lifter, Value
-from gradlab.tracing.arithmetic import JAX, Arithmetic, bind_lifted
+from gradlab.tracing.arithmetic import JAX, Arithmetic
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.identity import fingerprint
 from gradlab.tracing.interpreter import Step
@@ -52,7 +51,7 @@ class Exact(Lifter):
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
         """Return a constant with the digits that it lost; anything else as any lifter does."""
-        if isinstance(array, np.ndarray):
+        if isinstance(array, np.ndarray) and not rough:
             return self._constants.lifted(array)[0]
         return super().enters(array, dtype, rough)
 
@@ -69,6 +68,8 @@ class Rounder(Lifter):
         allowed: the dtypes whose rounding counts.
         sums: how far rounding moves the sums outside loops, in order, where it is known already.
         device: where the programs are run in their own dtypes.
+        arithmetic: who computes. NumPy rounds all draws at once: they are the first axis, and the
+            first of them is not rounded at all.
     """
 
     counts_iterations = True
@@ -80,8 +81,9 @@ class Rounder(Lifter):
         allowed: frozenset[str],
         sums: Iterator[Any] | None = None,
         device: Any = None,
+        arithmetic: Arithmetic = JAX,
     ) -> None:
-        super().__init__()
+        super().__init__(arithmetic)
         self._noise = noise
         self._device = device
         self._constants = constants
@@ -96,26 +98,31 @@ class Rounder(Lifter):
         """Return a Rounder for the body of a loop, with noise of its own per iteration."""
         inner = type(self)(self._noise.shifted(turn), self._constants, self.allowed)
         inner._device = self._device
+        inner.arithmetic, inner.staged = self.arithmetic, self.staged
         inner.stays_narrow = self.stays_narrow
         return inner
+
+    def goes_on(self, value: Value) -> Any:
+        """Return whether a `while` goes on: as it does without noise, for all draws."""
+        array = self.concrete(value)
+        return array[0] if array.ndim else array
 
     def steady(self) -> Lifter:
         """Return a lifter without noise, which decides how often a `while` runs."""
         return Exact(self._constants)
 
-    def share(
-        self, step: Step, inputs: list[Value], evaluate: Callable[[], list[Value]]
-    ) -> list[Value]:
+    def step(self, step: Step, inputs: list[Value]) -> list[Value]:
         """Evaluate an equation, unless an equal one has been."""
-        names = [(_identity(value.array), value.depends) for value in inputs]
+        names = [_identity(value) for value in inputs]
         if lookup(step.equation.primitive.name).commutes:
             names.sort(key=repr)
         try:
             key = (fingerprint(step.equation), tuple(names))
         except TypeError:  # a parameter that cannot be compared
-            return evaluate()
+            return super().step(step, inputs)
         if key not in self._seen:
-            self._seen[key] = (inputs, evaluate())
+            self._seen[key] = (inputs, super().step(step, inputs))
+            self.hold(self._seen[key][1])
         return self._seen[key][1]
 
     def rounds(self, equation: Any) -> bool:
@@ -124,20 +131,21 @@ class Rounder(Lifter):
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
         """Widen a constant, or another value that does not depend on the inputs."""
-        key = _identity(array)
+        key = _identity(Value(array, False)), rough
         if key not in self._entered:
-            if isinstance(array, np.ndarray):
+            if isinstance(array, np.ndarray) and not rough:
                 wide, rough = self._constants.lifted(array)
             else:
                 wide = super().enters(array, dtype, rough)
             if rough:
-                wide = self._narrow(jnp.asarray(wide), dtype)
+                wide = self._narrow(self.arithmetic.arrays.asarray(wide), wide.shape, dtype)
             self._entered[key] = (array, wide)
         return self._entered[key][1]
 
-    def opaque_result(self, equation: Any, array: Any, dtype: Any) -> Any:
+    def opaque_result(self, variable: Any, array: Any) -> Any:
         """Widen what an equation that cannot be lifted returned."""
-        return self._narrow(super().opaque_result(equation, array, dtype), dtype)
+        wide = super().opaque_result(variable, array)
+        return self._narrow(wide, variable.aval.shape, dtype_of(variable))
 
     def as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Perturb what an equation reads that cannot be lifted: how it rounds inside is not seen.
@@ -149,10 +157,10 @@ class Rounder(Lifter):
         units = math.sqrt(terms_inside(equation))
         inside = {d for _, inner in inner_jaxprs(equation) for d in digits_of(inner, None)}
         narrow = []
-        for array, dtype in zip(arrays, map(dtype_of, equation.invars)):
-            if is_inexact(dtype):
-                coarsest = max({real_name(dtype), *inside}, key=unit_roundoff)
-                array = self._narrow(array, coarsest, units)
+        for array, atom in zip(arrays, equation.invars):
+            if is_inexact(dtype_of(atom)):
+                coarsest = max({real_name(dtype_of(atom)), *inside}, key=unit_roundoff)
+                array = self._narrow(array, atom.aval.shape, coarsest, units)
             narrow.append(array)
         return self._cut(equation, narrow)
 
@@ -164,7 +172,7 @@ class Rounder(Lifter):
         if not isinstance(rounding, BackwardStable):
             return arrays
         size = rounding.size(arrays[0]) * math.sqrt(arrays[0].shape[-1])
-        return [self._shift(arrays[0], size, dtype_of(equation.invars[0])), *arrays[1:]]
+        return [self._shift(arrays[0], size, equation.invars[0]), *arrays[1:]]
 
     def after(
         self, equation: Any, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
@@ -172,61 +180,62 @@ class Rounder(Lifter):
         """Perturb the results of an equation as rounding would."""
         name = equation.primitive.name
         stable = isinstance(rounding_of(equation), BackwardStable)
-        if stable or is_exact(equation) or _scales_by_two(name, arrays):
+        if stable or is_exact(equation) or _scales_by_two(name, inputs, arrays):
             return outputs
-        dtypes = [dtype_of(variable) for variable in equation.outvars]
         return [
-            self._bounded(self._rounded(equation, arrays, array, dtype), dtype)
-            if is_inexact(dtype)
+            self._bounded(self._rounded(equation, arrays, array, variable), dtype_of(variable))
+            if is_inexact(dtype_of(variable))
             else array
-            for array, dtype in zip(outputs, dtypes)
+            for array, variable in zip(outputs, equation.outvars)
         ]
 
     def _bounded(self, array: Any, dtype: Any) -> Any:
         """Let float16 overflow: the only dtype whose range everyday numbers leave."""
-        if self._slot(dtype) != "float16" or jnp.iscomplexobj(array):
+        xp = self.arithmetic.arrays
+        if self._slot(dtype) != "float16" or xp.iscomplexobj(array):
             return array
-        over = lax.abs(array) > self._noise.largest("float16")
-        return lax.select(over, array * np.inf, array)
+        over = xp.abs(array) > self._noise.largest("float16", array.ndim)
+        return xp.where(over, array * np.inf, array)
 
-    def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
-        name = equation.primitive.name
+    def _rounded(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
+        name, xp = equation.primitive.name, self.arithmetic.arrays
+        shape, dtype = variable.aval.shape, dtype_of(variable)
         if name == "reduce_precision":
             dtype = name_with_bits(equation.params["mantissa_bits"])
         rounding, underflows = rounding_of(equation), lookup(name).underflows
         if isinstance(rounding, Spectrum):
-            return self._shift(array, _spectrum_size(equation, array), dtype)
+            return self._shift(array, _spectrum_size(xp, equation, array), variable)
         if isinstance(rounding, SumOf) and terms(equation) > 1:
-            return self._sum(equation, arrays, array, dtype)
+            return self._sum(equation, arrays, array, variable)
         if isinstance(rounding, Near):
-            return self._shift(array, (lax.abs(array) + 1.0) * rounding.units, dtype)
+            return self._shift(array, (xp.abs(array) + 1.0) * rounding.units, variable)
         slot = self._slot(dtype)
         units: Any = units_of_result(equation)
         if isinstance(rounding, Steep):
-            units = 1.0 + lax.abs(arrays[0])
-        if jnp.iscomplexobj(array):
-            return self._shift(array, lax.abs(array) * units, dtype)
+            units = 1.0 + xp.abs(arrays[0])
+        if xp.iscomplexobj(array):
+            return self._shift(array, xp.abs(array) * units, variable)
         if isinstance(units, float) and units in (1.0, 2.0):
             kind = "once" if units == 1.0 else "twice"
-            rounded = array * self._noise.factors(slot, kind, array.shape)
+            rounded = array * self._noise.factors(slot, kind, shape)
         else:
-            rounded = self._shift(array, lax.abs(array) * units, dtype)
+            rounded = self._shift(array, xp.abs(array) * units, variable)
         if underflows == "everyday" or (slot == "float16" and underflows == "possible"):
-            moved = rounded + self._noise.amounts(slot, "tiny", array.shape)
-            return lax.select(lax.eq(array, lax.full_like(array, 0.0)), array, moved)
+            moved = rounded + self._noise.amounts(slot, "tiny", shape)
+            return xp.where(array == 0, array, moved)
         return rounded
 
-    def _sum(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+    def _sum(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
         """Perturb a sum of K terms: by u sqrt(K) times the sum of their magnitudes."""
-        name = equation.primitive.name
+        name, dtype, shape = equation.primitive.name, dtype_of(variable), variable.aval.shape
         size = self._units(equation, arrays) if self._sums is None else next(self._sums)
         if name.startswith("scatter") or unit_roundoff(dtype) <= unit_roundoff("float32"):
-            return self._moved(array, size, dtype)
-        inside = self._moved(array, size, "float32")
+            return self._moved(array, size, shape, dtype)
+        inside = self._moved(array, size, shape, "float32")
         if multiplies_matrices(equation):
-            return self._shift(inside, lax.abs(inside), dtype)
+            return self._shift(inside, self.arithmetic.arrays.abs(inside), variable)
         blocks = max(1.0, terms(equation) / _BLOCK)
-        return self._moved(inside, size / math.sqrt(blocks), dtype)
+        return self._moved(inside, size / math.sqrt(blocks), shape, dtype)
 
     def _cut(self, equation: Any, arrays: list[Any]) -> list[Any]:
         """Perturb factors of which the device keeps fewer digits than their dtype has.
@@ -238,51 +247,72 @@ class Rounder(Lifter):
             return arrays
         slot = self._slot(digits)
 
-        def cut(array: Any) -> Any:
-            one, common = (self._noise.factors(slot, "once", s) for s in (array.shape, ()))
+        def cut(array: Any, shape: tuple[int, ...]) -> Any:
+            one, common = (self._noise.factors(slot, "once", s) for s in (shape, (1,) * len(shape)))
             return array * one * common
 
-        return [cut(array) if is_inexact(array.dtype) else array for array in arrays]
+        return [
+            cut(array, atom.aval.shape) if is_inexact(array.dtype) else array
+            for array, atom in zip(arrays, equation.invars)
+        ]
 
     def _units(self, equation: Any, arrays: list[Any]) -> Any:
         """Return how many units rounding moves a sum: root of K times its terms' magnitudes.
 
-        K is the number of terms, for a scatter that of the hits.
+        K is the number of terms, for a scatter that of the hits. Of many draws, the first one's
+        magnitudes are those of all.
         """
+        xp = self.arithmetic.arrays
+        if not self.staged:
+            arrays = [
+                a[0] if a.ndim > len(v.aval.shape) else a for a, v in zip(arrays, equation.invars)
+            ]
         sizes = [self._size(a) if is_inexact(a.dtype) else a for a in arrays]
-        size = lax.abs(bind_lifted(equation, sizes, real=True)[0])
+        size = xp.abs(self._of_magnitudes(equation, sizes))
         if equation.primitive.name.startswith("scatter"):
-            ones = [lax.full_like(a, 1.0) if is_inexact(a.dtype) else a for a in sizes]
-            return _finite(size * lax.sqrt(lax.abs(bind_lifted(equation, ones, real=True)[0])))
-        return _finite(size * math.sqrt(terms(equation)))
+            ones = [xp.ones_like(a) if is_inexact(a.dtype) else a for a in sizes]
+            return self._finite(size * xp.sqrt(xp.abs(self._of_magnitudes(equation, ones))))
+        return self._finite(size * math.sqrt(terms(equation)))
+
+    def _of_magnitudes(self, equation: Any, sizes: list[Any]) -> Any:
+        outputs = self.arithmetic.lifted(equation, sizes, real=True)
+        assert outputs is not None  # it has been evaluated before
+        return outputs[0]
 
     def _size(self, array: Any) -> Any:
+        if not self.staged:
+            return np.abs(array)
         if id(array) not in self._sizes:
-            self._sizes[id(array)] = (array, lax.abs(array))
+            self._sizes[id(array)] = (array, jnp.abs(array))
         return self._sizes[id(array)][1]
 
-    def _narrow(self, array: Any, dtype: Any, units: float = 1.0) -> Any:
+    def _narrow(self, array: Any, shape: tuple[int, ...], dtype: Any, units: float = 1.0) -> Any:
         """Perturb a value that has only the digits of a narrow dtype, in the formula law too."""
         self.stays_narrow.add(real_name(dtype))
-        factors = self._noise.factors(self._slot(dtype), "constant", array.shape)
+        factors = self._noise.factors(self._slot(dtype), "constant", shape)
         return array * (factors if units == 1.0 else 1.0 + units * (factors - 1.0))
 
-    def _shift(self, array: Any, size: Any, dtype: Any) -> Any:
-        """Perturb by `size` units, however large."""
-        return self._moved(array, _finite(size), dtype)
+    def _shift(self, array: Any, size: Any, variable: Any) -> Any:
+        """Perturb by `size` units, however large, what a variable of an equation holds."""
+        return self._moved(array, self._finite(size), variable.aval.shape, dtype_of(variable))
 
-    def _moved(self, array: Any, size: Any, dtype: Any) -> Any:
+    def _moved(self, array: Any, size: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         """Perturb by `size` units; a complex number gets half the variance on each part."""
-        if jnp.iscomplexobj(array):
-            real = self._moved(array.real, size * math.sqrt(0.5), dtype)
-            return lax.complex(real, self._moved(array.imag, size * math.sqrt(0.5), dtype))
-        return array + size * self._noise.amounts(self._slot(dtype), "unit", array.shape)
+        xp = self.arithmetic.arrays
+        if xp.iscomplexobj(array):
+            half = size * math.sqrt(0.5)
+            real = self._moved(array.real, half, shape, dtype)
+            return real + 1j * self._moved(array.imag, half, shape, dtype)
+        return array + size * self._noise.amounts(self._slot(dtype), "unit", shape)
 
     def _slot(self, dtype: Any) -> str:
         """Return the dtype that counts: none coarser than those allowed to the program."""
         name = real_name(dtype)
         coarsest = max(self.allowed, key=unit_roundoff)
         return name if unit_roundoff(name) <= unit_roundoff(coarsest) else coarsest
+
+    def _finite(self, size: Any) -> Any:
+        return self.arithmetic.arrays.minimum(size, _FINITE)
 
 
 class Quiet(Rounder):
@@ -304,37 +334,37 @@ class Quiet(Rounder):
     def _bounded(self, array: Any, dtype: Any) -> Any:
         return array
 
-    def _rounded(self, equation: Any, arrays: list[Any], array: Any, dtype: Any) -> Any:
+    def _rounded(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
         if terms(equation) > 1:
             self.seen.append(self._units(equation, arrays))
         return array * 1.0  # another array, as there: outputs are told apart by it
 
-    def _narrow(self, array: Any, dtype: Any, units: float = 1.0) -> Any:
+    def _narrow(self, array: Any, shape: tuple[int, ...], dtype: Any, units: float = 1.0) -> Any:
         self.stays_narrow.add(real_name(dtype))
         return array * 1.0
 
 
-def _finite(size: Any) -> Any:
-    return lax.min(size, lax.full_like(size, _FINITE))
-
-
-def _identity(array: Any) -> Any:
-    if isinstance(array, np.ndarray) and array.size <= _SMALL:
+def _identity(value: Value) -> Any:
+    array = value.array
+    if not value.depends and isinstance(array, np.ndarray) and array.size <= _SMALL:
         return array.dtype.name, array.shape, array.tobytes()
-    return id(array)
+    return id(array), value.depends
 
 
-def _scales_by_two(name: str, arrays: Sequence[Any]) -> bool:
+def _scales_by_two(name: str, inputs: Sequence[Value], arrays: Sequence[Any]) -> bool:
     """Whether a product or quotient with a constant power of two, which is exact."""
-    factors = arrays if name == "mul" else arrays[1:] if name == "div" else ()
-    constants = [a for a in factors if isinstance(a, np.ndarray) and a.size == 1]
+    start = {"mul": 0, "div": 1}.get(name, len(arrays))
+    constants = [
+        array
+        for value, array in zip(inputs[start:], arrays[start:])
+        if not value.depends and isinstance(array, np.ndarray) and array.size == 1
+    ]
     return any(np.isreal(a).all() and abs(np.frexp(a.real)[0]) == 0.5 for a in constants)
 
 
-def _spectrum_size(equation: Any, array: Any) -> Any:
+def _spectrum_size(xp: Any, equation: Any, array: Any) -> Any:
     """Return the error of a transform in units: log2(n) times the root mean square."""
     lengths = equation.params["fft_lengths"]
-    axes = tuple(range(array.ndim - len(lengths), array.ndim))
-    power = jnp.mean(jnp.abs(array) ** 2, axes, keepdims=True)
-    size = jnp.sqrt(power) * math.log2(math.prod(lengths) + 1)
-    return jnp.broadcast_to(size, array.shape)
+    power = xp.mean(xp.abs(array) ** 2, tuple(range(-len(lengths), 0)), keepdims=True)
+    size = xp.sqrt(power) * math.log2(math.prod(lengths) + 1)
+    return xp.broadcast_to(size, array.shape)

@@ -3,6 +3,7 @@
 Both evaluate an equation as it was traced, or lifted: every inexact operand and result in float64.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -105,6 +106,8 @@ class NumPy:
 
     def hold(self, arrays: Iterable[Any]) -> None:
         """Note that arrays are kept."""
+        if not self._held:
+            return
         for array in arrays:
             known = self._held.get(id(_root(array)))
             if known is not None:
@@ -116,6 +119,8 @@ class NumPy:
 
     def release(self, arrays: Iterable[Any]) -> None:
         """Note that arrays are no longer kept."""
+        if not self._held:
+            return
         for array in arrays:
             key = id(_root(array))
             known = self._held.get(key)
@@ -162,6 +167,7 @@ class NumPy:
         return [np.stack(column) for column in zip(*columns)]
 
 
+@functools.cache
 def widen_dtype(dtype: Any) -> Any:
     """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
     if jnp.issubdtype(dtype, np.complexfloating):

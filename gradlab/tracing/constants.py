@@ -25,17 +25,23 @@ class Constants:
     """Constants in float64: exact, recovered from a trace at float64, or rounded for good."""
 
     def __init__(self, programs: Iterable[Program]) -> None:
-        programs = [p for p in programs if any(_narrow(c.dtype) for c in _constants(p))]
         self._known: dict[Any, Any] = {}
         self.rounded: set[Any] = set()
         candidates: dict[Any, list[Any]] = {}
-        everywhere = [c for p in programs if p.wide is not None for c in _constants(p.wide)]
+        everywhere: list[Any] = []
         for program in programs:
             own = list(_constants(program))
-            pairs = _paired(own, program.wide)
-            for narrow, wide in pairs or ((c, None) for c in own):
+            short = [c for c in own if _narrow(c.dtype)]
+            unknown = [
+                c for c in short if _long(c) and not any(_rounds_to(w, c) for w in everywhere)
+            ]
+            pairs = []
+            if unknown and program.wide is not None:  # tracing once more is what costs here
+                everywhere += _constants(program.wide)
+                pairs = _paired(own, program.wide)
+            for narrow, wide in pairs or ((c, None) for c in short):
                 if _narrow(narrow.dtype):
-                    found = [c for c in everywhere if _rounds_to(c, narrow)]
+                    found = [c for c in everywhere if _long(narrow) and _rounds_to(c, narrow)]
                     found = found if wide is None else [wide]
                     candidates.setdefault(_key(narrow), []).extend(found or [narrow])
         for key, found in candidates.items():

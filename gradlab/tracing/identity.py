@@ -5,15 +5,23 @@ themselves: a key holds them, so that no other can come to stand in their place.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.jaxprs import Literal, body, dtype_of
 
 __all__ = ["fingerprint", "identity"]
 
 _LARGEST = 1 << 16  # bytes of a constant; larger ones are data, and seldom met twice
+
+
+class _Key(NamedTuple):
+    """How constants are told apart, and whether rules are."""
+
+    constant: Callable[[Any], Hashable]
+    rules: bool = True
 
 
 def fingerprint(equation: Any) -> Hashable:
@@ -24,13 +32,18 @@ def fingerprint(equation: Any) -> Hashable:
     Raises:
         TypeError: a parameter cannot be compared.
     """
-    key: Hashable = _equation(equation, id)
+    key: Hashable = _equation(equation, _Key(id))
     hash(key)
     return key
 
 
-def identity(jaxpr: Any) -> Hashable | None:
+def identity(jaxpr: Any, rules: bool = True) -> Hashable | None:
     """Return a key that two programs share only if they compute the same, for good; None: unknown.
+
+    Args:
+        jaxpr: the program.
+        rules: whether they are differentiated in the same way, too. Otherwise of a call, and of a
+            function with a rule, counts only what it computes.
 
     Example:
         >>> import jax
@@ -41,7 +54,7 @@ def identity(jaxpr: Any) -> Hashable | None:
         False
     """
     try:
-        key: Hashable = _program(jaxpr, _contents)
+        key: Hashable = _program(jaxpr, _Key(_contents, rules))
         hash(key)
     except TypeError:
         return None
@@ -55,24 +68,27 @@ def _contents(constant: Any) -> Hashable:
     return array.dtype.name, array.shape, array.tobytes()
 
 
-def _equation(equation: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+def _equation(equation: Any, key: "_Key") -> Hashable:
+    called = None if key.rules else call_jaxpr(equation)
+    if called is not None:
+        return "call", _program(called, key), equation.ctx
     outputs = tuple((variable.aval.shape, dtype_of(variable)) for variable in equation.outvars)
-    return equation.primitive, _parameter(equation.params, constant), outputs, equation.ctx
+    return equation.primitive, _parameter(equation.params, key), outputs, equation.ctx
 
 
-def _parameter(value: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+def _parameter(value: Any, key: "_Key") -> Hashable:
     if isinstance(value, dict):
-        return tuple((name, _parameter(value[name], constant)) for name in sorted(value))
+        return tuple((name, _parameter(value[name], key)) for name in sorted(value))
     if isinstance(value, tuple | list):
-        return type(value), tuple(_parameter(item, constant) for item in value)
+        return type(value), tuple(_parameter(item, key) for item in value)
     if hasattr(getattr(value, "jaxpr", value), "eqns"):
-        return _program(value, constant)
+        return _program(value, key)
     if isinstance(value, float):
         return value.hex()  # 0.0 is not -0.0
     return type(value), value
 
 
-def _program(jaxpr: Any, constant: Callable[[Any], Hashable]) -> Hashable:
+def _program(jaxpr: Any, key: "_Key") -> Hashable:
     parts = body(jaxpr)
     numbers: dict[Any, int] = {}
 
@@ -88,6 +104,6 @@ def _program(jaxpr: Any, constant: Callable[[Any], Hashable]) -> Hashable:
     rows = []
     for equation in parts.equations:
         inputs = tuple(map(read, equation.invars))
-        rows.append((_equation(equation, constant), inputs, tuple(map(number, equation.outvars))))
-    constants = tuple(map(constant, parts.constants))
+        rows.append((_equation(equation, key), inputs, tuple(map(number, equation.outvars))))
+    constants = tuple(map(key.constant, parts.constants))
     return entrance, constants, tuple(rows), tuple(map(read, parts.outvars))

@@ -93,9 +93,11 @@ class Interpreter(Generic[V]):
         """Whether a call, a loop or a branch goes to `equation` as it is, unopened."""
         return False
 
-    def share(self, step: "Step", inputs: list[V], evaluate: Callable[[], list[V]]) -> list[V]:
-        """Evaluate an equation, or return what an equal one gave."""
-        return evaluate()
+    def step(self, step: "Step", inputs: list[V]) -> list[V]:
+        """Evaluate an equation that is no call; the place to return what an equal one gave."""
+        if step.opens and not self.keeps(step.equation):
+            return list(getattr(self, step.opens)(step.equation, inputs))
+        return self.equation(step.equation, inputs)
 
     def enter(self, turn: Any = None) -> Self:
         """Return the interpreter of a loop's body or a branch; `turn` counts those of a `scan`."""
@@ -142,13 +144,9 @@ class Interpreter(Generic[V]):
         return results
 
     def _open(self, step: "Step", inputs: list[V]) -> list[V]:
-        equation = step.equation
-        if step.opens and not self.keeps(equation):
-            if step.inner is not None:
-                return self(step.inner, inputs)
-            opener = getattr(self, step.opens)
-            return self.share(step, inputs, lambda: list(opener(equation, inputs)))
-        return self.share(step, inputs, lambda: self.equation(equation, inputs))
+        if step.inner is not None and not self.keeps(step.equation):
+            return self(step.inner, inputs)
+        return self.step(step, inputs)
 
     def scan(self, equation: Equation, inputs: list[V]) -> list[V]:
         """Run a `scan`, turn after turn."""
@@ -279,7 +277,7 @@ def _steps(parts: Body, equations: Sequence[Any]) -> tuple[list[Step], tuple[Any
         last = tuple(atom for atom in atoms if atom not in read)
         read.update(atoms)
         inner = call_jaxpr(equation)
-        opens = "call" if inner is not None else _OPENERS.get(equation.primitive.name, "")
+        opens = _OPENERS.get(equation.primitive.name, "")
         steps.append(Step(equation, opens, inner, last, unread))
     entrance = dict.fromkeys((*parts.invars, *parts.constvars))
     return steps[::-1], tuple(v for v in entrance if v not in read)

@@ -1,5 +1,6 @@
 """The leaves of a call's inputs: which are traced, which differentiated, and how they are named."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class Leaf:
         return self.kind in ("real", "complex")
 
 
+@functools.cache
 def is_inexact(dtype: Any) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and the like included."""
     return bool(jnp.issubdtype(dtype, np.inexact))

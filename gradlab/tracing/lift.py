@@ -121,6 +121,8 @@ class Lifter(Evaluator):
         name = equation.primitive.name
         if name in _SILENT:
             return []
+        if name == "convert_element_type" and _keeps_dtype(equation):
+            return list(inputs)  # a constant stays one
         if not any(value.depends for value in inputs):
             outputs = self.arithmetic.bind(equation, [value.array for value in inputs])
             rough = any(value.rough for value in inputs) or self.rounds(equation)
@@ -141,19 +143,18 @@ class Lifter(Evaluator):
         """Whether an equation's results are rounded."""
         return False
 
-    def opaque_result(self, equation: Any, array: Any, dtype: Any) -> Any:
+    def opaque_result(self, variable: Any, array: Any) -> Any:
         """Widen what an equation that cannot be lifted returned."""
-        return convert(array, widen_dtype(dtype))
+        return convert(array, widen_dtype(dtype_of(variable)))
 
     def _as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
         dtypes = [dtype_of(atom) for atom in equation.invars]
         given = self.as_traced(equation, arrays)
         narrow = [convert(a, d) for a, d in zip(given, dtypes)]
         outputs = self.arithmetic.bind(equation, narrow)
-        ends = [dtype_of(variable) for variable in equation.outvars]
         return [
-            self.opaque_result(equation, a, d) if is_inexact(d) else a
-            for a, d in zip(outputs, ends)
+            self.opaque_result(variable, array) if is_inexact(dtype_of(variable)) else array
+            for variable, array in zip(equation.outvars, outputs)
         ]
 
 
@@ -212,6 +213,10 @@ def opaque(program: Program) -> list[Opaque]:
 
     flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
     return list(dict.fromkeys(found))
+
+
+def _keeps_dtype(equation: Any) -> bool:
+    return bool(dtype_of(equation.invars[0]) == dtype_of(equation.outvars[0]))
 
 
 def _cannot_lift(equation: Any) -> bool:

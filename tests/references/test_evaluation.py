@@ -7,6 +7,7 @@ from jax import lax
 from gradlab.errors import InputError
 from gradlab.references import (
     Evaluation,
+    evaluation,
     judge,
     jvp_program,
     numpy_estimate,
@@ -193,7 +194,7 @@ def test_complex_gradients():
 def test_along_moves_the_inputs():
     lab = Evaluation(f=trace(lambda x, k: x**2 * k, X, np.arange(7)))
     at = lab.along({"x": X, "k": np.arange(7)}, {"x": np.ones_like(X)})
-    np.testing.assert_allclose(at(0.5)["f"][0], (X + 0.5) ** 2 * np.arange(7), rtol=1e-14)
+    np.testing.assert_allclose(at([0.5])["f"][0][0], (X + 0.5) ** 2 * np.arange(7), rtol=1e-14)
 
 
 def test_missing_and_misshapen_inputs_are_named():
@@ -255,3 +256,52 @@ def test_large_programs_scatter_as_small_ones_do(dtype, monkeypatch):
     for law in (0, 1):
         wanted, found = (np.median(each[law]["program"][0].scatter) for each in (small, large))
         assert 0.5 < found / wanted < 2.0, "formula" if law == 0 else "accuracy"
+
+
+BOTH_WAYS = {
+    "layer norm": lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1) + 1e-5)[:, None],
+    "softmax": lambda x: jax.nn.softmax(x, 1),
+    "gelu": jax.nn.gelu,
+    "selu": jax.nn.selu,
+    "product": lambda x: x @ x.T @ jnp.tanh(x),
+    "gather": lambda x: x[np.int32([0, 0, 1])] * x[1],
+    "segments": lambda x: jax.ops.segment_sum(x, np.int32([0, 1, 1, 0, 2]), 3) ** 3,
+    "scan": lambda x: lax.scan(lambda c, r: (jnp.tanh(c + r), c * r), x[0], x),
+    "branches": lambda x: lax.cond(x[0, 0] > 0, jnp.sin, jnp.exp, x) * x,
+    "while": lambda x: lax.while_loop(lambda c: c[0, 0] < 9, lambda c: c * c + 1, x),
+    "solve": lambda x: jnp.linalg.solve(x.T @ x + jnp.eye(7), x.T),
+    "spectrum": lambda x: jnp.abs(jnp.fft.fft(x)) ** 2,
+    "special": lambda x: lax.lgamma(jnp.abs(x)) + lax.erf(x) + jnp.cumsum(x * x, 1),
+    "mixed": lambda x: (x.astype(jnp.bfloat16) * 2.1).astype(x.dtype) @ x.T,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_numpy_and_xla_scatter_alike(name, dtype, monkeypatch):
+    if name == "solve" and dtype in ("bfloat16", "float16"):
+        pytest.skip("JAX solves in float32 and float64")
+    if name == "spectrum" and dtype in ("bfloat16", "float16"):
+        pytest.skip("JAX transforms float32 and float64")
+    program = trace(BOTH_WAYS[name], X.astype(jnp.dtype(dtype)))
+    if name != "while":  # which has no gradient backwards
+        program = vjp_program(program)
+    rng = np.random.default_rng(3)
+    point = {
+        name: rng.normal(size=aval.shape).astype(aval.dtype)
+        for name, aval in zip(program.in_names, program.in_avals)
+    }
+    ways = []
+    for compiles in (False, True):
+        monkeypatch.setattr(evaluation, "pays_to_compile", lambda work, c=compiles: c)
+        ways.append(Evaluation(reference=program).both(point, draws=40, seed=1))
+    for interpreted, compiled in zip(*ways):
+        for ours, theirs in zip(interpreted["reference"], compiled["reference"], strict=True):
+            np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-9, atol=1e-12)
+            assert np.array_equal(np.isfinite(ours.scatter), np.isfinite(theirs.scatter))
+            noisy = np.isfinite(ours.scatter) & (theirs.scatter > 0)
+            np.testing.assert_array_equal(ours.scatter > 0, theirs.scatter > 0)
+            ratios = ours.scatter[noisy] / theirs.scatter[noisy]
+            if ratios.size:
+                assert 0.5 < np.median(ratios) < 2
+                assert ratios.min() > 0.1 and ratios.max() < 10

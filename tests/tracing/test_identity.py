@@ -83,3 +83,18 @@ def test_without_a_key_everything_is_made_anew():
     for _ in range(2):
         remember(None, lambda: made.append(1))
     assert made == [1, 1]
+
+
+def test_the_key_of_values_does_not_ask_for_rules_and_that_of_programs_does():
+    def ruled(factor):
+        @jax.custom_vjp
+        def layer(x):
+            return jnp.tanh(x)
+
+        layer.defvjp(lambda x: (layer(x), x), lambda x, g: (factor * g,))
+        return trace(layer, X)
+
+    one, other = ruled(1.0), ruled(2.0)
+    assert one.computes == other.computes is not None
+    assert one.identity is None or one.identity != other.identity
+    assert one.computes != trace(jnp.sin, X).computes

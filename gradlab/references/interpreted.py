@@ -1,0 +1,155 @@
+"""Several programs in float64, with and without rounding noise, evaluated by NumPy.
+
+Nothing is compiled. All draws of the noise are rows of the same arrays, and go through the programs
+in one pass; the first row has no noise and is the value.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.references.noise import Draws, Units
+from gradlab.references.rounding import Exact, Rounder
+from gradlab.references.setting import Array, Setting
+from gradlab.tracing import NumPy, Program, Value
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["Interpreted"]
+
+_HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
+_TURNS = 20_000  # of loops, in one pass; who needs more is compiled
+
+
+class Interpreted:
+    """Programs that NumPy runs; its methods raise `TooLong` where a loop takes too many turns.
+
+    Attributes:
+        stays_narrow: the dtypes whose digits are all that some value has, once `scatters` has run.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.stays_narrow: set[str] = set()
+
+    def placed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments as NumPy's arrays."""
+        return {name: _in_numpy(array) for name, array in arguments.items()}
+
+    def values(
+        self, arguments: Mapping[str, Any], only: str | None = None
+    ) -> dict[str, list[Array]]:
+        """Return the outputs of all programs, or of one, without noise."""
+        given = self.placed(arguments)
+        chosen = self._setting.programs if only is None else {only: self._setting.programs[only]}
+        with np.errstate(all="ignore"):
+            return {key: self._evaluated(program, given) for key, program in chosen.items()}
+
+    def rows(
+        self, arguments: Mapping[str, Any], moved: Mapping[str, Array], only: str | None = None
+    ) -> dict[str, list[Array]]:
+        """Return the outputs at many points, one row for each, from some inputs' values there."""
+        count = len(next(iter(moved.values())))
+        most = max(1, _HELD // max(1, self._setting.work.held))
+        parts = []
+        for start in range(0, count, most):
+            part = {name: rows[start : start + most] for name, rows in moved.items()}
+            parts.append((min(most, count - start), self.values({**arguments, **part}, only)))
+        found = {}
+        for key in parts[0][1]:
+            shapes = [aval.shape for aval in self._setting.programs[key].out_avals]
+            found[key] = [
+                np.concatenate(
+                    [np.broadcast_to(values[key][i], (n, *shape)) for n, values in parts]
+                )
+                for i, shape in enumerate(shapes)
+            ]
+        return found
+
+    def _evaluated(self, program: Program, given: Mapping[str, Any]) -> list[Array]:
+        walk = Exact(self._setting.constants, NumPy())
+        walk.turns = _TURNS
+        pairs = zip(program.in_names, program.in_avals)
+        inputs = [Value(given[name], is_inexact(aval.dtype)) for name, aval in pairs]
+        outputs = walk(program.jaxpr, inputs)
+        return [_as_double(walk.wide(value)) for value in outputs]
+
+    def scatters(
+        self,
+        arguments: Mapping[str, Any],
+        roundings: Mapping[str, Units],
+        draws: int,
+        generator: np.random.Generator,
+    ) -> tuple[dict[str, list[Array]], dict[str, dict[str, list[Array]]]]:
+        """Return the values, and for each rounding how far it moves them, root mean square."""
+        rows = [(name, units) for name, units in roundings.items() for _ in range(draws)]
+        most = max(1, _HELD // max(1, self._setting.work.held) - 1)
+        values: dict[str, list[Array]] = {}
+        totals: dict[str, dict[str, list[Any]]] = {name: {} for name in roundings}
+        with np.errstate(all="ignore"):
+            for start in range(0, len(rows), most):
+                part = rows[start : start + most]
+                drawn, layout = self._drawn(arguments, [units for _, units in part], generator)
+                names = [name for name, _ in part]
+                parts = [_moved(array, size, names) for array, size in drawn]
+                values = {key: [parts[i][0] for i in places] for key, places in layout.items()}
+                for name in dict.fromkeys(names):
+                    for key, places in layout.items():
+                        found = [parts[i][1][name] for i in places]
+                        before = totals[name].get(key, found)
+                        both = zip(before, found)
+                        totals[name][key] = (
+                            found if before is found else [np.hypot(a, b) for a, b in both]
+                        )
+        weight = 1.0 / np.sqrt(draws)
+        return values, {
+            name: {key: [weight * total for total in each] for key, each in found.items()}
+            for name, found in totals.items()
+        }
+
+    def _drawn(
+        self, arguments: Mapping[str, Any], units: list[Units], generator: np.random.Generator
+    ) -> tuple[list[tuple[Array, int]], dict[str, list[int]]]:
+        """Return the distinct outputs, with their number of axes, and which are whose."""
+        setting = self._setting
+        noise = Draws([setting.silence, *units], setting.work.largest, generator)
+        rounder = Rounder(
+            noise,
+            setting.constants,
+            frozenset(setting.silence),
+            device=setting.device,
+            arithmetic=NumPy(),
+        )
+        rounder.turns = _TURNS
+        distinct, layout = setting.evaluate(rounder, self.placed(arguments))
+        self.stays_narrow |= rounder.stays_narrow
+        ranks = {
+            place: len(aval.shape)
+            for key, places in layout.items()
+            for place, aval in zip(places, setting.programs[key].out_avals)
+        }
+        return [(_as_double(array), ranks[i]) for i, array in enumerate(distinct)], layout
+
+
+def _moved(array: Array, rank: int, names: list[str]) -> tuple[Array, dict[str, Array]]:
+    """Return the row without noise, and the root of the sum of squares by which others are off."""
+    if array.ndim == rank:
+        return array, dict.fromkeys(names, np.zeros(array.shape))
+    value, rows = array[0], np.abs(array[1:] - array[0])
+    which = np.array(names)
+    return value, {n: np.hypot.reduce(rows[which == n], axis=0) for n in dict.fromkeys(names)}
+
+
+def _in_numpy(array: Any) -> Any:
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        return array
+    return np.asarray(array)
+
+
+def _as_double(array: Any) -> Array:
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    plain: Array = np.asarray(array)
+    return plain if plain.dtype.kind == "c" else plain.astype(np.float64, copy=False)

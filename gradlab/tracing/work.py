@@ -1,0 +1,100 @@
+"""How much work a program is, read from its equations and their shapes alone."""
+
+import math
+from typing import Any, NamedTuple
+
+from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.interpreter import needed
+from gradlab.tracing.jaxprs import body, inner_jaxprs
+
+__all__ = ["Work", "work"]
+
+_TURNS = 30  # of a `while`, whose number of turns the program does not say
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+_VIEWS = frozenset(
+    [
+        *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev"),
+        *("copy", "stop_gradient", "split"),
+    ]
+)
+
+
+class Work(NamedTuple):
+    """What one evaluation of a program takes.
+
+    Attributes:
+        equations: how many there are, those inside loops counted once.
+        steps: how many are evaluated, those inside loops once for each turn.
+        entries: how many numbers are computed, and multiplied in products, by all steps.
+        held: how many numbers the results of the equations have together.
+        largest: how many the largest of them has.
+        counted: whether the program says how often all of its loops turn.
+    """
+
+    equations: int
+    steps: int
+    entries: int
+    held: int
+    largest: int
+    counted: bool = True
+
+
+def work(jaxpr: Any) -> Work:
+    """Return how much work a jaxpr is.
+
+    Example:
+        >>> import jax
+        >>> from jax import lax
+        >>> program = lambda x: lax.fori_loop(0, 10, lambda i, x: x * 2.0, x)
+        >>> work(jax.make_jaxpr(program)(jax.numpy.ones(5)))
+        Work(equations=3, steps=21, entries=65, held=12, largest=5, counted=True)
+    """
+    parts = body(jaxpr)
+    equations = steps = entries = held = 0
+    counted = True
+    largest = max((_size(v) for v in (*parts.invars, *parts.constvars)), default=1)
+    for equation in needed(parts):
+        outputs = [_size(variable) for variable in equation.outvars]
+        largest = max(largest, *outputs, 0)
+        held += sum(outputs)
+        equations += 1
+        steps += 1
+        call = call_jaxpr(equation)
+        inner = [call] if call is not None else _inside(equation)
+        turns = {"scan": equation.params.get("length", 1), "while": _TURNS}
+        times = turns.get(equation.primitive.name, 1)
+        counted = counted and equation.primitive.name != "while"
+        for each in map(work, inner):
+            equations += each.equations
+            steps += times * each.steps
+            entries += times * each.entries
+            held += each.held
+            largest, counted = max(largest, each.largest), counted and each.counted
+        if not inner and equation.primitive.name not in _VIEWS:
+            entries += sum(outputs) * _terms(equation)
+    return Work(equations, steps, entries, held, largest, counted)
+
+
+def _inside(equation: Any) -> list[Any]:
+    if equation.primitive.name == "custom_linear_solve":
+        return [equation.params["jaxprs"].solve]
+    opened = ("scan", "while", "cond")
+    named = inner_jaxprs(equation)
+    return [jaxpr for _, jaxpr in named] if equation.primitive.name in opened else []
+
+
+def _terms(equation: Any) -> int:
+    """Return how many products each entry of a result sums."""
+    if equation.primitive.name not in _PRODUCTS:
+        return 1
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return int(math.prod(shape[axis] for axis in contracted))
+    kernel = equation.invars[1].aval.shape
+    outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return int(math.prod(kernel) // max(outputs, 1))
+
+
+def _size(atom: Any) -> int:
+    return math.prod(getattr(atom.aval, "shape", ()))
