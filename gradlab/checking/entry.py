@@ -121,7 +121,8 @@ def check(
 
     stated = asked.reference is not None and not isinstance(function, Node)
     mending = Repair if stated else mend
-    report = summarise(trials, seed, order, Settings(branches, prove), mending)
+    anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
+    report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
     if isinstance(function, Graph) and backward is None and report.failed:
         return name_wrong_node(report, function, inputs)
     return report

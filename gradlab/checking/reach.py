@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gradlab.checking.every_value import Anew, every_value
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
 from gradlab.proof import BUDGET, LONG, Proof, prove
@@ -31,6 +32,7 @@ class Settings:
     branches: bool = True
     prove: Prove = True
     legal: Callable[[Mapping[str, Any]], bool] = anywhere
+    anew: Anew | None = None  # makes the subject with another array as its one input
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,17 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
     law, wrong = _because(skipped, "branches=False"), ()
     if settings.branches:
         law, wrong = _judged(trial, walked)
+    every = every_value(trial, settings.anew) if settings.anew and not wrong else None
+    if every is not None and any(verdict.wrong.any() for verdict in every.formula_verdicts):
+        there = _filled(trial, every)
+        if any(verdict.wrong.any() for verdict in there.formula_verdicts):
+            reason = "wrong at finite values of the dtype, which gradlab made"
+            law, wrong = Law("branches", "failed", reason, judged=law.judged), (there,)
     if wrong:
         return Reach(law, wrong, {}, (_outside(wrong[0]),))
     proofs = _proofs(trial, leaves, walked, settings)
     evidence = {
-        leaf.path: _graded(points[leaf.path], walked, law, proofs.get(leaf.path, {}))
+        leaf.path: _graded(points[leaf.path], walked, law, every, proofs.get(leaf.path, {}))
         for leaf in right
     }
     return Reach(law, (), evidence)
@@ -124,6 +132,15 @@ def _at(trial: Trial, place: Place) -> Trial:
     return there
 
 
+def _filled(trial: Trial, every: Trial) -> Trial:
+    """Return the trial at values, of all those that were tried, whose gradient is wrong."""
+    (name,) = trial.values
+    (values,), (verdict,) = every.values.values(), every.formula_verdicts
+    wrong = np.asarray(values)[verdict.wrong]
+    point = {**trial.point, name: np.resize(wrong, np.shape(trial.values[name]))}
+    return _at(trial, Place(point, ()))
+
+
 def _gradients(trial: Trial) -> tuple[list[Any], list[Any]]:
     """Return the lifted gradients of rule and reference."""
     found = trial.many([{}])[0]
@@ -159,13 +176,22 @@ def _proofs(
     return found
 
 
-def _graded(points: Evidence, walked: Walked, law: Law, proofs: Mapping[str, Proof]) -> Evidence:
+def _graded(
+    points: Evidence,
+    walked: Walked,
+    law: Law,
+    every: Trial | None,
+    proofs: Mapping[str, Proof],
+) -> Evidence:
     """Return the evidence for one right gradient."""
     reached: list[Grade] = ["points"]
     unreached = tuple(map(str, walked.unreached))
     tried = {**points.tried, "branches": len(walked.places)}
     if law.status == "passed" and not unreached:
         reached.append("every branch")
+    if every is not None and all(verdict.right.any() for verdict in every.formula_verdicts):
+        reached.append("every value")
+        tried["values"] = sum(verdict.state.size for verdict in every.formula_verdicts)
     here = proofs.get("")
     where: list[str] = []
     if here is not None and here.proved:

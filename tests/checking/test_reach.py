@@ -189,3 +189,39 @@ def test_switches_turn_proof_and_branches_off() -> None:
 def test_a_wrong_gradient_has_no_grade() -> None:
     report = gradlab.check(rule(jnp.sin, lambda u, x: (u * jnp.sin(x),)), X)
     assert report.grade is None
+
+
+def silu(backward: Callable[..., Any]) -> Callable[..., Any]:
+    return rule(jax.nn.silu, backward)
+
+
+def silu_right(u: Any, x: Any) -> tuple[Any]:
+    s = jax.nn.sigmoid(x)
+    return (u * (s * (1 + x * (1 - s))),)
+
+
+def test_an_elementwise_rule_in_half_precision_is_judged_at_every_value() -> None:
+    x = jnp.linspace(-2, 2, 12, dtype=jnp.bfloat16).reshape(3, 4)
+    report = gradlab.check(silu(silu_right), x)
+    (evidence,) = report.evidence.values()
+    assert report.ok
+    assert "every value" in (evidence.grade, *evidence.also)
+    assert evidence.tried["values"] == 65280
+
+
+def test_a_rule_that_is_wrong_at_few_values_of_half_precision_is_found() -> None:
+    """No comparison tells where: the mistake lies in an arithmetic that overflows far away."""
+
+    def wrong(u: Any, x: Any) -> tuple[Any]:
+        far = jnp.clip(jnp.abs(x) - 100, 0, 1) * jnp.clip(jnp.abs(x) - 100, 0, 1)
+        return (silu_right(u, x)[0] + far * u,)
+
+    x = jnp.linspace(-2, 2, 12, dtype=jnp.float16).reshape(3, 4)
+    report = gradlab.check(silu(wrong), x, branches=False)
+    assert report.status == "wrong"
+    assert report.worst is not None and report.worst.index
+
+
+def test_rows_that_meet_have_no_grade_for_every_value() -> None:
+    report = gradlab.check(jax.nn.softmax, jnp.ones((2, 3), jnp.bfloat16))
+    assert all("values" not in evidence.tried for evidence in report.evidence.values())

@@ -1,0 +1,66 @@
+"""Every finite value of a half-precision dtype, for a rule whose entries do not meet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.checking.subject import Subject
+from gradlab.checking.trial import Trial
+from gradlab.errors import GradlabError
+from gradlab.structure.jacobian import jacobian
+from gradlab.tracing import Program, as_function
+
+__all__ = ["every_value", "finite_values"]
+
+_HALF = ("bfloat16", "float16")
+_DIAGONAL = ("zero", "identity", "diagonal")
+
+Anew = Callable[[Any], Subject]
+"""From an array in place of the one input to the same rule there."""
+
+
+def finite_values(dtype: str) -> Any:
+    """Return all finite numbers of a dtype of 16 bits, as one array.
+
+    Example:
+        >>> finite_values("bfloat16").size, finite_values("float16").size
+        (65280, 63488)
+    """
+    values = np.arange(1 << 16, dtype=np.uint16).view(jnp.dtype(dtype))
+    return jnp.asarray(values[np.isfinite(values.astype(np.float32))])
+
+
+def every_value(trial: Trial, anew: Anew) -> Trial | None:
+    """Return the rule at every finite value of its dtype; None where that does not speak for it.
+
+    It does where the rule has one input, in half precision, and is proved elementwise: then an
+    entry of the gradient depends on its own input and upstream alone.
+
+    Args:
+        trial: at the given inputs.
+        anew: makes the subject at other inputs.
+    """
+    subject = trial.subject
+    if len(subject.values) != 1 or len(subject.targets) != 1 or len(subject.upstreams) != 1:
+        return None
+    dtype = str(subject.targets[0].dtype)
+    programs = subject.forward, subject.rule
+    if dtype not in _HALF or any(p is None or not _elementwise(p, trial) for p in programs):
+        return None
+    try:
+        there = anew(finite_values(dtype))
+    except GradlabError:  # the function takes this shape alone
+        return None
+    if there.rule is None or there.reference is None or there.outputs != subject.outputs:
+        return None
+    return Trial(there, there.values, trial.seed, place=trial.place)
+
+
+def _elementwise(program: Program | None, trial: Trial) -> bool:
+    """Whether no output of a program depends on an entry elsewhere, proved from the program."""
+    assert program is not None
+    inputs = [jnp.asarray(trial.point[name]) for name in program.in_names]
+    report = jacobian(as_function(program), *inputs)
+    return all(pattern.structure in _DIAGONAL for pattern in report.patterns.values())
