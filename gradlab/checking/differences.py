@@ -35,6 +35,7 @@ __all__ = [
     "judge_by_differences",
     "left_by_loops",
     "pairing",
+    "real_slope",
     "spread_along",
 ]
 
@@ -92,13 +93,20 @@ def _large(evidence: Evidence) -> bool:
     return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
 
 
-def _along_line(evidence: Evidence, direction: dict[str, Any], scale: float = 1.0) -> Slope:
+def real_slope(evidence: Evidence, direction: dict[str, Any]) -> Slope:
+    """Return the slope of the function itself, which is called, not of the program it became."""
+    return _along_line(evidence, direction, 1 / _SHORTER, real=True)
+
+
+def _along_line(
+    evidence: Evidence, direction: dict[str, Any], scale: float = 1.0, real: bool = False
+) -> Slope:
     """Return the slope along one direction from few points, all of them on one line."""
     upstreams = _upstreams(evidence)
-    if evidence.subject.forward is not None:
+    if evidence.subject.forward is not None and not real:
         line = evidence.line(direction, upstreams)
     else:
-        forward = _forward(evidence)
+        forward = _forward(evidence, real)
 
         def line(steps: Sequence[float]) -> list[float]:
             cases = (_ahead(evidence, direction, step) for step in steps)
@@ -398,10 +406,12 @@ def _slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: flo
     return finite_differences(function, scale)[0]
 
 
-def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
+def _forward(
+    evidence: Evidence, real: bool = False
+) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
     """Return the forward in float64, at many points: compiled where it can be traced."""
     subject, inexact = evidence.subject, _inexact(evidence)
-    if subject.forward is not None:
+    if subject.forward is not None and not real:
 
         def traced(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
             outputs = evidence.forward(cases)

@@ -10,6 +10,7 @@ from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
+from gradlab.checking.layers import layer_form
 from gradlab.checking.memory import require_memory
 from gradlab.checking.mending import Repair, fixes_for
 from gradlab.checking.reach import Prove, Settings
@@ -33,6 +34,8 @@ def check(
     backward: Callable[..., Any] | None = None,
     reference: Callable[..., Any] | None = None,
     returns: Returns = "output",
+    parameters: Any = None,
+    gradients: Any = None,
     wrt: Any = None,
     order: int = 1,
     seed: int = 0,
@@ -52,7 +55,8 @@ def check(
 
     Args:
         function: what is checked: a JAX function, with or without custom rules inside; a forward
-            whose `backward` is given; a `gradlab.Node`; a `gradlab.Graph`.
+            in JAX or NumPy whose `backward` is given; an object with `forward` and `backward`; a
+            model with `loss`; a `gradlab.Node`; a `gradlab.Graph`.
         *inputs: arrays of any shape, Python numbers, or pytrees of them; float and complex leaves
             are differentiated, integers, booleans and keys are not. NumPy's float64 is checked in
             float64, anything else in its own dtype.
@@ -63,6 +67,10 @@ def check(
             primal function is, or finite differences where there is none.
         returns: what `function` returns: "output", "output+residuals" (a pair), or
             "output+gradients" (a loss and its gradients).
+        parameters: of an object or a model: names or paths of what is differentiated beside the
+            inputs ("W", "layers[0].W"), or a dict from these to the paths of their gradients; found
+            by their names by default.
+        gradients: paths of their gradients, in the same order.
         wrt: which inputs are differentiated, by position or by name; all by default.
         order: 2 checks the gradient of the gradient too.
         seed: of upstreams, tangents and rounding noise.
@@ -96,7 +104,8 @@ def check(
         (False, 'w', 'the gradient of w is transposed')
     """
     clock = time.process_time()
-    asked = _Asked(function, inputs, backward, reference, returns, wrt)
+    asked = _Asked(function, inputs, backward, reference, returns, wrt, parameters, gradients)
+    inputs = asked.inputs
     refuse_numbers(order=order, seed=seed, samples=samples)
     require_memory("check", inputs, samples)
     place = _device(device)
@@ -172,6 +181,8 @@ class _Asked:
         reference: Any,
         returns: Any,
         wrt: Any,
+        parameters: Any,
+        gradients: Any,
     ) -> None:
         if not isinstance(returns, str) or returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
@@ -181,14 +192,22 @@ class _Asked:
                 f"{function.__name__}()"
             )
         self.names: tuple[str, ...] | None = None
+        self.notes: tuple[str, ...] = ()
         if isinstance(function, Graph) and backward is None:
             graph, returns, self.names = function, "output", function.arguments
             function, backward = _from_graph(graph)
             reference = graph.reference if reference is None else reference
-        elif hasattr(function, "forward") and hasattr(function, "backward") and backward is None:
+        elif isinstance(function, Node) and backward is None:
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
             )
+        elif not isinstance(function, Graph | Node):
+            form = layer_form(function, backward, inputs, parameters, gradients)
+            if form is not None:
+                function, backward, returns = form.forward, form.backward, form.returns
+                inputs, self.names, self.notes = form.inputs, form.names, form.notes
+                wrt = form.wrt if wrt is None else wrt
+        self.inputs = inputs
         require_callable("function", function)
         for label, value in (("backward", backward), ("reference", reference)):
             if value is not None:
@@ -213,7 +232,7 @@ class _Asked:
 
     def subject(self, inputs: tuple[Any, ...]) -> Subject:
         assert self.names is not None
-        return subject_of(
+        subject = subject_of(
             self.function,
             inputs,
             names=self.names,
@@ -222,6 +241,7 @@ class _Asked:
             returns=self.returns,
             wrt=self.wrt,
         )
+        return dataclasses.replace(subject, notes=(*self.notes, *subject.notes))
 
 
 def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:

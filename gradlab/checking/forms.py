@@ -2,7 +2,7 @@
 
 A function that carries its own rule is held against autodiff of the primal that the rule decorates;
 a hand-written backward against autodiff of its forward; a function with `reference=` against that.
-What JAX cannot trace is left to finite differences.
+What JAX cannot trace is read as NumPy; what cannot be read is left to finite differences.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,9 @@ import numpy as np
 from gradlab.arguments import name_of
 from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.subject import Complaint, Subject, Upstream, unchecked
-from gradlab.errors import InputError
+from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.formatting import shape_text
+from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, upstream_names, vjp_program
 from gradlab.tracing import (
     ClosesOverTrace,
@@ -154,11 +155,12 @@ def _handwritten(
 ) -> Subject:
     """A forward with a backward beside it, in JAX or in NumPy."""
     hand = Handwritten(function, backward, returns, inputs, names, wrt)
-    forward = _traced_or_none(hand.forward, inputs, names)
     outputs, upstreams = hand.outputs, hand.upstreams
-    rule = None if forward is None else _traced_rule(hand, forward, upstreams)
-    positions = tuple(hand.order.index(t.path) for t in hand.targets)
+    forward, reading = _program(hand, inputs, names)
+    notes = _decisions(reading) if isinstance(reading, Reading) else ()
     why = ""
+    rule = None if forward is None else _rule(hand, upstreams, isinstance(reading, Reading))
+    positions = tuple(hand.order.index(t.path) for t in hand.targets)
     believed: Program | None = None
     oracle = FINITE_DIFFERENCES
     if reference is not None:
@@ -168,8 +170,9 @@ def _handwritten(
     elif forward is not None:
         believed = open_kernels(strip(forward))
         oracle = f"autodiff of {hand.name}"
+        oracle += ", read from NumPy" if isinstance(reading, Reading) else ""
     else:
-        why = "JAX cannot trace the forward"
+        why, oracle = str(reading), f"{FINITE_DIFFERENCES} ({reading})"
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
         why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
@@ -195,19 +198,62 @@ def _handwritten(
         loops=forward is not None and iterates(forward),
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
         eager=True,
+        read=isinstance(reading, Reading),
         complaints=hand.complaints,
-        notes=() if forward is None else _notes(forward),
+        notes=(*(() if forward is None else _notes(forward)), *notes),
         shapes=hand.shapes,
         unchecked=unchecked(hand.leaves, hand.targets),
     )
 
 
-def _traced_rule(
-    hand: Handwritten, forward: Program, upstreams: Sequence[Upstream]
-) -> Program | None:
+def _program(
+    hand: Handwritten, inputs: tuple[Any, ...], names: tuple[str, ...]
+) -> tuple[Program | None, Reading | NotReadable | None]:
+    """Return the forward as a program, and how it was read if it is NumPy.
+
+    What returns NumPy's arrays is read first: JAX's tracers answer many functions of NumPy too, and
+    not always as NumPy does.
+    """
+    if not hand.numpy:
+        traced = _traced_or_none(hand.forward, inputs, names)
+        if traced is not None:
+            return traced, None
+    reading = _read(hand, hand.forward, inputs, names)
+    if isinstance(reading, Reading):
+        return reading.program, reading
+    traced = _traced_or_none(hand.forward, inputs, names) if hand.numpy else None
+    return traced, reading
+
+
+def _rule(hand: Handwritten, upstreams: Sequence[Upstream], read_: bool) -> Program | None:
+    """Return forward and backward as one program, traced as the forward was, or None."""
     arrays = [*hand.values.values(), *(np.ones(u.shape, u.dtype) for u in upstreams)]
-    labels = [*hand.values, *(u.name for u in upstreams)]
-    return _traced_or_none(hand.flat, tuple(arrays), tuple(labels))
+    labels = (*hand.values, *(u.name for u in upstreams))
+    if not read_:
+        return _traced_or_none(hand.flat, tuple(arrays), labels)
+    reading = _read(hand, hand.flat, tuple(arrays), labels)
+    return reading.program if isinstance(reading, Reading) else None
+
+
+def _read(
+    hand: Handwritten, function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+) -> Reading | NotReadable:
+    """Read what JAX cannot trace as NumPy, or return why that is impossible."""
+    try:
+        return read(function, *inputs, names=names, roots=hand.functions)
+    except NotReadable as error:
+        return error
+    except GradlabError as error:  # it runs, but not on stand-ins
+        return NotReadable(str(error))
+
+
+def _decisions(reading: Reading) -> tuple[str, ...]:
+    """Return a note on the values that decided; what was read holds where they are the same."""
+    if not reading.decisions:
+        return ()
+    some = "; ".join(map(str, reading.decisions[:3]))
+    more = len(reading.decisions) - 3
+    return (f"read where {some}" + (f"; and {more} more" if more > 0 else ""),)
 
 
 def _believed(

@@ -5,7 +5,8 @@ returns="output+residuals":  y, cache = forward(*inputs);   dx = backward(upstre
 returns="output+gradients":  loss, dx = forward(*inputs)
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,6 +17,7 @@ from gradlab.arguments import name_of, users_fault
 from gradlab.checking.subject import Arrays, Complaint, Upstream
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
+from gradlab.reading import is_library, rewinder
 from gradlab.tracing import Leaf
 from gradlab.tracing.leaves import flatten, is_inexact
 
@@ -55,7 +57,23 @@ class Handwritten:
             raise InputError(
                 "inputs: nothing to differentiate; give a float array, and name it in wrt"
             )
+        self._rewind = rewinder(self.functions)
         self._look()
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The user's functions, and the objects that they belong to."""
+        given = [f for f in (self._function, self._backward) if f is not None]
+        return (*given, *(root for f in given for root in getattr(f, "roots", ())))
+
+    @property
+    def numpy(self) -> bool:
+        """Whether the user's forward returns arrays or numbers of NumPy's, and no other."""
+        code = getattr(self._function, "__code__", None)
+        own = code is not None and is_library(code.co_filename)
+        if own and not hasattr(self._function, "roots"):
+            return False  # a node or a graph, written for NumPy and JAX alike
+        return not any(isinstance(example, jax.Array) for example in self._examples)
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
@@ -70,7 +88,7 @@ class Handwritten:
     def primal(self, values: Arrays) -> list[Any]:
         """Evaluate the forward alone, as the user does."""
         arrays = [values[name] for name in self.order]
-        with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
+        with self._steady(arrays):
             output = self.forward(*self._rebuild(arrays))
             return [np.asarray(result) for result in jax.tree.leaves(output)]
 
@@ -83,8 +101,18 @@ class Handwritten:
     def run(self, values: Arrays) -> list[Any]:
         """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
         arrays = [values[name] for name in (*self.order, *(u.name for u in self.upstreams))]
-        with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
+        with self._steady(arrays):
             return [np.asarray(result) for result in self.flat(*arrays)]
+
+    @contextlib.contextmanager
+    def _steady(self, arrays: Sequence[Any] = ()) -> Iterator[None]:
+        """Enter the context of a call: x64 if needed; generators begin where they stand now."""
+        self._rewind()
+        try:
+            with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
+                yield
+        finally:
+            self._rewind()
 
     @property
     def _x64(self) -> bool:
@@ -93,7 +121,7 @@ class Handwritten:
 
     def _look(self) -> None:
         """Call forward and backward once; note the outputs' and gradients' forms."""
-        with jax.enable_x64(self._x64), np.errstate(all="ignore"):
+        with self._steady(), np.errstate(all="ignore"):
             output = self._call(self.name, self.forward, *self._copies())
             pairs, self._out_tree = jax.tree_util.tree_flatten_with_path(output)
             self._examples = [leaf for _, leaf in pairs]

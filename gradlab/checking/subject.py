@@ -54,6 +54,7 @@ class Subject:
     `approximate`: the reference iterates, and is right only up to its convergence.
     `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
     `unchecked`: the inputs that are not targets, each with the reason.
+    `read`: the forward is NumPy, read as a program: the real one is called besides.
     `loops`: something iterates, and might never end far from the given inputs.
     """
 
@@ -76,6 +77,7 @@ class Subject:
     approximate: bool = False
     loops: bool = False
     opaque: bool = False
+    read: bool = False
     eager: bool = False
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()

@@ -6,8 +6,19 @@ JAX computes on their symbols.
 
 from gradlab.errors import NotReadable
 from gradlab.reading.as_jax import as_jax
+from gradlab.reading.frames import is_library
+from gradlab.reading.names import rewinder
 from gradlab.reading.read import Reading, read
 from gradlab.reading.running import evaluate
 from gradlab.reading.session import Decision
 
-__all__ = ["Decision", "NotReadable", "Reading", "as_jax", "evaluate", "read"]
+__all__ = [
+    "Decision",
+    "NotReadable",
+    "Reading",
+    "as_jax",
+    "evaluate",
+    "is_library",
+    "read",
+    "rewinder",
+]

@@ -81,9 +81,11 @@ def spread(symbol: Any, shape: tuple[int, ...]) -> Any:
     """Return a symbol broadcast as NumPy broadcasts what is assigned."""
     extra = np.ndim(symbol) - len(shape)
     if extra > 0:
-        symbol = lax.reshape(symbol, np.shape(symbol)[extra:])
+        symbol = symbol.reshape(np.shape(symbol)[extra:])
     if np.shape(symbol) == shape:
         return symbol
+    if isinstance(symbol, np.ndarray):  # a constant, which keeps its digits when it is lifted
+        return np.array(np.broadcast_to(symbol, shape))
     return lax.broadcast_in_dim(symbol, shape, range(len(shape) - np.ndim(symbol), len(shape)))
 
 

@@ -66,11 +66,7 @@ def choose(reading: "Recorder", stand: Stand, mask: Stand, value: Any) -> None:
     if type(value) is Chosen and value.mask is where and value.whole.shape == shape:
         new = lax.convert_element_type(value.whole, stand.shadow.dtype)
     elif np.ndim(shadow_of(value)) <= rest:
-        new = lax.broadcast_in_dim(
-            jnp.asarray(reading.cast(value, stand.shadow.dtype)),
-            shape,
-            range(len(shape) - np.ndim(shadow_of(value)), len(shape)),
-        )
+        new = reading.spread(value, stand.shadow.dtype, shape)
     else:
         stand[reading.decide(mask, "mask")] = value
         return

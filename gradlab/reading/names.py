@@ -21,7 +21,7 @@ from gradlab.reading.proxies import Float, original, replacement
 from gradlab.reading.session import Recorder
 from gradlab.reading.standins import active, current, is_stand
 
-__all__ = ["replaced"]
+__all__ = ["replaced", "rewinder"]
 
 _LARGEST = 10_000  # entries of a container that is walked
 _one_at_a_time = threading.RLock()
@@ -38,16 +38,29 @@ def replaced(reading: Recorder, roots: tuple[Any, ...]) -> Iterator[None]:
     with _one_at_a_time:
         walk = _Walk(reading)
         try:
-            for root in roots:
-                walk.visit(root)
-            for module in list(sys.modules.values()):
-                if type(module) is types.ModuleType and is_users(module.__dict__):
-                    walk.namespace(module.__dict__)
+            walk.everywhere(roots)
             walk.imports()
             with active(reading):
                 yield
         finally:
             walk.put_back()
+
+
+def rewinder(roots: tuple[Any, ...]) -> Callable[[], None]:
+    """Return what puts the generators of random numbers back to where they are now.
+
+    Args:
+        roots: functions and objects from which the walk starts, beside the user's modules.
+    """
+    walk = _Walk(Recorder({}), only_look=True)
+    walk.everywhere(roots)
+    generators = walk.reading.generators
+
+    def rewind() -> None:
+        for back in generators:
+            back()
+
+    return rewind
 
 
 def is_users(names: dict[str, Any]) -> bool:
@@ -62,15 +75,24 @@ def is_users(names: dict[str, Any]) -> bool:
 class _Walk:
     """One walk over the user's names, with the way back."""
 
-    def __init__(self, reading: Recorder) -> None:
-        self.reading = reading
+    def __init__(self, reading: Recorder, only_look: bool = False) -> None:
+        self.reading, self.only_look = reading, only_look
         self.undo: list[Callable[[], None]] = []
+        self.arrays: dict[int, Any] = {}  # one stand-in for each, so that aliases stay aliases
         self.seen: dict[int, Any] = {}
         self.before: list[tuple[Any, Any]] = []
         state = np.random.get_state()  # noqa: NPY002 - the user's code may use it
         reading.generators.append(lambda: np.random.set_state(state))  # noqa: NPY002
         python = random.getstate()
         reading.generators.append(lambda: random.setstate(python))
+
+    def everywhere(self, roots: tuple[Any, ...]) -> None:
+        """Walk from the roots, and over all of the user's modules."""
+        for root in roots:
+            self.visit(root)
+        for module in list(sys.modules.values()):
+            if type(module) is types.ModuleType and is_users(module.__dict__):
+                self.namespace(module.__dict__)
 
     def visit(self, value: Any) -> Any:
         """Return what stands for a value; what is inside of it is replaced there."""
@@ -120,7 +142,7 @@ class _Walk:
             return
         self.seen[id(names)] = names
         self._dict(names)
-        if "float" not in names:
+        if "float" not in names and not self.only_look:
             self._set(names, "float", Float)
 
     def imports(self) -> None:
@@ -172,8 +194,10 @@ class _Walk:
                 container[:] = held
 
     def _replacement(self, value: Any) -> Any:
-        if type(value) is np.ndarray:
-            return self.reading.array(value, guarded=True)
+        if type(value) is np.ndarray and not self.only_look:
+            if id(value) not in self.arrays:
+                self.arrays[id(value)] = self.reading.array(value, guarded=True)
+            return self.arrays[id(value)]
         if isinstance(value, np.random.Generator | np.random.RandomState):
             bits = value if isinstance(value, np.random.RandomState) else value.bit_generator
             if isinstance(bits, np.random.RandomState):
@@ -182,7 +206,7 @@ class _Walk:
             else:
                 held = bits.state
                 self.reading.generators.append(lambda: setattr(bits, "state", held))
-        return replacement(value)
+        return value if self.only_look else replacement(value)
 
     def _set(self, container: Any, name: Any, new: Any) -> None:
         missing = object()

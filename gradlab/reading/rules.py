@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from gradlab.reading import masks
-from gradlab.reading.indexing import address, spread, taken
+from gradlab.reading.indexing import address, taken
 from gradlab.reading.standins import Chosen, Stand, is_stand, shadow_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _full_like(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -
     result = function(*shadow_of(args), **shadow_of(kwargs))
     if not reading.traced(value):
         return reading.wrap(result)
-    return reading.pair(result, spread(reading.cast(value, result.dtype), result.shape))
+    return reading.pair(result, reading.spread(value, result.dtype, result.shape))
 
 
 @_rule(np.where)
@@ -86,9 +86,9 @@ def _where(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> An
         return reading.wrap(result)
     args = tuple(reading.call(np.array, (a,), {}) if type(a) in (list, tuple) else a for a in args)
     where, *values = args
-    mask = spread(reading.cast(where, np.dtype(bool)), np.shape(result))
+    mask = reading.spread(where, np.dtype(bool), np.shape(result))
     dtype = np.asarray(result).dtype
-    sides = [jnp.asarray(spread(reading.cast(v, dtype), np.shape(result))) for v in values]
+    sides = [jnp.asarray(reading.spread(v, dtype, np.shape(result))) for v in values]
     return reading.pair(result, lax.select(jnp.asarray(mask), *sides))
 
 
@@ -331,10 +331,9 @@ def _at(reading: "Recorder", ufunc: Any, inputs: Args, kwargs: Kwargs, method: s
     def symbol(whole: Any) -> Any:
         if ufunc not in _AT or not values:
             raise reading.refuse(f"{ufunc.__name__}.at has no counterpart in JAX")
-        value = reading.cast(values[0], place.dtype)
         shape = np.shape(place.shadow[shadow_of(index)])
         return getattr(whole.at[address(reading, index, whole.shape)], _AT[ufunc])(
-            spread(value, shape)
+            reading.spread(values[0], place.dtype, shape)
         )
 
     def write() -> None:

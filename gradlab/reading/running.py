@@ -77,7 +77,7 @@ def require_same(
     _compare(program, function, inputs, rewind, "where it was read")
     left, rng = _MOVED, np.random.default_rng(0)
     for reach in _REACHES:
-        moved = jax.tree_util.tree_map(lambda leaf, by=reach: _moved(leaf, by, rng), tuple(inputs))
+        moved = _elsewhere(program, inputs, reach, rng)
         if left and holds(*moved):
             left -= _compare(program, function, moved, rewind, "at other inputs")
 
@@ -124,9 +124,18 @@ def _close(mine: Array, other: Array, size: float, eps: float) -> bool:
     return bool(np.all(np.abs(mine[known] - other[known]) <= slack))
 
 
+def _elsewhere(
+    program: Program, inputs: Sequence[Any], reach: float, rng: np.random.Generator
+) -> tuple[Any, ...]:
+    values, tree = jax.tree_util.tree_flatten(tuple(inputs), is_leaf=lambda x: x is None)
+    moved = [
+        _moved(value, reach, rng) if leaf.differentiable else value
+        for value, leaf in zip(values, program.leaves)
+    ]
+    return tuple(jax.tree_util.tree_unflatten(tree, moved))
+
+
 def _moved(leaf: Any, reach: float, rng: np.random.Generator) -> Any:
     array = np.asarray(leaf)
-    if array.dtype.kind not in "fc":
-        return leaf
     moved = array * (1 + reach * rng.uniform(0.5, 1.0, array.shape)) + reach * 1e-2
     return float(moved) if isinstance(leaf, float) else moved.astype(array.dtype)

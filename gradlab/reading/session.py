@@ -347,10 +347,17 @@ class Recorder:
         if type(value) in (list, tuple):
             value = self.rules[np.array](self, np.array, (value,), {})
         symbol = self.symbol(value)
-        symbol = symbol if hasattr(symbol, "dtype") else np.asarray(symbol)
+        if isinstance(symbol, np.ndarray | np.generic | bool | int | float | complex):
+            symbol = np.asarray(symbol)
+            symbol = symbol.real if symbol.dtype.kind == "c" != dtype.kind else symbol
+            return symbol.astype(dtype)
         if np.issubdtype(symbol.dtype, np.complexfloating) and dtype.kind != "c":
             symbol = jnp.real(symbol)
         return lax.convert_element_type(symbol, dtype)
+
+    def spread(self, value: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """Return a value's symbol in a dtype and a shape, broadcast as what is assigned."""
+        return indexing.spread(self.cast(value, dtype), shape)
 
     def plain(self, chosen: Chosen) -> Stand:
         """Return `x[mask]` as an array of a shape that the mask's values decide."""

@@ -1,5 +1,7 @@
 """All the ways to say what is checked: backward=, residuals, losses, nodes, pytrees, NumPy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def test_backward_of_the_inputs(array):
     inputs = [array(a) for a in (X, W, B)]
     report = gradlab.check(linear, *inputs, backward=linear_backward)
     assert report.ok
-    assert report.oracle == "autodiff of linear"
+    assert report.oracle.startswith("autodiff of linear")
     assert [leaf.path for leaf in report.leaves] == ["x", "w", "b"]
     assert report.dtypes == (str(inputs[0].dtype),)
 
@@ -79,7 +81,7 @@ def test_a_loss_that_returns_its_own_gradient():
 
     y = np.array([0, 3, 2])
     report = gradlab.check(softmax_loss, X, y, returns="output+gradients")
-    assert report.ok and report.oracle.startswith("finite differences")
+    assert report.ok and report.oracle.endswith("read from NumPy")
     wrong = gradlab.check(unnormalised, X, y, returns="output+gradients")
     assert wrong.failed and "factor 3" in wrong.diagnosis
 
@@ -109,7 +111,7 @@ def test_numpy_that_jax_cannot_trace():
         return y
 
     report = gradlab.check(forward, X, backward=lambda g, x: 2 * g * np.maximum(x, 0))
-    assert report.ok and report.oracle.startswith("finite differences")
+    assert report.ok and report.oracle.endswith("read from NumPy")
     wrong = gradlab.check(forward, X, backward=lambda g, x: 2 * g * x)
     assert wrong.failed and "wrong only where x < 0" in wrong.diagnosis
 
@@ -248,10 +250,11 @@ def test_complex_gradients():
 
 
 def test_an_accelerator_may_add_in_another_order_at_every_call(monkeypatch):
-    order = np.random.default_rng(0)
+    calls = itertools.count()
 
     def sums(off):
         def backward(upstream, x):
+            order = np.random.default_rng(next(calls))
             total = np.float32(float(x[0]) * 0)  # cannot be traced
             for k in order.permutation(len(x)):
                 total = total + x[k] * upstream

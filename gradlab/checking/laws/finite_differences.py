@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from gradlab.checking.differences import compare, directional, left_by_loops, spread_along
+from gradlab.checking.differences import (
+    compare,
+    directional,
+    left_by_loops,
+    real_slope,
+    spread_along,
+)
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.references import LIMIT, Reason, Slope, inner
@@ -18,7 +24,10 @@ def finite_differences(trial: Trial) -> Law:
         return Law(name, "skipped", "the rule cannot be run in float64")
     if any(trial.subject.odd):
         return Law(name, "skipped", "a gradient has a wrong shape")
-    slope = directional(trial, trial.tangents)
+    if trial.subject.read:
+        slope = real_slope(trial, trial.tangents)
+    else:
+        slope = directional(trial, trial.tangents)
     steps = [trial.tangents[target.path] for target in trial.subject.targets]
     claim = sum(inner(t, g.value) for t, g in zip(steps, gradients))
     known = [gradients]

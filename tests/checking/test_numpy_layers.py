@@ -1,0 +1,78 @@
+"""Right layers in NumPy, in the forms that people write, are right; wrong ones are found."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradlab
+
+_spec = importlib.util.spec_from_file_location(
+    "numpy_layers", Path(__file__).with_name("numpy_layers.py")
+)
+layers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(layers)
+
+CASES = [*layers.PAIRS, *layers.OBJECTS]
+DTYPES = [np.float64, np.float32]
+LONG = {"lstm", "rnn", "gru_step", "conv_loops", "attention", "max_pool_loops", "svm_loss_loops"}
+LAYERS = [
+    pytest.param(each, marks=pytest.mark.slow if each.__name__ in LONG else (), id=each.__name__)
+    for each in layers.PAIRS
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_right_layer_is_right_and_read(case, dtype):
+    function, inputs, options = case(np.random.default_rng(3), dtype)
+    report = gradlab.check(function, *inputs, **options)
+    assert report.ok, report
+    assert report.oracle.endswith("read from NumPy")
+
+
+def wrong(backward, entry, change):
+    """Return a backward that changes one entry of one gradient, or makes one gradient zero."""
+
+    def changed(*arguments):
+        gradients = backward(*arguments)
+        several = isinstance(gradients, tuple)
+        found = list(gradients) if several else [gradients]
+        which = entry % len(found)
+        while found[which] is None or not np.any(found[which]):
+            which = (which + 1) % len(found)
+        new = np.array(found[which])
+        if change == "zero":
+            new = np.zeros_like(new)
+        else:
+            place = np.unravel_index(np.argmax(np.abs(new)), new.shape)
+            new[place] = new[place] * new.dtype.type(1.01)
+        found[which] = new
+        return tuple(found) if several else found[0]
+
+    return changed
+
+
+@pytest.mark.parametrize("change", ["zero", "off"])
+@pytest.mark.parametrize("case", LAYERS)
+def test_a_wrong_layer_is_found(case, change):
+    dtype = DTYPES[len(case.__name__) % 2]
+    function, inputs, options = case(np.random.default_rng(4), dtype)
+    if "backward" in options:
+        options = {**options, "backward": wrong(options["backward"], 1, change)}
+    else:
+        own = function
+
+        @functools.wraps(own)
+        def function(*arguments):
+            loss, gradients = own(*arguments)
+            if isinstance(gradients, dict):
+                names = list(gradients)
+                found = wrong(lambda: tuple(gradients.values()), 1, change)()
+                return loss, dict(zip(names, found))
+            return loss, wrong(lambda: gradients, 1, change)()
+
+    report = gradlab.check(function, *inputs, **options)
+    assert report.status == "wrong", report
