@@ -12,7 +12,7 @@ import numpy as np
 
 from gradlab.arguments import name_of
 from gradlab.checking.handwritten import Handwritten, Returns
-from gradlab.checking.subject import Complaint, Subject, Upstream, unchecked
+from gradlab.checking.subject import Complaint, Subject, Upstream, anywhere, unchecked
 from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.formatting import shape_text
 from gradlab.reading import Reading, read
@@ -157,9 +157,12 @@ def _handwritten(
     hand = Handwritten(function, backward, returns, inputs, names, wrt)
     outputs, upstreams = hand.outputs, hand.upstreams
     forward, reading = _program(hand, inputs, names)
-    notes = _decisions(reading) if isinstance(reading, Reading) else ()
     why = ""
     rule = None if forward is None else _rule(hand, upstreams, isinstance(reading, Reading))
+    if rule is None and isinstance(reading, Reading):  # NumPy's arrays, and a rule in JAX
+        traced = _traced_or_none(hand.forward, inputs, names)
+        rule = None if traced is None else _rule(hand, upstreams, False)
+        forward, reading = (forward, reading) if rule is None else (traced, None)
     positions = tuple(hand.order.index(t.path) for t in hand.targets)
     believed: Program | None = None
     oracle = FINITE_DIFFERENCES
@@ -199,8 +202,9 @@ def _handwritten(
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
         eager=True,
         read=isinstance(reading, Reading),
+        holds=reading.holds_at if isinstance(reading, Reading) else anywhere,
         complaints=hand.complaints,
-        notes=(*(() if forward is None else _notes(forward)), *notes),
+        notes=(*(() if forward is None else _notes(forward)), *_decisions(reading)),
         shapes=hand.shapes,
         unchecked=unchecked(hand.leaves, hand.targets),
     )
@@ -247,9 +251,9 @@ def _read(
         return NotReadable(str(error))
 
 
-def _decisions(reading: Reading) -> tuple[str, ...]:
+def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:
     """Return a note on the values that decided; what was read holds where they are the same."""
-    if not reading.decisions:
+    if not isinstance(reading, Reading) or not reading.decisions:
         return ()
     some = "; ".join(map(str, reading.decisions[:3]))
     more = len(reading.decisions) - 3

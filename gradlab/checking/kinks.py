@@ -43,17 +43,17 @@ def settle_kinks(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Ver
     suspects = _suspects(verdicts)
     if not suspects.actual.size or np.iscomplexobj(suspects.actual):
         return verdicts
-    near, nearer = (_witnesses(evidence, suspects, reach, _FEW) for reach in (_NEAR, _NEARER))
-    kinked = _kinked(near, nearer)
-    inside = kinked & _inside(suspects.actual, nearer)
-    if not possible_together(suspects.actual, nearer, inside).all():
-        # a corner of the hull may not have been seen yet
-        nearer = _witnesses(evidence, suspects, _NEARER, _MANY)
+    for count in (_FEW, _MANY):  # a corner of the hull may not have been seen yet
+        near, nearer = (_witnesses(evidence, suspects, r, count) for r in (_NEAR, _NEARER))
+        kinked = _kinked(near, nearer)
         inside = kinked & _inside(suspects.actual, nearer)
-        inside &= possible_together(suspects.actual, nearer, inside)
-    limit, close = _limit(near, nearer)
-    astray = ~kinked & np.isfinite(limit) & ~(np.abs(suspects.reference - limit) <= close)
-    agrees = np.abs(suspects.actual - limit) <= close
+        possible = possible_together(suspects.actual, nearer, inside)
+        limit, close = _limit(near, nearer)
+        astray = ~kinked & np.isfinite(limit) & ~(np.abs(suspects.reference - limit) <= close)
+        agrees = np.abs(suspects.actual - limit) <= close
+        if possible.all() and not (astray & ~agrees).any():
+            break
+    inside &= possible
     return _written(verdicts, suspects, inside, astray & agrees, astray & ~agrees, limit)
 
 

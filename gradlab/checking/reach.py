@@ -93,7 +93,9 @@ def _walked(trial: Trial, settings: Settings) -> Walked:
         programs,
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
         [name for name in trial.values if settings.branches],
-        lambda inputs: settings.legal({name: inputs[name] for name in trial.values}),
+        lambda inputs: (
+            settings.legal({name: inputs[name] for name in trial.values}) and subject.holds(inputs)
+        ),
         trial.seed,
     )
 

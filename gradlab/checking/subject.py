@@ -5,7 +5,7 @@ becomes the same thing: a program from inputs and upstreams to outputs and gradi
 that is believed. Laws read nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,11 @@ from gradlab.tracing import Leaf, Program
 __all__ = ["Arrays", "Complaint", "Subject", "Upstream", "unchecked"]
 
 Arrays = dict[str, Any]
+
+
+def anywhere(inputs: Mapping[str, Any]) -> bool:
+    """Return that a program is the function at every input."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Subject:
     `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
     `unchecked`: the inputs that are not targets, each with the reason.
     `read`: the forward is NumPy, read as a program: the real one is called besides.
+    `holds`: whether it decides by the values of such inputs as it did where it was read.
     `loops`: something iterates, and might never end far from the given inputs.
     """
 
@@ -78,6 +84,7 @@ class Subject:
     loops: bool = False
     opaque: bool = False
     read: bool = False
+    holds: Callable[[Mapping[str, Any]], bool] = anywhere
     eager: bool = False
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()

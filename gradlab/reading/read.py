@@ -3,7 +3,7 @@
 import copy
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from gradlab.errors import GradlabError, InputTypeError, NotReadable
 from gradlab.reading.frames import is_library
 from gradlab.reading.names import replaced
 from gradlab.reading.rules import RULES
-from gradlab.reading.running import evaluate, require_same
+from gradlab.reading.running import evaluate_flat, require_same
 from gradlab.reading.session import Decision, Recorder
 from gradlab.reading.standins import Chosen, Stand
 from gradlab.tracing import Leaf, Program, without_checks
@@ -44,13 +44,18 @@ class Reading:
 
     def holds(self, *inputs: Any) -> bool:
         """Whether the function would decide at these inputs as it did at the example."""
+        return self.holds_at(dict(zip(self.program.in_names, self.program.flatten(inputs))))
+
+    def holds_at(self, values: Mapping[str, Any]) -> bool:
+        """Whether it would at traced inputs that are given by name."""
         if self.asked is None:
             return True
+        found = evaluate_flat(self.asked, [values[name] for name in self.asked.in_names])
         return all(
             np.array_equal(value, decision.value, equal_nan=True)
             if np.asarray(value).dtype.kind in "fc"
             else np.array_equal(value, decision.value)
-            for value, decision in zip(evaluate(self.asked, *inputs), self.decisions)
+            for value, decision in zip(found, self.decisions)
         )
 
 

@@ -11,7 +11,7 @@ from gradlab.errors import NotReadable
 from gradlab.reading.memory import Array
 from gradlab.tracing import Interpreter, NumPy, Program, without_checks
 
-__all__ = ["evaluate", "require_same"]
+__all__ = ["evaluate", "evaluate_flat", "require_same"]
 
 _REACHES = (3e-2, -1e-2, 1e-3, -1e-4, 1e-6)  # relative moves that are tried
 _MOVED = 2  # of them that must agree
@@ -47,8 +47,12 @@ class _Plain(Interpreter[Any]):
 
 def evaluate(program: Program, *inputs: Any) -> list[Array]:
     """Evaluate a program's flat outputs, equation by equation."""
-    values = zip(program.flatten(inputs), program.in_avals)
-    arrays = [np.array(value, aval.dtype) for value, aval in values]
+    return evaluate_flat(program, program.flatten(inputs))
+
+
+def evaluate_flat(program: Program, values: Sequence[Any]) -> list[Array]:
+    """Evaluate a program on its traced inputs alone."""
+    arrays = [np.array(value, aval.dtype) for value, aval in zip(values, program.in_avals)]
     with without_checks(), np.errstate(all="ignore"):
         return [np.asarray(output) for output in _Plain()(program.jaxpr, arrays)]
 
