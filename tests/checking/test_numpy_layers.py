@@ -4,6 +4,7 @@ import functools
 import importlib.util
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -76,3 +77,13 @@ def test_a_wrong_layer_is_found(case, change):
 
     report = gradlab.check(function, *inputs, **options)
     assert report.status == "wrong", report
+
+
+def test_a_proof_of_complex_numbers_that_are_moved_does_not_fail():
+    def forward(x):
+        return jnp.abs(jnp.fft.fft(x)) ** 2
+
+    def backward(upstream, x):
+        return 2 * jnp.real(jnp.fft.ifft(upstream * jnp.fft.fft(x)) * x.size).astype(x.dtype)
+
+    assert gradlab.check(forward, jnp.arange(6.0) * 0.3 + 1, backward=backward).ok
