@@ -23,10 +23,11 @@ import numpy as np
 from hypothesis.errors import InvalidArgument
 from hypothesis.extra import numpy as npst
 
+from gradlab.common.arrays import is_inexact
 from gradlab.errors import GradlabError
 from gradlab.nodes import Node, find
-from gradlab.nodes._arrays import is_inexact
-from gradlab.nodes._domain import REALS, Case, Domain
+from gradlab.nodes._base import Case
+from gradlab.nodes._domain import REALS, Domain
 
 __all__ = ["arrays", "inputs_for", "pytrees", "shapes_for", "upstreams"]
 

@@ -2,15 +2,7 @@
 
 from gradlab.checking.auditing import audit
 from gradlab.checking.entry import assert_gradients, check
-from gradlab.checking.report import (
-    AuditedRule,
-    AuditReport,
-    CheckReport,
-    Entry,
-    Finding,
-    Law,
-    Leaf,
-)
+from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Entry, Finding, Law, Leaf
 
 __all__ = [
     "AuditReport",

@@ -20,7 +20,7 @@ import numpy as np
 
 from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
 from gradlab.formatting import shape_text
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 from gradlab.operators import Operator
 from gradlab.references import Evaluation, judge
 from gradlab.structure import jacobian

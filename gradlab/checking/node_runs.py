@@ -16,7 +16,7 @@ import numpy as np
 
 from gradlab.formatting import shape_text
 from gradlab.nodes import Node
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 
 __all__ = ["ByHand", "Quantities", "Run", "prepare"]
 

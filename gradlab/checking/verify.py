@@ -23,7 +23,7 @@ from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.checking.node_proofs import node_evidence
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 from gradlab.progress import tracked
 from gradlab.report import Evidence, Grade, Report, weakest
 from gradlab.tracing.platforms import require_platform

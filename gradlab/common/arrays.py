@@ -43,6 +43,7 @@ __all__ = [
 Array: TypeAlias = Any  # an array of any namespace; the array API standard has no type for it
 DTypeLike: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
+_NUMPY_OR_NONE = frozenset((np.ndarray, tuple, int, float, bool))  # of no namespace but NumPy's
 
 
 def namespace(*arrays: Array) -> Any:
@@ -53,7 +54,7 @@ def namespace(*arrays: Array) -> Any:
         True
     """
     for array in arrays:
-        if array.__class__ is not np.ndarray and hasattr(array, "__array_namespace__"):
+        if array.__class__ not in _NUMPY_OR_NONE and hasattr(array, "__array_namespace__"):
             xp = array.__array_namespace__()
             if xp is not np:
                 return xp
@@ -130,6 +131,8 @@ def normal_axes(axis: int | Sequence[int] | None, shape: Shape, caller: object) 
     rank = len(shape)
     if axis is None:
         return tuple(range(rank))
+    if axis.__class__ is int and -rank <= axis < rank:
+        return (axis % rank,)
     given = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
     if any(not -rank <= a < rank for a in given):
         raise InputError(

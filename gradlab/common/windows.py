@@ -72,9 +72,10 @@ class Windows:
 
     def steps(self) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
         """Yield each tap, and the index of all entries of the padded axes that lie under it."""
+        places = self.places
         for tap in product(*map(range, self.window)):
             starts = (d * k for d, k in zip(self.dilation, tap))
-            steps = zip(starts, self.stride, self.places)
+            steps = zip(starts, self.stride, places)
             yield tap, (..., *(slice(start, start + s * n, s) for start, s, n in steps))
 
     def pad(self, x: Array, fill: float = 0.0) -> Array:

@@ -10,17 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import is_inexact
 from gradlab.formatting import count
 from gradlab.graph._equation import Equation
 from gradlab.graph._plan import Step
 from gradlab.graph.report import NodeCheck
-from gradlab.nodes._arrays import is_inexact
-from gradlab.references import (
-    LIMIT,
-    Slope,
-    finite_differences,
-    unit_roundoff,
-)
+from gradlab.references import LIMIT, Slope, finite_differences, unit_roundoff
 
 __all__ = ["check_step"]
 

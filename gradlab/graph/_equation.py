@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array, is_inexact
 from gradlab.errors import InputError
 from gradlab.nodes import Node
-from gradlab.nodes._arrays import Array, is_inexact
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 from gradlab.operators import Diagonal, Operator
 
 __all__ = ["Equation", "JaxMap"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.nodes._arrays import is_inexact
+from gradlab.common.arrays import is_inexact
 
 __all__ = ["Glance", "glance"]
 

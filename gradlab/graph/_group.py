@@ -7,7 +7,7 @@ from typing import Any
 from gradlab.errors import InputError
 from gradlab.graph._plan import Plan, Run, Step
 from gradlab.nodes import Node
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 from gradlab.operators import Identity, Operator
 
 __all__ = ["Group", "grouped", "opened"]
@@ -52,16 +52,12 @@ class Group(Node):
                         arrived[source] = arrived[source] + path if source in arrived else path
         return tuple(arrived.get(wire) for wire in self.plan.inputs)
 
-    def backward(self, upstream: Any, residuals: Run) -> tuple[Any, ...]:
-        """Return what the steps send back, last one first."""
-        return self.backward_to((True,) * len(self.plan.inputs), upstream, residuals)
-
     def backward_to(
-        self, wanted: tuple[bool, ...], upstream: Any, residuals: Run
+        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Run
     ) -> tuple[Any, ...]:
         """Return what the steps send back to the inputs that are wanted."""
         inputs = self.plan.inputs
-        asked = frozenset(wire for wire, want in zip(inputs, wanted) if want)
+        asked = frozenset(w for i, w in enumerate(inputs) if wanted is None or wanted[i])
         upstreams = upstream if self.several else (upstream,)
         gradients = self.plan.backward(residuals, upstreams, asked)
         return tuple(gradients[wire] if wire in asked else None for wire in inputs)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import is_inexact
 from gradlab.graph._equation import Equation
 from gradlab.graph._group import as_step
 from gradlab.graph._plan import Plan, Run, Step
 from gradlab.graph._translate import node_for
-from gradlab.nodes._arrays import is_inexact
 from gradlab.tracing import Program
 from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
 

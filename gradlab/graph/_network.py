@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gradlab.common.arrays import Array, is_inexact, namespace
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import count, shape_text
 from gradlab.graph._plan import Plan, Run, Step, zeros_like
 from gradlab.graph._tree import is_array
 from gradlab.graph._views import nearest_or_all
-from gradlab.nodes._arrays import Array, is_inexact, namespace
 
 __all__ = ["Network"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gradlab.common.arrays import Array, namespace
 from gradlab.nodes import Node
-from gradlab.nodes._arrays import Array, namespace
 
 __all__ = ["Plan", "Run", "Step", "zeros_like"]
 

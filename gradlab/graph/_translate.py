@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from gradlab.common.arrays import is_inexact
 from gradlab.nodes import Node, registry
-from gradlab.nodes._arrays import is_inexact
 from gradlab.tracing.wiring import WiredEquation
 
 __all__ = ["node_for"]

@@ -5,38 +5,114 @@
     backward(upstream, residuals) -> one array per input     upstream @ local gradient, fused
 
 A node keeps no state: parameters such as an axis are its fields, arrays are its inputs.
+
+The base class does what every node needs. It turns the inputs into arrays of one namespace, checks
+their shapes against the node's line `shapes`, and records the shape and dtype of every input and
+output. It checks the upstream, sums each gradient back over broadcast axes and gives it the dtype
+of its input. So a subclass writes its mathematics alone:
+
+    apply(xp, *inputs)       -> output, kept    `kept` is a tuple: all that the two others need
+    gradients(xp, *kept)     -> one operator per input
+    pull(xp, upstream, *kept) -> one array per input
+
+`xp` is NumPy or `jax.numpy`. A node of one input may leave out the tuple around its one operator or
+array. `Elementwise` and `Linear` ask for less still.
+
+To add a node, write its class in the file of its family, with a docstring that gives the formula,
+the local gradient and the backward; nothing else has to be told. `gradlab nodes NAME` then shows
+its page, and `gradlab verify NAME` compares it with JAX.
 """
 
+import ast
 import functools
+import importlib
 import inspect
+import math
+import operator
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import FrozenInstanceError, dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 
-from gradlab.nodes._arrays import (
+import numpy as np
+
+from gradlab.common.arrays import (
     Array,
+    Shape,
     aligned,
-    as_inputs,
-    as_upstream,
-    keeping,
+    in_dtype_of,
+    is_inexact,
     namespace,
-    require_broadcast,
-    unbroadcast,
+    repeated_axes,
 )
-from gradlab.nodes._domain import REALS, Case, Domain, generic, special
+from gradlab.errors import InputError, InputTypeError
+from gradlab.formatting import shape_text
+from gradlab.nodes._domain import REALS, Domain
+from gradlab.nodes._signature import misfit
 from gradlab.operators import Broadcast, Diagonal, Identity, Operator
 
-__all__ = ["Elementwise", "Node"]
+__all__ = [
+    "Applied",
+    "Case",
+    "Derivative",
+    "Elementwise",
+    "Gradients",
+    "Like",
+    "Linear",
+    "Namespace",
+    "Node",
+    "Pulled",
+    "Residuals",
+    "generic",
+    "special",
+]
+
+_ndarray = np.ndarray
+Namespace: TypeAlias = Any  # NumPy or jax.numpy
+Derivative: TypeAlias = Any  # df/dx: an array, a float where it is constant, None; a tuple of these
+Applied: TypeAlias = tuple[Any, tuple[Any, ...]]  # the output or outputs, and what is kept
+Gradients: TypeAlias = Any  # an operator or None per input; for several outputs one tuple each
+Pulled: TypeAlias = Any  # an array or None per input
 
 
+Recorded: TypeAlias = tuple[Shape, Any]  # the shape and dtype of an array
+
+
+class Like(NamedTuple):
+    """The shape and dtype of an array, without its entries."""
+
+    shape: Shape
+    dtype: Any
+
+    @classmethod
+    def of(cls, x: Array) -> "Like":
+        """Return an array's shape and dtype."""
+        return cls(x.shape, x.dtype)
+
+
+# What `forward` leaves: what the node keeps; shape and dtype of each input and of each output; and
+# whether the node returns a tuple of outputs, and whether all inputs were plain arrays of NumPy. It
+# is made at every call, so it is a plain tuple.
+Residuals: TypeAlias = tuple[tuple[Any, ...], list[Recorded], list[Recorded], bool, bool]
+
+
+class _Frozen:
+    """Fields that cannot be set again, in subclasses that are no dataclasses by their own word."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in getattr(self, "__dataclass_fields__", ()):
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        super().__setattr__(name, value)
+
+
+@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
-class Node(ABC):
+class Node(_Frozen, ABC):
     """One differentiable operation: forward, local gradient and backward, written by hand.
 
-    Subclass it as a frozen dataclass whose fields are the parameters. Called on arrays it returns
-    the output; called on a graph's variables it becomes a node of that graph.
+    Subclass it; annotated fields are the parameters, as in a frozen dataclass. Called on arrays it
+    returns the output; called on a graph's variables it becomes a node of that graph.
 
     Raises:
         InputError: inputs of a shape, a dtype or a number that the node does not take, or an
@@ -55,7 +131,79 @@ class Node(ABC):
     domains: ClassVar[tuple[Domain, ...]] = (REALS,)
     """Where each input may lie; the last one stands for all that follow."""
 
-    @abstractmethod
+    shapes: ClassVar[str] = ""
+    """The shapes of the inputs and of the output; empty where the node checks them itself."""
+
+    jax: ClassVar[str] = ""
+    """The name of the JAX function that does the same, with the same parameters."""
+
+    drawn: ClassVar[str] = ""
+    """Shapes, lists of indices and parameters to verify it at: `3x4; 5 axis=0; zero size: 0x3`."""
+
+    points: ClassVar[dict[str, Any]] = {}
+    """Inputs made on purpose, by what they show: one list, or a tuple of inputs."""
+
+    def __init_subclass__(cls, eq: bool = True, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        own = vars(cls)
+        if inspect.get_annotations(cls) and "__init__" not in own:
+            dataclass(frozen=True, eq=eq)(cls)
+            del (
+                cls.__setattr__,
+                cls.__delattr__,
+            )  # so that `@dataclass(frozen=True)` may stand there
+        if "backward_to" in own:
+            cls._backward_to = own["backward_to"]
+        elif "backward" in own:  # a class may override that alone
+            cls.backward_to = _by_backward  # type: ignore[method-assign]
+
+    # what a subclass writes
+
+    def apply(self, xp: Namespace, *inputs: Any) -> Applied:
+        """Return the output, and a tuple of what the gradients need.
+
+        Args:
+            xp: NumPy or `jax.numpy`.
+            *inputs: arrays of that namespace, which fit `shapes`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines neither apply nor forward")
+
+    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+        """Return the Jacobian in each input as an operator; None where there is none.
+
+        Args:
+            xp: NumPy or `jax.numpy`.
+            *kept: what `apply` kept.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} defines neither gradients nor local_gradient"
+        )
+
+    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+        """Return `upstream @ local gradient` for each input, in any dtype, not yet summed back.
+
+        Args:
+            xp: NumPy or `jax.numpy`.
+            upstream: the gradient with respect to the output; a tuple for several outputs.
+            *kept: what `apply` kept.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines neither pull nor backward")
+
+    pull_wanted: ClassVar[Callable[..., Pulled] | None] = None
+    """`pull(xp, wanted, upstream, *kept)` for some inputs alone, where that saves work."""
+
+    def reference(self, *inputs: Any) -> Any:
+        """Return the output as JAX computes it: the function that this node is verified against.
+
+        Args:
+            *inputs: as for `forward`.
+        """
+        module, _, name = self.jax.rpartition(".")
+        function = getattr(importlib.import_module(module), name)
+        return function(*inputs, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    # what a node does
+
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
         """Return the output, and the residuals that `local_gradient` and `backward` need.
 
@@ -63,8 +211,33 @@ class Node(ABC):
             *inputs: arrays of NumPy or JAX; the node says which shapes fit. Several outputs are a
                 tuple.
         """
+        likes = []
+        for xi, kind in zip(inputs, _kinds(self.__class__, len(inputs))):
+            if xi.__class__ is not _ndarray or (dtype := xi.dtype).kind not in kind:
+                x, xp = self._arrays(inputs)
+                plain, likes = False, _likes(x)
+                break
+            likes.append((xi.shape, dtype))
+        else:
+            x, xp, plain = inputs, np, True  # by far the most common
+        if self.shapes:
+            wrong = misfit(self.shapes, tuple([shape for shape, _ in likes]))
+            if wrong:
+                raise InputError(f"{self!r}: {wrong}")
+        y, kept = self.apply(xp, *x)
+        if not plain and any(xi.dtype.kind == "V" for xi in x):
+            y = self._narrowed(y, x)
+        if y.__class__ is tuple:
+            return y, (kept, likes, _likes(y), True, plain)
+        return y, (kept, likes, [(y.shape, y.dtype)], False, plain)
 
-    @abstractmethod
+    @staticmethod
+    def _narrowed(y: Any, x: tuple[Array, ...]) -> Any:
+        """Return the outputs in the inputs' dtype: NumPy widens bfloat16 beside a number."""
+        outputs = y if y.__class__ is tuple else (y,)
+        kept = tuple([in_dtype_of(yi, x) if is_inexact(yi.dtype) else yi for yi in outputs])
+        return kept if y.__class__ is tuple else kept[0]
+
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return the Jacobian in each input as an operator; None where there is none.
 
@@ -73,8 +246,10 @@ class Node(ABC):
         Args:
             residuals: what `forward` returned.
         """
+        kept = residuals[0]
+        found = self.gradients(namespace(*kept), *kept)
+        return found if isinstance(found, tuple) else (found,)
 
-    @abstractmethod
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
         """Return the gradient with respect to each input, in the input's shape and dtype.
 
@@ -82,33 +257,37 @@ class Node(ABC):
             upstream: the gradient that arrives, in the output's shape; a tuple for several outputs.
             residuals: what `forward` returned.
         """
+        return self._backward_to(None, upstream, residuals)
 
     def backward_to(
-        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
     ) -> tuple[Any, ...]:
         """Return `backward` for the inputs that are wanted; the others may be None.
 
-        A graph asks so where a gradient leads nowhere. Override it where that saves work.
+        A graph asks so where a gradient leads nowhere.
 
         Args:
-            wanted: for each input, whether its gradient is.
+            wanted: for each input, whether its gradient is; None for all.
             upstream: as for `backward`.
             residuals: what `forward` returned.
         """
-        return self.backward(upstream, residuals)
+        kept, inputs, outputs, several, plain = residuals
+        if several:
+            upstream = tuple([self._upstream(u, y) for u, y in zip(upstream, outputs)])
+            xp = namespace(*upstream, *kept)
+        else:
+            if upstream.__class__ is not _ndarray or upstream.shape != outputs[0][0]:
+                upstream, plain = self._upstream(upstream, outputs[0]), False
+            xp = np if plain else namespace(upstream, *kept)
+        if wanted is None or self.pull_wanted is None:
+            pulled = self.pull(xp, upstream, *kept)
+        else:
+            pulled = self.pull_wanted(xp, wanted, upstream, *kept)
+        if pulled.__class__ is not tuple:
+            return (_fitted(pulled, inputs[0]),)
+        return tuple([_fitted(g, like) for g, like in zip(pulled, inputs)])
 
-    @abstractmethod
-    def reference(self, *inputs: Any) -> Any:
-        """Return the output as JAX computes it: the function that this node is verified against.
-
-        Args:
-            *inputs: as for `forward`; a node spells them out, and so names them.
-        """
-
-    @classmethod
-    @abstractmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return the inputs to verify it on: three generic ones, then special ones."""
+    _backward_to = backward_to  # the last that was written, whoever overrides `backward`
 
     def __call__(self, *inputs: Any) -> Any:
         for x in inputs:
@@ -129,9 +308,16 @@ class Node(ABC):
             >>> print(jax.grad(nodes.Square().as_jax())(3.0))
             6.0
         """
-        from gradlab.nodes._jax import as_jax
+        from gradlab.nodes._jax import as_jax  # it loads JAX
 
         return as_jax(self, mode)
+
+    # what a node says of itself
+
+    @classmethod
+    def cases(cls) -> "tuple[Case, ...]":
+        """Return the inputs to verify it on: three generic ones, then special ones."""
+        return (*_drawn(cls), *_points(cls))
 
     @classmethod
     def name(cls) -> str:
@@ -151,7 +337,7 @@ class Node(ABC):
     @classmethod
     @functools.cache
     def input_names(cls) -> tuple[str, ...]:
-        """Return the names of the inputs, as the reference spells them."""
+        """Return the names of the inputs, as the node spells them."""
         return tuple(p.name for p in cls._parameters())
 
     @classmethod
@@ -171,90 +357,381 @@ class Node(ABC):
 
     @classmethod
     def _parameters(cls) -> list[inspect.Parameter]:
-        return list(inspect.signature(cls.reference).parameters.values())[1:]
+        """Return the inputs as parameters: of the reference if it spells them, else of `apply`."""
+        spelled = cls.reference is not Node.reference
+        source: Callable[..., Any] = cls.reference if spelled else cls._mathematics()
+        return list(inspect.signature(source).parameters.values())[1 if spelled else 2 :]
+
+    @classmethod
+    def _mathematics(cls) -> Callable[..., Any]:
+        """Return the method whose parameters, after `self` and `xp`, are the inputs."""
+        return cls.apply
+
+    # inputs and upstream
+
+    def _arrays(self, inputs: tuple[Any, ...]) -> tuple[tuple[Array, ...], Namespace]:
+        """Return the inputs as arrays of one namespace; Python numbers take the dtype beside them.
+
+        Raises:
+            InputError: an integer array came where the node needs floats, or the other way round.
+            InputTypeError: the number of inputs is wrong, or one is no array.
+        """
+        xp = namespace(*inputs)
+        floats = (x.dtype for x in inputs if hasattr(x, "shape") and is_inexact(x.dtype))
+        dtype = next(floats, np.dtype(float))
+        return tuple([self._array(i, x, xp, dtype) for i, x in enumerate(inputs)]), xp
+
+    def _array(self, position: int, x: Any, xp: Namespace, dtype: Any) -> Array:
+        domain = self.domain(position)
+        if not hasattr(x, "shape"):  # a number; inside JAX's transformations it may have a dtype
+            try:
+                array = np.asarray(x)
+            except ValueError:
+                array = np.asarray(None)
+            if array.dtype.kind not in "biufc":
+                raise InputTypeError(
+                    f"{self!r}: input {position} ({self.input_name(position)}) is "
+                    f"{type(x).__name__}; pass an array or a number"
+                )
+            wide = array.dtype.kind in "iuf" and not domain.integer
+            x = xp.asarray(array.astype(dtype) if wide else array)
+        elif xp is not np and isinstance(x, np.ndarray):
+            x = xp.asarray(x)
+        if domain.integer:
+            if x.dtype.kind not in "iu":
+                raise InputError(
+                    f"{self!r}: input {position} ({self.input_names()[position]}) has dtype "
+                    f"{x.dtype}; it holds indices, pass integers (x.astype(int))"
+                )
+        elif not is_inexact(x.dtype) and not domain.boolean:
+            raise InputError(
+                f"{self!r}: input {position} ({self.input_name(position)}) has dtype {x.dtype}; "
+                "gradients need floating point, pass x.astype(float)"
+            )
+        return x
+
+    def _upstream(self, upstream: Any, output: Recorded) -> Array:
+        """Return the upstream gradient as an array with the output's shape.
+
+        Raises:
+            InputError: its shape is not the output's.
+        """
+        if not hasattr(upstream, "dtype"):
+            upstream = np.asarray(upstream, dtype=output[1])
+        if upstream.shape != output[0]:
+            raise InputError(
+                f"{self!r}: upstream has shape {shape_text(upstream.shape)}, but the output has "
+                f"shape {shape_text(output[0])}; upstream is the gradient in the output"
+            )
+        return upstream
+
+
+def _by_backward(
+    self: Node, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
+) -> tuple[Any, ...]:
+    """Return `backward`, for a class that has overridden that alone."""
+    return self.backward(upstream, residuals)
+
+
+def _likes(x: Iterable[Array]) -> list[Recorded]:
+    return [(xi.shape, xi.dtype) for xi in x]
+
+
+def _fitted(gradient: Array | None, like: Recorded) -> Array | None:
+    """Return a gradient summed back to the shape of its input, in the dtype of its input."""
+    if gradient is None:
+        return None
+    shape, dtype = like
+    if gradient.shape != shape:
+        gradient = gradient.sum(axis=repeated_axes(shape, gradient.shape)).reshape(shape)
+    return gradient if gradient.dtype == dtype else gradient.astype(dtype)
+
+
+@functools.cache
+def _kinds(cls: type[Node], number: int) -> tuple[str, ...]:
+    """Return the kinds of NumPy dtypes that each of so many inputs may have."""
+    low, high = cls.arity()
+    if not low <= number <= high:
+        expected = str(low) if low == high else f"{low} or more"
+        raise InputTypeError(
+            f"{cls.__name__} takes {expected} input(s) ({', '.join(cls.input_names())}), "
+            f"but {number} came"
+        )
+    domains = map(cls.domain, range(number))
+    return tuple("iu" if d.integer else "b" if d.boolean else "fc" for d in domains)
 
 
 class Elementwise(Node):
     """A node that treats each entry by itself: y[i] = f(x[i]), so dy[i]/dx[j] = 0 unless i = j.
 
-    Write `value` and `derivatives`. That its Jacobian needs only a diagonal, for any shape, and
-    that inputs which were broadcast sum their gradients, is said here once:
+    Write `value` and `derivative`. That its Jacobian needs only a diagonal, for any shape, and that
+    inputs which were broadcast sum their gradients, is said here once:
 
         local gradient = Diagonal(f'(x)) @ Broadcast(shape of x -> shape of y)
         backward       = upstream * f'(x), summed over the axes along which x was repeated
+
+    `derivative` names what it needs: inputs, by their names in `value`; the output, by any other
+    name; and last, if it likes, the output's `dtype`. What it does not name is not kept.
     """
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if {"value", "derivative"} & vars(cls).keys():
+            keep = staticmethod(_keeping(_after_xp(cls.value), _after_xp(cls.derivative)))
+            cls._keep = keep  # type: ignore[method-assign]
+
+    @staticmethod
+    def _keep(x: Any, y: Array) -> tuple[Any, ...]:
+        """Return what `derivative` names, of the inputs and the output."""
+        raise NotImplementedError
+
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Parameters to verify it with; the generic cases take them in turn."""
+
     @abstractmethod
-    def value(self, *x: Array) -> Array:
+    def value(self, xp: Namespace, *x: Any) -> Array:
         """Return f(x), entry by entry."""
 
     @abstractmethod
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        """Return df/dx for each input: an array, a number where it is constant, or None."""
+    def derivative(self, xp: Namespace, *named: Any) -> Derivative:
+        """Return df/dx: an array, or a number where it is constant.
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        """Return f(x), and x and f(x) as residuals."""
-        x = as_inputs(self, inputs)
+        Of several inputs, return one for each, and None where there is no gradient.
+        """
+
+    @classmethod
+    def _mathematics(cls) -> Callable[..., Any]:
+        return cls.value
+
+    def forward(self, *inputs: Any) -> tuple[Array, Residuals]:
+        """Return f(x), and what `derivative` names as residuals."""
+        likes = []
+        for xi, kind in zip(inputs, _kinds(self.__class__, len(inputs))):
+            if xi.__class__ is not _ndarray or (dtype := xi.dtype).kind not in kind:
+                return self._forward(*self._arrays(inputs))
+            likes.append((xi.shape, dtype))
         try:
-            y = self.value(*aligned(x))
+            y = self.value(np, *inputs)
         except ValueError:
-            require_broadcast(self, x)  # says so, if that is what is wrong
+            _require_broadcast(self, inputs)  # says so, if that is what is wrong
             raise
-        y = keeping(y, x)
-        return y, (x, y)
+        return y, (self._keep(inputs, y), likes, [(y.shape, y.dtype)], False, True)
+
+    def _forward(self, x: tuple[Array, ...], xp: Namespace) -> tuple[Array, Residuals]:
+        """Return the same for what are no plain arrays of NumPy."""
+        try:
+            y = self.value(xp, *aligned(x))
+        except ValueError:
+            _require_broadcast(self, x)
+            raise
+        y = in_dtype_of(y, x)
+        return y, (self._keep(x, y), _likes(x), [(y.shape, y.dtype)], False, False)
 
     def local_gradient(self, residuals: Any) -> tuple[Operator | None, ...]:
         """Return `Diagonal(f'(x)) @ Broadcast` for each differentiable input."""
-        x, y = residuals
+        kept, inputs, ((shape, dtype),), *_ = residuals
+        xp = namespace(*kept)
         return tuple(
-            _diagonal(d, y) @ Broadcast(xi.shape, y.shape, dtype=y.dtype) if d is not None else None
-            for d, xi in zip(self.derivatives(aligned(x), y), x)
+            None if d is None else _diagonal(d, shape, dtype, xp) @ Broadcast(like[0], shape, dtype)
+            for d, like in zip(self._derivatives(xp, kept, shape), inputs)
         )
-
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array | None, ...]:
-        """Return `upstream * f'(x)`, summed back to each input's shape."""
-        return self.backward_to((True,) * len(residuals[0]), upstream, residuals)
 
     def backward_to(
-        self, wanted: tuple[bool, ...], upstream: Any, residuals: Any
+        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
     ) -> tuple[Array | None, ...]:
         """Return `upstream * f'(x)` for the inputs that are wanted."""
-        x, y = residuals
-        upstream = as_upstream(self, upstream, y)
+        kept, inputs, (output,), _, plain = residuals
+        if upstream.__class__ is not _ndarray or upstream.shape != output[0]:
+            upstream = self._upstream(upstream, output)
         gradients: list[Array | None] = []
-        for want, d, xi in zip(wanted, self.derivatives(aligned(x), y), x):
-            if not want or d is None:
+        for i, d in enumerate(
+            self._derivatives(np if plain else namespace(*kept), kept, output[0])
+        ):
+            if d is None or (wanted is not None and not wanted[i]):
                 gradients.append(None)
             else:
-                gradients.append(unbroadcast(upstream if _is_one(d) else upstream * d, xi))
+                gradient = upstream if d.__class__ is float and d == 1.0 else upstream * d
+                gradients.append(_fitted(gradient, inputs[i]))
         return tuple(gradients)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return three broadcasting shapes, then a scalar, size-1 axes and a zero-size array."""
-        n = cls.arity()[0]
-        return (
-            generic(cls(), *[(3, 4), (4,), (3, 1)][:n]),
-            generic(cls(), *[(5,), (2, 5), (1,)][:n]),
-            generic(cls(), *[(2, 1, 3), (4, 1), ()][:n]),
-            Case(cls(), ((),) * n, "scalar"),
-            Case(cls(), ((1, 3, 1), (1, 1, 2), (1,))[:n], "size-1 axes"),
-            Case(cls(), ((0, 3), (3,), ())[:n], "zero size"),
-            *(special(cls(), note, *inputs) for note, *inputs in cls.special_points()),
-        )
+    def _derivatives(self, xp: Namespace, kept: tuple[Array, ...], shape: Shape) -> tuple[Any, ...]:
+        if xp is not np:  # a user of JAX may have asked that ranks be never promoted silently
+            kept = tuple(
+                k if k.shape == shape or isinstance(k, np.dtype) else xp.broadcast_to(k, shape)
+                for k in kept
+            )
+        found = self.derivative(xp, *kept)
+        return found if found.__class__ is tuple else (found,)
 
     @classmethod
-    def special_points(cls) -> tuple[Any, ...]:
-        """Return further cases as (note, input, ...): zeros, ties, saturation, kinks."""
-        return ()
+    def cases(cls) -> "tuple[Case, ...]":
+        """Return three broadcasting shapes, then a scalar, size-1 axes and a zero-size array."""
+        n, nodes = cls.arity()[0], [cls(**parameters) for parameters in cls.variants]
+        drawn = [
+            Case(nodes[i % len(nodes)], tuple(shapes[:n]), note)
+            for i, (note, *shapes) in enumerate(_BROADCASTING)
+        ]
+        return (*drawn, *_points(cls))
+
+
+_BROADCASTING: tuple[tuple[Any, ...], ...] = (
+    ("generic", (3, 4), (4,), (3, 1)),
+    ("generic", (5,), (2, 5), (1,)),
+    ("generic", (2, 1, 3), (4, 1), ()),
+    ("scalar", (), (), ()),
+    ("size-1 axes", (1, 3, 1), (1, 1, 2), (1,)),
+    ("zero size", (0, 3), (3,), ()),
+)
+
+
+def _keeping(inputs: tuple[str, ...], named: tuple[str, ...]) -> Callable[..., tuple[Any, ...]]:
+    """Return what picks the named ones of inputs and output."""
+    if "dtype" in named:
+        *first, _ = named
+        keep = _keeping(inputs, tuple(first))
+        return lambda x, y: (*keep(x, y), y.dtype)
+    places = tuple(inputs.index(name) if name in inputs else -1 for name in named)
+    if not places:
+        return lambda x, y: ()
+    if places == tuple(range(len(inputs))):
+        return lambda x, y: x
+    if len(places) == 1:
+        (place,) = places
+        return (lambda x, y: (y,)) if place < 0 else lambda x, y: (x[place],)
+    pick = operator.itemgetter(*places)
+    return lambda x, y: pick((*x, y))
+
+
+def _after_xp(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a method's parameters after `self` and `xp`."""
+    return tuple(inspect.signature(function).parameters)[2:]
+
+
+def _require_broadcast(node: Node, x: tuple[Array, ...]) -> None:
+    """Raise an InputError if the shapes of these arrays do not broadcast."""
+    try:
+        np.broadcast_shapes(*(xi.shape for xi in x))
+    except ValueError:
+        shapes = " and ".join(shape_text(xi.shape) for xi in x)
+        raise InputError(
+            f"{node!r}: shapes {shapes} do not broadcast; aligned from the right, "
+            "each pair of sizes must be equal or one of them 1"
+        ) from None
 
 
 def _is_one(derivative: Any) -> bool:
     return derivative.__class__ is float and derivative == 1.0
 
 
-def _diagonal(derivative: Any, y: Array) -> Operator:
+def _diagonal(derivative: Any, shape: Shape, dtype: Any, xp: Namespace) -> Operator:
     if _is_one(derivative):
-        return Identity(y.shape, dtype=y.dtype)
-    xp = namespace(y)
-    return Diagonal(xp.broadcast_to(xp.asarray(derivative, dtype=y.dtype), y.shape))
+        return Identity(shape, dtype)
+    return Diagonal(xp.broadcast_to(xp.asarray(derivative, dtype=dtype), shape))
+
+
+class Linear(Node):
+    """A node that is a linear map of one input: its operator says all that there is to say.
+
+    Write `operator`; forward applies it, backward applies its transpose.
+    """
+
+    @abstractmethod
+    def operator(self, x: Like) -> Operator:
+        """Return the map, for an input of this shape and dtype."""
+
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        """Return the image of x; nothing is kept but its shape and dtype."""
+        like = Like(x.shape, x.dtype)
+        return _operators(self, like)[0]._apply(x), (like,)
+
+    def gradients(self, xp: Namespace, x: Like) -> Gradients:
+        """Return the map."""
+        return _operators(self, x)[0]
+
+    def pull(self, xp: Namespace, upstream: Any, x: Like) -> Pulled:
+        """Return the image of the upstream under the transposed map."""
+        return _operators(self, x)[1]._apply(upstream)
+
+
+@functools.lru_cache(maxsize=256)
+def _operators(node: Linear, x: Like) -> tuple[Operator, Operator]:
+    """Return the map and its transpose."""
+    there = node.operator(x)
+    return there, there.T
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One set of inputs on which a node is verified.
+
+    Args:
+        node: the node, with its parameters.
+        inputs: for each input a shape, to be filled from its domain, or the array itself.
+        note: what this case is for: "generic", "ties", "zero size", ...
+    """
+
+    node: Node
+    inputs: tuple[Any, ...]
+    note: str = "generic"
+
+    @property
+    def generic(self) -> bool:
+        """Whether all inputs are drawn at random, none made on purpose."""
+        return self.note == "generic"
+
+    def draw(self, seed: int, dtype: Any = np.float64) -> tuple[Any, ...]:
+        """Return the inputs: float ones in `dtype`, index ones as they are."""
+        rng = np.random.default_rng(seed)
+        drawn = []
+        for position, spec in enumerate(self.inputs):
+            domain = self.node.domain(position)
+            x = domain.draw(rng, spec) if isinstance(spec, tuple) else np.asarray(spec)
+            drawn.append(np.asarray(x, dtype if domain.differentiable else None))
+        return tuple(drawn)
+
+
+def generic(node: Node, *shapes: Shape) -> Case:
+    """Return the case in which every input is drawn from its domain at these shapes."""
+    return Case(node, shapes)
+
+
+def special(node: Node, note: str, *inputs: Any) -> Case:
+    """Return a case made on purpose; lists become arrays, tuples stay shapes to be drawn."""
+    return Case(node, tuple(x if isinstance(x, tuple) else np.asarray(x) for x in inputs), note)
+
+
+def _drawn(cls: type[Node]) -> Iterator[Case]:
+    """Yield the cases of a node's line `drawn`."""
+    for item in filter(None, cls.drawn.split(";")):
+        note, _, words = item.rpartition(":")
+        inputs, parameters = [], {}
+        for word in words.split():
+            name, equals, value = word.partition("=")
+            if equals:
+                parameters[name] = _parameter(value)
+            else:
+                inputs.append(_input(word))
+        yield special(cls(**parameters), note.strip() or "generic", *inputs)
+
+
+def _input(word: str) -> Any:
+    """Return a shape such as `2x3`, or the numbers of a list."""
+    if word.startswith("["):
+        return ast.literal_eval(word)
+    return () if word == "scalar" else tuple(map(int, word.split("x")))
+
+
+def _parameter(text: str) -> Any:
+    """Return a parameter as Python reads it; a word as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return math.inf if text == "inf" else text
+
+
+def _points(cls: type[Node]) -> Iterator[Case]:
+    """Yield the cases of a node's `points`."""
+    for note, inputs in cls.points.items():
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        parameters = given[0] if isinstance(given[0], dict) else {}
+        yield special(cls(**parameters), note, *given[bool(parameters) :])

@@ -37,7 +37,8 @@ def registry() -> dict[str, type[Node]]:
 
 
 def _is_node(cls: Any) -> bool:
-    return inspect.isclass(cls) and issubclass(cls, Node) and not inspect.isabstract(cls)
+    known = inspect.isclass(cls) and issubclass(cls, Node) and not inspect.isabstract(cls)
+    return known and not cls.__name__.startswith("_")
 
 
 def find(node: Any) -> type[Node]:

@@ -3,31 +3,20 @@
 Source: CS231n, "Backpropagation, Intuitions": add distributes, multiply swaps, max routes.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
-from gradlab.nodes._base import Elementwise, Node
-from gradlab.nodes._domain import POSITIVE, REALS, Case, Domain, generic
+from gradlab.common.arrays import Array
+from gradlab.nodes._base import (
+    Applied,
+    Derivative,
+    Elementwise,
+    Gradients,
+    Like,
+    Namespace,
+    Node,
+    Pulled,
+)
+from gradlab.nodes._domain import NONZERO, POSITIVE, REALS
 from gradlab.nodes._lazy import jnp
 from gradlab.operators import Identity
-
-__all__ = [
-    "Add",
-    "Copy",
-    "Divide",
-    "Maximum",
-    "Minimum",
-    "Multiply",
-    "Negate",
-    "Power",
-    "Reciprocal",
-    "Sqrt",
-    "Square",
-    "Subtract",
-]
-
-_NONZERO = Domain(kinks=(0.0,))
 
 
 class Add(Elementwise):
@@ -36,14 +25,13 @@ class Add(Elementwise):
     Local gradients: identity and identity. Backward: dx = upstream, dy = upstream.
     """
 
-    def value(self, x: Array, y: Array) -> Array:
+    jax = "jax.numpy.add"
+
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
         return x + y
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
+    def derivative(self, xp: Namespace) -> Derivative:
         return 1.0, 1.0
-
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.add(x, y)
 
 
 class Subtract(Elementwise):
@@ -52,14 +40,13 @@ class Subtract(Elementwise):
     Local gradients: identity and minus the identity. Backward: dx = upstream, dy = -upstream.
     """
 
-    def value(self, x: Array, y: Array) -> Array:
+    jax = "jax.numpy.subtract"
+
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
         return x - y
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
+    def derivative(self, xp: Namespace) -> Derivative:
         return 1.0, -1.0
-
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.subtract(x, y)
 
 
 class Multiply(Elementwise):
@@ -68,15 +55,13 @@ class Multiply(Elementwise):
     Local gradients: diag(y) and diag(x). Backward: dx = upstream * y, dy = upstream * x.
     """
 
-    def value(self, x: Array, y: Array) -> Array:
+    jax = "jax.numpy.multiply"
+
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
         return x * y
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        a, b = x
-        return b, a
-
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.multiply(x, y)
+    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
+        return y, x
 
 
 class Divide(Elementwise):
@@ -86,17 +71,14 @@ class Divide(Elementwise):
     Backward: dx = upstream / y, dy = -upstream * (x / y) / y, which cannot overflow in y^2.
     """
 
-    domains = (REALS, _NONZERO)
+    jax = "jax.numpy.divide"
+    domains = (REALS, NONZERO)
 
-    def value(self, x: Array, y: Array) -> Array:
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
         return x / y
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        divisor = x[1]
-        return 1.0 / divisor, -y / divisor
-
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.divide(x, y)
+    def derivative(self, xp: Namespace, y: Array, quotient: Array) -> Derivative:
+        return 1.0 / y, -quotient / y
 
 
 class Negate(Elementwise):
@@ -105,14 +87,13 @@ class Negate(Elementwise):
     Local gradient: minus the identity. Backward: dx = -upstream.
     """
 
-    def value(self, x: Array) -> Array:
+    jax = "jax.numpy.negative"
+
+    def value(self, xp: Namespace, x: Array) -> Array:
         return -x
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (-1.0,)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.negative(x)
+    def derivative(self, xp: Namespace) -> Derivative:
+        return -1.0
 
 
 class Reciprocal(Elementwise):
@@ -121,16 +102,14 @@ class Reciprocal(Elementwise):
     Local gradient: diag(-1 / x^2) = diag(-y^2). Backward: dx = -upstream * y^2.
     """
 
-    domains = (_NONZERO,)
+    jax = "jax.numpy.reciprocal"
+    domains = (NONZERO,)
 
-    def value(self, x: Array) -> Array:
+    def value(self, xp: Namespace, x: Array) -> Array:
         return 1.0 / x
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (-y * y,)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.reciprocal(x)
+    def derivative(self, xp: Namespace, y: Array) -> Derivative:
+        return -y * y
 
 
 class Square(Elementwise):
@@ -139,14 +118,13 @@ class Square(Elementwise):
     Local gradient: diag(2 x). Backward: dx = 2 x * upstream.
     """
 
-    def value(self, x: Array) -> Array:
+    jax = "jax.numpy.square"
+
+    def value(self, xp: Namespace, x: Array) -> Array:
         return x * x
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (2.0 * x[0],)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.square(x)
+    def derivative(self, xp: Namespace, x: Array) -> Derivative:
+        return 2.0 * x
 
 
 class Sqrt(Elementwise):
@@ -156,16 +134,14 @@ class Sqrt(Elementwise):
     Backward: dx = upstream / (2 y).
     """
 
+    jax = "jax.numpy.sqrt"
     domains = (POSITIVE,)
 
-    def value(self, x: Array) -> Array:
-        return namespace(x).sqrt(x)
+    def value(self, xp: Namespace, x: Array) -> Array:
+        return xp.sqrt(x)
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (0.5 / y,)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.sqrt(x)
+    def derivative(self, xp: Namespace, y: Array) -> Derivative:
+        return 0.5 / y
 
 
 class Power(Elementwise):
@@ -176,30 +152,22 @@ class Power(Elementwise):
     At x = 0 the logarithm is left out, as JAX does: d(0^y)/dy = 0 for y > 0.
     """
 
+    jax = "jax.numpy.power"
     domains = (POSITIVE, REALS)
+    points = {"exponents 0, 1 and 2": ([0.5, 2.0, 3.0], [0.0, 1.0, 2.0])}
 
-    def value(self, x: Array, y: Array) -> Array:
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
         return x**y
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        base, exponent = x
-        xp = namespace(base, exponent)
-        lowered = base ** xp.where(exponent == 0, xp.ones_like(exponent), exponent - 1.0)
-        positive = xp.where(base < 0, xp.nan * base, base)  # NaN without NumPy's warning
-        logarithm = xp.log(xp.where(base == 0, xp.ones_like(base), positive))
-        return exponent * lowered, logarithm * y
-
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.power(x, y)
-
-    @classmethod
-    def special_points(cls) -> tuple[Any, ...]:
-        return (("exponents 0, 1 and 2", [0.5, 2.0, 3.0], [0.0, 1.0, 2.0]),)
+    def derivative(self, xp: Namespace, x: Array, y: Array, power: Array) -> Derivative:
+        lowered = x ** xp.where(y == 0, xp.ones_like(y), y - 1.0)
+        positive = xp.where(x < 0, xp.nan * x, x)  # NaN without NumPy's warning
+        logarithm = xp.log(xp.where(x == 0, xp.ones_like(x), positive))
+        return y * lowered, logarithm * power
 
 
-def _routed(chosen: Array, other: Array) -> Array:
+def _routed(xp: Namespace, chosen: Array, other: Array) -> Array:
     """Return 1 where `chosen` wins, 0 where it loses, 1/2 at a tie."""
-    xp = namespace(chosen, other)
     wins = xp.where(chosen > other, xp.ones_like(chosen), xp.zeros_like(chosen))
     return xp.where(chosen == other, 0.5 * xp.ones_like(chosen), wins)
 
@@ -211,19 +179,14 @@ class Maximum(Elementwise):
     At a tie each receives half, as in JAX; the course's gate gives all of it to both.
     """
 
-    def value(self, x: Array, y: Array) -> Array:
-        return namespace(x, y).maximum(x, y)
+    jax = "jax.numpy.maximum"
+    points = {"ties": ([1.0, 2.0, 0.0], [1.0, 3.0, 0.0])}
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        a, b = x
-        return _routed(a, b), _routed(b, a)
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
+        return xp.maximum(x, y)
 
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.maximum(x, y)
-
-    @classmethod
-    def special_points(cls) -> tuple[Any, ...]:
-        return (("ties", [1.0, 2.0, 0.0], [1.0, 3.0, 0.0]),)
+    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
+        return _routed(xp, x, y), _routed(xp, y, x)
 
 
 class Minimum(Elementwise):
@@ -233,22 +196,16 @@ class Minimum(Elementwise):
     At a tie each receives half, as in JAX.
     """
 
-    def value(self, x: Array, y: Array) -> Array:
-        return namespace(x, y).minimum(x, y)
+    jax = "jax.numpy.minimum"
+    points = {"ties": ([1.0, 2.0, 0.0], [1.0, 3.0, 0.0])}
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        a, b = x
-        return _routed(b, a), _routed(a, b)
+    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
+        return xp.minimum(x, y)
 
-    def reference(self, x: Array, y: Array) -> Array:
-        return jnp.minimum(x, y)
-
-    @classmethod
-    def special_points(cls) -> tuple[Any, ...]:
-        return (("ties", [1.0, 2.0, 0.0], [1.0, 3.0, 0.0]),)
+    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
+        return _routed(xp, y, x), _routed(xp, x, y)
 
 
-@dataclass(frozen=True)
 class Copy(Node):
     """x handed to several users: a fork. What is copied forward is added backward.
 
@@ -259,27 +216,17 @@ class Copy(Node):
     """
 
     times: int = 2
+    drawn = "3x4; 5 times=3; 2x1x3 times=1; scalar: scalar; zero size: 0x3"
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        (x,) = as_inputs(self, inputs)
-        return (x,) * self.times, x
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        return (x,) * self.times, (Like.of(x),)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        return ((Identity(residuals.shape, dtype=residuals.dtype),),) * self.times
+    def gradients(self, xp: Namespace, x: Like) -> Gradients:
+        return ((Identity(x.shape, x.dtype),),) * self.times
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        first, *others = (as_upstream(self, u, residuals) for u in upstream)
-        return (sum(others, start=first),)
+    def pull(self, xp: Namespace, upstream: tuple[Array, ...], x: Like) -> Pulled:
+        first, *others = upstream
+        return sum(others, start=first)
 
     def reference(self, x: Array) -> tuple[Array, ...]:
         return (jnp.asarray(x),) * self.times
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4)),
-            generic(cls(3), (5,)),
-            generic(cls(1), (2, 1, 3)),
-            Case(cls(), ((),), "scalar"),
-            Case(cls(), ((0, 3),), "zero size"),
-        )

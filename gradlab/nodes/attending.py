@@ -1,85 +1,187 @@
 """Attention: each query takes a mean of the values, weighted by how well their keys match it.
 
-The mathematics of all forms is in `_attending`; what differs is which keys a query sees, and who
-shares keys. Batch and head axes come first: q (*batch, queries, width), k (*batch, keys, width),
-v (*batch, keys, value width).
+    s = scale q k^T,    p = softmax(s) over the keys that are visible,    o = p v
 
-Source: Vaswani et al., "Attention is all you need" (arXiv:1706.03762, 2017), section 3.2.
+With u the upstream of o and w that of the logsumexp of s:
+
+    dv = p^T u,    ds = p * (u v^T - (u . o) + w),    dq = scale ds k,    dk = scale ds^T q
+
+All forms share this. What differs is which keys a query sees, and who shares keys. Batch and head
+axes come first. k and v have the batch axes of q, or lack the last one, whose heads share them.
+
+Source: Vaswani et al., "Attention is all you need" (arXiv:1706.03762, 2017), section 3.2; the
+backward as in Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), appendix B.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy as np
+
+from gradlab.common.arrays import Array, Shape, namespace
 from gradlab.errors import InputError
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream
-from gradlab.nodes._attending import (
-    attend,
-    attend_back,
-    causal,
-    keyed_gradients,
-    of_logsumexp,
-    plainly,
-    require_heads,
-    scale_of,
-    scores,
-    window,
+from gradlab.formatting import shape_text
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._domain import BOOLEANS, REALS
+from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes._stable import logsumexp, softmax
+from gradlab.operators import (
+    BlockDiagonal,
+    Contraction,
+    LowerTriangular,
+    Operator,
+    Permutation,
+    Reshape,
+    Zero,
+    left_multiplication,
+    right_multiplication,
 )
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import BOOLEANS, REALS, Case, generic, special
-from gradlab.nodes._functions import logsumexp
-from gradlab.nodes._lazy import jnp
-from gradlab.operators import BlockDiagonal, Zero
 
-__all__ = [
-    "Attention",
-    "AttentionLogsumexp",
-    "BiasedAttention",
-    "CausalAttention",
-    "MaskedAttention",
-    "SlidingWindowAttention",
-]
+_QKV = "q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, values)"
+_SATURATED: tuple[Any, ...] = ([[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2))
 
 
-@dataclass(frozen=True)
+def _scale_of(scale: float | None, q: Array) -> float:
+    """Return the factor of the scores: 1 / sqrt(width) unless one is given."""
+    return 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale
+
+
+def _window(queries: int, keys: int, size: int) -> Array:
+    """Return which keys each query sees: itself and the `size - 1` before it."""
+    behind = np.arange(queries)[:, None] - np.arange(keys)
+    return (behind >= 0) & (behind < size)
+
+
+def _causal(queries: int, keys: int) -> Array:
+    """Return which keys each query sees if none lies after it: (queries, keys)."""
+    return _window(queries, keys, keys)
+
+
+def _with_heads(q: Array, k: Array) -> Array:
+    """Return k with the axis of heads that it lacks."""
+    return k if len(k.shape) == len(q.shape) else k[..., None, :, :]
+
+
+def _transposed(a: Array) -> Array:
+    return a.swapaxes(-1, -2)
+
+
+def _scores(q: Array, k: Array, scale: float, visible: Array | None = None) -> Array:
+    """Return scale q k^T, -inf where a key is not visible."""
+    xp = namespace(q)
+    s = ((scale * q) @ _transposed(_with_heads(q, k))).astype(q.dtype)
+    if visible is None:
+        return s
+    visible = xp.broadcast_to(xp.asarray(visible), s.shape)
+    return xp.where(visible, s, xp.asarray(-math.inf, dtype=s.dtype))
+
+
+def _attend(s: Array, v: Array) -> tuple[Array, Array]:
+    """Return the output p v, and p; where nothing is visible both are 0."""
+    p = softmax(s, -1)
+    return (p @ _with_heads(p, v)).astype(v.dtype), p
+
+
+def _attention_backward(
+    u: Array, w: Array | None, scale: float, q: Array, k: Array, v: Array, o: Array, p: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return the gradients of q, k, v and of the scores for the upstreams u of o and w of lse."""
+    delta = (u * o).sum(axis=-1, keepdims=True)
+    if w is not None:
+        delta = delta - w[..., None]
+    ds = p * (u @ _transposed(_with_heads(q, v)) - delta)
+    dk = scale * (_transposed(ds) @ q)
+    dv = _transposed(p) @ u
+    if len(k.shape) < len(q.shape):
+        dk, dv = dk.sum(axis=-3), dv.sum(axis=-3)
+    return scale * (ds @ _with_heads(q, k)), dk, dv, ds
+
+
+def _attention_operators(
+    ordered: bool, scale: float, q: Array, k: Array, v: Array, o: Array, p: Array
+) -> tuple[Operator, Operator, Operator]:
+    """Return do/dq, do/dk and do/dv.
+
+    do_i/dq_i = scale sum_j p_ij (v_j - o_i) k_j^T, one block per query; do_i/dk_j = scale p_ij
+    (v_j - o_i) q_i^T; do_i/dv_j = p_ij, in every channel. Nothing else is nonzero. `ordered` says
+    that no query sees a later key, and that there are as many queries as keys.
+    """
+    xp = namespace(q)
+    b = "ABCDFGHIJK"[: len(q.shape) - 2]
+    c = b[: len(k.shape) - 2]
+    mean = p @ _with_heads(q, k)
+    blocks = xp.einsum(f"{b}ij,{c}je,{c}jd->{b}ied", p, v, k) - o[..., None] * mean[..., None, :]
+    each = Contraction(f"{b}ij,{c}je,{b}id,{c}jd->{b}ie", scale * p, v, q, input_shape=k.shape)
+    mean_of = Contraction(f"{b}ij,{b}ie,{b}id,{c}jd->{b}ie", scale * p, o, q, input_shape=k.shape)
+    if ordered:
+        entries = xp.broadcast_to(p[..., None, :, :], (*p.shape[:-2], v.shape[-1], *p.shape[-2:]))
+        of_v: Operator = LowerTriangular(entries, v.shape, axis=-2)
+    else:
+        of_v = Contraction(f"{b}ij,{c}je->{b}ie", p, input_shape=v.shape)
+    return BlockDiagonal(scale * blocks), each - mean_of, of_v
+
+
+def _logsumexp_operators(
+    scale: float, q: Array, k: Array, v: Array, p: Array
+) -> tuple[Operator, Operator, Operator]:
+    """Return the gradients of the logsumexp of the scores: its derivative in s_ij is p_ij."""
+    b = "ABCDFGHIJK"[: len(q.shape) - 2]
+    mean = (scale * (p @ k)).astype(q.dtype)
+    return (
+        Contraction(f"{b}id,{b}id->{b}i", mean, input_shape=q.shape),
+        Contraction(f"{b}ij,{b}id,{b}jd->{b}i", scale * p, q, input_shape=k.shape),
+        Zero(q.shape[:-1], v.shape, v.dtype),
+    )
+
+
+def _plain_attention(
+    q: Array, k: Array, v: Array, scale: float, visible: Any = True, bias: Any = 0.0
+) -> tuple[Array, Array]:
+    """Return the output and the logsumexp as a reader of the paper would write them for JAX."""
+    s = scale * jnp.einsum("...id,...jd->...ij", q, k) + bias
+    visible = jnp.broadcast_to(jnp.asarray(visible), s.shape)
+    kept = jnp.where(visible, s, jnp.finfo(s.dtype).min)
+    p = jnp.where(visible, jax.nn.softmax(kept, axis=-1), 0.0)
+    lse = jax.nn.logsumexp(jnp.where(visible, s, -jnp.inf), axis=-1)
+    return jnp.einsum("...ij,...je->...ie", p, v), lse
+
+
 class _Attention(Node):
     """Attention in which who sees whom follows from the positions."""
 
     scale: float | None = None
-
+    shapes = f"{_QKV} -> (*batch, queries, values)"
     ordered: ClassVar[bool] = False
 
-    def _visible(self, queries: int, keys: int) -> Array | None:
+    def visible(self, queries: int, keys: int) -> Array | None:
         """Return which keys each query sees; None: all."""
         return None
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        q, k, v = as_inputs(self, inputs)
-        require_heads(self, q, k, v)
-        visible = self._visible(q.shape[-2], k.shape[-2])
-        o, p = attend(scores(q, k, scale_of(self.scale, q), visible), v)
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
+        """Return the output."""
+        visible = self.visible(q.shape[-2], k.shape[-2])
+        o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
         return o, (q, k, v, o, p)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        q, k = residuals[:2]
+    def gradients(self, xp: Namespace, q: Array, k: Array, *vop: Array) -> Gradients:
+        """Return do/dq, do/dk and do/dv."""
         ordered = self.ordered and q.shape[-2] == k.shape[-2]
-        return keyed_gradients(residuals, scale_of(self.scale, q), ordered)
+        return _attention_operators(ordered, _scale_of(self.scale, q), q, k, *vop)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        q, _, _, o, _ = residuals
-        upstream = as_upstream(self, upstream, o)
-        return attend_back(upstream, None, residuals, scale_of(self.scale, q))[:3]
+    def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
+        """Return dq, dk and dv."""
+        return _attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)[:3]
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
-        visible = self._visible(q.shape[-2], k.shape[-2])
-        return plainly(q, k, v, scale_of(self.scale, q), True if visible is None else visible)[0]
+        """Return the output in JAX."""
+        visible = self.visible(q.shape[-2], k.shape[-2])
+        visible = True if visible is None else visible
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
 
 
-@dataclass(frozen=True)
 class Attention(_Attention):
     """softmax(scale q k^T) v: every query sees every key.
-
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width),
-    o (*batch, queries, value width).
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -90,25 +192,18 @@ class Attention(_Attention):
     dv = p^T upstream.
     """
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 2), (2, 4, 2), (2, 4, 3)),
-            generic(cls(scale=1.0), (3, 4), (2, 4), (2, 5)),
-            generic(cls(), (1, 2, 2, 1), (1, 2, 3, 1), (1, 2, 3, 2)),
-            special(cls(1.0), "saturated", [[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2)),
-            special(cls(), "ties", [[1.0]], [[2.0], [2.0]], (2, 2)),
-            Case(cls(), ((1, 1), (1, 1), (1, 1)), "size-1 axes"),
-            Case(cls(), ((0, 2, 3), (0, 2, 3), (0, 2, 3)), "zero size"),
-        )
+    drawn = (
+        "2x3x2 2x4x2 2x4x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2; "
+        "size-1 axes: 1x1 1x1 1x1; zero size: 0x2x3 0x2x3 0x2x3"
+    )
+    points = {
+        "saturated": ({"scale": 1.0}, *_SATURATED),
+        "ties": ([[1.0]], [[2.0], [2.0]], (2, 2)),
+    }
 
 
-@dataclass(frozen=True)
 class CausalAttention(_Attention):
     """softmax(scale q k^T) v in which query i sees the keys j <= i only.
-
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width),
-    o (*batch, queries, value width).
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -119,31 +214,18 @@ class CausalAttention(_Attention):
     """
 
     ordered = True
+    drawn = "2x3x2 2x3x2 2x3x1; 4x2 4x2 4x3 scale=0.7; 1x2x3 1x4x3 1x4x2; size-1 axes: 1x1 1x1 1x1"
 
-    def _visible(self, queries: int, keys: int) -> Array | None:
-        return causal(queries, keys)
+    def visible(self, queries: int, keys: int) -> Array | None:
+        return _causal(queries, keys)
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
-        queries, keys = q.shape[-2], k.shape[-2]
-        visible = jnp.tril(jnp.ones((queries, keys), bool))
-        return plainly(q, k, v, scale_of(self.scale, q), visible)[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 2), (2, 3, 2), (2, 3, 1)),
-            generic(cls(scale=0.7), (4, 2), (4, 2), (4, 3)),
-            generic(cls(), (1, 2, 3), (1, 4, 3), (1, 4, 2)),
-            Case(cls(), ((1, 1),) * 3, "size-1 axes"),
-        )
+        visible = jnp.tril(jnp.ones((q.shape[-2], k.shape[-2]), bool))
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
 
 
-@dataclass(frozen=True)
 class SlidingWindowAttention(_Attention):
     """Causal attention in which query i sees the last `window` keys: i - window < j <= i.
-
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width),
-    o (*batch, queries, value width).
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -156,35 +238,27 @@ class SlidingWindowAttention(_Attention):
     """
 
     window: int = 2
-
     ordered = True
+    drawn = (
+        "2x4x2 2x4x2 2x4x1; 5x2 5x2 5x3 scale=0.7 window=3; 1x3x3 1x3x3 1x3x2 window=1; "
+        "size-1 axes: 1x1 1x1 1x1"
+    )
 
-    def _visible(self, queries: int, keys: int) -> Array | None:
+    def visible(self, queries: int, keys: int) -> Array | None:
         if self.window < 1:
             raise InputError(f"{self!r}: window is {self.window}; expected at least 1")
-        return window(queries, keys, self.window)
+        return _window(queries, keys, self.window)
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
         ones = jnp.ones((q.shape[-2], k.shape[-2]), bool)
         visible = jnp.tril(ones) & jnp.triu(ones, 1 - self.window)
-        return plainly(q, k, v, scale_of(self.scale, q), visible)[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 4, 2), (2, 4, 2), (2, 4, 1)),
-            generic(cls(scale=0.7, window=3), (5, 2), (5, 2), (5, 3)),
-            generic(cls(window=1), (1, 3, 3), (1, 3, 3), (1, 3, 2)),
-            Case(cls(), ((1, 1),) * 3, "size-1 axes"),
-        )
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
 
 
-@dataclass(frozen=True)
 class MaskedAttention(Node):
     """softmax(scale q k^T) v over the keys that the mask shows.
 
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width),
-    mask (booleans that broadcast to (*batch, queries, keys); True: visible).
+    The mask holds booleans that broadcast to (*batch, queries, keys); True: visible.
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -195,44 +269,30 @@ class MaskedAttention(Node):
     """
 
     scale: float | None = None
-
     domains = (REALS, REALS, REALS, BOOLEANS)
+    shapes = f"{_QKV}, mask (*any) -> (*batch, queries, values)"
+    drawn = (
+        "2x2x3 2x3x3 2x3x2 [[True,True,False],[False,True,True]]; "
+        "3x2 2x2 2x4 [[True,False]] scale=0.5; 1x2x3x2 1x2x4x2 1x2x4x3 1x1x3x4; "
+        "a query that sees nothing: 2x3 2x3 2x2 [[True,False],[False,False]]"
+    )
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        q, k, v, mask = as_inputs(self, inputs)
-        require_heads(self, q, k, v)
-        o, p = attend(scores(q, k, scale_of(self.scale, q), mask), v)
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array, mask: Array) -> Applied:
+        o, p = _attend(_scores(q, k, _scale_of(self.scale, q), mask), v)
         return o, (q, k, v, o, p)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        return *keyed_gradients(residuals, scale_of(self.scale, residuals[0])), None
+    def gradients(self, xp: Namespace, q: Array, *kvop: Array) -> Gradients:
+        return *_attention_operators(False, _scale_of(self.scale, q), q, *kvop), None
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        q, _, _, o, _ = residuals
-        upstream = as_upstream(self, upstream, o)
-        return *attend_back(upstream, None, residuals, scale_of(self.scale, q))[:3], None
+    def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
+        return *_attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)[:3], None
 
     def reference(self, q: Array, k: Array, v: Array, mask: Array) -> Array:
-        return plainly(q, k, v, scale_of(self.scale, q), mask)[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        some = [[True, True, False], [False, True, True]]
-        none = [[True, False], [False, False]]
-        return (
-            special(cls(), "generic", (2, 2, 3), (2, 3, 3), (2, 3, 2), some),
-            special(cls(0.5), "generic", (3, 2), (2, 2), (2, 4), [[True, False]]),
-            generic(cls(), (1, 2, 3, 2), (1, 2, 4, 2), (1, 2, 4, 3), (1, 1, 3, 4)),
-            special(cls(), "a query that sees nothing", (2, 3), (2, 3), (2, 2), none),
-        )
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), mask)[0]
 
 
-@dataclass(frozen=True)
 class BiasedAttention(Node):
     """softmax(scale q k^T + bias) v: attention with a bias for each pair of positions.
-
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width),
-    bias (*batch, queries, keys).
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -245,51 +305,31 @@ class BiasedAttention(Node):
     """
 
     scale: float | None = None
+    shapes = f"{_QKV}, bias (*batch, queries, keys) -> (*batch, queries, values)"
+    drawn = "2x3x2 2x2x2 2x2x3 2x3x2; 3x4 2x4 2x5 3x2 scale=1.0; 1x2x2x3 1x2x3x3 1x2x3x2 1x2x2x3"
+    points = {"a key out of reach": ((2, 2), (2, 2), (2, 2), [[0.0, -1e9], [1.0, 0.0]])}
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        q, k, v, bias = as_inputs(self, inputs)
-        require_heads(self, q, k, v)
-        s = scores(q, k, scale_of(self.scale, q))
-        if bias.shape != s.shape:
-            raise InputError(
-                f"{self!r}: bias has shape {bias.shape}; expected {s.shape}, one entry for each "
-                "query and key"
-            )
-        o, p = attend(s + bias, v)
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array, bias: Array) -> Applied:
+        o, p = _attend(_scores(q, k, _scale_of(self.scale, q)) + bias, v)
         return o, (q, k, v, o, p)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        q, _, v, o, p = residuals
+    def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *op: Array) -> Gradients:
+        o, p = op
         deviation = v[..., None, :, :] - o[..., None, :]
         of_bias = BlockDiagonal((p[..., None] * deviation).swapaxes(-1, -2))
-        return *keyed_gradients(residuals, scale_of(self.scale, q)), of_bias
+        return *_attention_operators(False, _scale_of(self.scale, q), q, k, v, o, p), of_bias
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        q, _, _, o, _ = residuals
-        upstream = as_upstream(self, upstream, o)
-        return attend_back(upstream, None, residuals, scale_of(self.scale, q))
+    def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
+        return _attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)
 
     def reference(self, q: Array, k: Array, v: Array, bias: Array) -> Array:
-        return plainly(q, k, v, scale_of(self.scale, q), bias=bias)[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 2), (2, 2, 2), (2, 2, 3), (2, 3, 2)),
-            generic(cls(scale=1.0), (3, 4), (2, 4), (2, 5), (3, 2)),
-            generic(cls(), (1, 2, 2, 3), (1, 2, 3, 3), (1, 2, 3, 2), (1, 2, 2, 3)),
-            special(cls(), "a key out of reach", (2, 2), (2, 2), (2, 2), [[0.0, -1e9], [1.0, 0.0]]),
-        )
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), bias=bias)[0]
 
 
-@dataclass(frozen=True)
 class AttentionLogsumexp(Node):
     """softmax(scale q k^T) v, and the logsumexp of each query's scores as a second output.
 
     With both, attentions over parts of the keys can be joined into one over all of them.
-
-    Shapes: q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, value width);
-    o (*batch, queries, value width), lse (*batch, queries).
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
@@ -302,34 +342,267 @@ class AttentionLogsumexp(Node):
     """
 
     scale: float | None = None
+    shapes = f"{_QKV} -> (*batch, queries, values), (*batch, queries)"
+    drawn = "2x3x2 2x2x2 2x2x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2"
+    points = {"saturated": ({"scale": 1.0}, *_SATURATED)}
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        q, k, v = as_inputs(self, inputs)
-        require_heads(self, q, k, v)
-        s = scores(q, k, scale_of(self.scale, q))
-        o, p = attend(s, v)
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
+        s = _scores(q, k, _scale_of(self.scale, q))
+        o, p = _attend(s, v)
         return (o, logsumexp(s, -1)[..., 0]), (q, k, v, o, p)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        q, k, v, _, p = residuals
-        scale = scale_of(self.scale, q)
-        none = Zero(q.shape[:-1], v.shape, v.dtype)
-        return keyed_gradients(residuals, scale), (*of_logsumexp(q, k, p, scale), none)
+    def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *op: Array) -> Gradients:
+        scale, (o, p) = _scale_of(self.scale, q), op
+        of_output = _attention_operators(False, scale, q, k, v, o, p)
+        return of_output, _logsumexp_operators(scale, q, k, v, p)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        q, _, _, o, _ = residuals
-        u = as_upstream(self, upstream[0], o)
-        w = as_upstream(self, upstream[1], o[..., 0])
-        return attend_back(u, w, residuals, scale_of(self.scale, q))[:3]
+    def pull(self, xp: Namespace, upstream: tuple[Array, Array], q: Array, *kvop: Array) -> Pulled:
+        return _attention_backward(*upstream, _scale_of(self.scale, q), q, *kvop)[:3]
 
     def reference(self, q: Array, k: Array, v: Array) -> Any:
-        return plainly(q, k, v, scale_of(self.scale, q))
+        return _plain_attention(q, k, v, _scale_of(self.scale, q))
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 2), (2, 2, 2), (2, 2, 3)),
-            generic(cls(scale=1.0), (3, 4), (2, 4), (2, 5)),
-            generic(cls(), (1, 2, 2, 1), (1, 2, 3, 1), (1, 2, 3, 2)),
-            special(cls(1.0), "saturated", [[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2)),
+
+class FlashAttention(Node):
+    """softmax(scale q k^T) v and the logsumexp of the scores, a block of keys at a time.
+
+    Over the blocks run the greatest score m so far, the sum of exp(s - m), and that sum weighted
+    by v; where m grows, both sums shrink by exp(old m - new m). Backward has the logsumexp and so
+    recomputes p = exp(s - lse) block by block: memory grows with the length, not its square.
+
+    Args:
+        block: how many keys are taken at a time.
+        scale: the factor of the scores; None: 1 / sqrt(width).
+        is_causal: whether query i sees the keys j <= i only.
+
+    Local gradients: of o as of attention, of lse dlse_i/dq_i = scale sum_j p_ij k_j^T and
+    dlse_i/dk_j = scale p_ij q_i^T.
+    Backward, for upstreams u and w, in each block: ds = p * (u v^T - u . o + w); dk = scale ds^T q,
+    dv = p^T u; dq = scale ds k, added over the blocks.
+    Source: Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), section 3.1; the running softmax:
+    Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv:1805.02867, 2018).
+    """
+
+    block: int = 64
+    scale: float | None = None
+    is_causal: bool = False
+    shapes = f"{_QKV} -> (*batch, queries, values), (*batch, queries)"
+    drawn = (
+        "2x2x2 2x3x2 2x3x1 block=2; 4x2 4x2 4x3 block=2 is_causal=True; "
+        "1x3x2 1x2x2 1x2x2 scale=1.0; size-1 axes: 1x1 1x1 1x1"
+    )
+    points = {"saturated": ({"block": 1, "scale": 1.0}, *_SATURATED)}
+
+    def _blocks(self, q: Array, k: Array, v: Array) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield each block's scores, keys and values."""
+        queries, keys = q.shape[-2], k.shape[-2]
+        visible = _causal(queries, keys) if self.is_causal else None
+        for start in range(0, keys, self.block):
+            part = slice(start, start + self.block)
+            seen = None if visible is None else visible[:, part]
+            kb, vb = k[..., part, :], v[..., part, :]
+            yield _scores(q, kb, _scale_of(self.scale, q), seen), kb, vb
+
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
+        if self.block < 1 or k.shape[-2] == 0:
+            raise InputError(f"{self!r}: needs at least one key, and blocks of at least one key")
+        top = xp.full((*q.shape[:-1], 1), -math.inf, dtype=q.dtype)
+        total = xp.zeros_like(top)
+        o = xp.zeros((*q.shape[:-1], v.shape[-1]), dtype=v.dtype)
+        for s, _, vb in self._blocks(q, k, v):
+            higher = xp.maximum(top, xp.max(s, axis=-1, keepdims=True))
+            e, shrink = xp.exp(s - higher), xp.exp(top - higher)
+            total = shrink * total + e.sum(axis=-1, keepdims=True)
+            o = shrink * o + e @ vb
+            top = higher
+        o, lse = (o / total).astype(v.dtype), (top + xp.log(total))[..., 0]
+        return (o, lse), (q, k, v, o, lse)
+
+    def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *rest: Array) -> Gradients:
+        scale, (o, lse) = _scale_of(self.scale, q), rest
+        s = xp.concat([s for s, _, _ in self._blocks(q, k, v)], axis=-1)
+        p = xp.exp(s - lse[..., None])
+        ordered = self.is_causal and q.shape[-2] == k.shape[-2]
+        of_output = _attention_operators(ordered, scale, q, k, v, o, p)
+        return of_output, _logsumexp_operators(scale, q, k, v, p)
+
+    def pull(
+        self, xp: Namespace, upstream: tuple[Array, Array], q: Array, k: Array, *rest: Array
+    ) -> Pulled:
+        (u, w), (v, o, lse), scale = upstream, rest, _scale_of(self.scale, q)
+        delta = (u * o).sum(axis=-1, keepdims=True) - w[..., None]
+        dq, dk, dv = xp.zeros_like(q), [], []
+        for s, kb, vb in self._blocks(q, k, v):
+            p = xp.exp(s - lse[..., None])
+            ds = scale * p * (u @ _transposed(vb) - delta)
+            dq = dq + ds @ kb
+            dk.append(_transposed(ds) @ q)
+            dv.append(_transposed(p) @ u)
+        return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2)
+
+    def reference(self, q: Array, k: Array, v: Array) -> Any:
+        visible = jnp.ones((q.shape[-2], k.shape[-2]), bool)
+        visible = jnp.tril(visible) if self.is_causal else visible
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)
+
+
+def _merged(x: Array) -> Shape:
+    """Return the shape with the axes of key heads and their queries' heads in one."""
+    return (x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
+
+
+class GroupedQueryAttention(Node):
+    """Attention in which each head of keys and values serves a group of query heads.
+
+    Query head h reads key head h // (heads / key heads): o[h] = softmax(scale q[h] k[g]^T) v[g].
+    One key head is multi-query attention; as many as queries have is multi-head attention.
+
+    Args:
+        scale: the factor of the scores; None: 1 / sqrt(width).
+        is_causal: whether query i sees the keys j <= i only.
+
+    Local gradients: in q a block per query; in k and v the gradients of a head of attention, for
+    all heads of the group. Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k;
+    dk = scale ds^T q and dv = p^T upstream, both summed over the heads of the group.
+    Source: Ainslie et al., "GQA" (arXiv:2305.13245, 2023), section 2.2.
+    """
+
+    scale: float | None = None
+    is_causal: bool = False
+    shapes = (
+        "q (batch, heads, queries, width), k (batch, shared, keys, width), "
+        "v (batch, shared, keys, values) -> (batch, heads, queries, values)"
+    )
+    drawn = (
+        "1x4x2x2 1x2x3x2 1x2x3x1; 2x3x3x1 2x1x3x1 2x1x3x2 scale=0.7 is_causal=True; "
+        "1x2x2x3 1x2x2x3 1x2x2x2; size-1 axes: 1x1x1x1 1x1x1x1 1x1x1x1"
+    )
+
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
+        n, heads, queries, width = q.shape
+        if k.shape[1] == 0 or heads % k.shape[1]:
+            raise InputError(
+                f"{self!r}: q has {heads} heads, k has {k.shape[1]}; expected a number of heads "
+                "that the key heads divide"
+            )
+        q = q.reshape(n, k.shape[1], heads // k.shape[1], queries, width)
+        visible = _causal(queries, k.shape[2]) if self.is_causal else None
+        o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
+        return o.reshape(n, heads, queries, v.shape[3]), (q, k, v, o, p)
+
+    def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *op: Array) -> Gradients:
+        o = op[0]
+        of_q, of_k, of_v = _attention_operators(False, _scale_of(self.scale, q), q, k, v, *op)
+        merge = Reshape(o.shape, _merged(o), o.dtype)
+        return merge @ of_q @ Reshape(_merged(q), q.shape, q.dtype), merge @ of_k, merge @ of_v
+
+    def pull(
+        self, xp: Namespace, upstream: Array, q: Array, k: Array, v: Array, *op: Array
+    ) -> Pulled:
+        u = upstream.reshape(op[0].shape)
+        dq, dk, dv, _ = _attention_backward(u, None, _scale_of(self.scale, q), q, k, v, *op)
+        return dq.reshape(_merged(q)), dk, dv
+
+    def reference(self, q: Array, k: Array, v: Array) -> Array:
+        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+        visible = jnp.ones((q.shape[2], k.shape[2]), bool)
+        visible = jnp.tril(visible) if self.is_causal else visible
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
+
+
+def _over_rows(a: Array, b: Array) -> Array:
+    """Return a^T b over all rows of the batch."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+class MultiHeadAttention(Node):
+    """Self-attention with its projections: concat_h(softmax(scale q_h k_h^T) v_h) wo.
+
+    q = x wq, k = x wk and v = x wv, each split into heads along its last axis.
+
+    Args:
+        heads: the number of heads.
+        is_causal: whether position i sees the positions j <= i only.
+
+    Local gradients: products of those of attention, and of the projections on both sides.
+    Backward: do = upstream wo^T, dwo = o^T upstream; dq, dk, dv as of attention; dwq = x^T dq and
+    so on; dx = dq wq^T + dk wk^T + dv wv^T.
+    Source: Vaswani et al., "Attention is all you need" (arXiv:1706.03762, 2017), section 3.2.2.
+    """
+
+    heads: int = 2
+    is_causal: bool = False
+    shapes = (
+        "x (batch, length, width), wq (width, keys), wk (width, keys), wv (width, values), "
+        "wo (values, outputs) -> (batch, length, outputs)"
+    )
+    drawn = (
+        "2x2x3 3x4 3x4 3x2 2x2; 1x3x2 2x2 2x2 2x4 4x3 is_causal=True; "
+        "1x2x2 2x3 2x3 2x2 2x3 heads=1; size-1 axes: 1x1x1 1x1 1x1 1x1 1x1 heads=1"
+    )
+
+    def apply(self, xp: Namespace, x: Array, *weights: Array) -> Applied:
+        wq, wk, wv, wo = weights
+        if wq.shape[1] % self.heads or wv.shape[1] % self.heads:
+            raise InputError(
+                f"{self!r}: wq has shape {shape_text(wq.shape)} and wv {shape_text(wv.shape)}; "
+                f"their columns must divide into {self.heads} heads of equal width"
+            )
+        q, k, v = (self._split(x @ w) for w in (wq, wk, wv))
+        visible = _causal(x.shape[1], x.shape[1]) if self.is_causal else None
+        o, p = _attend(_scores(q, k, _scale_of(None, q), visible), v)
+        merged = self._merge(o)
+        return merged @ wo, (x, weights, merged, q, k, v, o, p)
+
+    def _split(self, x: Array) -> Array:
+        n, length, width = x.shape
+        return x.reshape(n, length, self.heads, width // self.heads).swapaxes(1, 2)
+
+    def _merge(self, x: Array) -> Array:
+        n, heads, length, width = x.shape
+        return x.swapaxes(1, 2).reshape(n, length, heads * width)
+
+    def _splitting(self, x: Array) -> Operator:
+        """Return `_split` as an operator, for the array x that it has made."""
+        n, heads, length, width = x.shape
+        apart = (n, length, heads, width)
+        flat = Reshape((n, length, heads * width), apart, x.dtype)
+        return Permutation((0, 2, 1, 3), apart, x.dtype) @ flat
+
+    def gradients(
+        self, xp: Namespace, x: Array, weights: tuple[Array, ...], merged: Array, *qkvop: Array
+    ) -> Gradients:
+        q, _, _, o, _ = qkvop
+        join = right_multiplication(weights[3], merged.shape) @ self._splitting(o).T
+        inner = _attention_operators(self.is_causal, _scale_of(None, q), *qkvop)
+        paths = [join @ of @ self._splitting(part) for of, part in zip(inner, qkvop)]
+        of_q, of_k, of_v = (
+            path @ right_multiplication(w, x.shape) for path, w in zip(paths, weights)
         )
+        of_weights = (path @ left_multiplication(x, w.shape) for path, w in zip(paths, weights))
+        return of_q + of_k + of_v, *of_weights, left_multiplication(merged, weights[3].shape)
+
+    def pull(
+        self,
+        xp: Namespace,
+        u: Array,
+        x: Array,
+        weights: tuple[Array, ...],
+        merged: Array,
+        *qkvop: Array,
+    ) -> Pulled:
+        u_heads, scale = self._split(u @ weights[3].T), _scale_of(None, qkvop[0])
+        found = _attention_backward(u_heads, None, scale, *qkvop)[:3]
+        through = [self._merge(g) for g in found]
+        dx = sum(g @ w.T for g, w in zip(through, weights))
+        return dx, *(_over_rows(x, g) for g in through), _over_rows(merged, u)
+
+    def reference(self, x: Array, wq: Array, wk: Array, wv: Array, wo: Array) -> Array:
+        q, k, v = (
+            jnp.einsum("nte,ehd->nhtd", x, w.reshape(w.shape[0], self.heads, -1))
+            for w in (wq, wk, wv)
+        )
+        visible = jnp.ones((x.shape[1], x.shape[1]), bool)
+        visible = jnp.tril(visible) if self.is_causal else visible
+        o = _plain_attention(q, k, v, _scale_of(None, q), visible)[0]
+        return jnp.einsum("nhtd,hdo->nto", o, wo.reshape(self.heads, -1, wo.shape[1]))

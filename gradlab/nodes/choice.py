@@ -1,15 +1,20 @@
-"""Entries chosen by a mask or by bounds: the Jacobian is a diagonal of zeros and ones."""
+"""Entries chosen by a mask or by bounds, and nodes whose gradient is declared.
 
-from dataclasses import dataclass
+The Jacobian is a diagonal of zeros and ones, or of what is declared. Noise is drawn outside: the
+mask that drops entries is an input, so that nodes keep no state. The reference of a declared
+gradient is JAX code that has this rule, written with `stop_gradient`.
+"""
+
+import math
 from typing import Any
 
-from gradlab.nodes._arrays import Array, namespace
-from gradlab.nodes._base import Elementwise
-from gradlab.nodes._domain import BOOLEANS, REALS, Case, Domain, special
-from gradlab.nodes._lazy import jnp
-from gradlab.nodes.rectified import inside
-
-__all__ = ["Clip", "MaskedFill", "Where"]
+from gradlab.common.arrays import Array, Shape, in_dtype_of
+from gradlab.errors import InputError
+from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._domain import BOOLEANS, REALS, Domain
+from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes._stable import strictly_between
+from gradlab.operators import Diagonal
 
 
 class Where(Elementwise):
@@ -20,19 +25,15 @@ class Where(Elementwise):
     """
 
     domains = (BOOLEANS, REALS)
+    jax = "jax.numpy.where"
 
-    def value(self, mask: Array, x: Array, y: Array) -> Array:
-        return namespace(x, y).where(mask, x, y)
+    def value(self, xp: Namespace, mask: Array, x: Array, y: Array) -> Array:
+        return xp.where(mask, x, y)
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        mask = x[0]
-        return None, mask.astype(y.dtype), (~mask).astype(y.dtype)
-
-    def reference(self, mask: Array, x: Array, y: Array) -> Array:
-        return jnp.where(mask, x, y)
+    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
+        return None, mask.astype(dtype), (~mask).astype(dtype)
 
 
-@dataclass(frozen=True)
 class MaskedFill(Elementwise):
     """x, with `fill` where the mask is true.
 
@@ -45,24 +46,18 @@ class MaskedFill(Elementwise):
 
     fill: float = 0.0
     domains = (REALS, BOOLEANS)
+    points = {"filled with -inf": ({"fill": -math.inf}, [1.0, 2.0], [True, False])}
 
-    def value(self, x: Array, mask: Array) -> Array:
-        xp = namespace(x)
+    def value(self, xp: Namespace, x: Array, mask: Array) -> Array:
         return xp.where(mask, xp.asarray(self.fill, dtype=x.dtype), x)
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        return (~x[1]).astype(y.dtype), None
+    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
+        return (~mask).astype(dtype), None
 
     def reference(self, x: Array, mask: Array) -> Array:
         return jnp.where(mask, self.fill, x)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        infinite = special(cls(float("-inf")), "filled with -inf", [1.0, 2.0], [True, False])
-        return (*super().cases(), infinite)
 
-
-@dataclass(frozen=True)
 class Clip(Elementwise):
     """x, held between two bounds.
 
@@ -77,23 +72,166 @@ class Clip(Elementwise):
     low: float = -1.0
     high: float = 1.0
     domains = (Domain(kinks=(-1.0, 1.0)),)
+    points = {
+        "both bounds": [-2.0, -1.0, 0.5, 1.0, 3.0],
+        "one bound": ({"low": -math.inf, "high": 0.0}, [-2.0, 0.0, 0.5]),
+    }
 
-    def value(self, x: Array) -> Array:
-        return namespace(x).clip(x, self.low, self.high)
+    def value(self, xp: Namespace, x: Array) -> Array:
+        return xp.clip(x, self.low, self.high)
 
-    def derivatives(self, x: tuple[Array, ...], y: Array) -> tuple[Any, ...]:
-        xp = namespace(y)
-        half = 0.5 * xp.ones_like(y)
-        edge = xp.where((x[0] == self.low) | (x[0] == self.high), half, xp.zeros_like(y))
-        return (inside(x[0], self.low, self.high) + edge,)
+    def derivative(self, xp: Namespace, x: Array) -> Derivative:
+        half = 0.5 * xp.ones_like(x)
+        edge = xp.where((x == self.low) | (x == self.high), half, xp.zeros_like(x))
+        return strictly_between(x, self.low, self.high) + edge
 
     def reference(self, x: Array) -> Array:
         return jnp.clip(x, self.low, self.high)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            *super().cases(),
-            special(cls(), "both bounds", [-2.0, -1.0, 0.5, 1.0, 3.0]),
-            special(cls(low=float("-inf"), high=0.0), "one bound", [-2.0, 0.0, 0.5]),
-        )
+
+def _scale(node: "Dropout | DropPath") -> float:
+    """Return what keeps the mean where it was: 1 / (1 - rate); 0 where nothing is kept."""
+    if not 0 <= node.rate <= 1:
+        raise InputError(f"{node!r}: rate {node.rate} is no probability")
+    return 1.0 / (1.0 - node.rate) if node.rate < 1 else 0.0
+
+
+class Dropout(Elementwise):
+    """x / (1 - rate) where the mask is true, 0 elsewhere: inverted dropout.
+
+    Args:
+        rate: the probability with which the mask was drawn false.
+
+    Local gradient: diag(mask / (1 - rate)); None for the mask.
+    Backward: dx = upstream * mask / (1 - rate), with the same mask.
+    Source: Srivastava et al. 2014, "Dropout".
+    """
+
+    rate: float = 0.5
+    domains = (REALS, BOOLEANS)
+    variants = ({}, {"rate": 0.1})
+    points = {"all dropped": ((3,), [False, False, False])}
+
+    def value(self, xp: Namespace, x: Array, mask: Array) -> Array:
+        return xp.where(mask, x * _scale(self), xp.zeros_like(x))
+
+    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
+        return _scale(self) * mask.astype(dtype), None
+
+    def reference(self, x: Array, mask: Array) -> Array:
+        return jnp.where(mask, x / (1 - self.rate), 0)
+
+
+class DropPath(Node):
+    """x / (1 - rate) for the items that the mask keeps, 0 for the others: stochastic depth.
+
+    Args:
+        rate: the probability with which the mask was drawn false.
+
+    Local gradient: diag(mask / (1 - rate)), the same for all of an item; None for the mask.
+    Backward: dx = upstream * mask / (1 - rate).
+    Source: Huang et al. 2016, "Deep networks with stochastic depth".
+    """
+
+    rate: float = 0.5
+    domains = (REALS, BOOLEANS)
+    shapes = "x (items, *rest), mask (items) -> (items, *rest)"
+    drawn = "5x2 5; 4 4 rate=0.25; 3x2x2 3; zero size: 0x3 0"
+
+    def apply(self, xp: Namespace, x: Array, mask: Array) -> Applied:
+        weights = in_dtype_of(_scale(self) * mask.astype(x.dtype), (x,))
+        weights = weights.reshape((-1,) + (1,) * (x.ndim - 1))
+        return x * weights, (weights, x.shape)
+
+    def gradients(self, xp: Namespace, weights: Array, shape: Shape) -> Gradients:
+        return Diagonal(xp.broadcast_to(weights, shape)), None
+
+    def pull(self, xp: Namespace, upstream: Array, weights: Array, shape: Shape) -> Pulled:
+        return upstream * weights, None
+
+    def reference(self, x: Array, mask: Array) -> Array:
+        kept = jnp.broadcast_to(jnp.expand_dims(mask, tuple(range(1, x.ndim))), x.shape)
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+
+def _zero(x: Array) -> Array:
+    """Return 0 with the gradient of x."""
+    return x - jax.lax.stop_gradient(x)
+
+
+class StraightThroughRound(Elementwise):
+    """x rounded to the nearest integer, halves to even; its gradient that of x.
+
+    Local gradient: declared, the identity (that of rounding is 0 almost everywhere).
+    Backward: dx = upstream.
+    Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons".
+    """
+
+    points = {"halves": [-1.5, -0.5, 0.5, 1.5, 2.5]}
+
+    def value(self, xp: Namespace, x: Array) -> Array:
+        return xp.round(x)
+
+    def derivative(self, xp: Namespace) -> Derivative:
+        return 1.0
+
+    def reference(self, x: Array) -> Array:
+        return jax.lax.stop_gradient(jnp.round(x)) + _zero(x)
+
+
+class StraightThroughSign(Elementwise):
+    """1 where x >= 0, -1 elsewhere; its gradient that of x held between -1 and 1.
+
+    Local gradient: declared, diag(|x| <= 1). Backward: dx = upstream where |x| <= 1, 0 elsewhere.
+    Source: Hubara et al. 2016, "Binarized neural networks", equation 4.
+    """
+
+    points = {"the jump and both edges": [-2.0, -1.0, 0.0, 1.0, 3.0]}
+
+    def value(self, xp: Namespace, x: Array) -> Array:
+        one = xp.ones_like(x)
+        return xp.where(x >= 0, one, -one)
+
+    def derivative(self, xp: Namespace, x: Array) -> Derivative:
+        return xp.where(xp.abs(x) <= 1, xp.ones_like(x), xp.zeros_like(x))
+
+    def reference(self, x: Array) -> Array:
+        return jnp.where(x >= 0, 1.0, -1.0) + _zero(jax.nn.hard_tanh(x))
+
+
+class StopGradient(Elementwise):
+    """x, through which no gradient goes back.
+
+    Local gradient: declared, diag(0). Backward: dx = 0.
+    """
+
+    jax = "jax.lax.stop_gradient"
+
+    def value(self, xp: Namespace, x: Array) -> Array:
+        return x
+
+    def derivative(self, xp: Namespace) -> Derivative:
+        return 0.0
+
+
+class GradientReversal(Elementwise):
+    """x, whose gradient goes back with its sign changed: it trains what lies before it to do harm.
+
+    Args:
+        strength: by how much the reversed gradient is multiplied.
+
+    Local gradient: declared, -strength times the identity. Backward: dx = -strength * upstream.
+    Source: Ganin and Lempitsky 2015, "Unsupervised domain adaptation".
+    """
+
+    strength: float = 1.0
+    variants = ({}, {"strength": 0.3})
+
+    def value(self, xp: Namespace, x: Array) -> Array:
+        return x
+
+    def derivative(self, xp: Namespace) -> Derivative:
+        return -self.strength
+
+    def reference(self, x: Array) -> Array:
+        return jax.lax.stop_gradient(x) - self.strength * _zero(x)

@@ -7,79 +7,68 @@ A function that is holomorphic, dw = f'(z) dz, has as local gradient the 2 x 2 b
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeAlias
 
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import Case, Domain, generic, special
+from gradlab.common.arrays import Array, namespace
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._domain import NONZERO, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import Diagonal
 
-__all__ = ["ComplexAbs", "ComplexAngle", "ComplexDivide", "ComplexExp", "ComplexMultiply"]
-
-_Pair = tuple[Array, Array]
+Pair: TypeAlias = tuple[Array, Array]  # real and imaginary part
 
 
-def _times(z: _Pair, w: _Pair) -> _Pair:
+def _times(z: Pair, w: Pair) -> Pair:
     """Return the product of two complex numbers."""
     (a, b), (c, d) = z, w
     return a * c - b * d, a * d + b * c
 
 
-def _conjugate(z: _Pair) -> _Pair:
-    return z[0], -z[1]
-
-
-def _require_same_shapes(node: Node, parts: tuple[Array, ...]) -> None:
-    if any(part.shape != parts[0].shape for part in parts):
-        shapes = ", ".join(shape_text(part.shape) for part in parts)
-        raise InputError(f"{node!r}: shapes {shapes} came; expected all parts to have one shape")
+def _quotient(z: Pair, w: Pair) -> Pair:
+    """Return z / w, scaled by the greater part of w."""
+    (a, b), (c, d) = z, w
+    xp = namespace(c)
+    scale = xp.maximum(xp.abs(c), xp.abs(d))
+    c, d = c / scale, d / scale
+    size = scale * (c * c + d * d)
+    return (a * c + b * d) / size, (b * c - a * d) / size
 
 
 class _Holomorphic(Node):
     """A complex-differentiable function of one or two complex arrays."""
 
     @abstractmethod
-    def value(self, *z: _Pair) -> _Pair:
+    def value(self, *z: Pair) -> Pair:
         """Return the value, real and imaginary part."""
 
     @abstractmethod
-    def slopes(self, z: tuple[_Pair, ...], w: _Pair) -> tuple[_Pair, ...]:
+    def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         """Return the complex derivative in each argument."""
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        parts = as_inputs(self, inputs)
-        _require_same_shapes(self, parts)
+    def apply(self, xp: Namespace, *parts: Array) -> Applied:
+        """Return the value; the complex derivatives are kept."""
         z = tuple(zip(parts[::2], parts[1::2]))
         w = self.value(*z)
-        return w, (z, w)
+        return w, tuple(part for pair in self.derivative(z, w) for part in pair)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        of_real: list[Any] = []
-        of_imaginary: list[Any] = []
-        for re, im in self.slopes(*residuals):
-            of_real += [Diagonal(re), Diagonal(-im)]
-            of_imaginary += [Diagonal(im), Diagonal(re)]
+    def gradients(self, xp: Namespace, *kept: Array) -> Gradients:
+        """Return four diagonals for each argument."""
+        pairs = list(zip(kept[::2], kept[1::2]))
+        of_real = [d for re, im in pairs for d in (Diagonal(re), Diagonal(-im))]
+        of_imaginary = [d for re, im in pairs for d in (Diagonal(im), Diagonal(re))]
         return tuple(of_real), tuple(of_imaginary)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        z, w = residuals
-        u = (as_upstream(self, upstream[0], w[0]), as_upstream(self, upstream[1], w[1]))
-        gradients = [_times(u, _conjugate(slope)) for slope in self.slopes(z, w)]
-        return tuple(part for gradient in gradients for part in gradient)
+    def pull(self, xp: Namespace, upstream: Pair, *kept: Array) -> Pulled:
+        """Return the upstream times the conjugate of each derivative."""
+        pairs = (_times(upstream, (re, -im)) for re, im in zip(kept[::2], kept[1::2]))
+        return tuple(part for pair in pairs for part in pair)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        n = int(cls.arity()[0])
-        return (
-            generic(cls(), *((3, 4),) * n),
-            generic(cls(), *((5,),) * n),
-            generic(cls(), *((2, 1, 3),) * n),
-            Case(cls(), ((),) * n, "scalar"),
-            Case(cls(), ((0, 3),) * n, "zero size"),
-        )
+
+_ONE = "3x4 3x4; 5 5; 2x1x3 2x1x3; scalar: scalar scalar; zero size: 0x3 0x3"
+_TWO = (
+    "3x4 3x4 3x4 3x4; 5 5 5 5; 2x1x3 2x1x3 2x1x3 2x1x3; scalar: scalar scalar scalar scalar; "
+    "zero size: 0x3 0x3 0x3 0x3"
+)
 
 
 class ComplexMultiply(_Holomorphic):
@@ -89,10 +78,13 @@ class ComplexMultiply(_Holomorphic):
     Backward: dz = upstream * conj(w), dw = upstream * conj(z).
     """
 
-    def value(self, *z: _Pair) -> _Pair:
+    shapes = "a (*any), b (*any), c (*any), d (*any) -> (*any), (*any)"
+    drawn = _TWO
+
+    def value(self, *z: Pair) -> Pair:
         return _times(*z)
 
-    def slopes(self, z: tuple[_Pair, ...], w: _Pair) -> tuple[_Pair, ...]:
+    def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         return z[1], z[0]
 
     def reference(self, a: Array, b: Array, c: Array, d: Array) -> Any:
@@ -108,12 +100,14 @@ class ComplexDivide(_Holomorphic):
     Source: Smith, "Algorithm 116: complex division" (1962).
     """
 
+    shapes = "a (*any), b (*any), c (*any), d (*any) -> (*any), (*any)"
     domains = (Domain(), Domain(), Domain(low=0.5), Domain(low=0.25))
+    drawn = _TWO
 
-    def value(self, *z: _Pair) -> _Pair:
+    def value(self, *z: Pair) -> Pair:
         return _quotient(*z)
 
-    def slopes(self, z: tuple[_Pair, ...], w: _Pair) -> tuple[_Pair, ...]:
+    def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         xp, divisor = namespace(w[0]), z[1]
         inverse = _quotient((xp.ones_like(w[0]), xp.zeros_like(w[0])), divisor)
         other = _quotient(w, divisor)
@@ -124,15 +118,6 @@ class ComplexDivide(_Holomorphic):
         return (a * c + b * d) / size, (b * c - a * d) / size
 
 
-def _quotient(z: _Pair, w: _Pair) -> _Pair:
-    (a, b), (c, d) = z, w
-    xp = namespace(c)
-    scale = xp.maximum(xp.abs(c), xp.abs(d))
-    c, d = c / scale, d / scale
-    size = scale * (c * c + d * d)
-    return (a * c + b * d) / size, (b * c - a * d) / size
-
-
 class ComplexExp(_Holomorphic):
     """exp(a + i b) = exp(a) (cos b + i sin b).
 
@@ -140,13 +125,16 @@ class ComplexExp(_Holomorphic):
     Backward: dz = upstream * conj(w).
     """
 
-    def value(self, *z: _Pair) -> _Pair:
+    shapes = "a (*any), b (*any) -> (*any), (*any)"
+    drawn = _ONE
+
+    def value(self, *z: Pair) -> Pair:
         ((a, b),) = z
         xp = namespace(a)
         size = xp.exp(a)
         return size * xp.cos(b), size * xp.sin(b)
 
-    def slopes(self, z: tuple[_Pair, ...], w: _Pair) -> tuple[_Pair, ...]:
+    def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         return (w,)
 
     def reference(self, a: Array, b: Array) -> Any:
@@ -157,38 +145,37 @@ class ComplexExp(_Holomorphic):
 class _OfPair(Node):
     """A real function of one complex array."""
 
-    domains = (Domain(kinks=(0.0,)),)
+    domains = (NONZERO,)
+    shapes = "a (*any), b (*any) -> (*any)"
+    drawn = "3x4 3x4; 5 5; 2x1x3 2x1x3; zero size: 0x3 0x3"
+    points = {
+        "on the axes": ([3.0, 0.0, -2.0, 0.0], [0.0, 1.0, 0.0, -4.0]),
+        "large and small": ([1e200, 3e-200], [1e200, -4e-200]),
+    }
 
     @abstractmethod
-    def value(self, a: Array, b: Array) -> Array:
+    def value(self, xp: Namespace, a: Array, b: Array) -> Array:
         """Return the value."""
 
     @abstractmethod
-    def slopes(self, a: Array, b: Array) -> _Pair:
-        """Return the derivatives in the real and in the imaginary part."""
+    def derivative(self, xp: Namespace, a: Array, b: Array, size: Array) -> Pair:
+        """Return the derivatives in both parts; `size` is |z|, or 1 at 0."""
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        a, b = as_inputs(self, inputs)
-        _require_same_shapes(self, (a, b))
-        return self.value(a, b), (a, b)
+    def apply(self, xp: Namespace, a: Array, b: Array) -> Applied:
+        """Return the value."""
+        return self.value(xp, a, b), (a, b)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        return tuple(map(Diagonal, self.slopes(*residuals)))
+    def _derivatives(self, xp: Namespace, a: Array, b: Array) -> Pair:
+        size = xp.hypot(a, b)
+        return self.derivative(xp, a, b, xp.where(size == 0, xp.ones_like(size), size))
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        upstream = as_upstream(self, upstream, residuals[0])
-        return tuple(upstream * slope for slope in self.slopes(*residuals))
+    def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
+        """Return two diagonals."""
+        return tuple(map(Diagonal, self._derivatives(xp, a, b)))
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4), (3, 4)),
-            generic(cls(), (5,), (5,)),
-            generic(cls(), (2, 1, 3), (2, 1, 3)),
-            special(cls(), "on the axes", [3.0, 0.0, -2.0, 0.0], [0.0, 1.0, 0.0, -4.0]),
-            special(cls(), "large and small", [1e200, 3e-200], [1e200, -4e-200]),
-            Case(cls(), ((0, 3), (0, 3)), "zero size"),
-        )
+    def pull(self, xp: Namespace, upstream: Array, a: Array, b: Array) -> Pulled:
+        """Return the upstream times both derivatives."""
+        return tuple(upstream * d for d in self._derivatives(xp, a, b))
 
 
 class ComplexAbs(_OfPair):
@@ -198,12 +185,10 @@ class ComplexAbs(_OfPair):
     Backward: dz = upstream * z / |z|. At the kink z = 0 it is 0, the middle of all slopes.
     """
 
-    def value(self, a: Array, b: Array) -> Array:
-        return namespace(a).hypot(a, b)
+    def value(self, xp: Namespace, a: Array, b: Array) -> Array:
+        return xp.hypot(a, b)
 
-    def slopes(self, a: Array, b: Array) -> _Pair:
-        xp, size = namespace(a), self.value(a, b)
-        size = xp.where(size == 0, xp.ones_like(size), size)
+    def derivative(self, xp: Namespace, a: Array, b: Array, size: Array) -> Pair:
         return a / size, b / size
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -218,13 +203,10 @@ class ComplexAngle(_OfPair):
     smaller the larger z is. Backward: dz = upstream * i z / |z|^2. At z = 0 it is 0.
     """
 
-    def value(self, a: Array, b: Array) -> Array:
-        return namespace(a).atan2(b, a)
+    def value(self, xp: Namespace, a: Array, b: Array) -> Array:
+        return xp.atan2(b, a)
 
-    def slopes(self, a: Array, b: Array) -> _Pair:
-        xp = namespace(a)
-        size = xp.hypot(a, b)
-        size = xp.where(size == 0, xp.ones_like(size), size)
+    def derivative(self, xp: Namespace, a: Array, b: Array, size: Array) -> Pair:
         return -(b / size) / size, (a / size) / size
 
     def reference(self, a: Array, b: Array) -> Array:

@@ -8,19 +8,15 @@ Source: Cooley and Tukey, "An algorithm for the machine calculation of complex F
 (1965); the cosine transform: Ahmed et al., "Discrete cosine transform" (1974).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from gradlab.common.arrays import Array, namespace
 from gradlab.errors import InputError
-from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, namespace
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import Case, generic
+from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import right_multiplication
-
-__all__ = ["Dct", "Fft", "InverseFft", "InverseRealFft", "RealFft"]
+from gradlab.operators import Operator, right_multiplication
 
 
 def _complex(real: Array, imaginary: Array) -> Array:
@@ -34,12 +30,9 @@ def _parts(z: Array, dtype: Any) -> tuple[Array, Array]:
     return xp.real(z).astype(dtype), xp.imag(z).astype(dtype)
 
 
-def _require_entries(node: Node, *x: Array) -> None:
-    if any(not xi.shape or xi.shape[-1] == 0 or xi.shape != x[0].shape for xi in x):
-        raise InputError(
-            f"{node!r}: shapes {', '.join(shape_text(xi.shape) for xi in x)} came; expected a last "
-            "axis that is not empty, and the same shape for real and imaginary parts"
-        )
+def _require_entries(node: Node, n: int, least: int = 1) -> None:
+    if n < least:
+        raise InputError(f"{node!r}: the last axis has {n} entries; expected at least {least}")
 
 
 def _circle(k: Array, n: int) -> tuple[Array, Array]:
@@ -57,136 +50,98 @@ def _circle(k: Array, n: int) -> tuple[Array, Array]:
     return tuple(np.select(cases, [turn[part] for turn in turns]) for part in (0, 1))
 
 
-def _matrix(n: int, sign: float, like: Array) -> tuple[Array, Array]:
+def _matrix(n: int, sign: float, dtype: Any) -> tuple[Array, Array]:
     """Return cos and sign * sin of 2 pi j k / n, as matrices over j and k."""
     cos, sin = _circle(np.outer(np.arange(n), np.arange(n)), n)
-    xp = namespace(like)
-    return xp.asarray(cos, dtype=like.dtype), xp.asarray(sign * sin, dtype=like.dtype)
+    return cos.astype(dtype), (sign * sin).astype(dtype)
 
 
 class Fft(Node):
     """The discrete Fourier transform Y[k] = sum over j of z[j] exp(-2 pi i j k / n), in two parts.
-
-    Shapes: real, imaginary and both outputs (*batch, n).
 
     Local gradients: with C = cos and S = sin of 2 pi j k / n: dRe Y = C dRe + S dIm, dIm Y =
     -S dRe + C dIm, the same for each batch.
     Backward, for the upstream u + i v: dRe + i dIm = n IFFT(u + i v), the conjugate transpose.
     """
 
-    _sign = -1.0
+    shapes = "real (*batch, n), imaginary (*batch, n) -> (*batch, n), (*batch, n)"
+    drawn = "2x4 2x4; 3 3; 2x1x5 2x1x5; size-1 axes: 1x1 1x1"
+    sign: ClassVar[float] = -1.0
 
-    def _transform(self, z: Array) -> Array:
-        return namespace(z).fft.fft(z)
+    def transform(self, xp: Namespace, z: Array) -> Array:
+        """Return the transform of a complex array."""
+        return xp.fft.fft(z)
 
-    def _adjoint(self, z: Array) -> Array:
-        return z.shape[-1] * namespace(z).fft.ifft(z)
+    def adjoint(self, xp: Namespace, z: Array) -> Array:
+        """Return the conjugate transpose of the transform, applied to a complex array."""
+        return z.shape[-1] * xp.fft.ifft(z)
 
-    def _scale(self, n: int) -> float:
-        return 1.0
+    def apply(self, xp: Namespace, real: Array, imaginary: Array) -> Applied:
+        _require_entries(self, real.shape[-1])
+        z = self.transform(xp, _complex(real, imaginary))
+        return _parts(z, real.dtype), (Like.of(real),)
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        real, imaginary = as_inputs(self, inputs)
-        _require_entries(self, real, imaginary)
-        y = _parts(self._transform(_complex(real, imaginary)), real.dtype)
-        return y, real
-
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x = residuals
+    def gradients(self, xp: Namespace, x: Like) -> Gradients:
         n = x.shape[-1]
-        cos, sin = (self._scale(n) * a for a in _matrix(n, self._sign, x))
+        scale = 1.0 if self.sign < 0 else 1.0 / n
+        cos, sin = (xp.asarray(scale * a) for a in _matrix(n, self.sign, x.dtype))
         c, s = right_multiplication(cos, x.shape), right_multiplication(sin, x.shape)
         return (c, -s), (s, c)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        x = residuals
-        u, v = (as_upstream(self, part, x) for part in upstream)
-        return _parts(self._adjoint(_complex(u, v)), x.dtype)
+    def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Like) -> Pulled:
+        return _parts(self.adjoint(xp, _complex(*upstream)), x.dtype)
 
     def reference(self, real: Array, imaginary: Array) -> Any:
-        y = jnp.fft.fft(jax.lax.complex(real, imaginary))
+        y = self.transform(jnp, jax.lax.complex(real, imaginary))
         return jnp.real(y), jnp.imag(y)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 4), (2, 4)),
-            generic(cls(), (3,), (3,)),
-            generic(cls(), (2, 1, 5), (2, 1, 5)),
-            Case(cls(), ((1, 1), (1, 1)), "size-1 axes"),
-        )
 
 
 class InverseFft(Fft):
     """The inverse transform z[j] = (1/n) sum over k of Y[k] exp(2 pi i j k / n), in two parts.
 
-    Shapes: real, imaginary and both outputs (*batch, n).
-
     Local gradients: those of the transform, with the other sign of the sine, divided by n.
     Backward, for the upstream u + i v: dRe + i dIm = FFT(u + i v) / n, the conjugate transpose.
     """
 
-    _sign = 1.0
+    sign: ClassVar[float] = 1.0
 
-    def _transform(self, z: Array) -> Array:
-        return namespace(z).fft.ifft(z)
+    def transform(self, xp: Namespace, z: Array) -> Array:
+        return xp.fft.ifft(z)
 
-    def _adjoint(self, z: Array) -> Array:
-        return namespace(z).fft.fft(z) / z.shape[-1]
-
-    def _scale(self, n: int) -> float:
-        return 1.0 / n
-
-    def reference(self, real: Array, imaginary: Array) -> Any:
-        z = jnp.fft.ifft(jax.lax.complex(real, imaginary))
-        return jnp.real(z), jnp.imag(z)
+    def adjoint(self, xp: Namespace, z: Array) -> Array:
+        return xp.fft.fft(z) / z.shape[-1]
 
 
 class RealFft(Node):
     """The Fourier transform of real x, its first n // 2 + 1 frequencies, in two parts.
 
-    Shapes: x (*batch, n), both outputs (*batch, n // 2 + 1).
-
     Local gradients: dRe Y[k]/dx[j] = cos(2 pi j k / n), dIm Y[k]/dx[j] = -sin(2 pi j k / n).
     Backward, for the upstream u + i v: dx = n Re IFFT(u + i v, filled up with zeros to n).
     """
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        (x,) = as_inputs(self, inputs)
-        _require_entries(self, x)
-        y = _parts(namespace(x).fft.rfft(x), x.dtype)
-        return y, (x, y)
+    shapes = "x (*batch, n) -> (*batch, n // 2 + 1), (*batch, n // 2 + 1)"
+    drawn = "2x4; 5; 2x1x3; size-1 axes: 1x1"
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, _ = residuals
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        _require_entries(self, x.shape[-1])
+        return _parts(xp.fft.rfft(x), x.dtype), (Like.of(x),)
+
+    def gradients(self, xp: Namespace, x: Like) -> Gradients:
         kept = x.shape[-1] // 2 + 1
-        cos, sin = _matrix(x.shape[-1], -1.0, x)
-        return tuple((right_multiplication(a[:, :kept], x.shape),) for a in (cos, sin))
+        parts = _matrix(x.shape[-1], -1.0, x.dtype)
+        return tuple((right_multiplication(xp.asarray(a[:, :kept]), x.shape),) for a in parts)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        x, y = residuals
-        u, v = (as_upstream(self, part, yi) for part, yi in zip(upstream, y))
-        n, xp = x.shape[-1], namespace(x)
-        return (n * xp.real(xp.fft.ifft(_complex(u, v), n=n)).astype(x.dtype),)
+    def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Like) -> Pulled:
+        n = x.shape[-1]
+        return n * xp.real(xp.fft.ifft(_complex(*upstream), n=n))
 
     def reference(self, x: Array) -> Any:
         y = jnp.fft.rfft(x)
         return jnp.real(y), jnp.imag(y)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 4)),
-            generic(cls(), (5,)),
-            generic(cls(), (2, 1, 3)),
-            Case(cls(), ((1, 1),), "size-1 axes"),
-        )
-
 
 class InverseRealFft(Node):
     """The real x of even length n = 2 (m - 1) whose first m frequencies are given, in two parts.
-
-    Shapes: real and imaginary (*batch, m) with m >= 2, x (*batch, n).
 
     Local gradients, with weights c = 1 for the first and the last frequency and 2 between:
     dx[j]/dRe[k] = c[k] cos(2 pi j k / n) / n, dx[j]/dIm[k] = -c[k] sin(2 pi j k / n) / n.
@@ -194,87 +149,62 @@ class InverseRealFft(Node):
     frequency are not read and have gradient 0.
     """
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        real, imaginary = as_inputs(self, inputs)
-        _require_entries(self, real, imaginary)
-        if real.shape[-1] < 2:
-            raise InputError(f"{self!r}: one frequency came; expected at least 2")
-        x = namespace(real).fft.irfft(_complex(real, imaginary)).astype(real.dtype)
-        return x, (real, x)
+    shapes = "real (*batch, m), imaginary (*batch, m) -> (*batch, 2 m - 2)"
+    drawn = "2x3 2x3; 2 2; 2x1x4 2x1x4"
 
-    def _weights(self, x: Array) -> Array:
-        n = x.shape[-1]
+    def apply(self, xp: Namespace, real: Array, imaginary: Array) -> Applied:
+        _require_entries(self, real.shape[-1], 2)
+        x = xp.fft.irfft(_complex(real, imaginary)).astype(real.dtype)
+        return x, (Like.of(real),)
+
+    def _weights(self, n: int, dtype: Any) -> Array:
         weights = np.full(n // 2 + 1, 2.0 / n)
         weights[[0, -1]] = 1.0 / n
-        return namespace(x).asarray(weights, dtype=x.dtype)
+        return weights.astype(dtype)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        real, x = residuals
-        scale = self._weights(x)[:, None]
-        parts = _matrix(x.shape[-1], -1.0, x)
-        return tuple(right_multiplication(scale * a[: real.shape[-1]], real.shape) for a in parts)
+    def gradients(self, xp: Namespace, real: Like) -> Gradients:
+        m, n = real.shape[-1], 2 * (real.shape[-1] - 1)
+        scale, parts = self._weights(n, real.dtype)[:, None], _matrix(n, -1.0, real.dtype)
+        return tuple(right_multiplication(xp.asarray(scale * a[:m]), real.shape) for a in parts)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        real, x = residuals
-        xp = namespace(x)
-        weights = xp.broadcast_to(self._weights(x), real.shape)
-        parts = _parts(xp.fft.rfft(as_upstream(self, upstream, x)), x.dtype)
-        return tuple(weights * part for part in parts)
+    def pull(self, xp: Namespace, upstream: Array, real: Like) -> Pulled:
+        weights = xp.asarray(self._weights(upstream.shape[-1], real.dtype))
+        weights = xp.broadcast_to(weights, real.shape)
+        return tuple(weights * part for part in _parts(xp.fft.rfft(upstream), real.dtype))
 
     def reference(self, real: Array, imaginary: Array) -> Array:
         return jnp.fft.irfft(jax.lax.complex(real, imaginary))
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3), (2, 3)),
-            generic(cls(), (2,), (2,)),
-            generic(cls(), (2, 1, 4), (2, 1, 4)),
-        )
 
-
-class Dct(Node):
+class Dct(Linear):
     """The orthonormal cosine transform (type II).
 
     y[k] = c_k sum over j of x[j] cos(pi (2 j + 1) k / (2 n)), with c_0 = sqrt(1/n) and c_k =
     sqrt(2/n) otherwise, so that the matrix D of the transform is orthogonal.
 
-    Shapes: x and y (*batch, n).
-
     Local gradient: the matrix D, the same for each batch. Backward: dx = D^T upstream, the inverse
     transform.
     """
 
-    def _matrix(self, x: Array) -> Array:
-        n = x.shape[-1]
+    shapes = "x (*batch, n) -> (*batch, n)"
+    drawn = "2x4; 5; 2x1x3; size-1 axes: 1x1; zero size: 0x3"
+
+    def _matrix(self, n: int, dtype: Any) -> Array:
         cos, _ = _circle(np.outer(2 * np.arange(n) + 1, np.arange(n)), 4 * n)
         scale = np.where(np.arange(n) == 0, np.sqrt(1 / n), np.sqrt(2 / n))
-        return namespace(x).asarray(scale * cos, dtype=x.dtype)
+        return (scale * cos).astype(dtype)
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        (x,) = as_inputs(self, inputs)
-        _require_entries(self, x)
-        matrix = self._matrix(x)
-        return (x @ matrix).astype(x.dtype), (x, matrix)
+    def operator(self, x: Like) -> Operator:
+        _require_entries(self, x.shape[-1])
+        return right_multiplication(self._matrix(x.shape[-1], x.dtype), x.shape)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, matrix = residuals
-        return (right_multiplication(matrix, x.shape),)
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        _require_entries(self, x.shape[-1])
+        return x @ xp.asarray(self._matrix(x.shape[-1], x.dtype)), (Like.of(x),)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        x, matrix = residuals
-        return ((as_upstream(self, upstream, x) @ matrix.T).astype(x.dtype),)
+    def pull(self, xp: Namespace, upstream: Array, x: Like) -> Pulled:
+        return upstream @ xp.asarray(self._matrix(x.shape[-1], x.dtype)).T
 
     def reference(self, x: Array) -> Array:
         # `jax.scipy.fft.dct` goes through an FFT of twice the length, and loses exact zeros.
-        return jnp.einsum("...j,jk->...k", x, self._matrix(x))
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 4)),
-            generic(cls(), (5,)),
-            generic(cls(), (2, 1, 3)),
-            Case(cls(), ((1, 1),), "size-1 axes"),
-            Case(cls(), ((0, 3),), "zero size"),
-        )
+        return jnp.einsum("...j,jk->...k", x, self._matrix(x.shape[-1], x.dtype))

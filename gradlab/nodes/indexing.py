@@ -1,27 +1,39 @@
-"""Entries chosen by index: the Jacobian is a selection, and backward adds where indices repeat."""
+"""Entries and rows read and written by index: backward adds where indices repeat.
 
-from dataclasses import dataclass
+Indices run from 0. They are not checked under `jit`, where JAX clamps those that read beyond, and
+leaves out those that write beyond.
+"""
+
+import math
+from abc import abstractmethod
 from typing import Any
 
+from gradlab.common.arrays import (
+    Array,
+    Shape,
+    in_dtype_of,
+    max_at,
+    namespace,
+    normal_axes,
+    scatter_add,
+    set_at,
+)
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, axes_of, namespace, scatter_add
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import REALS, Case, Domain, special
-from gradlab.nodes._functions import flat_index
-from gradlab.nodes._lazy import jnp
-from gradlab.operators import Selection
+from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Pulled
+from gradlab.nodes._domain import REALS, Domain
+from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes._stable import flat_index, safe_divide
+from gradlab.operators import Diagonal, Identity, Selection, scatter, sum_over
 
-__all__ = ["Take", "TakeAlongAxis"]
+_INDICES = Domain(low=0, high=3, integer=True)
 
 
-@dataclass(frozen=True)
 class Take(Node):
     """The entries of x at `indices` along an axis: y = x[..., indices, ...].
 
     Args:
-        axis: the axis that is indexed. Indices run from 0; they are not checked against the axis
-            under `jit`, where JAX clamps them.
+        axis: the axis that is indexed.
 
     Local gradient: a selection (one 1 in each row); None for the indices.
     Backward: dx[k] = the sum of the upstream over all places whose index is k: a scatter-add.
@@ -29,41 +41,27 @@ class Take(Node):
     """
 
     axis: int = 0
+    domains = (REALS, _INDICES)
+    drawn = (
+        "4x3 [2,0,1]; 2x5x3 [[4,1],[0,3]] axis=1; 3x4 [1] axis=-1; "
+        "repeated indices: 4x2 [1,3,1,1]; zero size: 4x2 0"
+    )
+    points = {"scalar index": ((4, 2), 2)}
 
-    domains = (REALS, Domain(low=0, high=3, integer=True))
+    def apply(self, xp: Namespace, x: Array, indices: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
+        return x[(*(slice(None),) * axis, indices)], (Like.of(x), indices, axis)
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        x, indices = as_inputs(self, inputs)
-        (axis,) = axes_of(self, self.axis, x.shape)
-        place = (slice(None),) * axis + (indices,)
-        y = x[place]
-        return y, (x, indices, y, axis)
-
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, indices, _, axis = residuals
+    def gradients(self, xp: Namespace, x: Like, indices: Array, axis: int) -> Gradients:
         return Selection(indices, x.shape, x.dtype, axis=axis), None
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        x, indices, y, axis = residuals
-        upstream = as_upstream(self, upstream, y).astype(x.dtype)
-        return scatter_add(x.shape, (slice(None),) * axis + (indices,), upstream), None
+    def pull(self, xp: Namespace, u: Array, x: Like, indices: Array, axis: int) -> Pulled:
+        return scatter_add(x.shape, (*(slice(None),) * axis, indices), u), None
 
     def reference(self, x: Array, indices: Array) -> Array:
         return jnp.take(x, indices, axis=self.axis)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            special(cls(), "generic", (4, 3), [2, 0, 1]),
-            special(cls(axis=1), "generic", (2, 5, 3), [[4, 1], [0, 3]]),
-            special(cls(axis=-1), "generic", (3, 4), [1]),
-            special(cls(), "repeated indices", (4, 2), [1, 3, 1, 1]),
-            special(cls(), "scalar index", (4, 2), 2),
-            Case(cls(), ((4, 2), (0,)), "zero size"),
-        )
 
-
-@dataclass(frozen=True)
 class TakeAlongAxis(Node):
     """For each row its own entries: y[i, j] = x[i, indices[i, j]], for rows along an axis.
 
@@ -75,41 +73,340 @@ class TakeAlongAxis(Node):
     """
 
     axis: int = -1
+    domains = (REALS, _INDICES)
+    drawn = (
+        "2x3 [[2,0],[1,1]]; 4x2 [[3,0]] axis=0; 2x4x1 [[[3],[1],[0]],[[2],[2],[0]]] axis=1; "
+        "repeated and negative: 1x3 [[-1,2,2,0]]; zero size: 2x3 2x0"
+    )
 
-    domains = (REALS, Domain(low=0, high=3, integer=True))
-
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        x, indices = as_inputs(self, inputs)
-        (axis,) = axes_of(self, self.axis, x.shape)
+    def apply(self, xp: Namespace, x: Array, indices: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
         others = [(len(a.shape), a.shape[:axis], a.shape[axis + 1 :]) for a in (x, indices)]
         if others[0] != others[1]:
             raise InputError(
                 f"{self!r}: x has shape {shape_text(x.shape)} and the indices "
                 f"{shape_text(indices.shape)}; they may differ along axis {self.axis} only"
             )
-        xp, size = namespace(x, indices), x.shape[axis]
-        flat = flat_index(xp.where(indices < 0, indices + size, indices), axis, x.shape)
-        y = x.reshape(-1)[flat]
-        return y, (x, flat, y)
+        indices = xp.where(indices < 0, indices + x.shape[axis], indices)
+        flat = flat_index(indices, axis, x.shape)
+        return x.reshape(-1)[flat], (Like.of(x), flat)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, flat, _ = residuals
+    def gradients(self, xp: Namespace, x: Like, flat: Array) -> Gradients:
         return Selection(flat, x.shape, x.dtype), None
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        x, flat, y = residuals
-        upstream = as_upstream(self, upstream, y).astype(x.dtype)
-        return scatter_add((x.size,), flat, upstream).reshape(x.shape), None
+    def pull(self, xp: Namespace, upstream: Array, x: Like, flat: Array) -> Pulled:
+        return scatter_add((math.prod(x.shape),), flat, upstream).reshape(x.shape), None
 
     def reference(self, x: Array, indices: Array) -> Array:
         return jnp.take_along_axis(x, indices, axis=self.axis)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            special(cls(), "generic", (2, 3), [[2, 0], [1, 1]]),
-            special(cls(axis=0), "generic", (4, 2), [[3, 0]]),
-            special(cls(axis=1), "generic", (2, 4, 1), [[[3], [1], [0]], [[2], [2], [0]]]),
-            special(cls(), "repeated and negative", (1, 3), [[-1, 2, 2, 0]]),
-            Case(cls(), ((2, 3), (2, 0)), "zero size"),
-        )
+
+class Embedding(Node):
+    """The rows of a table at indices of any shape: the word embedding.
+
+    Args:
+        padding: the index of a row that is read but never trained; None for none.
+
+    Local gradient: a selection, with a diagonal of zeros at padding; None for the indices.
+    Backward: dtable = the upstream added at the indices; the padding's row gets nothing, as in
+    torch. The reference says so with `stop_gradient`.
+    """
+
+    padding: int | None = None
+    domains = (REALS, _INDICES)
+    shapes = "table (words, features), indices (*any) -> (*any, features)"
+    drawn = (
+        "4x3 [2,0]; 3x2 [[2,1],[0,1]]; 4x2 [[0,3,1],[2,0,3]] padding=0; "
+        "repeated words: 4x2 [1,3,1,1]; all padding: 3x2 [1,1] padding=1; zero size: 4x2 0"
+    )
+
+    def apply(self, xp: Namespace, table: Array, indices: Array) -> Applied:
+        return table[indices], (Like.of(table), indices)
+
+    def gradients(self, xp: Namespace, table: Like, indices: Array) -> Gradients:
+        rows = Selection(indices, table.shape, table.dtype, axis=0)
+        if self.padding is None:
+            return rows, None
+        trained = (indices != self.padding)[..., None].astype(table.dtype)
+        return Diagonal(xp.broadcast_to(trained, rows.output_shape)) @ rows, None
+
+    def pull(self, xp: Namespace, upstream: Array, table: Like, indices: Array) -> Pulled:
+        if self.padding is not None:
+            upstream = upstream * (indices != self.padding)[..., None].astype(upstream.dtype)
+        return scatter_add(table.shape, indices, upstream), None
+
+    def reference(self, table: Array, indices: Array) -> Array:
+        y = jnp.take(table, indices, axis=0)
+        if self.padding is None:
+            return y
+        padding = jnp.broadcast_to((jnp.asarray(indices) == self.padding)[..., None], y.shape)
+        return jnp.where(padding, jax.lax.stop_gradient(y), y)
+
+
+class EmbeddingBag(Node):
+    """The mean or sum of the rows of a table at each bag of indices.
+
+    Args:
+        mean: whether the rows are averaged, not summed.
+
+    Local gradient: a sum after a selection; None for the indices.
+    Backward: dtable = the upstream of each bag, divided by its size for a mean, added at each of
+    its indices: fused, the rows of a bag are never stored.
+    """
+
+    mean: bool = True
+    domains = (REALS, _INDICES)
+    shapes = "table (words, features), indices (bags, size) -> (bags, features)"
+    drawn = (
+        "4x3 [[2,0],[1,3]]; 3x2 [[2,1,0]] mean=False; 5x2 [[4],[0],[3]]; "
+        "repeated words: 4x2 [[1,1,3],[1,0,0]]; zero size: 4x2 0x2"
+    )
+
+    def apply(self, xp: Namespace, table: Array, indices: Array) -> Applied:
+        y = in_dtype_of(table[indices].sum(axis=1) * self._weight(indices), (table,))
+        return y, (Like.of(table), indices)
+
+    def _weight(self, indices: Array) -> float:
+        return 1.0 / max(indices.shape[1], 1) if self.mean else 1.0
+
+    def gradients(self, xp: Namespace, table: Like, indices: Array) -> Gradients:
+        rows = Selection(indices, table.shape, table.dtype, axis=0)
+        fold = sum_over(rows.output_shape, 1, table.dtype)
+        return self._weight(indices) * (fold @ rows), None
+
+    def pull(self, xp: Namespace, upstream: Array, table: Like, indices: Array) -> Pulled:
+        share = (upstream * self._weight(indices)).astype(table.dtype)
+        each = xp.broadcast_to(share[:, None, :], (*indices.shape, table.shape[1]))
+        return scatter_add(table.shape, indices, each), None
+
+    def reference(self, table: Array, indices: Array) -> Array:
+        rows = jnp.take(table, indices, axis=0)
+        return jnp.mean(rows, axis=1) if self.mean else jnp.sum(rows, axis=1)
+
+
+class OneHotProduct(Node):
+    """onehot(indices) @ table: a product that reads rows.
+
+    An index outside the table has no 1 in its row of the one-hot matrix, so it gives zeros.
+
+    Local gradient: the one-hot matrix for each feature, which is a selection with a diagonal of
+    zeros at indices outside; None for the indices.
+    Backward: dtable = onehot(indices)^T @ upstream: the upstream added at the indices.
+    """
+
+    domains = (REALS, _INDICES)
+    shapes = "table (words, features), indices (*any) -> (*any, features)"
+    drawn = (
+        "4x3 [2,0]; 3x2 [[2,1],[0,1]]; 5x2 [4]; repeated and outside: 3x2 [1,-1,1,3]; "
+        "zero size: 4x2 0"
+    )
+
+    def apply(self, xp: Namespace, table: Array, indices: Array) -> Applied:
+        inside = (indices >= 0) & (indices < table.shape[0])
+        rows = xp.where(inside, indices, 0 * indices)
+        known = inside[..., None].astype(table.dtype)
+        return table[rows] * known, (Like.of(table), rows, known)
+
+    def gradients(self, xp: Namespace, table: Like, rows: Array, known: Array) -> Gradients:
+        read = Selection(rows, table.shape, table.dtype, axis=0)
+        return Diagonal(xp.broadcast_to(known, read.output_shape)) @ read, None
+
+    def pull(self, xp: Namespace, u: Array, table: Like, rows: Array, known: Array) -> Pulled:
+        return scatter_add(table.shape, rows, u * known), None
+
+    def reference(self, table: Array, indices: Array) -> Array:
+        return jnp.matmul(jax.nn.one_hot(indices, table.shape[0], dtype=table.dtype), table)
+
+
+class _Scattering(Node):
+    """Rows written into x, (n, ...), at indices; the updates have the indices' shape, then a row's.
+
+    Write `write`: what of x and of the updates stays, as weights of their gradients.
+    """
+
+    domains = (REALS, _INDICES, REALS)
+    drawn = (
+        "4x3 [2,0] 2x3; 5 [[4,1],[0,3]] 2x2; repeated indices: 4x2 [1,3,1] 3x2; "
+        "zero size: 3x2 0 0x2"
+    )
+    points = {"generic": ((3, 2, 2), 1, (2, 2))}
+
+    @abstractmethod
+    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+        """Return the output, and the weights of dx and of dupdates; None for ones."""
+
+    def apply(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Applied:
+        """Return x with the updates."""
+        if not x.shape or updates.shape != (*indices.shape, *x.shape[1:]):
+            raise InputError(
+                f"{self!r}: x has shape {shape_text(x.shape)}, the indices "
+                f"{shape_text(indices.shape)} and the updates {shape_text(updates.shape)}; "
+                "expected (n, ...), any shape, and the indices' shape followed by a row's"
+            )
+        y, of_x, of_updates = self.write(xp, x, indices, updates.astype(x.dtype))
+        return y, (Like.of(x), indices, of_x, of_updates)
+
+    def gradients(
+        self, xp: Namespace, x: Like, indices: Array, of_x: Any, of_updates: Any
+    ) -> Gradients:
+        """Return the diagonals of the weights, None for the indices, and a scatter."""
+        write = scatter(indices, x.shape, x.dtype, axis=0)
+        if of_x is None:
+            return Identity(x.shape, x.dtype), None, write
+        return Diagonal(of_x), None, write @ Diagonal(of_updates)
+
+    def pull(
+        self, xp: Namespace, u: Array, x: Like, indices: Array, of_x: Any, of_updates: Any
+    ) -> Pulled:
+        """Return the upstream, and the upstream at the indices, times the weights."""
+        if of_x is None:
+            return u, None, u[indices]
+        return u * of_x, None, u[indices] * of_updates
+
+
+class ScatterAdd(_Scattering):
+    """x with the updates added at the indices; repeated indices add up.
+
+    Local gradients: the identity, None for the indices, and a scatter.
+    Backward: dx = upstream, dupdates = the upstream at the indices.
+    """
+
+    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+        return x + scatter_add(x.shape, indices, updates), None, None
+
+    def reference(self, x: Array, indices: Array, updates: Array) -> Array:
+        return jnp.asarray(x).at[indices].add(updates)
+
+
+class Scatter(_Scattering):
+    """x with the updates written at the indices; of repeated ones the last stays.
+
+    Local gradients: a diagonal that is 0 where x was overwritten, None for the indices, and a
+    scatter of the updates that stayed.
+    Backward: dx = the upstream, 0 where x was overwritten; dupdates = the upstream at the indices,
+    0 for updates that were overwritten themselves.
+    """
+
+    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+        # Writing each update's number in the same way tells which of them stayed.
+        shape = (indices.size, *x.shape[1:])
+        numbers = xp.arange(indices.size).reshape((indices.size, *(1,) * (x.ndim - 1)))
+        numbers = xp.broadcast_to(numbers, shape)
+        owners = set_at(xp.full(x.shape, -1), indices.reshape(-1), numbers)
+        stayed = owners[indices] == numbers.reshape(updates.shape)
+        return set_at(x, indices, updates), (owners < 0).astype(x.dtype), stayed.astype(x.dtype)
+
+    def reference(self, x: Array, indices: Array, updates: Array) -> Array:
+        return jnp.asarray(x).at[indices].set(updates)
+
+
+class ScatterMax(_Scattering):
+    """x with the greatest of itself and the updates at the indices.
+
+    Local gradients: a diagonal that is 1 where x is the greatest, None for the indices, and a
+    scatter of the updates that are the greatest.
+    Backward: the upstream goes to the greatest; those that tie share it equally, as in JAX.
+    """
+
+    points = {
+        **_Scattering.points,
+        "ties": ([1.0, 2.0, 3.0], [0, 0, 2], [5.0, 5.0, 3.0]),
+    }
+
+    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+        y = max_at(x, indices, updates)
+        kept, won = (x == y).astype(x.dtype), (updates == y[indices]).astype(x.dtype)
+        winners = kept + scatter_add(x.shape, indices, won)
+        return y, kept / winners, won / winners[indices]
+
+    def reference(self, x: Array, indices: Array, updates: Array) -> Array:
+        return jnp.asarray(x).at[indices].max(updates)
+
+
+class _Segments(Node):
+    """Rows of x, folded by the number of their segment.
+
+    Args:
+        segments: the number of segments.
+    """
+
+    segments: int = 3
+    domains = (REALS, _INDICES)
+    shapes = "x (n, *row), ids (n) -> (segments, *row)"
+    drawn = (
+        "5x2 [0,0,1,2,2]; 4 [1,0,1,1] segments=2; 3x2x2 [2,0,1]; "
+        "empty segments: 3x2 [2,0,2] segments=4; zero size: 0x2 0"
+    )
+
+    @abstractmethod
+    def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
+        """Return the folded rows, and each entry's weight in them; None if all are 1."""
+
+    def apply(self, xp: Namespace, x: Array, ids: Array) -> Applied:
+        """Return one row for each segment."""
+        y, weights = self.fold(x, ids)
+        return y, (ids, weights, y.shape, x.dtype)
+
+    def gradients(
+        self, xp: Namespace, ids: Array, weights: Array | None, shape: Shape, dtype: Any
+    ) -> Gradients:
+        """Return a scatter after the diagonal of the weights."""
+        write = scatter(ids, shape, dtype, axis=0)
+        return write if weights is None else write @ Diagonal(weights), None
+
+    def pull(self, xp: Namespace, u: Array, ids: Array, weights: Array | None, *_: Any) -> Pulled:
+        """Return the upstream of each row's segment, times the weights."""
+        return u[ids] if weights is None else u[ids] * weights, None
+
+    def _shape(self, x: Array) -> Shape:
+        return (self.segments, *x.shape[1:])
+
+
+class SegmentSum(_Segments):
+    """The sum of the rows of each segment; 0 for a segment without rows.
+
+    Local gradient: a scatter; None for the numbers of the segments.
+    Backward: dx = the upstream of each row's segment.
+    """
+
+    def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
+        return scatter_add(self._shape(x), ids, x), None
+
+    def reference(self, x: Array, ids: Array) -> Array:
+        return jax.ops.segment_sum(x, ids, self.segments)
+
+
+class SegmentMean(_Segments):
+    """The mean of the rows of each segment; 0 for a segment without rows.
+
+    Local gradient: a scatter after the diagonal of 1 / (rows of the segment).
+    Backward: dx = the upstream of each row's segment / (rows of the segment).
+    """
+
+    def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
+        ones = namespace(x).ones_like(x, dtype=ids.dtype)
+        rows = scatter_add(self._shape(x), ids, ones).astype(x.dtype)  # counted in integers
+        return safe_divide(scatter_add(rows.shape, ids, x), rows), 1.0 / rows[ids]
+
+    def reference(self, x: Array, ids: Array) -> Array:
+        rows = jax.ops.segment_sum(jnp.ones_like(x), ids, self.segments)
+        return jax.ops.segment_sum(x, ids, self.segments) / jnp.maximum(rows, jnp.ones_like(rows))
+
+
+class SegmentMax(_Segments):
+    """The greatest entry, column by column, of the rows of each segment; -inf without rows.
+
+    Local gradient: a scatter after a diagonal that is 1 at the greatest entries.
+    Backward: dx = the upstream of the segment at its greatest entries; those that tie share it
+    equally, as in JAX.
+    """
+
+    points = {"ties": ({"segments": 2}, [1.0, 3.0, 3.0, 2.0], [0, 1, 1, 1])}
+
+    def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
+        y = max_at(namespace(x).full(self._shape(x), -math.inf, dtype=x.dtype), ids, x)
+        won = (x == y[ids]).astype(x.dtype)
+        return y, won / scatter_add(y.shape, ids, won)[ids]
+
+    def reference(self, x: Array, ids: Array) -> Array:
+        return jax.ops.segment_max(x, ids, self.segments)

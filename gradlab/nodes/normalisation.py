@@ -1,4 +1,4 @@
-"""Normalisation: entries of one group brought to mean 0 and variance 1, then scaled and shifted.
+"""Normalisation: entries of one group brought to mean 0 and variance 1, or to a size of 1.
 
 Batch, layer, instance and group normalisation are one formula; they differ in what a group is.
 Seen as rows, one row a group of n entries, with r = 1 / sqrt(variance + eps) and h = (x - mean) r,
@@ -9,38 +9,49 @@ a row's Jacobian is the identity less what mean and variance take away:
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from gradlab.common.arrays import (
+    Array,
+    Shape,
+    at_least_float32,
+    in_dtype_of,
+    namespace,
+    normal_axes,
+)
 from gradlab.errors import InputError
-from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, keeping, namespace, widened
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import Case, generic, special
-from gradlab.nodes._lazy import jnp
-from gradlab.operators import Broadcast, Diagonal, DiagonalPlusLowRank, Permutation, Reshape
-
-__all__ = [
-    "BatchNorm",
-    "BatchNormStepwise",
-    "GroupNorm",
-    "InstanceNorm",
-    "LayerNorm",
-    "RmsNorm",
-    "along",
-    "other_axes",
-]
+from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Pulled
+from gradlab.nodes._domain import POSITIVE, REALS
+from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes._stable import norm
+from gradlab.nodes.probability import on_axis
+from gradlab.operators import (
+    Broadcast,
+    Convolution,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Operator,
+    Permutation,
+    Reshape,
+    Zero,
+)
 
 
-def along(scale: Array, axis: int, rank: int) -> Array:
+def _along(scale: Array, axis: int, rank: int) -> Array:
     """Return one number for each place of an axis, ready to broadcast over an array's others."""
     return scale.reshape((1,) * axis + (-1,) + (1,) * (rank - 1 - axis))
 
 
-def other_axes(axis: int, rank: int) -> Shape:
+def _other_axes(axis: int, rank: int) -> Shape:
     """Return all axes but one."""
     return tuple(i for i in range(rank) if i != axis)
+
+
+def _spread(axis: int, x: Like | Array) -> Broadcast:
+    """Return the map that repeats one number for each place of x's axis over all of x."""
+    rank = len(x.shape)
+    return Broadcast((x.shape[axis],), x.shape, x.dtype, _other_axes(axis, rank))
 
 
 def _mean(rows: Array) -> Array:
@@ -57,7 +68,6 @@ def _standardised(x: Array, axis: Any, eps: float) -> Array:
     return (x - jnp.mean(x, axis=axis, keepdims=True)) / jnp.sqrt(variance + eps)
 
 
-@dataclass(frozen=True)
 class _Normalisation(Node):
     """Groups of entries normalised, then scaled and shifted along one axis of x.
 
@@ -66,81 +76,67 @@ class _Normalisation(Node):
     """
 
     eps: float = 1e-5
-    least_rank = 2
 
     @abstractmethod
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
         """Return the order of axes that puts groups first, their number, and the scale's axis."""
 
-    def forward(self, x: Any, scale: Any, shift: Any) -> tuple[Array, Any]:
+    def apply(self, xp: Namespace, x: Array, scale: Array, shift: Array) -> Applied:
         """Return scale * h + shift."""
-        x, scale, shift = as_inputs(self, (x, scale, shift))
-        self._require_shapes(x, scale, shift)
         axis, rank = self.layout(x.shape)[2], x.ndim
-        rows = widened(self._rows(x))
+        rows = at_least_float32(self._rows(xp, x))
         rows = rows - _mean(rows)
         r = _inverse_root(_mean(rows * rows), self.eps)
-        h = self._unrows(rows * r, x.shape).astype(x.dtype)
-        y = keeping(h * along(scale, axis, rank) + along(shift, axis, rank), (x, scale, shift))
-        return y, (x, scale, shift, h, r, y)
+        h = self._unrows(xp, rows * r, x.shape).astype(x.dtype)
+        return h * _along(scale, axis, rank) + _along(shift, axis, rank), (scale, h, r)
 
-    def _require_shapes(self, x: Array, scale: Array, shift: Array) -> None:
-        if len(x.shape) < self.least_rank:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)}; expected (images, channels, ...) "
-                f"of {self.least_rank} axes or more"
-            )
-        axis = self.layout(x.shape)[2]
-        if scale.shape != (x.shape[axis],) or shift.shape != scale.shape:
-            raise InputError(
-                f"{self!r}: scale has shape {shape_text(scale.shape)} and shift "
-                f"{shape_text(shift.shape)}; expected one number for each of the "
-                f"{x.shape[axis]} places of x's axis {axis}"
-            )
-
-    def _rows(self, x: Array) -> Array:
+    def _rows(self, xp: Namespace, x: Array) -> Array:
         order, groups, _ = self.layout(x.shape)
-        return namespace(x).permute_dims(x, order).reshape(groups, x.size // max(groups, 1))
+        return xp.permute_dims(x, order).reshape(groups, x.size // max(groups, 1))
 
-    def _unrows(self, rows: Array, shape: Shape) -> Array:
+    def _unrows(self, xp: Namespace, rows: Array, shape: Shape) -> Array:
         order = self.layout(shape)[0]
         inverse = tuple(order.index(i) for i in range(len(order)))
-        return namespace(rows).permute_dims(rows.reshape(tuple(shape[i] for i in order)), inverse)
+        return xp.permute_dims(rows.reshape(tuple(shape[i] for i in order)), inverse)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+    def gradients(self, xp: Namespace, scale: Array, h: Array, r: Array) -> Gradients:
         """Return the rows' Jacobian scaled, a diagonal after a broadcast, and that broadcast."""
-        x, scale, _, h, r, _ = residuals
-        xp, (order, _, axis), rows = namespace(x, scale), self.layout(x.shape), self._rows(h)
+        (order, _, axis), rows = self.layout(h.shape), self._rows(xp, h)
         right = xp.stack([xp.ones_like(rows), rows], axis=-1)
         left = right * (r / -max(rows.shape[1], 1)).astype(h.dtype)[..., None]
         own = xp.broadcast_to(r.astype(h.dtype), rows.shape)
         inner = DiagonalPlusLowRank(own, left, right)
-        permute = Permutation(order, x.shape, x.dtype)
-        to_rows = Reshape(permute.output_shape, rows.shape, x.dtype) @ permute
-        gain = Diagonal(xp.broadcast_to(along(scale, axis, x.ndim), x.shape))
-        spread = Broadcast(scale.shape, x.shape, x.dtype, other_axes(axis, x.ndim))
+        permute = Permutation(order, h.shape, h.dtype)
+        to_rows = Reshape(permute.output_shape, rows.shape, h.dtype) @ permute
+        gain = Diagonal(xp.broadcast_to(_along(scale, axis, h.ndim), h.shape))
+        spread = _spread(axis, h)
         return gain @ to_rows.T @ inner @ to_rows, Diagonal(h) @ spread, spread
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+    def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
         """Return r (g - mean(g) - h mean(g h)) with g = upstream * scale, and the two sums."""
-        x, scale, shift, h, r, y = residuals
-        upstream = as_upstream(self, upstream, y)
-        axis = self.layout(x.shape)[2]
-        g, h_rows = (widened(self._rows(a)) for a in (upstream * along(scale, axis, x.ndim), h))
-        dx = self._unrows(self.rows_backward(g, h_rows, r), x.shape)
-        others = other_axes(axis, x.ndim)
-        dscale, dshift = (upstream * h).sum(axis=others), upstream.sum(axis=others)
-        return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(shift.dtype)
+        axis = self.layout(h.shape)[2]
+        g = at_least_float32(self._rows(xp, u * _along(scale, axis, h.ndim)))
+        rows = at_least_float32(self._rows(xp, h))
+        dx = self._unrows(xp, self.rows_backward(g, rows, r), h.shape)
+        others = _other_axes(axis, h.ndim)
+        return dx, (u * h).sum(axis=others), u.sum(axis=others)
 
     def rows_backward(self, g: Array, h: Array, r: Array) -> Array:
         """Return the gradient of each row for an upstream g of h."""
         return r * (g - _mean(g) - h * _mean(g * h))
 
+    def reference(self, x: Array, scale: Array, shift: Array) -> Array:
+        """Return scale * h + shift in JAX, channels on axis 1."""
+        view = (1, -1) + (1,) * (x.ndim - 2)
+        return self.standard(x) * scale.reshape(view) + shift.reshape(view)
+
+    def standard(self, x: Array) -> Array:
+        """Return h in JAX."""
+        raise NotImplementedError
+
 
 class LayerNorm(_Normalisation):
     """Each row of x, along its last axis, normalised by itself; y = scale * h + shift.
-
-    x has shape (..., features), scale and shift (features,).
 
     Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each row; in scale and shift,
     diag(h) after a broadcast, and that broadcast.
@@ -149,7 +145,11 @@ class LayerNorm(_Normalisation):
     Source: Ba et al. 2016, "Layer normalization".
     """
 
-    least_rank = 1
+    shapes = "x (*rows, features), scale (features), shift (features) -> (*rows, features)"
+    drawn = "3x4 4 4; 2x3x4 4 4 eps=1e-3; 5 5 5; size-1 axes: 3x1 1 1; zero size: 0x3 3 3"
+    points = {
+        "constant and distant rows": ([[2.0] * 3, [1e3, 1e3 + 1, 1e3 - 3]], (3,), (3,)),
+    }
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
         return tuple(range(len(shape))), prod(shape[:-1]), len(shape) - 1
@@ -158,26 +158,13 @@ class LayerNorm(_Normalisation):
         h = _standardised(x, -1, self.eps)
         return h * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(shift, x.shape)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4), (4,), (4,)),
-            generic(cls(1e-3), (2, 3, 4), (4,), (4,)),
-            generic(cls(), (5,), (5,), (5,)),
-            Case(cls(), ((3, 1), (1,), (1,)), "size-1 axes"),
-            Case(cls(), ((0, 3), (3,), (3,)), "zero size"),
-            special(
-                cls(), "constant and distant rows", [[2.0] * 3, [1e3, 1e3 + 1, 1e3 - 3]], (3,), (3,)
-            ),
-        )
-
 
 class BatchNorm(_Normalisation):
     """Each feature of x, along axis 1, normalised over the batch and all positions.
 
-    x has shape (batch, features, ...): rows of features, or images with their channels (spatial
-    batch norm); scale and shift have shape (features,); y = scale * h + shift. This is how it
-    trains; running statistics are the caller's to keep, and `BatchNormInference` uses them.
+    Rows of features, or images with their channels (spatial batch norm); y = scale * h + shift.
+    This is how it trains; running statistics are the caller's to keep, and `BatchNormInference`
+    uses them.
 
     Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each feature; in scale and
     shift, diag(h) after a broadcast, and that broadcast.
@@ -186,24 +173,21 @@ class BatchNorm(_Normalisation):
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 1.
     """
 
+    shapes = "x (batch, features, *positions), scale (features), shift (features)"
+    drawn = "5x3 3 3; 3x2x4 2 2 eps=1e-3; 2x3x2x2 3 3; a batch of one: 1x2 2 2"
+    points = {
+        "constant and distant features": (
+            [[2.0, 1e3], [2.0, 1e3 + 1], [2.0, 1e3 - 3]],
+            (2,),
+            (2,),
+        ),
+    }
+
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
-        return (1, *other_axes(1, len(shape))), shape[1], 1
+        return (1, *_other_axes(1, len(shape))), shape[1], 1
 
-    def reference(self, x: Array, scale: Array, shift: Array) -> Array:
-        h = _standardised(x, other_axes(1, x.ndim), self.eps)
-        view = (1, -1) + (1,) * (x.ndim - 2)
-        return h * scale.reshape(view) + shift.reshape(view)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        constant = [[2.0, 1e3], [2.0, 1e3 + 1], [2.0, 1e3 - 3]]
-        return (
-            generic(cls(), (5, 3), (3,), (3,)),
-            generic(cls(1e-3), (3, 2, 4), (2,), (2,)),
-            generic(cls(), (2, 3, 2, 2), (3,), (3,)),
-            Case(cls(), ((1, 2), (2,), (2,)), "a batch of one"),
-            special(cls(), "constant and distant features", constant, (2,), (2,)),
-        )
+    def standard(self, x: Array) -> Array:
+        return _standardised(x, _other_axes(1, x.ndim), self.eps)
 
 
 class BatchNormStepwise(BatchNorm):
@@ -229,8 +213,6 @@ class BatchNormStepwise(BatchNorm):
 class InstanceNorm(_Normalisation):
     """Each channel of each image normalised over its positions; y = scale * h + shift.
 
-    x has shape (images, channels, ...), scale and shift (channels,).
-
     Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each channel of each image;
     in scale and shift, diag(h) after a broadcast, and that broadcast.
     Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale; dscale and dshift are
@@ -238,33 +220,23 @@ class InstanceNorm(_Normalisation):
     Source: Ulyanov et al. 2016, "Instance normalization".
     """
 
-    least_rank = 3
+    shapes = "x (images, channels, length, *more), scale (channels), shift (channels)"
+    drawn = (
+        "2x3x4 3 3; 1x2x3 2 2 eps=1e-3; 2x1x2x3 1 1; one position: 2x2x1 2 2; zero size: 0x2x3 2 2"
+    )
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
         return tuple(range(len(shape))), shape[0] * shape[1], 1
 
-    def reference(self, x: Array, scale: Array, shift: Array) -> Array:
-        h = _standardised(x, tuple(range(2, x.ndim)), self.eps)
-        view = (1, -1) + (1,) * (x.ndim - 2)
-        return h * scale.reshape(view) + shift.reshape(view)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 4), (3,), (3,)),
-            generic(cls(1e-3), (1, 2, 3), (2,), (2,)),
-            generic(cls(), (2, 1, 2, 3), (1,), (1,)),
-            Case(cls(), ((2, 2, 1), (2,), (2,)), "one position"),
-            Case(cls(), ((0, 2, 3), (2,), (2,)), "zero size"),
-        )
+    def standard(self, x: Array) -> Array:
+        return _standardised(x, tuple(range(2, x.ndim)), self.eps)
 
 
-@dataclass(frozen=True)
 class GroupNorm(_Normalisation):
     """Groups of channels of each image normalised together; y = scale * h + shift.
 
-    x has shape (images, channels, ...), scale and shift (channels,). One group is a layer norm over
-    channels and positions, as many groups as channels an instance norm.
+    One group is a layer norm over channels and positions, as many groups as channels an instance
+    norm.
 
     Args:
         eps: what is added to the variance.
@@ -279,6 +251,11 @@ class GroupNorm(_Normalisation):
     """
 
     groups: int = 2
+    shapes = "x (images, channels, *positions), scale (channels), shift (channels)"
+    drawn = (
+        "2x4x3 4 4; 1x6x2 6 6 eps=1e-3 groups=3; 2x3 3 3 groups=1; "
+        "one entry to a group: 2x2x1 2 2; zero size: 0x2x3 2 2"
+    )
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
         if shape[1] % self.groups:
@@ -287,28 +264,15 @@ class GroupNorm(_Normalisation):
             )
         return tuple(range(len(shape))), shape[0] * self.groups, 1
 
-    def reference(self, x: Array, scale: Array, shift: Array) -> Array:
+    def standard(self, x: Array) -> Array:
         grouped = x.reshape((x.shape[0], self.groups, x.shape[1] // self.groups, *x.shape[2:]))
-        h = _standardised(grouped, tuple(range(2, grouped.ndim)), self.eps).reshape(x.shape)
-        view = (1, -1) + (1,) * (x.ndim - 2)
-        return h * scale.reshape(view) + shift.reshape(view)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 4, 3), (4,), (4,)),
-            generic(cls(1e-3, groups=3), (1, 6, 2), (6,), (6,)),
-            generic(cls(groups=1), (2, 3), (3,), (3,)),
-            Case(cls(groups=2), ((2, 2, 1), (2,), (2,)), "one entry to a group"),
-            Case(cls(), ((0, 2, 3), (2,), (2,)), "zero size"),
-        )
+        return _standardised(grouped, tuple(range(2, grouped.ndim)), self.eps).reshape(x.shape)
 
 
-@dataclass(frozen=True)
 class RmsNorm(Node):
     """Each row of x, along its last axis, divided by its root mean square; y = scale * h.
 
-    x has shape (..., features), scale (features,). A layer norm that leaves the mean where it is.
+    A layer norm that leaves the mean where it is.
 
     Args:
         eps: what is added to the mean square.
@@ -320,48 +284,271 @@ class RmsNorm(Node):
     """
 
     eps: float = 1e-6
+    shapes = "x (*rows, features), scale (features) -> (*rows, features)"
+    drawn = "3x4 4; 2x3x4 4 eps=1e-3; 5 5; zero size: 0x3 3"
+    points = {"zero and large rows": ([[0.0] * 3, [1e6, -2e6, 0.0]], (3,))}
 
-    def forward(self, x: Any, scale: Any) -> tuple[Array, Any]:
-        x, scale = as_inputs(self, (x, scale))
-        if not x.shape or scale.shape != x.shape[-1:]:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)} and scale {shape_text(scale.shape)}; "
-                "expected (..., features) and (features,)"
-            )
-        wide = widened(x)
+    def apply(self, xp: Namespace, x: Array, scale: Array) -> Applied:
+        wide = at_least_float32(x)
         r = _inverse_root(_mean(wide * wide), self.eps)
         h = (wide * r).astype(x.dtype)
-        y = h * along(scale, x.ndim - 1, x.ndim)
-        return y, (x, scale, h, r, y)
+        return h * _along(scale, x.ndim - 1, x.ndim), (scale, h, r)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        x, scale, h, r, _ = residuals
-        xp, last = namespace(x, scale), x.ndim - 1
-        left = h * (r / -max(x.shape[-1], 1)).astype(h.dtype)
-        own = xp.broadcast_to(r.astype(h.dtype), x.shape)
+    def gradients(self, xp: Namespace, scale: Array, h: Array, r: Array) -> Gradients:
+        last = h.ndim - 1
+        left = h * (r / -max(h.shape[-1], 1)).astype(h.dtype)
+        own = xp.broadcast_to(r.astype(h.dtype), h.shape)
         inner = DiagonalPlusLowRank(own, left[..., None], h[..., None])
-        gain = Diagonal(xp.broadcast_to(along(scale, last, x.ndim), x.shape))
-        spread = Broadcast(scale.shape, x.shape, x.dtype, other_axes(last, x.ndim))
-        return gain @ inner, Diagonal(h) @ spread
+        gain = Diagonal(xp.broadcast_to(_along(scale, last, h.ndim), h.shape))
+        return gain @ inner, Diagonal(h) @ _spread(last, h)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        x, scale, h, r, y = residuals
-        upstream = as_upstream(self, upstream, y)
-        g, wide = widened(upstream * along(scale, x.ndim - 1, x.ndim)), widened(h)
-        dx = r * (g - wide * _mean(g * wide))
-        dscale = (upstream * h).sum(axis=other_axes(x.ndim - 1, x.ndim))
-        return dx.astype(x.dtype), dscale.astype(scale.dtype)
+    def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
+        g, wide = at_least_float32(u * _along(scale, h.ndim - 1, h.ndim)), at_least_float32(h)
+        return r * (g - wide * _mean(g * wide)), u * h
 
     def reference(self, x: Array, scale: Array) -> Array:
         size = jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
         return x / size * jnp.broadcast_to(scale, x.shape)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
+
+def _projection(h: Array, length: Array) -> Operator:
+    """Return (I - h h^T) / length along the last axis: what is left of x beside its direction."""
+    inverse = namespace(h).broadcast_to(1.0 / length, h.shape)
+    return DiagonalPlusLowRank(inverse, -(h * inverse)[..., None], h[..., None])
+
+
+class L2Normalize(Node):
+    """x / |x| along an axis: the direction of each row.
+
+    Args:
+        axis: the axis along which the outputs have length 1.
+
+    Local gradient: (I - y y^T) / |x| for each row by itself.
+    Backward: dx = (upstream - y sum(upstream * y)) / |x|. At x = 0 there is no direction: NaN.
+    """
+
+    axis: int = -1
+    drawn = "3x4; 5x2 axis=0; 2x3x2 axis=1; zero size: 0x3"
+    points = {"zero and large entries": [[0.0, 3e20, -4e20]]}
+
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
+        length = norm(x, axis)
+        y = x / length
+        return y, (y, length, axis)
+
+    def gradients(self, xp: Namespace, y: Array, length: Array, axis: int) -> Gradients:
+        rows, lengths = (xp.moveaxis(a, axis, -1) for a in (y, length))
+        return on_axis(_projection(rows, lengths), axis)
+
+    def pull(self, xp: Namespace, u: Array, y: Array, length: Array, axis: int) -> Pulled:
+        return (u - y * (u * y).sum(axis=axis, keepdims=True)) / length
+
+    def reference(self, x: Array) -> Array:
+        return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=self.axis, keepdims=True))
+
+
+class WeightNorm(Node):
+    """Weights given by length and direction: w = scale * v / |v|, row by row.
+
+    Local gradients: in v, scale (I - h h^T) / |v| for each row, with h = v / |v|; in scale, diag(h)
+    after a broadcast.
+    Backward: dv = scale (upstream - h sum(upstream * h)) / |v|, dscale = sum(upstream * h).
+    Source: Salimans and Kingma 2016, "Weight normalization", section 2.
+    """
+
+    shapes = "v (outputs, inputs, *more), scale (outputs) -> (outputs, inputs, *more)"
+    drawn = "3x4 3; 2x3x2 2; 1x5 1"
+    points = {"zero and large entries": ([[0.0, 3e15, -4e15]], (1,))}
+
+    def apply(self, xp: Namespace, v: Array, scale: Array) -> Applied:
+        length = norm(v, _other_axes(0, v.ndim))
+        h = v / length
+        return _along(scale, 0, v.ndim) * h, (scale, h, length)
+
+    def gradients(self, xp: Namespace, scale: Array, h: Array, length: Array) -> Gradients:
+        rows = h.reshape(h.shape[0], -1)
+        to_rows = Reshape(h.shape, rows.shape, h.dtype)
+        gain = Diagonal(xp.broadcast_to(_along(scale, 0, h.ndim), h.shape))
+        inner = _projection(rows, length.reshape(-1, 1))
+        return gain @ to_rows.T @ inner @ to_rows, Diagonal(h) @ _spread(0, h)
+
+    def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, length: Array) -> Pulled:
+        along_h = (u * h).sum(axis=_other_axes(0, h.ndim), keepdims=True)
+        dv = _along(scale, 0, h.ndim) * (u - h * along_h) / length
+        return dv, along_h.reshape(-1)
+
+    def reference(self, v: Array, scale: Array) -> Array:
+        rows = jnp.reshape(v, (v.shape[0], -1))
+        rows = scale[:, None] * rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+        return jnp.reshape(rows, v.shape)
+
+
+class SpectralNorm(Node):
+    """w divided by its greatest singular value, found by one step of the power iteration.
+
+    u is the direction that the last step left behind. With
+    v = w^T u / |w^T u| and u' = w v / |w v|, the outputs are w / s, where s = u'^T w v, and u'.
+    Both directions are held constant, as in the paper, so u gets a gradient of zero; the reference
+    says so with `stop_gradient`.
+
+    Local gradients: in w, I / s - w (u' v^T)^T / s^2: a diagonal plus a matrix of rank one; else 0.
+    Backward: dw = (upstream - sum(upstream * w / s) u' v^T) / s.
+    Source: Miyato et al. 2018, "Spectral normalization for GANs", algorithm 1 and equation 12.
+    """
+
+    shapes = "w (outputs, inputs), u (outputs) -> (outputs, inputs), (outputs)"
+    drawn = "3x4 3; 4x2 4; 1x3 1"
+    points = {"rank one": ([[1.0, 2.0], [2.0, 4.0]], [1.0, 0.5])}
+
+    def apply(self, xp: Namespace, w: Array, u: Array) -> Applied:
+        v = in_dtype_of(u @ w, (u, w))
+        v = v / norm(v, None)
+        image = in_dtype_of(w @ v, (w,))
+        s = norm(image, None).reshape(())
+        u_next, y = image / s, w / s
+        return (y, u_next), (u_next, v, s, y)
+
+    def gradients(self, xp: Namespace, u: Array, v: Array, s: Array, y: Array) -> Gradients:
+        rank_one = (u[:, None] * v[None, :]).reshape(-1, 1)
+        inverse = xp.broadcast_to(1.0 / s.reshape(1), (y.size,)).astype(y.dtype)
+        inner = DiagonalPlusLowRank(inverse, -(y.reshape(-1) * inverse)[:, None], rank_one)
+        flatten, dtype = Reshape(y.shape, (y.size,), y.dtype), y.dtype
         return (
-            generic(cls(), (3, 4), (4,)),
-            generic(cls(1e-3), (2, 3, 4), (4,)),
-            generic(cls(), (5,), (5,)),
-            Case(cls(), ((0, 3), (3,)), "zero size"),
-            special(cls(), "zero and large rows", [[0.0] * 3, [1e6, -2e6, 0.0]], (3,)),
+            (flatten.T @ inner @ flatten, Zero(y.shape, u.shape, dtype)),
+            (Zero(u.shape, y.shape, dtype), Zero(u.shape, u.shape, dtype)),
         )
+
+    def pull(self, xp: Namespace, upstream: Any, u: Array, v: Array, s: Array, y: Array) -> Pulled:
+        dy, _ = upstream
+        return (dy - (dy * y).sum() * u[:, None] * v[None, :]) / s, xp.zeros_like(u)
+
+    def reference(self, w: Array, u: Array) -> tuple[Array, Array]:
+        still = jax.lax.stop_gradient(w)
+        v = jnp.matmul(jax.lax.stop_gradient(u), still)
+        v = v / jnp.linalg.norm(v)
+        image = jnp.matmul(still, v)
+        u_next = image / jnp.linalg.norm(image)
+        return w / jnp.dot(u_next, jnp.matmul(w, v)), u_next
+
+
+class BatchNormInference(Node):
+    """Batch norm with kept statistics: scale (x - mean) / sqrt(variance + eps) + shift.
+
+    Args:
+        eps: what is added to the variance, which is positive.
+
+    Local gradients: with r = 1 / sqrt(variance + eps) and h = (x - mean) r, diagonals after
+    broadcasts: scale r in x, h in scale, 1 in shift, -scale r in mean, -scale h r^2 / 2 in
+    variance.
+    Backward: dx = upstream * scale r; the others upstream times theirs, summed over all but the
+    features. Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 2.
+    """
+
+    eps: float = 1e-5
+    domains = (REALS, REALS, REALS, REALS, POSITIVE)
+    shapes = (
+        "x (batch, features, *positions), scale (features), shift (features), mean (features), "
+        "variance (features) -> (batch, features, *positions)"
+    )
+    drawn = "5x3 3 3 3 3; 2x2x3 2 2 2 2 eps=1e-3; 2x1x2x2 1 1 1 1; zero size: 0x2 2 2 2 2"
+    points = {"no variance": ((3, 2), (2,), (2,), (2,), [0.0, 1e-12])}
+
+    def apply(self, xp: Namespace, x: Array, *statistics: Array) -> Applied:
+        scale, shift, mean, variance = (_along(s, 1, x.ndim) for s in statistics)
+        r = in_dtype_of(_inverse_root(variance, self.eps), (variance,))
+        h = (x - mean) * r
+        return scale * h + shift, (scale, h, r)
+
+    def _derivatives(self, xp: Namespace, scale: Array, h: Array, r: Array) -> tuple[Array, ...]:
+        of_variance = in_dtype_of(-0.5 * scale * h * r * r, (h,))
+        return scale * r, h, xp.ones_like(r), -scale * r, of_variance
+
+    def gradients(self, xp: Namespace, scale: Array, h: Array, r: Array) -> Gradients:
+        found = self._derivatives(xp, scale, h, r)
+        d, *rest = (Diagonal(xp.broadcast_to(d, h.shape)) for d in found)
+        return (d, *(one @ _spread(1, h) for one in rest))
+
+    def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
+        d, *rest = self._derivatives(xp, scale, h, r)
+        axes = _other_axes(1, h.ndim)
+        return (u * d, *[(u * di).sum(axis=axes) for di in rest])
+
+    def reference(
+        self, x: Array, scale: Array, shift: Array, mean: Array, variance: Array
+    ) -> Array:
+        view = (1, -1) + (1,) * (x.ndim - 2)
+        h = (x - mean.reshape(view)) / jnp.sqrt(variance.reshape(view) + self.eps)
+        return scale.reshape(view) * h + shift.reshape(view)
+
+
+class LocalResponseNorm(Node):
+    """x / d^beta with d = k + alpha * mean of x^2 over a window of channels, along axis 1.
+
+    The mean is over `size` channels, those beyond the edges counting as 0, as in torch.
+
+    Args:
+        size: the width of the window; an even one reaches one channel further down.
+        alpha: the factor of the mean square.
+        beta: the power.
+        k: the constant.
+
+    Local gradient: diag(d^-beta) - (2 alpha beta / size) diag(x d^(-beta-1)) W diag(x), where W
+    sums over the window: banded along the channels, diagonal along all other axes.
+    Backward: dx = upstream d^-beta - (2 alpha beta / size) x W^T(upstream x d^(-beta-1)).
+    Source: Krizhevsky et al. 2012, "ImageNet classification", section 3.3.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+    shapes = "x (images, channels, *positions) -> (images, channels, *positions)"
+    drawn = (
+        "2x7x2; 2x4 size=2 alpha=0.5; 1x3x2x2 size=3 alpha=1.0 beta=0.5 k=2.0; "
+        "window of one: 2x3 size=1; zero size: 0x3x2 size=3"
+    )
+
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        low, high = self._reach
+        wide = at_least_float32(x)
+        d = self.k + self.alpha / self.size * self._window_sum(wide * wide, low, high)
+        return (wide * d**-self.beta).astype(x.dtype), (x, d)
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        return self.size // 2, (self.size - 1) // 2
+
+    @staticmethod
+    def _window_sum(x: Array, low: int, high: int) -> Array:
+        """Return for each channel the sum of those from `low` before it to `high` after it."""
+        n, border = x.shape[1], namespace(x).zeros_like(x[:, :1])
+        padded = namespace(x).concat([*[border] * low, x, *[border] * high], axis=1)
+        shifted = [padded[:, i : i + n] for i in range(low + high + 1)]
+        return sum(shifted[1:], start=shifted[0])
+
+    def _weight(self, x: Array, d: Array) -> Array:
+        factor = 2 * self.alpha * self.beta / self.size
+        return factor * at_least_float32(x) * d ** (-self.beta - 1)
+
+    def gradients(self, xp: Namespace, x: Array, d: Array) -> Gradients:
+        images = (x.shape[0], 1, x.shape[1], x.size // max(x.shape[0] * x.shape[1], 1))
+        ones = xp.ones((1, 1, self.size, 1), dtype=x.dtype)
+        window = Convolution(ones, images, padding=(self._reach, (0, 0)))
+        shape = Reshape(x.shape, images, x.dtype)
+        own = Diagonal((d**-self.beta).astype(x.dtype))
+        weight = Diagonal(self._weight(x, d).astype(x.dtype))
+        return own - weight @ shape.T @ window @ shape @ Diagonal(x)
+
+    def pull(self, xp: Namespace, upstream: Array, x: Array, d: Array) -> Pulled:
+        u, (low, high) = at_least_float32(upstream), self._reach
+        shared = self._window_sum(u * self._weight(x, d), high, low)
+        return u * d**-self.beta - at_least_float32(x) * shared
+
+    def reference(self, x: Array) -> Array:
+        places = jnp.arange(x.shape[1])
+        low, high = self._reach
+        distance = places[None, :] - places[:, None]
+        window = ((distance >= -low) & (distance <= high)).astype(x.dtype)
+        squares = jnp.einsum("ij,nj...->ni...", window, jnp.square(x))
+        return x / (self.k + self.alpha / self.size * squares) ** self.beta

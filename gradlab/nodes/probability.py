@@ -1,18 +1,14 @@
 """The softmax family: each row depends on itself alone, by a diagonal plus a rank-one matrix."""
 
-from dataclasses import dataclass
-from typing import Any
+import math
 
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
-from gradlab.nodes._arrays import Array, as_inputs, as_upstream, axes_of, keeping, namespace
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import Case, generic, special
-from gradlab.nodes._functions import log_softmax, softmax
+from gradlab.common.arrays import Array, in_dtype_of, normal_axes
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._lazy import jax, jnp
+from gradlab.nodes._stable import log_softmax, softmax
 from gradlab.operators import DiagonalPlusLowRank, Operator, Permutation
 
-__all__ = ["GumbelSoftmax", "LogSoftmax", "Softmax", "Sparsemax", "on_axis"]
+_AXES = "3x4; 5x2 axis=0; 2x3x4 axis=1; size-1 axes: 4x1; zero size: 0x3"
 
 
 def on_axis(operator: Operator, axis: int) -> Operator:
@@ -28,7 +24,6 @@ def on_axis(operator: Operator, axis: int) -> Operator:
     return move.T @ operator @ move
 
 
-@dataclass(frozen=True)
 class Softmax(Node):
     """exp(x) / sum(exp(x)) along an axis.
 
@@ -40,42 +35,28 @@ class Softmax(Node):
     """
 
     axis: int = -1
+    jax = "jax.nn.softmax"
+    drawn = _AXES
+    points = {
+        "saturated": [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]],
+        "ties": [[1.0, 1.0, 1.0]],
+        "masked by -inf": [[0.5, -math.inf, 1.0]],
+    }
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        (x,) = as_inputs(self, inputs)
-        (axis,) = axes_of(self, self.axis, x.shape)
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
         p = softmax(x, axis)
         return p, (p, axis)
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
-        p, axis = residuals
-        rows = namespace(p).moveaxis(p, axis, -1)
+    def gradients(self, xp: Namespace, p: Array, axis: int) -> Gradients:
+        rows = xp.moveaxis(p, axis, -1)
         column = rows[..., None]
-        return (on_axis(DiagonalPlusLowRank(rows, -column, column), axis),)
+        return on_axis(DiagonalPlusLowRank(rows, -column, column), axis)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        p, axis = residuals
-        upstream = as_upstream(self, upstream, p)
-        return (p * (upstream - (upstream * p).sum(axis=axis, keepdims=True)),)
-
-    def reference(self, x: Array) -> Array:
-        return jax.nn.softmax(x, axis=self.axis)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4)),
-            generic(cls(axis=0), (5, 2)),
-            generic(cls(axis=1), (2, 3, 4)),
-            Case(cls(), ((4, 1),), "size-1 axes"),
-            Case(cls(), ((0, 3),), "zero size"),
-            special(cls(), "saturated", [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]]),
-            special(cls(), "ties", [[1.0, 1.0, 1.0]]),
-            special(cls(), "masked by -inf", [[0.5, float("-inf"), 1.0]]),
-        )
+    def pull(self, xp: Namespace, upstream: Array, p: Array, axis: int) -> Pulled:
+        return p * (upstream - (upstream * p).sum(axis=axis, keepdims=True))
 
 
-@dataclass(frozen=True)
 class LogSoftmax(Node):
     """x - log(sum(exp(x))) along an axis.
 
@@ -87,43 +68,27 @@ class LogSoftmax(Node):
     """
 
     axis: int = -1
+    jax = "jax.nn.log_softmax"
+    drawn = _AXES
+    points = {
+        "saturated": [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]],
+        "masked by -inf": [[0.5, -math.inf, 1.0]],
+    }
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        (x,) = as_inputs(self, inputs)
-        (axis,) = axes_of(self, self.axis, x.shape)
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
         y = log_softmax(x, axis)
         return y, (y, axis)
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
-        y, axis = residuals
-        xp = namespace(y)
+    def gradients(self, xp: Namespace, y: Array, axis: int) -> Gradients:
         rows = xp.exp(xp.moveaxis(y, axis, -1))
         ones = xp.ones_like(rows)
-        return (on_axis(DiagonalPlusLowRank(ones, -ones[..., None], rows[..., None]), axis),)
+        return on_axis(DiagonalPlusLowRank(ones, -ones[..., None], rows[..., None]), axis)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        y, axis = residuals
-        upstream = as_upstream(self, upstream, y)
-        p = namespace(y).exp(y)
-        return ((upstream - p * upstream.sum(axis=axis, keepdims=True)).astype(y.dtype),)
-
-    def reference(self, x: Array) -> Array:
-        return jax.nn.log_softmax(x, axis=self.axis)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4)),
-            generic(cls(axis=0), (5, 2)),
-            generic(cls(axis=1), (2, 3, 4)),
-            Case(cls(), ((4, 1),), "size-1 axes"),
-            Case(cls(), ((0, 3),), "zero size"),
-            special(cls(), "saturated", [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]]),
-            special(cls(), "masked by -inf", [[0.5, float("-inf"), 1.0]]),
-        )
+    def pull(self, xp: Namespace, upstream: Array, y: Array, axis: int) -> Pulled:
+        return upstream - xp.exp(y) * upstream.sum(axis=axis, keepdims=True)
 
 
-@dataclass(frozen=True)
 class GumbelSoftmax(Node):
     """softmax((x + noise) / temperature) along an axis: a differentiable draw of a category.
 
@@ -140,49 +105,33 @@ class GumbelSoftmax(Node):
 
     temperature: float = 1.0
     axis: int = -1
+    shapes = "x (*any), noise (*any) -> (*any)"
+    drawn = (
+        "3x4 3x4; 5x2 5x2 temperature=0.5 axis=0; 2x3x2 2x3x2 temperature=2.0; zero size: 0x3 0x3"
+    )
+    points = {"nearly one-hot": ({"temperature": 0.1}, [[0.0, 40.0, -40.0]], [[0.5, -1.0, 3.0]])}
 
-    def forward(self, x: Any, noise: Any) -> tuple[Array, Any]:
-        x, noise = as_inputs(self, (x, noise))
-        if x.shape != noise.shape:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)} and the noise "
-                f"{shape_text(noise.shape)}; each entry needs a noise of its own"
-            )
-        (axis,) = axes_of(self, self.axis, x.shape)
-        p = keeping(softmax((x + noise) / self.temperature, axis), (x, noise))
-        return p, (x, noise, p, axis)
+    def apply(self, xp: Namespace, x: Array, noise: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
+        p = in_dtype_of(softmax((x + noise) / self.temperature, axis), (x, noise))
+        return p, (p, axis)
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
-        *_, p, axis = residuals
-        rows = namespace(p).moveaxis(p, axis, -1)
+    def gradients(self, xp: Namespace, p: Array, axis: int) -> Gradients:
+        rows = xp.moveaxis(p, axis, -1)
         column = rows[..., None]
-        gradient = on_axis(DiagonalPlusLowRank(rows, -column, column), axis) * (
-            1 / self.temperature
-        )
+        gradient = on_axis(DiagonalPlusLowRank(rows, -column, column), axis)
+        gradient = gradient * (1 / self.temperature)
         return gradient, gradient
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        x, noise, p, axis = residuals
-        upstream = as_upstream(self, upstream, p)
+    def pull(self, xp: Namespace, upstream: Array, p: Array, axis: int) -> Pulled:
         centred = upstream - (upstream * p).sum(axis=axis, keepdims=True)
         gradient = p * centred / self.temperature
-        return gradient.astype(x.dtype), gradient.astype(noise.dtype)
+        return gradient, gradient
 
     def reference(self, x: Array, noise: Array) -> Array:
         return jax.nn.softmax((x + noise) / self.temperature, axis=self.axis)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4), (3, 4)),
-            generic(cls(temperature=0.5, axis=0), (5, 2), (5, 2)),
-            generic(cls(temperature=2.0), (2, 3, 2), (2, 3, 2)),
-            Case(cls(), ((0, 3), (0, 3)), "zero size"),
-            special(cls(0.1), "nearly one-hot", [[0.0, 40.0, -40.0]], [[0.5, -1.0, 3.0]]),
-        )
 
-
-@dataclass(frozen=True)
 class Sparsemax(Node):
     """The point of the probability simplex nearest to x, along an axis: max(x - t, 0).
 
@@ -198,32 +147,29 @@ class Sparsemax(Node):
     """
 
     axis: int = -1
+    drawn = _AXES
+    points = {"ties and one winner": [[1.0, 1.0, 1.0], [500.0, -500.0, 0.0]]}
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        (x,) = as_inputs(self, inputs)
-        (axis,) = axes_of(self, self.axis, x.shape)
-        xp, n = namespace(x), x.shape[axis]
-        x = x - xp.max(x, axis=axis, keepdims=True)
-        counts = xp.arange(1, n + 1, dtype=x.dtype).reshape((-1,) + (1,) * (x.ndim - 1 - axis))
-        counts = counts.reshape((1,) * axis + counts.shape)
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        (axis,) = normal_axes(self.axis, x.shape, self)
+        n, x = x.shape[axis], x - xp.max(x, axis=axis, keepdims=True)
+        view = (1,) * axis + (-1,) + (1,) * (x.ndim - 1 - axis)
+        counts = xp.arange(1, n + 1, dtype=x.dtype).reshape(view)
         falling = xp.flip(xp.sort(x, axis=axis), axis=axis)
         thresholds = (xp.cumulative_sum(falling, axis=axis) - xp.ones_like(x)) / counts
         threshold = xp.max(thresholds, axis=axis, keepdims=True)  # the one of the right support
         y = xp.maximum(x - threshold, xp.zeros_like(x))
-        return y, (y, axis)
+        return y, ((y > 0).astype(y.dtype), axis)
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
-        y, axis = residuals
-        s = (namespace(y).moveaxis(y, axis, -1) > 0).astype(y.dtype)
+    def gradients(self, xp: Namespace, support: Array, axis: int) -> Gradients:
+        s = xp.moveaxis(support, axis, -1)
         share = -s / s.sum(axis=-1, keepdims=True)
-        return (on_axis(DiagonalPlusLowRank(s, share[..., None], s[..., None]), axis),)
+        return on_axis(DiagonalPlusLowRank(s, share[..., None], s[..., None]), axis)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
-        y, axis = residuals
-        s = (y > 0).astype(y.dtype)
-        upstream = as_upstream(self, upstream, y) * s
-        mean = upstream.sum(axis=axis, keepdims=True) / s.sum(axis=axis, keepdims=True)
-        return ((upstream - s * mean).astype(y.dtype),)
+    def pull(self, xp: Namespace, upstream: Array, s: Array, axis: int) -> Pulled:
+        inside = upstream * s
+        mean = inside.sum(axis=axis, keepdims=True) / s.sum(axis=axis, keepdims=True)
+        return inside - s * mean
 
     def reference(self, x: Array) -> Array:
         rows = jnp.moveaxis(x, self.axis, -1)
@@ -232,14 +178,3 @@ class Sparsemax(Node):
         size = jnp.sum(1 + k * falling > sums, axis=-1, keepdims=True)
         threshold = (jnp.take_along_axis(sums, size - 1, axis=-1) - 1) / size
         return jnp.moveaxis(jax.nn.relu(rows - threshold), -1, self.axis)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (3, 4)),
-            generic(cls(axis=0), (5, 2)),
-            generic(cls(axis=1), (2, 3, 4)),
-            Case(cls(), ((4, 1),), "size-1 axes"),
-            Case(cls(), ((0, 3),), "zero size"),
-            special(cls(), "ties and one winner", [[1.0, 1.0, 1.0], [500.0, -500.0, 0.0]]),
-        )

@@ -1,18 +1,270 @@
 """Recurrent layers: a cell, one step of it, and whole sequences (backpropagation through time).
 
-The affine maps, the gradients and the loop over time are in `_recurring`; a cell is what it does
-to its gates, and the slopes of that.
+A cell sees its input and its state through two affine maps, a = x wx + b and r = h wh, each of
+`gates` blocks as wide as the state. All else is entry by entry, so that a cell is known by its
+slopes: how much each new state changes with each gate of a and of r, and with each old state. Both
+the local gradients and the backward follow from these, here, once.
+
+Over a sequence the gradients of the steps compose. With A_t the gradient of step t in the state
+before it and B_t in its input, d state_t / d x_s = A_t ... A_{s+1} B_s for s <= t, else 0. The
+local gradient forms these products; backward applies them from the last step to the first
+(backpropagation through time).
+
+Source: Werbos, "Backpropagation through time: what it does and how to do it" (1990).
 """
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from gradlab.nodes._arrays import Array, namespace
-from gradlab.nodes._domain import Case, generic, special
-from gradlab.nodes._functions import logistic, logistic_slope
+from gradlab.common.arrays import Array, Shape, namespace
+from gradlab.errors import InputError
+from gradlab.formatting import shape_text
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._recurring import Cell, Sequence, Slopes
+from gradlab.nodes._stable import logistic, logistic_slope
+from gradlab.operators import (
+    BlockDiagonal,
+    Contraction,
+    Dense,
+    Diagonal,
+    Identity,
+    Operator,
+    Reshape,
+    Zero,
+    embedding,
+)
 
-__all__ = ["Gru", "GruCell", "Lstm", "LstmCell", "Rnn", "RnnCell"]
+States: TypeAlias = tuple[Array, ...]
+
+
+class GateSlopes(NamedTuple):
+    """How one new state changes: with the gates (batch, gates, width), with old states directly."""
+
+    of_input: Array
+    of_state: Array
+    direct: tuple[Array | None, ...]
+
+
+class Cell(Node):
+    """One step: (x, *states, wx, wh, b) -> the new states."""
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+    shapes = (
+        "x (batch, inputs), h (batch, width), wx (inputs, columns), wh (width, columns), "
+        "b (columns) -> (batch, width)"
+    )
+
+    @classmethod
+    @abstractmethod
+    def step(cls, a: Array, r: Array, states: States) -> tuple[States, tuple[GateSlopes, ...]]:
+        """Return the new states and their slopes; a and r are (batch, gates, width)."""
+
+    @classmethod
+    def split(
+        cls, node: Node, inputs: tuple[Array, ...]
+    ) -> tuple[Array, States, Array, Array, Any]:
+        """Return x, the states, wx, wh and b.
+
+        Raises:
+            InputError: there are not as many columns as the gates need.
+        """
+        x, *states = inputs[: 1 + cls.states]
+        wx, wh, b = inputs[1 + cls.states :]
+        if wh.shape[1] != cls.gates * wh.shape[0]:
+            raise InputError(
+                f"{node!r}: wh has shape {shape_text(wh.shape)}; expected (width, columns) with "
+                f"columns = {cls.gates} width"
+            )
+        return x, tuple(states), wx, wh, b
+
+    @classmethod
+    def by_gate(cls, a: Array) -> Array:
+        """Return (..., gates * width) as (..., gates, width)."""
+        return a.reshape(*a.shape[:-1], cls.gates, a.shape[-1] // cls.gates)
+
+    def apply(self, xp: Namespace, *inputs: Array) -> Applied:
+        """Return the new states."""
+        x, states, wx, wh, b = self.split(self, inputs)
+        a, r = x @ wx + b[None, :], states[0] @ wh
+        after, slopes = self.step(self.by_gate(a), self.by_gate(r), states)
+        return after if self.states > 1 else after[0], (x, states, wx, wh, slopes)
+
+    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+        """Return the gradients of each new state."""
+        *parts, slopes = kept
+        rows = tuple(self.state_gradients(slope, *parts) for slope in slopes)
+        return rows if self.states > 1 else rows[0]
+
+    @classmethod
+    def state_gradients(
+        cls, slope: GateSlopes, x: Array, states: States, wx: Array, wh: Array
+    ) -> tuple[Operator, ...]:
+        """Return the gradients of one new state in x, each state, wx, wh and b."""
+        xp, h = namespace(x), states[0]
+
+        def through(s: Array, w: Array) -> Operator:
+            return BlockDiagonal(xp.einsum("ngh,dgh->nhd", s, cls.by_gate(w)))
+
+        def of_weights(s: Array, left: Array, w: Array) -> Operator:
+            gated = cls.by_gate(w).shape
+            each = Contraction("ngh,nd,dgh->nh", s, left, input_shape=gated)
+            return each @ Reshape(w.shape, gated, w.dtype)
+
+        of_states: list[Operator] = [through(slope.of_state, wh)]
+        of_states += [Zero(h.shape, s.shape, s.dtype) for s in states[1:]]
+        for i, d in enumerate(slope.direct):
+            of_states[i] = of_states[i] if d is None else of_states[i] + Diagonal(d)
+        of_b = Contraction("ngh,gh->nh", slope.of_input, input_shape=slope.of_input.shape[1:])
+        return (
+            through(slope.of_input, wx),
+            *of_states,
+            of_weights(slope.of_input, x, wx),
+            of_weights(slope.of_state, h, wh),
+            of_b @ Reshape(wh.shape[1:], of_b.input_shape, wh.dtype),
+        )
+
+    @classmethod
+    def gate_gradients(
+        cls, upstream: States, slopes: tuple[GateSlopes, ...], wh: Array
+    ) -> tuple[Array, Array, States]:
+        """Return the gradients of a, of r, and of the old states."""
+        pairs = list(zip(upstream, slopes))
+        flat = (upstream[0].shape[0], wh.shape[1])
+        da = sum(u[:, None, :] * s.of_input for u, s in pairs).reshape(flat)
+        dr = sum(u[:, None, :] * s.of_state for u, s in pairs).reshape(flat)
+        before = [dr @ wh.T, *(0.0 * u for u in upstream[1:])]
+        for u, s in pairs:
+            before = [g if d is None else g + u * d for g, d in zip(before, s.direct)]
+        return da, dr, tuple(g.astype(wh.dtype) for g in before)
+
+    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+        """Return the gradients of x, the states, wx, wh and b."""
+        x, states, wx, wh, slopes = kept
+        u = upstream if self.states > 1 else (upstream,)
+        da, dr, before = self.gate_gradients(u, slopes, wh)
+        return da @ wx.T, *before, x.T @ da, states[0].T @ dr, da.sum(axis=0)
+
+
+class _OverTime(Node):
+    """A cell run over x: its first state at every step, and the last of each other state."""
+
+    cell: ClassVar[type[Cell]]
+    shapes = (
+        "x (batch, length, inputs), h0 (batch, width), wx (inputs, columns), wh (width, columns), "
+        "b (columns) -> (batch, length, width)"
+    )
+
+    def apply(self, xp: Namespace, *inputs: Array) -> Applied:
+        """Return the states over time."""
+        x, states, wx, wh, b = self.cell.split(self, inputs)
+        if x.shape[1] == 0:
+            raise InputError(f"{self!r}: x has no steps; expected a length of at least one step")
+        a = self.cell.by_gate(x @ wx + b[None, None, :])
+        history, slopes = [states], []
+        for t in range(x.shape[1]):
+            r = self.cell.by_gate(history[-1][0] @ wh)
+            after, slope = self.cell.step(a[:, t], r, history[-1])
+            history.append(after)
+            slopes.append(slope)
+        hidden = xp.stack([after[0] for after in history[1:]], axis=1)
+        output = (hidden, *history[-1][1:]) if self.cell.states > 1 else hidden
+        return output, (x, history[:-1], wx, wh, slopes)
+
+    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+        """Return the products of the steps' gradients, summed over all paths through time."""
+        x, history, wx, wh, slopes = kept
+        states, steps = history[0], x.shape[1]
+        h, n = states[0], len(states)
+        of_x: list[list[Operator]] = []  # for each step so far, the gradients of all states in it
+        of_states = [
+            [_unit(s, old, i == j) for i, s in enumerate(states)] for j, old in enumerate(states)
+        ]
+        of_weights: list[list[Operator]] = [
+            [Zero(h.shape, shape, wh.dtype) for _ in states]
+            for shape in (wx.shape, wh.shape, wh.shape[1:])
+        ]
+        total: list[Operator | None] = [None] * (1 + n + 3)
+        for t, (before, slope) in enumerate(zip(history, slopes)):
+            rows = [self.cell.state_gradients(s, x[:, t], before, wx, wh) for s in slope]
+            of_x = [_carried(rows, reach) for reach in of_x] + [[row[0] for row in rows]]
+            of_states = [_carried(rows, reach) for reach in of_states]
+            of_weights = [
+                [old + _dense(row[1 + n + k]) for old, row in zip(_carried(rows, reach), rows)]
+                for k, reach in enumerate(of_weights)
+            ]
+            place = _at(t, (h.shape[0], steps, h.shape[1]), h.dtype)
+            reached = self._over_inputs(0, of_x, of_states, of_weights, x)
+            total = [place @ r if g is None else g + place @ r for g, r in zip(total, reached)]
+        if n == 1:
+            return tuple(total)
+        last = (self._over_inputs(i, of_x, of_states, of_weights, x) for i in range(1, n))
+        return (tuple(total), *last)
+
+    def _over_inputs(
+        self, state: int, of_x: Any, of_states: Any, of_weights: Any, x: Array
+    ) -> tuple[Operator, ...]:
+        """Return the gradients of one state, as it is now, in each input."""
+        first, *rest = (reach[state] @ _at(s, x.shape, x.dtype).T for s, reach in enumerate(of_x))
+        return (
+            sum(rest, start=first),
+            *(reach[state] for reach in of_states),
+            *(reach[state] for reach in of_weights),
+        )
+
+    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+        """Return the gradients, from the last step to the first."""
+        x, history, wx, wh, slopes = kept
+        each, *last = upstream if self.cell.states > 1 else (upstream,)
+        before = (xp.zeros_like(history[0][0]), *last)
+        das, drs = [], []
+        for t in reversed(range(x.shape[1])):
+            u = (each[:, t] + before[0], *before[1:])
+            da, dr, before = self.cell.gate_gradients(u, slopes[t], wh)
+            das.append(da)
+            drs.append(dr)
+        da, dr = (xp.stack(d[::-1], axis=1) for d in (das, drs))
+        past = xp.stack([step[0] for step in history], axis=1)
+        return da @ wx.T, *before, _over_rows(x, da), _over_rows(past, dr), da.sum(axis=(0, 1))
+
+    def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Any:
+        """Return the states over time in JAX, step by step."""
+        h, history = h0, []
+        for t in range(x.shape[1]):
+            h = self.cell().reference(x[:, t], h, wx, wh, b)
+            history.append(h)
+        return jnp.stack(history, axis=1)
+
+
+def _over_rows(a: Array, b: Array) -> Array:
+    """Return a^T b over all steps of all sequences."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+def _unit(state: Array, old: Array, same: bool) -> Operator:
+    shape, dtype = state.shape, state.dtype
+    return Identity(shape, dtype) if same else Zero(shape, old.shape, dtype)
+
+
+def _carried(rows: list[tuple[Operator, ...]], reach: list[Operator]) -> list[Operator]:
+    """Return the gradients of the new states, where `reach` has those of the old ones."""
+    carried = []
+    for row in rows:
+        first, *rest = (row[1 + j] @ old for j, old in enumerate(reach))
+        carried.append(sum(rest, start=first))
+    return carried
+
+
+def _dense(operator: Operator) -> Operator:
+    return Dense(operator.to_dense(), operator.output_shape, operator.input_shape)
+
+
+def _at(step: int, shape: Shape, dtype: Any) -> Operator:
+    """Return the map that sets an array (batch, width) into zeros of `shape`, at one step."""
+    batch, _, width = shape
+    slices = (slice(None), slice(step, step + 1))
+    alone = Reshape((batch, width), (batch, 1, width), dtype)
+    return embedding(slices, shape, dtype) @ alone
 
 
 def _rows(b: Array, like: Array) -> Array:
@@ -22,9 +274,6 @@ def _rows(b: Array, like: Array) -> Array:
 class RnnCell(Cell):
     """One step of a recurrent network: tanh(x wx + h wh + b).
 
-    Shapes: x (batch, inputs), h (batch, width), wx (inputs, width), wh (width, width), b (width,);
-    the output is the new h.
-
     Local gradients, with d = 1 - y^2: in x and h the blocks diag(d_n) wx^T and diag(d_n) wh^T of
     each batch row n; dy[n, j]/dwx[i, j] = d[n, j] x[n, i], likewise in wh; dy[n, j]/db[j] = d.
     Backward: da = upstream * (1 - y^2); dx = da wx^T, dh = da wh^T, dwx = x^T da, dwh = h^T da,
@@ -32,34 +281,25 @@ class RnnCell(Cell):
     Source: Elman, "Finding structure in time" (1990).
     """
 
+    drawn = "2x3 2x4 3x4 4x4 4; 3x1 3x2 1x2 2x2 2; 1x2 1x3 2x3 3x3 3; zero size: 0x2 0x3 2x3 3x3 3"
+    points = {"saturated": ([[40.0]], (1, 2), [[1.0, -1.0]], (2, 2), (2,))}
+
     @classmethod
-    def step(cls, a: Array, r: Array, states: Any) -> Any:
+    def step(cls, a: Array, r: Array, states: States) -> tuple[States, tuple[GateSlopes, ...]]:
         y = namespace(a).tanh(a + r)
         slope = 1.0 - y * y
-        return (y[:, 0],), (Slopes(slope, slope, (None,)),)
+        return (y[:, 0],), (GateSlopes(slope, slope, (None,)),)
 
     def reference(self, x: Array, h: Array, wx: Array, wh: Array, b: Array) -> Array:
         a = x @ wx + h @ wh
         return jnp.tanh(a + _rows(b, a))
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3), (2, 4), (3, 4), (4, 4), (4,)),
-            generic(cls(), (3, 1), (3, 2), (1, 2), (2, 2), (2,)),
-            generic(cls(), (1, 2), (1, 3), (2, 3), (3, 3), (3,)),
-            special(cls(), "saturated", [[40.0]], (1, 2), [[1.0, -1.0]], (2, 2), (2,)),
-            Case(cls(), ((0, 2), (0, 3), (2, 3), (3, 3), (3,)), "zero size"),
-        )
-
 
 class LstmCell(Cell):
     """One step of a long short-term memory: c' = f c + i g, h' = o tanh(c').
 
-    i, f, o = sigmoid and g = tanh of the four blocks of x wx + h wh + b, in the order i, f, o, g.
-
-    Shapes: x (batch, inputs), h and c (batch, width), wx (inputs, 4 width), wh (width, 4 width),
-    b (4 width,); outputs h' and c' (batch, width).
+    i, f, o = sigmoid and g = tanh of the four blocks of x wx + h wh + b, in the order i, f, o, g,
+    so there are 4 width columns.
 
     Local gradients: dc'/dgates = diag(g i(1-i)), diag(c f(1-f)), 0, diag(i (1-g^2)); dc'/dc =
     diag(f); dh' = o (1 - tanh(c')^2) dc' + tanh(c') o(1-o) for the gate o; then through the affine
@@ -72,9 +312,17 @@ class LstmCell(Cell):
 
     gates = 4
     states = 2
+    shapes = (
+        "x (batch, inputs), h (batch, width), c (batch, width), wx (inputs, columns), "
+        "wh (width, columns), b (columns) -> (batch, width), (batch, width)"
+    )
+    drawn = "2x3 2x2 2x2 3x8 2x8 8; 3x1 3x1 3x1 1x4 1x4 4; 1x2 1x3 1x3 2x12 3x12 12"
+    points = {
+        "saturated": ([[40.0]], (1, 1), (1, 1), [[1.0, -1.0, 1.0, -1.0]], (1, 4), (4,)),
+    }
 
     @classmethod
-    def step(cls, a: Array, r: Array, states: Any) -> Any:
+    def step(cls, a: Array, r: Array, states: States) -> tuple[States, tuple[GateSlopes, ...]]:
         xp, c = namespace(a), states[1]
         s = a + r
         (i, f, o), g = (logistic(s[:, k]) for k in range(3)), xp.tanh(s[:, 3])
@@ -86,7 +334,10 @@ class LstmCell(Cell):
         of_c = xp.stack([g * di, c * df, none, i * (1.0 - g * g)], axis=1)
         of_o = xp.stack([none, none, squashed * do, none], axis=1)
         of_h = pass_on[:, None, :] * of_c + of_o
-        slopes = Slopes(of_h, of_h, (None, pass_on * f)), Slopes(of_c, of_c, (None, f))
+        slopes = (
+            GateSlopes(of_h, of_h, (None, pass_on * f)),
+            GateSlopes(of_c, of_c, (None, f)),
+        )
         return (o * squashed, after), slopes
 
     def reference(self, x: Array, h: Array, c: Array, wx: Array, wh: Array, b: Array) -> Any:
@@ -96,26 +347,13 @@ class LstmCell(Cell):
         c = f * c + i * g
         return o * jnp.tanh(c), c
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3), (2, 2), (2, 2), (3, 8), (2, 8), (8,)),
-            generic(cls(), (3, 1), (3, 1), (3, 1), (1, 4), (1, 4), (4,)),
-            generic(cls(), (1, 2), (1, 3), (1, 3), (2, 12), (3, 12), (12,)),
-            special(
-                cls(), "saturated", [[40.0]], (1, 1), (1, 1), [[1.0, -1.0, 1.0, -1.0]], (1, 4), (4,)
-            ),
-        )
-
 
 class GruCell(Cell):
     """One step of a gated recurrent unit: h' = (1 - z) n + z h.
 
     With a = x wx + b and r = h wh in three blocks: reset = sigmoid(a_0 + r_0), z = sigmoid(a_1 +
-    r_1), n = tanh(a_2 + reset r_2): the reset gate acts after the product, as in cuDNN.
-
-    Shapes: x (batch, inputs), h (batch, width), wx (inputs, 3 width), wh (width, 3 width),
-    b (3 width,); the output is the new h.
+    r_1), n = tanh(a_2 + reset r_2): the reset gate acts after the product, as in cuDNN. There are
+    3 width columns.
 
     Local gradients, with e = (1 - z)(1 - n^2): dh'/da = diag(e r_2 reset(1-reset)),
     diag((h - n) z(1-z)), diag(e); dh'/dr the same with e reset last; dh'/dh directly diag(z); then
@@ -127,9 +365,11 @@ class GruCell(Cell):
     """
 
     gates = 3
+    drawn = "2x3 2x2 3x6 2x6 6; 3x1 3x1 1x3 1x3 3; 1x2 1x3 2x9 3x9 9"
+    points = {"saturated": ([[40.0]], (1, 1), [[1.0, -1.0, 1.0]], (1, 3), (3,))}
 
     @classmethod
-    def step(cls, a: Array, r: Array, states: Any) -> Any:
+    def step(cls, a: Array, r: Array, states: States) -> tuple[States, tuple[GateSlopes, ...]]:
         xp, h = namespace(a), states[0]
         to_reset, to_z = a[:, 0] + r[:, 0], a[:, 1] + r[:, 1]
         reset, z = logistic(to_reset), logistic(to_z)
@@ -137,7 +377,7 @@ class GruCell(Cell):
         e = logistic(-to_z) * (1.0 - n * n)
         gates = e * r[:, 2] * logistic_slope(to_reset), (h - n) * logistic_slope(to_z)
         of_a, of_r = (xp.stack([*gates, last], axis=1) for last in (e, e * reset))
-        return (logistic(-to_z) * n + z * h,), (Slopes(of_a, of_r, (z,)),)
+        return (logistic(-to_z) * n + z * h,), (GateSlopes(of_a, of_r, (z,)),)
 
     def reference(self, x: Array, h: Array, wx: Array, wh: Array, b: Array) -> Array:
         a = x @ wx
@@ -146,21 +386,9 @@ class GruCell(Cell):
         n = jnp.tanh(a[2] + jax.nn.sigmoid(a[0] + r[0]) * r[2])
         return jax.nn.sigmoid(-(a[1] + r[1])) * n + z * h
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3), (2, 2), (3, 6), (2, 6), (6,)),
-            generic(cls(), (3, 1), (3, 1), (1, 3), (1, 3), (3,)),
-            generic(cls(), (1, 2), (1, 3), (2, 9), (3, 9), (9,)),
-            special(cls(), "saturated", [[40.0]], (1, 1), [[1.0, -1.0, 1.0]], (1, 3), (3,)),
-        )
 
-
-class Rnn(Sequence):
+class Rnn(_OverTime):
     """A tanh recurrent network over a sequence: h_t = tanh(x_t wx + h_{t-1} wh + b).
-
-    Shapes: x (batch, length, inputs), h0 (batch, width), wx (inputs, width), wh (width, width),
-    b (width,), output h (batch, length, width).
 
     Local gradients: in x block-lower-triangular in time, dh_t/dx_s = A_t ... A_{s+1} B_s with
     A = diag(1 - h^2) wh^T and B = diag(1 - h^2) wx^T, by batch row; in h0 the products A_t ... A_1;
@@ -171,30 +399,13 @@ class Rnn(Sequence):
     """
 
     cell = RnnCell
-
-    def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Array:
-        h, history = h0, []
-        for t in range(x.shape[1]):
-            h = RnnCell().reference(x[:, t], h, wx, wh, b)
-            history.append(h)
-        return jnp.stack(history, axis=1)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 3, 1), (2, 2), (1, 2), (2, 2), (2,)),
-            generic(cls(), (1, 2, 3), (1, 1), (3, 1), (1, 1), (1,)),
-            generic(cls(), (3, 1, 2), (3, 2), (2, 2), (2, 2), (2,)),
-        )
+    drawn = "2x3x1 2x2 1x2 2x2 2; 1x2x3 1x1 3x1 1x1 1; 3x1x2 3x2 2x2 2x2 2"
 
 
-class Lstm(Sequence):
+class Lstm(_OverTime):
     """A long short-term memory over a sequence, and its last cell state.
 
     c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with the gates i, f, o, g of x_t wx + h_{t-1} wh + b.
-
-    Shapes: x (batch, length, inputs), h0 and c0 (batch, width), wx (inputs, 4 width),
-    wh (width, 4 width), b (4 width,); outputs h (batch, length, width) and c (batch, width).
 
     Local gradients: in x block-lower-triangular in time and by batch row, products of the steps'
     gradients (see LstmCell); in h0 and c0 the products over all steps; in the weights the sums of
@@ -205,6 +416,11 @@ class Lstm(Sequence):
     """
 
     cell = LstmCell
+    shapes = (
+        "x (batch, length, inputs), h0 (batch, width), c0 (batch, width), wx (inputs, columns), "
+        "wh (width, columns), b (columns) -> (batch, length, width), (batch, width)"
+    )
+    drawn = "2x2x1 2x1 2x1 1x4 1x4 4; 1x3x2 1x1 1x1 2x4 1x4 4; 1x1x1 1x2 1x2 1x8 2x8 8"
 
     def reference(self, x: Array, h0: Array, c0: Array, wx: Array, wh: Array, b: Array) -> Any:
         h, c, history = h0, c0, []
@@ -213,20 +429,9 @@ class Lstm(Sequence):
             history.append(h)
         return jnp.stack(history, axis=1), c
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 2, 1), (2, 1), (2, 1), (1, 4), (1, 4), (4,)),
-            generic(cls(), (1, 3, 2), (1, 1), (1, 1), (2, 4), (1, 4), (4,)),
-            generic(cls(), (1, 1, 1), (1, 2), (1, 2), (1, 8), (2, 8), (8,)),
-        )
 
-
-class Gru(Sequence):
+class Gru(_OverTime):
     """A gated recurrent unit over a sequence: h_t = (1 - z) n + z h_{t-1} (see GruCell).
-
-    Shapes: x (batch, length, inputs), h0 (batch, width), wx (inputs, 3 width), wh (width,
-    3 width), b (3 width,), output h (batch, length, width).
 
     Local gradients: in x block-lower-triangular in time and by batch row, products of the steps'
     gradients; in h0 the products over all steps; in the weights the sums over the steps.
@@ -237,18 +442,4 @@ class Gru(Sequence):
     """
 
     cell = GruCell
-
-    def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Array:
-        h, history = h0, []
-        for t in range(x.shape[1]):
-            h = GruCell().reference(x[:, t], h, wx, wh, b)
-            history.append(h)
-        return jnp.stack(history, axis=1)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return (
-            generic(cls(), (2, 2, 1), (2, 2), (1, 6), (2, 6), (6,)),
-            generic(cls(), (1, 3, 2), (1, 1), (2, 3), (1, 3), (3,)),
-            generic(cls(), (3, 1, 2), (3, 1), (2, 3), (1, 3), (3,)),
-        )
+    drawn = "2x2x1 2x2 1x6 2x6 6; 1x3x2 1x1 2x3 1x3 3; 3x1x2 3x1 2x3 1x3 3"

@@ -1,27 +1,33 @@
 """Reductions over axes: many entries in, one out; backward hands the upstream to all of them."""
 
+import inspect
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from math import prod
-from typing import Any
+from dataclasses import field
+from typing import Any, ClassVar
 
+from gradlab.common.arrays import (
+    Array,
+    Shape,
+    at_least_float32,
+    in_dtype_of,
+    namespace,
+    normal_axes,
+)
 from gradlab.errors import InputError
-from gradlab.nodes._arrays import Array, Shape, as_inputs, as_upstream, axes_of, keeping, namespace
-from gradlab.nodes._base import Node
-from gradlab.nodes._domain import Case, Domain, generic, special
-from gradlab.nodes._functions import logsumexp, softmax
-from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import Diagonal, Operator, sum_over
-
-__all__ = ["Logsumexp", "Max", "Mean", "Min", "Prod", "Reduction", "Sum", "products_before"]
+from gradlab.nodes._base import Applied, Derivative, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._domain import Domain
+from gradlab.nodes._lazy import jnp
+from gradlab.nodes._stable import logsumexp, softmax
+from gradlab.operators import Diagonal, sum_over
 
 
-@dataclass(frozen=True)
 class Reduction(Node):
     """A node that folds the entries along `axis` into one.
 
     Write `value` and `derivative`. Its local gradient is `Sum @ Diagonal(dy/dx)`, its backward
-    `upstream * dy/dx` with the upstream repeated along the axes that were folded.
+    `upstream * dy/dx` with the upstream repeated along the axes that were folded. `derivative`
+    names what it needs: first `n`, the number of entries that are folded, then `x`, the output `y`.
 
     Args:
         axis: the axis or axes that are folded; None means all.
@@ -30,51 +36,54 @@ class Reduction(Node):
 
     axis: int | tuple[int, ...] | None = None
     keepdims: bool = False
+    drawn = (
+        "3x4; 2x3x4 axis=-1; 2x3x4 axis=(0,2) keepdims=True; no axis: 2x3 axis=(); "
+        "scalar: scalar; size-1 axes: 3x1x2 axis=1; zero size: 0x3 axis=1"
+    )
+    _named: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._named = tuple(inspect.signature(cls.derivative).parameters)[3:]
 
     @abstractmethod
-    def value(self, x: Array, axes: Shape) -> Array:
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         """Return x folded over `axes`, which stay with size 1."""
 
     @abstractmethod
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
+    def derivative(self, xp: Namespace, axes: Shape, *named: Any) -> Derivative:
         """Return dy/dx for each entry of x: an array, or a number where it is constant."""
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
-        """Return x folded over the axes, and what backward needs."""
-        (x,) = as_inputs(self, inputs)
-        axes = axes_of(self, self.axis, x.shape)
-        y = keeping(self.value(x, axes), (x,))
-        kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-        output = y if self.keepdims else y.reshape(kept)
-        return output, (x, y, output, axes)
+    def apply(self, xp: Namespace, x: Array) -> Applied:
+        """Return x folded over the axes; what `derivative` names is kept."""
+        axes = normal_axes(self.axis, x.shape, self)
+        y = in_dtype_of(self.value(xp, x, axes), (x,))
+        kept = (axes, x.shape, x.dtype, *[x if n == "x" else y for n in self._named if n != "n"])
+        if self.keepdims:
+            return y, kept
+        return y.reshape([n for i, n in enumerate(x.shape) if i not in axes]), kept
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator, ...]:
+    def gradients(
+        self, xp: Namespace, axes: Shape, shape: Shape, dtype: Any, *named: Any
+    ) -> Gradients:
         """Return `Sum @ Diagonal(dy/dx)`: all entries of a fold meet in one output."""
-        x, y, _, axes = residuals
-        folding = sum_over(x.shape, axes, x.dtype, self.keepdims)
-        d = self.derivative(x, y, axes)
-        return (d * folding if isinstance(d, float) else folding @ Diagonal(d),)
+        folding = sum_over(shape, axes, dtype, self.keepdims)
+        d = self._derivative(xp, axes, shape, named)
+        return d * folding if isinstance(d, float) else folding @ Diagonal(d)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Array, ...]:
+    def pull(
+        self, xp: Namespace, u: Array, axes: Shape, shape: Shape, dtype: Any, *named: Any
+    ) -> Pulled:
         """Return the upstream, repeated along the folded axes, times dy/dx."""
-        x, y, output, axes = residuals
-        xp = namespace(x)
-        upstream = as_upstream(self, upstream, output).reshape(y.shape)
-        dx = xp.broadcast_to(upstream * self.derivative(x, y, axes), x.shape)
-        return (dx.astype(x.dtype),)
+        u = u.reshape([1 if i in axes else n for i, n in enumerate(shape)])
+        return xp.broadcast_to(u * self._derivative(xp, axes, shape, named), shape)
 
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return folds over one, several, all and no axes, then the corners."""
-        return (
-            generic(cls(), (3, 4)),
-            generic(cls(axis=-1), (2, 3, 4)),
-            generic(cls(axis=(0, 2), keepdims=True), (2, 3, 4)),
-            Case(cls(axis=()), ((2, 3),), "no axis"),
-            Case(cls(), ((),), "scalar"),
-            Case(cls(axis=1), ((3, 1, 2),), "size-1 axes"),
-            Case(cls(axis=1), ((0, 3),), "zero size"),
-        )
+    def _derivative(
+        self, xp: Namespace, axes: Shape, shape: Shape, named: tuple[Array, ...]
+    ) -> Derivative:
+        if self._named[:1] == ("n",):
+            return self.derivative(xp, axes, math.prod([shape[a] for a in axes]), *named)
+        return self.derivative(xp, axes, *named)
 
 
 class Sum(Reduction):
@@ -84,14 +93,13 @@ class Sum(Reduction):
     Backward: dx = upstream, repeated along the folded axes.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
+    jax = "jax.numpy.sum"
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         return x.sum(axis=axes, keepdims=True)
 
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
+    def derivative(self, xp: Namespace, axes: Shape) -> Derivative:
         return 1.0
-
-    def reference(self, x: Array) -> Array:
-        return jnp.sum(x, axis=self.axis, keepdims=self.keepdims)
 
 
 class Mean(Reduction):
@@ -100,14 +108,13 @@ class Mean(Reduction):
     Local gradient: 1/n times a sum. Backward: dx = upstream / n, repeated.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
+    jax = "jax.numpy.mean"
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         return x.mean(axis=axes, keepdims=True)
 
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
-        return 1.0 / max(prod(x.shape[a] for a in axes), 1)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.mean(x, axis=self.axis, keepdims=self.keepdims)
+    def derivative(self, xp: Namespace, axes: Shape, n: int) -> Derivative:
+        return 1.0 / max(n, 1)
 
 
 class Prod(Reduction):
@@ -118,27 +125,22 @@ class Prod(Reduction):
     never y / x, which fails at zeros.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
-        return namespace(x).prod(x, axis=axes, keepdims=True)
+    jax = "jax.numpy.prod"
+    points = {
+        "zeros": ({"axis": 1}, [[2.0, 3.0, -1.0], [0.0, 3.0, 2.0], [0.0, 5.0, 0.0]]),
+    }
 
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
-        xp = namespace(x)
-        kept = tuple(i for i in range(x.ndim) if i not in axes)
-        rows = xp.permute_dims(x, (*kept, *axes))
-        flat = rows.reshape(prod(x.shape[i] for i in kept), prod(x.shape[i] for i in axes))
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        return xp.prod(x, axis=axes, keepdims=True)
+
+    def derivative(self, xp: Namespace, axes: Shape, x: Array) -> Derivative:
+        order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+        rows = xp.permute_dims(x, order)
+        folded = math.prod([x.shape[i] for i in axes])
+        flat = rows.reshape(math.prod(rows.shape[: x.ndim - len(axes)]), folded)
         after = xp.flip(products_before(xp.flip(flat, axis=1)), axis=1)
         others = (products_before(flat) * after).reshape(rows.shape)
-        order = (*kept, *axes)
         return xp.permute_dims(others, tuple(order.index(i) for i in range(x.ndim)))
-
-    def reference(self, x: Array) -> Array:
-        return jnp.prod(x, axis=self.axis, keepdims=self.keepdims)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return the cases of every fold; no, one and two zeros in a row."""
-        zeros = [[2.0, 3.0, -1.0], [0.0, 3.0, 2.0], [0.0, 5.0, 0.0]]
-        return (*super().cases(), special(cls(axis=1), "zeros", zeros))
 
 
 def products_before(x: Array) -> Array:
@@ -154,31 +156,28 @@ class Logsumexp(Reduction):
     Backward: dx = upstream * softmax(x). Where all entries are -inf it is 0; JAX has NaN.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
+    jax = "jax.nn.logsumexp"
+    points = {
+        "large and masked": ({"axis": 1}, [[1e3, 1e3, -1e3], [0.5, -math.inf, -40.0]]),
+    }
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         return logsumexp(x, axes)
 
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
+    def derivative(self, xp: Namespace, axes: Shape, x: Array) -> Derivative:
         return softmax(x, axes)
-
-    def reference(self, x: Array) -> Array:
-        return jax.nn.logsumexp(x, axis=self.axis, keepdims=self.keepdims)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return the cases of every fold; large magnitudes and masked entries."""
-        extreme = [[1e3, 1e3, -1e3], [0.5, float("-inf"), -40.0]]
-        return (*super().cases(), special(cls(axis=1), "large and masked", extreme))
 
 
 class _Extremum(Reduction):
     """The greatest or least entry: the upstream is routed to where it was found."""
 
     domains = (Domain(distinct=True),)
+    points = {"ties": ({"axis": 0}, [[1.0, 2.0], [1.0, 0.0]])}
 
-    def forward(self, *inputs: Any) -> tuple[Array, Any]:
+    def apply(self, xp: Namespace, x: Array) -> Applied:
         """Return the extremum, if there are any entries."""
         try:
-            return super().forward(*inputs)
+            return super().apply(xp, x)
         except ValueError as error:
             if "zero-size" not in str(error):
                 raise
@@ -186,16 +185,10 @@ class _Extremum(Reduction):
                 f"{self!r}: no entries along axis {self.axis} to choose from"
             ) from None
 
-    def derivative(self, x: Array, y: Array, axes: Shape) -> Any:
+    def derivative(self, xp: Namespace, axes: Shape, x: Array, y: Array) -> Derivative:
         """Return 1 where the extremum is, shared equally by entries that tie."""
-        xp = namespace(x)
         hit = xp.where(x == y, xp.ones_like(x), xp.zeros_like(x))
         return hit / hit.sum(axis=axes, keepdims=True)
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        """Return the cases of every fold, and ties."""
-        return (*super().cases(), special(cls(axis=0), "ties", [[1.0, 2.0], [1.0, 0.0]]))
 
 
 class Max(_Extremum):
@@ -205,11 +198,10 @@ class Max(_Extremum):
     Backward: dx = upstream at the greatest entry. Entries that tie share it equally, as in JAX.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
-        return namespace(x).max(x, axis=axes, keepdims=True)
+    jax = "jax.numpy.max"
 
-    def reference(self, x: Array) -> Array:
-        return jnp.max(x, axis=self.axis, keepdims=self.keepdims)
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        return xp.max(x, axis=axes, keepdims=True)
 
 
 class Min(_Extremum):
@@ -219,8 +211,132 @@ class Min(_Extremum):
     Backward: dx = upstream at the least entry. Entries that tie share it equally, as in JAX.
     """
 
-    def value(self, x: Array, axes: Shape) -> Array:
-        return namespace(x).min(x, axis=axes, keepdims=True)
+    jax = "jax.numpy.min"
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        return xp.min(x, axis=axes, keepdims=True)
+
+
+class Var(Reduction):
+    """The variance of x over axes: sum((x - mean)^2) / (n - correction).
+
+    Args:
+        correction: what is subtracted from the number of entries; 1 for the unbiased estimate.
+
+    Local gradient: a sum after a diagonal, dy/dx = 2 (x - mean) / (n - correction); what x does to
+    the mean cancels, for deviations sum to 0.
+    Backward: dx = upstream * 2 (x - mean) / (n - correction).
+    """
+
+    correction: float = 0.0
+    jax = "jax.numpy.var"
+    drawn = "3x4; 2x3x4 axis=-1 correction=1; 2x3x4 axis=(0,2) keepdims=True; zero size: 0x3 axis=1"
+    points = {"far from zero": ({"axis": 1}, [[1e4 + 1, 1e4 + 2, 1e4 - 1]])}
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        return self._wide(x, axes).astype(x.dtype)
+
+    def _wide(self, x: Array, axes: Shape) -> Array:
+        """Return the variance, in float32 for half precision, where squares do not overflow."""
+        x = at_least_float32(x)
+        deviation = x - x.mean(axis=axes, keepdims=True)
+        freedom = float(math.prod([x.shape[a] for a in axes])) - self.correction
+        return (deviation * deviation).sum(axis=axes, keepdims=True) / freedom
+
+    def derivative(self, xp: Namespace, axes: Shape, n: int, x: Array) -> Derivative:
+        return (x - x.mean(axis=axes, keepdims=True)) * (2.0 / (n - self.correction))
+
+
+class Std(Var):
+    """The standard deviation of x over axes: the root of the variance.
+
+    Local gradient: a sum after a diagonal, dy/dx = (x - mean) / ((n - correction) y).
+    Backward: dx = upstream * (x - mean) / ((n - correction) y). Where all entries are equal there
+    is no gradient: NaN, as in JAX.
+    """
+
+    jax = "jax.numpy.std"
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        return xp.sqrt(self._wide(x, axes)).astype(x.dtype)
+
+    def derivative(self, xp: Namespace, axes: Shape, n: int, x: Array, y: Array) -> Derivative:
+        return 0.5 * super().derivative(xp, axes, n, x) / y
+
+
+class Norm(Reduction):
+    """The norm of x over axes, of any order p >= 1: sum(|x|^p)^(1/p); max |x| for p = inf.
+
+    Args:
+        order: p.
+
+    Local gradient: a sum after a diagonal, dy/dx = sign(x) (|x| / y)^(p-1); for p = inf, sign(x)
+    at the greatest entry, shared equally by those that tie.
+    Backward: dx = upstream * sign(x) (|x| / y)^(p-1). For p = 1 it shows that sign(0) = 1, as in
+    JAX. Entries are divided by the greatest one first, so no power overflows. Where all entries are
+    0 and 1 < p < inf there is no gradient: NaN, as in JAX.
+    """
+
+    order: float = 2.0
+    domains = (Domain(kinks=(0.0,), distinct=True),)
+    drawn = (
+        "3x4 order=3.0; 2x3x4 axis=-1 order=1.5; 2x3x4 axis=(0,2) keepdims=True order=inf; "
+        "3x2 axis=0 order=1.0; zero size: 0x3 axis=1 order=4.0"
+    )
+    points = {
+        "zero and large entries": ({"order": 3.0}, [0.0, 3e30, -4e30]),
+        "ties": ({"order": math.inf}, [[2.0, -2.0], [1.0, 0.0]]),
+    }
+
+    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
+        size = xp.abs(x)
+        if self.order == 1:
+            return size.sum(axis=axes, keepdims=True)
+        top = xp.max(size, axis=axes, keepdims=True, initial=0.0)
+        if self.order == math.inf:
+            return top
+        ratio = size / xp.where(top == 0, xp.ones_like(top), top)
+        return top * (ratio**self.order).sum(axis=axes, keepdims=True) ** (1 / self.order)
+
+    def derivative(self, xp: Namespace, axes: Shape, x: Array, y: Array) -> Derivative:
+        size, one = xp.abs(x), xp.ones_like(x)
+        sign = xp.where(x >= 0, one, -one)
+        if self.order == 1:
+            return sign
+        if self.order == math.inf:
+            hit = xp.where(size == y, sign, xp.zeros_like(x))
+            return hit / xp.abs(hit).sum(axis=axes, keepdims=True)
+        return sign * (size / y) ** (self.order - 1)
 
     def reference(self, x: Array) -> Array:
-        return jnp.min(x, axis=self.axis, keepdims=self.keepdims)
+        size, how = jnp.abs(x), {"axis": self.axis, "keepdims": self.keepdims}
+        if self.order == math.inf:
+            return jnp.max(size, **how)
+        return jnp.sum(size**self.order, **how) ** (1 / self.order)
+
+
+class L2Norm(Norm):
+    """The Euclidean norm of x over axes: sqrt(sum(x^2)).
+
+    Local gradient: a sum after a diagonal, dy/dx = x / y: the unit vector.
+    Backward: dx = upstream * x / y. At x = 0 there is no gradient: NaN, as in JAX.
+    """
+
+    order: float = field(default=2.0, init=False, repr=False)
+    drawn = (
+        "3x4; 2x3x4 axis=-1; 2x3x4 axis=(0,2) keepdims=True; size-1 axes: 3x1x2 axis=1; "
+        "zero size: 0x3 axis=1"
+    )
+    points = {"zero and large entries": [0.0, 3e30, -4e30]}
+
+
+class L1Norm(Norm):
+    """The sum of |x| over axes.
+
+    Local gradient: a sum after a diagonal, dy/dx = sign(x), with 1 at the kink x = 0, as in JAX.
+    Backward: dx = upstream * sign(x).
+    """
+
+    order: float = field(default=1.0, init=False, repr=False)
+    drawn = "3x4; 2x3x4 axis=-1; 2x3x4 axis=(0,2) keepdims=True; zero size: 0x3 axis=1"
+    points = {"the kink": [-1.0, 0.0, 2.0]}

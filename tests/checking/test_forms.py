@@ -193,7 +193,8 @@ def test_nodes(node):
 def test_a_node_with_a_mistake():
     class Wrong(nodes.Tanh):
         def backward(self, upstream, residuals):
-            return (upstream * (1 - residuals[1]),)
+            (y,), *_ = residuals
+            return (upstream * (1 - y),)
 
     assert gradlab.check(Wrong(), X).failed
 

@@ -157,7 +157,7 @@ WRONG = [
     (lambda: nodes.Attention()(np.ones((3, 2)), np.ones((3, 4)), np.ones((3, 2))), "q has shape"),
     (lambda: nodes.Einsum("ij,jk")(np.ones((2, 2)), np.ones((2, 2))), "explicit output"),
     (lambda: nodes.Einsum()(np.ones((2, 3)), np.ones((4, 2))), "one size for each letter"),
-    (lambda: nodes.Inverse()(np.ones((2, 3))), "square"),
+    (lambda: nodes.Inverse()(np.ones((2, 3))), "n is 2 and 3"),
     (lambda: nodes.Qr()(np.ones((2, 3))), "as many rows"),
     (lambda: nodes.RotaryEmbedding()(np.ones((2, 3))), "even width"),
     (lambda: nodes.Rnn()(*(np.ones(s) for s in ((2, 3), (2, 2), (3, 2), (2, 2), (2,)))), "length"),

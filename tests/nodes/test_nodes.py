@@ -114,7 +114,7 @@ def test_nan_is_computed_not_hidden():
 WRONG = [
     (lambda: nodes.Add().forward(np.ones((3, 4)), np.ones(5)), "3x4 and 5 do not broadcast"),
     (lambda: nodes.Matmul().forward(np.ones((3, 4)), np.ones((5, 2))), "3x4 and 5x2"),
-    (lambda: nodes.Affine().forward(np.ones((3, 4)), np.ones((4, 2)), np.ones(3)), "b 3"),
+    (lambda: nodes.Affine().forward(np.ones((3, 4)), np.ones((4, 2)), np.ones(3)), "b has 3"),
     (lambda: nodes.Sum(axis=2).forward(np.ones((3, 4))), "axis 2 is out of range for shape 3x4"),
     (lambda: nodes.Sum(axis=(0, -2)).forward(np.ones((3, 4))), "names an axis twice"),
     (lambda: nodes.Tanh().forward(np.arange(3)), "int64.*astype"),

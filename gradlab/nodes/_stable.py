@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.nodes._arrays import Array, Shape, namespace
+from gradlab.common.arrays import Array, Shape, namespace
 
 __all__ = [
     "flat_index",
@@ -125,3 +125,17 @@ def flat_index(indices: Array, axis: int, shape: Shape) -> Array:
         place = indices if i == axis else xp.arange(indices.shape[i]).reshape(view)
         total, stride = total + stride * place, stride * shape[i]
     return total
+
+
+def strictly_between(x: Array, low: float, high: float) -> Array:
+    """Return 1 where low < x < high, and 0 elsewhere, both edges included."""
+    xp = namespace(x)
+    return xp.where((x > low) & (x < high), xp.ones_like(x), xp.zeros_like(x))
+
+
+def norm(x: Array, axis: Any) -> Array:
+    """Return sqrt(sum(x^2)) over axes, which stay; divided by the greatest entry on the way."""
+    xp = namespace(x)
+    top = xp.max(xp.abs(x), axis=axis, keepdims=True, initial=0.0)
+    ratio = x / xp.where(top == 0, xp.ones_like(top), top)
+    return top * xp.sqrt((ratio * ratio).sum(axis=axis, keepdims=True))
