@@ -23,7 +23,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_it_holds_the_package_and_its_types_alone(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     modules = (ROOT / "gradlab").rglob("*.py")
-    assert names == {str(path.relative_to(ROOT)) for path in modules} | {"gradlab/py.typed"}
+    assert names == {str(path.relative_to(ROOT)) for path in modules} | {
+        "gradlab/py.typed",
+        "gradlab/nodes/__init__.pyi",
+    }
 
 
 def test_it_says_what_it_needs_and_where_it_is_entered(wheel: zipfile.ZipFile) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab.checking.node_runs import Run, prepare
 from gradlab.errors import GradlabError
-from gradlab.nodes._domain import Case
+from gradlab.nodes._base import Case
 from gradlab.proof import LONG, Proof, prove
 from gradlab.report import Evidence
 from gradlab.tracing import trace

@@ -1,19 +1,25 @@
 """A node as a JAX function: its hand-written gradient, used by JAX's own transformations."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 
 from gradlab.errors import InputError
 
-if TYPE_CHECKING:
-    from gradlab.nodes._base import Node
-
 __all__ = ["as_jax"]
 
 
-def as_jax(node: "Node", mode: str) -> Callable[..., Any]:
+class Differentiable(Protocol):
+    """What is asked of a node here."""
+
+    def name(self) -> str: ...
+    def forward(self, *inputs: Any) -> tuple[Any, Any]: ...
+    def local_gradient(self, residuals: Any) -> tuple[Any, ...]: ...
+    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]: ...
+
+
+def as_jax(node: Differentiable, mode: str) -> Callable[..., Any]:
     """Return a `jax.custom_vjp` of `backward` or a `jax.custom_jvp` of `local_gradient`.
 
     Raises:
@@ -26,7 +32,7 @@ def as_jax(node: "Node", mode: str) -> Callable[..., Any]:
     raise InputError(f"as_jax: mode is {mode!r}; expected 'vjp' (backward) or 'jvp' (pushforward)")
 
 
-def _named(node: "Node") -> Callable[..., Any]:
+def _named(node: Differentiable) -> Callable[..., Any]:
     def apply(*inputs: Any) -> Any:
         return node.forward(*inputs)[0]
 
@@ -34,7 +40,7 @@ def _named(node: "Node") -> Callable[..., Any]:
     return apply
 
 
-def _with_vjp(node: "Node") -> Callable[..., Any]:
+def _with_vjp(node: Differentiable) -> Callable[..., Any]:
     apply = jax.custom_vjp(_named(node))
 
     def forward(*inputs: Any) -> tuple[Any, _Residuals]:
@@ -48,7 +54,7 @@ def _with_vjp(node: "Node") -> Callable[..., Any]:
     return apply
 
 
-def _with_jvp(node: "Node") -> Callable[..., Any]:
+def _with_jvp(node: Differentiable) -> Callable[..., Any]:
     apply = jax.custom_jvp(_named(node))
 
     @apply.defjvp

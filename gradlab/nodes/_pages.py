@@ -71,6 +71,12 @@ def _page(cls: type[Node]) -> NodePage:
         cls.family(),
         cls.input_names(),
         parameters,
-        inspect.getdoc(cls) or "",
+        _text(cls),
         (*notes,),
     )
+
+
+def _text(cls: type[Node]) -> str:
+    """Return the documentation, and the line of shapes where the node has one."""
+    text = inspect.getdoc(cls) or ""
+    return f"{text}\n\nShapes: {cls.shapes}" if cls.shapes else text
