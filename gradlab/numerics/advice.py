@@ -36,11 +36,6 @@ def advise(
             yield _about_underflow(subject, i, m, device, matmul, where)
         if abs(m.bias_sigmas) > _SURE and abs(m.bias) > 1e-3:
             yield _about_bias(subject, i, m, device, matmul, where)
-        if m.alone_floors is not None and m.alone_floors > LIMIT:
-            yield (
-                f"{where}: an example by itself has another d{m.path} than in its batch "
-                f"({m.alone_floors:.0f} floors): rows are treated by their place or their number"
-            )
         if m.floors > LIMIT:
             yield _about_products(subject, i, m, device, matmul, where)
         if not m.deterministic:

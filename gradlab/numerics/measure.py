@@ -7,15 +7,14 @@ the dtype can hold: what is measured is the error of computing, not of writing t
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
-from gradlab.numerics.batch import Example, example_of
-from gradlab.numerics.errors import errors_of, floors_of, same_bits
+from gradlab.numerics.errors import errors_of, same_bits
 from gradlab.numerics.report import Measurement
 from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
@@ -35,10 +34,8 @@ class Subject:
         trace: traces it again: at another precision of products it is another program.
         values: its flat inputs and upstreams by name.
         exact: the gradient of each differentiable input, in float64.
-        function: what was traced.
+        function: the function that was traced.
         inputs: its inputs in that dtype.
-        example: the function at a batch of one, where axis 0 is a batch.
-        batch: how that is known, or why there is none.
     """
 
     dtype: str
@@ -48,8 +45,6 @@ class Subject:
     exact: tuple[Estimate, ...]
     function: Callable[..., Any]
     inputs: tuple[Any, ...]
-    example: Example | None
-    batch: str
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -133,9 +128,8 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
     with on_host():  # what a device's own products cost is measured, and not excused
         estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
     exact = tuple(estimates["reference"][-len(forward.differentiable) :])
-    example, batch = example_of(function, cast, forward)
     name = str(np.dtype(dtype))
-    return Subject(name, forward, again, values, exact, function, cast, example, batch)
+    return Subject(name, forward, again, values, exact, function, cast)
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
@@ -153,7 +147,6 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
         eagerly = beside.submit(_eagerly, subject, device, matmul)
         run = subject.runner(device, matmul)
         runs = [run() for _ in range(3)]
-        alone = _alone(subject, runs[0], device, matmul)
         eager = eagerly.result()
     measurements = []
     for i, (path, exact) in enumerate(zip(subject.paths, subject.exact)):
@@ -168,35 +161,9 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
                 **errors_of(first, exact),
                 deterministic=all(same_bits(first, other[i]) for other in runs[1:]),
                 eager_agrees=None if eager is None else same_bits(first, eager[i]),
-                alone_agrees=alone[path][0] if path in alone else None,
-                alone_floors=alone[path][1] if path in alone else None,
             )
         )
     return measurements
-
-
-def _alone(
-    subject: Subject, together: list[Array], device: Any, matmul: str
-) -> dict[str, tuple[bool, float]]:
-    """Return for each input with a batch whether one example by itself has the gradient of its row.
-
-    The same bits or not, and how many floors its gradient is off at worst.
-    """
-    example = subject.example
-    if example is None:
-        return {}
-    there = replace(subject, forward=example.forward, trace=example.trace)
-    run = there.runner(device, matmul)
-    found: dict[str, tuple[bool, float]] = {}
-    for place in example.places:
-        gradients = run(values=example.values(subject.values, subject.upstreams, place))
-        row = slice(place, place + 1)
-        for path, gradient, whole, exact in zip(subject.paths, gradients, together, subject.exact):
-            if path in example.cut:
-                floors = floors_of(gradient, Estimate(exact.value[row], exact.scatter[row]))
-                same, worst = found.get(path, (True, 0.0))
-                found[path] = same and same_bits(gradient, whole[row]), max(worst, floors)
-    return found
 
 
 def _eagerly(subject: Subject, device: Any, matmul: str) -> list[Array] | None:

@@ -38,8 +38,7 @@ def precision(
 
     For each dtype, device and precision of matrix products: the error in floors and digits, bias
     against scatter, what is lost; whether three runs have the same bits, and whether they have
-    those of the eager program, and of one example of the batch by itself. Axis 0 is a batch where
-    the program proves its rows independent.
+    those of the eager program.
 
     Memory: some 40 float64 copies of the inputs where the function is elementwise, beside what its
     own gradient holds; what cannot fit is refused.
@@ -76,7 +75,6 @@ def precision(
     measurements: list[Measurement] = []
     advice: list[str] = []
     notes: list[str] = []
-    batch = ""
     for dtype in tracked(chosen, str):
         try:
             subject = prepare(function, inputs, dtype, seed)
@@ -87,7 +85,6 @@ def precision(
                 raise
             notes.append(f"{dtype}: not supported here: {_first_line(error)}")
             continue
-        batch = batch or subject.batch
         for device in platforms:
             for matmul in _MATMUL if device.platform != "cpu" else _MATMUL[:1]:
                 try:
@@ -104,7 +101,7 @@ def precision(
     ran = {m.dtype for m in measurements}
     judged = (str(d) for d in chosen if dtypes is not None or (str(d) in ran.intersection(_WIDE)))
     return PrecisionReport(
-        name, tuple(measurements), tuple(judged), batch, tuple(advice), tuple(notes), seed
+        name, tuple(measurements), tuple(judged), tuple(advice), tuple(notes), seed
     )
 
 

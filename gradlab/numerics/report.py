@@ -32,8 +32,6 @@ class Measurement:
         nan: entries that are not a number although the exact value is.
         deterministic: three runs gave the same bits.
         eager_agrees: operation by operation gives the same bits; None: it cannot run so.
-        alone_agrees: one example alone has the bits of its row in the batch; None: not compared.
-        alone_floors: the largest error of one example alone, in floors; None: not compared.
     """
 
     dtype: str
@@ -52,8 +50,6 @@ class Measurement:
     nan: int
     deterministic: bool
     eager_agrees: bool | None
-    alone_agrees: bool | None
-    alone_floors: float | None
 
     @property
     def finite(self) -> bool:
@@ -75,7 +71,6 @@ class PrecisionReport(Report):
         measurements: one for each dtype, device, matrix product precision and input.
         judged: the dtypes that `ok` depends on: those asked for; by default all that the function
             runs in, except 8-bit ones, in which few do well.
-        batch: which axis was taken as the batch and why, or why none was.
         advice: what to do, each sentence tried.
         notes: what could not be measured, and why.
         seed: of the upstreams.
@@ -88,11 +83,11 @@ class PrecisionReport(Report):
     """
 
     kind: ClassVar[str] = "precision"
+    version: ClassVar[int] = 2
 
     function: str
     measurements: tuple[Measurement, ...]
     judged: tuple[str, ...]
-    batch: str
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     seed: int

@@ -30,7 +30,6 @@ HEADERS = (
     "bias ± scatter",
     "lost",
     "bits",
-    "alone",
 )
 _COLOURS = {
     "float64": "#0072b2",
@@ -52,9 +51,6 @@ def text(report: "PrecisionReport") -> str:
         parts.append("\n".join(f"* {line}" for line in report.advice))
     else:
         parts.append("Every gradient is as exact as its dtype allows.")
-    compared = any(m.alone_agrees is not None for m in report.measurements)
-    batch = "alone: one row by itself against its row in the batch"
-    parts.append(f"{batch}; {report.batch}" if compared else f"{batch}: no; {report.batch}")
     parts += [f"note: {note}" for note in report.notes]
     return "\n\n".join(parts)
 
@@ -71,18 +67,11 @@ def _row(m: "Measurement") -> tuple[str, ...]:
         f"{m.bias:+.0e} ± {m.scatter:.0e}",
         _lost(m),
         _bits(m),
-        _alone(m),
     )
 
 
 def _digits(digits: float) -> str:
     return "none" if math.isnan(digits) else f"{digits:.1f}"
-
-
-def _alone(m: "Measurement") -> str:
-    if m.alone_floors is None:
-        return "-"
-    return "same" if m.alone_agrees else f"{m.alone_floors:.1f} floors"
 
 
 def _bits(m: "Measurement") -> str:

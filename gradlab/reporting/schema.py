@@ -183,12 +183,9 @@ _PRECISION: Schema = {
             nan=_count("entries that became NaN"),
             deterministic=_flag("whether runs gave the same bits"),
             eager_agrees=_maybe(_flag("whether it has the same bits operation by operation")),
-            alone_agrees=_maybe(_flag("whether one example alone has the bits of its row")),
-            alone_floors=_maybe(_number("the largest error of one example alone, in floors")),
         ),
     ),
     "judged": _list("the dtypes that ok depends on", _TEXTS),
-    "batch": _text("which axis was taken as the batch, and why"),
     "advice": _list("what to do, each tried", _TEXTS),
     "notes": _NOTES,
     "seed": _count("of the upstreams"),
@@ -296,7 +293,7 @@ _SESSION: Schema = {
 
 _FIELDS: dict[str, tuple[Schema, int]] = {
     "jacobian": (_JACOBIAN, 2),
-    "precision": (_PRECISION, 1),
+    "precision": (_PRECISION, 2),
     "graph": (_GRAPH, 1),
     "nodes": (_NODES, 1),
     "doctor": (_DOCTOR, 1),

@@ -59,52 +59,6 @@ def test_a_dtype_without_infinity_has_no_digits_of_what_overflows():
     assert any("use a wider range" in line for line in report.advice)
 
 
-W = np.random.default_rng(1).standard_normal((6, 6))
-ROWS = X[:24].reshape(4, 6)
-
-
-def test_one_example_has_the_gradient_of_its_row():
-    report = precision(lambda x, w: jnp.tanh(x @ w), ROWS, W, dtypes=["float64", "bfloat16"])
-    assert report.batch == "axis 0 of x, 4 rows, proved independent"
-    for m in report.measurements:
-        assert (m.alone_floors is None) == (m.path == "w")
-        assert m.path == "w" or m.alone_floors <= 8
-
-
-def test_a_layer_that_knows_the_place_of_a_row_is_told():
-    def placed(x):
-        return x * jnp.arange(1, 1 + len(x), dtype=x.dtype)[:, None]
-
-    report = precision(placed, ROWS, dtypes=["float32"], devices=["cpu"])
-    (m,) = report.measurements
-    assert m.alone_agrees is False
-    assert m.alone_floors > 1e6
-    assert any("by itself has another dx than in its batch" in line for line in report.advice)
-
-
-@pytest.mark.parametrize(
-    ("function", "inputs", "reason"),
-    [
-        (lambda x: x - x.mean(0), (ROWS,), "axis 0 of x is coupled at"),
-        (lambda x: x.sum(), (ROWS,), "no first axis in common"),
-        (lambda x: x[:1], (ROWS,), "one row"),
-        (
-            lambda x, y: jnp.take_along_axis(x, y[:, None], 1),
-            (ROWS, np.arange(4)),
-            "y is not differentiated",
-        ),
-        (lambda x: x * np.ones((4, 1), x.dtype), (ROWS,), "one row for one row"),
-        (lambda w: w[:3] * 2, (W,), "no input has the 3 rows"),
-        (lambda x: x.reshape(4, 2, 3), (ROWS,), "does not take one row"),
-    ],
-)
-def test_why_no_example_is_taken_by_itself(function, inputs, reason):
-    report = precision(function, *inputs, dtypes=["float32"])
-    assert reason in report.batch
-    assert all(m.alone_agrees is None for m in report.measurements)
-    assert f"batch: no; {report.batch}" in str(report)
-
-
 def test_bias_is_told_with_a_remedy_that_was_tried():
     def long_sum(x):  # float16 keeps no more of a long sum of like numbers than its first part
         return jax.lax.scan(lambda c, v: (c + v * v, None), jnp.zeros((), x.dtype), x)[0] * x
