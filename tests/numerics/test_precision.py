@@ -101,7 +101,7 @@ def test_the_report_reads_and_draws():
     report = precision(jax.nn.softmax, X[:8], dtypes=["float32", "bfloat16"])
     assert "bfloat16" in str(report)
     assert report.render("svg").startswith("<svg")
-    assert report.to_dict()["schema"] == "gradlab.precision/1"
+    assert report.to_dict()["schema"] == "gradlab.precision/2"
 
 
 @pytest.mark.parametrize(
