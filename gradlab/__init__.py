@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from gradlab.report import Rule as Rule
     from gradlab.report import RulePart as RulePart
     from gradlab.report import Unchecked as Unchecked
+    from gradlab.structure import CompiledJacobian as CompiledJacobian
+    from gradlab.structure import Entries as Entries
+    from gradlab.structure import Jacobian as Jacobian
     from gradlab.structure import assert_structure as assert_structure
     from gradlab.structure.jacobian import jacobian as jacobian
     from gradlab.structure.report import JacobianReport as JacobianReport
@@ -67,6 +70,9 @@ _HOME = {
     "CheckReport": "gradlab.checking",
     "NodeResult": "gradlab.checking.verify",
     "VerifyReport": "gradlab.checking.verify",
+    "CompiledJacobian": "gradlab.structure",
+    "Entries": "gradlab.structure",
+    "Jacobian": "gradlab.structure",
     "JacobianReport": "gradlab.structure.report",
     "PrecisionReport": "gradlab.numerics",
     "GraphReport": "gradlab.graph.report",

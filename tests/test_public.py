@@ -10,7 +10,9 @@ import pytest
 import gradlab
 
 TOOLS = {
+    "CompiledJacobian",
     "Graph",
+    "Jacobian",
     "Node",
     "as_jax",
     "assert_gradients",
@@ -38,6 +40,7 @@ DATA = {
     "CheckReport",
     "Digits",
     "DoctorReport",
+    "Entries",
     "Entry",
     "Evidence",
     "Finding",

@@ -43,6 +43,11 @@ class CompiledJacobian:
     Attributes:
         report: what is known of the Jacobian.
         format: of what a call returns.
+
+    Example:
+        >>> import jax.numpy as jnp, gradlab
+        >>> gradlab.jacobian(jnp.tanh, jnp.zeros((100, 4096))).compile("data")
+        CompiledJacobian(tanh: 409,600 x 409,600, 409,600 entries, 1 pass, format='data')
     """
 
     def __init__(

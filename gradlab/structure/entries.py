@@ -281,6 +281,12 @@ class Entries:
         inputs: the leaves of the input.
         patterns: which entries each block may have.
         flat: the flattened result of all passes.
+
+    Example:
+        >>> import jax.numpy as jnp, gradlab
+        >>> entries = gradlab.jacobian(jnp.sin, jnp.zeros(3)).evaluate()
+        >>> entries.to("data").tolist(), entries.nbytes
+        ([1.0, 1.0, 1.0], 12)
     """
 
     outputs: tuple[Side, ...]

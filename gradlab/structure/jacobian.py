@@ -32,6 +32,7 @@ from gradlab.structure.infer import Step, Traced, Walk
 from gradlab.structure.lanes import lanes_for
 from gradlab.structure.products import formulas
 from gradlab.structure.report import JacobianReport
+from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
@@ -302,6 +303,43 @@ class Jacobian:
             layout,
             probe,
         )
+
+    def operator(self, *inputs: Any) -> Structured | dict[Pair, Structured]:
+        """Return the Jacobian at a point as a structured operator, from the program.
+
+        It applies, transposes and multiplies without the entries, in the bytes that the structure
+        needs, and prints as a formula; a softmax is a diagonal plus rank one in each row. It works
+        under jit. What the formula says follows from the program alone, not from the values.
+
+        Args:
+            *inputs: of the shapes and dtypes that the function was read at.
+
+        Returns:
+            The operator; of several blocks a dict with the keys of `patterns`.
+
+        Raises:
+            InputError: shapes, dtypes or settings differ.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, gradlab
+            >>> x = jnp.ones((100, 512))
+            >>> J = gradlab.jacobian(jax.nn.softmax, x).operator(x)
+            >>> print(J, J.stored_bytes)
+            diag(d) + u v' for each i 614400
+        """
+        at = self.derivative
+        values = point_of(at, self._statics, inputs, "operator")
+        with jax.enable_x64(at.program.x64):
+            linear = linearise(at.program, at.wrt, at.outputs)
+            paths = {
+                (o, i): (out.path, given.path)
+                for o, out in enumerate(self.outputs)
+                for i, given in enumerate(self.inputs)
+            }
+            patterns = {place: self.patterns[pair] for place, pair in paths.items()}
+            found = operators_of(at, linear, [jnp.asarray(value) for value in values], patterns)
+        named = {paths[place]: operator for place, operator in found.items()}
+        return next(iter(named.values())) if len(named) == 1 else named
 
     @functools.cached_property
     def _listing(self) -> Listing:
