@@ -8,7 +8,7 @@ BIT 16 (1976).
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -197,7 +197,7 @@ class Plan:
             positions = {position for position, _ in sources}
             wanted = tuple(p in positions for p in range(len(step.inputs)))
             target = step.outputs if step.several else step.outputs[0]
-            compiled.append((_backward_of(step.node), wanted, index, target, sources))
+            compiled.append((step.node.backward_to, wanted, index, target, sources))
         return compiled
 
 
@@ -209,14 +209,3 @@ def _together(upstreams: list[Any], outputs: list[Any]) -> tuple[Any, ...]:
 def zeros_like(x: Array) -> Array:
     """Return zeros with the shape and dtype of `x`, in its namespace."""
     return namespace(x).zeros_like(x)
-
-
-def _backward_of(node: Any) -> Callable[..., Any]:
-    """Return a node's `backward_to`, or `backward` where a subclass has overridden that alone."""
-    for kind in type(node).__mro__:
-        if "backward_to" in vars(kind):
-            break
-        if "backward" in vars(kind):
-            return lambda wanted, upstream, residuals: node.backward(upstream, residuals)
-    own: Callable[..., Any] = node.backward_to
-    return own

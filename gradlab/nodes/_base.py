@@ -19,8 +19,8 @@ of its input. So a subclass writes its mathematics alone:
 array. `Elementwise` and `Linear` ask for less still.
 
 To add a node, write its class in the file of its family, with a docstring that gives the formula,
-the local gradient and the backward; nothing else has to be told. `gradlab nodes NAME` then shows
-its page, and `gradlab verify NAME` compares it with JAX.
+the local gradient and the backward. The registry finds it. `gradlab nodes NAME` shows its page,
+`gradlab verify NAME` compares it with JAX, `python -m gradlab.nodes._stub` writes its types down.
 """
 
 import ast
@@ -69,6 +69,8 @@ __all__ = [
 ]
 
 _ndarray = np.ndarray
+_first = operator.itemgetter(0)
+_REMEMBERED = 1024  # how many tuples of shapes a node remembers
 Namespace: TypeAlias = Any  # NumPy or jax.numpy
 Derivative: TypeAlias = Any  # df/dx: an array, a float where it is constant, None; a tuple of these
 Applied: TypeAlias = tuple[Any, tuple[Any, ...]]  # the output or outputs, and what is kept
@@ -145,6 +147,7 @@ class Node(_Frozen, ABC):
 
     def __init_subclass__(cls, eq: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        cls._fitting = set()
         own = vars(cls)
         if inspect.get_annotations(cls) and "__init__" not in own:
             dataclass(frozen=True, eq=eq)(cls)
@@ -156,6 +159,8 @@ class Node(_Frozen, ABC):
             cls._backward_to = own["backward_to"]
         elif "backward" in own:  # a class may override that alone
             cls.backward_to = _by_backward  # type: ignore[method-assign]
+
+    _fitting: ClassVar[set[tuple[Shape, ...]]] = set()  # shapes that were found to fit `shapes`
 
     # what a subclass writes
 
@@ -221,9 +226,9 @@ class Node(_Frozen, ABC):
         else:
             x, xp, plain = inputs, np, True  # by far the most common
         if self.shapes:
-            wrong = misfit(self.shapes, tuple([shape for shape, _ in likes]))
-            if wrong:
-                raise InputError(f"{self!r}: {wrong}")
+            shapes = tuple(map(_first, likes))
+            if shapes not in self._fitting:
+                self._require_fit(shapes)
         y, kept = self.apply(xp, *x)
         if not plain and any(xi.dtype.kind == "V" for xi in x):
             y = self._narrowed(y, x)
@@ -237,6 +242,15 @@ class Node(_Frozen, ABC):
         outputs = y if y.__class__ is tuple else (y,)
         kept = tuple([in_dtype_of(yi, x) if is_inexact(yi.dtype) else yi for yi in outputs])
         return kept if y.__class__ is tuple else kept[0]
+
+    def _require_fit(self, shapes: tuple[Shape, ...]) -> None:
+        """Raise an InputError if these shapes do not fit the line `shapes`; remember them else."""
+        wrong = misfit(self.shapes, shapes)
+        if wrong:
+            raise InputError(f"{self!r}: {wrong}")
+        if len(self._fitting) > _REMEMBERED:
+            self._fitting.clear()
+        self._fitting.add(shapes)
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return the Jacobian in each input as an operator; None where there is none.
@@ -285,7 +299,12 @@ class Node(_Frozen, ABC):
             pulled = self.pull_wanted(xp, wanted, upstream, *kept)
         if pulled.__class__ is not tuple:
             return (_fitted(pulled, inputs[0]),)
-        return tuple([_fitted(g, like) for g, like in zip(pulled, inputs)])
+        return tuple(
+            [
+                g if g is None or (g.shape == s and g.dtype == d) else _fitted(g, (s, d))
+                for g, (s, d) in zip(pulled, inputs)
+            ]
+        )
 
     _backward_to = backward_to  # the last that was written, whoever overrides `backward`
 

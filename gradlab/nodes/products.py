@@ -8,7 +8,7 @@ from string import ascii_letters
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, aligned, einsum, namespace
+from gradlab.common.arrays import Array, Shape, einsum, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
@@ -94,7 +94,8 @@ class Affine(Node):
     drawn = "5x3 3x4 4; 2x5x3 3x2 2; 3 3x4 4; size-1 axes: 1x1 1x1 1; zero size: 0x3 3x4 4"
 
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
-        y, bias = aligned((x @ w, b))
+        y = x @ w
+        bias = b if xp is np else xp.broadcast_to(b, y.shape)  # JAX's user may forbid promotion
         return y + bias, (x, w, b.shape)
 
     def gradients(self, xp: Namespace, x: Array, w: Array, b: Shape) -> Gradients:
