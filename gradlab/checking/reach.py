@@ -9,6 +9,7 @@ import numpy as np
 from gradlab.checking.every_value import Anew, every_value
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
+from gradlab.formatting import count
 from gradlab.proof import BUDGET, LONG, Proof, prove
 from gradlab.proof.branches import Place, Walked, walk_branches
 from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
@@ -115,7 +116,11 @@ def _judged(trial: Trial, walked: Walked) -> tuple[Law, tuple[Trial, ...]]:
             sides = "; ".join(map(str, place.sides))
             reason = f"wrong at an input that gradlab made, where {sides}"
             return Law("branches", "failed", reason, judged=judged), (there,)
-    missed = f"{len(walked.unreached)} sides were not reached: " if walked.unreached else ""
+    missed = (
+        f"{count(len(walked.unreached), 'side')} of conditions not reached: "
+        if walked.unreached
+        else ""
+    )
     reason = missed + "; ".join(map(str, walked.unreached[:3]))
     if not judged and walked.places:
         return Law("branches", "inconclusive", "no gradient is finite there", judged=0), ()

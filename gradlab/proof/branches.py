@@ -366,8 +366,9 @@ class _Watcher(Lifter):
             shape = equation.outvars[0].aval.shape
             arrays = [_drawn(v.array, a, shape) for v, a in zip(inputs, equation.invars)]
             margins = _MARGINS[name](*arrays)
+            outcome = outputs[0].array > 0 if name in _COMPARED else None
             if np.isfinite(margins).any():  # a maximum with minus infinity decides nothing
-                self._note(equation, margins)
+                self._note(equation, margins, outcome)
         return outputs
 
     def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
@@ -378,10 +379,15 @@ class _Watcher(Lifter):
             self._sides(equation, {k: index == k for k in range(count)}, None)
         return super().cond(equation, inputs)
 
-    def _note(self, equation: Any, margins: Any) -> None:
+    def _note(self, equation: Any, margins: Any, outcome: Any) -> None:
         flat = np.broadcast_to(margins, (self._points, *margins.shape[1:]))
         flat = flat.reshape(self._points, -1)
-        self._sides(equation, {0: (flat < 0).any(1), 1: (flat > 0).any(1)}, flat)
+        if outcome is None:
+            taken = {0: (flat < 0).any(1), 1: (flat > 0).any(1)}
+        else:  # at equality a comparison has an outcome, and no margin
+            sides = outcome.reshape(self._points, -1)
+            taken = {0: (~sides).any(1), 1: sides.any(1)}
+        self._sides(equation, taken, flat)
 
     def _sides(self, equation: Any, taken: dict[int, Any], margins: Any) -> None:
         key = (*self._key, *map(id, self._calls), id(equation))

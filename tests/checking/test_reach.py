@@ -225,3 +225,14 @@ def test_a_rule_that_is_wrong_at_few_values_of_half_precision_is_found() -> None
 def test_rows_that_meet_have_no_grade_for_every_value() -> None:
     report = gradlab.check(jax.nn.softmax, jnp.ones((2, 3), jnp.bfloat16))
     assert all("values" not in evidence.tried for evidence in report.evidence.values())
+
+
+def test_a_comparison_that_holds_with_equality_is_a_side_that_was_taken() -> None:
+    """After a maximum with 0, `h <= 0` is true at zeros alone, and these were there."""
+
+    def backward(u: Any, x: Any) -> tuple[Any]:
+        return (jnp.where(jnp.maximum(x, 0.0) <= 0, 0.0, u),)
+
+    report = gradlab.check(rule(lambda x: jnp.maximum(x, 0.0), backward), X)
+    (evidence,) = report.evidence.values()
+    assert report.ok and evidence.unreached == ()
