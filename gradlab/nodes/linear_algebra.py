@@ -475,7 +475,8 @@ class Eigh(Node):
     def gradients(self, xp: Namespace, w: Array, v: Array) -> Gradients:
         def pushforward(dx: Array) -> tuple[Array, Array]:
             m = _transposed(v) @ _symmetric(dx) @ v
-            return xp.einsum("...ii->...i", m), v @ (self._factors(xp, w) * m)
+            factors = xp.broadcast_to(self._factors(xp, w), m.shape)
+            return xp.einsum("...ii->...i", m), v @ (factors * m)
 
         of_w, of_v = _from_pushforward(pushforward, v)
         return (of_w,), (of_v,)
