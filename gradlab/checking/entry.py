@@ -1,9 +1,10 @@
 """`gradlab.check`: hold a gradient against every law that a correct one obeys."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
 from gradlab.checking.evidence import nearby
@@ -12,17 +13,17 @@ from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
 from gradlab.checking.layers import layer_form
 from gradlab.checking.memory import require_memory
-from gradlab.checking.mending import Repair, fixes_for
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
-from gradlab.checking.summary import summarise
+from gradlab.checking.summary import Repair, summarise
 from gradlab.checking.trial import Trial
-from gradlab.checking.wrong_node import name_wrong_node
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
-from gradlab.graph import Graph
 from gradlab.nodes import Node
 from gradlab.tracing.settings import undisturbed
+
+if TYPE_CHECKING:
+    from gradlab.graph import Graph
 
 __all__ = ["assert_gradients", "check"]
 
@@ -116,6 +117,8 @@ def check(
     subject = trials[0].subject
 
     def mend() -> Repair:
+        from gradlab.checking.mending import fixes_for  # a search that right gradients never need
+
         return fixes_for(
             asked.function,
             inputs,
@@ -132,7 +135,9 @@ def check(
     mending = Repair if stated else mend
     anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
     report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
-    if isinstance(function, Graph) and backward is None and report.failed:
+    if _is_graph(function) and backward is None and report.failed:
+        from gradlab.checking.wrong_node import name_wrong_node
+
         return name_wrong_node(report, function, inputs)
     return report
 
@@ -193,7 +198,7 @@ class _Asked:
             )
         self.names: tuple[str, ...] | None = None
         self.notes: tuple[str, ...] = ()
-        if isinstance(function, Graph) and backward is None:
+        if _is_graph(function) and backward is None:
             graph, returns, self.names = function, "output", function.arguments
             function, backward = _from_graph(graph)
             reference = graph.reference if reference is None else reference
@@ -201,7 +206,7 @@ class _Asked:
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
             )
-        elif not isinstance(function, Graph | Node):
+        elif not (isinstance(function, Node) or _is_graph(function)):
             form = layer_form(function, backward, inputs, parameters, gradients)
             if form is not None:
                 function, backward, returns = form.forward, form.backward, form.returns
@@ -265,7 +270,13 @@ def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:
     return asked.subject(inputs) if subject is None else subject
 
 
-def _from_graph(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _is_graph(function: Any) -> "TypeGuard[Graph]":
+    """Whether this is a Graph; where that room has not been imported, nothing is."""
+    room = sys.modules.get("gradlab.graph")
+    return room is not None and isinstance(function, room.Graph)
+
+
+def _from_graph(graph: "Graph") -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return a graph's forward and backward as functions that keep nothing."""
 
     def forward(*inputs: Any) -> Any:

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from gradlab.checking.explaining import explained
+from gradlab.checking.summary import Repair
 from gradlab.errors import GradlabError
 from gradlab.reading import read
 from gradlab.references import jvp_program, vjp_program
@@ -37,7 +38,7 @@ from gradlab.tracing import Lifter, Program, Value, strip, trace, without_checks
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.leaves import flatten, is_inexact
 
-__all__ = ["HandRule", "Repair", "fixes_for", "fixes_of", "rules_met"]
+__all__ = ["HandRule", "fixes_for", "fixes_of", "rules_met"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp"]
@@ -45,13 +46,6 @@ Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp"]
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _STEP = 3e-4
 _STEPS = (-2 * _STEP, -_STEP, _STEP, 2 * _STEP)
-
-
-class Repair(NamedTuple):
-    """The fixes that were found, and what a report says of the search."""
-
-    fixes: tuple[Fix, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

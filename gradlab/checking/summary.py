@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,18 +12,24 @@ from gradlab.checking.diagnosis import diagnose, mendable
 from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
-from gradlab.checking.mending import Repair
 from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
 from gradlab.references import LIMIT, Verdict
-from gradlab.report import STATUSES, LawStatus, ReasonCount, leaf_status
+from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, leaf_status
 
-__all__ = ["summarise"]
+__all__ = ["Repair", "summarise"]
 
 _WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
+
+
+class Repair(NamedTuple):
+    """The fixes that were found, and what a report says of the search."""
+
+    fixes: tuple[Fix, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def summarise(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gradlab.proof.algebra import Field, Symbol, TooLarge
 from gradlab.proof.field import lanes
 from gradlab.tracing import Program, narrowings
-from gradlab.tracing.constants import Constants
+from gradlab.tracing.constants import constants_of
 from gradlab.tracing.interpreter import TooLong
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import without_checks
@@ -137,7 +137,7 @@ class _Attempt:
     ) -> None:
         self.programs = rule, reference
         self.seed, self.budget = seed, budget
-        self.constants = Constants([rule, reference])
+        self.constants = constants_of([rule, reference])
         rng = np.random.default_rng([seed, 11])
         self.near = {name: _nearby(np.asarray(array), rng) for name, array in inputs.items()}
         self.assumed: dict[str, None] = dict.fromkeys(ASSUMES)

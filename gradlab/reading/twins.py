@@ -1,11 +1,11 @@
 """Which function of JAX computes what a function of NumPy or SciPy computes: its namesake."""
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-import jax.scipy
+import jax
 import numpy as np
 
 if TYPE_CHECKING:
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["as_arrays", "twin_of"]
 
-_SPACES: tuple[tuple[str, Any], ...] = (
-    ("numpy.linalg", jnp.linalg),
-    ("numpy.fft", jnp.fft),
-    ("numpy", jnp),
-    ("scipy.special", jax.scipy.special),
-    ("scipy.linalg", jax.scipy.linalg),
-    ("scipy.signal", jax.scipy.signal),
-    ("scipy.fft", jax.scipy.fft),
+_SPACES = (  # each is imported when a function of it is met: SciPy takes a tenth of a second
+    ("numpy.linalg", "jax.numpy.linalg"),
+    ("numpy.fft", "jax.numpy.fft"),
+    ("numpy", "jax.numpy"),
+    ("scipy.special", "jax.scipy.special"),
+    ("scipy.linalg", "jax.scipy.linalg"),
+    ("scipy.signal", "jax.scipy.signal"),
+    ("scipy.fft", "jax.scipy.fft"),
 )
 _RENAMED = {"a_min": "min", "a_max": "max"}
 _DROPPED = frozenset(("order", "subok", "like", "casting", "device", "kind", "copy", "optimize"))
@@ -41,7 +41,9 @@ def twin_of(function: Any) -> Callable[..., Any] | None:
     if name in ("softmax", "log_softmax") and home.startswith("scipy.special"):
         return getattr(jax.nn, name)  # type: ignore[no-any-return]
     for space, module in _SPACES:
-        found = getattr(module, name, None) if home.startswith(space) or not home else None
+        if home and not home.startswith(space):
+            continue
+        found = getattr(importlib.import_module(module), name, None)
         if callable(found) and not name.startswith("_"):
             return functools.partial(_called, found)
     return None

@@ -34,9 +34,9 @@ _LARGE = 1 << 20  # entries from which on the draws are what costs
 _FEW_DRAWS = (4, 8, 16, 64)  # of large programs
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
-_PASSES = 40  # of NumPy through the programs in one check, those with draws counted as several
-_STEP, _ENTRY = 15e-6, 1.5e-9  # seconds of one equation in NumPy, and of one entry more
-_COMPILED = 6e-3  # seconds of XLA for one equation
+_PASSES, _ROWS = 40, 100  # of a check through its programs in NumPy, and draws and points together
+_STEP, _ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry more
+_COMPILED = 6e-3  # seconds of XLA for one equation with its noise
 
 
 def pays_to_compile(work: Work) -> bool:
@@ -48,7 +48,8 @@ def pays_to_compile(work: Work) -> bool:
         >>> pays_to_compile(Work(100, 100, 10**9, 10**7, 10**6))
         True
     """
-    return _PASSES * (_STEP * work.steps + _ENTRY * work.entries) > _COMPILED * work.equations
+    interpreted = _PASSES * _STEP * work.steps + _ROWS * _ENTRY * work.entries
+    return interpreted > _COMPILED * work.equations
 
 
 @dataclass

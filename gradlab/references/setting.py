@@ -10,8 +10,8 @@ import numpy as np
 
 from gradlab.references.noise import Units
 from gradlab.references.rounding import Rounder
-from gradlab.tracing import Program, Value, remember
-from gradlab.tracing.constants import Constants
+from gradlab.tracing import Program, Value
+from gradlab.tracing.constants import Constants, constants_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.work import Work, work
 
@@ -39,10 +39,7 @@ class Setting:
     @functools.cached_property
     def constants(self) -> Constants:
         """The constants of all programs, in float64."""
-        programs = tuple(self.programs.values())
-        names = tuple(program.computes for program in programs)
-        key = None if None in names else ("constants", *names)
-        return remember(key, lambda: Constants(programs))
+        return constants_of(tuple(self.programs.values()))
 
     @functools.cached_property
     def entries(self) -> int:

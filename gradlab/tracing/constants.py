@@ -5,18 +5,19 @@ differently from its reference. So lifting takes constants from a trace at float
 constant that rounds to what the narrow trace holds.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradlab.tracing.arithmetic import widen_dtype
+from gradlab.tracing.compiling import remember
 from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import jaxprs
 
-__all__ = ["Constants"]
+__all__ = ["Constants", "constants_of"]
 
 _LARGEST = 1 << 16  # entries; larger constants are data, the same in every program
 
@@ -65,6 +66,13 @@ class Constants:
             return wide, False
         key = _key(constant)
         return self._known.get(key, wide), key in self.rounded
+
+
+def constants_of(programs: Sequence[Program]) -> Constants:
+    """Return the constants of some programs, from memory where the same were met before."""
+    names = tuple(program.computes for program in programs)
+    key = None if None in names else ("constants", *names)
+    return remember(key, lambda: Constants(programs))
 
 
 def _constants(program: Program) -> Iterator[np.ndarray[Any, Any]]:

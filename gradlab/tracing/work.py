@@ -10,6 +10,7 @@ from gradlab.tracing.jaxprs import body, inner_jaxprs
 __all__ = ["Work", "work"]
 
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
+_PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 _VIEWS = frozenset(
     [
@@ -25,7 +26,7 @@ class Work(NamedTuple):
     Attributes:
         equations: how many there are, those inside loops counted once.
         steps: how many are evaluated, those inside loops once for each turn.
-        entries: how many numbers are computed, and multiplied in products, by all steps.
+        entries: how many numbers all steps compute; of a matrix product more, as it takes longer.
         held: how many numbers the results of the equations have together.
         largest: how many the largest of them has.
         counted: whether the program says how often all of its loops turn.
@@ -71,7 +72,7 @@ def work(jaxpr: Any) -> Work:
             held += each.held
             largest, counted = max(largest, each.largest), counted and each.counted
         if not inner and equation.primitive.name not in _VIEWS:
-            entries += sum(outputs) * _terms(equation)
+            entries += sum(outputs) * max(1, _terms(equation) // _PER_PRODUCT)
     return Work(equations, steps, entries, held, largest, counted)
 
 

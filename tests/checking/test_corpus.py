@@ -11,6 +11,8 @@ from corpus.index import FAULTS, OPERATIONS, as_custom_vjp, cast
 from corpus.model import Draw
 
 import gradlab
+from gradlab.checking import points
+from gradlab.references import evaluation
 
 IN_NUMPY = [op for op in OPERATIONS.values() if op.form == "any"]
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -70,3 +72,21 @@ def test_faults_are_found_and_named(fault):
     assert report.failed, report
     assert found <= set(fault.diagnosis), report
     assert found or report.fixes or not fault.diagnosis, report
+
+
+@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 30, lambda op: op.name))
+def test_numpy_and_xla_give_the_same_verdict(op, monkeypatch):
+    faults = [
+        fault.backward
+        for fault in FAULTS
+        if fault.operation is op and fault.form != "numpy" and not (fault.shape or fault.inputs)
+    ]
+    for backward in (op.backward, *faults[:1]):
+        said = []
+        for compiles in (False, True):
+            for module in (evaluation, points):
+                monkeypatch.setattr(module, "pays_to_compile", lambda work, c=compiles: c)
+            inputs = cast(op.make(0), op.dtypes[0], jax=True)
+            report = gradlab.check(as_custom_vjp(op, backward), *inputs, prove=False)
+            said.append((report.ok, report.status, [leaf.status for leaf in report.leaves]))
+        assert said[0] == said[1]

@@ -1,0 +1,64 @@
+"""What is remembered between checks is the program, never the function; small ones compile once."""
+
+import importlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gradlab
+from gradlab.tracing import program
+
+SOURCE = """
+import jax
+import jax.numpy as jnp
+
+def slope(x):
+    return {slope}
+
+@jax.custom_vjp
+def layer(x):
+    return jnp.tanh(x) * 3.0
+
+layer.defvjp(lambda x: (layer(x), x), lambda x, u: (u * slope(x) * {factor},))
+"""
+X = np.linspace(-1.0, 1.0, 6).astype(np.float32)
+
+
+def test_a_rule_that_is_edited_and_reloaded_is_checked_anew(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    right, wrong = "1 - jnp.tanh(x) ** 2", "1 - jnp.tanh(x)"
+    file = tmp_path / "edited_layer.py"
+    file.write_text(SOURCE.format(slope=right, factor=2.0))
+    module = importlib.import_module("edited_layer")
+    for slope, factor, ok in ((right, 2.0, False), (right, 3.0, True), (wrong, 3.0, False)):
+        file.write_text(SOURCE.format(slope=slope, factor=factor))
+        importlib.invalidate_caches()
+        module = importlib.reload(module)
+        assert gradlab.check(module.layer, X, prove=False).ok is ok
+    monkeypatch.setattr(module, "slope", lambda x: 1 - jnp.tanh(x) ** 2)  # a helper alone
+    assert gradlab.check(module.layer, X, prove=False).ok
+    monkeypatch.setattr(module, "slope", lambda x: 2 - jnp.tanh(x) ** 2)
+    assert not gradlab.check(module.layer, X, prove=False).ok
+
+
+def test_a_small_check_compiles_the_rule_alone_and_that_once(monkeypatch):
+    @jax.custom_vjp
+    def layer(x):
+        return x * jnp.exp(-x * 0.37)
+
+    layer.defvjp(lambda x: (layer(x), x), lambda x, u: (u * (1 - 0.37 * x) * jnp.exp(-x * 0.37),))
+    compiled = []
+    compile_once = program.compile_once
+
+    def counted(function, *arguments, **options):
+        compiled.append(function)
+        return compile_once(function, *arguments, **options)
+
+    monkeypatch.setattr(program, "compile_once", counted)
+    assert gradlab.check(layer, X).ok
+    assert len(compiled) == 1
+    assert gradlab.check(layer, X * 2, seed=3).ok
+    assert len(compiled) == 1
