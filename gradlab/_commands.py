@@ -74,6 +74,7 @@ def _check_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="check at so many inputs")
     parser.add_argument("--dtypes", type=_list, metavar="A,B", help="check in each of these")
     parser.add_argument("--device", help="run the rule there: cpu, gpu, gpu:1")
+    parser.add_argument("--patch", metavar="FILE", help="write the diff that mends it to FILE")
 
 
 def _jacobian_words(parser: argparse.ArgumentParser) -> None:

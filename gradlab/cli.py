@@ -8,6 +8,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -52,16 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+    if options.command == "explain":
+        return _explain(options.code)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    from gradlab.reporting import fitted
+    from gradlab.reporting import detailed, fitted, repeated_by
 
     try:
         options.format = _format(options)
         report = options.run(options)
-        with fitted(_terminal_width(options.output)):
+        repeat = _command(sys.argv[1:] if arguments is None else arguments)
+        width = _terminal_width(options.output)
+        with fitted(width), detailed(options.verbose), repeated_by(repeat):
             text = report.render(options.format)
         _put(text, options.output)
+        if getattr(options, "patch", None):
+            _patch(report, options.patch)
     except GradlabError as error:
         _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())
@@ -78,6 +85,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return _status(report)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command that repeats this one, and prints what it finds."""
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and not word.startswith(("--patch=", "--format=", "--output=")):
+            skip = word in ("--patch", "--format", "-o", "--output")
+            kept += [] if skip or word in ("-v", "--verbose") else [word]
+        else:
+            skip = False
+    return shlex.join(["gradlab", *kept])
+
+
+def _patch(report: "Report", path: str) -> None:
+    """Write the diffs of the best fixes; say so where there is none."""
+    found = [report, *getattr(report, "rules", ()), *getattr(report, "nodes", ())]
+    diffs = [each.fixes[0].diff for each in found if getattr(each, "fixes", ())]
+    if diffs:
+        write_whole(path, "".join(dict.fromkeys(diffs)))
+    elif not report.ok:
+        print(f"--patch: no fix was found, so {path} was not written", file=sys.stderr)
+
+
+def _explain(code: str) -> int:
+    from gradlab._codes import CODES, explanation
+
+    if code.upper() not in CODES:
+        known = ", ".join(CODES)
+        print(f"gradlab explain: {code} is no code; the codes are {known}", file=sys.stderr)
+        return 2
+    print(explanation(code.upper()))
+    return 0
 
 
 def _status(report: "Report") -> int:
@@ -106,7 +146,17 @@ def _parser() -> argparse.ArgumentParser:
             "--format", choices=_FORMATS, help="default: by the suffix of FILE, else text"
         )
         words.add_argument("-o", "--output", metavar="FILE", help="write there, not to the screen")
+        words.add_argument("-v", "--verbose", action="store_true", help="every law, in floors")
         words.set_defaults(command=command.name, run=command.run, target=command.name)
+    words = commands.add_parser(
+        "explain",
+        help="what a code such as GL103 means",
+        description="What a code means: the mistake, a wrong and a right example, and how gradlab "
+        "knows.",
+        epilog="example: gradlab explain GL103",
+    )
+    words.add_argument("code", metavar="CODE", help="as a failure shows it, such as GL103")
+    words.set_defaults(command="explain")
     return parser
 
 

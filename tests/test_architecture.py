@@ -29,6 +29,7 @@ ROOMS = (
         "strategies",
         "_targets",
         "_working",
+        "_codes",
         "_commands",
         "_pytest_session",
         "_pytest_checks",

@@ -51,7 +51,7 @@ def test_the_snippets_run_in_order(capsys):
             exec(compile(block, "README.md", "exec"), space)
     printed = capsys.readouterr().out
     assert "the gradients of prediction and target are WRONG" in printed
-    assert re.search(r"worst entry  \w+\[\d+\]: got -?[\d.]+, expected -?[\d.]+", printed)
+    assert re.search(r"Worst: \w+\[\d+\] is\s+-?[\d.]+, expected\s+-?[\d.]+", printed)
     assert "off by a factor 32" in printed
     assert "diag(d)" in printed
     assert re.search(r"axis 0 of x is coupled", printed)

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from gradlab.repair import Edit, Mended, Text
+from gradlab.repair import Edit, Mended, Text, edited
 
 __all__ = ["explained"]
 
@@ -43,20 +43,12 @@ def explained(mended: Mended) -> tuple[str, str]:
     parts = []
     text = mended.old
     for edit in mended.new.edits:
-        new = Text(
-            text.path,
-            text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :],
-            text.before,
-            text.after,
-            text.line,
-            text.name,
-        )
-        parts.append((edit.code, _sentence(edit, text, new)))
-        text = new
+        parts.append((edit.code, _sentence(edit, text)))
+        text = edited(text, edit)
     return parts[0][0], "; ".join(sentence for _, sentence in parts)
 
 
-def _sentence(edit: Edit, old: Text, new: Text) -> str:
+def _sentence(edit: Edit, old: Text) -> str:
     code, before, after = edit.code, *_around(edit, old)
     added = re.fullmatch(r"(.*) [*/] (\S+|\(.*\))", edit.new, re.DOTALL)
     said = _SAID.get(code, "the source is wrong")
@@ -69,7 +61,9 @@ def _sentence(edit: Edit, old: Text, new: Text) -> str:
         said = f"this {edit.old} should be a {edit.new}"
     if code == "GL311" and edit.old.isidentifier():
         said = f"`{edit.old}` is read instead of `{edit.new}`"
-    del new
+    if code == "GL323" and (name := re.match(r"(\w+) [-+*/]?= ", edit.old)):
+        first = edit.old.split("\n")[0].strip()
+        return f"{name[1]} is updated too early: `{first}` must come after what follows it"
     return f"{said}: `{before}` should be `{after}`"
 
 

@@ -4,7 +4,7 @@ It knows nothing of checks: it is given functions, points, and the right gradien
 """
 
 from gradlab.repair.search import Load, Mended, Point, Task, mend
-from gradlab.repair.source import Edit, Text, unified
+from gradlab.repair.source import Edit, Text, edited, unified
 from gradlab.repair.world import World, functions_of, quiet, written_by_the_user
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "Text",
     "World",
+    "edited",
     "functions_of",
     "mend",
     "quiet",

@@ -6,6 +6,7 @@ blanks and line ends of everything else as they are.
 
 import ast
 import bisect
+import dataclasses
 import difflib
 import functools
 import os
@@ -67,6 +68,7 @@ class Text:
     after: bytes
     line: int
     name: str
+    which: int = 0  # of several lambdas on a line
     edits: tuple[Edit, ...] = ()
 
     @functools.cached_property
@@ -80,13 +82,11 @@ class Text:
     @functools.cached_property
     def tree(self) -> Definition:
         """The definition, parsed; line numbers count from 2, after one line put before it."""
-        module = ast.parse(b"if 1:\n" + self._indented)
-        found = [
-            node
-            for node in ast.walk(module)
-            if isinstance(node, Definition) and getattr(node, "name", "<lambda>") == self.name
-        ]
-        return found[0]
+        return self.parsed()
+
+    def parsed(self) -> Definition:
+        """Parse the definition anew, so that the tree may be changed."""
+        return _definitions(ast.parse(b"if 1:\n" + self._indented), self.name)[self.which]
 
     @property
     def _indented(self) -> bytes:
@@ -132,9 +132,7 @@ class Text:
 def edited(text: Text, edit: Edit) -> Text:
     """Return the function after one more edit."""
     segment = text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :]
-    return Text(
-        text.path, segment, text.before, text.after, text.line, text.name, (*text.edits, edit)
-    )
+    return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit))
 
 
 def precedence(node: ast.expr) -> int:
@@ -174,11 +172,8 @@ def read(code: CodeType) -> Text | None:
         return None
     found = [
         node
-        for node in ast.walk(module)
-        if isinstance(node, Definition)
-        and getattr(node, "name", "<lambda>") == code.co_name
-        and _first_line(node) == code.co_firstlineno
-        and len(node.args.args) + len(node.args.posonlyargs) == code.co_argcount
+        for node in _definitions(module, code.co_name)
+        if _first_line(node) == code.co_firstlineno and _names(node) == _arguments(code)
     ]
     if len(found) != 1:
         return None
@@ -193,13 +188,25 @@ def read(code: CodeType) -> Text | None:
             return None
     after = data[len(before) + len(segment) :]
     text = Text(path, segment, before, after, first + 1, code.co_name)
-    mine = text.tree if text.name != "<lambda>" else found[0]
-    same = ast.dump(mine.args) == ast.dump(found[0].args)
-    return text if same and len(_body(mine)) == len(_body(found[0])) else None
+    inside = _definitions(ast.parse(b"if 1:\n" + text._indented), code.co_name)
+    same = [k for k, node in enumerate(inside) if _names(node) == _names(found[0])]
+    return dataclasses.replace(text, which=same[0]) if same else None
 
 
-def _body(node: Definition) -> list[ast.stmt]:
-    return node.body if isinstance(node.body, list) else []
+def _definitions(module: ast.AST, name: str) -> list[Definition]:
+    return [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, Definition) and getattr(node, "name", "<lambda>") == name
+    ]
+
+
+def _names(node: Definition) -> list[str]:
+    return [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+
+
+def _arguments(code: CodeType) -> list[str]:
+    return list(code.co_varnames[: code.co_argcount])
 
 
 def unified(old: Text, new: Text, shown: str) -> str:

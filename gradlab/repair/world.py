@@ -182,15 +182,9 @@ class World:
 
     def compiled(self, text: Text, original: CodeType, watch: bool = False) -> CodeType:
         """Return the code of a function's text; `watch` keeps the locals at every statement."""
-        tree = ast.parse(b"if 1:\n" + (b" " * _shifted(text)) + text.segment)
-        node = next(
-            n
-            for n in ast.walk(tree)
-            if isinstance(n, ast.FunctionDef | ast.Lambda)
-            and getattr(n, "name", "<lambda>") == text.name
-        )
-        if isinstance(node, ast.Lambda):
-            node = _as_function(node)
+        parsed = text.parsed()
+        node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
+        assert isinstance(node, ast.FunctionDef)
         node.decorator_list, node.returns = [], None
         node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
         node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
@@ -255,10 +249,6 @@ def quiet() -> Iterator[None]:
     finally:
         np.random.set_state(state)  # noqa: NPY002
         random.setstate(other)
-
-
-def _shifted(text: Text) -> int:
-    return 0 if text.segment[:1] in (b" ", b"\t") else 1
 
 
 def _decorated(value: Any) -> Any:

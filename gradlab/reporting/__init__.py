@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from gradlab.errors import InputError
 from gradlab.formatting import legible
+from gradlab.reporting._failure import repeated_by
 from gradlab.reporting._sealed import SEALED
-from gradlab.reporting._table import fitted
+from gradlab.reporting._table import detailed, fitted
 from gradlab.reporting.schema import json_schema
 
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = ["fitted", "formats", "json_schema", "page", "render"]
+__all__ = ["detailed", "fitted", "formats", "json_schema", "page", "render", "repeated_by"]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 

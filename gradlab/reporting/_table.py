@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Literal
 
-__all__ = ["fitted", "is_fitted", "table"]
+__all__ = ["columns", "detailed", "fitted", "is_detailed", "is_fitted", "table"]
 
 _WIDTH, _GAP = 120, 2
 _WORD = 12  # a column of words may become as narrow as this, or as its longest word
 _NUMBER = re.compile(r"[-+]?\d")
+_detailed: ContextVar[bool] = ContextVar("gradlab_detailed", default=False)
 _columns: ContextVar[int | None] = ContextVar("gradlab_columns", default=None)
 
 
@@ -26,6 +27,26 @@ def fitted(columns: int | None) -> Iterator[None]:
         yield
     finally:
         _columns.reset(token)
+
+
+@contextlib.contextmanager
+def detailed(chosen: bool = True) -> Iterator[None]:
+    """Tell inside all that a report knows: every law, in floors."""
+    token = _detailed.set(chosen)
+    try:
+        yield
+    finally:
+        _detailed.reset(token)
+
+
+def is_detailed() -> bool:
+    """Return whether all that a report knows is told."""
+    return _detailed.get()
+
+
+def columns() -> int | None:
+    """Return the columns of the terminal; None for a file."""
+    return _columns.get()
 
 
 def is_fitted() -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import count, shape_text
+from gradlab.reporting._failure import NO_FIX, failure
 from gradlab.reporting._junit import Case, Outcome, junit_document
+from gradlab.reporting._table import columns, is_detailed
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Entry, Law
@@ -38,7 +40,9 @@ _WHOLE = re.compile(r"\[[^\]]*\]|got \S+ expected \S+")  # an index, the two num
 
 
 def text(report: "CheckReport") -> str:
-    """Return the report as a person reads it: verdict, worst entry, diagnosis, then each law."""
+    """Return the report as a person reads it: a failure with its fix, else verdict and laws."""
+    if report.status == "wrong" and not is_detailed():
+        return failure(report, headline(report), columns() or 100)
     lines = [*wrapped("", headline(report), hang=2), *what_is_wrong(report), ""]
     lines += [*law_lines(report.laws), ""]
     for line in (*_leaf_lines(report), *_unchecked_lines(report), f"oracle: {report.oracle}"):
@@ -133,11 +137,10 @@ def what_is_wrong(report: "CheckReport", margin: str = "  ") -> list[str]:
     lines = []
     if report.worst is not None:
         lines += wrapped(f"{margin}worst entry  ", _entry_text(report.worst))
-    diagnoses = report.diagnosis.split("; ") if report.findings else []
-    if report.failed and not diagnoses:
-        diagnoses = ["none of the known mistakes reproduces this gradient"]
-    for diagnosis in diagnoses:
-        lines += wrapped(f"{margin}diagnosis    ", diagnosis)
+    causes = [report.fixes[0].explanation] if report.fixes else []
+    causes += [finding.text for finding in report.findings]
+    for cause in dict.fromkeys(causes or ([NO_FIX] if report.failed else [])):
+        lines += wrapped(f"{margin}cause        ", cause)
     return lines
 
 

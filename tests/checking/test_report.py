@@ -11,6 +11,7 @@ import pytest
 
 import gradlab
 from gradlab.report import Law, leaf_status
+from gradlab.reporting import detailed
 
 X = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 
@@ -28,16 +29,19 @@ def right():
 def test_text_says_the_verdict_the_entry_and_the_diagnosis(right, wrong):
     assert str(right).splitlines()[0] == "<lambda>: right for x (float64, seed 0)"
     lines = str(wrong).splitlines()
-    assert lines[0] == "<lambda>: the gradient of x is WRONG (float64, seed 0)"
-    assert lines[1].startswith("  worst entry  x[") and "expected" in lines[1]
-    assert lines[3] == "  diagnosis    the gradient of x has the wrong sign"
+    assert lines[0].startswith("GL101 test_report.py:21  <lambda>: the gradient of x is WRONG (flo")
+    text = str(wrong)
+    assert "Worst: x[" in text and "expected" in text and "off by a relative" in text
+    assert "return gradlab.check(lambda x: 2 * x, X, backward=lambda g, x: -2 * g)" in text
+    assert "gradlab explain GL101" in text
+    assert len(lines) <= 24
 
 
 def test_text_fits_a_terminal_of_80_columns_and_loses_no_word(right, wrong):
-    long = Law("formula", "failed", "the gradient of params['w'][0, 17] is wrong; " * 9)
-    report = dataclasses.replace(wrong, laws=(*wrong.laws, long), notes=("a word " * 40,))
-    for shown in (right, report):
-        assert max(map(len, str(shown).splitlines())) <= 80
+    long = Law("formula", "warned", "the gradient of params['w'][0, 17] is off; " * 9)
+    report = dataclasses.replace(right, laws=(*right.laws, long), notes=("a word " * 40,))
+    assert max(map(len, str(report).splitlines())) <= 80
+    assert max(map(len, str(wrong).splitlines())) <= 100
     lines = str(report).splitlines()
     first = next(i for i, line in enumerate(lines) if "formula" in line and "params" in line)
     column = lines[first].index("the gradient")
@@ -48,9 +52,19 @@ def test_text_fits_a_terminal_of_80_columns_and_loses_no_word(right, wrong):
 
 def test_a_path_that_is_too_long_stays_whole(wrong):
     path = f"params['{'x' * 90}']"
-    report = dataclasses.replace(wrong, worst=dataclasses.replace(wrong.worst, path=path))
+    leaf = dataclasses.replace(wrong.leaves[0], path=path)
+    worst = dataclasses.replace(wrong.worst, path=path)
+    report = dataclasses.replace(wrong, worst=worst, leaves=(leaf,))
     assert any(path in line for line in str(report).splitlines())
-    assert re.search(r"got -?[\d.]+, expected -?[\d.]+", str(report))
+    assert re.search(r"is -?[\d.]+,\s+expected\s+-?[\d.]+", str(report))
+
+
+def test_a_failure_has_at_most_24_lines_and_details_on_demand(wrong):
+    many = tuple(dataclasses.replace(wrong.leaves[0], path=f"x{i}") for i in range(30))
+    report = dataclasses.replace(wrong, leaves=many, notes=("a note " * 30,) * 9)
+    assert len(str(report).splitlines()) <= 24
+    with detailed():
+        assert "formula" in str(wrong) and "adjoint" in str(wrong)
 
 
 def test_truth(right, wrong):
@@ -61,7 +75,7 @@ def test_truth(right, wrong):
 def test_json(wrong):
     data = json.loads(wrong.render("json"))
     assert data["schema"] == "gradlab.check/2" and data["ok"] is False
-    assert data["diagnosis"] == "the gradient of x has the wrong sign"
+    assert data["diagnosis"] == "a sign is wrong: `-2 * g` should be `2 * g`"
     assert data["worst"]["path"] == "x"
     assert {law["status"] for law in data["laws"]} <= {
         "passed",
@@ -135,7 +149,9 @@ def test_every_input_has_a_line():
 def test_plain_data_holds_what_is_derived(wrong):
     data = wrong.to_dict()
     assert data["status"] == "wrong" and data["failed"] and data["undecided"] == []
-    assert data["grade"] is None and data["fixes"] == [] and data["rules"] == []
+    assert data["grade"] is None and data["rules"] == []
+    (fix, *_) = data["fixes"]
+    assert fix["kind"] == "GL101" and fix["line"] == 21 and fix["edits"] == 1
     leaf = wrong.leaves[0]
     assert (leaf.status, leaf.right, leaf.wrong) == ("wrong", 0, X.size)
     assert wrong.worst.relative == pytest.approx(2.0) and 0 < wrong.worst.explained < 1e-14

@@ -1,5 +1,6 @@
 """Why is a gradient wrong? Hypotheses, each verified before it is said, simplest first."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
@@ -31,6 +32,40 @@ _HYPOTHESES: tuple[_Hypothesis, ...] = (
     other_function,
     operands,
 )
+_CODES = {
+    "sign": "GL101",
+    "factor": "GL102",
+    "missing sum": "GL303",
+    "missing mean": "GL103",
+    "term": "GL211",
+    "upstream ignored": "GL223",
+    "upstream passed": "GL414",
+    "upstream averaged": "GL103",
+    "detached": "GL211",
+    "transposed": "GL301",
+    "input transposed": "GL301",
+    "swapped": "GL312",
+    "exchanged": "GL313",
+    "flipped": "GL322",
+    "input flipped": "GL322",
+    "index shifted": "GL321",
+    "overwritten": "GL331",
+    "diagonal": "GL211",
+    "other function": "GL204",
+    "input ignored": "GL201",
+    "input negated": "GL332",
+    "condition": "GL409",
+    "conjugated": "GL406",
+    "not transposed": "GL407",
+    "shape": "GL408",
+    "not linear": "GL401",
+    "modifies": "GL402",
+    "not deterministic": "GL403",
+    "layout": "GL403",
+    "lower precision": "GL404",
+    "dtype": "GL404",
+    "nonfinite": "GL405",
+}
 _ENTRIES = 1 << 16
 _CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger gradients
 _CHEAP_ENTRIES = 1 << 24
@@ -43,6 +78,12 @@ def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
 
 
 def diagnose(trial: Trial, laws: Sequence[Law], mended: bool = False) -> tuple[Finding, ...]:
+    """Return what is wrong with a gradient, each cause with its code; see `_diagnose`."""
+    found = _diagnose(trial, laws, mended)
+    return tuple(dataclasses.replace(f, code=f.code or _CODES.get(f.kind, "")) for f in found)
+
+
+def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding, ...]:
     """Return what is wrong with a gradient, as far as it could be verified.
 
     Where the source was `mended`, only what was seen is told, and nothing is searched for.

@@ -1,0 +1,183 @@
+"""How a failure looks: the line of source, the numbers, the edit that mends it, the command."""
+
+import contextlib
+import os
+import re
+import textwrap
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from gradlab.formatting import count
+
+if TYPE_CHECKING:
+    from gradlab.checking.report import CheckReport
+    from gradlab.report import Entry, Fix, Leaf
+
+__all__ = ["NO_FIX", "failure", "repeated_by", "wrong_lines"]
+
+_WIDTH = 100
+_LINES = 24
+_LEAVES = 8
+NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
+_NUMBERS = ("formula", "accuracy")
+_WITNESSES = ("adjoint", "finite differences", "pushforward", "linear", "used")  # say it again
+_command: ContextVar[str] = ContextVar("gradlab_command", default="")
+
+
+@contextlib.contextmanager
+def repeated_by(command: str) -> Iterator[None]:
+    """Say inside that this command repeats what a report tells."""
+    token = _command.set(command)
+    try:
+        yield
+    finally:
+        _command.reset(token)
+
+
+def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
+    """Return the text of a gradient that is wrong: at most 24 lines.
+
+    Args:
+        report: of a check that found something wrong.
+        headline: the verdict in one line.
+        width: of the terminal.
+    """
+    fix = report.fixes[0] if report.fixes else None
+    code, place = _place(report, fix)
+    lines = [*_wrapped(" ".join(filter(None, (code, place))) + "  ", headline, width, 2), ""]
+    lines += [*_source(fix, width), ""] if fix is not None else []
+    lines += wrong_lines(report, width, 3 if fix is not None else _LEAVES)
+    end = _end(report, fix, code, width)
+    if fix is not None:
+        shown = [
+            f"  {'fix' if not i else '':<10}{line}" for i, line in enumerate(fix.diff.splitlines())
+        ]
+        room = max(3, _LINES - len(lines) - len(end) - 1)
+        lines += ["", *shown[:room]]
+    lines += end
+    notes = [line for note in report.notes for line in _wrapped("  note    ", note, width, 10)]
+    return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
+
+
+def _place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
+    """Return the code of the mistake, and the line of it."""
+    if fix is not None:
+        return fix.kind, f"{os.path.basename(fix.file)}:{fix.line}"
+    found = [f for f in report.findings if f.code]
+    if found:
+        return found[0].code, found[0].line
+    return "GL900", next((f.line for f in report.findings if f.line), "")
+
+
+def _source(fix: "Fix", width: int) -> list[str]:
+    """Return the line that is wrong, with a mark below what changes."""
+    wrong = fix.before[0] if fix.before else ""
+    right = fix.after[0] if fix.after else ""
+    number = f"{fix.line:>4} | "
+    said = fix.explanation.split(": `")[0]
+    start = _shared(wrong, right)
+    tail = _shared(wrong[start:][::-1], right[start:][::-1])
+    end = max(len(wrong) - tail, start + 1)
+    words = [(m.start(), m.end()) for m in re.finditer(r"\w+", wrong)]
+    start = min([start, *(a for a, b in words if a <= start < b)])
+    end = max([end, *(b for a, b in words if a < end <= b)])
+    mark = f"     | {' ' * start}{'^' * (end - start)} "
+    room = width - len(mark)
+    tell = [mark + said] if len(said) <= room else [mark.rstrip(), f"     | {said}"]
+    return [number + wrong, *tell]
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts begin with in common."""
+    pairs = enumerate(zip(one, other))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def wrong_lines(report: "CheckReport", width: int = _WIDTH, most: int = _LEAVES) -> list[str]:
+    """Return what each input's gradient is, the worst entry with its numbers, and the cause."""
+    lines: list[str] = []
+    leaves = sorted(report.leaves, key=lambda leaf: leaf.status.startswith("right"))
+    column = max((len(leaf.path) for leaf in leaves[:_LEAVES]), default=1) + 2
+    column = max(8, min(column, 24))
+    for leaf in leaves[:most]:
+        head = f"  {leaf.path:<{column}}"
+        lines += _wrapped(head, _leaf_text(leaf, report.worst), width, column + 2)
+        if report.worst is not None and report.worst.path == leaf.path:
+            lines += _wrapped(" " * (column + 2), _off(report.worst), width, column + 2)
+    if len(leaves) > most:
+        more = len(leaves) - most
+        lines.append(f"  {count(more, 'more input')}: run with -v to see all")
+    seen = any(leaf.status == "wrong" for leaf in leaves)
+    for law in [law for law in report.failed if law.name not in _NUMBERS][:3]:
+        if law.name not in _WITNESSES or not seen:
+            lines += _wrapped(f"  {law.name:<{column}}  ", law.reason, width, column + 4)[:3]
+    for finding in report.findings[:4]:
+        lines += _wrapped(f"  {'cause':<{column}}", finding.text, width, column + 2)
+    return lines
+
+
+def _leaf_text(leaf: "Leaf", worst: "Entry | None") -> str:
+    total = leaf.right + leaf.wrong + leaf.inconclusive
+    if leaf.status == "wrong":
+        said = f"{leaf.wrong:,} of {count(total, 'entry', 'entries')} {_are(leaf.wrong)} wrong"
+        if worst is not None and worst.path == leaf.path:
+            index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
+            said += f". Worst: {worst.path}{index} is {worst.actual:.7g}, expected "
+            said += f"{worst.expected:.7g}"
+        return said
+    if leaf.status == "undecided":
+        return f"{leaf.inconclusive:,} of {count(total, 'entry', 'entries')} could not be judged"
+    return f"{leaf.right:,} of {count(total, 'entry', 'entries')} {_are(leaf.right)} right"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _off(entry: "Entry") -> str:
+    explained = f"rounding explains {entry.explained:.1e}"
+    if entry.expected == 0:
+        return f"off by {abs(entry.actual):.2g}, where 0 is expected"
+    if entry.relative != entry.relative or entry.relative == float("inf"):
+        return "no relative error: a number is not finite"
+    return f"off by a relative {entry.relative:.2g}; {explained}"
+
+
+def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> list[str]:
+    lines = []
+    if fix is not None:
+        where = "; ".join(fix.verified_at)
+        reaches = f" ({fix.reaches})" if fix.reaches else ""
+        told = f"with this edit, every gradient is right at {where}{reaches}"
+        lines += _wrapped("  verified  ", told, width, 12)
+    elif not report.findings:
+        lines += _wrapped("  fix     ", NO_FIX, width, 10)
+    lines += ["", *_wrapped("  oracle  ", report.oracle, width, 10)]
+    command = _command.get()
+    call = f"gradlab.check({report.function}, {_arguments(report)}, seed={report.seed})"
+    lines += _wrapped("  repeat  ", command or call, width, 10)
+    if fix is not None and command:
+        patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
+        lines += _wrapped("  apply   ", patch, width, 10)
+    lines += [f"  more    gradlab explain {code}"]
+    return lines
+
+
+def _arguments(report: "CheckReport") -> str:
+    names = [leaf.path.split("[")[0].split(".")[0] for leaf in report.leaves]
+    names += [each.path.split("[")[0].split(".")[0] for each in report.unchecked]
+    known = list(dict.fromkeys(names))
+    return ", ".join([*known[:4], *(["..."] if len(known) > 4 else [])])
+
+
+def _wrapped(head: str, body: str, width: int, hang: int) -> list[str]:
+    lines = textwrap.wrap(
+        body,
+        max(width, hang + 24),
+        initial_indent=head,
+        subsequent_indent=" " * hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [head.rstrip()]
