@@ -59,6 +59,11 @@ def _wrt(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _audit_words(parser: argparse.ArgumentParser) -> None:
+    _target(parser)
+    parser.add_argument("--patch", metavar="FILE", help="write the diffs that mend it to FILE")
+
+
 def _check_words(parser: argparse.ArgumentParser) -> None:
     _target(parser)
     _wrt(parser)
@@ -246,7 +251,7 @@ COMMANDS = (
         "audit",
         "every custom rule inside a model",
         "gradlab audit model:forward --inputs model:example",
-        _target,
+        _audit_words,
         _audit,
     ),
     Command(

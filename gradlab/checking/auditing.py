@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
 from gradlab.checking.inputs import require_arrays
 from gradlab.checking.memory import require_memory
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
-from gradlab.checking.summary import summarise
+from gradlab.checking.summary import Repair, summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import InputError
 from gradlab.progress import tracked
@@ -28,6 +29,9 @@ from gradlab.tracing import (
     trace,
 )
 from gradlab.tracing.settings import undisturbed
+
+if TYPE_CHECKING:
+    from gradlab.checking.mending import HandRule
 
 __all__ = ["audit"]
 
@@ -72,15 +76,17 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         raise InputError(
             f"inputs: {name_of(function)} was given none; nothing can be differentiated"
         )
-    require_arrays(inputs, argument_names(function, len(inputs)))
+    labels = argument_names(function, len(inputs))
+    require_arrays(inputs, labels)
     require_memory("audit", inputs)
     program = trace(function, *inputs)
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))
+    written = functools.cache(lambda: _written(function, inputs, labels))
     varying = [meeting for meeting in _distinct(meetings) if meeting.inputs]
     told = tracked(varying, lambda m: m.rule.name)
     devices = idle_devices()[: max(1, len(varying))]
-    rules = tuple(side_by_side(lambda m: _audited(m, seed, around), told, devices))
+    rules = tuple(side_by_side(lambda m: _audited(m, seed, around, written), told, devices))
     notes = []
     constant = [m.rule for m in _distinct(meetings) if not m.inputs]
     if constant:
@@ -112,7 +118,12 @@ def _distinct(meetings: list[Meeting]) -> Iterator[Meeting]:
             yield meeting
 
 
-def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> AuditedRule:
+def _audited(
+    meeting: Meeting,
+    seed: int,
+    around: Callable[[], CheckReport],
+    written: Callable[[], "list[HandRule]"],
+) -> AuditedRule:
     rule, program = meeting.rule, meeting.program
     program = dataclasses.replace(program, name=rule.name)
     values = dict(zip(program.in_names, meeting.inputs))
@@ -125,7 +136,15 @@ def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> 
             f"autodiff of the primal of {rule.name}",
             stated=bool(custom_rules(primal)),  # inner rules are trusted, whatever slopes say
         )
-        report = summarise([Trial(subject, values, seed)], seed, 1)
+        clock = time.process_time()
+
+        def mend() -> Repair:
+            from gradlab.checking.mending import repair  # a right rule never needs it
+
+            found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
+            return repair(found, time.process_time() - clock, seed)
+
+        report = summarise([Trial(subject, values, seed)], seed, 1, None, mend)
     except ClosesOverTrace:
         report = around()
     return AuditedRule(
@@ -136,6 +155,12 @@ def _audited(meeting: Meeting, seed: int, around: Callable[[], CheckReport]) -> 
         inside=tuple(rule.inside),
         report=report,
     )
+
+
+def _written(function: Any, inputs: tuple[Any, ...], names: tuple[str, ...]) -> "list[HandRule]":
+    from gradlab.checking.mending import rules_met  # a right rule never needs it
+
+    return rules_met(function, inputs, names)
 
 
 def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport:

@@ -38,7 +38,7 @@ from gradlab.tracing import Lifter, Program, Value, strip, trace, without_checks
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.leaves import flatten, is_inexact
 
-__all__ = ["HandRule", "fixes_for", "fixes_of", "rules_met"]
+__all__ = ["HandRule", "fixes_for", "fixes_of", "repair", "rules_met"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp"]
@@ -71,6 +71,14 @@ class HandRule:
     primal: Callable[..., Any] | None = None
     static: tuple[int, ...] = ()
     wrt: tuple[int, ...] | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The name of the function that is differentiated, and its line, as `layers.py:12`."""
+        function = self.primal or self.forward
+        code = getattr(function, "__code__", None)
+        where = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
+        return getattr(function, "__name__", ""), where
 
 
 def rules_met(
@@ -130,7 +138,6 @@ def fixes_for(
         spent: seconds of CPU that the check has taken.
         seed: of the points.
     """
-    allowance = min(max(1.5, 1.5 * spent), 8.0)
     kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
     if backward is None and returns == "output":
         rules = rules_met(function, inputs, names)
@@ -138,6 +145,15 @@ def fixes_for(
         kind = kinds.get(returns, "pair")
         given = backward or function
         rules = [HandRule(kind, function, given, inputs, names, paths, wrt=wrt)]
+    return repair(rules, spent, seed)
+
+
+def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repair:
+    """Return the fixes of the first of these rules that is wrong and can be mended.
+
+    The search takes twice the CPU that was spent so far and 2.5 seconds, at most eight.
+    """
+    allowance = min(2.5 + 2.0 * spent, 8.0)
     for rule in rules[:4]:
         try:
             found = fixes_of(rule, allowance / len(rules[:4]), seed)

@@ -39,7 +39,7 @@ class Bench:
         read: Callable[[Any], Sequence[Any]] | None,
         points: int,
     ) -> None:
-        self.world, self.code, self.text, self._run, self._read = world, code, text, run, read
+        self.world, self.code, self.text, self._run, self.reads = world, code, text, run, read
         self.copy = world.copies[code][0]
         self._rest: dict[int, CodeType | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
@@ -75,10 +75,10 @@ class Bench:
         node = self._top(edit)
         kept = None if node is None else self.kept[0].get(self.text.statements.index(node))
         rest = None if node is None or kept is None else self._after(node, edit)
-        if node is None or kept is None or rest is None or self._read is None:
+        if node is None or kept is None or rest is None or self.reads is None:
             return self.whole(new, 0)
         try:
-            return list(self._read(self._finish(new, node, edit, kept, rest)))
+            return list(self.reads(self._finish(new, node, edit, kept, rest)))
         except Exception:  # whatever a candidate raises
             return None
 

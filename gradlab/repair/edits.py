@@ -370,6 +370,8 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
     text, base, index = write.text, node.value, node.slice
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
+        if isinstance(index, ast.Constant) and isinstance(base, ast.Call):
+            yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, "GL303", TOKENS)
     for part in index.elts if isinstance(index, ast.Tuple) else [index]:
         start, end = text.span(part)
         if isinstance(part, ast.Slice):
@@ -518,7 +520,8 @@ def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
     code = each.code or ("GL201" if product else "GL211")
-    return write.put(site, new, 13 if product else 12, code, SOLVED)
+    known = -6 if each.code == "GL221" else 0  # a slope that everybody writes so
+    return write.put(site, new, 13 if product else 12, code, SOLVED, known)
 
 
 def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Edit, str]]:
@@ -526,7 +529,7 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     write, here = _Writer(text), text.of(site.node)
     for function in functions:
         new = f"{function}({here})"
-        yield write.put(site, new, ATOM, "GL221", SOLVED), new
+        yield write.put(site, new, ATOM, "GL204", SOLVED), new
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):
         yield write.put(site, new, binds, "GL203", SOLVED), new

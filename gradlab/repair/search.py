@@ -258,7 +258,7 @@ class _Search:
             made = [e for p in places for e in (p.texts() if tier == SOLVED else p.products())]
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
-        aliases, held, _ = vocabulary(self.world, bench, self.texts)
+        aliases, held, calls = vocabulary(self.world, bench, self.texts)
         some: Iterable[Edit] = (
             e for e in kinds.tokens(text, aliases, held) if e.tier == tier and e.statement in wanted
         )
@@ -270,14 +270,19 @@ class _Search:
             )
             returned = [n.id for n in ast.walk(text.statements[-1]) if isinstance(n, ast.Name)]
             others = kinds.targets(text, dict.fromkeys(returned))
-            some = itertools.chain(some, others, *pooled)
+            kept = (
+                (edit for edit, _ in kinds.wraps(text, site, calls))
+                for site in kinds.sites(text)
+                if bench.reads is None and isinstance(site.parent, ast.Tuple)
+            )
+            some = itertools.chain(some, others, *pooled, *kept)
         right = [i for i, ok in enumerate(draft.right) if ok]
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)
 
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
-        found = _slice(draft.text, wrong, len(draft.right)) if bench._read else None
+        found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0])
         return reached if found is None else found & reached
 
@@ -453,8 +458,7 @@ def _cost(mended: Mended) -> tuple[int, int, int]:
         styled = f"={edit.new}" in known
         size += edit.cost + len(edit.new) + abs(len(edit.new) - len(edit.old))
         size += 2 * len(strange) - 2 * styled
-        returned = edit.statement == len(mended.old.statements) - 1
-        size += 4 * (returned and edit.old.isidentifier())
+        size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
     return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
 
 

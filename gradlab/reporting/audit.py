@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import count
+from gradlab.reporting._failure import failure
 from gradlab.reporting._junit import junit_document
-from gradlab.reporting.check import cases, law_lines, what_is_wrong, wrapped
+from gradlab.reporting._table import columns, is_detailed
+from gradlab.reporting.check import cases, headline, law_lines, what_is_wrong, wrapped
 
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditedRule, AuditReport
@@ -22,6 +24,8 @@ def text(report: "AuditReport") -> str:
         lines += _rule_lines(rule)
     for note in report.notes:
         lines += wrapped("note: ", note)
+    for rule in [rule for rule in report.rules if rule.report.status == "wrong"]:
+        lines += ["", failure(rule.report, headline(rule.report), columns() or 100)]
     return "\n".join(lines)
 
 
@@ -35,7 +39,7 @@ def _rule_lines(rule: "AuditedRule") -> list[str]:
     inside = f" inside {' > '.join(rule.inside)}" if rule.inside else ""
     place = f"{rule.name} ({rule.kind}) at {rule.source}{inside}"
     lines = wrapped(f"  {mark:<4}  ", place)
-    if checked.ok:
+    if checked.ok or (checked.status == "wrong" and not is_detailed()):
         return lines
     margin = " " * 8
     told = [law for law in checked.laws if law.status != "passed"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
 from gradlab.checking.diagnosis.conditions import conditions
-from gradlab.checking.diagnosis.functions import diagonal, other_function
+from gradlab.checking.diagnosis.functions import diagonal, not_transposed, other_function
 from gradlab.checking.diagnosis.indices import indices
 from gradlab.checking.diagnosis.layout import layout, swapped, wrong_shape
 from gradlab.checking.diagnosis.operands import operands
@@ -31,6 +31,7 @@ _HYPOTHESES: tuple[_Hypothesis, ...] = (
     terms,
     other_function,
     operands,
+    not_transposed,
 )
 _CODES = {
     "sign": "GL101",
@@ -94,7 +95,7 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
     found += lower_precision(trial)
     if any(f.kind in ("modifies", "not deterministic", "layout") for f in found):
         return tuple(found)
-    found += [f for judged in trial.formula_verdicts for f in nonfinite(judged)]
+    found += [f for judged in trial.formula_verdicts for f in nonfinite(trial, judged)]
     explained = {f.path for f in found if f.kind != "dtype"}
     if mended:
         return tuple(found)

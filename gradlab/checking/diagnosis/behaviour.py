@@ -1,7 +1,11 @@
 """What the laws themselves have witnessed: writes, chance, layout, clips, NaN, coarse rounding."""
 
+import linecache
+import os
 from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
+import jax
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
@@ -10,7 +14,9 @@ from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.references import Verdict, judge, unit_roundoff
-from gradlab.tracing import narrowings
+from gradlab.tracing import Lifter, Value, narrowings, source_path
+from gradlab.tracing.arithmetic import NumPy
+from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["lower_precision", "nonfinite", "witnessed"]
 
@@ -38,8 +44,8 @@ def witnessed(trial: Trial, laws: Sequence[Law]) -> Iterator[Finding]:
             yield Finding("dtype", complaint.path, complaint.text)
 
 
-def nonfinite(judged: Verdict) -> Iterator[Finding]:
-    """Yield NaN and Inf where the reference is finite."""
+def nonfinite(trial: Trial, judged: Verdict) -> Iterator[Finding]:
+    """Yield NaN and Inf where the reference is finite, and the line that makes the first."""
     bad = judged.wrong & ~np.isfinite(judged.actual)
     if bad.any():
         kinds = "NaN" if np.isnan(judged.actual[bad]).any() else "infinite"
@@ -48,7 +54,51 @@ def nonfinite(judged: Verdict) -> Iterator[Finding]:
             f"the gradient of {path} is {kinds} in {int(bad.sum())} of {bad.size} entries, "
             "where the right one is finite (0 * inf, 0 / 0, inf - inf?)"
         )
+        name, place = _first_nonfinite(trial)
+        if place:
+            file, _, number = place.rpartition(":")
+            written = linecache.getline(file, int(number)).strip()
+            line = f"{os.path.basename(file)}:{number}"
+            text += f"; the first comes from {name} at {line}: `{written}`"
+            yield Finding("nonfinite", path, text, line=line)
+            return
+        text += f"; the first comes from {name}" if name else ""
         yield Finding("nonfinite", path, text)
+
+
+def _first_nonfinite(trial: Trial) -> tuple[str, str]:
+    """Return the first operation that makes NaN or infinity of finite numbers, and its line."""
+    rule = trial.subject.rule
+    if rule is None:
+        return "", ""
+    watcher = _Watcher()
+    values = [np.asarray(trial.point[name]) for name in rule.in_names]
+    with jax.enable_x64(True):
+        watcher(rule.jaxpr, [Value(widen(v), is_inexact(v.dtype)) for v in values])
+    return watcher.found
+
+
+class _Watcher(Lifter):
+    """Evaluates in NumPy, and notes where the first number that is not finite arises."""
+
+    def __init__(self) -> None:
+        super().__init__(NumPy())
+        self.found = ("", "")
+
+    def enter(self, turn: Any = None) -> Self:
+        return self
+
+    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+        outputs = super().equation(equation, inputs)
+        fine = all(_finite(value.array) for value in inputs)
+        if not self.found[1] and fine and not all(_finite(v.array) for v in outputs):
+            self.found = equation.primitive.name, source_path(equation)
+        return outputs
+
+
+def _finite(array: Any) -> bool:
+    numbers = np.asarray(array)
+    return numbers.dtype.kind not in "fc" or bool(np.isfinite(numbers).all())
 
 
 def lower_precision(trial: Trial) -> Iterator[Finding]:
@@ -60,14 +110,16 @@ def lower_precision(trial: Trial) -> Iterator[Finding]:
             continue
         if formula.wrong.any() and (trial.has_rule or _smooth(trial, i)):
             continue
-        for coarse in _COARSER:
+        narrow = narrowings(trial.subject.rule) if trial.subject.rule else []
+        named = [n.dtype for n in narrow if n.dtype in _COARSER]
+        for coarse in dict.fromkeys(named) or _COARSER:
             if unit_roundoff(coarse) <= unit_roundoff(target.dtype):
                 continue
             if judge(own.actual, trial.expected_in_own_dtype(i, trial.draws), None, coarse).ok:
-                found = narrowings(trial.subject.rule) if trial.subject.rule else []
-                where = f" ({found[0]})" if found else ""
+                line = next((n.source for n in narrow if n.dtype == coarse), "")
+                where = f": the backward rounds to it at {line}" if line else ""
                 text = f"the gradient of {target.path} has the precision of {coarse}{where}"
-                yield Finding("lower precision", target.path, text)
+                yield Finding("lower precision", target.path, text, line=line)
                 break
 
 

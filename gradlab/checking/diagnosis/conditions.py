@@ -187,6 +187,8 @@ def _borders(path: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
         for text, mask in (
             (f"{path} has index 0 on axis {axis}", position == 0),
             (f"{path} has index {n - 1}, the last, on axis {axis}", position == n - 1),
+            (f"{path} is before the last step along axis {axis}", position < n - 1),
+            (f"{path} is beyond index 0 on axis {axis}", position > 0),
             (f"{path} is at the border of axis {axis}", (position == 0) | (position == n - 1)),
             (f"{path} is not at the border of axis {axis}", (position > 0) & (position < n - 1)),
         ):

@@ -12,7 +12,7 @@ from gradlab.checking.diagnosis.symptom import Symptom
 from gradlab.checking.report import Finding
 from gradlab.tracing import without_checks
 
-__all__ = ["diagonal", "other_function"]
+__all__ = ["diagonal", "not_transposed", "other_function"]
 
 _CATALOGUE: dict[str, Callable[[Any], Any]] = {
     "the tanh approximation of gelu": lambda x: jax.nn.gelu(x, approximate=True),
@@ -64,10 +64,29 @@ def other_function(symptom: Symptom, target: int) -> Iterator[Finding]:
 
 def diagonal(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield that only the diagonal of a Jacobian was used, where it is not diagonal."""
+    path = symptom.subject.targets[target].path
+    text = f"the Jacobian for {path} is treated as diagonal: its other entries are lost"
+    if _jacobian_gives(symptom, target, lambda matrix, u: np.diagonal(matrix) * u):
+        yield Finding("diagonal", path, text)
+
+
+def not_transposed(symptom: Symptom, target: int) -> Iterator[Finding]:
+    """Yield that the Jacobian itself was used, where reverse mode needs its transpose."""
+    path = symptom.subject.targets[target].path
+    text = (
+        f"the gradient of {path} multiplies the upstream by the Jacobian, and not by its "
+        "transpose: forward mode is taken for reverse mode"
+    )
+    if _jacobian_gives(symptom, target, np.matmul):
+        yield Finding("not transposed", path, text)
+
+
+def _jacobian_gives(symptom: Symptom, target: int, product: Callable[[Any, Any], Any]) -> bool:
+    """Whether some product of the square Jacobian and an upstream is the gradient that came."""
     leaf = symptom.subject.targets[target]
     size = int(np.prod(leaf.shape, dtype=np.int64))
     if not 1 < size <= (_DIAGONAL if symptom.trial.has_reference else _FEW):
-        return
+        return False
     for upstream in symptom.subject.upstreams:
         if upstream.shape != leaf.shape:
             continue
@@ -76,12 +95,9 @@ def diagonal(symptom: Symptom, target: int) -> Iterator[Finding]:
             zeros = {name: np.zeros_like(u) for name, u in case.upstreams.items()}
             basis = np.eye(size).reshape(size, *leaf.shape)
             points = [(case.values, {**zeros, upstream.name: one}) for one in basis]
-            rows = symptom.expected_many(points)
-            own = np.array([row[target].ravel()[k] for k, row in enumerate(rows)])
-            claims.append(own.reshape(leaf.shape) * case.upstreams[upstream.name])
+            rows = [row[target].ravel() for row in symptom.expected_many(points)]
+            claim = product(np.array(rows), case.upstreams[upstream.name].ravel())
+            claims.append(claim.reshape(leaf.shape))
         if all(symptom.explains(k, target, claim) for k, claim in enumerate(claims)):
-            text = (
-                f"the Jacobian for {leaf.path} is treated as diagonal: its other entries are lost"
-            )
-            yield Finding("diagonal", leaf.path, text)
-            return
+            return True
+    return False

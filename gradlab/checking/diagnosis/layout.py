@@ -106,6 +106,15 @@ def wrong_shape(symptom: Symptom, target: int) -> Iterator[Finding]:
     actual = [case.actual[target] for case in symptom.cases]
     wanted = [case.expected[target] for case in symptom.cases]
     shape = wanted[0].shape
+    for upstream in symptom.subject.upstreams:
+        both = (shape + upstream.shape, upstream.shape + shape)
+        if shape and upstream.shape and actual[0].shape in both:
+            text = (
+                f"the gradient of {path} has the shape of a Jacobian, {actual[0].shape}: the "
+                "product with the upstream is missing"
+            )
+            yield Finding("shape", path, text, code="GL223")
+            return
     for name, reduce in (("sum", np.sum), ("mean", np.mean)):
         axes = _extra_axes(actual[0].shape, shape)
         if axes and all(

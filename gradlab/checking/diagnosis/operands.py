@@ -19,6 +19,7 @@ def operands(symptom: Symptom, target: int) -> Iterator[Finding]:
     leaf = symptom.subject.targets[target]
     if not symptom.trial.has_reference and symptom.entries > _FEW:
         return
+    yield from _exchanged(symptom, target)
     for other in symptom.subject.targets:
         for kind, text, change in _changes(other.shape):
             if kind == "input ignored" and other.path == leaf.path:
@@ -31,6 +32,36 @@ def operands(symptom: Symptom, target: int) -> Iterator[Finding]:
             if all(symptom.explains(k, target, claim[target]) for k, claim in enumerate(claims)):
                 words = f"the gradient of {leaf.path} {text.format(other.path)}"
                 yield Finding(kind, leaf.path, words)
+                return
+
+
+def _exchanged(symptom: Symptom, target: int) -> Iterator[Finding]:
+    """Yield that two inputs are taken for each other, where another's gradient came."""
+    targets = symptom.subject.targets
+    leaf = targets[target]
+    for k, other in enumerate(targets):
+        if k == target or other.shape != leaf.shape:
+            continue
+        here = [case.expected[k] for case in symptom.cases]
+        points = [
+            (
+                {
+                    **c.values,
+                    leaf.path: c.values[other.path],
+                    other.path: c.values[leaf.path],
+                },
+                c.upstreams,
+            )
+            for c in symptom.cases
+        ]
+        turned = [claim[k] for claim in symptom.expected_many(points)]
+        both = f"the gradient of {leaf.path} is that of {other.path}"
+        for claims, words in (
+            (here, f"{both}: it stands in the place of the right one"),
+            (turned, f"{both} with {leaf.path} and {other.path} exchanged"),
+        ):
+            if all(symptom.explains(i, target, claim) for i, claim in enumerate(claims)):
+                yield Finding("exchanged", leaf.path, words)
                 return
 
 

@@ -28,6 +28,7 @@ _SETTINGS = (
     (2.0, "is counted twice"),
     (0.5, "is halved"),
 )
+_CLIPS = ("clamp", "max", "min")
 _REDUCTIONS = ("reduce_sum", "reduce_max")
 
 
@@ -37,6 +38,7 @@ class _Gate(NamedTuple):
     name: str
     source: str
     operand: int | None
+    passes: bool = False
 
 
 def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
@@ -62,10 +64,21 @@ def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
                 term = _words(gated.gates[k])
                 yield Finding("term", path, f"in the gradient of {path}, the term {term} {text}")
                 return
+    yield from _saturated(gated, target, path)
     held = np.array([gate.name in _REDUCTIONS for gate in gated.gates])
     if held.any() and gated.explaining(target, np.where(held, 0.0, 1.0)[None]):
         text = f"the gradient of {path} holds the sums (mean, variance, normaliser) constant"
         yield Finding("term", path, text)
+
+
+def _saturated(gated: "_Gated", target: int, path: str) -> Iterator[Finding]:
+    """Yield that the upstream passes where a clip, a maximum or a minimum saturates."""
+    passing = np.array([gate.passes for gate in gated.gates])
+    if passing.any() and gated.explaining(target, np.where(passing, 0.0, 1.0)[None]):
+        gate = next(gate for gate in gated.gates if gate.passes)
+        line = f" at {gate.source}" if gate.source else ""
+        text = f"the gradient of {path} passes the upstream where the clip{line} saturates"
+        yield Finding("condition", path, text, code="GL333")
 
 
 def _words(gate: _Gate) -> str:
@@ -140,6 +153,12 @@ class _GateKeeper(Lifter):
         return [self._gate(equation, array, k) for k, array in enumerate(arrays)]
 
     def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+        moving = [a for v, a in zip(inputs, arrays) if v.depends]
+        if equation.primitive.name in _CLIPS and len(moving) == 1 and len(self._gates) < _GATES:
+            setting = self._settings[len(self._gates)]
+            gate = _Gate(equation.primitive.name, source(equation), None, True)
+            self._gates.append(gate)
+            return [_passed(outputs[0], moving[0], setting)]
         return [self._gate(equation, array, None) for array in outputs]
 
     def _gate(self, equation: Any, array: Any, operand: int | None) -> Any:
@@ -161,3 +180,14 @@ def _gated(array: Any, setting: Any) -> Any:
 def _gated_jvp(primals: Any, tangents: Any) -> Any:
     array, setting = primals
     return array, setting * tangents[0]
+
+
+@jax.custom_jvp
+def _passed(array: Any, operand: Any, setting: Any) -> Any:
+    return array
+
+
+@_passed.defjvp
+def _passed_jvp(primals: Any, tangents: Any) -> Any:
+    array, _, setting = primals
+    return array, setting * tangents[0] + (1 - setting) * tangents[1]

@@ -31,7 +31,8 @@ def upstream_ignored(symptom: Symptom, target: int) -> Iterator[Finding]:
     for upstream in subject.upstreams if len(subject.upstreams) > 1 else ():
         for change, more in ((np.zeros_like, ""), (np.ones_like, ", taken for ones")):
             if _changed(symptom, target, upstream.name, change):
-                text = f"the upstream of {upstream.output} is ignored{more}"
+                text = f"in the gradient of {path}, the upstream of {upstream.output} is ignored"
+                text += more
                 yield Finding("upstream ignored", path, text)
                 return
 
