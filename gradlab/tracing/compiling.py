@@ -78,4 +78,15 @@ def compile_once(
     text = lowered.as_text()
     trees = (str(lowered.in_tree), str(lowered.out_tree))
     key = (text, *trees, str(chosen), donate) if len(text) <= _LONGEST else None
-    return remember(key, lowered.compile)
+    return remember(key, lambda: _compiled(lowered))
+
+
+def _compiled(lowered: jax.stages.Lowered) -> Callable[..., Any]:
+    """Compile; what XLA's emitter of loops fails at is left to the one that it had before."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        try:
+            return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
+        except jax.errors.JaxRuntimeError:
+            raise error from None

@@ -1,5 +1,7 @@
 """Executables are shared exactly where programs are the same."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing import compile_once
@@ -35,3 +37,21 @@ def test_outputs_that_are_the_same_array_keep_their_places():
     kept = compile_once(lambda a, b: (a, b), X, Y)(X, Y)
     np.testing.assert_array_equal(swapped[0], Y)
     np.testing.assert_array_equal(kept[0], X)
+
+
+def test_what_one_emitter_of_xla_fails_at_is_left_to_the_other():
+    def chain(x):
+        for _ in range(1000):
+            x = jnp.sin(x)
+        return x
+
+    def gradient(x):
+        return jax.vjp(chain, x)[1](jnp.ones_like(x))[0]
+
+    x = np.array([0.5, 1.0])
+    with jax.enable_x64(True):
+        ours = compile_once(gradient, x)(x)
+    value, slope = x, 1.0
+    for _ in range(1000):
+        value, slope = np.sin(value), slope * np.cos(value)
+    np.testing.assert_allclose(ours, slope, rtol=1e-10)
