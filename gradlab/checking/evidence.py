@@ -17,10 +17,18 @@ from gradlab.checking.points import Points
 from gradlab.checking.probes import Dropped
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
-from gradlab.references import DRAWS, Estimate, Evaluation, blocks, numpy_estimate
+from gradlab.references import (
+    DRAWS,
+    Estimate,
+    Evaluation,
+    blocks,
+    numpy_estimate,
+    unit_roundoff,
+)
 from gradlab.tracing import opaque, widen_dtype
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import platform_here
+from gradlab.tracing.stepwise import run_stepwise
 
 __all__ = [
     "Evidence",
@@ -38,6 +46,8 @@ Estimates = dict[str, list[Estimate]]
 
 _LARGE = 1 << 20
 _FLOAT32 = 23  # binary digits
+_ULP = 2.0**-52
+_OTHER = 0.32  # relative: an output without half a digit in common is another one
 
 
 class Evidence:
@@ -282,6 +292,65 @@ class Evidence:
             return self.expected("formula", i).scatter
         gradients = self.formula_gradients
         return np.zeros(()) if gradients is None else gradients[i].scatter
+
+    @functools.cached_property
+    def lifts(self) -> bool:
+        """Whether the forward, lifted to float64, returns what it returns in its own dtypes.
+
+        Rounding may leave few digits of an output; where it leaves none, and the output is no
+        remainder of larger terms, the dtype is used on purpose: what is lifted is another function.
+        """
+        wide = {np.dtype(np.float64), np.dtype(np.complex128)}
+        if not self.has_rule or all(np.dtype(t.dtype) in wide for t in self.subject.targets):
+            return True
+        inputs = [np.abs(widen(self.values[t.path])) for t in self.subject.targets]
+        largest = max((float(np.max(x, initial=0.0)) for x in inputs), default=0.0)
+        unit = max(unit_roundoff(target.dtype) for target in self.subject.targets)
+        forward, ran_all = self.subject.forward, None
+        if forward is not None:
+            ran_all = run_stepwise(forward, [self.values[name] for name in forward.in_names])
+        for k in range(self.outputs):
+            lifted = self.accuracy["rule"][k].value
+            ran = widen((self.actual if ran_all is None else ran_all)[k])
+            if lifted.dtype.kind not in "fc":
+                continue
+            with np.errstate(invalid="ignore"):
+                off, size = np.abs(lifted - ran), np.fmax(np.abs(lifted), np.abs(ran))
+                least = np.sqrt(unit) * max(largest, float(np.max(size, initial=0.0)))
+                other = np.isfinite(off) & (off > _OTHER * size) & (off > least)
+            if other.any():
+                return False
+        return True
+
+    @functools.cached_property
+    def input_scatter(self) -> list[Any]:
+        """How far each of the rule's gradients moves when the inputs move by their own rounding."""
+        here = self.gradients_here("rule")
+        rng = np.random.default_rng([self.seed, 10])
+        moved = [np.zeros(np.shape(gradient)) for gradient in here]
+        for _ in range(2):
+            case = {}
+            for target in self.subject.targets:
+                value = widen(self.values[target.path])
+                case[target.path] = value * (1 + _ULP * rng.choice((-1.0, 1.0), value.shape))
+            (there,) = self.gradients_at("rule", [case])
+            with np.errstate(invalid="ignore"):
+                moved = [np.fmax(m, np.abs(a - b)) for m, a, b in zip(moved, there, here)]
+        return moved
+
+    @functools.cached_property
+    def without_infinities(self) -> list[Any] | None:
+        """The rule's gradients under upstreams of zero where an output is not finite, else None."""
+        known = self.formula["rule"] if self.has_rule else None
+        outputs = [e.value for e in known] if known is not None else self.wide
+        if outputs is None:
+            return None
+        case = {}
+        for upstream in self.subject.upstreams:
+            finite = np.isfinite(outputs[self.subject.outputs.index(upstream.output)])
+            if not finite.all():
+                case[upstream.name] = np.where(finite, widen(self.upstreams[upstream.name]), 0)
+        return self.gradients_under(case, "rule")["rule"] if case else None
 
     def gradients_under(self, case: Arrays, keyword: str | None = None) -> dict[str, list[Any]]:
         """Return the gradients in float64, by program, at a change to the point.

@@ -5,7 +5,7 @@ a hand-written backward against autodiff of its forward; a function with `refere
 What JAX cannot trace is read as NumPy; what cannot be read is left to finite differences.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,7 @@ def _handwritten(
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
         eager=True,
         read=isinstance(reading, Reading),
-        holds=reading.holds_at if isinstance(reading, Reading) else anywhere,
+        holds=_where(reading),
         complaints=hand.complaints,
         notes=(*(() if forward is None else _notes(forward)), *_decisions(reading)),
         shapes=hand.shapes,
@@ -249,6 +249,12 @@ def _read(
         return error
     except GradlabError as error:  # it runs, but not on stand-ins
         return NotReadable(str(error))
+
+
+def _where(reading: Reading | NotReadable | None) -> Callable[[Mapping[str, Any]], bool]:
+    """Return where a reading holds: everywhere, unless values decided."""
+    decided = isinstance(reading, Reading) and reading.decisions
+    return reading.holds_at if isinstance(reading, Reading) and decided else anywhere
 
 
 def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:

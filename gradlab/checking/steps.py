@@ -11,21 +11,20 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gradlab.checking.differences import judge_by_differences, settle_by_slopes
 from gradlab.checking.evidence import Evidence, nearby
-from gradlab.checking.kinks import settle_kinks
-from gradlab.checking.shared_kinks import settle_shared_kinks
-from gradlab.checking.widen import widen
+from gradlab.checking.kinks import kinks, ties
+from gradlab.checking.witness import disputes, judge_by_slopes, zeros
 from gradlab.references import (
     LIMIT,
     Estimate,
     Reason,
     State,
     Verdict,
-    blocks,
     judge,
     unit_roundoff,
+    zero_to_rounding,
 )
+from gradlab.tracing import repeats
 
 __all__ = [
     "ACCURACY_STEPS",
@@ -43,8 +42,8 @@ Verdicts: TypeAlias = tuple[Verdict, ...]
 Array = np.ndarray[Any, Any]
 
 _FLOAT32 = unit_roundoff("float32")
-_ROUNDED = 2 * LIMIT * _FLOAT32  # constants of a primal may be float32 numbers
 _APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more
+_UNCONVERGED = 5e-3  # of an entry, or of a typical one: by how much loops may be unfinished
 _CLOSE = 1e4  # floors; an entry further off is wrong however often rounding is drawn
 
 
@@ -61,7 +60,7 @@ def formula_verdicts(evidence: Evidence) -> Verdicts:
     gradients = evidence.formula_gradients
     if gradients is None:
         return ()
-    first = _by_reference if evidence.has_reference else _by_differences
+    first = _by_reference if evidence.has_reference else _by_slopes
     return _settled(first(evidence, gradients), FORMULA_STEPS, evidence)
 
 
@@ -141,7 +140,10 @@ def _drawn(
 
 
 def known_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, draws: int) -> Estimate:
-    """Return what a gradient should be; at a kink, what the rule's own formula says."""
+    """Return what a gradient should be; where a witness confirmed it, the rule's own formula.
+
+    It is NaN where the formula was not judged.
+    """
     verdict = formula[i] if formula else None
     if not evidence.has_reference:
         assert verdict is not None
@@ -152,11 +154,12 @@ def known_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, draws: int
     reference = evidence.drawn(draws)[1]["reference"][evidence.outputs + i]
     if verdict is None:
         return reference
-    moved = verdict.right & _apart(verdict.actual, reference.value)
-    if not moved.any():
+    moved = verdict.right & ~verdict.decided_by(Reason.WITHIN_ROUNDING, Reason.ZERO)
+    unknown = verdict.decided_by(Reason.NOT_CONVERGED, Reason.LIFTING_CHANGES)
+    if not (moved.any() or unknown.any()):
         return reference
     own = evidence.own(evidence.outputs + i, draws)
-    value = np.where(moved, verdict.actual, reference.value)
+    value = np.where(moved, verdict.actual, np.where(unknown, np.nan, reference.value))
     return Estimate(value, np.where(moved, own.scatter, reference.scatter))
 
 
@@ -169,67 +172,73 @@ def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
         value = np.where(verdict.wrong, verdict.expected, verdict.actual)
         return Estimate(np.where(told, value, np.nan), own.scatter)
     reference = evidence.drawn(evidence.draws)[evidence.subject.opaque]["reference"][k]
-    moved = verdict.right & _apart(verdict.actual, verdict.expected)
+    moved = verdict.right & ~verdict.decided_by(Reason.WITHIN_ROUNDING, Reason.ZERO)
     value = np.where(moved, verdict.actual, verdict.expected)
     scatter = np.where(moved, own.scatter, reference.scatter)
     return Estimate(np.where(told, value, np.nan), scatter)
 
 
-def _apart(a: Any, b: Any) -> Array:
-    """Return where two arrays differ by more than a millionth."""
-    flat, other, apart = np.ravel(a), np.ravel(b), np.empty(np.size(a), bool)
-    with np.errstate(invalid="ignore"):
-        for row in blocks(flat.size):
-            apart[row] = ~(np.abs(flat[row] - other[row]) <= 1e-6 * np.abs(other[row]))
-    return apart.reshape(np.shape(a))
-
-
-def _by_differences(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
-    """Judge each gradient by finite differences of the forward."""
-    subject = evidence.subject
+def _by_slopes(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
+    """Judge each gradient by slopes of the forward."""
     return tuple(
-        _unknown(evidence, i)
-        if subject.odd[i]
-        else judge_by_differences(evidence, subject.targets[i], gradient)
+        _unknown(evidence, i) if evidence.subject.odd[i] else judge_by_slopes(evidence, i, gradient)
         for i, gradient in enumerate(gradients)
     )
 
 
-def _zeros(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+def _lifting(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """Nothing is judged where the function, lifted to float64, is another one.
+
+    Some code uses its dtype on purpose: it rounds by adding a large number, or counts in bits.
+    """
+    if evidence.lifts:
+        return verdicts
+    return tuple(
+        v.settle(np.ones(v.state.shape, bool), State.UNDECIDED, Reason.LIFTING_CHANGES)
+        for v in verdicts
+    )
+
+
+def _chance(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """Zero against zero says nothing where it is chance: such entries are judged elsewhere.
 
     A converged loss has a zero gradient under a wrong rule too.
     """
-    zero = [v.right & (np.asarray(v.expected) == 0) for v in verdicts]
+    zero = [v.right & ((v.expected == 0) | v.decided_by(Reason.ZERO)) for v in verdicts]
     if not any(mask.any() for mask in zero):
         return verdicts
     moved = {**evidence.values, **nearby(evidence.subject, evidence.values, evidence.seed)}
     there = evidence.at(moved, evidence.upstreams)
     gradients = evidence.gradients(there.many([{}])[0]["reference"])
-    chance = [mask & (g != 0) for mask, g in zip(zero, gradients)]
-    if not any(mask.any() for mask in chance):
+    if not any((mask & (g != 0)).any() for mask, g in zip(zero, gradients)):
         return verdicts
-    ours = there.formula_gradients
-    found = []
-    for i, (verdict, mask) in enumerate(zip(verdicts, chance)):
-        if ours is not None and mask.any():
-            other = judge(ours[i].value, there.expected("formula", i), ours[i], np.float64)
-            mask = mask & ~other.right
-        found.append(verdict.settle(mask, State.UNDECIDED, Reason.ZERO_BY_CHANCE))
+    ours, found = there.formula_gradients, []
+    for i, (verdict, mask) in enumerate(zip(verdicts, zero)):
+        theirs = there.expected("formula", i)
+        chance = mask & ~zero_to_rounding(theirs)
+        if ours is not None and chance.any():
+            chance &= ~judge(ours[i].value, theirs, ours[i], np.float64).right
+        found.append(verdict.settle(chance, State.UNDECIDED, Reason.ZERO_BY_CHANCE))
     return tuple(found)
 
 
 def _convergence(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
-    """A primal that iterates is right only up to its convergence; ask finite differences."""
+    """A function that iterates is right only up to its convergence, as its derivative is.
+
+    A rule for the exact solution differs from it by as little, and finite differences see the same
+    loop. So a small difference is undecided, and a large one stays wrong.
+    """
     found = []
-    for verdict, target in zip(verdicts, evidence.subject.targets):
+    for verdict in verdicts:
         if not verdict.ok:
-            actual = Estimate(verdict.actual, np.zeros(verdict.actual.shape))
-            witness = judge_by_differences(evidence, target, actual)
-            confirmed = verdict.wrong & witness.right
-            verdict = verdict.settle(confirmed, State.RIGHT, Reason.SLOPE_CONFIRMS)
-            unknown = verdict.wrong & ~witness.wrong
-            verdict = verdict.settle(unknown, State.UNDECIDED, Reason.NOT_CONVERGED)
+            size = np.abs(verdict.expected)
+            known = size[np.isfinite(size)]
+            typical = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+            with np.errstate(invalid="ignore"):
+                off = np.abs(verdict.actual - verdict.expected)
+                near = off <= _UNCONVERGED * np.fmax(size, typical)
+                close = verdict.wrong & np.isfinite(off) & near
+            verdict = verdict.settle(close, State.UNDECIDED, Reason.NOT_CONVERGED)
         found.append(verdict)
     return tuple(found)
 
@@ -238,8 +247,7 @@ def _approximation(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """A primal may approximate its function to float32, where its rule is exact.
 
     Such a difference is below what float32 holds, so it is a warning there. Where the terms of an
-    entry cancel, it is small beside what the entry is under other upstreams. It is not the same at
-    different inputs: one factor for all is a mistake, as n - 1 for n is in a mean.
+    entry cancel, it is small beside what the entry is under other upstreams.
     """
     return tuple(_forgiven(verdict, evidence, i) for i, verdict in enumerate(verdicts))
 
@@ -256,9 +264,7 @@ def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
         size = np.fmax(size, np.abs(evidence.gradients_crossed("reference")[i]))
     with np.errstate(invalid="ignore"):
         off = np.abs(verdict.actual - verdict.expected)
-        value = widen(evidence.values[target.path])
-        alike = np.any(value != value.flat[0]) and _is_factor(verdict.actual, verdict.expected)
-        close = verdict.wrong & (off <= (_ROUNDED if alike else _APPROXIMATE) * size)
+        close = verdict.wrong & np.isfinite(off) & (off <= _APPROXIMATE * size)
     if not close.any():
         return verdict
     relative = np.max(off[close] / size[close])
@@ -267,17 +273,6 @@ def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
         "which float32 cannot hold: one of them approximates"
     )
     return verdict.settle(close, State.RIGHT, Reason.APPROXIMATION, notes=[note])
-
-
-def _is_factor(actual: Any, expected: Any) -> bool:
-    """Whether all of several entries are off by the same factor."""
-    with np.errstate(all="ignore"):
-        ratio = np.ravel(actual / expected)
-    ratio = ratio[np.isfinite(ratio)]
-    if ratio.size < 2:
-        return False
-    mean = np.mean(ratio)
-    return bool(np.max(np.abs(ratio - mean)) <= 1e-2 * np.abs(mean - 1))
 
 
 def _overflow(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
@@ -300,24 +295,21 @@ def _has_reference(evidence: Evidence) -> bool:
     return evidence.has_reference
 
 
-def _has_none(evidence: Evidence) -> bool:
-    return not evidence.has_reference
-
-
-def _has_own_reference(evidence: Evidence) -> bool:
-    """Whether the reference is autodiff of the primal, and no function that the user believes."""
-    return evidence.has_reference and not evidence.subject.stated
-
-
 def _iterates(evidence: Evidence) -> bool:
-    return evidence.has_reference and evidence.subject.approximate
+    """Whether something is repeated until it converges."""
+    subject = evidence.subject
+    programs = (subject.believed, subject.forward)
+    repeated = any(repeats(program) for program in programs if program is not None)
+    return not subject.stated and (subject.loops or subject.approximate or repeated)
 
 
 FORMULA_STEPS: tuple[Step, ...] = (
-    Step("shared kinks", _has_none, settle_shared_kinks),
-    Step("zeros", _has_reference, _zeros),
-    Step("kinks", _has_reference, settle_kinks),
-    Step("slopes", _has_own_reference, settle_by_slopes),
+    Step("lifting", _always, _lifting),
+    Step("zeros", _has_reference, zeros),
+    Step("zeros by chance", _has_reference, _chance),
+    Step("kinks", _has_reference, kinks),
+    Step("disputes", _has_reference, disputes),
+    Step("ties", _always, ties),
     Step("convergence", _iterates, _convergence),
     Step("approximation", _always, _approximation),
 )

@@ -23,6 +23,10 @@ _CLOSE = 2.0**-20  # how far these are apart
 _WIDER = (2.0**-14, 2.0**-8)  # for functions computed in fewer digits
 _UNIT = 2.0**-53
 _SAFETY = 4.0
+_LEVELS = 3  # of a step function, over all steps
+_LOUD = 64.0  # roundings; a jump is larger
+_FINEST = 6  # steps: as few as the coarsest search takes
+_STEADY, _STILL = 0.98, 0.97  # by which the changes of a quotient, and the moves of a jump, last
 _JUMP = 2.0**-18  # of the largest move; less may be the grain of a function of few digits
 
 
@@ -31,7 +35,8 @@ class Slope:
     """The derivative of an array along one direction, with an estimate of its error.
 
     On a kink, `left` and `right` differ, `value` lies halfway and `error` covers both. Where the
-    function is not finite nearby, or jumps, `error` is infinite or large, never 0.
+    tangent is vertical, they are infinite. Where the function is not finite nearby, or jumps,
+    `error` is infinite or large, never 0; where it ends, the slope is that of the other side.
     """
 
     value: Array
@@ -94,6 +99,7 @@ def finite_differences(
 
 def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: Array) -> Slope:
     steps = np.array(sizes).reshape(-1, *[1] * here.ndim)
+    start, given = np.concatenate([ahead, behind]), (ahead, behind)
     unmoved = (ahead == here) & (behind == here)  # says nothing, unless the function is constant
     ahead = np.where(unmoved & ~unmoved.all(0), np.nan, ahead)
     central = _extrapolated((ahead - behind) / (2 * steps), 2)
@@ -111,15 +117,54 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
     stairs = unmoved[-1] & (_stairs(ahead - here) | _stairs(here - behind))
     error = np.where(stairs, np.maximum(error, np.abs(value)), error)
     known = np.isfinite(value) & np.isfinite(error)
-    known &= ~(_jumps(ahead - here) | _jumps(here - behind))
+    grain = np.fmax(_UNIT * np.fmax.reduce(np.abs(ahead)), _grain(here, ahead, behind))
+    for moves in (ahead - here, here - behind):
+        known &= ~(_jumps(moves) & (np.abs(moves[-1]) > _LOUD * grain))
+    still = (np.abs(start - here) <= _LOUD * grain).all(0)  # it moves by its rounding alone
+    still |= _flat(here, *given)
+    value, known = np.where(still, 0.0, value), known | still
+    error = np.where(still, _LOUD * grain / steps[0], error)
+    if np.isrealobj(here):
+        others = ((left_value, left_error), (right_value, right_error))
+        for side, (other, sure) in zip(given, others):
+            ended = np.isnan(side[-_FINEST:]).all(0) & np.isfinite(here) & np.isfinite(sure)
+            value, error = np.where(ended, other, value), np.where(ended, sure, error)
+            known |= ended
+        right_value = _vertical(right, right_value, steps, grain)
+        left_value = _vertical(left, left_value, steps, grain)
+        known &= ~(np.isinf(right_value) | np.isinf(left_value))
     return Slope(
         value=value,
         error=np.where(known, error, np.inf),
         left=left_value,
         right=right_value,
-        kink=kink,
+        kink=kink & np.isfinite(left_value) & np.isfinite(right_value),
         noise=noise,
     )
+
+
+def _flat(here: Array, ahead: Array, behind: Array) -> Array:
+    """Return where the function is constant on both sides, and far away takes few other values.
+
+    A function of few digits, or a staircase seen from afar, takes many.
+    """
+    fine = np.concatenate([ahead[-_FINEST:], behind[-_FINEST:]])
+    levels = np.sort(np.concatenate([here[None], ahead, behind]), axis=0)
+    flat: Array = (fine == here).all(0) & ((np.diff(levels, axis=0) != 0).sum(0) < _LEVELS)
+    return flat
+
+
+def _vertical(quotients: Array, value: Array, steps: Array, noise: Array) -> Array:
+    """Return a one-sided slope, infinite where its quotient grows without bound, but not by a jump.
+
+    The changes of a quotient that converges shrink from step to step; those of x log(x) stay.
+    """
+    changes = np.diff(quotients[-_FINEST:], axis=0)
+    sizes, told = np.abs(changes), 8 * noise / steps[-_FINEST:][1:]
+    grows = (sizes[1:] >= _STEADY * sizes[:-1]).all(0) & (sizes > told).all(0)
+    grows &= (np.sign(changes) == np.sign(quotients[-1])).all(0)
+    grows &= ~_jumps(quotients * steps)
+    return np.where(grows, np.copysign(np.inf, quotients[-1]), value)
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[Array]:
@@ -129,9 +174,10 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[Array]:
 def _jumps(moves: Array) -> Array:
     """Return where the function moves by as much however small the step is."""
     sizes = np.abs(moves)
-    last = sizes[-3:]
+    last = sizes[-_FINEST:]
     large: Array = last[-1] > _JUMP * np.fmax.reduce(sizes)
-    return large & (last[1:] > 0.75 * last[:-1]).all(axis=0)
+    still: Array = last[-1] > _STILL ** (len(last) - 1) * last[0]
+    return large & still & (last[1:] > 0.75 * last[:-1]).all(axis=0)
 
 
 def _stairs(moves: Array) -> Array:

@@ -24,7 +24,7 @@ from gradlab.tracing.program import (
     without_checks,
 )
 from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip
-from gradlab.tracing.walking import iterates, walk
+from gradlab.tracing.walking import iterates, repeats, walk
 
 __all__ = [
     "JAX",
@@ -57,6 +57,7 @@ __all__ = [
     "open_kernels",
     "remember",
     "rename",
+    "repeats",
     "rule_inputs",
     "source",
     "source_path",

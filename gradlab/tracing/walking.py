@@ -8,7 +8,7 @@ from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-__all__ = ["iterates", "jaxprs", "walk"]
+__all__ = ["iterates", "jaxprs", "repeats", "walk"]
 
 
 def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -54,3 +54,31 @@ def _ends_by_numbers(equation: Any) -> bool:
     skipped = equation.params["cond_nconsts"]
     state = carried(equation, floats)
     return any(flow(equation.params["cond_jaxpr"], [*floats[:skipped], *state]))
+
+
+def repeats(program: Program) -> bool:
+    """Return whether the program repeats a step some times over, each time in the same way.
+
+    Its iterations read no further input and no counter: the loop goes towards a fixed point.
+    """
+    return contains(program.jaxpr, _repeats)
+
+
+def _repeats(equation: Any) -> bool:
+    if equation.primitive.name != "scan" or equation.params["length"] < 2:
+        return False
+    consts, count = equation.params["num_consts"], equation.params["num_carry"]
+    if len(equation.invars) > consts + count or len(equation.outvars) > count:
+        return False
+    step = body(equation.params["jaxpr"])
+    carried_in, carried_out = step.invars[consts : consts + count], step.outvars[:count]
+    counters = [
+        (start, end)
+        for start, end in zip(carried_in, carried_out)
+        if not is_inexact(dtype_of(start))
+    ]
+    for start, end in counters:
+        readers = [e for e in step.equations if any(atom is start for atom in e.invars)]
+        if any(not any(out is end for out in reader.outvars) for reader in readers):
+            return False
+    return any(is_inexact(dtype_of(atom)) for atom in carried_in)

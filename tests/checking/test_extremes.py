@@ -103,8 +103,8 @@ def test_a_saturated_softmax_is_linear_in_its_upstream():
     for seed in (6, 9, 18, 19):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(3, 5)) * 10.0 ** rng.uniform(-3, 3, size=(3, 5))
-        assert gradlab.check(f, x).ok
-        assert gradlab.check(f, 1e3 * x).ok
+        for report in (gradlab.check(f, x), gradlab.check(f, 1e3 * x)):
+            assert not report.failed, report  # but digits may be lost that autodiff keeps
 
 
 def test_a_function_of_two_scales_is_not_judged_by_coarse_steps():

@@ -1,0 +1,75 @@
+"""A program as it runs without a compiler: equation by equation, at the dtypes of its trace.
+
+A compiler may change what a program computes: XLA makes x of (x + 1e7) - 1e7. Half precision is
+computed in float32 and rounded after each equation, as devices do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.tracing.interpreter import Interpreter, TooLong
+from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.numeric import evaluate, is_native
+from gradlab.tracing.program import Program
+from gradlab.tracing.walking import walk
+
+__all__ = ["run_stepwise"]
+
+_TURNS, _EQUATIONS, _ENTRIES = 2_000, 2_000, 1 << 18
+_HOSTS = ("pure_callback", "io_callback", "ffi_call", "pallas_call", "shard_map")
+
+
+def run_stepwise(program: Program, arrays: Sequence[Any]) -> list[Any] | None:
+    """Return a program's outputs, each equation rounded to its dtype; None where it is too large.
+
+    Example:
+        >>> from gradlab.tracing import trace
+        >>> x = np.array([0.25], np.float32)
+        >>> magic = np.float32(3 * 2**22)
+        >>> float(run_stepwise(trace(lambda x: (x + magic) - magic, x), [x])[0][0])
+        0.0
+    """
+    equations = [equation for equation, _ in walk(program)]
+    if len(equations) > _EQUATIONS or sum(map(np.size, arrays)) > _ENTRIES:
+        return None
+    atoms = [*program.jaxpr.jaxpr.invars, *(v for e in equations for v in e.outvars)]
+    keys = any(jnp.issubdtype(dtype_of(atom), jax.dtypes.extended) for atom in atoms)
+    if keys or any(equation.primitive.name in _HOSTS for equation in equations):
+        return None
+    try:
+        with jax.enable_x64(program.x64), np.errstate(all="ignore"):
+            return _Stepwise()(program.jaxpr, list(map(np.asarray, arrays)))
+    except TooLong:
+        return None
+
+
+class _Stepwise(Interpreter[Any]):
+    turns = _TURNS
+
+    def constant(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        results = evaluate(equation, [_native(array) for array in inputs])
+        if results is None:
+            results = bind(equation, inputs)
+        return [np.asarray(r, dtype_of(v)) for r, v in zip(results, equation.outvars)]
+
+    def concrete(self, value: Any) -> Any:
+        return np.asarray(value)
+
+    def row(self, value: Any, index: int, atom: Any) -> Any:
+        return value[index]
+
+    def stack(self, rows: list[Any], variable: Any) -> Any:
+        return np.stack(rows) if rows else np.zeros(variable.aval.shape, dtype_of(variable))
+
+
+def _native(array: Any) -> Any:
+    narrow = is_inexact(array.dtype) and not is_native(array.dtype)
+    return array.astype(np.float32) if narrow else array
