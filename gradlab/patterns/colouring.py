@@ -12,24 +12,28 @@ colouring of the listed matrix where that is small.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gradlab.errors import InputError
-from gradlab.patterns.bounds import Indices
-from gradlab.patterns.unions import hull
-from gradlab.patterns.zone import Zone
+from gradlab.patterns.compose import refine
+from gradlab.patterns.dbm import Indices
+from gradlab.patterns.layout import Axis, chain
+from gradlab.patterns.union import hull
+from gradlab.patterns.zone import Readable, Zone
 
-if TYPE_CHECKING:
-    from gradlab.patterns.pattern import Pattern
+__all__ = ["Colouring", "colours", "greedy", "symmetric_colours"]
 
-__all__ = ["Colouring", "colours", "greedy"]
+_Digit: TypeAlias = tuple[int, int, int]  # an axis, its stride along it, its number of values
+
 
 _WORK = 2**21
 _DIFFERENCES = 2**12
+_CONFLICTS = 128
 _LISTED = 2**17
 
 
@@ -62,7 +66,7 @@ class Colouring:
         return (self.assignment() == colour).reshape(self.shape)
 
 
-def colours(pattern: "Pattern", mode: str) -> Colouring:
+def colours(pattern: Readable, mode: str) -> Colouring:
     """Return a colouring of the inputs ("jvp") or the outputs ("vjp")."""
     if mode not in ("jvp", "vjp"):
         raise InputError(f"colours: mode is {mode!r}; expected 'jvp' (inputs) or 'vjp' (outputs)")
@@ -75,8 +79,7 @@ def colours(pattern: "Pattern", mode: str) -> Colouring:
     best = _of_zone(hull(p.zones), mode, shape)
     least = _least(p)
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
-        modulus, factors = lattice
-        best = Colouring(mode, modulus, True, shape, lambda: _linear(shape, factors, modulus))
+        best = Colouring(mode, lattice[0], True, shape, lattice[1])
     if 4 * best.count > 5 * least and prod(shape) <= _WORK and p.nnz <= _WORK:
         assigned = greedy(p.to_scipy())
         if (count := int(assigned.max()) + 1) < best.count:
@@ -84,14 +87,14 @@ def colours(pattern: "Pattern", mode: str) -> Colouring:
     return best
 
 
-def _least(p: "Pattern") -> int:
+def _least(p: Readable) -> int:
     """Return how many inputs some output reads, of three: no colouring has fewer colours."""
     found = 1
     for share in (0, 1, 2):
         row = [
             (~k, None, i, i) for k, n in enumerate(p.output_shape) for i in [share * (n - 1) // 2]
         ]
-        one = type(p).from_axes((), p.output_shape, row) @ p
+        one = p.from_axes((), p.output_shape, row) @ p
         if one.exact:
             found = max(found, one.nnz)
     return found
@@ -203,18 +206,23 @@ def _in_turns(rows: Any) -> Indices:
     return np.maximum(assigned, 0)
 
 
-def _linear(shape: tuple[int, ...], factors: Sequence[int], modulus: int) -> Indices:
-    """Return sum(a_k x_k) mod M over the flattened array."""
+def _residues(
+    shape: tuple[int, ...], digits: Sequence[_Digit], factors: Indices, modulus: int
+) -> Indices:
+    """Return the sum of digits times factors, modulo a number, over the flattened array."""
     index = np.indices(shape, sparse=True)
-    total: Any = sum(a * x for a, x in zip(factors, index, strict=True))
+    total: Any = np.zeros((), np.int64)
+    for (axis, stride, size), factor in zip(digits, factors.tolist(), strict=True):
+        total = total + factor * (index[axis] // stride % size)
     return np.broadcast_to(total % modulus, shape).reshape(-1)
 
 
-def _lattice(p: "Pattern", least: int, limit: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return the smallest modulus from `least` on, with factors, that separates all conflicts."""
-    differences = _differences(p)
-    if differences is None:
+def _lattice(p: Readable, least: int, limit: int) -> tuple[int, Callable[[], Indices]] | None:
+    """Return the smallest modulus from `least` on that separates all conflicts, and the colours."""
+    found = _differences(p)
+    if found is None:
         return None
+    digits, differences = found
     rank = differences.shape[1]
     for modulus in range(max(least, 2), min(limit, 65)):
         if modulus**rank * len(differences) > 2 * _WORK:
@@ -222,30 +230,91 @@ def _lattice(p: "Pattern", least: int, limit: int) -> tuple[int, tuple[int, ...]
         factors = np.array(list(product(range(modulus), repeat=rank)), np.int64)
         good = ((factors @ differences.T) % modulus != 0).all(axis=1)
         if good.any():
-            return modulus, tuple(factors[int(np.argmax(good))].tolist())
+            chosen = factors[int(np.argmax(good))]
+            return modulus, partial(_residues, p.input_shape, digits, chosen, modulus)
     return None
 
 
-def _differences(p: "Pattern") -> Indices | None:
-    """Return all nonzero differences of inputs that share an output, up to sign, or a superset."""
-    if len(p.zones) > 24 or not all(z.simple and z.frame.is_plain for z in p.zones):
+def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
+    """Return all nonzero differences of inputs that share an output, digit by digit.
+
+    Up to sign, or a superset. A flattened grid is read in the digits that its zones are written in.
+    """
+    if len(p.zones) > 24 or not all(zone.simple for zone in p.zones):
         return None
     conflicts = p.T @ p
     n = len(p.input_shape)
+    if len(conflicts.zones) > _CONFLICTS or not all(zone.simple for zone in conflicts.zones):
+        return None
+    strides = []
+    for k in range(n):
+        axes = [zone.frame.axes[a] for zone in conflicts.zones for a in (k, n + k)]
+        common = chain(s for axis in axes for s in axis.strides)
+        if common is None:
+            return None
+        strides.append(common)
     found: set[tuple[int, ...]] = set()
     for zone in conflicts.zones:
-        if not (zone.simple and zone.frame.is_plain):
-            return None
-        ranges = []
-        for k in range(n):
-            digits = zone.frame.digits(k), zone.frame.digits(n + k)
-            if not digits[0]:
-                ranges.append(range(1))
-                continue
-            x, y = digits[0][0], digits[1][0]
-            ranges.append(range(-int(zone.bounds[y, x]), int(zone.bounds[x, y]) + 1))
-        if prod(map(len, ranges)) > _DIFFERENCES:
-            return None
-        found |= {max(v, tuple(-c for c in v)) for v in product(*ranges)}
-    found.discard((0,) * n)
-    return np.array(sorted(found), np.int64).reshape(-1, n)
+        pieces: list[Zone] | None = [zone]
+        for k in range(2 * n):
+            finer = [refine(piece, k, strides[k % n]) for piece in pieces or ()]
+            if any(each is None for each in finer):
+                return None
+            pieces = [piece for each in finer for piece in each or ()]
+        for piece in pieces or ():
+            ranges = []
+            for k in range(n):
+                for x, y in zip(piece.frame.digits(k), piece.frame.digits(n + k), strict=True):
+                    low, high = -int(piece.bounds[y, x]), int(piece.bounds[x, y])
+                    ranges.append(range(low, high + 1))
+            if prod(map(len, ranges)) > _DIFFERENCES:
+                return None
+            found |= {max(v, tuple(-c for c in v)) for v in product(*ranges)}
+    digits = [
+        (k, stride, size)
+        for k, common in enumerate(strides)
+        for stride, size in zip(common, Axis(p.input_shape[k], common).sizes, strict=True)
+    ]
+    found.discard((0,) * len(digits))
+    return digits, np.array(sorted(found), np.int64).reshape(-1, len(digits))
+
+
+_SYMMETRIC = 2**21
+_HEADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+
+def symmetric_colours(pattern: Readable) -> Colouring | None:
+    """Return a colouring for JVPs that is right where the values are symmetric too.
+
+    None where the pattern is not symmetric, is too large to be listed, or has no entries that are
+    worth a colour of their own.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradlab.patterns import Pattern
+        >>> arrow = np.eye(9, dtype=bool)
+        >>> arrow[0], arrow[:, 0] = True, True
+        >>> symmetric_colours(Pattern.explicit(arrow, (9,), (9,))).count
+        2
+    """
+    if pattern.input_shape != pattern.output_shape or pattern.nnz > _SYMMETRIC:
+        return None
+    matrix = pattern.to_scipy().tocsr()
+    if not matrix.nnz or (matrix != matrix.T).nnz:
+        return None
+    n = matrix.shape[0]
+    busiest = np.argsort(-np.diff(matrix.indptr), kind="stable")
+
+    def least(heads: int) -> int:
+        others = np.sort(busiest[heads:])
+        return heads + int(np.diff(matrix[others][:, others].indptr).max(initial=0))
+
+    heads = min((k for k in (0, *_HEADS) if k <= n), key=least)
+    if not heads:
+        return None
+    others = np.sort(busiest[heads:])
+    assigned = np.zeros(n, np.int64)
+    assigned[busiest[:heads]] = np.arange(heads)
+    assigned[others] = heads + greedy(matrix[others][:, others])
+    count = int(assigned.max()) + 1
+    return Colouring("jvp", count, False, pattern.input_shape, lambda: assigned, heads)

@@ -8,12 +8,12 @@ one that exceeds the picture is cut into equal runs, and those after it lie with
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gradlab.patterns.pattern import Pattern
+from gradlab.patterns import maps
+from gradlab.patterns.pattern import Pattern
 
 __all__ = ["bins", "draw", "occupied"]
 
@@ -21,10 +21,8 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """The bit of each dot of a braille character: four rows of two."""
 
 
-def bins(shape: Sequence[int], most: int) -> "Pattern":
+def bins(shape: Sequence[int], most: int) -> Pattern:
     """Return the pattern that gathers the entries of an array into at most so many bins."""
-    from gradlab.patterns import maps
-
     kept = 1
     parts = []
     for k, n in enumerate(shape):
@@ -41,13 +39,13 @@ def bins(shape: Sequence[int], most: int) -> "Pattern":
     return maps.product(*parts) if parts else maps.reshape((), ())
 
 
-def occupied(pattern: "Pattern", rows: int, columns: int) -> Any:
+def occupied(pattern: Pattern, rows: int, columns: int) -> Any:
     """Return a boolean array, at most rows x columns: which bins of the matrix hold an entry."""
     gathered = bins(pattern.output_shape, rows) @ pattern @ bins(pattern.input_shape, columns).T
     return gathered.to_dense()
 
 
-def draw(pattern: "Pattern", rows: int = 20, columns: int = 40) -> str:
+def draw(pattern: Pattern, rows: int = 20, columns: int = 40) -> str:
     """Return the picture as lines of braille characters, four by two dots each."""
     if not prod(pattern.shape):
         return ""

@@ -3,40 +3,51 @@
 A pattern is a union of zones. Its cost depends on the number of axes and zones alone: ten million
 entries cost what ten cost. Every operation keeps all entries; where one has to add some (radices
 that do not fit, more zones than the limit) `widened` says which. A pattern with no input axes is a
-region: a set of indices of one array, such as a mask. How axes and bounds are written: see
-`building`.
+region: a set of indices of one array, such as a mask.
+
+Axes in arguments: `k` is output axis k, `~k` is input axis k. A bound is `(a, b)` for a == b,
+`(a, b, low, high)` for low <= a - b <= high (None: no bound), or `(a, None, low, high)` for a
+range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text, size_text
-from gradlab.patterns.building import Built, axis_place
+from gradlab.patterns import dbm
 from gradlab.patterns.colouring import Colouring, colours
-from gradlab.patterns.composing import compose_many, intersect
-from gradlab.patterns.describing import AxisRelation, axis_relation, describe, relations
-from gradlab.patterns.drawing import draw
-from gradlab.patterns.fixpoints import closure, widen
-from gradlab.patterns.measuring import count_zones
-from gradlab.patterns.naming import holds, names
-from gradlab.patterns.points import matrix
-from gradlab.patterns.regions import embedded
-from gradlab.patterns.unions import covered, difference
+from gradlab.patterns.compose import compose_many, intersect, with_relation
+from gradlab.patterns.union import (
+    ZONES,
+    coarse,
+    count_zones,
+    covered,
+    difference,
+    gathered,
+    hull,
+    merged,
+    recombined,
+)
+from gradlab.patterns.words import AxisRelation, axis_relation, describe, holds, names, relations
+from gradlab.patterns.zone import Bound, Shape, Zone, axis_place, embedded, full, matrix
 
-__all__ = ["Pattern"]
+__all__ = ["Pattern", "widened"]
 
 _EXPLICIT = 2**22
+_ROUNDS = 64
+_PATIENCE = 12
+"""Zones beyond which a closure is widened."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pattern(Built):
+class Pattern:
     """A boolean matrix from the entries of an input to the entries of an output, as zones.
 
     Attributes:
@@ -50,6 +61,196 @@ class Pattern(Built):
         >>> causal.notation, causal.nnz
         ('out[t, :] <- in[<=t, :]', 133120)
     """
+
+    output_shape: Shape
+    input_shape: Shape
+    zones: tuple[Zone, ...]
+    widened: tuple[str, ...] = ()
+
+    @classmethod
+    def of_zones(
+        cls,
+        output_shape: Sequence[int],
+        input_shape: Sequence[int],
+        zones: Iterable[Zone],
+        widened: Iterable[str] = (),
+    ) -> Self:
+        """Return the union of zones, in its shortest form, widened beyond the limit of zones."""
+        notes = list(dict.fromkeys(widened))
+        kept = merged(list(zones))
+        if not all(zone.frame.is_plain for zone in kept):
+            kept = merged(recombined(kept))
+        if len(kept) > ZONES:
+            kept, exact = gathered(kept)
+            if not exact:
+                notes.append(f"more than {ZONES} zones")
+        return cls(
+            tuple(output_shape), tuple(input_shape), tuple(kept), tuple(dict.fromkeys(notes))
+        )
+
+    @classmethod
+    def zero(cls, output_shape: Sequence[int], input_shape: Sequence[int]) -> Self:
+        """Return the pattern without entries.
+
+        Example:
+            >>> Pattern.zero((3,), (4,)).nnz
+            0
+        """
+        return cls(tuple(output_shape), tuple(input_shape), ())
+
+    @classmethod
+    def dense(cls, output_shape: Sequence[int], input_shape: Sequence[int]) -> Self:
+        """Return the pattern with all entries.
+
+        Example:
+            >>> Pattern.dense((100, 4096), (100, 4096)).nnz
+            167772160000
+        """
+        return cls.from_axes(output_shape, input_shape, ())
+
+    @classmethod
+    def identity(cls, shape: Sequence[int]) -> Self:
+        """Return the diagonal: each output entry depends on the input entry of the same index.
+
+        Example:
+            >>> Pattern.identity((100, 4096)).notation
+            'out[i, j] <- in[i, j]'
+        """
+        return cls.from_axes(shape, shape, [(k, ~k) for k in range(len(shape))])
+
+    @classmethod
+    def broadcast(cls, input_shape: Sequence[int], output_shape: Sequence[int]) -> Self:
+        """Return NumPy's broadcasting of one shape to another; its transpose is the sum back.
+
+        Example:
+            >>> Pattern.broadcast((3,), (2, 3)).T.notation
+            'out[i] <- in[:, i]'
+        """
+        new = len(output_shape) - len(input_shape)
+        fits = new >= 0 and all(n in (1, output_shape[new + k]) for k, n in enumerate(input_shape))
+        if not fits:
+            raise InputError(
+                f"broadcast: an input of shape {shape_text(input_shape)} does not broadcast to "
+                f"{shape_text(output_shape)}; trailing sizes must be equal, or 1 in the input"
+            )
+        bounds = [(new + k, ~k) for k, n in enumerate(input_shape) if n != 1]
+        return cls.from_axes(output_shape, input_shape, bounds)
+
+    @classmethod
+    def from_axes(
+        cls, output_shape: Sequence[int], input_shape: Sequence[int], bounds: Iterable[Bound]
+    ) -> Self:
+        """Return the entries whose axes satisfy all bounds (see this module for how to write them).
+
+        Example:
+            >>> band = Pattern.from_axes((9,), (9,), [(0, ~0, -1, 1)])
+            >>> band.structure, band.nnz
+            ('banded', 25)
+        """
+        shape = (tuple(output_shape), tuple(input_shape))
+        if 0 in shape[0] or 0 in shape[1]:
+            return cls(*shape, ())
+        zone = full(*shape)
+        starts = [s if a.strides else 0 for s, a in zip(zone.frame.starts, zone.frame.axes)]
+        d = zone.bounds.copy()
+        for a, b, low, high in (bound if len(bound) == 4 else (*bound, 0, 0) for bound in bounds):
+            x = starts[axis_place(a, *shape)]
+            y = 0 if b is None else starts[axis_place(b, *shape)]
+            if high is not None:
+                d[x, y] = min(d[x, y], high)
+            if low is not None:
+                d[y, x] = min(d[y, x], -low)
+        closed = dbm.close(d)
+        return cls(*shape, () if closed is None else (zone.with_bounds(closed),))
+
+    @classmethod
+    def region(cls, shape: Sequence[int], bounds: Iterable[Bound] = ()) -> Self:
+        """Return a set of indices of one array: a pattern without input axes.
+
+        Example:
+            >>> Pattern.region((64, 64), [(1, 0, None, 0)]).nnz  # j <= i
+            2080
+        """
+        return cls.from_axes(shape, (), bounds)
+
+    @classmethod
+    def explicit(
+        cls,
+        matrix: Any,
+        output_shape: Sequence[int],
+        input_shape: Sequence[int],
+        axes: tuple[Sequence[int], Sequence[int]] | None = None,
+        equal: Iterable[tuple[int, int]] = (),
+    ) -> Self:
+        """Return the pattern of a boolean matrix, dense or sparse, as a zone if it is one.
+
+        Args:
+            matrix: dense or sparse; what is nonzero is an entry.
+            output_shape: the shape whose flat index numbers the rows.
+            input_shape: the shape whose flat index numbers the columns.
+            axes: the output and the input axes whose flat indices number rows and columns, the
+                first of them leading; all by default.
+            equal: pairs (output axis, input axis) of other axes that are equal.
+
+        Raises:
+            InputError: the matrix has another shape.
+
+        Example:
+            >>> import numpy
+            >>> Pattern.explicit(numpy.tri(4), (4,), (4,)).notation
+            'out[t] <- in[<=t]'
+        """
+        shapes = tuple(output_shape), tuple(input_shape)
+        chosen = axes or (range(len(shapes[0])), range(len(shapes[1])))
+        groups = tuple([shape[k] for k in side] for shape, side in zip(shapes, chosen, strict=True))
+        if tuple(matrix.shape) != (prod(groups[0]), prod(groups[1])):
+            raise InputError(
+                f"explicit: a matrix of shape {shape_text(matrix.shape)} is no map from axes of "
+                f"sizes {tuple(groups[1])} to axes of sizes {tuple(groups[0])}; "
+                f"expected {prod(groups[0])}x{prod(groups[1])}"
+            )
+        base = cls.from_axes(*shapes, [(k, ~i) for k, i in equal])
+        flat = matrix.nonzero()
+        if not base.zones or not len(flat[0]):
+            return cls(*shapes, ())
+        zone = base.zones[0]
+        columns: dict[int, npt.NDArray[np.int64]] = {}
+        places = (chosen[0], [len(shapes[0]) + k for k in chosen[1]])
+        for index, sizes, side in zip(flat, groups, places, strict=True):
+            parts = np.unravel_index(np.asarray(index, np.int64), sizes) if sizes else ()
+            for part, axis in zip(parts, side, strict=True):
+                for v in zone.frame.digits(axis):
+                    columns[v] = part
+        order = sorted(columns)
+        values = np.stack([columns[v] for v in order], axis=1) if order else np.zeros((1, 0), int)
+        rows = [v for v in order if v <= zone.frame.outputs]
+        return cls.of_zones(*shapes, with_relation(zone, rows, order[len(rows) :], values))
+
+    @classmethod
+    def union(cls, patterns: Iterable[Self]) -> Self:
+        """Return the union of at least one pattern, all of the same shapes.
+
+        Example:
+            >>> shifts = [Pattern.from_axes((9,), (9,), [(0, ~0, k, k)]) for k in (-1, 0, 1)]
+            >>> Pattern.union(shifts).notation
+            'out[i] <- in[i-1..i+1]'
+        """
+        first, *rest = patterns
+        for other in rest:
+            first._same_shapes(other, "union")
+        if not any(other.zones for other in rest):
+            return first
+        zones = [zone for p in (first, *rest) for zone in p.zones]
+        notes = [note for p in (first, *rest) for note in p.widened]
+        return cls.of_zones(first.output_shape, first.input_shape, zones, notes)
+
+    def _same_shapes(self, other: "Pattern", what: str) -> None:
+        if (self.output_shape, self.input_shape) != (other.output_shape, other.input_shape):
+            raise InputError(
+                f"{what}: one pattern maps {shape_text(self.input_shape)} to "
+                f"{shape_text(self.output_shape)}, the other {shape_text(other.input_shape)} to "
+                f"{shape_text(other.output_shape)}; they must be equal"
+            )
 
     def __or__(self, other: "Pattern") -> "Pattern":
         return Pattern.union((self, other))
@@ -128,21 +329,6 @@ class Pattern(Built):
         """
         return self.T.rows()
 
-    def widen(self, other: "Pattern") -> "Pattern":
-        """Return a pattern around both in which bounds that would grow are dropped.
-
-        Repeated with ever larger patterns this comes to rest after few steps, which a union need
-        not.
-
-        Example:
-            >>> shift = Pattern.from_axes((10**5,), (10**5,), [(0, ~0, 1, 1)])
-            >>> once = Pattern.identity((10**5,))
-            >>> once.widen(once | shift).notation
-            'out[t] <- in[<=t]'
-        """
-        self._same_shapes(other, "widening")
-        return widen(self, other)
-
     def closure(self) -> "Pattern":
         """Return the reflexive transitive closure: identity, this, this after this, and so on.
 
@@ -150,7 +336,18 @@ class Pattern(Built):
             >>> Pattern.from_axes((10**5,), (10**5,), [(0, ~0, 1, 1)]).closure().notation
             'out[t] <- in[<=t]'
         """
-        return closure(self)
+        if self.output_shape != self.input_shape:
+            raise InputError(
+                f"closure: the pattern maps {self.input_shape} to {self.output_shape}; only one "
+                "from a shape to itself can be repeated"
+            )
+        reached = self | Pattern.identity(self.output_shape)
+        for _ in range(_ROUNDS):
+            twice = reached | reached @ reached
+            if reached.covers(twice):
+                return reached
+            reached = twice if len(twice.zones) <= _PATIENCE else widened(reached, twice)
+        return Pattern.dense(self.output_shape, self.input_shape)
 
     def covers(self, other: "Pattern") -> bool:
         """Return whether all entries of `other` are proved to be entries here.
@@ -266,16 +463,6 @@ class Pattern(Built):
         """
         return describe(self, output, input, output_axes, input_axes)
 
-    def draw(self, rows: int = 20, columns: int = 40) -> str:
-        """Return a picture of the matrix in braille, at most so many lines and characters.
-
-        Example:
-            >>> print(Pattern.identity((1000,)).draw(2, 4))
-            ⠑⢄⠀⠀
-            ⠀⠀⠑⢄
-        """
-        return draw(self, rows, columns)
-
     def colours(self, mode: str) -> Colouring:
         """Return a colouring: inputs that share no output get one colour ("jvp"), or the converse.
 
@@ -384,3 +571,27 @@ def _product(a: Pattern, b: Pattern) -> Pattern:
 
 
 _composed = lru_cache(maxsize=4096)(_product)  # programs repeat themselves, layer by layer
+
+
+def widened(a: "Pattern", b: "Pattern") -> "Pattern":
+    """Return a pattern around both in which the bounds that b would loosen are dropped."""
+    fresh = [zone for zone in b.zones if not covered([zone], a.zones)]
+    if not fresh or not a.zones:
+        return a if not fresh else b
+    zones = list(a.zones)
+    for zone in map(coarse, fresh):
+        alike = [z for z in zones if z.frame is zone.frame and z.simple]
+        if not alike:
+            whole = hull(zones)
+            zones, alike = [whole], [whole]
+        nearest = max(alike, key=lambda z: int((zone.bounds <= z.bounds).sum()))
+        zones = [z for z in zones if z is not nearest] + [_stable(nearest, zone)]
+    notes = (*a.widened, *b.widened, "a loop's growing bounds")
+    return Pattern.of_zones(a.output_shape, a.input_shape, zones, notes)
+
+
+def _stable(old: Zone, new: Zone) -> Zone:
+    """Return the zone of the old bounds that hold of the new one too."""
+    kept = np.where(new.bounds <= old.bounds, old.bounds, old.frame.free)
+    closed = dbm.close(kept)
+    return old.with_bounds(kept if closed is None else closed)

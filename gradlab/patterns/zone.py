@@ -13,16 +13,39 @@ independent clusters.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from gradlab.patterns import bounds as dbm
-from gradlab.patterns.bounds import Bounds, Indices
-from gradlab.patterns.digits import Axis, Frame, frame, plain
+from gradlab.errors import InputError
+from gradlab.formatting import shape_text
+from gradlab.patterns import dbm
+from gradlab.patterns.dbm import Bounds, Indices, extend
+from gradlab.patterns.layout import Axis, Frame, frame, plain
 
-__all__ = ["Relation", "Zone", "full", "place", "relation"]
+__all__ = [
+    "LIMIT",
+    "Bound",
+    "Readable",
+    "Relation",
+    "Shape",
+    "Zone",
+    "axis_place",
+    "embedded",
+    "flat_entries",
+    "full",
+    "matrix",
+    "place",
+    "points",
+    "relation",
+    "row_major",
+]
+
+
+Shape: TypeAlias = tuple[int, ...]
+Bound: TypeAlias = tuple[int, int] | tuple[int, int | None, int | None, int | None]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -274,3 +297,228 @@ def full(output_shape: Sequence[int], input_shape: Sequence[int]) -> Zone:
     axes: list[tuple[Axis, ...]] = [tuple(map(plain, s)) for s in (output_shape, input_shape)]
     whole = frame(axes[0], axes[1])
     return Zone(whole, whole.free)
+
+
+LIMIT = 2**24
+"""The most entries of one explicit relation."""
+
+
+def points(zone: Zone, variables: Sequence[int], limit: int = LIMIT) -> Indices | None:
+    """Return all values of a union of clusters, one row each, or None beyond the limit."""
+    chosen = set(variables)
+    relations = [r for r in zone.relations if chosen & set(r.variables)]
+    known: list[int] = []
+    values = np.zeros((1, 0), np.int64)
+    for r in relations:
+        if len(values) * r.matrix.nnz > 64 * limit:
+            return None
+        values = _joined(values, known, r, zone.frame.sizes)
+        known += [v for v in r.variables if v not in known]
+        values = values[_inside(values, known, zone.bounds)]
+        if len(values) > limit:
+            return None
+    for v in variables:
+        if v not in known:
+            extended = extend(values, known, v, zone.bounds, limit)
+            if extended is None:
+                return None
+            values = extended
+            known.append(v)
+    return values[:, [known.index(v) for v in variables]]
+
+
+def _joined(values: Indices, known: list[int], r: Relation, sizes: Sequence[int]) -> Indices:
+    """Return the rows of values combined with the points of r that agree with them."""
+    more = r.points(sizes)
+    left = np.repeat(np.arange(len(values)), len(more))
+    right = np.tile(np.arange(len(more)), len(values))
+    agree = np.ones(len(left), np.bool_)
+    fresh = []
+    for k, v in enumerate(r.variables):
+        if v in known:
+            agree &= values[left, known.index(v)] == more[right, k]
+        else:
+            fresh.append(k)
+    return np.hstack([values[left[agree]], more[right[agree]][:, fresh]])
+
+
+def _inside(values: Indices, known: list[int], d: Bounds) -> Any:
+    """Return which rows satisfy the bounds between the known variables."""
+    good = np.ones(len(values), np.bool_)
+    for a, x in enumerate(known):
+        good &= (values[:, a] <= d[x, 0]) & (-values[:, a] <= d[0, x])
+        for b, y in enumerate(known):
+            if d[x, y] < d[x, 0] + d[0, y]:
+                good &= values[:, a] - values[:, b] <= d[x, y]
+    return good
+
+
+def flat_entries(zone: Zone, limit: int) -> tuple[Indices, Indices] | None:
+    """Return the flat output and the flat input index of every entry, or None beyond the limit."""
+    f = zone.frame
+    steps = f.flat_strides()
+    rows, columns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for cluster in zone.clusters():
+        values = points(zone, cluster, limit)
+        if values is None or len(rows) * len(values) > limit:
+            return None
+        row, column = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
+        for k, v in enumerate(cluster):
+            digit = f.sizes[v - 1] - 1 - values[:, k] if v in zone.flipped else values[:, k]
+            (row if v <= f.outputs else column)[:] += steps[v - 1] * digit
+        rows = (rows[:, None] + row).ravel()
+        columns = (columns[:, None] + column).ravel()
+    return rows, columns
+
+
+def matrix(zones: Sequence[Zone], shape: tuple[int, int], limit: int) -> Any | None:
+    """Return the boolean CSR matrix of a union of zones, or None beyond `limit` listed entries."""
+    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for zone in zones:
+        entries = flat_entries(zone, limit)
+        if entries is None:
+            return None
+        limit -= len(entries[0])
+        rows.append(entries[0])
+        columns.append(entries[1])
+    index = np.concatenate(rows), np.concatenate(columns)
+    import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
+
+    result = sp.coo_array((np.ones(len(index[0]), np.bool_), index), shape=shape).tocsr()
+    result.data[:] = True  # entries of several zones stay True: OR, never a sum
+    return result
+
+
+def embedded(
+    zone: Zone, places: Sequence[int], shape: tuple[tuple[int, ...], tuple[int, ...]]
+) -> Zone:
+    """Return a region's zone within a pattern's shape: axis k at `places[k]`, others free."""
+    axes = [plain(size) for side in shape for size in side]
+    for k, axis in zip(places, zone.frame.output, strict=True):
+        axes[k] = axis
+    n = len(shape[0])
+    whole = frame(tuple(axes[:n]), tuple(axes[n:]))
+    moved = {
+        v: w
+        for k, position in enumerate(places)
+        for v, w in zip(zone.frame.digits(k), whole.digits(position), strict=True)
+    }
+    d = whole.free.copy()
+    place(d, list(moved.values()), zone.block(list(moved)))
+    relations = (r.moved(moved).between(whole.outputs, whole.sizes) for r in zone.relations)
+    return Zone(whole, d, frozenset(moved[v] for v in zone.flipped), tuple(relations))
+
+
+def row_major(input_shape: Shape, output_shape: Shape) -> tuple[tuple[Zone, ...], tuple[str, ...]]:
+    """Return the zones of a reshape, and what had to be left out of them."""
+    if not prod(input_shape):
+        return (), ()
+    flat = [_flat_strides(shape) for shape in (output_shape, input_shape)]
+    breaks = {s for side in flat for s in side} | {1, prod(input_shape)}
+    common = sorted(b for b in breaks if all(b % c == 0 or c % b == 0 for c in breaks))
+    axes: list[list[Axis]] = []
+    strides: list[list[int]] = []
+    for shape, side in zip((output_shape, input_shape), flat):
+        axes.append([])
+        strides.append([])
+        for n, s in zip(shape, side):
+            inner = sorted({s, *(b for b in common if s < b < s * n and b % s == 0)}, reverse=True)
+            axes[-1].append(Axis(n, tuple(b // s for b in inner)) if n > 1 else plain(1))
+            strides[-1] += inner if n > 1 else []
+    f = frame(tuple(axes[0]), tuple(axes[1]))
+    d = f.free.copy()
+    relations = []
+    notes = []
+    for low, high in pairwise(common):
+        rows = [v for v, s in enumerate(strides[0], 1) if low <= s < high]
+        columns = [v for v, s in enumerate(strides[1], f.outputs + 1) if low <= s < high]
+        if len(rows) == len(columns) == 1:
+            d[rows[0], columns[0]] = d[columns[0], rows[0]] = 0
+        elif (size := high // low) <= LIMIT:
+            import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
+
+            same = sp.eye_array(size, dtype=np.bool_, format="csr")
+            relations.append(Relation(tuple(rows), tuple(columns), same))
+        else:
+            notes.append(
+                f"reshape {shape_text(input_shape)} to {shape_text(output_shape)}: "
+                "strides that do not divide each other"
+            )
+    closed = dbm.close(d)
+    zones = () if closed is None else (Zone(f, closed, frozenset(), tuple(relations)),)
+    return zones, tuple(notes)
+
+
+def _flat_strides(shape: Shape) -> list[int]:
+    """Return the step of each axis in the flat index."""
+    return [prod(shape[k + 1 :]) for k in range(len(shape))]
+
+
+class Readable(Protocol):
+    """What words and colours need of a pattern: its zones, and the algebra of patterns."""
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of the output."""
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of the input."""
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        """The zones whose union it is."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix."""
+
+    @property
+    def nnz(self) -> int:
+        """The number of entries, at most."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether that is the number of entries."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is no entry."""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every entry may be nonzero."""
+
+    @property
+    def T(self) -> Self:
+        """The transpose."""
+
+    def __matmul__(self, other: Self) -> Self: ...
+
+    def covers(self, other: Self) -> bool:
+        """Return whether all entries of the other are entries here."""
+
+    def to_scipy(self) -> Any:
+        """Return the boolean matrix as a `scipy.sparse.csr_array`."""
+
+    @classmethod
+    def of_zones(cls, output_shape: Shape, input_shape: Shape, zones: Iterable[Zone]) -> Self:
+        """Return the union of zones."""
+
+    @classmethod
+    def from_axes(cls, output_shape: Shape, input_shape: Shape, bounds: Iterable[Bound]) -> Self:
+        """Return the entries whose axes satisfy all bounds."""
+
+    @classmethod
+    def union(cls, patterns: Iterable[Self]) -> Self:
+        """Return the union of patterns."""
+
+
+def axis_place(axis: int, output_shape: Shape, input_shape: Shape) -> int:
+    """Return the position of axis k or ~k among all axes."""
+    k = axis if axis >= 0 else len(output_shape) + ~axis
+    side = output_shape if axis >= 0 else input_shape
+    if (axis if axis >= 0 else ~axis) >= len(side):
+        which = f"output axis {axis}" if axis >= 0 else f"input axis {~axis} (written ~{~axis})"
+        raise InputError(f"there is no {which}; the shape there is {side}")
+    return k

@@ -29,7 +29,17 @@ def _triangular_solve(site: Site, k: int) -> Pattern:
     along = (0, None) if lower else (None, 0)
     solved, kept = solved % rank, kept % rank
     bounds = [*batch, (kept, ~kept), (solved, ~solved, *along)]
-    return Pattern.from_axes(site.shape, site.shape, bounds)
+    local = Pattern.from_axes(site.shape, site.shape, bounds)
+    matrix = None if site.depends[0] else site.nonzero(0)
+    if matrix is None:
+        return local
+    # the inverse reads what powers of the matrix read, whose diagonal counts as there
+    order = (
+        (solved, ~solved)
+        if site.params["transpose_a"] != site.params["left_side"]
+        else (~solved, solved)
+    )
+    return local.where(matrix, (*range(rank - 2), *order)).closure()
 
 
 def _tridiagonal_solve(site: Site, k: int) -> Pattern:

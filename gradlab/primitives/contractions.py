@@ -4,8 +4,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.equation import Equation
+from gradlab.primitives.equation import Equation, Shape
+from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site
 from gradlab.primitives.rounding import SumOf, last_axis
 
@@ -47,14 +50,62 @@ def _masked(site: Site, k: int, region: Pattern) -> Pattern:
 
 
 def _ragged_dot_general(site: Site, k: int) -> Pattern:
-    """Rows grouped by sizes that are not known: each keeps its free axis, groups are read whole."""
+    """Rows in groups: each row reads the matrix of its group, or of any where sizes are unknown."""
     if k > 1 or [len(s) for s in site.in_shapes[:2]] != [2, 3] or len(site.shape) != 2:
         return site.dense(k)[0]
-    given = site.in_shapes[k]
+    given, sizes = site.in_shapes[k], site.value(2)
     pair = (0, 0) if k == 0 else (1, 2)
     if site.shape[pair[0]] != given[pair[1]]:
         return site.dense(k)[0]
-    return maps.contraction(site.shape, given, (pair,))
+    if sizes is None or sizes.ndim != 1:
+        return maps.contraction(site.shape, given, (pair,))
+    ends = np.cumsum(sizes)
+    rows = np.arange(site.shape[0])[:, None]
+    mine = (rows < ends) & (rows >= ends - sizes)  # which rows a group has
+    if k == 0:
+        used = Pattern.explicit(mine.any(1, keepdims=True), site.shape[:1], ())
+        return maps.contraction(site.shape, given, (pair,)).where(used, (0,))
+    return maps.explicit(site.shape, given, (0,), (0,), mine, (pair,))
+
+
+def _sparse_product(site: Site, k: int) -> Pattern:
+    """A matrix whose entries lie at places that are known, times an array, as `dot_general`.
+
+    Operands are the entries, their places (or columns and where rows begin), and the array.
+    """
+    shape = tuple(site.params["lhs_spinfo"].shape)
+    last = len(site.in_shapes) - 1
+    places = _places(site, shape)
+    if k not in (0, last) or places is None:
+        return site.dense(k)[0]
+    everywhere = tuple(range(len(shape)))
+    spread = maps.gather(site.in_shapes[0], shape, (0,), everywhere, places).T
+    dense = replace(
+        site,
+        in_shapes=(shape, site.in_shapes[last]),
+        depends=(False, site.depends[last]),
+        known=(Known(support=spread.rows()), site.known[last]),
+    )
+    return _dot_general(dense, 1) if k == last else _dot_general(dense, 0) @ spread
+
+
+def _places(site: Site, shape: Shape) -> np.ndarray[Any, Any] | None:
+    """Return the flat place of each entry of a sparse matrix, -1 for none, if they are known."""
+    index = site.value(1)
+    if index is None or len(site.in_shapes[0]) != 1:  # batches, or blocks that are dense
+        return None
+    if len(site.in_shapes) == 4:
+        begins = site.value(2)
+        if begins is None:
+            return None
+        rows = np.searchsorted(begins, np.arange(len(index)), side="right") - 1
+        index = np.stack([rows, index], axis=1)
+    if index.shape[-1] != len(shape):
+        return None
+    inside = (index < shape).all(axis=1)
+    return np.where(
+        inside, np.ravel_multi_index(np.minimum(index, np.array(shape) - 1).T, shape), -1
+    )
 
 
 def _hashable(
@@ -66,6 +117,10 @@ def _hashable(
 
 def _a_factor_is_zero(site: Site, output: int) -> bool:
     return site.vanishes[0] or site.vanishes[1]
+
+
+def _a_sparse_factor_is_zero(site: Site, output: int) -> bool:
+    return site.vanishes[0] or site.vanishes[-1]
 
 
 def _contracted(equation: Equation) -> int:
@@ -87,5 +142,11 @@ RECORDS = (
         name="ragged_dot_general",
         reads=_ragged_dot_general,
         rounds=SumOf(last_axis, of_products=True),
+    ),
+    replace(
+        _PRODUCT, name="bcoo_dot_general", reads=_sparse_product, zero=_a_sparse_factor_is_zero
+    ),
+    replace(
+        _PRODUCT, name="bcsr_dot_general", reads=_sparse_product, zero=_a_sparse_factor_is_zero
     ),
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives import facts, positions
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, Zero, stays_zero, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, TWICE, Near, Steep, Units
@@ -121,7 +122,8 @@ def _doublings(equation: Equation) -> float:
 _PLAIN = Primitive(name="", reads=entry_by_entry, entrywise=True, rounds=TWICE, underflows="never")
 _ODD = replace(_PLAIN, zero=stays_zero)  # f(0) = 0, as in odd functions
 _SUM = replace(_PLAIN, zero=zero_if())
-_SAME = replace(_ODD, moves=slice(0, 1), rounds=EXACT)
+_SAME = replace(_ODD, moves=slice(0, 1), affine=positions.same, rounds=EXACT)
+_EACH = replace(_SAME, reads=_each_its_own, zero=_own_is_zero, affine=None, moves=slice(None))
 _FACTORS = replace(_ODD, reads=_product)
 
 RECORDS = (
@@ -139,20 +141,43 @@ RECORDS = (
     replace(_SAME, name="with_sharding_constraint"),
     replace(_SAME, name="with_memory_space_constraint"),
     replace(_SAME, name="stage"),
-    replace(_SAME, name="optimization_barrier", reads=_each_its_own, zero=_own_is_zero),
-    replace(_SAME, name="device_put", reads=_each_its_own, zero=_own_is_zero),
+    replace(_EACH, name="optimization_barrier"),
+    replace(_EACH, name="device_put"),
     Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2), rounds=EXACT),
-    replace(_ODD, name="convert_element_type", rounds=ONCE, underflows="possible"),
+    replace(
+        _ODD,
+        name="convert_element_type",
+        known=facts.of_cast,
+        affine=positions.cast,
+        rounds=ONCE,
+        underflows="possible",
+    ),
     replace(_ODD, name="reduce_precision", rounds=ONCE, underflows="possible"),
     # arithmetic
-    replace(_ODD, name="neg", rounds=EXACT),
-    replace(_SUM, name="add", rounds=ONCE, commutes=True),
-    replace(_SUM, name="add_any", rounds=ONCE, commutes=True),
-    replace(_SUM, name="sub", rounds=ONCE),
-    replace(_FACTORS, name="mul", rounds=ONCE, underflows="possible", commutes=True),
+    replace(_ODD, name="neg", affine=positions.negative, rounds=EXACT),
+    replace(
+        _SUM, name="add", known=facts.of_sum, affine=positions.plus, rounds=ONCE, commutes=True
+    ),
+    replace(_SUM, name="add_any", known=facts.of_sum, rounds=ONCE, commutes=True),
+    replace(_SUM, name="sub", known=facts.of_difference, affine=positions.minus, rounds=ONCE),
+    replace(
+        _FACTORS,
+        name="mul",
+        known=facts.of_product,
+        affine=positions.times,
+        rounds=ONCE,
+        underflows="possible",
+        commutes=True,
+    ),
     replace(_ODD, name="mulhi", rounds=EXACT),
     replace(
-        _PLAIN, name="div", reads=_quotient, zero=_zero_over, rounds=ONCE, underflows="possible"
+        _PLAIN,
+        name="div",
+        known=facts.of_quotient,
+        reads=_quotient,
+        zero=_zero_over,
+        rounds=ONCE,
+        underflows="possible",
     ),
     replace(_PLAIN, name="rem", zero=_zero_over, rounds=EXACT),
     replace(_PLAIN, name="pow", underflows="possible"),
@@ -176,29 +201,61 @@ RECORDS = (
     replace(_ODD, name="ceil", rounds=EXACT),
     replace(_ODD, name="round", rounds=EXACT),
     replace(_PLAIN, name="nextafter", rounds=EXACT),
-    replace(_PLAIN, name="max", zero=_within(at_most=(0, 1)), rounds=EXACT, commutes=True),
-    replace(_PLAIN, name="min", zero=_within(at_least=(0, 1)), rounds=EXACT, commutes=True),
+    replace(
+        _PLAIN,
+        name="max",
+        known=facts.of_larger,
+        zero=_within(at_most=(0, 1)),
+        rounds=EXACT,
+        commutes=True,
+    ),
+    replace(
+        _PLAIN,
+        name="min",
+        known=facts.of_smaller,
+        zero=_within(at_least=(0, 1)),
+        rounds=EXACT,
+        commutes=True,
+    ),
     replace(_PLAIN, name="clamp", zero=_within(at_most=(0,), at_least=(2,)), rounds=EXACT),
     replace(
         _PLAIN,
         name="select_n",
+        known=facts.of_choice,
         reads=_choice,
         zero=zero_if(start=1),
         moves=slice(1, None),
         rounds=EXACT,
     ),
-    replace(_PLAIN, name="eq", rounds=EXACT),
-    replace(_SUM, name="ne", rounds=EXACT),
-    replace(_PLAIN, name="ge", rounds=EXACT),
-    replace(_PLAIN, name="le", rounds=EXACT),
-    replace(_PLAIN, name="gt", zero=_within(at_most=(0,), at_least=(1,)), rounds=EXACT),
-    replace(_PLAIN, name="lt", zero=_within(at_most=(1,), at_least=(0,)), rounds=EXACT),
+    replace(_PLAIN, name="eq", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
+    replace(_SUM, name="ne", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
+    replace(_PLAIN, name="ge", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
+    replace(_PLAIN, name="le", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
+    replace(
+        _PLAIN,
+        name="gt",
+        known=facts.of_comparison,
+        affine=positions.compared,
+        zero=_within(at_most=(0,), at_least=(1,)),
+        rounds=EXACT,
+    ),
+    replace(
+        _PLAIN,
+        name="lt",
+        known=facts.of_comparison,
+        affine=positions.compared,
+        zero=_within(at_most=(1,), at_least=(0,)),
+        rounds=EXACT,
+    ),
+    replace(_PLAIN, name="eq_to", rounds=EXACT),
+    replace(_PLAIN, name="le_to", rounds=EXACT),
+    replace(_PLAIN, name="lt_to", rounds=EXACT),
     replace(_PLAIN, name="is_finite", rounds=EXACT),
     # bits; a zero may be -0.0, whose bits are not zero
-    replace(_FACTORS, name="and", rounds=EXACT),
-    replace(_SUM, name="or", rounds=EXACT),
+    replace(_FACTORS, name="and", known=facts.of_conjunction, rounds=EXACT),
+    replace(_SUM, name="or", known=facts.of_disjunction, rounds=EXACT),
     replace(_SUM, name="xor", rounds=EXACT),
-    replace(_PLAIN, name="not", rounds=EXACT),
+    replace(_PLAIN, name="not", known=facts.of_negation, rounds=EXACT),
     replace(_ODD, name="shift_left", zero=zero_if(0), rounds=EXACT),
     replace(_ODD, name="shift_right_arithmetic", zero=zero_if(0), rounds=EXACT),
     replace(_ODD, name="shift_right_logical", zero=zero_if(0), rounds=EXACT),
@@ -210,13 +267,13 @@ RECORDS = (
     replace(_ODD, name="imag", rounds=EXACT),
     replace(_ODD, name="conj", rounds=EXACT),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
-    replace(_PLAIN, name="exp", underflows="everyday"),
-    replace(_PLAIN, name="exp2", rounds=Steep(), underflows="everyday"),
+    replace(_PLAIN, name="exp", known=facts.of_exponential, underflows="everyday"),
+    replace(_PLAIN, name="exp2", known=facts.of_exponential, rounds=Steep(), underflows="everyday"),
     replace(_ODD, name="expm1"),
-    replace(_PLAIN, name="log"),
+    replace(_PLAIN, name="log", known=facts.of_logarithm),
     replace(_PLAIN, name="log2"),
     replace(_ODD, name="log1p", rounds=Units(64.0)),
-    replace(_PLAIN, name="logistic", underflows="everyday"),
+    replace(_PLAIN, name="logistic", known=facts.of_exponential, underflows="everyday"),
     replace(_ODD, name="sin"),
     replace(_PLAIN, name="cos"),
     replace(_ODD, name="tan"),

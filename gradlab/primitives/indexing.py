@@ -17,7 +17,7 @@ from gradlab.primitives.rounding import EXACT, ONCE, SumOf
 
 __all__ = ["RECORDS"]
 
-_FOLLOWED = 1 << 20
+_FOLLOWED = 1 << 24
 
 
 def _gather(site: Site, k: int) -> Pattern:
@@ -139,7 +139,14 @@ def _windows(
     partial = [axis for axis in range(len(operand)) if axis in set(partial)]
     if not partial:
         return maps.contraction(gathered, operand, tuple(equal))
-    starts = site.value(1)
+    starts, guessed = _coordinates(site, indexed)
+    if starts is not None and guessed and not operand_batch:
+        _say_unknown(site, [axis for axis in partial if axis in guessed])
+        partial = [axis for axis in partial if axis not in guessed]
+        if not partial:
+            return maps.contraction(gathered, operand, tuple(equal))
+    elif guessed:
+        starts = None
     widths = [gathered[window_of[axis]] if axis in window_of else 1 for axis in partial]
     loose = [axis for axis in partial if axis in window_of]
     free = [
@@ -159,6 +166,25 @@ def _windows(
         window_of,
     )  # fmt: skip
     return maps.gather(gathered, operand, tuple(output_axes), tuple(partial), reads, tuple(equal))
+
+
+def _coordinates(site: Site, indexed: Any) -> tuple[np.ndarray[Any, Any] | None, set[int]]:
+    """Return the index array, and the axes of the operand whose coordinates it does not know."""
+    value, known = site.value(1), site.known[1]
+    if value is not None or known is None or not known.columns or site.depends[1]:
+        return value, set()
+    shape = site.in_shapes[1]
+    if math.prod(shape) > _FOLLOWED:
+        return None, set()
+    starts = np.zeros(shape, np.int64)
+    guessed = set()
+    for n, (axis, column) in enumerate(zip(indexed, known.columns)):
+        found = None if column is None else column.value()
+        if found is None:
+            guessed.add(axis)
+        else:
+            starts[..., n] = found[..., 0]
+    return starts, guessed
 
 
 def _followed(

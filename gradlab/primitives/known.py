@@ -55,6 +55,7 @@ class Known:
         support: the region outside which it is 0 (False).
         finite: the region outside which it is -inf.
         false: for booleans, the region outside which it is True.
+        columns: what is known of each entry of the last axis, where that is not one thing.
     """
 
     array: Array | None = None
@@ -62,6 +63,7 @@ class Known:
     support: Pattern | None = None
     finite: Pattern | None = None
     false: Pattern | None = None
+    columns: "tuple[Known | None, ...]" = ()
 
     def value(self) -> Array | None:
         """The whole value, if it is known and not too large to be written out."""
@@ -84,7 +86,7 @@ class Known:
     @cached_property
     def nonzero(self) -> Pattern | None:
         """The region outside which it is 0, found in its value where no rule has said it."""
-        if self.support is not None or self.array is None:
+        if self.support is not None or self.array is None or self.array.dtype.kind == "O":
             return self.support
         return _region(self.array, lambda array: array != 0)
 

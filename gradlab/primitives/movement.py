@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives import positions
+from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site, complement, zero_if
 from gradlab.primitives.rounding import EXACT
 
@@ -64,6 +66,15 @@ def _concatenate(site: Site, k: int) -> Pattern:
     return maps.concatenate(site.in_shapes, site.params["dimension"])[k]
 
 
+def _beside(site: Site) -> Known | None:
+    """Columns beside each other, as the coordinates of an index array are, some of them known."""
+    last = len(site.shape) - 1
+    if site.params["dimension"] != last or any(shape[-1] != 1 for shape in site.in_shapes):
+        return None
+    columns = [None if carries else known for carries, known in zip(site.depends, site.known)]
+    return Known(columns=tuple(columns)) if any(columns) else None
+
+
 def _split(site: Site, k: int) -> tuple[Pattern, ...]:
     """The inverse of concatenate."""
     parts = maps.concatenate(site.out_shapes, site.params["axis"])
@@ -112,18 +123,18 @@ _MOVED = Primitive(name="", zero=zero_if(0), moves=slice(0, 1), rounds=EXACT, un
 _JOINED = replace(_MOVED, zero=zero_if(), moves=slice(None))
 
 RECORDS = (
-    replace(_MOVED, name="broadcast_in_dim", reads=_broadcast_in_dim),
-    replace(_MOVED, name="reshape", reads=_reshape),
-    replace(_MOVED, name="squeeze", reads=_reshape),
-    replace(_MOVED, name="expand_dims", reads=_reshape),
-    replace(_MOVED, name="transpose", reads=_transpose),
-    replace(_MOVED, name="rev", reads=_reverse),
-    replace(_MOVED, name="slice", reads=_slice),
+    replace(_MOVED, name="broadcast_in_dim", affine=positions.broadcast, reads=_broadcast_in_dim),
+    replace(_MOVED, name="reshape", affine=positions.reshape, reads=_reshape),
+    replace(_MOVED, name="squeeze", affine=positions.reshape, reads=_reshape),
+    replace(_MOVED, name="expand_dims", affine=positions.reshape, reads=_reshape),
+    replace(_MOVED, name="transpose", affine=positions.transpose, reads=_transpose),
+    replace(_MOVED, name="rev", affine=positions.reverse, reads=_reverse),
+    replace(_MOVED, name="slice", affine=positions.part, reads=_slice),
     replace(_MOVED, name="split", reads=_split),
     replace(_MOVED, name="unstack", reads=_unstack),
     replace(_MOVED, name="tile", reads=_tile),
     replace(_JOINED, name="pad", reads=_pad),
-    replace(_JOINED, name="concatenate", reads=_concatenate),
+    replace(_JOINED, name="concatenate", reads=_concatenate, known=_beside),
     replace(_JOINED, name="stack", reads=_stack),
     replace(
         _MOVED, name="bitcast_convert_type", reads=_bitcast, zero=_bits_of_integers, moves=None

@@ -31,7 +31,9 @@ def _other_places(site: Site, k: int) -> tuple[Pattern, ...]:
     return (maps.contraction(made, given, tuple(pairs)),)
 
 
-_ALONE = Primitive(name="", reads=_same_place, zero=zero_if(), rounds=EXACT, underflows="never")
+_ALONE = Primitive(
+    name="", reads=_same_place, zero=zero_if(), rounds=EXACT, underflows="never", placed=True
+)
 _TOGETHER = replace(_ALONE, talks=True)
 _MOVED = replace(_TOGETHER, reads=_other_places)
 

@@ -15,8 +15,10 @@ from gradlab.primitives.equation import Equation
 from gradlab.primitives.known import Known
 from gradlab.primitives.rounding import UNKNOWN, Rounding, Underflow
 
-__all__ = ["Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
+__all__ = ["Facts", "Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
            "zero_if"]  # fmt: skip
+
+_LISTED = 1 << 22
 
 Local = Pattern | tuple[Pattern | None, ...]
 """What an output may read of one operand; a tuple where there are several outputs."""
@@ -31,11 +33,15 @@ class Primitive:
         reads: for one operand, which of its entries each output entry may read with a coefficient
             that is not zero. None: every entry, and the report names the primitive.
         zero: whether an output is zero, given which operands are.
+        known: what holds of the result whatever the inputs are: where it is 0, -inf, True. None:
+            what follows from `zero` and `moves`.
+        affine: the result as a function of the index, where the operands are.
         moves: the operands whose entries the outputs are made of, unchanged. None: none is known.
         entrywise: whether an output entry is computed from the operands' entries at its own index.
         commutes: whether its two operands may change places.
         rounds: how far its results are from those of exact arithmetic.
         underflows: whether its results may be too small for a dtype that holds its operands.
+        placed: whether it means something on a mesh of devices only.
         talks: whether devices read one another's arrays.
         combines: the parameter that holds the program which joins entries, two at a time.
     """
@@ -43,11 +49,14 @@ class Primitive:
     name: str
     reads: "Reads | None" = None
     zero: "Zero | None" = None
+    known: "Facts | None" = None
+    affine: "Facts | None" = None
     moves: slice | None = None
     entrywise: bool = False
     commutes: bool = False
     rounds: Rounding = UNKNOWN
     underflows: Underflow = "possible"
+    placed: bool = False
     talks: bool = False
     combines: str = ""
 
@@ -108,6 +117,7 @@ class Site(Equation):
 
 Reads = Callable[[Site, int], Local]
 Zero = Callable[[Site, int], bool]
+Facts = Callable[[Site], Known | None]
 
 
 def stays_zero(site: Site, output: int) -> bool:
@@ -132,4 +142,9 @@ def zero_if(*operands: int, start: int = 0) -> Zero:
 def complement(region: Pattern) -> Pattern:
     """Return the indices that are not in a region, or all where the region may be too large."""
     everywhere = Pattern.region(region.output_shape)
-    return everywhere if region.widened else everywhere - region
+    if region.widened:
+        return everywhere
+    rest = everywhere - region
+    if rest.widened and rest.shape[0] <= _LISTED:
+        return Pattern.explicit(~region.to_dense(), region.output_shape, ())
+    return rest

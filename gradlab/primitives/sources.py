@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from gradlab.primitives import positions
 from gradlab.primitives.record import Primitive
 from gradlab.primitives.rounding import EXACT
 
@@ -10,10 +11,10 @@ __all__ = ["RECORDS"]
 _MADE = Primitive(name="", rounds=EXACT, underflows="never")
 
 RECORDS = (
-    replace(_MADE, name="iota"),
+    replace(_MADE, name="iota", affine=positions.counted),
     replace(_MADE, name="empty"),
     replace(_MADE, name="empty2"),
-    replace(_MADE, name="axis_index"),
+    replace(_MADE, name="axis_index", placed=True),
     replace(_MADE, name="random_bits"),
     replace(_MADE, name="random_fold_in"),
     replace(_MADE, name="random_seed"),

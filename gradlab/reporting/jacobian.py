@@ -9,7 +9,7 @@ import numpy as np
 
 from gradlab.formatting import count, shape_text, size_text
 from gradlab.patterns import Pattern
-from gradlab.patterns.drawing import occupied
+from gradlab.patterns.drawing import draw, occupied
 from gradlab.reporting import page
 from gradlab.reporting._junit import Case, junit_document
 from gradlab.reporting._style import scoped
@@ -128,7 +128,7 @@ def _block(pattern: Pattern) -> str:
 def _picture(report: "JacobianReport") -> list[str]:
     if len(report.patterns) != 1 or not math.prod(report.shape):
         return []
-    return [*report.pattern.draw(8, 32).splitlines(), ""]
+    return [*draw(report.pattern, 8, 32).splitlines(), ""]
 
 
 def _sides(report: "JacobianReport") -> str:

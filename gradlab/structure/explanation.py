@@ -14,7 +14,7 @@ from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
 from gradlab.primitives import lookup
-from gradlab.structure.facts import FINITE_MASK
+from gradlab.primitives.facts import FINITE_MASK
 from gradlab.structure.infer import Step
 from gradlab.tracing.jaxprs import Literal as Constant
 from gradlab.tracing.jaxprs import body, source_path

@@ -11,9 +11,11 @@ from typing import Any
 
 from gradlab.patterns import Pattern
 from gradlab.primitives import Site, lookup
+from gradlab.primitives.facts import facts
 from gradlab.primitives.known import Known, of_array
-from gradlab.structure.facts import facts
-from gradlab.tracing.jaxprs import Literal, body, source, view
+from gradlab.structure.constants import evaluated
+from gradlab.tracing.interpreter import platform_branch
+from gradlab.tracing.jaxprs import Literal, body, dtype_of, source, view
 from gradlab.tracing.linearise import call_body, part_of_jax
 
 __all__ = ["Dependence", "Note", "Step", "Traced", "Walk"]
@@ -119,11 +121,13 @@ class Walk:
     def equation(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Return what each output of an equation reads."""
         inner = call_body(equation)
+        if inner is None and equation.primitive.name == "cond":
+            inner, operands = _taken(equation, operands)
         if inner is not None:
             return self.call(equation, inner, operands)
         if not any(operand.reads for operand in operands):
             site = site_of(equation, operands)
-            known = facts(site)
+            known = facts(site, lambda: _value(equation, operands))
             self.remark(equation, site)
             return [Traced(known=fact) for fact in known]
         flow = CONTROL.get(equation.primitive.name)
@@ -246,6 +250,29 @@ def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:
         if not pattern.is_zero:
             joined[seed] = pattern
     return joined
+
+
+def _taken(equation: Any, operands: list[Traced]) -> tuple[Any, list[Traced]]:
+    """Return the branch of a `cond` that is taken, with its operands, where that is known."""
+    branches, platform = equation.params["branches"], platform_branch(equation)
+    known = operands[0].known
+    index = None if known is None or operands[0].reads else known.value()
+    if platform is not None or index is None:
+        return (None, operands) if platform is None else (branches[platform], operands[1:])
+    return branches[min(max(int(index), 0), len(branches) - 1)], operands[1:]
+
+
+def _value(equation: Any, operands: Sequence[Traced]) -> tuple[Known, ...] | None:
+    """Return the results of an equation whose operands are all known, where they are exact."""
+    values = []
+    for atom, operand in zip(equation.invars, operands):
+        known = operand.known
+        value = None if known is None else known.value()
+        if known is None or value is None:
+            return None
+        values.append(value if known.array is not None else value.astype(dtype_of(atom)))
+    results = evaluated(equation, values)
+    return None if results is None else tuple(Known(array=array) for array in results)
 
 
 def _cell(equation: Any) -> Any:

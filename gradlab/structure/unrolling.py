@@ -13,7 +13,7 @@ from gradlab.tracing.jaxprs import body, loop_parts
 
 __all__ = ["unrolled", "worth_unrolling"]
 
-_EQUATIONS = 512
+_EQUATIONS = 2048
 
 
 def worth_unrolling(equation: Any) -> bool:
@@ -45,6 +45,8 @@ def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
 def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
     """Return one step's part of a stacked input."""
     array = None if value.known is None else value.known.value()
+    if array is not None and array.dtype == object:  # keys
+        array = None
     part = _place(step, shape[1:], shape[0]).T
     known = None if array is None else Known(array=array[step])
     if known is None and value.is_zero:

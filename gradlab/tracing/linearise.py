@@ -12,7 +12,9 @@ from typing import Any, Literal
 import jax
 from jax.interpreters import partial_eval
 
+from gradlab.primitives import lookup
 from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.implementing import implementation
 from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains, inner_jaxprs
 from gradlab.tracing.program import Program
 
@@ -93,6 +95,8 @@ def call_body(equation: Any) -> Any | None:
     inner = call_jaxpr(equation)
     if inner is None and equation.primitive.name in _FURTHER_CALLS:
         inner = equation.params.get(_FURTHER_CALLS[equation.primitive.name])
+    if inner is None and not lookup(equation.primitive.name).reads:
+        inner = implementation(equation)
     matches = inner is not None and len(body(inner).invars) == len(equation.invars)
     return inner if matches else None
 

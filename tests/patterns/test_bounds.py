@@ -7,22 +7,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gradlab.patterns import Pattern, bounds, counting
-from gradlab.patterns.digits import chain, frame, plain
-from gradlab.patterns.recombining import recombined
-from gradlab.patterns.splitting import refine
+from gradlab.patterns import Pattern, dbm
+from gradlab.patterns.compose import refine
+from gradlab.patterns.layout import chain, frame, plain
+from gradlab.patterns.union import recombined
 from gradlab.patterns.zone import Zone
 
 
 @st.composite
 def closed(draw, sizes):
     """Random bounds that hold at some point at least."""
-    d = bounds.free(sizes)
+    d = dbm.free(sizes)
     n = len(sizes)
     for _ in range(draw(st.integers(0, 4))):
         x, y = draw(st.integers(0, n)), draw(st.integers(0, n))
         if x != y:
-            tighter = bounds.tighten(d, x, y, draw(st.integers(-3, 4)))
+            tighter = dbm.tighten(d, x, y, draw(st.integers(-3, 4)))
             d = d if tighter is None else tighter
     return d
 
@@ -47,16 +47,16 @@ def test_closed_bounds_are_attained(sizes, data):
     d = data.draw(closed(sizes))
     found = np.array([(0, *p) for p in points(d, sizes)])
     np.testing.assert_array_equal((found[:, :, None] - found[:, None, :]).max(0), d)
-    np.testing.assert_array_equal(bounds.close(d), d)
+    np.testing.assert_array_equal(dbm.close(d), d)
 
 
 @given(SIZES, st.data())
 def test_minus_and_join(sizes, data):
     a, b = data.draw(closed(sizes)), data.draw(closed(sizes))
-    pieces = [points(piece, sizes) for piece in bounds.minus(a, b)]
+    pieces = [points(piece, sizes) for piece in dbm.minus(a, b)]
     assert sum(map(len, pieces)) == len(set().union(*pieces)), "the pieces are disjoint"
     assert set().union(*pieces) == points(a, sizes) - points(b, sizes)
-    hull, exact = bounds.join(a, b)
+    hull, exact = dbm.join(a, b)
     both = points(a, sizes) | points(b, sizes)
     assert points(hull, sizes) >= both
     assert exact == (points(hull, sizes) == both)
@@ -65,25 +65,25 @@ def test_minus_and_join(sizes, data):
 def test_join_of_neighbours_holds_nothing_else():
     """Two halves of a band: their hull is the band, which a hull of one bound too few is not."""
     sizes = (6, 6)
-    band = bounds.tighten(bounds.tighten(bounds.free(sizes), 1, 2, 1), 2, 1, 2)
-    low, high = bounds.tighten(band, 1, 2, -1), bounds.tighten(band, 2, 1, 0)
-    hull, exact = bounds.join(low, high)
+    band = dbm.tighten(dbm.tighten(dbm.free(sizes), 1, 2, 1), 2, 1, 2)
+    low, high = dbm.tighten(band, 1, 2, -1), dbm.tighten(band, 2, 1, 0)
+    hull, exact = dbm.join(low, high)
     assert exact and points(hull, sizes) == points(band, sizes)
-    apart = bounds.tighten(band, 2, 1, -1)
-    assert bounds.join(low, apart)[1] is False
+    apart = dbm.tighten(band, 2, 1, -1)
+    assert dbm.join(low, apart)[1] is False
 
 
 @given(SIZES, st.data())
 def test_flip_turns_whole_components_round(sizes, data):
     d = data.draw(closed(sizes))
-    group = data.draw(st.sampled_from(bounds.components(d)))
+    group = data.draw(st.sampled_from(dbm.components(d)))
     turned = {
         tuple(sizes[k] - 1 - v if k + 1 in group else v for k, v in enumerate(point))
         for point in points(d, sizes)
     }
-    flipped = bounds.flip(d, sizes, group)
+    flipped = dbm.flip(d, sizes, group)
     assert points(flipped, sizes) == turned
-    np.testing.assert_array_equal(bounds.close(flipped), flipped)
+    np.testing.assert_array_equal(dbm.close(flipped), flipped)
 
 
 @given(SIZES, st.data())
@@ -92,17 +92,17 @@ def test_extend_gives_each_point_once(sizes, data):
     order = data.draw(st.permutations(range(1, len(sizes) + 1)))
     rows = np.zeros((1, 0), np.int64)
     for k, v in enumerate(order):
-        rows = bounds.extend(rows, list(order[:k]), v, d, limit=10**6)
+        rows = dbm.extend(rows, list(order[:k]), v, d, limit=10**6)
     found = [tuple(row[order.index(v)] for v in range(1, len(sizes) + 1)) for row in rows.tolist()]
     assert len(found) == len(set(found)) and set(found) == points(d, sizes)
     if len(found) > 1:
-        assert bounds.extend(np.zeros((1, 0), np.int64), [], 1, d, limit=0) is None
+        assert dbm.extend(np.zeros((1, 0), np.int64), [], 1, d, limit=0) is None
 
 
 @given(SMALL, SMALL, SMALL, st.data())
 def test_compose_eliminates_exactly(out, middle, into, data):
     a, b = data.draw(closed(out + middle)), data.draw(closed(middle + into))
-    result, alive = bounds.compose(a[None], b[None], len(out), len(middle))
+    result, alive = dbm.compose(a[None], b[None], len(out), len(middle))
     left, right = points(a, out + middle), points(b, middle + into)
     truth = {
         p[: len(out)] + q[len(middle) :]
@@ -118,7 +118,7 @@ def test_compose_eliminates_exactly(out, middle, into, data):
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple), st.data())
 def test_counting(sizes, data):
     d = data.draw(closed(sizes))
-    assert counting.count_bounds(d) == (len(points(d, sizes)), True)
+    assert dbm.count_bounds(d) == (len(points(d, sizes)), True)
 
 
 def test_counting_chains_in_closed_form():
@@ -142,7 +142,7 @@ def test_splitting_and_recombining_keep_the_set(sizes, q, data):
     whole = frame(tuple(map(plain, sizes[:1])), tuple(map(plain, sizes[1:])))
     zone = Zone(whole, data.draw(closed(tuple(sizes))))
     if data.draw(st.booleans()):
-        group = next(c for c in bounds.components(zone.bounds) if 1 in c)
+        group = next(c for c in dbm.components(zone.bounds) if 1 in c)
         zone = zone.flip(group[:1]) if len(group) == 1 else zone
     pieces = refine(zone, 0, (q, 1))
     assume(pieces is not None)

@@ -217,3 +217,50 @@ def test_gather_over_groups_of_axes(data):
 def test_affine_index_arrays_are_zones():
     assert maps.take((100, 8), np.arange(10, 60), 0).zones[0].symbolic
     assert not maps.take((100, 8), np.arange(10, 60) % 7, 0).zones[0].symbolic
+
+
+def _moved_about(rng):
+    """Return a grid of flat indices after some moves along its axes, and how many there were."""
+    grid = np.arange(np.prod(sizes := rng.integers(2, 5, int(rng.integers(1, 4))))).reshape(sizes)
+    for move in rng.integers(0, 6, int(rng.integers(0, 4))):
+        axis = int(rng.integers(grid.ndim))
+        clipped = np.clip(np.arange(grid.shape[axis]) + 1, 0, grid.shape[axis] - 1)
+        grid = (
+            np.roll(grid, int(rng.integers(-2, 3)), axis),
+            np.flip(grid, axis),
+            np.moveaxis(grid, axis, 0),
+            np.take(grid, clipped, axis),
+            np.repeat(grid, 2, axis),
+            grid.take(range(0, grid.shape[axis], 2), axis),
+        )[move]
+    return grid.ravel(), int(np.prod(sizes))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_an_index_array_read_in_pieces_is_exact(seed, monkeypatch):
+    monkeypatch.setattr(maps, "_LONG", 0)
+    rng = np.random.default_rng(seed)
+    flat, size = _moved_about(rng)
+    size += int(rng.integers(0, 3))
+    truth = np.zeros((len(flat), size), bool)
+    truth[np.arange(len(flat)), flat] = True
+    alone = maps.gather((len(flat),), (size,), (0,), (0,), flat)
+    assert (alone.to_dense() == truth).all()
+    beside = maps.gather((2, len(flat)), (size, 2), (1,), (0,), flat, [(0, 1)])
+    expected = np.einsum("ij,ab->aijb", truth, np.eye(2, dtype=bool))
+    assert (beside.to_dense() == expected.reshape(2 * len(flat), -1)).all()
+
+
+def test_a_flattened_periodic_grid_is_a_few_zones_and_takes_five_passes():
+    places = np.arange(60 * 70).reshape(60, 70)
+    shifted = [np.roll(places, by, axis).ravel() for by in (1, -1) for axis in (0, 1)]
+    size = places.size
+    stencil = Pattern.union([
+        Pattern.identity((size,)),
+        *(maps.gather((size,), (size,), (0,), (0,), index) for index in shifted),
+    ])  # fmt: skip
+    assert stencil.nnz == 5 * size and stencil.exact and len(stencil.zones) < 16
+    colouring = stencil.colours("jvp")
+    assert colouring.count == 5
+    colours = colouring.assignment()[stencil.to_scipy().indices].reshape(-1, 5)
+    assert (np.diff(np.sort(colours, axis=1), axis=1) > 0).all()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab.patterns import Pattern, maps
-from gradlab.patterns.drawing import occupied
-from gradlab.patterns.naming import NAMES
+from gradlab.patterns.drawing import draw, occupied
+from gradlab.patterns.words import NAMES
 
 CAUSAL = Pattern.from_axes((8, 64, 16), (8, 64, 16), [(0, ~0), (1, ~1, 0, None)])
 BAND = Pattern.from_axes((9,), (9,), [(0, ~0, -1, 1)])
@@ -125,9 +125,9 @@ def test_pictures_show_just_the_occupied_bins(shape, shift, most):
 
 
 def test_pictures_at_any_size():
-    text = Pattern.identity((100, 4096)).draw()
+    text = draw(Pattern.identity((100, 4096)))
     assert len(text.splitlines()) <= 20 and max(map(len, text.splitlines())) <= 40
-    assert Pattern.dense((10**7,), (10**7,)).draw(2, 3) == "⣿⣿⣿\n⣿⣿⣿"
-    assert maps.cumulative((10**7,), 0).draw(1, 2) == "⣷⣄"
-    assert Pattern.zero((3,), (3,)).draw(1, 2) == "⠀⠀"
-    assert Pattern.zero((0,), (3,)).draw() == ""
+    assert draw(Pattern.dense((10**7,), (10**7,)), 2, 3) == "⣿⣿⣿\n⣿⣿⣿"
+    assert draw(maps.cumulative((10**7,), 0), 1, 2) == "⣷⣄"
+    assert draw(Pattern.zero((3,), (3,)), 1, 2) == "⠀⠀"
+    assert draw(Pattern.zero((0,), (3,))) == ""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab.patterns import Pattern, maps
-from gradlab.patterns.indexing import explicit
+from gradlab.patterns.maps import explicit
 from gradlab.patterns.zone import merge_groups, relation
 
 SHAPES = ((2, 3, 2), (2, 3, 2))

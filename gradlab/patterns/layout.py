@@ -17,7 +17,7 @@ from math import prod
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from gradlab.patterns.bounds import Bounds, free
+from gradlab.patterns.dbm import Bounds, free
 
 __all__ = ["Axis", "Frame", "chain", "frame", "plain"]
 

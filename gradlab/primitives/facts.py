@@ -11,67 +11,64 @@ from dataclasses import replace
 import numpy as np
 
 from gradlab.patterns import Pattern
-from gradlab.primitives import Site
 from gradlab.primitives.known import Known, told
-from gradlab.structure.folding import fold
-from gradlab.structure.positions import COMPARISONS, by_position, counted
+from gradlab.primitives.record import Site
 
-__all__ = ["FINITE_MASK", "facts"]
+__all__ = [
+    "FINITE_MASK",
+    "facts",
+    "of_cast",
+    "of_choice",
+    "of_comparison",
+    "of_conjunction",
+    "of_difference",
+    "of_disjunction",
+    "of_exponential",
+    "of_larger",
+    "of_logarithm",
+    "of_negation",
+    "of_product",
+    "of_quotient",
+    "of_smaller",
+    "of_sum",
+]
 
 FINITE_MASK = "a finite number; use -jnp.inf to have what it hides proved zero"
 """How the note of a mask that is nearly -inf ends; `why` repeats such notes as hints."""
 
-_FOLDED = 1 << 18
 _NEARLY = -1e3
 
 
-def facts(site: Site) -> tuple[Known | None, ...]:
-    """Return what is known of each output of an equation."""
-    if site.name == "iota":
-        return (counted(site),)
-    if not any(site.known) or not site.out_shapes:
+def facts(
+    site: Site, value: Callable[[], tuple[Known, ...] | None] = lambda: None
+) -> tuple[Known | None, ...]:
+    """Return what is known of each output of an equation.
+
+    Args:
+        site: the equation.
+        value: evaluates it, where all operands are known.
+    """
+    record = site.primitive
+    known = record.affine(site) if record.affine else None
+    if known is None and (found := value()) is not None:
+        return found
+    if known is None and record.known and any(site.known):
+        known = record.known(site)
+    if known is not None:
+        return (known,)
+    if not any(site.known):
         return (None,) * len(site.out_shapes)
-    if len(site.out_shapes) == 1:
-        known = by_position(site) or _folded(site) or _by_rule(site)
-        if known is not None:
-            return (known,)
     return tuple(_carried(site, output) for output in range(len(site.out_shapes)))
-
-
-def _by_rule(site: Site) -> Known | None:
-    if site.name in ("not", "and", "or") and site.out_dtypes[0].kind != "b":
-        return None
-    found = _RULES.get(site.name)
-    return found(site) if found else None
-
-
-def _folded(site: Site) -> Known | None:
-    """Evaluate an equation whose operands are all known, where that is exact and cheap."""
-    if math.prod(site.shape) > _FOLDED and not _repeats(site):
-        return None
-    values = []
-    for known in site.known:
-        value = None if known is None else known.value()
-        if value is None:
-            return None
-        values.append(value)
-    result = fold(site.name, site.params, values, site.shape, site.out_dtypes[0])
-    return None if result is None else Known(array=result)
-
-
-def _repeats(site: Site) -> bool:
-    """Return whether an equation only repeats one number, which takes no memory."""
-    return site.name == "broadcast_in_dim" and math.prod(site.in_shapes[0]) == 1
 
 
 def _carried(site: Site, output: int) -> Known | None:
     """Carry regions of the operands to an output along the primitive's own rule."""
     zero = _zeros(site, output)
-    if site.primitive.moves is None and site.name != "convert_element_type":
+    if site.primitive.moves is None:
         return told(support=zero)
     if site.primitive.zero is None or not _maps_zero(site, output, range(len(site.known))):
         return None  # entries of its own, such as those that fill up a gather
-    moved = range(len(site.known))[site.primitive.moves or slice(0, 1)]
+    moved = range(len(site.known))[site.primitive.moves]
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
         known = [site.known[k] for k in moved]
@@ -138,16 +135,31 @@ def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern 
     return found
 
 
-def _product(site: Site) -> Known | None:
+def of_product(site: Site) -> Known | None:
+    """0 where a factor is 0; -inf where it is scaled by a positive number."""
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
     scaled = _both(low_a if _positive(site, 1) else None, low_b if _positive(site, 0) else None)
     return told(support=_both(a, b), finite=scaled)
 
 
-def _quotient(site: Site) -> Known | None:
+def of_quotient(site: Site) -> Known | None:
+    """0 where the dividend is."""
     low = _sides(site, lambda k: k.above)[0] if _positive(site, 1) else None
     return told(support=_sides(site, lambda k: k.nonzero)[0], finite=low)
+
+
+def of_cast(site: Site) -> Known | None:
+    """A cast to integers leaves nothing of -inf, one to booleans makes it True."""
+    known = site.known[0]
+    if known is None:
+        return None
+    floats = not {dtype.kind for dtype in (*site.in_dtypes, *site.out_dtypes)} & set("biuc")
+    return told(known.nonzero, known.above if floats else None, known.untrue)
+
+
+def _is_boolean(site: Site) -> bool:
+    return site.out_dtypes[0].kind == "b"
 
 
 def _positive(site: Site, k: int) -> bool:
@@ -157,56 +169,69 @@ def _positive(site: Site, k: int) -> bool:
     return isinstance(fill, int | float) and fill > 0
 
 
-def _sum(site: Site) -> Known | None:
+def of_sum(site: Site) -> Known | None:
+    """0 where both terms are; -inf where one is."""
     _say_finite(site, [k for k in site.known if k and k.few is not None and k.few.size > 1])
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
     return told(support=_either(a, b), finite=_both(low_a, low_b))
 
 
-def _difference(site: Site) -> Known | None:
+def of_difference(site: Site) -> Known | None:
+    """0 where both are; -inf where the first is."""
     a, b = _sides(site, lambda k: k.nonzero)
     return told(support=_either(a, b), finite=_sides(site, lambda k: k.above)[0])
 
 
-def _larger(site: Site) -> Known | None:
+def of_larger(site: Site) -> Known | None:
+    """0, or -inf, where both are."""
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
     return told(support=_either(a, b), finite=_either(low_a, low_b))
 
 
-def _smaller(site: Site) -> Known | None:
+def of_smaller(site: Site) -> Known | None:
+    """0 where both are; -inf where one is."""
     a, b = _sides(site, lambda k: k.nonzero)
     low_a, low_b = _sides(site, lambda k: k.above)
     return told(support=_either(a, b), finite=_both(low_a, low_b))
 
 
-def _exponential(site: Site) -> Known | None:
+def of_exponential(site: Site) -> Known | None:
+    """0 where the argument is -inf."""
     return told(support=_sides(site, lambda k: k.above)[0])
 
 
-def _logarithm(site: Site) -> Known | None:
+def of_logarithm(site: Site) -> Known | None:
+    """-inf where the argument is 0."""
     return told(finite=_sides(site, lambda k: k.nonzero)[0])
 
 
-def _negated(site: Site) -> Known | None:
-    known = site.known[0]
+def of_negation(site: Site) -> Known | None:
+    """`not`, of booleans."""
+    known = site.known[0] if _is_boolean(site) else None
     return None if known is None else told(support=known.untrue, false=known.nonzero)
 
 
-def _conjunction(site: Site) -> Known | None:
+def of_conjunction(site: Site) -> Known | None:
+    """`and`, of booleans."""
+    if not _is_boolean(site):
+        return None
     a, b = _sides(site, lambda k: k.nonzero)
     not_a, not_b = _sides(site, lambda k: k.untrue)
     return told(support=_both(a, b), false=_either(not_a, not_b))
 
 
-def _disjunction(site: Site) -> Known | None:
+def of_disjunction(site: Site) -> Known | None:
+    """`or`, of booleans."""
+    if not _is_boolean(site):
+        return None
     a, b = _sides(site, lambda k: k.nonzero)
     not_a, not_b = _sides(site, lambda k: k.untrue)
     return told(support=_either(a, b), false=_both(not_a, not_b))
 
 
-def _chosen(site: Site) -> Known | None:
+def of_choice(site: Site) -> Known | None:
     """select_n: each case holds only where it may be chosen."""
     which = site.known[0]
     for k, region in enumerate((which.nonzero, which.untrue) if which else (), 1):
@@ -242,7 +267,7 @@ def _say_finite(site: Site, masks: Sequence[Known | None]) -> None:
             site.notes.append(f"the mask uses {fill:.3g}, {FINITE_MASK}")
 
 
-def _compared_with_zero(site: Site) -> Known | None:
+def of_comparison(site: Site) -> Known | None:
     """`x != 0` where x is zero outside a region, and the like."""
     support = site.nonzero(0)
     other = site.known[1]
@@ -252,23 +277,3 @@ def _compared_with_zero(site: Site) -> Known | None:
     if site.name in ("ne", "gt", "lt"):
         return told(support=support)
     return told(false=support)
-
-
-_RULES: dict[str, Callable[[Site], Known | None]] = {
-    "mul": _product,
-    "and": _conjunction,
-    "or": _disjunction,
-    "not": _negated,
-    "div": _quotient,
-    "add": _sum,
-    "add_any": _sum,
-    "sub": _difference,
-    "max": _larger,
-    "min": _smaller,
-    "exp": _exponential,
-    "exp2": _exponential,
-    "logistic": _exponential,
-    "log": _logarithm,
-    "select_n": _chosen,
-    **dict.fromkeys(COMPARISONS, _compared_with_zero),
-}

@@ -6,17 +6,18 @@ array. Output axes that are read in order are called t, a leading axis that stay
 j, k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TypeVar
 
-from gradlab.patterns.unions import coarse
-from gradlab.patterns.zone import Zone
+from gradlab.errors import InputError
+from gradlab.patterns.union import coarse
+from gradlab.patterns.zone import Readable, Zone, row_major
 
-if TYPE_CHECKING:
-    from gradlab.patterns.pattern import Pattern
+__all__ = ["NAMES", "AxisRelation", "axis_relation", "describe", "holds", "names", "relations"]
 
-__all__ = ["AxisRelation", "axis_relation", "describe", "relations"]
+_P = TypeVar("_P", bound=Readable)
 
 _LETTERS = "ijklmnopqruvwxyzacdefgh"
 _SHOWN = 4
@@ -81,7 +82,7 @@ def _between(wide: Zone, k: int, other: int) -> tuple[str, int | None, int | Non
 
 
 def axis_relation(
-    pattern: "Pattern", output_axis: int, input_axis: int
+    pattern: Readable, output_axis: int, input_axis: int
 ) -> tuple[str, int | None, int | None]:
     """Return (kind, low, high) of low <= out - in <= high over all zones."""
     if pattern.is_zero:
@@ -102,7 +103,7 @@ def axis_relation(
 
 
 def describe(
-    pattern: "Pattern",
+    pattern: Readable,
     output: str = "out",
     input: str = "in",
     output_axes: Sequence[str] | None = None,
@@ -126,7 +127,7 @@ def _array(name: str, axes: Sequence[str]) -> str:
     return f"{name}[{', '.join(axes)}]" if axes else name
 
 
-def _stays_apart(pattern: "Pattern") -> bool:
+def _stays_apart(pattern: Readable) -> bool:
     """Whether the leading axis is equal on both sides while something else is not."""
     if not pattern.output_shape or not pattern.input_shape:
         return False
@@ -250,3 +251,150 @@ def _joined(strides: Sequence[int], digits: Sequence[str]) -> str:
     ratios = [*(f"{s}*" for s in strides[:-1]), ""]
     plain = [d if d.isalnum() else f"({d})" for d in digits]
     return "+".join(r + d for r, d in zip(ratios, plain, strict=True) if d != "0")
+
+
+_COMPARED = 32
+
+
+def _is_zero(p: Readable) -> bool:
+    return p.is_zero
+
+
+def _is_diagonal(p: Readable) -> bool:
+    if p.shape[0] != p.shape[1]:
+        return False
+    zones, _ = row_major(p.input_shape, p.output_shape)
+    return not prod(p.shape) or p.of_zones(p.output_shape, p.input_shape, zones).covers(p)
+
+
+def _is_partial_permutation(p: Readable) -> bool:
+    return p.shape[0] == p.shape[1] and _is_selection(p) and _is_sum(p)
+
+
+def _is_selection(p: Readable) -> bool:
+    """Inputs that share an output are the same input."""
+    if len(p.zones) > _COMPARED:
+        return False
+    return _identity(p).covers(p.T @ p)
+
+
+def _is_sum(p: Readable) -> bool:
+    return _is_selection(p.T)
+
+
+def _is_banded(p: Readable) -> bool:
+    if p.output_shape != p.input_shape or not p.output_shape:
+        return False
+    return all(n == 1 or _within_band(p, k, k) for k, n in enumerate(p.output_shape))
+
+
+def _within_band(p: Readable, k: int, i: int) -> bool:
+    kind, low, high = axis_relation(p, k, i)
+    if kind in ("zero", "equal"):
+        return True
+    return low is not None and high is not None and high - low + 1 < p.output_shape[k]
+
+
+def _is_lower(p: Readable) -> bool:
+    return p.output_shape == p.input_shape and _triangle(p).covers(p)
+
+
+def _is_upper(p: Readable) -> bool:
+    return p.output_shape == p.input_shape and _triangle(p).covers(p.T)
+
+
+def _identity(p: _P) -> _P:
+    shape = p.input_shape
+    return p.from_axes(shape, shape, [(k, ~k) for k in range(len(shape))])
+
+
+def _triangle(p: _P) -> _P:
+    """Return the lower triangle over flat indices: equal up to an axis, and smaller there."""
+    make, shape = p.from_axes, p.output_shape
+    parts = [make(shape, shape, [(k, ~k) for k in range(len(shape))])]
+    for last in range(len(shape)):
+        equal = [(k, ~k, 0, 0) for k in range(last)]
+        parts.append(make(shape, shape, [*equal, (last, ~last, 1, None)]))
+    return p.union(parts)
+
+
+def _some_axes(p: Readable, good: Callable[[int, int], bool]) -> bool:
+    return any(
+        n == m > 1 and good(k, i)
+        for k, n in enumerate(p.output_shape)
+        for i, m in enumerate(p.input_shape)
+    )
+
+
+def _is_block_diagonal(p: Readable) -> bool:
+    return _some_axes(p, lambda k, i: axis_relation(p, k, i)[0] in ("zero", "equal"))
+
+
+def _is_block_banded(p: Readable) -> bool:
+    return _some_axes(p, lambda k, i: _within_band(p, k, i))
+
+
+def _is_block_lower(p: Readable) -> bool:
+    def good(k: int, i: int) -> bool:
+        kind, low, _ = axis_relation(p, k, i)
+        return kind == "zero" or (low is not None and low >= 0)
+
+    return _some_axes(p, good)
+
+
+def _is_block_upper(p: Readable) -> bool:
+    return _is_block_lower(p.T)
+
+
+NAMES: dict[str, Callable[[Readable], bool]] = {
+    "zero": _is_zero,
+    "diagonal": _is_diagonal,
+    "permutation": _is_partial_permutation,
+    "selection": _is_selection,
+    "sum": _is_sum,
+    "banded": _is_banded,
+    "lower-triangular": _is_lower,
+    "upper-triangular": _is_upper,
+    "block-banded": _is_block_banded,
+    "block-lower-triangular": _is_block_lower,
+    "block-upper-triangular": _is_block_upper,
+    "block-diagonal": _is_block_diagonal,
+    "dense": lambda p: True,
+    "sparse": lambda p: True,
+}
+
+
+def holds(pattern: Readable, name: str) -> bool:
+    """Return whether the pattern is contained in a structure of this name."""
+    if name not in NAMES:
+        raise InputError(f"there is no structure named {name!r}; known are {', '.join(NAMES)}")
+    return pattern.is_zero or NAMES[name](pattern)
+
+
+def names(pattern: Readable) -> tuple[str, ...]:
+    """Return the names that hold and say something, the most telling first."""
+    if pattern.is_zero:
+        return ("zero",)
+    full = pattern.nnz == pattern.shape[0] == pattern.shape[1] and pattern.exact
+    pairs = [
+        axis_relation(pattern, k, i)
+        for k, n in enumerate(pattern.output_shape)
+        for i, m in enumerate(pattern.input_shape)
+        if n == m > 1
+    ]
+    found: list[str] = []
+    for name, good in NAMES.items():
+        says = {
+            "permutation": full,
+            "block-lower-triangular": any(k == "order" and low is not None for k, low, _ in pairs),
+            "block-upper-triangular": any(k == "order" and low is None for k, low, _ in pairs),
+            "block-banded": any(k == "band" for k, _, _ in pairs),
+            "dense": pattern.is_dense,
+            "zero": False,
+            "sparse": not found,
+        }.get(name, True)
+        if says and good(pattern):
+            found.append(name)
+    if pattern.is_dense and found[0] != "diagonal":
+        found = ["dense", *(name for name in found if name != "dense")]
+    return tuple(found)

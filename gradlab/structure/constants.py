@@ -1,0 +1,153 @@
+"""Equations whose operands are all written into the program, evaluated before it runs.
+
+What XLA will compute is known only where nothing is rounded: integers, booleans, floats that are
+moved, compared or chosen. Loops and branches are run where that holds of all that they do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.primitives import lookup, names
+from gradlab.primitives.rounding import Exact
+from gradlab.tracing.arithmetic import NumPy
+from gradlab.tracing.interpreter import Interpreter, TooLong
+from gradlab.tracing.jaxprs import bind, dtype_of
+
+__all__ = ["evaluated"]
+
+Array = np.ndarray[Any, Any]
+
+_BYTES = 1 << 26
+"""How large an operand or result may be: index arrays of ten million entries in int32."""
+
+_TURNS = 1 << 16
+
+
+class _NotExact(Exception):
+    """An equation rounds, or what it makes is too large."""
+
+
+def evaluated(equation: Any, values: Sequence[Array]) -> list[Array] | None:
+    """Return the results of an equation; None where XLA's may be others, or are large.
+
+    Args:
+        equation: of a jaxpr.
+        values: its operands.
+    """
+    walk = _Exactly()
+    try:
+        if equation.primitive.name in _LOOPS:
+            found = getattr(walk, _LOOPS[equation.primitive.name])(equation, list(values))
+        else:
+            found = walk.equation(equation, list(values))
+    except (_NotExact, TooLong):
+        return None
+    return [np.asarray(array) for array in found]
+
+
+_LOOPS = {"scan": "scan", "while": "while_loop", "cond": "cond"}
+
+
+class _Exactly(Interpreter[Array]):
+    """Computes in NumPy what NumPy and XLA cannot compute differently."""
+
+    def __init__(self) -> None:
+        self.turns = _TURNS
+        self._numpy = NumPy()
+
+    def constant(self, array: Array) -> Array:
+        """Bring a constant in."""
+        return array
+
+    def concrete(self, value: Array) -> Array:
+        """Return the number that decides."""
+        return np.asarray(value)
+
+    def row(self, value: Array, index: int, atom: Any) -> Array:
+        """Return what a turn of a `scan` reads."""
+        return np.asarray(value[index])
+
+    def stack(self, rows: list[Array], variable: Any) -> Array:
+        """Return the rows of a `scan` as one array."""
+        if not rows:
+            return np.zeros(variable.aval.shape, dtype_of(variable))
+        return np.stack(rows)
+
+    def equation(self, equation: Any, inputs: list[Array]) -> list[Array]:
+        """Evaluate one equation, or refuse."""
+        if _is_same(equation):
+            return inputs
+        if not _is_exact(equation, inputs):
+            raise _NotExact
+        if _repeats(equation):
+            shape = equation.outvars[0].aval.shape
+            return [np.broadcast_to(inputs[0].reshape((1,) * len(shape)), shape)]
+        if any(_bytes(variable) > _BYTES for variable in equation.outvars):
+            raise _NotExact
+        if any(map(_is_key, (*equation.invars, *equation.outvars))):
+            return _with_keys(equation, inputs)
+        with np.errstate(all="ignore"), jax.enable_x64(True), jax.ensure_compile_time_eval():
+            return [np.asarray(array) for array in self._numpy.bind(equation, inputs)]
+
+
+def _is_same(equation: Any) -> bool:
+    """Whether each result is its operand, as it is."""
+    record = lookup(equation.primitive.name)
+    alike = len(equation.invars) == len(equation.outvars)
+    return alike and record.entrywise and record.moves in (slice(0, 1), slice(None))
+
+
+def _is_exact(equation: Any, inputs: Sequence[Array]) -> bool:
+    name = equation.primitive.name
+    if lookup(name).placed:
+        return False
+    dtypes = [*(value.dtype for value in inputs), *map(dtype_of, equation.outvars)]
+    if all(getattr(dtype, "kind", "O") in "biuO" for dtype in dtypes):  # a key has no kind
+        return name in names()
+    exact = isinstance(lookup(name).rounds, Exact) or name == "convert_element_type"
+    return exact and bool(inputs) and not any(map(_is_tiny, inputs))
+
+
+def _is_key(atom: Any) -> bool:
+    return not isinstance(dtype_of(atom), np.dtype)
+
+
+def _with_keys(equation: Any, inputs: Sequence[Array]) -> list[Array]:
+    """Evaluate an equation of random keys, each kept as the one entry of an array of objects."""
+    given = [a[()] if a.dtype == object else a for a in inputs]
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        made = bind(equation, given)
+    results = []
+    for value, variable in zip(made, equation.outvars):
+        if _is_key(variable):
+            boxed = np.empty((), object)
+            boxed[()] = value
+            results.append(boxed)
+        else:
+            results.append(np.asarray(value))
+    return results
+
+
+def _is_tiny(array: Array) -> bool:
+    """Whether some number is so small that XLA may take it for zero."""
+    if array.dtype.kind in "biu" or not array.size:
+        return False
+    if not any(array.strides):
+        array = array.ravel()[:1]
+    smallest: float = float(jnp.finfo(array.dtype).tiny)  # type: ignore[no-untyped-call]  # it has no types
+    size = np.abs(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
+    return bool(((size > 0) & (size < smallest)).any())
+
+
+def _repeats(equation: Any) -> bool:
+    """Whether an equation only repeats one number, which takes no memory."""
+    return bool(equation.primitive.name == "broadcast_in_dim" and equation.invars[0].aval.size == 1)
+
+
+def _bytes(variable: Any) -> int:
+    size: int = variable.aval.size
+    return size * int(getattr(dtype_of(variable), "itemsize", 16))

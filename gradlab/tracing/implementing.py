@@ -1,0 +1,61 @@
+"""Primitives of libraries, as the programs that their authors wrote for them in JAX.
+
+A product with a sparse matrix is one primitive, and so is a library's select. What it does is
+written in Python as its implementation, which JAX traces like any other function.
+"""
+
+import functools
+from typing import Any
+
+import jax
+
+from gradlab.tracing.jaxprs import Abstract, contains, dtype_of, inner_jaxprs
+
+__all__ = ["implementation"]
+
+_NUMBERS = "biufcV"
+
+
+def implementation(equation: Any) -> Any:
+    """Return the jaxpr of a primitive that a library implements in JAX; None where there is none.
+
+    JAX's own primitives have none that can be traced, and an effect is not traced twice.
+    """
+    function = getattr(equation.primitive, "impl", None)
+    module = getattr(getattr(function, "func", function), "__module__", "") or ""
+    own = module.startswith(("jax._src", "jaxlib", "jax.core", "jax.extend"))
+    if function is None or own or equation.effects or any(True for _ in inner_jaxprs(equation)):
+        return None
+    dtypes = [dtype_of(atom) for atom in equation.invars]
+    if any(getattr(dtype, "kind", "O") not in _NUMBERS for dtype in dtypes):
+        return None
+    return _traced(_ByIdentity(equation), function)
+
+
+class _ByIdentity:
+    """An equation as a key: equal only to itself, and kept alive."""
+
+    def __init__(self, equation: Any) -> None:
+        self.equation = equation
+
+    def __hash__(self) -> int:
+        return id(self.equation)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.equation is other.equation
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(key: _ByIdentity, function: Any) -> Any:
+    equation = key.equation
+    avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
+    wide = any(str(dtype_of(v)) in ("float64", "complex128", "int64") for v in equation.invars)
+    name = equation.primitive.name
+    try:
+        with jax.enable_x64(wide):
+            jaxpr = jax.make_jaxpr(functools.partial(function, **equation.params))(*avals)
+    except Exception:  # whatever a library's function raises for values that are not there
+        return None
+    fits = len(jaxpr.out_avals) == len(equation.outvars)
+    itself = contains(jaxpr, lambda inner: inner.primitive.name == name)
+    return jaxpr if fits and not itself else None

@@ -1,0 +1,91 @@
+"""Primitives whose operands tell where entries lie: sparse matrices, groups, coordinates, grids."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental import sparse
+
+from gradlab.structure import jacobian
+
+RNG = np.random.default_rng(2)
+MATRIX = np.where(RNG.random((6, 8)) < 0.25, RNG.uniform(1, 2, (6, 8)), 0).astype(np.float32)
+BCOO, BCSR = sparse.BCOO.fromdense(MATRIX), sparse.BCSR.fromdense(MATRIX)
+PADDED = sparse.BCOO.fromdense(MATRIX, nse=BCOO.nse + 3)
+SQUARE = (RNG.uniform(0.1, 1, (3, 4, 4)) + 2 * np.eye(4)).astype(np.float32)
+GROUPS = np.array([1, 0, 2])
+
+
+def _blocks(kernel, shape, block):
+    grid = tuple(n // b for n, b in zip(shape, block))
+    spec = pl.BlockSpec(block, lambda *place: place)
+    made = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return pl.pallas_call(kernel, made, grid=grid, in_specs=[spec], out_specs=spec, interpret=True)
+
+
+def _sine(x, y):
+    y[...] = jnp.sin(x[...])
+
+
+def _running(x, y):
+    y[...] = jnp.cumsum(x[...], axis=-1)
+
+
+# name -> function, its input, how many entries too many the pattern may have
+FUNCTIONS = {
+    "bcoo": (lambda x: BCOO @ x, np.ones(8, np.float32), 0),
+    "bcoo with padding": (lambda x: PADDED @ x, np.ones(8, np.float32), 0),
+    "bcoo, a matrix": (lambda x: BCOO @ x, np.ones((8, 2), np.float32), 0),
+    "bcoo from the left": (lambda x: x @ BCOO, np.ones(6, np.float32), 0),
+    "bcsr": (lambda x: BCSR @ x, np.ones(8, np.float32), 0),
+    "its entries": (
+        lambda d: sparse.BCOO((d, BCOO.indices), shape=(6, 8)) @ jnp.arange(1.0, 9.0),
+        BCOO.data,
+        0,
+    ),
+    "written out": (
+        lambda d: sparse.BCOO((d, BCOO.indices), shape=(6, 8)).todense(),
+        BCOO.data,
+        0,
+    ),
+    "determinants": (jnp.linalg.det, SQUARE, 0),
+    "logarithms of determinants": (lambda x: jnp.linalg.slogdet(x)[1], SQUARE, 0),
+    "inverses": (jnp.linalg.inv, SQUARE, 0),
+    "solutions": (lambda x: jnp.linalg.solve(x, jnp.ones((3, 4, 1))), SQUARE, 0),
+    "rows in groups": (
+        lambda x: lax.ragged_dot(x, jnp.ones((3, 4, 5)), jnp.asarray(GROUPS)),
+        np.ones((4, 4), np.float32),
+        0,
+    ),
+    "matrices of groups": (
+        lambda w: lax.ragged_dot(jnp.ones((4, 4)), w, jnp.asarray(GROUPS)),
+        np.ones((3, 4, 2), np.float32),
+        0,
+    ),
+    "a kernel over a grid": (_blocks(_sine, (12, 8), (4, 4)), np.ones((12, 8), np.float32), 0),
+    "a causal kernel": (_blocks(_running, (4, 8), (2, 8)), np.ones((4, 8), np.float32), 0),
+}
+
+
+def nonzero(function, x):
+    """Return where the Jacobian is not zero at one of a few points."""
+    seeds = np.eye(x.size, dtype=np.float32).reshape(x.size, *x.shape)
+    columns = jax.jit(
+        lambda x: jnp.stack([jax.jvp(function, (x,), (s,))[1].ravel() for s in seeds], 1),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    moved = [x * (1 + 0.2 * np.random.default_rng(k).random(x.shape, np.float32)) for k in (0, 1)]
+    return np.any([np.asarray(columns(x)) != 0 for x in moved], axis=0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_known_of_places_is_used(name):
+    function, x, spare = FUNCTIONS[name]
+    seen = nonzero(function, np.asarray(x))
+    report = jacobian(function, x)
+    pattern = report.pattern.to_dense()
+    assert not report.unknown
+    assert not (seen & ~pattern).any()
+    assert (pattern & ~seen).sum() <= spare

@@ -1,0 +1,157 @@
+"""What is written into a program narrows what it reads: indices that are computed, masks, weights.
+
+The truth is where the Jacobian is not zero at some points, one JVP at a time.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from gradlab.structure import jacobian
+
+RNG = np.random.default_rng(0)
+ORDER = RNG.permutation(12)
+COUNTS = np.array([1, 0, 3, 2])
+KNOTS = np.cumsum(RNG.uniform(0.5, 1.5, 12))
+AT = np.sort(RNG.uniform(1.0, 10.0, 9))
+MASK = np.array([0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0], bool)
+WEIGHTS = np.where(MASK, 1.5, 0.0)
+BAND = np.eye(12) + 0.5 * np.eye(12, k=-3)
+
+
+def _masked_scan(reverse):
+    def function(x):
+        def step(carry, both):
+            row, on = both
+            carry = 0.5 * carry + row
+            return carry, jnp.where(on, carry, 0.0)
+
+        return lax.scan(step, 0.0, (x, jnp.asarray(MASK)), reverse=reverse)[1]
+
+    return function
+
+
+def _only_when_on(x):
+    def step(carry, both):
+        row, on = both
+        return carry + on * jnp.sin(row), None
+
+    return lax.scan(step, 0.0, (x, jnp.asarray(WEIGHTS)))[0]
+
+
+def _three_kinds(x):
+    def step(carry, both):
+        row, kind = both
+        made = lax.switch(kind.astype(int), [lambda: row, lambda: carry, lambda: 0.0 * row])
+        return carry + jnp.where(kind == 1, row, 0.0), made
+
+    kinds = jnp.asarray(np.arange(12) % 3, jnp.float32)
+    return lax.scan(step, 0.0, (x, kinds))[1]
+
+
+def _cost(x):
+    def step(state, both):
+        row, weight = both
+        state = 0.9 * state + row
+        return state, weight * jnp.sin(state) ** 2 + 0.1 * row**4
+
+    weights = np.zeros(12)
+    weights[2] = 1.0
+    return lax.scan(step, 0.0, (x, jnp.asarray(weights)))[1].sum()
+
+
+def _by_branch(x):
+    which = jnp.asarray(ORDER)[3] % 2
+    return lax.cond(which == 1, lambda: x[::-1], lambda: jnp.cumsum(x))
+
+
+def _counted(x):
+    places = lax.fori_loop(0, 12, lambda i, p: p.at[i].set((5 * i) % 12), jnp.zeros(12, jnp.int32))
+    return x[places]
+
+
+def _first_above(x):
+    step = lax.while_loop(lambda k: jnp.asarray(KNOTS)[k] < 4.0, lambda k: k + 1, 0)
+    return lax.dynamic_slice(x, (step,), (2,))
+
+
+def _set(x):
+    return x.at[jnp.asarray(ORDER[:5])].set(0.0)
+
+
+def _banded(**how):
+    def function(x):
+        return jax.scipy.linalg.solve_triangular(jnp.asarray(BAND, x.dtype), x, **how)
+
+    return function
+
+
+def _right(x):
+    matrix = jnp.asarray(BAND, x.dtype)
+    return lax.linalg.triangular_solve(matrix, x.reshape(1, 12), left_side=False, lower=True)
+
+
+# name -> function of 12 numbers, how many entries too many the pattern may have
+FUNCTIONS = {
+    "argsort": (lambda x: x[jnp.argsort(jnp.asarray(KNOTS[ORDER]))], 0),
+    "sort of integers": (lambda x: x[jnp.sort(jnp.asarray(ORDER))[:4]], 0),
+    "searchsorted": (lambda x: x[jnp.searchsorted(jnp.asarray(KNOTS), jnp.asarray(AT))], 0),
+    "interpolation": (lambda x: jnp.interp(jnp.asarray(AT), jnp.asarray(KNOTS), x), 0),
+    "repeat": (lambda x: jnp.repeat(x[:4], jnp.asarray(COUNTS), total_repeat_length=6), 0),
+    "unique": (lambda x: x[jnp.unique(jnp.asarray(ORDER) // 3, size=4)], 0),
+    "running sum of indices": (lambda x: x[jnp.cumsum(jnp.asarray(COUNTS))], 0),
+    "tiled indices": (lambda x: x[jnp.tile(jnp.asarray(ORDER[:3]), 2)], 0),
+    "bins": (lambda x: x[jnp.digitize(jnp.asarray(AT), jnp.asarray(KNOTS))], 0),
+    "a random permutation": (lambda x: x[jax.random.permutation(jax.random.key(3), 12)], 0),
+    "random signs": (lambda x: x * (jax.random.bits(jax.random.PRNGKey(1), (12,)) % 2), 0),
+    "counted": (_counted, 0),
+    "while": (_first_above, 0),
+    "scattered indices": (
+        lambda x: x[jnp.zeros(12, jnp.int32).at[jnp.asarray(ORDER)].set(jnp.arange(12))],
+        0,
+    ),
+    "a branch": (_by_branch, 0),
+    "a mask in a scan": (_masked_scan(False), 0),
+    "a mask in a scan backwards": (_masked_scan(True), 0),
+    "weights in a scan": (_only_when_on, 0),
+    "three kinds of steps": (_three_kinds, 12),
+    "weights of a cost": (jax.grad(_cost), 0),
+    "overwritten": (_set, 0),
+    "a band solved": (_banded(lower=True), 0),
+    "a band solved upwards": (_banded(lower=True, trans=1), 0),
+    "a band solved from the right": (_right, 0),
+    "a diagonal solved": (
+        lambda x: jax.scipy.linalg.solve_triangular(jnp.diag(jnp.arange(1.0, 13)), x),
+        0,
+    ),
+}
+
+
+def nonzero(function):
+    """Return where the Jacobian is not zero at one of a few points."""
+    seeds = jnp.eye(12)
+    columns = jax.jit(
+        lambda x: jnp.stack([jax.jvp(function, (x,), (s,))[1].ravel() for s in seeds], 1),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    points = np.random.default_rng(1).uniform(0.3, 2.0, (4, 12)).astype(np.float32)
+    return np.any([np.asarray(columns(x)) != 0 for x in points], axis=0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_constants_narrow_what_is_read(name):
+    function, spare = FUNCTIONS[name]
+    seen = nonzero(function)
+    pattern = jacobian(function, np.ones(12, np.float32)).pattern.to_dense()
+    assert not (seen & ~pattern).any()
+    assert (pattern & ~seen).sum() <= spare
+
+
+def test_numbers_that_are_rounded_are_not_foretold():
+    def function(x):
+        place = (jnp.asarray(AT) * 0.1).sum()  # in which order, and how, is XLA's to choose
+        return lax.dynamic_slice(x, (jnp.floor(place).astype(int),), (1,))
+
+    assert jacobian(function, np.ones(12, np.float32)).pattern.is_dense
