@@ -35,7 +35,7 @@ def work(rank: int, address: str) -> None:
     print(
         f"process {rank} of {jax.process_count()}, {len(jax.local_devices())} of "
         f"{len(jax.devices())} devices: {report.passes} {report.structure} passes in "
-        f"{seconds:.1f} s, {entries.nbytes / 1e6:.1f} MB, sum {entries.block.values.sum():.6f}",
+        f"{seconds:.1f} s, {entries.nbytes / 1e6:.1f} MB, sum {entries.block.data.sum():.6f}",
         flush=True,
     )
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
-EXAMPLES = sorted(set(FOLDER.glob("*.py")) - set(FOLDER.glob("test_*.py")))
+EXAMPLES = sorted(
+    {*FOLDER.glob("*.py"), *FOLDER.glob("inspector/*.py")} - set(FOLDER.glob("test_*.py"))
+)
 SHOWN = {
     "simplest_graph": ("-12", "-4", "3"),
     "sigmoid_gates": ("0.7311", "as one sigmoid: -0.20 0.39 -0.39 -0.59 0.20"),
@@ -22,6 +24,9 @@ SHOWN = {
         "## Precision, dtype by dtype",
         "passes: ",
     ),
+    "newton_burgers": ("gradlab", "dense JAX", "iterations"),
+    "implicit_brusselator": ("passes", "gradlab", "dense JAX"),
+    "block_least_squares": ("gradlab", "dense JAX"),
     "train_mlp": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lenet": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lstm": ("loss fell from", "largest relative difference from jax.grad"),
@@ -40,7 +45,8 @@ def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_index_names_every_example_once_with_its_own_first_line() -> None:
-    docstrings = {p.name: ast.get_docstring(ast.parse(p.read_text())) for p in FOLDER.glob("*.py")}
+    files = {str(p.relative_to(FOLDER)): p for p in FOLDER.glob("**/*.py")}
+    docstrings = {name: ast.get_docstring(ast.parse(p.read_text())) for name, p in files.items()}
     assert all(shown == linked for shown, linked, _ in INDEX)
     assert sorted(name for name, _, _ in INDEX) == sorted(docstrings)
     for name, _, teaches in INDEX:

@@ -34,6 +34,7 @@ from gradlab.structure.products import formulas
 from gradlab.structure.report import JacobianReport
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
+from gradlab.tracing.gradients import contains_its_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
 __all__ = ["Jacobian", "jacobian"]
@@ -525,7 +526,9 @@ def _is_symmetric(
     given, made = program.in_avals[sources[0]], program.out_avals[outputs[0]]
     if given.shape != made.shape or given.size < 3:
         return False
-    return is_gradient(function, inputs, program, _position(program, sources[0]))
+    return is_gradient(
+        function, inputs, program, _position(program, sources[0])
+    ) or contains_its_primal(program, sources[0], outputs[0])
 
 
 def _infer(

@@ -43,7 +43,7 @@ class SparseOperator(lineax.AbstractLinearOperator):  # type: ignore[misc]  # it
     def mv(self, vector: Any) -> Any:
         """Return the product with a vector of n entries."""
         products = self.data * vector[self.cols]
-        return jax.ops.segment_sum(products, self.rows, self.size[0])
+        return jax.ops.segment_sum(products, jnp.asarray(self.rows), self.size[0])
 
     def as_matrix(self) -> Any:
         """Return the dense matrix."""

@@ -4,12 +4,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
+from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.identity import identity
+from gradlab.tracing.jaxprs import ClosedJaxpr, Literal, bind, body
 from gradlab.tracing.program import Program, trace
 from gradlab.tracing.rules import custom_rules
 from gradlab.tracing.walking import walk
 
-__all__ = ["is_gradient"]
+__all__ = ["contains_its_primal", "is_gradient"]
+
+_EQUATIONS = 2000
+_TRIED = 6
+_CALLS = ("pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
 
 _BEYOND_AUTODIFF = ("linear_call", "custom_linear_solve", "ffi_call")
 
@@ -48,3 +58,91 @@ def is_gradient(
     return not any(rule.user for rule in custom_rules(scalar)) and not any(
         equation.primitive.name in _BEYOND_AUTODIFF for equation, _ in walk(scalar)
     )
+
+
+def contains_its_primal(program: Program, source: int, output: int) -> bool:
+    """Return whether an output is JAX's gradient, by an input, of a number that the program holds.
+
+    The program of a gradient computes the function first, and traces keep what is not used. So
+    each scalar that the program holds may be that function: it is, if its gradient is this very
+    program, equation by equation. Jit, lambdas and `functools.partial` do not matter then.
+
+    Args:
+        program: a traced function.
+        source: the flat input to differentiate by.
+        output: the flat output.
+
+    Example:
+        >>> def gradient(x):
+        ...     return jax.jit(jax.grad(lambda y: (jnp.sin(y) * y[0]).sum()))(x)
+        >>> contains_its_primal(trace(gradient, jnp.ones(3)), 0, 0)
+        True
+    """
+    if len(body(program.jaxpr).equations) > _EQUATIONS:
+        return False
+    try:
+        with jax.enable_x64(program.x64):
+            return _holds_primal(program, source, output)
+    except Exception:  # what cannot be differentiated again is no such function
+        return False
+
+
+def _holds_primal(program: Program, source: int, output: int) -> bool:
+    avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in program.in_avals]  # type: ignore[no-untyped-call]  # it has no types
+
+    def opened(*values: Any) -> Any:
+        scalars: list[Any] = []
+        made = _opened(program.jaxpr, values, scalars)
+        return made[output], scalars
+
+    whole = jax.make_jaxpr(opened)(*avals)
+    scalars = range(len(whole.out_avals) - 1, 0, -1)
+    target = identity(_live(whole, 0))
+    used = {id(v) for e in body(whole).equations for v in e.invars}
+    ends = body(whole).outvars
+    order = sorted(scalars, key=lambda k: id(ends[k]) in used)
+    for place in order[:_TRIED]:
+        primal = _live(whole, place)
+        if any(e.primitive.name in _BEYOND_AUTODIFF for e in body(primal).equations):
+            continue
+        if any(call_jaxpr(e) is not None for e in body(primal).equations):  # a rule of its own
+            continue
+
+        def scalar(*values: Any, primal: Any = primal) -> Any:
+            return jex.jaxpr_as_fun(primal)(*values)[0]
+
+        for differentiate in (jax.grad, jax.jacrev):
+            gradient = jax.make_jaxpr(differentiate(scalar, source))(*avals)
+            if target is not None and identity(_live(gradient, 0)) == target:
+                return True
+    return False
+
+
+def _opened(jaxpr: Any, values: Sequence[Any], scalars: list[Any]) -> list[Any]:
+    """Evaluate a jaxpr with its calls opened, and collect the real numbers that it makes."""
+    parts = body(jaxpr)
+    known = dict(zip(parts.constvars, parts.constants))
+    known.update(zip(parts.invars, values, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in parts.equations:
+        given = [read(atom) for atom in equation.invars]
+        inner = call_jaxpr(equation) if equation.primitive.name in _CALLS else None
+        made = bind(equation, given) if inner is None else _opened(inner, given, scalars)
+        scalars += [
+            value
+            for value in made
+            if jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)
+        ]
+        known.update(zip(equation.outvars, made))
+    return [read(atom) for atom in parts.outvars]
+
+
+def _live(jaxpr: Any, place: int) -> Any:
+    """Return the part of a program that one of its outputs needs; every input stays."""
+    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    wanted = [k == place for k in range(len(opened.outvars))]
+    live, _ = partial_eval.dce_jaxpr(opened, wanted, instantiate=True)
+    return live if getattr(live, "consts", None) else ClosedJaxpr(live, jaxpr.consts)

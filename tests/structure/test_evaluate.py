@@ -66,6 +66,57 @@ def test_a_hessian_is_read_by_columns_and_rows(function, size, passes):
     assert np.allclose(report.to_dense(), jax.hessian(function)(x), rtol=1e-4, atol=1e-4)
 
 
+def chain(x):
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+GRADIENTS = {
+    "jit": lambda f: jax.jit(jax.grad(f)),
+    "inside jit": lambda f: jax.grad(jax.jit(f)),
+    "lambda": lambda f: lambda x: jax.grad(f)(x),
+    "partial": lambda f: functools.partial(jax.grad(lambda x, a: a * f(x)), a=2.0),
+    "value and gradient": lambda f: lambda x: jax.value_and_grad(f)(x)[1],
+    "jacrev": jax.jacrev,
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize(("function", "passes"), [(chain, 3), (arrow, 2)])
+def test_a_gradient_is_recognised_in_its_program(function, passes, name):
+    x = np.random.default_rng(2).standard_normal(12).astype(np.float32)
+    gradient = GRADIENTS[name](function)
+    J = jacobian(gradient, x)
+    assert J.report.symmetric
+    assert J.passes == passes
+    assert np.allclose(J.to_dense(), jax.jacfwd(gradient)(x), rtol=1e-3, atol=1e-3)
+    other = jacobian(lambda x: gradient(x).at[0].mul(2), x)
+    assert not other.report.symmetric
+    assert np.allclose(other.to_dense()[1:], J.to_dense()[1:], atol=1e-3)
+
+
+def test_an_arrow_without_symmetry_takes_three_passes():
+    def function(x):
+        return x * x[0] + jnp.zeros(12).at[0].set((x**2).sum())
+
+    J = jacobian(function, X.ravel()[:12])
+    assert (J.passes, J.report.plan.jvps, J.report.plan.vjps) == (3, 2, 1)
+    assert np.allclose(J.to_dense(), jax.jacfwd(function)(X.ravel()[:12]), atol=1e-5)
+
+
+def test_leaves_that_share_no_row_share_colours():
+    def model(p):
+        return {k: jnp.convolve(v, np.array([1.0, 2, 1], np.float32), "same") for k, v in p.items()}
+
+    p = {f"w{k}": np.arange(9, dtype=np.float32) for k in range(8)}
+    J = jacobian(model, p)
+    assert J.passes == 3
+    dense = J.to_dense()
+    assert np.allclose(dense, np.kron(np.eye(8), dense[:9, :9]))
+    shared = jacobian(lambda p: sum(model(p).values()), p)
+    assert shared.passes <= 24
+    assert np.allclose(shared.to_dense(), np.tile(dense[:9, :9], 8))
+
+
 def test_symmetry_is_not_taken_from_the_pattern_alone():
     @functools.wraps(arrow)
     def no_gradient(x):
