@@ -24,7 +24,7 @@ import numpy as np
 from gradlab.repair.source import Text
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
-__all__ = ["World", "quiet", "written_by_the_user"]
+__all__ = ["World", "is_gradlabs", "quiet", "written_by_the_user"]
 
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -36,6 +36,11 @@ _CODE_NAME = "<gradlab candidate>"
 def written_by_the_user(path: str) -> bool:
     """Return whether a file is neither of the standard library, nor installed, nor gradlab's."""
     return not path.startswith((*_LIBRARIES, _GRADLAB, "<"))
+
+
+def is_gradlabs(path: str) -> bool:
+    """Return whether a file is gradlab's own; it is never edited, though it may be copied."""
+    return path.startswith(_GRADLAB)
 
 
 class World:

@@ -1,0 +1,37 @@
+"""The source of a layer object is mended in its own file; gradlab's adapters are never edited."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+import gradlab
+
+SOURCE = """
+import numpy as np
+
+class Tanh:
+    def forward(self, x):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, upstream):
+        return upstream * (1 - self.y)
+"""
+
+
+def test_the_method_of_an_object_is_mended_in_its_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "layers.py"
+    path.write_text(SOURCE)
+    spec = importlib.util.spec_from_file_location("layers_of_a_test", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(__import__("sys").modules, spec.name, module)
+    spec.loader.exec_module(module)
+    report = gradlab.check(module.Tanh(), np.linspace(-1.0, 2.0, 12).reshape(4, 3))
+    assert not report.ok
+    (fix, *_) = report.fixes
+    assert Path(fix.file).name == "layers.py"
+    assert fix.line == 10
+    assert "self.y**2" in fix.after[0] or "self.y * self.y" in fix.after[0]
+    package = Path(gradlab.__file__).parent
+    assert not any(Path(each.file).resolve().is_relative_to(package) for each in report.fixes)
