@@ -16,8 +16,9 @@ from gradlab.checking.memory import require_memory
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
 from gradlab.checking.summary import Repair, summarise
 from gradlab.checking.trial import Trial
-from gradlab.errors import InputError
+from gradlab.errors import GradlabError, InputError
 from gradlab.progress import tracked
+from gradlab.reading import ported
 from gradlab.tracing import (
     ClosesOverTrace,
     CustomRule,
@@ -79,7 +80,13 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
     labels = argument_names(function, len(inputs))
     require_arrays(inputs, labels)
     require_memory("audit", inputs)
-    program = trace(function, *inputs)
+    try:
+        program = trace(function, *inputs)
+    except GradlabError as error:
+        name = name_of(ported(function, inputs, error))
+        raise InputError(
+            f"audit: {name} is NumPy, which has no custom rules; use check({name}, ..., backward=)"
+        ) from error
     meetings = rule_inputs(program, program.flatten(inputs))
     around = functools.cache(lambda: _around(program, inputs, seed))
     written = functools.cache(lambda: _written(function, inputs, labels))

@@ -89,7 +89,7 @@ class Graph(Network):
         is one node. The whole graph is compiled by JAX; values and gradients are NumPy arrays.
 
         Args:
-            function: a JAX function.
+            function: a JAX or NumPy function.
             *inputs: arrays of any shape and dtype, Python numbers, or pytrees of them.
 
         Raises:
@@ -104,9 +104,13 @@ class Graph(Network):
             ['x', 'tanh', 'sum']
         """
         from gradlab.graph._jax import CompiledPlan, TreeForm, record
+        from gradlab.reading import ported
         from gradlab.tracing import trace
 
-        program = trace(function, *inputs)
+        try:
+            program = trace(function, *inputs)
+        except GradlabError as error:
+            program = trace(ported(function, inputs, error), *inputs)
         form = TreeForm(program)
         table, outputs = record(program)
         graph = cls.__new__(cls)

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from gradlab.errors import InputError, InputTypeError
+from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.numerics.errors import errors_of, same_bits
 from gradlab.numerics.report import Measurement
+from gradlab.reading import ported
 from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
 
@@ -112,7 +113,11 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
     """
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
     again = functools.partial(trace, function, *cast)
-    forward = again()
+    try:
+        forward = again()
+    except GradlabError as error:
+        again = functools.partial(trace, ported(function, cast, error), *cast)
+        forward = again()
     if not forward.differentiable:
         raise InputTypeError("inputs: none can be differentiated; pass floating-point arrays")
     if not upstream_names(forward):

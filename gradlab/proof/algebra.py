@@ -36,6 +36,7 @@ from gradlab.tracing.numeric import cast
 
 __all__ = ["Field", "Symbol", "TooLarge"]
 
+_EACH = 1000  # entries that cost what an equation does beside its entries
 _MOST_TERMS = 1 << 11  # of a sum of products of residues below 2^21
 _MOST_READ = 1 << 14  # different numbers of one constant
 
@@ -149,7 +150,7 @@ class Field(Interpreter[Symbol]):
             reals = found
         if not any(map(is_inexact, dtypes)):
             return [Symbol(real, None, known=True) for real in reals]
-        self.budget -= (size + 200) * len(self.lanes)
+        self.budget -= (size + _EACH) * len(self.lanes)
         if self.budget < 0:
             raise TooLarge
         name = equation.primitive.name

@@ -5,7 +5,7 @@ JAX computes on their symbols.
 """
 
 from gradlab.errors import NotReadable
-from gradlab.reading.as_jax import as_jax
+from gradlab.reading.as_jax import as_jax, ported
 from gradlab.reading.frames import is_library
 from gradlab.reading.names import rewinder
 from gradlab.reading.read import Reading, read
@@ -19,6 +19,7 @@ __all__ = [
     "as_jax",
     "evaluate",
     "is_library",
+    "ported",
     "read",
     "rewinder",
 ]

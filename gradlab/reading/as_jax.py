@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable
-from gradlab.errors import InputError, NotReadable
+from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.reading.read import Reading, read
 from gradlab.reading.session import Decision
 from gradlab.tracing import Evaluator, Value
 from gradlab.tracing.jaxprs import bind
 from gradlab.tracing.leaves import Leaf, flatten
 
-__all__ = ["as_jax"]
+__all__ = ["as_jax", "ported"]
 
 _KEPT = 16  # readings of one function at inputs of one kind
+_CALLS = ("jit", "pjit", "closed_call", "core_call")
 _DTYPES = ("dtype", "new_dtype", "index_dtype", "preferred_element_type")
 
 
@@ -60,6 +61,37 @@ def as_jax(function: Callable[..., Any], *example: Any) -> "JaxFunction":
     return JaxFunction(function, example)
 
 
+def ported(
+    function: Callable[..., Any], inputs: tuple[Any, ...], error: GradlabError
+) -> Callable[..., Any]:
+    """Return what JAX could not trace as a function that it can, if it is NumPy.
+
+    Args:
+        function: what was to be traced.
+        inputs: of it; shapes and dtypes may suffice.
+        error: what the tracing raised.
+
+    Raises:
+        NotReadable: it is NumPy, and decides by the values of its inputs.
+        GradlabError: `error`, where it is no NumPy function.
+    """
+    leaves = jax.tree_util.tree_leaves(inputs)
+    shapes = any(isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) for leaf in leaves)
+    wide = any(str(getattr(leaf, "dtype", "")) in ("float64", "complex128") for leaf in leaves)
+    try:
+        with jax.enable_x64(wide or jnp.zeros(()).dtype == np.float64):
+            found = JaxFunction(function, () if shapes else inputs, deciding=False)
+            if shapes:
+                jax.eval_shape(found, *inputs)
+    except NotReadable as reason:
+        if "decides" in reason.reason:
+            raise
+        raise error from reason
+    except Exception as reason:  # it cannot be run at all
+        raise error from reason
+    return found
+
+
 class JaxFunction:
     """A NumPy function that JAX can call, compile, differentiate and batch; see `as_jax`.
 
@@ -67,7 +99,9 @@ class JaxFunction:
         conditions: the decisions by value on which it rests.
     """
 
-    def __init__(self, function: Callable[..., Any], example: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], example: tuple[Any, ...], deciding: bool = True
+    ) -> None:
         self._function = function
         self.__name__, self.__doc__ = name_of(function), getattr(function, "__doc__", None)
         self.__wrapped__ = function
@@ -76,7 +110,10 @@ class JaxFunction:
         self._example: tuple[Any, Reading] | None = None
         if example:
             values, leaves, tree = self._flat(example)
-            self._example = self._key(values, leaves, tree), self._read(values, leaves, tree)
+            self._example = (
+                self._key(values, leaves, tree),
+                self._read(values, leaves, tree, deciding),
+            )
 
     def __call__(self, *inputs: Any) -> Any:
         """Compute what the NumPy function computes."""
@@ -140,6 +177,9 @@ class JaxFunction:
 
 class _Ambient(Evaluator):
     """Evaluates what was read in 64 bits as JAX computes here: in 32, unless x64 is on."""
+
+    def keeps(self, equation: Any) -> bool:
+        return equation.primitive.name not in _CALLS  # others may have a derivative of their own
 
     def constant(self, array: Any) -> Value:
         return Value(_narrow(jnp.asarray(array)), False)

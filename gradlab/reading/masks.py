@@ -24,22 +24,19 @@ def chosen(reading: "Recorder", stand: Stand, mask: Stand) -> Any:
     reading.counted()
     shadow = stand.shadow[mask.shadow]
     symbol, where = jnp.asarray(reading.symbol(stand)), reading.symbol(mask)
-    result = Chosen(reading, shadow, symbol, where, np.array(mask.shadow), safe=False)
-    return result if mask.shadow.any() else reading.plain(result)
+    return Chosen(reading, shadow, symbol, where, np.array(mask.shadow), safe=False)
 
 
 def filled(reading: "Recorder", chosen: Chosen) -> Any:
-    """Return the whole with a chosen value where nothing is chosen: none makes a NaN there."""
+    """Return the whole with a number that was chosen where nothing is: none makes a NaN there."""
     if chosen.safe:
         return chosen.whole
-    count, rest = chosen.where.size, chosen.whole.shape[chosen.where.ndim :]
+    shape = chosen.whole.shape
 
     def fill() -> Any:
-        first = jnp.argmax(lax.reshape(chosen.mask, (count,)))
-        some = lax.reshape(chosen.whole, (count, *rest)).at[first].get(mode="promise_in_bounds")
-        shape, before = chosen.whole.shape, chosen.where.ndim
-        some = lax.broadcast_in_dim(some, shape, range(before, len(shape)))
-        return lax.select(_over(chosen.mask, shape), chosen.whole, some)
+        some = chosen.shadow[0] if len(chosen.shadow) else np.ones((), chosen.shadow.dtype)
+        rest = np.array(np.broadcast_to(some, shape))
+        return lax.select(_over(chosen.mask, shape), chosen.whole, jnp.asarray(rest))
 
     return reading.known(("filled", reading.key(chosen.whole), reading.key(chosen.mask)), fill)
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import several
-from gradlab.errors import InputError, InputTypeError
+from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.patterns import Pattern
+from gradlab.reading import ported
 from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.colouring import listed
 from gradlab.structure.compiled import CompiledJacobian, Layout, point_of
@@ -436,7 +437,7 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
     Memory: none that grows with the arrays; `evaluate` allocates, within its `max_bytes`.
 
     Args:
-        function: a JAX function, a node or a graph.
+        function: a JAX or NumPy function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
             `jax.ShapeDtypeStruct` where shapes suffice.
         wrt: positions or argument names of the inputs to differentiate by; by default all.
@@ -462,7 +463,11 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         ('diagonal', 409600, 'out[i, j] <- x[i, j]')
     """
     blanks = tuple(map(_stand_in, inputs))
-    program = trace(function, *blanks)
+    try:
+        program = trace(function, *blanks)
+    except GradlabError as error:
+        function = ported(function, inputs, error)
+        program = trace(function, *blanks)
     sources = _chosen(program, wrt)
     outputs = tuple(
         k

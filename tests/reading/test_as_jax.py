@@ -118,3 +118,40 @@ def test_gradlab_inspects_what_was_ported():
 def test_what_cannot_be_read_says_so():
     with pytest.raises(NotReadable, match="out of sight"):
         as_jax(lambda x: sum(v for v in np.nditer(x)))(jnp.ones(3))
+
+
+def test_what_has_a_derivative_of_its_own_keeps_it():
+    with jax.enable_x64(True):
+        a = jnp.asarray(3 * np.eye(3) + np.arange(9.0).reshape(3, 3) / 9)
+        mine = jax.jacrev(as_jax(lambda a: np.linalg.inv(a)))(a)
+        np.testing.assert_allclose(mine, jax.jacrev(jnp.linalg.inv)(a), rtol=1e-12, atol=1e-12)
+        assert gradlab.jacobian(lambda a: np.linalg.inv(a), np.asarray(a)).structure == "dense"
+
+
+def test_a_mask_that_chooses_nothing_decides_nothing():
+    def forward(x):
+        out = np.zeros_like(x)
+        out[x > 0] = np.log(x[x > 0])
+        return out
+
+    x = -jnp.ones(3)
+    ported = as_jax(forward, x)
+    assert ported.conditions == ()
+    np.testing.assert_array_equal(jax.grad(lambda x: ported(x).sum())(x), 0.0)
+    np.testing.assert_array_equal(jax.grad(lambda x: ported(x).sum())(jnp.full(3, 2.0)), 0.5)
+
+
+def test_doors_read_numpy_by_themselves():
+    def softmax(x):
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    gradlab.assert_structure(softmax, x, independent=0)
+    graph = gradlab.Graph.from_jax(softmax, x)
+    np.testing.assert_allclose(graph.forward(), softmax(x), rtol=1e-12)
+    assert gradlab.precision(softmax, x.astype(np.float32)).kind == "precision"
+    with pytest.raises(gradlab.InputError, match="softmax is NumPy, which has no custom rules"):
+        gradlab.audit(softmax, x)
+    with pytest.raises(NotReadable, match=r"test_as_jax.py:\d+"):
+        gradlab.jacobian(decides, x)
