@@ -90,7 +90,10 @@ def reduced(reading: "Recorder", name: str, value: Chosen, args: Any, kwargs: An
     options: dict[str, Any] = {"axis": axes, "where": where}
     whole = value.whole
     if name in ("max", "min"):
-        whole = filled(reading, value)
+        info = np.iinfo if value.shadow.dtype.kind in "iu" else np.finfo
+        least, most = info(value.shadow.dtype).min, info(value.shadow.dtype).max
+        never = np.full(whole.shape, least if name == "max" else most, value.shadow.dtype)
+        whole = lax.select(where, whole, jnp.asarray(never))
         options = {"axis": axes}
     if name in ("sum", "mean"):
         whole = lax.convert_element_type(whole, shadow.dtype)
