@@ -84,7 +84,7 @@ def ported(
             if shapes:
                 jax.eval_shape(found, *inputs)
     except NotReadable as reason:
-        if "decides" in reason.reason:
+        if "reads values" in reason.reason:
             raise
         raise error from reason
     except Exception as reason:  # it cannot be run at all

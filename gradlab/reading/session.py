@@ -189,7 +189,7 @@ class Recorder:
     def noted(self, kind: str, shadow: Any, symbol: Any) -> None:
         """Note that a value decided; once for each symbol."""
         if not self.deciding:
-            raise self.refuse("a value of an input decides here, and values are not known")
+            raise self.refuse("it reads values of its inputs here, where shapes alone may decide")
         if id(symbol) not in self._decided:
             self._decided.add(id(symbol))
             value = shadow if np.ndim(shadow) == 0 else np.array(shadow)
