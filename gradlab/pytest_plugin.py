@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradlab._pytest_checks import Gradaudit, Gradcheck, JacobianInspector
+from gradlab._pytest_mutation import Mutation
 from gradlab._pytest_session import OPTIONS, Session, reseed, setting
 
 if TYPE_CHECKING:
@@ -31,6 +32,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (_, _, help) in OPTIONS.items():
         group.addoption(f"--gradlab-{name}", metavar=name.upper(), default=None, help=help)
         parser.addini(f"gradlab_{name}", help, default="")
+    group.addoption(
+        "--gradlab-mutate",
+        action="append",
+        default=[],
+        metavar="MODULE:FUNCTION",
+        help="put mistakes into FUNCTION, one at a time: would the tests notice? (repeatable)",
+    )
+    group.addoption(
+        "--gradlab-mutate-min",
+        type=float,
+        metavar="PERCENT",
+        help="fail where fewer of the mistakes are noticed",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for name in OPTIONS:
         setting(config, None, name)  # a value that cannot be read stops the session at once
-    config.pluginmanager.register(Session(config), "gradlab.session")
+    session = Session(config)
+    config.pluginmanager.register(session, "gradlab.session")
+    if config.getoption("--gradlab-mutate") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Mutation(config, session), "gradlab.mutation")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

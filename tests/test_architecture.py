@@ -33,6 +33,7 @@ ROOMS = (
         "_commands",
         "_pytest_session",
         "_pytest_checks",
+        "_pytest_mutation",
         "pytest_plugin",
         "cli",
         "__main__",

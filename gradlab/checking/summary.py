@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,10 @@ from gradlab.progress import tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, leaf_status
 
-__all__ = ["Repair", "summarise"]
+__all__ = ["Repair", "explaining", "summarise"]
+
+explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
+"""Whether the cause of a wrong gradient is searched for."""
 
 _PRODUCTS = ("pushforward", "adjoint", "linear", "finite differences")
 _OPEN = (
@@ -68,7 +72,8 @@ def summarise(
         found = [*found, *((trial, _held(trial, order)) for trial in reach.wrong)]
         counted = _leaves(trials)
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
-    wrong = next(((trial, laws) for trial, laws in found if _failed(laws)), None)
+    failing = ((trial, laws) for trial, laws in found if _failed(laws))
+    wrong = next(failing, None) if explaining.get() else None
     repair = mend() if wrong is not None and mendable(*wrong) else Repair()
     findings = diagnose(*wrong, bool(repair.fixes)) if wrong is not None else ()
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]

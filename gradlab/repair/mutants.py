@@ -1,0 +1,144 @@
+"""Mutants of a function: what its source would be with one small mistake in it.
+
+A mutant counts if it runs, gives the right shapes, and other numbers than the original somewhere.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradlab.repair.edits import TOKENS, tokens
+from gradlab.repair.source import Edit, Text, edited, read
+from gradlab.repair.world import World, quiet
+
+__all__ = ["Mutant", "mutants"]
+
+_POINTS = 20
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A function with one mistake put in.
+
+    `same` says that no point told it from the original, so that no test can be asked to.
+    """
+
+    text: Text
+    edit: Edit
+    code: CodeType
+    same: bool
+
+    @property
+    def lines(self) -> tuple[int, str, str]:
+        """The line that changes, and how it reads before and after."""
+        old = self.text.segment
+        new = edited(self.text, self.edit).segment
+        line = self.text.line_of(self.edit.start)
+        index = line - self.text.line
+        return line, *(s.split(b"\n")[index].decode().strip() for s in (old, new))
+
+
+def mutants(
+    function: FunctionType,
+    calls: Sequence[tuple[Any, ...]],
+    count: int,
+    seed: int,
+    owned: Callable[[str], bool],
+) -> list[Mutant]:
+    """Return mutants of a function, spread over its statements.
+
+    Args:
+        function: written in Python, in a file.
+        calls: arguments with which it was called; traced arrays stand for their shapes.
+        count: how many mutants that differ from the original.
+        seed: of the choice and of the points.
+        owned: whether a file's functions are the user's.
+    """
+    text = read(function.__code__)
+    if text is None or not calls:
+        return []
+    world = World(owned)
+    copy = world.load(function)
+    rng = np.random.default_rng(seed)
+    points = [_drawn(calls[k % len(calls)], rng, k < len(calls)) for k in range(_POINTS)]
+    found: list[Mutant] = []
+    with quiet():
+        right = [_results(copy, point) for point in points]
+        known = [(p, r) for p, r in zip(points, right) if r is not None]
+        for edit in _spread(text, rng):
+            if sum(not m.same for m in found) >= count or not known:
+                break
+            mutant = _mutant(world, copy, function, text, edit, known)
+            found += [mutant] if mutant is not None else []
+    return found
+
+
+def _spread(text: Text, rng: np.random.Generator) -> Iterator[Edit]:
+    """Yield single edits in turn from each statement and kind, in random order."""
+    names = frozenset(dir(np)) | {"sum", "mean", "max", "min"}
+    some = list(tokens(text, ("np",), names))
+    some = [some[k] for k in rng.permutation(len(some))]
+    some.sort(key=lambda e: (e.statement, e.code))
+    groups = [list(g) for _, g in itertools.groupby(some, key=lambda e: (e.statement, e.code))]
+    order = [groups[k] for k in rng.permutation(len(groups))]
+    for row in itertools.zip_longest(*order):
+        yield from (edit for edit in row if edit is not None and edit.tier >= TOKENS)
+
+
+def _mutant(
+    world: World,
+    copy: FunctionType,
+    function: FunctionType,
+    text: Text,
+    edit: Edit,
+    known: Sequence[tuple[Any, list[Any]]],
+) -> Mutant | None:
+    original = function.__code__
+    try:
+        code = world.compiled(edited(text, edit), original)
+    except (SyntaxError, ValueError):
+        return None
+    world.exchange(original, code)
+    same = True
+    try:
+        for point, right in known:
+            came = _results(copy, point)
+            if came is None or [np.shape(c) for c in came] != [np.shape(r) for r in right]:
+                return None
+            same = same and all(
+                np.allclose(c, r, rtol=1e-12, atol=0, equal_nan=True) for c, r in zip(came, right)
+            )
+            if not same:
+                break
+    finally:
+        world.exchange(original, original)
+    return Mutant(text, edit, code, same)
+
+
+def _results(copy: Callable[..., Any], point: Any) -> list[Any] | None:
+    try:
+        given = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, point)
+        return [np.asarray(x) for x in jax.tree.leaves(copy(*given))]
+    except Exception:  # whatever a mutant raises
+        return None
+
+
+def _drawn(arguments: tuple[Any, ...], rng: np.random.Generator, given: bool) -> Any:
+    def one(x: Any) -> Any:
+        if not hasattr(x, "dtype"):
+            return x
+        traced = isinstance(x, jax.core.Tracer)
+        kind = np.dtype(x.dtype).kind
+        if kind not in "fcV":
+            return np.zeros(x.shape, x.dtype) if traced else np.asarray(x)
+        noise = rng.normal(size=x.shape)
+        if traced:
+            return noise
+        return np.asarray(x, np.float64) + (0.0 if given else 0.3) * noise
+
+    return jax.tree.map(one, arguments)

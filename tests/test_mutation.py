@@ -1,0 +1,55 @@
+"""The mutation score of a test file: mistakes that its tests notice, and those that survive."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+LAYERS = """
+import numpy as np
+
+def scale(x, w):
+    return x * w
+
+def scale_backward(upstream, x, w):
+    dx = upstream * w
+    return dx, upstream * x
+"""
+WEAK = """
+import layers_to_mutate as layers
+import numpy as np
+
+def test_scale(gradcheck):
+    x = np.linspace(1.0, 2.0, 3)
+    gradcheck(layers.scale, x, np.ones(3), backward=layers.scale_backward)
+
+def test_something_else():
+    assert True
+"""
+
+
+def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "layers_to_mutate.py").write_text(LAYERS)
+    (folder / "test_layers.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_survivors_are_shown_and_the_least_share_is_asked_for(tmp_path: Path) -> None:
+    target = "--gradlab-mutate=layers_to_mutate:scale_backward"
+    done = run(tmp_path, WEAK, target, "--gradlab-mutate-min=100")
+    score = re.search(r"scale_backward   (\d+) of (\d+) caught", done.stdout)
+    assert score, done.stdout + done.stderr
+    assert 0 < int(score[1]) < int(score[2])
+    assert re.search(r"survived layers_to_mutate.py:8  -  dx = upstream \* w .*\+", done.stdout)
+    assert done.returncode == 1
+    strong = WEAK.replace("np.ones(3)", "np.array([0.5, -2.0, 3.0])")
+    done = run(tmp_path, strong, target, "--gradlab-mutate-min=100")
+    assert done.returncode == 0, done.stdout
+    assert "survived" not in done.stdout
+
+
+def test_no_mutant_runs_where_the_tests_fail(tmp_path: Path) -> None:
+    wrong = WEAK.replace("layers.scale, x", "lambda x, w: 2 * x * w, x")
+    done = run(tmp_path, wrong, "--gradlab-mutate=layers_to_mutate:scale_backward")
+    assert "must pass without a mutant first" in done.stdout and done.returncode == 1
