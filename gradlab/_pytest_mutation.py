@@ -103,7 +103,7 @@ class Mutation:
                 if mutant.same:
                     continue
                 function.__code__ = mutant.code
-                jax.clear_caches()
+                jax.clear_caches()  # type: ignore[no-untyped-call]
                 caught = any(self._fails(item) for item in target.items.values())
                 target.total += 1
                 target.caught += caught
@@ -112,7 +112,7 @@ class Mutation:
         finally:
             explaining.reset(token)
             function.__code__ = original
-            jax.clear_caches()
+            jax.clear_caches()  # type: ignore[no-untyped-call]
         target.seconds = time.perf_counter() - start
 
     def _fails(self, item: pytest.Item) -> bool:

@@ -40,7 +40,8 @@ class Mutant:
         new = edited(self.text, self.edit).segment
         line = self.text.line_of(self.edit.start)
         index = line - self.text.line
-        return line, *(s.split(b"\n")[index].decode().strip() for s in (old, new))
+        before, after = (s.split(b"\n")[index].decode().strip() for s in (old, new))
+        return line, before, after
 
 
 def mutants(
