@@ -262,16 +262,15 @@ def _message(J: Jacobian, out: Side, given: Side, claim: _Claim, witness: _Witne
     else:
         lines.append("not proved: the program does not exclude an entry that must be 0")
         if not witness.tried:
-            lines.append("witness   not tried, because the inputs have no values")
+            lines.append("tried     nothing, because the inputs have no values")
         elif witness.noise:
             lines.append(
-                f"witness   none: in {_TRIED} derivatives at these inputs, entries that must be 0 "
-                f"are at most {witness.noise:.1e}, which rounding explains"
+                f"tried     {_TRIED} derivatives at these inputs: entries that must be 0 are at "
+                f"most {witness.noise:.1e}, which rounding explains"
             )
         else:
             lines.append(
-                f"witness   none: in {_TRIED} derivatives at these inputs, every entry that must "
-                "be 0 is 0"
+                f"tried     {_TRIED} derivatives at these inputs: every entry that must be 0 is 0"
             )
     lines += [f"note      {note}" for note in J.notes]
     others = [side.path for side in J.inputs if side.path != given.path]

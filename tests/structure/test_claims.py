@@ -80,3 +80,22 @@ def test_what_no_input_refutes_is_not_proved_rather_than_wrong():
 def test_a_wrong_claim_is_refused(claim, match):
     with pytest.raises(InputError, match=match):
         assert_structure(jnp.tanh, X, **claim)
+
+
+def test_rounding_is_no_witness():
+    kernel = np.exp(-np.arange(16) / 5.0).astype(np.float32)
+
+    def convolve(x, size):
+        product = jnp.fft.rfft(x, size) * jnp.fft.rfft(kernel, size)
+        return jnp.fft.irfft(product, size)[:16]
+
+    x = np.random.default_rng(0).normal(size=16).astype(np.float32)
+    with pytest.raises(StructureMismatch, match="which rounding explains") as caught:
+        assert_structure(lambda x: convolve(x, 32), x, causal=0)
+    assert "witness" not in str(caught.value)
+    with pytest.raises(StructureMismatch, match="witness"):
+        assert_structure(lambda x: convolve(x, 16), x, causal=0)
+    with pytest.raises(StructureMismatch, match="nothing, because"):
+        assert_structure(
+            lambda x: convolve(x, 32), jax.ShapeDtypeStruct((16,), np.float32), causal=0
+        )
