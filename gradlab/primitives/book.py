@@ -2,6 +2,7 @@
 
 from gradlab.primitives import (
     algebra,
+    calls,
     contractions,
     elementwise,
     indexing,
@@ -27,6 +28,7 @@ _FAMILIES = (
     algebra.RECORDS,
     parallel.RECORDS,
     sources.RECORDS,
+    calls.RECORDS,
 )
 _BOOK = {record.name: record for family in _FAMILIES for record in family}
 

@@ -69,7 +69,8 @@ def _concatenate(site: Site, k: int) -> Pattern:
 def _beside(site: Site) -> Known | None:
     """Columns beside each other, as the coordinates of an index array are, some of them known."""
     last = len(site.shape) - 1
-    if site.params["dimension"] != last or any(shape[-1] != 1 for shape in site.in_shapes):
+    indices = site.out_dtypes[0].kind in "iu" and site.params["dimension"] == last
+    if not indices or any(shape[-1] != 1 for shape in site.in_shapes):
         return None
     columns = [None if carries else known for carries, known in zip(site.depends, site.known)]
     return Known(columns=tuple(columns)) if any(columns) else None

@@ -43,6 +43,11 @@ class Primitive:
         underflows: whether its results may be too small for a dtype that holds its operands.
         placed: whether it means something on a mesh of devices only.
         talks: whether devices read one another's arrays.
+        calls: the parameter that holds the program which an equation stands for; "" for the only
+            one that there is. None: it is no call.
+        plain: whether it is a call that says nothing but that: a function under `jit`.
+        stateful: whether it reads or writes a mutable array.
+        words: what people call it; "" for its name.
         combines: the parameter that holds the program which joins entries, two at a time.
     """
 
@@ -58,7 +63,16 @@ class Primitive:
     underflows: Underflow = "possible"
     placed: bool = False
     talks: bool = False
+    calls: str | None = None
+    plain: bool = False
+    stateful: bool = False
+    words: str = ""
     combines: str = ""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether each result is the operand of its place, as it is."""
+        return self.entrywise and self.moves in (slice(0, 1), slice(None))
 
     @property
     def mixes(self) -> bool:

@@ -4,9 +4,16 @@ A scan over T steps is not unrolled. With R the step of the carried values, X wh
 the inputs of a step and Y what a step puts out, output t reads input t - 1 - d through Y R^d X.
 The powers R^d are followed one by one until they repeat, which most do at once; after that the
 remaining lags are one relation, `input time < output time`. So an RNN is causal at any length.
+
+Where the body reads a part whose place its counter says, a short loop is followed step by step: the
+counter is a number then. How carried values read one another is a matrix of patterns, whose powers
+are found by squaring: a loop of a hundred thousand steps costs seventeen compositions.
+
+A mutable array holds what was last written, and what was written to parts of it before. Reads and
+writes of a whole array are exact; of a part, they count as reaching all of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,20 +21,92 @@ import numpy as np
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.known import Known
-from gradlab.structure.infer import CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
-from gradlab.structure.matrices import Matrix, closure, covers, identity, join, power, times
-from gradlab.structure.unrolling import unrolled, worth_unrolling
+from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.tracing.jaxprs import body, loop_parts
 
 __all__ = ["apply", "dense"]
 
+Matrix = Mapping[tuple[int, int], Pattern]
+"""Patterns by (row, column); a missing block is zero."""
+
+Shape = tuple[int, ...]
+
+_ROUNDS = 64
+
+
+def identity(shapes: Mapping[int, Shape] | Sequence[Shape]) -> Matrix:
+    """Return the matrix in which every value reads itself."""
+    items = shapes.items() if isinstance(shapes, Mapping) else enumerate(shapes)
+    return {(k, k): Pattern.identity(shape) for k, shape in items}
+
+
+def join(*matrices: Matrix) -> Matrix:
+    """Return the union, block by block."""
+    parts: dict[tuple[int, int], list[Pattern]] = {}
+    for matrix in matrices:
+        for place, pattern in matrix.items():
+            parts.setdefault(place, []).append(pattern)
+    return {place: _union(patterns) for place, patterns in parts.items()}
+
+
+def times(a: Matrix, b: Matrix) -> Matrix:
+    """Return what rows of `a` read through columns that are rows of `b`."""
+    parts: dict[tuple[int, int], list[Pattern]] = {}
+    for (row, middle), left in a.items():
+        for (middle_, column), right in b.items():
+            if middle == middle_:
+                product = left @ right
+                if not product.is_zero:
+                    parts.setdefault((row, column), []).append(product)
+    return {place: _union(patterns) for place, patterns in parts.items()}
+
+
+def covers(a: Matrix, b: Matrix) -> bool:
+    """Return whether `b` is proved to lie inside `a`."""
+    return all(place in a and a[place].covers(pattern) for place, pattern in b.items())
+
+
+def power(step: Matrix, exponent: int, shapes: Mapping[int, Shape]) -> Matrix:
+    """Return what is read through exactly `exponent` steps."""
+    result = identity(shapes)
+    square = step
+    while exponent:
+        if exponent & 1:
+            result = times(result, square)
+        exponent >>= 1
+        if exponent:
+            following = times(square, square)
+            if covers(square, following) and covers(following, square):
+                return times(result, square)  # idempotent: every further power is the same
+            square = following
+    return result
+
+
+def closure(step: Matrix, shapes: Mapping[int, Shape]) -> Matrix:
+    """Return what is read through any number of steps, none included."""
+    reached = join(identity(shapes), step)
+    for _ in range(_ROUNDS):
+        further = times(reached, reached)
+        if covers(reached, further):
+            return reached
+        reached = join(reached, further)
+    return {
+        (row, column): Pattern.dense(shapes[row], shapes[column])
+        for row in shapes
+        for column in shapes
+    }
+
+
+def _union(patterns: Iterable[Pattern]) -> Pattern:
+    first, *others = patterns
+    return Pattern.union([first, *others]) if others else first
+
+
 _FOLLOWED_LAGS = 12
-_COLUMN = 1 << 22
+_COLUMN = 1 << 18
 """Entries up to which a column of known numbers is looked at."""
 _KINDS = 4
 """How many kinds of steps are told apart."""
-
-Shape = tuple[int, ...]
 
 
 def _cond(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
@@ -367,3 +446,106 @@ CONTROL["cond"] = _cond
 CONTROL["while"] = _while
 CONTROL["scan"] = _scan
 CONTROL["custom_linear_solve"] = _linear_solve
+
+
+_EQUATIONS = 2048
+
+
+def worth_unrolling(equation: Any) -> bool:
+    """Return whether a scan is short enough to be followed step by step."""
+    inside = len(body(equation.params["jaxpr"]).equations)
+    return bool(0 < equation.params["length"] * inside <= _EQUATIONS)
+
+
+def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
+    """Return what a scan makes, from one run of its body for each step."""
+    constants, carried = loop_parts(equation)
+    length = equation.params["length"]
+    carry = operands[constants : constants + carried]
+    stacked: list[list[tuple[int, Traced]]] = [[] for _ in equation.outvars[carried:]]
+    shapes = [tuple(v.aval.shape) for v in equation.invars[constants + carried :]]
+    order = range(length)
+    for step in reversed(order) if equation.params["reverse"] else order:
+        inputs = [
+            _at(value, step, shape)
+            for value, shape in zip(operands[constants + carried :], shapes, strict=True)
+        ]
+        results = walk.run(equation.params["jaxpr"], [*operands[:constants], *carry, *inputs])
+        carry = results[:carried]
+        for found, value in zip(stacked, results[carried:], strict=True):
+            found.append((step, value))
+    return [*carry, *(_stack(walk, equation, found, length) for found in stacked)]
+
+
+def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
+    """Return one step's part of a stacked input."""
+    array = None if value.known is None else value.known.value()
+    if array is not None and array.dtype == object:  # keys
+        array = None
+    part = _place(step, shape[1:], shape[0]).T
+    known = None if array is None else Known(array=array[step])
+    if known is None and value.is_zero:
+        known = Known(support=Pattern.zero(shape[1:], ()))
+    reads = {seed: part @ pattern for seed, pattern in value.reads.items()}
+    return Traced(reads, known, value.offset)
+
+
+def _stack(walk: Walk, equation: Any, found: list[tuple[int, Traced]], length: int) -> Traced:
+    parts: dict[int, list[Pattern]] = {}
+    for step, value in found:
+        for seed, pattern in value.reads.items():
+            place = _place(step, pattern.output_shape, length)
+            parts.setdefault(seed, []).append(place @ pattern)
+    values = [value for _, value in found]
+    vanishes = all(value.vanishes for value in values)
+    return Traced(union(parts), None, None if vanishes else walk.offset(equation, values))
+
+
+def _place(step: int, shape: tuple[int, ...], length: int) -> Pattern:
+    """Return how one step's array lies in the stack of all."""
+    when = Pattern.from_axes((length,), (), [(0, None, step, step)])
+    return maps.product(when, Pattern.identity(shape))
+
+
+def _access(walk: Walk, equation: Any, operands: list[Traced]) -> tuple[list[Traced], Traced]:
+    """Return what an equation on a cell makes, and what the cell holds afterwards."""
+    name = equation.primitive.name
+    held = operands[0] if operands else Traced()
+    if name in ("new_ref", "freeze", "free_ref", "empty_ref"):
+        return [held for _ in equation.outvars], held
+    shape = _shape(equation.invars[0])
+    part = _shape(equation.outvars[0] if name == "get" else equation.invars[1])
+    whole = part == shape
+    if not whole:
+        walk.note(equation, "a part of a mutable array counts as all of it")
+    read = Pattern.identity(shape) if whole else Pattern.dense(part, shape)
+    seen = _through(walk, equation, [(read, held)], part)
+    if name == "get":
+        return [seen], held
+    parts = [(read.T, operands[1])]
+    if name == "addupdate" or not whole:
+        parts.append((Pattern.identity(shape), held))
+    made = [seen] if name == "swap" else []
+    return made, _through(walk, equation, parts, shape)
+
+
+def _through(
+    walk: Walk, equation: Any, parts: Sequence[tuple[Pattern, Traced]], shape: tuple[int, ...]
+) -> Traced:
+    """Return what is made of several values, each read through a pattern."""
+    found: dict[int, list[Pattern]] = {}
+    for local, value in parts:
+        for seed, pattern in value.reads.items():
+            found.setdefault(seed, []).append(walk.compose(local, pattern))
+    values = [value for _, value in parts]
+    known = Known(support=Pattern.zero(shape, ())) if all(v.is_zero for v in values) else None
+    vanishes = all(value.vanishes for value in values)
+    return Traced(union(found), known, None if vanishes else walk.offset(equation, values))
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(atom.aval.shape)
+
+
+for _name in ("new_ref", "empty_ref", "get", "swap", "addupdate", "freeze", "free_ref"):
+    CELLS[_name] = _access

@@ -15,7 +15,7 @@ from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.patterns import Pattern
 from gradlab.reading import ported
-from gradlab.structure import cells, control, sharded  # noqa: F401  (for their registrations)
+from gradlab.structure import control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.colouring import listed
 from gradlab.structure.compiled import CompiledJacobian, Layout, point_of
 from gradlab.structure.entries import (

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradlab.primitives import lookup
 from gradlab.tracing import numeric
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import bind, dtype_of
@@ -19,15 +20,13 @@ from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["JAX", "Arithmetic", "NumPy", "bind_lifted", "convert", "widen_dtype"]
 
-IDENTITIES = frozenset(
-    [
-        *("copy", "copy_p", "device_put", "name", "optimization_barrier", "reduce_precision"),
-        *("stop_gradient", "layout_constraint", "mesh_cast", "pcast", "pvary", "reshard"),
-        *("sharding_constraint", "with_sharding_constraint"),
-    ]
-)
 _DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
 _TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
+
+
+def is_identity(name: str) -> bool:
+    """Return whether a primitive, lifted, gives its operands back."""
+    return lookup(name).is_identity or name == "reduce_precision"
 
 
 class Arithmetic(Protocol):
@@ -92,7 +91,7 @@ class NumPy:
     def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
         """Evaluate it on widened inputs; `real`: on their magnitudes, never complex."""
         name = equation.primitive.name
-        if name in IDENTITIES:
+        if is_identity(name):
             return list(inputs)
         dtypes = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
         if name == "convert_element_type":
@@ -196,7 +195,7 @@ def _lifted(equation: Any, arrays: list[Any], real: bool) -> list[Any] | None:
 def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[Any]:
     """Evaluate an equation in JAX on widened inputs; `real`: on magnitudes, never complex."""
     name = equation.primitive.name
-    if name in IDENTITIES:
+    if is_identity(name):
         return arrays
     if name == "convert_element_type":
         return [convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]

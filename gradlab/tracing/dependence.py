@@ -7,6 +7,7 @@ differentiated. Such values keep the dtype of their trace when a program is lift
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from gradlab.primitives import lookup
 from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
 from gradlab.tracing.kernels import kernel_jaxpr
 
@@ -14,27 +15,19 @@ __all__ = ["call_jaxpr", "carried", "flow", "through"]
 
 Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
 
-_NOT_CALLS = frozenset(
-    [
-        *("scan", "while", "cond", "custom_linear_solve", "shard_map", "pmap"),
-        *("xla_pmap", "run_state", "run_scoped", "custom_partitioning", "reduce", "reduce_window"),
-        *("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"),
-        *("argmin", "argmax", "reduce_and", "reduce_or", "reduce_xor"),
-    ]
-)
-
 
 def call_jaxpr(equation: Any) -> Any:
     """Return the jaxpr that a call (jit, a custom rule's primal, a kernel) stands for, or None.
 
-    JAX has many kinds of call and adds others; what they share is one jaxpr that takes the
-    equation's inputs and returns its outputs.
+    It takes the equation's inputs and returns its outputs. What the book does not know as a call is
+    none, whatever programs it holds.
     """
     if equation.primitive.name == "pallas_call":
         return kernel_jaxpr(equation)
-    if equation.primitive.name in _NOT_CALLS:
+    named = lookup(equation.primitive.name).calls
+    if named is None:
         return None
-    found = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
+    found = [jaxpr for name, jaxpr in inner_jaxprs(equation) if named in ("", name)]
     if len(found) != 1:
         return None
     parts = body(found[0])

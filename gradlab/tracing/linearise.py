@@ -20,14 +20,8 @@ from gradlab.tracing.program import Program
 
 __all__ = ["Linearised", "call_body", "linearise", "part_of_jax", "stateful"]
 
-_FURTHER_CALLS = {
-    "composite": "jaxpr",
-    "custom_vmap_call": "call",
-    "eval_jaxpr": "jaxpr",
-    "remat_opt": "fwd_jaxpr",
-}
-_CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze"})
-_STATEFUL = _CELLS | {"run_state", "accum_grad_in_ref"}
+CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze"})
+"""What is read exactly at the top of a program, and nowhere else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +87,6 @@ def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> L
 def call_body(equation: Any) -> Any | None:
     """Return the jaxpr that an equation merely calls (jit, remat, custom rules), if it does."""
     inner = call_jaxpr(equation)
-    if inner is None and equation.primitive.name in _FURTHER_CALLS:
-        inner = equation.params.get(_FURTHER_CALLS[equation.primitive.name])
     if inner is None and not lookup(equation.primitive.name).reads:
         inner = implementation(equation)
     matches = inner is not None and len(body(inner).invars) == len(equation.invars)
@@ -126,8 +118,8 @@ def stateful(jaxpr: Any) -> str:
 
     for equation in body(jaxpr).equations:
         name = equation.primitive.name
-        names = (() if name in _CELLS else (name,), inside(equation))
-        found = next((n for each in names for n in each if n in _STATEFUL), "")
+        names = (() if name in CELLS else (name,), inside(equation))
+        found = next((n for each in names for n in each if lookup(n).stateful), "")
         if found:
             return found
     return ""

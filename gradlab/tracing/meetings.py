@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.primitives import lookup
 from gradlab.tracing.dependence import call_jaxpr, through
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.interpreter import Step
@@ -20,9 +21,6 @@ from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, is_rule, rule_of
 
 __all__ = ["Meeting", "rule_inputs"]
-
-_CALLS = ("jit", "pjit", "closed_call", "core_call")
-_WORDS = {"remat2": "checkpoint", "remat": "checkpoint"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +116,8 @@ def _place(equation: Any) -> str:
     if is_rule(equation):
         return rule_of(equation).name
     name: str = equation.primitive.name
-    return "" if name in _CALLS else _WORDS.get(name, name)
+    record = lookup(name)
+    return "" if record.plain else record.words or name
 
 
 def _holds_rules(equation: Any) -> bool:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.primitives import lookup
 from gradlab.tracing.jaxprs import Literal, bind, body, dtype_of, inner_jaxprs, source
 from gradlab.tracing.program import Program
 
 __all__ = ["WiredEquation", "Wiring", "wiring"]
-
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +121,8 @@ def _live(parts: Any) -> list[Any]:
 def _wired(equation: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> WiredEquation:
     primitive = equation.primitive.name
     inside = None
-    if primitive in _CALLS:
+    record = lookup(primitive)
+    if record.plain or record.words == "checkpoint":
         inside = next((_wiring(inner) for _, inner in inner_jaxprs(equation)), None)
     name = equation.params.get("name")
     return WiredEquation(

@@ -17,6 +17,7 @@ from structure.test_primitives import EXAMPLES
 
 from gradlab.primitives import Site, lookup, names
 from gradlab.primitives.rounding import Exact, SumOf, Units
+from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import bind, view
 
@@ -186,3 +187,13 @@ def test_a_primitive_that_nobody_knows_gets_the_safe_answers():
     equation = equations()["sin"][0][0]
     at = replace(site(equation, (True,), (True,)), primitive=unknown)
     assert at.reads(0)[0].is_dense and not at.is_zero(0)
+
+
+def test_a_program_inside_makes_no_call_of_what_nobody_knows():
+    inside = jax.make_jaxpr(lambda x: 2 * x)(1.0)
+    primitive = jex.Primitive("my_call")
+    primitive.def_abstract_eval(lambda x, jaxpr: x)
+    [equation] = jax.make_jaxpr(lambda x: primitive.bind(x, jaxpr=inside))(1.0).eqns
+    assert call_jaxpr(equation) is None
+    [known] = jax.make_jaxpr(jax.jit(jnp.sin))(1.0).eqns
+    assert call_jaxpr(known) is not None
