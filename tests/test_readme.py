@@ -40,6 +40,7 @@ SHOWS = {
     "jacobian": "block-diagonal",
     "graph": "<title>f</title>",
     "precision": "bfloat16",
+    "sweep": "silu: the gradient keeps its digits",
     "doctor": "float32",
 }
 
