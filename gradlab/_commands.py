@@ -232,7 +232,7 @@ def _doctor(options: Options) -> "Report":
 COMMANDS = (
     Command(
         "verify",
-        "the hand-written nodes against jax.grad and jax.jacrev",
+        "the hand-written nodes against jax.grad and jax.jacfwd",
         "gradlab verify softmax matmul --thorough",
         _verify_words,
         _verify,

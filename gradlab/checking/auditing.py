@@ -2,17 +2,23 @@
 
 import dataclasses
 import functools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
 from gradlab.checking.beside import idle_devices, side_by_side
+from gradlab.checking.domain import Domain, parse_domain
+from gradlab.checking.evidence import near
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
 from gradlab.checking.inputs import require_arrays
+from gradlab.checking.intended import Meaning, parse_intended
 from gradlab.checking.memory import require_memory
+from gradlab.checking.probes import Dropped
+from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
 from gradlab.checking.summary import Repair, summarise
 from gradlab.checking.trial import Trial
@@ -23,12 +29,15 @@ from gradlab.tracing import (
     ClosesOverTrace,
     CustomRule,
     Meeting,
+    NotStrippable,
     Program,
     custom_rules,
+    intend,
     rule_inputs,
     strip,
     trace,
 )
+from gradlab.tracing import Leaf as TracedLeaf
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
@@ -36,14 +45,25 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+_POINTS = 8  # at which one rule is judged
+
 
 @undisturbed()
-def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
+def audit(
+    function: Callable[..., Any],
+    *inputs: Any,
+    intended: Mapping[Any, Any] | None = None,
+    domain: Any = None,
+    seed: int = 0,
+    samples: int = 1,
+    branches: bool = True,
+    prove: Prove = True,
+) -> AuditReport:
     """Check every custom rule inside a function, at the inputs that it meets there.
 
-    Rules under jit, vmap, scan, cond and remat are seen, and rules inside rules; an inner one is
-    trusted once it has its own verdict. What a rule closes over is constant: only what depends on
-    the audited function's inputs is differentiated.
+    Rules under jit, vmap, scan, cond and remat are seen, and rules inside rules. Each is held
+    against the function that it decorates, with all of the user's rules taken out. An operand that
+    does not depend on the audited function's inputs is constant, and not differentiated.
 
     Memory: that of `check` for the largest rule, and every rule's inputs; what cannot fit is
     refused.
@@ -52,10 +72,18 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         function: a JAX function, before `jax.grad`: differentiation uses rules up.
         *inputs: arrays of any shape, Python numbers, or pytrees of them, of any dtype; at least
             one leaf is float or complex.
+        intended: what rules are meant to be, where that is not the derivative: a dict from the
+            decorated function, its name, or "file.py:name", to a function of the rule's operands
+            whose derivatives are right (`lambda x: x` for straight-through), or to "any".
+        domain: which inputs of the function are legal, as for `check`; samples are no others.
         seed: of upstreams, tangents and rounding noise.
+        samples: at how many inputs the function is run: the given ones, and others near them.
+        branches: whether the user's rules are judged on the sides of conditions that nothing takes.
+        prove: whether proofs are tried, as for `check`.
 
     Returns:
-        A report that is true if every rule is right; it names each with its source line.
+        A report that is true if every rule that is differentiated is right; it names each with its
+        source line.
 
     Raises:
         InputError: the function cannot be traced by JAX.
@@ -72,13 +100,15 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         [('double', False)]
     """
     require_callable("function", function)
-    refuse_numbers(seed=seed)
+    refuse_numbers(seed=seed, samples=samples)
     if not inputs:
         raise InputError(
             f"inputs: {name_of(function)} was given none; nothing can be differentiated"
         )
-    labels = argument_names(function, len(inputs))
-    require_arrays(inputs, labels)
+    names = argument_names(function, len(inputs))
+    require_arrays(inputs, names)
+    meanings = parse_intended(intended, whole=False)
+    legal = parse_domain(domain, inputs, names)
     require_memory("audit", inputs)
     try:
         program = trace(function, *inputs)
@@ -87,79 +117,108 @@ def audit(function: Any, *inputs: Any, seed: int = 0) -> AuditReport:
         raise InputError(
             f"audit: {name} is NumPy, which has no custom rules; use check({name}, ..., backward=)"
         ) from error
-    meetings = rule_inputs(program, program.flatten(inputs))
+    dropped = Dropped(program.name)
+    met = rule_inputs(program, program.flatten(inputs))
+    for flat in _sampled(program, inputs, seed, samples, legal):
+        met += dropped.attempt(functools.partial(rule_inputs, program, flat)) or []
+    groups = _grouped(met)
     around = functools.cache(lambda: _around(program, inputs, seed))
-    written = functools.cache(lambda: _written(function, inputs, labels))
-    varying = [meeting for meeting in _distinct(meetings) if meeting.inputs]
-    told = tracked(varying, lambda m: m.rule.name)
-    devices = idle_devices()[: max(1, len(varying))]
-    rules = tuple(side_by_side(lambda m: _audited(m, seed, around, written), told, devices))
-    notes = []
-    constant = [m.rule for m in _distinct(meetings) if not m.inputs]
+    written = functools.cache(lambda: _written(function, inputs, names))
+    said = [meanings.meaning(group[0].rule) for group in groups]
+    meanings.require_met([group[0].rule for group in groups])
+    audited = [(group, meaning) for group, meaning in zip(groups, said) if group[0].wrt]
+    told = tracked(audited, lambda pair: pair[0][0].rule.name)
+    devices = idle_devices()[: max(1, len(audited))]
+    settings = Settings(branches, prove)
+    rules = tuple(
+        side_by_side(lambda pair: _audited(*pair, seed, around, written, settings), told, devices)
+    )
+    notes = [*dropped.notes]
+    constant = [group[0].rule for group in groups if not group[0].wrt]
     if constant:
-        names = ", ".join(dict.fromkeys(_place(rule) for rule in constant))
-        notes.append(f"not differentiated here, their inputs are constants or integers: {names}")
-    if not meetings:
+        listed = ", ".join(dict.fromkeys(_place(rule) for rule in constant))
+        notes.append(f"not differentiated here, their inputs are constants or integers: {listed}")
+    if not groups:
         notes.append(
             "no custom rule was met; pass the function before jax.grad, which uses rules up"
         )
     return AuditReport(program.name, rules, tuple(notes), seed)
 
 
-def _distinct(meetings: list[Meeting]) -> Iterator[Meeting]:
-    """Yield each rule once per place, shapes and meaning, innermost first."""
-    seen = set()
-    for meeting in meetings:
+def _sampled(
+    program: Program, inputs: tuple[Any, ...], seed: int, samples: int, domain: Domain
+) -> Iterator[list[Any]]:
+    """Yield flat inputs near the given ones, as far as they are legal."""
+    traced = [leaf for leaf in program.leaves if leaf.traced]
+    for k in range(1, samples):
+        rng = np.random.default_rng([seed + k, 5])
+        moved = {
+            leaf.path: near(value, rng) if leaf.differentiable else value
+            for leaf, value in zip(traced, program.flatten(inputs))
+        }
+        values = domain.clipped(moved)
+        if not domain.broken(values):
+            yield list(values.values())
+
+
+def _grouped(met: Sequence[Meeting]) -> list[list[Meeting]]:
+    """Return the meetings of each rule, place, shapes and meaning together, innermost first.
+
+    A rule that something differentiates is not listed where another one shields it, nor where its
+    inputs had to be made up.
+    """
+    groups: dict[Hashable, list[Meeting]] = {}
+    for meeting in met:
         rule = meeting.rule
         shapes = tuple((tuple(a.shape), str(a.dtype)) for a in rule.in_avals)
         known = meeting.program.identity  # None: it cannot be told apart, so it is checked again
-        key = (
-            rule.name,
-            rule.defined,
-            rule.source,
-            shapes,
-            id(meeting) if known is None else known,
-        )
-        if key not in seen:
-            seen.add(key)
-            yield meeting
+        meaning = id(meeting) if known is None else known
+        place = rule.name, rule.defined, rule.source, shapes, meaning, meeting.wrt
+        groups.setdefault((*place, bool(meeting.shielded), meeting.made_up), []).append(meeting)
+    met_well = {_place(group[0].rule) for group in groups.values() if not group[0].shielded}
+    reached = {(_place(g[0].rule), g[0].rule.source) for g in groups.values() if not g[0].made_up}
+    return [
+        group
+        for group in groups.values()
+        if not (group[0].shielded and _place(group[0].rule) in met_well)
+        and not (group[0].made_up and (_place(group[0].rule), group[0].rule.source) in reached)
+    ]
 
 
 def _audited(
-    meeting: Meeting,
+    group: Sequence[Meeting],
+    meaning: Meaning | None,
     seed: int,
     around: Callable[[], CheckReport],
     written: Callable[[], "list[HandRule]"],
+    settings: Settings,
 ) -> AuditedRule:
-    rule, program = meeting.rule, meeting.program
-    program = dataclasses.replace(program, name=rule.name)
-    values = dict(zip(program.in_names, meeting.inputs))
-    try:
-        primal = strip(program, lambda other: _place(other) == _place(rule))
-        subject = subject_of_program(
-            program,
-            values,
-            primal,
-            f"autodiff of the primal of {rule.name}",
-            stated=bool(custom_rules(primal)),  # inner rules are trusted, whatever slopes say
-        )
-        clock = time.process_time()
-
-        def mend() -> Repair:
-            from gradlab.checking.mending import repair  # a right rule never needs it
-
-            found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
-            return repair(found, time.process_time() - clock, seed)
-
-        report = summarise([Trial(subject, values, seed)], seed, 1, None, mend)
-    except ClosesOverTrace:
-        report = around()
+    first = group[0]
+    rule = first.rule
+    program = dataclasses.replace(first.program, name=rule.name)
+    points = _few([point for meeting in group for point in meeting.points])
+    calls = sum(meeting.calls for meeting in group)
+    if first.shielded:
+        reason = f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
+        targets = [program.leaves[i] for i in first.wrt]
+        report, calls = _unjudged(program.name, targets, seed, reason), 0
+    else:
+        try:
+            report = _judged(program, rule, first.wrt, points, seed, meaning, written, settings)
+        except ClosesOverTrace:
+            report = around()
+        if first.made_up:
+            note = "the branch that calls it was not taken: it was judged at made-up inputs"
+            report = dataclasses.replace(report, notes=(*report.notes, note))
     return AuditedRule(
         name=rule.name,
         kind=rule.kind,
         source=rule.source,
         defined=rule.defined,
         inside=tuple(rule.inside),
+        calls=calls,
+        inputs_tried=0 if first.shielded else len(points),
+        intended=_words(meaning),
         report=report,
     )
 
@@ -170,34 +229,109 @@ def _written(function: Any, inputs: tuple[Any, ...], names: tuple[str, ...]) -> 
     return rules_met(function, inputs, names)
 
 
+def _judged(
+    program: Program,
+    rule: CustomRule,
+    wrt: tuple[int, ...],
+    points: Sequence[Sequence[Any]],
+    seed: int,
+    meaning: Meaning | None,
+    written: Callable[[], "list[HandRule]"],
+    settings: Settings,
+) -> CheckReport:
+    """Check one rule at all of its points, against its primal without any of the user's rules."""
+    values = [dict(zip(program.in_names, point)) for point in points]
+    believed, oracle = None, f"finite differences of the root that {rule.name} finds"
+    if rule.kind != "custom_root":
+        believed, oracle = _expansion(program, rule)
+    stated = believed is not None and bool(custom_rules(believed))  # JAX's own rules are trusted
+    if meaning is not None and not isinstance(meaning, str):
+        mine, stated = {(rule.name, rule.defined): meaning}, True
+        believed = intend(program, lambda other: mine.get((other.name, other.defined)))
+        oracle = f"autodiff of {name_of(meaning)}, as intended"
+    subject = subject_of_program(program, values[0], believed, oracle, wrt=wrt, stated=stated)
+    constant = tuple(name for i, name in enumerate(program.in_names) if i not in wrt)
+    subject = dataclasses.replace(subject, constant=constant, intended=_words(meaning))
+    trial = Trial(subject, values[0], seed)
+    others = [
+        Trial(subject, point, seed + k, trial.evaluation) for k, point in enumerate(values[1:], 1)
+    ]
+    # JAX's own rules have conventions of their own beyond the inputs that they are made for
+    settings = dataclasses.replace(settings, branches=settings.branches and rule.user)
+    clock = time.process_time()
+
+    def mend() -> Repair:
+        from gradlab.checking.mending import repair  # a right rule never needs it
+
+        found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
+        return repair(found, time.process_time() - clock, seed)
+
+    return summarise([trial, *others], seed, 1, settings, mend)
+
+
+def _expansion(program: Program, rule: CustomRule) -> tuple[Program | None, str]:
+    """Return the primal of a rule without any of the user's rules, and what to call it."""
+    choices: tuple[Callable[[CustomRule], bool], ...] = (
+        lambda other: other.user or _place(other) == _place(rule),
+        lambda other: _place(other) == _place(rule),
+    )
+    for which in choices:
+        try:
+            return strip(program, which), f"autodiff of the primal of {rule.name}"
+        except NotStrippable:  # a rule of the user inside a function that a rule of JAX calls
+            continue
+    return None, FINITE_DIFFERENCES
+
+
+def _few(points: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the first point, the last, and some between."""
+    places = np.linspace(0, len(points) - 1, min(_POINTS, len(points))).round().astype(int)
+    return [points[k] for k in places]
+
+
 def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport:
-    """Check the whole function by finite differences, for rules that cannot be run alone."""
+    """Check the whole function, for rules that hold values of the function that makes them."""
     values = dict(zip(program.in_names, program.flatten(inputs)))
-    try:
-        subject = subject_of_program(program, values, None, FINITE_DIFFERENCES)
-    except ClosesOverTrace as error:
-        return _unjudged(program, inputs, seed, str(error))
     note = "a rule inside closes over traced values, so it was judged with the function around it"
+    try:
+        believed = strip(program)
+        oracle = f"autodiff of {program.name} without its rules"
+        subject = subject_of_program(program, values, believed, oracle)
+    except ClosesOverTrace as error:
+        wanted = [leaf for leaf in program.leaves if leaf.traced and leaf.differentiable]
+        return _unjudged(program.name, wanted, seed, str(error))
     subject = dataclasses.replace(subject, notes=(*subject.notes, note))
     return summarise([Trial(subject, values, seed)], seed, 1)
 
 
-def _unjudged(program: Program, inputs: tuple[Any, ...], seed: int, reason: str) -> CheckReport:
-    """Return the report of a function whose rule can be run neither alone nor inside it."""
-    named = zip(program.leaves, program.flatten(inputs))
-    wanted = [(leaf, x) for leaf, x in named if leaf.traced and leaf.differentiable]
+def _unjudged(name: str, targets: Sequence[TracedLeaf], seed: int, reason: str) -> CheckReport:
+    """Return the report of a rule that nothing judged."""
     return CheckReport(
-        function=program.name,
+        function=name,
         laws=(Law("formula", "inconclusive", reason),),
         leaves=tuple(
-            Leaf(leaf.path, tuple(leaf.shape), str(leaf.dtype), 0, 0, int(np.size(x)), "undecided")
-            for leaf, x in wanted
+            Leaf(
+                path=leaf.path,
+                shape=tuple(leaf.shape),
+                dtype=str(leaf.dtype),
+                right=0,
+                wrong=0,
+                inconclusive=math.prod(leaf.shape),
+                status="undecided",
+            )
+            for leaf in targets
         ),
         oracle="none",
-        resolution={leaf.path: float("inf") for leaf, _ in wanted},
+        resolution={leaf.path: float("inf") for leaf in targets},
         seed=seed,
-        dtypes=tuple(dict.fromkeys(str(leaf.dtype) for leaf, _ in wanted)),
+        dtypes=tuple(dict.fromkeys(str(leaf.dtype) for leaf in targets)),
     )
+
+
+def _words(meaning: Meaning | None) -> str:
+    if meaning is None or isinstance(meaning, str):
+        return meaning or ""
+    return name_of(meaning)
 
 
 def _place(rule: CustomRule) -> str:

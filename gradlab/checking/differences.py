@@ -66,7 +66,8 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     upstreams, inexact = _upstreams(evidence), _inexact(evidence)
 
     def function(steps: Sequence[float]) -> list[list[Any]]:
-        found = evidence.dropped.attempt(lambda: at(steps)["reference"])
+        legal = all(evidence.legal(_ahead(evidence, direction, step)) for step in steps)
+        found = evidence.dropped.attempt(lambda: at(steps)["reference"]) if legal else None
         if found is None and len(steps) > 1:
             return [row for step in steps for row in function([step])]
         if found is None:

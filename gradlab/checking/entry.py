@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
+from gradlab.checking.domain import parse_domain
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
 from gradlab.checking.handwritten import RETURNS, Returns
 from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
+from gradlab.checking.intended import parse_intended
 from gradlab.checking.layers import layer_form
 from gradlab.checking.memory import require_memory
 from gradlab.checking.reach import Prove, Settings
@@ -37,6 +39,8 @@ def check(
     returns: Returns = "output",
     parameters: Any = None,
     gradients: Any = None,
+    intended: Any = None,
+    domain: Any = None,
     wrt: Any = None,
     order: int = 1,
     seed: int = 0,
@@ -72,6 +76,12 @@ def check(
             inputs ("W", "layers[0].W"), or a dict from these to the paths of their gradients; found
             by their names by default.
         gradients: paths of their gradients, in the same order.
+        intended: what the gradient is meant to be, where that is not the derivative: a function
+            whose derivatives are right (`lambda x: x` for straight-through), "any", or a dict from
+            rules inside, or their names, to these. The value is still that of the primal.
+        domain: which inputs are legal: `(low, high)` where None is open, "positive", "finite", the
+            integers that are allowed, a function from the inputs to bool, or a dict from inputs'
+            names to these; gradlab makes no others.
         wrt: which inputs are differentiated, by position or by name; all by default.
         order: 2 checks the gradient of the gradient too.
         seed: of upstreams, tangents and rounding noise.
@@ -105,7 +115,9 @@ def check(
         (False, 'w', 'the gradient of w is transposed')
     """
     clock = time.process_time()
-    asked = _Asked(function, inputs, backward, reference, returns, wrt, parameters, gradients)
+    asked = _Asked(
+        function, inputs, backward, reference, returns, wrt, parameters, gradients, intended, domain
+    )
     inputs = asked.inputs
     refuse_numbers(order=order, seed=seed, samples=samples)
     require_memory("check", inputs, samples)
@@ -148,8 +160,8 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> CheckReport
     Args:
         function: as for `check`.
         *inputs: as for `check`, of its shapes and dtypes.
-        **options: as for `check`: backward, reference, returns, wrt, order, seed, samples, dtypes,
-            device.
+        **options: as for `check`: backward, reference, returns, intended, domain, wrt, order, seed,
+            samples, dtypes, device.
 
     Returns:
         The report, which is ok.
@@ -188,6 +200,8 @@ class _Asked:
         wrt: Any,
         parameters: Any,
         gradients: Any,
+        intended: Any,
+        domain: Any,
     ) -> None:
         if not isinstance(returns, str) or returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
@@ -234,6 +248,12 @@ class _Asked:
         self.wrt = parse_wrt(wrt, self.names)
         self.function, self.backward = function, backward
         self.reference, self.returns = reference, returns
+        if intended is not None and reference is not None:
+            raise InputError(
+                "intended: give it, or reference=, not both; reference= is for the value too"
+            )
+        self.intended = parse_intended(intended, whole=True)
+        self.domain = parse_domain(domain, inputs, self.names)
 
     def subject(self, inputs: tuple[Any, ...]) -> Subject:
         assert self.names is not None
@@ -245,8 +265,10 @@ class _Asked:
             reference=self.reference,
             returns=self.returns,
             wrt=self.wrt,
+            intended=self.intended,
         )
-        return dataclasses.replace(subject, notes=(*self.notes, *subject.notes))
+        notes = (*self.notes, *subject.notes)
+        return dataclasses.replace(subject, notes=notes, domain=self.domain)
 
 
 def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:

@@ -35,6 +35,7 @@ __all__ = [
     "copied",
     "draw_tangents",
     "draw_upstreams",
+    "near",
     "nearby",
     "programs_of",
     "signed",
@@ -154,8 +155,10 @@ class Evidence:
         return self.run_on(copied(point))
 
     def probe(self, point: Arrays) -> Leaves:
-        """Run the rule at a point that gradlab made; all NaN where it refuses."""
-        found = self.dropped.attempt(lambda: self.run(point))
+        """Run the rule at a point that gradlab made; all NaN where it refuses, or may not be."""
+        if not self.legal(point):
+            return list(map(_unknown, self.actual))
+        found = self.dropped.attempt(lambda: self.run(point), python=True)
         return list(map(_unknown, self.actual)) if found is None else found
 
     def run_on(self, point: Arrays) -> Leaves:
@@ -189,9 +192,10 @@ class Evidence:
 
     def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
         point = {**self.full_point, **case}
-        found = self.dropped.attempt(lambda: evaluation.values(point, only))
-        if found is not None:
-            return found
+        if self.legal(case):
+            found = self.dropped.attempt(lambda: evaluation.values(point, only))
+            if found is not None:
+                return found
         programs = programs_of(self.subject)
         chosen = programs if only is None else {only: programs[only]}
         return {key: list(map(_unknown, p.out_avals)) for key, p in chosen.items()}
@@ -205,16 +209,37 @@ class Evidence:
             there.__dict__["_points"] = self._points
         return there
 
+    def legal(self, case: Arrays) -> bool:
+        """Whether a change to the point stays among the inputs that `domain=` allows."""
+        domain = self.subject.domain
+        if domain.everything or self.values.keys().isdisjoint(case):
+            return True
+        return not domain.broken({name: case.get(name, x) for name, x in self.values.items()})
+
     def forward(self, cases: Sequence[Arrays]) -> list[Any]:
         """Return the lifted forward's outputs at many points at once, one row for each."""
-        return self._points(self.values, cases)
+        found = self._points(self.values, cases)
+        outside = [k for k, case in enumerate(cases) if not self.legal(case)]
+        for output in found if outside else ():
+            if output is not None:
+                output[outside] = np.nan
+        return found
 
     def line(
         self, direction: Arrays, upstreams: Sequence[Any]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return <upstreams, forward> as a function of several steps along a direction."""
         start = self.values if self.evaluation is None else self.full_point
-        return self._points.line(start, direction, upstreams)
+        line = self._points.line(start, direction, upstreams)
+        if self.subject.domain.everything:
+            return line
+
+        def inside(steps: Sequence[float]) -> list[float]:
+            ways = {name: widen(way) for name, way in direction.items()}
+            moved = [{n: widen(self.values[n]) + t * w for n, w in ways.items()} for t in steps]
+            return [y if self.legal(c) else np.nan for y, c in zip(line(steps), moved)]
+
+        return inside
 
     @functools.cached_property
     def _points(self) -> Points:
@@ -419,13 +444,25 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
     rng = np.random.default_rng([seed, 5])
     moved = {}
     for target in subject.targets:
-        value = np.asarray(values[target.path])
-        wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
-        size = typical(wide)
-        factor = 1 + reach * rng.uniform(-1, 1, value.shape)
-        added = np.where(wide == 0, reach * size * rng.uniform(0.1, 1, value.shape), 0.0)
-        moved[target.path] = (wide * factor + added).astype(value.dtype)
-    return moved
+        moved[target.path] = near(values[target.path], rng, reach)
+    if subject.domain.everything:
+        return moved
+    moved = subject.domain.clipped(moved)
+    if not subject.domain.broken({**values, **moved}):
+        return moved
+    if reach > 1e-6:  # nearer to the given inputs, which are legal
+        return nearby(subject, values, seed + 1, reach / 10)
+    return {target.path: values[target.path] for target in subject.targets}
+
+
+def near(array: Any, rng: np.random.Generator, reach: float = 0.1) -> Any:
+    """Return an array close to the given one: same shape, dtype, signs; zeros become small."""
+    value = np.asarray(array)
+    wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
+    size = typical(wide)
+    factor = 1 + reach * rng.uniform(-1, 1, value.shape)
+    added = np.where(wide == 0, reach * size * rng.uniform(0.1, 1, value.shape), 0.0)
+    return (wide * factor + added).astype(value.dtype)
 
 
 def typical(value: Any) -> float:

@@ -6,23 +6,27 @@ What JAX cannot trace is read as NumPy; what cannot be read is left to finite di
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradlab.arguments import name_of
 from gradlab.checking.handwritten import Handwritten, Returns
+from gradlab.checking.intended import Intended
 from gradlab.checking.subject import Complaint, Subject, Upstream, anywhere, unchecked
 from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.formatting import shape_text
 from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, upstream_names, vjp_program
+from gradlab.report import Rule
 from gradlab.tracing import (
     ClosesOverTrace,
     NotTraceable,
     Program,
     custom_rules,
     derive,
+    intend,
     iterates,
     kernels,
     narrowings,
@@ -32,10 +36,17 @@ from gradlab.tracing import (
     strip,
     trace,
     walk,
+    with_derivative_of,
 )
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["FINITE_DIFFERENCES", "subject_of", "subject_of_program"]
+__all__ = [
+    "FINITE_DIFFERENCES",
+    "jvp_or_none",
+    "subject_of",
+    "subject_of_program",
+    "vjp_or_none",
+]
 
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 
@@ -49,12 +60,12 @@ def subject_of(
     reference: Callable[..., Any] | None,
     returns: Returns,
     wrt: tuple[int, ...] | None,
-    eager: bool = False,
+    intended: Intended,
 ) -> Subject:
     """Return what is under test, however it was said."""
     if backward is None and returns == "output":
-        return _own_rule(function, inputs, names, reference, wrt)
-    return _handwritten(function, inputs, names, backward, reference, returns, wrt, eager)
+        return _own_rule(function, inputs, names, reference, wrt, intended)
+    return _handwritten(function, inputs, names, backward, reference, returns, wrt, intended)
 
 
 def _own_rule(
@@ -63,6 +74,7 @@ def _own_rule(
     names: tuple[str, ...],
     reference: Callable[..., Any] | None,
     wrt: tuple[int, ...] | None,
+    intended: Intended,
 ) -> Subject:
     """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
     fixed: tuple[int, ...] = ()
@@ -76,11 +88,15 @@ def _own_rule(
             raise InputError(f"{error.args[0]}; give backward= to check a NumPy function") from (
                 error.__cause__ or error
             )
-    believed, oracle, why = _believed(program, reference, inputs, fixed)
     values = dict(zip(program.in_names, program.flatten(inputs)))
-    return subject_of_program(
-        program, values, believed, oracle, why=why, wrt=wrt, stated=reference is not None
-    )
+    if intended.whole is None and not intended.rules:
+        believed, oracle, why = _believed(program, reference, inputs, fixed)
+        stated = reference is not None
+    else:
+        believed, oracle, why = _meant(program, intended, inputs, names, fixed)
+        stated = True
+    subject = subject_of_program(program, values, believed, oracle, why=why, wrt=wrt, stated=stated)
+    return replace(subject, intended=_in_words(intended), rules=_listed(program, intended))
 
 
 def _need_no_trace(inputs: tuple[Any, ...], wrt: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -151,7 +167,7 @@ def _handwritten(
     reference: Callable[..., Any] | None,
     returns: Returns,
     wrt: tuple[int, ...] | None,
-    eager: bool,
+    intended: Intended,
 ) -> Subject:
     """A forward with a backward beside it, in JAX or in NumPy."""
     hand = Handwritten(function, backward, returns, inputs, names, wrt)
@@ -174,6 +190,10 @@ def _handwritten(
         believed = open_kernels(strip(forward))
         oracle = f"autodiff of {hand.name}"
         oracle += ", read from NumPy" if isinstance(reading, Reading) else ""
+        if callable(intended.whole):
+            other = trace(intended.whole, *inputs, names=names)
+            believed = with_derivative_of(believed, rename(other, hand.order))
+            oracle = f"autodiff of {name_of(intended.whole)}, as intended"
     else:
         why, oracle = str(reading), f"{FINITE_DIFFERENCES} ({reading})"
     differentiated = None if believed is None else vjp_or_none(believed, positions)
@@ -196,7 +216,8 @@ def _handwritten(
         reference=differentiated,
         tangent=None if believed is None else jvp_or_none(believed, positions),
         why_no_reference=why,
-        stated=reference is not None,
+        stated=reference is not None or callable(intended.whole),
+        intended=_in_words(intended),
         approximate=reference is None and believed is not None and iterates(believed),
         loops=forward is not None and iterates(forward),
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
@@ -286,11 +307,71 @@ def _believed(
     return open_kernels(strip(program)), f"autodiff of the primal of {primals}", ""
 
 
-def _same_outputs(name: str, shapes: list[tuple[int, ...]], other: Program, label: str) -> None:
+def _meant(
+    program: Program,
+    intended: Intended,
+    inputs: tuple[Any, ...],
+    names: tuple[str, ...],
+    fixed: tuple[int, ...],
+) -> tuple[Program, str, str]:
+    """Return the program whose derivative is meant, and what to call it."""
+    rules = [rule for rule in custom_rules(program) if rule.user]
+    if callable(intended.whole):
+        meaning = trace(intended.whole, *inputs, names=names, fixed=fixed)
+        shapes = [tuple(aval.shape) for aval in program.out_avals]
+        _same_outputs(program.name, shapes, meaning, name_of(intended.whole), "intended")
+        plain = open_kernels(strip(program))
+        both = with_derivative_of(plain, open_kernels(rename(meaning, program.in_names)))
+        return both, f"autodiff of {name_of(intended.whole)}, as intended", ""
+    if intended.whole == "any":
+        return open_kernels(strip(program)), "none: any derivative is intended", ""
+    plain = strip(program, lambda rule: rule.user and intended.meaning(rule) is None)
+    for rule in rules:
+        intended.meaning(rule)
+    intended.require_met(rules)
+    primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
+    meant = open_kernels(intend(plain, intended.function))
+    return meant, f"autodiff of the primal of {primals}, as intended", ""
+
+
+def _in_words(intended: Intended) -> str:
+    """Return what a whole function means: a name, "any", or that rules inside were declared."""
+    if intended.whole is None:
+        return "rules inside" if intended.rules else ""
+    return intended.whole if isinstance(intended.whole, str) else name_of(intended.whole)
+
+
+def _listed(program: Program, intended: Intended) -> tuple[Rule, ...]:
+    """Return the user's rules in a program, as reports list them."""
+    found = {}
+    for rule in custom_rules(program):
+        if rule.user:
+            meaning = intended.meaning(rule) or intended.whole
+            said = meaning if isinstance(meaning, str) else name_of(meaning) if meaning else ""
+            found[rule.name, rule.defined, rule.source] = Rule(
+                name=rule.name,
+                kind=rule.kind,
+                defined=rule.defined,
+                source=rule.source,
+                inside=rule.inside,
+                calls=1,
+                inputs_tried=1,
+                intended=said,
+            )
+    return tuple(found.values())
+
+
+def _same_outputs(
+    name: str,
+    shapes: list[tuple[int, ...]],
+    other: Program,
+    label: str,
+    argument: str = "reference",
+) -> None:
     theirs = [tuple(aval.shape) for aval in other.out_avals]
     if shapes != theirs:
         ours, others = ("; ".join(map(shape_text, each)) for each in (shapes, theirs))
-        raise InputError(f"reference: {label} returns {others}, but {name} returns {ours}")
+        raise InputError(f"{argument}: {label} returns {others}, but {name} returns {ours}")
 
 
 def _traced_or_none(

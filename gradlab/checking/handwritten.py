@@ -134,7 +134,10 @@ class Handwritten:
             self.upstreams = self._make_upstreams()
             complaints: list[Complaint] = []
             ones = [np.ones(u.shape, u.dtype) for u in self.upstreams]
-            _, gradients = self._both(self._copies(), ones, careful=True)
+            given = self._copies()
+            before = jax.tree_util.tree_flatten(given)
+            _, gradients = self._both(given, ones, careful=True)
+            complaints += self._rebound(given, *before)
             aligned = self._align(gradients, complaints)
         self.complaints = tuple(complaints)
         self.shapes = tuple(np.shape(gradient) for gradient in aligned)
@@ -170,6 +173,27 @@ class Handwritten:
             return result, call("backward", self._backward, upstream, *inputs)
         output, residuals = self._pair(result)
         return output, call("backward", self._backward, upstream, residuals)
+
+    def _rebound(
+        self, inputs: tuple[Any, ...], leaves: Sequence[Any], tree: Any
+    ) -> list[Complaint]:
+        """Return which containers among the inputs hold something else now."""
+        now, other = jax.tree_util.tree_flatten(inputs)
+        if str(tree) != str(other):
+            changed = [
+                _root(leaf.path)
+                for i, value in enumerate(inputs)
+                for leaf in self.leaves
+                if leaf.position == i
+                and str(jax.tree.structure(value)) != str(jax.tree.structure(self._inputs[i]))
+            ]
+        else:
+            paths = [leaf.path for leaf in self.leaves if leaf.kind != "none"]
+            changed = [p for p, a, b in zip(paths, leaves, now) if a is not b]
+        return [
+            Complaint(path, f"modifies its {path} in place", "modifies")
+            for path in dict.fromkeys(changed)
+        ]
 
     def _upstream_tree(self, upstreams: Sequence[Any]) -> Any:
         """Return the upstreams in the output's tree, as arrays of the output's kind."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.laws.entries import entry_name
-from gradlab.checking.laws.linear import nonlinearity
+from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.trial import Trial
 
 __all__ = ["worst_output"]

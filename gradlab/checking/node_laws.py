@@ -1,7 +1,7 @@
 """The laws of a node: what must agree with what, entry by entry, in units of the floor.
 
     forward        = reference(x)
-    local gradient = jax.jacrev(reference)
+    local gradient = jax.jacfwd(reference)
     backward       = jax.grad of the upstream-weighted sum of reference
     transpose      : local_gradient.T @ upstream is that same gradient
     form           : a gradient has its input's shape and dtype

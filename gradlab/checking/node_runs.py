@@ -88,7 +88,7 @@ class Run:
         return outputs
 
     def by_jax(self, inputs: Any, upstream: Any) -> Quantities:
-        """Return what JAX says of the node's reference: its value, `jax.jacrev` and `jax.grad`."""
+        """Return what JAX says of the node's reference: its value, `jax.jacfwd` and `jax.grad`."""
         import jax
         import jax.numpy as jnp
 
@@ -105,12 +105,13 @@ class Run:
             found["forward", name] = yo
             for i, x in zip(self.wrt, chosen):
                 found["local gradient", self._derivative(name, i)] = jnp.zeros((yo.size, x.size))
-        # `jacrev` does not take an axis of size 0: where there are no entries, zeros stay.
+        # `jacfwd` does not take an axis of size 0: where there are no entries, zeros stay. (Batches
+        # of VJPs are compiled wrongly by some versions of jaxlib, batches of JVPs are not.)
         rows = [o for o, yo in enumerate(y) if yo.size]
         columns = tuple(k for k, x in enumerate(chosen) if x.size)
         blocks: Any = []
         if rows and columns:
-            blocks = jax.jacrev(lambda *x: [outputs(*x)[o] for o in rows], columns)(*chosen)
+            blocks = jax.jacfwd(lambda *x: [outputs(*x)[o] for o in rows], columns)(*chosen)
         for o, row in zip(rows, blocks):
             for k, block in zip(columns, row):
                 key = "local gradient", self._derivative(self.outputs[o], self.wrt[k])

@@ -93,7 +93,7 @@ def _walked(trial: Trial, settings: Settings) -> Walked:
     return walk_branches(
         programs,
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
-        [name for name in trial.values if settings.branches],
+        [name for name in trial.values if settings.branches and name not in subject.constant],
         lambda inputs: (
             settings.legal({name: inputs[name] for name in trial.values}) and subject.holds(inputs)
         ),

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.report import Unchecked
+from gradlab.checking.domain import Domain
+from gradlab.report import Rule, Unchecked
 from gradlab.tracing import Leaf, Program
 
 __all__ = ["Arrays", "Complaint", "Subject", "Upstream", "unchecked"]
@@ -58,6 +59,9 @@ class Subject:
     `stated`: the user gave the reference, so it is intended even where it is no derivative.
     `approximate`: the reference iterates, and is right only up to its convergence.
     `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
+    `constant`: the inputs that are the same wherever the subject is met.
+    `intended`: what its author means by it, in words; "any": its derivative is not judged.
+    `domain`: which inputs are legal. `rules`: the rules that it holds, as reports list them.
     `unchecked`: the inputs that are not targets, each with the reason.
     `read`: the forward is NumPy, read as a program: the real one is called besides.
     `holds`: whether it decides by the values of such inputs as it did where it was read.
@@ -90,6 +94,10 @@ class Subject:
     notes: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = field(default=())
     unchecked: tuple[Unchecked, ...] = ()
+    constant: tuple[str, ...] = ()
+    intended: str = ""
+    domain: Domain = field(default_factory=Domain)
+    rules: tuple[Rule, ...] = ()
 
     @property
     def linear(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose, mendable
 from gradlab.checking.digits import Left, count_digits, worst_left
+from gradlab.checking.domain import Domain
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.reach import Settings, look_further
@@ -19,7 +20,7 @@ from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
 from gradlab.references import LIMIT, Reason, Verdict
-from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, leaf_status
+from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, Unchecked, leaf_status
 
 __all__ = ["Repair", "explaining", "summarise"]
 
@@ -65,8 +66,12 @@ def summarise(
     told = tracked(trials, _dtype)
     devices = devices_for(trials)
     found = side_by_side(lambda trial: (trial, _held(trial, order)), told, devices)
+    if subject.intended == "any":
+        return _not_judged(found, seed)
     counted = _leaves(trials)
-    reach = look_further(trials, [leaf for leaf, _ in counted], settings or Settings())
+    reach = look_further(
+        trials, [leaf for leaf, _ in counted], _within(subject.domain, settings or Settings())
+    )
     if reach.wrong:
         trials = [*trials, *reach.wrong]
         found = [*found, *((trial, _held(trial, order)) for trial in reach.wrong)]
@@ -82,6 +87,7 @@ def summarise(
         laws=(*_merged(found), dataclasses.replace(reach.law, dtype=label)),
         leaves=tuple(leaf for leaf, _ in counted),
         unchecked=subject.unchecked,
+        rules=subject.rules,
         worst=_worst(trials),
         findings=findings,
         fixes=repair.fixes,
@@ -112,6 +118,35 @@ def _excused(trial: Trial, law: Law) -> Law:
             text = f"{law.reason}; at some entries {reason.sentence}"
             return dataclasses.replace(law, status="inconclusive", reason=text)
     return law
+
+
+def _within(domain: Domain, settings: Settings) -> Settings:
+    """Return the settings, with the inputs that are legal."""
+    if domain.everything:
+        return settings
+    return dataclasses.replace(settings, legal=lambda values: not domain.broken(dict(values)))
+
+
+def _not_judged(found: Sequence[tuple[Trial, list[Law]]], seed: int) -> CheckReport:
+    """Return the report of a rule whose derivative is meant to be what it is."""
+    trials = [trial for trial, _ in found]
+    subject = trials[0].subject
+    targets = tuple(
+        Unchecked(t.path, str(t.dtype), f"the gradient of {t.path} was not judged: intended")
+        for t in subject.targets
+    )
+    notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
+    return CheckReport(
+        function=subject.name,
+        laws=tuple(_merged(found)),
+        leaves=(),
+        unchecked=(*targets, *subject.unchecked),
+        oracle="none: any derivative is intended",
+        rules=subject.rules,
+        notes=tuple(dict.fromkeys(notes)),
+        seed=seed,
+        dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
+    )
 
 
 def _failed(laws: Sequence[Law]) -> bool:

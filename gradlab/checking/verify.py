@@ -1,7 +1,7 @@
 """Hold hand-written nodes against JAX: forward, local gradient and backward, each by itself.
 
 For every case of a node one reference is traced, `jax.grad` of the upstream-weighted output and
-`jax.jacrev`, and evaluated in float64 together with its rounding floor (see `gradlab.references`).
+`jax.jacfwd`, and evaluated in float64 together with its rounding floor (see `gradlab.references`).
 The node then runs on NumPy in the dtype under test, on JAX jitted, and, when thorough, on JAX
 eagerly; each number must lie within the floors of the reference. No tolerance is written here.
 """
@@ -125,7 +125,7 @@ def verify(
     thorough: bool = False,
     prove: bool = False,
 ) -> VerifyReport:
-    """Verify hand-written nodes against `jax.grad` and `jax.jacrev`.
+    """Verify hand-written nodes against `jax.grad` and `jax.jacfwd`.
 
     Memory: the nodes' cases are small; beside JAX's compiled programs a run holds some megabytes.
 

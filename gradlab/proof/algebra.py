@@ -32,6 +32,7 @@ from gradlab.tracing.constants import Constants
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import Equation, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
+from gradlab.tracing.lift import cannot_lift
 from gradlab.tracing.numeric import cast
 
 __all__ = ["Field", "Symbol", "TooLarge"]
@@ -143,7 +144,7 @@ class Field(Interpreter[Symbol]):
                 return [Symbol(real, None, known=True) for real in reals]
         else:
             wide = [self._widened(symbol) for symbol in inputs]
-            found = self._numpy.lifted(equation, wide)
+            found = None if cannot_lift(equation) else self._numpy.lifted(equation, wide)
             if found is None:  # the primitive insists on the dtypes of the trace
                 traced = [cast(a, dtype_of(v)) for a, v in zip(wide, equation.invars)]
                 found = self._numpy.bind(equation, traced)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gradlab.tracing import Program, walk
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
+from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.evaluate import Value
 from gradlab.tracing.interpreter import TooLong
 from gradlab.tracing.jaxprs import Equation, Literal, dtype_of, source_path
@@ -184,6 +185,13 @@ class _Walk:
             watcher(program.jaxpr, values)
         return found
 
+    def tried(self, points: Sequence[Arrays]) -> dict[Key, _Site] | None:
+        """Return the sites at some points; None where a callback refuses to run."""
+        try:
+            return run_callbacks(partial(self.visit, points))
+        except Refused:
+            return None
+
     def look(
         self,
         points: Sequence[Arrays],
@@ -194,7 +202,11 @@ class _Walk:
         points = [point for point in points if self.legal(point)]
         for first in range(0, len(points), self.most):
             some = points[first : first + self.most]
-            for key, site in self.visit(some).items():
+            sites = self.tried(some)
+            if sites is None and len(some) > 1:  # a callback refuses one of them
+                for point in some:
+                    self.look([point], wanted, reached)
+            for key, site in (sites or {}).items():
                 for side, taken in site.taken.items():
                     if (key, side) in wanted and (key, side) not in reached and taken.any():
                         reached[key, side] = some[int(np.argmax(taken))]
@@ -206,14 +218,17 @@ class _Walk:
         for _ in range(_HALVINGS if reached else 0):
             middle = {t: _geometric(low[t], high[t]) for t in reached}
             points = [self.between(reached[t], middle[t]) for t in reached]
-            sites = self.visit(points)
+            tried = self.tried(points)
+            if tried is None:
+                return _shared(dict(reached))
+            sites = tried
             for index, target in enumerate(reached):
                 site = sites.get(target[0])
                 taken = site is not None and site.taken[target[1]][index]
                 (high if taken else low)[target] = middle[target]
         beyond = {t: min(1.0, high[t] * (1 + _BEYOND)) for t in reached}
         points = [self.between(reached[t], beyond[t]) for t in reached]
-        sites = self.visit(points) if points else {}
+        sites = (self.tried(points) or {}) if points else {}
         found: dict[tuple[Key, int], Arrays] = {}
         for index, target in enumerate(reached):
             site = sites.get(target[0])

@@ -1,5 +1,6 @@
 """Prove that two programs are one formula, by evaluating both at random points of prime fields."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from gradlab.proof.algebra import Field, Symbol, TooLarge
 from gradlab.proof.field import lanes
 from gradlab.tracing import Program, narrowings
+from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.constants import constants_of
 from gradlab.tracing.interpreter import TooLong
 from gradlab.tracing.leaves import is_inexact
@@ -89,14 +91,16 @@ def prove(
             return [Proof(False, reason=narrow) for _ in outputs]
         attempt = _Attempt(rule, reference, inputs, outputs, seed, budget)
         with without_checks(), np.errstate(all="ignore"):
-            attempt.compare(strict=False)
+            run_callbacks(functools.partial(attempt.compare, strict=False))
             if any(leaf.reason == DIFFER for leaf in attempt.leaves.values()) and attempt.ambiguous:
-                attempt.compare(strict=True)
+                run_callbacks(functools.partial(attempt.compare, strict=True))
             return attempt.proofs()
     except TooLarge:
         reason = "the proof would take too long"
     except TooLong:
         reason = "a loop runs too often to be proved"
+    except Refused:
+        reason = "a callback cannot be run near the given inputs"
     return [Proof(False, reason=reason) for _ in outputs]
 
 

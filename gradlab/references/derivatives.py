@@ -1,16 +1,19 @@
 """The derivative of a program as a program again: its VJP, its JVP, at the dtypes of the trace."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
-from gradlab.tracing import Program, derive
+from gradlab.tracing import ClosesOverTrace, Program, derive
 from gradlab.tracing.jaxprs import Abstract
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["jvp_program", "upstream_names", "vjp_program"]
+
+Run: TypeAlias = Callable[..., list[Any]]
 
 
 def upstream_names(program: Program) -> list[str]:
@@ -45,9 +48,9 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     count = len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(run: Run, *arrays: Any) -> list[Any]:
         inputs, upstreams = arrays[:count], iter(arrays[count:])
-        outputs, backward = jax.vjp(_part(program, inputs, chosen), *(inputs[i] for i in chosen))
+        outputs, backward = jax.vjp(_part(run, inputs, chosen), *(inputs[i] for i in chosen))
         seeds = [
             next(upstreams) if flag else np.zeros(output.shape, jax.dtypes.float0)
             for output, flag in zip(outputs, inexact)
@@ -55,7 +58,7 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
         return [*outputs, *backward(seeds)]
 
     upstream_avals = [aval for aval, flag in zip(program.out_avals, inexact) if flag]
-    return derive(
+    return _derive(
         program,
         flat_function,
         [*program.in_avals, *map(_strong, upstream_avals)],
@@ -82,14 +85,14 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     count = len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(run: Run, *arrays: Any) -> list[Any]:
         inputs, tangents = arrays[:count], arrays[count:]
         at = tuple(inputs[i] for i in chosen)
-        outputs, pushed = jax.jvp(_part(program, inputs, chosen), at, tuple(tangents))
+        outputs, pushed = jax.jvp(_part(run, inputs, chosen), at, tuple(tangents))
         return [*outputs, *(tangent for tangent, flag in zip(pushed, inexact) if flag)]
 
     pushed_names = [name for name, flag in zip(program.out_names, inexact) if flag]
-    return derive(
+    return _derive(
         program,
         flat_function,
         [*program.in_avals, *(program.in_avals[i] for i in chosen)],
@@ -100,14 +103,36 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     )
 
 
-def _part(program: Program, inputs: Sequence[Any], chosen: Sequence[int]) -> Any:
-    """Return the program as a function of the chosen inputs alone."""
+def _derive(
+    program: Program,
+    flat_function: Callable[..., list[Any]],
+    avals: Sequence[Any],
+    in_names: Sequence[str],
+    out_names: Sequence[str],
+    trace_wide: Callable[[], Program | None],
+    label: str,
+) -> Program:
+    """Derive from what JAX staged, or from the user's function where a rule closes over its trace.
+
+    A custom rule that holds values of the trace in which it was made can run in no other.
+    """
+    rest = avals, in_names, out_names, trace_wide, label
+    try:
+        return derive(program, functools.partial(flat_function, program.flat), *rest)
+    except ClosesOverTrace:
+        if program.live is None:
+            raise
+        return derive(program, functools.partial(flat_function, program.live), *rest)
+
+
+def _part(run: Run, inputs: Sequence[Any], chosen: Sequence[int]) -> Any:
+    """Return a program as a function of the chosen inputs alone."""
 
     def function(*values: Any) -> list[Any]:
         full = list(inputs)
         for position, value in zip(chosen, values):
             full[position] = value
-        return program.flat(*full)
+        return run(*full)
 
     return function
 

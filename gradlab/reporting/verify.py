@@ -70,7 +70,7 @@ def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
     cases = sum(node.cases * len(node.dtypes) for node in report.nodes)
     dtypes = ", ".join(dict.fromkeys(d for node in report.nodes for d in node.dtypes))
     what = f"{count(len(report.nodes), 'node')} on {count(cases, 'case')} in {dtypes}"
-    against = "against jax.grad and jax.jacrev"
+    against = "against jax.grad and jax.jacfwd"
     verdict = f"{count(len(wrong), 'node')} WRONG" if wrong else "all right"
     graded = [node for node in report.nodes if node.evidence]
     proved = sum(node.grade == "proved" for node in graded)

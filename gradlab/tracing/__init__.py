@@ -7,10 +7,19 @@ from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, widen_dtype
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.gradients import is_gradient
+from gradlab.tracing.intending import intend, with_derivative_of
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.leaves import Leaf
-from gradlab.tracing.lift import Lifter, Narrowing, Opaque, lift, narrowings, opaque
+from gradlab.tracing.lift import (
+    Lifter,
+    Narrowing,
+    Opaque,
+    cannot_lift,
+    lift,
+    narrowings,
+    opaque,
+)
 from gradlab.tracing.meetings import Meeting, rule_inputs
 from gradlab.tracing.opening import kernels, open_kernels
 from gradlab.tracing.program import (
@@ -23,7 +32,8 @@ from gradlab.tracing.program import (
     trace,
     without_checks,
 )
-from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip
+from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip, symbolic_zeros
+from gradlab.tracing.running import batches_by_itself, run_lifted, stage
 from gradlab.tracing.walking import iterates, repeats, walk
 
 __all__ = [
@@ -45,9 +55,12 @@ __all__ = [
     "TooLong",
     "Value",
     "as_function",
+    "batches_by_itself",
+    "cannot_lift",
     "compile_once",
     "custom_rules",
     "derive",
+    "intend",
     "is_gradient",
     "iterates",
     "kernels",
@@ -59,11 +72,15 @@ __all__ = [
     "rename",
     "repeats",
     "rule_inputs",
+    "run_lifted",
     "source",
     "source_path",
+    "stage",
     "strip",
+    "symbolic_zeros",
     "trace",
     "walk",
     "widen_dtype",
+    "with_derivative_of",
     "without_checks",
 ]

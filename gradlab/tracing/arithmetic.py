@@ -14,6 +14,7 @@ from jax import lax
 
 from gradlab.primitives import lookup
 from gradlab.tracing import numeric
+from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import bind, dtype_of
 from gradlab.tracing.leaves import is_inexact
@@ -84,7 +85,8 @@ class NumPy:
                 return self._made(equation, outputs, dtypes)
         if equation.primitive.name == "convert_element_type" and isinstance(inputs[0], np.ndarray):
             return [numeric.cast(inputs[0], dtypes[0])]
-        outputs = self._rows(equation, inputs, lambda arrays: bind(equation, arrays))
+        call = call_host if is_callback(equation) else bind
+        outputs = self._rows(equation, inputs, lambda arrays: call(equation, arrays))
         assert outputs is not None
         return outputs
 

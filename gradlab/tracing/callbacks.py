@@ -5,8 +5,10 @@ JAX runs a callback on another thread, which does not know `jax.enable_x64` of t
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,67 @@ from jax.experimental import io_callback
 
 from gradlab.tracing.settings import platform_here
 
-__all__ = ["bind_callback", "is_wide_callback", "runs_elsewhere"]
+__all__ = [
+    "Refused",
+    "bind_callback",
+    "call_host",
+    "is_callback",
+    "is_wide_callback",
+    "run_callbacks",
+    "runs_elsewhere",
+]
 
+T = TypeVar("T")
+
+_LOG = logging.getLogger("jax._src.callback")  # it logs every error that it hands on, too
+_ERROR = re.compile(r"^(?:\w+\.)*(\w+): +(\S.*)", re.MULTILINE)
 Abstract: Any = jax.ShapeDtypeStruct
 _CALLS = ("pure_callback", "io_callback")
+
+
+class Refused(Exception):
+    """A callback inside a program raised; the message is what it said."""
+
+
+def run_callbacks(compute: Callable[[], T]) -> T:
+    """Return what `compute` returns, which runs programs with callbacks inside.
+
+    Raises:
+        Refused: a callback raised.
+        jax.errors.JaxRuntimeError: there is not enough memory.
+
+    Example:
+        >>> run_callbacks(lambda: 3)
+        3
+    """
+    _LOG.addFilter(_unheard)
+    try:
+        return compute()
+    except jax.errors.JaxRuntimeError as error:
+        if str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        _renew_token()
+        found = _ERROR.findall(str(error).rpartition('  File "')[2])
+        raise Refused(": ".join(found[0]) if found else "an error") from error
+    except RuntimeError as error:  # a library's own, such as Equinox's, from a call on this thread
+        if type(error) in (RuntimeError, RecursionError, NotImplementedError):
+            raise
+        raise Refused(f"{type(error).__name__}") from error
+    finally:
+        _LOG.removeFilter(_unheard)
+
+
+def _renew_token() -> None:
+    """Make JAX forget the call that failed: it would raise again when the process ends."""
+    jax.jit(lambda x: jax.debug.callback(_ignore, x))(np.float32(0.0))
+
+
+def _ignore(_: Any) -> None:
+    return None
+
+
+def _unheard(_: logging.LogRecord) -> bool:
+    return False
 
 
 def runs_elsewhere(equation: Any) -> bool:
@@ -34,6 +93,25 @@ def is_wide_callback(equation: Any) -> bool:
     return equation.primitive.name in _CALLS and any(
         _wide(getattr(atom.aval, "dtype", None)) for atom in atoms
     )
+
+
+def is_callback(equation: Any) -> bool:
+    """Whether an equation calls Python on the host."""
+    return equation.primitive.name in _CALLS
+
+
+def call_host(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Call the host at once, on this thread.
+
+    Raises:
+        Refused: what it calls raised.
+    """
+    try:
+        found = equation.params["callback"](*map(jnp.asarray, inputs))
+    except Exception as error:  # whatever the user's callback raises
+        text = str(error).partition("\n")[0]
+        raise Refused(f"{type(error).__name__}: {text}") from error
+    return [np.asarray(y, v.aval.dtype) for y, v in zip(found, equation.outvars)]
 
 
 def bind_callback(equation: Any, inputs: Sequence[Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from gradlab.tracing.settings import platform_here
 
 __all__ = [
     "JAX_FOLDER",
+    "NOT_THE_USERS",
     "Abstract",
     "Body",
     "ClosedJaxpr",
@@ -49,10 +50,12 @@ Abstract: Any = jax.ShapeDtypeStruct
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_OWN_ROOMS = tuple(
-    _OWN + room + os.sep for room in ("tracing", "references", "reading", "checking")
+_OWN_ROOMS = ("tracing", "references", "reading", "checking")
+NOT_THE_USERS = (
+    JAX_FOLDER,
+    os.path.dirname(np.__file__) + os.sep,
+    *(_OWN + room + os.sep for room in _OWN_ROOMS),
 )
-_NUMPY_FOLDER = os.path.dirname(np.__file__) + os.sep
 
 
 class Body(NamedTuple):
@@ -196,10 +199,7 @@ def source_path(equation: Any) -> str:
     """Return `/full/path/layer.py:12`, the user's line that made an equation, or nothing."""
     traceback = equation.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
-        if (
-            not frame.file_name.startswith((JAX_FOLDER, _NUMPY_FOLDER, *_OWN_ROOMS))
-            and frame.file_name[:1] != "<"
-        ):
+        if not frame.file_name.startswith(NOT_THE_USERS) and frame.file_name[:1] != "<":
             return f"{frame.file_name}:{frame.line_num}"
     return ""
 

@@ -23,6 +23,7 @@ __all__ = [
     "Lifter",
     "Narrowing",
     "Opaque",
+    "cannot_lift",
     "lift",
     "narrowings",
     "opaque",
@@ -128,7 +129,7 @@ class Lifter(Evaluator):
             rough = any(value.rough for value in inputs) or self.rounds(equation)
             return [Value(array, False, rough) for array in outputs]
         arrays = [self.wide(value) for value in inputs]
-        if _cannot_lift(equation):
+        if cannot_lift(equation):
             outputs = self._as_traced(equation, arrays)
         else:
             arrays = self.before(equation, arrays)
@@ -208,7 +209,7 @@ def opaque(program: Program) -> list[Opaque]:
         atoms = [atom for atom, flag in zip(equation.invars, flags) if flag]
         touched = [dtype_of(atom) for atom in (*atoms, *equation.outvars)]
         kept = [digits(dtype) for dtype in touched if is_inexact(dtype)]
-        if kept and _cannot_lift(equation):
+        if kept and cannot_lift(equation):
             found.append(Opaque(equation.primitive.name, source(equation), min(kept)))
 
     flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
@@ -219,7 +220,8 @@ def _keeps_dtype(equation: Any) -> bool:
     return bool(dtype_of(equation.invars[0]) == dtype_of(equation.outvars[0]))
 
 
-def _cannot_lift(equation: Any) -> bool:
+def cannot_lift(equation: Any) -> bool:
+    """Return whether an equation runs at the dtypes of its trace, whatever is lifted around it."""
     name = equation.primitive.name
     typed = name == "scatter" and equation.params.get("update_jaxpr") is not None
     return typed or (name in _OPAQUE and call_jaxpr(equation) is None)

@@ -1,39 +1,54 @@
 """The inputs at which a program meets its custom rules, so that each can be audited there.
 
-One compiled run returns them all. A loop's body is met in its first iteration, and both branches of
-a conditional are met, whichever is taken.
+The program is run once, in NumPy: a loop that holds a rule runs as often as it does, and a branch
+is taken as it is. A rule that another rule's primal calls is shielded: nothing differentiates it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.primitives import lookup
+from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.dependence import call_jaxpr, through
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.interpreter import Step
-from gradlab.tracing.jaxprs import bind, contains, dtype_of, inner_jaxprs, loop_parts
+from gradlab.tracing.jaxprs import Literal, bind, contains, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, is_rule, rule_of
 
 __all__ = ["Meeting", "rule_inputs"]
 
+_LOOPS = ("scan", "while")
+_POINTS = 8  # of a rule in a loop: the first, the last, and some between
+
 
 @dataclass(frozen=True, eq=False)
 class Meeting:
     """A custom rule where a program meets it.
 
-    `program` is the decorated function alone. Its inputs are only those that depend on the inputs
-    of the whole; what the rule closes over is constant in it. `inputs` are their values.
+    Attributes:
+        rule: what is known of it.
+        program: the decorated function alone; its inputs are all operands.
+        wrt: the positions of those that depend on the inputs of the whole; others are constant.
+        points: the operands' values, each time that they were kept.
+        calls: how often it was met.
+        shielded: the rule whose primal calls it, and which has a derivative of its own; or empty.
+        made_up: the branch that holds it was not taken, so that its inputs were made up.
     """
 
     rule: CustomRule
     program: Program
-    inputs: tuple[Any, ...]
+    wrt: tuple[int, ...]
+    points: tuple[tuple[Any, ...], ...]
+    calls: int
+    shielded: str = ""
+    made_up: bool = False
 
 
 def rule_inputs(program: Program, inputs: Sequence[Any]) -> list[Meeting]:
@@ -48,67 +63,121 @@ def rule_inputs(program: Program, inputs: Sequence[Any]) -> list[Meeting]:
         >>> from gradlab.tracing import trace
         >>> x = jnp.array([-1.0, 2.0])
         >>> met = rule_inputs(trace(lambda x: jax.nn.relu(2.0 * x), x), [x])
-        >>> met[0].rule.name, met[0].inputs[0].tolist()
+        >>> met[0].rule.name, met[0].points[0][0].tolist()
         ('relu', [-2.0, 4.0])
     """
     meeter = _Meeter()
-
-    def run(*arrays: Any) -> list[list[Any]]:
-        meeter.met.clear()
-        values = [Value(a, is_inexact(dtype_of(a))) for a in arrays]
-        meeter(program.jaxpr, values)
-        return [[value.array for value in values] for _, _, values in meeter.met]
-
     with jax.enable_x64(program.x64):
-        arrays = jax.jit(run)(*inputs)
-        return [
-            _meeting(program, equation, rule, [v.depends for v in values], found)
-            for (equation, rule, values), found in zip(meeter.met, arrays)
-        ]
+        arrays = [x if _is_key(x) else np.asarray(x) for x in inputs]
+        avals = [aval.dtype for aval in program.in_avals]
+        typed = [x if _is_key(x) else x.astype(dtype) for x, dtype in zip(arrays, avals)]
+        meeter(program.jaxpr, [Value(x, is_inexact(dtype_of(x))) for x in typed])
+        return [_meeting(program, met) for met in meeter.met.values()]
+
+
+@dataclass
+class _Met:
+    """One equation that calls a rule, and the values of its operands."""
+
+    equation: Any
+    rule: CustomRule
+    depends: list[bool]
+    points: list[list[Any]]
+    calls: int = 0
+    shielded: str = ""
+    made_up: bool = False
+
+    def add(self, arrays: list[Any]) -> None:
+        """Keep the first and the last, and some between."""
+        self.calls += 1
+        if len(self.points) >= 2 * _POINTS:
+            self.points[1:-1] = self.points[2:-1:2]
+        self.points.append(arrays)
+
+    def kept(self) -> list[list[Any]]:
+        """Return a few of the points, evenly spaced."""
+        if len(self.points) <= _POINTS:
+            return self.points
+        places = np.linspace(0, len(self.points) - 1, _POINTS).round().astype(int)
+        return [self.points[k] for k in places]
 
 
 class _Meeter(Evaluator):
-    """Evaluates as traced, and notes the inputs of every rule on the way."""
+    """Evaluates as traced, in NumPy, and notes the inputs of every rule on the way."""
+
+    staged = False
 
     def __init__(self) -> None:
-        self.met: list[tuple[Any, CustomRule, Sequence[Value]]] = []
-        self._open_now: list[Any] = []
+        self.met: dict[Any, _Met] = {}
+        self._arithmetic = NumPy()
+        self._around: list[str] = []
+        self._shields: list[str] = []
+        self._made_up = False
+
+    def hold(self, values: Iterable[Value]) -> None:
+        """Note that values are kept: none of them may be written into."""
+        self._arithmetic.hold(value.array for value in values)
+
+    def release(self, values: Iterable[Value]) -> None:
+        """Note that values are no longer kept."""
+        self._arithmetic.release(value.array for value in values)
 
     def keeps(self, equation: Any) -> bool:
-        opened = call_jaxpr(equation) is not None and not is_rule(equation)
-        return not opened or not _holds_rules(equation)
+        return is_rule(equation) or (
+            equation.primitive.name in _LOOPS and not _holds_rules(equation)
+        )
 
     def _open(self, step: Step, inputs: list[Value]) -> list[Value]:
-        self._open_now.append(step.equation)
+        self._around.append(_place(step.equation))
         outputs = super()._open(step, inputs)
-        self._open_now.pop()
+        self._around.pop()
         return outputs
 
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
-        if _holds_rules(equation):
-            self._look_into(equation, inputs)
-        if is_rule(equation):
-            inside = tuple(filter(None, map(_place, self._open_now[:-1])))
-            self.met.append((equation, replace(rule_of(equation), inside=inside), inputs))
         flags = through(equation, [value.depends for value in inputs])
-        outputs = bind(equation, [value.array for value in inputs])
+        if is_rule(equation):
+            outputs = self._rule(equation, inputs)
+        elif equation.primitive.name in _LOOPS:
+            found = bind(equation, [value.array for value in inputs])
+            outputs = [a if _is_key(a) else np.asarray(a) for a in found]
+        else:
+            outputs = self._arithmetic.bind(equation, [value.array for value in inputs])
         return [Value(array, flag) for array, flag in zip(outputs, flags)]
 
-    def _look_into(self, equation: Any, inputs: Sequence[Value]) -> None:
-        name, params = equation.primitive.name, equation.params
-        if is_rule(equation):
-            self(call_jaxpr(equation), inputs)
-        elif name == "scan":
-            constants, carry = loop_parts(equation)
-            first = -1 if params["reverse"] else 0
-            rows = [v._replace(array=v.array[first]) for v in inputs[constants + carry :]]
-            if params["length"]:
-                self(params["jaxpr"], [*inputs[: constants + carry], *rows])
-        elif name == "while":
-            self(params["body_jaxpr"], inputs[params["cond_nconsts"] :])
-        elif name == "cond":
-            for branch in params["branches"]:
-                self(branch, inputs[1:])
+    def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run the branch that is taken, and look for rules in the others, too."""
+        taken = int(np.clip(self.concrete(inputs[0]), 0, len(equation.params["branches"]) - 1))
+        for k, branch in enumerate(equation.params["branches"]):
+            if k != taken and not self._made_up and contains(branch, is_rule):
+                self._made_up = True
+                try:
+                    self(branch, inputs[1:])
+                except Exception:  # this branch was not meant for these inputs
+                    pass
+                finally:
+                    self._made_up = False
+        return super().cond(equation, inputs)
+
+    def _rule(self, equation: Any, inputs: Sequence[Value]) -> list[Any]:
+        rule, primal = rule_of(equation), call_jaxpr(equation)
+        if contains(primal, is_rule):
+            self._shields += [rule.name] if rule.user else []
+            outputs = self(primal, inputs)
+            self._shields = self._shields[:-1] if rule.user else self._shields
+        else:
+            outputs = self(primal, inputs)
+        inside = tuple(filter(None, self._around[:-1]))
+        shielded = self._shields[-1] if self._shields else ""
+        depends = [value.depends for value in inputs]
+        key = id(equation), inside, tuple(depends), bool(shielded), self._made_up
+        met = self.met.get(key)
+        if met is None:
+            known = replace(rule, inside=inside)
+            met = _Met(equation, known, depends, [], shielded=shielded, made_up=self._made_up)
+            self.met[key] = met
+        self.hold(inputs)
+        met.add([value.array for value in inputs])
+        return [value.array for value in outputs]
 
 
 def _place(equation: Any) -> str:
@@ -117,6 +186,8 @@ def _place(equation: Any) -> str:
         return rule_of(equation).name
     name: str = equation.primitive.name
     record = lookup(name)
+    if name not in (*_LOOPS, "cond") and call_jaxpr(equation) is None:
+        return ""
     return "" if record.plain else record.words or name
 
 
@@ -124,25 +195,47 @@ def _holds_rules(equation: Any) -> bool:
     return any(contains(jaxpr, is_rule) for _, jaxpr in inner_jaxprs(equation))
 
 
-def _meeting(
-    program: Program, equation: Any, rule: CustomRule, depends: list[bool], arrays: list[Any]
-) -> Meeting:
-    chosen = [i for i, flag in enumerate(depends) if flag and is_inexact(dtype_of(arrays[i]))]
+def _is_key(array: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))
+
+
+def _meeting(program: Program, met: _Met) -> Meeting:
+    """Return a rule alone, as a program of its operands.
+
+    The solver and the residual of a `custom_root` close over the same arrays: what counts is the
+    sum of both gradients, so that operands which are one array are one input.
+    """
+    equation, rule, points = met.equation, met.rule, met.kept()
+    count = len(equation.invars)
+    same = list(range(count))
+    if rule.kind == "custom_root":
+        for i, atom in enumerate(equation.invars):
+            alike = (j for j in range(i) if _one(atom, equation.invars[j], points, i, j))
+            same[i] = same[next(alike, i)]
+    inputs = [i for i in range(count) if same[i] == i]
 
     def flat_function(*values: Any) -> list[Any]:
-        full = list(arrays)
-        for position, value in zip(chosen, values):
-            full[position] = value
-        return bind(equation, full)
+        found = dict(zip(inputs, values))
+        return bind(equation, [found[same[i]] for i in range(count)])
 
-    names = [f"argument {i}" for i in range(len(chosen))]
     outputs = [f"output[{i}]" for i in range(len(equation.outvars))]
     alone = derive(
         program,
         flat_function,
-        [equation.invars[i].aval for i in chosen],
-        names,
+        [equation.invars[i].aval for i in inputs],
+        [rule.operands[i] for i in inputs],
         outputs if len(outputs) > 1 else ["output"],
         lambda: None,
     )
-    return Meeting(rule, alone, tuple(np.asarray(arrays[i]) for i in chosen))
+    moved = [any(met.depends[j] for j in range(count) if same[j] == i) for i in inputs]
+    wrt = [k for k, i in enumerate(inputs) if moved[k] and is_inexact(dtype_of(equation.invars[i]))]
+    values = tuple(tuple(point[i] for i in inputs) for point in points)
+    return Meeting(rule, alone, tuple(wrt), values, met.calls, met.shielded, met.made_up)
+
+
+def _one(a: Any, b: Any, points: Sequence[Sequence[Any]], i: int, j: int) -> bool:
+    """Whether two operands are one array, by name or at every point."""
+    if a is b and not isinstance(a, Literal):
+        return True
+    pairs = [(np.asarray(point[i]), np.asarray(point[j])) for point in points]
+    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)

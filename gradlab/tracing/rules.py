@@ -5,6 +5,9 @@ rule can be held against it. Rules defined inside JAX stay: they are the referen
 (stripped, `jax.nn.softplus` would have the gradient 0 at 0).
 """
 
+import ast
+import functools
+import linecache
 import os
 import re
 from collections.abc import Callable
@@ -14,13 +17,30 @@ from typing import Any
 from gradlab.errors import GradlabError
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import JAX_FOLDER, body, contains, inner_jaxprs, source, source_path
+from gradlab.tracing.jaxprs import (
+    JAX_FOLDER,
+    NOT_THE_USERS,
+    body,
+    contains,
+    inner_jaxprs,
+    source,
+    source_path,
+)
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.walking import walk
 
-__all__ = ["CustomRule", "NotStrippable", "custom_rules", "is_rule", "rule_of", "strip"]
+__all__ = [
+    "CustomRule",
+    "NotStrippable",
+    "custom_rules",
+    "is_rule",
+    "rule_of",
+    "strip",
+    "symbolic_zeros",
+]
 
 _PRIMITIVES = ("custom_jvp_call", "custom_vjp_call")
+_LIBRARIES = f"{os.sep}site-packages{os.sep}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +48,8 @@ class CustomRule:
     """A custom derivative rule, as it is met in a program.
 
     `kind` is custom_vjp, custom_jvp or custom_gradient; `defined` is where its primal function is
-    written, `source` where it is called; `inside` names the loops, branches and calls around it.
+    written, `source` where it is called; `operands` are named as the decorated function names its
+    arguments; `inside` names the loops, branches and calls around it.
     """
 
     name: str
@@ -38,6 +59,7 @@ class CustomRule:
     defined: str
     in_avals: tuple[Any, ...]
     out_avals: tuple[Any, ...]
+    operands: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
 
     @property
@@ -65,25 +87,42 @@ def is_rule(equation: Any) -> bool:
 
 
 def rule_of(equation: Any) -> CustomRule:
-    """Describe the rule that an equation calls."""
-    name, defined = _place(_debug(call_jaxpr(equation)))
+    """Describe the rule that an equation calls, by the user's names where a library wraps it."""
+    primal = call_jaxpr(equation)
+    name, defined = _place(_debug(primal))
     kind = equation.primitive.name.removesuffix("_call")
     rule = equation.params.get("bwd") or equation.params.get("jvp_jaxpr_fun")
-    _, written = _place(getattr(rule, "debug_info", None))
-    if _in_jax(written) and os.path.basename(written).startswith("custom_derivatives.py"):
+    by, written = _place(getattr(rule, "debug_info", None))
+    if by == "_root_jvp" and _in_jax(written):
+        kind, name, defined = "custom_root", _caller(equation) or name, source_path(equation)
+    elif _in_jax(written) and os.path.basename(written).startswith("custom_derivatives.py"):
         if kind == "custom_vjp":  # jax.custom_gradient hides both functions behind its own
-            kind, defined = "custom_gradient", _first_line(call_jaxpr(equation)) or defined
-            name = "custom_gradient" if name == "wrapped_fun" else name
+            kind, defined = "custom_gradient", _first_line(primal) or defined
+            name = _inside(primal, "") if name == "wrapped_fun" else name
+            name = name or "custom_gradient"
         written = defined
-    user = not _in_jax(written)
+    user, calls = not _in_jax(written) and kind != "custom_root", source(equation)
+    if user and _LIBRARIES in defined:
+        wrapped = _unwrapped(primal, defined.rpartition(":")[0])
+        if wrapped:
+            name, defined = wrapped
+            calls = _outside(equation, defined, calls)
     return CustomRule(
         name=name,
         kind=kind,
         user=user,
-        source=source(equation) or os.path.basename(defined),
+        source=calls or os.path.basename(defined),
         defined=os.path.basename(defined),
         in_avals=tuple(atom.aval for atom in equation.invars),
         out_avals=tuple(atom.aval for atom in equation.outvars),
+        operands=_operands(equation, name, defined, kind),
+    )
+
+
+def symbolic_zeros(program: Program) -> bool:
+    """Whether some rule in a program is told which of its inputs or outputs are not asked for."""
+    return contains(
+        program.jaxpr, lambda e: is_rule(e) and bool(e.params.get("symbolic_zeros", False))
     )
 
 
@@ -174,3 +213,104 @@ def _in_jax(path: str) -> bool:
 
 def _first_line(jaxpr: Any) -> str:
     return next((p for p in map(source_path, body(jaxpr).equations) if p), "")
+
+
+def _frames(equation: Any) -> list[tuple[str, str, int]]:
+    """Return file, function and line of the user's and libraries' calls, innermost first."""
+    traceback = equation.source_info.traceback
+    return [
+        (frame.file_name, frame.function_name.rpartition(".")[2], frame.line_num)
+        for frame in (traceback.frames if traceback is not None else ())
+        if not frame.file_name.startswith(NOT_THE_USERS) and frame.file_name[:1] != "<"
+    ]
+
+
+def _caller(equation: Any) -> str:
+    """Return the name of the function that calls a rule."""
+    return next((name for _, name, _ in _frames(equation)), "")
+
+
+def _inside(jaxpr: Any, default: str) -> str:
+    """Return the name of the function in which a rule's primal computes."""
+    frames = (_frames(equation) for equation in body(jaxpr).equations)
+    return next((each[0][1] for each in frames if each), default)
+
+
+def _unwrapped(jaxpr: Any, wrapper: str) -> tuple[str, str] | None:
+    """Return the function that a library's wrapper calls, and its line; None: it wraps nothing."""
+    package = _package(wrapper)
+    for equation in body(jaxpr).equations:
+        frames = _frames(equation)
+        depth = next((i for i, frame in enumerate(frames) if frame[0] == wrapper), 0)
+        if depth and _package(frames[depth - 1][0]) != package:
+            file, name, line = frames[depth - 1]
+            function = _definition(file, name, line)
+            return name, f"{file}:{line if function is None else function.lineno}"
+    return None
+
+
+def _outside(equation: Any, defined: str, default: str) -> str:
+    """Return the line of a call that lies outside of any library, or else the one that is known."""
+    own = _LIBRARIES in defined
+    lines = (
+        f"{os.path.basename(f)}:{n}" for f, _, n in _frames(equation) if own or _LIBRARIES not in f
+    )
+    return next(lines, default)
+
+
+def _package(path: str) -> str:
+    return path.rpartition(_LIBRARIES)[2].partition(os.sep)[0] if _LIBRARIES in path else path
+
+
+def _operands(equation: Any, name: str, defined: str, kind: str) -> tuple[str, ...]:
+    """Return what the decorated function calls its arguments; else `operand 0` and so on."""
+    count = len(equation.invars)
+    unknown = [f"operand {i}" for i in range(count)]
+    debugs = (_debug(call_jaxpr(equation)), _debug(equation.params.get("fwd_jaxpr_thunk")))
+    paths = next((d.arg_names for d in debugs if getattr(d, "arg_names", None)), ())
+    file, _, line = defined.rpartition(":")
+    function = _definition(file, name, int(line)) if line.isdigit() else None
+    known = None if function is None else _parameters(function)
+    if kind == "custom_root" or None in paths:
+        paths = ()
+    parts = [re.fullmatch(r"(\w*)(.*)", path) for path in paths]
+    split = [(m[1], m[2]) for m in parts if m is not None]
+    roots = list(dict.fromkeys(root for root, _ in split))
+    if known and len(known) == len(roots):
+        named = dict(zip(roots, known))
+        paths = [named[root] + rest for root, rest in split]
+    if known and len(paths) < count == len(known):
+        paths = known
+    generic = any(path.startswith(("args[", "diff_array")) for path in paths)
+    if generic and known and len(known) == count:
+        paths, generic = known, False
+    if generic or len(paths) > count or len(set(paths)) < len(paths):
+        return tuple(unknown)
+    return (*unknown[: count - len(paths)], *paths)
+
+
+def _definition(file: str, name: str, line: int) -> Any:
+    """Return the function of a source file that has this name, and this line inside it."""
+    found = [
+        node
+        for node in _functions(file)
+        if getattr(node, "name", "<lambda>") == name
+        and min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        <= line
+        <= (node.end_lineno or node.lineno)
+    ]
+    return max(found, key=lambda node: node.lineno, default=None)
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(file: str) -> tuple[Any, ...]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:  # a file that has changed, or is no Python
+        return ()
+    return tuple(node for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+def _parameters(function: Any) -> list[str]:
+    return [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]

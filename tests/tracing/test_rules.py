@@ -160,12 +160,13 @@ def test_rules_are_met_at_their_inputs_and_without_what_they_close_over():
     assert [meeting.rule.name for meeting in met][:2] == ["function", "wrong"]
     assert len(met) == 4
     scaled = X * jax.random.normal(key, (3,))
-    np.testing.assert_allclose(met[0].inputs[0], X)
-    np.testing.assert_allclose(met[1].inputs[0], scaled + X, rtol=1e-6)
+    np.testing.assert_allclose(met[0].points[0][1], X)
+    np.testing.assert_allclose(met[1].points[0][0], scaled + X, rtol=1e-6)
     for meeting in met[2:]:  # both branches, whichever is taken
-        np.testing.assert_allclose(meeting.inputs[0], plain(scaled + X), rtol=1e-5)
-    assert met[0].program.in_names == ("argument 0",)
-    np.testing.assert_allclose(met[0].program.flat(*met[0].inputs)[0], scaled, rtol=1e-6)
+        np.testing.assert_allclose(meeting.points[0][0], plain(scaled + X), rtol=1e-5)
+    assert met[0].wrt == (1,)
+    np.testing.assert_allclose(met[0].program.flat(*met[0].points[0])[0], scaled, rtol=1e-6)
+    assert [meeting.made_up for meeting in met] == [False, False, True, False]
     assert [rule.name for rule in custom_rules(met[1].program)] == ["wrong"]
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
-from gradlab.checking.laws.linear import nonlinearity
+from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
-from gradlab.checking.laws.used import ignored_outputs
+from gradlab.checking.laws.linearity import ignored_outputs
 from gradlab.checking.report import Finding
 
 __all__ = ["upstream_changed", "upstream_ignored"]

@@ -1,0 +1,165 @@
+"""The law book: what a correct gradient obeys, one row for each law.
+
+A law is a function from a trial to what it found. What a law needs stands in its row, so that no
+law says for itself why it was skipped. To add one, write the function and add a row.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gradlab.checking.laws.behaviour import pure, reuse, transforms
+from gradlab.checking.laws.comparisons import (
+    accuracy,
+    form,
+    formula,
+    pushforward,
+    second_order,
+    value,
+)
+from gradlab.checking.laws.linearity import adjoint, linear, used
+from gradlab.checking.laws.witnesses import finite_differences, special
+from gradlab.checking.report import Law
+from gradlab.checking.trial import Trial
+from gradlab.progress import tracked
+
+__all__ = ["LAWS", "LawRow", "Need", "hold_laws"]
+
+
+class Need(NamedTuple):
+    """What a law cannot do without, and what is said where it is missing."""
+
+    met: Callable[[Trial], bool]
+    otherwise: str
+
+
+class LawRow(NamedTuple):
+    """One law: its name in reports, what a correct gradient does, what it needs, who holds it."""
+
+    name: str
+    says: str
+    needs: tuple[Need, ...]
+    hold: Callable[[Trial], Law]
+
+
+_LARGE = 1 << 20
+
+_DERIVATIVE = Need(lambda t: t.subject.intended != "any", "not judged: intended")
+_A_SLOPE = Need(lambda t: not t.subject.intended, "the gradient is what is intended, not the slope")
+_RUNS = Need(lambda t: t.runs, "the rule cannot be run")
+_SHAPES = Need(lambda t: not any(t.subject.odd), "a gradient has a wrong shape")
+_UPSTREAM = Need(
+    lambda t: t.subject.linear, "there is no upstream: the loss returns its own gradient"
+)
+_IN_FLOAT64 = Need(lambda t: t.formula_gradients is not None, "the rule cannot be run in float64")
+_TRACED = Need(lambda t: t.has_rule, "JAX cannot trace the rule")
+_REFERENCE = Need(lambda t: t.has_reference, "there is no second function to compare with")
+_SOMETHING = Need(
+    lambda t: t.has_reference or bool(t.formula_verdicts), "there is nothing to hold it against"
+)
+_FORWARD_MODE = Need(lambda t: t.subject.pushforward is not None, "the rule has no forward mode")
+_ITS_REFERENCE = Need(
+    lambda t: t.has_reference and t.subject.tangent is not None,
+    "it is the witness of the adjoint law",
+)
+_TANGENT = Need(lambda t: t.subject.tangent is not None, "the reference has no forward mode")
+_PUSHED = Need(
+    lambda t: "tangent" in t.formula, "the inputs are large: finite differences stand for it"
+)
+_PYTHON = Need(lambda t: t.subject.eager, "a traced rule keeps no state and sees no layout")
+_ENDS = Need(lambda t: not t.subject.loops, "a loop inside might never end at other inputs")
+_SMALL = Need(
+    lambda t: sum(math.prod(target.shape) for target in t.subject.targets) <= _LARGE,
+    "the inputs are large; hold a small one to this law",
+)
+
+LAWS: tuple[LawRow, ...] = (
+    LawRow("form", "each gradient has its input's shape, dtype and place", (), form),
+    LawRow("value", "the forward returns what the reference returns", (_RUNS, _REFERENCE), value),
+    LawRow(
+        "formula",
+        "in float64, every entry is the reference's up to rounding",
+        (_RUNS, _DERIVATIVE, _IN_FLOAT64),
+        formula,
+    ),
+    LawRow(
+        "accuracy",
+        "in its own dtype, every entry is the reference's up to that dtype's rounding",
+        (_RUNS, _DERIVATIVE, _SOMETHING),
+        accuracy,
+    ),
+    LawRow(
+        "pushforward",
+        "the rule's forward mode is the reference's",
+        (_RUNS, _DERIVATIVE, _FORWARD_MODE, _ITS_REFERENCE, _PUSHED),
+        pushforward,
+    ),
+    LawRow(
+        "adjoint",
+        "<J t, u> = <t, J' u>: the transpose is held against forward mode",
+        (_RUNS, _DERIVATIVE, _TRACED, _TANGENT, _SHAPES, _UPSTREAM, _PUSHED),
+        adjoint,
+    ),
+    LawRow(
+        "linear",
+        "the backward is linear in its upstream, at every scale and where parts of it are zero",
+        (_RUNS, _UPSTREAM, _IN_FLOAT64),
+        linear,
+    ),
+    LawRow(
+        "used",
+        "every output's upstream changes the gradients, where it changes the reference's",
+        (_RUNS, _DERIVATIVE, _UPSTREAM, _IN_FLOAT64),
+        used,
+    ),
+    LawRow(
+        "finite differences",
+        "the slope of <u, f> along a direction is the gradient's product with it",
+        (_RUNS, _A_SLOPE, _IN_FLOAT64, _SHAPES),
+        finite_differences,
+    ),
+    LawRow("pure", "no argument is changed, and no result by calling again", (_RUNS,), pure),
+    LawRow(
+        "reuse",
+        "calls in between, and other layouts of the same numbers, change nothing",
+        (_RUNS, _PYTHON),
+        reuse,
+    ),
+    LawRow(
+        "transforms",
+        "called as it is, compiled and batched, the rule gives the same",
+        (_RUNS, _TRACED),
+        transforms,
+    ),
+    LawRow(
+        "special",
+        "at zeros and at equal entries the rule is finite where the reference is",
+        (_RUNS, _TRACED, _REFERENCE, _ENDS, _SMALL),
+        special,
+    ),
+)
+
+_SECOND = LawRow(
+    "second order",
+    "the gradient of the gradient is what autodiff and finite differences give",
+    (_RUNS, _DERIVATIVE, _TRACED, _SHAPES),
+    second_order,
+)
+
+
+def hold_laws(trial: Trial, order: int) -> list[Law]:
+    """Hold a trial to every law; one whose needs are not met is skipped, and says why.
+
+    Args:
+        trial: one subject at one point.
+        order: 2 adds the law of the second order.
+    """
+    rows = (*LAWS, _SECOND) if order == 2 else LAWS
+    return [_held(row, trial) for row in tracked(rows, lambda row: row.name)]
+
+
+def _held(row: LawRow, trial: Trial) -> Law:
+    for need in row.needs:
+        if not need.met(trial):
+            return Law(row.name, "skipped", need.otherwise)
+    return row.hold(trial)

@@ -1,0 +1,299 @@
+"""Laws that compare what the rule computes with what the reference does, entry by entry."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab.checking.differences import compare, spread_along
+from gradlab.checking.evidence import signed
+from gradlab.checking.forms import jvp_or_none, vjp_or_none
+from gradlab.checking.laws.entries import entry_name, from_verdicts
+from gradlab.checking.report import Law
+from gradlab.checking.trial import Trial
+from gradlab.checking.widen import widen
+from gradlab.references import (
+    Estimate,
+    Evaluation,
+    Verdict,
+    finite_difference,
+    inner,
+    judge,
+)
+from gradlab.tracing import Program, derive
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["accuracy", "form", "formula", "pushforward", "second_order", "value"]
+
+_ENTRIES = 64  # entries that are differentiated one by one
+
+
+def form(trial: Trial) -> Law:
+    """Hold each gradient to its input's shape, dtype and structure."""
+    complaints = [c for c in trial.subject.complaints if c.kind != "modifies"]
+    texts = "; ".join(complaint.text for complaint in complaints)
+    if any(complaint.fault for complaint in complaints):
+        return Law("form", "failed", texts)
+    if complaints:
+        return Law("form", "inconclusive", f"reverse mode cannot run: {texts}")
+    return Law("form", "passed", judged=len(trial.subject.targets))
+
+
+def value(trial: Trial) -> Law:
+    """Hold the outputs of the rule, as it runs and in float64, to those of the reference."""
+    worst, judged = 0.0, 0
+    for k, name in enumerate(trial.subject.outputs):
+        for verdict, mine, other in _compared(trial, k):
+            if verdict.wrong.any():
+                at = verdict.worst or ()
+                text = (
+                    f"{entry_name(name, at)} is {_number(mine[at])} under differentiation; "
+                    f"the reference returns {_number(other[at])}"
+                )
+                return Law("value", "failed", text, float(verdict.error[at]))
+            finite = verdict.error[np.isfinite(verdict.error)]
+            worst = max(worst, float(finite.max(initial=0.0)))
+            judged += int(verdict.right.sum())
+    undefined = [name for k, name in enumerate(trial.subject.outputs) if _undefined(trial, k)]
+    if undefined:
+        reason = f"{' and '.join(undefined)} is NaN at these inputs, by the reference too"
+        return Law("value", "inconclusive", reason, worst, judged=judged)
+    return Law("value", "passed", error=worst, judged=judged)
+
+
+def formula(trial: Trial) -> Law:
+    """Hold every entry of the rule, in float64, to the reference's."""
+    narrow = bool(trial.subject.opaque)  # rounds in its own dtype here too: accuracy judges that
+    return from_verdicts("formula", trial.formula_verdicts, stable=not narrow)
+
+
+def accuracy(trial: Trial) -> Law:
+    """Hold every entry of the rule, in its own dtype, to the reference's."""
+    # finite differences do not tell which digits another way to compute would keep
+    return from_verdicts("accuracy", trial.accuracy_verdicts, stable=trial.has_reference)
+
+
+def pushforward(trial: Trial) -> Law:
+    """Hold every entry of the rule's JVP to the reference's."""
+    ours = trial.formula["pushforward"][trial.outputs :]
+    theirs = trial.formula["tangent"][trial.outputs :]
+    worst, judged = 0.0, 0
+    for upstream, mine, other in zip(trial.subject.upstreams, ours, theirs):
+        verdict = judge(mine.value, other, mine, np.float64)
+        if verdict.wrong.any():
+            at = verdict.worst or ()
+            text = (
+                f"the tangent of {entry_name(upstream.output, at)} is {_number(mine.value[at])}, "
+                f"expected {_number(other.value[at])}"
+            )
+            if _approximates(trial, mine.value[verdict.wrong], other.value[verdict.wrong]):
+                return Law("pushforward", "warned", f"{text}: one of them approximates")
+            if trial.only_kinks:
+                return Law("pushforward", "inconclusive", f"{text}; the gradient is right there")
+            return Law("pushforward", "failed", text, float(verdict.error[at]))
+        finite = verdict.error[np.isfinite(verdict.error)]
+        worst = max(worst, float(finite.max(initial=0.0)))
+        judged += int(verdict.right.sum())
+    return Law("pushforward", "passed", error=worst, judged=judged)
+
+
+def second_order(trial: Trial) -> Law:
+    """Hold the gradient of the gradient to autodiff of the reference, and to three witnesses.
+
+    Forward over reverse and reverse over reverse are each other's transposes, and the slope of the
+    gradient along a direction is what both say. Entries that no reference judged are asked of
+    finite differences one by one.
+    """
+    name, rule, reference = "second order", trial.subject.rule, trial.subject.reference
+    assert rule is not None
+    theirs = None if reference is None else _differentiated(vjp_or_none, reference, trial)
+    ours = _differentiated(vjp_or_none, rule, trial)
+    if ours is None:
+        reason = "the rule cannot be differentiated"
+        if theirs is None:
+            return Law(name, "inconclusive", f"{reason} twice, nor can the reference")
+        return Law(name, "failed", f"{reason}, though the reference can")
+    programs = {"rule": ours, "reference": theirs}
+    programs["forward"] = _differentiated(jvp_or_none, rule, trial)
+    evaluation = Evaluation(**{key: p for key, p in programs.items() if p is not None})
+    rng = np.random.default_rng([trial.seed, 6])
+    point: dict[str, Any] = dict(trial.point)
+    for label, aval in evaluation.inputs.items():
+        if label not in point:
+            point[label] = signed(rng, tuple(aval.shape), aval.dtype)
+    found = evaluation.estimates(point, "formula", seed=trial.seed)
+    count = len(trial.subject.targets)
+    mine = found["rule"][count:]
+    worst, unknown, judged = 0.0, [np.ones(e.value.shape, bool) for e in mine[:count]], 0
+    for k, other in enumerate(found["reference"][count:] if theirs is not None else ()):
+        verdict = judge(mine[k].value, other, mine[k], np.float64)
+        if verdict.wrong.any():
+            at = verdict.worst or ()
+            text = (
+                f"second {entry_name(ours.out_names[count + k], at)} is "
+                f"{_number(mine[k].value[at])}, expected {_number(other.value[at])}"
+            )
+            return Law(name, "failed", text, float(verdict.error[at]))
+        worst = max(worst, float(np.max(verdict.error, initial=0.0, where=verdict.right)))
+        judged += int(verdict.right.sum())
+        if k < count:
+            unknown[k] = ~verdict.right
+    texts = []
+    if "forward" in found:
+        texts.append(_transposed(trial, ours, point, found, count))
+    told, faults = _by_slopes(trial, point, ours, mine[:count], unknown)
+    faults = [text for text in (*texts, *faults) if text]
+    if faults:
+        if trial.subject.intended and judged:
+            return Law(name, "passed", "as intended", worst, judged=judged)
+        if trial.subject.stated:
+            return Law(name, "warned", f"{faults[0]}; the stated reference says so too")
+        if trial.subject.approximate:
+            return Law(name, "inconclusive", f"{faults[0]}; the primal iterates")
+        return Law(name, "failed", faults[0])
+    if not judged + told:
+        return Law(name, "inconclusive", "no entry of the second gradient could be judged")
+    return Law(name, "passed", error=worst, judged=judged + told)
+
+
+def _compared(trial: Trial, k: int) -> list[tuple[Verdict, Any, Any]]:
+    """Judge the k-th output, lifted and as it runs: the verdict, and both values."""
+    subject = trial.subject
+    known = trial.accuracy if subject.opaque or not trial.has_rule else trial.formula
+    other = known["reference"][k]
+    actual = np.asarray(trial.actual[k])
+    if not is_inexact(actual.dtype):
+        exact = Estimate(np.asarray(other.value, np.float64), np.zeros(other.value.shape))
+        numbers = actual.astype(np.float64)
+        return [(judge(numbers, exact, None, np.float64), numbers, exact.value)]
+    dtype = (
+        next(u.dtype for u in subject.upstreams if u.output == subject.outputs[k])
+        if (subject.upstreams)
+        else actual.dtype
+    )
+    found = []
+    if trial.has_rule:
+        mine, finest = known["rule"][k], dtype if subject.opaque else np.float64
+        found.append((judge(mine.value, other, mine, finest), mine.value, other.value))
+    verdict = judge(actual, trial.accuracy["reference"][k], _own(trial, k, trial.draws), dtype)
+    for draws in trial.more_draws if verdict.wrong.any() else ():
+        expected = trial.drawn(draws)[1]["reference"][k]
+        verdict = judge(actual, expected, _own(trial, k, draws), dtype)
+    if verdict.wrong.any():  # where the reference fails too in this dtype, the dtype is to blame
+        peer = judge(trial.peers[k], trial.accuracy["reference"][k], None, dtype)
+        verdict = verdict.excused_by(peer)
+    return [*found, (verdict, widen(actual), trial.accuracy["reference"][k].value)]
+
+
+def _own(trial: Trial, k: int, draws: int) -> Estimate:
+    return trial.drawn(draws)[1]["rule"][k] if trial.has_rule else trial.own_scatter[k]
+
+
+def _undefined(trial: Trial, k: int) -> bool:
+    """Whether an output is NaN in every way of computing it."""
+    value = np.asarray(trial.actual[k])
+    if not is_inexact(value.dtype) or not np.isnan(widen(value)).any():
+        return False
+    return bool((np.isnan(widen(value)) & np.isnan(trial.formula["reference"][k].value)).any())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.9g}"
+
+
+def _approximates(trial: Trial, mine: Any, other: Any) -> bool:
+    """Whether a difference is one that the formula's law forgives in these dtypes."""
+    forgiven = max((each.forgiven for each in trial.formula_verdicts), default=0.0)
+    return not trial.any_wrong and bool(np.all(np.abs(mine - other) <= forgiven * np.abs(other)))
+
+
+def _differentiated(
+    derivative: Callable[[Program, tuple[int, ...]], Program | None],
+    program: Program,
+    trial: Trial,
+) -> Program | None:
+    """Return a derivative of a program's gradients, or None where it cannot be had."""
+    outputs = trial.outputs
+
+    def gradients(program: Program) -> Program:
+        return derive(
+            program,
+            lambda *arrays: program.flat(*arrays)[outputs:],
+            program.in_avals,
+            program.in_names,
+            [name.replace("gradient", "output", 1) for name in program.out_names[outputs:]],
+            lambda: None if program.wide is None else gradients(program.wide),
+        )
+
+    paths = {target.path for target in trial.subject.targets} | set(trial.upstreams)
+    positions = tuple(i for i, name in enumerate(program.in_names) if name in paths)
+    return derivative(gradients(program), positions)
+
+
+def _transposed(
+    trial: Trial, ours: Program, point: dict[str, Any], found: dict[str, Any], count: int
+) -> str:
+    """Say how forward over reverse and reverse over reverse disagree; nothing where they agree."""
+    first = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
+    paths = [name.removeprefix("gradient ") for name in ours.out_names[count:]]
+    left = _product([point[name] for name in first], found["forward"][count:])
+    right = _product([point[f"tangent {path}"] for path in paths], found["rule"][count:])
+    slope, error = left[0] - right[0], float(np.hypot(left[1], right[1]))
+    if not np.isfinite(slope) or abs(slope) <= 64 * max(error, 2.0**-40 * left[2]):
+        return ""
+    return (
+        f"forward over reverse gives {left[0]:.9g} along a direction, "
+        f"reverse over reverse {right[0]:.9g}"
+    )
+
+
+def _product(
+    directions: Sequence[Any], estimates: Sequence[Estimate]
+) -> tuple[float, float, float]:
+    """Return a product, how far rounding moves it, and the size of its terms."""
+    value = error = size = 0.0
+    for direction, estimate in zip(directions, estimates):
+        wide = widen(direction)
+        value += inner(wide, estimate.value)
+        error = float(np.hypot(error, spread_along(estimate.scatter, wide)))
+        size += inner(np.abs(wide), np.abs(estimate.value))
+    return value, error, size
+
+
+def _by_slopes(
+    trial: Trial,
+    point: dict[str, Any],
+    ours: Program,
+    mine: Sequence[Estimate],
+    unknown: Sequence[Any],
+) -> tuple[int, list[str]]:
+    """Hold second gradients to slopes of the gradient: how many were told, and what was wrong."""
+    count, targets = len(trial.subject.targets), trial.subject.targets
+    labels = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
+    cotangents = [widen(point[label]) for label in labels]
+    directions = [("along a direction", {t.path: widen(trial.tangents[t.path]) for t in targets})]
+    for target, mask in zip(targets, unknown):
+        for index in np.argwhere(mask)[:_ENTRIES] if len(mask.ravel()) <= _ENTRIES else ():
+            step = np.zeros(mask.shape)
+            step[tuple(index)] = max(abs(widen(trial.values[target.path])[tuple(index)]), 1.0)
+            directions.append((f"along {entry_name(target.path, index)}", {target.path: step}))
+    told, faults = 0, []
+    for text, direction in directions:
+
+        def pulled(t: float, direction: dict[str, Any] = direction) -> Any:
+            moved = {n: widen(trial.values[n]) + t * way for n, way in direction.items()}
+            pairs = zip(cotangents, trial.gradients_at("rule", [moved])[0], strict=True)
+            return np.array([sum(inner(v, g) for v, g in pairs)])
+
+        slope = finite_difference(pulled)
+        chosen = [(direction[t.path], e) for t, e in zip(targets, mine) if t.path in direction]
+        claim = sum(inner(step, e.value) for step, e in chosen)
+        spread = float(np.hypot.reduce([spread_along(e.scatter, step) for step, e in chosen]))
+        state = compare(claim, slope, 0, spread)
+        told += state in ("right", "kink")
+        if state == "wrong":
+            faults.append(
+                f"{text}, the gradient changes by {float(slope.value[0]):.9g}, "
+                f"and its own gradient says {claim:.9g}"
+            )
+    return told, faults

@@ -1,0 +1,294 @@
+"""Laws of the backward as a linear map: it is the transpose of forward mode, linear, and complete.
+
+Catches clips, |g| and g * g, small upstreams that are dropped, rules that are wrong only where a
+part of the upstream is zero, and `dx = p - onehot` without g.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradlab.checking.differences import directional
+from gradlab.checking.laws.entries import entry_name
+from gradlab.checking.report import Law
+from gradlab.checking.subject import Arrays, Upstream
+from gradlab.checking.trial import Trial
+from gradlab.checking.widen import widen
+from gradlab.references import LIMIT, LOST, Evaluation, blocks, jvp_program, known, vjp_program
+from gradlab.tracing import Program, derive, symbolic_zeros
+
+__all__ = ["adjoint", "ignored_outputs", "linear", "nonlinearity", "used"]
+
+_UNIT = 2.0**-53
+_A, _B = 896.0, -320.0  # large: some rules clip
+_SUM = "a R(u) + b R(v), with a = 896 and b = -320"
+_SCALES = {2.0**-20: "u / 1048576", 2.0**20: "1048576 u", 2.0**-10: "u / 1024"}  # exact in binary
+_LARGE = 1 << 20
+_SLACK, _COARSE = 1e-9, 2e-3  # lifted programs; NumPy, which may round to float16 on its way
+_SUBNORMAL = 2.0**-23  # by how much of an upstream of 1 float16 may be off near zero
+_SPREAD = 16.0 * LIMIT  # scatters: of three gradients, two of them under other upstreams
+_OUTPUTS = 8  # of many outputs, some are asked alone
+
+
+def adjoint(trial: Trial) -> Law:
+    """Hold <J t, u> to <t, J' u>: the transpose is held against forward mode, not itself."""
+    subject = trial.subject
+    left, above = _product([trial.upstreams[u.name] for u in subject.upstreams], trial, "tangent")
+    right, below = _product([trial.tangents[t.path] for t in subject.targets], trial, "rule")
+    floor = max(above + below, LOST)
+    if not np.isfinite(left - right) or not np.isfinite(floor):
+        return Law("adjoint", "inconclusive", "the products are not finite")
+    error = abs(left - right) / floor
+    text = f"<J t, u> = {left:.9g}, <t, J' u> = {right:.9g}"
+    if error <= 4 * LIMIT:
+        return Law("adjoint", "passed", error=error, judged=1)
+    if subject.loops and not trial.any_wrong:
+        return Law("adjoint", "inconclusive", f"{text}; the primal iterates", error)
+    if trial.only_kinks:
+        reason = f"{text}, where the rule was found right and the reference is not the judge"
+        return Law("adjoint", "inconclusive", reason, error)
+    return Law("adjoint", "failed", text, error)
+
+
+def linear(trial: Trial) -> Law:
+    """Hold R to R(a u + b v) = a R(u) + b R(v), at scales of 1e-6 to 1e6, and to its parts.
+
+    Of millions of entries fewer claims are asked: each costs a gradient.
+    """
+    found = nonlinearity(trial, "rule")
+    if not found:
+        found = _wrong_alone(trial)
+        return Law("linear", "failed" if found else "passed", found, judged=1)
+    if trial.subject.stated and trial.has_reference and nonlinearity(trial, "reference"):
+        return Law("linear", "skipped", "the stated reference is not linear either")
+    return Law("linear", "failed", found)
+
+
+def used(trial: Trial) -> Law:
+    """Hold the gradients to change with an output's upstream, where that output has a slope."""
+    ignored = ignored_outputs(trial)
+    names = ", ".join(ignored)
+    if ignored and trial.only_kinks:
+        reason = f"the upstream of {names} changes nothing here, where the gradient was found right"
+        return Law("used", "inconclusive", reason)
+    if ignored:
+        return Law("used", "failed", f"the upstream of {names} is ignored")
+    return Law("used", "passed", judged=len(trial.subject.upstreams))
+
+
+class _Claim(NamedTuple):
+    """That R(upstream) is a sum of multiples of other gradients, which cancel no more than told."""
+
+    upstream: Arrays
+    factors: tuple[float, float]  # of R(u) and of R(v)
+    less: tuple[Arrays, ...]  # upstreams whose gradients are taken away from that
+    text: str
+
+
+def nonlinearity(trial: Trial, keyword: str) -> str:
+    """Return in words how a rule fails to be linear; empty where it is."""
+    here, crossed = trial.gradients_here(keyword), trial.gradients_crossed(keyword)
+    lifted = keyword == "reference" or trial.has_rule
+    for claim in _claims(trial):
+        moved = trial.gradients_at(keyword, [claim.upstream, *claim.less])
+        for i, target in enumerate(trial.subject.targets):
+            if trial.subject.odd[i]:
+                continue
+            scatter = known(trial.scatter_here(keyword, i))
+            parts = [(claim.factors[0], here[i]), (claim.factors[1], crossed[i])]
+            parts += [(-1.0, gradients[i]) for gradients in moved[1:]]
+            known_here = np.isfinite(here[i]) & np.isfinite(crossed[i])
+            coarse = None if lifted else _halves(claim)
+            at = _differs(
+                np.where(known_here, moved[0][i], 0),
+                [(f, np.where(known_here, g, 0)) for f, g in parts],
+                scatter,
+                coarse,
+            )
+            if at is not None:
+                entry = entry_name(target.path, at)
+                value, expected = moved[0][i][at], sum(f * g[at] for f, g in parts if f)
+                return (
+                    f"not linear in the upstream: {claim.text}: the gradient of {entry} is "
+                    f"{value:.6g}, not {expected:.6g}"
+                )
+    return ""
+
+
+def _claims(trial: Trial) -> Iterator[_Claim]:
+    """Yield what a linear rule obeys; of millions of entries, what costs two gradients."""
+    u = {name: widen(value) for name, value in trial.upstreams.items()}
+    v = {name: widen(value) for name, value in trial.other_upstreams.items()}
+    large = sum(np.size(trial.values[t.path]) for t in trial.subject.targets) > _LARGE
+    for scale, text in list(_SCALES.items())[: 1 if large else None]:
+        scaled = {n: scale * x for n, x in u.items()}
+        yield _Claim(scaled, (scale, 0.0), (), f"R({text}) is not that multiple of R(u)")
+    both = {n: _A * u[n] + _B * v[n] for n in u}
+    yield _Claim(both, (_A, _B), (), f"R(a u + b v) is not {_SUM}")
+    if large:
+        return
+    zero = {n: 0 * x for n, x in u.items()}
+    yield _Claim(zero, (0.0, 0.0), (), "an upstream of zero does not give zero")
+    rng = np.random.default_rng([trial.seed, 8])
+    halves = {n: rng.random(np.shape(x)) < 0.5 for n, x in u.items()}
+    first = {n: np.where(halves[n], x, 0) for n, x in u.items()}
+    rest = {n: np.where(halves[n], 0, x) for n, x in u.items()}
+    text = "where some entries of the upstream are zero, R(u) is not the sum of its parts"
+    yield _Claim(first, (1.0, 0.0), (rest,), text)
+    for upstream in trial.subject.upstreams[:_OUTPUTS] if len(u) > 1 else ():
+        alone = {n: x if n == upstream.name else 0 * x for n, x in u.items()}
+        others = {n: 0 * x if n == upstream.name else x for n, x in u.items()}
+        text = f"where the upstream of {upstream.output} is zero, or of all others, R(u) changes"
+        yield _Claim(alone, (1.0, 0.0), (others,), text)
+
+
+def _halves(claim: _Claim) -> float:
+    """Return by how much of its largest terms a rule may be off that rounds to float16 inside."""
+    scale = abs(claim.factors[0]) if not any((claim.factors[1], claim.less)) else 0.0
+    return _SLACK + _SUBNORMAL / scale if scale > 0 else _COARSE
+
+
+def _differs(
+    actual: Any, parts: Sequence[tuple[float, Any]], scatter: Any, coarse: float | None
+) -> tuple[int, ...] | None:
+    """Return where a gradient is not a sum of multiples of others, entry by entry; None: nowhere.
+
+    `coarse`: what is not lifted may be off by so much of the largest term of all entries.
+    """
+    flat, spread = np.ravel(actual), np.ravel(scatter)
+    chosen = [(factor, np.ravel(gradient)) for factor, gradient in parts if factor]
+    largest = max([1.0, *(abs(factor) for factor, _ in chosen)])
+    everywhere = 0.0
+    if coarse is not None:
+        sizes = (abs(f) * np.max(np.abs(g), initial=0.0) for f, g in chosen)
+        everywhere = coarse * float(max(sizes, default=0.0))
+    for row in blocks(flat.size):
+        terms = [factor * part[row] for factor, part in chosen]
+        size = sum((np.abs(term) for term in terms), np.zeros(1))
+        own = spread[row] if spread.size == flat.size else spread
+        most = _SLACK * size + _SPREAD * largest * own + everywhere
+        off = np.abs(flat[row] - sum(terms, np.zeros(1)))
+        if coarse is None or np.isfinite(flat[row]).all():
+            wrong = np.isfinite(most) & ~(off <= most)
+            if wrong.any():
+                k = row.start + int(np.argmax(wrong))
+                return tuple(int(i) for i in np.unravel_index(k, np.shape(actual)))
+    return None
+
+
+def _wrong_alone(trial: Trial) -> str:
+    """Say where a rule that is told of symbolic zeros is wrong for some; empty: nowhere.
+
+    Such a rule may take another way where an input has no tangent, or an output no upstream.
+    """
+    forward = trial.subject.forward
+    if forward is None or not trial.has_rule or not symbolic_zeros(forward):
+        return ""
+    paths = [target.path for target in trial.subject.targets]
+    programs: dict[str, Program] = {}
+    for path in paths:
+        position = forward.in_names.index(path)
+        programs[f"alone {path}"] = vjp_program(forward, [position])
+        if trial.subject.pushforward is not None:
+            programs[f"pushed {path}"] = jvp_program(forward, [position])
+    several = [u.output for u in trial.subject.upstreams] if len(trial.upstreams) > 1 else []
+    for output in several:
+        part = _restricted(forward, forward.out_names.index(output))
+        programs[f"through {output}"] = vjp_program(
+            part, [forward.in_names.index(path) for path in paths]
+        )
+    names = dict.fromkeys(name for program in programs.values() for name in program.in_names)
+    found = Evaluation(**programs).values({name: trial.full_point[name] for name in names})
+    for i, path in enumerate(paths):
+        others = " and ".join(p for p in paths if p != path)
+        here, scatter = trial.gradients_here("rule")[i], trial.scatter_here("rule", i)
+        if _apart(found[f"alone {path}"][-1], here, scatter):
+            return f"wrong where {others} needs no gradient: the gradient of {path} is another"
+        if f"pushed {path}" in found and "pushforward" in trial.formula:
+            still = {f"tangent {p}": 0 * widen(trial.tangents[p]) for p in paths if p != path}
+            moved = trial.many([still])[0]["pushforward"][trial.outputs :]
+            ours = found[f"pushed {path}"][trial.outputs :]
+            if any(_apart(a, b, np.zeros(1)) for a, b in zip(ours, moved)):
+                return f"wrong where {others} has no tangent: the tangent along {path} is another"
+    for upstream in trial.subject.upstreams if several else ():
+        rest = {n: 0 * widen(u) for n, u in trial.upstreams.items() if n != upstream.name}
+        pairs = zip(found[f"through {upstream.output}"][1:], trial.gradients_at("rule", [rest])[0])
+        for i, (mine, expected) in enumerate(pairs):
+            if _apart(mine, expected, trial.scatter_here("rule", i)):
+                where = f"wrong where {upstream.output} alone has an upstream"
+                return f"{where}: the gradient of {paths[i]} is another"
+    return ""
+
+
+def _restricted(program: Program, output: int) -> Program:
+    """Return a program's one output alone, named as it was."""
+    return derive(
+        program,
+        lambda *arrays: [program.flat(*arrays)[output]],
+        program.in_avals,
+        program.in_names,
+        [program.out_names[output]],
+        lambda: None if program.wide is None else _restricted(program.wide, output),
+    )
+
+
+def _apart(actual: Any, expected: Any, scatter: Any) -> bool:
+    return _differs(actual, [(1.0, expected)], known(scatter), None) is not None
+
+
+def ignored_outputs(trial: Trial, target: int | None = None) -> list[str]:
+    """Return the outputs whose upstream changes nothing, though it should.
+
+    Args:
+        trial: what was measured.
+        target: of which gradient; None: of all together.
+    """
+    names = []
+    for upstream in trial.subject.upstreams:
+        if 0 in upstream.shape or _moves(trial, upstream, "rule", target):
+            continue
+        if trial.has_reference:
+            matters = _moves(trial, upstream, "reference", target)
+        else:
+            matters = _has_slope(trial, upstream, target)
+        if matters:
+            names.append(upstream.output)
+    return names
+
+
+def _moves(trial: Trial, upstream: Upstream, keyword: str, target: int | None) -> bool:
+    """Whether another upstream of one output alone changes the gradients."""
+    if len(trial.subject.upstreams) == 1:
+        crossed = trial.gradients_crossed(keyword)
+    else:
+        other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
+        crossed = trial.gradients_under(other, keyword)[keyword]
+    pairs = list(zip(trial.gradients_here(keyword), crossed))
+    return _moved(pairs if target is None else [pairs[target]])
+
+
+def _moved(pairs: Sequence[tuple[Any, Any]]) -> bool:
+    return any(a.shape != b.shape or not np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def _has_slope(trial: Trial, upstream: Upstream, target: int | None) -> bool:
+    """Whether finite differences show that one output changes with the inputs: no sign or count."""
+    ours = {n: u if n == upstream.name else 0 * u for n, u in trial.upstreams.items()}
+    paths = [t.path for i, t in enumerate(trial.subject.targets) if target in (None, i)]
+    tangents = {path: trial.tangents[path] for path in paths}
+    slope = directional(trial.at(trial.values, ours), tangents)
+    value, error = float(slope.value[0]), float(slope.error[0])
+    return bool(np.isfinite(error) and abs(value) > LIMIT * error)
+
+
+def _product(directions: list[Any], trial: Trial, keyword: str) -> tuple[float, float]:
+    """Return a program's product with directions, and how far rounding may move it."""
+    product = spread = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for direction, estimate in zip(directions, trial.formula[keyword][trial.outputs :]):
+            product += float(np.sum(np.real(direction * estimate.value)))
+            moves = np.ravel(np.abs(direction) * estimate.scatter)
+            spread = float(np.hypot.reduce(moves, initial=spread))
+            spread += _UNIT * float(np.sum(np.abs(direction * estimate.value)))
+    return product, spread

@@ -1,0 +1,147 @@
+"""Programs that are run at once, lifted and in NumPy: nothing is compiled, callbacks are called."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import batching
+
+from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
+from gradlab.tracing.evaluate import Value
+from gradlab.tracing.jaxprs import contains, dtype_of
+from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.lift import Lifter
+from gradlab.tracing.program import Program, without_checks
+
+__all__ = ["batches_by_itself", "run_lifted", "stage"]
+
+_HOSTS = frozenset({"pure_callback", "io_callback", "ffi_call", "custom_vmap_call"})
+
+
+def run_lifted(
+    jaxpr: Any, arrays: Sequence[Any], turns: int | None = None, given: Sequence[Any] = ()
+) -> list[Any]:
+    """Evaluate a closed jaxpr lifted to float64, in NumPy, without compiling it.
+
+    Args:
+        jaxpr: a closed jaxpr.
+        arrays: its inputs.
+        turns: how many turns its loops may take together.
+        given: arrays that count as inputs where they are constants of the jaxpr.
+
+    Raises:
+        TooLong: the loops take more turns.
+
+    Example:
+        >>> square = jax.make_jaxpr(lambda x: x * x)(np.ones(2, np.float32))
+        >>> run_lifted(square, [np.array([0.1, 3.0])])
+        [array([0.01, 9.  ])]
+    """
+    evaluator = _AtOnce(given)
+    evaluator.turns = turns
+    with without_checks():
+        values = evaluator(jaxpr, [_entering(array) for array in arrays])
+        return [_numpy(evaluator.wide(value)) for value in values]
+
+
+def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Any], turns: int) -> list[Any]:
+    """Run the user's Python once on arrays, and return outputs and gradients, lifted.
+
+    Nothing is compiled: what the Python computes with JAX is staged out, and run in NumPy. Python
+    that looks at its arguments sees arrays, as it does without `jit`, and no tracers.
+
+    Args:
+        program: a traced function.
+        wrt: positions among its inputs.
+        arrays: its inputs, then one upstream for each inexact output.
+        turns: how many turns its loops may take together.
+    """
+    count = len(program.in_names)
+    run = program.flat if program.live is None else program.live
+    inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
+
+    def differentiated() -> list[Any]:
+        supply = iter(given[count:])
+        seeds = [
+            next(supply) if flag else np.zeros(aval.shape, jax.dtypes.float0)
+            for aval, flag in zip(program.out_avals, inexact)
+        ]
+
+        def part(*values: Any) -> list[Any]:
+            full = list(given[:count])
+            for position, value in zip(wrt, values):
+                full[position] = value
+            return list(run(*full))
+
+        outputs, backward = jax.vjp(part, *(given[i] for i in wrt))
+        return [*outputs, *backward(seeds)]
+
+    with jax.enable_x64(program.x64):
+        given = [jnp.asarray(array) for array in arrays]
+        try:
+            jaxpr = jax.make_jaxpr(differentiated)()
+        except jax.errors.JAXTypeError:  # it reads values that are computed from its arguments
+            return [_numpy(result) for result in differentiated()]
+    return run_lifted(jaxpr, [], turns, given)
+
+
+def batches_by_itself(program: Program) -> bool:
+    """Whether vmap of a program runs rules that are not JAX's own."""
+    table: Any = getattr(batching, "fancy_primitive_batchers", None)
+
+    def own(equation: Any) -> bool:
+        if equation.primitive.name in _HOSTS:
+            return True
+        if table is None:  # this JAX keeps its batching rules elsewhere
+            return True
+        rule = table.get(equation.primitive)
+        return any(not module.startswith("jax") for module in _modules(rule))
+
+    return contains(program.jaxpr, own)
+
+
+def _modules(function: Any) -> Iterator[str]:
+    """Yield where a function is defined, and the functions that it is wrapped around."""
+    while hasattr(function, "func"):
+        function = function.func
+    if function is None:
+        return
+    yield str(getattr(function, "__module__", "jax"))
+    for cell in getattr(function, "__closure__", None) or ():
+        if inspect.isfunction(cell.cell_contents) or hasattr(cell.cell_contents, "func"):
+            yield from _modules(cell.cell_contents)
+
+
+class _AtOnce(Lifter):
+    """Lifts in NumPy; constants that are the inputs of a staged call are inputs."""
+
+    def __init__(self, given: Sequence[Any]) -> None:
+        super().__init__(NumPy())
+        self._given = [np.asarray(a) for a in given if is_inexact(a.dtype)]
+
+    def constant(self, array: Any) -> Value:
+        """Bring a constant of the program in."""
+        if not is_inexact(dtype_of(array)):
+            return Value(array, False)
+        mine = np.asarray(array)
+        same = (a.shape == mine.shape and a.dtype == mine.dtype for a in self._given)
+        known = any(s and a.tobytes() == mine.tobytes() for s, a in zip(same, self._given))
+        return _entering(mine) if known else Value(array, False)
+
+
+def _entering(array: Any) -> Value:
+    if _is_key(array):
+        return Value(array, False)
+    value = np.asarray(array)
+    return Value(convert(value, widen_dtype(value.dtype)), is_inexact(value.dtype))
+
+
+def _numpy(array: Any) -> Any:
+    return array if _is_key(array) else np.asarray(array)
+
+
+def _is_key(array: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))
