@@ -17,7 +17,7 @@ from gradlab.repair.source import ATOM, Edit, Text, precedence
 
 __all__ = ["Material", "Site", "filled", "moved", "names", "sites", "targets", "tokens", "wraps"]
 
-TOKENS, NAMES, SOLVED, FITTED = range(4)
+TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
 
 _OPERATORS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "Add": (("-", "GL101"), ("*", "GL204")),
@@ -220,7 +220,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
             yield from _subscript(write, site, node)
-        elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
+        elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             returned = isinstance(site.parent, ast.Return)
             yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
         yield from _anywhere(write, site)

@@ -18,11 +18,11 @@ import numpy as np
 
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench
-from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, Material, Site
+from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import World, is_gradlabs, quiet
+from gradlab.repair.world import World, quiet
 
 __all__ = ["Load", "Mended", "Point", "Task", "mend"]
 
@@ -169,7 +169,7 @@ class _Search:
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
         self._places: dict[_Draft, list[_Solved]] = {}
-        self.tried = 0
+        self.tried = 0.0
         self._end = self._total = 0
 
     def begun(self) -> bool:
@@ -188,8 +188,7 @@ class _Search:
         each = 2 * (time.process_time() - clock) + 3e-4
         self._total = self._end = int(max(300, self.task.allowance / each))
         for code in self.world.copies:
-            path = code.co_filename
-            text = read(code) if self.task.owned(path) and not is_gradlabs(path) else None
+            text = read(code) if self.task.owned(code.co_filename) else None
             if text is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
@@ -207,7 +206,7 @@ class _Search:
         mine = getattr(getattr(self.task.entry, "__func__", self.task.entry), "__code__", None)
         texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
-        for share in (0.5, 0.8, 1.0):
+        for share in (0.7, 0.9, 1.0):
             self._end = int(share * self._total)
             try:
                 drafts = self._level(drafts)
@@ -224,8 +223,8 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         first = max(sum(d.right) for d in drafts)
-        for tier in (TOKENS, NAMES, SOLVED, FITTED):
-            for draft, bench in both[: None if tier < SOLVED else _SOLVED]:
+        for tier in (TOKENS, NAMES, SOLVED, TRIED, FITTED):
+            for draft, bench in both[: _SOLVED if tier in (SOLVED, FITTED) else None]:
                 for edit in self._edits(draft, bench, tier):
                     if self.tried >= self._end:
                         if self.verified or self._end == self._total:
@@ -252,7 +251,7 @@ class _Search:
     def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
         """Yield the edits of one tier, those that only wrong gradients need first."""
         text, wanted = draft.text, self._wanted(draft, bench)
-        if tier >= SOLVED:
+        if tier in (SOLVED, FITTED):
             if draft not in self._places:
                 self._places[draft] = self._solved(draft, bench, wanted)
             places = self._places[draft]
@@ -263,7 +262,7 @@ class _Search:
         some: Iterable[Edit] = (
             e for e in kinds.tokens(text, aliases, held) if e.tier == tier and e.statement in wanted
         )
-        if tier == NAMES:
+        if tier == TRIED:
             pooled = (
                 kinds.names(text, site, shape, simple(scope), bench.visits[site.statement] > 1)
                 for site, scope in bench.value_sites(wanted)
@@ -303,7 +302,7 @@ class _Search:
             if site.statement not in pools:
                 few = simple(scope)
                 pools[site.statement] = [*few, *derived(scope, few, aliases, calls)]
-                self.tried += len(pools[site.statement]) // 5
+                self.tried += len(pools[site.statement]) / 12
             found.append(_Solved(draft.text, site, scope, needed[0], pools[site.statement], calls))
         return found
 
@@ -327,7 +326,7 @@ class _Search:
         chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
 
         def move(delta: Array) -> Array | None:
-            self.tried += 1
+            self.tried += 0.35  # a move runs the rest of one function, and compiles little
             came = bench.gradients(edit, __moved__=delta)
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
                 return None
