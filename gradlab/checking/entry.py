@@ -144,7 +144,8 @@ def check(
         )
 
     stated = asked.reference is not None and not isinstance(function, Node)
-    mending = Repair if stated else mend
+    opaque = subject.forward is None  # a search would call it thousands of times
+    mending = Repair if stated or opaque else mend
     anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
     report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
     if _is_graph(function) and backward is None and report.failed:
