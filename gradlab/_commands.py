@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from gradlab._targets import drawn_inputs, load, load_inputs, require_fitting
 from gradlab._working import working
-
-if TYPE_CHECKING:
-    from gradlab.report import Report
+from gradlab.errors import InputError
+from gradlab.report import Report
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -22,7 +22,7 @@ class Command(NamedTuple):
     summary: str
     example: str
     words: Callable[[argparse.ArgumentParser], None]
-    run: "Callable[[Options], Report]"
+    run: Callable[[Options], Report]
 
 
 def _names(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +59,30 @@ def _wrt(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _reach_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=1, help="number of inputs to check")
+    parser.add_argument(
+        "--domain",
+        action="append",
+        type=_domain,
+        default=[],
+        metavar="NAME=RANGE",
+        help="legal values of an input: x=0..1 (an end may be left out), x=positive, x=finite",
+    )
+    parser.add_argument("--no-branches", action="store_true", help="stay at the given inputs")
+    parser.add_argument("--no-prove", action="store_true", help="do not try to prove the formula")
+
+
 def _audit_words(parser: argparse.ArgumentParser) -> None:
     _target(parser)
+    _reach_words(parser)
+    parser.add_argument(
+        "--intended",
+        action="append",
+        default=[],
+        metavar="RULE=TARGET",
+        help="function with the derivative that a rule is meant to have, or any",
+    )
     parser.add_argument("--patch", metavar="FILE", help="write the diffs that mend it to FILE")
 
 
@@ -75,8 +97,13 @@ def _check_words(parser: argparse.ArgumentParser) -> None:
         default="output",
         help="what the function returns (default: output)",
     )
+    parser.add_argument("--parameters", type=_list, metavar="A,B", help="parameters of an object")
+    parser.add_argument("--gradients", type=_list, metavar="A,B", help="their gradients, in order")
+    parser.add_argument(
+        "--intended", metavar="TARGET", help="function with the derivative that is meant, or any"
+    )
     parser.add_argument("--order", type=int, default=1, help="2: the gradient's gradient too")
-    parser.add_argument("--samples", type=int, default=1, help="check at so many inputs")
+    _reach_words(parser)
     parser.add_argument("--dtypes", type=_list, metavar="A,B", help="check in each of these")
     parser.add_argument("--device", help="run the rule there: cpu, gpu, gpu:1")
     parser.add_argument("--patch", metavar="FILE", help="write the diff that mends it to FILE")
@@ -85,6 +112,19 @@ def _check_words(parser: argparse.ArgumentParser) -> None:
 def _jacobian_words(parser: argparse.ArgumentParser) -> None:
     _target(parser)
     _wrt(parser)
+    parser.add_argument(
+        "--why",
+        nargs="?",
+        const="all",
+        metavar="AXIS",
+        help="the proof, or the lines that couple an axis of the input",
+    )
+    parser.add_argument("--structure", metavar="NAME", help="claim: diagonal, banded, ...")
+    parser.add_argument("--elementwise", action="store_true", help="claim: entry by entry")
+    parser.add_argument(
+        "--independent", type=_axis, metavar="AXIS[,AXIS]", help="claim: rows stay apart"
+    )
+    parser.add_argument("--causal", type=_axis, metavar="AXIS[,AXIS]", help="claim: no future")
     parser.add_argument(
         "--evaluate",
         action="store_true",
@@ -130,7 +170,7 @@ def _sweep_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="threads (default: 1)")
 
 
-def _verify(options: Options) -> "Report":
+def _verify(options: Options) -> Report:
     from gradlab.checking.verify import verify
 
     with working("verifying"):
@@ -143,13 +183,13 @@ def _verify(options: Options) -> "Report":
         )
 
 
-def _nodes(options: Options) -> "Report":
+def _nodes(options: Options) -> Report:
     from gradlab.nodes._pages import node_pages
 
     return node_pages(options.names)
 
 
-def _check(options: Options) -> "Report":
+def _check(options: Options) -> Report:
     from gradlab.checking import check
 
     function, inputs = _function_and_inputs(options)
@@ -162,35 +202,63 @@ def _check(options: Options) -> "Report":
             backward=backward,
             reference=reference,
             returns=options.returns,
+            parameters=options.parameters,
+            gradients=options.gradients,
+            intended=options.intended and _intended(options.intended),
+            domain=dict(options.domain) or None,
             wrt=options.wrt,
             order=options.order,
             seed=options.seed,
             samples=options.samples,
             dtypes=options.dtypes,
             device=options.device,
+            branches=not options.no_branches,
+            prove=not options.no_prove,
         )
 
 
-def _audit(options: Options) -> "Report":
+def _audit(options: Options) -> Report:
     from gradlab.checking import audit
 
     function, inputs = _function_and_inputs(options)
+    pairs = (word.partition("=") for word in options.intended)
+    intended = {rule: _intended(target) for rule, _, target in pairs}
     with working(f"auditing {options.target}"):
-        return audit(function, *inputs, seed=options.seed)
+        return audit(
+            function,
+            *inputs,
+            intended=intended or None,
+            domain=dict(options.domain) or None,
+            seed=options.seed,
+            samples=options.samples,
+            branches=not options.no_branches,
+            prove=not options.no_prove,
+        )
 
 
-def _jacobian(options: Options) -> "Report":
-    from gradlab.structure import jacobian
+def _jacobian(options: Options) -> Report:
+    from gradlab.structure import assert_structure, jacobian
 
     function, inputs = _function_and_inputs(options)
+    claims = {
+        "structure": options.structure,
+        "elementwise": options.elementwise,
+        "independent": options.independent,
+        "causal": options.causal,
+    }
     with working(f"reading {options.target}"):
-        J = jacobian(function, *inputs, wrt=options.wrt)
+        if any(claim not in (None, False) for claim in claims.values()):
+            J = assert_structure(function, *inputs, wrt=options.wrt, **claims)
+        else:
+            J = jacobian(function, *inputs, wrt=options.wrt)
         if options.evaluate:
             J.evaluate(options.max_bytes)
+    if options.why is None:
         return J.report
+    return Said(J.why(None if options.why == "all" else _axis(options.why)))
 
 
-def _graph(options: Options) -> "Report":
+def _graph(options: Options) -> Report:
     from gradlab.graph.reading import read_graph
 
     function, inputs = _function_and_inputs(options)
@@ -205,7 +273,7 @@ def _graph(options: Options) -> "Report":
         )
 
 
-def _precision(options: Options) -> "Report":
+def _precision(options: Options) -> Report:
     from gradlab.numerics import precision
 
     function, inputs = _function_and_inputs(options)
@@ -215,7 +283,7 @@ def _precision(options: Options) -> "Report":
         )
 
 
-def _sweep(options: Options) -> "Report":
+def _sweep(options: Options) -> Report:
     from gradlab.numerics.sweep import sweep
 
     function = load(options.target)
@@ -223,7 +291,7 @@ def _sweep(options: Options) -> "Report":
         return sweep(function, options.dtypes, options.all, options.jobs)
 
 
-def _doctor(options: Options) -> "Report":
+def _doctor(options: Options) -> Report:
     from gradlab.numerics import doctor
 
     return doctor()
@@ -293,8 +361,6 @@ COMMANDS = (
 
 
 def _function_and_inputs(options: Options) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    from gradlab.errors import InputError
-
     function = load(options.target)
     if options.inputs is None:
         inputs = drawn_inputs(options.specs, options.seed)
@@ -304,6 +370,43 @@ def _function_and_inputs(options: Options) -> tuple[Callable[..., Any], tuple[An
         inputs = load_inputs(options.inputs, function)
     require_fitting(function, inputs, options.target)
     return function, inputs
+
+
+@dataclass(frozen=True)
+class Said(Report):
+    """A text that answers one question, in place of a whole report."""
+
+    kind: ClassVar[str] = "jacobian"
+    text: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the question was answered."""
+        return True
+
+    def render(self, format: str) -> str:
+        """Return the text; no other format has it."""
+        if format != "text":
+            raise InputError(f"--why: it is text; leave out --format {format}, or leave out --why")
+        return self.text
+
+
+def _intended(target: str) -> Any:
+    return target if target == "any" else load(target, "--intended")
+
+
+def _axis(words: str) -> int | tuple[int, int]:
+    first, _, second = words.partition(",")
+    return (int(first), int(second)) if second else int(first)
+
+
+def _domain(words: str) -> tuple[str, Any]:
+    """Return an input's name, and its legal values: a word, or two ends of which one may lack."""
+    name, _, legal = words.partition("=")
+    low, dots, high = legal.partition("..")
+    if not dots:
+        return name, legal
+    return name, (float(low) if low else None, float(high) if high else None)
 
 
 def _list(words: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gradlab import __version__
 from gradlab._commands import COMMANDS
-from gradlab.errors import GradlabError, InputError
+from gradlab.errors import GradlabError, InputError, StructureMismatch
 from gradlab.files import write_whole
 from gradlab.formatting import legible
 
@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _put(text, options.output)
         if getattr(options, "patch", None):
             _patch(report, options.patch)
+    except StructureMismatch as error:  # a claim of the user's is not proved
+        _put(legible(str(error)), options.output)
+        return 1
     except GradlabError as error:
         _show_cause(error.__cause__, always=False)
         notes = getattr(error, "__notes__", ())

@@ -192,3 +192,29 @@ def test_what_an_error_and_its_notes_say_steers_no_terminal(layers, capsys):
     said = capsys.readouterr().err
     assert "\x1b" not in said and "\x07" not in said
     assert r"clears\x1b[2J" in said and r"rings\x07, at wire a" in said
+
+
+def test_a_claim_that_is_refuted_exits_with_one_and_says_the_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "leaks.py").write_text("def leaky(x):\n    return x - x.mean(axis=0)\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "0"]) == 1
+    assert "leaks.py:2" in capsys.readouterr().out
+    assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "1"]) == 0
+    assert main(["jacobian", "leaks:leaky", "6x3", "--why", "0"]) == 0
+    assert "axis 0 of x is coupled" in capsys.readouterr().out
+
+
+def test_a_domain_and_switches_reach_the_check(tmp_path, monkeypatch, capsys):
+    (tmp_path / "branchy.py").write_text(
+        "import jax, jax.numpy as jnp\n"
+        "@jax.custom_vjp\n"
+        "def f(x):\n"
+        "    return jnp.where(x > 20, 2 * x, x)\n"
+        "f.defvjp(lambda x: (f(x), x), lambda x, u: (u,))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "branchy:f", "4"]) == 1
+    assert main(["check", "branchy:f", "4", "--no-branches"]) == 0
+    assert main(["check", "branchy:f", "4", "--domain", "x=..10"]) == 0
+    assert main(["check", "branchy:f", "4", "--domain", "y=..10"]) == 2
+    assert "the inputs are x" in capsys.readouterr().err
