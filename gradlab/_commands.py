@@ -247,7 +247,7 @@ def _jacobian(options: Options) -> Report:
         "causal": options.causal,
     }
     with working(f"reading {options.target}"):
-        if any(claim not in (None, False) for claim in claims.values()):
+        if any(claim is not None and claim is not False for claim in claims.values()):
             J = assert_structure(function, *inputs, wrt=options.wrt, **claims)
         else:
             J = jacobian(function, *inputs, wrt=options.wrt)
