@@ -123,7 +123,7 @@ def unchecked(leaves: Sequence[Leaf], targets: Sequence[Leaf]) -> tuple[Unchecke
 
 def _unchecked(leaf: Leaf) -> Unchecked:
     if leaf.differentiable:
-        text = f"{leaf.path} was left out by wrt=, so it was not checked"
+        text = f"no gradient of {leaf.path} was asked for or returned, so it was not checked"
     elif leaf.traced:
         what = "a random key" if leaf.kind == "key" else str(leaf.dtype)
         text = f"{leaf.path} is {what}, so it has no gradient and was not checked"

@@ -12,6 +12,7 @@ from gradlab.reporting._table import columns, is_detailed
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Entry, Law
+    from gradlab.report import Evidence
 
 __all__ = [
     "cases",
@@ -19,6 +20,7 @@ __all__ = [
     "junit",
     "law_lines",
     "listed",
+    "reached",
     "text",
     "verdict",
     "what_is_wrong",
@@ -43,6 +45,8 @@ def text(report: "CheckReport") -> str:
     """Return the report as a person reads it: a failure with its fix, else verdict and laws."""
     if report.status == "wrong" and not is_detailed():
         return failure(report, headline(report), columns() or 100)
+    if report.ok and not is_detailed():
+        return _pass(report)
     lines = [*wrapped("", headline(report), hang=2), *what_is_wrong(report), ""]
     lines += [*law_lines(report.laws), ""]
     for line in (*_leaf_lines(report), *_unchecked_lines(report), f"oracle: {report.oracle}"):
@@ -50,6 +54,63 @@ def text(report: "CheckReport") -> str:
     for note in report.notes:
         lines += wrapped("note: ", note)
     return "\n".join(lines)
+
+
+def _pass(report: "CheckReport") -> str:
+    """Return a right gradient's report: how far it reaches, and what would have been seen."""
+    lines = wrapped("", headline(report), hang=2)
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for path, each in report.evidence.items():
+        alike.setdefault((each.grade, each.where, each.unreached), []).append(path)
+    for paths in alike.values():
+        weakest = max((report.evidence[path] for path in paths), key=lambda e: e.bound or 0.0)
+        names = "" if len(alike) == 1 else f"{listed(paths)}: "
+        lines += wrapped("evidence  ", names + reached(weakest))
+    seen: dict[str, list[str]] = {}
+    for path, finest in report.resolution.items():
+        if finest < 1:
+            seen.setdefault(f"{finest:.0e}", []).append(path)
+    if seen:
+        found = "; ".join(f"of {size} or more in {listed(paths)}" for size, paths in seen.items())
+        lines += wrapped("finds     ", f"relative errors {found}")
+    for law in report.laws:
+        if law.status == "warned":
+            lines += wrapped(f"warning   {_name(law)}: ", law.reason)
+    for line in _unchecked_lines(report):
+        lines += wrapped("unchecked ", line)
+    lines += wrapped("oracle    ", report.oracle)
+    for note in report.notes:
+        lines += wrapped("note      ", note)
+    return "\n".join(lines)
+
+
+def reached(evidence: "Evidence") -> str:
+    """Return how far a right gradient's verdict reaches, in a sentence or two.
+
+    Example:
+        >>> from gradlab.report import Evidence
+        >>> reached(Evidence(grade="points", tried={"points": 1}))
+        'right at the given inputs'
+        >>> reached(Evidence(grade="proved", bound=2e-13)).partition(";")[0]
+        'proved as a formula, for every input of this shape'
+    """
+    points = evidence.tried.get("points", 1)
+    words = {
+        None: "nothing was judged",
+        "points": "right at the given inputs" if points < 2 else f"right at {points} inputs",
+        "every branch": "right on each side of every condition",
+        "every value": f"right at all {evidence.tried.get('values', 0):,} finite values",
+        "proved": "proved as a formula, for every input of this shape",
+    }[evidence.grade]
+    if evidence.where:
+        words = words.replace(", for every input of this shape", "")
+        words += f" where {'; '.join(evidence.where[:2])}"
+        words += f", and {len(evidence.where) - 2} more conditions" * (len(evidence.where) > 2)
+    if evidence.bound is not None:
+        words += f"; a wrong rule would pass with probability {evidence.bound:.0e} at most"
+    if evidence.grade != "proved" and evidence.unreached:
+        words += f"; no input reached {'; '.join(evidence.unreached[:2])}"
+    return words
 
 
 def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
