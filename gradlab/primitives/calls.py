@@ -33,7 +33,7 @@ RECORDS = (
     replace(_CALL, name="custom_vmap_call", calls="call"),
     replace(_CALL, name="linear_call"),
     replace(_CALL, name="composite", calls="jaxpr"),
-    replace(_CALL, name="eval_jaxpr", calls="jaxpr"),
+    replace(_PLAIN, name="eval_jaxpr"),
     replace(_CELL, name="new_ref"),
     replace(_CELL, name="empty_ref"),
     replace(_CELL, name="get"),

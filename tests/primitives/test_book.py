@@ -52,7 +52,8 @@ class Meeting(Interpreter[jax.Array]):
         return jnp.stack(rows)
 
     def equation(self, equation, inputs):
-        self.met.append((equation, inputs))
+        if not lookup(equation.primitive.name).stateful:  # a mutable array is read where it lives
+            self.met.append((equation, inputs))
         return bind(equation, inputs)
 
 
