@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from gradlab.primitives import lookup
+from gradlab.tracing.expanding import HIGHER, expanded
 from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
 from gradlab.tracing.kernels import kernel_jaxpr
 
@@ -24,6 +25,8 @@ def call_jaxpr(equation: Any) -> Any:
     """
     if equation.primitive.name == "pallas_call":
         return kernel_jaxpr(equation)
+    if equation.primitive.name == HIGHER:
+        return expanded(equation)
     named = lookup(equation.primitive.name).calls
     if named is None:
         return None

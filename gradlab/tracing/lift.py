@@ -14,6 +14,7 @@ import numpy as np
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.expanding import HIGHER
 from gradlab.tracing.jaxprs import dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
@@ -34,7 +35,7 @@ _OPAQUE = frozenset(
     [
         *("bitcast_convert_type", "pallas_call", "pure_callback", "io_callback", "ffi_call"),
         *("custom_call", "tpu_custom_call", "triton_kernel_call", "shard_map"),
-        *("custom_partitioning", "custom_transpose_call", "reduce_window"),
+        *("custom_partitioning", "custom_transpose_call", "reduce_window", HIGHER),
     ]
 )
 
