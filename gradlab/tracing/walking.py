@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradlab.tracing.dependence import carried, flow
-from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs
+from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs, loop_parts
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
@@ -67,7 +67,7 @@ def repeats(program: Program) -> bool:
 def _repeats(equation: Any) -> bool:
     if equation.primitive.name != "scan" or equation.params["length"] < 2:
         return False
-    consts, count = equation.params["num_consts"], equation.params["num_carry"]
+    consts, count = loop_parts(equation)
     if len(equation.invars) > consts + count or len(equation.outvars) > count:
         return False
     step = body(equation.params["jaxpr"])
