@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _put(legible(str(error)), options.output)
         return 1
     except GradlabError as error:
-        _show_cause(error.__cause__, always=False)
+        cause = error.__cause__
+        while isinstance(cause, GradlabError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        _show_cause(cause, always=False)
         notes = getattr(error, "__notes__", ())
         said = legible(f"gradlab {options.command}: {error}")
         print(said, *map(legible, notes), sep="\n  ", file=sys.stderr)

@@ -44,9 +44,16 @@ def dangers(source):
                 yield whole
 
 
+# The edit engine compiles edits of the user's own source, which the user imported already.
+EDITS = {
+    PACKAGE / "repair" / name: {"compile", "exec", "eval"}
+    for name in ("bench.py", "pool.py", "world.py")
+}
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
 def test_nothing_runs_data(path):
-    assert not list(dangers(path.read_text()))
+    assert not set(dangers(path.read_text())) - EDITS.get(path, set())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import World
+from gradlab.repair.world import World, bounded
 
 __all__ = ["Bench"]
 
@@ -60,6 +60,7 @@ class Bench:
     def whole(self, text: Text, k: int, watch: bool = False) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""
         try:
+            self.world.turns = 0
             self.world.exchange(self.code, self.world.compiled(text, self.code, watch))
             return self._run(k)
         except Exception:  # whatever a candidate raises
@@ -78,6 +79,7 @@ class Bench:
         if node is None or kept is None or rest is None or self.reads is None:
             return self.whole(new, 0)
         try:
+            self.world.turns = 0
             return list(self.reads(self._finish(new, node, edit, kept, rest)))
         except Exception:  # whatever a candidate raises
             return None
@@ -174,4 +176,6 @@ def _compiled(segment: bytes) -> CodeType:
         bare = line.lstrip()
         if bare.startswith(b"return") and not bare[6:7].isalnum():
             lines[i] = line.replace(b"return", b"__result__ =", 1)
-    return compile(b"if 1:\n" + b"\n".join(lines), "<gradlab candidate>", "exec")
+    tree = ast.parse(b"if 1:\n" + b"\n".join(lines))
+    bounded(tree)
+    return compile(ast.fix_missing_locations(tree), "<gradlab candidate>", "exec")

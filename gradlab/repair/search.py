@@ -22,7 +22,7 @@ from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material,
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import World, quiet
+from gradlab.repair.world import World, is_gradlabs, quiet
 
 __all__ = ["Load", "Mended", "Point", "Task", "mend"]
 
@@ -188,7 +188,8 @@ class _Search:
         each = 2 * (time.process_time() - clock) + 3e-4
         self._total = self._end = int(max(300, self.task.allowance / each))
         for code in self.world.copies:
-            text = read(code) if self.task.owned(code.co_filename) else None
+            path = code.co_filename
+            text = read(code) if self.task.owned(path) and not is_gradlabs(path) else None
             if text is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)

@@ -24,13 +24,14 @@ import numpy as np
 from gradlab.repair.source import Text
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
-__all__ = ["World", "is_gradlabs", "quiet", "written_by_the_user"]
+__all__ = ["World", "bounded", "is_gradlabs", "quiet", "written_by_the_user"]
 
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _GRADLAB = str(Path(__file__).parent.parent)
 _CODE_NAME = "<gradlab candidate>"
+_MOST_TURNS = 100_000  # of all loops in one run of a candidate
 
 
 def written_by_the_user(path: str) -> bool:
@@ -60,6 +61,7 @@ class World:
     ) -> None:
         self.owned, self.numpy, self.met = owned, numpy, met
         self.copies: dict[CodeType, list[FunctionType]] = {}
+        self.turns = 0  # of the candidate's loops, so far
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
         self._globals: dict[int, dict[str, Any]] = {}
@@ -140,10 +142,17 @@ class World:
     def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
         if id(original) not in self._globals:
             safe = dict(vars(builtins), print=_nothing, open=None, input=None, exec=None, eval=None)
+            safe["__turn__"] = self._turn
             self._globals[id(original)] = {"__builtins__": safe, "__name__": _CODE_NAME}
             scope = self._globals[id(original)]
             self._original[id(scope)] = original
         return self._globals[id(original)]
+
+    def _turn(self) -> None:
+        """Count a turn of a loop; an edit may have made one that never ends."""
+        self.turns += 1
+        if self.turns > _MOST_TURNS:
+            raise RuntimeError("the candidate runs away")
 
     def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
         """Load what a function reads from its module."""
@@ -197,6 +206,7 @@ class World:
             argument.annotation = None
         if watch:
             _watched(node)
+        bounded(node)
         if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
             held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
             use = ast.Expr(ast.Tuple(held, ast.Load()))
@@ -223,6 +233,14 @@ class World:
         for copy in self.copies.get(original, ()):
             self._fill(copy.__globals__, code)
             copy.__code__ = code
+
+
+def bounded(tree: ast.AST) -> None:
+    """Count the turns of every loop in a tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.While | ast.For):
+            count = ast.Call(ast.Name("__turn__", ast.Load()), [], [])
+            node.body.insert(0, ast.Expr(count))
 
 
 class _Copied:
