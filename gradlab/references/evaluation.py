@@ -173,10 +173,11 @@ class Evaluation:
 
         def at(steps: Sequence[float]) -> Outputs:
             times = np.asarray(steps, np.float64)
-            moved = {
-                name: start[name] + times.reshape(-1, *(1,) * way.ndim) * way
-                for name, way in ways.items()
-            }
+            with on_host():  # without it JAX adds an array of its own in float32
+                moved = {
+                    name: start[name] + times.reshape(-1, *(1,) * way.ndim) * way
+                    for name, way in ways.items()
+                }
             return self.rows(start, moved, only)
 
         return at
