@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+import gradlab.nodes  # noqa: F401  (else pytest loads a file of it a second time)
+
 # Listed although its entry point loads it too, so that a checkout that is not installed has it.
 pytest_plugins = ["gradlab.pytest_plugin", "pytester"]
 

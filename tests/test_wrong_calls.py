@@ -22,6 +22,10 @@ NOT_TRACED = (
     "f: JAX cannot trace this function, because it reads values of its inputs (an `if` on a value, "
     "NumPy inside); use jax.numpy, jnp.where, jax.lax.cond"
 )
+NOT_READ = (
+    "the reading ended at test_wrong_calls.py:44: it reads values of its inputs here, where shapes "
+    "alone may decide; choose with np.where"
+)
 RECORDED = (
     "a graph records arithmetic, nodes, and NumPy's functions of their names; use Graph.from_jax "
     "for a JAX function"
@@ -153,7 +157,7 @@ CHECK = [
     (lambda: gradlab.audit(3, X), "function: expected a function, got int 3"),
     (lambda: gradlab.audit(same), "inputs: same was given none; nothing can be differentiated"),
     (lambda: gradlab.audit(same, X, seed=1.0), "seed: expected an integer, got float"),
-    (lambda: gradlab.audit(f, X), NOT_TRACED),
+    (lambda: gradlab.audit(f, X), NOT_READ),
 ]
 STRUCTURE = [
     (lambda: gradlab.jacobian(3, X), "function: expected a function, got int 3"),
@@ -166,7 +170,7 @@ STRUCTURE = [
         "inputs: same has no floating-point input to differentiate by (x: int64); "
         "cast with x.astype('float32')",
     ),
-    (lambda: gradlab.jacobian(f, X), NOT_TRACED),
+    (lambda: gradlab.jacobian(f, X), NOT_READ),
     (
         lambda: gradlab.jacobian(lambda x: x > 0, X),
         "function: <lambda> returns bool, which has no derivative; it must return floating-point "
@@ -293,7 +297,7 @@ GRAPH = [
         lambda: Graph(same, 1.0).draw("a.png"),
         "draw: '.png' tells no format; use one of .svg, .html, ...",
     ),
-    (lambda: Graph.from_jax(f, X), NOT_TRACED),
+    (lambda: Graph.from_jax(f, X), NOT_READ),
     (lambda: nodes.multiply(X), "Multiply takes 2 input(s) (x, y), but 1 came"),
     (lambda: nodes.softmax(X, axes=1), "softmax: no parameter 'axes'; it takes axis"),
     (

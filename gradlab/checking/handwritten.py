@@ -177,7 +177,10 @@ class Handwritten:
     def _rebound(
         self, inputs: tuple[Any, ...], leaves: Sequence[Any], tree: Any
     ) -> list[Complaint]:
-        """Return which containers among the inputs hold something else now."""
+        """Return which containers among the inputs hold something else now.
+
+        An input that has no gradient, such as the running means of a batch norm, is state.
+        """
         now, other = jax.tree_util.tree_flatten(inputs)
         if str(tree) != str(other):
             changed = [
@@ -190,9 +193,11 @@ class Handwritten:
         else:
             paths = [leaf.path for leaf in self.leaves if leaf.kind != "none"]
             changed = [p for p, a, b in zip(paths, leaves, now) if a is not b]
+        judged = {_root(target.path) for target in self.targets}
         return [
             Complaint(path, f"modifies its {path} in place", "modifies")
             for path in dict.fromkeys(changed)
+            if _root(path) in judged
         ]
 
     def _upstream_tree(self, upstreams: Sequence[Any]) -> Any:

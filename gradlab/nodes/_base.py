@@ -397,7 +397,8 @@ class Node(_Frozen, ABC):
         """
         xp = namespace(*inputs)
         floats = (x.dtype for x in inputs if hasattr(x, "shape") and is_inexact(x.dtype))
-        dtype = next(floats, np.dtype(float))
+        own = (x.dtype for x in inputs if is_inexact(getattr(x, "dtype", np.dtype(int))))
+        dtype = next(floats, None) or next(own, np.dtype(float))
         return tuple([self._array(i, x, xp, dtype) for i, x in enumerate(inputs)]), xp
 
     def _array(self, position: int, x: Any, xp: Namespace, dtype: Any) -> Array:

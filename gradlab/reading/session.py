@@ -189,7 +189,10 @@ class Recorder:
     def noted(self, kind: str, shadow: Any, symbol: Any) -> None:
         """Note that a value decided; once for each symbol."""
         if not self.deciding:
-            raise self.refuse("it reads values of its inputs here, where shapes alone may decide")
+            raise self.refuse(
+                "it reads values of its inputs here, where shapes alone may decide; "
+                "choose with np.where"
+            )
         if id(symbol) not in self._decided:
             self._decided.add(id(symbol))
             value = shadow if np.ndim(shadow) == 0 else np.array(shadow)

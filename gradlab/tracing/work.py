@@ -48,7 +48,7 @@ def work(jaxpr: Any) -> Work:
         >>> from jax import lax
         >>> program = lambda x: lax.fori_loop(0, 10, lambda i, x: x * 2.0, x)
         >>> work(jax.make_jaxpr(program)(jax.numpy.ones(5)))
-        Work(equations=3, steps=21, entries=65, held=12, largest=5, counted=True)
+        Work(equations=3, steps=21, entries=60, held=12, largest=5, counted=True)
     """
     parts = body(jaxpr)
     equations = steps = entries = held = 0
