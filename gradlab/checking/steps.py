@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
+from gradlab.checking.widen import widen
 from gradlab.checking.witness import disputes, judge_by_slopes, zeros
 from gradlab.references import (
     LIMIT,
@@ -43,6 +44,7 @@ Array = np.ndarray[Any, Any]
 
 _FLOAT32 = unit_roundoff("float32")
 _APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more
+_ROUNDED = 2 * LIMIT * _FLOAT32  # constants of a primal may be float32 numbers
 _UNCONVERGED = 5e-3  # of an entry, or of a typical one: by how much loops may be unfinished
 _CLOSE = 1e4  # floors; an entry further off is wrong however often rounding is drawn
 
@@ -247,7 +249,8 @@ def _approximation(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """A primal may approximate its function to float32, where its rule is exact.
 
     Such a difference is below what float32 holds, so it is a warning there. Where the terms of an
-    entry cancel, it is small beside what the entry is under other upstreams.
+    entry cancel, it is small beside what the entry is under other upstreams. It is not the same at
+    different inputs: one factor for all is a mistake, as n - 1 for n is in a mean.
     """
     return tuple(_forgiven(verdict, evidence, i) for i, verdict in enumerate(verdicts))
 
@@ -264,7 +267,10 @@ def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
         size = np.fmax(size, np.abs(evidence.gradients_crossed("reference")[i]))
     with np.errstate(invalid="ignore"):
         off = np.abs(verdict.actual - verdict.expected)
-        close = verdict.wrong & np.isfinite(off) & (off <= _APPROXIMATE * size)
+        value = widen(evidence.values[target.path])
+        alike = np.any(value != value.flat[0]) and _is_factor(verdict.actual, verdict.expected)
+        most = _ROUNDED if alike else _APPROXIMATE
+        close = verdict.wrong & np.isfinite(off) & (off <= most * size)
     if not close.any():
         return verdict
     relative = np.max(off[close] / size[close])
@@ -273,6 +279,17 @@ def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
         "which float32 cannot hold: one of them approximates"
     )
     return verdict.settle(close, State.RIGHT, Reason.APPROXIMATION, notes=[note])
+
+
+def _is_factor(actual: Array, expected: Array) -> bool:
+    """Whether all of several entries are off by the same factor."""
+    with np.errstate(all="ignore"):
+        ratio = np.ravel(actual / expected)
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size < 2:
+        return False
+    mean = np.mean(ratio)
+    return bool(np.max(np.abs(ratio - mean)) <= 1e-2 * np.abs(mean - 1))
 
 
 def _overflow(verdicts: Verdicts, evidence: Evidence) -> Verdicts:

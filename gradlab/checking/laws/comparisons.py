@@ -13,8 +13,10 @@ from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.references import (
+    LIMIT,
     Estimate,
     Evaluation,
+    Slope,
     Verdict,
     finite_difference,
     inner,
@@ -290,6 +292,8 @@ def _by_slopes(
         claim = sum(inner(step, e.value) for step, e in chosen)
         spread = float(np.hypot.reduce([spread_along(e.scatter, step) for step, e in chosen]))
         state = compare(claim, slope, 0, spread)
+        if np.isnan(claim) and _known(slope):
+            state = "wrong"
         told += state in ("right", "kink")
         if state == "wrong":
             faults.append(
@@ -297,3 +301,10 @@ def _by_slopes(
                 f"and its own gradient says {claim:.9g}"
             )
     return told, faults
+
+
+def _known(slope: Slope) -> bool:
+    """Whether a slope is a number told to some digits, at no kink: a NaN is not its place."""
+    value, error = float(slope.value[0]), float(slope.error[0])
+    sure = np.isfinite(value) and np.isfinite(error) and LIMIT * error < abs(value)
+    return bool(sure and not slope.kink[0])
