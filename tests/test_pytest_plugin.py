@@ -1,6 +1,8 @@
 """The pytest plugin as its user meets it: each test runs an inner pytest."""
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -9,7 +11,13 @@ import jax
 import pytest
 import scipy.sparse.csgraph  # noqa: F401  (nor SciPy)
 
+import gradlab
 from gradlab.pytest_plugin import reseed
+
+# An inner run in this process forgets the modules that it loads; a second copy of one is another.
+for _module in pkgutil.walk_packages(gradlab.__path__, "gradlab."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
 
 LAYERS = """
     import jax, jax.numpy as jnp, numpy as np, pytest
