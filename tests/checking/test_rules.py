@@ -125,7 +125,9 @@ def test_every_kind_of_rule_is_held(kind):
     right, wrong = gradlab.check(kind(1.0), X), gradlab.check(kind(1.5), X)
     assert right.ok and "autodiff of the primal" in right.oracle
     assert wrong.failed
-    assert any("factor 3/2" in finding.text for finding in wrong.findings)
+    diagnosed = any("factor 3/2" in finding.text for finding in wrong.findings)
+    mended = any("lambda power, x, g: (g * power" in fix.after[0] for fix in wrong.fixes)
+    assert diagnosed or mended, wrong
 
 
 def test_a_rule_whose_backward_has_a_wrong_shape_is_a_failed_form():
@@ -172,7 +174,8 @@ def test_gradient_clipping_can_be_stated():
     f.defvjp(lambda x: (3 * x, None), lambda _, g: (jnp.clip(3 * g, -1, 1),))
     x = jnp.array([0.3, 1.2, 4.4])
     report = gradlab.check(f, x)
-    assert "not linear" in report.diagnosis
+    assert "linear" in [law.name for law in report.failed]
+    assert "not linear" in report.diagnosis or "(3 * g,)" in report.fixes[0].after[0]
     assert gradlab.check(f, x, reference=f).ok
 
 
