@@ -449,7 +449,8 @@ def _spread(element: Element, shape: tuple[int, ...]) -> Element:
         return element
 
     def wide(a: Any) -> Any:
-        return np.broadcast_to(a.reshape(a.shape[0], *(1,) * (len(shape) - a.ndim), *a.shape[1:]), shape)  # fmt: skip  # noqa: E501
+        ones = (1,) * (len(shape) - a.ndim)
+        return np.broadcast_to(a.reshape(a.shape[0], *ones, *a.shape[1:]), shape)
 
     return element.arranged(wide)
 

@@ -16,7 +16,9 @@ __all__ = ["BILINEAR", "CHOICES", "COMPLEX", "ENTRIES", "LINEAR", "Entry", "mask
 _MASK = 1e4  # exp of minus this is zero in every dtype, by far: a mask
 
 Grow = Callable[[Sequence[Degree], Sequence[int]], Degree]
-Function = Callable[[Mapping[str, Any], Sequence[Element], Sequence[NDArray[Any]], Any], "Element | None"]  # fmt: skip  # noqa: E501
+Function = Callable[
+    [Mapping[str, Any], Sequence[Element], Sequence[NDArray[Any]], Any], "Element | None"
+]
 
 
 class Entry(NamedTuple):
