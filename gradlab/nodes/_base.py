@@ -145,10 +145,18 @@ class Node(_Frozen, ABC):
     points: ClassVar[dict[str, Any]] = {}
     """Inputs made on purpose, by what they show: one list, or a tuple of inputs."""
 
+    kind: ClassVar[str] = ""
+    """What all nodes of this kind do, for their pages."""
+
+    formulas: ClassVar[tuple[Callable[..., Any], ...]] = ()
+    """`value` and `derivative` as functions of `xp` and arrays, where they need no parameter."""
+
     def __init_subclass__(cls, eq: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._fitting = set()
         own = vars(cls)
+        for name, formula in zip(("value", "derivative"), own.get("formulas", ())):
+            setattr(cls, name, staticmethod(formula))
         if inspect.get_annotations(cls) and "__init__" not in own:
             dataclass(frozen=True, eq=eq)(cls)
             del (
@@ -377,14 +385,11 @@ class Node(_Frozen, ABC):
     @classmethod
     def _parameters(cls) -> list[inspect.Parameter]:
         """Return the inputs as parameters: of the reference if it spells them, else of `apply`."""
-        spelled = cls.reference is not Node.reference
-        source: Callable[..., Any] = cls.reference if spelled else cls._mathematics()
-        return list(inspect.signature(source).parameters.values())[1 if spelled else 2 :]
+        if cls.reference is Node.reference:
+            return _after_xp(cls, cls._mathematics)
+        return list(inspect.signature(cls.reference).parameters.values())[1:]
 
-    @classmethod
-    def _mathematics(cls) -> Callable[..., Any]:
-        """Return the method whose parameters, after `self` and `xp`, are the inputs."""
-        return cls.apply
+    _mathematics: ClassVar[str] = "apply"  # the method whose parameters after `xp` are the inputs
 
     # inputs and upstream
 
@@ -484,11 +489,12 @@ def _kinds(cls: type[Node], number: int) -> tuple[str, ...]:
 class Elementwise(Node):
     """A node that treats each entry by itself: y[i] = f(x[i]), so dy[i]/dx[j] = 0 unless i = j.
 
-    Write `value` and `derivative`. That its Jacobian needs only a diagonal, for any shape, and that
-    inputs which were broadcast sum their gradients, is said here once:
+    Write `value` and `derivative`; as `formulas`, two functions, where neither needs a parameter.
+    That its Jacobian needs only a diagonal, for any shape, and that inputs which were broadcast sum
+    their gradients, is said here once:
 
-        local gradient = Diagonal(f'(x)) @ Broadcast(shape of x -> shape of y)
-        backward       = upstream * f'(x), summed over the axes along which x was repeated
+        local gradient = Diagonal(d/dx) @ Broadcast(shape of x -> shape of y)
+        backward       = upstream * d/dx, summed over the axes along which x was repeated
 
     `derivative` names what it needs: inputs, by their names in `value`; the output, by any other
     name; and last, if it likes, the output's `dtype`. What it does not name is not kept.
@@ -497,8 +503,11 @@ class Elementwise(Node):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if {"value", "derivative"} & vars(cls).keys():
-            keep = staticmethod(_keeping(_after_xp(cls.value), _after_xp(cls.derivative)))
-            cls._keep = keep  # type: ignore[method-assign]
+            names = [tuple(p.name for p in _after_xp(cls, f)) for f in ("value", "derivative")]
+            cls._keep = staticmethod(_keeping(*names))  # type: ignore[method-assign]
+
+    _mathematics = "value"
+    kind = "Entry by entry: the local gradient is diag(d/dx), the backward dx = upstream * d/dx."
 
     @staticmethod
     def _keep(x: Any, y: Array) -> tuple[Any, ...]:
@@ -508,20 +517,16 @@ class Elementwise(Node):
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Parameters to verify it with; the generic cases take them in turn."""
 
-    @abstractmethod
     def value(self, xp: Namespace, *x: Any) -> Array:
         """Return f(x), entry by entry."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither value nor formulas")
 
-    @abstractmethod
     def derivative(self, xp: Namespace, *named: Any) -> Derivative:
         """Return df/dx: an array, or a number where it is constant.
 
         Of several inputs, return one for each, and None where there is no gradient.
         """
-
-    @classmethod
-    def _mathematics(cls) -> Callable[..., Any]:
-        return cls.value
+        raise NotImplementedError(f"{type(self).__name__} defines neither derivative nor formulas")
 
     def forward(self, *inputs: Any) -> tuple[Array, Residuals]:
         """Return f(x), and what `derivative` names as residuals."""
@@ -622,9 +627,10 @@ def _keeping(inputs: tuple[str, ...], named: tuple[str, ...]) -> Callable[..., t
     return lambda x, y: pick((*x, y))
 
 
-def _after_xp(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a method's parameters after `self` and `xp`."""
-    return tuple(inspect.signature(function).parameters)[2:]
+def _after_xp(cls: type[Node], name: str) -> list[inspect.Parameter]:
+    """Return the parameters after `xp` of a method, or of one of the `formulas`."""
+    static = isinstance(inspect.getattr_static(cls, name), staticmethod)
+    return list(inspect.signature(getattr(cls, name)).parameters.values())[1 if static else 2 :]
 
 
 def _require_broadcast(node: Node, x: tuple[Array, ...]) -> None:
@@ -654,6 +660,8 @@ class Linear(Node):
 
     Write `operator`; forward applies it, backward applies its transpose.
     """
+
+    kind = "Linear: the local gradient is the map itself, the backward applies its transpose."
 
     @abstractmethod
     def operator(self, x: Like) -> Operator:

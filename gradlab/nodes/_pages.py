@@ -77,6 +77,6 @@ def _page(cls: type[Node]) -> NodePage:
 
 
 def _text(cls: type[Node]) -> str:
-    """Return the documentation, and the line of shapes where the node has one."""
-    text = inspect.getdoc(cls) or ""
-    return f"{text}\n\nShapes: {cls.shapes}" if cls.shapes else text
+    """Return the documentation, what all nodes of its kind do, and the line of shapes."""
+    shapes = f"Shapes: {cls.shapes}" if cls.shapes else ""
+    return "\n\n".join(filter(None, (inspect.getdoc(cls), cls.kind, shapes)))

@@ -19,7 +19,9 @@ __all__ = [
     "logsumexp",
     "normal_cdf",
     "normal_pdf",
+    "ones_where",
     "safe_divide",
+    "sign",
     "softmax",
     "softplus",
 ]
@@ -127,10 +129,21 @@ def flat_index(indices: Array, axis: int, shape: Shape) -> Array:
     return total
 
 
+def ones_where(condition: Array, x: Array) -> Array:
+    """Return 1 where a condition holds and 0 elsewhere, in the shape and dtype of x."""
+    xp = namespace(x)
+    return xp.where(condition, xp.ones_like(x), xp.zeros_like(x))
+
+
 def strictly_between(x: Array, low: float, high: float) -> Array:
     """Return 1 where low < x < high, and 0 elsewhere, both edges included."""
-    xp = namespace(x)
-    return xp.where((x > low) & (x < high), xp.ones_like(x), xp.zeros_like(x))
+    return ones_where((x > low) & (x < high), x)
+
+
+def sign(x: Array) -> Array:
+    """Return 1 where x >= 0 and -1 elsewhere: the slope of |x| as in JAX, 1 at the kink."""
+    one = namespace(x).ones_like(x)
+    return namespace(x).where(x >= 0, one, -one)
 
 
 def norm(x: Array, axis: Any) -> Array:

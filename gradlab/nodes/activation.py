@@ -13,80 +13,54 @@ from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._domain import NONZERO, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._stable import gelu_gate, logistic, logistic_slope, softplus, strictly_between
+from gradlab.nodes._stable import (
+    gelu_gate,
+    logistic,
+    logistic_slope,
+    ones_where,
+    softplus,
+    strictly_between,
+)
 from gradlab.operators import Diagonal, Slice
 
 
 class Tanh(Elementwise):
-    """tanh(x).
-
-    Local gradient: diag(1 - y^2). Backward: dx = upstream * (1 - y^2).
-    """
+    """tanh(x); d/dx = 1 - y^2."""
 
     jax = "jax.numpy.tanh"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.tanh(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return 1.0 - y * y
+    formulas = lambda xp, x: xp.tanh(x), lambda xp, y: 1.0 - y * y
 
 
 class Sigmoid(Elementwise):
-    """1 / (1 + exp(-x)).
+    """1 / (1 + exp(-x)); d/dx = y (1 - y).
 
-    Local gradient: diag(y (1 - y)). Backward: dx = upstream * y (1 - y).
     With e = exp(-|x|), which never overflows, y (1 - y) = e / (1 + e)^2: written so, it keeps its
     digits where y rounds to 1.
     """
 
     jax = "jax.nn.sigmoid"
     points = {"saturated": [-800.0, -40.0, 0.0, 40.0, 800.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return logistic(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return logistic_slope(x)
+    formulas = lambda xp, x: logistic(x), lambda xp, x: logistic_slope(x)
 
 
 class Softplus(Elementwise):
-    """log(1 + exp(x)): a relu without its corner.
-
-    Local gradient: diag(sigmoid(x)). Backward: dx = upstream * sigmoid(x).
-    """
+    """log(1 + exp(x)), a relu without its corner; d/dx = sigmoid(x)."""
 
     jax = "jax.nn.softplus"
     points = {"zero and saturated": [-800.0, -40.0, 0.0, 40.0, 800.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return softplus(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return logistic(x)
+    formulas = lambda xp, x: softplus(x), lambda xp, x: logistic(x)
 
 
 class LogSigmoid(Elementwise):
-    """log(1 / (1 + exp(-x))), which is -softplus(-x).
-
-    Local gradient: diag(sigmoid(-x)). Backward: dx = upstream * sigmoid(-x).
-    """
+    """log(1 / (1 + exp(-x))), which is -softplus(-x); d/dx = sigmoid(-x)."""
 
     jax = "jax.nn.log_sigmoid"
     points = {"zero and saturated": [-800.0, -40.0, 0.0, 40.0, 800.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return -softplus(-x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return logistic(-x)
+    formulas = lambda xp, x: -softplus(-x), lambda xp, x: logistic(-x)
 
 
 class Softsign(Elementwise):
-    """x / (1 + |x|).
-
-    Local gradient: diag(1 / (1 + |x|)^2). Backward: dx = upstream / (1 + |x|)^2. It is smooth at 0.
-    """
+    """x / (1 + |x|), smooth at 0; d/dx = 1 / (1 + |x|)^2."""
 
     jax = "jax.nn.soft_sign"
     points = {"zero and large magnitudes": [-1e6, 0.0, 1e6]}
@@ -100,13 +74,12 @@ class Softsign(Elementwise):
 
 
 class Squareplus(Elementwise):
-    """(x + sqrt(x^2 + b)) / 2: a relu without its corner and without exponentials.
+    """(x + r) / 2 with r = sqrt(x^2 + b): a relu without its corner; d/dx = y / r.
 
     Args:
         b: how wide the corner is rounded.
 
-    Local gradient: diag(y / r) with r = sqrt(x^2 + b), for (1 + x / r) / 2 = y / r.
-    Backward: dx = upstream * y / r. Below 0, where x + r cancels, y = b / (2 (r - x)).
+    For (1 + x / r) / 2 = y / r. Below 0, where x + r cancels, y = b / (2 (r - x)).
     Source: Barron 2021, "Squareplus".
     """
 
@@ -129,31 +102,19 @@ class Squareplus(Elementwise):
 
 
 class Relu(Elementwise):
-    """max(x, 0).
-
-    Local gradient: diag(x > 0), with 0 at the kink x = 0, as in JAX.
-    Backward: dx = upstream * (x > 0).
-    """
+    """max(x, 0); d/dx = (x > 0), with 0 at the kink x = 0, as in JAX."""
 
     domains = (NONZERO,)
     jax = "jax.nn.relu"
     points = {"the kink": [-1.0, 0.0, 2.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.maximum(x, xp.zeros_like(x))
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.where(x > 0, xp.ones_like(x), xp.zeros_like(x))
+    formulas = lambda xp, x: xp.maximum(x, xp.zeros_like(x)), lambda xp, x: ones_where(x > 0, x)
 
 
 class LeakyRelu(Elementwise):
-    """x where x >= 0, slope * x elsewhere.
+    """x where x >= 0, slope * x elsewhere; d/dx = 1 or slope, with 1 at the kink, as in JAX.
 
     Args:
         slope: the slope on the negative side.
-
-    Local gradient: diag(1 or slope), with 1 at the kink x = 0, as in JAX.
-    Backward: dx = upstream * (1 or slope).
     """
 
     slope: float = 0.01
@@ -173,10 +134,9 @@ class LeakyRelu(Elementwise):
 
 
 class Prelu(Elementwise):
-    """x where x >= 0, slope * x elsewhere, with a slope that is learned and broadcasts.
+    """x where x >= 0, slope * x elsewhere; d/dx = 1 or slope, and d/dslope = min(x, 0).
 
-    Local gradients: diag(1 or slope) and diag(0 or x), with 1 and 0 at the kink x = 0.
-    Backward: dx = upstream * (1 or slope), dslope = upstream * min(x, 0), summed to its shape.
+    The slope is learned and broadcasts. At the kink x = 0 d/dx is 1.
     Source: He et al. 2015, "Delving deep into rectifiers".
     """
 
@@ -195,92 +155,63 @@ class Prelu(Elementwise):
 
 
 class Relu6(Elementwise):
-    """min(max(x, 0), 6).
-
-    Local gradient: diag(0 < x < 6), with 0 at both kinks, as in JAX.
-    Backward: dx = upstream * (0 < x < 6).
-    """
+    """min(max(x, 0), 6); d/dx = (0 < x < 6), with 0 at both kinks, as in JAX."""
 
     domains = (Domain(kinks=(0.0, 6.0)),)
     jax = "jax.nn.relu6"
     points = {"both kinks": [-1.0, 0.0, 3.0, 6.0, 7.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.clip(x, 0.0, 6.0)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return strictly_between(x, 0.0, 6.0)
+    formulas = lambda xp, x: xp.clip(x, 0.0, 6.0), lambda xp, x: strictly_between(x, 0.0, 6.0)
 
 
 class HardTanh(Elementwise):
-    """x, held between -1 and 1.
-
-    Local gradient: diag(-1 <= x <= 1), with 1 at both kinks, as in JAX.
-    Backward: dx = upstream * (-1 <= x <= 1).
-    """
+    """x, held between -1 and 1; d/dx = (-1 <= x <= 1), with 1 at both kinks, as in JAX."""
 
     domains = (Domain(kinks=(-1.0, 1.0)),)
     jax = "jax.nn.hard_tanh"
     points = {"both kinks": [-2.0, -1.0, 0.5, 1.0, 3.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.clip(x, -1.0, 1.0)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.where(xp.abs(x) <= 1, xp.ones_like(x), xp.zeros_like(x))
+    formulas = lambda xp, x: xp.clip(x, -1.0, 1.0), lambda xp, x: ones_where(xp.abs(x) <= 1, x)
 
 
 class HardSigmoid(Elementwise):
-    """(x + 3) / 6, held between 0 and 1.
-
-    Local gradient: diag(1/6 where -3 < x < 3), with 0 at both kinks, as in JAX.
-    Backward: dx = upstream / 6 where -3 < x < 3.
-    """
+    """(x + 3) / 6, held between 0 and 1; d/dx = 1/6 where -3 < x < 3, else 0, as in JAX."""
 
     domains = (Domain(kinks=(-3.0, 3.0)),)
     jax = "jax.nn.hard_sigmoid"
     points = {"both kinks": [-4.0, -3.0, 0.0, 3.0, 5.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.clip(x + 3.0, 0.0, 6.0) / 6.0
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return strictly_between(x, -3.0, 3.0) / 6.0
+    formulas = (
+        lambda xp, x: xp.clip(x + 3.0, 0.0, 6.0) / 6.0,
+        lambda xp, x: strictly_between(x, -3.0, 3.0) / 6.0,
+    )
 
 
 class _ExponentialBelow(Elementwise):
     """A line above 0 and a scaled exponential below: scale * (x or alpha (exp(x / decay) - 1))."""
 
     domains = (NONZERO,)
-    points = {
-        "the kink and both ends": [-1e4, -1.0, 0.0, 2.0, 1e4],
-    }
+    points = {"the kink and both ends": [-1e4, -1.0, 0.0, 2.0, 1e4]}
 
     @abstractmethod
     def constants(self) -> tuple[float, float, float]:
         """Return scale, alpha and decay."""
 
     def value(self, xp: Namespace, x: Array) -> Array:
-        """Return the line or the exponential; the one not taken does not overflow."""
-        scale, alpha, decay = self.constants()
+        scale, alpha, decay = self.constants()  # the exponential that is not taken is exp(0)
         below = alpha * xp.expm1(xp.minimum(x, xp.zeros_like(x)) / decay)
         return xp.where(x > 0, scale * x, scale * below)
 
     def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        """Return scale, or scale * alpha / decay * exp(x / decay)."""
         scale, alpha, decay = self.constants()
         below = scale * alpha / decay * xp.exp(xp.minimum(x, xp.zeros_like(x)) / decay)
         return xp.where(x > 0, scale * xp.ones_like(x), below)
 
 
 class Elu(_ExponentialBelow):
-    """x where x > 0, alpha (exp(x) - 1) elsewhere.
+    """x where x > 0, alpha (exp(x) - 1) elsewhere; d/dx = 1 or alpha exp(x), the latter at 0.
 
     Args:
         alpha: minus the limit at -infinity.
 
-    Local gradient: diag(1 or alpha exp(x)), with alpha at the kink x = 0, as in JAX.
-    Backward: dx = upstream * (1 or alpha exp(x)). Source: Clevert et al. 2016, "ELU".
+    Source: Clevert et al. 2016, "ELU".
     """
 
     alpha: float = 1.0
@@ -292,10 +223,9 @@ class Elu(_ExponentialBelow):
 
 
 class Selu(_ExponentialBelow):
-    """scale * (x where x > 0, alpha (exp(x) - 1) elsewhere), which keeps mean 0 and variance 1.
+    """scale * (x where x > 0, alpha (exp(x) - 1) elsewhere); d/dx = scale * (1 or alpha exp(x)).
 
-    Local gradient: diag(scale * (1 or alpha exp(x))), with scale * alpha at the kink x = 0, as in
-    JAX. Backward: dx = upstream * scale * (1 or alpha exp(x)).
+    It keeps mean 0 and variance 1. At the kink x = 0 d/dx is scale * alpha, as in JAX.
     Source: Klambauer et al. 2017, "Self-normalizing neural networks"; the two constants solve its
     fixed-point equations.
     """
@@ -309,10 +239,11 @@ class Selu(_ExponentialBelow):
 class Celu(_ExponentialBelow):
     """x where x > 0, alpha (exp(x / alpha) - 1) elsewhere: ELU without its kink.
 
+    Its slope d/dx is 1 or exp(x / alpha).
+
     Args:
         alpha: minus the limit at -infinity.
 
-    Local gradient: diag(1 or exp(x / alpha)). Backward: dx = upstream * (1 or exp(x / alpha)).
     Source: Barron 2017, "Continuously differentiable exponential linear units".
     """
 
@@ -334,21 +265,15 @@ class _SelfGated(Elementwise):
         """Return the gate g(x) and its derivative."""
 
     def value(self, xp: Namespace, x: Array) -> Array:
-        """Return x g(x)."""
         return x * self.gate(x)[0]
 
     def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        """Return g(x) + x g'(x)."""
         g, slope = self.gate(x)
         return g + x * slope
 
 
 class Silu(_SelfGated):
-    """x sigmoid(x), also called swish.
-
-    Local gradient: diag(s + x s (1 - s)) with s = sigmoid(x).
-    Backward: dx = upstream * (s + x s (1 - s)).
-    """
+    """x s with s = sigmoid(x), also called swish; d/dx = s + x s (1 - s)."""
 
     jax = "jax.nn.silu"
 
@@ -357,12 +282,11 @@ class Silu(_SelfGated):
 
 
 class Gelu(_SelfGated):
-    """x Phi(x), where Phi is the normal distribution function.
+    """x Phi(x), where Phi is the normal distribution function; d/dx = Phi(x) + x Phi'(x).
 
     Args:
         approximate: take (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3) for Phi.
 
-    Local gradient: diag(Phi(x) + x Phi'(x)). Backward: dx = upstream * (Phi(x) + x Phi'(x)).
     Phi is written as erfc, or as the logistic function of 2 u, so that its tail keeps its digits.
     Source: Hendrycks and Gimpel 2016, "Gaussian error linear units".
     """
@@ -372,10 +296,7 @@ class Gelu(_SelfGated):
     variants = ({}, {"approximate": False})
     points = {
         **_SelfGated.points,
-        "exact form": (
-            {"approximate": False},
-            [-1e30, -40.0, -5.0, 0.0, 5.0, 40.0, 1e30],
-        ),
+        "exact form": ({"approximate": False}, *_SelfGated.points.values()),
     }
 
     def gate(self, x: Array) -> tuple[Array, Array]:
@@ -383,11 +304,9 @@ class Gelu(_SelfGated):
 
 
 class Mish(_SelfGated):
-    """x tanh(softplus(x)).
+    """x t with t = tanh(softplus(x)); d/dx = t + x (1 - t^2) sigmoid(x).
 
-    Local gradient: diag(t + x (1 - t^2) sigmoid(x)) with t = tanh(softplus(x)).
-    Backward: dx = upstream * (t + x (1 - t^2) sigmoid(x)). In e = exp(-|softplus(x)|) the factor
-    1 - t^2 does not cancel. Source: Misra 2019, "Mish".
+    In e = exp(-|softplus(x)|) the factor 1 - t^2 does not cancel. Source: Misra 2019, "Mish".
     """
 
     jax = "jax.nn.mish"
@@ -398,10 +317,9 @@ class Mish(_SelfGated):
 
 
 class HardSwish(_SelfGated):
-    """x (x + 3) / 6 between -3 and 3, 0 below and x above.
+    """x (x + 3) / 6 between -3 and 3, 0 below and x above; d/dx = h + x / 6 where -3 < x < 3.
 
-    Local gradient: diag(h + x / 6 where -3 < x < 3) with h the hard sigmoid of x, which gives
-    0 and 1 at the kinks, as in JAX. Backward: dx = upstream * (h + x / 6 where -3 < x < 3).
+    Here h is the hard sigmoid of x, which gives 0 and 1 at the kinks, as in JAX.
     Source: Howard et al. 2019, "Searching for MobileNetV3", section 5.2.
     """
 
@@ -414,11 +332,7 @@ class HardSwish(_SelfGated):
 
 
 class _GatedUnit(Node):
-    """a g(b), where a and b are the first and second half of x along an axis.
-
-    Args:
-        axis: the axis that is halved; its size is even.
-    """
+    """a g(b), where a and b are the first and second half of x along an axis of even size."""
 
     axis: int = -1
     drawn = "3x4; 6 axis=0; 2x4x3 axis=1; zero size: 2x0"
@@ -433,7 +347,6 @@ class _GatedUnit(Node):
         """Return the gate as JAX computes it."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return a g(b)."""
         (axis,) = normal_axes(self.axis, x.shape, self)
         if x.shape[axis] % 2:
             raise InputError(
@@ -451,7 +364,6 @@ class _GatedUnit(Node):
         return values + gates
 
     def pull(self, xp: Namespace, upstream: Array, x: Array, axis: int) -> Pulled:
-        """Return upstream * g(b) and upstream * a g'(b), joined along the axis."""
         factors = self._factors(x, self._halves(x.shape, axis))
         return xp.concat([upstream * d for d in factors], axis=axis)
 
@@ -466,16 +378,17 @@ class _GatedUnit(Node):
         return (*before, slice(0, middle)), (*before, slice(middle, None))
 
     def reference(self, x: Array) -> Array:
-        """Return a g(b) in JAX."""
         a, b = jnp.split(x, 2, axis=self.axis)
         return a * self.reference_gate(b)
 
 
 class Glu(_GatedUnit):
-    """a sigmoid(b), where a and b are the two halves of x along an axis.
+    """a s(b) with s the sigmoid, where a and b are the two halves of x along an axis.
 
-    Local gradient: diag(s) on the first half, diag(a s (1 - s)) on the second, with s = sigmoid(b).
-    Backward: dx = (upstream * s, upstream * a s (1 - s)), joined along the axis.
+    Args:
+        axis: the axis that is halved.
+
+    Local gradient: diag(s) on the first half, diag(a s (1 - s)) on the second.
     Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks".
     """
 
@@ -487,31 +400,23 @@ class Glu(_GatedUnit):
 
 
 class Reglu(_GatedUnit):
-    """a relu(b), where a and b are the two halves of x along an axis.
+    """a relu(b), where a and b are the two halves of x along an axis; see `Glu`.
 
     Local gradient: diag(relu(b)) on the first half, diag(a (b > 0)) on the second, 0 at b = 0.
-    Backward: dx = (upstream * relu(b), upstream * a (b > 0)), joined along the axis.
     Source: Shazeer 2020, "GLU variants improve transformer".
     """
 
     domains = (NONZERO,)
 
     def gate(self, b: Array) -> tuple[Array, Array]:
-        xp = namespace(b)
-        zero = xp.zeros_like(b)
-        return xp.maximum(b, zero), xp.where(b > 0, xp.ones_like(b), zero)
+        return namespace(b).maximum(b, namespace(b).zeros_like(b)), ones_where(b > 0, b)
 
     def reference_gate(self, b: Array) -> Array:
         return jax.nn.relu(b)
 
 
 class Geglu(_GatedUnit):
-    """a gelu(b), where a and b are the two halves of x along an axis.
-
-    Local gradient: diag(gelu(b)) on the first half, diag(a gelu'(b)) on the second.
-    Backward: dx = (upstream * gelu(b), upstream * a gelu'(b)), joined along the axis.
-    Source: Shazeer 2020, "GLU variants improve transformer".
-    """
+    """a gelu(b), where a and b are the two halves of x along an axis; see `Glu` and `Reglu`."""
 
     def gate(self, b: Array) -> tuple[Array, Array]:
         g, slope = gelu_gate(b, approximate=True)
@@ -522,12 +427,7 @@ class Geglu(_GatedUnit):
 
 
 class Swiglu(_GatedUnit):
-    """a silu(b), where a and b are the two halves of x along an axis.
-
-    Local gradient: diag(silu(b)) on the first half, diag(a silu'(b)) on the second.
-    Backward: dx = (upstream * silu(b), upstream * a silu'(b)), joined along the axis.
-    Source: Shazeer 2020, "GLU variants improve transformer".
-    """
+    """a silu(b), where a and b are the two halves of x along an axis; see `Glu` and `Reglu`."""
 
     def gate(self, b: Array) -> tuple[Array, Array]:
         s = logistic(b)

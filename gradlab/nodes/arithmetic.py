@@ -20,135 +20,67 @@ from gradlab.operators import Identity
 
 
 class Add(Elementwise):
-    """x + y: the gate that distributes. Both inputs receive the upstream unchanged.
-
-    Local gradients: identity and identity. Backward: dx = upstream, dy = upstream.
-    """
+    """x + y: the gate that distributes. Both inputs receive the upstream unchanged: d/dx = 1."""
 
     jax = "jax.numpy.add"
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return x + y
-
-    def derivative(self, xp: Namespace) -> Derivative:
-        return 1.0, 1.0
+    formulas = lambda xp, x, y: x + y, lambda xp: (1.0, 1.0)
 
 
 class Subtract(Elementwise):
-    """x - y.
-
-    Local gradients: identity and minus the identity. Backward: dx = upstream, dy = -upstream.
-    """
+    """x - y; d/dx = 1 and d/dy = -1."""
 
     jax = "jax.numpy.subtract"
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return x - y
-
-    def derivative(self, xp: Namespace) -> Derivative:
-        return 1.0, -1.0
+    formulas = lambda xp, x, y: x - y, lambda xp: (1.0, -1.0)
 
 
 class Multiply(Elementwise):
-    """x * y: the gate that swaps. Each input's local gradient is the other input.
-
-    Local gradients: diag(y) and diag(x). Backward: dx = upstream * y, dy = upstream * x.
-    """
+    """x * y: the gate that swaps. Each input's gradient is the other input: d/dx = y, d/dy = x."""
 
     jax = "jax.numpy.multiply"
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return x * y
-
-    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
-        return y, x
+    formulas = lambda xp, x, y: x * y, lambda xp, x, y: (y, x)
 
 
 class Divide(Elementwise):
-    """x / y.
-
-    Local gradients: diag(1 / y) and diag(-x / y^2).
-    Backward: dx = upstream / y, dy = -upstream * (x / y) / y, which cannot overflow in y^2.
-    """
+    """x / y; d/dx = 1 / y and d/dy = -(x / y) / y, which cannot overflow in y^2."""
 
     jax = "jax.numpy.divide"
     domains = (REALS, NONZERO)
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return x / y
-
-    def derivative(self, xp: Namespace, y: Array, quotient: Array) -> Derivative:
-        return 1.0 / y, -quotient / y
+    formulas = lambda xp, x, y: x / y, lambda xp, y, quotient: (1.0 / y, -quotient / y)
 
 
 class Negate(Elementwise):
-    """-x.
-
-    Local gradient: minus the identity. Backward: dx = -upstream.
-    """
+    """-x; d/dx = -1."""
 
     jax = "jax.numpy.negative"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return -x
-
-    def derivative(self, xp: Namespace) -> Derivative:
-        return -1.0
+    formulas = lambda xp, x: -x, lambda xp: -1.0
 
 
 class Reciprocal(Elementwise):
-    """1 / x.
-
-    Local gradient: diag(-1 / x^2) = diag(-y^2). Backward: dx = -upstream * y^2.
-    """
+    """1 / x; d/dx = -1 / x^2 = -y^2."""
 
     jax = "jax.numpy.reciprocal"
     domains = (NONZERO,)
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return 1.0 / x
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return -y * y
+    formulas = lambda xp, x: 1.0 / x, lambda xp, y: -y * y
 
 
 class Square(Elementwise):
-    """x^2.
-
-    Local gradient: diag(2 x). Backward: dx = 2 x * upstream.
-    """
+    """x^2; d/dx = 2 x."""
 
     jax = "jax.numpy.square"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return x * x
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 2.0 * x
+    formulas = lambda xp, x: x * x, lambda xp, x: 2.0 * x
 
 
 class Sqrt(Elementwise):
-    """The square root of x, for x > 0.
-
-    Local gradient: diag(1 / (2 y)); at x = 0 it is infinite, as in JAX.
-    Backward: dx = upstream / (2 y).
-    """
+    """The square root y of x, for x > 0; d/dx = 1 / (2 y), infinite at x = 0, as in JAX."""
 
     jax = "jax.numpy.sqrt"
     domains = (POSITIVE,)
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.sqrt(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return 0.5 / y
+    formulas = lambda xp, x: xp.sqrt(x), lambda xp, y: 0.5 / y
 
 
 class Power(Elementwise):
-    """x^y, for x > 0.
+    """x^y, for x > 0; d/dx = y x^(y-1), which is 0 where y = 0, and d/dy = log(x) x^y.
 
-    Local gradients: diag(y x^(y-1)), which is 0 where y = 0, and diag(log(x) x^y).
-    Backward: dx = upstream * y x^(y-1), dy = upstream * log(x) x^y.
     At x = 0 the logarithm is left out, as JAX does: d(0^y)/dy = 0 for y > 0.
     """
 
@@ -173,37 +105,28 @@ def _routed(xp: Namespace, chosen: Array, other: Array) -> Array:
 
 
 class Maximum(Elementwise):
-    """max(x, y): the gate that routes. The greater input receives the upstream, the other nothing.
+    """max(x, y): the gate that routes; d/dx = (x > y) and d/dy = (y > x).
 
-    Local gradients: diag(x > y) and diag(y > x). Backward: dx = upstream * (x > y), dy the rest.
     At a tie each receives half, as in JAX; the course's gate gives all of it to both.
     """
 
     jax = "jax.numpy.maximum"
     points = {"ties": ([1.0, 2.0, 0.0], [1.0, 3.0, 0.0])}
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return xp.maximum(x, y)
-
-    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
-        return _routed(xp, x, y), _routed(xp, y, x)
+    formulas = (
+        lambda xp, x, y: xp.maximum(x, y),
+        lambda xp, x, y: (_routed(xp, x, y), _routed(xp, y, x)),
+    )
 
 
 class Minimum(Elementwise):
-    """min(x, y): routes to the smaller input.
-
-    Local gradients: diag(x < y) and diag(y < x). Backward: dx = upstream * (x < y), dy the rest.
-    At a tie each receives half, as in JAX.
-    """
+    """min(x, y): routes to the smaller input; at a tie each receives half, as in JAX."""
 
     jax = "jax.numpy.minimum"
     points = {"ties": ([1.0, 2.0, 0.0], [1.0, 3.0, 0.0])}
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return xp.minimum(x, y)
-
-    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
-        return _routed(xp, y, x), _routed(xp, x, y)
+    formulas = (
+        lambda xp, x, y: xp.minimum(x, y),
+        lambda xp, x, y: (_routed(xp, y, x), _routed(xp, x, y)),
+    )
 
 
 class Copy(Node):
@@ -211,8 +134,6 @@ class Copy(Node):
 
     Args:
         times: the number of copies.
-
-    Local gradients: the identity for each copy. Backward: dx = the sum of the upstreams.
     """
 
     times: int = 2

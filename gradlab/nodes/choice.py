@@ -13,35 +13,26 @@ from gradlab.errors import InputError
 from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._stable import strictly_between
+from gradlab.nodes._stable import ones_where, sign, strictly_between
 from gradlab.operators import Diagonal
 
 
 class Where(Elementwise):
-    """x where the mask is true, y elsewhere.
-
-    Local gradients: diag(mask) and diag(not mask); None for the mask.
-    Backward: dx = upstream where the mask is true, dy = upstream where it is false.
-    """
+    """x where the mask is true, y elsewhere; d/dx = mask and d/dy = not mask."""
 
     domains = (BOOLEANS, REALS)
     jax = "jax.numpy.where"
-
-    def value(self, xp: Namespace, mask: Array, x: Array, y: Array) -> Array:
-        return xp.where(mask, x, y)
-
-    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
-        return None, mask.astype(dtype), (~mask).astype(dtype)
+    formulas = (
+        lambda xp, mask, x, y: xp.where(mask, x, y),
+        lambda xp, mask, dtype: (None, mask.astype(dtype), (~mask).astype(dtype)),
+    )
 
 
 class MaskedFill(Elementwise):
-    """x, with `fill` where the mask is true.
+    """x, with `fill` where the mask is true; d/dx = not mask.
 
     Args:
         fill: the number to write; -inf before a softmax.
-
-    Local gradient: diag(not mask); None for the mask.
-    Backward: dx = upstream where the mask is false, 0 where it is true.
     """
 
     fill: float = 0.0
@@ -59,14 +50,11 @@ class MaskedFill(Elementwise):
 
 
 class Clip(Elementwise):
-    """x, held between two bounds.
+    """x, held between two bounds; d/dx = (low < x < high), with 1/2 at both, as in JAX.
 
     Args:
         low: the lower bound; -inf for none.
         high: the upper bound; inf for none.
-
-    Local gradient: diag(low < x < high), with 1/2 at both bounds, as in JAX.
-    Backward: dx = upstream where low < x < high, 0 outside.
     """
 
     low: float = -1.0
@@ -81,9 +69,8 @@ class Clip(Elementwise):
         return xp.clip(x, self.low, self.high)
 
     def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        half = 0.5 * xp.ones_like(x)
-        edge = xp.where((x == self.low) | (x == self.high), half, xp.zeros_like(x))
-        return strictly_between(x, self.low, self.high) + edge
+        edge = ones_where((x == self.low) | (x == self.high), x)
+        return strictly_between(x, self.low, self.high) + 0.5 * edge
 
     def reference(self, x: Array) -> Array:
         return jnp.clip(x, self.low, self.high)
@@ -102,8 +89,7 @@ class Dropout(Elementwise):
     Args:
         rate: the probability with which the mask was drawn false.
 
-    Local gradient: diag(mask / (1 - rate)); None for the mask.
-    Backward: dx = upstream * mask / (1 - rate), with the same mask.
+    d/dx = mask / (1 - rate): the backward uses the same mask.
     Source: Srivastava et al. 2014, "Dropout".
     """
 
@@ -128,8 +114,7 @@ class DropPath(Node):
     Args:
         rate: the probability with which the mask was drawn false.
 
-    Local gradient: diag(mask / (1 - rate)), the same for all of an item; None for the mask.
-    Backward: dx = upstream * mask / (1 - rate).
+    Local gradient: diag(mask / (1 - rate)), the same for all of an item.
     Source: Huang et al. 2016, "Deep networks with stochastic depth".
     """
 
@@ -160,67 +145,44 @@ def _zero(x: Array) -> Array:
 
 
 class StraightThroughRound(Elementwise):
-    """x rounded to the nearest integer, halves to even; its gradient that of x.
+    """x rounded to the nearest integer, halves to even; d/dx = 1, as declared.
 
-    Local gradient: declared, the identity (that of rounding is 0 almost everywhere).
-    Backward: dx = upstream.
     Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons".
     """
 
     points = {"halves": [-1.5, -0.5, 0.5, 1.5, 2.5]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.round(x)
-
-    def derivative(self, xp: Namespace) -> Derivative:
-        return 1.0
+    formulas = lambda xp, x: xp.round(x), lambda xp: 1.0
 
     def reference(self, x: Array) -> Array:
         return jax.lax.stop_gradient(jnp.round(x)) + _zero(x)
 
 
 class StraightThroughSign(Elementwise):
-    """1 where x >= 0, -1 elsewhere; its gradient that of x held between -1 and 1.
+    """1 where x >= 0, -1 elsewhere; d/dx = (|x| <= 1), as declared: that of a hard tanh.
 
-    Local gradient: declared, diag(|x| <= 1). Backward: dx = upstream where |x| <= 1, 0 elsewhere.
     Source: Hubara et al. 2016, "Binarized neural networks", equation 4.
     """
 
     points = {"the jump and both edges": [-2.0, -1.0, 0.0, 1.0, 3.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        one = xp.ones_like(x)
-        return xp.where(x >= 0, one, -one)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.where(xp.abs(x) <= 1, xp.ones_like(x), xp.zeros_like(x))
+    formulas = lambda xp, x: sign(x), lambda xp, x: ones_where(xp.abs(x) <= 1, x)
 
     def reference(self, x: Array) -> Array:
         return jnp.where(x >= 0, 1.0, -1.0) + _zero(jax.nn.hard_tanh(x))
 
 
 class StopGradient(Elementwise):
-    """x, through which no gradient goes back.
-
-    Local gradient: declared, diag(0). Backward: dx = 0.
-    """
+    """x, through which no gradient goes back: d/dx = 0, as declared."""
 
     jax = "jax.lax.stop_gradient"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return x
-
-    def derivative(self, xp: Namespace) -> Derivative:
-        return 0.0
+    formulas = lambda xp, x: x, lambda xp: 0.0
 
 
 class GradientReversal(Elementwise):
-    """x, whose gradient goes back with its sign changed: it trains what lies before it to do harm.
+    """x; d/dx = -strength, as declared: it trains what lies before it to do harm.
 
     Args:
         strength: by how much the reversed gradient is multiplied.
 
-    Local gradient: declared, -strength times the identity. Backward: dx = -strength * upstream.
     Source: Ganin and Lempitsky 2015, "Unsupervised domain adaptation".
     """
 

@@ -1,4 +1,7 @@
-"""Elementary functions and their inverses: entry by entry, hence diagonal."""
+"""Elementary functions and their inverses: entry by entry, hence diagonal.
+
+In the formulas y is the output.
+"""
 
 import math
 
@@ -6,117 +9,64 @@ from gradlab.common.arrays import Array, erf
 from gradlab.nodes._base import Derivative, Elementwise, Namespace
 from gradlab.nodes._domain import NONZERO, POSITIVE, Domain
 from gradlab.nodes._lazy import jnp
-from gradlab.nodes._stable import logistic
+from gradlab.nodes._stable import logistic, sign
 
 
 class Exp(Elementwise):
-    """exp(x).
-
-    Local gradient: diag(y). Backward: dx = upstream * y.
-    """
+    """exp(x); d/dx = y."""
 
     jax = "jax.numpy.exp"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.exp(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return y
+    formulas = lambda xp, x: xp.exp(x), lambda xp, y: y
 
 
 class Exp2(Elementwise):
-    """2^x.
-
-    Local gradient: diag(log(2) y). Backward: dx = upstream * log(2) y.
-    """
+    """2^x; d/dx = log(2) y."""
 
     jax = "jax.numpy.exp2"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.exp2(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return math.log(2) * y
+    formulas = lambda xp, x: xp.exp2(x), lambda xp, y: math.log(2) * y
 
 
 class Expm1(Elementwise):
-    """exp(x) - 1, exact near x = 0.
-
-    Local gradient: diag(exp(x)). Backward: dx = upstream * exp(x); y + 1 would lose its digits
-    where y is near -1.
-    """
+    """exp(x) - 1, exact near x = 0; d/dx = exp(x), as y + 1 would lose its digits near y = -1."""
 
     jax = "jax.numpy.expm1"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.expm1(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.exp(x)
+    formulas = lambda xp, x: xp.expm1(x), lambda xp, x: xp.exp(x)
 
 
 class Log(Elementwise):
-    """The natural logarithm of x, for x > 0.
-
-    Local gradient: diag(1 / x). Backward: dx = upstream / x.
-    """
+    """The natural logarithm of x, for x > 0; d/dx = 1 / x."""
 
     domains = (POSITIVE,)
     jax = "jax.numpy.log"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.log(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / x
+    formulas = lambda xp, x: xp.log(x), lambda xp, x: 1.0 / x
 
 
 class Log2(Elementwise):
-    """The logarithm of x to base 2, for x > 0.
-
-    Local gradient: diag(1 / (x log(2))). Backward: dx = upstream / (x log(2)).
-    """
+    """The logarithm of x to base 2, for x > 0; d/dx = 1 / (log(2) x)."""
 
     domains = (POSITIVE,)
     jax = "jax.numpy.log2"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.log2(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / (math.log(2) * x)
+    formulas = lambda xp, x: xp.log2(x), lambda xp, x: 1.0 / (math.log(2) * x)
 
 
 class Log1p(Elementwise):
-    """log(1 + x), exact near x = 0, for x > -1.
-
-    Local gradient: diag(1 / (1 + x)). Backward: dx = upstream / (1 + x).
-    """
+    """log(1 + x), exact near x = 0, for x > -1; d/dx = 1 / (1 + x)."""
 
     domains = (Domain(low=-1.0),)
     jax = "jax.numpy.log1p"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.log1p(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / (1.0 + x)
+    formulas = lambda xp, x: xp.log1p(x), lambda xp, x: 1.0 / (1.0 + x)
 
 
 class Logaddexp(Elementwise):
-    """log(exp(x) + exp(y)): a maximum without its kink.
+    """log(exp(x) + exp(y)), a maximum without its kink; d/dx = s and d/dy = 1 - s.
 
-    Local gradients: diag(s) and diag(1 - s), where s = 1 / (1 + exp(y - x)).
-    Backward: dx = upstream * s, dy = upstream * (1 - s). The difference y - x comes first, so that
-    large inputs keep their digits. Where both are -inf each receives half, where JAX has NaN.
+    Here s = 1 / (1 + exp(y - x)). The difference y - x comes first, so that large inputs keep their
+    digits. Where both are -inf each receives half, where JAX has NaN.
     """
 
     jax = "jax.numpy.logaddexp"
     points = {
-        "ties, saturated, -inf": (
-            [1.0, 900.0, -math.inf, 2.0],
-            [1.0, -900.0, 3.0, -math.inf],
-        )
+        "ties, saturated, -inf": ([1.0, 900.0, -math.inf, 2.0], [1.0, -900.0, 3.0, -math.inf])
     }
 
     def value(self, xp: Namespace, x: Array, y: Array) -> Array:
@@ -128,123 +78,70 @@ class Logaddexp(Elementwise):
 
 
 class Erf(Elementwise):
-    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
-
-    Local gradient: diag(2 / sqrt(pi) exp(-x^2)). Backward: dx = upstream * 2 / sqrt(pi) exp(-x^2).
-    """
+    """The integral of 2 / sqrt(pi) exp(-t^2) from 0 to x; d/dx = 2 / sqrt(pi) exp(-x^2)."""
 
     jax = "jax.scipy.special.erf"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return erf(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 2 / math.sqrt(math.pi) * xp.exp(-x * x)
+    formulas = lambda xp, x: erf(x), lambda xp, x: 2 / math.sqrt(math.pi) * xp.exp(-x * x)
 
 
 _INTERVAL = Domain(low=-1.0, high=1.0)
 
 
 class Sin(Elementwise):
-    """sin(x).
-
-    Local gradient: diag(cos(x)). Backward: dx = upstream * cos(x).
-    """
+    """sin(x); d/dx = cos(x)."""
 
     jax = "jax.numpy.sin"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.sin(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.cos(x)
+    formulas = lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x)
 
 
 class Cos(Elementwise):
-    """cos(x).
-
-    Local gradient: diag(-sin(x)). Backward: dx = -upstream * sin(x).
-    """
+    """cos(x); d/dx = -sin(x)."""
 
     jax = "jax.numpy.cos"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.cos(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return -xp.sin(x)
+    formulas = lambda xp, x: xp.cos(x), lambda xp, x: -xp.sin(x)
 
 
 class Tan(Elementwise):
-    """tan(x).
-
-    Local gradient: diag(1 + y^2). Backward: dx = upstream * (1 + y^2).
-    """
+    """tan(x); d/dx = 1 + y^2."""
 
     jax = "jax.numpy.tan"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.tan(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return 1.0 + y * y
+    formulas = lambda xp, x: xp.tan(x), lambda xp, y: 1.0 + y * y
 
 
 class Arcsin(Elementwise):
-    """The angle in [-pi/2, pi/2] whose sine is x, for -1 < x < 1.
+    """The angle in [-pi/2, pi/2] whose sine is x, for -1 < x < 1; d/dx = 1 / sqrt((1 - x) (1 + x)).
 
-    Local gradient: diag(1 / sqrt((1 - x) (1 + x))), infinite at both ends.
-    Backward: dx = upstream / sqrt((1 - x) (1 + x)); 1 - x^2 would lose digits near the ends.
+    Infinite at both ends, near which 1 - x^2 would lose digits.
     """
 
     domains = (_INTERVAL,)
     jax = "jax.numpy.arcsin"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.asin(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / xp.sqrt((1.0 - x) * (1.0 + x))
+    formulas = lambda xp, x: xp.asin(x), lambda xp, x: 1.0 / xp.sqrt((1.0 - x) * (1.0 + x))
 
 
 class Arccos(Elementwise):
-    """The angle in [0, pi] whose cosine is x, for -1 < x < 1.
+    """The angle in [0, pi] whose cosine is x, for -1 < x < 1; d/dx = -1 / sqrt((1 - x) (1 + x)).
 
-    Local gradient: diag(-1 / sqrt((1 - x) (1 + x))), infinite at both ends.
-    Backward: dx = -upstream / sqrt((1 - x) (1 + x)).
+    Infinite at both ends.
     """
 
     domains = (_INTERVAL,)
     jax = "jax.numpy.arccos"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.acos(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return -1.0 / xp.sqrt((1.0 - x) * (1.0 + x))
+    formulas = lambda xp, x: xp.acos(x), lambda xp, x: -1.0 / xp.sqrt((1.0 - x) * (1.0 + x))
 
 
 class Arctan(Elementwise):
-    """The angle in (-pi/2, pi/2) whose tangent is x.
-
-    Local gradient: diag(1 / (1 + x^2)). Backward: dx = upstream / (1 + x^2).
-    """
+    """The angle in (-pi/2, pi/2) whose tangent is x; d/dx = 1 / (1 + x^2)."""
 
     jax = "jax.numpy.arctan"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.atan(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / (1.0 + x * x)
+    formulas = lambda xp, x: xp.atan(x), lambda xp, x: 1.0 / (1.0 + x * x)
 
 
 class Atan2(Elementwise):
-    """The angle of the point (x, y), in (-pi, pi].
+    """The angle of the point (x, y), in (-pi, pi]; d/dy = (x / r) / r and d/dx = -(y / r) / r.
 
-    Local gradients: diag(x / r^2) and diag(-y / r^2), where r^2 = x^2 + y^2.
-    Backward: dy = upstream * (x / r) / r, dx = -upstream * (y / r) / r, which cannot overflow in
-    r^2. At the origin there is no gradient: NaN, as in JAX.
+    Here r = hypot(x, y), so that r^2 cannot overflow. At the origin there is no gradient: NaN, as
+    in JAX.
     """
 
     domains = (NONZERO,)
@@ -260,9 +157,8 @@ class Atan2(Elementwise):
 
 
 class Sinc(Elementwise):
-    """sin(pi x) / (pi x), and 1 at x = 0.
+    """sin(pi x) / (pi x), and 1 at x = 0; d/dx = (cos(pi x) - y) / x.
 
-    Local gradient: diag((cos(pi x) - y) / x). Backward: dx = upstream * (cos(pi x) - y) / x.
     Near 0, where that difference loses its digits, its Taylor series takes over. The sine is taken
     of pi (x - n), n the nearest integer: pi x is rounded, and near the zeros that is all one sees.
     """
@@ -288,153 +184,84 @@ class Sinc(Elementwise):
 
 
 class Sinh(Elementwise):
-    """sinh(x).
-
-    Local gradient: diag(cosh(x)). Backward: dx = upstream * cosh(x).
-    """
+    """sinh(x); d/dx = cosh(x)."""
 
     jax = "jax.numpy.sinh"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.sinh(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.cosh(x)
+    formulas = lambda xp, x: xp.sinh(x), lambda xp, x: xp.cosh(x)
 
 
 class Cosh(Elementwise):
-    """cosh(x).
-
-    Local gradient: diag(sinh(x)). Backward: dx = upstream * sinh(x).
-    """
+    """cosh(x); d/dx = sinh(x)."""
 
     jax = "jax.numpy.cosh"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.cosh(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return xp.sinh(x)
+    formulas = lambda xp, x: xp.cosh(x), lambda xp, x: xp.sinh(x)
 
 
 class Arcsinh(Elementwise):
-    """The number whose hyperbolic sine is x.
+    """The number whose hyperbolic sine is x; d/dx = 1 / sqrt(1 + x^2).
 
-    Local gradient: diag(1 / sqrt(1 + x^2)). Backward: dx = upstream / sqrt(1 + x^2), written as
-    the length of (1, x), which does not overflow in x^2.
+    That root is the length of (1, x), which does not overflow in x^2.
     """
 
     jax = "jax.numpy.arcsinh"
     points = {"large magnitudes": [-1e30, 0.0, 1e30]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.asinh(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / xp.hypot(xp.ones_like(x), x)
+    formulas = lambda xp, x: xp.asinh(x), lambda xp, x: 1.0 / xp.hypot(xp.ones_like(x), x)
 
 
 class Arccosh(Elementwise):
-    """The number y >= 0 whose hyperbolic cosine is x, for x > 1.
+    """The number y >= 0 whose hyperbolic cosine is x, for x > 1; d/dx = 1 / sqrt(x^2 - 1).
 
-    Local gradient: diag(1 / sqrt(x^2 - 1)), infinite at x = 1.
-    Backward: dx = upstream / (sqrt(x - 1) sqrt(x + 1)), exact near 1 and finite for large x.
+    Infinite at x = 1. Written 1 / (sqrt(x - 1) sqrt(x + 1)): exact near 1 and finite for large x.
     """
 
     domains = (Domain(low=1.0),)
     jax = "jax.numpy.arccosh"
     points = {"large magnitudes": [1.001, 1e30]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.acosh(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / (xp.sqrt(x - 1.0) * xp.sqrt(x + 1.0))
+    formulas = lambda xp, x: xp.acosh(x), lambda xp, x: 1.0 / (xp.sqrt(x - 1.0) * xp.sqrt(x + 1.0))
 
 
 class Arctanh(Elementwise):
-    """The number whose hyperbolic tangent is x, for -1 < x < 1.
-
-    Local gradient: diag(1 / ((1 - x) (1 + x))). Backward: dx = upstream / ((1 - x) (1 + x)).
-    """
+    """The number whose hyperbolic tangent is x, for -1 < x < 1; d/dx = 1 / ((1 - x) (1 + x))."""
 
     domains = (_INTERVAL,)
     jax = "jax.numpy.arctanh"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.atanh(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        return 1.0 / ((1.0 - x) * (1.0 + x))
+    formulas = lambda xp, x: xp.atanh(x), lambda xp, x: 1.0 / ((1.0 - x) * (1.0 + x))
 
 
 class Abs(Elementwise):
-    """|x|.
-
-    Local gradient: diag(sign(x)), with 1 at the kink x = 0, as in JAX.
-    Backward: dx = upstream where x >= 0, -upstream elsewhere.
-    """
+    """|x|; d/dx = sign(x), with 1 at the kink x = 0, as in JAX."""
 
     domains = (NONZERO,)
     jax = "jax.numpy.abs"
     points = {"the kink": [-1.0, 0.0, 2.0]}
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.abs(x)
-
-    def derivative(self, xp: Namespace, x: Array) -> Derivative:
-        one = xp.ones_like(x)
-        return xp.where(x >= 0, one, -one)
+    formulas = lambda xp, x: xp.abs(x), lambda xp, x: sign(x)
 
 
 class Rsqrt(Elementwise):
-    """1 / sqrt(x), for x > 0.
-
-    Local gradient: diag(-y / (2 x)). Backward: dx = -upstream * y / (2 x).
-    """
+    """1 / sqrt(x), for x > 0; d/dx = -y / (2 x)."""
 
     domains = (POSITIVE,)
     jax = "jax.lax.rsqrt"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return 1.0 / xp.sqrt(x)
-
-    def derivative(self, xp: Namespace, x: Array, y: Array) -> Derivative:
-        return -0.5 * y / x
+    formulas = lambda xp, x: 1.0 / xp.sqrt(x), lambda xp, x, y: -0.5 * y / x
 
 
 class Cbrt(Elementwise):
-    """The cube root of x, of the sign of x.
-
-    Local gradient: diag(1 / (3 y^2)), infinite at x = 0, where JAX has NaN.
-    Backward: dx = upstream / (3 y^2).
-    """
+    """The cube root of x, of its sign; d/dx = 1 / (3 y^2), infinite at 0, where JAX has NaN."""
 
     domains = (NONZERO,)
     jax = "jax.numpy.cbrt"
-
-    def value(self, xp: Namespace, x: Array) -> Array:
-        return xp.cbrt(x)
-
-    def derivative(self, xp: Namespace, y: Array) -> Derivative:
-        return 1.0 / (3.0 * y * y)
+    formulas = lambda xp, x: xp.cbrt(x), lambda xp, y: 1.0 / (3.0 * y * y)
 
 
 class Hypot(Elementwise):
-    """sqrt(x^2 + y^2): the length of (x, y), which does not overflow in the squares.
+    """sqrt(x^2 + y^2) = r, which does not overflow in the squares; d/dx = x / r and d/dy = y / r.
 
-    Local gradients: diag(x / r) and diag(y / r), where r is the output: the unit vector.
-    Backward: dx = upstream * x / r, dy = upstream * y / r. At the origin there is no gradient: NaN.
+    The gradient is the unit vector. At the origin there is none: NaN.
     """
 
     domains = (NONZERO,)
     points = {"ties and large magnitudes": ([1.0, 3e30, -2.0], [1.0, 4e30, 2.0])}
-
-    def value(self, xp: Namespace, x: Array, y: Array) -> Array:
-        return xp.hypot(x, y)
-
-    def derivative(self, xp: Namespace, x: Array, y: Array, r: Array) -> Derivative:
-        return x / r, y / r
+    formulas = lambda xp, x, y: xp.hypot(x, y), lambda xp, x, y, r: (x / r, y / r)
 
     def reference(self, x: Array, y: Array) -> Array:
         return jnp.sqrt(jnp.square(x) + jnp.square(y))
