@@ -64,6 +64,7 @@ __all__ = [
     "Node",
     "Pulled",
     "Residuals",
+    "after_xp",
     "generic",
     "special",
 ]
@@ -386,7 +387,7 @@ class Node(_Frozen, ABC):
     def _parameters(cls) -> list[inspect.Parameter]:
         """Return the inputs as parameters: of the reference if it spells them, else of `apply`."""
         if cls.reference is Node.reference:
-            return _after_xp(cls, cls._mathematics)
+            return after_xp(cls, cls._mathematics)
         return list(inspect.signature(cls.reference).parameters.values())[1:]
 
     _mathematics: ClassVar[str] = "apply"  # the method whose parameters after `xp` are the inputs
@@ -503,7 +504,7 @@ class Elementwise(Node):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if {"value", "derivative"} & vars(cls).keys():
-            names = [tuple(p.name for p in _after_xp(cls, f)) for f in ("value", "derivative")]
+            names = [tuple(p.name for p in after_xp(cls, f)) for f in ("value", "derivative")]
             cls._keep = staticmethod(_keeping(*names))  # type: ignore[method-assign]
 
     _mathematics = "value"
@@ -627,7 +628,7 @@ def _keeping(inputs: tuple[str, ...], named: tuple[str, ...]) -> Callable[..., t
     return lambda x, y: pick((*x, y))
 
 
-def _after_xp(cls: type[Node], name: str) -> list[inspect.Parameter]:
+def after_xp(cls: type[Node], name: str) -> list[inspect.Parameter]:
     """Return the parameters after `xp` of a method, or of one of the `formulas`."""
     static = isinstance(inspect.getattr_static(cls, name), staticmethod)
     return list(inspect.signature(getattr(cls, name)).parameters.values())[1 if static else 2 :]

@@ -147,8 +147,18 @@ def _plain_attention(
     return jnp.einsum("...ij,...je->...ie", p, v), lse
 
 
+_KIND = (
+    "Local gradients, with p the softmax, 0 for keys that are not seen: do_i/dq_i = scale sum_j "
+    "p_ij (v_j - o_i) k_j^T, do_i/dk_j = scale p_ij (v_j - o_i) q_i^T, do_i/dv_j = p_ij I; "
+    "batches and heads never mix. Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds "
+    "k, dk = scale ds^T q, dv = p^T upstream."
+)
+
+
 class _Attention(Node):
     """Attention in which who sees whom follows from the positions."""
+
+    kind = _KIND
 
     scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values)"
@@ -159,7 +169,6 @@ class _Attention(Node):
         return None
 
     def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
-        """Return the output."""
         visible = self.visible(q.shape[-2], k.shape[-2])
         o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
         return o, (q, k, v, o, p)
@@ -170,11 +179,9 @@ class _Attention(Node):
         return _attention_operators(ordered, _scale_of(self.scale, q), q, k, *vop)
 
     def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
-        """Return dq, dk and dv."""
         return _attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)[:3]
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
-        """Return the output in JAX."""
         visible = self.visible(q.shape[-2], k.shape[-2])
         visible = True if visible is None else visible
         return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
@@ -185,11 +192,6 @@ class Attention(_Attention):
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
-
-    Local gradients: do_i/dq_i = scale sum_j p_ij (v_j - o_i) k_j^T, a block per query;
-    do_i/dk_j = scale p_ij (v_j - o_i) q_i^T; do_i/dv_j = p_ij I. Batches and heads never mix.
-    Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k, dk = scale ds^T q,
-    dv = p^T upstream.
     """
 
     drawn = (
@@ -207,10 +209,6 @@ class CausalAttention(_Attention):
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
-
-    Local gradients: as of attention, with p_ij = 0 for j > i; in v it is lower-triangular in time.
-    Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k, dk = scale ds^T q,
-    dv = p^T upstream.
     """
 
     ordered = True
@@ -231,9 +229,6 @@ class SlidingWindowAttention(_Attention):
         scale: the factor of the scores; None: 1 / sqrt(width).
         window: how many keys a query sees, its own included.
 
-    Local gradients: as of attention, with p_ij = 0 outside of the window: banded in time.
-    Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k, dk = scale ds^T q,
-    dv = p^T upstream.
     Source: Beltagy et al., "Longformer" (arXiv:2004.05150, 2020), section 3.1.
     """
 
@@ -258,16 +253,14 @@ class SlidingWindowAttention(_Attention):
 class MaskedAttention(Node):
     """softmax(scale q k^T) v over the keys that the mask shows.
 
-    The mask holds booleans that broadcast to (*batch, queries, keys); True: visible.
+    The mask holds booleans that broadcast to (*batch, queries, keys); True: visible. A query that
+    sees nothing has output 0 and hands no gradient on.
 
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
-
-    Local gradients: as of attention, with p_ij = 0 where the mask hides; None for the mask.
-    Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k, dk = scale ds^T q,
-    dv = p^T upstream. A query that sees nothing has output 0 and hands no gradient on.
     """
 
+    kind = _KIND
     scale: float | None = None
     domains = (REALS, REALS, REALS, BOOLEANS)
     shapes = f"{_QKV}, mask (*any) -> (*batch, queries, values)"
@@ -297,13 +290,12 @@ class BiasedAttention(Node):
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
 
-    Local gradients: in q, k, v as of attention; do_i/dbias_ij = p_ij (v_j - o_i), one block per
-    query. Backward: dbias = ds = p * (upstream v^T - upstream . o); dq = scale ds k,
-    dk = scale ds^T q, dv = p^T upstream.
+    In the bias do_i/dbias_ij = p_ij (v_j - o_i), and the backward is ds.
     Source: Raffel et al., "Exploring the limits of transfer learning" (arXiv:1910.10683, 2019),
     section 2.1 (T5).
     """
 
+    kind = _KIND
     scale: float | None = None
     shapes = f"{_QKV}, bias (*batch, queries, keys) -> (*batch, queries, values)"
     drawn = "2x3x2 2x2x2 2x2x3 2x3x2; 3x4 2x4 2x5 3x2 scale=1.0; 1x2x2x3 1x2x3x3 1x2x3x2 1x2x2x3"
@@ -334,13 +326,12 @@ class AttentionLogsumexp(Node):
     Args:
         scale: the factor of the scores; None: 1 / sqrt(width).
 
-    Local gradients: of o as of attention; dlse_i/dq_i = scale sum_j p_ij k_j^T,
-    dlse_i/dk_j = scale p_ij q_i^T, dlse/dv = 0.
-    Backward, for upstreams u and w: ds = p * (u v^T - u . o + w); dq = scale ds k,
-    dk = scale ds^T q, dv = p^T u.
+    dlse_i/dq_i = scale sum_j p_ij k_j^T, dlse_i/dk_j = scale p_ij q_i^T, dlse/dv = 0. Backward, for
+    upstreams u and w: ds = p * (u v^T - u . o + w).
     Source: Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), section 3.1.
     """
 
+    kind = _KIND
     scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values), (*batch, queries)"
     drawn = "2x3x2 2x2x2 2x2x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2"
@@ -375,14 +366,12 @@ class FlashAttention(Node):
         scale: the factor of the scores; None: 1 / sqrt(width).
         is_causal: whether query i sees the keys j <= i only.
 
-    Local gradients: of o as of attention, of lse dlse_i/dq_i = scale sum_j p_ij k_j^T and
-    dlse_i/dk_j = scale p_ij q_i^T.
-    Backward, for upstreams u and w, in each block: ds = p * (u v^T - u . o + w); dk = scale ds^T q,
-    dv = p^T u; dq = scale ds k, added over the blocks.
+    Gradients as in `AttentionLogsumexp`, block by block; dq is added over the blocks.
     Source: Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), section 3.1; the running softmax:
     Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv:1805.02867, 2018).
     """
 
+    kind = _KIND
     block: int = 64
     scale: float | None = None
     is_causal: bool = False
@@ -461,12 +450,11 @@ class GroupedQueryAttention(Node):
         scale: the factor of the scores; None: 1 / sqrt(width).
         is_causal: whether query i sees the keys j <= i only.
 
-    Local gradients: in q a block per query; in k and v the gradients of a head of attention, for
-    all heads of the group. Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds k;
-    dk = scale ds^T q and dv = p^T upstream, both summed over the heads of the group.
+    In k and v the gradients are summed over the heads of the group.
     Source: Ainslie et al., "GQA" (arXiv:2305.13245, 2023), section 2.2.
     """
 
+    kind = _KIND
     scale: float | None = None
     is_causal: bool = False
     shapes = (

@@ -46,7 +46,6 @@ class _Holomorphic(Node):
         """Return the complex derivative in each argument."""
 
     def apply(self, xp: Namespace, *parts: Array) -> Applied:
-        """Return the value; the complex derivatives are kept."""
         z = tuple(zip(parts[::2], parts[1::2]))
         w = self.value(*z)
         return w, tuple(part for pair in self.derivative(z, w) for part in pair)
@@ -59,7 +58,6 @@ class _Holomorphic(Node):
         return tuple(of_real), tuple(of_imaginary)
 
     def pull(self, xp: Namespace, upstream: Pair, *kept: Array) -> Pulled:
-        """Return the upstream times the conjugate of each derivative."""
         pairs = (_times(upstream, (re, -im)) for re, im in zip(kept[::2], kept[1::2]))
         return tuple(part for pair in pairs for part in pair)
 
@@ -162,7 +160,6 @@ class _OfPair(Node):
         """Return the derivatives in both parts; `size` is |z|, or 1 at 0."""
 
     def apply(self, xp: Namespace, a: Array, b: Array) -> Applied:
-        """Return the value."""
         return self.value(xp, a, b), (a, b)
 
     def _derivatives(self, xp: Namespace, a: Array, b: Array) -> Pair:
@@ -174,7 +171,6 @@ class _OfPair(Node):
         return tuple(map(Diagonal, self._derivatives(xp, a, b)))
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, b: Array) -> Pulled:
-        """Return the upstream times both derivatives."""
         return tuple(upstream * d for d in self._derivatives(xp, a, b))
 
 

@@ -97,11 +97,7 @@ class Fft(Node):
 
 
 class InverseFft(Fft):
-    """The inverse transform z[j] = (1/n) sum over k of Y[k] exp(2 pi i j k / n), in two parts.
-
-    Local gradients: those of the transform, with the other sign of the sine, divided by n.
-    Backward, for the upstream u + i v: dRe + i dIm = FFT(u + i v) / n, the conjugate transpose.
-    """
+    """The inverse transform z[j] = (1/n) sum over k of Y[k] exp(2 pi i j k / n), in two parts."""
 
     sign: ClassVar[float] = 1.0
 
@@ -181,9 +177,6 @@ class Dct(Linear):
 
     y[k] = c_k sum over j of x[j] cos(pi (2 j + 1) k / (2 n)), with c_0 = sqrt(1/n) and c_k =
     sqrt(2/n) otherwise, so that the matrix D of the transform is orthogonal.
-
-    Local gradient: the matrix D, the same for each batch. Backward: dx = D^T upstream, the inverse
-    transform.
     """
 
     shapes = "x (*batch, n) -> (*batch, n)"

@@ -224,6 +224,7 @@ class _Scattering(Node):
     Write `write`: what of x and of the updates stays, as weights of their gradients.
     """
 
+    kind = "Backward: dx = upstream, dupdates = the upstream at the indices, each times its weight."
     domains = (REALS, _INDICES, REALS)
     drawn = (
         "4x3 [2,0] 2x3; 5 [[4,1],[0,3]] 2x2; repeated indices: 4x2 [1,3,1] 3x2; "
@@ -236,7 +237,6 @@ class _Scattering(Node):
         """Return the output, and the weights of dx and of dupdates; None for ones."""
 
     def apply(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Applied:
-        """Return x with the updates."""
         if not x.shape or updates.shape != (*indices.shape, *x.shape[1:]):
             raise InputError(
                 f"{self!r}: x has shape {shape_text(x.shape)}, the indices "
@@ -258,18 +258,13 @@ class _Scattering(Node):
     def pull(
         self, xp: Namespace, u: Array, x: Like, indices: Array, of_x: Any, of_updates: Any
     ) -> Pulled:
-        """Return the upstream, and the upstream at the indices, times the weights."""
         if of_x is None:
             return u, None, u[indices]
         return u * of_x, None, u[indices] * of_updates
 
 
 class ScatterAdd(_Scattering):
-    """x with the updates added at the indices; repeated indices add up.
-
-    Local gradients: the identity, None for the indices, and a scatter.
-    Backward: dx = upstream, dupdates = the upstream at the indices.
-    """
+    """x with the updates added at the indices; repeated indices add up."""
 
     def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
         return x + scatter_add(x.shape, indices, updates), None, None
@@ -330,6 +325,7 @@ class _Segments(Node):
         segments: the number of segments.
     """
 
+    kind = "Backward: dx = the upstream of each row's segment, times the row's weight in its fold."
     segments: int = 3
     domains = (REALS, _INDICES)
     shapes = "x (n, *row), ids (n) -> (segments, *row)"
@@ -343,7 +339,6 @@ class _Segments(Node):
         """Return the folded rows, and each entry's weight in them; None if all are 1."""
 
     def apply(self, xp: Namespace, x: Array, ids: Array) -> Applied:
-        """Return one row for each segment."""
         y, weights = self.fold(x, ids)
         return y, (ids, weights, y.shape, x.dtype)
 
@@ -355,7 +350,6 @@ class _Segments(Node):
         return write if weights is None else write @ Diagonal(weights), None
 
     def pull(self, xp: Namespace, u: Array, ids: Array, weights: Array | None, *_: Any) -> Pulled:
-        """Return the upstream of each row's segment, times the weights."""
         return u[ids] if weights is None else u[ids] * weights, None
 
     def _shape(self, x: Array) -> Shape:
@@ -363,11 +357,7 @@ class _Segments(Node):
 
 
 class SegmentSum(_Segments):
-    """The sum of the rows of each segment; 0 for a segment without rows.
-
-    Local gradient: a scatter; None for the numbers of the segments.
-    Backward: dx = the upstream of each row's segment.
-    """
+    """The sum of the rows of each segment; 0 for a segment without rows."""
 
     def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
         return scatter_add(self._shape(x), ids, x), None
@@ -377,11 +367,7 @@ class SegmentSum(_Segments):
 
 
 class SegmentMean(_Segments):
-    """The mean of the rows of each segment; 0 for a segment without rows.
-
-    Local gradient: a scatter after the diagonal of 1 / (rows of the segment).
-    Backward: dx = the upstream of each row's segment / (rows of the segment).
-    """
+    """The mean of the rows of each segment; 0 for a segment without rows."""
 
     def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
         ones = namespace(x).ones_like(x, dtype=ids.dtype)

@@ -192,9 +192,6 @@ class Trace(Linear):
 
     Args:
         offset: which diagonal; 1 is the one above the main diagonal, -1 the one below.
-
-    Local gradient: a selection, then a sum: dy/dx[i, j] = 1 where j - i = offset, else 0.
-    Backward: dx = upstream on the diagonal, 0 elsewhere.
     """
 
     offset: int = 0

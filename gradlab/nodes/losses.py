@@ -4,7 +4,6 @@ A loss is computed together with its gradients, which share nearly all of the wo
 multiplies them by the upstream.
 """
 
-import inspect
 import math
 from abc import abstractmethod
 from itertools import product
@@ -15,10 +14,18 @@ import numpy as np
 
 from gradlab.common.arrays import Array, Shape, at_least_float32, namespace
 from gradlab.errors import InputError
-from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled, after_xp
 from gradlab.nodes._domain import BOOLEANS, POSITIVE, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._stable import log_softmax, logistic, logsumexp, norm, safe_divide, softplus
+from gradlab.nodes._stable import (
+    log_softmax,
+    logistic,
+    logsumexp,
+    norm,
+    safe_divide,
+    sign,
+    softplus,
+)
 from gradlab.operators import BlockDiagonal, Dense, Diagonal, Operator, Reshape
 
 _LABELS = Domain(low=0, high=3, integer=True)
@@ -34,6 +41,8 @@ class Loss(Node):
     one entry: unreduced, the local gradient is block-diagonal or diagonal; reduced, it is one row.
     """
 
+    kind = "A loss: the backward multiplies by the upstream what forward found beside the loss."
+
     @property
     def folding(self) -> str:
         """How the items are folded: "mean", "sum" or "none"."""
@@ -48,7 +57,6 @@ class Loss(Node):
         """
 
     def apply(self, xp: Namespace, *x: Array) -> Applied:
-        """Return the loss; its gradients are kept."""
         if self.folding not in ("mean", "sum", "none"):
             raise InputError(
                 f"{self!r}: reduction is {self.folding!r}; use 'mean', 'sum' or 'none'"
@@ -66,7 +74,6 @@ class Loss(Node):
     def gradients(
         self, xp: Namespace, items: Shape, factor: Any, dtype: Any, *found: Any
     ) -> Gradients:
-        """Return the gradients as operators."""
         return tuple(
             None if g is None else self._operator((g * factor).astype(dtype), items) for g in found
         )
@@ -85,7 +92,6 @@ class Loss(Node):
     def pull(
         self, xp: Namespace, upstream: Array, items: Shape, factor: Any, dtype: Any, *found: Any
     ) -> Pulled:
-        """Return the upstream of each item times its gradient."""
         u = upstream * factor
         return tuple(
             None if g is None else u.reshape(u.shape + (1,) * (g.ndim - u.ndim)) * g for g in found
@@ -103,7 +109,6 @@ class ReducedLoss(Loss):
 
     @property
     def folding(self) -> str:
-        """How the items are folded."""
         return self.reduction
 
     def reduced(self, losses: Array) -> Array:
@@ -111,12 +116,16 @@ class ReducedLoss(Loss):
         return {"mean": losses.mean, "sum": losses.sum, "none": lambda: losses}[self.reduction]()
 
 
-class EntryLoss(ReducedLoss):
-    """A loss whose items are single entries: write `value` and `derivative`."""
+class _EntryLoss(ReducedLoss):
+    """A loss whose items are single entries: write `value` and `derivative`, or `formulas`."""
+
+    kind = (
+        "Entry by entry: dx = upstream * d/dx / n for a mean over n entries; for a sum without n."
+    )
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        names = list(inspect.signature(cls.value).parameters)[2:]
+        names = [parameter.name for parameter in after_xp(cls, "value")]
         cls.shapes = ", ".join(f"{name} (*any)" for name in names) + " -> () or (*any)"
         three, five, two, none, scalar = (
             " ".join([shape] * len(names)) for shape in ("3x4", "5", "2x3", "0x3", "scalar")
@@ -126,24 +135,48 @@ class EntryLoss(ReducedLoss):
             f"zero size: {none} reduction=sum"
         )
 
-    @abstractmethod
     def value(self, xp: Namespace, *x: Any) -> Array:
         """Return the loss of each entry."""
+        raise NotImplementedError
 
-    @abstractmethod
     def derivative(self, xp: Namespace, *x: Any) -> tuple[Array, ...]:
         """Return its derivative in each input."""
+        raise NotImplementedError
 
     def per_item(self, xp: Namespace, *x: Array) -> Items:
-        """Return losses and derivatives."""
         return self.value(xp, *x), self.derivative(xp, *x), None
 
 
-class L2Loss(Loss):
-    """The squared L2 norm, sum(x^2), over all entries.
+class _ResidualLoss(_EntryLoss):
+    """A loss of r = x - target alone."""
 
-    Local gradient: the row 2 x^T. Backward: dx = 2 x * upstream.
-    """
+    kind = f"With r = x - target, d/dx = d/dr and d/dtarget = -d/dr. {_EntryLoss.kind}"
+
+    @abstractmethod
+    def of(self, xp: Namespace, r: Array) -> Array:
+        """Return the loss of each entry."""
+
+    @abstractmethod
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        """Return d/dr."""
+
+    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
+        return self.of(xp, x - target)
+
+    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
+        d = self.slope(xp, x - target)
+        return d, -d
+
+    @abstractmethod
+    def of_jax(self, r: Array) -> Array:
+        """Return the loss as JAX computes it."""
+
+    def reference(self, x: Array, target: Array) -> Array:
+        return self.reduced(self.of_jax(x - target))
+
+
+class L2Loss(Loss):
+    """The squared L2 norm, sum(x^2), over all entries; its local gradient is the row 2 x^T."""
 
     drawn = "3x4; 5; 2x1x3; scalar: scalar; zero size: 0x3"
     points = {"zeros": [0.0, 0.0, 1.0]}
@@ -155,78 +188,61 @@ class L2Loss(Loss):
         return jnp.sum(jnp.square(x))
 
 
-class MseLoss(EntryLoss):
-    """(x - target)^2, by default averaged: the mean squared error.
+class MseLoss(_ResidualLoss):
+    """r^2 with r = x - target, by default averaged: the mean squared error; d/dr = 2 r."""
 
-    Local gradients: for each entry 2 (x - target) and minus that, in one row when reduced.
-    Backward: dx = upstream * 2 (x - target) / n, dtarget = -dx.
-    """
+    def of(self, xp: Namespace, r: Array) -> Array:
+        return r * r
 
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        return (x - target) * (x - target)
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        return 2.0 * r
 
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        d = 2.0 * (x - target)
-        return d, -d
-
-    def reference(self, x: Array, target: Array) -> Array:
-        return self.reduced(jnp.square(x - target))
+    def of_jax(self, r: Array) -> Array:
+        return jnp.square(r)
 
 
-class L1Loss(EntryLoss):
-    """|x - target|, by default averaged: the mean absolute error.
-
-    Local gradients: for each entry sign(x - target) and minus that, with sign(0) = 1, as in JAX.
-    Backward: dx = upstream * sign(x - target) / n, dtarget = -dx.
-    """
+class L1Loss(_ResidualLoss):
+    """|r| with r = x - target, by default averaged; d/dr = sign(r), with sign(0) = 1, as in JAX."""
 
     points = {"a hit": ([1.0, 2.0], [1.0, 3.0])}
 
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        return xp.abs(x - target)
+    def of(self, xp: Namespace, r: Array) -> Array:
+        return xp.abs(r)
 
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        difference = x - target
-        one = xp.ones_like(difference)
-        d = xp.where(difference >= 0, one, -one)
-        return d, -d
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        return sign(r)
 
-    def reference(self, x: Array, target: Array) -> Array:
-        return self.reduced(jnp.abs(x - target))
+    def of_jax(self, r: Array) -> Array:
+        return jnp.abs(r)
 
 
-class HuberLoss(EntryLoss):
-    """(x - target)^2 / 2 near the target, delta (|x - target| - delta / 2) far from it.
+class HuberLoss(_ResidualLoss):
+    """r^2 / 2 near the target, delta (|r| - delta / 2) far from it; d/dr = r within +-delta.
 
     Args:
         reduction: "mean", "sum" or "none".
         delta: how near is near.
 
-    Local gradients: for each entry x - target held between -delta and delta, and minus that.
-    Backward: dx = upstream * clip(x - target, -delta, delta) / n, dtarget = -dx.
     Source: Huber 1964, "Robust estimation of a location parameter".
     """
 
     delta: float = 1.0
     points = {"hit, edge and far": ({"delta": 0.5}, [0.0, 0.5, 1.0, -1.0, 1e4], [0.0] * 5)}
 
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        size = xp.abs(x - target)
-        near = xp.clip(size, 0.0, self.delta)
-        return near * (size - 0.5 * near)
+    def of(self, xp: Namespace, r: Array) -> Array:
+        near = xp.clip(xp.abs(r), 0.0, self.delta)
+        return near * (xp.abs(r) - 0.5 * near)
 
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        d = xp.clip(x - target, -self.delta, self.delta)
-        return d, -d
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        return xp.clip(r, -self.delta, self.delta)
 
-    def reference(self, x: Array, target: Array) -> Array:
-        r = x - target
+    def of_jax(self, r: Array) -> Array:
         far = self.delta * (jnp.abs(r) - 0.5 * self.delta)
-        return self.reduced(jnp.where(jnp.abs(r) <= self.delta, 0.5 * r * r, far))
+        return jnp.where(jnp.abs(r) <= self.delta, 0.5 * r * r, far)
 
 
-class SmoothL1Loss(EntryLoss):
-    """(x - target)^2 / (2 beta) near the target, |x - target| - beta / 2 far from it.
+class SmoothL1Loss(_ResidualLoss):
+    """r^2 / (2 beta) near the target, |r| - beta / 2 far from it; d/dr = r / beta within +-1.
 
     A Huber loss divided by beta, so that its slope far away is 1.
 
@@ -234,82 +250,65 @@ class SmoothL1Loss(EntryLoss):
         reduction: "mean", "sum" or "none".
         beta: how near is near.
 
-    Local gradients: for each entry (x - target) / beta held between -1 and 1, and minus that.
-    Backward: dx = upstream * clip((x - target) / beta, -1, 1) / n, dtarget = -dx.
     Source: Girshick 2015, "Fast R-CNN", equation 3.
     """
 
     beta: float = 1.0
     points = {"hit, edge and far": ({"beta": 0.5}, [0.0, 0.25, 0.5, -0.5, 1e4], [0.0] * 5)}
 
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        size = xp.abs(x - target)
-        near = xp.clip(size, 0.0, self.beta)
-        return near / self.beta * (size - 0.5 * near)
+    def of(self, xp: Namespace, r: Array) -> Array:
+        near = xp.clip(xp.abs(r), 0.0, self.beta)
+        return near / self.beta * (xp.abs(r) - 0.5 * near)
 
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        d = xp.clip((x - target) / self.beta, -1.0, 1.0)
-        return d, -d
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        return xp.clip(r / self.beta, -1.0, 1.0)
 
-    def reference(self, x: Array, target: Array) -> Array:
-        r = x - target
+    def of_jax(self, r: Array) -> Array:
         far = jnp.abs(r) - 0.5 * self.beta
-        return self.reduced(jnp.where(jnp.abs(r) < self.beta, 0.5 * r * r / self.beta, far))
+        return jnp.where(jnp.abs(r) < self.beta, 0.5 * r * r / self.beta, far)
 
 
-class LogCoshLoss(EntryLoss):
-    """log(cosh(x - target)): a square near the target, a distance far from it, smooth throughout.
+class LogCoshLoss(_ResidualLoss):
+    """log(cosh(r)): a square near the target, a distance far from it; d/dr = tanh(r).
 
-    Local gradients: for each entry tanh(x - target) and minus that.
-    Backward: dx = upstream * tanh(x - target) / n, dtarget = -dx. The value is written
-    |r| + softplus(-2 |r|) - log(2), in which nothing overflows.
+    Written |r| + softplus(-2 |r|) - log(2), in which nothing overflows.
     """
 
     points = {"hit and far": ([0.0, 1e3, -1e3], [0.0] * 3)}
 
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        size = xp.abs(x - target)
-        return size + softplus(-2.0 * size) - math.log(2)
+    def of(self, xp: Namespace, r: Array) -> Array:
+        return xp.abs(r) + softplus(-2.0 * xp.abs(r)) - math.log(2)
 
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        d = xp.tanh(x - target)
-        return d, -d
+    def slope(self, xp: Namespace, r: Array) -> Array:
+        return xp.tanh(r)
 
-    def reference(self, x: Array, target: Array) -> Array:
-        r = x - target
-        return self.reduced(jnp.logaddexp(r, -r) - math.log(2))
+    def of_jax(self, r: Array) -> Array:
+        return jnp.logaddexp(r, -r) - math.log(2)
 
 
-class PoissonNllLoss(EntryLoss):
+class PoissonNllLoss(_EntryLoss):
     """exp(x) - target * x: minus the log likelihood of a count, up to a constant.
 
-    x is the logarithm of the rate.
-
-    Local gradients: for each entry exp(x) - target and -x.
-    Backward: dx = upstream * (exp(x) - target) / n, dtarget = -upstream * x / n.
+    x is the logarithm of the rate; d/dx = exp(x) - target and d/dtarget = -x.
     """
 
     points = {"no counts": ([-50.0, 0.0, 3.0], [0.0, 0.0, 7.0])}
-
-    def value(self, xp: Namespace, x: Array, target: Array) -> Array:
-        return xp.exp(x) - target * x
-
-    def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
-        return xp.exp(x) - target, -x
+    formulas = (
+        lambda xp, x, target: xp.exp(x) - target * x,
+        lambda xp, x, target: (xp.exp(x) - target, -x),
+    )
 
     def reference(self, x: Array, target: Array) -> Array:
         return self.reduced(jnp.exp(x) - target * x)
 
 
-class GaussianNllLoss(EntryLoss):
-    """(log(variance) + (x - target)^2 / variance) / 2, for a predicted mean x and variance.
+class GaussianNllLoss(_EntryLoss):
+    """(log(variance) + r^2 / variance) / 2 with r = x - target, for a predicted mean and variance.
 
     Minus the log likelihood of a normal variable, up to a constant; the variance is positive.
-
-    Local gradients: with r = x - target, for each entry r / variance, minus that, and
-    (1 - r^2 / variance) / (2 variance).
-    Backward: each times upstream / n. Source: Nix and Weigend 1994, "Estimating the mean and
-    variance of the target probability distribution".
+    d/dx = r / variance = -d/dtarget, and d/dvariance = (1 - r^2 / variance) / (2 variance).
+    Source: Nix and Weigend 1994, "Estimating the mean and variance of the target probability
+    distribution".
     """
 
     domains = (REALS, REALS, POSITIVE)
@@ -329,16 +328,15 @@ class GaussianNllLoss(EntryLoss):
         return self.reduced(0.5 * (jnp.log(variance) + jnp.square(x - target) / variance))
 
 
-class SigmoidCrossEntropy(EntryLoss):
+class SigmoidCrossEntropy(_EntryLoss):
     """Binary cross-entropy of logits: t log(1 + exp(-x)) weight + (1 - t) log(1 + exp(x)).
 
     Args:
         reduction: "mean", "sum" or "none".
         weight: by how much positive targets count more.
 
-    Local gradients: for each entry (1 - t) s(x) - weight t s(-x), with s the sigmoid, which for
-    weight 1 is s(x) - t but does not cancel; and weight softplus(-x) - softplus(x) in the target.
-    Backward: each times upstream / n.
+    d/dx = (1 - t) s(x) - weight t s(-x), with s the sigmoid, which for weight 1 is s(x) - t but
+    does not cancel; d/dt = weight softplus(-x) - softplus(x).
     """
 
     weight: float = 1.0
@@ -362,43 +360,35 @@ class SigmoidCrossEntropy(EntryLoss):
         return self.reduced(-self.weight * target * right - (1 - target) * wrong)
 
 
-class BinaryCrossEntropy(EntryLoss):
+class BinaryCrossEntropy(_EntryLoss):
     """-(t log(p) + (1 - t) log(1 - p)) of probabilities p, 0 < p < 1.
 
     Prefer `SigmoidCrossEntropy`, which takes logits: here p = 1 - 1e-9 is 1 in float32.
-
-    Local gradients: for each entry (p - t) / (p (1 - p)) and log(1 - p) - log(p).
-    Backward: each times upstream / n.
+    d/dp = (p - t) / (p (1 - p)) and d/dt = log(1 - p) - log(p).
     """
 
     domains = (_UNIT, REALS)
-
-    def value(self, xp: Namespace, p: Array, target: Array) -> Array:
-        return -(target * xp.log(p) + (1.0 - target) * xp.log1p(-p))
-
-    def derivative(self, xp: Namespace, p: Array, target: Array) -> tuple[Array, ...]:
-        return (p - target) / (p * (1.0 - p)), xp.log1p(-p) - xp.log(p)
+    formulas = (
+        lambda xp, p, target: -(target * xp.log(p) + (1.0 - target) * xp.log1p(-p)),
+        lambda xp, p, target: ((p - target) / (p * (1.0 - p)), xp.log1p(-p) - xp.log(p)),
+    )
 
     def reference(self, p: Array, target: Array) -> Array:
         return self.reduced(-(target * jnp.log(p) + (1 - target) * jnp.log1p(-p)))
 
 
-class KlDivergence(EntryLoss):
+class KlDivergence(_EntryLoss):
     """p (log(p) - log q), for log-probabilities log q and probabilities p; 0 where p = 0.
 
     Averaged over entries; the divergence of whole distributions is the sum.
-
-    Local gradients: for each entry -p in log q, and log(p) + 1 - log q in p, infinite at p = 0.
-    Backward: dlog_q = -upstream * p / n, dp = upstream * (log(p) + 1 - log q) / n.
+    d/dlog_q = -p and d/dp = log(p) + 1 - log q, infinite at p = 0.
     """
 
     domains = (REALS, POSITIVE)
-
-    def value(self, xp: Namespace, log_q: Array, p: Array) -> Array:
-        return p * (xp.log(xp.where(p == 0, xp.ones_like(p), p)) - log_q)
-
-    def derivative(self, xp: Namespace, log_q: Array, p: Array) -> tuple[Array, ...]:
-        return -p, xp.log(p) + 1.0 - log_q
+    formulas = (
+        lambda xp, log_q, p: p * (xp.log(xp.where(p == 0, xp.ones_like(p), p)) - log_q),
+        lambda xp, log_q, p: (-p, xp.log(p) + 1.0 - log_q),
+    )
 
     def reference(self, log_q: Array, p: Array) -> Array:
         return self.reduced(jax.scipy.special.xlogy(p, p) - p * log_q)
@@ -413,9 +403,8 @@ class DiceLoss(ReducedLoss):
         reduction: "mean", "sum" or "none".
         smooth: what keeps two empty masks at loss 0.
 
-    Local gradients: with s = sum(p) + sum(t) + smooth and y the loss, for each entry of an item
-    (1 - y - 2 t) / s in p and (1 - y - 2 p) / s in the target.
-    Backward: dp = upstream * (1 - y - 2 t) / s / n, dtarget likewise.
+    With s = sum(p) + sum(t) + smooth and y the loss, d/dp = (1 - y - 2 t) / s for each entry of an
+    item, and d/dt = (1 - y - 2 p) / s.
     Source: Milletari et al. 2016, "V-Net", section 3, with sums in place of squares.
     """
 
@@ -488,7 +477,6 @@ class LabelLoss(ReducedLoss):
         return self.reduced(losses)
 
     def per_item(self, xp: Namespace, *x: Array) -> Items:
-        """Return the rows' losses and gradients, zeros where the label is ignored."""
         scores, labels = x
         _require_classes(self, scores, labels, self.ignore)
         losses, gradients, weights = self.per_row(xp, scores, _one_hot(labels, scores))
@@ -512,8 +500,7 @@ class CrossEntropy(LabelLoss):
         smoothing: the share of q that is spread over all classes.
         weights: one number for each class; None for ones.
 
-    Local gradient: for each row p sum(q) - q, with p = softmax(x); None for the labels.
-    Backward: dx = upstream * (p sum(q) - q) / n.
+    For each row d/dx = p sum(q) - q, with p = softmax(x).
     Source: Szegedy et al. 2016, "Rethinking the Inception architecture", section 7.
     """
 
@@ -561,8 +548,7 @@ class CrossEntropy(LabelLoss):
 class SoftmaxCrossEntropy(Node):
     """The mean over rows of -log softmax(x)[label]: `CrossEntropy` at its plainest and fastest.
 
-    Local gradient: one row, (p - onehot(label)) / rows; None for the labels.
-    Backward: dx = upstream * (p - onehot(label)) / rows.
+    Its local gradient is one row, (p - onehot(label)) / rows with p = softmax(x).
     """
 
     domains = (REALS, _LABELS)
@@ -595,11 +581,7 @@ class SoftmaxCrossEntropy(Node):
 
 
 class NllLoss(LabelLoss):
-    """-x[label], for rows x of log-probabilities: the negative log likelihood.
-
-    Local gradient: for each row minus the one-hot of its label; None for the labels.
-    Backward: dx = -upstream * onehot(label) / n.
-    """
+    """-x[label], for rows x of log-probabilities: the negative log likelihood; d/dx = -onehot."""
 
     drawn = (
         "4x3 [0,2,1,2]; 2x2x3 [[2,0],[1,1]] reduction=sum; 2x4 [3,0] reduction=none; "
@@ -623,10 +605,8 @@ class FocalLoss(LabelLoss):
         ignore: a label whose rows count for nothing; None for none.
         gamma: 0, for cross-entropy, or 1 and more.
 
-    Local gradient: for each row c (onehot - softmax(x)), where
-    c = dloss/dlog p = gamma (1 - p)^(gamma - 1) p log(p) - (1 - p)^gamma; None for the labels.
-    Backward: dx = upstream * c (onehot - softmax(x)) / n. 1 - p is written -expm1(log p), which
-    keeps its digits where p is near 1.
+    For each row d/dx = c (onehot - softmax(x)), where c = gamma (1 - p)^(gamma - 1) p log(p)
+    - (1 - p)^gamma. 1 - p is written -expm1(log p), which keeps its digits where p is near 1.
     Source: Lin et al. 2017, "Focal loss for dense object detection", equation 4.
     """
 
@@ -662,9 +642,8 @@ class MulticlassHinge(LabelLoss):
         ignore: a label whose rows count for nothing; None for none.
         margin: by how much the right class must win.
 
-    Local gradient: for each row 1 at the classes that violate the margin, minus their number at the
-    label, 0 elsewhere; a class exactly at the margin does not violate it. None for the labels.
-    Backward: dx = upstream * that / n.
+    For each row d/dx = 1 at the classes that violate the margin, minus their number at the label,
+    0 elsewhere; a class exactly at the margin does not violate it.
     Source: CS231n, "Linear classification"; Weston and Watkins 1999.
     """
 
@@ -693,9 +672,7 @@ class TemporalSoftmaxLoss(Loss):
     """The cross-entropy of all steps that count in a batch of sequences, divided by their number.
 
     The mask is true where a step counts. The sum is divided by the number of sequences.
-
-    Local gradient: one row, mask * (softmax(x) - onehot(label)) / sequences; None for the others.
-    Backward: dx = upstream * mask * (softmax(x) - onehot(label)) / sequences.
+    d/dx = mask * (softmax(x) - onehot(label)) / sequences.
     Source: CS231n, assignment 3, the loss of the captioning network.
     """
 
@@ -735,8 +712,8 @@ class CosineLoss(ReducedLoss):
     Args:
         reduction: "mean", "sum" or "none".
 
-    Local gradients: with a = x / |x|, b = y / |y| and c = sum(a b), for each row (c a - b) / |x|
-    and (c b - a) / |y|. Backward: each times upstream / n. A row of zeros has no direction: NaN.
+    With a = x / |x|, b = y / |y| and c = sum(a b), for each row d/dx = (c a - b) / |x| and d/dy =
+    (c b - a) / |y|. A row of zeros has no direction: NaN.
     """
 
     shapes = "x (*rows, features), y (*rows, features) -> () or (*rows)"
@@ -760,9 +737,9 @@ class TripletLoss(ReducedLoss):
         reduction: "mean", "sum" or "none".
         margin: by how much nearer the positive must be.
 
-    Local gradients: where the loss is positive, with u and v the directions from positive and
-    negative to the anchor, for each row u - v, -u and v; 0 elsewhere, the corner included.
-    Backward: each times upstream / n. Where a distance is 0 there is no direction: NaN.
+    Where the loss is positive, with u and v the directions from positive and negative to the
+    anchor, the gradients of a row are u - v, -u and v; elsewhere 0, the corner included. Where a
+    distance is 0 there is no direction: NaN.
     Source: Schroff et al. 2015, "FaceNet", equation 3, with distances in place of their squares.
     """
 
@@ -797,8 +774,8 @@ class InfoNceLoss(Loss):
     Args:
         temperature: what the logits are divided by.
 
-    Local gradients: one row each; with D = (softmax(logits) - I) / (items temperature), D @ keys
-    and D^T @ queries. Backward: dqueries = upstream * D @ keys, dkeys = upstream * D^T @ queries.
+    With D = (softmax(logits) - I) / (items temperature), d/dqueries = D @ keys and d/dkeys =
+    D^T @ queries.
     Source: van den Oord et al. 2018, "Contrastive predictive coding", equation 4.
     """
 
@@ -834,10 +811,9 @@ class Ctc(Node):
     Args:
         blank: the class that stands for no label.
 
-    Local gradient: one row per sequence, softmax(logits) - g, with g[t, c] the probability, given
-    the labels, that the path is at class c at time t: 0 from logit_lengths on.
-    Backward: dlogits = upstream * (softmax(logits) - g), g by the forward-backward recursions. A
-    sequence too short for its labels has loss inf and gradient nan.
+    For each sequence d/dlogits = softmax(logits) - g, with g[t, c] the probability, given the
+    labels, that the path is at class c at time t: 0 from logit_lengths on; g by the
+    forward-backward recursions. A sequence too short for its labels has loss inf and gradient nan.
     Source: Graves et al., "Connectionist temporal classification" (ICML 2006), section 4.
     """
 

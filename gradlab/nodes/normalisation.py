@@ -75,6 +75,12 @@ class _Normalisation(Node):
         eps: what is added to the variance.
     """
 
+    kind = (
+        "With r = 1 / sqrt(variance + eps) and h = (x - mean) r, a group of n entries has the "
+        "local gradient scale * r (I - (1 1^T + h h^T) / n) in x, diag(h) in scale and 1 in "
+        "shift. Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale, dscale = "
+        "upstream * h and dshift = upstream, summed."
+    )
     eps: float = 1e-5
 
     @abstractmethod
@@ -82,7 +88,6 @@ class _Normalisation(Node):
         """Return the order of axes that puts groups first, their number, and the scale's axis."""
 
     def apply(self, xp: Namespace, x: Array, scale: Array, shift: Array) -> Applied:
-        """Return scale * h + shift."""
         axis, rank = self.layout(x.shape)[2], x.ndim
         rows = at_least_float32(self._rows(xp, x))
         rows = rows - _mean(rows)
@@ -113,7 +118,6 @@ class _Normalisation(Node):
         return gain @ to_rows.T @ inner @ to_rows, Diagonal(h) @ spread, spread
 
     def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
-        """Return r (g - mean(g) - h mean(g h)) with g = upstream * scale, and the two sums."""
         axis = self.layout(h.shape)[2]
         g = at_least_float32(self._rows(xp, u * _along(scale, axis, h.ndim)))
         rows = at_least_float32(self._rows(xp, h))
@@ -126,7 +130,6 @@ class _Normalisation(Node):
         return r * (g - _mean(g) - h * _mean(g * h))
 
     def reference(self, x: Array, scale: Array, shift: Array) -> Array:
-        """Return scale * h + shift in JAX, channels on axis 1."""
         view = (1, -1) + (1,) * (x.ndim - 2)
         return self.standard(x) * scale.reshape(view) + shift.reshape(view)
 
@@ -138,10 +141,6 @@ class _Normalisation(Node):
 class LayerNorm(_Normalisation):
     """Each row of x, along its last axis, normalised by itself; y = scale * h + shift.
 
-    Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each row; in scale and shift,
-    diag(h) after a broadcast, and that broadcast.
-    Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale; dscale and dshift are
-    upstream * h and upstream, summed over the rows.
     Source: Ba et al. 2016, "Layer normalization".
     """
 
@@ -166,10 +165,6 @@ class BatchNorm(_Normalisation):
     This is how it trains; running statistics are the caller's to keep, and `BatchNormInference`
     uses them.
 
-    Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each feature; in scale and
-    shift, diag(h) after a broadcast, and that broadcast.
-    Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale; dscale and dshift are
-    upstream * h and upstream, summed over all but the features.
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 1.
     """
 
@@ -213,10 +208,6 @@ class BatchNormStepwise(BatchNorm):
 class InstanceNorm(_Normalisation):
     """Each channel of each image normalised over its positions; y = scale * h + shift.
 
-    Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each channel of each image;
-    in scale and shift, diag(h) after a broadcast, and that broadcast.
-    Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale; dscale and dshift are
-    upstream * h and upstream, summed over all but the channels.
     Source: Ulyanov et al. 2016, "Instance normalization".
     """
 
@@ -242,11 +233,6 @@ class GroupNorm(_Normalisation):
         eps: what is added to the variance.
         groups: into how many groups the channels are divided.
 
-    Local gradients: in x, scale times r (I - (1 1^T + h h^T) / n) for each group of each image; in
-    scale and shift, diag(h) after a broadcast, and that broadcast.
-    Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale: the scale varies inside
-    a group, so it comes before the means; dscale and dshift are upstream * h and upstream, summed
-    over all but the channels.
     Source: Wu and He 2018, "Group normalization".
     """
 

@@ -27,9 +27,6 @@ class Cumsum(Linear):
 
     Args:
         axis: the axis along which it runs.
-
-    Local gradient: the lower triangle of ones along the axis.
-    Backward: dx = the running sum of the upstream from the other end.
     """
 
     axis: int = -1
@@ -60,7 +57,6 @@ class _Triangular(Node):
         """Return dy[..., i] / dx[..., j] for j <= i, for rows on the last axis."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return the running fold."""
         (axis,) = normal_axes(self.axis, x.shape, self)
         y = self.value(xp, x, axis)
         return y, (x, y, axis)
@@ -70,7 +66,6 @@ class _Triangular(Node):
         return LowerTriangular(self._entries(xp, x, y, axis), x.shape, axis)
 
     def pull(self, xp: Namespace, upstream: Array, x: Array, y: Array, axis: int) -> Pulled:
-        """Return the upstream times the triangle, row by row."""
         rows = xp.moveaxis(upstream, axis, -1)[..., None]
         return xp.moveaxis((rows * self._entries(xp, x, y, axis)).sum(axis=-2), -1, axis)
 
@@ -131,7 +126,6 @@ class _Chosen(Node):
         """Return the flat index of each output entry in x."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return the entries at those places."""
         flat = self.places(xp, x)
         return x.reshape(-1)[flat], (flat, x.shape, x.dtype)
 
@@ -142,7 +136,6 @@ class _Chosen(Node):
     def pull(
         self, xp: Namespace, upstream: Array, flat: Array, shape: Shape, dtype: object
     ) -> Pulled:
-        """Return the upstream, added up where each entry came from."""
         upstream = upstream.astype(dtype)
         return scatter_add((math.prod(shape),), flat, upstream).reshape(shape)
 
@@ -194,12 +187,7 @@ class Cummax(_RunningExtremum):
 
 
 class Cummin(_RunningExtremum):
-    """The running minimum of x along an axis.
-
-    Local gradient: a selection, dy[i]/dx[j] = 1 where x[j] is the least up to i.
-    Backward: dx[j] = the sum of the upstream over the places at which x[j] is the record.
-    Of equal entries the first keeps the record; JAX shares it in an order that its scan chooses.
-    """
+    """The running minimum of x along an axis."""
 
     def as_maximum(self, x: Array) -> Array:
         return -x

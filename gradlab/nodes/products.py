@@ -297,8 +297,6 @@ class RotaryEmbedding(Linear):
         interleaved: whether pair f is channels 2 f and 2 f + 1 (RoFormer); else it is channels
             f and f + width / 2 (GPT-NeoX).
 
-    Local gradient: block-diagonal, a rotation by a for each pair, the same for each batch.
-    Backward: dx = the upstream, each pair rotated by -a.
     Source: Su et al., "RoFormer" (arXiv:2104.09864, 2021), section 3.2.2.
     """
 

@@ -84,7 +84,6 @@ class Cell(Node):
         return a.reshape(*a.shape[:-1], cls.gates, a.shape[-1] // cls.gates)
 
     def apply(self, xp: Namespace, *inputs: Array) -> Applied:
-        """Return the new states."""
         x, states, wx, wh, b = self.split(self, inputs)
         a, r = x @ wx + b[None, :], states[0] @ wh
         after, slopes = self.step(self.by_gate(a), self.by_gate(r), states)
@@ -139,7 +138,6 @@ class Cell(Node):
         return da, dr, tuple(g.astype(wh.dtype) for g in before)
 
     def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
-        """Return the gradients of x, the states, wx, wh and b."""
         x, states, wx, wh, slopes = kept
         u = upstream if self.states > 1 else (upstream,)
         da, dr, before = self.gate_gradients(u, slopes, wh)
@@ -149,6 +147,14 @@ class Cell(Node):
 class _OverTime(Node):
     """A cell run over x: its first state at every step, and the last of each other state."""
 
+    kind = (
+        "Local gradients: in x block-lower-triangular in time and by batch row, dh_t/dx_s = A_t "
+        "... A_{s+1} B_s, with A_t and B_t the cell's gradients in its state and its input at "
+        "step t; in h0 the products A_t ... A_1; in the weights the sums over the steps. "
+        "Backward: that of the cell from the last step to the first, which hands the states' "
+        "gradients on."
+    )
+
     cell: ClassVar[type[Cell]]
     shapes = (
         "x (batch, length, inputs), h0 (batch, width), wx (inputs, columns), wh (width, columns), "
@@ -156,7 +162,6 @@ class _OverTime(Node):
     )
 
     def apply(self, xp: Namespace, *inputs: Array) -> Applied:
-        """Return the states over time."""
         x, states, wx, wh, b = self.cell.split(self, inputs)
         if x.shape[1] == 0:
             raise InputError(f"{self!r}: x has no steps; expected a length of at least one step")
@@ -213,7 +218,6 @@ class _OverTime(Node):
         )
 
     def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
-        """Return the gradients, from the last step to the first."""
         x, history, wx, wh, slopes = kept
         each, *last = upstream if self.cell.states > 1 else (upstream,)
         before = (xp.zeros_like(history[0][0]), *last)
@@ -228,7 +232,6 @@ class _OverTime(Node):
         return da @ wx.T, *before, _over_rows(x, da), _over_rows(past, dr), da.sum(axis=(0, 1))
 
     def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Any:
-        """Return the states over time in JAX, step by step."""
         h, history = h0, []
         for t in range(x.shape[1]):
             h = self.cell().reference(x[:, t], h, wx, wh, b)
@@ -390,11 +393,6 @@ class GruCell(Cell):
 class Rnn(_OverTime):
     """A tanh recurrent network over a sequence: h_t = tanh(x_t wx + h_{t-1} wh + b).
 
-    Local gradients: in x block-lower-triangular in time, dh_t/dx_s = A_t ... A_{s+1} B_s with
-    A = diag(1 - h^2) wh^T and B = diag(1 - h^2) wx^T, by batch row; in h0 the products A_t ... A_1;
-    in the weights the sums of what each step contributes.
-    Backward, from the last step: da_t = (upstream_t + dh_t) * (1 - h_t^2), dh_{t-1} = da_t wh^T;
-    dx_t = da_t wx^T, dwx = sum x_t^T da_t, dwh = sum h_{t-1}^T da_t, db = sum da_t.
     Source: Werbos, "Backpropagation through time" (1990).
     """
 
@@ -407,11 +405,6 @@ class Lstm(_OverTime):
 
     c_t = f c_{t-1} + i g, h_t = o tanh(c_t), with the gates i, f, o, g of x_t wx + h_{t-1} wh + b.
 
-    Local gradients: in x block-lower-triangular in time and by batch row, products of the steps'
-    gradients (see LstmCell); in h0 and c0 the products over all steps; in the weights the sums of
-    what each step contributes.
-    Backward: that of LstmCell from the last step to the first, handing dh and dc on; the weights'
-    gradients are summed over the steps.
     Source: Hochreiter and Schmidhuber, "Long short-term memory" (1997).
     """
 
@@ -433,10 +426,6 @@ class Lstm(_OverTime):
 class Gru(_OverTime):
     """A gated recurrent unit over a sequence: h_t = (1 - z) n + z h_{t-1} (see GruCell).
 
-    Local gradients: in x block-lower-triangular in time and by batch row, products of the steps'
-    gradients; in h0 the products over all steps; in the weights the sums over the steps.
-    Backward: that of GruCell from the last step to the first, handing dh on; the weights'
-    gradients are summed over the steps.
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder"
     (arXiv:1406.1078, 2014), section 2.3.
     """

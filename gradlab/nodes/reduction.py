@@ -34,6 +34,10 @@ class Reduction(Node):
         keepdims: whether folded axes stay, with size 1.
     """
 
+    kind = (
+        "Reduction: the local gradient is a sum after diag(dy/dx), the backward dx = upstream * "
+        "dy/dx, with the upstream repeated along the axes that were folded."
+    )
     axis: int | tuple[int, ...] | None = None
     keepdims: bool = False
     drawn = (
@@ -55,7 +59,6 @@ class Reduction(Node):
         """Return dy/dx for each entry of x: an array, or a number where it is constant."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return x folded over the axes; what `derivative` names is kept."""
         axes = normal_axes(self.axis, x.shape, self)
         y = in_dtype_of(self.value(xp, x, axes), (x,))
         kept = (axes, x.shape, x.dtype, *[x if n == "x" else y for n in self._named if n != "n"])
@@ -74,7 +77,6 @@ class Reduction(Node):
     def pull(
         self, xp: Namespace, u: Array, axes: Shape, shape: Shape, dtype: Any, *named: Any
     ) -> Pulled:
-        """Return the upstream, repeated along the folded axes, times dy/dx."""
         u = u.reshape([1 if i in axes else n for i, n in enumerate(shape)])
         return xp.broadcast_to(u * self._derivative(xp, axes, shape, named), shape)
 
@@ -87,11 +89,7 @@ class Reduction(Node):
 
 
 class Sum(Reduction):
-    """The sum of x over axes.
-
-    Local gradient: a sum, the transpose of a broadcast: dy/dx[i] = 1.
-    Backward: dx = upstream, repeated along the folded axes.
-    """
+    """The sum of x over axes; dy/dx = 1."""
 
     jax = "jax.numpy.sum"
 
@@ -103,10 +101,7 @@ class Sum(Reduction):
 
 
 class Mean(Reduction):
-    """The mean of x over axes: a sum divided by the number of entries that are folded.
-
-    Local gradient: 1/n times a sum. Backward: dx = upstream / n, repeated.
-    """
+    """The mean of x over axes; dy/dx = 1/n for the n entries that are folded."""
 
     jax = "jax.numpy.mean"
 
@@ -175,7 +170,6 @@ class _Extremum(Reduction):
     points = {"ties": ({"axis": 0}, [[1.0, 2.0], [1.0, 0.0]])}
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return the extremum, if there are any entries."""
         try:
             return super().apply(xp, x)
         except ValueError as error:
@@ -222,10 +216,6 @@ class Var(Reduction):
 
     Args:
         correction: what is subtracted from the number of entries; 1 for the unbiased estimate.
-
-    Local gradient: a sum after a diagonal, dy/dx = 2 (x - mean) / (n - correction); what x does to
-    the mean cancels, for deviations sum to 0.
-    Backward: dx = upstream * 2 (x - mean) / (n - correction).
     """
 
     correction: float = 0.0
@@ -316,11 +306,7 @@ class Norm(Reduction):
 
 
 class L2Norm(Norm):
-    """The Euclidean norm of x over axes: sqrt(sum(x^2)).
-
-    Local gradient: a sum after a diagonal, dy/dx = x / y: the unit vector.
-    Backward: dx = upstream * x / y. At x = 0 there is no gradient: NaN, as in JAX.
-    """
+    """The Euclidean norm of x over axes; dy/dx = x / y, NaN where y = 0, as in JAX."""
 
     order: float = field(default=2.0, init=False, repr=False)
     drawn = (
@@ -331,11 +317,7 @@ class L2Norm(Norm):
 
 
 class L1Norm(Norm):
-    """The sum of |x| over axes.
-
-    Local gradient: a sum after a diagonal, dy/dx = sign(x), with 1 at the kink x = 0, as in JAX.
-    Backward: dx = upstream * sign(x).
-    """
+    """The sum of |x| over axes; dy/dx = sign(x), with 1 at the kink x = 0, as in JAX."""
 
     order: float = field(default=1.0, init=False, repr=False)
     drawn = "3x4; 2x3x4 axis=-1; 2x3x4 axis=(0,2) keepdims=True; zero size: 0x3 axis=1"

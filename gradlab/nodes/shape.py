@@ -26,8 +26,6 @@ class Reshape(Linear):
 
     Args:
         shape: the new shape; one size may be -1.
-
-    Local gradient: the identity between two shapes. Backward: dx = upstream in x's shape.
     """
 
     shape: Shape = (-1,)
@@ -53,8 +51,6 @@ class Transpose(Linear):
 
     Args:
         axes: output axis i is input axis axes[i]; None reverses them.
-
-    Local gradient: a permutation. Backward: dx = upstream with the inverse permutation.
     """
 
     axes: tuple[int, ...] | None = None
@@ -80,9 +76,6 @@ class BroadcastTo(Linear):
 
     Args:
         shape: the shape to fill; x's shape, aligned from the right, has its sizes or ones.
-
-    Local gradient: a broadcast. Backward: dx = upstream summed over the axes along which x was
-    repeated: a broadcast's transpose is a sum.
     """
 
     shape: Shape = ()
@@ -106,8 +99,6 @@ class Squeeze(Linear):
 
     Args:
         axis: the axes that go; None: all of size 1.
-
-    Local gradient: the identity between two shapes. Backward: dx = upstream in x's shape.
     """
 
     axis: int | tuple[int, ...] | None = None
@@ -129,8 +120,6 @@ class ExpandDims(Linear):
 
     Args:
         axis: where they stand in the output.
-
-    Local gradient: the identity between two shapes. Backward: dx = upstream in x's shape.
     """
 
     axis: int | tuple[int, ...] = 0
@@ -147,6 +136,8 @@ class ExpandDims(Linear):
 class _Joined(Node):
     """Arrays set side by side into one."""
 
+    kind = "Local gradients: embeddings. Backward: each input's own slice of the upstream."
+
     def gradients(self, xp: Namespace, shape: Shape, *parts: tuple[Any, Like]) -> Gradients:
         """Return an embedding for each input, after a reshape where it gains an axis."""
         operators = []
@@ -158,7 +149,6 @@ class _Joined(Node):
     def pull(
         self, xp: Namespace, upstream: Array, shape: Shape, *parts: tuple[Any, Like]
     ) -> Pulled:
-        """Return for each input its own slice of the upstream."""
         return tuple([upstream[place].reshape(x.shape) for place, x in parts])
 
 
@@ -167,9 +157,6 @@ class Concatenate(_Joined):
 
     Args:
         axis: the axis along which they follow each other.
-
-    Local gradients: embeddings, each the transpose of a slice.
-    Backward: each input's gradient is its own slice of the upstream.
     """
 
     axis: int = 0
@@ -199,9 +186,6 @@ class Stack(_Joined):
 
     Args:
         axis: where the new axis stands in the output.
-
-    Local gradients: embeddings, each the transpose of a slice.
-    Backward: each input's gradient is its own slice of the upstream.
     """
 
     axis: int = 0
@@ -241,9 +225,6 @@ class Tile(_Copies):
 
     Args:
         times: the number of copies for each axis of x.
-
-    Local gradient: a broadcast along new axes, which are then merged.
-    Backward: dx = the sum of the upstream over all copies.
     """
 
     times: tuple[int, ...] = (2,)
@@ -272,9 +253,6 @@ class Repeat(_Copies):
     Args:
         times: the number of copies.
         axis: the axis along which the entries are repeated.
-
-    Local gradient: a broadcast along a new axis, which is then merged.
-    Backward: dx = the sum of the upstream over the copies of each entry.
     """
 
     times: int = 2
@@ -298,8 +276,6 @@ class Slice(Linear):
     Args:
         slices: for each axis the three arguments of a Python slice, `(start, stop, step)`; axes
             that are not named are taken whole. The step may be negative.
-
-    Local gradient: a slice. Backward: dx = zeros, with the upstream set in where it was taken.
     """
 
     slices: tuple[tuple[int | None, int | None, int | None], ...] = ()
@@ -324,9 +300,6 @@ class Pad(Linear):
     Args:
         widths: for each axis how many entries come before and after x.
         value: what the border holds.
-
-    Local gradient: an embedding, the transpose of a slice.
-    Backward: dx = the upstream without its border.
     """
 
     widths: tuple[tuple[int, int], ...] = ((1, 1),)
@@ -362,8 +335,6 @@ class Flip(Linear):
 
     Args:
         axis: the axis or axes; None means all.
-
-    Local gradient: a slice of step -1, its own transpose. Backward: dx = the upstream flipped.
     """
 
     axis: int | tuple[int, ...] | None = None
@@ -382,9 +353,6 @@ class Roll(Linear):
     Args:
         shift: by how many places; negative ones shift towards the front.
         axis: the axis.
-
-    Local gradient: a cyclic permutation, as two embedded slices.
-    Backward: dx = the upstream shifted back.
     """
 
     shift: int = 1
@@ -446,7 +414,6 @@ class PixelShuffle(_Rearrangement):
 
     x has shape (images, channels r^2, height, width), y (images, channels, height r, width r).
 
-    Local gradient: a permutation. Backward: dx = the upstream, permuted back.
     Source: Shi et al. 2016, "Real-time single image and video super-resolution".
     """
 
@@ -467,8 +434,6 @@ class PixelUnshuffle(_Rearrangement):
     """Pixels turned into channels: y[n, c r^2 + i r + j, h, w] = x[n, c, h r + i, w r + j].
 
     x has shape (images, channels, height r, width r), y (images, channels r^2, height, width).
-
-    Local gradient: a permutation. Backward: dx = the upstream, permuted back.
     """
 
     drawn = "1x2x4x6; 2x1x2x2; 1x1x3x6 factor=3; factor 1: 1x2x3x1 factor=1; zero size: 0x4x2x2"
@@ -500,7 +465,6 @@ class _Triangle(Node):
         """Return where the entries stay."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return the triangle."""
         rows, columns = x.shape[-2:]
         kept = self.keeps(xp.arange(rows)[:, None], xp.arange(columns)[None, :])
         mask = xp.broadcast_to(kept, x.shape)
@@ -511,16 +475,11 @@ class _Triangle(Node):
         return ops.Diagonal(mask.astype(dtype))
 
     def pull(self, xp: Namespace, upstream: Array, mask: Array, dtype: Any) -> Pulled:
-        """Return the same triangle of the upstream."""
         return xp.where(mask, upstream, xp.zeros_like(upstream))
 
 
 class Tril(_Triangle):
-    """The lower triangle of x, over its last two axes.
-
-    Local gradient: a diagonal of ones and zeros, 1 where column <= row + offset.
-    Backward: dx = the lower triangle of the upstream.
-    """
+    """The lower triangle of x, over its last two axes."""
 
     def keeps(self, rows: Array, columns: Array) -> Array:
         return columns <= rows + self.offset
@@ -530,11 +489,7 @@ class Tril(_Triangle):
 
 
 class Triu(_Triangle):
-    """The upper triangle of x, over its last two axes.
-
-    Local gradient: a diagonal of ones and zeros, 1 where column >= row + offset.
-    Backward: dx = the upper triangle of the upstream.
-    """
+    """The upper triangle of x, over its last two axes."""
 
     def keeps(self, rows: Array, columns: Array) -> Array:
         return columns >= rows + self.offset
@@ -557,8 +512,6 @@ class MatrixDiagonal(Linear):
 
     Args:
         offset: which diagonal: 0 the main one, above it positive.
-
-    Local gradient: a selection. Backward: dx = zeros, with the upstream on the diagonal.
     """
 
     offset: int = 0
@@ -573,10 +526,7 @@ class MatrixDiagonal(Linear):
 
 
 class DiagonalMatrix(Linear):
-    """Matrices with x, along its last axis, on their diagonals and zeros elsewhere.
-
-    Local gradient: a scatter. Backward: dx = the diagonal of the upstream.
-    """
+    """Matrices with x, along its last axis, on their diagonals and zeros elsewhere."""
 
     shapes = "x (*batch, n) -> (*batch, n, n)"
     drawn = "3; 2x4; 2x1x3; size-1 axes: 1; zero size: 0x2"

@@ -145,8 +145,13 @@ def _bias(channels: int, y: Shape, dtype: Any) -> Operator:
 class _Convolution(_Walking):
     """w * x + b."""
 
+    kind = (
+        "Local gradients: in x a convolution (Toeplitz blocks), in w the windows X of x, in b a "
+        "broadcast. Backward: dx = w^T upstream, added where each window stood; dw = upstream "
+        "X^T; db = upstream, summed over batch and places."
+    )
+
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
-        """Return the convolution."""
         groups = self.checked_groups(x, w, b)
         walk = windows(self, x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation)
         y = correlate(walk, _grouped(w, groups), x) + b.reshape(1, -1, *(1,) * self.rank)
@@ -167,7 +172,6 @@ class _Convolution(_Walking):
         )
 
     def pull(self, xp: Namespace, u: Array, *kept: Any) -> Pulled:
-        """Return the three gradients."""
         return self.pull_wanted(xp, (True, True, True), u, *kept)
 
     def pull_wanted(
@@ -180,7 +184,6 @@ class _Convolution(_Walking):
         groups: int,
         walk: Windows,
     ) -> Pulled:
-        """Return the gradients that are wanted."""
         u = u.astype(x.dtype)
         return (
             correlate_back(walk, _grouped(w, groups), u) if wanted[0] else None,
@@ -189,7 +192,6 @@ class _Convolution(_Walking):
         )
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:
-        """Return the convolution in JAX."""
         rank = self.rank
         steps = [v if isinstance(v, tuple) else (v,) * rank for v in (self.stride, self.dilation)]
         y = jax.lax.conv_general_dilated(
@@ -218,9 +220,6 @@ class Conv2d(_Convolution):
         dilation: the step between taps of the kernel; one number, or one per axis.
         groups: into how many groups, each by itself, both kinds of channels are split.
 
-    Local gradients: in x a convolution (Toeplitz blocks); in w the windows of x; in b a broadcast.
-    Backward: dx = w^T upstream, added where each window stood; dw = upstream X^T with X the windows
-    of x; db = upstream, summed over batch and places.
     Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
     """
 
@@ -240,10 +239,6 @@ class Conv1d(_Convolution):
 
     y[n, o, p] = b[o] + sum over c and k of w[o, c, k] x[n, c, stride p + dilation k - padding].
     Shapes and parameters are those of `Conv2d`, with one spatial axis.
-
-    Local gradients: in x a convolution (a banded Toeplitz matrix: dy[p]/dx[i] = w[k] where
-    i = stride p + dilation k - padding, else 0); in w the windows of x; in b a broadcast.
-    Backward: as for `Conv2d`.
     """
 
     groups: int = 1
@@ -260,9 +255,6 @@ class Conv3d(_Convolution):
     y[n, o, p] = b[o] + sum of w[o, c, k] x[n, c, stride p + dilation k - padding] over c and k,
     with p and k standing for three indices each. Shapes and parameters are those of `Conv2d`, with
     three spatial axes.
-
-    Local gradients: in x a convolution (Toeplitz blocks); in w the windows of x; in b a broadcast.
-    Backward: as for `Conv2d`.
     """
 
     groups: int = 1
@@ -281,8 +273,6 @@ class DepthwiseConv2d(_Convolution):
     k and l: m outputs from each channel, none from two. w has shape (m * channels, 1, kernel
     height, kernel width); the parameters are those of `Conv2d`, without groups.
 
-    Local gradients: in x a convolution, block-diagonal over channels too; in w the windows of x;
-    in b a broadcast. Backward: as for `Conv2d`, channel by channel.
     Source: Howard et al., "MobileNets" (arXiv:1704.04861, 2017), section 3.1.
     """
 
@@ -296,6 +286,12 @@ class DepthwiseConv2d(_Convolution):
 
 class _TransposedConvolution(_Walking):
     """w *^T x + b."""
+
+    kind = (
+        "Local gradients: in x a transposed convolution, in w the entries of x, spread to their "
+        "windows, in b a broadcast. Backward: dx = w U and dw = x U^T with U the windows of the "
+        "upstream; db = upstream, summed over batch and places."
+    )
 
     groups: int = 1
     output_padding: PerAxis = 0
@@ -327,7 +323,6 @@ class _TransposedConvolution(_Walking):
         return Windows(size, window, stride, padding, dilation)
 
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
-        """Return the transposed convolution."""
         groups = self.checked_groups(x, w, b, transposed=True)
         walk = self._walk(x.shape[2:], w.shape[2:])
         y = correlate_back(walk, _grouped(w, groups), x) + b.reshape(1, -1, *(1,) * self.rank)
@@ -353,7 +348,6 @@ class _TransposedConvolution(_Walking):
     def pull(
         self, xp: Namespace, u: Array, x: Array, w: Array, groups: int, walk: Windows
     ) -> Pulled:
-        """Return the three gradients."""
         u = u.astype(x.dtype)
         return (
             correlate(walk, _grouped(w, groups), u),
@@ -362,7 +356,6 @@ class _TransposedConvolution(_Walking):
         )
 
     def reference(self, x: Array, w: Array, b: Array) -> Array:
-        """Return JAX's transpose of a convolution."""
         walk = self._walk(x.shape[2:], w.shape[2:])
         y_shape = (x.shape[0], b.shape[0], *walk.size)
 
@@ -398,9 +391,6 @@ class ConvTranspose2d(_TransposedConvolution):
         output_padding: by how much longer the output is made; one number, or one per axis. Of the
             sizes that a convolution takes to the same number of places, it picks one.
 
-    Local gradients: in x a transposed convolution; in w the entries of x, spread to their windows;
-    in b a broadcast. Backward: dx = w U and dw = x U^T with U the windows of the upstream; db =
-    upstream, summed over batch and places.
     Source: Zeiler et al., "Deconvolutional networks" (CVPR 2010).
     """
 
@@ -418,9 +408,6 @@ class ConvTranspose1d(_TransposedConvolution):
     y[n, o, i] = b[o] + sum of w[c, o, k] x[n, c, p] over c and all p, k with
     stride p + dilation k - padding = i. Shapes and parameters are those of `ConvTranspose2d`, with
     one spatial axis.
-
-    Local gradients: in x a transposed convolution; in w the entries of x, spread to their windows;
-    in b a broadcast. Backward: as for `ConvTranspose2d`.
     """
 
     rank = 1
@@ -436,9 +423,6 @@ class ConvTranspose3d(_TransposedConvolution):
     y[n, o, i] = b[o] + sum of w[c, o, k] x[n, c, p] over c and all p, k with
     stride p + dilation k - padding = i, where i, p and k stand for three indices each. Shapes and
     parameters are those of `ConvTranspose2d`, with three spatial axes.
-
-    Local gradients: in x a transposed convolution; in w the entries of x, spread to their windows;
-    in b a broadcast. Backward: as for `ConvTranspose2d`.
     """
 
     rank = 3
@@ -616,8 +600,6 @@ class AveragePool(_Pool):
 class GlobalAveragePool(Node):
     """The mean of each plane: y[n, c] = mean over all spatial axes of x[n, c].
 
-    Local gradient: 1/n times a sum: dy[n, c]/dx[n, c, i] = 1 / entries of the plane, else 0.
-    Backward: dx = upstream / entries of the plane, repeated over it.
     Source: Lin et al., "Network in network" (arXiv:1312.4400, 2013), section 3.2.
     """
 
@@ -654,8 +636,6 @@ class Im2col(Linear):
         padding: zeros on both sides; one number, or per axis a number or a pair (before, after).
         dilation: the step between taps; one number, or one per axis.
 
-    Local gradient: a selection, of entries that may be read more than once.
-    Backward: dx = the upstream's windows added where they stood (col2im).
     Source: Chellapilla et al., "High performance convolutional neural networks for document
     processing" (2006).
     """
@@ -716,9 +696,6 @@ class Col2im(Linear):
         stride: the step of the window; one number, or one per axis.
         padding: what is cut off on both sides; one number, or per axis a number or a pair.
         dilation: the step between taps; one number, or one per axis.
-
-    Local gradient: a scatter, the transpose of im2col's selection.
-    Backward: dx = the windows of the upstream (im2col).
     """
 
     size: Shape = (3, 3)
@@ -775,7 +752,6 @@ class _Separable(Node):
         """Return the matrix (places, entries) of one axis."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return x with the last axes multiplied by one matrix each."""
         rank = len(self.size)
         if len(x.shape) < rank or 0 in x.shape[len(x.shape) - rank :] or min(self.size) < 1:
             raise InputError(
@@ -800,7 +776,6 @@ class _Separable(Node):
         )
 
     def pull(self, xp: Namespace, upstream: Array, x: Like, *matrices: Array) -> Pulled:
-        """Return the upstream with the last axes multiplied by the matrices transposed."""
         return _along_axes(xp, [a.T for a in matrices], upstream)
 
 
@@ -900,9 +875,6 @@ class UpsampleNearest(Linear):
 
     Args:
         scale: how often an entry is repeated, one number for each of the last axes.
-
-    Local gradient: a broadcast: dy[p]/dx[i] = 1 where p // scale = i, else 0.
-    Backward: dx[i] = the sum of the upstream over the block that repeats x[i].
     """
 
     scale: Shape = (2, 2)
