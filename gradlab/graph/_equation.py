@@ -13,17 +13,9 @@ from gradlab.errors import InputError
 from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 from gradlab.operators import Diagonal, Operator
+from gradlab.primitives import lookup
 
 __all__ = ["Equation", "JaxMap"]
-
-_ELEMENTWISE = frozenset(
-    (
-        *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "cos", "cosh"),
-        *("digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "integer_pow", "lgamma"),
-        *("log", "log1p", "logistic", "neg", "real", "rsqrt", "sign", "sin", "sinh", "sqrt"),
-        *("square", "tan", "tanh"),
-    )
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +40,7 @@ class Equation(Node):
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
         """Return JAX's own linear map for each input; a diagonal where one is known to suffice."""
         inputs = residuals
-        if self.primitive in _ELEMENTWISE:
+        if len(inputs) == 1 and lookup(self.primitive).entrywise:
             ones = jnp.ones_like(self.forward(*inputs)[0])
             found = self.backward(ones, inputs)
             return tuple(None if d is None else Diagonal(np.asarray(d)) for d in found)

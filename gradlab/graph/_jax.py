@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,38 +13,12 @@ import numpy as np
 from gradlab.common.arrays import is_inexact
 from gradlab.graph._equation import Equation
 from gradlab.graph._group import as_step
-from gradlab.graph._plan import Plan, Run, Step
+from gradlab.graph._plan import Plan, Recording, Run, Step
 from gradlab.graph._translate import node_for
 from gradlab.tracing import Program
 from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
 
-__all__ = ["CompiledPlan", "Table", "TreeForm", "record"]
-
-
-@dataclass
-class Table:
-    """The wires and steps of a program and of the calls inside it, as they are collected."""
-
-    names: list[str] = field(default_factory=list)
-    inputs: list[int] = field(default_factory=list)
-    steps: tuple[Step, ...] = ()
-    constants: dict[int, Any] = field(default_factory=dict)
-    taken: dict[str, int] = field(default_factory=dict)
-
-    def new(self, name: str) -> int:
-        """Return a new wire under a name that is not taken."""
-        self.names.append("")
-        self.rename(len(self.names) - 1, name)
-        return len(self.names) - 1
-
-    def rename(self, wire: int, name: str) -> None:
-        """Give a wire this name, or `name_1`, `name_2`, ... where it is taken."""
-        unique = name
-        while unique in self.taken:
-            self.taken[name] += 1
-            unique = f"{name}_{self.taken[name]}"
-        self.taken.setdefault(unique, 0)
-        self.names[wire] = unique
+__all__ = ["CompiledPlan", "TreeForm", "record"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +29,17 @@ class _Scope:
     line: str = ""
 
 
-def record(program: Program) -> tuple[Table, list[int]]:
+def record(program: Program) -> tuple[Recording, list[int]]:
     """Return the wires and steps of a traced program, and its output wires."""
-    wired, table = wiring(program), Table()
+    wired, table = wiring(program), Recording()
     table.inputs = [table.new(name) for name in program.in_names]
-    places, table.steps = _steps(wired, table.inputs, table, _Scope())
+    places, steps = _steps(wired, table.inputs, table, _Scope())
+    table.steps += steps
     return table, [places[wire] for wire in wired.outputs]
 
 
 def _steps(
-    wired: Wiring, inputs: Sequence[int], table: Table, scope: _Scope
+    wired: Wiring, inputs: Sequence[int], table: Recording, scope: _Scope
 ) -> tuple[dict[int, int], tuple[Step, ...]]:
     """Return where each wire of a wiring lies in the table, and the steps between them.
 
@@ -97,7 +72,7 @@ def _steps(
 def _call(
     members: Sequence[Step],
     leaving: Sequence[int],
-    table: Table,
+    table: Recording,
     scope: _Scope,
     name: str,
     line: str,
@@ -109,7 +84,7 @@ def _call(
     return group
 
 
-def _step(equation: WiredEquation, places: dict[int, int], table: Table, scope: _Scope) -> Step:
+def _step(equation: WiredEquation, places: dict[int, int], table: Recording, scope: _Scope) -> Step:
     """Return one equation as a step: a hand-written node where there is one."""
     node = node_for(equation)
     name = node.name() if node is not None else _name(equation)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gradlab.common.arrays import Array, namespace
 from gradlab.nodes import Node
 
-__all__ = ["Plan", "Run", "Step", "zeros_like"]
+__all__ = ["Plan", "Recording", "Run", "Step", "zeros_like"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,32 @@ class Step:
         domain = self.node.domain
         pairs = enumerate(self.inputs)
         return [(p, w) for p, w in pairs if p not in self.gradless and domain(p).differentiable]
+
+
+class Recording:
+    """The wires and steps of a graph to be, as they are collected."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.inputs: list[int] = []
+        self.constants: dict[int, Any] = {}
+        self.steps: list[Step] = []
+        self._taken: dict[str, int] = {}
+
+    def new(self, name: str) -> int:
+        """Return a new wire under a name that is not taken."""
+        self.names.append("")
+        self.rename(len(self.names) - 1, name)
+        return len(self.names) - 1
+
+    def rename(self, wire: int, name: str) -> None:
+        """Give a wire this name, or `name_1`, `name_2`, ... where it is taken."""
+        unique = name
+        while unique in self._taken:
+            self._taken[name] += 1
+            unique = f"{name}_{self._taken[name]}"
+        self._taken.setdefault(unique, 0)
+        self.names[wire] = unique
 
 
 class Run(NamedTuple):

@@ -1,13 +1,14 @@
 """The variables on which a function is called to record its graph."""
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
-from gradlab.graph._plan import Plan, Step
+from gradlab.graph._plan import Recording, Step
 from gradlab.graph._tree import is_array
 from gradlab.nodes import Node, registry
 
@@ -16,20 +17,16 @@ __all__ = ["Recorder", "Variable"]
 _UFUNCS = {"negative": "negate"}  # where a NumPy function and its node have different names
 
 
-class Recorder:
-    """What a function does to its variables: the wires and steps of a graph to be.
+class Recorder(Recording):
+    """What a function does to its variables.
 
     Every node is run as it is recorded, so that a variable has a value, a shape and a dtype, and a
     wrong call is reported at the line that makes it.
     """
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.taken: dict[str, int] = {}
+        super().__init__()
         self.values: list[Any] = []
-        self.inputs: list[int] = []
-        self.constants: dict[int, Any] = {}
-        self.steps: list[Step] = []
         self.residuals: list[Any] = []
 
     def input(self, name: str, value: Any) -> "Variable":
@@ -44,7 +41,7 @@ class Recorder:
         output, residuals = node.forward(*(self.values[wire] for wire in wires))
         self.residuals.append(residuals)
         several = isinstance(output, tuple)
-        name = self._unused(node.name())
+        name = node.name()
         named = [(f"{name}[{i}]", y) for i, y in enumerate(output)] if several else [(name, output)]
         outputs = tuple(self._wire(name, value) for name, value in named)
         self.steps.append(Step(node, wires, outputs, several, _calling_line()))
@@ -65,25 +62,26 @@ class Recorder:
         self.constants[wire] = x
         return wire
 
-    def plan(self, outputs: tuple[int, ...]) -> Plan:
-        """Return what was recorded, ready to run."""
-        return Plan(len(self.names), tuple(self.inputs), self.constants, tuple(self.steps), outputs)
-
     def _wire(self, name: str, value: Any) -> int:
-        self.names.append(self._unused(name))
-        self.taken.setdefault(self.names[-1], 0)
         self.values.append(value)
-        return len(self.names) - 1
+        return self.new(name)
 
-    def _unused(self, name: str) -> str:
-        """Return `name`, or `name_1`, `name_2`, ... where it is taken."""
-        if name not in self.taken:
-            return name
-        while True:
-            self.taken[name] += 1
-            candidate = f"{name}_{self.taken[name]}"
-            if candidate not in self.taken:
-                return candidate
+
+Gate: TypeAlias = Callable[["Variable", Any], "Variable"]
+
+
+def _gates(name: str) -> tuple[Gate, Gate]:
+    """Return the method that records a node of two inputs, and the one for the other order."""
+    return lambda x, y: _apply(name, x, y), lambda x, y: _apply(name, y, x)
+
+
+def _folding(name: str) -> Callable[..., "Variable"]:
+    """Return the method that records a reduction."""
+
+    def fold(self: "Variable", axis: Any = None, keepdims: bool = False) -> "Variable":
+        return _apply(name, self, axis=axis, keepdims=keepdims)
+
+    return fold
 
 
 class Variable:
@@ -146,58 +144,24 @@ class Variable:
         """Return the value in another shape."""
         return _apply("reshape", self, shape=_unpacked(shape))
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> "Variable":
-        """Return the sum over axes."""
-        return _apply("sum", self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> "Variable":
-        """Return the mean over axes."""
-        return _apply("mean", self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> "Variable":
-        """Return the greatest entry over axes."""
-        return _apply("max", self, axis=axis, keepdims=keepdims)
-
-    def __add__(self, other: Any) -> "Variable":
-        return _apply("add", self, other)
-
-    def __radd__(self, other: Any) -> "Variable":
-        return _apply("add", other, self)
-
-    def __sub__(self, other: Any) -> "Variable":
-        return _apply("subtract", self, other)
-
-    def __rsub__(self, other: Any) -> "Variable":
-        return _apply("subtract", other, self)
-
-    def __mul__(self, other: Any) -> "Variable":
-        return _apply("multiply", self, other)
-
-    def __rmul__(self, other: Any) -> "Variable":
-        return _apply("multiply", other, self)
-
-    def __truediv__(self, other: Any) -> "Variable":
-        return _apply("divide", self, other)
+    sum, mean, max = map(_folding, ("sum", "mean", "max"))
+    __add__, __radd__ = _gates("add")
+    __sub__, __rsub__ = _gates("subtract")
+    __mul__, __rmul__ = _gates("multiply")
+    __matmul__, __rmatmul__ = _gates("matmul")
+    __truediv__, _divided_by = _gates("divide")
+    _power, __rpow__ = _gates("power")
 
     def __rtruediv__(self, other: Any) -> "Variable":
         if isinstance(other, int | float) and other == 1:
             return _apply("reciprocal", self)
-        return _apply("divide", other, self)
-
-    def __matmul__(self, other: Any) -> "Variable":
-        return _apply("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> "Variable":
-        return _apply("matmul", other, self)
+        return self._divided_by(other)
 
     def __pow__(self, other: Any) -> "Variable":
         gates = {2: "square", -1: "reciprocal", 0.5: "sqrt"}
         if isinstance(other, int | float) and other in gates:
             return _apply(gates[other], self)
-        return _apply("power", self, other)
-
-    def __rpow__(self, other: Any) -> "Variable":
-        return _apply("power", other, self)
+        return self._power(other)
 
     def __neg__(self) -> "Variable":
         return _apply("negate", self)

@@ -1,6 +1,6 @@
 """What lies on the wires of a graph, looked up by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradlab.arguments import nearest
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalGradients", "Wires", "nearest"]
 
 
-class Wires:
-    """A value for each wire: `wires[name]`, `name in wires`, `for name in wires`, `dict(wires)`."""
+class Wires(Mapping[str, Any]):
+    """A value for each wire, by name, in the order in which they are computed."""
 
     def __init__(self, graph: "Graph", lookup: Callable[[int], Any]) -> None:
         self._graph = graph
@@ -31,10 +31,6 @@ class Wires:
 
     def __len__(self) -> int:
         return len(self._graph.names)
-
-    def keys(self) -> tuple[str, ...]:
-        """Return the names of all wires, in the order in which they are computed."""
-        return tuple(self)
 
     def __repr__(self) -> str:
         return f"Wires({', '.join(self)})"
