@@ -334,6 +334,11 @@ class HardSwish(_SelfGated):
 class _GatedUnit(Node):
     """a g(b), where a and b are the first and second half of x along an axis of even size."""
 
+    kind = (
+        "Local gradient: diag(g(b)) on the first half, diag(a g'(b)) on the second. Backward: dx "
+        "= (upstream * g(b), upstream * a g'(b)), joined along the axis."
+    )
+
     axis: int = -1
     drawn = "3x4; 6 axis=0; 2x4x3 axis=1; zero size: 2x0"
     points = {"saturated gates": [1.0, -2.0, 3.0, -1e3, 0.5, 1e3]}
@@ -388,7 +393,6 @@ class Glu(_GatedUnit):
     Args:
         axis: the axis that is halved.
 
-    Local gradient: diag(s) on the first half, diag(a s (1 - s)) on the second.
     Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks".
     """
 
@@ -402,7 +406,7 @@ class Glu(_GatedUnit):
 class Reglu(_GatedUnit):
     """a relu(b), where a and b are the two halves of x along an axis; see `Glu`.
 
-    Local gradient: diag(relu(b)) on the first half, diag(a (b > 0)) on the second, 0 at b = 0.
+    The slope of the gate is 0 at the kink b = 0.
     Source: Shazeer 2020, "GLU variants improve transformer".
     """
 

@@ -130,7 +130,7 @@ class Minimum(Elementwise):
 
 
 class Copy(Node):
-    """x handed to several users: a fork. What is copied forward is added backward.
+    """x handed to several users: a fork. Each local gradient is 1; the backward adds upstreams.
 
     Args:
         times: the number of copies.

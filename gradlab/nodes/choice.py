@@ -114,7 +114,8 @@ class DropPath(Node):
     Args:
         rate: the probability with which the mask was drawn false.
 
-    Local gradient: diag(mask / (1 - rate)), the same for all of an item.
+    Local gradient: diag(mask / (1 - rate)), the same for all of an item. Backward: dx = upstream
+    times that.
     Source: Huang et al. 2016, "Deep networks with stochastic depth".
     """
 

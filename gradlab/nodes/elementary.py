@@ -138,10 +138,10 @@ class Arctan(Elementwise):
 
 
 class Atan2(Elementwise):
-    """The angle of the point (x, y), in (-pi, pi]; d/dy = (x / r) / r and d/dx = -(y / r) / r.
+    """The angle of the point (x, y), in (-pi, pi]; d/dy = x / r^2 and d/dx = -y / r^2.
 
-    Here r = hypot(x, y), so that r^2 cannot overflow. At the origin there is no gradient: NaN, as
-    in JAX.
+    Written (x / r) (1 / r) with r = hypot(x, y): r^2 may overflow, and XLA makes it of (x / r) / r.
+    At the origin there is no gradient: NaN, as in JAX.
     """
 
     domains = (NONZERO,)
@@ -153,7 +153,7 @@ class Atan2(Elementwise):
 
     def derivative(self, xp: Namespace, y: Array, x: Array) -> Derivative:
         r = xp.hypot(y, x)
-        return x / r / r, -y / r / r
+        return x / r * (1.0 / r), -y / r * (1.0 / r)
 
 
 class Sinc(Elementwise):

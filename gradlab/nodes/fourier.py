@@ -97,7 +97,11 @@ class Fft(Node):
 
 
 class InverseFft(Fft):
-    """The inverse transform z[j] = (1/n) sum over k of Y[k] exp(2 pi i j k / n), in two parts."""
+    """The inverse transform z[j] = (1/n) sum over k of Y[k] exp(2 pi i j k / n), in two parts.
+
+    Local gradients: those of the transform, with the other sign of the sine, divided by n.
+    Backward, for the upstream u + i v: dRe + i dIm = FFT(u + i v) / n, the conjugate transpose.
+    """
 
     sign: ClassVar[float] = 1.0
 

@@ -224,7 +224,10 @@ class _Scattering(Node):
     Write `write`: what of x and of the updates stays, as weights of their gradients.
     """
 
-    kind = "Backward: dx = upstream, dupdates = the upstream at the indices, each times its weight."
+    kind = (
+        "Local gradients: a diagonal in x, a scatter in the updates. Backward: dx = upstream and "
+        "dupdates = the upstream at the indices, each times its weight."
+    )
     domains = (REALS, _INDICES, REALS)
     drawn = (
         "4x3 [2,0] 2x3; 5 [[4,1],[0,3]] 2x2; repeated indices: 4x2 [1,3,1] 3x2; "
@@ -325,7 +328,10 @@ class _Segments(Node):
         segments: the number of segments.
     """
 
-    kind = "Backward: dx = the upstream of each row's segment, times the row's weight in its fold."
+    kind = (
+        "Local gradient: a scatter after the diagonal of the rows' weights in their folds. "
+        "Backward: dx = the upstream of each row's segment times its weight."
+    )
     segments: int = 3
     domains = (REALS, _INDICES)
     shapes = "x (n, *row), ids (n) -> (segments, *row)"

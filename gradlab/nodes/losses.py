@@ -41,7 +41,10 @@ class Loss(Node):
     one entry: unreduced, the local gradient is block-diagonal or diagonal; reduced, it is one row.
     """
 
-    kind = "A loss: the backward multiplies by the upstream what forward found beside the loss."
+    kind = (
+        "Local gradient: a row for each item, block-diagonal; one row where the losses are "
+        "folded. Backward: the upstream times it; forward finds both at once."
+    )
 
     @property
     def folding(self) -> str:
@@ -120,7 +123,9 @@ class _EntryLoss(ReducedLoss):
     """A loss whose items are single entries: write `value` and `derivative`, or `formulas`."""
 
     kind = (
-        "Entry by entry: dx = upstream * d/dx / n for a mean over n entries; for a sum without n."
+        "Entry by entry: the local gradient is diag(d/dx), in one row where the losses are "
+        "folded. Backward: dx = upstream * d/dx / n for a mean over n entries, without n for a "
+        "sum."
     )
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -548,7 +553,8 @@ class CrossEntropy(LabelLoss):
 class SoftmaxCrossEntropy(Node):
     """The mean over rows of -log softmax(x)[label]: `CrossEntropy` at its plainest and fastest.
 
-    Its local gradient is one row, (p - onehot(label)) / rows with p = softmax(x).
+    Local gradient: one row, (p - onehot(label)) / rows with p = softmax(x). Backward: dx = upstream
+    times that.
     """
 
     domains = (REALS, _LABELS)
@@ -811,9 +817,10 @@ class Ctc(Node):
     Args:
         blank: the class that stands for no label.
 
-    For each sequence d/dlogits = softmax(logits) - g, with g[t, c] the probability, given the
-    labels, that the path is at class c at time t: 0 from logit_lengths on; g by the
-    forward-backward recursions. A sequence too short for its labels has loss inf and gradient nan.
+    Local gradient: a row for each sequence, d/dlogits = softmax(logits) - g, with g[t, c] the
+    probability, given the labels, that the path is at class c at time t: 0 from logit_lengths on; g
+    by the forward-backward recursions. Backward: dlogits = upstream times that. A sequence too
+    short for its labels has loss inf and gradient nan.
     Source: Graves et al., "Connectionist temporal classification" (ICML 2006), section 4.
     """
 

@@ -147,6 +147,11 @@ class _RunningExtremum(_Chosen):
         axis: the axis along which it runs.
     """
 
+    kind = (
+        "Local gradient: a selection, dy[i]/dx[j] = 1 where x[j] is the record at i. Backward: "
+        "dx[j] = the sum of the upstream over the places at which x[j] is the record. Of equal "
+        "entries the first keeps it; JAX shares it in an order that its scan chooses."
+    )
     axis: int = -1
     drawn = _RUNS
 
@@ -172,12 +177,7 @@ def _running_maximum(rows: Array) -> Array:
 
 
 class Cummax(_RunningExtremum):
-    """The running maximum of x along an axis.
-
-    Local gradient: a selection, dy[i]/dx[j] = 1 where x[j] is the greatest up to i.
-    Backward: dx[j] = the sum of the upstream over the places at which x[j] is the record.
-    Of equal entries the first keeps the record; JAX shares it in an order that its scan chooses.
-    """
+    """The running maximum of x along an axis."""
 
     def as_maximum(self, x: Array) -> Array:
         return x

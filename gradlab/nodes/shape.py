@@ -456,6 +456,9 @@ class _Triangle(Node):
         offset: the diagonal at which the triangle ends: 0 the main one, above it positive.
     """
 
+    kind = (
+        "Local gradient: a diagonal of ones and zeros. Backward: the same triangle of the upstream."
+    )
     offset: int = 0
     shapes = "x (*batch, m, n) -> (*batch, m, n)"
     drawn = "3x3; 2x4 offset=1; 2x4x3 offset=-1; size-1 axes: 1x1; zero size: 0x3"

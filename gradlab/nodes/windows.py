@@ -600,6 +600,8 @@ class AveragePool(_Pool):
 class GlobalAveragePool(Node):
     """The mean of each plane: y[n, c] = mean over all spatial axes of x[n, c].
 
+    Local gradient: a sum over the plane's n entries, divided by n. Backward: dx = upstream / n.
+
     Source: Lin et al., "Network in network" (arXiv:1312.4400, 2013), section 3.2.
     """
 
