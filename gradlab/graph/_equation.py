@@ -33,12 +33,10 @@ class Equation(Node):
     several: bool = field(repr=False)
 
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        """Evaluate the equation; its inputs are kept."""
         outputs = self.evaluate(inputs)
         return tuple(outputs) if self.several else outputs[0], inputs
 
     def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
-        """Return JAX's own linear map for each input; a diagonal where one is known to suffice."""
         inputs = residuals
         if len(inputs) == 1 and lookup(self.primitive).entrywise:
             ones = jnp.ones_like(self.forward(*inputs)[0])
@@ -57,7 +55,6 @@ class Equation(Node):
         return rows if self.several else rows[0]
 
     def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
-        """Return what `jax.vjp` of the equation says."""
         inputs = residuals
         active = [i for i, x in enumerate(inputs) if is_inexact(x.dtype)]
 
@@ -79,12 +76,10 @@ class Equation(Node):
         return tuple(next(gradients) if i in active else None for i in range(len(inputs)))
 
     def reference(self, *inputs: Any) -> Any:
-        """Return the equation's outputs: it is its own reference."""
         return self.forward(*inputs)[0]
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
-        """Return none: JAX answers for its own rules."""
         return ()
 
 

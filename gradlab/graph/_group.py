@@ -28,13 +28,11 @@ class Group(Node):
     several: bool = field(repr=False)
 
     def forward(self, *inputs: Any) -> tuple[Any, Run]:
-        """Run the steps in their order; the whole run is kept for backward."""
         run = self.plan.forward(inputs)
         outputs = tuple([run.values[wire] for wire in self.plan.outputs])
         return outputs if self.several else outputs[0], run
 
     def local_gradient(self, residuals: Run) -> tuple[Any, ...]:
-        """Return the sum over all paths of the products of local gradients along each."""
         rows = tuple(self._row(residuals, wire) for wire in self.plan.outputs)
         return rows if self.several else rows[0]
 
@@ -55,7 +53,6 @@ class Group(Node):
     def backward_to(
         self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Run
     ) -> tuple[Any, ...]:
-        """Return what the steps send back to the inputs that are wanted."""
         inputs = self.plan.inputs
         asked = frozenset(w for i, w in enumerate(inputs) if wanted is None or wanted[i])
         upstreams = upstream if self.several else (upstream,)
@@ -63,14 +60,12 @@ class Group(Node):
         return tuple(gradients[wire] if wire in asked else None for wire in inputs)
 
     def reference(self, *inputs: Any) -> Any:
-        """Return the outputs as JAX computes them, by the reference of every step."""
         values = self.plan.reference(inputs)
         outputs = tuple(values[wire] for wire in self.plan.outputs)
         return outputs if self.several else outputs[0]
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
-        """Return none: a group is verified by its steps."""
         return ()
 
 

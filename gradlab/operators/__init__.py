@@ -30,16 +30,13 @@ from gradlab.operators.moves import (
     embedding,
     scatter,
     sum_over,
-    sum_to,
 )
 from gradlab.operators.products import (
     Contraction,
     CumulativeSum,
     LowerTriangular,
-    kronecker,
     left_multiplication,
     right_multiplication,
-    upper_triangular,
 )
 
 __all__ = [
@@ -64,11 +61,8 @@ __all__ = [
     "Transposed",
     "Zero",
     "embedding",
-    "kronecker",
     "left_multiplication",
     "right_multiplication",
     "scatter",
     "sum_over",
-    "sum_to",
-    "upper_triangular",
 ]

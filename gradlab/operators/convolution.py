@@ -105,7 +105,6 @@ class Convolution(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on its window, in the channels of its group."""
         w = self.windows
         spatial = [
             maps.window(size, places, taps, stride, low, dilation)
@@ -118,7 +117,6 @@ class Convolution(Operator):
         return maps.product(Pattern.identity((batch,)), grouped, *spatial)
 
     def scaled_by(self, factor: Number) -> "Convolution":
-        """Return the convolution with the kernel times the number."""
         kernel, w = scalar(factor, self.kernel) * self.kernel, self.windows
         return Convolution(kernel, self.input_shape, w.stride, w.padding, w.dilation, self.groups)
 

@@ -278,26 +278,21 @@ class Transposed(Operator):
 
     @property
     def T(self) -> Operator:
-        """What was transposed."""
         return self.operator
 
     @property
     def pattern(self) -> Pattern:
-        """The transposed pattern."""
         return self.operator.pattern.T
 
     @property
     def is_identity(self) -> bool:
-        """Whether what was transposed is an identity."""
         return self.operator.is_identity
 
     @property
     def name(self) -> str:
-        """What the operator's class calls its transpose."""
         return self.operator.transposed_name
 
     def scaled_by(self, factor: Number) -> Operator:
-        """Return the transposed multiple."""
         return self.operator.scaled_by(factor).T
 
 
@@ -320,16 +315,13 @@ class Zero(Operator):
 
     @property
     def T(self) -> "Zero":
-        """The zero map back."""
         return Zero(self.input_shape, self.output_shape, self.dtype)
 
     @property
     def pattern(self) -> Pattern:
-        """No entry."""
         return Pattern.zero(self.output_shape, self.input_shape)
 
     def scaled_by(self, factor: Number) -> "Zero":
-        """Return itself."""
         return self
 
 
@@ -355,17 +347,14 @@ class Identity(Operator):
 
     @property
     def T(self) -> "Identity":
-        """Itself."""
         return self
 
     @property
     def pattern(self) -> Pattern:
-        """The diagonal."""
         return Pattern.identity(self.input_shape)
 
     @property
     def is_identity(self) -> bool:
-        """True."""
         return True
 
 
@@ -403,15 +392,12 @@ class Dense(Operator):
 
     @property
     def T(self) -> "Dense":
-        """The matrix transposed."""
         return Dense(self.matrix.T, self.input_shape, self.output_shape)
 
     def to_dense(self, max_bytes: int = 2**30) -> Array:
-        """Return the matrix, which is there already, however large."""
         return self.matrix
 
     def scaled_by(self, factor: Number) -> "Dense":
-        """Return the matrix times the number."""
         matrix = scalar(factor, self.matrix) * self.matrix
         return Dense(matrix, self.output_shape, self.input_shape)
 
@@ -445,16 +431,13 @@ class Product(Operator):
 
     @property
     def T(self) -> "Product":
-        """The transposes in reverse order."""
         return Product(*(factor.T for factor in reversed(self.factors)))
 
     @property
     def pattern(self) -> Pattern:
-        """The composition of the factors' patterns."""
         return reduce(lambda after, before: after @ before, (f.pattern for f in self.factors))
 
     def scaled_by(self, factor: Number) -> Operator:
-        """Return the product with the number in the first factor that can take it."""
         for i, one in enumerate(self.factors):
             scaled = one.scaled_by(factor)
             if not isinstance(scaled, Scaled):
@@ -463,7 +446,6 @@ class Product(Operator):
 
     @property
     def name(self) -> str:
-        """The factors' names."""
         return " @ ".join(_in_parentheses(factor) for factor in self.factors)
 
 
@@ -498,21 +480,17 @@ class OperatorSum(Operator):
 
     @property
     def T(self) -> "OperatorSum":
-        """The sum of the transposes."""
         return OperatorSum(*(term.T for term in self.terms))
 
     @property
     def pattern(self) -> Pattern:
-        """The union of the terms' patterns."""
         return Pattern.union([term.pattern for term in self.terms])
 
     def scaled_by(self, factor: Number) -> Operator:
-        """Return the sum of the multiples."""
         return OperatorSum(*(term.scaled_by(factor) for term in self.terms))
 
     @property
     def name(self) -> str:
-        """The terms' names."""
         return " + ".join(term.name for term in self.terms)
 
 
@@ -548,21 +526,17 @@ class Scaled(Operator):
 
     @property
     def T(self) -> "Scaled":
-        """The multiple of the transpose."""
         return Scaled(self.factor, self.operator.T)
 
     @property
     def pattern(self) -> Pattern:
-        """The operator's pattern."""
         return self.operator.pattern
 
     def scaled_by(self, factor: Number) -> Operator:
-        """Return the operator times both numbers."""
         return self.operator.scaled_by(factor * self.factor)
 
     @property
     def name(self) -> str:
-        """The operator's name after the number, if that is known."""
         known = isinstance(self.factor, int | float)
         number = "-" if known and self.factor == -1 else f"{self.factor:g} * " if known else "c * "
         return f"{number}{_in_parentheses(self.operator)}"

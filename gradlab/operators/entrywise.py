@@ -38,12 +38,10 @@ class Diagonal(Operator):
 
     @property
     def T(self) -> "Diagonal":
-        """Itself."""
         return self
 
     @property
     def pattern(self) -> Pattern:
-        """The diagonal."""
         return Pattern.identity(self.input_shape)
 
     def _dense(self) -> Array:
@@ -51,7 +49,6 @@ class Diagonal(Operator):
         return namespace(self.diagonal).diag(self.diagonal.reshape(-1))
 
     def scaled_by(self, factor: Number) -> "Diagonal":
-        """Return the diagonal times the number."""
         return Diagonal(scalar(factor, self.diagonal) * self.diagonal)
 
 
@@ -60,7 +57,6 @@ class _Rows(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Each row of the batch depends on its own row."""
         batch = range(len(self.input_shape) - 1)
         equal = [(axis, ~axis) for axis in batch]
         return Pattern.from_axes(self.output_shape, self.input_shape, equal)
@@ -95,11 +91,9 @@ class BlockDiagonal(_Rows):
 
     @property
     def T(self) -> "BlockDiagonal":
-        """The blocks transposed."""
         return BlockDiagonal(namespace(self.blocks).matrix_transpose(self.blocks))
 
     def scaled_by(self, factor: Number) -> "BlockDiagonal":
-        """Return the blocks times the number."""
         return BlockDiagonal(scalar(factor, self.blocks) * self.blocks)
 
 
@@ -142,11 +136,9 @@ class DiagonalPlusLowRank(_Rows):
 
     @property
     def T(self) -> "DiagonalPlusLowRank":
-        """Both factors change places."""
         return DiagonalPlusLowRank(self.diagonal, self.right, self.left)
 
     def scaled_by(self, factor: Number) -> "DiagonalPlusLowRank":
-        """Return the diagonal and one factor times the number."""
         number = scalar(factor, self.diagonal)
         return DiagonalPlusLowRank(number * self.diagonal, number * self.left, self.right)
 

@@ -41,7 +41,6 @@ __all__ = [
     "embedding",
     "scatter",
     "sum_over",
-    "sum_to",
 ]
 
 
@@ -74,17 +73,14 @@ class Reshape(Operator):
 
     @property
     def T(self) -> "Reshape":
-        """The reshape back."""
         return Reshape(self.output_shape, self.input_shape, self.dtype)
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on the one at the same place in C order."""
         return maps.reshape(self.input_shape, self.output_shape)
 
     @property
     def is_identity(self) -> bool:
-        """Whether both shapes are the same."""
         return self.input_shape == self.output_shape
 
 
@@ -119,18 +115,15 @@ class Permutation(Operator):
 
     @property
     def T(self) -> "Permutation":
-        """The transposition back."""
         inverse = tuple(self.axes.index(axis) for axis in range(len(self.axes)))
         return Permutation(inverse, self.output_shape, self.dtype)
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on the one that moves to its place."""
         return maps.transpose(self.input_shape, self.axes)
 
     @property
     def is_identity(self) -> bool:
-        """Whether every axis stays where it is."""
         return self.axes == tuple(range(len(self.axes)))
 
 
@@ -183,45 +176,17 @@ class Broadcast(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on the one that it repeats."""
         repeated = Pattern.broadcast(self.kept_shape, self.output_shape)
         return repeated @ maps.reshape(self.input_shape, self.kept_shape)
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is repeated and no axis is added."""
         return self.input_shape == self.output_shape
 
     @property
     def copies(self) -> int:
         """How often each entry is repeated: how many terms the transposed sum has."""
         return math.prod(self.output_shape[axis] for axis in self.axes)
-
-
-def sum_to(
-    input_shape: Iterable[int],
-    output_shape: Iterable[int],
-    dtype: DTypeLike,
-    axes: Sequence[int] | None = None,
-) -> Operator:
-    """Return the sum of an array to a shape that broadcasts to its own.
-
-    Args:
-        input_shape: The shape that comes in.
-        output_shape: The shape that it is summed to.
-        dtype: The input's dtype.
-        axes: The axes of `input_shape` that are summed; by default those along which NumPy's
-            rules would repeat `output_shape`.
-
-    Raises:
-        InputError: If the output does not broadcast to the input.
-
-    Example:
-        >>> import numpy as np
-        >>> sum_to((2, 3), (3,), np.float64).apply(np.ones((2, 3)))
-        array([2., 2., 2.])
-    """
-    return Broadcast(output_shape, input_shape, dtype, axes).T
 
 
 def sum_over(
@@ -250,7 +215,7 @@ def sum_over(
     axes = normal_axes(axis, large, "Sum")
     kept = enumerate(large)
     small = [1 if i in axes else size for i, size in kept if keepdims or i not in axes]
-    return sum_to(large, small, dtype, axes)
+    return Broadcast(small, large, dtype, axes).T
 
 
 class Slice(Operator):
@@ -296,7 +261,6 @@ class Slice(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on the one that it is."""
         flipped = tuple(i for i, indices in enumerate(self.ranges) if indices.step < 0)
         forward = [indices[::-1] if indices.step < 0 else indices for indices in self.ranges]
         taken = maps.slice(
@@ -309,7 +273,6 @@ class Slice(Operator):
 
     @property
     def is_identity(self) -> bool:
-        """Whether every axis is taken whole and in order."""
         return self.ranges == tuple(map(range, self.input_shape))
 
 
@@ -422,7 +385,6 @@ class Selection(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Each entry depends on the one that its index names; all, if indices are not known."""
         if not self.is_static:
             return Pattern.dense(self.output_shape, self.input_shape)
         indices = np.asarray(self.indices)

@@ -27,10 +27,8 @@ __all__ = [
     "Contraction",
     "CumulativeSum",
     "LowerTriangular",
-    "kronecker",
     "left_multiplication",
     "right_multiplication",
-    "upper_triangular",
 ]
 
 
@@ -100,7 +98,6 @@ class Contraction(Operator):
 
     @property
     def T(self) -> "Contraction":
-        """The einsum with output and x exchanged."""
         operands = ",".join([*self.letters, self.output_letters])
         return Contraction(
             f"{operands}->{self.input_letters}", *self.arrays, input_shape=self.output_shape
@@ -108,7 +105,6 @@ class Contraction(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """An axis that input and output share stays apart; every other one is summed or new."""
         equal = [
             (self.output_letters.index(letter), ~axis)
             for axis, letter in enumerate(self.input_letters)
@@ -117,7 +113,6 @@ class Contraction(Operator):
         return Pattern.from_axes(self.output_shape, self.input_shape, equal)
 
     def scaled_by(self, factor: Number) -> "Contraction":
-        """Return the contraction with the number in its first array."""
         first, *rest = self.arrays
         first = scalar(factor, first) * first
         return Contraction(self.subscripts, first, *rest, input_shape=self.input_shape)
@@ -128,33 +123,6 @@ def _contraction_and_contraction(a: Contraction, b: Contraction) -> Operator | N
     if a.subscripts != b.subscripts or len(a.arrays) > 1:
         return None
     return Contraction(a.subscripts, a.arrays[0] + b.arrays[0], input_shape=a.input_shape)
-
-
-def kronecker(*factors: Array) -> Contraction:
-    """Return the Kronecker product of matrices: the i-th maps along axis i.
-
-    Of two factors: `y = A x B'` for a matrix x; over entries in C order its matrix is `kron(A, B)`.
-
-    Args:
-        factors: Matrices `(m_i, n_i)`, at least one; input `(n_1, n_2, ...)`, output
-            `(m_1, m_2, ...)`.
-
-    Raises:
-        InputError: If a factor is no matrix.
-
-    Example:
-        >>> import numpy as np
-        >>> kronecker(np.ones((64, 64)), np.ones((48, 48)))
-        Contraction(64x48, 51.2 kB; dense would be 75.5 MB)
-    """
-    shapes = [tuple(factor.shape) for factor in factors]
-    if not shapes or any(len(shape) != 2 for shape in shapes):
-        raise InputError(f"kronecker: expected matrices (m, n); got arrays of shapes {shapes}")
-    rows, columns = _BATCH[: len(shapes)], _BATCH.lower()[: len(shapes)]
-    pairs = ",".join(map("".join, zip(rows, columns)))
-    return Contraction(
-        f"{pairs},{columns}->{rows}", *factors, input_shape=[width for _, width in shapes]
-    )
 
 
 def left_multiplication(a: Array, b_shape: Sequence[int]) -> Operator:
@@ -271,12 +239,10 @@ class CumulativeSum(Operator):
 
     @property
     def T(self) -> "CumulativeSum":
-        """The sum that runs the other way."""
         return CumulativeSum(self.input_shape, self.dtype, self.axis, not self.reverse)
 
     @property
     def pattern(self) -> Pattern:
-        """Along the axis, each entry depends on those up to its own place."""
         return maps.cumulative(self.input_shape, self.axis, self.reverse)
 
 
@@ -327,30 +293,8 @@ class LowerTriangular(Operator):
 
     @property
     def pattern(self) -> Pattern:
-        """Along the axis, each entry depends on those up to its own place."""
         return maps.cumulative(self.input_shape, self.axis)
 
     def scaled_by(self, factor: Number) -> "LowerTriangular":
-        """Return the entries times the number."""
         entries = scalar(factor, self.entries) * self.entries
         return LowerTriangular(entries, self.input_shape, self.axis)
-
-
-def upper_triangular(entries: Array, shape: Sequence[int], axis: int = -1) -> Operator:
-    """Return the transpose of a causal map: `y[i] = sum over j >= i of entries[i, j] x[j]`.
-
-    Args:
-        entries: `(n, n)`, or `(*other axes, n, n)` with a matrix for each place of the other
-            axes; what lies below the diagonal is not read.
-        shape: The shape of input and output.
-        axis: The axis of size n; negative ones count from the end.
-
-    Raises:
-        InputError: If the entries do not fit the shape.
-
-    Example:
-        >>> import numpy as np
-        >>> upper_triangular(np.array([[1.0, 2.0], [9.0, 3.0]]), (2,)).apply(np.ones(2))
-        array([3., 3.])
-    """
-    return LowerTriangular(namespace(entries).matrix_transpose(entries), shape, axis).T

@@ -32,10 +32,8 @@ from gradlab.operators import (
     Slice,
     Zero,
     embedding,
-    kronecker,
     scatter,
     sum_over,
-    sum_to,
 )
 from gradlab.operators.core import PRODUCTS, SUMS
 
@@ -66,14 +64,14 @@ def operators(one: Any) -> list[Operator]:
         low_rank,
         Dense(array(9, 9), square, square),
         Contraction("ab,bc->ac", array(3, 3), input_shape=square),
-        kronecker(array(3, 3), array(3, 3)),
+        Contraction("Aa,Bb,ab->AB", array(3, 3), array(3, 3), input_shape=(3, 3)),
         CumulativeSum(square, F, 0),
         LowerTriangular(array(3, 3), square),
         Selection(np.array([0, 2, 2]), square, F, axis=0),
         Selection(np.array([[0, 8, 3]] * 3), square, F),
         Slice(square, [slice(None, None, -1)], F),
         Broadcast((3,), square, F),
-        sum_to(square, (3,), F),
+        Broadcast((3,), square, F).T,
         Broadcast((3, 1), square, F),
         sum_over(square, 1, F),
         Reshape(square, (9,), F),
@@ -90,7 +88,7 @@ def operators(one: Any) -> list[Operator]:
         Dense(array(4, 9), (4,), square),
         Dense(array(9, 4), square, (4,)),
         Broadcast((3, 3), (4, 3, 3), F),
-        sum_to((4, 3, 3), (3, 3), F),
+        Broadcast((3, 3), (4, 3, 3), F).T,
         low_rank + Permutation((1, 0), square, F),
         Diagonal(array(3, 3)) @ Broadcast((3,), square, F),
     ]
@@ -208,7 +206,7 @@ SIMPLE = {
         DiagonalPlusLowRank,
     ),
     "what cancels in the middle": (
-        lambda: Diagonal(draw(3)) @ sum_to((4, 3), (3,), F) @ Broadcast((3,), (4, 3), F),
+        lambda: Diagonal(draw(3)) @ Broadcast((3,), (4, 3), F).T @ Broadcast((3,), (4, 3), F),
         Diagonal,
     ),
     "what vanishes in the middle": (
@@ -227,7 +225,7 @@ SIMPLE = {
         Slice,
     ),
     "a sum of one term": (
-        lambda: sum_to((1, 3), (3,), F) @ Broadcast((3,), (1, 3), F),
+        lambda: Broadcast((3,), (1, 3), F).T @ Broadcast((3,), (1, 3), F),
         Identity,
     ),
     "x + x": (lambda: Identity((3,), F) + Identity((3,), F), Scaled),

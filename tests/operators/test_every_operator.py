@@ -31,13 +31,10 @@ from gradlab.operators import (
     Slice,
     Zero,
     embedding,
-    kronecker,
     left_multiplication,
     right_multiplication,
     scatter,
     sum_over,
-    sum_to,
-    upper_triangular,
 )
 
 _RANDOM = np.random.default_rng(20)
@@ -129,7 +126,11 @@ CASES = [
         lambda: Broadcast((2,), (2, 3), F, [-1]),
         lambda x: np.outer(x, np.ones(3)),
     ),
-    Case("sum to a shape", lambda: sum_to((2, 3, 4), (3, 1), F), lambda x: x.sum((0, 2))[:, None]),
+    Case(
+        "sum to a shape",
+        lambda: Broadcast((3, 1), (2, 3, 4), F).T,
+        lambda x: x.sum((0, 2))[:, None],
+    ),
     Case("sum over an axis", lambda: sum_over((2, 3), 1, F), lambda x: x.sum(1)),
     Case("sum over all", lambda: sum_over((2, 3), None, F), lambda x: x.sum()),
     Case(
@@ -206,10 +207,15 @@ CASES = [
         lambda a, b, x: np.einsum("ij,bj,bj->ib", a, b, x),
         (draw(3, 4), draw(2, 4)),
     ),
-    Case("kronecker", kronecker, lambda a, b, x: a @ x @ b.T, (draw(2, 3), draw(4, 5))),
+    Case(
+        "kronecker",
+        lambda a, b: Contraction("Aa,Bb,ab->AB", a, b, input_shape=(3, 5)),
+        lambda a, b, x: a @ x @ b.T,
+        (draw(2, 3), draw(4, 5)),
+    ),
     Case(
         "kronecker of three",
-        kronecker,
+        lambda a, b, c: Contraction("Aa,Bb,Cc,abc->ABC", a, b, c, input_shape=(3, 2, 2)),
         lambda a, b, c, x: np.einsum("ai,bj,ck,ijk->abc", a, b, c, x),
         (draw(2, 3), draw(3, 2), draw(1, 2)),
     ),
@@ -233,7 +239,7 @@ CASES = [
     ),
     Case(
         "upper triangle",
-        lambda entries: upper_triangular(entries, (2, 3)),
+        lambda entries: LowerTriangular(np.swapaxes(entries, -1, -2), (2, 3)).T,
         lambda entries, x: along(1, np.triu(entries), x),
         (draw(3, 3),),
     ),
