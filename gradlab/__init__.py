@@ -53,70 +53,38 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "assert_structure": "gradlab.structure",
-    "jacobian": "gradlab.structure",
-    "Graph": "gradlab.graph",
-    "Node": "gradlab.nodes",
-    "nodes": "gradlab.nodes",
-    "precision": "gradlab.numerics",
-    "as_jax": "gradlab.reading",
-    "assert_gradients": "gradlab.checking",
-    "audit": "gradlab.checking",
-    "check": "gradlab.checking",
-    "strategies": "gradlab.strategies",
-    "verify": "gradlab.checking.verify",
-    "AuditReport": "gradlab.checking",
-    "AuditedRule": "gradlab.checking",
-    "CheckReport": "gradlab.checking",
-    "NodeResult": "gradlab.checking.verify",
-    "VerifyReport": "gradlab.checking.verify",
-    "CompiledJacobian": "gradlab.structure",
-    "Entries": "gradlab.structure",
-    "Jacobian": "gradlab.structure",
-    "JacobianReport": "gradlab.structure.report",
-    "PrecisionReport": "gradlab.numerics",
-    "GraphReport": "gradlab.graph.report",
-    "DoctorReport": "gradlab.numerics.doctor",
-    "SweepReport": "gradlab.numerics.sweep",
-    **dict.fromkeys(
-        (
-            "Digits",
-            "Entry",
-            "Evidence",
-            "Finding",
-            "Fix",
-            "Law",
-            "Leaf",
-            "Rule",
-            "RulePart",
-            "Unchecked",
-        ),
-        "gradlab.report",
-    ),
-    **dict.fromkeys(
-        (
-            "GradientMismatch",
-            "GradientUndecided",
-            "GradlabError",
-            "InputError",
-            "InputTypeError",
-            "NotReadable",
-            "StructureMismatch",
-        ),
-        "gradlab.errors",
-    ),
+    name: home
+    for home, names in {
+        "gradlab.checking": "AuditReport AuditedRule CheckReport assert_gradients audit check",
+        "gradlab.checking.verify": "NodeResult VerifyReport verify",
+        "gradlab.errors": "GradientMismatch GradientUndecided GradlabError InputError "
+        "InputTypeError NotReadable StructureMismatch",
+        "gradlab.graph": "Graph",
+        "gradlab.graph.report": "GraphReport",
+        "gradlab.nodes": "Node nodes",
+        "gradlab.numerics": "PrecisionReport precision",
+        "gradlab.numerics.doctor": "DoctorReport",
+        "gradlab.numerics.sweep": "SweepReport",
+        "gradlab.reading": "as_jax",
+        "gradlab.report": "Digits Entry Evidence Finding Fix Law Leaf Rule RulePart Unchecked",
+        "gradlab.strategies": "strategies",
+        "gradlab.structure": "CompiledJacobian Entries Jacobian assert_structure jacobian",
+        "gradlab.structure.report": "JacobianReport",
+    }.items()
+    for name in names.split()
 }
 __all__ = sorted(_HOME)
 
+if not TYPE_CHECKING:  # a type checker knows the names above alone, and sees a typing error
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'gradlab' has no attribute {name!r}")
-    module = importlib.import_module(home)
-    value = module if home == f"gradlab.{name}" else getattr(module, name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'gradlab' has no attribute {name!r}")
+        module = importlib.import_module(home)
+        value = module if home == f"gradlab.{name}" else getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
