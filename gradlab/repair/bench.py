@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import World, bounded
+from gradlab.repair.world import MOST_TURNS, World, bounded
 
 __all__ = ["Bench"]
 
@@ -44,6 +44,8 @@ class Bench:
         self._rest: dict[int, CodeType | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: dict[int, int] = {}
+        self._turns = MOST_TURNS
+        ran: list[int] = []
         for k in range(points):
             found: dict[int, dict[str, Any]] = {}
 
@@ -56,11 +58,13 @@ class Bench:
             self.visits.clear()
             self.whole(text, k, watch=True)
             self.kept.append(found)
+            ran.append(MOST_TURNS - self.world.turns_left)
+        self._turns = 10 * max(ran) + 100  # an edit may have made a loop that never ends
 
     def whole(self, text: Text, k: int, watch: bool = False) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""
         try:
-            self.world.turns = 0
+            self.world.turns_left = self._turns
             self.world.exchange(self.code, self.world.compiled(text, self.code, watch))
             return self._run(k)
         except Exception:  # whatever a candidate raises
@@ -79,7 +83,7 @@ class Bench:
         if node is None or kept is None or rest is None or self.reads is None:
             return self.whole(new, 0)
         try:
-            self.world.turns = 0
+            self.world.turns_left = self._turns
             return list(self.reads(self._finish(new, node, edit, kept, rest)))
         except Exception:  # whatever a candidate raises
             return None

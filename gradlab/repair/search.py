@@ -22,7 +22,7 @@ from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material,
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import World, is_gradlabs, quiet
+from gradlab.repair.world import MOST_TURNS, World, is_gradlabs, quiet
 
 __all__ = ["Load", "Mended", "Point", "Task", "mend"]
 
@@ -373,6 +373,7 @@ class _Search:
         try:
             self.world.exchange(code, self.world.compiled(new, code))
             points = (*self.points[1:], *self.fresh)
+            self.world.turns_left = MOST_TURNS
             if not all(all(judged(self._at(p), p.expected)[0]) for p in points):
                 return
             values = [self.task.value(self.world.load, p) for p in self.fresh]

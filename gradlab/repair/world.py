@@ -6,6 +6,7 @@ An edit exchanges the code of a rebuilt function, so that whoever calls it sees 
 
 import ast
 import builtins
+import dis
 import functools
 import random
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.repair.source import Text
+from gradlab.repair.source import Text, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
 __all__ = ["World", "bounded", "is_gradlabs", "quiet", "written_by_the_user"]
@@ -31,7 +32,7 @@ _LIBRARIES = tuple(
 )
 _GRADLAB = str(Path(__file__).parent.parent)
 _CODE_NAME = "<gradlab candidate>"
-_MOST_TURNS = 100_000  # of all loops in one run of a candidate
+MOST_TURNS = 1_000_000  # of the loops of one function that is run to be watched or verified
 
 
 def written_by_the_user(path: str) -> bool:
@@ -61,7 +62,7 @@ class World:
     ) -> None:
         self.owned, self.numpy, self.met = owned, numpy, met
         self.copies: dict[CodeType, list[FunctionType]] = {}
-        self.turns = 0  # of the candidate's loops, so far
+        self.turns_left = MOST_TURNS  # of the candidate's loops
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
         self._globals: dict[int, dict[str, Any]] = {}
@@ -126,7 +127,7 @@ class World:
     def _function(self, value: FunctionType) -> FunctionType:
         scope = self._scope(value.__globals__)
         cells = tuple(types.CellType() for _ in value.__closure__ or ())
-        copy = FunctionType(value.__code__, scope, value.__name__, None, cells)
+        copy = FunctionType(self._counted(value.__code__), scope, value.__name__, None, cells)
         self._memo[id(value)] = copy
         self.copies.setdefault(value.__code__, []).append(copy)
         for cell, old in zip(cells, value.__closure__ or ()):
@@ -150,8 +151,8 @@ class World:
 
     def _turn(self) -> None:
         """Count a turn of a loop; an edit may have made one that never ends."""
-        self.turns += 1
-        if self.turns > _MOST_TURNS:
+        self.turns_left -= 1
+        if self.turns_left < 0:
             raise RuntimeError("the candidate runs away")
 
     def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
@@ -228,11 +229,17 @@ class World:
         original = self._original[id(scope)]
         return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
 
+    def _counted(self, code: CodeType) -> CodeType:
+        """Return the code of a function of the user's, with its loops counted."""
+        loops = any("JUMP_BACKWARD" in step.opname for step in dis.get_instructions(code))
+        text = read(code) if loops else None
+        return code if text is None else self.compiled(text, code)
+
     def exchange(self, original: CodeType, code: CodeType) -> None:
         """Give every copy of a function this code."""
         for copy in self.copies.get(original, ()):
             self._fill(copy.__globals__, code)
-            copy.__code__ = code
+            copy.__code__ = self._counted(code) if code is original else code
 
 
 def bounded(tree: ast.AST) -> None:

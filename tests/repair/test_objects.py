@@ -35,3 +35,19 @@ def test_the_method_of_an_object_is_mended_in_its_file(tmp_path: Path, monkeypat
     assert "self.y**2" in fix.after[0] or "self.y * self.y" in fix.after[0]
     package = Path(gradlab.__file__).parent
     assert not any(Path(each.file).resolve().is_relative_to(package) for each in report.fixes)
+
+
+def doubled_until_seen(gradient):
+    """A helper that ends only where some entry is not zero."""
+    while not np.any(gradient):
+        gradient = gradient + 0 * gradient
+    return gradient
+
+
+def test_an_edit_may_send_another_function_into_a_loop_without_end():
+    def backward(upstream, x):
+        return doubled_until_seen(3 * x * upstream)
+
+    report = gradlab.check(lambda x: x * x, np.arange(1.0, 5.0), backward=backward)
+    assert report.status == "wrong"
+    assert report.fixes[0].after == ("        return doubled_until_seen(2 * x * upstream)",)
