@@ -22,7 +22,7 @@ from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
 from gradlab.checking.summary import Repair, summarise
 from gradlab.checking.trial import Trial
-from gradlab.errors import GradlabError, InputError
+from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.progress import tracked
 from gradlab.reading import ported
 from gradlab.tracing import (
@@ -99,6 +99,11 @@ def audit(
         >>> [(rule.name, rule.report.ok) for rule in report.rules]
         [('double', False)]
     """
+    if hasattr(function, "backward") and not callable(function):
+        kind = type(function).__name__
+        raise InputTypeError(
+            f"audit: {kind} has a backward of its own, and no custom rules; use check(layer, ...)"
+        )
     require_callable("function", function)
     refuse_numbers(seed=seed, samples=samples)
     if not inputs:

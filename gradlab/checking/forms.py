@@ -5,6 +5,7 @@ a hand-written backward against autodiff of its forward; a function with `refere
 What JAX cannot trace is read as NumPy; what cannot be read is left to finite differences.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.arguments import name_of
+from gradlab.checking.gradients import call_that_works, looks_handwritten
 from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.intended import Intended
 from gradlab.checking.subject import Complaint, Subject, Upstream, anywhere, unchecked
@@ -85,9 +87,12 @@ def _own_rule(
         try:
             program = trace(function, *inputs, names=names, fixed=fixed)
         except NotTraceable:
-            raise InputError(f"{error.args[0]}; give backward= to check a NumPy function") from (
-                error.__cause__ or error
-            )
+            works = call_that_works(name_of(function), names, _result(function, inputs))
+            works = works or "give backward= to check a NumPy function"
+            raise InputError(f"{error.args[0]}; {works}") from (error.__cause__ or error)
+    meant = reference is not None or intended.whole is not None or intended.rules
+    if not meant and not custom_rules(program):
+        _refuse_numpy(function, inputs, names)
     values = dict(zip(program.in_names, program.flatten(inputs)))
     if intended.whole is None and not intended.rules:
         believed, oracle, why = _believed(program, reference, inputs, fixed)
@@ -97,6 +102,25 @@ def _own_rule(
         stated = True
     subject = subject_of_program(program, values, believed, oracle, why=why, wrt=wrt, stated=stated)
     return replace(subject, intended=_in_words(intended), rules=_listed(program, intended))
+
+
+def _refuse_numpy(
+    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+) -> None:
+    """Refuse NumPy of operators alone, which JAX can trace, where its own gradient was meant."""
+    given = copy.deepcopy(inputs)
+    result = _result(function, given)
+    if looks_handwritten(result, given):
+        raise InputError(f"returns: {call_that_works(name_of(function), names, result)}")
+
+
+def _result(function: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+    """Return what a function returns when it is called as it is; nothing where it raises."""
+    try:
+        with np.errstate(all="ignore"):
+            return function(*inputs)
+    except Exception:  # what it raises was said, or will be
+        return None
 
 
 def _need_no_trace(inputs: tuple[Any, ...], wrt: tuple[int, ...] | None) -> tuple[int, ...]:

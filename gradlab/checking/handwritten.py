@@ -6,7 +6,7 @@ returns="output+gradients":  loss, dx = forward(*inputs)
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,6 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import name_of, users_fault
+from gradlab.checking.gradients import (
+    call_that_works,
+    keyed,
+    looks_handwritten,
+    wrong_number,
+)
 from gradlab.checking.subject import Arrays, Complaint, Upstream
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
@@ -44,7 +50,7 @@ class Handwritten:
     ) -> None:
         self.name = name_of(function)
         self._function, self._backward, self._returns = function, backward, returns
-        self._inputs = inputs
+        self._inputs, self._names, self._asked = inputs, names, wrt is not None
         self._leaf_values, self.leaves, self._tree = flatten(inputs, names)
         traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self.leaves) if leaf.traced]
         self.values: Arrays = {leaf.path: value for value, leaf in traced}
@@ -120,9 +126,27 @@ class Handwritten:
         return ambient or any(map(_is_wide, self.targets))
 
     def _look(self) -> None:
-        """Call forward and backward once; note the outputs' and gradients' forms."""
+        """Call forward and backward once; where they do not fit, say which call would."""
+        given = self._copies()
         with self._steady(), np.errstate(all="ignore"):
-            output = self._call(self.name, self.forward, *self._copies())
+            output = self._call(self.name, self.forward, *given)
+        plain = self._returns == "output" and isinstance(output, tuple)
+        hint = ""
+        if plain:
+            back = name_of(self._backward) if self._backward is not None else ""
+            hint = call_that_works(self.name, self._names, output, back)
+        if hint and looks_handwritten(output, given):
+            raise InputError(f"returns: {hint}")
+        try:
+            self._examine(output)
+        except GradlabError as error:
+            if not hint:
+                raise
+            raise type(error)(f"{error}; {hint}") from error
+
+    def _examine(self, output: Any) -> None:
+        """Note the forms of the outputs, and of the gradients that the backward returns."""
+        with self._steady(), np.errstate(all="ignore"):
             pairs, self._out_tree = jax.tree_util.tree_flatten_with_path(output)
             self._examples = [leaf for _, leaf in pairs]
             for _, leaf in pairs:
@@ -137,6 +161,7 @@ class Handwritten:
             given = self._copies()
             before = jax.tree_util.tree_flatten(given)
             _, gradients = self._both(given, ones, careful=True)
+            self._narrow(gradients)
             complaints += self._rebound(given, *before)
             aligned = self._align(gradients, complaints)
         self.complaints = tuple(complaints)
@@ -215,7 +240,7 @@ class Handwritten:
 
     def _align(self, gradients: Any, complaints: list[Complaint]) -> list[Any]:
         """Return one gradient per target, zeros where `None` was returned."""
-        by_position = self._by_position(gradients, complaints)
+        by_position = self._by_position(gradients)
         aligned = []
         for target in self.targets:
             path = target.path
@@ -237,7 +262,7 @@ class Handwritten:
                         "shape",
                     )
                 )
-            elif hasattr(found, "dtype") and not _takes(found.dtype, target, value):
+            elif hasattr(found, "dtype") and not self._takes(found.dtype, target, value):
                 complaints.append(
                     Complaint(
                         path,
@@ -248,12 +273,25 @@ class Handwritten:
             aligned.append(found)
         return aligned
 
-    def _by_position(self, gradients: Any, complaints: list[Complaint]) -> dict[int, Any]:
+    def _takes(self, dtype: Any, target: Leaf, value: Any) -> bool:
+        """Whether a gradient may have this dtype: its input's, a number's any, NumPy's a wider."""
+        same = is_inexact(dtype) and (target.kind == "complex" or dtype.kind != "c")
+        if isinstance(value, float | complex) and not hasattr(value, "dtype"):
+            return bool(same)
+        wider = self.numpy and same and dtype.itemsize >= target.dtype.itemsize
+        return bool(wider or dtype == target.dtype)
+
+    def _narrow(self, gradients: Any) -> None:
+        """Where a dict names what it has gradients of, and the user named nothing, take these."""
+        if isinstance(gradients, Mapping) and not self._asked:
+            found = keyed(gradients, self._inputs, self._names)
+            self.targets = tuple(t for t in self.targets if t.position in found) or self.targets
+
+    def _by_position(self, gradients: Any) -> dict[int, Any]:
         """Return the gradients by the position of their input, however they were gathered."""
         differentiable = sorted({target.position for target in self.targets})
-        if isinstance(gradients, dict) and not _is_dict_input(self._inputs, differentiable):
-            names = {_root(leaf.path): leaf.position for leaf in self.leaves}
-            return {names[key]: value for key, value in gradients.items() if key in names}
+        if isinstance(gradients, Mapping):
+            return keyed(gradients, self._inputs, self._names)
         if not isinstance(gradients, tuple | list) or (
             len(differentiable) == 1
             and isinstance(self._inputs[differentiable[0]], tuple | list)
@@ -264,11 +302,8 @@ class Handwritten:
         for positions in (self._wrt, differentiable):
             if len(gradients) == len(positions):
                 return dict(zip(positions, gradients))
-        given = ", ".join(_root(leaf.path) for leaf in self.targets)
-        raise InputError(
-            f"backward: returned {len(gradients)} gradients for {len(self._wrt)} inputs; expected "
-            f"one per input (None where there is none), or one for each of {given}"
-        )
+        loss = self._returns == "output+gradients"
+        raise wrong_number(self.name, self._names, self._inputs, gradients, loss)
 
     def _pair(self, result: Any) -> tuple[Any, Any]:
         if not isinstance(result, tuple) or len(result) < 2:
@@ -320,19 +355,8 @@ def _like(example: Any, array: Any) -> Any:
     return array
 
 
-def _takes(dtype: Any, target: Leaf, value: Any) -> bool:
-    """Whether a gradient may have this dtype: its input's, or any of its kind for a number."""
-    if isinstance(value, float | complex) and not hasattr(value, "dtype"):
-        return is_inexact(dtype) and (target.kind == "complex" or dtype.kind != "c")
-    return bool(dtype == target.dtype)
-
-
 def _root(path: str) -> str:
     return path.split("[")[0].split(".")[0]
-
-
-def _is_dict_input(inputs: tuple[Any, ...], positions: Sequence[int]) -> bool:
-    return len(positions) == 1 and isinstance(inputs[positions[0]], dict)
 
 
 def _leaf_at(gradient: Any, inputs: tuple[Any, ...], leaves: Sequence[Leaf], target: Leaf) -> Any:

@@ -2,6 +2,9 @@
 
 An object becomes a forward and a backward of its inputs and parameters. Every call runs on a deep
 copy in which the parameters are set, so that no cache leaks and the user's object stays as it was.
+
+A gradient is found at a path of the copy after the backward ran (`grads.W`), or in what the
+backward returned: `#0` by position, `#W` by key.
 """
 
 import copy
@@ -9,20 +12,20 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradlab.arguments import argument_names, users_fault
+from gradlab.checking.gradients import SPELLINGS, quoted, spelled
 from gradlab.checking.handwritten import Returns
 from gradlab.errors import InputError, InputTypeError
+from gradlab.reading import is_library
 
 __all__ = ["Form", "layer_form"]
 
-_FORWARDS, _LOSSES = ("forward", "__call__"), ("loss",)
-_SIDES = (("params", "grads"), ("parameters", "gradients"), ("params", "gradients"))
-_PREFIXES = ("d{}", "d_{}", "grad_{}", "{}_grad", "g{}", "{}.grad")
+_TWINS = {"params": ("grads", "gradients"), "parameters": ("grads", "gradients")}
 _DEEPEST = 4
 
 
@@ -39,21 +42,102 @@ class Form:
     notes: tuple[str, ...]
 
 
-@dataclass
+def layer_form(
+    function: Any, backward: Any, inputs: tuple[Any, ...], parameters: Any, gradients: Any
+) -> Form | None:
+    """Return an object or its bound methods as a form; None for what is neither.
+
+    Args:
+        function: an object with `forward` (or `__call__`) and `backward`, a model with `loss`, or
+            one method of an object.
+        backward: another method of the same object, or None.
+        inputs: of the forward.
+        parameters: names or paths of parameters, or a dict from these to paths of gradients.
+        gradients: paths of gradients in the order of `parameters`, or the same dict.
+
+    Raises:
+        InputError: a parameter that is not there, or that has no gradient after the backward.
+        InputTypeError: a class in place of an object, or an object without a backward.
+    """
+    methods = _methods(function, backward)
+    if methods is None:
+        if parameters is not None or gradients is not None:
+            raise InputError(
+                "parameters: they belong to an object with forward and backward; pass the "
+                "parameters of a function as its inputs"
+            )
+        return None
+    layer = _Layer(*methods, inputs)
+    layer.find(*_as_dict(parameters, gradients))
+    return layer.form()
+
+
+def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
+    """Return an object and the names of its forward and its backward, "" where a loss has none."""
+    owner = getattr(function, "__self__", None) if isinstance(function, types.MethodType) else None
+    if owner is not None and not isinstance(owner, type):
+        if isinstance(backward, types.MethodType) and backward.__self__ is owner:
+            return owner, function.__name__, backward.__name__
+        if backward is None and hasattr(type(owner), "backward"):
+            name = function.__name__
+            raise InputError(
+                f"backward: layer.{name} alone has none; pass the object, check(layer, x), or "
+                f"check(layer.{name}, x, backward=layer.backward)"
+            )
+    if isinstance(function, type):
+        if any(hasattr(function, name) for name in ("forward", "backward", "loss")):
+            name = function.__name__
+            raise InputTypeError(
+                f"function: {name} is a class; pass an object: check({name}(...), x)"
+            )
+        return None
+    plain = isinstance(function, types.FunctionType | types.MethodType | np.ufunc)
+    if plain or backward is not None or not hasattr(function, "__dict__"):
+        return None
+    kind = type(function)
+    forward = next((n for n in ("forward", "__call__") if hasattr(kind, n)), "")
+    if forward and hasattr(kind, "backward"):
+        return function, forward, "backward"
+    if hasattr(kind, "loss"):
+        return function, "loss", ""
+    if hasattr(kind, "forward"):
+        known = [n for n, v in inspect.getmembers(kind, callable) if not n.startswith("_")]
+        other = next((n for n in known if n.startswith("b")), "METHOD")
+        raise InputTypeError(
+            f"function: {kind.__name__} has no backward; it has {', '.join(known)}; pass two "
+            f"of them: check(layer.forward, x, backward=layer.{other})"
+        )
+    return None
+
+
+def _as_dict(parameters: Any, gradients: Any) -> tuple[dict[str, str] | None, bool]:
+    """Return parameters with the paths of their gradients, "" where unknown; whether given."""
+    given = next((each for each in (parameters, gradients) if isinstance(each, Mapping)), None)
+    if given is not None:
+        return {str(name): str(path) for name, path in given.items()}, True
+    names, paths = (
+        [each] if isinstance(each, str) else list(each or ()) for each in (parameters, gradients)
+    )
+    if paths and len(paths) != len(names):
+        raise InputError(
+            f"gradients: {len(paths)} paths for {len(names)} parameters; give one for each"
+        )
+    return (dict(zip(names, paths or [""] * len(names))) or None), bool(paths)
+
+
 class _Layer:
-    """An object, the names of its two methods, and its parameters beside their gradients."""
+    """An object, run once on a copy to see where the gradients of its parameters are."""
 
-    thing: Any
-    forward: str
-    backward: str
-    pairs: dict[str, str] = field(default_factory=dict)
-    returned: str = ""  # the argument or the dict whose keys the returned gradients have
+    def __init__(self, thing: Any, forward: str, backward: str, inputs: tuple[Any, ...]) -> None:
+        self.thing, self.inputs = thing, inputs
+        self.forward, self.backward = forward, backward
+        self.name = type(thing).__name__
+        self.names = argument_names(getattr(thing, forward), len(inputs))
+        self.pairs: dict[str, str] = {}  # from the path of a parameter to where its gradient is
+        self.own: dict[int, str] = {}  # from the position of an input to where its gradient is
+        self.notes: list[str] = []
 
-    @property
-    def name(self) -> str:
-        return type(self.thing).__name__
-
-    def copied(self, values: Sequence[Any]) -> Any:
+    def copied(self, values: Sequence[Any] = ()) -> Any:
         """Return a deep copy with these parameters, and gradients of zero."""
         memo: dict[int, Any] = {}
         numbers = {}
@@ -63,7 +147,9 @@ class _Layer:
                 memo[id(old)] = value
             else:
                 numbers[path] = value
-            if hasattr(kept, "dtype") and kept is not old and not gradient.startswith("#"):
+            if isinstance(kept, float):
+                numbers[gradient] = 0.0
+            elif hasattr(kept, "dtype") and kept is not old:
                 memo[id(kept)] = np.zeros_like(value)
         try:
             made = copy.deepcopy(self.thing, memo)
@@ -76,338 +162,316 @@ class _Layer:
             _set(made, path, value)
         return made
 
-    def call_backward(self, made: Any, upstream: Any) -> Any:
+    def run_backward(self, made: Any, upstream: Any, inputs: tuple[Any, ...]) -> Any:
+        """Call the backward with what it takes: the upstream or its parts, nothing, or inputs."""
         method = getattr(made, self.backward)
-        return method(upstream) if _takes_upstream(method) else method()
-
-
-def layer_form(
-    function: Any, backward: Any, inputs: tuple[Any, ...], parameters: Any, gradients: Any
-) -> Form | None:
-    """Return an object or its bound methods as a form; None for what is neither.
-
-    Args:
-        function: an object with `forward` (or `__call__`) and `backward`, a model with `loss`, or
-            one method of an object.
-        backward: another method of the same object, or None.
-        inputs: of the forward.
-        parameters: names or paths of parameters, or a dict from these to paths of gradients.
-        gradients: paths of gradients, in the order of `parameters`.
-
-    Raises:
-        InputError: a parameter that is not there, or that has no gradient after the backward.
-        InputTypeError: a class in place of an object, or an object without a backward.
-    """
-    layer = _layer(function, backward)
-    if layer is None:
-        if parameters is not None or gradients is not None:
+        names = _required(method)
+        if names is None or not _accepts_any(method):
+            return method() if names is not None else method(upstream)
+        if len(inputs) > 1 or names == list(self.names):
+            if names == list(self.names[: len(names)]) and len(names) == len(inputs):
+                return method(*inputs)
+        if len(names) > 1:
+            if isinstance(upstream, tuple) and len(upstream) == len(names):
+                return method(*upstream)
             raise InputError(
-                "parameters: they belong to an object with forward and backward; pass the "
-                "parameters of a function as its inputs"
+                f"{self.name}.{self.backward}: takes ({', '.join(names)}), but is called as "
+                f"{self.backward}(upstream); give {', '.join(names[1:])} a default"
             )
-        return None
-    form = _model if not layer.backward else _object
-    return form(layer, inputs, parameters, gradients)
+        return method(upstream)
 
-
-def _layer(function: Any, backward: Any) -> _Layer | None:
-    if isinstance(function, type):
-        if any(hasattr(function, name) for name in ("forward", "backward", "loss")):
-            name = function.__name__
-            raise InputTypeError(
-                f"function: {name} is a class; pass an object: check({name}(...), x)"
+    def find(self, asked: dict[str, str] | None, given: bool) -> None:
+        """Run forward and backward once, and find the gradients of inputs and parameters."""
+        made = self.copied()
+        inputs = copy.deepcopy(self.inputs)
+        known = dict(_floats(self.thing))
+        output = self._called(made, lambda: getattr(made, self.forward)(*inputs), self.forward)
+        kept = {p: v for p, v in known.items() if _same(_get(made, p, None), v)}
+        returned: Any
+        if self.backward:
+            upstream = _ones(output)
+            returned = self._called(
+                made, lambda: self.run_backward(made, upstream, inputs), self.backward
             )
-        return None
-    if isinstance(function, types.MethodType):
-        same = isinstance(backward, types.MethodType) and backward.__self__ is function.__self__
-        if same:
-            return _Layer(function.__self__, function.__name__, backward.__name__)
-        return None
-    if isinstance(function, types.FunctionType | types.BuiltinFunctionType | np.ufunc):
-        return None
-    if backward is not None or not hasattr(function, "__dict__"):
-        return None
-    thing = type(function)
-    forward = next((n for n in _FORWARDS if hasattr(thing, n)), "")
-    if forward and hasattr(thing, "backward"):
-        return _Layer(function, forward, "backward")
-    if hasattr(thing, "loss"):
-        return _Layer(function, "loss", "")
-    if hasattr(thing, "forward"):
-        methods = [n for n, v in inspect.getmembers(thing, callable) if not n.startswith("_")]
-        raise InputTypeError(
-            f"function: {thing.__name__} has no backward; it has {', '.join(methods)}; pass two "
-            "of them: check(layer.forward, x, backward=layer.METHOD)"
-        )
-    return None
+        else:
+            pair = isinstance(output, tuple) and len(output) == 2
+            returned = output[1] if pair else None
+        if isinstance(returned, Mapping):
+            self._by_key(returned, kept, asked)
+        else:
+            self._by_position(returned, asked if self.backward else None)
+        if not any(place.startswith("#") for place in self.pairs.values()):
+            self._stored(made, kept, asked, given)
+        if self.pairs and self.backward and not any(g[0] == "#" for g in self.pairs.values()):
+            self._accumulates(made, upstream, inputs)
+        if not (self.pairs or self.backward):
+            raise InputError(
+                f"{self.name}.{self.forward}: expected a loss and a dict of gradients keyed as its "
+                f"params; got {type(output).__name__}; pass parameters={{'W': 'dW'}}"
+            )
 
+    def form(self) -> Form:
+        """Return the object as functions of inputs and parameters."""
+        count, paths = len(self.inputs), tuple(self.pairs)
+        places = [*self.own.values(), *self.pairs.values()]
 
-def _object(layer: _Layer, inputs: tuple[Any, ...], parameters: Any, gradients: Any) -> Form:
-    """An object with a forward and a backward."""
-    names = argument_names(getattr(layer.thing, layer.forward), len(inputs))
-    made = layer.copied(())
-    output = _called(made, layer.forward, copy.deepcopy(inputs))
-    upstream = _ones(output)
-    returned = _called(
-        made, layer.backward, (upstream,) if _takes_upstream(getattr(made, layer.backward)) else ()
-    )
-    extra = _returned_too(layer, returned, inputs, parameters, gradients)
-    layer.pairs, said = (
-        (extra, "returned") if extra else (_paired(layer, made, parameters, gradients))
-    )
-    paths = tuple(layer.pairs)
-    notes = [f"parameters: {', '.join(paths)} ({said})"] if paths else []
-    if paths and not extra:
-        first = [np.array(_get(made, path)) for path in layer.pairs.values()]
-        layer.call_backward(made, upstream)
-        second = [np.asarray(_get(made, path)) for path in layer.pairs.values()]
-        adds = any(np.any(b != a) for a, b in zip(first, second))
-        notes.append(f"backward {'adds to' if adds else 'replaces'} the gradients that stood there")
-    count = len(inputs)
-    takes = _takes_upstream(getattr(made, layer.backward))
-    wrt = _positions(layer, returned, inputs, names) + tuple(range(count, count + len(paths)))
+        def forward(*arguments: Any) -> tuple[Any, Any]:
+            thing = self.copied(arguments[count:])
+            return getattr(thing, self.forward)(*arguments[:count]), (thing, arguments[:count])
 
-    def forward(*arguments: Any) -> tuple[Any, Any]:
-        thing = layer.copied(arguments[count:])
-        return getattr(thing, layer.forward)(*arguments[:count]), thing
+        def backward(upstream: Any, kept: Any) -> Any:
+            thing, inputs = kept
+            returned = self.run_backward(thing, upstream, inputs)
+            return [_place(place, returned, thing) for place in places]
 
-    def backward(upstream: Any, thing: Any) -> Any:
-        given = layer.call_backward(thing, upstream)
-        each = _in_order(given, names, wrt, count)
-        stored = (given[int(g[1:])] if extra else _get(thing, g) for g in layer.pairs.values())
-        return [*each, *stored]
+        def loss(*arguments: Any) -> tuple[Any, Any]:
+            value, (thing, inputs) = forward(*arguments)
+            returned = None
+            if self.backward:
+                returned = self.run_backward(thing, None, inputs)
+            elif isinstance(value, tuple):
+                value, returned = value
+            return value, [_place(place, returned, thing) for place in places]
 
-    def loss(*arguments: Any) -> tuple[Any, Any]:
-        value, thing = forward(*arguments)
-        return value, backward(None, thing)
+        whole: tuple[Any, ...] = (forward, backward, loss)
+        for each in whole:
+            each.__name__, each.roots = self.name, (self.thing,)  # where a reading begins
+        values = [_get(self.thing, path) for path in paths]
+        values = [np.array(v) if isinstance(v, np.ndarray) else v for v in values]
+        wrt = (*self.own, *range(count, count + len(paths)))
+        common = (*self.inputs, *values), (*self.names, *paths), wrt or None, tuple(self.notes)
+        takes = self.backward and _accepts_any(getattr(self.thing, self.backward))
+        if takes:
+            return Form(forward, backward, "output+residuals", *common)
+        return Form(loss, None, "output+gradients", *common)
 
-    values = tuple(_value(_get(layer.thing, path)) for path in paths)
-    whole: tuple[Any, ...] = (forward, backward, loss)
-    for each in whole:
-        each.__name__, each.roots = layer.name, (layer.thing,)  # where a reading begins
-    common = ((*inputs, *values), (*names, *paths), wrt or None, tuple(notes))
-    if takes:
-        return Form(forward, backward, "output+residuals", *common)
-    return Form(loss, None, "output+gradients", *common)
+    def _called(self, made: Any, call: Callable[[], Any], name: str) -> Any:
+        try:
+            with np.errstate(all="ignore"):
+                return call()
+        except InputError:
+            raise
+        except Exception as error:
+            method = getattr(made, name)
+            given = self.inputs if name == self.forward else (None,)
+            raise users_fault(f"{self.name}.{name}", method, given, error) from error
 
+    def _by_key(
+        self, returned: Mapping[str, Any], kept: dict[str, Any], asked: dict[str, str] | None
+    ) -> None:
+        """Match returned gradients by their keys with inputs and parameters."""
+        left = list(returned)
+        for i, name in enumerate(self.names):
+            key = spelled(name, left)
+            if key is not None and _is_float(self.inputs[i]):
+                self.own[i] = f"#{key}"
+                left.remove(key)
+        if asked is not None:
+            wanted = {self._path(name): (name, key) for name, key in asked.items()}
+        else:
+            wanted = {path: (_tokens(path)[-1], "") for path in kept}
+        for path, (name, key) in wanted.items():
+            found = key if key in left else spelled(str(name), left)
+            if found is not None:
+                self.pairs[path] = f"#{found}"
+                left.remove(found)
+        if asked is None and (left or not (self.pairs or self.own)):
+            raise self._no_match(returned, [str(_tokens(path)[-1]) for path in kept])
+        self._noted("by key" if asked is None else "as given")
 
-def _model(layer: _Layer, inputs: tuple[Any, ...], parameters: Any, gradients: Any) -> Form:
-    """A model whose `loss` returns the loss and its gradients."""
-    names = argument_names(getattr(layer.thing, layer.forward), len(inputs))
-    made = layer.copied(())
-    result = _called(made, layer.forward, copy.deepcopy(inputs))
-    returned = result[1] if isinstance(result, tuple) and len(result) == 2 else None
-    if isinstance(returned, Mapping):
-        layer.pairs, said = _keyed(layer, returned, parameters, names)
-    else:
-        layer.pairs, said = _paired(layer, made, parameters, gradients)
-        returned = None
-    if not layer.pairs:
-        raise InputError(
-            f"{layer.name}.loss: expected a loss and a dict of gradients keyed as its params; "
-            f"got {type(result).__name__}; pass parameters={{'W': 'dW'}}"
-        )
-    count, paths = len(inputs), tuple(layer.pairs)
-    own = tuple(i for i, name in enumerate(names) if returned is not None and name in returned)
-
-    def loss(*arguments: Any) -> tuple[Any, Any]:
-        thing = layer.copied(arguments[count:])
-        value = getattr(thing, layer.forward)(*arguments[:count])
+    def _by_position(self, returned: Any, asked: dict[str, str] | None) -> None:
+        """Match returned gradients with the inputs, then with the parameters that were named."""
         if returned is None:
-            found = [_get(thing, path) for path in layer.pairs.values()]
-            return (value[0] if isinstance(value, tuple) else value), found
-        value, given = value
-        return value, [*(given[names[i]] for i in own), *(given[k] for k in layer.pairs.values())]
-
-    loss.__name__ = layer.name
-    loss.roots = (layer.thing,)  # type: ignore[attr-defined]  # where a reading begins
-    values = tuple(_value(_get(layer.thing, path)) for path in paths)
-    wrt = (*own, *range(count, count + len(paths)))
-    notes = (f"parameters: {', '.join(paths)} ({said})",)
-    return Form(loss, None, "output+gradients", (*inputs, *values), (*names, *paths), wrt, notes)
-
-
-def _paired(
-    layer: _Layer, made: Any, parameters: Any, gradients: Any
-) -> tuple[dict[str, str], str]:
-    """Return parameters beside the paths of their gradients, and how they were found."""
-    if parameters is not None:
-        return _given(layer, made, parameters, gradients), "as given"
-    found = {}
-    said = "by name"
-    for path, owner in _owners(made):
-        sides = _side_by_side(owner)
-        if sides:
-            said = "side by side"
-        for name, gradient in (sides or dict(_attributes(owner))).items():
-            found[path + name] = path + gradient
-    found = {p.removeprefix("."): g.removeprefix(".") for p, g in found.items()}
-    known = {p: g for p, g in found.items() if _is_float(_get(made, p)) and _is_there(made, g)}
-    return known, said
-
-
-def _given(layer: _Layer, made: Any, parameters: Any, gradients: Any) -> dict[str, str]:
-    names = [parameters] if isinstance(parameters, str) else list(parameters)
-    if isinstance(parameters, Mapping):
-        pairs = {str(k): str(v) for k, v in parameters.items()}
-    elif gradients is not None:
-        given = [gradients] if isinstance(gradients, str) else list(gradients)
-        if len(given) != len(names):
+            return
+        several = returned if isinstance(returned, tuple | list) else (returned,)
+        floats = [i for i, value in enumerate(self.inputs) if _is_float(value)]
+        count = len(floats)
+        if len(several) <= max(count, len(self.inputs)):
+            kept = range(len(self.inputs)) if len(several) == len(self.inputs) else floats
+            self.own = {
+                i: f"#{k}" if several is returned else "#"
+                for k, (i, g) in enumerate(zip(kept, several))
+                if i in floats and g is not None
+            }
+            return
+        extra, names = len(several) - count, list(asked or ())
+        if len(names) != extra or any((asked or {}).values()):
+            arrays = [path for path, _ in _floats(self.thing)]
             raise InputError(
-                f"gradients: {len(given)} paths for {len(names)} parameters; give one for each"
+                f"backward returned {len(several)} arrays for {count} input{'s' * (count != 1)}; "
+                f"name the others: parameters={tuple(arrays[:extra]) or ('W', 'b')}"
             )
-        pairs = dict(zip(names, given))
+        self.own = {i: f"#{k}" for k, i in enumerate(floats)}
+        self.pairs = {self._path(name): f"#{count + k}" for k, name in enumerate(names)}
+        self._noted("returned")
+
+    def _stored(
+        self, made: Any, kept: dict[str, Any], asked: dict[str, str] | None, given: bool
+    ) -> None:
+        """Find gradients beside parameters, after the backward ran."""
+        if asked is not None:
+            for name, gradient in asked.items():
+                path = self._path(name)
+                place = gradient or next(_beside(path, made), "")
+                if _get(made, place, None) is None or not place:
+                    at = f" at {place!r}" if place else ""
+                    raise InputError(
+                        f"parameters: {name!r} has no gradient{at} after {self.backward or 'loss'};"
+                        f" pass its path: parameters={{{name!r}: 'PATH'}}"
+                    )
+                self.pairs[path] = place
+            self._noted("as given")
+            return
+        seen: set[int] = set()
+        for path, value in kept.items():
+            place = next(_beside(path, made), "")
+            alias = hasattr(value, "dtype") and id(value) in seen
+            seen.add(id(value))
+            if place and not alias and _get(made, place) is not None:
+                self.pairs[path] = place
+            elif place and not alias:
+                self.notes.append(
+                    f"{path} was not checked: {place} is None after {self.backward or 'loss'}"
+                )
+        self._require_all_met(made, kept)
+        beside = any(p.rpartition(".")[0] != g.rpartition(".")[0] for p, g in self.pairs.items())
+        self._noted("side by side" if beside else "by name")
+
+    def _require_all_met(self, made: Any, kept: dict[str, Any]) -> None:
+        """Refuse a dict of gradients that stands beside one of parameters under other keys."""
+        for first, seconds in _TWINS.items():
+            for second in seconds:
+                ours, theirs = _get(made, first, None), _get(made, second, None)
+                if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+                    met = {str(_tokens(g)[-1]) for g in self.pairs.values()}
+                    left = [k for k, v in theirs.items() if str(k) not in met and v is not None]
+                    if left and any(f"{first}.{n}" not in self.pairs for n in ours):
+                        raise self._no_match(theirs, list(map(str, ours)), f"{second}.")
+
+    def _no_match(
+        self, found: Mapping[str, Any], names: Sequence[str], where: str = ""
+    ) -> InputError:
+        inputs = "" if where else f"inputs: {quoted(self.names)}; "
+        pairs = {name: spelled(name, found) for name in names}
+        left = iter([key for key in found if key not in pairs.values()])
+        pairs = {n: next(left, None) if key is None else key for n, key in pairs.items()}
+        shown = ", ".join(f"{n!r}: {where + str(k)!r}" for n, k in pairs.items() if k is not None)
+        return InputError(
+            f"gradients: {quoted(found)}; {inputs}parameters: {quoted(names)}; these keys do not "
+            f"match; pass gradients={{{shown}}}"
+        )
+
+    def _path(self, name: str) -> str:
+        """Return the path of a parameter that was named, also by its key in `params` alone."""
+        for path in (name, *(f"{home}.{name}" for home in _TWINS)):
+            if _get(self.thing, path, None) is not None:
+                return path
+        arrays = [path for path, _ in _floats(self.thing)]
+        raise InputError(
+            f"parameters: {self.name} has no {name!r}; its arrays are {', '.join(arrays) or 'none'}"
+        )
+
+    def _accumulates(self, made: Any, upstream: Any, inputs: tuple[Any, ...]) -> None:
+        """Note which gradients a second backward doubles."""
+        start = {path: _get(self.thing, place, None) for path, place in self.pairs.items()}
+        first = {path: np.array(_get(made, place)) for path, place in self.pairs.items()}
+        try:
+            with np.errstate(all="ignore"):
+                self.run_backward(made, upstream, inputs)
+        except Exception:  # the first has used its cache up
+            return
+        second = {path: np.asarray(_get(made, place)) for path, place in self.pairs.items()}
+        added = {p: g - (0 if start[p] is None else start[p]) for p, g in first.items()}
+        adds = [p for p, g in added.items() if np.any(g) and np.allclose(second[p] - first[p], g)]
+        same = "adds to" if adds else "replaces"
+        if len(adds) in (0, len(added)):
+            self.notes.append(f"backward {same} the gradients that stood there")
+        else:
+            self.notes.append(
+                f"backward adds to the gradients of {', '.join(adds)}, and replaces the others"
+            )
+
+    def _noted(self, said: str) -> None:
+        if self.pairs:
+            self.notes.insert(0, f"parameters: {', '.join(self.pairs)} ({said})")
+
+
+def _place(place: str, returned: Any, thing: Any) -> Any:
+    """Return a gradient from where it was found."""
+    if not place.startswith("#"):
+        return _get(thing, place)
+    if place == "#":
+        return returned
+    return returned[place[1:]] if isinstance(returned, Mapping) else returned[int(place[1:])]
+
+
+def _beside(path: str, made: Any) -> Iterator[str]:
+    """Yield the paths at which the gradient of a parameter stands, None or not."""
+    *head, name = _tokens(path)
+    if name == "data":
+        places = [[*head, "grad"]]
     else:
-        pairs = {name: _guessed(made, name) for name in names}
-    floats = [name for name, value in vars(layer.thing).items() if _is_float(value)]
-    for name, gradient in pairs.items():
-        if _get(layer.thing, name, None) is None:
-            raise InputError(
-                f"parameters: {layer.name} has no {name!r}; its arrays are "
-                f"{', '.join(floats) or 'none'}"
-            )
-        if not _is_there(made, gradient):
-            raise InputError(
-                f"parameters: {name!r} has no gradient at {gradient!r} after {layer.backward}; "
-                f"pass its path: parameters={{{name!r}: 'PATH'}}"
-            )
-    return pairs
+        places = [[*head, form.format(name)] for form in SPELLINGS[1:] if isinstance(name, str)]
+    if head and head[-1] in _TWINS:
+        names = [form.format(name) for form in SPELLINGS] if isinstance(name, str) else [name]
+        places += [[*head[:-1], twin, n] for twin in _TWINS[head[-1]] for n in names]
+    missing = object()
+    for tokens in places:
+        place = _written(tokens)
+        if _get(made, place, missing) is not missing:
+            yield place
 
 
-def _keyed(
-    layer: _Layer, returned: Mapping[str, Any], parameters: Any, names: Sequence[str]
-) -> tuple[dict[str, str], str]:
-    """Match the gradients that a loss returned with the parameters by their keys."""
-    if isinstance(parameters, Mapping):
-        return {str(k): str(v) for k, v in parameters.items()}, "as given"
-    home = next((n for n in ("params", "parameters") if hasattr(layer.thing, n)), "")
-    holder = getattr(layer.thing, home) if home else vars(layer.thing)
-    pairs = {}
-    for name in holder:
-        key = next((k for k in (name, f"d{name}", f"d_{name}") if k in returned), None)
-        if key is not None:
-            pairs[f"{home}.{name}" if home else str(name)] = key
-    left = [str(k) for k in returned if k not in pairs.values() and k not in names]
-    if left or not pairs:
-        raise InputError(
-            f"gradients: {', '.join(map(repr, returned))}; parameters: "
-            f"{', '.join(repr(str(n)) for n in holder)}; these keys do not match; pass "
-            "parameters={'PARAMETER': 'KEY'}"
-        )
-    return pairs, "by key"
+def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the float arrays and numbers of an object, its containers and sub-layers, by path."""
+    seen: set[int] = set()
+
+    def walk(tokens: list[Any], value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+        if _is_float(value):
+            if tokens:
+                yield _written(tokens), value
+            return
+        if id(value) in seen or depth > 2 * _DEEPEST:
+            return
+        seen.add(id(value))
+        items: Any = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, list | tuple):
+            items = enumerate(value)
+        elif _is_users(value):
+            items = vars(value).items()
+        nested = []
+        for name, item in items:
+            if _is_float(item):
+                yield from walk([*tokens, name], item, depth + 1)
+            else:
+                nested.append((name, item))
+        for name, item in nested:
+            yield from walk([*tokens, name], item, depth + 1)
+
+    return walk([], thing, 0)
 
 
-def _side_by_side(owner: Any) -> dict[str, str]:
-    """Return entries of dicts or lists that stand side by side, such as `params` and `grads`."""
-    for first, second in _SIDES:
-        ours, theirs = _get(owner, first, None), _get(owner, second, None)
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            keys = {k: next((g for g in (k, f"d{k}", f"d_{k}") if g in theirs), None) for k in ours}
-            found = {f".{first}.{k}": f".{second}.{g}" for k, g in keys.items() if g is not None}
-            if found:
-                return found
-        both = isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs)
-        if both and ours and all(map(_is_float, ours)):
-            return {f".{first}[{i}]": f".{second}[{i}]" for i in range(len(ours))}
-    return {}
+def _is_users(value: Any) -> bool:
+    code = getattr(inspect.getmodule(type(value)), "__file__", None) or ""
+    return isinstance(getattr(value, "__dict__", None), dict) and not (
+        isinstance(value, type | types.FunctionType | types.ModuleType) or is_library(code)
+    )
 
 
-def _attributes(owner: Any) -> Iterator[tuple[str, str]]:
-    for name, value in list(vars(owner).items()):
-        if hasattr(value, "data") and hasattr(value, "grad") and not hasattr(value, "dtype"):
-            yield f".{name}.data", f".{name}.grad"
-        elif _is_float(value):
-            gradient = _guessed(owner, name)
-            if gradient:
-                yield f".{name}", f".{gradient}"
-
-
-def _guessed(owner: Any, path: str) -> str:
-    """Return the path at which the gradient of a parameter would stand, or nothing."""
-    head, dot, name = path.rpartition(".")
-    for pattern in _PREFIXES:
-        guess = head + dot + pattern.format(name)
-        if _get(owner, guess, None) is not None:
-            return guess
-    return ""
-
-
-def _owners(thing: Any, path: str = "", depth: int = _DEEPEST) -> Iterator[tuple[str, Any]]:
-    """Yield the object and its sub-layers in attributes, lists and dicts, by path."""
-    yield path, thing
-    if not depth:
-        return
-    for name, value in list(vars(thing).items()):
-        several: list[tuple[str, Any]] = [(f"{path}.{name}", value)]
-        if isinstance(value, list | tuple):
-            several = [(f"{path}.{name}[{i}]", item) for i, item in enumerate(value)]
-        elif isinstance(value, dict):
-            several = [(f"{path}.{name}.{key}", item) for key, item in value.items()]
-        for where, item in several:
-            if hasattr(type(item), "backward") and hasattr(item, "__dict__"):
-                yield from _owners(item, where, depth - 1)
-
-
-def _in_order(given: Any, names: Sequence[str], wrt: Sequence[int], count: int) -> list[Any]:
-    """Return what a backward returned as one gradient for each differentiated input."""
-    asked = [position for position in wrt if position < count]
-    if isinstance(given, Mapping):
-        return [given[names[i]] for i in asked]
-    if not isinstance(given, tuple | list):
-        return [given] if asked else []
-    return [given[i] for i in asked] if len(given) == count else list(given)[: len(asked)]
-
-
-def _positions(
-    layer: _Layer, returned: Any, inputs: tuple[Any, ...], names: Sequence[str]
-) -> tuple[int, ...]:
-    """Return which inputs the backward returns gradients of."""
-    floats = [i for i, value in enumerate(inputs) if _is_float(value)]
-    if returned is None:
-        return ()
-    if isinstance(returned, Mapping):
-        unknown = [key for key in returned if key not in names]
-        if unknown:
-            raise InputError(
-                f"gradients: {', '.join(map(repr, returned))}; inputs: "
-                f"{', '.join(map(repr, names))}; these keys do not match"
-            )
-        return tuple(i for i, name in enumerate(names) if name in returned)
-    several = returned if isinstance(returned, tuple | list) else (returned,)
-    if len(several) in (len(inputs), len(floats)):
-        kept = range(len(inputs)) if len(several) == len(inputs) else floats
-        return tuple(i for i, g in zip(kept, several) if i in floats and g is not None)
-    return tuple(floats[: len(several)])
-
-
-def _returned_too(
-    layer: _Layer, returned: Any, inputs: tuple[Any, ...], parameters: Any, gradients: Any
-) -> dict[str, str]:
-    """Return the parameters whose gradients a backward returns behind those of its inputs."""
-    count = sum(map(_is_float, inputs))
-    if not isinstance(returned, tuple | list) or len(returned) <= max(count, len(inputs)):
-        return {}
-    extra = len(returned) - count
-    names = [parameters] if isinstance(parameters, str) else list(parameters or ())
-    if len(names) != extra or gradients is not None or isinstance(parameters, Mapping):
-        arrays = [name for name, value in vars(layer.thing).items() if _is_float(value)]
-        raise InputError(
-            f"backward returned {len(returned)} arrays for {count} input{'s' * (count != 1)}; name "
-            f"the others: parameters={tuple(arrays[:extra]) or ('W', 'b')}"
-        )
-    return {name: f"#{count + i}" for i, name in enumerate(names)}
-
-
-def _called(made: Any, name: str, arguments: tuple[Any, ...]) -> Any:
-    method = getattr(made, name)
+def _required(method: Any) -> list[str] | None:
+    """Return the names of the arguments that a method must be given; None if nobody knows."""
     try:
-        with np.errstate(all="ignore"):
-            return method(*arguments)
-    except Exception as error:
-        raise users_fault(f"{type(made).__name__}.{name}", method, arguments, error) from error
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
 
 
-def _takes_upstream(method: Any) -> bool:
+def _accepts_any(method: Any) -> bool:
+    """Whether a method takes a positional argument at all."""
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):
@@ -421,18 +485,15 @@ def _ones(output: Any) -> Any:
     return np.ones_like(output)
 
 
+def _same(now: Any, before: Any) -> bool:
+    """Whether a forward has left a parameter as it was: what it replaces is a cache."""
+    return now is not None and np.array_equal(now, before, equal_nan=True)
+
+
 def _is_float(value: Any) -> bool:
     if isinstance(value, float):
         return True
     return getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c")
-
-
-def _is_there(made: Any, path: str) -> bool:
-    return bool(path) and _get(made, path, None) is not None
-
-
-def _value(value: Any) -> Any:
-    return np.array(value) if isinstance(value, np.ndarray) else value
 
 
 _TOKENS = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")
@@ -441,6 +502,11 @@ _TOKENS = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")
 def _tokens(path: str) -> list[Any]:
     found = _TOKENS.findall(path)
     return [int(i) if i.lstrip("-").isdigit() else (i.strip("'\"") or name) for name, i in found]
+
+
+def _written(tokens: Sequence[Any]) -> str:
+    parts = (f"[{t}]" if isinstance(t, int) else f".{t}" for t in tokens)
+    return "".join(parts).removeprefix(".")
 
 
 def _step(owner: Any, token: Any) -> Any:
