@@ -99,8 +99,9 @@ def audit(
         >>> [(rule.name, rule.report.ok) for rule in report.rules]
         [('double', False)]
     """
-    if hasattr(function, "backward") and not callable(function):
-        kind = type(function).__name__
+    given: object = function
+    if hasattr(given, "backward") and not callable(given):
+        kind = type(given).__name__
         raise InputTypeError(
             f"audit: {kind} has a backward of its own, and no custom rules; use check(layer, ...)"
         )

@@ -188,7 +188,29 @@ class Evidence:
     def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
         """Return the lifted programs' results, or one's, at each case: changes to the point."""
         assert self.evaluation is not None
-        return [self._lifted(self.evaluation, case, only) for case in cases]
+        legal = [k for k, case in enumerate(cases) if self.legal(case)]
+        rows = self._together(self.evaluation, [cases[k] for k in legal], only)
+        if rows is None:
+            return [self._lifted(self.evaluation, case, only) for case in cases]
+        found = dict(zip(legal, rows))
+        return [found[k] if k in found else self._unknown(only) for k in range(len(cases))]
+
+    def _together(
+        self, evaluation: Evaluation, cases: Sequence[Arrays], only: str | None
+    ) -> list[dict[str, Leaves]] | None:
+        """Return the results at all cases from one pass, or None where they go one by one."""
+        if len(cases) < 2 or self.subject.opaque:
+            return None
+        point: dict[str, Any] = {**self.full_point}
+        names = dict.fromkeys(name for case in cases for name in case)
+        moved = {n: np.stack([{**point, **case}[n] for case in cases]) for n in names}
+        found = self.dropped.attempt(lambda: evaluation.rows(self.full_point, moved, only))
+        if found is None:
+            return None
+        return [
+            {key: [each[k] for each in outputs] for key, outputs in found.items()}
+            for k in range(len(cases))
+        ]
 
     def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
         point = {**self.full_point, **case}
@@ -196,6 +218,9 @@ class Evidence:
             found = self.dropped.attempt(lambda: evaluation.values(point, only))
             if found is not None:
                 return found
+        return self._unknown(only)
+
+    def _unknown(self, only: str | None) -> dict[str, Leaves]:
         programs = programs_of(self.subject)
         chosen = programs if only is None else {only: programs[only]}
         return {key: list(map(_unknown, p.out_avals)) for key, p in chosen.items()}

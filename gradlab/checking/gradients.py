@@ -62,9 +62,9 @@ def keyed(
                 found.setdefault(i, {})[name] = left.pop(key)
     if left:
         inner = [name for _, holder in holders for name in holder]
-        parameters = f"; parameters: {quoted(inner)}" if inner else ""
+        parameters = f"parameters: {quoted(inner)}; " if inner else ""
         raise InputError(
-            f"gradients: {quoted(gradients)}; inputs: {quoted(names)}{parameters}; "
+            f"gradients: {quoted(gradients)}; {parameters}inputs: {quoted(names)}; "
             f"{quoted(left)} {'match' if len(left) > 1 else 'matches'} neither; name each gradient "
             "as its input"
         )

@@ -168,9 +168,8 @@ class _Layer:
         names = _required(method)
         if names is None or not _accepts_any(method):
             return method() if names is not None else method(upstream)
-        if len(inputs) > 1 or names == list(self.names):
-            if names == list(self.names[: len(names)]) and len(names) == len(inputs):
-                return method(*inputs)
+        if len(inputs) > 1 and names == list(self.names):
+            return method(*inputs)
         if len(names) > 1:
             if isinstance(upstream, tuple) and len(upstream) == len(names):
                 return method(*upstream)
@@ -351,14 +350,14 @@ class _Layer:
     def _no_match(
         self, found: Mapping[str, Any], names: Sequence[str], where: str = ""
     ) -> InputError:
-        inputs = "" if where else f"inputs: {quoted(self.names)}; "
+        inputs = "" if where else f"; the inputs are {', '.join(self.names)}"
         pairs = {name: spelled(name, found) for name in names}
         left = iter([key for key in found if key not in pairs.values()])
         pairs = {n: next(left, None) if key is None else key for n, key in pairs.items()}
         shown = ", ".join(f"{n!r}: {where + str(k)!r}" for n, k in pairs.items() if k is not None)
         return InputError(
-            f"gradients: {quoted(found)}; {inputs}parameters: {quoted(names)}; these keys do not "
-            f"match; pass gradients={{{shown}}}"
+            f"gradients: {quoted(found)}; parameters: {quoted(names)}; pass gradients="
+            f"{{{shown}}}{inputs}"
         )
 
     def _path(self, name: str) -> str:

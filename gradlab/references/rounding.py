@@ -347,7 +347,7 @@ class Quiet(Rounder):
 def _identity(value: Value) -> Any:
     array = value.array
     if not value.depends and isinstance(array, np.ndarray) and array.size <= _SMALL:
-        return array.dtype.name, array.shape, array.tobytes()
+        return array.dtype, array.shape, array.tobytes()
     return id(array), value.depends
 
 

@@ -105,7 +105,7 @@ def _narrow(dtype: Any) -> bool:
 
 
 def _key(constant: np.ndarray[Any, Any]) -> Any:
-    return constant.dtype.name, constant.shape, constant.tobytes()
+    return constant.dtype, constant.shape, constant.tobytes()
 
 
 def _long(constant: np.ndarray[Any, Any]) -> bool:

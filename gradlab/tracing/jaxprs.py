@@ -191,6 +191,8 @@ def with_outputs(jaxpr: Any, chosen: slice) -> Any:
 
 def dtype_of(value: Any) -> Any:
     """Return the dtype of an array, a variable or a literal; PRNG keys have theirs, too."""
+    if type(value) is np.ndarray:
+        return value.dtype
     aval = getattr(value, "aval", None)
     return value.dtype if aval is None else getattr(aval, "dtype", np.dtype(object))
 

@@ -1,5 +1,7 @@
 """Layers as people write them: how parameters are found, and what is said when they are not."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,147 @@ def test_gradients_of_parameters_may_be_returned():
     assert report.ok and paths(report) == ["x", "w", "b"]
 
 
+class Store(Affine):
+    """Weights that a backward finds in several places, with caches that look like weights."""
+
+    def __init__(self):
+        self.kernel, self.x, self.dx = np.ones((3, 2)), np.ones((4, 3)), None
+        self.kernel_grad, self.offsets = np.full((3, 2), 4.0), {"c": [np.zeros(2)]}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.kernel + self.offsets["c"][0]
+
+    def backward(self, up):
+        self.kernel_grad += self.x.T @ up
+        self.dx = up @ self.kernel.T
+        return {"dx": self.dx}
+
+
+class Frozen(Affine):
+    def backward(self, dout):
+        self.dw, self.db = self.x.T @ dout, None
+        return dout @ self.w.T
+
+
+class Renamed:
+    def __init__(self):
+        self.params, self.grads = {"K": np.ones((3, 2)), "o": np.ones(2)}, {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params["K"] + self.params["o"]
+
+    def backward(self, up):
+        self.grads = {"kernel": self.x.T @ up, "offset": up.sum(0)}
+        return up @ self.params["K"].T
+
+
+class Box:
+    def __init__(self, data):
+        self.data, self.grad = data, None
+
+
+class Boxes:
+    def __init__(self):
+        self.boxes, self.rest = [Box(np.ones((3, 2)))], {"o": Box(np.ones(2))}
+
+    def __call__(self, x):
+        self.x = x
+        return x @ self.boxes[0].data + self.rest["o"].data
+
+    def backward(self, up):
+        self.boxes[0].grad, self.rest["o"].grad = self.x.T @ up, up.sum(0)
+        return up @ self.boxes[0].data.T
+
+
+class Steps(Affine):
+    def backward(self, dout, rate):
+        return dout @ self.w.T
+
+
+class Mixed(Adding):
+    def backward(self, dout):
+        self.dw += self.x.T @ dout
+        self.db = dout.sum(0)
+        return dout @ self.w.T
+
+
+def test_a_cache_is_no_parameter_and_a_key_may_be_short():
+    report = gradlab.check(Store(), X)
+    assert report.ok and paths(report) == ["x", "kernel"]
+    report = gradlab.check(Boxes(), X)
+    assert report.ok and paths(report) == ["x", "boxes[0].data", "rest.o.data"]
+
+
+def test_a_gradient_that_is_none_is_said():
+    report = gradlab.check(Frozen(), X)
+    assert paths(report) == ["x", "w"]
+    assert any("b was not checked: db is None after backward" in note for note in report.notes)
+
+
+def test_which_gradients_a_backward_adds_to():
+    layer = Mixed()
+    layer.db = np.ones(2)
+    notes = " ".join(gradlab.check(layer, X).notes)
+    assert "adds to the gradients of w, and replaces the others" in notes
+
+
+def test_keys_may_be_mapped():
+    given = {"K": "grads.kernel", "o": "grads.offset"}
+    report = gradlab.check(Renamed(), X, gradients=given)
+    assert report.ok and paths(report) == ["x", "params.K", "params.o"]
+
+
+def dense(inp, kernel):
+    return inp @ kernel, (inp, kernel)
+
+
+def dense_back(up, kept):
+    inp, kernel = kept
+    return up @ kernel.T, inp.T @ up
+
+
+def loss(theta, inp, goal):
+    r = inp @ theta["K"] + theta["o"] - goal
+    return (r**2).sum(), {"K": 2 * inp.T @ r, "o": 2 * r.sum(0)}
+
+
+def wrong_keys(theta, inp, goal):
+    value, found = loss(theta, inp, goal)
+    return value, {"k": found["K"], "o": found["o"]}
+
+
+def one_of_three(kernel, inp, goal):
+    r = inp @ kernel - goal
+    return (r**2).sum(), 2 * inp.T @ r
+
+
+THETA = {"K": np.ones((3, 2)), "o": np.ones(2)}
+GOAL = np.ones((4, 2))
+
+
+def test_gradients_in_a_dict_are_those_of_its_names():
+    report = gradlab.check(loss, THETA, X, GOAL, returns="output+gradients")
+    assert report.ok and paths(report) == ["theta['K']", "theta['o']"]
+    assert [each.path for each in report.unchecked] == ["inp", "goal"]
+    named = lambda *a: (loss(*a)[0], {"dtheta": loss(*a)[1]})  # noqa: E731
+    named.__signature__ = inspect.signature(loss)
+    assert gradlab.check(named, THETA, X, GOAL, returns="output+gradients").ok
+
+
+def test_a_wider_gradient_is_right_in_numpy():
+    def back(up, x):
+        dx = np.zeros(x.shape)
+        dx += up * 2
+        return dx
+
+    x = X.astype(np.float32)
+    assert gradlab.check(lambda x: np.float32(2) * x, x, backward=back).ok
+    narrow = lambda up, x: (2 * up).astype(np.float16)  # noqa: E731
+    assert not gradlab.check(lambda x: np.float32(2) * x, x, backward=narrow).ok
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -98,9 +241,40 @@ def test_gradients_of_parameters_may_be_returned():
         (lambda: gradlab.check(Affine(), X, parameters="w"), r"'w' has no gradient"),
         (
             lambda: gradlab.check(Keys(), X, np.ones((4, 2))),
-            r"gradients: 'w1'; parameters: 'W1'; these keys do not match",
+            r"gradients: 'w1'; parameters: 'W1'; pass gradients=\{'W1': 'w1'\}",
         ),
         (lambda: gradlab.check(np.tanh, X, parameters="w"), r"belong to an object"),
+        (
+            lambda: gradlab.check(Renamed(), X),
+            r"gradients: 'kernel', 'offset'; parameters: 'K', 'o'; "
+            r"pass gradients=\{'K': 'grads.kernel', 'o': 'grads.offset'\}",
+        ),
+        (lambda: gradlab.check(Steps(), X), r"takes \(dout, rate\).*give rate a default"),
+        (lambda: gradlab.check(Affine().forward, X), r"check\(layer, x\)"),
+        (lambda: gradlab.check(Frozen(), X, parameters="b"), r"'b' has no gradient at 'db'"),
+        (
+            lambda: gradlab.check(dense, X, np.ones((3, 2)), backward=dense_back),
+            r"check\(dense, inp, kernel, backward=dense_back, returns='output\+residuals'\)",
+        ),
+        (
+            lambda: gradlab.check(loss, THETA, X, GOAL),
+            r"check\(loss, theta, inp, goal, returns='output\+gradients'\)",
+        ),
+        (
+            lambda: gradlab.check(wrong_keys, THETA, X, GOAL, returns="output+gradients"),
+            r"gradients: 'k', 'o'; parameters: 'K', 'o'; inputs: 'theta', 'inp', 'goal'",
+        ),
+        (
+            lambda: gradlab.check(
+                one_of_three, np.ones((3, 2)), X, GOAL, returns="output+gradients"
+            ),
+            r"1 gradient for 3 inputs; say which: wrt=\('kernel',\)",
+        ),
+        (
+            lambda: gradlab.check(np.tanh, X, backward=lambda up, x: (up, up)),
+            r"2 gradients for 1 input; pass what else is differentiated as inputs",
+        ),
+        (lambda: gradlab.audit(Affine(), X), r"Affine has a backward of its own"),
     ],
 )
 def test_errors_show_the_call_that_works(call, said):
