@@ -25,6 +25,7 @@ _DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element
 _TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
 
 
+@functools.cache
 def is_identity(name: str) -> bool:
     """Return whether a primitive, lifted, gives its operands back."""
     return lookup(name).is_identity or name == "reduce_precision"
@@ -138,7 +139,10 @@ class NumPy:
 
     def _made(self, equation: Any, outputs: list[Any], dtypes: Sequence[Any]) -> list[Any]:
         """Return outputs as arrays of their dtypes; what an update made is this walk's own."""
-        made = [numeric.cast(np.asarray(array), d) for array, d in zip(outputs, dtypes)]
+        made = [
+            array if type(array) is np.ndarray and array.dtype == d else _at(array, d)
+            for array, d in zip(outputs, dtypes)
+        ]
         if equation.primitive.name in numeric.UPDATES:
             root = _root(made[0])
             if id(root) not in self._held:
@@ -258,9 +262,13 @@ _SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
 }
 
 
+def _at(array: Any, dtype: Any) -> Any:
+    return numeric.cast(np.asarray(array), dtype)
+
+
 def _root(array: Any) -> Any:
     """Return what owns the memory that an array shows."""
-    while isinstance(array, np.ndarray) and array.base is not None:
+    while type(array) is np.ndarray and array.base is not None:
         array = array.base
     return array
 

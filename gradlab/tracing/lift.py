@@ -109,10 +109,10 @@ class Lifter(Evaluator):
 
     def wide(self, value: Value) -> Any:
         """Return a value's array in float64."""
-        dtype = dtype_of(value.array)
-        if not is_inexact(dtype):
+        if value.depends:
             return value.array
-        return value.array if value.depends else self.enters(value.array, dtype, value.rough)
+        dtype = dtype_of(value.array)
+        return self.enters(value.array, dtype, value.rough) if is_inexact(dtype) else value.array
 
     def fit(self, value: Value, depends: bool) -> Any:
         """Return a value's array, widened where what it joins may depend."""
