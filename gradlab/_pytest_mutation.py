@@ -85,7 +85,7 @@ class Mutation:
 
         world = World(lambda path: path == function.__code__.co_filename)
         function.__globals__["__keep__"] = keep
-        function.__code__ = world.compiled(text, function.__code__, watch=True)
+        function.__code__ = world.compiled(text, function.__code__, watch=True, counts=False)
 
     def _mutate(self, target: _Target) -> None:
         import jax

@@ -20,11 +20,12 @@ from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Dropped
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
-from gradlab.checking.summary import Repair, summarise
+from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.progress import tracked
 from gradlab.reading import ported
+from gradlab.report import Fix
 from gradlab.tracing import (
     ClosesOverTrace,
     CustomRule,
@@ -41,7 +42,7 @@ from gradlab.tracing import Leaf as TracedLeaf
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
-    from gradlab.checking.mending import HandRule
+    from gradlab.repair import HandRule
 
 __all__ = ["audit"]
 
@@ -230,7 +231,7 @@ def _audited(
 
 
 def _written(function: Any, inputs: tuple[Any, ...], names: tuple[str, ...]) -> "list[HandRule]":
-    from gradlab.checking.mending import rules_met  # a right rule never needs it
+    from gradlab.repair import rules_met  # a right rule never needs it
 
     return rules_met(function, inputs, names)
 
@@ -266,8 +267,8 @@ def _judged(
     settings = dataclasses.replace(settings, branches=settings.branches and rule.user)
     clock = time.process_time()
 
-    def mend() -> Repair:
-        from gradlab.checking.mending import repair  # a right rule never needs it
+    def mend() -> tuple[Fix, ...]:
+        from gradlab.repair import repair  # a right rule never needs it
 
         found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
         return repair(found, time.process_time() - clock, seed)

@@ -18,14 +18,16 @@ from gradlab.checking.memory import require_memory
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
-from gradlab.checking.summary import Repair, summarise
+from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.nodes import Node
+from gradlab.report import Fix
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
     from gradlab.graph import Graph
+    from gradlab.repair.written import HandRule, Kind
 
 __all__ = ["assert_gradients", "check"]
 
@@ -128,24 +130,15 @@ def check(
         trials += list(_trials(subject, seed, samples, place))
     subject = trials[0].subject
 
-    def mend() -> Repair:
-        from gradlab.checking.mending import fixes_for  # a search that right gradients never need
+    def mend() -> tuple[Fix, ...]:
+        from gradlab.repair import repair  # a search that right gradients never need
 
-        return fixes_for(
-            asked.function,
-            inputs,
-            backward=asked.backward,
-            returns=asked.returns,
-            names=asked.names or (),
-            paths=tuple(target.path for target in subject.targets),
-            wrt=asked.wrt,
-            spent=time.process_time() - clock,
-            seed=seed,
-        )
+        rules = _written(asked, tuple(target.path for target in subject.targets))
+        return repair(rules, time.process_time() - clock, seed)
 
     stated = asked.reference is not None and not isinstance(function, Node)
     opaque = subject.forward is None  # a search would call it thousands of times
-    mending = Repair if stated or opaque else mend
+    mending: Callable[[], tuple[Fix, ...]] = tuple if stated or opaque else mend
     anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
     report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
     if _is_graph(function) and backward is None and report.failed:
@@ -186,6 +179,18 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> CheckReport
     if not report.ok:
         raise GradientMismatch(str(report), report)
     return report
+
+
+def _written(asked: "_Asked", paths: tuple[str, ...]) -> "list[HandRule]":
+    """Return the rules that were written by hand, as the search for a fix takes them."""
+    from gradlab.repair import HandRule, rules_met
+
+    function, names = asked.function, asked.names or ()
+    if asked.backward is None and asked.returns == "output":
+        return rules_met(function, asked.inputs, names)
+    kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
+    kind, given = kinds.get(asked.returns, "pair"), asked.backward or function
+    return [HandRule(kind, function, given, asked.inputs, names, paths, wrt=asked.wrt)]
 
 
 class _Asked:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from gradlab.progress import tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, Unchecked, leaf_status
 
-__all__ = ["Repair", "explaining", "summarise"]
+__all__ = ["explaining", "summarise"]
 
 explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
 """Whether the cause of a wrong gradient is searched for."""
@@ -38,19 +38,12 @@ _OPEN = (
 _WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
 
 
-class Repair(NamedTuple):
-    """The fixes that were found, and what a report says of the search."""
-
-    fixes: tuple[Fix, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 def summarise(
     trials: Sequence[Trial],
     seed: int,
     order: int,
     settings: Settings | None = None,
-    mend: Callable[[], Repair] = Repair,
+    mend: Callable[[], tuple[Fix, ...]] = tuple,
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
@@ -79,8 +72,8 @@ def summarise(
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
-    repair = mend() if wrong is not None and mendable(*wrong) else Repair()
-    findings = diagnose(*wrong, bool(repair.fixes)) if wrong is not None else ()
+    fixes = mend() if wrong is not None and mendable(*wrong) else ()
+    findings = diagnose(*wrong, bool(fixes)) if wrong is not None else ()
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
@@ -90,11 +83,11 @@ def summarise(
         rules=subject.rules,
         worst=_worst(trials),
         findings=findings,
-        fixes=repair.fixes,
+        fixes=fixes,
         oracle=subject.oracle,
         digits={leaf.path: left.digits for leaf, left in counted if left is not None},
         resolution={t.path: _resolution(trials, k) for k, t in enumerate(subject.targets)},
-        notes=tuple(dict.fromkeys((*reach.notes, *notes, *repair.notes))),
+        notes=tuple(dict.fromkeys((*reach.notes, *notes))),
         evidence=dict(reach.evidence),
         seed=seed,
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),

@@ -1,28 +1,19 @@
-"""The edit engine: searches the source of a wrong gradient for the edit that makes it right.
-
-It knows nothing of checks: it is given functions, points, and the right gradients there.
-"""
+"""The edit engine: searches the source of a wrong gradient for the edit that makes it right."""
 
 from gradlab.repair.mutants import Mutant, mutants
-from gradlab.repair.search import Load, Mended, Point, Task, mend
-from gradlab.repair.source import Edit, Text, edited, read, unified
-from gradlab.repair.world import World, functions_of, quiet, written_by_the_user
+from gradlab.repair.source import read
+from gradlab.repair.world import World, written_by_the_user
+from gradlab.repair.written import HandRule, fixes_of, repair, rule_of_node, rules_met
 
 __all__ = [
-    "Edit",
-    "Load",
-    "Mended",
+    "HandRule",
     "Mutant",
-    "Point",
-    "Task",
-    "Text",
     "World",
-    "edited",
-    "functions_of",
-    "mend",
+    "fixes_of",
     "mutants",
-    "quiet",
     "read",
-    "unified",
+    "repair",
+    "rule_of_node",
+    "rules_met",
     "written_by_the_user",
 ]

@@ -11,11 +11,12 @@ import numpy as np
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import MOST_TURNS, World, bounded
+from gradlab.repair.world import Failed, World, counted, theirs
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "copied"]
 
 Run = Callable[[int], list[Any]]
+_TIMES, _ROOM = 10, 1 << 20  # how much more memory an edit may take, and bytes that it may anyway
 
 
 class Bench:
@@ -25,8 +26,8 @@ class Bench:
         world: the copies of the user's functions.
         code: the original code of the function that the text belongs to.
         text: the draft.
-        run: evaluates the gradients at the k-th point.
-        read: reads the gradients out of what the entry returns; None where this is no entry.
+        run: evaluates the gradients at the k-th point; raises `Failed` where the user's code does.
+        reads: reads the gradients out of what the entry returns; None where this is no entry.
         points: how many points there are.
     """
 
@@ -36,16 +37,14 @@ class Bench:
         code: CodeType,
         text: Text,
         run: Run,
-        read: Callable[[Any], Sequence[Any]] | None,
+        reads: Callable[[Any], Sequence[Any]] | None,
         points: int,
     ) -> None:
-        self.world, self.code, self.text, self._run, self.reads = world, code, text, run, read
+        self.world, self.code, self.text, self._run, self.reads = world, code, text, run, reads
         self.copy = world.copies[code][0]
         self._rest: dict[int, CodeType | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: dict[int, int] = {}
-        self._turns = MOST_TURNS
-        ran: list[int] = []
         for k in range(points):
             found: dict[int, dict[str, Any]] = {}
 
@@ -58,19 +57,16 @@ class Bench:
             self.visits.clear()
             self.whole(text, k, watch=True)
             self.kept.append(found)
-            ran.append(MOST_TURNS - self.world.turns_left)
-        self._turns = 10 * max(ran) + 100  # an edit may have made a loop that never ends
+        sizes = (_bytes(scope) for scope in self.kept[0].values())
+        self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
 
     def whole(self, text: Text, k: int, watch: bool = False) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""
         try:
-            self.world.turns_left = self._turns
-            self.world.exchange(self.code, self.world.compiled(text, self.code, watch))
-            return self._run(k)
-        except Exception:  # whatever a candidate raises
+            with self.world.exchanged(self.code, text, watch):
+                return self._run(k)
+        except Failed:
             return None
-        finally:
-            self.world.exchange(self.code, self.code)
 
     def gradients(self, edit: Edit, **put: Any) -> list[Any] | None:
         """Return the gradients of an edit at the first point, run from before its statement."""
@@ -79,13 +75,13 @@ class Bench:
             self.copy.__globals__.update(put)
         node = self._top(edit)
         kept = None if node is None else self.kept[0].get(self.text.statements.index(node))
-        rest = None if node is None or kept is None else self._after(node, edit)
-        if node is None or kept is None or rest is None or self.reads is None:
-            return self.whole(new, 0)
         try:
-            self.world.turns_left = self._turns
+            rest = None if node is None or kept is None else self._after(node, edit)
+            if node is None or kept is None or rest is None or self.reads is None:
+                return self.whole(new, 0)
+            self.world.lines = 0
             return list(self.reads(self._finish(new, node, edit, kept, rest)))
-        except Exception:  # whatever a candidate raises
+        except Failed:
             return None
 
     def _finish(
@@ -93,11 +89,14 @@ class Bench:
     ) -> Any:
         end = max(self.text.span(node)[1], edit.end)
         stop = end + len(new.segment) - len(self.text.segment)
-        code = _compiled(new.segment[self._line(node) : stop])
-        scope = {**self.copy.__globals__, **self._free, **copied(kept, {})}
-        exec(code, scope)  # the user's own statement, edited
+        code = self._compiled(new.segment[self._line(node) : stop])
+        scope = {**self.copy.__globals__, **self._free}
+        scope.update(copied(kept, {}))
+        theirs(exec, code, scope)  # the user's own statement, edited
+        if _bytes(scope) > self._memory:
+            raise Failed("it takes too much memory")
         if "__result__" not in scope:
-            exec(rest, scope)
+            theirs(exec, rest, scope)
         return scope["__result__"]
 
     @functools.cached_property
@@ -135,8 +134,22 @@ class Bench:
         if k not in self._rest:
             last = k == len(self._body)
             start = len(self.text.segment) if last else self._line(self._body[k])
-            self._rest[k] = _compiled(self.text.segment[start:] or b" pass")
+            self._rest[k] = self._compiled(self.text.segment[start:] or b" pass")
         return self._rest[k]
+
+    def _compiled(self, segment: bytes) -> CodeType:
+        """Compile statements on their own; `return` puts its value into `__result__`."""
+        lines = segment.split(b"\n")
+        for i, line in enumerate(lines):
+            bare = line.lstrip()
+            if bare.startswith(b"return") and not bare[6:7].isalnum():
+                lines[i] = line.replace(b"return", b"__result__ =", 1)
+        tree = theirs(ast.parse, b"if 1:\n" + b"\n".join(lines))
+        counted(tree, self.world.number(self.code))
+        made: CodeType = theirs(
+            compile, ast.fix_missing_locations(tree), "<gradlab candidate>", "exec"
+        )
+        return made
 
     def scope(self, statement: int) -> Scope | None:
         """Return the locals before a statement, where every point reaches it."""
@@ -173,13 +186,5 @@ def copied(value: Any, memo: dict[int, Any]) -> Any:
     return memo[id(value)]
 
 
-def _compiled(segment: bytes) -> CodeType:
-    """Compile statements on their own; `return` puts its value into `__result__`."""
-    lines = segment.split(b"\n")
-    for i, line in enumerate(lines):
-        bare = line.lstrip()
-        if bare.startswith(b"return") and not bare[6:7].isalnum():
-            lines[i] = line.replace(b"return", b"__result__ =", 1)
-    tree = ast.parse(b"if 1:\n" + b"\n".join(lines))
-    bounded(tree)
-    return compile(ast.fix_missing_locations(tree), "<gradlab candidate>", "exec")
+def _bytes(scope: dict[str, Any]) -> int:
+    return sum(v.nbytes for v in scope.values() if isinstance(v, np.ndarray))

@@ -3,6 +3,7 @@
 A mutant counts if it runs, gives the right shapes, and other numbers than the original somewhere.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from gradlab.repair.edits import TOKENS, tokens
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import World, quiet
+from gradlab.repair.world import Failed, World, quiet, theirs
 
 __all__ = ["Mutant", "mutants"]
 
@@ -69,8 +70,10 @@ def mutants(
     points = [_drawn(calls[k % len(calls)], rng, k < len(calls)) for k in range(_POINTS)]
     found: list[Mutant] = []
     with quiet():
-        right = [_results(copy, point) for point in points]
-        known = [(p, r) for p, r in zip(points, right) if r is not None]
+        known = []
+        for point in points:
+            with contextlib.suppress(Failed):  # a point that the function refuses
+                known.append((point, _results(world, copy, point)))
         for edit in _spread(text, rng):
             if sum(not m.same for m in found) >= count or not known:
                 break
@@ -99,34 +102,29 @@ def _mutant(
     edit: Edit,
     known: Sequence[tuple[Any, list[Any]]],
 ) -> Mutant | None:
-    original = function.__code__
+    original, new, same = function.__code__, edited(text, edit), True
     try:
-        code = world.compiled(edited(text, edit), original)
-    except (SyntaxError, ValueError):
+        code = world.compiled(new, original, counts=False)
+        with world.exchanged(original, new):
+            for point, right in known:
+                came = _results(world, copy, point)
+                if [np.shape(c) for c in came] != [np.shape(r) for r in right]:
+                    return None
+                same = all(
+                    np.allclose(c, r, rtol=1e-12, atol=0, equal_nan=True)
+                    for c, r in zip(came, right)
+                )
+                if not same:
+                    break
+    except Failed:
         return None
-    world.exchange(original, code)
-    same = True
-    try:
-        for point, right in known:
-            came = _results(copy, point)
-            if came is None or [np.shape(c) for c in came] != [np.shape(r) for r in right]:
-                return None
-            same = same and all(
-                np.allclose(c, r, rtol=1e-12, atol=0, equal_nan=True) for c, r in zip(came, right)
-            )
-            if not same:
-                break
-    finally:
-        world.exchange(original, original)
     return Mutant(text, edit, code, same)
 
 
-def _results(copy: Callable[..., Any], point: Any) -> list[Any] | None:
-    try:
-        given = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, point)
-        return [np.asarray(x) for x in jax.tree.leaves(copy(*given))]
-    except Exception:  # whatever a mutant raises
-        return None
+def _results(world: World, copy: Callable[..., Any], point: Any) -> list[Any]:
+    given = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, point)
+    came = world.call(copy, *given)
+    return [theirs(np.asarray, x) for x in jax.tree.leaves(came)]
 
 
 def _drawn(arguments: tuple[Any, ...], rng: np.random.Generator, given: bool) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradlab.repair.edits import Material
 from gradlab.repair.source import ATOM
+from gradlab.repair.world import Failed, theirs
 
 __all__ = ["Scope", "derived", "simple"]
 
@@ -26,9 +27,9 @@ class Scope:
     def value(self, text: str) -> tuple[Any, ...] | None:
         """Return an expression's values, None where it has none."""
         try:
-            code = compile(text.replace("\n", " "), "<gradlab value>", "eval")
-            return tuple(eval(code, {**self.globals, **each}) for each in self.locals)
-        except Exception:  # whatever the user's expression raises
+            code = theirs(compile, text.replace("\n", " "), "<gradlab value>", "eval")
+            return tuple(theirs(eval, code, {**self.globals, **each}) for each in self.locals)
+        except Failed:
             return None
 
     @functools.cached_property

@@ -6,32 +6,36 @@ search never saw.
 """
 
 import ast
+import contextlib
 import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gradlab.repair import edits as kinds
-from gradlab.repair.bench import Bench
+from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import MOST_TURNS, World, is_gradlabs, quiet
+from gradlab.repair.world import Failed, World, quiet
 
-__all__ = ["Load", "Mended", "Point", "Task", "mend"]
+__all__ = ["Mended", "Point", "Problem", "judged", "mend"]
 
 Array = np.ndarray[Any, Any]
-Load = Callable[[Any], Any]
 Errors = tuple[float, float, float]
 
 _BEAM = 8
 _CLOSE = 1e-7
+_ENOUGH = 6  # verified edits, of which the best are given
+_TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
+_TIMES = 10  # how many times the lines of the original a candidate may run
+_MANY = 10_000_000  # lines
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -48,32 +52,38 @@ class Point:
     label: str
 
 
-@dataclass(frozen=True)
-class Task:
-    """A function that computes wrong gradients, and how to run it.
-
-    Attributes:
-        entry: the user's function that returns the gradients.
-        value: gives the forward's outputs at a point, which no edit may change.
-        arguments: gives the entry's arguments at a point, through a loader of the user's functions.
-        gradients: reads the gradients out of what the entry returned, None where it gives none.
-        point: makes the k-th point; of the given sizes, or of the first or second choice of others.
-            None where the function refuses it.
-        owned: whether a file's functions are the user's, so that they may be edited.
-        allowance: seconds of CPU that the search may take.
-        upstream: the name of the upstream in the entry, "" where it has none.
-        confirmed: runs the mended text of a function as the user would; the last word.
-    """
+class Problem(Protocol):
+    """A function that computes wrong gradients, and how to run it."""
 
     entry: Callable[..., Any]
-    value: Callable[[Load, Point], Sequence[Any]]
-    arguments: Callable[[Load, Point], tuple[Any, ...]]
-    gradients: Callable[[Any], Sequence[Any]]
-    point: Callable[[int, int], Point | None]
-    owned: Callable[[str], bool]
+    """The user's function that returns the gradients."""
+
     allowance: float
-    upstream: str = ""
-    confirmed: Callable[[CodeType, Text], bool] = field(default=lambda code, text: True)
+    """Seconds of CPU that the search may take."""
+
+    def value(self, world: World, point: Point) -> list[Any]:
+        """Return the forward's outputs at a point, which no edit may change."""
+
+    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
+        """Return the entry's arguments at a point."""
+
+    def gradients(self, result: Any) -> list[Any]:
+        """Read the gradients out of what the entry returned; None where it gives none."""
+
+    def point(self, k: int, size: int) -> Point | None:
+        """Make the k-th point: of the given sizes, or of the first or second choice of others.
+
+        None where the function refuses it.
+        """
+
+    def owned(self, path: str) -> bool:
+        """Whether a file's functions are the user's, so that they are copied."""
+
+    def edits(self, path: str) -> bool:
+        """Whether a file's functions may be edited."""
+
+    def confirmed(self, code: CodeType, text: Text) -> bool:
+        """Run the mended text of a function as the user would; the last word."""
 
 
 @dataclass(frozen=True)
@@ -144,110 +154,152 @@ class _Ended(Exception):
     """The search has tried as many candidates as it may."""
 
 
-def mend(task: Task) -> list[Mended]:
-    """Return the cheapest verified edits that make every gradient right: at most three.
-
-    Whatever a candidate raises, it is no fix; nothing is raised here.
-    """
+def mend(problem: Problem) -> list[Mended]:
+    """Return the cheapest verified edits that make every gradient right: at most three."""
     with quiet():
-        given = task.point(0, 0)
+        given = problem.point(0, 0)
         if given is None:
             return []
-        other = next((p for size in (1, 2, 0) if (p := task.point(1, size)) is not None), given)
+        other = next((p for size in (1, 2, 0) if (p := problem.point(1, size)) is not None), given)
         for numpy in (True, False):
-            search = _Search(task, World(task.owned, numpy), [given, other])
-            if search.begun():
-                return search.found()
+            search = _Search(problem, World(problem.owned, numpy), [given, other])
+            try:
+                search.begin()
+            except Failed:  # the user's code does not run on copies
+                continue
+            return search.found() if search.wrong else []
         return []
 
 
 class _Search:
-    def __init__(self, task: Task, world: World, points: list[Point]) -> None:
-        self.task, self.world, self.points = task, world, points
-        self.entry = world.load(task.entry)
+    def __init__(self, problem: Problem, world: World, points: list[Point]) -> None:
+        self.problem, self.world, self.points = problem, world, points
+        self.entry = world.load(problem.entry)
         self.verified: list[Mended] = []
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
+        self._benches: dict[_Draft, Bench] = {}
         self._places: dict[_Draft, list[_Solved]] = {}
+        self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
+        self._limits: dict[str, int] = {}
+        self._before: set[int] = set()  # the functions that run to make arguments
         self.tried = 0.0
-        self._end = self._total = 0
+        self._total = 0
 
-    def begun(self) -> bool:
+    def begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
+        came = self._at(self.points[0])
         try:
-            came = self._run(0)
-        except Exception:  # the user's code in a world of copies
-            return False
-        try:
-            self._run(1)
-            clock = time.process_time()
-            self._run(0)
-        except Exception:  # the other sizes are refused by the backward
-            self.points, clock = self.points[:1], time.process_time()
-            self._run(0)
-        each = 2 * (time.process_time() - clock) + 3e-4
-        self._total = self._end = int(max(300, self.task.allowance / each))
+            self._at(self.points[1])
+        except Failed:  # the other sizes are refused by the backward
+            self.points = self.points[:1]
+        each = 2 * min(self._seconds() for _ in range(5)) + 3e-4
+        self._total = int(max(300, self.problem.allowance / each))
         for code in self.world.copies:
-            path = code.co_filename
-            text = read(code) if self.task.owned(path) and not is_gradlabs(path) else None
+            text = read(code) if self.problem.edits(code.co_filename) else None
             if text is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
+
+    def _seconds(self) -> float:
+        clock = time.process_time()
+        self._at(self.points[0])
+        return time.process_time() - clock
+
+    @property
+    def wrong(self) -> bool:
+        """Whether there is something to mend, and something to edit."""
         return bool(self.texts) and not all(self.right)
 
-    def _run(self, k: int) -> list[Any]:
-        return self._at(self.points[k])
+    def _at(self, point: Point, changed: CodeType | None = None) -> list[Any]:
+        """Return the gradients at a point, in the time that the original takes there."""
+        first = point.label not in self._limits
+        self.world.limit = self._limits.get(point.label, _MANY)
+        given = self._arguments(point, changed)
+        lines = self.world.lines
+        result = self.world.call(self.entry, *given)
+        if first:
+            self._limits[point.label] = _TIMES * max(lines, self.world.lines, _TIMES)
+        return self.problem.gradients(result)
 
-    def _at(self, point: Point) -> list[Any]:
-        arguments = self.task.arguments(self.world.load, point)
-        return list(self.task.gradients(self.entry(*arguments)))
+    def _arguments(self, point: Point, changed: CodeType | None) -> tuple[Any, ...]:
+        kept = self._given.get(point.label)
+        if kept is not None and (changed is None or self.world.number(changed) not in self._before):
+            self.world.lines = 0
+            found: tuple[Any, ...] = copied(kept, {})
+            return found
+        self.world.ran = set()
+        made = self.problem.arguments(self.world, point)
+        if changed is None:
+            self._before |= self.world.ran
+            if _is_plain(made):
+                self._given[point.label] = copied(made, {})
+        return made
 
     def found(self) -> list[Mended]:
-        """Search with one edit, then go on from the first edits that made something better."""
-        mine = getattr(getattr(self.task.entry, "__func__", self.task.entry), "__code__", None)
+        """Search with one edit; go on from the edits that made something better, with a second."""
+        mine = getattr(self.problem.entry, "__code__", None)
         texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
-        for share in (0.7, 0.9, 1.0):
-            self._end = int(share * self._total)
-            try:
-                drafts = self._level(drafts)
-            except _Ended:
-                break
-            if self.verified or not drafts:
-                break
-        by_cost = sorted(self.verified, key=_cost)
-        return by_cost[:3]
+        with contextlib.suppress(_Ended):
+            self._searched(drafts)
+        return sorted(self.verified, key=_cost)[:3]
 
-    def _level(self, drafts: list[_Draft]) -> list[_Draft]:
-        """Try one more edit of each draft; return the best of what it made better."""
+    def _searched(self, drafts: list[_Draft]) -> None:
+        better: list[_Draft] = []
+        gone_on: set[bytes] = set()
+        for tier in _TIERS:
+            better += self._tried_tier(drafts, tier, 0.7)
+            first = sum(self.right)
+            partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
+            if partly and tier > TOKENS and not self.verified:
+                gone_on |= {draft.text.segment for draft in partly}
+                self._second(_best(partly), self.tried / self._total + 0.25)
+            if self.verified:
+                return
+        self._second(_best(better), 1.0)
+
+    def _second(self, drafts: list[_Draft], share: float) -> None:
+        for tier in _TIERS if drafts else ():
+            self._tried_tier(drafts, tier, share)
+            if self.verified:
+                return
+
+    def _tried_tier(self, drafts: list[_Draft], tier: int, share: float) -> list[_Draft]:
+        """Try the edits of one tier of each draft; return those that make something better.
+
+        Args:
+            drafts: from which the edits go on.
+            tier: of the edits.
+            share: of all candidates, after which no more are tried.
+        """
         better: list[_Draft] = []
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
-        first = max(sum(d.right) for d in drafts)
-        for tier in (TOKENS, NAMES, SOLVED, TRIED, FITTED):
-            for draft, bench in both[: _SOLVED if tier in (SOLVED, FITTED) else None]:
-                for edit in self._edits(draft, bench, tier):
-                    if self.tried >= self._end:
-                        if self.verified or self._end == self._total:
-                            raise _Ended
-                        return _best(better)
-                    made = self._tried(bench, draft, edit)
-                    if made is not None:
-                        better.append(made)
-                    if len(self.verified) >= 6:
+        end = min(share, 1.0) * self._total
+        for draft, bench in both[: _SOLVED if tier in (SOLVED, FITTED) else None]:
+            for edit in self._edits(draft, bench, tier):
+                if self.tried >= end:
+                    if self.verified or end == self._total:
                         raise _Ended
-            if self.verified:
-                return []
-            if tier > TOKENS and any(sum(d.right) > first for d in better):
-                break
-        return _best(better)
+                    return better
+                made = self._tried(bench, draft, edit)
+                better += [made] if made is not None else []
+                if len(self.verified) >= _ENOUGH:
+                    raise _Ended
+        return better
 
     def _bench(self, draft: _Draft) -> Bench:
-        entry = getattr(self.task.entry, "__func__", self.task.entry)
-        mine = getattr(entry, "__code__", None) is draft.code
-        read_ = self.task.gradients if mine else None
+        mine = getattr(self.problem.entry, "__code__", None) is draft.code
+        read_ = self.problem.gradients if mine else None
         self.tried += 4
-        return Bench(self.world, draft.code, draft.text, self._run, read_, len(self.points))
+
+        def run(k: int) -> list[Any]:
+            return self._at(self.points[k], draft.code)
+
+        bench = Bench(self.world, draft.code, draft.text, run, read_, len(self.points))
+        self._benches[draft] = bench
+        return bench
 
     def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
         """Yield the edits of one tier, those that only wrong gradients need first."""
@@ -294,7 +346,7 @@ class _Search:
         aliases, _, calls = vocabulary(self.world, bench, self.texts)
         hopeless: set[ast.AST] = set()
         for site, scope in bench.value_sites(wanted):
-            if self.tried >= self._end or not hopeless.isdisjoint(site.parents):
+            if self.tried >= self._total or not hopeless.isdisjoint(site.parents):
                 continue
             needed = self._needs(draft, bench, site, scope)
             if not needed:
@@ -370,28 +422,31 @@ class _Search:
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
+        points = (*self.points[1:], *self.fresh)
         try:
-            self.world.exchange(code, self.world.compiled(new, code))
-            points = (*self.points[1:], *self.fresh)
-            self.world.turns_left = MOST_TURNS
-            if not all(all(judged(self._at(p), p.expected)[0]) for p in points):
-                return
-            values = [self.task.value(self.world.load, p) for p in self.fresh]
-        except Exception:  # whatever a candidate raises
+            for point in self.fresh:
+                if point.label not in self._limits:
+                    self._at(point)  # how long the original runs there
+            with self.world.exchanged(code, new):
+                for point in points:
+                    if not all(judged(self._at(point, code), point.expected)[0]):
+                        return
+                values = [self.problem.value(self.world, point) for point in self.fresh]
+                touched = self.world.number(code) in self.world.ran
+            if touched:  # the forward runs what was edited, and must give what it gave
+                for point, value in zip(self.fresh, values):
+                    for here, now in zip(self.problem.value(self.world, point), value):
+                        if not np.allclose(here, now, rtol=1e-12, atol=0, equal_nan=True):
+                            return
+        except Failed:
             return
-        finally:
-            self.world.exchange(code, code)
-        for point, value in zip(self.fresh, values):
-            for here, now in zip(self.task.value(self.world.load, point), value):
-                if not np.allclose(here, now, rtol=1e-12, atol=0, equal_nan=True):
-                    return
         written = {ast.dump(m.new.tree) for m in self.verified}
         old = read(code)
         if (
             ast.dump(new.tree) not in written
             and old is not None
             and self.fresh
-            and self.task.confirmed(code, new)
+            and self.problem.confirmed(code, new)
         ):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             self.verified.append(Mended(old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
@@ -400,11 +455,20 @@ class _Search:
     def fresh(self) -> list[Point]:
         """Three points that the search never saw; one of other sizes where that is possible."""
         if not hasattr(self, "_fresh"):
-            made = [self.task.point(11, 0), self.task.point(12, 0)]
-            sizes = (self.task.point(13, size) for size in (2, 1, 0))
+            made = [self.problem.point(11, 0), self.problem.point(12, 0)]
+            sizes = (self.problem.point(13, size) for size in (2, 1, 0))
             made.append(next((p for p in sizes if p is not None), None))
             self._fresh = [p for p in made if p is not None] if all(made) else []
         return self._fresh
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value holds arrays and numbers alone, which can be copied."""
+    if isinstance(value, list | tuple):
+        return type(value) in (list, tuple) and all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return type(value) is dict and all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, np.ndarray | np.generic | int | float | complex | str)
 
 
 def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:

@@ -1,12 +1,13 @@
 """A world of copies, in which a user's functions run changed, and nothing of the user's is touched.
 
 Every function written in the user's modules is rebuilt over copied globals, closures and classes.
-An edit exchanges the code of a rebuilt function, so that whoever calls it sees the edit.
+An edit exchanges the code of a rebuilt function, so that whoever calls it sees the edit. Copies
+count the lines that they run, so that a candidate that runs away is stopped.
 """
 
+import abc
 import ast
 import builtins
-import dis
 import functools
 import random
 import sys
@@ -25,14 +26,26 @@ import numpy as np
 from gradlab.repair.source import Text, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
-__all__ = ["World", "bounded", "is_gradlabs", "quiet", "written_by_the_user"]
+__all__ = ["Failed", "World", "counted", "is_gradlabs", "quiet", "theirs", "written_by_the_user"]
 
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _GRADLAB = str(Path(__file__).parent.parent)
 _CODE_NAME = "<gradlab candidate>"
-MOST_TURNS = 1_000_000  # of the loops of one function that is run to be watched or verified
+_MANY = 10_000_000  # lines of a function that nobody has measured yet
+
+
+class Failed(Exception):
+    """What the user's code raised, whatever it was, or that it ran away."""
+
+
+def theirs(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the user's code. This is the one place that takes whatever it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {error}") from error
 
 
 def written_by_the_user(path: str) -> bool:
@@ -52,6 +65,12 @@ class World:
         owned: says of a file whether its functions are the user's.
         numpy: whether JAX's modules are replaced by their stand-in.
         met: is told of every custom rule that is called, and of its arguments.
+
+    Attributes:
+        copies: of each function, by its own code.
+        ran: the functions that ran since the last call, by their number; see `number`.
+        lines: how many lines they ran.
+        limit: how many lines they may run.
     """
 
     def __init__(
@@ -62,11 +81,18 @@ class World:
     ) -> None:
         self.owned, self.numpy, self.met = owned, numpy, met
         self.copies: dict[CodeType, list[FunctionType]] = {}
-        self.turns_left = MOST_TURNS  # of the candidate's loops
+        self.ran: set[int] = set()
+        self.lines, self.limit = 0, _MANY
+        self._counted: dict[CodeType, CodeType] = {}
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
         self._globals: dict[int, dict[str, Any]] = {}
         self._original: dict[int, dict[str, Any]] = {}
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a copy, and note what ran; raise `Failed` where it raises or runs away."""
+        self.lines, self.ran = 0, set()
+        return theirs(function, *arguments)
 
     def load(self, value: Any) -> Any:
         """Return the copy of a value in this world."""
@@ -120,16 +146,17 @@ class World:
         if name == "jax":
             return stand_in(value) if self.numpy else value
         if name == "numpy":
-            return numpy_module(value)
+            return numpy_module(value) if self.numpy else value
         path = getattr(value, "__file__", None) or "<"
         return _Copied(self, value) if self.owned(path) else value
 
     def _function(self, value: FunctionType) -> FunctionType:
         scope = self._scope(value.__globals__)
         cells = tuple(types.CellType() for _ in value.__closure__ or ())
-        copy = FunctionType(self._counted(value.__code__), scope, value.__name__, None, cells)
+        code = value.__code__
+        copy = FunctionType(code, scope, value.__name__, None, cells)
         self._memo[id(value)] = copy
-        self.copies.setdefault(value.__code__, []).append(copy)
+        self.copies.setdefault(code, []).append(copy)
         for cell, old in zip(cells, value.__closure__ or ()):
             try:
                 cell.cell_contents = self.load(old.cell_contents)
@@ -137,22 +164,32 @@ class World:
                 continue
         copy.__defaults__ = tuple(map(self.load, value.__defaults__ or ())) or None
         copy.__kwdefaults__ = {k: self.load(v) for k, v in (value.__kwdefaults__ or {}).items()}
-        self._fill(scope, value.__code__)
+        self._fill(scope, code)
+        text = None if code in self._counted else read(code)
+        self._counted.setdefault(code, code)
+        if text is not None:
+            self._counted[code] = self.compiled(text, code)
+        copy.__code__ = self._counted[code]
         return copy
 
     def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
         if id(original) not in self._globals:
             safe = dict(vars(builtins), print=_nothing, open=None, input=None, exec=None, eval=None)
-            safe["__turn__"] = self._turn
+            safe["__ran__"] = self._run
             self._globals[id(original)] = {"__builtins__": safe, "__name__": _CODE_NAME}
             scope = self._globals[id(original)]
             self._original[id(scope)] = original
         return self._globals[id(original)]
 
-    def _turn(self) -> None:
-        """Count a turn of a loop; an edit may have made one that never ends."""
-        self.turns_left -= 1
-        if self.turns_left < 0:
+    def number(self, code: CodeType) -> int:
+        """Return the number of a function, by its own code."""
+        return list(self.copies).index(code)
+
+    def _run(self, number: int, lines: int) -> None:
+        """Count lines; an edit may have made a loop that never ends."""
+        self.lines += lines
+        self.ran.add(number)
+        if self.lines > self.limit:
             raise RuntimeError("the candidate runs away")
 
     def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
@@ -165,16 +202,16 @@ class World:
     def _class(self, value: type) -> type:
         owner = sys.modules.get(value.__module__)
         path = getattr(owner, "__file__", None) or "<"
-        plain = type(value) is type and "__slots__" not in vars(value)
+        plain = type(value) in (type, abc.ABCMeta) and "__slots__" not in vars(value)
         if not (plain and self.owned(path)) or issubclass(value, tuple | BaseException):
             return value
         bases = tuple(map(self.load, value.__bases__))
         skipped = ("__dict__", "__weakref__")
         members = {k: v for k, v in vars(value).items() if k not in skipped}
         late = (FunctionType, staticmethod, classmethod, property)
-        copy = type(
-            value.__name__, bases, {k: v for k, v in members.items() if not isinstance(v, late)}
-        )
+        early = {k: v for k, v in members.items() if not isinstance(v, late)}
+        kind: Any = type(value)
+        copy: type = kind(value.__name__, bases, early)
         self._memo[id(value)] = copy
         for name, member in members.items():
             if isinstance(member, FunctionType):
@@ -184,20 +221,29 @@ class World:
             elif isinstance(member, property):
                 parts = (member.fget, member.fset, member.fdel)
                 setattr(copy, name, property(*(p and self.load(p) for p in parts)))
-        return copy
+        return abc.update_abstractmethods(copy)
 
     def _instance(self, value: Any) -> Any:
         kind: Any = self.load(type(value)) if type(value).__module__ != "builtins" else type(value)
         if kind is type(value) or jax.tree.leaves(value) != [value]:
             return value
-        copy = kind.__new__(kind)
+        copy = theirs(kind.__new__, kind)
         self._memo[id(value)] = copy
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
         return copy
 
-    def compiled(self, text: Text, original: CodeType, watch: bool = False) -> CodeType:
-        """Return the code of a function's text; `watch` keeps the locals at every statement."""
-        parsed = text.parsed()
+    def compiled(
+        self, text: Text, original: CodeType, watch: bool = False, counts: bool = True
+    ) -> CodeType:
+        """Return the code of a function's text.
+
+        Args:
+            text: as it stands, or edited; where it is no Python, `Failed` is raised.
+            original: the code of the function as it stands.
+            watch: whether the locals are kept at every statement.
+            counts: whether it counts its lines, which only works in this world.
+        """
+        parsed = theirs(text.parsed)
         node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
         assert isinstance(node, ast.FunctionDef)
         node.decorator_list, node.returns = [], None
@@ -207,7 +253,8 @@ class World:
             argument.annotation = None
         if watch:
             _watched(node)
-        bounded(node)
+        if counts:
+            counted(node, self.number(original))
         if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
             held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
             use = ast.Expr(ast.Tuple(held, ast.Load()))
@@ -219,9 +266,8 @@ class World:
             [],
         )
         module = ast.fix_missing_locations(ast.Module([factory], []))
-        outer = next(
-            c for c in compile(module, _CODE_NAME, "exec").co_consts if isinstance(c, CodeType)
-        )
+        whole = theirs(compile, module, _CODE_NAME, "exec")
+        outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
         return next(c for c in outer.co_consts if isinstance(c, CodeType))
 
     def modules(self, scope: dict[str, Any]) -> list[tuple[str, types.ModuleType]]:
@@ -229,25 +275,26 @@ class World:
         original = self._original[id(scope)]
         return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
 
-    def _counted(self, code: CodeType) -> CodeType:
-        """Return the code of a function of the user's, with its loops counted."""
-        loops = any("JUMP_BACKWARD" in step.opname for step in dis.get_instructions(code))
-        text = read(code) if loops else None
-        return code if text is None else self.compiled(text, code)
-
-    def exchange(self, original: CodeType, code: CodeType) -> None:
-        """Give every copy of a function this code."""
-        for copy in self.copies.get(original, ()):
+    @contextmanager
+    def exchanged(self, original: CodeType, text: Text, watch: bool = False) -> Iterator[None]:
+        """Run every copy of a function from another text."""
+        code = self.compiled(text, original, watch)
+        for copy in self.copies[original]:
             self._fill(copy.__globals__, code)
-            copy.__code__ = self._counted(code) if code is original else code
+            copy.__code__ = code
+        try:
+            yield
+        finally:
+            for copy in self.copies[original]:
+                copy.__code__ = self._counted[original]
 
 
-def bounded(tree: ast.AST) -> None:
-    """Count the turns of every loop in a tree."""
+def counted(tree: ast.AST, number: int) -> None:
+    """Let every function and every turn of a loop in a tree count its lines."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.While | ast.For):
-            count = ast.Call(ast.Name("__turn__", ast.Load()), [], [])
-            node.body.insert(0, ast.Expr(count))
+        if isinstance(node, ast.While | ast.For | ast.FunctionDef):
+            lines: list[ast.expr] = [ast.Constant(number), ast.Constant(len(node.body))]
+            node.body.insert(0, ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), lines, [])))
 
 
 class _Copied:

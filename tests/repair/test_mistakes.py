@@ -11,7 +11,7 @@ import pytest
 from repair import layers_jax, layers_numpy, mistakes_jax, mistakes_numpy
 
 import gradlab
-from gradlab.checking.mending import HandRule, fixes_of, rules_met
+from gradlab.repair import HandRule, fixes_of, rules_met
 from gradlab.report import Fix
 
 EVERY = [("numpy", k) for k in range(len(mistakes_numpy.MISTAKES))]

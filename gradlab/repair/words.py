@@ -3,7 +3,8 @@
 import ast
 import re
 
-from gradlab.repair import Edit, Mended, Text, edited
+from gradlab.repair.search import Mended
+from gradlab.repair.source import Edit, Text, edited
 
 __all__ = ["explained"]
 

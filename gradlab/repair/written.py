@@ -1,0 +1,545 @@
+"""From a derivative as someone wrote it to its fixes: how it is run, and what is right there.
+
+Every door comes here with a `HandRule`: a check, an audit, a node, a gate of a graph. The right
+gradients are those of autodiff of the forward, traced or read as a program, evaluated in NumPy.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from gradlab.proof import BUDGET, prove
+from gradlab.reading import Reading, read
+from gradlab.references import jvp_program, vjp_program
+from gradlab.repair.search import Mended, Point, judged, mend
+from gradlab.repair.source import Text, unified
+from gradlab.repair.words import explained
+from gradlab.repair.world import (
+    Failed,
+    World,
+    functions_of,
+    is_gradlabs,
+    quiet,
+    theirs,
+    written_by_the_user,
+)
+from gradlab.report import Fix
+from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace, without_checks
+from gradlab.tracing.leaves import flatten, is_inexact
+
+__all__ = ["HandRule", "fixes_of", "repair", "rule_of_node", "rules_met"]
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
+
+_LARGE = 400  # entries above which the search runs at smaller shapes
+
+
+@dataclass(frozen=True)
+class HandRule:
+    """A derivative as someone wrote it, with the inputs at which it is wrong.
+
+    Attributes:
+        kind: "pair": `backward(upstream, *inputs)`; "residuals": `backward(upstream, kept)`, where
+            the forward returns `output, kept`; "gradients": the forward returns both itself;
+            "vjp" and "jvp": the functions of a custom rule of JAX; "node": `backward(upstream,
+            *inputs)` returns the outputs, then each gradient as backward and local gradient say.
+        forward: the forward, or `fwd` of a custom_vjp; what a node is held against.
+        backward: the backward, `bwd`, or the rule of a custom_jvp; unused for "gradients".
+        primal: the function that a custom rule decorates; None for the others.
+        static: the positions of a custom rule's arguments that are no arrays to it.
+        sources: files that may be edited, though they are gradlab's own.
+    """
+
+    kind: Kind
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    primal: Callable[..., Any] | None = None
+    static: tuple[int, ...] = ()
+    wrt: tuple[int, ...] | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the forward returns its output alone."""
+        return self.primal is not None or self.kind in ("pair", "node")
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The name of the function that is differentiated, and its line, as `layers.py:12`."""
+        function = self.primal or self.forward
+        code = getattr(function, "__code__", None)
+        where = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
+        return getattr(function, "__name__", ""), where
+
+    @property
+    def files(self) -> set[str]:
+        """The files that hold these functions."""
+        given = (self.forward, self.backward, self.primal)
+        codes = (getattr(getattr(f, "__func__", f), "__code__", None) for f in given)
+        return {code.co_filename for code in codes if code is not None} | set(self.sources)
+
+
+def rules_met(
+    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+) -> list[HandRule]:
+    """Return the custom rules that a JAX function meets, with the values that reach them."""
+    met: list[tuple[Any, tuple[Any, ...]]] = []
+    found: dict[int, HandRule] = {}
+    mine = HandRule("pair", function, function, inputs, names, ()).files
+    world = World(
+        lambda path: path in mine or written_by_the_user(path),
+        met=lambda rule, given: met.append((rule, given)),
+    )
+    with quiet():
+        try:
+            world.call(world.load(function), *jax.tree.map(_wide, inputs))
+        except Failed:
+            return []
+    for rule, given in met:
+        primal, fwd, bwd, jvp = functions_of(rule)
+        code = getattr(primal, "__code__", None)
+        labels = code.co_varnames[: len(given)] if code is not None else ()
+        called = tuple(labels) if len(labels) == len(given) else names[: len(given)]
+        static = tuple(getattr(rule, "nondiff_argnums", ()) or ())
+        static = tuple(called.index(s) if isinstance(s, str) else s for s in static)
+        _, leaves, _ = flatten(given, called)
+        paths = tuple(
+            leaf.path for leaf in leaves if leaf.differentiable and leaf.position not in static
+        )
+        kind: Kind = "jvp" if jvp is not None else "vjp"
+        forward, backward = (primal, jvp) if jvp is not None else (fwd, bwd)
+        if callable(forward) and callable(backward) and paths and len(called) == len(given):
+            args = (kind, forward, backward, given, called, paths, primal, static)
+            found.setdefault(id(rule), HandRule(*args))
+    return list(found.values())
+
+
+def rule_of_node(
+    node: Any, believed: Callable[..., Any], inputs: tuple[Any, ...], wrt: tuple[int, ...]
+) -> HandRule:
+    """Return a node's backward and its local gradients as one rule.
+
+    Args:
+        node: what is mended; gradlab's own nodes too.
+        believed: a function of its inputs with the right derivatives.
+        inputs: at which it is wrong.
+        wrt: the positions of the inputs that have gradients.
+    """
+
+    def backward(upstream: Any, *inputs: Any) -> list[Any]:
+        output, residuals = node.forward(*inputs)
+        pulled, local = node.backward(upstream, residuals), node.local_gradient(residuals)
+        if not isinstance(output, tuple):
+            output, upstream, local = (output,), (upstream,), (local,)
+        products = [[row[i].T @ u for row, u in zip(local, upstream)] for i in wrt]
+        sums = [sum(terms[1:], start=terms[0]) for terms in products]
+        return [*output, *(pulled[i] for i in wrt), *sums]
+
+    modules = (sys.modules.get(kind.__module__) for kind in type(node).__mro__)
+    files = (getattr(module, "__file__", None) or "<" for module in modules)
+    mine = (f for f in files if is_gradlabs(f) and not os.path.basename(f).startswith("_"))
+    names = tuple(node.input_name(i) for i in range(len(inputs)))
+    paths = tuple(names[i] for i in wrt)
+    return HandRule("node", believed, backward, inputs, names, paths, sources=tuple(mine))
+
+
+def repair(rules: Sequence[HandRule], spent: float, seed: int) -> tuple[Fix, ...]:
+    """Return the fixes of the first of these rules that is wrong and can be mended.
+
+    The search takes twice the CPU that was spent so far and 2 seconds, at most eight.
+    """
+    allowance = min(2.0 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
+    found = (fixes_of(rule, allowance, seed) for rule in rules[:4])
+    return next(filter(None, found), ())
+
+
+def fixes_of(rule: HandRule, allowance: float, seed: int) -> tuple[Fix, ...]:
+    """Return the edits of the user's source that make every gradient right, best first."""
+    with without_checks():
+        problem = _Problem(rule, allowance, seed)
+        found = [(each, fix) for each in mend(problem) if (fix := _fix(each)) is not None]
+        fixes = [fix for _, fix in found]
+        if found and problem.proved(found[0][0]):
+            fixes[0] = dataclasses.replace(fixes[0], evidence="proved")
+    return tuple(fixes)
+
+
+def _fix(mended: Mended) -> Fix | None:
+    old, new = mended.old, mended.new
+    here = os.path.relpath(old.path)
+    shown = os.path.basename(old.path) if here.startswith("..") else here
+    if not os.access(old.path, os.W_OK):
+        return None
+    diff = unified(old, new, shown)
+    head, *changed = diff.split("\n")[2:]
+    code, sentence = explained(mended)
+    return Fix(
+        diff=diff,
+        file=here,
+        line=max(int(head.split()[1].lstrip("-").split(",")[0]), 1),
+        before=tuple(line[1:] for line in changed if line.startswith("-")),
+        after=tuple(line[1:] for line in changed if line.startswith("+")),
+        explanation=sentence,
+        kind=code,
+        edits=len(new.edits),
+        verified_at=tuple(point.label for point in mended.points),
+        reaches="" if mended.other_sizes else "tried at these shapes alone",
+    )
+
+
+class _Problem:
+    """Runs a rule in copies of the user's functions, and knows the right gradients."""
+
+    def __init__(self, rule: HandRule, allowance: float, seed: int) -> None:
+        self.rule, self.allowance, self.seed = rule, allowance, seed
+        self._files = rule.files
+        self._called = rule.forward if rule.kind == "gradients" else rule.backward
+        self.entry = getattr(self._called, "__func__", self._called)
+        self.world = World(self.owned)
+        self.given = tuple(jax.tree.map(_wide, rule.inputs))
+        self._programs: dict[Any, Program] = {}
+        entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
+        self._sizes = list(_lengths(self.given, entries > _LARGE))
+        self._small = self._usable(self._sizes) if entries > _LARGE else {}
+
+    def owned(self, path: str) -> bool:
+        return path in self._files or written_by_the_user(path)
+
+    def edits(self, path: str) -> bool:
+        return self.owned(path) and (not is_gradlabs(path) or path in self.rule.sources)
+
+    def _usable(self, choices: list[dict[int, int]]) -> dict[int, int]:
+        for lengths in choices:
+            if self._point(20, lengths) is not None:
+                self._sizes = list(_lengths(self._drawn(20, lengths), False))
+                return lengths
+        return {}
+
+    # how it is run
+
+    def value(self, world: World, point: Point) -> list[Any]:
+        return list(jax.tree.leaves(self._value(world, point.inputs)))
+
+    def _value(self, world: World, inputs: tuple[Any, ...]) -> Any:
+        result = world.call(world.load(self.rule.primal or self.rule.forward), *_copies(inputs))
+        return (
+            result if self.rule.primal or self.rule.kind in ("pair", "node") else _pair(result)[0]
+        )
+
+    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
+        rule, inputs = self.rule, _copies(point.inputs)
+        method = hasattr(self._called, "__func__")
+        before = (world.load(self._called.__self__),) if method else ()  # type: ignore[attr-defined]
+        held = (*before, *(inputs[i] for i in rule.static))
+        if rule.kind == "gradients":
+            return (*held, *inputs)
+        if rule.kind == "jvp":
+            return (*held, self._moving(inputs), point.upstream)
+        if rule.kind in ("pair", "node"):
+            return (*held, point.upstream, *inputs)
+        kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
+        return (
+            (*held, kept, point.upstream) if rule.kind == "vjp" else (*held, point.upstream, kept)
+        )
+
+    def _moving(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)
+
+    def gradients(self, result: Any) -> list[Any]:
+        rule = self.rule
+        if rule.kind == "node":
+            return list(result)
+        if rule.kind == "jvp":
+            return list(jax.tree.leaves(_pair(result)[1]))
+        by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
+        return [_part(by_name, path) for path in rule.paths]
+
+    def _by_name(self, result: Any) -> dict[str, Any]:
+        """Return gradients by the name of their input, however they were gathered."""
+        rule = self.rule
+        every = [n for i, n in enumerate(rule.names) if i not in rule.static]
+        chosen = [rule.names[i] for i in rule.wrt] if rule.wrt is not None else every
+        choices = [chosen, list(dict.fromkeys(map(_root, rule.paths))), every]
+        if isinstance(result, dict) and any(set(result) & set(names) for names in choices):
+            return result
+        whole = result if isinstance(result, tuple | list) else (result,)
+        names = next((names for names in choices if len(names) == len(whole)), [])
+        return dict(zip(names, whole))
+
+    # points
+
+    def point(self, k: int, size: int) -> Point | None:
+        if size > len(self._sizes):
+            return None
+        lengths = dict(self._small)
+        if size:
+            change = self._sizes[size - 1]
+            found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
+            lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
+        return self._point(k, lengths)
+
+    def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
+        rng = np.random.default_rng([self.seed, k, sum(lengths.values())])
+        near = k == 0 and not lengths
+        return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
+
+    def _point(self, k: int, lengths: dict[int, int]) -> Point | None:
+        inputs = self._drawn(k, lengths)
+        try:
+            with quiet():
+                upstream = self._upstream(inputs, np.random.default_rng([self.seed, k, 7]), k)
+                expected = self._expected(inputs, upstream)
+        except Failed:  # the function refuses a point that was made for it
+            return None
+        if not all(np.isfinite(e).any() for e in expected if np.size(e)):
+            return None
+        label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k}"
+        return Point(inputs, upstream, expected, label)
+
+    def _upstream(self, inputs: tuple[Any, ...], rng: np.random.Generator, k: int) -> Any:
+        if self.rule.kind == "jvp":
+            return jax.tree.map(lambda x: _upstream(x, rng), self._moving(inputs))
+        output = self._value(self.world, inputs)
+        if self.rule.kind == "gradients":
+            return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
+        upstream = jax.tree.map(lambda x: _upstream(x, rng), output)
+        if k == 12:  # a gradient is linear in the upstream: where that is zero, nothing divides
+            upstream = jax.tree.map(
+                lambda u: u * (np.arange(u.size) % 2).reshape(u.shape), upstream
+            )
+        return upstream
+
+    # the right gradients
+
+    def _program(self, inputs: tuple[Any, ...]) -> Program:
+        """Return the derivative of the forward as a program."""
+        values, _, tree = flatten(inputs, self.rule.names)
+        key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
+        if key not in self._programs:
+            rule = self.rule
+            root = rule.primal or rule.forward
+            program, decided = self._read(
+                self._forward(inputs, root), self._moving(inputs), (root,)
+            )
+            positions = [program.in_names.index(path) for path in rule.paths]
+            derive = jvp_program if rule.kind == "jvp" else vjp_program
+            found: Program = theirs(derive, program, positions)
+            if decided:  # values decide what is read
+                return found
+            self._programs[key] = found
+        return self._programs[key]
+
+    def _forward(self, inputs: tuple[Any, ...], root: Callable[..., Any]) -> Callable[..., Any]:
+        rule = self.rule
+
+        def forward(*moving: Any) -> Any:
+            supply = iter(moving)
+            merged = [inputs[i] if i in rule.static else next(supply) for i in range(len(inputs))]
+            result = root(*merged)
+            return result if rule.plain else _pair(result)[0]
+
+        return forward
+
+    def _read(
+        self, function: Callable[..., Any], inputs: tuple[Any, ...], roots: tuple[Any, ...]
+    ) -> tuple[Program, bool]:
+        """Return a function as a program, and whether that depends on values."""
+        names = [n for i, n in enumerate(self.rule.names) if i not in self.rule.static]
+        names += [f"upstream {k}" for k in range(len(inputs) - len(names))]
+        try:
+            traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
+            return theirs(strip, traced), False
+        except Failed:  # NumPy refuses tracers in many ways
+            reader = functools.partial(read, names=names, roots=roots)
+            reading: Reading = theirs(reader, function, *inputs)
+            return reading.program, bool(reading.decisions)
+
+    def _expected(self, inputs: tuple[Any, ...], more: Any) -> tuple[Array, ...]:
+        """Return the right gradients; of a node the outputs before them, and each of them twice."""
+        program = self._program(inputs)
+        values, leaves, _ = flatten(self._moving(inputs), self.rule.names)
+        flat = [v for v, leaf in zip(values, leaves) if leaf.traced]
+        flat += [u for u in jax.tree.leaves(more) if is_inexact(np.asarray(u).dtype)]
+        lifter = Lifter(NumPy())
+        wide = [Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in flat]
+        with jax.enable_x64(True):
+            results = [np.asarray(lifter.wide(v)) for v in theirs(lifter, program.jaxpr, wide)]
+        if self.rule.kind == "jvp":
+            return tuple(results[len(results) // 2 :])
+        gradients = results[-len(self.rule.paths) :]
+        if self.rule.kind != "node":
+            return tuple(gradients)
+        return (*results[: len(results) - len(gradients)], *gradients, *gradients)
+
+    # the last word
+
+    def confirmed(self, code: CodeType, new: Text) -> bool:
+        """Run the mended rule once in JAX itself, where it is JAX's."""
+        if self.rule.primal is None:
+            return True
+        point, world = self.point(11, 0), World(self.owned, numpy=False)
+        entry = world.load(self.entry)
+        if point is None:
+            return False
+        world.load(self.rule.forward)
+        try:
+            with world.exchanged(code, new), jax.enable_x64(True):
+                given = (point.inputs, point.upstream)
+                inputs, upstream = jax.tree.map(_to_jax, given)
+                there = Point(inputs, upstream, point.expected, point.label)
+                came = self.gradients(world.call(entry, *self.arguments(world, there)))
+        except Failed:  # JAX refuses what NumPy takes
+            return False
+        return all(judged(came, point.expected)[0])
+
+    def proved(self, mended: Mended) -> bool:
+        """Whether every gradient of the mended rule is proved one formula with the reference."""
+        point, world = mended.points[0], World(self.owned, numpy=False)
+        entry = world.load(self.entry)
+        if self.rule.kind in ("jvp", "node", "gradients"):
+            return False
+        world.load(self.rule.forward)
+        code = next((c for c in world.copies if _is_of(c, mended.old)), None)
+        count = len(self.given) - len(self.rule.static)
+
+        def rule(*arrays: Any) -> list[Any]:
+            moving = iter(arrays[:count])
+            inputs = tuple(
+                point.inputs[i] if i in self.rule.static else next(moving)
+                for i in range(len(point.inputs))
+            )
+            tree = jax.tree.structure(point.upstream)
+            there = Point(inputs, jax.tree.unflatten(tree, arrays[count:]), (), "")
+            came = self.gradients(entry(*self.arguments(world, there)))
+            return [*self.value(world, there), *came]
+
+        upstreams = jax.tree.leaves(point.upstream)
+        given = (*self._moving(point.inputs), *upstreams)
+        if code is None or not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
+            return False
+        try:
+            with world.exchanged(code, mended.new), jax.enable_x64(True):
+                roots = (entry, world.load(self.rule.forward))
+                program, _ = self._read(rule, given, roots)
+        except Failed:
+            return False
+        reference = self._program(point.inputs)
+        values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
+        flat = [np.asarray(v) for v, leaf in zip(values, leaves) if leaf.traced]
+        inputs = dict(zip(reference.in_names, [*flat, *upstreams]))
+        if len(program.in_names) != len(inputs):
+            return False
+        outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
+        aligned = rename(program, reference.in_names)
+        return all(proof.proved for proof in prove(aligned, reference, inputs, outputs, 0, BUDGET))
+
+
+def _is_of(code: CodeType, text: Text) -> bool:
+    same = code.co_filename == text.path and code.co_name == text.name
+    return same and code.co_firstlineno == text.line
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    """Return the two things that a function returns; more than one behind the first are one."""
+    if not isinstance(result, tuple | list) or len(result) < 2:
+        raise Failed("it returns no pair")
+    return result[0], result[1] if len(result) == 2 else result[1:]
+
+
+def _part(by_name: dict[str, Any], path: str) -> Any:
+    """Return the gradient of one leaf of an input."""
+    root = _root(path)
+    gradient = by_name.get(root)
+    if root == path or gradient is None:
+        return gradient
+    found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
+    return next((v for keys, v in found if root + jax.tree_util.keystr(keys) == path), None)
+
+
+def _root(path: str) -> str:
+    return path.split("[")[0].split(".")[0]
+
+
+def _upstream(x: Any, rng: np.random.Generator) -> Any:
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        return rng.normal(size=array.shape) + 1j * rng.normal(size=array.shape)
+    return rng.normal(size=array.shape) if array.dtype.kind == "f" else np.zeros_like(array)
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "dtype")
+
+
+def _to_jax(x: Any) -> Any:
+    return jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def _wide(x: Any) -> Any:
+    if not _is_array(x) or jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        return array.astype(np.complex128)
+    return array.astype(np.float64) if is_inexact(array.dtype) else np.array(array)
+
+
+def _copies(inputs: Any) -> Any:
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, inputs)
+
+
+def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Any:
+    """Return an input like the given one, with other values and lengths; `near` it, or not."""
+    if not isinstance(x, np.ndarray):
+        return x
+    array = x
+    for axis, length in enumerate(array.shape):
+        array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
+    kind = array.dtype.kind
+    if kind not in "fc" or np.isin(array, (0, 1)).all():
+        if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
+            array = array % min(lengths.values())
+        shuffled = array.ndim and len(array) > 1 and not near
+        return array[rng.permutation(len(array))] if shuffled else array
+    noise = rng.normal(size=array.shape)
+    spread = float(np.std(array)) or float(np.abs(array).max()) or 1.0
+    if near:
+        return array + 1e-3 * noise * np.minimum(np.abs(array) + 1e-2 * spread, spread)
+    drawn = rng.permutation(array.ravel()).reshape(array.shape)
+    positive = kind == "f" and (array > 0).all()
+    return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:
+    """Yield choices of other lengths; equal ones change together, and 1 stays."""
+    found = sorted({n for x in jax.tree.leaves(inputs) for n in np.shape(x) if n > 1})
+    if not found:
+        return
+    if smaller:
+        for divisor in (64, 32, 16, 8, 4, 2):
+            lengths = {n: max(2, n // divisor) for n in found}
+            if len(set(lengths.values())) == len(found):
+                yield lengths
+        yield {n: 3 + i for i, n in enumerate(found)}
+        yield {n: 2 + 2 * i for i, n in enumerate(found)}
+    else:
+        yield {n: n + 1 for n in found}
+        yield {n: 2 * n for n in found}
+
+
+def _label(names: Sequence[str], inputs: Any) -> str:
+    shapes = ("x".join(map(str, np.shape(x))) or "scalar" for x in inputs)
+    return ", ".join(f"{n} {s}" for n, s in itertools.islice(zip(names, shapes), 4))
