@@ -183,9 +183,12 @@ def assert_gradients(function: Any, *inputs: Any, **options: Any) -> CheckReport
 
 def _written(asked: "_Asked", paths: tuple[str, ...]) -> "list[HandRule]":
     """Return the rules that were written by hand, as the search for a fix takes them."""
-    from gradlab.repair import HandRule, rules_met
+    from gradlab.repair import HandRule, rule_of_node, rules_met
 
     function, names = asked.function, asked.names or ()
+    if asked.node is not None:
+        wrt = tuple(names.index(path) for path in paths)
+        return [rule_of_node(asked.node, asked.reference, asked.inputs, wrt)]
     if asked.backward is None and asked.returns == "output":
         return rules_met(function, asked.inputs, names)
     kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
@@ -218,11 +221,13 @@ class _Asked:
             )
         self.names: tuple[str, ...] | None = None
         self.notes: tuple[str, ...] = ()
+        self.node: Node | None = None
         if _is_graph(function) and backward is None:
             graph, returns, self.names = function, "output", function.arguments
             function, backward = _from_graph(graph)
             reference = graph.reference if reference is None else reference
         elif isinstance(function, Node) and backward is None:
+            self.node = function
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
             )

@@ -21,15 +21,19 @@ from gradlab.arguments import refuse_numbers
 from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.checking.node_proofs import node_evidence
+from gradlab.checking.node_runs import prepare
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
 from gradlab.nodes._base import Case
 from gradlab.progress import tracked
-from gradlab.report import Evidence, Grade, Report, weakest
+from gradlab.report import Evidence, Fix, Grade, Report, weakest
 from gradlab.tracing.platforms import require_platform
 from gradlab.tracing.settings import undisturbed
 
 __all__ = ["NodeResult", "VerifyReport", "results", "verify"]
+
+_MENDABLE = ("local gradient", "backward", "transpose", "form")
+_TRIED = 2  # cases at which a mistake is searched for
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class NodeResult:
         proved: whether the inspector proves just the operators' patterns.
         seconds: how long it took.
         findings: mistakes in it.
+        fixes: edits of its source that make its gradients right, best first.
         evidence: for each input, whether its gradient was proved; empty where nobody asked.
     """
 
@@ -71,6 +76,7 @@ class NodeResult:
     seconds: float
     findings: tuple[Finding, ...]
     evidence: dict[str, Evidence] = field(default_factory=dict)
+    fixes: tuple[Fix, ...] = ()
 
     @property
     def grade(self) -> Grade | None:
@@ -173,7 +179,10 @@ def results(
     require_platform()
 
     def result(cases: tuple[Case, ...]) -> NodeResult:
+        clock = time.process_time()
         found = _result(cases if thorough else _generic(cases), chosen, seed, thorough)
+        if any(finding.law in _MENDABLE for finding in found.findings):
+            return replace(found, fixes=_fixes(_generic(cases), time.process_time() - clock, seed))
         if not prove or found.findings:
             return found
         return replace(found, evidence=node_evidence(_generic(cases), seed))
@@ -182,6 +191,15 @@ def results(
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         found = pool.map(result, subjects)
         yield from tracked(found, lambda node: node.name, len(subjects))
+
+
+def _fixes(cases: tuple[Case, ...], spent: float, seed: int) -> tuple[Fix, ...]:
+    """Return the edits that mend a node, at the first of its cases at which it is wrong."""
+    from gradlab.repair import repair, rule_of_node  # a search that right nodes never need
+
+    runs = (prepare(case, seed, np.dtype(np.float64)) for case in cases[:_TRIED])
+    rules = [rule_of_node(run.node, run.node.reference, run.inputs, run.wrt) for run in runs]
+    return repair(rules, spent, seed)
 
 
 def _cases_of(node: Any) -> tuple[Case, ...]:

@@ -27,4 +27,5 @@ def name_wrong_node(report: CheckReport, graph: Graph, inputs: tuple[Any, ...]) 
     if others:
         text += f"; behind it {', '.join(f'{gate.detail} ({gate.name})' for gate in others)}"
     path = report.worst.path if report.worst else ""
-    return dataclasses.replace(report, findings=(Finding("node", path, text), *report.findings))
+    findings = (Finding("node", path, text), *report.findings)
+    return dataclasses.replace(report, findings=findings, fixes=report.fixes or first.fixes)

@@ -11,6 +11,7 @@ from gradlab.graph._glance import Glance, glance
 from gradlab.graph._marks import findings, marks
 from gradlab.graph._plan import Step
 from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView
+from gradlab.report import Fix
 
 if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
@@ -50,6 +51,11 @@ def graph_report(
             if checks:
                 gate = replace(gate, check=_check(graph, step))
             gates.append(gate)
+    for k in reversed(range(len(gates))):  # the first wrong gate on the way back
+        check = gates[k].check
+        if check is not None and check.status == "failed":
+            gates[k] = replace(gates[k], fixes=_fixes(graph, plan.steps[k]))
+            break
     outputs = tuple(graph.labels[wire] for wire in plan.outputs)
     found = findings(wires, gates)
     return GraphReport(graph.title, wires, tuple(gates), outputs, found, decimals)
@@ -95,6 +101,20 @@ def _check(graph: "Graph", step: Step) -> NodeCheck:
             return check_step(step, [graph.run.values[wire] for wire in step.inputs])
     except GradlabError as error:  # such as a loop that JAX has no gradient for
         return NodeCheck("skipped", str(error))
+
+
+def _fixes(graph: "Graph", step: Step) -> tuple[Fix, ...]:
+    """Return the edits of a node's source that make its gradients right, at what enters it here."""
+    from gradlab.repair import repair, rule_of_node  # a search that right nodes never need
+
+    def forward(*inputs: Any) -> Any:
+        return step.node.forward(*inputs)[0]
+
+    if type(step.node).__module__.startswith("gradlab.graph"):  # a group, or JAX's own equation
+        return ()
+    inputs = tuple(np.asarray(graph.run.values[wire]) for wire in step.inputs)
+    wrt = tuple(position for position, _ in step.differentiable())
+    return repair([rule_of_node(step.node, forward, inputs, wrt)], 0.0, 0)
 
 
 def _count(step: Step) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from gradlab.graph._glance import Glance
-from gradlab.report import Report
+from gradlab.report import Fix, Report
 
 __all__ = ["Gate", "GraphReport", "NodeCheck", "WireView"]
 
@@ -56,6 +56,7 @@ class Gate:
             wire's gradient.
         local_gradients: its Jacobian in each input, in words, where they were asked for.
         check: how its backward stands against finite differences, where that was asked for.
+        fixes: edits of its source that make it right; of the first wrong gate on the way back.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Gate:
     branches: tuple[Glance | None, ...] = ()
     local_gradients: tuple[str, ...] = ()
     check: NodeCheck | None = None
+    fixes: tuple[Fix, ...] = ()
 
 
 @dataclass(frozen=True)

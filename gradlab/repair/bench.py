@@ -92,11 +92,11 @@ class Bench:
         code = self._compiled(new.segment[self._line(node) : stop])
         scope = {**self.copy.__globals__, **self._free}
         scope.update(copied(kept, {}))
-        theirs(exec, code, scope)  # the user's own statement, edited
+        theirs(exec, code, scope, edited=True)  # the user's own statement, edited
         if _bytes(scope) > self._memory:
             raise Failed("it takes too much memory")
         if "__result__" not in scope:
-            theirs(exec, rest, scope)
+            theirs(exec, rest, scope, edited=True)
         return scope["__result__"]
 
     @functools.cached_property

@@ -480,7 +480,7 @@ def names(
         if each.text != old and (named or each.shape == shape):
             yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
     for each in pool if again else ():
-        if each.shape == shape and each.text != old:
+        if each.shape == shape and each.text != old:  # never twice the same
             for form in ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}"):
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     for edit, _ in wraps(text, site, ()) if again else ():
@@ -519,7 +519,8 @@ def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
         return write.put(site, new, 12, "GL223", SOLVED)
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
-    code = each.code or ("GL201" if product else "GL211")
+    factor = "GL102" if each.text[0].isdigit() else "GL201"
+    code = each.code or (factor if product else "GL211")
     known = -6 if each.code == "GL221" else 0  # a slope that everybody writes so
     return write.put(site, new, 13 if product else 12, code, SOLVED, known)
 

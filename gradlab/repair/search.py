@@ -61,6 +61,9 @@ class Problem(Protocol):
     allowance: float
     """Seconds of CPU that the search may take."""
 
+    forwards: int
+    """How many edits of the forward may be tried."""
+
     def value(self, world: World, point: Point) -> list[Any]:
         """Return the forward's outputs at a point, which no edit may change."""
 
@@ -119,6 +122,7 @@ class _Solved(NamedTuple):
     def texts(self) -> Iterator[Edit]:
         """Yield the edits that give the place a value that is needed."""
         text, site, value = self.text, self.site, self.need.value
+        written = text.of(site.node)
         for each in self.pool:
             new = np.asarray(each.values[0], float)
             forms = {"{m}": new}
@@ -126,7 +130,8 @@ class _Solved(NamedTuple):
                 forms |= {"{s} * {m}": value * new}
                 if one_sign(new):
                     forms |= {"{s} / {m}": value / new}
-                forms |= {"{s} + {m}": value + new, "{s} - {m}": value - new}
+                if each.text != written:  # nobody writes x + x
+                    forms |= {"{s} + {m}": value + new, "{s} - {m}": value - new}
                 forms |= {"1 + {m} * {s}": 1 + value * new}
             for form, result in forms.items():
                 if self.need.met(result):
@@ -241,8 +246,13 @@ class _Search:
         mine = getattr(self.problem.entry, "__code__", None)
         texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
+        behind = [d for d in drafts if self.world.number(d.code) not in self._before]
         with contextlib.suppress(_Ended):
-            self._searched(drafts)
+            self._searched(behind)
+            forward = [draft for draft in drafts if draft not in behind]
+            if not self.verified and forward:  # what it keeps may be wrong
+                self._total = min(self._total, int(self.tried) + self.problem.forwards)
+                self._second(forward, 1.0)
         return sorted(self.verified, key=_cost)[:3]
 
     def _searched(self, drafts: list[_Draft]) -> None:
@@ -257,7 +267,7 @@ class _Search:
                 self._second(_best(partly), self.tried / self._total + 0.25)
             if self.verified:
                 return
-        self._second(_best(better), 1.0)
+        self._second(_best(better), 0.9)
 
     def _second(self, drafts: list[_Draft], share: float) -> None:
         for tier in _TIERS if drafts else ():

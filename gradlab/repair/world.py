@@ -40,11 +40,18 @@ class Failed(Exception):
     """What the user's code raised, whatever it was, or that it ran away."""
 
 
-def theirs(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the user's code. This is the one place that takes whatever it raises."""
+def theirs(function: Callable[..., Any], *arguments: Any, edited: bool = False) -> Any:
+    """Call the user's code. This is the one place that takes whatever it raises.
+
+    What is no `Exception` passes through, unless it may be an edit that raises it.
+    """
     try:
         return function(*arguments)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if not (edited or isinstance(error, Exception)):
+            raise
         raise Failed(f"{type(error).__name__}: {error}") from error
 
 
@@ -83,6 +90,7 @@ class World:
         self.copies: dict[CodeType, list[FunctionType]] = {}
         self.ran: set[int] = set()
         self.lines, self.limit = 0, _MANY
+        self._edited = False
         self._counted: dict[CodeType, CodeType] = {}
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
@@ -92,7 +100,7 @@ class World:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a copy, and note what ran; raise `Failed` where it raises or runs away."""
         self.lines, self.ran = 0, set()
-        return theirs(function, *arguments)
+        return theirs(function, *arguments, edited=self._edited)
 
     def load(self, value: Any) -> Any:
         """Return the copy of a value in this world."""
@@ -246,6 +254,7 @@ class World:
         parsed = theirs(text.parsed)
         node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
         assert isinstance(node, ast.FunctionDef)
+        node.name = "__candidate__"  # its own name is looked up in its module, as ever
         node.decorator_list, node.returns = [], None
         node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
         node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
@@ -282,9 +291,11 @@ class World:
         for copy in self.copies[original]:
             self._fill(copy.__globals__, code)
             copy.__code__ = code
+        self._edited = True
         try:
             yield
         finally:
+            self._edited = False
             for copy in self.copies[original]:
                 copy.__code__ = self._counted[original]
 

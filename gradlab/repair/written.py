@@ -41,6 +41,7 @@ __all__ = ["HandRule", "fixes_of", "repair", "rule_of_node", "rules_met"]
 Array = np.ndarray[Any, Any]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
+_FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
 _LARGE = 400  # entries above which the search runs at smaller shapes
 
 
@@ -139,6 +140,9 @@ def rule_of_node(
         wrt: the positions of the inputs that have gradients.
     """
 
+    def forward(*inputs: Any) -> Any:
+        return believed(*inputs)
+
     def backward(upstream: Any, *inputs: Any) -> list[Any]:
         output, residuals = node.forward(*inputs)
         pulled, local = node.backward(upstream, residuals), node.local_gradient(residuals)
@@ -153,7 +157,7 @@ def rule_of_node(
     mine = (f for f in files if is_gradlabs(f) and not os.path.basename(f).startswith("_"))
     names = tuple(node.input_name(i) for i in range(len(inputs)))
     paths = tuple(names[i] for i in wrt)
-    return HandRule("node", believed, backward, inputs, names, paths, sources=tuple(mine))
+    return HandRule("node", forward, backward, inputs, names, paths, sources=tuple(mine))
 
 
 def repair(rules: Sequence[HandRule], spent: float, seed: int) -> tuple[Fix, ...]:
@@ -205,6 +209,7 @@ class _Problem:
 
     def __init__(self, rule: HandRule, allowance: float, seed: int) -> None:
         self.rule, self.allowance, self.seed = rule, allowance, seed
+        self.forwards = _MANY if rule.primal is not None else _FEW
         self._files = rule.files
         self._called = rule.forward if rule.kind == "gradients" else rule.backward
         self.entry = getattr(self._called, "__func__", self._called)
@@ -265,14 +270,18 @@ class _Problem:
         if rule.kind == "jvp":
             return list(jax.tree.leaves(_pair(result)[1]))
         by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
-        return [_part(by_name, path) for path in rule.paths]
+        return [_part(by_name, self._root(path), path) for path in rule.paths]
+
+    def _root(self, path: str) -> str:
+        """Return the input that a leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
+        return max((n for n in self.rule.names if path.startswith(n)), key=len)
 
     def _by_name(self, result: Any) -> dict[str, Any]:
         """Return gradients by the name of their input, however they were gathered."""
         rule = self.rule
         every = [n for i, n in enumerate(rule.names) if i not in rule.static]
         chosen = [rule.names[i] for i in rule.wrt] if rule.wrt is not None else every
-        choices = [chosen, list(dict.fromkeys(map(_root, rule.paths))), every]
+        choices = [chosen, list(dict.fromkeys(map(self._root, rule.paths))), every]
         if isinstance(result, dict) and any(set(result) & set(names) for names in choices):
             return result
         whole = result if isinstance(result, tuple | list) else (result,)
@@ -459,18 +468,13 @@ def _pair(result: Any) -> tuple[Any, Any]:
     return result[0], result[1] if len(result) == 2 else result[1:]
 
 
-def _part(by_name: dict[str, Any], path: str) -> Any:
+def _part(by_name: dict[str, Any], root: str, path: str) -> Any:
     """Return the gradient of one leaf of an input."""
-    root = _root(path)
     gradient = by_name.get(root)
     if root == path or gradient is None:
         return gradient
     found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
     return next((v for keys, v in found if root + jax.tree_util.keystr(keys) == path), None)
-
-
-def _root(path: str) -> str:
-    return path.split("[")[0].split(".")[0]
 
 
 def _upstream(x: Any, rng: np.random.Generator) -> Any:

@@ -50,8 +50,11 @@ def _floors(error: float) -> str:
 
 
 def _findings(node: "NodeResult") -> str:
-    lines = [f"{node.name} is wrong:"]
-    return "\n".join([*lines, *(f"  {_finding(f)}" for f in node.findings)])
+    lines = [f"{node.name} is wrong:", *(f"  {_finding(f)}" for f in node.findings)]
+    if node.fixes:
+        fix = node.fixes[0]
+        lines += [f"  {fix.kind} {fix.explanation}", *(f"    {x}" for x in fix.diff.splitlines())]
+    return "\n".join(lines)
 
 
 def _finding(finding: "Finding") -> str:

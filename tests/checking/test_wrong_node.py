@@ -21,7 +21,7 @@ X = np.linspace(0.1, 2.0, 7)
 def test_in_a_chain():
     report = gradlab.check(Graph(lambda x: nodes.exp(Wrong()(nodes.sin(x)) * 2.0), X), X)
     assert report.failed and report.findings[0].kind == "node"
-    assert "first wrong node on the way back is Wrong" in report.diagnosis
+    assert "first wrong node on the way back is Wrong" in report.findings[0].text
     assert "Sin" not in report.findings[0].text and "Exp" not in report.findings[0].text
 
 
