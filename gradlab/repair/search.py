@@ -188,18 +188,23 @@ class _Search:
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
         self._limits: dict[str, int] = {}
         self._before: set[int] = set()  # the functions that run to make arguments
+        self._tiers = _TIERS
         self.tried = 0.0
         self._total = 0
 
     def begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
+        clock = time.process_time()
         came = self._at(self.points[0])
+        first = time.process_time() - clock
         try:
             self._at(self.points[1])
         except Failed:  # the other sizes are refused by the backward
             self.points = self.points[:1]
         each = 2 * min(self._seconds() for _ in range(5)) + 3e-4
-        self._total = int(max(300, self.problem.allowance / each))
+        if not self.world.numpy:  # JAX compiles each candidate anew
+            each, self._tiers = max(each, first), _TIERS[:1]
+        self._total = int(self.problem.allowance / each)
         for code in self.world.copies:
             text = read(code) if self.problem.edits(code.co_filename) else None
             if text is not None:
@@ -258,7 +263,7 @@ class _Search:
     def _searched(self, drafts: list[_Draft]) -> None:
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
-        for tier in _TIERS:
+        for tier in self._tiers:
             better += self._tried_tier(drafts, tier, 0.7)
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
@@ -270,7 +275,7 @@ class _Search:
         self._second(_best(better), 0.9)
 
     def _second(self, drafts: list[_Draft], share: float) -> None:
-        for tier in _TIERS if drafts else ():
+        for tier in self._tiers if drafts else ():
             self._tried_tier(drafts, tier, share)
             if self.verified:
                 return
