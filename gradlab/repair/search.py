@@ -34,6 +34,7 @@ _BEAM = 8
 _CLOSE = 1e-7
 _ENOUGH = 6  # verified edits, of which the best are given
 _TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
+_RUNS_AWAY = 1.25  # times the CPU that the search may take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
@@ -188,7 +189,8 @@ class _Search:
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
         self._limits: dict[str, int] = {}
         self._before: set[int] = set()  # the functions that run to make arguments
-        self._tiers = _TIERS
+        self._tiers: tuple[int, ...] = _TIERS
+        self._clock = time.process_time()
         self.tried = 0.0
         self._total = 0
 
@@ -304,10 +306,16 @@ class _Search:
                     raise _Ended
         return better
 
+    def _spend(self, candidates: float) -> None:
+        """Count what is tried; CPU time only stops what the count does not see."""
+        self.tried += candidates
+        if time.process_time() - self._clock > _RUNS_AWAY * self.problem.allowance:
+            raise _Ended
+
     def _bench(self, draft: _Draft) -> Bench:
         mine = getattr(self.problem.entry, "__code__", None) is draft.code
         read_ = self.problem.gradients if mine else None
-        self.tried += 4
+        self._spend(4)
 
         def run(k: int) -> list[Any]:
             return self._at(self.points[k], draft.code)
@@ -370,7 +378,7 @@ class _Search:
             if site.statement not in pools:
                 few = simple(scope)
                 pools[site.statement] = [*few, *derived(scope, few, aliases, calls)]
-                self.tried += len(pools[site.statement]) / 12
+                self._spend(len(pools[site.statement]) / 12)
             found.append(_Solved(draft.text, site, scope, needed[0], pools[site.statement], calls))
         return found
 
@@ -394,7 +402,7 @@ class _Search:
         chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
 
         def move(delta: Array) -> Array | None:
-            self.tried += 0.35  # a move runs the rest of one function, and compiles little
+            self._spend(0.35)  # a move runs the rest of one function, and compiles little
             came = bench.gradients(edit, __moved__=delta)
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
                 return None
@@ -415,7 +423,7 @@ class _Search:
         if (draft.code, new.segment) in self._seen:
             return None
         self._seen.add((draft.code, new.segment))
-        self.tried += 1
+        self._spend(1)
         came = bench.gradients(edit)
         if came is None:
             return None
