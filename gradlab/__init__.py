@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gradlab.report import RulePart as RulePart
     from gradlab.report import Unchecked as Unchecked
     from gradlab.structure import CompiledJacobian as CompiledJacobian
+    from gradlab.structure import Condition as Condition
     from gradlab.structure import Entries as Entries
     from gradlab.structure import Jacobian as Jacobian
     from gradlab.structure import assert_structure as assert_structure
@@ -68,7 +69,8 @@ _HOME = {
         "gradlab.reading": "as_jax",
         "gradlab.report": "Digits Entry Evidence Finding Fix Law Leaf Rule RulePart Unchecked",
         "gradlab.strategies": "strategies",
-        "gradlab.structure": "CompiledJacobian Entries Jacobian assert_structure jacobian",
+        "gradlab.structure": "CompiledJacobian Condition Entries Jacobian assert_structure "
+        "jacobian",
         "gradlab.structure.report": "JacobianReport",
     }.items()
     for name in names.split()

@@ -126,6 +126,12 @@ def _jacobian_words(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--causal", type=_axis, metavar="AXIS[,AXIS]", help="claim: no future")
     parser.add_argument(
+        "--conditions",
+        type=_conditions,
+        metavar="C[,C]",
+        help="what the proof may rest on: a bound on masked scores such as 1e6, nonempty, finite",
+    )
+    parser.add_argument(
         "--evaluate",
         action="store_true",
         help="evaluate the entries, and confirm them by a derivative in a random direction",
@@ -248,9 +254,11 @@ def _jacobian(options: Options) -> Report:
     }
     with working(f"reading {options.target}"):
         if any(claim is not None and claim is not False for claim in claims.values()):
-            J = assert_structure(function, *inputs, wrt=options.wrt, **claims)
+            J = assert_structure(
+                function, *inputs, wrt=options.wrt, conditions=options.conditions, **claims
+            )
         else:
-            J = jacobian(function, *inputs, wrt=options.wrt)
+            J = jacobian(function, *inputs, wrt=options.wrt, conditions=options.conditions)
         if options.evaluate:
             J.evaluate(options.max_bytes)
     if options.why is None:
@@ -398,6 +406,16 @@ def _intended(target: str) -> Any:
 def _axis(words: str) -> int | tuple[int, int]:
     first, _, second = words.partition(",")
     return (int(first), int(second)) if second else int(first)
+
+
+def _conditions(words: str) -> tuple[str | float, ...]:
+    found: list[str | float] = []
+    for word in words.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(word)
+    return tuple(found)
 
 
 def _domain(words: str) -> tuple[str, Any]:

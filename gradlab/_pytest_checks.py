@@ -74,11 +74,11 @@ class JacobianInspector:
     def __repr__(self) -> str:
         return "jacobian"
 
-    def __call__(self, function: Any, *inputs: Any, wrt: Any = None) -> Any:
+    def __call__(self, function: Any, *inputs: Any, wrt: Any = None, conditions: Any = None) -> Any:
         import gradlab
 
         with self._session.recorded("jacobian", function) as record:
-            jacobian = gradlab.jacobian(function, *inputs, wrt=wrt)
+            jacobian = gradlab.jacobian(function, *inputs, wrt=wrt, conditions=conditions)
             record(jacobian.report)
         return Inspected(jacobian, function, inputs, wrt)
 
@@ -104,25 +104,27 @@ class Inspected:
         gradlab.assert_structure(*self._subject, **claim, wrt=self._wrt)
         return self
 
-    def assert_elementwise(self) -> "Inspected":
+    def assert_elementwise(self, conditions: Any = None) -> "Inspected":
         """Assert that output and input have one shape and that the Jacobian is diagonal."""
         __tracebackhide__ = True
-        return self._assert(elementwise=True)
+        return self._assert(elementwise=True, conditions=conditions)
 
-    def assert_independent(self, axis: int | tuple[int, int]) -> "Inspected":
+    def assert_independent(
+        self, axis: int | tuple[int, int], conditions: Any = None
+    ) -> "Inspected":
         """Assert that entries along an axis, or a pair (input, output) of axes, do not mix."""
         __tracebackhide__ = True
-        return self._assert(independent=axis)
+        return self._assert(independent=axis, conditions=conditions)
 
-    def assert_causal(self, axis: int | tuple[int, int]) -> "Inspected":
+    def assert_causal(self, axis: int | tuple[int, int], conditions: Any = None) -> "Inspected":
         """Assert that along an axis nothing depends on what comes later."""
         __tracebackhide__ = True
-        return self._assert(causal=axis)
+        return self._assert(causal=axis, conditions=conditions)
 
-    def assert_structure(self, structure: str) -> "Inspected":
+    def assert_structure(self, structure: str, conditions: Any = None) -> "Inspected":
         """Assert that the Jacobian has this structure or one contained in it."""
         __tracebackhide__ = True
-        return self._assert(structure=structure)
+        return self._assert(structure=structure, conditions=conditions)
 
 
 def _devices(device: str | None) -> tuple[str | None, ...]:

@@ -38,6 +38,7 @@ DATA = {
     "AuditReport",
     "AuditedRule",
     "CheckReport",
+    "Condition",
     "Digits",
     "DoctorReport",
     "Entries",

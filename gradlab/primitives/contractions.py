@@ -128,7 +128,7 @@ def _contracted(equation: Equation) -> int:
     return math.prod(equation.in_shapes[0][axis] for axis in contracted)
 
 
-_PRODUCT = Primitive(name="", zero=_a_factor_is_zero, underflows="never")
+_PRODUCT = Primitive(name="", settles=True, zero=_a_factor_is_zero, underflows="never")
 
 RECORDS = (
     replace(

@@ -154,7 +154,7 @@ RECORDS = (
     ),
     replace(_ODD, name="reduce_precision", rounds=ONCE, underflows="possible"),
     # arithmetic
-    replace(_ODD, name="neg", affine=positions.negative, rounds=EXACT),
+    replace(_ODD, name="neg", known=facts.of_minus, affine=positions.negative, rounds=EXACT),
     replace(
         _SUM, name="add", known=facts.of_sum, affine=positions.plus, rounds=ONCE, commutes=True
     ),
@@ -267,15 +267,24 @@ RECORDS = (
     replace(_ODD, name="imag", rounds=EXACT),
     replace(_ODD, name="conj", rounds=EXACT),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
-    replace(_PLAIN, name="exp", known=facts.of_exponential, underflows="everyday"),
-    replace(_PLAIN, name="exp2", known=facts.of_exponential, rounds=Steep(), underflows="everyday"),
+    replace(_PLAIN, name="exp", known=facts.of_exponential, settles=True, underflows="everyday"),
+    replace(
+        _PLAIN,
+        name="exp2",
+        known=facts.of_exponential,
+        settles=True,
+        rounds=Steep(),
+        underflows="everyday",
+    ),
     replace(_ODD, name="expm1"),
     replace(_PLAIN, name="log", known=facts.of_logarithm),
     replace(_PLAIN, name="log2"),
     replace(_ODD, name="log1p", rounds=Units(64.0)),
-    replace(_PLAIN, name="logistic", known=facts.of_exponential, underflows="everyday"),
-    replace(_ODD, name="sin"),
-    replace(_PLAIN, name="cos"),
+    replace(
+        _PLAIN, name="logistic", known=facts.of_exponential, settles=True, underflows="everyday"
+    ),
+    replace(_ODD, name="sin", bounded=(-1.0, 1.0)),
+    replace(_PLAIN, name="cos", bounded=(-1.0, 1.0)),
     replace(_ODD, name="tan"),
     replace(_ODD, name="asin"),
     replace(_PLAIN, name="acos"),
@@ -283,12 +292,12 @@ RECORDS = (
     replace(_PLAIN, name="atan2"),
     replace(_ODD, name="sinh", rounds=Steep()),
     replace(_PLAIN, name="cosh", rounds=Steep()),
-    replace(_ODD, name="tanh"),
+    replace(_ODD, name="tanh", bounded=(-1.0, 1.0)),
     replace(_ODD, name="asinh"),
     replace(_PLAIN, name="acosh"),
     replace(_ODD, name="atanh", rounds=Units(64.0)),
     # special functions
-    replace(_ODD, name="erf"),
+    replace(_ODD, name="erf", bounded=(-1.0, 1.0)),
     replace(_PLAIN, name="erfc", rounds=Units(4.0), underflows="everyday"),
     replace(_ODD, name="erf_inv", rounds=Near(16.0)),
     replace(_PLAIN, name="lgamma", rounds=Near(16.0)),

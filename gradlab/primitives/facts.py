@@ -1,18 +1,24 @@
 """How facts about values pass through an equation: masks, zeros, -inf, positions, static indices.
 
 Facts hold for every input at which the values are not NaN. `-inf` less anything is `-inf`, its
-exponential is 0, and 0 times anything is 0: that is what makes causal attention provable.
+exponential is 0, and 0 times anything is 0: that is what makes causal attention provable. A mask of
+-1e30 does the same while the values that it is laid over are much smaller, and while each row keeps
+one of them: `ranges` follows how small, and the rules here ask whether that is granted.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives import ranges
 from gradlab.primitives.known import Known, told
-from gradlab.primitives.record import Site
+from gradlab.primitives.ranges import Mark
+from gradlab.primitives.record import Site, complement
 
 __all__ = [
     "FINITE_MASK",
@@ -25,11 +31,14 @@ __all__ = [
     "of_disjunction",
     "of_exponential",
     "of_larger",
+    "of_largest",
     "of_logarithm",
+    "of_minus",
     "of_negation",
     "of_product",
     "of_quotient",
     "of_smaller",
+    "of_smallest",
     "of_sum",
 ]
 
@@ -50,15 +59,34 @@ def facts(
     """
     record = site.primitive
     known = record.affine(site) if record.affine else None
-    if known is None and (found := value()) is not None:
-        return found
-    if known is None and record.known and any(site.known):
-        known = record.known(site)
     if known is not None:
         return (known,)
-    if not any(site.known):
-        return (None,) * len(site.out_shapes)
-    return tuple(_carried(site, output) for output in range(len(site.out_shapes)))
+    if (found := value()) is not None:
+        return found
+    results: tuple[Known | None, ...] = (None,) * len(site.out_shapes)
+    if any(site.known):
+        known = record.known(site) if record.known else None
+        outputs = range(len(site.out_shapes))
+        results = (known,) if known else tuple(_carried(site, output) for output in outputs)
+    if record.bounded is not None:
+        return (_bounded(results[0], site),)
+    if _is_float(site) and not record.settles and any(k and k.masked for k in site.known):
+        return tuple(known if known and known.upper else _murky(known) for known in results)
+    return results
+
+
+def _bounded(known: Known | None, site: Site) -> Known:
+    low, high = site.primitive.bounded or (0.0, 0.0)
+    nowhere = Pattern.zero(site.shape, ())
+    upper, lower = (
+        ranges.rounded([Mark(nowhere, bound)], dtype)
+        for bound, dtype in ((high, site.out_dtypes[0]), (-low, site.out_dtypes[0]))
+    )
+    return replace(known or Known(), upper=upper, lower=lower)
+
+
+def _murky(known: Known | None) -> Known:
+    return replace(known or Known(), murky=True)
 
 
 def _carried(site: Site, output: int) -> Known | None:
@@ -70,11 +98,38 @@ def _carried(site: Site, output: int) -> Known | None:
         return None  # entries of its own, such as those that fill up a gather
     moved = range(len(site.known))[site.primitive.moves]
 
-    def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
-        known = [site.known[k] for k in moved]
-        return _union(site, output, moved, [None if k is None else read(k) for k in known])
+    known = [site.known[k] for k in moved]
+    untrue = _union(site, output, moved, [None if k is None else k.untrue for k in known])
+    upper, lower = _put_together(site, output, moved)
+    return told(zero, untrue, upper, lower)
 
-    return told(zero, over(lambda k: k.above), over(lambda k: k.untrue))
+
+def _put_together(
+    site: Site, output: int, operands: Sequence[int]
+) -> tuple[tuple[Mark, ...], tuple[Mark, ...]]:
+    """Return the bounds of an output whose entries are those of some operands."""
+    sides = []
+    if _is_float(site):
+        local = [(k, site.reads(k)[output]) for k in operands if site.known[k]]
+    if not _is_float(site) or len(local) < len(operands):
+        return (), ()
+    for read in (_high, _low):
+        marks = [(read(site.known[k]), step) for k, step in local if step is not None]
+        found = ranges.at_once(marks) if any(own for own, _ in marks) else ()
+        sides.append(found)
+    return sides[0], sides[1]
+
+
+def _is_float(site: Site) -> bool:
+    return bool(site.out_dtypes) and bool(jnp.issubdtype(site.out_dtypes[0], jnp.floating))
+
+
+def _high(known: Known | None) -> tuple[Mark, ...]:
+    return () if known is None else known.high
+
+
+def _low(known: Known | None) -> tuple[Mark, ...]:
+    return () if known is None else known.low
 
 
 def _zeros(site: Site, output: int) -> Pattern | None:
@@ -135,76 +190,207 @@ def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern 
     return found
 
 
+def _spread(site: Site, k: int, lower: bool = False) -> tuple[Mark, ...]:
+    """Return the bounds of an operand, or of its negative, in the output's shape."""
+    marks, given = (_low if lower else _high)(site.known[k]), site.in_shapes[k]
+    if given == site.shape or not marks:
+        return marks
+    return ranges.shifted(marks, Pattern.broadcast(given, site.shape))
+
+
+def _laid_over(site: Site, operands: Sequence[int]) -> Site:
+    """Grant bounds of what a mask is laid over, where nothing else bounds it.
+
+    A value that is made of masked ones is not ordinary, whatever it is: it has to be followed.
+    """
+    if site.grants is None or not _is_float(site):
+        return site
+    masked = any(
+        mark.is_deep and (site.name == "select_n" or not mark.region.is_zero)
+        for k in operands
+        for mark in (*_high(site.known[k]), *_low(site.known[k]))
+    )
+    if not masked:
+        return site
+    known = list(site.known)
+    for k in operands:
+        here = known[k]
+        if not site.depends[k] and not (here and (here.high or here.low or here.murky)):
+            need = frozenset([site.grants.need("magnitude", k, 0.0, None)])
+            limits: Any = jnp.finfo(site.in_dtypes[k])  # type: ignore[no-untyped-call]  # no types
+            own = (Mark(Pattern.zero(site.in_shapes[k], ()), 0.0, 1.0, float(limits.max), need),)
+            known[k] = replace(here or Known(), upper=own, lower=own)
+    return replace(site, known=tuple(known))
+
+
 def of_product(site: Site) -> Known | None:
-    """0 where a factor is 0; -inf where it is scaled by a positive number."""
+    """0 where a factor is 0; a number scales bounds."""
     a, b = _sides(site, lambda k: k.nonzero)
-    low_a, low_b = _sides(site, lambda k: k.above)
-    scaled = _both(low_a if _positive(site, 1) else None, low_b if _positive(site, 0) else None)
-    return told(support=_both(a, b), finite=scaled)
+    upper, lower = next((found for k in (0, 1) if any(found := _times(site, k))), ((), ()))
+    return told(_both(a, b), None, upper, lower)
 
 
 def of_quotient(site: Site) -> Known | None:
     """0 where the dividend is."""
-    low = _sides(site, lambda k: k.above)[0] if _positive(site, 1) else None
-    return told(support=_sides(site, lambda k: k.nonzero)[0], finite=low)
+    upper, lower = _times(site, 0, divided=True)
+    return told(_sides(site, lambda k: k.nonzero)[0], None, upper, lower)
+
+
+def _times(site: Site, k: int, divided: bool = False) -> tuple[tuple[Mark, ...], tuple[Mark, ...]]:
+    """Return the bounds of operand `k` times, or divided by, the other, if that is a number."""
+    other = site.known[1 - k]
+    number = None if other is None else other.fill
+    if not _is_float(site) or not isinstance(number, int | float) or not math.isfinite(number):
+        return (), ()
+    if number == 0:
+        return (), ()
+    factor, dtype = abs(1 / number if divided else number), site.out_dtypes[0]
+    sides = [ranges.scaled(_spread(site, k, lower), factor, dtype) for lower in (False, True)]
+    return (sides[0], sides[1]) if number > 0 else (sides[1], sides[0])
 
 
 def of_cast(site: Site) -> Known | None:
-    """A cast to integers leaves nothing of -inf, one to booleans makes it True."""
+    """A float stays what it is, rounded; True becomes 1."""
     known = site.known[0]
     if known is None:
         return None
-    floats = not {dtype.kind for dtype in (*site.in_dtypes, *site.out_dtypes)} & set("biuc")
-    return told(known.nonzero, known.above if floats else None, known.untrue)
+    upper: tuple[Mark, ...] = ()
+    lower: tuple[Mark, ...] = ()
+    if _is_float(site) and site.in_dtypes[0].kind == "b":
+        nowhere = Pattern.zero(site.shape, ())
+        ones, zeros = Mark(nowhere, 1.0), Mark(nowhere, 0.0)
+        upper = (ones, *(Mark(r, 0.0) for r in (known.nonzero,) if r is not None))
+        lower = (zeros, *(Mark(r, -1.0) for r in (known.untrue,) if r is not None))
+    elif _is_float(site):
+        upper, lower = (
+            ranges.rounded(marks, site.out_dtypes[0]) for marks in (known.high, known.low)
+        )
+    return told(known.nonzero, known.untrue, upper, lower)
 
 
 def _is_boolean(site: Site) -> bool:
     return site.out_dtypes[0].kind == "b"
 
 
-def _positive(site: Site, k: int) -> bool:
-    """Return whether an operand is one positive number, which leaves -inf what it is."""
-    known = site.known[k]
-    fill = None if known is None else known.fill
-    return isinstance(fill, int | float) and fill > 0
-
-
 def of_sum(site: Site) -> Known | None:
-    """0 where both terms are; -inf where one is."""
+    """0 where both terms are; bounds add."""
     _say_finite(site, [k for k in site.known if k and k.few is not None and k.few.size > 1])
-    a, b = _sides(site, lambda k: k.nonzero)
-    low_a, low_b = _sides(site, lambda k: k.above)
-    return told(support=_either(a, b), finite=_both(low_a, low_b))
+    return _sum(site, False)
 
 
 def of_difference(site: Site) -> Known | None:
-    """0 where both are; -inf where the first is."""
+    """0 where both are; the bounds of one and of the other's negative add."""
+    return _sum(site, True)
+
+
+def _sum(site: Site, minus: bool) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
-    return told(support=_either(a, b), finite=_sides(site, lambda k: k.above)[0])
+    site = _laid_over(site, (0, 1))
+    upper, lower = (
+        ranges.summed(_spread(site, 0, side), _spread(site, 1, side != minus), site.out_dtypes[0])
+        if _is_float(site)
+        else ()
+        for side in (False, True)
+    )
+    return told(_either(a, b), None, upper, lower)
+
+
+def of_minus(site: Site) -> Known | None:
+    """The bounds of a negated value."""
+    known = site.known[0]
+    if known is None or not _is_float(site):
+        return None
+    return told(known.nonzero, None, known.low, known.high)
 
 
 def of_larger(site: Site) -> Known | None:
-    """0, or -inf, where both are."""
-    a, b = _sides(site, lambda k: k.nonzero)
-    low_a, low_b = _sides(site, lambda k: k.above)
-    return told(support=_either(a, b), finite=_either(low_a, low_b))
+    """0 where both are; as large as the larger."""
+    return _one_of(site, True)
 
 
 def of_smaller(site: Site) -> Known | None:
-    """0 where both are; -inf where one is."""
+    """0 where both are; as small as the smaller."""
+    return _one_of(site, False)
+
+
+def _one_of(site: Site, larger: bool) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
-    low_a, low_b = _sides(site, lambda k: k.above)
-    return told(support=_either(a, b), finite=_both(low_a, low_b))
+    site = _laid_over(site, (0, 1))
+    upper, lower = (
+        ranges.extreme(_spread(site, 0, side), _spread(site, 1, side), larger != side)
+        for side in (False, True)
+    )
+    return told(_either(a, b), None, upper, lower)
+
+
+def of_largest(site: Site) -> Known | None:
+    """The largest of what an entry reads: no less than any entry that is certainly there."""
+    return _extreme(site, 1)
+
+
+def of_smallest(site: Site) -> Known | None:
+    """The smallest of what an entry reads."""
+    return _extreme(site, -1)
+
+
+def _extreme(site: Site, sign: int) -> Known | None:
+    known = site.known[0]
+    local = site.reads(0)[0]
+    if known is None or local is None or not _is_float(site) or 0 in site.in_shapes[0]:
+        return told(_zeros(site, 0))
+    over, under = (known.high, known.low) if sign > 0 else (known.low, known.high)
+    highest = ranges.shifted(over, local)
+    lowest = []
+    for mark in under:
+        kept = ranges.reached(mark.region, local)
+        missed = None if kept is None else complement(kept)
+        if missed is not None:
+            lowest.append(replace(mark, region=missed))
+        deep = [m for m in highest if m.is_deep]
+        if site.grants is not None and deep and not (missed is not None and missed.is_zero):
+            empty = Pattern.union(complement(mark.region) for mark in deep)
+            level = max(m.offset for m in deep) / 2
+            need = site.grants.need("nonempty", 0, level, empty)
+            lowest.append(replace(mark, region=empty, needs=mark.needs | {need}))
+    sides = ranges.rounded(highest, site.out_dtypes[0]), ranges.rounded(lowest, site.out_dtypes[0])
+    upper, lower = sides if sign > 0 else sides[::-1]
+    return told(_zeros(site, 0), None, upper, lower)
 
 
 def of_exponential(site: Site) -> Known | None:
-    """0 where the argument is -inf."""
-    return told(support=_sides(site, lambda k: k.above)[0])
+    """0 where the argument is so small that its exponential is."""
+    known = site.known[0]
+    if known is None or not _is_float(site):
+        return None
+    limits: Any = jnp.finfo(site.out_dtypes[0])  # type: ignore[no-untyped-call]  # it has no types
+    smallest = math.log(float(limits.smallest_subnormal)) - 1  # 1: rounding, of exp and of this
+    if site.name == "exp2":
+        smallest /= math.log(2)
+    return told(_unless(site, known.high, smallest))
+
+
+def _unless(site: Site, marks: Sequence[Mark], level: float) -> Pattern | None:
+    """Return the region outside which a value is certainly at most `level`."""
+    found: Pattern | None = None
+    for mark in sorted(marks, key=lambda mark: len(mark.needs)):
+        if mark.region.is_dense or (found is not None and mark.region.covers(found)):
+            continue
+        most = (level - mark.offset) / mark.slope if mark.slope else math.inf
+        if mark.offset > level:
+            if mark.needs and mark.slope and mark.offset <= ranges.DEEP:
+                fill = f"{mark.offset:.3g}"
+                site.notes.append(f"a mask of {fill} does not hide; it weighs by exp({fill})")
+            continue
+        free = not mark.needs
+        if free or (site.grants and site.grants.granted(mark.needs, min(most, mark.limit))):
+            found = _both(found, mark.region)
+    return found
 
 
 def of_logarithm(site: Site) -> Known | None:
     """-inf where the argument is 0."""
-    return told(finite=_sides(site, lambda k: k.nonzero)[0])
+    [region] = _sides(site, lambda k: k.nonzero)
+    return None if region is None else told(upper=(Mark(region, -math.inf),))
 
 
 def of_negation(site: Site) -> Known | None:
@@ -240,11 +426,12 @@ def of_choice(site: Site) -> Known | None:
     everywhere = Pattern.region(site.shape)
     if which is not None and (which.nonzero is not None or which.untrue is not None):
         _say_finite(site, site.known[1:])
+    cases = range(len(site.known))[1:]
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
         parts = []
         narrowed = False
-        for k in range(1, len(site.known)):
+        for k in cases:
             [local] = site.reads(k)
             assert local is not None
             known = site.known[k]
@@ -253,7 +440,13 @@ def of_choice(site: Site) -> Known | None:
             parts.append(local @ (everywhere if region is None else region))
         return Pattern.union(parts) if narrowed else None
 
-    return told(over(lambda k: k.nonzero), over(lambda k: k.above), over(lambda k: k.untrue))
+    regions = over(lambda k: k.nonzero), over(lambda k: k.untrue)
+    unclear = which is None or (which.nonzero is None and which.untrue is None)
+    if unclear and site.grants and any(ranges.is_deep(_high(known)) for known in site.known[1:]):
+        site.grants.unclear()
+    site = _laid_over(site, cases)
+    upper, lower = _put_together(site, 0, cases)
+    return told(*regions, upper, lower)
 
 
 def _say_finite(site: Site, masks: Sequence[Known | None]) -> None:
@@ -268,12 +461,33 @@ def _say_finite(site: Site, masks: Sequence[Known | None]) -> None:
 
 
 def of_comparison(site: Site) -> Known | None:
-    """`x != 0` where x is zero outside a region, and the like."""
-    support = site.nonzero(0)
-    other = site.known[1]
-    zero = other is not None and other.array is not None and not np.any(other.array)
-    if support is None or not zero:
+    """`x != 0` where x is zero outside a region, and values whose bounds are disjoint."""
+    first, other = site.known
+    support: Pattern | None = None
+    false: Pattern | None = None
+    if first is not None and other is not None and not np.any(other.array is None or other.array):
+        if site.name in ("ne", "gt", "lt"):
+            support, false = first.nonzero, first.untrue if site.name == "ne" else None
+        else:
+            support, false = first.untrue if site.name == "eq" else None, first.nonzero
+    less, more = _apart(site, False), _apart(site, True)
+    if site.name == "eq":
+        support = _both(support, _both(less, more))
+    elif site.name == "ne":
+        false = _both(false, _both(less, more))
+    else:
+        smaller = site.name in ("lt", "le")
+        support = _both(support, more if smaller else less)
+        false = _both(false, less if smaller else more)
+    return told(support, false)
+
+
+def _apart(site: Site, more: bool) -> Pattern | None:
+    """Return the region outside which the first operand is certainly less, or more."""
+    dtype = site.in_dtypes[0]
+    if not jnp.issubdtype(dtype, jnp.floating):
         return None
-    if site.name in ("ne", "gt", "lt"):
-        return told(support=support)
-    return told(false=support)
+    a, b = _spread(site, 0, more), _spread(site, 1, not more)
+    if all(mark.region.is_zero for mark in (*a, *b)):
+        return None
+    return _unless(site, ranges.summed(a, b, dtype), -0.5)

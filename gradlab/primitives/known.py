@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.primitives.ranges import Mark
 
 __all__ = ["MATERIALISED", "Affine", "Known", "of_array", "told"]
 
@@ -21,6 +22,9 @@ Shape = tuple[int, ...]
 
 MATERIALISED = 1 << 20
 """Entries up to which an affine array or a region of an array is written out."""
+
+_WIDE = 1e3
+"""An array with larger values may be a mask."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,20 @@ class Known:
         array: its value.
         affine: its value as a function of the index.
         support: the region outside which it is 0 (False).
-        finite: the region outside which it is -inf.
         false: for booleans, the region outside which it is True.
+        upper: bounds from above, where a rule has found any.
+        lower: bounds of the negated value from above.
+        murky: whether it is made of masked values in a way that no rule follows.
         columns: what is known of each entry of the last axis, where that is not one thing.
     """
 
     array: Array | None = None
     affine: Affine | None = None
     support: Pattern | None = None
-    finite: Pattern | None = None
     false: Pattern | None = None
+    upper: tuple[Mark, ...] = ()
+    lower: tuple[Mark, ...] = ()
+    murky: bool = False
     columns: "tuple[Known | None, ...]" = ()
 
     def value(self) -> Array | None:
@@ -91,11 +99,28 @@ class Known:
         return _region(self.array, lambda array: array != 0)
 
     @cached_property
-    def above(self) -> Pattern | None:
-        """The region outside which it is -inf."""
-        if self.finite is not None or self.array is None or self.array.dtype.kind in "biuc":
-            return self.finite
-        return _region(self.array, lambda array: array != -np.inf)
+    def high(self) -> tuple[Mark, ...]:
+        """Bounds from above, found in its value where no rule has said any."""
+        return self.upper or self._marks(1)
+
+    @cached_property
+    def low(self) -> tuple[Mark, ...]:
+        """Bounds of the negated value from above."""
+        return self.lower or self._marks(-1)
+
+    @cached_property
+    def masked(self) -> bool:
+        """Whether some entries may be those of a mask, or made of them."""
+        return self.murky or any(m.is_deep and not m.region.is_zero for m in self.high)
+
+    def _marks(self, sign: int) -> tuple[Mark, ...]:
+        if self.few is not None and self.array is not None:
+            return _marks_of(self.few, self.array.shape, sign)
+        if self.affine is None or 0 in self.affine.shape:
+            return ()
+        ends = [step * (n - 1) for step, n in zip(self.affine.steps, self.affine.shape)]
+        highest = sign * self.affine.offset + sum(max(sign * end, 0) for end in ends)
+        return (Mark(Pattern.zero(self.affine.shape, ()), float(highest)),)
 
     @cached_property
     def untrue(self) -> Pattern | None:
@@ -117,13 +142,16 @@ def of_array(value: Any) -> Known | None:
 
 
 def told(
-    support: Pattern | None = None, finite: Pattern | None = None, false: Pattern | None = None
+    support: Pattern | None = None,
+    false: Pattern | None = None,
+    upper: tuple[Mark, ...] = (),
+    lower: tuple[Mark, ...] = (),
 ) -> Known | None:
-    """Return facts that are regions; None if none of them says anything."""
-    regions = [None if r is None or r.is_dense else r for r in (support, finite, false)]
-    if regions == [None] * 3:
+    """Return facts about regions; None if none of them says anything."""
+    regions = [None if r is None or r.is_dense else r for r in (support, false)]
+    if regions == [None, None] and not upper and not lower:
         return None
-    return Known(support=regions[0], finite=regions[1], false=regions[2])
+    return Known(support=regions[0], false=regions[1], upper=upper, lower=lower)
 
 
 def _few(array: Array) -> Array:
@@ -140,3 +168,20 @@ def _region(array: Array, holds: Callable[[Array], Array]) -> Pattern | None:
     if not where.any():
         return Pattern.zero(array.shape, ())
     return Pattern.explicit(where.reshape(-1, 1), array.shape, ())
+
+
+def _marks_of(few: Array, shape: Shape, sign: int) -> tuple[Mark, ...]:
+    """Return bounds of the entries of an array: of all, and of those below its widest gap."""
+    if few.dtype.kind in "biucO" or not 0 < few.size <= MATERIALISED:
+        return ()
+    values = sign * few.astype(np.float64)
+    highest, lowest = float(values.max()), float(values.min())
+    if not lowest <= highest:
+        return ()  # a NaN
+    marks = [Mark(Pattern.zero(shape, ()), highest)]
+    two_values = bool(((values == lowest) | (values == highest)).all())
+    if lowest < highest and (two_values or max(-lowest, highest) >= _WIDE):
+        distinct = np.unique(values)
+        edge = float(distinct[np.argmax(np.diff(distinct))])
+        marks.append(Mark(Pattern.explicit((values > edge).reshape(-1, 1), shape, ()), edge))
+    return tuple(marks)

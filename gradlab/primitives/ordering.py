@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives import facts
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, Near, SumOf, root_of
@@ -50,8 +51,8 @@ _SORTED = replace(_RUNNING, reads=_top_k, zero=_largest_is_zero)
 RECORDS = (
     replace(_RUNNING, name="cumsum", rounds=SumOf(_along)),
     replace(_RUNNING, name="cumprod", rounds=root_of(_along), underflows="possible"),
-    replace(_RUNNING, name="cummax"),
-    replace(_RUNNING, name="cummin"),
+    replace(_RUNNING, name="cummax", known=facts.of_largest),
+    replace(_RUNNING, name="cummin", known=facts.of_smallest),
     replace(_RUNNING, name="cumlogsumexp", zero=None, rounds=Near(16.0)),
     replace(_SORTED, name="sort", reads=_sort, zero=_own_is_zero),
     replace(_SORTED, name="top_k"),

@@ -6,17 +6,18 @@ reads is every entry, zero need not stay zero, nothing is only moved.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.known import Known
+from gradlab.primitives.ranges import Kind, Need
 from gradlab.primitives.rounding import UNKNOWN, Rounding, Underflow
 
-__all__ = ["Facts", "Local", "Primitive", "Reads", "Site", "Zero", "complement", "stays_zero",
-           "zero_if"]  # fmt: skip
+__all__ = ["Facts", "Grants", "Local", "Primitive", "Reads", "Site", "Zero", "complement",
+           "stays_zero", "zero_if"]  # fmt: skip
 
 _LISTED = 1 << 22
 
@@ -49,6 +50,8 @@ class Primitive:
         stateful: whether it reads or writes a mutable array.
         words: what people call it; "" for its name.
         combines: the parameter that holds the program which joins entries, two at a time.
+        bounded: between which numbers its results lie.
+        settles: whether results of masked values are ordinary values again.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Primitive:
     stateful: bool = False
     words: str = ""
     combines: str = ""
+    bounded: tuple[float, float] | None = None
+    settles: bool = False
 
     @property
     def is_identity(self) -> bool:
@@ -80,6 +85,26 @@ class Primitive:
         return not self.entrywise and self.moves is None
 
 
+class Grants(Protocol):
+    """What whoever asks for a pattern lets a rule assume at one equation."""
+
+    def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
+        """Name a condition on an operand.
+
+        Args:
+            kind: of condition.
+            operand: which one.
+            level: nonempty: a row that keeps an entry has a maximum above it.
+            besides: nonempty: rows of the result of which it is not asked.
+        """
+
+    def granted(self, needs: frozenset[Need], bound: float) -> bool:
+        """Return whether these hold, and with them values that masks are laid over <= bound."""
+
+    def unclear(self) -> None:
+        """Note a mask of which nothing is known here."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Site(Equation):
     """An equation, with what is known of its operands: what a rule is asked about.
@@ -90,6 +115,7 @@ class Site(Equation):
         known: for each operand, what is known of its value at every input.
         vanishes: for each operand, whether it is zero wherever all seeds are.
         notes: what the rule wants the report to say, such as "index arrays are not known".
+        grants: what may be assumed of operands; None: nothing.
     """
 
     primitive: Primitive
@@ -97,6 +123,7 @@ class Site(Equation):
     known: tuple[Known | None, ...]
     vanishes: tuple[bool, ...]
     notes: list[str] = field(default_factory=list)
+    grants: "Grants | None" = None
 
     def value(self, k: int) -> np.ndarray[Any, Any] | None:
         """The value of operand `k`, where it is the same at every input."""

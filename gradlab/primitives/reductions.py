@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
+from gradlab.primitives import facts
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, SumOf, root_of
@@ -41,8 +42,8 @@ _REDUCED = Primitive(
 RECORDS = (
     replace(_REDUCED, name="reduce_sum", zero=zero_if(0), rounds=SumOf(_reduced)),
     replace(_REDUCED, name="reduce_prod", rounds=root_of(_reduced), underflows="possible"),
-    replace(_REDUCED, name="reduce_max"),
-    replace(_REDUCED, name="reduce_min"),
+    replace(_REDUCED, name="reduce_max", known=facts.of_largest),
+    replace(_REDUCED, name="reduce_min", known=facts.of_smallest),
     replace(_REDUCED, name="reduce_and"),
     replace(_REDUCED, name="reduce_or", zero=zero_if(0)),
     replace(_REDUCED, name="reduce_xor", zero=zero_if(0)),

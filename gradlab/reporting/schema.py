@@ -112,6 +112,17 @@ _JACOBIAN: Schema = {
     "evidence": _text("proved or observed"),
     "notes": _NOTES,
     "unknown": _list("primitives without a rule, taken as dense", _TEXTS),
+    "conditions": _list(
+        "what the pattern rests on, if accepted, and what would make it smaller",
+        _object(
+            "",
+            kind=_one_of("of condition", "magnitude", "nonempty", "finite"),
+            bound=_maybe(_number("of a magnitude, the largest that is small enough")),
+            what=_text("the values"),
+            source=_text("the line at which they are"),
+            accepted=_flag("whether the caller accepts it"),
+        ),
+    ),
     "blocks": _list(
         "one for each output and input",
         _object(

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError, StructureMismatch
 from gradlab.patterns import Pattern
+from gradlab.structure.conditions import suggested
 from gradlab.structure.entries import Side
 from gradlab.structure.evaluate import is_traced
 from gradlab.structure.explanation import axis_pair, culprits_of, reads, shown_couplings
@@ -35,6 +36,7 @@ def assert_structure(
     independent: Axis | None = None,
     causal: Axis | None = None,
     wrt: Any = None,
+    conditions: Any = None,
 ) -> Jacobian:
     """Raise unless the Jacobian is proved to have a structure, at every input.
 
@@ -51,6 +53,7 @@ def assert_structure(
         independent: an axis (or input axis, output axis) whose slices do not read each other.
         causal: an axis (or such a pair) along which no output reads a later input.
         wrt: positions or argument names of the inputs meant; by default all.
+        conditions: what the proof may rest on, as for `jacobian`; by default nothing.
 
     Returns:
         The Jacobian, for whoever wants to look further.
@@ -78,7 +81,7 @@ def assert_structure(
         raise InputError(
             f"structure: {structure!r} is not known; choose one of {', '.join(_STRUCTURES)}"
         )
-    J = jacobian(function, *inputs, wrt=wrt)
+    J = jacobian(function, *inputs, wrt=wrt, conditions=conditions)
     for out_number, out in enumerate(J.outputs):
         for in_number, given in enumerate(J.inputs):
             pattern = J.patterns[out.path, given.path]
@@ -272,6 +275,10 @@ def _message(J: Jacobian, out: Side, given: Side, claim: _Claim, witness: _Witne
             lines.append(
                 f"tried     {_TRIED} derivatives at these inputs: every entry that must be 0 is 0"
             )
+    refused = [c for c in J.conditions if not c.accepted]
+    if refused and claim.holds(J.under(J.conditions).patterns[out.path, given.path]):
+        lines += [f"condition {condition}" for condition in refused]
+        lines.append(f"accept    pass conditions={suggested(J.conditions)}, if that always holds")
     lines += [f"note      {note}" for note in J.notes]
     others = [side.path for side in J.inputs if side.path != given.path]
     if others:

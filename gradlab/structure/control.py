@@ -21,6 +21,7 @@ import numpy as np
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.known import Known
+from gradlab.primitives.ranges import is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.tracing.jaxprs import body, loop_parts
 
@@ -32,6 +33,12 @@ Matrix = Mapping[tuple[int, int], Pattern]
 Shape = tuple[int, ...]
 
 _ROUNDS = 64
+MASKED = Known(murky=True)
+
+
+def _may_be_masked(value: Traced) -> bool:
+    known = value.known
+    return known is not None and (known.murky or is_deep(known.high))
 
 
 def identity(shapes: Mapping[int, Shape] | Sequence[Shape]) -> Matrix:
@@ -124,7 +131,8 @@ def _cond(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
         zero = all(outcome.is_zero for outcome in outcomes)
         vanishes = all(outcome.vanishes for outcome in outcomes)
         offset = None if vanishes else walk.offset(equation, outcomes)
-        joined.append(Traced(union(parts), outcomes[0].known if zero else None, offset))
+        murk = MASKED if any(map(_may_be_masked, outcomes)) else None
+        joined.append(Traced(union(parts), outcomes[0].known if zero else murk, offset))
     return joined
 
 
@@ -155,11 +163,12 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
     length, backwards = equation.params["length"], equation.params["reverse"]
-    said = dict(walk.notes)
+    said, unclear = dict(walk.notes), walk.unclear
     jaxpr = equation.params["jaxpr"]
     phases = _phases(operands, constants + carried, length)
     step = _Step(walk, equation, jaxpr, operands, constants, carried, phases)
-    if len(walk.notes) > len(said) and worth_unrolling(equation):
+    counts = walk.unclear > unclear and any(map(_is_counter, operands[constants:]))
+    if (counts or len(walk.notes) > len(said)) and worth_unrolling(equation):
         walk.notes = said
         return unrolled(walk, equation, operands)
     states = dict(enumerate(operand.reads for operand in operands))
@@ -203,13 +212,19 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
             add(row, column, when, pattern)
     facts = [step.facts[k] for k in step.carries]
     shapes = [tuple(variable.aval.shape) for variable in equation.outvars[carried:]]
-    facts += [_zero(shape) if step.is_zero(k) else None for k, shape in enumerate(shapes)]
+    facts += [_zero(shape) if step.is_zero(k) else step.murk(k) for k, shape in enumerate(shapes)]
     offsets = [step.offsets.get(k) for k in step.carries]
     offsets += [step.offset_of(k) for k in range(len(shapes))]
     return [
         Traced(apply(found, states), fact, offset)
         for found, fact, offset in zip(blocks, facts, offsets, strict=True)
     ]
+
+
+def _is_counter(operand: Traced) -> bool:
+    """Whether a carried value, or what each step takes, is a known integer."""
+    value = None if operand.known is None else operand.known.value()
+    return value is not None and value.dtype.kind in "iu"
 
 
 def _linear_solve(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
@@ -294,6 +309,7 @@ class _Step:
         self.offsets: dict[int, Note] = {}
         self._walk, self._equation, self._operands = walk, equation, operands
         self._zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
+        self._masked = {n for n in self.carries if _may_be_masked(operands[n])}
         first_step = len(walk.steps)
         changed = True
         while changed:
@@ -307,7 +323,10 @@ class _Step:
                 runs.append(walk.run(jaxpr, inputs))
             learnt = [self._learns(n, r) for run in runs for n, r in zip(self.carries, run)]
             changed = any(learnt)
-        self.facts = {n: operands[n].known if n in self._zero else None for n in self.carries}
+        self.facts = {
+            n: operands[n].known if n in self._zero else MASKED if n in self._masked else None
+            for n in self.carries
+        }
         self.carried_shapes = {n: self.shapes[n] for n in self.carries if n in self.reads}
         self.outputs = list(zip(*(run[carried:] for run in runs)))
         self.taken: dict[tuple[int, int], Pattern] = {}
@@ -334,14 +353,20 @@ class _Step:
 
     def _learns(self, n: int, result: Traced) -> bool:
         """Note what a carried value is after a step; return whether that was not known."""
-        before = (len(self._zero), len(self.reads), len(self.offsets))
+        before = self._size
+        if result.known is not None and result.known.masked:
+            self._masked.add(n)
         if not result.is_zero:
             self._zero.discard(n)
         if result.reads:
             self.reads.add(n)
         if n in self.reads and n not in self.offsets and not result.vanishes:
             self.offsets[n] = self._walk.offset(self._equation, [result])
-        return before != (len(self._zero), len(self.reads), len(self.offsets))
+        return before != self._size
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        return len(self._zero), len(self.reads), len(self.offsets), len(self._masked)
 
     def inside(self, n: int, phase: _Phase = _ANY) -> Traced:
         """Return an input of the body as it is in any step of a phase."""
@@ -350,12 +375,18 @@ class _Step:
             known = _zero(self.shapes[n])
         elif n < self.carries.start:
             known = self._operands[n].known
+        elif n in self._masked:
+            known = MASKED
         seed = {n: Pattern.identity(self.shapes[n])} if n in self.reads else NOTHING
         return Traced(seed, known, self.offsets.get(n))
 
     def is_zero(self, output: int) -> bool:
         """Whether an output of a step is zero in every step."""
         return all(value.is_zero for value in self.outputs[output])
+
+    def murk(self, output: int) -> Known | None:
+        """Say whether an output of a step may be made of masked values."""
+        return MASKED if any(map(_may_be_masked, self.outputs[output])) else None
 
     def offset_of(self, output: int) -> Note | None:
         """Return where an output of a step ceases to be zero though all seeds are."""
@@ -498,7 +529,8 @@ def _stack(walk: Walk, equation: Any, found: list[tuple[int, Traced]], length: i
             parts.setdefault(seed, []).append(place @ pattern)
     values = [value for _, value in found]
     vanishes = all(value.vanishes for value in values)
-    return Traced(union(parts), None, None if vanishes else walk.offset(equation, values))
+    murk = MASKED if any(map(_may_be_masked, values)) else None
+    return Traced(union(parts), murk, None if vanishes else walk.offset(equation, values))
 
 
 def _place(step: int, shape: tuple[int, ...], length: int) -> Pattern:
@@ -538,7 +570,9 @@ def _through(
         for seed, pattern in value.reads.items():
             found.setdefault(seed, []).append(walk.compose(local, pattern))
     values = [value for _, value in parts]
-    known = Known(support=Pattern.zero(shape, ())) if all(v.is_zero for v in values) else None
+    known = MASKED if any(map(_may_be_masked, values)) else None
+    if all(value.is_zero for value in values):
+        known = Known(support=Pattern.zero(shape, ()))
     vanishes = all(value.vanishes for value in values)
     return Traced(union(found), known, None if vanishes else walk.offset(equation, values))
 

@@ -15,6 +15,7 @@ from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
 from gradlab.primitives import lookup
 from gradlab.primitives.facts import FINITE_MASK
+from gradlab.structure.conditions import suggested
 from gradlab.structure.infer import Step
 from gradlab.tracing.jaxprs import Literal as Constant
 from gradlab.tracing.jaxprs import body, source_path
@@ -221,9 +222,16 @@ def prove(report: "JacobianReport") -> str:
         said.append(reads(pattern, labels))
         said += _consequences(report, pair, pattern, labels)
     said += [f"The pattern may be larger than the truth: {note}." for note in report.notes[:_SHOWN]]
+    accepted = [condition for condition in report.conditions if condition.accepted]
     said.append(
-        "Proved from the program: true for every input of this shape whose values are finite."
+        "Proved from the program: true for every input of this shape whose values are finite"
+        f"{', while:' if accepted else '.'}"
     )
+    said += [f"  {condition}" for condition in accepted]
+    refused = [condition for condition in report.conditions if not condition.accepted]
+    if refused:
+        said.append(f"Less depends on less with conditions={suggested(report.conditions)}, while:")
+        said += [f"  {condition}" for condition in refused]
     return "\n".join([*said, *_shown(report.steps)])
 
 

@@ -13,6 +13,8 @@ from gradlab.patterns import Pattern
 from gradlab.primitives import Site, lookup
 from gradlab.primitives.facts import facts
 from gradlab.primitives.known import Known, of_array
+from gradlab.primitives.ranges import Kind, Need
+from gradlab.structure.conditions import Accept, Condition, Watch, refuse
 from gradlab.structure.constants import evaluated
 from gradlab.tracing.interpreter import platform_branch
 from gradlab.tracing.jaxprs import Literal, body, dtype_of, source, view
@@ -84,12 +86,25 @@ class Step:
 
 @dataclass(eq=False)
 class Walk:
-    """One pass over a program, with the steps and notes that it leaves behind."""
+    """One pass over a program, with the steps and notes that it leaves behind.
+
+    Attributes:
+        accept: which conditions may be taken to hold.
+        used: the conditions that the patterns rest on, the strictest of each kind and place.
+        refused: whether others would have made a pattern smaller.
+        watched: where the values are on which conditions were found.
+        unclear: how many masks were met of which nothing was known.
+    """
 
     steps: list[Step] = field(default_factory=list)
     notes: dict[Note, None] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
     line: str = ""
+    accept: Accept = refuse
+    used: dict[Need, Condition] = field(default_factory=dict)
+    refused: bool = False
+    watched: dict[Need, list[Watch]] = field(default_factory=dict)
+    unclear: int = 0
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
 
     def run(self, jaxpr: Any, inputs: Sequence[Traced]) -> list[Traced]:
@@ -126,7 +141,7 @@ class Walk:
         if inner is not None:
             return self.call(equation, inner, operands)
         if not any(operand.reads for operand in operands):
-            site = site_of(equation, operands)
+            site = self.site_of(equation, operands)
             known = facts(site, lambda: _value(equation, operands))
             self.remark(equation, site)
             return [Traced(known=fact) for fact in known]
@@ -162,7 +177,7 @@ class Walk:
 
     def primitive(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Compose an equation's rule with what its operands read."""
-        site = site_of(equation, operands)
+        site = self.site_of(equation, operands)
         known = facts(site)
         if site.primitive.reads is None:
             self.unknown[site.name] = None
@@ -225,6 +240,17 @@ class Walk:
             self.composed[key] = after, before, after @ before
         return self.composed[key][2]
 
+    def site_of(self, equation: Any, operands: Sequence[Traced]) -> Site:
+        """Return an equation as the rules see it."""
+        return Site(
+            **vars(view(equation)),
+            primitive=lookup(equation.primitive.name),
+            depends=tuple(bool(operand.reads) for operand in operands),
+            known=tuple(operand.known for operand in operands),
+            vanishes=tuple(operand.vanishes for operand in operands),
+            grants=_Grants(self, equation),
+        )
+
     def remark(self, equation: Any, site: Site) -> None:
         """Record what rules and facts have noted of an equation."""
         for text in dict.fromkeys(site.notes):
@@ -233,6 +259,40 @@ class Walk:
     def note(self, equation: Any, text: str) -> None:
         """Record that the pattern may be too large because of an equation."""
         self.notes[Note(text, equation.primitive.name, self.source(equation))] = None
+
+
+@dataclass(frozen=True)
+class _Grants:
+    """What may be assumed at one equation of a walk."""
+
+    walk: Walk
+    equation: Any
+
+    def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
+        """Name a condition on an operand, and remember where it is."""
+        shape = tuple(self.equation.invars[operand].aval.shape)
+        name = self.equation.primitive.name
+        word = {"select_n": "where", "reduce_max": "max", "reduce_min": "min"}.get(name, name)
+        noun = "scores" if kind == "magnitude" else "rows of the scores"
+        need = Need(kind, f"{noun} {shape}, operand of {word}", self.walk.source(self.equation))
+        watch = Watch(self.equation, operand, level, besides)
+        self.walk.watched.setdefault(need, []).append(watch)
+        return need
+
+    def unclear(self) -> None:
+        """Note a mask of which nothing is known here."""
+        self.walk.unclear += 1
+
+    def granted(self, needs: frozenset[Need], bound: float) -> bool:
+        """Return whether all conditions are accepted; remember them, if so."""
+        conditions = {need: Condition.of(need, bound) for need in sorted(needs)}
+        if not all(map(self.walk.accept, conditions.values())):
+            self.walk.refused = True
+            return False
+        for need, condition in conditions.items():
+            before = self.walk.used.get(need, condition)
+            self.walk.used[need] = min(before, condition, key=lambda c: c.bound or 0.0)
+        return True
 
 
 Flow = Callable[[Walk, Any, list[Traced]], list[Traced]]
@@ -278,14 +338,3 @@ def _value(equation: Any, operands: Sequence[Traced]) -> tuple[Known, ...] | Non
 def _cell(equation: Any) -> Any:
     """Return the variable that names the mutable array of an equation."""
     return (equation.invars or equation.outvars)[0]
-
-
-def site_of(equation: Any, operands: Sequence[Traced]) -> Site:
-    """Return an equation as the rules see it."""
-    return Site(
-        **vars(view(equation)),
-        primitive=lookup(equation.primitive.name),
-        depends=tuple(bool(operand.reads) for operand in operands),
-        known=tuple(operand.known for operand in operands),
-        vanishes=tuple(operand.vanishes for operand in operands),
-    )

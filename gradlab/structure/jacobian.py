@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from gradlab.arguments import several
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.patterns import Pattern
+from gradlab.primitives.facts import FINITE_MASK
 from gradlab.reading import ported
 from gradlab.structure import control, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.colouring import listed
 from gradlab.structure.compiled import CompiledJacobian, Layout, point_of
+from gradlab.structure.conditions import Accept, Condition, accepting, holding, refuse
 from gradlab.structure.entries import (
     Entries,
     Format,
@@ -59,9 +62,15 @@ class Jacobian:
     """
 
     def __init__(
-        self, report: JacobianReport, derivative: Derivative, values: Any, statics: Sequence[Any]
+        self,
+        report: JacobianReport,
+        derivative: Derivative,
+        values: Any,
+        statics: Sequence[Any],
+        reading: "_Reading",
     ) -> None:
         self.report = report
+        self._reading = reading
         self.derivative = derivative
         self.values = values
         self._statics = statics
@@ -179,6 +188,47 @@ class Jacobian:
     def unknown(self) -> tuple[str, ...]:
         """Primitives without a rule, taken as dense."""
         return self.report.unknown
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that the pattern rests on, and those that would make it smaller."""
+        return self.report.conditions
+
+    def under(self, conditions: Any) -> "Jacobian":
+        """Return the Jacobian with the pattern that conditions allow.
+
+        Args:
+            conditions: some of `conditions`, or as in the call of `jacobian`.
+
+        Raises:
+            InputError, InputTypeError: as for `jacobian`.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, gradlab
+            >>> def attend(s):
+            ...     return jax.nn.softmax(jnp.where(jnp.tri(4, dtype=bool), s, -1e30))
+            >>> J = gradlab.jacobian(attend, jnp.zeros((4, 4)))
+            >>> J.nnz, J.under(1e6).nnz
+            (40, 30)
+        """
+        report = self._reading.report(accepting(conditions))
+        return Jacobian(report, self.derivative, self.values, self._statics, self._reading)
+
+    def holds(self, *inputs: Any) -> tuple[Any, ...]:
+        """Return whether each of `conditions` holds at a point; works under jit.
+
+        Args:
+            *inputs: of the shapes and dtypes that the function was read at.
+
+        Returns:
+            A boolean for each of `conditions`, in their order.
+
+        Raises:
+            InputError: shapes, dtypes or settings differ.
+        """
+        values = point_of(self.derivative, self._statics, inputs, "holds")
+        with jax.enable_x64(self.derivative.program.x64):
+            return self._reading.holding(self.conditions, values)
 
     def why(self, axis: int | tuple[int, int] | None = None) -> str:
         """Explain the structure: the proof, or which lines couple an axis.
@@ -427,7 +477,9 @@ class Jacobian:
         write_whole(str(target), self.render("svg"))
 
 
-def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jacobian:
+def jacobian(
+    function: Callable[..., Any], *inputs: Any, wrt: Any = None, conditions: Any = None
+) -> Jacobian:
     """Infer the structure of a function's Jacobian from its program, and say why.
 
     The program of the derivative is traced and read axis by axis; no entry is evaluated, so that
@@ -441,13 +493,16 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
             `jax.ShapeDtypeStruct` where shapes suffice.
         wrt: positions or argument names of the inputs to differentiate by; by default all.
+        conditions: what the pattern may rest on: 1e6 for "values that masks are laid over stay at
+            most 1e6", "nonempty" for "each row keeps an entry", "finite", `Condition`s, or a tuple
+            of these. By default nothing.
 
     Returns:
         The Jacobian: `structure`, `pattern`, `nnz`, `why()`, `at()`, `compile()` and more.
 
     Raises:
         InputError: nothing to differentiate, `wrt` names no input, or JAX cannot differentiate
-            the function.
+            the function, or a condition is not known.
         InputTypeError: `function` cannot be called.
         NotTraceable: the function reads values of its inputs.
 
@@ -462,6 +517,7 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         >>> J.structure, J.nnz, J.notation
         ('diagonal', 409600, 'out[i, j] <- x[i, j]')
     """
+    accept = accepting(conditions)
     blanks = tuple(map(_stand_in, inputs))
     try:
         program = trace(function, *blanks)
@@ -483,25 +539,8 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
     program, linear = _linearised(program, sources, outputs)
     given = [Side(program.in_names[k], *_form(program.in_avals[k])) for k in sources]
     made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
-    walk, patterns = _infer(linear, given, made)
-    flags = [k in sources for k in range(len(program.in_avals))]
-    seeds = given if linear.mode == "jvp" else made
-    lines = equations_of(program.jaxpr, flags)
-    report = JacobianReport(
-        name=program.name,
-        inputs=tuple(given),
-        outputs=tuple(made),
-        patterns=patterns,
-        evidence="proved",
-        notes=tuple(map(str, walk.notes)) + _widened(patterns),
-        unknown=tuple(walk.unknown),
-        steps=lines,
-        couplings=couplings_of(walk.steps, lines, [(s.path, s.shape) for s in seeds]),
-        formulas=formulas(program.jaxpr, program.in_names, "out"),
-        modes=_modes(linear, walk.steps),
-        read_in=linear.mode,
-        symmetric=_is_symmetric(function, blanks, program, sources, outputs),
-    )
+    symmetric = _is_symmetric(function, blanks, program, sources, outputs)
+    reading = _Reading(program, linear, sources, tuple(given), tuple(made), symmetric)
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
     known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
 
@@ -511,11 +550,96 @@ def jacobian(function: Callable[..., Any], *inputs: Any, wrt: Any = None) -> Jac
         return jax.tree.leaves(function(*jax.tree.unflatten(program.in_tree, given)))
 
     return Jacobian(
-        report,
+        reading.report(accept),
         Derivative(program, sources, outputs, again),
         tuple(program.flatten(inputs)) if known else None,
         [value for value, leaf in zip(leaves, program.leaves, strict=True) if not leaf.traced],
+        reading,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """The program of a derivative, to be read under conditions."""
+
+    program: Program
+    linear: Linearised
+    sources: tuple[int, ...]
+    given: tuple[Side, ...]
+    made: tuple[Side, ...]
+    symmetric: bool
+
+    def report(self, accept: Accept) -> JacobianReport:
+        """Return what is known under the conditions that are accepted."""
+        program, linear = self.program, self.linear
+        walk, patterns = self._infer(accept)
+        if walk.used:
+            plain, without = self._infer(refuse)
+            if _covers(patterns, without):  # nothing is gained
+                walk, patterns = plain, without
+        conditions = tuple(replace(c, accepted=True) for c in walk.used.values())
+        if walk.refused:
+            every, smallest = self._infer(lambda condition: True)
+            if not _covers(smallest, patterns):
+                more = {need: c for need, c in every.used.items() if need not in walk.used}
+                conditions += tuple(more.values())
+        finite = any(c.accepted for c in conditions)
+        notes = [note for note in walk.notes if not (finite and note.text.endswith(FINITE_MASK))]
+        flags = [k in self.sources for k in range(len(program.in_avals))]
+        seeds = self.given if linear.mode == "jvp" else self.made
+        lines = equations_of(program.jaxpr, flags)
+        return JacobianReport(
+            name=program.name,
+            inputs=self.given,
+            outputs=self.made,
+            patterns=patterns,
+            evidence="proved",
+            notes=tuple(map(str, notes)) + _widened(patterns),
+            unknown=tuple(walk.unknown),
+            steps=lines,
+            couplings=couplings_of(walk.steps, lines, [(s.path, s.shape) for s in seeds]),
+            formulas=formulas(program.jaxpr, program.in_names, "out"),
+            modes=_modes(linear, walk.steps),
+            read_in=linear.mode,
+            symmetric=self.symmetric,
+            conditions=conditions,
+        )
+
+    def holding(self, conditions: Sequence[Condition], values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return whether conditions hold at a point."""
+        walk, _ = self._infer(lambda condition: True)
+        seeds = self.given if self.linear.mode == "jvp" else self.made
+        zeros = [jnp.zeros(side.shape, side.dtype) for side in seeds]
+        return holding(self.linear.jaxpr, [*values, *zeros], walk.watched, conditions)
+
+    def _infer(self, accept: Accept) -> tuple[Walk, dict[Pair, Pattern]]:
+        """Return the pattern of every block."""
+        linear, given, made = self.linear, self.given, self.made
+        walk = Walk(accept=accept)
+        seeds, results = (given, made) if linear.mode == "jvp" else (made, given)
+        count = len(linear.jaxpr.in_avals) - linear.seeds
+        states = [Traced()] * count
+        states += [Traced({n: Pattern.identity(side.shape)}) for n, side in enumerate(seeds)]
+        mutable = stateful(linear.jaxpr)
+        if mutable:
+            walk.unknown[mutable] = None
+            made_of = [Traced()] * len(results)
+        else:
+            made_of = walk.run(linear.jaxpr, states)
+        shapes = {n: side.shape for n, side in enumerate(seeds)}
+        found = [
+            walk.result(v, side.shape, shapes) for v, side in zip(made_of, results, strict=True)
+        ]
+        patterns = {}
+        for out in range(len(made)):
+            for source in range(len(given)):
+                row, seed = (out, source) if linear.mode == "jvp" else (source, out)
+                pattern = found[row].get(seed)
+                if pattern is None:
+                    pattern = Pattern.zero(results[row].shape, seeds[seed].shape)
+                key = made[out].path, given[source].path
+                patterns[key] = pattern if linear.mode == "jvp" else pattern.T
+        return walk, patterns
 
 
 def _is_symmetric(
@@ -534,35 +658,6 @@ def _is_symmetric(
     return is_gradient(
         function, inputs, program, _position(program, sources[0])
     ) or contains_its_primal(program, sources[0], outputs[0])
-
-
-def _infer(
-    linear: Linearised, given: Sequence[Side], made: Sequence[Side]
-) -> tuple[Walk, dict[tuple[str, str], Pattern]]:
-    """Return the pattern of every block."""
-    walk = Walk()
-    seeds, results = (given, made) if linear.mode == "jvp" else (made, given)
-    count = len(linear.jaxpr.in_avals) - linear.seeds
-    states = [Traced()] * count
-    states += [Traced({n: Pattern.identity(side.shape)}) for n, side in enumerate(seeds)]
-    mutable = stateful(linear.jaxpr)
-    if mutable:
-        walk.unknown[mutable] = None
-        made_of = [Traced()] * len(results)
-    else:
-        made_of = walk.run(linear.jaxpr, states)
-    shapes = {n: side.shape for n, side in enumerate(seeds)}
-    found = [walk.result(v, side.shape, shapes) for v, side in zip(made_of, results, strict=True)]
-    patterns = {}
-    for out in range(len(made)):
-        for source in range(len(given)):
-            row, seed = (out, source) if linear.mode == "jvp" else (source, out)
-            pattern = found[row].get(seed)
-            if pattern is None:
-                pattern = Pattern.zero(results[row].shape, seeds[seed].shape)
-            key = made[out].path, given[source].path
-            patterns[key] = pattern if linear.mode == "jvp" else pattern.T
-    return walk, patterns
 
 
 def _linearised(
@@ -648,6 +743,10 @@ def _modes(linear: Linearised, steps: Sequence[Step]) -> tuple[str, ...]:
 
 def _loops(steps: Sequence[Step]) -> bool:
     return any(step.name == "while" or _loops(step.inner) for step in steps)
+
+
+def _covers(a: Mapping[Pair, Pattern], b: Mapping[Pair, Pattern]) -> bool:
+    return all(pattern.covers(b[pair]) for pair, pattern in a.items())
 
 
 def _widened(patterns: dict[tuple[str, str], Pattern]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from gradlab.patterns import Pattern
 from gradlab.report import Report, plain
 from gradlab.structure.colouring import Plan, plan_for
+from gradlab.structure.conditions import Condition
 from gradlab.structure.entries import Pair, Side, only
 from gradlab.structure.explanation import Coupling, Line, accuse, prove
 
@@ -36,6 +37,8 @@ class JacobianReport(Report):
         modes: what AD can run: "jvp", "vjp" or both.
         read_in: the program that was read, "jvp" or "vjp".
         symmetric: whether the function is the gradient of a scalar one.
+        conditions: those that the pattern rests on (accepted), and those that would make it
+            smaller.
     """
 
     kind: ClassVar[str] = "jacobian"
@@ -54,6 +57,7 @@ class JacobianReport(Report):
     modes: tuple[str, ...] = ("jvp", "vjp")
     read_in: str = "jvp"
     symmetric: bool = False
+    conditions: tuple[Condition, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -187,6 +191,7 @@ class JacobianReport(Report):
             "rung": self.rung,
             "notes": list(self.notes),
             "unknown": list(self.unknown),
+            "conditions": plain(self.conditions),
             "blocks": [self._block(pair, pattern) for pair, pattern in self.patterns.items()],
             "steps": plain(self.steps),
             "couplings": plain(self.couplings),

@@ -1,0 +1,198 @@
+"""How large a value can be, region by region: why a mask of -1e30 hides what it covers.
+
+A mark says that outside a region, values are at most `offset + slope * M`. Here M bounds the size
+of the values that masks are laid over, and a caller may grant it: scores of at most 1e6, say. The
+exponential of a value far enough below the maximum of its row is exactly 0, so a mark becomes the
+condition under which a mask hides. Lower bounds are marks of the negated value.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from gradlab.patterns import Pattern
+
+__all__ = ["DEEP", "Kind", "Mark", "Need", "at_once", "extreme", "is_deep", "reached", "rounded",
+           "scaled", "shifted", "summed"]  # fmt: skip
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["magnitude", "nonempty", "finite"]
+
+_MARKS = 6
+_LISTED = 1 << 22
+DEEP = -10.0
+"""From here on, a bound may be that of a mask."""
+
+
+class Need(NamedTuple):
+    """What a mark rests on: a condition, but for the number."""
+
+    kind: Kind
+    what: str
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """Outside `region`, values are at most `offset + slope * M`.
+
+    Attributes:
+        region: indices of the array.
+        offset: the bound at M = 0.
+        slope: how often M is added; never negative.
+        limit: the largest M at which this holds.
+        needs: what is granted besides.
+    """
+
+    region: Pattern
+    offset: float
+    slope: float = 0.0
+    limit: float = math.inf
+    needs: frozenset[Need] = frozenset()
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the bound may be that of a mask."""
+        return self.offset <= DEEP
+
+    def follows_from(self, other: "Mark") -> bool:
+        """Whether another mark says at least as much."""
+        return (
+            other.offset <= self.offset
+            and other.slope <= self.slope
+            and other.limit >= self.limit
+            and other.needs <= self.needs
+            and (other.region.is_zero or self.region.covers(other.region))
+        )
+
+
+Marks = tuple[Mark, ...]
+
+
+def is_deep(marks: Iterable[Mark]) -> bool:
+    """Whether a value may be masked."""
+    return any(mark.is_deep for mark in marks)
+
+
+def _few(marks: Iterable[Mark]) -> Marks:
+    """Return the marks that say most.
+
+    One of the whole array says something where an entry of each row is there: then it bounds that.
+    """
+    kept: list[Mark] = []
+    for mark in sorted(marks, key=_rank):
+        useful = mark.is_deep or mark.needs or not mark.region.is_dense
+        if useful and mark.offset < math.inf and not any(map(mark.follows_from, kept)):
+            kept.append(mark)
+    return tuple(kept[:_MARKS])
+
+
+def _rank(mark: Mark) -> tuple[bool, bool, float, int]:
+    return mark.region.is_dense, not mark.region.is_zero, mark.offset, len(mark.needs)
+
+
+def summed(a: Sequence[Mark], b: Sequence[Mark], dtype: Any) -> Marks:
+    """Return the marks of a sum; -inf plus anything is -inf, where it is not NaN."""
+    endless = [mark for mark in (*a, *b) if mark.offset == -math.inf]
+    pairs = [
+        Mark(
+            x.region | y.region,
+            x.offset + y.offset,
+            x.slope + y.slope,
+            min(x.limit, y.limit),
+            x.needs | y.needs,
+        )
+        for x, y in itertools.product(a, b)
+        if -math.inf not in (x.offset, y.offset)
+    ]
+    return rounded([*endless, *pairs], dtype)
+
+
+def scaled(marks: Iterable[Mark], factor: float, dtype: Any) -> Marks:
+    """Return the marks of a value times a positive number."""
+    return rounded(
+        (replace(m, offset=m.offset * factor, slope=m.slope * factor) for m in marks), dtype
+    )
+
+
+def rounded(marks: Iterable[Mark], dtype: Any) -> Marks:
+    """Return the marks of a value that a dtype rounds, outwards; what overflows is infinite."""
+    limits: Any = jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
+    unit, largest = float(limits.eps), float(limits.max)
+    found = []
+    for mark in marks:
+        offset, slope, limit = mark.offset, mark.slope * (1 + unit), mark.limit
+        if offset != -math.inf:
+            offset += unit * abs(offset)
+            if slope == 0 and offset < -largest * (1 + unit):
+                offset = -math.inf
+            elif offset + slope > largest and (offset > largest or not slope):
+                continue
+            elif slope:
+                limit = min(limit, (largest - offset) / slope)
+        found.append(replace(mark, offset=offset, slope=slope, limit=limit))
+    return _few(found)
+
+
+def shifted(marks: Iterable[Mark], local: Pattern) -> Marks:
+    """Return the marks of entries that are moved; all of `local`'s outputs are among them."""
+    return tuple(replace(mark, region=_moved(local, mark.region)) for mark in marks)
+
+
+def _moved(local: Pattern, region: Pattern) -> Pattern:
+    return Pattern.zero(local.output_shape, ()) if region.is_zero else local @ region
+
+
+def at_once(parts: Sequence[tuple[Sequence[Mark], Pattern]]) -> Marks:
+    """Return the marks of an array put together from several: a choice, a concatenation.
+
+    Args:
+        parts: for each, its marks, and which of its entries are put where.
+    """
+    options: list[list[Mark]] = []
+    for marks, local in parts:
+        whole = local @ Pattern.region(local.input_shape)
+        if not whole.is_zero:
+            unbounded = Mark(whole, -math.inf)  # its entries lie in the region: no bound is needed
+            options.append([*shifted(marks, local), unbounded])
+    found = []
+    for several in itertools.islice(itertools.product(*options), 1 << _MARKS):
+        bounds = [mark for mark, own in zip(several, options) if mark is not own[-1]]
+        if bounds:
+            region = Pattern.union(mark.region for mark in several)
+            found.append(_weakest(bounds, region))
+    return _few(found)
+
+
+def _weakest(marks: Sequence[Mark], region: Pattern) -> Mark:
+    return Mark(
+        region,
+        max(mark.offset for mark in marks),
+        max(mark.slope for mark in marks),
+        min(mark.limit for mark in marks),
+        frozenset().union(*(mark.needs for mark in marks)),
+    )
+
+
+def extreme(a: Sequence[Mark], b: Sequence[Mark], larger: bool) -> Marks:
+    """Return the marks of the larger, or smaller, of two values, entry by entry."""
+    pairs = list(itertools.product(a, b))
+    if larger:
+        return _few(_weakest(pair, pair[0].region | pair[1].region) for pair in pairs)
+    common = [_weakest(pair, pair[0].region & pair[1].region) for pair in pairs]
+    return _few([*a, *b, *common])
+
+
+def reached(region: Pattern, local: Pattern) -> Pattern | None:
+    """Return which outputs certainly read an index outside a region; None where nothing tells."""
+    shape = local.output_shape
+    found = local @ (Pattern.region(region.output_shape) - region)
+    if found.widened and not local.widened and max(local.shape) <= _LISTED:
+        kept = local.to_scipy().astype(np.int64) @ (~region.to_dense()).astype(np.int64)
+        found = Pattern.explicit(kept, shape, ())
+    return None if found.widened else found
