@@ -16,39 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["apply", "elementwise"]
 
+_NAMES = (  # NumPy's name, and that of JAX where it is another
+    "exp log expm1 log1p sqrt cbrt square sin cos tan sinh cosh tanh floor ceil add subtract:sub "
+    "multiply:mul true_divide:div negative:neg absolute:abs fabs:abs maximum:max minimum:min "
+    "less:lt less_equal:le greater:gt greater_equal:ge equal:eq not_equal:ne"
+)
 _LAX: dict[Any, Callable[..., Any]] = {
-    np.add: lax.add,
-    np.subtract: lax.sub,
-    np.multiply: lax.mul,
-    np.true_divide: lax.div,
-    np.negative: lax.neg,
-    np.absolute: lax.abs,
-    np.fabs: lax.abs,
-    np.exp: lax.exp,
-    np.log: lax.log,
-    np.expm1: lax.expm1,
-    np.log1p: lax.log1p,
-    np.sqrt: lax.sqrt,
-    np.cbrt: lax.cbrt,
-    np.square: lax.square,
-    np.sin: lax.sin,
-    np.cos: lax.cos,
-    np.tan: lax.tan,
-    np.sinh: lax.sinh,
-    np.cosh: lax.cosh,
-    np.tanh: lax.tanh,
-    np.maximum: lax.max,
-    np.minimum: lax.min,
-    np.floor: lax.floor,
-    np.ceil: lax.ceil,
-    np.less: lax.lt,
-    np.less_equal: lax.le,
-    np.greater: lax.gt,
-    np.greater_equal: lax.ge,
-    np.equal: lax.eq,
-    np.not_equal: lax.ne,
+    getattr(np, ours): getattr(lax, theirs or ours)
+    for ours, _, theirs in (name.partition(":") for name in _NAMES.split())
 }
-_NO_BROADCAST = (np.matmul, np.vecdot)
 
 
 def elementwise(

@@ -186,9 +186,7 @@ def _asked(program: Program, jaxpr: Any, count: int, recorder: Recorder) -> Prog
 
 
 def _standing(recorder: Recorder, value: Any, symbol: Any) -> Any:
-    if isinstance(value, float | complex) and not isinstance(value, np.generic):
-        return recorder.scalar(value, symbol)
-    if isinstance(value, np.generic):
+    if isinstance(value, float | complex | np.generic):
         return recorder.scalar(value, symbol)
     return recorder.array(np.array(value), symbol)
 

@@ -1,7 +1,7 @@
 """Running a reading: in NumPy, without compiling; beside the function itself, to be checked."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,40 +9,13 @@ import numpy as np
 
 from gradlab.errors import NotReadable
 from gradlab.reading.memory import Array
-from gradlab.tracing import Interpreter, NumPy, Program, without_checks
+from gradlab.tracing import Program, without_checks
+from gradlab.tracing.stepwise import AtOnce
 
 __all__ = ["evaluate", "evaluate_flat", "require_same"]
 
 _REACHES = (3e-2, -1e-2, 1e-3, -1e-4, 1e-6)  # relative moves that are tried
 _MOVED = 2  # of them that must agree
-
-
-class _Plain(Interpreter[Any]):
-    """Evaluates equations as they were written down."""
-
-    def __init__(self) -> None:
-        self._numpy = NumPy()
-
-    def constant(self, array: Array) -> Any:
-        return array
-
-    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
-        return self._numpy.bind(equation, inputs)
-
-    def concrete(self, value: Any) -> Array:
-        return np.asarray(value)
-
-    def row(self, value: Any, index: int, atom: Any) -> Any:
-        return value[index]
-
-    def stack(self, rows: list[Any], variable: Any) -> Any:
-        return np.stack(rows) if rows else np.zeros(variable.aval.shape, variable.aval.dtype)
-
-    def hold(self, values: Iterable[Any]) -> None:
-        self._numpy.hold(values)
-
-    def release(self, values: Iterable[Any]) -> None:
-        self._numpy.release(values)
 
 
 def evaluate(program: Program, *inputs: Any) -> list[Array]:
@@ -54,7 +27,7 @@ def evaluate_flat(program: Program, values: Sequence[Any]) -> list[Array]:
     """Evaluate a program on its traced inputs alone."""
     arrays = [np.array(value, aval.dtype) for value, aval in zip(values, program.in_avals)]
     with without_checks(), np.errstate(all="ignore"):
-        return [np.asarray(output) for output in _Plain()(program.jaxpr, arrays)]
+        return [np.asarray(output) for output in AtOnce()(program.jaxpr, arrays)]
 
 
 def require_same(

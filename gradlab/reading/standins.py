@@ -285,27 +285,15 @@ def _method(stand: Any, name: str) -> Callable[..., Any]:
     return call
 
 
+_COMPARED = ("lt", "le", "eq", "ne", "gt", "ge")
+_NAMES = (  # Python's name of an operator, and NumPy's where it is another
+    "matmul divmod add sub:subtract mul:multiply truediv:true_divide floordiv:floor_divide "
+    "mod:remainder pow:power and:bitwise_and or:bitwise_or xor:bitwise_xor lshift:left_shift "
+    "rshift:right_shift lt:less le:less_equal eq:equal ne:not_equal gt:greater ge:greater_equal"
+)
 _BINARY = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.true_divide,
-    "floordiv": np.floor_divide,
-    "mod": np.remainder,
-    "pow": np.power,
-    "matmul": np.matmul,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "lshift": np.left_shift,
-    "rshift": np.right_shift,
-    "lt": np.less,
-    "le": np.less_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "divmod": np.divmod,
+    ours: getattr(np, theirs or ours)
+    for ours, _, theirs in (name.partition(":") for name in _NAMES.split())
 }
 _UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 
@@ -335,7 +323,7 @@ def _install(name: str, ufunc: Any) -> None:
         return self.session.ufunc(ufunc, "__call__", (self, other), {"out": (self,)}, None)
 
     setattr(_Operators, f"__{name}__", forward)
-    if name in _BINARY and name not in ("lt", "le", "eq", "ne", "gt", "ge"):
+    if name in _BINARY and name not in _COMPARED:
         setattr(_Operators, f"__r{name}__", reflected)
         if name != "divmod":
             setattr(_Operators, f"__i{name}__", in_place)

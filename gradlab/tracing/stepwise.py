@@ -4,13 +4,14 @@ A compiler may change what a program computes: XLA makes x of (x + 1e7) - 1e7. H
 computed in float32 and rounded after each equation, as devices do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import bind, dtype_of
 from gradlab.tracing.leaves import is_inexact
@@ -18,7 +19,7 @@ from gradlab.tracing.numeric import evaluate, is_native
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import walk
 
-__all__ = ["run_stepwise"]
+__all__ = ["AtOnce", "run_stepwise"]
 
 _TURNS, _EQUATIONS, _ENTRIES = 2_000, 2_000, 1 << 18
 _HOSTS = ("pure_callback", "io_callback", "ffi_call", "pallas_call", "shard_map")
@@ -48,26 +49,49 @@ def run_stepwise(program: Program, arrays: Sequence[Any]) -> list[Any] | None:
         return None
 
 
-class _Stepwise(Interpreter[Any]):
-    turns = _TURNS
+class AtOnce(Interpreter[Any]):
+    """Evaluates equations in NumPy at the dtypes of their trace."""
+
+    def __init__(self) -> None:
+        self._numpy = NumPy()
 
     def constant(self, array: Any) -> Any:
+        """Bring a constant of the program in."""
         return np.asarray(array)
+
+    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        """Evaluate one equation."""
+        return self._numpy.bind(equation, inputs)
+
+    def concrete(self, value: Any) -> Any:
+        """Return the number by which a branch is chosen or a `while` goes on."""
+        return np.asarray(value)
+
+    def row(self, value: Any, index: int, atom: Any) -> Any:
+        """Return what a turn of a `scan` reads of a column."""
+        return value[index]
+
+    def stack(self, rows: list[Any], variable: Any) -> Any:
+        """Return the rows of a `scan` as one value."""
+        return np.stack(rows) if rows else np.zeros(variable.aval.shape, dtype_of(variable))
+
+    def hold(self, values: Iterable[Any]) -> None:
+        """Note that values are kept."""
+        self._numpy.hold(values)
+
+    def release(self, values: Iterable[Any]) -> None:
+        """Note that values are no longer kept."""
+        self._numpy.release(values)
+
+
+class _Stepwise(AtOnce):
+    turns = _TURNS
 
     def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
         results = evaluate(equation, [_native(array) for array in inputs])
         if results is None:
             results = bind(equation, inputs)
         return [np.asarray(r, dtype_of(v)) for r, v in zip(results, equation.outvars)]
-
-    def concrete(self, value: Any) -> Any:
-        return np.asarray(value)
-
-    def row(self, value: Any, index: int, atom: Any) -> Any:
-        return value[index]
-
-    def stack(self, rows: list[Any], variable: Any) -> Any:
-        return np.stack(rows) if rows else np.zeros(variable.aval.shape, dtype_of(variable))
 
 
 def _native(array: Any) -> Any:
