@@ -5,6 +5,7 @@ A proxy passes through unless its own thread is reading, so that other threads s
 
 import functools
 import math
+import operator
 import types
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ _MATH = {
     "atanh": np.arctanh,
     "pow": np.power,
 }
+_FOLDED = {"fsum": operator.add, "prod": operator.mul}
 _SPECIAL = {"erf": "erf", "erfc": "erfc", "gamma": "gamma", "lgamma": "gammaln"}
 
 
@@ -50,13 +52,15 @@ def replacement(value: Any) -> Any:
         return _function(value)
     if isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math":
         return _math(value)
-    return value
+    if isinstance(value, functools._lru_cache_wrapper):
+        return _uncached(value)
+    return _INDEXED.get(id(value), value)
 
 
 def original(value: Any) -> Any:
     """Return what a proxy stands for, or the value itself."""
     kind = type(value)
-    if kind is _Module or kind is _Drawer or kind is _Ufunc:
+    if kind in (_Module, _Drawer, _Ufunc, _Indexed):
         return object.__getattribute__(value, "_real")
     if kind is types.FunctionType or kind is type or kind is _Kind:
         return value.__dict__.get("_gradlab_stands_for", value)
@@ -154,14 +158,49 @@ def _real(value: Any) -> Any:
 
 
 @functools.cache
+def _uncached(real: Any) -> Callable[..., Any]:
+    """Return what a cache stands before: a reading's stand-ins must not be kept in it."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        reading = current()
+        return real(*args, **kwargs) if reading is None else real.__wrapped__(*args, **kwargs)
+
+    return _standing(call, real)  # type: ignore[no-any-return]  # the function itself
+
+
+class _Indexed:
+    """`np.c_` and its like, which take their operands between brackets."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getitem__(self, key: Any) -> Any:
+        reading: Any = current()
+        if reading is None or not reading.traced(key):
+            made = self._real[shadow_of(key)]
+            return made if reading is None else reading.wrap(made)
+        parts = key if isinstance(key, tuple) else (key,)
+        if self._real not in (np.c_, np.r_) or any(isinstance(p, str | slice) for p in parts):
+            raise reading.refuse("values are taken out of sight between brackets")
+        if self._real is np.c_:
+            return reading.call(np.column_stack, (parts,), {})
+        return reading.call(np.hstack, (parts,), {})
+
+
+_INDEXED = {id(each): _Indexed(each) for each in (np.c_, np.r_, np.mgrid, np.ogrid)}
+
+
+@functools.cache
 def _math(real: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of `math` that takes stand-ins: NumPy's computes the symbol."""
     name = real.__name__
 
     def call(*args: Any) -> Any:
         reading = current()
-        if reading is None or not any(is_stand(a) and a.traced for a in args):
+        if reading is None or not reading.traced(args):
             return real(*shadow_of(args))
+        if name in _FOLDED:
+            return functools.reduce(_FOLDED[name], args[0])
         twin = _MATH.get(name)
         if twin is None and name in _SPECIAL:
             import scipy.special

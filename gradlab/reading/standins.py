@@ -207,7 +207,7 @@ class Stand(_Operators):
     def __ceil__(self) -> Any:
         return int(np.ceil(self))
 
-    def __deepcopy__(self, memo: Any) -> Any:
+    def __deepcopy__(self, memo: Any = None) -> Any:
         return self.copy() if isinstance(self.shadow, np.ndarray) else self
 
     __copy__ = __deepcopy__

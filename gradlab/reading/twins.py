@@ -38,6 +38,7 @@ def twin_of(function: Any) -> Callable[..., Any] | None:
     """Return the function of the same name in JAX, taking the arguments that NumPy's takes."""
     name = getattr(function, "__name__", "")
     home = "" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or ""
+    name = {"psi": "digamma"}.get(name, name)
     if name in ("softmax", "log_softmax") and home.startswith("scipy.special"):
         return getattr(jax.nn, name)  # type: ignore[no-any-return]
     for space, module in _SPACES:
