@@ -1,6 +1,7 @@
 """Why is a gradient wrong? Hypotheses, each verified before it is said, simplest first."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
@@ -70,6 +71,8 @@ _CODES = {
 _ENTRIES = 1 << 16
 _CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger gradients
 _CHEAP_ENTRIES = 1 << 24
+_LONG = 1_000  # equations of a rule, each of which `terms` would put another gradient in
+_SECONDS = 2.0  # of CPU for hypotheses; one that has begun ends
 
 
 def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
@@ -107,25 +110,32 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
     tried = {i: _tried(symptom, i) for i in symptom.wrong}
     # nothing is tried where too little is off to explain
     tried = {i: some for i, some in tried.items() if some and symptom.differs(0, i).any()}
-    pairs = list(swapped(symptom)) if _HYPOTHESES in tried.values() else []
+    pairs = list(swapped(symptom)) if any(layout in each for each in tried.values()) else []
     explained |= {f.path for f in pairs}
     found += pairs
+    end = time.process_time() + _SECONDS
     for target, hypotheses in tried.items():
         if trial.subject.targets[target].path not in explained:
-            found += _first(hypotheses, symptom, target)
+            found += _first(hypotheses, symptom, target, end)
     return tuple(found)
 
 
 def _tried(symptom: Symptom, target: int) -> tuple[_Hypothesis, ...]:
     """Return what can be tried in reasonable time, which grows with the gradient's entries."""
     if symptom.trial.formula_verdicts[target].wrong.size <= _ENTRIES:
-        return _HYPOTHESES
+        rule = symptom.trial.subject.rule
+        long = rule is not None and len(rule.jaxpr.eqns) > _LONG
+        return tuple(each for each in _HYPOTHESES if not (long and each is terms))
     cheap = symptom.trial.has_reference and symptom.entries <= _CHEAP_ENTRIES
     return _CHEAP if cheap else ()
 
 
-def _first(hypotheses: Sequence[_Hypothesis], symptom: Symptom, target: int) -> list[Finding]:
+def _first(
+    hypotheses: Sequence[_Hypothesis], symptom: Symptom, target: int, end: float
+) -> list[Finding]:
     for hypothesis in hypotheses:
+        if time.process_time() > end:
+            break
         for finding in hypothesis(symptom, target):
             return [finding]
     return []
