@@ -41,10 +41,7 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
     name = "finite differences"
     gradients = trial.formula_gradients
     assert gradients is not None
-    if trial.subject.read:
-        slope = real_slope(trial, tangents)
-    else:
-        slope = directional(trial, tangents)
+    slope = real_slope(trial, tangents) if trial.subject.read else directional(trial, tangents)
     steps = [tangents[target.path] for target in trial.subject.targets]
     claim = sum(inner(t, g.value) for t, g in zip(steps, gradients))
     known = [gradients]
