@@ -21,6 +21,7 @@ from gradlab.reading.standins import Chosen, Stand
 from gradlab.tracing import Leaf, Program, without_checks
 from gradlab.tracing.jaxprs import Abstract, with_outputs
 from gradlab.tracing.leaves import flatten
+from gradlab.tracing.program import attributes_kept
 
 __all__ = ["Reading", "read"]
 
@@ -106,7 +107,8 @@ def read(
         ]
         arguments = jax.tree_util.tree_unflatten(tree, merged)
         with replaced(recorder, (function, *roots, *_statics(values, leaves))):
-            output = function(*arguments)
+            with attributes_kept(function):
+                output = function(*arguments)
             pairs, seen["tree"] = jax.tree_util.tree_flatten_with_path(output)
             seen["names"] = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
             results = [_symbol(recorder, name, leaf) for _, leaf in pairs]

@@ -10,6 +10,7 @@ import numpy as np
 from gradlab.errors import NotReadable
 from gradlab.reading.memory import Array
 from gradlab.tracing import Program, without_checks
+from gradlab.tracing.program import attributes_kept
 from gradlab.tracing.stepwise import AtOnce
 
 __all__ = ["evaluate", "evaluate_flat", "require_same"]
@@ -64,7 +65,7 @@ def _compare(
 ) -> bool:
     rewind()
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), attributes_kept(function):
             output = function(*copy.deepcopy(tuple(inputs)))
     except Exception:  # a domain may end between here and there
         return False

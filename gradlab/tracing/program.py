@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import inspect
 import re
+import types
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +29,7 @@ __all__ = [
     "NotTraceable",
     "Program",
     "as_function",
+    "attributes_kept",
     "derive",
     "rename",
     "trace",
@@ -273,7 +276,8 @@ def _trace(
     def flat_function(*arrays: Any) -> list[Any]:
         supply = iter(arrays)
         merged = [next(supply) if leaf.traced else v for v, leaf in zip(values, leaves)]
-        output = function(*jax.tree_util.tree_unflatten(tree, merged))
+        with attributes_kept(function):
+            output = function(*jax.tree_util.tree_unflatten(tree, merged))
         pairs, seen["tree"] = jax.tree_util.tree_flatten_with_path(output)
         seen["names"] = tuple("output" + jax.tree_util.keystr(keys) for keys, _ in pairs)
         for _, leaf in pairs:
@@ -322,6 +326,40 @@ def _trace(
         trace_wide=wide,
         live=flat_function,
     )
+
+
+_HELD = 1 << 24  # bytes of a layer's array that are kept beside it
+
+
+@contextlib.contextmanager
+def attributes_kept(function: Callable[..., Any]) -> Iterator[None]:
+    """Put the attributes of a layer back, and of layers inside: a trace is not the user's call."""
+    function = inspect.unwrap(function)  # jax.grad of a method, too
+    owner = function.__self__ if isinstance(function, types.MethodType) else function
+    before = [(names, dict(names)) for names in _layers(owner, owner is not function)]
+    arrays = [v for _, held in before for v in held.values() if type(v) is np.ndarray]
+    contents = [(v, v.copy()) for v in arrays if v.nbytes <= _HELD and v.flags.writeable]
+    try:
+        yield
+    finally:
+        for array, content in contents:
+            array[...] = content
+        for names, held in before:
+            if names.keys() != held.keys() or any(names[n] is not held[n] for n in held):
+                names.clear()
+                names.update(held)
+
+
+def _layers(thing: Any, known: bool = False, depth: int = 4) -> Iterator[dict[str, Any]]:
+    names = getattr(thing, "__dict__", None)
+    layer = hasattr(type(thing), "forward") or hasattr(type(thing), "backward")
+    if not isinstance(names, dict) or not (known or layer) or not depth:
+        return
+    yield names
+    for value in list(names.values()):
+        inner = value.values() if isinstance(value, dict) else value
+        for each in inner if isinstance(value, dict | list | tuple) else (value,):
+            yield from _layers(each, depth=depth - 1)
 
 
 def _require_array(name: str, leaf: Any) -> None:

@@ -592,11 +592,103 @@ def spatial_groupnorm(rng, dtype):
     return forward, inputs, {"backward": backward, **PAIR}
 
 
+def closure(rng, dtype):
+    def forward(x, w):
+        t = np.tanh(x @ w)
+
+        def back(d):
+            d = d * (1 - t * t)
+            return d @ w.T, x.T @ d
+
+        return t, back
+
+    inputs = normal(rng, dtype, 3, 4), normal(rng, dtype, 4, 2)
+    return forward, inputs, {"backward": lambda d, back: back(d), **PAIR}
+
+
+def causal_softmax(rng, dtype):
+    def forward(s):
+        s = s.copy()
+        s[..., np.triu(np.ones(s.shape[-2:], dtype=bool), k=1)] = -np.inf
+        s -= s.max(axis=-1, keepdims=True)
+        p = np.exp(s)
+        p /= p.sum(axis=-1, keepdims=True)
+        return p, p
+
+    def backward(d, p):
+        return p * (d - np.sum(d * p, axis=-1, keepdims=True))
+
+    return forward, (normal(rng, dtype, 2, 3, 3),), {"backward": backward, **PAIR}
+
+
+def alignments(rng, dtype):
+    def loss(logs):
+        steps, states = logs.shape
+        ahead = np.full((steps, states), -np.inf, dtype=logs.dtype)
+        ahead[0, 0] = logs[0, 0]
+        for t in range(1, steps):
+            for s in range(states):
+                stay = ahead[t - 1, s]
+                ahead[t, s] = logs[t, s] + (np.logaddexp(stay, ahead[t - 1, s - 1]) if s else stay)
+        after = np.full((steps, states), -np.inf, dtype=logs.dtype)
+        after[-1, -1] = 0
+        for t in range(steps - 2, -1, -1):
+            for s in range(states - 1, -1, -1):
+                stay, move = after[t + 1, s] + logs[t + 1, s], -np.inf
+                if s < states - 1:
+                    move = after[t + 1, s + 1] + logs[t + 1, s + 1]
+                after[t, s] = np.logaddexp(stay, move)
+        return -ahead[-1, -1], -np.exp(ahead + after - ahead[-1, -1])
+
+    return loss, (normal(rng, dtype, 4, 3),), {"returns": "output+gradients"}
+
+
+def deep_model(rng, dtype):
+    def cost(parameters, X, Y):
+        A, caches, L = X, [], len(parameters) // 2
+        for k in range(1, L + 1):
+            Z = parameters[f"W{k}"].dot(A) + parameters[f"b{k}"]
+            caches.append((A, Z))
+            A = np.tanh(Z) if k < L else 1 / (1 + np.exp(-Z))
+        value = -np.mean(Y * np.log(A) + (1 - Y) * np.log(1 - A))
+        grads, dZ = {}, (A - Y) / Y.dtype.type(Y.size)
+        for k in range(L, 0, -1):
+            before, _ = caches[k - 1]
+            grads[f"dW{k}"], grads[f"db{k}"] = dZ.dot(before.T), dZ.sum(axis=1, keepdims=True)
+            if k > 1:
+                dZ = parameters[f"W{k}"].T.dot(dZ) * (1 - np.power(np.tanh(caches[k - 2][1]), 2))
+        return value, grads
+
+    shapes = {"W1": (4, 3), "b1": (4, 1), "W2": (1, 4), "b2": (1, 1)}
+    parameters = {name: normal(rng, dtype, *shape) for name, shape in shapes.items()}
+    labels = rng.integers(0, 2, (1, 5)).astype(dtype)
+    return cost, (parameters, normal(rng, dtype, 3, 5), labels), {"returns": "output+gradients"}
+
+
+def double_zeros(rng, dtype):
+    def forward(x, w):
+        windows = np.zeros((2, 3, 2))
+        for k in range(2):
+            windows[:, :, k] = x[:, k : k + 3]
+        return windows.reshape(6, 2) @ w, (windows, w, x.shape)
+
+    def backward(d, cache):
+        windows, w, shape = cache
+        dx, dw = np.zeros(shape), windows.reshape(6, 2).T @ d
+        for k in range(2):
+            dx[:, k : k + 3] += (d @ w.T).reshape(windows.shape)[:, :, k]
+        return dx, dw
+
+    inputs = normal(rng, dtype, 2, 4), normal(rng, dtype, 2, 3)
+    return forward, inputs, {"backward": backward, **PAIR}
+
+
 PAIRS = [
     affine, relu, leaky_relu, stable_sigmoid, softmax_rows, softmax_loss, svm_loss_loops, batchnorm,
     layernorm, dropout, conv_loops, conv_im2col, conv_windows, max_pool_loops, max_pool_masks,
     average_pool, embedding, lstm, rnn, gru_step, attention, gelu, elu_masks, huber, mse_dict,
     sort_rows, cumulative, inverse, fourier, in_place_scaling, spatial_groupnorm,
+    closure, causal_softmax, alignments, deep_model, double_zeros,
 ]  # fmt: skip
 
 
@@ -854,6 +946,127 @@ class TwoLayerNet:
         return loss, grads
 
 
+class Cell:
+    """One step of a recurrent layer, with lists of parameters and gradients."""
+
+    def __init__(self, wx, wh, b):
+        self.params, self.grads = [wx, wh, b], [np.zeros_like(p) for p in (wx, wh, b)]
+
+    def forward(self, x, h):
+        wx, wh, b = self.params
+        after = np.tanh(np.dot(h, wh) + np.dot(x, wx) + b)
+        self.cache = x, h, after
+        return after
+
+    def backward(self, dh):
+        wx, wh, _ = self.params
+        x, h, after = self.cache
+        da = dh * (1 - after**2)
+        for grad, new in zip(self.grads, (np.dot(x.T, da), np.dot(h.T, da), da.sum(axis=0))):
+            grad[...] = new
+        return np.dot(da, wx.T), np.dot(da, wh.T)
+
+
+class Unrolled:
+    """Layers that the forward makes, which share their parameters with the whole."""
+
+    def __init__(self, wx, wh, b):
+        self.params, self.grads = [wx, wh, b], [np.zeros_like(p) for p in (wx, wh, b)]
+        self.layers = self.h = None
+
+    def forward(self, xs):
+        n, t, _ = xs.shape
+        self.layers, out = [], np.empty((n, t, self.params[1].shape[0]), dtype=xs.dtype)
+        self.h = np.zeros((n, out.shape[2]), dtype=xs.dtype)
+        for k in range(t):
+            layer = Cell(*self.params)
+            self.h = layer.forward(xs[:, k, :], self.h)
+            out[:, k, :] = self.h
+            self.layers.append(layer)
+        return out
+
+    def backward(self, dout):
+        dxs, dh, grads = [], 0, [0, 0, 0]
+        for k in reversed(range(dout.shape[1])):
+            dx, dh = self.layers[k].backward(dout[:, k, :] + dh)
+            dxs.insert(0, dx)
+            grads = [a + b for a, b in zip(grads, self.layers[k].grads)]
+        for grad, new in zip(self.grads, grads):
+            grad[...] = new
+        return np.stack(dxs, axis=1)
+
+
+class Gates:
+    """Two outputs, so two upstreams, and gradients that are returned."""
+
+    def __init__(self, w):
+        self.w = w
+
+    def forward(self, x, c):
+        a = x @ self.w
+        f, g = 1 / (1 + np.exp(-a[:, :2])), np.tanh(a[:, 2:])
+        self.cache = x, c, f, g
+        return f * c, g + c
+
+    def backward(self, dh, dc):
+        x, c, f, g = self.cache
+        da = np.hstack((dh * c * f * (1 - f), dc * (1 - g**2)))
+        return da @ self.w.T, dh * f + dc, x.T @ da
+
+
+class Masked:
+    """A loss that leaves labels of -1 out; its backward writes into its cache."""
+
+    def forward(self, x, labels):
+        keep = labels != -1
+        p = np.exp(x - x.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        logs = np.log(p[np.arange(len(x)), labels])
+        logs *= keep
+        self.cache = labels, p, keep
+        return -logs.sum() / keep.sum()
+
+    def backward(self, dout=1):
+        labels, dx, keep = self.cache
+        dx[np.arange(len(dx)), labels] -= 1
+        dx *= dout
+        dx /= keep.sum()
+        dx *= keep[:, np.newaxis]
+        return dx
+
+
+class Regression:
+    """A model whose loss stores its gradients."""
+
+    def __init__(self, w):
+        self.w, self.dw, self.b, self.db = w, None, 0.1, None
+
+    def loss(self, X, y):
+        p = 1 / (1 + np.exp(-(X.dot(self.w) + self.b)))
+        self.dw, self.db = X.T.dot(p - y) / len(y), (p - y).mean()
+        return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+
+
+def unrolled(rng, dtype):
+    weights = [normal(rng, dtype, *shape) for shape in ((3, 4), (4, 4), (4,))]
+    return Unrolled(*weights), (normal(rng, dtype, 2, 3, 3),), {}
+
+
+def two_outputs(rng, dtype):
+    inputs = normal(rng, dtype, 3, 3), normal(rng, dtype, 3, 2)
+    return Gates(normal(rng, dtype, 3, 4)), inputs, {"parameters": "w"}
+
+
+def masked_loss(rng, dtype):
+    labels = rng.integers(0, 3, 4)
+    labels[1] = -1
+    return Masked(), (normal(rng, dtype, 4, 3), labels), {}
+
+
+def stored_by_a_loss(rng, dtype):
+    return Regression(normal(rng, dtype, 3)), (normal(rng, dtype, 6, 3), rng.integers(0, 2, 6)), {}
+
+
 def _wb(rng, dtype, n=3, m=2):
     return normal(rng, dtype, n, m), normal(rng, dtype, m)
 
@@ -921,5 +1134,5 @@ def two_layer_net(rng, dtype):
 OBJECTS = [
     attribute_pairs, adding, listed, tensors, bound_methods, relu_object, sequential,
     batchnorm_object, dropout_object, legacy_dropout, convolution_object, embedding_object,
-    cross_entropy, two_layer_net,
+    cross_entropy, two_layer_net, unrolled, two_outputs, masked_loss, stored_by_a_loss,
 ]  # fmt: skip

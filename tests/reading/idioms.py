@@ -1,7 +1,13 @@
 # ruff: noqa: NPY002, B008
 """Functions as people write them in NumPy, one idiom each, with inputs at which they run."""
 
+import collections
+import copy
+import functools
+import itertools
 import math
+import operator
+import types
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -538,6 +544,80 @@ def bins(x):
 
 def partials(x):
     return partial(np.sum, axis=1)(x) + partial(lambda a, b: a[0, 0] * b.sum(), b=TABLE)(x)
+
+
+@functools.cache
+def weights(n):
+    return np.arange(n) / n
+
+
+@dataclass(frozen=True)
+class Frozen:
+    x: object
+    kept: object
+
+
+def caches(x):
+    z = weights(4).copy()
+    z[0] = x[0, 0]
+    return z * x + weights(8)[:4]
+
+
+def copies(x):
+    y, z = copy.deepcopy(x), copy.copy(x)
+    y += 1
+    z[0] *= 2
+    frozen = Frozen(x, {"y": y})
+    return frozen.x * frozen.kept["y"] + z
+
+
+def standard_library(x):
+    rows, by_name = collections.deque(), collections.defaultdict(list)
+    for row in x:
+        rows.append(row)
+        by_name["twice"].append(row * 2)
+    space = types.SimpleNamespace(x=x)
+    space.y = functools.reduce(operator.mul, [space.x, x + 1])
+    folded = np.array(list(itertools.accumulate(x, lambda a, b: a * 0.5 + b)))
+    return np.stack(list(rows)) + np.vstack(by_name["twice"]), space.y, folded
+
+
+def sums_of_python(x):
+    several = math.fsum(x[0]) + math.prod(x[1]) + sum(x[2])
+    return several + math.hypot(x[0, 0], 1.0) + math.erf(x[0, 1]), sum(x)
+
+
+def between_brackets(x):
+    i, j = np.mgrid[0:3, 0:4]
+    return np.c_[x, x[:, 0]], np.r_[x[0], x[1]], x * i + j * np.ogrid[0:4], np.r_[1.0, 2, 3, 4] * x
+
+
+def keywords_of_old(x):
+    total = np.sum(x, axis=0, keepdims=np._NoValue)
+    return total + np.array(x, subok=True).max() + np.zeros_like(x, subok=True)
+
+
+def views_as_results(x):
+    z = np.zeros((3, 4), x.dtype)
+    np.add(x[:2], 1, out=z[1:])
+    x.sum(axis=0, out=z[0])
+    return z
+
+
+def special_names(x):
+    p = np.abs(x) + 1
+    return (
+        scipy.special.digamma(p), scipy.special.logit(scipy.special.expit(x)),
+        scipy.special.log_softmax(x, axis=-1), scipy.special.ndtr(x), scipy.special.beta(p, 2.0),
+    )  # fmt: skip
+
+
+def draws_in_place(x):
+    order = np.random.RandomState(0).permutation(3)
+    chosen = np.random.default_rng(1).choice(4, 2, replace=False)
+    y = x[order]
+    y[[0, 1]] = y[[1, 0]]
+    return y[:, chosen]
 
 
 FUNCTIONS = [

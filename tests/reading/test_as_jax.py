@@ -155,3 +155,56 @@ def test_doors_read_numpy_by_themselves():
         gradlab.audit(softmax, x)
     with pytest.raises(NotReadable, match=r"test_as_jax.py:\d+"):
         gradlab.jacobian(decides, x)
+
+
+class Layer:
+    """A layer that keeps what it saw, and a mean of it."""
+
+    def __init__(self):
+        self.w, self.mean, self.part = np.ones((4, 2)), np.ones(4), None
+
+    def forward(self, x):
+        self.x, self.size = x, x.shape
+        self.mean *= 0.5
+        self.mean += x.mean(axis=0)
+        return np.sqrt(x @ self.w + self.mean.sum())
+
+
+class Net:
+    def __init__(self):
+        self.layers = [Layer()]
+
+    def forward(self, x):
+        self.out = self.layers[0].forward(x)
+        return self.out
+
+
+@pytest.mark.parametrize("kind", [Layer, Net])
+def test_a_layer_is_left_as_it_was(kind):
+    net = kind()
+    layers = [net, *getattr(net, "layers", [])]
+    before = [dict(vars(each)) for each in layers]
+    x = np.ones((3, 4))
+    gradlab.jacobian(net.forward, x)
+    gradlab.assert_structure(net.forward, x, structure="dense")
+    assert [dict(vars(each)) for each in layers] == before
+    assert all(np.all(each.mean == 1) for each in layers[-1:])
+
+
+def test_another_dtype_is_another_reading():
+    seen = []
+
+    def forward(x):
+        seen.append((x.shape, x.dtype.name))
+        return np.tanh(x)
+
+    ported = as_jax(forward)
+    for shape, dtype in (
+        ((3,), "float32"),
+        ((2, 3), "float32"),
+        ((3,), "int32"),
+        ((3,), "float32"),
+    ):
+        ported(jnp.ones(shape, dtype))
+    assert set(seen) == {((3,), "float32"), ((2, 3), "float32"), ((3,), "int32")}
+    assert jax.jit(ported)(jnp.ones(3)).shape == (3,)

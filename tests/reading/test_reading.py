@@ -1,5 +1,6 @@
 """A reading leaves no trace, says what it decided, and where it ended."""
 
+import functools
 import math
 import random
 import sys
@@ -138,6 +139,16 @@ def test_the_users_arrays_are_put_back(module):
     np.testing.assert_array_equal(evaluate(reading.program, np.full((2, 3), 2.0))[0], 14.0)
 
 
+def test_a_cache_keeps_no_stand_in():
+    @functools.cache
+    def table(n):
+        return np.arange(n) / n
+
+    reading = read(lambda x: x * table(3), np.ones(3))
+    assert type(table(3)) is np.ndarray
+    np.testing.assert_allclose(evaluate(reading.program, np.ones(3))[0], np.arange(3) / 3)
+
+
 def test_inputs_are_left_alone():
     def writes(x):
         x *= 2
@@ -205,8 +216,15 @@ def without_twin(x):
     return scipy.ndimage.uniform_filter(x)
 
 
+def writes_twice(x):
+    pairs = np.lib.stride_tricks.as_strided(x, (2, 2), (8, 8))
+    pairs[...] = x[0]
+    return x
+
+
 @pytest.mark.parametrize(
-    "function", [reads_pointer, reads_float, into_unseen, caught_by_numpy, without_twin]
+    "function",
+    [writes_twice, reads_pointer, reads_float, into_unseen, caught_by_numpy, without_twin],
 )
 def test_what_cannot_be_read_names_its_line(function):
     with pytest.raises(NotReadable) as caught:
