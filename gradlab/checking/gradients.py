@@ -12,6 +12,7 @@ from gradlab.formatting import count
 __all__ = [
     "SPELLINGS",
     "call_that_works",
+    "is_float",
     "keyed",
     "looks_handwritten",
     "quoted",
@@ -89,7 +90,7 @@ def wrong_number(
     said = f"{who}: returned {count(len(gradients), 'gradient')} for {count(len(names), 'input')}"
     if len(gradients) > len(names):
         return InputError(f"{said}; pass what else is differentiated as inputs of the forward")
-    free = [i for i, x in enumerate(inputs) if _is_float(x)]
+    free = [i for i, x in enumerate(inputs) if is_float(x)]
     chosen: list[str] = []
     for gradient in gradients:
         fits = next((i for i in free if np.shape(inputs[i]) == np.shape(gradient)), None)
@@ -114,7 +115,7 @@ def call_that_works(name: str, names: Sequence[str], result: Any, backward: str 
     if not isinstance(result, tuple) or len(result) < 2:
         return ""
     arguments = ", ".join((name, *names))
-    if np.shape(result[0]) == () and _is_float(result[0]) and not backward:
+    if np.shape(result[0]) == () and is_float(result[0]) and not backward:
         what = "a float and more: where these are its gradients"
         call = f"gradlab.check({arguments}, returns='output+gradients')"
     else:
@@ -129,16 +130,17 @@ def looks_handwritten(result: Any, inputs: Sequence[Any]) -> bool:
     leaves = jax.tree_util.tree_leaves(result)
     if not isinstance(result, tuple) or any(isinstance(leaf, jax.Array) for leaf in leaves):
         return False
-    given = [leaf for leaf in jax.tree_util.tree_leaves(tuple(inputs)) if _is_float(leaf)]
+    given = [leaf for leaf in jax.tree_util.tree_leaves(tuple(inputs)) if is_float(leaf)]
     rest = jax.tree_util.tree_leaves(result[1:])
     if any(leaf is each for leaf in rest for each in given):
         return True
     shapes = [np.shape(each) for each in given]
-    fit = all(_is_float(leaf) and np.shape(leaf) in shapes for leaf in rest)
-    return bool(rest) and np.shape(result[0]) == () and _is_float(result[0]) and fit
+    fit = all(is_float(leaf) and np.shape(leaf) in shapes for leaf in rest)
+    return bool(rest) and np.shape(result[0]) == () and is_float(result[0]) and fit
 
 
-def _is_float(value: Any) -> bool:
+def is_float(value: Any) -> bool:
+    """Whether a value is a float or complex array, or a Python float."""
     if isinstance(value, float):
         return True
     return getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c")

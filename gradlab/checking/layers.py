@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.arguments import argument_names, users_fault
-from gradlab.checking.gradients import SPELLINGS, quoted, spelled
+from gradlab.checking.gradients import SPELLINGS, is_float, quoted, spelled
 from gradlab.checking.handwritten import Returns
 from gradlab.errors import InputError, InputTypeError
 from gradlab.reading import is_library
@@ -165,9 +165,9 @@ class _Layer:
     def run_backward(self, made: Any, upstream: Any, inputs: tuple[Any, ...]) -> Any:
         """Call the backward with what it takes: the upstream or its parts, nothing, or inputs."""
         method = getattr(made, self.backward)
-        names = _required(method)
-        if names is None or not _accepts_any(method):
-            return method() if names is not None else method(upstream)
+        names, takes = _positional(method)
+        if not takes:
+            return method()
         if len(inputs) > 1 and names == list(self.names):
             return method(*inputs)
         if len(names) > 1:
@@ -239,7 +239,7 @@ class _Layer:
         values = [np.array(v) if isinstance(v, np.ndarray) else v for v in values]
         wrt = (*self.own, *range(count, count + len(paths)))
         common = (*self.inputs, *values), (*self.names, *paths), wrt or None, tuple(self.notes)
-        takes = self.backward and _accepts_any(getattr(self.thing, self.backward))
+        takes = self.backward and _positional(getattr(self.thing, self.backward))[1]
         if takes:
             return Form(forward, backward, "output+residuals", *common)
         return Form(loss, None, "output+gradients", *common)
@@ -262,7 +262,7 @@ class _Layer:
         left = list(returned)
         for i, name in enumerate(self.names):
             key = spelled(name, left)
-            if key is not None and _is_float(self.inputs[i]):
+            if key is not None and is_float(self.inputs[i]):
                 self.own[i] = f"#{key}"
                 left.remove(key)
         if asked is not None:
@@ -283,7 +283,7 @@ class _Layer:
         if returned is None:
             return
         several = returned if isinstance(returned, tuple | list) else (returned,)
-        floats = [i for i, value in enumerate(self.inputs) if _is_float(value)]
+        floats = [i for i, value in enumerate(self.inputs) if is_float(value)]
         count = len(floats)
         if len(several) <= max(count, len(self.inputs)):
             kept = range(len(self.inputs)) if len(several) == len(self.inputs) else floats
@@ -426,7 +426,7 @@ def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
 
     def walk(tokens: list[Any], value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-        if _is_float(value):
+        if is_float(value):
             if tokens:
                 yield _written(tokens), value
             return
@@ -442,7 +442,7 @@ def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
             items = vars(value).items()
         nested = []
         for name, item in items:
-            if _is_float(item):
+            if is_float(item):
                 yield from walk([*tokens, name], item, depth + 1)
             else:
                 nested.append((name, item))
@@ -459,23 +459,15 @@ def _is_users(value: Any) -> bool:
     )
 
 
-def _required(method: Any) -> list[str] | None:
-    """Return the names of the arguments that a method must be given; None if nobody knows."""
+def _positional(method: Any) -> tuple[list[str], bool]:
+    """Return the names of the arguments that a method must be given, and if it takes any."""
     try:
         parameters = inspect.signature(method).parameters.values()
-    except (TypeError, ValueError):
-        return None
+    except (TypeError, ValueError):  # some builtins have none
+        return [], True
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
-
-
-def _accepts_any(method: Any) -> bool:
-    """Whether a method takes a positional argument at all."""
-    try:
-        parameters = inspect.signature(method).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return any(p.kind is not p.KEYWORD_ONLY and p.kind is not p.VAR_KEYWORD for p in parameters)
+    some = [p for p in parameters if p.kind in (*kinds, inspect.Parameter.VAR_POSITIONAL)]
+    return [p.name for p in some if p.kind in kinds and p.default is p.empty], bool(some)
 
 
 def _ones(output: Any) -> Any:
@@ -487,12 +479,6 @@ def _ones(output: Any) -> Any:
 def _same(now: Any, before: Any) -> bool:
     """Whether a forward has left a parameter as it was: what it replaces is a cache."""
     return now is not None and np.array_equal(now, before, equal_nan=True)
-
-
-def _is_float(value: Any) -> bool:
-    if isinstance(value, float):
-        return True
-    return getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c")
 
 
 _TOKENS = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")
