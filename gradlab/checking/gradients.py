@@ -20,7 +20,7 @@ __all__ = [
     "wrong_number",
 ]
 
-SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "g{}")
+SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
 
 
 def spelled(name: Any, keys: Any) -> Any:

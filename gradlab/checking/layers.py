@@ -21,6 +21,7 @@ from gradlab.arguments import argument_names, users_fault
 from gradlab.checking.gradients import SPELLINGS, is_float, quoted, spelled
 from gradlab.checking.handwritten import Returns
 from gradlab.errors import InputError, InputTypeError
+from gradlab.formatting import count
 from gradlab.reading import is_library
 
 __all__ = ["Form", "layer_form"]
@@ -78,6 +79,8 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
     if owner is not None and not isinstance(owner, type):
         if isinstance(backward, types.MethodType) and backward.__self__ is owner:
             return owner, function.__name__, backward.__name__
+        if backward is None and function.__name__ == "loss":
+            return owner, "loss", ""
         if backward is None and hasattr(type(owner), "backward"):
             name = function.__name__
             raise InputError(
@@ -92,7 +95,7 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
             )
         return None
     plain = isinstance(function, types.FunctionType | types.MethodType | np.ufunc)
-    if plain or backward is not None or not hasattr(function, "__dict__"):
+    if plain or backward is not None:
         return None
     kind = type(function)
     forward = next((n for n in ("forward", "__call__") if hasattr(kind, n)), "")
@@ -120,7 +123,8 @@ def _as_dict(parameters: Any, gradients: Any) -> tuple[dict[str, str] | None, bo
     )
     if paths and len(paths) != len(names):
         raise InputError(
-            f"gradients: {len(paths)} paths for {len(names)} parameters; give one for each"
+            f"gradients: {count(len(paths), 'path')} for {count(len(names), 'parameter')}; give "
+            "one for each: parameters=('W',), gradients=('dW',)"
         )
     return (dict(zip(names, paths or [""] * len(names))) or None), bool(paths)
 
@@ -204,19 +208,20 @@ class _Layer:
         if self.pairs and self.backward and not any(g[0] == "#" for g in self.pairs.values()):
             self._accumulates(made, upstream, inputs)
         if not (self.pairs or self.backward):
+            more = "what it needs to return both" if np.ndim(output) else "parameters={'W': 'dW'}"
             raise InputError(
                 f"{self.name}.{self.forward}: expected a loss and a dict of gradients keyed as its "
-                f"params; got {type(output).__name__}; pass parameters={{'W': 'dW'}}"
+                f"params; got {type(output).__name__}; pass {more}"
             )
 
     def form(self) -> Form:
         """Return the object as functions of inputs and parameters."""
-        count, paths = len(self.inputs), tuple(self.pairs)
+        number, paths = len(self.inputs), tuple(self.pairs)
         places = [*self.own.values(), *self.pairs.values()]
 
         def forward(*arguments: Any) -> tuple[Any, Any]:
-            thing = self.copied(arguments[count:])
-            return getattr(thing, self.forward)(*arguments[:count]), (thing, arguments[:count])
+            thing = self.copied(arguments[number:])
+            return getattr(thing, self.forward)(*arguments[:number]), (thing, arguments[:number])
 
         def backward(upstream: Any, kept: Any) -> Any:
             thing, inputs = kept
@@ -237,7 +242,7 @@ class _Layer:
             each.__name__, each.roots = self.name, (self.thing,)  # where a reading begins
         values = [_get(self.thing, path) for path in paths]
         values = [np.array(v) if isinstance(v, np.ndarray) else v for v in values]
-        wrt = (*self.own, *range(count, count + len(paths)))
+        wrt = (*self.own, *range(number, number + len(paths)))
         common = (*self.inputs, *values), (*self.names, *paths), wrt or None, tuple(self.notes)
         takes = self.backward and _positional(getattr(self.thing, self.backward))[1]
         if takes:
@@ -284,8 +289,8 @@ class _Layer:
             return
         several = returned if isinstance(returned, tuple | list) else (returned,)
         floats = [i for i, value in enumerate(self.inputs) if is_float(value)]
-        count = len(floats)
-        if len(several) <= max(count, len(self.inputs)):
+        floating = len(floats)
+        if len(several) <= max(floating, len(self.inputs)):
             kept = range(len(self.inputs)) if len(several) == len(self.inputs) else floats
             self.own = {
                 i: f"#{k}" if several is returned else "#"
@@ -293,15 +298,15 @@ class _Layer:
                 if i in floats and g is not None
             }
             return
-        extra, names = len(several) - count, list(asked or ())
+        extra, names = len(several) - floating, list(asked or ())
         if len(names) != extra or any((asked or {}).values()):
             arrays = [path for path, _ in _floats(self.thing)]
             raise InputError(
-                f"backward returned {len(several)} arrays for {count} input{'s' * (count != 1)}; "
+                f"backward returned {len(several)} arrays for {count(floating, 'input')}; "
                 f"name the others: parameters={tuple(arrays[:extra]) or ('W', 'b')}"
             )
         self.own = {i: f"#{k}" for k, i in enumerate(floats)}
-        self.pairs = {self._path(name): f"#{count + k}" for k, name in enumerate(names)}
+        self.pairs = {self._path(name): f"#{floating + k}" for k, name in enumerate(names)}
         self._noted("returned")
 
     def _stored(
@@ -406,17 +411,17 @@ def _place(place: str, returned: Any, thing: Any) -> Any:
 
 def _beside(path: str, made: Any) -> Iterator[str]:
     """Yield the paths at which the gradient of a parameter stands, None or not."""
-    *head, name = _tokens(path)
-    if name == "data":
-        places = [[*head, "grad"]]
-    else:
-        places = [[*head, form.format(name)] for form in SPELLINGS[1:] if isinstance(name, str)]
-    if head and head[-1] in _TWINS:
-        names = [form.format(name) for form in SPELLINGS] if isinstance(name, str) else [name]
-        places += [[*head[:-1], twin, n] for twin in _TWINS[head[-1]] for n in names]
+    tokens = _tokens(path)
+    places = [[*tokens[:-1], "grad"]] if tokens[-1] == "data" else []
+    for k, token in reversed(list(enumerate(tokens))):  # `dW`, and `grads.W` or `dweights[0]`
+        other = [s.format(token) for s in SPELLINGS[1:]] if isinstance(token, str) else []
+        tails = [tokens[k + 1 :]]
+        if token in _TWINS:
+            other += _TWINS[token]
+            tails += [[s.format(tokens[-1])] for s in SPELLINGS[1:] if isinstance(tokens[-1], str)]
+        places += [[*tokens[:k], each, *tail] for each in other for tail in tails]
     missing = object()
-    for tokens in places:
-        place = _written(tokens)
+    for place in map(_written, places):
         if _get(made, place, missing) is not missing:
             yield place
 
@@ -439,7 +444,9 @@ def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, list | tuple):
             items = enumerate(value)
         elif _is_users(value):
-            items = vars(value).items()
+            slots = [s for kind in type(value).__mro__ for s in getattr(kind, "__slots__", ())]
+            items = {s: getattr(value, s) for s in slots if hasattr(value, s)}
+            items = {**items, **getattr(value, "__dict__", {})}.items()
         nested = []
         for name, item in items:
             if is_float(item):
@@ -453,10 +460,11 @@ def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_users(value: Any) -> bool:
-    code = getattr(inspect.getmodule(type(value)), "__file__", None) or ""
-    return isinstance(getattr(value, "__dict__", None), dict) and not (
-        isinstance(value, type | types.FunctionType | types.ModuleType) or is_library(code)
-    )
+    if isinstance(value, type | types.FunctionType | types.MethodType | types.ModuleType):
+        return False
+    code = getattr(inspect.getmodule(type(value)), "__file__", None)
+    plain = type(value).__module__ == "builtins"
+    return isinstance(value, types.SimpleNamespace) or not (plain or is_library(code or ""))
 
 
 def _positional(method: Any) -> tuple[list[str], bool]:

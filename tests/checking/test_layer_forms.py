@@ -1,6 +1,7 @@
 """Layers as people write them: how parameters are found, and what is said when they are not."""
 
 import inspect
+import types
 
 import numpy as np
 import pytest
@@ -161,6 +162,70 @@ def test_a_cache_is_no_parameter_and_a_key_may_be_short():
     assert report.ok and paths(report) == ["x", "kernel"]
     report = gradlab.check(Boxes(), X)
     assert report.ok and paths(report) == ["x", "boxes[0].data", "rest.o.data"]
+
+
+class Listed:
+    def __init__(self):
+        self.weights, self.dweights = [np.ones((3, 2)), np.ones(2)], [None, None]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.weights[0] + self.weights[1]
+
+    def backward(self, up):
+        self.dweights = [self.x.T @ up, up.sum(0)]
+        return up @ self.weights[0].T
+
+
+class Slotted:
+    __slots__ = ("params", "grads", "x")
+
+    def __init__(self):
+        self.params = types.SimpleNamespace(K=np.ones((3, 2)))
+        self.grads = types.SimpleNamespace()
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params.K
+
+    def backward(self, up):
+        self.grads.K = self.x.T @ up
+        return up @ self.params.K.T
+
+
+class Suffixed(Affine):
+    def backward(self, up):
+        self.w_gradient, self.b_gradient = self.x.T @ up, up.sum(0)
+        return up @ self.w.T
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (Listed, ["x", "weights[0]", "weights[1]"]),
+        (Slotted, ["x", "params.K"]),
+        (Suffixed, ["x", "w", "b"]),
+    ],
+)
+def test_where_gradients_stand_beside_parameters(kind, found):
+    report = gradlab.check(kind(), X)
+    assert report.ok and paths(report) == found
+
+
+class Scores(Keys):
+    def loss(self, X, y=None):
+        scores = X @ self.params["W1"]
+        if y is None:
+            return scores
+        return ((scores - y) ** 2).sum(), {"W1": 2 * X.T @ (scores - y)}
+
+
+def test_the_loss_of_a_model_is_the_model():
+    for model in (Scores(), Scores().loss):
+        report = gradlab.check(model, X, np.ones((4, 2)))
+        assert report.ok and paths(report) == ["params.W1"]
+    with pytest.raises(gradlab.InputError, match="pass what it needs to return both"):
+        gradlab.check(Scores(), X)
 
 
 def test_a_gradient_that_is_none_is_said():
