@@ -178,7 +178,7 @@ class Listed:
 
 
 class Slotted:
-    __slots__ = ("params", "grads", "x")
+    __slots__ = ("grads", "params", "x")
 
     def __init__(self):
         self.params = types.SimpleNamespace(K=np.ones((3, 2)))
