@@ -111,7 +111,8 @@ def _refuse_numpy(
     given = copy.deepcopy(inputs)
     result = _result(function, given)
     if looks_handwritten(result, given):
-        raise InputError(f"returns: {call_that_works(name_of(function), names, result)}")
+        works = call_that_works(name_of(function), names, result)
+        raise InputError(f"returns: {works}; where all are outputs, pass arrays of jax.numpy")
 
 
 def _result(function: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:

@@ -135,14 +135,15 @@ class Handwritten:
         if plain:
             back = name_of(self._backward) if self._backward is not None else ""
             hint = call_that_works(self.name, self._names, output, back)
-        if hint and looks_handwritten(output, given):
-            raise InputError(f"returns: {hint}")
         try:
             self._examine(output)
         except GradlabError as error:
             if not hint:
                 raise
             raise type(error)(f"{error}; {hint}") from error
+        shapes = [each.text for each in self.complaints if each.kind == "shape"]
+        if hint and shapes and looks_handwritten(output, given):
+            raise InputError(f"backward: {shapes[0]}; {hint}")
 
     def _examine(self, output: Any) -> None:
         """Note the forms of the outputs, and of the gradients that the backward returns."""

@@ -67,15 +67,6 @@ def _constant(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) ->
     return reading.wrap(result)
 
 
-@_rule(np.full_like)
-def _full_like(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
-    value = args[1] if len(args) > 1 else kwargs["fill_value"]
-    result = function(*shadow_of(args), **shadow_of(kwargs))
-    if not reading.traced(value):
-        return reading.wrap(result)
-    return reading.pair(result, reading.spread(value, result.dtype, result.shape))
-
-
 @_rule(np.where)
 def _where(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """A choice between two; with one argument, the places where it is true."""
@@ -103,19 +94,9 @@ def _places(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> A
     return reading.wrap(function(shadow_of(value), **kwargs))
 
 
-@_rule(
-    np.unique,
-    np.bincount,
-    np.histogram,
-    np.extract,
-    np.compress,
-    np.delete,
-    np.isin,
-)
+@_rule(np.unique, np.bincount, np.histogram, np.extract, np.compress)
 def _decided(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """Something whose shape depends on the values of its first argument."""
-    if function is np.delete or (function is np.isin and not reading.traced(args[1:])):
-        return reading.plainly(function, args, kwargs)
     first = reading.decide(args[0], "places") if is_stand(args[0]) else args[0]
     if function in (np.extract, np.compress):
         kept = np.flatnonzero(np.asarray(first))

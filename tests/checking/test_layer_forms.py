@@ -284,6 +284,15 @@ def test_gradients_in_a_dict_are_those_of_its_names():
     assert gradlab.check(named, THETA, X, GOAL, returns="output+gradients").ok
 
 
+def test_an_input_may_be_an_output():
+    def back(up, x):
+        return 2 * up[0] + up[1]
+
+    assert gradlab.check(lambda x: (2 * x, x), X, backward=back).ok
+    with pytest.raises(gradlab.InputError, match=r"returns='output\+residuals'"):
+        gradlab.check(lambda x: (np.maximum(x, 0), x), X, backward=lambda up, kept: up * (kept > 0))
+
+
 def test_a_wider_gradient_is_right_in_numpy():
     def back(up, x):
         dx = np.zeros(x.shape)
