@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from gradlab.structure.jacobian import jacobian as jacobian
     from gradlab.structure.report import JacobianReport as JacobianReport
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     name: home

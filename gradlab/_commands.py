@@ -1,18 +1,28 @@
 """The commands of the command line: their words, an example each, and the function behind them."""
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from gradlab._targets import drawn_inputs, load, load_inputs, require_fitting
-from gradlab._working import working
+from gradlab._targets import (
+    drawn_inputs,
+    dtype_of,
+    load,
+    load_inputs,
+    positional,
+    require_fitting,
+)
+from gradlab._working import counting, working
+from gradlab.arguments import argument_names
 from gradlab.errors import InputError
 from gradlab.report import Report
 
 __all__ = ["COMMANDS", "Command"]
 
 Options = argparse.Namespace
+_CORNER = 48  # rows and columns of a matrix that a page shows by value
 
 
 class Command(NamedTuple):
@@ -21,172 +31,170 @@ class Command(NamedTuple):
     name: str
     summary: str
     example: str
-    words: Callable[[argparse.ArgumentParser], None]
+    words: tuple[str, ...]
     run: Callable[[Options], Report]
 
-
-def _names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NODE", help="names of nodes; default: all")
-
-
-def _verify_words(parser: argparse.ArgumentParser) -> None:
-    _names(parser)
-    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="such as float64,float32")
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
-    parser.add_argument("--thorough", action="store_true", help="every special input too")
-    parser.add_argument("--prove", action="store_true", help="prove the gradients as formulas too")
+    def add_words(self, parser: argparse.ArgumentParser) -> None:
+        """Add the words that this command takes."""
+        for word in self.words:
+            known = {**_WORDS[word], **_ELSEWHERE.get((self.name, word), {})}
+            parser.add_argument(word if word in _PLACED else f"--{word}", **known)
 
 
-def _target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="MODULE:CALLABLE", help="the function, as layers:softmax")
-    parser.add_argument(
-        "specs",
-        nargs="*",
-        metavar="INPUT",
-        help="SHAPE[:DTYPE] of a random input: 100x4096, 8x64:bfloat16, 32:int32, scalar",
-    )
-    parser.add_argument(
-        "--inputs",
-        metavar="SOURCE",
-        help="MODULE:FUNCTION that returns the inputs as a tuple, or a FILE.npz of arrays",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+def _list(words: str) -> list[str]:
+    return words.split(",")
 
 
-def _wrt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wrt", type=_places, metavar="A,B", help="inputs to differentiate, by name or position"
-    )
+def _places(words: str) -> list[str | int]:
+    return [int(word) if word.lstrip("-").isdigit() else word for word in words.split(",")]
 
 
-def _reach_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=1, help="number of inputs to check")
-    parser.add_argument(
-        "--domain",
-        action="append",
-        type=_domain,
-        default=[],
-        metavar="NAME=RANGE",
-        help="legal values of an input: x=0..1 (an end may be left out), x=positive, x=finite",
-    )
-    parser.add_argument("--no-branches", action="store_true", help="stay at the given inputs")
-    parser.add_argument("--no-prove", action="store_true", help="do not try to prove the formula")
+def _axis(words: str) -> int | tuple[int, int]:
+    first, _, second = words.partition(",")
+    return (int(first), int(second)) if second else int(first)
 
 
-def _audit_words(parser: argparse.ArgumentParser) -> None:
-    _target(parser)
-    _reach_words(parser)
-    parser.add_argument(
-        "--intended",
-        action="append",
-        default=[],
-        metavar="RULE=TARGET",
-        help="function with the derivative that a rule is meant to have, or any",
-    )
-    parser.add_argument("--patch", metavar="FILE", help="write the diffs that mend it to FILE")
+def _domain(words: str) -> tuple[str, Any]:
+    """Return an input's name, and its legal values: a word, or two ends of which one may lack."""
+    name, _, legal = words.partition("=")
+    low, dots, high = legal.partition("..")
+    if not dots:
+        return name, legal
+    return name, (float(low) if low else None, float(high) if high else None)
 
 
-def _check_words(parser: argparse.ArgumentParser) -> None:
-    _target(parser)
-    _wrt(parser)
-    parser.add_argument("--backward", metavar="MODULE:CALLABLE", help="the backward to check")
-    parser.add_argument("--reference", metavar="MODULE:CALLABLE", help="the function to believe")
-    parser.add_argument(
-        "--returns",
-        choices=("output", "output+residuals", "output+gradients"),
-        default="output",
-        help="what the function returns (default: output)",
-    )
-    parser.add_argument("--parameters", type=_list, metavar="A,B", help="parameters of an object")
-    parser.add_argument("--gradients", type=_list, metavar="A,B", help="their gradients, in order")
-    parser.add_argument(
-        "--intended", metavar="TARGET", help="function with the derivative that is meant, or any"
-    )
-    parser.add_argument("--order", type=int, default=1, help="2: the gradient's gradient too")
-    _reach_words(parser)
-    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="check in each of these")
-    parser.add_argument("--device", help="run the rule there: cpu, gpu, gpu:1")
-    parser.add_argument("--patch", metavar="FILE", help="write the diff that mends it to FILE")
+def _conditions(words: str) -> tuple[str | float, ...]:
+    found: list[str | float] = []
+    for word in words.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(word)
+    return tuple(found)
 
 
-def _jacobian_words(parser: argparse.ArgumentParser) -> None:
-    _target(parser)
-    _wrt(parser)
-    parser.add_argument(
-        "--why",
-        nargs="?",
-        const="all",
-        metavar="AXIS",
-        help="the proof, or the lines that couple an axis of the input",
-    )
-    parser.add_argument("--structure", metavar="NAME", help="claim: diagonal, banded, ...")
-    parser.add_argument("--elementwise", action="store_true", help="claim: entry by entry")
-    parser.add_argument(
-        "--independent", type=_axis, metavar="AXIS[,AXIS]", help="claim: rows stay apart"
-    )
-    parser.add_argument("--causal", type=_axis, metavar="AXIS[,AXIS]", help="claim: no future")
-    parser.add_argument(
-        "--conditions",
-        type=_conditions,
-        metavar="C[,C]",
-        help="what the proof may rest on: a bound on masked scores such as 1e6, nonempty, finite",
-    )
-    parser.add_argument(
-        "--evaluate",
-        action="store_true",
-        help="evaluate the entries, and confirm them by a derivative in a random direction",
-    )
-    parser.add_argument(
-        "--max-bytes",
-        type=int,
-        default=2**30,
-        metavar="N",
-        help="the most memory that an evaluation may take at once (default: 1 GiB)",
-    )
+_PLACED = ("names", "target", "specs")
+_YES: dict[str, Any] = {"action": "store_true"}
+_WORDS: dict[str, dict[str, Any]] = {
+    "names": {"nargs": "*", "metavar": "NODE", "help": "names of nodes; default: all"},
+    "target": {"metavar": "TARGET", "help": "MODULE:NAME of a function or an object"},
+    "specs": {
+        "nargs": "*",
+        "metavar": "INPUT",
+        "help": "shape of a random input, or a value: 100x4096, 8x64:bfloat16, scalar, x=-2",
+    },
+    "inputs": {
+        "metavar": "SOURCE",
+        "help": "MODULE:FUNCTION that returns the inputs as a tuple, or a FILE.npz of arrays",
+    },
+    "seed": {"type": int, "default": 0, "help": "seed of all random numbers (default: 0)"},
+    "dtypes": {"type": _list, "metavar": "A,B", "help": "dtypes, such as float64,float32"},
+    "wrt": {"type": _places, "metavar": "A,B", "help": "inputs to differentiate by"},
+    "samples": {"type": int, "default": 1, "help": "number of inputs to check (default: 1)"},
+    "domain": {
+        "action": "append",
+        "type": _domain,
+        "default": [],
+        "metavar": "NAME=RANGE",
+        "help": "legal values of an input: x=0..1 (an end may be left out), x=positive, x=finite",
+    },
+    "no-branches": {**_YES, "help": "stay at the given inputs"},
+    "no-prove": {**_YES, "help": "do not try to prove the formula"},
+    "backward": {"metavar": "TARGET", "help": "backward to check"},
+    "reference": {"metavar": "TARGET", "help": "function with the right gradient"},
+    "returns": {
+        "choices": ("output", "output+residuals", "output+gradients"),
+        "default": "output",
+        "help": "what the function returns (default: output)",
+    },
+    "parameters": {"type": _list, "metavar": "A,B", "help": "parameters of an object"},
+    "gradients": {"type": _list, "metavar": "A,B", "help": "their gradients, in order"},
+    "intended": {"metavar": "TARGET", "help": "function with the derivative meant, or any"},
+    "order": {"type": int, "default": 1, "help": "2: check the gradient's gradient too"},
+    "device": {"help": "device that runs the rule: cpu, gpu, gpu:1"},
+    "patch": {"metavar": "FILE", "help": "write the fix to FILE, as a diff"},
+    "thorough": {**_YES, "help": "take every special input too"},
+    "prove": {**_YES, "help": "prove the gradients as formulas too"},
+    "why": {
+        "nargs": "?",
+        "const": "all",
+        "metavar": "AXIS",
+        "help": "the proof, or the lines that couple an axis of the input",
+    },
+    "structure": {"metavar": "NAME", "help": "claim: diagonal, banded, ..."},
+    "elementwise": {**_YES, "help": "claim: entry by entry"},
+    "independent": {"type": _axis, "metavar": "AXIS[,AXIS]", "help": "claim: rows stay apart"},
+    "causal": {"type": _axis, "metavar": "AXIS[,AXIS]", "help": "claim: no future"},
+    "conditions": {
+        "type": _conditions,
+        "metavar": "C[,C]",
+        "help": "what the proof may rest on: a bound on masked scores (1e6), nonempty, finite",
+    },
+    "evaluate": {**_YES, "help": "evaluate the entries, and confirm them along a random direction"},
+    "max-bytes": {
+        "type": int,
+        "default": 2**30,
+        "metavar": "N",
+        "help": "the most memory that an evaluation may take at once (default: 1 GiB)",
+    },
+    "local-gradients": {**_YES, "help": "show each gate's Jacobian in each input"},
+    "checks": {**_YES, "help": "compare each gate with finite differences"},
+    "heat-maps": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "draw arrays as heat maps (default: small ones, in graphs of up to 40 gates)",
+    },
+    "decimals": {"type": int, "default": 3, "help": "number of decimals to draw (default: 3)"},
+    "devices": {"type": _list, "metavar": "A,B", "help": "devices (default: all that JAX has)"},
+    "all": {**_YES, "help": "try all 2^32 numbers of float32"},
+    "jobs": {"type": int, "default": 1, "metavar": "N", "help": "threads (default: 1)"},
+}
+_ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {
+    ("audit", "intended"): {
+        "action": "append",
+        "default": [],
+        "metavar": "RULE=TARGET",
+        "help": "function with the derivative that a rule is meant to have, or any",
+    },
+    ("sweep", "dtypes"): {
+        "type": str,
+        "default": "float32",
+        "metavar": "A",
+        "help": "float32, bfloat16 or float16 (default: float32)",
+    },
+}
+_SUBJECT = ("target", "specs", "inputs", "seed")
+_REACH = ("samples", "domain", "no-branches", "no-prove", "patch")
+_CLAIMS = ("structure", "elementwise", "independent", "causal")
 
 
-def _graph_words(parser: argparse.ArgumentParser) -> None:
-    _target(parser)
-    parser.add_argument(
-        "--local-gradients", action="store_true", help="each gate's Jacobian in each input"
-    )
-    parser.add_argument(
-        "--checks", action="store_true", help="hold each gate against finite differences"
-    )
-    parser.add_argument(
-        "--heat-maps",
-        action=argparse.BooleanOptionalAction,
-        help="draw arrays as heat maps (default: small ones, in graphs of up to 40 gates)",
-    )
-    parser.add_argument("--decimals", type=int, default=3, help="how many to draw (default: 3)")
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
-def _precision_words(parser: argparse.ArgumentParser) -> None:
-    _target(parser)
-    parser.add_argument("--dtypes", type=_list, metavar="A,B", help="default: all floats")
-    parser.add_argument("--devices", type=_list, metavar="A,B", help="default: all that JAX has")
-
-
-def _sweep_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="MODULE:CALLABLE", help="the function, as layers:gelu")
-    parser.add_argument(
-        "--dtypes", default="float32", metavar="A", help="float32, bfloat16 or float16"
-    )
-    parser.add_argument("--all", action="store_true", help="all 2^32 numbers of float32")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="threads (default: 1)")
+def _reach(options: Options) -> dict[str, Any]:
+    return {
+        **_given(options, "seed", "samples"),
+        "domain": dict(options.domain) or None,
+        "branches": not options.no_branches,
+        "prove": not options.no_prove,
+    }
 
 
 def _verify(options: Options) -> Report:
-    from gradlab.checking.verify import verify
+    from gradlab.arguments import refuse_numbers
+    from gradlab.checking.verify import VerifyReport, results
+    from gradlab.nodes import registry
 
-    with working("verifying"):
-        return verify(
-            *options.names,
-            dtypes=options.dtypes,
-            seed=options.seed,
-            thorough=options.thorough,
-            prove=options.prove,
-        )
+    refuse_numbers(seed=options.seed)
+    start, total, found = time.monotonic(), len(options.names or registry()), []
+    chosen = _given(options, "dtypes", "seed", "thorough", "prove")
+    with counting() as tell:
+        for node in results(*options.names, **chosen):
+            found.append(node)
+            wrong, seconds = sum(not each.ok for each in found), time.monotonic() - start
+            done = f"{len(found)} of {total} nodes, {wrong} wrong, {seconds:.0f} s"
+            tell(f"verify  {done}, now {node.name}", node.family)
+    return VerifyReport(tuple(found), options.seed, options.thorough)
 
 
 def _nodes(options: Options) -> Report:
@@ -199,70 +207,40 @@ def _check(options: Options) -> Report:
     from gradlab.checking import check
 
     function, inputs = _function_and_inputs(options)
-    backward = options.backward and load(options.backward, "--backward")
-    reference = options.reference and load(options.reference, "--reference")
-    with working(f"checking {options.target}"):
-        return check(
-            function,
-            *inputs,
-            backward=backward,
-            reference=reference,
-            returns=options.returns,
-            parameters=options.parameters,
-            gradients=options.gradients,
-            intended=options.intended and _intended(options.intended),
-            domain=dict(options.domain) or None,
-            wrt=options.wrt,
-            order=options.order,
-            seed=options.seed,
-            samples=options.samples,
-            dtypes=options.dtypes,
-            device=options.device,
-            branches=not options.no_branches,
-            prove=not options.no_prove,
-        )
+    chosen = _given(options, "returns", "parameters", "gradients", "wrt", "order", "dtypes")
+    for name in ("backward", "reference", "intended"):
+        target = getattr(options, name)
+        chosen[name] = target if target in (None, "any") else load(target, f"--{name}")
+    with working(f"checking {options.target}") as options.spent:
+        return check(function, *inputs, **chosen, **_reach(options), device=options.device)
 
 
 def _audit(options: Options) -> Report:
     from gradlab.checking import audit
 
     function, inputs = _function_and_inputs(options)
-    pairs = (word.partition("=") for word in options.intended)
-    intended = {rule: _intended(target) for rule, _, target in pairs}
-    with working(f"auditing {options.target}"):
-        return audit(
-            function,
-            *inputs,
-            intended=intended or None,
-            domain=dict(options.domain) or None,
-            seed=options.seed,
-            samples=options.samples,
-            branches=not options.no_branches,
-            prove=not options.no_prove,
-        )
+    pairs = [word.partition("=") for word in options.intended]
+    intended = {rule: t if t == "any" else load(t, "--intended") for rule, _, t in pairs}
+    with working(f"auditing {options.target}") as options.spent:
+        return audit(function, *inputs, intended=intended or None, **_reach(options))
 
 
 def _jacobian(options: Options) -> Report:
     from gradlab.structure import assert_structure, jacobian
 
     function, inputs = _function_and_inputs(options)
-    claims = {
-        "structure": options.structure,
-        "elementwise": options.elementwise,
-        "independent": options.independent,
-        "causal": options.causal,
-    }
-    with working(f"reading {options.target}"):
-        if any(claim is not None and claim is not False for claim in claims.values()):
-            J = assert_structure(
-                function, *inputs, wrt=options.wrt, conditions=options.conditions, **claims
-            )
-        else:
-            J = jacobian(function, *inputs, wrt=options.wrt, conditions=options.conditions)
+    claims = _given(options, *_CLAIMS)
+    with working(f"reading {options.target}") as options.spent:
+        claimed = any(claim is not None and claim is not False for claim in claims.values())
+        read = assert_structure if claimed else jacobian
+        known = {**_given(options, "wrt", "conditions"), **(claims if claimed else {})}
+        J = read(function, *inputs, **known)
+        report = J.report
         if options.evaluate:
-            J.evaluate(options.max_bytes)
+            corner = J.evaluate(options.max_bytes).to_scipy()[:_CORNER, :_CORNER].toarray()
+            report = replace(report, corner=tuple(map(tuple, corner.tolist())))
     if options.why is None:
-        return J.report
+        return report
     return Said(J.why(None if options.why == "all" else _axis(options.why)))
 
 
@@ -270,7 +248,7 @@ def _graph(options: Options) -> Report:
     from gradlab.graph.reading import read_graph
 
     function, inputs = _function_and_inputs(options)
-    with working(f"reading {options.target}"):
+    with working(f"reading {options.target}") as options.spent:
         graph = read_graph(function, *inputs)
         page, picture = options.format == "html", options.format in ("html", "svg")
         return graph.report(
@@ -285,17 +263,15 @@ def _precision(options: Options) -> Report:
     from gradlab.numerics import precision
 
     function, inputs = _function_and_inputs(options)
-    with working(f"measuring {options.target}"):
-        return precision(
-            function, *inputs, dtypes=options.dtypes, devices=options.devices, seed=options.seed
-        )
+    with working(f"measuring {options.target}") as options.spent:
+        return precision(function, *inputs, **_given(options, "dtypes", "devices", "seed"))
 
 
 def _sweep(options: Options) -> Report:
     from gradlab.numerics.sweep import sweep
 
     function = load(options.target)
-    with working(f"sweeping {options.target}"):
+    with working(f"sweeping {options.target}") as options.spent:
         return sweep(function, options.dtypes, options.all, options.jobs)
 
 
@@ -310,59 +286,66 @@ COMMANDS = (
         "verify",
         "the hand-written nodes against jax.grad and jax.jacfwd",
         "gradlab verify softmax matmul --thorough",
-        _verify_words,
+        ("names", "dtypes", "seed", "thorough", "prove", "patch"),
         _verify,
     ),
     Command(
-        "nodes", "the list of nodes, or one node's page", "gradlab nodes softmax", _names, _nodes
+        "nodes",
+        "the list of nodes, or one node's page",
+        "gradlab nodes softmax",
+        ("names",),
+        _nodes,
     ),
     Command(
         "check",
         "a custom layer's gradient: is it right, which entry is wrong, and why",
         "gradlab check layers:rms_norm 8x64 64 --samples 3",
-        _check_words,
+        (
+            *(*_SUBJECT, "wrt", "backward", "reference", "returns", "parameters", "gradients"),
+            *("intended", "order", "dtypes", "device", *_REACH),
+        ),
         _check,
     ),
     Command(
         "audit",
         "every custom rule inside a model",
         "gradlab audit model:forward --inputs model:example",
-        _audit_words,
+        (*_SUBJECT, "intended", *_REACH),
         _audit,
     ),
     Command(
         "jacobian",
         "structure and sparsity of a Jacobian, proved from the program",
         "gradlab jacobian layers:attention 8x64x32 --wrt 0",
-        _jacobian_words,
+        (*_SUBJECT, "wrt", "why", *_CLAIMS, "conditions", "evaluate", "max-bytes"),
         _jacobian,
     ),
     Command(
         "graph",
         "the computational graph with its values and gradients",
         "gradlab graph layers:mlp 32x64 64x10 -o mlp.svg",
-        _graph_words,
+        (*_SUBJECT, "local-gradients", "checks", "heat-maps", "decimals"),
         _graph,
     ),
     Command(
         "precision",
         "gradient error by dtype and device",
         "gradlab precision layers:attention 8x64x32 --dtypes bfloat16,float16",
-        _precision_words,
+        (*_SUBJECT, "dtypes", "devices"),
         _precision,
     ),
     Command(
         "sweep",
         "how many digits a gradient keeps over a whole dtype",
         "gradlab sweep layers:gelu --dtypes float16 -o gelu.svg",
-        _sweep_words,
+        ("target", "dtypes", "all", "jobs"),
         _sweep,
     ),
     Command(
         "doctor",
         "what JAX sees: devices, x64, matmul precision",
         "gradlab doctor --format json",
-        lambda parser: None,
+        (),
         _doctor,
     ),
 )
@@ -371,13 +354,21 @@ COMMANDS = (
 def _function_and_inputs(options: Options) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     function = load(options.target)
     if options.inputs is None:
-        inputs = drawn_inputs(options.specs, options.seed)
+        names = _names_of(function, options.specs)
+        inputs = drawn_inputs(options.specs, options.seed, names, dtype_of(function))
     elif options.specs:
         raise InputError("--inputs: it gives all inputs; leave out SHAPE[:DTYPE] or --inputs")
     else:
         inputs = load_inputs(options.inputs, function)
-    require_fitting(function, inputs, options.target)
+    given = options.specs or ([f"--inputs {options.inputs}"] if options.inputs else [])
+    require_fitting(function, inputs, " ".join([options.command, options.target, *given]))
     return function, inputs
+
+
+def _names_of(function: Callable[..., Any], specs: Sequence[str]) -> Sequence[str]:
+    """Return what a function calls its inputs, where a word names one."""
+    named = any("=" in spec for spec in specs)
+    return argument_names(function, max(len(specs), len(positional(function)))) if named else ()
 
 
 @dataclass(frozen=True)
@@ -397,39 +388,3 @@ class Said(Report):
         if format != "text":
             raise InputError(f"--why: it is text; leave out --format {format}, or leave out --why")
         return self.text
-
-
-def _intended(target: str) -> Any:
-    return target if target == "any" else load(target, "--intended")
-
-
-def _axis(words: str) -> int | tuple[int, int]:
-    first, _, second = words.partition(",")
-    return (int(first), int(second)) if second else int(first)
-
-
-def _conditions(words: str) -> tuple[str | float, ...]:
-    found: list[str | float] = []
-    for word in words.split(","):
-        try:
-            found.append(float(word))
-        except ValueError:
-            found.append(word)
-    return tuple(found)
-
-
-def _domain(words: str) -> tuple[str, Any]:
-    """Return an input's name, and its legal values: a word, or two ends of which one may lack."""
-    name, _, legal = words.partition("=")
-    low, dots, high = legal.partition("..")
-    if not dots:
-        return name, legal
-    return name, (float(low) if low else None, float(high) if high else None)
-
-
-def _list(words: str) -> list[str]:
-    return words.split(",")
-
-
-def _places(words: str) -> list[str | int]:
-    return [int(word) if word.lstrip("-").isdigit() else word for word in words.split(",")]

@@ -31,11 +31,13 @@ class Gradcheck:
         for device in _devices(options.pop("device", None)):
             with self._session.recorded("check", function) as record:
                 report: CheckReport = gradlab.check(function, *inputs, **options, device=device)
-                record(report)
+                repeat = self._session.repeat(options["seed"])
+                record(report, repeat)
             if not report.ok:
                 undecided = report.status == "undecided"
                 kind = "GradientUndecided" if undecided else "GradientMismatch"
-                text = f"{report}\n\n{self._session.reproduction(function, inputs, options)}"
+                shell = self._session.on_the_shell(function, inputs, options)
+                text = _told(report, repeat) + (f"\n  or      {shell}" if shell else "")
                 raise getattr(gradlab, kind)(text, report)
         return report
 
@@ -49,19 +51,22 @@ class Gradaudit:
     def __repr__(self) -> str:
         return "gradaudit"
 
-    def __call__(self, function: Any, *inputs: Any, seed: int | None = None) -> "AuditReport":
+    def __call__(
+        self, function: Any, *inputs: Any, seed: int | None = None, **options: Any
+    ) -> "AuditReport":
         __tracebackhide__ = True
         import gradlab
 
         given = {} if seed is None else {"seed": seed}
         chosen = self._session.options(given)["seed"]
         with self._session.recorded("audit", function) as record:
-            report: AuditReport = gradlab.audit(function, *inputs, seed=chosen)
-            record(report)
+            report: AuditReport = gradlab.audit(function, *inputs, **options, seed=chosen)
+            repeat = self._session.repeat(chosen)
+            record(report, repeat)
         if not report.ok:
             wrong = any(rule.status in ("wrong", "loses digits") for rule in report.rules)
             kind = "GradientMismatch" if wrong else "GradientUndecided"
-            raise getattr(gradlab, kind)(str(report), report)
+            raise getattr(gradlab, kind)(_told(report, repeat), report)
         return report
 
 
@@ -74,22 +79,25 @@ class JacobianInspector:
     def __repr__(self) -> str:
         return "jacobian"
 
-    def __call__(self, function: Any, *inputs: Any, wrt: Any = None, conditions: Any = None) -> Any:
+    def __call__(self, function: Any, *inputs: Any, wrt: Any = None, **options: Any) -> Any:
         import gradlab
 
         with self._session.recorded("jacobian", function) as record:
-            jacobian = gradlab.jacobian(function, *inputs, wrt=wrt, conditions=conditions)
+            jacobian = gradlab.jacobian(function, *inputs, wrt=wrt, **options)
             record(jacobian.report)
-        return Inspected(jacobian, function, inputs, wrt)
+        return Inspected(self._session, jacobian, (function, *inputs), {"wrt": wrt, **options})
 
 
 class Inspected:
     """A Jacobian, with assertions; everything else is the Jacobian's."""
 
-    def __init__(self, jacobian: Any, function: Any, inputs: tuple[Any, ...], wrt: Any) -> None:
+    def __init__(
+        self, session: Session, jacobian: Any, subject: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        self._session = session
         self._jacobian = jacobian
-        self._subject = (function, *inputs)
-        self._wrt = wrt
+        self._subject = subject
+        self._options = options
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._jacobian, name)
@@ -101,30 +109,41 @@ class Inspected:
         __tracebackhide__ = True
         import gradlab
 
-        gradlab.assert_structure(*self._subject, **claim, wrt=self._wrt)
+        with self._session.recorded("structure", self._subject[0]) as record:
+            try:
+                gradlab.assert_structure(*self._subject, **{**self._options, **claim})
+            except gradlab.StructureMismatch as error:
+                record(self._jacobian.report, self._session.repeat(0), str(error))
+                raise
         return self
 
-    def assert_elementwise(self, conditions: Any = None) -> "Inspected":
+    def assert_elementwise(self, **options: Any) -> "Inspected":
         """Assert that output and input have one shape and that the Jacobian is diagonal."""
         __tracebackhide__ = True
-        return self._assert(elementwise=True, conditions=conditions)
+        return self._assert(elementwise=True, **options)
 
-    def assert_independent(
-        self, axis: int | tuple[int, int], conditions: Any = None
-    ) -> "Inspected":
+    def assert_independent(self, axis: int | tuple[int, int], **options: Any) -> "Inspected":
         """Assert that entries along an axis, or a pair (input, output) of axes, do not mix."""
         __tracebackhide__ = True
-        return self._assert(independent=axis, conditions=conditions)
+        return self._assert(independent=axis, **options)
 
-    def assert_causal(self, axis: int | tuple[int, int], conditions: Any = None) -> "Inspected":
+    def assert_causal(self, axis: int | tuple[int, int], **options: Any) -> "Inspected":
         """Assert that along an axis nothing depends on what comes later."""
         __tracebackhide__ = True
-        return self._assert(causal=axis, conditions=conditions)
+        return self._assert(causal=axis, **options)
 
-    def assert_structure(self, structure: str, conditions: Any = None) -> "Inspected":
+    def assert_structure(self, structure: str, **options: Any) -> "Inspected":
         """Assert that the Jacobian has this structure or one contained in it."""
         __tracebackhide__ = True
-        return self._assert(structure=structure, conditions=conditions)
+        return self._assert(structure=structure, **options)
+
+
+def _told(report: "CheckReport | AuditReport", repeat: str) -> str:
+    """Return a failure's text, which says how pytest repeats it."""
+    from gradlab.reporting import repeated_by
+
+    with repeated_by(repeat):
+        return str(report)
 
 
 def _devices(device: str | None) -> tuple[str | None, ...]:

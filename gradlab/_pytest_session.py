@@ -1,7 +1,6 @@
 """What one pytest session remembers: its options, the running test, and what was checked in it."""
 
 import contextlib
-import html
 import json
 import re
 import shlex
@@ -13,18 +12,23 @@ from typing import Any
 import pytest
 
 from gradlab.files import write_whole
-from gradlab.formatting import legible
+from gradlab.formatting import count, legible
+from gradlab.report import GRADES, STATUSES, weakest
 
 __all__ = ["OPTIONS", "Session", "reseed", "setting"]
 
 # name -> (how to read it, default, help); each is an option, an ini value, and a mark's keyword
 OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
-    "seed": (int, None, "the seed of random upstreams and samples (default 0)"),
-    "samples": (int, 1, "how many inputs near the given ones are checked"),
-    "dtypes": (lambda text: text.replace(",", " ").split() or None, None, "float64,float32,..."),
-    "device": (str, None, "where rules run: cpu, gpu, or all"),
-    "report": (str, None, "write what was checked to FILE (.json or .html)"),
-    "durations": (int, 3, "how many of the slowest checks the summary shows"),
+    "seed": (int, None, "seed of all random numbers (default 0)"),
+    "samples": (int, 1, "number of inputs to check"),
+    "dtypes": (
+        lambda text: text.replace(",", " ").split() or None,
+        None,
+        "check in each of these dtypes: float64,float32,...",
+    ),
+    "device": (str, None, "device that runs the rules: cpu, gpu, or all"),
+    "report": (str, None, "write a report to FILE, .html or .json"),
+    "durations": (int, 0, "number of the slowest checks to show (default 0)"),
 }
 PER_TEST = ("seed", "samples", "dtypes", "device")
 DEVICES = ("cpu", "gpu", "all")
@@ -89,38 +93,45 @@ class Session:
         return {**chosen, **given}
 
     @contextlib.contextmanager
-    def recorded(self, kind: str, function: Any) -> Iterator[Callable[[Any], None]]:
+    def recorded(self, kind: str, function: Any) -> Iterator[Callable[..., None]]:
         """Time what is done inside and enter its report under the running test."""
         start = time.perf_counter()
 
-        def record(report: Any) -> None:
+        def record(report: Any, repeat: str = "", text: str = "") -> None:
+            if self.item is None:
+                return
             entry: dict[str, Any] = {
                 "kind": kind,
                 "function": getattr(function, "__name__", repr(function)),
+                "ok": report.ok and not text,
+                "seconds": round(time.perf_counter() - start, 3),
+                "seed": getattr(report, "seed", None),
+                "status": "wrong" if text else status_of(report),
+                "grade": getattr(report, "grade", "proved"),
+                "repeat": repeat,
+                "text": text,
+                "nearest": nearest_to_its_limit(report),
+                **blamed(report, text),
             }
-            entry |= {"ok": report.ok, "seconds": round(time.perf_counter() - start, 3)}
-            for law in getattr(report, "laws", ()):
-                entry.setdefault("laws", []).append([law.name, law.status, law.error])
-            if hasattr(report, "seed"):
-                entry["seed"] = report.seed
-            if self.item is not None:
-                self.item.user_properties.append((_PROPERTY, json.dumps(entry, default=str)))
+            failed = not entry["ok"] and not text
+            entry["report"] = report.to_dict() if failed else None
+            self.item.user_properties.append((_PROPERTY, json.dumps(entry, default=str)))
 
         yield record
 
-    def reproduction(self, function: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> str:
-        """Return the commands that repeat a failure, after writing its inputs beside the cache."""
-        seed = f"--gradlab-seed={options['seed']}"
+    def repeat(self, seed: int) -> str:
+        """Return the command that runs this test again."""
         test = self.item.nodeid if self.item is not None else ""
-        lines = [f"repeat: pytest {shlex.quote(test)} {seed}"]
+        return f"pytest {shlex.quote(test)} --gradlab-seed={seed}"
+
+    def on_the_shell(self, function: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> str:
+        """Return the command that repeats a check, after writing its inputs beside the cache."""
         name = getattr(function, "__qualname__", "<locals>")
         saved = None if "<" in name or options.get("backward") else self._save(inputs)
-        if saved is not None:
-            target = f"{function.__module__}:{name}"
-            lines.append(
-                f"or:     gradlab check {target} --inputs {saved} --seed {options['seed']}"
-            )
-        return "\n".join(lines)
+        if saved is None:
+            return ""
+        seed = options["seed"]
+        return f"gradlab check {function.__module__}:{name} --inputs {saved} --seed {seed}"
 
     def _save(self, inputs: tuple[Any, ...]) -> Path | None:
         """Write arrays and numbers to an .npz; None where one cannot be written so."""
@@ -139,14 +150,16 @@ class Session:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what was checked, if anything was, and write the report that was asked for."""
         records = list(_records(terminalreporter))
-        if records:
-            terminalreporter.section("gradlab")
-            for line in _summary(records, setting(self.config, None, "durations")):
-                terminalreporter.line(legible(line))
         path = setting(self.config, None, "report")
-        if path and records:
+        if not records:
+            return
+        terminalreporter.section("gradlab")
+        verbose = self.config.getoption("verbose") > 0
+        durations = setting(self.config, None, "durations")
+        for line in _summary(records, durations, verbose, path):
+            terminalreporter.line(legible(line))
+        if path:
             _write(Path(path), records)
-            terminalreporter.line(f"report: {path}")
 
 
 def _records(terminalreporter: Any) -> Iterator[dict[str, Any]]:
@@ -155,37 +168,90 @@ def _records(terminalreporter: Any) -> Iterator[dict[str, Any]]:
             if getattr(report, "when", None) == "call":
                 for name, value in report.user_properties:
                     if name == _PROPERTY:
-                        yield {"test": report.nodeid, **json.loads(value)}
+                        yield {
+                            "test": report.nodeid,
+                            "outcome": report.outcome,
+                            **json.loads(value),
+                        }
 
 
-def _summary(records: list[dict[str, Any]], durations: int) -> Iterator[str]:
-    """Yield the lines of the summary: how much, how well, what was slow."""
-    wrong = sum(not record["ok"] for record in records)
-    laws = [(law, r["test"]) for r in records for law in r.get("laws", [])]
-    tally: dict[str, int] = {}
-    for (_, status, _), _ in laws:
-        tally[status] = tally.get(status, 0) + 1
-    kinds = {
-        kind: sum(r["kind"] == kind for r in records) for kind in ("check", "audit", "jacobian")
-    }
-    what = ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in kinds.items() if n)
-    yield f"{what}: {len(records) - wrong} ok, {wrong} not ok"
-    if laws:
-        held = ", ".join(f"{n} {status}" for status, n in sorted(tally.items()))
-        yield f"{len(laws)} laws: {held}"
-    errors = [(law[2], law[0], test) for law, test in laws if law[1] == "passed" and law[2]]
-    if errors:
-        error, name, test = max(errors)
-        yield f"worst margin: {error:.1f} floors ({name}) in {test}"
+def status_of(report: Any) -> str:
+    """Return the verdict of a report in the words of a check; an audit's is its worst rule's."""
+    if hasattr(report, "status"):
+        return str(report.status)
+    seen = [rule.status for rule in getattr(report, "rules", ()) if rule.calls]
+    return min(seen, key=STATUSES.index, default="right")
+
+
+def blamed(report: Any, text: str) -> dict[str, Any]:
+    """Return where a failure comes from: the line, the code, and whether a fix was found."""
+    found = [r for r in (report, *getattr(report, "rules", ())) if not getattr(r, "ok", True)]
+    found += [rule.report for rule in getattr(report, "rules", ()) if hasattr(rule, "report")]
+    fixes = [fix for each in found for fix in getattr(each, "fixes", ())]
+    causes = [cause for each in found for cause in getattr(each, "findings", ())]
+    if fixes:
+        line = f"{Path(fixes[0].file).name}:{fixes[0].line}"
+        return {"line": line, "code": fixes[0].kind, "fixed": True}
+    line = next((cause.line for cause in causes if cause.line), "")
+    named = re.search(r"\S+\.py:\d+", text)
+    code = next((cause.code for cause in causes if cause.code), "")
+    return {"line": line or (named[0] if named else ""), "code": code, "fixed": False}
+
+
+def nearest_to_its_limit(report: Any) -> float | None:
+    """Return the largest error of a law that held, as a share of the error that it allows."""
+    laws = getattr(report, "laws", ())
+    return max(
+        (law.error / 8 for law in laws if law.status == "passed" and law.error), default=None
+    )
+
+
+def _summary(
+    records: list[dict[str, Any]], durations: int, verbose: bool, path: str | None
+) -> Iterator[str]:
+    """Yield the lines of the summary: tests as pytest counts them, and each one that failed."""
+    tests: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        tests.setdefault(record["test"], []).append(record)
+    passed = [rs for rs in tests.values() if rs[0]["outcome"] != "failed"]
+    failed = {test: rs for test, rs in tests.items() if rs[0]["outcome"] == "failed"}
+    weakest_of = [weakest([r["grade"] for r in rs]) for rs in passed]
+    counts = [(grade, weakest_of.count(grade)) for grade in reversed(GRADES)]
+    graded = ", ".join(f"{number} {grade}" for grade, number in counts if number)
+    reach = f". Evidence of the {len(passed)}: {graded}" if graded else ""
+    used = f"{count(len(tests), 'test uses', 'tests use')} gradlab"
+    yield f"{used}: {len(passed)} passed, {len(failed)} failed{reach}"
+    rows = [_failed(test, rs) for test, rs in failed.items()]
+    wide = max((len(test) for _, test, _ in rows), default=0)
+    yield from (f"  {word:<9}  {test:<{wide}}  {why}".rstrip() for word, test, why in rows)
+    near = max((r for r in records if r["nearest"]), key=lambda r: r["nearest"], default=None)
+    if verbose and near is not None:
+        yield f"closest to its limit: {near['test']}, {near['nearest']:.0%} of it"
     for record in sorted(records, key=lambda r: -r["seconds"])[:durations]:
         yield f"{record['seconds']:8.2f} s  {record['kind']} {record['function']}  {record['test']}"
+    seed = next((r["seed"] for r in records if r["seed"] is not None), 0)
+    again = f"again: pytest --last-failed --gradlab-seed={seed}" if failed else ""
+    yield "      ".join(filter(None, (f"report: {path}" if path else "", again)))
+
+
+def _failed(test: str, records: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Return the verdict on a failed test, its name, and why it failed."""
+    record = next((r for r in records if not r["ok"]), None)
+    if record is None:
+        return "failed", test, "every gradient in it is right"
+    word = {"wrong": "WRONG", "loses digits": "digits"}.get(record["status"], record["status"])
+    said = record["text"].partition("\n")[0].partition(", but ")[0]
+    said = said.removeprefix(f"{record['function']} ")
+    said = said or ", ".join(filter(None, (record["code"], "with a fix" * record["fixed"])))
+    return word, test, "  ".join(filter(None, (record["line"], said)))
 
 
 def _write(path: Path, records: list[dict[str, Any]]) -> None:
     """Write the records whole or not at all."""
-    text = json.dumps({"schema": "gradlab.session/1", "records": records}, indent=2)
+    data = {"schema": "gradlab.session/2", "records": records}
+    text = json.dumps(data, indent=2)
     if path.suffix == ".html":
         from gradlab.reporting import page
 
-        text = page("gradlab", f"<pre>{html.escape(text)}</pre>")
+        text = page(json.loads(text))
     write_whole(str(path), text)

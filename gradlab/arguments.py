@@ -172,7 +172,7 @@ def users_fault(
     signature = misfit(function, inputs) if isinstance(error, TypeError) else None
     if signature is not None:
         return InputError(
-            f"{who}: takes {signature}, but is called as {called_as}"
+            f"{who} takes {signature}, but gradlab calls {called_as}"
             if called_as
             else f"inputs: {who} takes {signature}, but {count(len(inputs), 'input')} came; "
             "pass one for each"

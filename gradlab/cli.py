@@ -5,13 +5,15 @@ function that was named raised an error, which is then shown with its own traceb
 """
 
 import argparse
+import contextlib
 import io
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab import __version__
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command == "explain":
-        return _explain(options.code)
+        return _explain(options.code, options.api)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     from gradlab.reporting import detailed, fitted, repeated_by
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = _terminal_width(options.output)
         with fitted(width), detailed(options.verbose), repeated_by(repeat):
             text = report.render(options.format)
+        if options.verbose and options.format == "text":
+            text += _times(getattr(options, "spent", {}))
         _put(text, options.output)
         if getattr(options, "patch", None):
             _patch(report, options.patch)
@@ -93,6 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _status(report)
 
 
+def _times(spent: dict[str, float]) -> str:
+    """Return the CPU time of each step, the longest first; nothing where none was measured."""
+    steps = sorted(spent.items(), key=lambda step: -step[1])
+    return "".join(["\ncpu time"] * bool(steps) + [f"\n  {s:6.2f} s  {name}" for name, s in steps])
+
+
 def _command(arguments: Sequence[str]) -> str:
     """Return the command that repeats this one, and prints what it finds."""
     kept, skip = [], False
@@ -115,15 +125,42 @@ def _patch(report: "Report", path: str) -> None:
         print(f"--patch: no fix was found, so {path} was not written", file=sys.stderr)
 
 
-def _explain(code: str) -> int:
+def _explain(code: str | None, api: bool) -> int:
     from gradlab._codes import CODES, explanation
 
+    if api:
+        print("\n\n".join(_reference()))
+        return 0
+    if code is None:
+        print("gradlab explain: pass a code, such as GL103, or --api", file=sys.stderr)
+        return 2
     if code.upper() not in CODES:
         known = ", ".join(CODES)
         print(f"gradlab explain: {code} is no code; the codes are {known}", file=sys.stderr)
         return 2
     print(explanation(code.upper()))
     return 0
+
+
+def _reference() -> Iterator[str]:
+    """Yield a page of the public names: each with its call and its documentation."""
+    import inspect
+
+    import gradlab
+
+    for name in gradlab.__all__:
+        value = getattr(gradlab, name)
+        methods = [
+            (f"{name}.{each}", member)
+            for each, member in (vars(value).items() if isinstance(value, type) else ())
+            if not each.startswith("_") and inspect.isfunction(member) and member.__doc__
+        ]
+        for title, member in [(name, value), *methods]:
+            call = ""
+            with contextlib.suppress(TypeError, ValueError):
+                call = str(inspect.signature(member))
+            text = inspect.getdoc(member) or ""
+            yield f"{title}{re.sub(r'<[^>]*>', '...', call)}\n\n" + textwrap.indent(text, "    ")
 
 
 def _status(report: "Report") -> int:
@@ -147,12 +184,17 @@ def _parser() -> argparse.ArgumentParser:
             description=command.summary[0].upper() + command.summary[1:] + ".",
             epilog=f"example: {command.example} ({_STATUSES})",
         )
-        command.words(words)
+        command.add_words(words)
         words.add_argument(
             "--format", choices=_FORMATS, help="default: by the suffix of FILE, else text"
         )
-        words.add_argument("-o", "--output", metavar="FILE", help="write there, not to the screen")
-        words.add_argument("-v", "--verbose", action="store_true", help="every law, in floors")
+        words.add_argument("-o", "--output", metavar="FILE", help="write to FILE")
+        words.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            help="show every law and the CPU time of each step",
+        )
         words.set_defaults(command=command.name, run=command.run, target=command.name)
     words = commands.add_parser(
         "explain",
@@ -161,7 +203,8 @@ def _parser() -> argparse.ArgumentParser:
         "knows.",
         epilog="example: gradlab explain GL103",
     )
-    words.add_argument("code", metavar="CODE", help="as a failure shows it, such as GL103")
+    words.add_argument("code", nargs="?", metavar="CODE", help="code of a failure, such as GL103")
+    words.add_argument("--api", action="store_true", help="print a reference of all public names")
     words.set_defaults(command="explain")
     return parser
 

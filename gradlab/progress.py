@@ -5,12 +5,13 @@ while nobody listens. Loops inside loops are stages of one whole, whose share is
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["listening", "tracked"]
+__all__ = ["listening", "step", "tracked"]
 
 Item = TypeVar("Item")
 Listener = Callable[[float, str], None]
@@ -22,6 +23,15 @@ class _Work:
 
     listener: Listener
     stages: list[tuple[str, int, int]] = field(default_factory=list)
+    step: str = ""
+    spent: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=time.process_time)
+
+    def mark(self) -> None:
+        """Enter the CPU time that went by under the innermost stage."""
+        now, doing = time.process_time(), self.step or (self.stages or [("the rest", 0, 0)])[-1][0]
+        self.spent[doing] = self.spent.get(doing, 0.0) + now - self.since
+        self.since = now
 
     def tell(self) -> None:
         share = 0.0
@@ -62,22 +72,41 @@ def tracked(
     depth = len(work.stages)
     try:
         for done, item in enumerate(items):
+            work.mark()
             work.stages[depth:] = [(doing(item), min(done, number), number)]
             work.tell()
             yield item
     finally:
+        work.mark()
         del work.stages[depth:]
 
 
 @contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def step(doing: str) -> Iterator[None]:
+    """Enter the CPU time that is spent inside under a name of its own."""
+    work = _work.get() or _Work(lambda share, doing: None)
+    work.mark()
+    work.step = doing
+    try:
+        yield
+    finally:
+        work.mark()
+        work.step = ""
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[dict[str, float]]:
     """Call `listener` with the share that is done, and what is done now, as work goes on inside.
+
+    What is entered is a dict that holds, once the work is done, the CPU seconds of each step.
 
     Args:
         listener: called as `listener(share, doing)`, `share` from 0 to 1.
     """
-    token = _work.set(_Work(listener))
+    work = _Work(listener)
+    token = _work.set(work)
     try:
-        yield
+        yield work.spent
     finally:
+        work.mark()
         _work.reset(token)

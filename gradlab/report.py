@@ -17,8 +17,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 __all__ = [
     "GRADES",
     "STATUSES",
+    "Cell",
     "Digits",
     "Entry",
+    "ErrorMap",
     "Evidence",
     "Finding",
     "Fix",
@@ -63,6 +65,7 @@ class Report(ABC):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     derived: ClassVar[tuple[str, ...]] = ()
+    hidden: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -76,7 +79,8 @@ class Report(ABC):
         return self.render("text")
 
     def _repr_html_(self) -> str:
-        return self.render("html")
+        text: str = importlib.import_module("gradlab.reporting").fragment(self.to_dict())
+        return text
 
     def render(self, format: str) -> str:
         """Return this report in a format that `gradlab.reporting` knows: text, json, html, ..."""
@@ -119,8 +123,9 @@ def plain(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, and the properties that it names in `derived`."""
-    names = [f.name for f in dataclasses.fields(cast(Any, value))]
+    """Return a dataclass's fields, but for the `hidden`, and its properties named in `derived`."""
+    hidden = getattr(value, "hidden", ())
+    names = [f.name for f in dataclasses.fields(cast(Any, value)) if f.name not in hidden]
     return {name: plain(getattr(value, name)) for name in (*names, *getattr(value, "derived", ()))}
 
 
@@ -224,6 +229,43 @@ class Entry:
     output: str = ""
     relative: float = math.nan
     explained: float = math.nan
+
+
+class Cell(NamedTuple):
+    """The entry of a block of a gradient that is furthest off.
+
+    Attributes:
+        at: the index of the entry.
+        actual: what came.
+        expected: what it should be.
+        relative: their difference as a share of what was expected; infinite where that is 0.
+        state: the verdict on this entry.
+    """
+
+    at: tuple[int, ...]
+    actual: complex
+    expected: complex
+    relative: float
+    state: Literal["right", "wrong", "undecided"]
+
+
+@dataclass(frozen=True)
+class ErrorMap:
+    """A gradient seen from far: its entries, or blocks of entries of one size.
+
+    Attributes:
+        rows: how many blocks stand one below the other, over all axes but the last.
+        columns: how many blocks stand side by side, over the last axis.
+        height: how many rows of entries a block has.
+        width: how many columns of entries a block has.
+        cells: the worst entry of each block, row by row.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The command line: statuses, formats, files; cheap to ask for help."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gradlab
 from gradlab import __version__
 from gradlab._commands import COMMANDS
 from gradlab.cli import main
@@ -40,6 +42,23 @@ def raises(x):
 
 def inputs():
     return np.array([-2.0, 3.0]), np.array([5.0, 7.0])
+
+def product(x, y):
+    return x * y
+
+class Scale:
+    def __init__(self, n):
+        self.w = np.ones(n)
+
+    def forward(self, x):
+        self.x = x
+        return x * self.w
+
+    def backward(self, upstream):
+        self.dw = (upstream * self.x).sum(0)
+        return upstream * self.w
+
+scale = Scale(3)
 """
 
 
@@ -96,7 +115,7 @@ def test_a_module_that_fails_to_import(capsys: pytest.CaptureFixture[str]) -> No
 def test_inputs_from_a_function_and_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("graph my_layers:poly --inputs my_layers:inputs --format json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["schema"] == "gradlab.graph/1"
+    assert report["schema"] == "gradlab.graph/2"
     assert report["wires"][-1]["value"]["entries"] == [-6.0, 30.0]
     np.savez("saved.npz", y=np.array([5.0, 7.0]), x=np.array([-2.0, 3.0]))
     assert run("graph my_layers:poly --inputs saved.npz --format json") == 0
@@ -111,11 +130,37 @@ def test_entries_are_evaluated_where_that_is_asked(capsys: pytest.CaptureFixture
     assert "max_bytes" in capsys.readouterr().err
 
 
+def test_values_are_given_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """d(x y)/dx is y, whatever the order of the words."""
+    assert run("graph my_layers:product y=5 x=-2 --format json") == 0
+    wires = json.loads(capsys.readouterr().out)["wires"]
+    assert {w["name"]: w["gradient"]["entries"] for w in wires[:2]} == {"x": 5.0, "y": -2.0}
+
+
+def test_an_object_is_checked_in_the_dtype_of_its_parameters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("check my_layers:scale 4x3") == 0
+    assert "right for x and w (float64" in capsys.readouterr().out
+    assert run("check my_layers:Scale 4x3") == 2
+    said = capsys.readouterr().err
+    assert "Scale is a class. Write layer = Scale(n) in the module" in said
+
+
+def test_the_api_is_explained_and_steps_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain --api") == 0
+    page = capsys.readouterr().out
+    assert all(f"\n{name}" in f"\n{page}" for name in gradlab.__all__ if name != "__version__")
+    assert run("check my_layers:right 4x3 -v") == 0
+    assert re.search(r"cpu time\n( +[0-9.]+ s  [a-z ]+\n)+", capsys.readouterr().out)
+
+
 def test_a_graph_is_drawn_with_what_was_asked_for(layers: Path) -> None:
     words = "graph my_layers:poly 3x4 3x4 --seed 1"
     assert run(f"{words} -o page.html") == 0
     page = (layers / "page.html").read_text()
-    assert '"check", "right' in page and '"local gradient in x"' in page and "heat map" in page
+    assert "Right: along a random direction" in page and "local gradient" in page
+    assert "heat map" in page
     assert run(f"{words} --no-heat-maps -o graph.svg") == 0
     assert "heat map" not in (layers / "graph.svg").read_text()
     assert run(f"{words} --checks -o graph.json") == 0

@@ -9,7 +9,8 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(
-    {*FOLDER.glob("*.py"), *FOLDER.glob("inspector/*.py")} - set(FOLDER.glob("test_*.py"))
+    {*FOLDER.glob("*.py"), *FOLDER.glob("inspector/*.py"), *FOLDER.glob("lecture/*.py")}
+    - set(FOLDER.glob("test_*.py"))
 )
 SHOWN = {
     "simplest_graph": ("-12", "-4", "3"),
@@ -27,6 +28,9 @@ SHOWN = {
     "newton_burgers": ("gradlab", "dense JAX", "iterations"),
     "implicit_brusselator": ("passes", "gradlab", "dense JAX"),
     "block_least_squares": ("gradlab", "dense JAX"),
+    "gates": ("3 and 4 get 2 and 2", "get 8 and 6", "get 0 and 2", "2 + 4 = 6"),
+    "matrix_times_vector": ("[0.2 0.4 0.  0. ]", "[[0.088 0.176]", "[0.104 0.208]]"),
+    "page": ("10 parts of the lecture",),
     "train_mlp": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lenet": ("loss fell from", "largest relative difference from jax.grad"),
     "train_lstm": ("loss fell from", "largest relative difference from jax.grad"),

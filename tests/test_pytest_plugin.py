@@ -66,7 +66,9 @@ def test_a_right_gradient_passes_and_is_summed_up(pytester):
         """,
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*gradlab*", "1 check: 1 ok, 0 not ok", "*laws: *passed*"])
+    result.stdout.fnmatch_lines(
+        ["*gradlab*", "1 test uses gradlab: 1 passed, 0 failed. Evidence of the 1: 1 proved"]
+    )
 
 
 def test_a_wrong_gradient_fails_with_entry_numbers_diagnosis_and_command(pytester):
@@ -83,13 +85,16 @@ def test_a_wrong_gradient_fails_with_entry_numbers_diagnosis_and_command(pyteste
             "*the gradient* WRONG*",
             "*a constant factor is wrong*",
             "*x *3 of 3 entries are wrong. Worst: x[[]*[]] is *, expected *",
-            "*repeat: pytest test_layers.py::test_wrong --gradlab-seed=0*",
+            "*repeat  pytest test_layers.py::test_wrong --gradlab-seed=0*",
+            "1 test uses gradlab: 0 passed, 1 failed",
+            "  WRONG *test_layers.py::test_wrong *test_layers.py:12  GL102, with a fix",
+            "again: pytest --last-failed --gradlab-seed=0",
         ]
     )
     text = result.stdout.str()
     assert "gradlab/_pytest_checks.py" not in text, "gradlab's own frames are hidden"
     report = [line for line in text.splitlines() if line.startswith("E ")][1:]
-    assert max(len(line) for line in report if "repeat:" not in line) <= 100 + len("E       ")
+    assert max(len(line) for line in report if "  or  " not in line) <= 100 + len("E       ")
 
 
 def test_a_failure_can_be_repeated_from_the_command_line(pytester):
@@ -125,7 +130,14 @@ def test_audit_and_jacobian_fixtures(pytester):
     )
     result.assert_outcomes(passed=2, failed=2)
     assert "claims.py" not in result.stdout.str(), "gradlab's own frames are hidden"
-    result.stdout.fnmatch_lines(["*couples axis 0 of x*", "1 audit, 4 jacobians: *"])
+    result.stdout.fnmatch_lines(
+        [
+            "*repeat  pytest test_layers.py::test_audit --gradlab-seed=0*",
+            "*couples axis 0 of x*",
+            "4 tests use gradlab: 2 passed, 2 failed. Evidence of the 2: 2 proved",
+            "  WRONG *test_layers.py::test_mixes *couples axis 0 of x",
+        ]
+    )
 
 
 def test_fixtures_work_under_hypothesis(pytester):
@@ -266,7 +278,7 @@ def test_workers_of_xdist_report_the_same(pytester):
         """
     pytester.makepyfile(test_layers=textwrap.dedent(LAYERS) + textwrap.dedent(tests))
     done = python_pytest(pytester, "-n", "2")
-    assert "4 checks: 4 ok, 0 not ok" in done.stdout, done.stdout + done.stderr
+    assert "4 tests use gradlab: 4 passed, 0 failed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

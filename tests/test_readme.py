@@ -33,7 +33,7 @@ def block(x):
     return x + jax.vmap(rms_norm, (0, None))(jnp.tanh(x), jnp.ones(x.shape[-1]))
 """
 SHOWS = {
-    "verify": "layer_norm",
+    "verify": "2 of 2 nodes are right",
     "nodes": "diag(p) - p p^T",
     "check": "rms_norm: right for x and scale",
     "audit": "rms_norm",
@@ -41,7 +41,7 @@ SHOWS = {
     "graph": "<title>f</title>",
     "precision": "bfloat16",
     "sweep": "silu: the gradient keeps its digits",
-    "doctor": "float32",
+    "explain": "assert_gradients(function",
 }
 
 
@@ -54,7 +54,7 @@ def test_the_snippets_run_in_order(capsys):
     assert "the gradients of prediction and target are WRONG" in printed
     assert re.search(r"Worst: \w+\[\d+\] is\s+-?[\d.]+, expected\s+-?[\d.]+", printed)
     assert "off by a factor 32" in printed
-    assert "diag(d)" in printed
+    assert "axis 0 of x is coupled" in printed
     assert re.search(r"axis 0 of x is coupled", printed)
     assert "-12" in printed
 
@@ -87,7 +87,7 @@ def test_every_command_shown_does_what_is_said(command, tmp_path, monkeypatch, c
     monkeypatch.syspath_prepend(ROOT)
     assert main(shlex.split(command)) == 0
     printed, where = capsys.readouterr(), re.search(r"-o (\S+)", command)
-    assert not printed.err
+    assert not printed.err or command.startswith("verify")  # it says how far it has come
     shown = (tmp_path / where[1]).read_text() if where else printed.out
     assert SHOWS[command.split()[0]] in shown
 

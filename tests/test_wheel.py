@@ -25,6 +25,8 @@ def test_it_holds_the_package_and_its_types_alone(wheel: zipfile.ZipFile) -> Non
     modules = (ROOT / "gradlab").rglob("*.py")
     assert names == {str(path.relative_to(ROOT)) for path in modules} | {
         "gradlab/py.typed",
+        "gradlab/reporting/page.css",
+        "gradlab/reporting/page.js",
         "gradlab/nodes/__init__.pyi",
     }
 

@@ -73,8 +73,8 @@ CHECK = [
     (check(same, "a"), "same: returned str, expected arrays"),
     (
         check(same, np.arange(3)),
-        "inputs: nothing to differentiate (x: int64); give at least one float array, and name it "
-        "in wrt",
+        "x is int64, so it has no gradient.\n"
+        "  Give a float array, on the command line a float dtype: 3:float32",
     ),
     (check(f, X), f"{NOT_TRACED}; give backward= to check a NumPy function"),
     (
@@ -92,7 +92,7 @@ CHECK = [
     (check(same, X, backward=3), "backward: expected a function, got int 3"),
     (
         check(same, X, backward=lambda g: g),
-        "backward: takes (g), but is called as backward(upstream, *inputs)",
+        "backward takes (g), but gradlab calls backward(upstream, *inputs)",
     ),
     (
         check(same, X, backward=lambda g, x: "a"),

@@ -27,8 +27,11 @@ def needs(x):
 number = 3
 """
 NAME = "expected MODULE:NAME, such as layers:softmax, got"
-SHAPE = "INPUT: expected SHAPE[:DTYPE], such as 100x4096, 8x64:bfloat16 or scalar, got"
-ALL = "pass one SHAPE[:DTYPE] for each, or --inputs"
+SHAPE = (
+    "INPUT: expected SHAPE[:DTYPE] or NAME=VALUE, such as 100x4096, 8x64:bfloat16, scalar or x=-2, "
+    "got"
+)
+EACH = "\n  Give a shape for each: gradlab check"
 FLOATS = "float64, float32, bfloat16, float16"
 
 REFUSED = [
@@ -42,9 +45,17 @@ REFUSED = [
         "looked for in the current directory and on sys.path",
     ),
     ("check layers:rihgt 3", "MODULE:CALLABLE: layers has no 'rihgt'; did you mean 'right'?"),
-    ("check layers:number 3", "MODULE:CALLABLE: layers:number is int, not something callable"),
-    ("check layers:right", f"INPUT: layers:right takes (x), but 0 inputs came; {ALL}"),
-    ("check layers:right 3 4", f"INPUT: layers:right takes (x), but 2 inputs came; {ALL}"),
+    (
+        "check layers:number 3",
+        "MODULE:CALLABLE: layers:number is int; pass a function, or an object with forward",
+    ),
+    ("check layers:right", f"right takes 1 input (x), but you gave 0.{EACH} layers:right SHAPE"),
+    ("check layers:right 3 4", f"right takes 1 input (x), but you gave 2.{EACH} layers:right 3"),
+    ("check layers:right y=3", "INPUT: no input is called 'y'; the inputs are x"),
+    (
+        "check layers:right x=low",
+        "INPUT: x=low is no number; write x=0.5, or a shape such as 8x64",
+    ),
     ("check layers:right 3y4", f"{SHAPE} '3y4'"),
     ("check layers:right -3", f"{SHAPE} '-3'"),
     (
@@ -57,8 +68,8 @@ REFUSED = [
     ),
     (
         "check layers:right 3:int32",
-        "inputs: nothing to differentiate (x: int32); give at least one float array, and name it "
-        "in wrt",
+        "x is int32, so it has no gradient.\n"
+        "  Give a float array, on the command line a float dtype: 3:float32",
     ),
     (
         "check layers:right 3 --inputs layers:needs",
@@ -66,7 +77,7 @@ REFUSED = [
     ),
     (
         "check layers:right --inputs layers:needs",
-        "--inputs: takes (x), but is called as layers:needs()",
+        "--inputs takes (x), but gradlab calls layers:needs()",
     ),
     ("check layers:right --inputs none.npz", "--inputs: there is no file none.npz"),
     (
@@ -81,7 +92,7 @@ REFUSED = [
     ("check layers:right 3 --wrt y", "wrt: no input is named 'y'; the inputs are x"),
     ("check layers:right 3 --wrt 4", "wrt: there is no input 4; the inputs are x"),
     ("check layers:right 3 --backward layers:x", "--backward: layers has no 'x'"),
-    ("check layers:right 3 --reference layers:number", "--reference: layers:number is int, ..."),
+    ("check layers:right 3 --reference layers:number", "--reference: layers:number is int; ..."),
     (
         "check layers:right 3 --reference layers:two",
         "inputs: two takes (x, w), but 1 input came; pass one for each",
@@ -125,7 +136,7 @@ REFUSED = [
 ]
 UNREADABLE = [
     ("chekc layers:right 3", "argument COMMAND: invalid choice: 'chekc' (choose from ...verify..."),
-    ("check", "the following arguments are required: MODULE:CALLABLE, INPUT"),
+    ("check", "the following arguments are required: TARGET, INPUT"),
     ("check layers:right 3 --bogus", "unrecognized arguments: --bogus"),
     ("check layers:right 3 --seed a", "argument --seed: invalid int value: 'a'"),
     ("check layers:right 3 --dtypes", "argument --dtypes: expected one argument"),

@@ -16,7 +16,14 @@ from gradlab.arguments import name_of
 from gradlab.checking.gradients import call_that_works, looks_handwritten
 from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.intended import Intended
-from gradlab.checking.subject import Complaint, Subject, Upstream, anywhere, unchecked
+from gradlab.checking.subject import (
+    Complaint,
+    Subject,
+    Upstream,
+    anywhere,
+    nothing_to_differentiate,
+    unchecked,
+)
 from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.formatting import shape_text
 from gradlab.reading import Reading, read
@@ -458,11 +465,7 @@ def _targets(
         if leaf.differentiable and (wrt is None or leaf.position in wrt)
     )
     if not positions:
-        kinds = ", ".join(f"{leaf.path}: {leaf.dtype or leaf.kind}" for leaf in program.leaves)
-        raise InputError(
-            f"inputs: nothing to differentiate ({kinds or 'no inputs'}); "
-            "give at least one float array, and name it in wrt"
-        )
+        raise nothing_to_differentiate(program.leaves, wrt)
     return tuple(traced[i] for i in positions), positions
 
 

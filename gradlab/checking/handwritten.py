@@ -20,7 +20,7 @@ from gradlab.checking.gradients import (
     looks_handwritten,
     wrong_number,
 )
-from gradlab.checking.subject import Arrays, Complaint, Upstream
+from gradlab.checking.subject import Arrays, Complaint, Upstream, nothing_to_differentiate
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.reading import is_library, rewinder
@@ -60,9 +60,7 @@ class Handwritten:
             leaf for _, leaf in traced if leaf.differentiable and leaf.position in self._wrt
         )
         if not self.targets:
-            raise InputError(
-                "inputs: nothing to differentiate; give a float array, and name it in wrt"
-            )
+            raise nothing_to_differentiate(self.leaves, wrt)
         self._rewind = rewinder(self.functions)
         self._look()
 

@@ -91,7 +91,7 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
         if any(hasattr(function, name) for name in ("forward", "backward", "loss")):
             name = function.__name__
             raise InputTypeError(
-                f"function: {name} is a class; pass an object: check({name}(...), x)"
+                f"{name} is a class. Pass an object: gradlab.check({_made(function)}, x)"
             )
         return None
     plain = isinstance(function, types.FunctionType | types.MethodType | np.ufunc)
@@ -111,6 +111,15 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
             f"of them: check(layer.forward, x, backward=layer.{other})"
         )
     return None
+
+
+def _made(cls: type) -> str:
+    """Return a call that makes an object, with the names of what it takes."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):  # a class of a compiled module
+        return f"{cls.__name__}(...)"
+    return f"{cls.__name__}({', '.join(p.name for p in parameters if p.default is p.empty)})"
 
 
 def _as_dict(parameters: Any, gradients: Any) -> tuple[dict[str, str] | None, bool]:

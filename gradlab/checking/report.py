@@ -6,6 +6,7 @@ from typing import ClassVar
 from gradlab.report import (
     Digits,
     Entry,
+    ErrorMap,
     Evidence,
     Finding,
     Fix,
@@ -44,6 +45,7 @@ class CheckReport(Report):
         notes: what else should be known: kinks, roundings, code that could not be read.
         seed: repeats the check.
         dtypes: the dtypes in which the gradient was checked.
+        maps: for up to twelve inputs, the wrong ones first, its gradient's errors seen from far.
 
     Example:
         >>> import gradlab, jax.numpy as jnp
@@ -71,6 +73,7 @@ class CheckReport(Report):
     notes: tuple[str, ...] = ()
     seed: int = 0
     dtypes: tuple[str, ...] = ()
+    maps: dict[str, ErrorMap] = field(default_factory=dict, repr=False)
 
     @property
     def status(self) -> Status:

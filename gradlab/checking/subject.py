@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.domain import Domain
+from gradlab.errors import InputError
+from gradlab.formatting import shape_text
 from gradlab.report import Rule, Unchecked
 from gradlab.tracing import Leaf, Program
 
-__all__ = ["Arrays", "Complaint", "Subject", "Upstream", "unchecked"]
+__all__ = [
+    "Arrays",
+    "Complaint",
+    "Subject",
+    "Upstream",
+    "nothing_to_differentiate",
+    "unchecked",
+]
 
 Arrays = dict[str, Any]
 
@@ -108,6 +117,29 @@ class Subject:
     def odd(self) -> tuple[bool, ...]:
         """Which targets have a gradient of a wrong shape, so that no entry can be compared."""
         return tuple(s != np.shape(self.values[t.path]) for s, t in zip(self.shapes, self.targets))
+
+
+def nothing_to_differentiate(leaves: Sequence[Leaf], wrt: Sequence[int] | None) -> InputError:
+    """Return what to raise where no input has a gradient.
+
+    Example:
+        >>> x = Leaf("x", 0, "integer", (3,), np.dtype("int32"))
+        >>> print(nothing_to_differentiate([x], (0,)))
+        x is int32, so it has no gradient, and you asked for x alone.
+          Give a float array, on the command line a float dtype: 3:float32
+    """
+    asked = [leaf for leaf in leaves if wrt is None or leaf.position in wrt]
+    kinds = " and ".join(f"{leaf.path} is {leaf.dtype or leaf.kind}" for leaf in asked)
+    so = "it has no gradient" if len(asked) == 1 else "they have no gradient"
+    names = " and ".join(leaf.path for leaf in asked)
+    alone = "" if wrt is None else f", and you asked for {names} alone"
+    shape = shape_text(asked[0].shape) if asked else "8x64"
+    return InputError(
+        f"{kinds}, so {so}{alone}.\n"
+        f"  Give a float array, on the command line a float dtype: {shape}:float32"
+        if asked
+        else "there is no input, so there is no gradient.\n  Give a float array"
+    )
 
 
 def unchecked(leaves: Sequence[Leaf], targets: Sequence[Leaf]) -> tuple[Unchecked, ...]:

@@ -18,9 +18,10 @@ from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Law, Leaf
 from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
-from gradlab.progress import tracked
+from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
-from gradlab.report import STATUSES, Fix, LawStatus, ReasonCount, Unchecked, leaf_status
+from gradlab.references.verdict import error_map
+from gradlab.report import STATUSES, ErrorMap, Fix, LawStatus, ReasonCount, Unchecked, leaf_status
 
 __all__ = ["explaining", "summarise"]
 
@@ -35,6 +36,7 @@ _OPEN = (
     Reason.BESIDE_A_KINK,
     Reason.AT_A_JUMP,
 )
+_MAPS = 12  # inputs
 _WORST_FIRST: tuple[LawStatus, ...] = ("failed", "inconclusive", "warned", "passed", "skipped")
 
 
@@ -61,10 +63,11 @@ def summarise(
     found = side_by_side(lambda trial: (trial, _held(trial, order)), told, devices)
     if subject.intended == "any":
         return _not_judged(found, seed)
-    counted = _leaves(trials)
-    reach = look_further(
-        trials, [leaf for leaf, _ in counted], _within(subject.domain, settings or Settings())
-    )
+    with step("digits"):
+        counted = _leaves(trials)
+    with step("branches and proof"):
+        legal = _within(subject.domain, settings or Settings())
+        reach = look_further(trials, [leaf for leaf, _ in counted], legal)
     if reach.wrong:
         trials = [*trials, *reach.wrong]
         found = [*found, *((trial, _held(trial, order)) for trial in reach.wrong)]
@@ -72,8 +75,9 @@ def summarise(
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
-    fixes = mend() if wrong is not None and mendable(*wrong) else ()
-    findings = diagnose(*wrong, bool(fixes)) if wrong is not None else ()
+    with step("cause and fix"):
+        fixes = mend() if wrong is not None and mendable(*wrong) else ()
+        findings = diagnose(*wrong, bool(fixes)) if wrong is not None else ()
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     return CheckReport(
         function=subject.name,
@@ -91,7 +95,20 @@ def summarise(
         evidence=dict(reach.evidence),
         seed=seed,
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
+        maps=_maps(trials, [leaf for leaf, _ in counted]),
     )
+
+
+def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:
+    """Return the gradients' errors seen from far, of the worst inputs."""
+    order = sorted(range(len(leaves)), key=lambda k: STATUSES.index(leaves[k].status))
+    made = {}
+    for k in order[:_MAPS]:
+        judged = [each for trial in trials for each in _judged(trial, k)]
+        worst = next((each for each in judged if each.wrong.any()), judged[0] if judged else None)
+        if worst is not None and worst.error.size:
+            made[leaves[k].path] = error_map(worst)
+    return made
 
 
 def _leaves(trials: Sequence[Trial]) -> list[tuple[Leaf, Left | None]]:

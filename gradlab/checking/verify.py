@@ -107,6 +107,7 @@ class VerifyReport(Report):
     """
 
     kind: ClassVar[str] = "verify"
+    version: ClassVar[int] = 2
     derived: ClassVar[tuple[str, ...]] = ("grade",)
     nodes: tuple[NodeResult, ...]
     seed: int

@@ -17,9 +17,18 @@ _CELLS = 24  # of a heat map, along each side
 class Glance:
     """An array at a glance: small ones whole, others by what their entries are like.
 
-    `low`, `mean` and `high` are those of the finite entries; of their sizes, if they are complex.
-    `heat`, where it was asked for, is the array seen from far: rows run over all axes but the last,
-    and each cell holds the largest entry of a block, by size, with its sign.
+    Attributes:
+        shape: its shape.
+        dtype: its dtype.
+        entries: all entries, nested, where there are few; else None.
+        low: the least finite entry; the least size, if they are complex.
+        mean: the mean of the finite entries, or of their sizes.
+        high: the greatest finite entry, or size.
+        zeros: how many entries are 0.
+        nans: how many entries are NaN.
+        infinities: how many entries are infinite.
+        heat: the array seen from far, where that was asked for: rows run over all axes but the
+            last, and a cell holds the largest entry of a block, by size, with its sign.
     """
 
     shape: tuple[int, ...]

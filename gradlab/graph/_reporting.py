@@ -1,8 +1,9 @@
 """From a graph to its report: what is on every wire, what each gate does, what is odd."""
 
+import inspect
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _wire(graph: "Graph", name: str, users: Counter[int], most: int | None) -> W
     """Return a wire at a glance, seen from far too if it has at most so many entries."""
     wire, plan = graph.wire(name), graph.plan
     gradient = graph.gradient(wire)
-    kind = "node"
+    kind: Literal["input", "constant", "node"] = "node"
     if wire in plan.constants:
         kind = "constant"
     elif wire in plan.inputs:
@@ -90,7 +91,15 @@ def _gate(graph: "Graph", step: Step, branches: tuple[Glance | None, ...]) -> Ga
         step.frame,
         _count(step),
         branches,
+        about="" if step.inside else _about(type(step.node)),
     )
+
+
+def _about(node: type) -> str:
+    """Return the sentences of a node's documentation that say what it does."""
+    text = inspect.cleandoc(node.__dict__.get("__doc__") or "")
+    parts = [part for part in text.split("\n\n") if not part.startswith(("Args:", "Example:"))]
+    return "\n".join(" ".join(part.split()) for part in parts[:2])
 
 
 def _check(graph: "Graph", step: Step) -> NodeCheck:

@@ -366,7 +366,7 @@ class Graph:
         write_whole(os.fspath(path), report.render(format))
 
     def _repr_html_(self) -> str:
-        return self.report(heat_maps=None).render("svg")
+        return self.report(heat_maps=None)._repr_html_()
 
     def table(self) -> str:
         """Return the graph as text: a line for every wire.

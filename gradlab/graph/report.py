@@ -11,10 +11,18 @@ __all__ = ["Gate", "GraphReport", "NodeCheck", "WireView"]
 
 @dataclass(frozen=True)
 class WireView:
-    """One wire: `kind` is input, constant or node; `marks` say in words what is odd about it."""
+    """One wire.
+
+    Attributes:
+        name: its name.
+        kind: where it comes from.
+        value: the array on it.
+        gradient: the gradient of the output with respect to it; None where there is none.
+        marks: what is odd about it, in words.
+    """
 
     name: str
-    kind: str
+    kind: Literal["input", "constant", "node"]
     value: Glance
     gradient: Glance | None
     marks: tuple[str, ...] = ()
@@ -57,6 +65,7 @@ class Gate:
         local_gradients: its Jacobian in each input, in words, where they were asked for.
         check: how its backward stands against finite differences, where that was asked for.
         fixes: edits of its source that make it right; of the first wrong gate on the way back.
+        about: what the node does, and the formula of its local gradient; empty where none is known.
     """
 
     name: str
@@ -71,6 +80,7 @@ class Gate:
     local_gradients: tuple[str, ...] = ()
     check: NodeCheck | None = None
     fixes: tuple[Fix, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class GraphReport(Report):
     """
 
     kind: ClassVar[str] = "graph"
+    version: ClassVar[int] = 2
 
     title: str
     wires: tuple[WireView, ...]

@@ -15,7 +15,16 @@ __all__ = ["NodePage", "NodesReport", "node_pages"]
 
 @dataclass(frozen=True)
 class NodePage:
-    """One node: its documentation, the inputs it takes, its parameters with their defaults."""
+    """One node.
+
+    Attributes:
+        name: the node.
+        family: the family that it belongs to.
+        inputs: the arrays that it takes.
+        parameters: its parameters, with their defaults.
+        text: its documentation.
+        cases: the inputs that it is verified on.
+    """
 
     name: str
     family: str

@@ -20,9 +20,15 @@ _FLAGS = ("xla_gpu_deterministic_ops", "xla_gpu_exclude_nondeterministic_ops")
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """One device: its kind, its memory in bytes if it tells, and its float32 matrix products.
+    """Devices of one kind.
 
-    `product` is measured: "float32", "tensorfloat32" or "bfloat16" by how many digits survive.
+    Attributes:
+        platform: cpu, gpu or tpu.
+        kind: the model.
+        count: how many there are.
+        memory: bytes of memory, where the device tells.
+        product: the precision of float32 matrix products, measured: "float32", "tensorfloat32" or
+            "bfloat16" by how many digits survive.
     """
 
     platform: str

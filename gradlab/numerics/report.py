@@ -14,7 +14,7 @@ __all__ = ["Measurement", "PrecisionReport"]
 class Measurement:
     """One input's gradient in one dtype on one device, held against float64 on the CPU.
 
-    Args:
+    Attributes:
         dtype: the dtype of the inputs.
         device: the platform that computed it.
         matmul: the matrix product precision that JAX was asked for.
@@ -66,7 +66,7 @@ class Measurement:
 class PrecisionReport(Report):
     """How good a function's gradient is in each dtype and on each device, and what to do.
 
-    Args:
+    Attributes:
         function: its name.
         measurements: one for each dtype, device, matrix product precision and input.
         judged: the dtypes that `ok` depends on: those asked for; by default all that the function

@@ -8,14 +8,14 @@ one that exceeds the picture is cut into equal runs, and those after it lie with
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradlab.patterns import maps
 from gradlab.patterns.pattern import Pattern
 
-__all__ = ["bins", "draw", "occupied"]
+__all__ = ["Level", "bins", "draw", "levels", "occupied"]
 
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """The bit of each dot of a braille character: four rows of two."""
@@ -43,6 +43,86 @@ def occupied(pattern: Pattern, rows: int, columns: int) -> Any:
     """Return a boolean array, at most rows x columns: which bins of the matrix hold an entry."""
     gathered = bins(pattern.output_shape, rows) @ pattern @ bins(pattern.input_shape, columns).T
     return gathered.to_dense()
+
+
+class Level(NamedTuple):
+    """A part of a matrix, seen through bins of entries of one size.
+
+    Attributes:
+        rows: how many rows of the matrix it shows.
+        columns: how many columns.
+        height: how many rows of entries lie in a bin, the last ones perhaps fewer.
+        width: how many columns.
+        cells: a text for each row of bins, with a 1 where the bin may hold an entry.
+        inside: the row and the column of the bin that the next level shows.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    cells: tuple[str, ...]
+    inside: tuple[int, int]
+
+
+def levels(pattern: Pattern, most: int = 100, steps: int = 3) -> list[Level]:
+    """Return the whole matrix, then a bin of it that holds entries, down to single entries.
+
+    Example:
+        >>> [level.cells for level in levels(maps.reshape((4,), (4,)), most=2)]
+        [('10', '01'), ('10', '01')]
+    """
+    found: list[Level] = []
+    while prod(pattern.shape) and len(found) < steps:
+        cells = occupied(pattern, most, most)
+        high, wide = (_length(s, most) for s in (pattern.output_shape, pattern.input_shape))
+        row = len(cells) // 2 if cells[len(cells) // 2].any() else int(cells.any(1).argmax())
+        column = int(cells[row].argmax())
+        drawn = tuple("".join("01"[x] for x in line) for line in cells.tolist())
+        found.append(Level(*pattern.shape, high, wide, drawn, (row, column)))
+        if high == wide == 1 or not cells.any():
+            break
+        down, across = (
+            _within(s, most, k)
+            for s, k in ((pattern.output_shape, row), (pattern.input_shape, column))
+        )
+        pattern = down @ pattern @ across.T
+    return found
+
+
+def _length(shape: Sequence[int], most: int) -> int:
+    """Return how many entries lie in each of at most so many bins of an array."""
+    kept = 1
+    for k, n in enumerate(shape):
+        if kept * n > most:
+            return -(-n // max(most // kept, 1)) * prod(shape[k + 1 :])
+        kept *= n
+    return 1
+
+
+def _within(shape: Sequence[int], most: int, place: int) -> Pattern:
+    """Return the pattern that takes the entries of one bin out of an array."""
+    shape = tuple(shape)
+    kept = 1
+    low: list[int] = []
+    high: list[int] = []
+    sizes: list[tuple[int, int, int]] = []
+    for n in shape:
+        if kept * n > most:
+            run = -(-n // max(most // kept, 1))
+            sizes.append((-(-n // run), run, n))
+            break
+        kept *= n
+        sizes.append((n, 1, n))
+    for count, run, n in reversed(sizes):
+        place, at = divmod(place, count)
+        low.insert(0, at * run)
+        high.insert(0, min(n, at * run + run))
+    rest = shape[len(sizes) :]
+    start, limit = (*low, *(0 for _ in rest)), (*high, *rest)
+    kept_shape = tuple(b - a for a, b in zip(start, limit))
+    squeezed = tuple(n for n in kept_shape if n > 1)
+    return maps.reshape(kept_shape, squeezed) @ maps.slice(shape, start, limit)
 
 
 def draw(pattern: Pattern, rows: int = 20, columns: int = 40) -> str:

@@ -8,15 +8,16 @@ rules stay far below it, wrong ones far above.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from gradlab.references.blocking import blocks
 from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
+from gradlab.report import Cell, ErrorMap
 
-__all__ = ["LIMIT", "LOST", "WARN", "Reason", "State", "Verdict", "floor", "judge"]
+__all__ = ["LIMIT", "LOST", "WARN", "Reason", "State", "Verdict", "error_map", "floor", "judge"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -252,6 +253,51 @@ class Verdict:
             expected=self.expected if expected is None else expected,
             notes=(*self.notes, *notes),
         )
+
+
+def error_map(verdict: Verdict, rows: int = 16, columns: int = 32) -> ErrorMap:
+    """Return a gradient seen from far: at most rows x columns blocks, each with its worst entry.
+
+    Example:
+        >>> ones = Estimate(np.ones(2), np.zeros(2))
+        >>> seen = error_map(judge(np.array([1.0, 3.0]), ones, None, "float64"))
+        >>> seen.columns, seen.cells[1].at, seen.cells[1].relative, seen.cells[1].state
+        (2, (1,), 2.0, 'wrong')
+    """
+    shape = verdict.error.shape
+    wide = shape[-1] if shape else 1
+    high = verdict.error.size // wide
+    height, width = -(-high // rows), -(-wide // columns)
+    down, across = -(-high // height), -(-wide // width)
+    ranked = np.full((down * height, across * width), -1.0, np.float32)
+    error = np.nan_to_num(verdict.error.reshape(high, wide), nan=np.inf, posinf=np.inf)
+    ranked[:high, :wide] = np.where(verdict.wrong.reshape(high, wide), error + LIMIT, error)
+    parts = ranked.reshape(down, height, across, width).transpose(0, 2, 1, 3)
+    place = parts.reshape(down, across, -1).argmax(-1)
+    row = np.arange(down)[:, None] * height + place // width
+    column = np.arange(across) * width + place % width
+    index = np.unravel_index((row * wide + column).ravel(), shape or (1,))
+    actual, expected = (a.reshape(shape or (1,))[index] for a in (verdict.actual, verdict.expected))
+    with np.errstate(all="ignore"):
+        off = np.abs(actual - expected)
+        relative = np.where(off == 0, 0.0, off / np.abs(expected))
+    state = np.asarray(verdict.state).reshape(shape or (1,))[index]
+    places = zip(*(axis.tolist() for axis in index)) if shape else [()]
+    cells = zip(
+        places,
+        actual.tolist(),
+        expected.tolist(),
+        relative.tolist(),
+        map(_WORDS.__getitem__, state),
+    )
+    return ErrorMap(down, across, height, width, tuple(map(Cell._make, cells)))
+
+
+_WORDS: dict[int, Literal["right", "wrong", "undecided"]] = {
+    State.UNDECIDED: "undecided",
+    State.RIGHT: "right",
+    State.WRONG: "wrong",
+}
 
 
 def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_normal: float) -> Array:

@@ -1,28 +1,37 @@
 """How reports look: one module per kind of report. No numerics, no JAX.
 
-A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)` and, where
-there is one, `html(report)`, `svg(report)`, `junit(report)`, `dot(report)`, `mermaid(report)`.
-JSON and the plain HTML page are the same for all and live here; `json_schema(KIND)` says what is in
-the JSON. Each module escapes names as its formats ask; that no control character leaves is seen to
-here.
+A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)`, the body of
+its page, `html(report)`, and where there is one `svg`, `junit`, `dot` and `mermaid`. A page is made
+of what is in the JSON, and of nothing else. `json_schema(KIND)` says what that is. Each module
+escapes names as its formats ask; that no control character leaves is seen to here.
 """
 
-import html as _html
 import importlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import legible
 from gradlab.reporting._failure import repeated_by
-from gradlab.reporting._sealed import SEALED
+from gradlab.reporting._markup import Markup, document
+from gradlab.reporting._markup import fragment as in_notebook
+from gradlab.reporting._style import renamed
 from gradlab.reporting._table import detailed, fitted
-from gradlab.reporting.schema import json_schema
+from gradlab.reporting.schema import json_schema, rebuilt
 
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = ["detailed", "fitted", "formats", "json_schema", "page", "render", "repeated_by"]
+__all__ = [
+    "detailed",
+    "fitted",
+    "formats",
+    "fragment",
+    "json_schema",
+    "page",
+    "render",
+    "repeated_by",
+]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 
@@ -49,23 +58,31 @@ def render(report: "Report", format: str) -> str:
             f"format: a {report.kind} report cannot be drawn as {format!r}; "
             f"choose one of {', '.join(known)}"
         )
-    module = importlib.import_module(f"gradlab.reporting.{report.kind}")
-    if format in module.__all__:
-        return legible(getattr(module, format)(report))
+    if format == "html":
+        return page(report.to_dict())
     if format == "json":
         return json.dumps(report.to_dict(), indent=2, allow_nan=False)
-    return page(f"gradlab {report.kind}", f"<pre>{_html.escape(render(report, 'text'))}</pre>")
+    module = importlib.import_module(f"gradlab.reporting.{report.kind}")
+    return legible(getattr(module, format)(report))
 
 
-def page(title: str, body: str) -> str:
-    """Return a self-contained HTML page, in light and dark; `body` is markup, escaped already.
+def page(data: dict[str, Any]) -> str:
+    """Return a self-contained page of what `to_dict` returned, or of the same read from JSON."""
+    return legible(document(f"gradlab {_kind(data)}", _body(data)))
 
-    A notebook shows it inside its own page: no style here reaches beyond this one.
-    """
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'>{SEALED}"
-        f"<meta name='color-scheme' content='light dark'><title>{_html.escape(title)}</title>"
-        "<style>.gradlab{font:15px/1.5 system-ui,sans-serif;margin:1.5rem}"
-        ".gradlab pre{font:13px/1.45 ui-monospace,monospace}</style>"
-        f"<body><div class='gradlab'>{body}</div></body></html>"
-    )
+
+def fragment(data: dict[str, Any]) -> str:
+    """Return the same for a notebook: a part of its page, without a script."""
+    return renamed(legible(in_notebook(_body(data))))
+
+
+def _kind(data: dict[str, Any]) -> str:
+    kind: str = data["schema"].partition(".")[2].partition("/")[0]
+    return kind
+
+
+def _body(data: dict[str, Any]) -> Markup:
+    kind = _kind(data)
+    module = importlib.import_module(f"gradlab.reporting.{kind}")
+    body: Markup = module.html(data if kind in ("jacobian", "session") else rebuilt(data))
+    return body

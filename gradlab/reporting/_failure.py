@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
     from gradlab.report import Entry, Fix, Leaf
 
-__all__ = ["NO_FIX", "failure", "repeated_by", "wrong_lines"]
+__all__ = ["NO_FIX", "failure", "place", "repeat", "repeated_by", "span", "verified", "wrong_lines"]
 
 _WIDTH = 100
 _LINES = 24
@@ -44,8 +45,8 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
         width: of the terminal.
     """
     fix = report.fixes[0] if report.fixes else None
-    code, place = _place(report, fix)
-    lines = [*_wrapped(" ".join(filter(None, (code, place))) + "  ", headline, width, 2), ""]
+    code, where = place(report, fix)
+    lines = [*_wrapped(" ".join(filter(None, (code, where))) + "  ", headline, width, 2), ""]
     lines += [*_source(fix, width), ""] if fix is not None else []
     lines += wrong_lines(report, width, 3 if fix is not None else _LEAVES)
     end = _end(report, fix, code, width)
@@ -60,7 +61,7 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
     return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
 
 
-def _place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
+def place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
     """Return the code of the mistake, and the line of it."""
     if fix is not None:
         return fix.kind, f"{os.path.basename(fix.file)}:{fix.line}"
@@ -73,19 +74,25 @@ def _place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
 def _source(fix: "Fix", width: int) -> list[str]:
     """Return the line that is wrong, with a mark below what changes."""
     wrong = fix.before[0] if fix.before else ""
-    right = fix.after[0] if fix.after else ""
     number = f"{fix.line:>4} | "
     said = fix.explanation.split(": `")[0]
+    start, end = span(fix)
+    mark = f"     | {' ' * start}{'^' * (end - start)} "
+    room = width - len(mark)
+    tell = [mark + said] if len(said) <= room else [mark.rstrip(), f"     | {said}"]
+    return [number + wrong, *tell]
+
+
+def span(fix: "Fix") -> tuple[int, int]:
+    """Return which part of the first wrong line an edit changes, in whole words."""
+    wrong = fix.before[0] if fix.before else ""
+    right = fix.after[0] if fix.after else ""
     start = _shared(wrong, right)
     tail = _shared(wrong[start:][::-1], right[start:][::-1])
     end = max(len(wrong) - tail, start + 1)
     words = [(m.start(), m.end()) for m in re.finditer(r"\w+", wrong)]
     start = min([start, *(a for a, b in words if a <= start < b)])
-    end = max([end, *(b for a, b in words if a < end <= b)])
-    mark = f"     | {' ' * start}{'^' * (end - start)} "
-    room = width - len(mark)
-    tell = [mark + said] if len(said) <= room else [mark.rstrip(), f"     | {said}"]
-    return [number + wrong, *tell]
+    return start, max([end, *(b for a, b in words if a < end <= b)])
 
 
 def _shared(one: str, other: str) -> int:
@@ -147,21 +154,30 @@ def _off(entry: "Entry") -> str:
 def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> list[str]:
     lines = []
     if fix is not None:
-        where = "; ".join(fix.verified_at)
-        reaches = f" ({fix.reaches})" if fix.reaches else ""
-        told = f"with this edit, every gradient is right at {where}{reaches}"
-        lines += _wrapped("  verified  ", told, width, 12)
+        lines += _wrapped("  verified  ", verified(fix), width, 12)
     elif not report.findings:
         lines += _wrapped("  fix     ", NO_FIX, width, 10)
     lines += ["", *_wrapped("  oracle  ", report.oracle, width, 10)]
-    command = _command.get()
-    call = f"gradlab.check({report.function}, {_arguments(report)}, seed={report.seed})"
-    lines += _wrapped("  repeat  ", command or call, width, 10)
-    if fix is not None and command:
+    lines += _wrapped("  repeat  ", repeat(report), width, 10)
+    if fix is not None and _command.get().startswith("gradlab"):
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
         lines += _wrapped("  apply   ", patch, width, 10)
     lines += [f"  more    gradlab explain {code}"]
     return lines
+
+
+def verified(fix: "Fix") -> str:
+    """Return where an edit makes every gradient right: how many inputs of which shapes."""
+    shapes = Counter(re.sub(r",? seed \d+", "", where) for where in fix.verified_at)
+    places = [f"{count(n, 'new input')} ({which})" for which, n in shapes.items()]
+    reaches = f"; {fix.reaches}" if fix.reaches else ""
+    return f"with this edit, every gradient is right at {' and at '.join(places)}{reaches}"
+
+
+def repeat(report: "CheckReport") -> str:
+    """Return the command that repeats a check, or the call."""
+    call = f"gradlab.check({report.function}, {_arguments(report)}, seed={report.seed})"
+    return _command.get() or call
 
 
 def _arguments(report: "CheckReport") -> str:

@@ -8,13 +8,13 @@ for mapping and visualization (1994), diverging schemes.
 import html
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gradlab.reporting._glance import short
 
 __all__ = ["STYLE", "heat_map", "heat_size"]
 
-Heat = tuple[tuple[float, ...], ...]
+Heat = Sequence[Sequence[float]]
 
 STYLE = """
 .below,.above,.nan{shape-rendering:crispEdges}.cells{fill:#8b949e;fill-opacity:.12}
@@ -63,7 +63,7 @@ def heat_map(heat: Heat, x: float, y: float, what: str) -> str:
     )
 
 
-def _runs(values: tuple[float, ...], top: float) -> Iterator[tuple[str, str, int, int]]:
+def _runs(values: Sequence[float], top: float) -> Iterator[tuple[str, str, int, int]]:
     """Yield neighbours of one colour as kind, opacity, first cell and number; no zeros."""
     start = 0
     for (kind, level), same in itertools.groupby(values, lambda value: _colour(value, top)):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from gradlab.reporting._boxes import Box, Edge, Link
 from gradlab.reporting._ordering import order
 
-__all__ = ["LAYER_GAP", "Layout", "lay_out", "layers_of"]
+__all__ = ["Layout", "lay_out"]
 
-LAYER_GAP = 44.0
+_LAYER_GAP = 44.0
 _FITS = 40
 _BEND = 6.0  # the height that an edge takes where it passes through a layer
 _ROW_GAP = 14.0
@@ -38,7 +38,7 @@ def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = 
         early: boxes without arriving edges that are wanted in the first column; others stand just
             before their first user.
     """
-    layer = layers_of(boxes, edges, early)
+    layer = _layers_of(boxes, edges, early)
     columns: list[list[Box]] = [[] for _ in range(max(layer.values(), default=0) + 1)]
     for box in boxes:
         columns[layer[box]].append(box)
@@ -61,7 +61,7 @@ def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = 
     return Layout(width, max(height, lowest))
 
 
-def layers_of(
+def _layers_of(
     boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = ()
 ) -> dict[Box, int]:
     """Return the layer of each box: behind all that feed it, and close to what it feeds."""
@@ -160,8 +160,8 @@ def _set_columns(columns: Sequence[Sequence[Box]]) -> float:
         width = max((box.width for box in column), default=0.0)
         for box in column:
             box.x, box.room = x, width
-        x += width + LAYER_GAP
-    return x - LAYER_GAP
+        x += width + _LAYER_GAP
+    return x - _LAYER_GAP
 
 
 def _route(edge: Edge, passed: Sequence[Box], shown: int) -> list[tuple[float, float]]:

@@ -2,9 +2,30 @@
 
 import re
 
-__all__ = ["scoped"]
+__all__ = ["renamed", "scoped"]
 
 _RULE = re.compile(r"([^{}@]+)(?=\{[^{}]*\})")  # the selectors of a rule, inside `@media` too
+
+
+def renamed(markup: str) -> str:
+    """Return markup whose classes all begin with `gl-`, in elements and in styles.
+
+    Example:
+        >>> renamed('<style>.gradlab-graph .ink{fill:red}</style><b class="ink odd">x .ink</b>')
+        '<style>.gradlab-graph .gl-ink{fill:red}</style><b class="gl-ink gl-odd">x .ink</b>'
+    """
+
+    def named(found: re.Match[str]) -> str:
+        names = (n if n.startswith("g") and "-" in n else f"gl-{n}" for n in found[1].split())
+        return f'class="{" ".join(names)}"'
+
+    styled = re.sub(
+        "<style>.*?</style>",
+        lambda found: re.sub(r"(?<= )\.(?!gl-)(?=[a-z])", ".gl-", found[0]),
+        markup,
+        flags=re.DOTALL,
+    )
+    return re.sub('class="([^"]*)"', named, styled)
 
 
 def scoped(css: str, root: str) -> str:

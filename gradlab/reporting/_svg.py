@@ -3,12 +3,13 @@
 import html
 from collections.abc import Iterator
 from itertools import pairwise
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from gradlab.reporting._boxes import Edge
+from gradlab.reporting._boxes import Box, Edge
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
-from gradlab.reporting._picture import Picture, Row, picture
+from gradlab.reporting._picture import WIDEST, Picture, picture
 from gradlab.reporting._style import scoped
 from gradlab.reporting._things import (
     LINE,
@@ -16,7 +17,6 @@ from gradlab.reporting._things import (
     TEXT,
     Exit,
     Thing,
-    head_line,
     shape_line,
     text_width,
 )
@@ -24,108 +24,119 @@ from gradlab.reporting._things import (
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
 
-__all__ = ["svg"]
+__all__ = ["drawing", "svg"]
 
 _MARGIN = 20.0
 _STYLE = """
-.paper{fill:#fff}.ink{fill:#1f2328}.quiet{fill:#6e7781}.value{fill:#1a7f37}.gradient{fill:#cf222e}
-.mark{fill:#9a6700}.local{fill:#0550ae}.line{stroke:#57606a;fill:none;stroke-width:1.3}
+.paper{fill:#fff}.ink{fill:#1f2328}.quiet{fill:#59626b}.value{fill:#1a7f37}.gradient{fill:#cf222e}
+.mark{fill:#805300}.local{fill:#0550ae}.line{stroke:#57606a;fill:none;stroke-width:1.3}
 .shape{stroke:#1f2328;fill:#fff;stroke-width:1.3}.odd .shape{stroke:#cf222e;stroke-width:2.4}
-.rule{stroke:#57606a;stroke-opacity:.3}.group .shape{stroke-dasharray:5 3}
+.group .shape{stroke-dasharray:5 3}
 .frame{fill:#0550ae;fill-opacity:.06;stroke:#0550ae;stroke-opacity:.45;stroke-dasharray:3 3}
 .dot{fill:#57606a}.plus{fill:#cf222e;font-weight:bold}
 text{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;white-space:pre}
-@media (prefers-color-scheme:dark){.paper{fill:#0d1117}.ink{fill:#e6edf3}.quiet{fill:#8b949e}
+@media (prefers-color-scheme:dark){.paper{fill:#0d1117}.ink{fill:#e6edf3}.quiet{fill:#a0a9b2}
 .value{fill:#3fb950}.gradient{fill:#ff7b72}.mark{fill:#d29922}.local{fill:#79c0ff}
 .line{stroke:#8b949e}.shape{stroke:#e6edf3;fill:#161b22}.odd .shape{stroke:#ff7b72}
 .frame{fill:#79c0ff;stroke:#79c0ff}.dot{fill:#8b949e}.plus{fill:#ff7b72}}
 """
+Spot = tuple[float, float]
 
 
 def svg(report: "GraphReport") -> str:
-    """Return the graph as an SVG picture that reads in light and dark."""
-    drawn = picture(report)
-    legend, style = _legend(drawn), scoped(_STYLE + HEAT_STYLE, "gradlab-graph")
-    width = max(drawn.width, text_width(legend, SMALL)) + 2 * _MARGIN
-    height = drawn.height + 2 * _MARGIN + LINE * (2 + len(report.findings))
+    """Return the graph as an SVG picture that reads in light and dark; a long one runs down."""
+    across = picture(report)
+    return drawing(report, across if across.size.width <= WIDEST else picture(report, True))
+
+
+def drawing(report: "GraphReport", drawn: Picture) -> str:
+    """Return one picture of a graph."""
+    style, size = scoped(_STYLE + HEAT_STYLE, "gradlab-graph"), drawn.size
+    wide, high = (size.height, size.width) if drawn.down else (size.width, size.height)
+    letters = max(48, int(wide / text_width("x", SMALL)))
+    notes = [(line, kind) for text, kind in _notes(report, drawn) for line in wrap(text, letters)]
+    width = max(wide, *(text_width(line, SMALL) for line, _ in notes)) + 2 * _MARGIN
+    height = high + 2 * _MARGIN + LINE * (1 + len(notes))
+    tip = "tip-down" if drawn.down else "tip"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
             f'width="{width:.0f}" height="{height:.0f}" role="img" class="gradlab-graph">',
             f"<title>{html.escape(report.title)}</title><style>{style}</style>",
-            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+            f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="dot"/></marker></defs>',
             '<rect class="paper" width="100%" height="100%"/>',
-            *(line for number, row in enumerate(drawn.rows) for line in _row(drawn, number, row)),
-            *_notes(report, drawn, legend),
+            f'<g transform="translate({_MARGIN:g} {_MARGIN:g})">',
+            *_frames(drawn),
+            *(_edge(edge, name, drawn.down) for edge, name in zip(drawn.edges, drawn.wires)),
+            *_things(drawn),
+            "</g>",
+            *(
+                _text(_MARGIN, high + _MARGIN + LINE * (1.6 + k), line, kind, SMALL)
+                for k, (line, kind) in enumerate(notes)
+            ),
             "</svg>",
         ]
     )
 
 
-def _row(drawn: Picture, number: int, row: Row) -> Iterator[str]:
-    """Draw one row, under its number if there are several."""
-    yield f'<g transform="translate({_MARGIN:g} {_MARGIN + row.top:g})">'
-    if len(drawn.rows) > 1:
-        yield _text(-14, -6, f"row {number + 1}", "quiet", SMALL)
-    if number:
-        yield f'<path class="rule" d="M-12 -20H{drawn.width + 12:.1f}"/>'
-    yield from _frames(row.things)
-    yield from (_edge(edge, name) for edge, name in zip(row.edges, row.wires))
-    inside = set(row.wires)
-    yield from (_thing(thing, inside) for thing in row.things)
-    yield "</g>"
-
-
-def _legend(drawn: Picture) -> str:
+def _notes(report: "GraphReport", drawn: Picture) -> Iterator[tuple[str, str]]:
+    """Yield what stands below the picture: what colours mean, then what was found."""
     exits = [exit for thing in drawn.things for exit in thing.exits]
-    words = ["green: value; red: gradient"]
+    yield "green: value; red: gradient", "quiet"
     if any(exit.above and exit.wire.value.entries is None for exit in exits):
-        words.append("arrays: mean [least, greatest]")
+        yield "arrays: mean [least, greatest]", "quiet"
     if any(exit.wire.value.heat for exit in exits):
-        words.append("cells: blue below zero, orange above, each array to its own largest")
-    if len(drawn.rows) > 1:
-        words.append("2\N{BLACK RIGHT-POINTING SMALL TRIANGLE}x: x goes on from row 2")
-    return "; ".join(words)
+        yield "cells: blue below zero, orange above, each array to its own largest", "quiet"
+    yield from ((finding, "gradient") for finding in report.findings)
 
 
-def _notes(report: "GraphReport", drawn: Picture, legend: str) -> Iterator[str]:
-    y = drawn.height + _MARGIN + LINE * 1.6
-    yield _text(_MARGIN, y, legend, "quiet", SMALL)
-    for finding in report.findings:
-        y += LINE
-        yield _text(_MARGIN, y, finding, "gradient", SMALL)
-
-
-def _edge(edge: Edge, name: str) -> str:
-    points = edge.points
+def _edge(edge: Edge, name: str, down: bool) -> str:
+    points = [(b, a) if down else (a, b) for a, b in edge.points]
     path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     for (x0, y0), (x1, y1) in pairwise(points):
-        if abs(y0 - y1) < 0.05:
-            path.append(f"H{x1:.1f}")
+        if abs(y0 - y1) < 0.05 or abs(x0 - x1) < 0.05:
+            path.append(f"L{x1:.1f} {y1:.1f}")
+        elif down:
+            bend = (y0 + y1) / 2
+            path.append(f"C{x0:.1f} {bend:.1f} {x1:.1f} {bend:.1f} {x1:.1f} {y1:.1f}")
         else:
             bend = (x0 + x1) / 2
             path.append(f"C{bend:.1f} {y0:.1f} {bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}")
     return f'<path class="line" data-wire="{_attribute(name)}" d="{"".join(path)}"/>'
 
 
-def _thing(thing: Thing, inside: set[str]) -> str:
-    """Draw a gate or an input; wires that are not used `inside` the row end in an arrow."""
-    x, y = thing.box.x, thing.box.y
-    parts = []
-    if thing.gate is None:
-        end = x + thing.body - 6.0
-        kind, size = ("quiet", SMALL) if thing.elsewhere else ("ink", TEXT)
-        parts.append(_text(end, y + size / 3, thing.title, kind, size, "end"))
-        start, opening = x + thing.body - 2.0, "<g>"
-    else:
-        parts += _gate(thing)
-        start = x + thing.zone + thing.body
-        opening = f'<g class="{_classes(thing)}" data-gate="{_attribute(thing.gate.name)}">'
-    for exit in thing.exits:
-        ends = exit.wire.name not in inside and bool(exit.final or exit.rows)
-        parts += _exit(exit, start, x + thing.box.width, thing, ends)
-    return f"{opening}{''.join(parts)}</g>"
+def _at(box: Box, down: bool, along: float, across: float = 0.0) -> Spot:
+    """Return the place so far along the wires' direction, and so far across it, of a box."""
+    x, y = box.x + along, box.y + across
+    return (y, x) if down else (x, y)
+
+
+def _line(*spots: Spot, more: str = "") -> str:
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
+    return f'<path class="line"{more} d="M{path}"/>'
+
+
+def _things(drawn: Picture) -> Iterator[str]:
+    """Draw gates and inputs; wires that nobody takes end in an arrow."""
+    taken = set(drawn.wires)
+    for thing in drawn.things:
+        parts: list[str] = []
+        if thing.gate is None:
+            x, y = _at(thing.box, drawn.down, LINE - 4.0 if drawn.down else thing.deep - 6.0)
+            side = "middle" if drawn.down else "end"
+            parts.append(
+                _text(x, y + (0 if drawn.down else TEXT / 3), thing.title, "ink", TEXT, side)
+            )
+            start, opening = thing.deep - 2.0, "<g>"
+        else:
+            parts += _gate(thing, drawn.down)
+            start = thing.zone + thing.deep
+            opening = f'<g class="{_classes(thing)}" data-gate="{_attribute(thing.gate.name)}">'
+        for exit in thing.exits:
+            ends = exit.final and exit.wire.name not in taken
+            parts += _exit(exit, start, thing.box, drawn.down, ends)
+        yield f"{opening}{''.join(parts)}</g>"
 
 
 def _classes(thing: Thing) -> str:
@@ -136,59 +147,63 @@ def _classes(thing: Thing) -> str:
     return f"gate{' odd' if odd else ''}{' group' if group else ''}"
 
 
-def _gate(thing: Thing) -> Iterator[str]:
-    x, y = thing.box.x + thing.zone, thing.box.y
-    middle = x + thing.body / 2
-    for port, offset in zip(thing.ports, thing.box.left):
-        height = y + offset
-        inset = _inset(offset, thing)
-        if thing.zone:
-            yield f'<path class="line" d="M{thing.box.x:.1f} {height:.1f}H{x - 6:.1f}"/>'
-            yield _text(thing.box.x + 3, height - 3, port.local, "local", SMALL)
-            yield _text(thing.box.x + 3, height + 10, port.branch, "gradient", SMALL)
-        start = x - 6 if thing.zone else thing.box.x
-        yield (
-            f'<path class="line" marker-end="url(#tip)" d="M{start:.1f} {height:.1f}'
-            f'L{x + inset[0]:.1f} {y + inset[1]:.1f}"/>'
-        )
+def _gate(thing: Thing, down: bool) -> Iterator[str]:
+    box, zone = thing.box, thing.zone
+    tip = f' marker-end="url(#{"tip-down" if down else "tip"})"'
+    for port, offset in zip(thing.ports, box.left):
+        if zone:
+            yield _line(_at(box, down, 0, offset), _at(box, down, zone - 6, offset))
+            x, y = _at(box, down, 3, offset)
+            yield _text(x, y - 3, port.local, "local", SMALL)
+            yield _text(x, y + 10, port.branch, "gradient", SMALL)
+        inset, meets = _inset(offset, thing)
+        yield _line(_at(box, down, zone - 6, offset), _at(box, down, zone + inset, meets), more=tip)
+    x, y = _at(box, down, zone + thing.deep / 2)
     if thing.round:
-        yield f'<circle class="shape" cx="{middle:.1f}" cy="{y:.1f}" r="{thing.body / 2:g}"/>'
+        yield f'<circle class="shape" cx="{x:.1f}" cy="{y:.1f}" r="{thing.body / 2:g}"/>'
     else:
         yield (
-            f'<rect class="shape" x="{x:.1f}" y="{y - 14:.1f}" width="{thing.body:.1f}" '
-            'height="28" rx="14"/>'
+            f'<rect class="shape" x="{x - thing.body / 2:.1f}" y="{y - 14:.1f}" '
+            f'width="{thing.body:.1f}" height="28" rx="14"/>'
         )
-    yield _text(middle, y + 5, thing.title, "ink", 14.0, "middle")
+    yield _text(x, y + 5, thing.title, "ink", 14.0, "middle")
 
 
-def _inset(height: float, thing: Thing) -> tuple[float, float]:
-    """Return where a wire at this port's height meets the gate, from its left side and middle."""
+def _inset(offset: float, thing: Thing) -> Spot:
+    """Return where a wire at this port meets the gate, from its near side and its middle."""
     reach = thing.body / 2 if thing.round else 14.0
-    at = max(-0.8 * reach, min(0.8 * reach, height))
+    at = max(-0.8 * reach, min(0.8 * reach, offset))
     return reach - (reach**2 - at**2) ** 0.5, at
 
 
-def _exit(exit: Exit, start: float, end: float, thing: Thing, ends: bool) -> Iterator[str]:
-    """Draw a wire where it leaves: what it carries above it, its gradient below."""
-    y = thing.box.y + exit.height
+def _exit(exit: Exit, start: float, box: Box, down: bool, ends: bool) -> Iterator[str]:
+    """Draw a wire where it leaves, what it carries, and its gradient.
+
+    They stand above and below a wire that runs to the right, and beside one that runs down.
+    """
     name = _attribute(exit.wire.name)
-    tip = ' marker-end="url(#tip)"' if ends else ""
-    path = f"M{start:.1f} {thing.box.y:.1f}L{start + 6:.1f} {y:.1f}H{end:.1f}"
-    yield f'<path class="line" data-wire="{name}"{tip} d="{path}"/>'
-    left, line = start + 9.0, y - 5.0
-    above = []
-    for row in reversed(exit.above):
-        above.append(_text(left, line, row, "value", TEXT))
-        line -= LINE
-    if exit.above:
-        high = heat_size(exit.wire.value.heat)[1]
-        above.append(heat_map(exit.wire.value.heat, left, line + 2 - high, "the value"))
-        line -= high + 3 if high else 0
-        yield f'<g class="forward" data-wire="{name}">{"".join(above)}</g>'
-    head = head_line(exit)
+    tip = f' marker-end="url(#{"tip-down" if down else "tip"})"' if ends else ""
+    end = _at(box, down, box.width, exit.height)
+    way = _at(box, down, start), _at(box, down, start + 6.0, exit.height), end
+    yield _line(*way, more=f' data-wire="{name}"{tip}')
+    left, wire = (way[1][0] + 8.0, 0.0) if down else (way[1][0] + 3.0, way[1][1])
+    head, shape = exit.name, shape_line(exit) if exit.above else ""
+    value_high = heat_size(exit.wire.value.heat)[1]
+    room = value_high + 3 if value_high else 0.0
+    lines_above = len(exit.above) + bool(head or shape)
+    top = way[1][1] + 8.0 if down else wire - 5.0 - LINE * (lines_above - 1) - room
+    line = top
     yield _text(left, line, head, "ink", SMALL)
-    yield _text(left + text_width(head and head + " ", SMALL), line, *_shape(exit))
-    line = y + LINE - 1.0
+    yield _text(left + text_width(head and head + " ", SMALL), line, shape, "quiet", SMALL)
+    line += LINE if head or shape else 0.0
+    if exit.above:
+        shown = heat_map(exit.wire.value.heat, left, line - 10, "the value")
+        rows = [
+            _text(left, line + room + LINE * i, row, "value", TEXT)
+            for i, row in enumerate(exit.above)
+        ]
+        yield f'<g class="forward" data-wire="{name}">{shown}{"".join(rows)}</g>'
+    line = line + room + LINE * len(exit.above) if down else wire + LINE - 1.0
     below = []
     marks = len(exit.wire.marks)
     for i, row in enumerate(exit.below):
@@ -197,32 +212,29 @@ def _exit(exit: Exit, start: float, end: float, thing: Thing, ends: bool) -> Ite
         line += LINE
     if exit.above:
         if exit.users > 1:
-            below.append(_text(end - 4, y + 13, "+", "plus", SMALL, "middle"))
+            x, y = (end[0] - 6, end[1] + 3) if down else (end[0] - 4, end[1] + 13)
+            below.append(_text(x, y, "+", "plus", SMALL, "middle"))
         heat = exit.wire.gradient.heat if exit.wire.gradient else ()
         below.append(heat_map(heat, left, line - 10, "the gradient"))
         yield f'<g class="backward" data-wire="{name}">{"".join(below)}</g>'
     if exit.users > 1 and not ends:
-        yield f'<circle class="dot" cx="{end:.1f}" cy="{y:.1f}" r="3"/>'
+        yield f'<circle class="dot" cx="{end[0]:.1f}" cy="{end[1]:.1f}" r="3"/>'
 
 
-def _shape(exit: Exit) -> tuple[str, str, float]:
-    return (shape_line(exit) if exit.above else "", "quiet", SMALL)
-
-
-def _frames(things: list[Thing]) -> Iterator[str]:
+def _frames(drawn: Picture) -> Iterator[str]:
     """Draw the groups that were opened: a frame around their gates, or behind each of them."""
     groups: dict[tuple[str, ...], list[Thing]] = {}
-    for thing in things:
+    for thing in drawn.things:
         frame = thing.gate.frame if thing.gate else ()
         for depth in range(1, len(frame) + 1):
             groups.setdefault(frame[:depth], []).append(thing)
     for frame, members in groups.items():
-        around = _around(members)
-        others = [thing for thing in things if thing not in members]
-        if any(_overlap(around, _around([other])) for other in others):
+        around = _around(members, drawn.down)
+        others = [thing for thing in drawn.things if thing not in members]
+        if any(_overlap(around, _around([other], drawn.down)) for other in others):
             for member in members:
-                yield _frame(_around([member]), "")
-            around = _around(members[:1])
+                yield _frame(_around([member], drawn.down), "")
+            around = _around(members[:1], drawn.down)
             yield _text(around[0] + 4, around[1] - 3, frame[-1], "local", SMALL)
         else:
             yield _frame(around, frame[-1])
@@ -236,14 +248,13 @@ def _frame(sides: tuple[float, float, float, float], title: str) -> str:
     )
 
 
-def _around(things: list[Thing]) -> tuple[float, float, float, float]:
+def _around(things: list[Thing], down: bool) -> tuple[float, float, float, float]:
+    """Return the left, the upper, the right and the lower side of a few things."""
     boxes = [thing.box for thing in things]
-    return (
-        min(box.x for box in boxes) - 6.0,
-        min(box.y - box.above for box in boxes) - 2.0,
-        max(box.x + box.width for box in boxes) + 6.0,
-        max(box.y + box.below for box in boxes) + 2.0,
-    )
+    near, far = min(box.x for box in boxes), max(box.x + box.width for box in boxes)
+    above = min(box.y - box.above for box in boxes) - 2.0
+    below = max(box.y + box.below for box in boxes) + 2.0
+    return (above, near, below, far) if down else (near - 6.0, above, far + 6.0, below)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

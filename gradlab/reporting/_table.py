@@ -1,13 +1,13 @@
 """Plain tables; on a terminal as wide as it is, else as wide as a file may be."""
 
 import contextlib
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import Literal
+from itertools import zip_longest
+from textwrap import wrap
 
-__all__ = ["columns", "detailed", "fitted", "is_detailed", "is_fitted", "table"]
+__all__ = ["columns", "detailed", "fitted", "is_detailed", "table"]
 
 _WIDTH, _GAP = 120, 2
 _WORD = 12  # a column of words may become as narrow as this, or as its longest word
@@ -49,11 +49,6 @@ def columns() -> int | None:
     return _columns.get()
 
 
-def is_fitted() -> bool:
-    """Return whether tables are drawn for a terminal."""
-    return _columns.get() is not None
-
-
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table without frames; columns that hold numbers are aligned to the right.
 
@@ -63,22 +58,17 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         tanh       0.5
         softmax   12.5
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
     numeric = [bool(rows) and all(map(_NUMBER.match, cells[1:])) for cells in columns]
     widths = _widths(columns, numeric, _columns.get() or _WIDTH)
-    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for header, width, right in zip(headers, widths, numeric):
-        justify: Literal["left", "right"] = "right" if right else "left"
-        drawn.add_column(header, justify=justify, header_style="", width=width, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(Text, row))
-    out = io.StringIO()
-    Console(file=out, width=sum(widths) + _GAP * len(widths), color_system=None).print(drawn)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    lines = []
+    for row in (headers, *rows):
+        folded = (wrap(cell, width) for cell, width in zip(row, widths))
+        for cells in zip_longest(*folded, fillvalue=""):
+            sides = zip(cells, widths, numeric)
+            padded = (f"{c:>{w}}" if right else f"{c:<{w}}" for c, w, right in sides)
+            lines.append((" " * _GAP).join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def _widths(columns: list[list[str]], numeric: list[bool], limit: int) -> list[int]:

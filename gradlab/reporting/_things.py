@@ -1,7 +1,6 @@
 """What a picture of a graph is made of, and how much room each takes: inputs, gates, wires."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,7 @@ __all__ = [
     "Exit",
     "Port",
     "Thing",
-    "from_elsewhere",
     "gate_thing",
-    "head_line",
     "input_thing",
     "leaving",
     "shape_line",
@@ -57,7 +54,6 @@ class Exit:
         below: the lines of its gradient.
         users: how many gates it goes to.
         final: whether the function returns it.
-        rows: the other rows of the picture in which it goes on.
         height: where it stands, from the middle of the box.
     """
 
@@ -67,35 +63,34 @@ class Exit:
     below: tuple[str, ...]
     users: int
     final: bool
-    rows: tuple[int, ...] = ()
     height: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """What is drawn in one box: a gate, an input (no gate), a wire from another row (no label).
+    """What is drawn in one box: a gate, or an input.
 
     Attributes:
         box: its place.
-        gate: the gate; None for a wire that comes from elsewhere.
+        gate: the gate; None for an input.
         title: the sign of the gate, or the name of the input.
         body: the width of the circle or pill, or of the name.
         round: whether the gate is a circle.
-        zone: the width left of it that the ports' labels take.
+        deep: how far it reaches in the direction of the wires.
+        zone: the room before it that the ports' labels take.
         ports: where wires enter.
         exits: where wires leave.
-        elsewhere: whether it stands for a wire of another row.
     """
 
     box: Box
     gate: "Gate | None"
     title: str
     body: float
+    deep: float
     round: bool = False
     zone: float = 0.0
     ports: tuple[Port, ...] = ()
     exits: tuple[Exit, ...] = ()
-    elsewhere: bool = False
 
 
 def text_width(text: str, size: float = TEXT) -> float:
@@ -103,40 +98,14 @@ def text_width(text: str, size: float = TEXT) -> float:
     return 0.62 * size * len(text)
 
 
-def leaving(
-    report: "GraphReport", wire: "WireView", node: str, users: int, rows: tuple[int, ...]
-) -> Exit:
+def leaving(report: "GraphReport", wire: "WireView", node: str, users: int) -> Exit:
     """Return a wire where it leaves the node of that name."""
     automatic = rf"(.*/)?{re.escape(node.split(' ')[0])}(_\d+)?(\[\d+\])?"
-    named = wire.kind == "node" and (rows or not re.fullmatch(automatic, wire.name))
+    named = wire.kind == "node" and not re.fullmatch(automatic, wire.name)
     above = label_lines(wire.value, report.decimals)
     below = (*label_lines(wire.gradient, report.decimals), *wire.marks)
     final = wire.name in report.outputs
-    return Exit(wire, wire.name if named else "", above, below, users, final, rows)
-
-
-def head_line(exit: Exit) -> str:
-    """Return the name of a wire, and the rows where it goes on."""
-    if not exit.rows:
-        return exit.name
-    return f"{exit.name} \N{BLACK RIGHT-POINTING SMALL TRIANGLE}{_ranges(exit.rows)}".strip()
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return increasing numbers in short.
-
-    Example:
-        >>> _ranges((2, 3, 4, 6)), _ranges((2, 3))
-        ('2-4,6', '2,3')
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    ends = (f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs)
-    return ",".join(ends)
+    return Exit(wire, wire.name if named else "", above, below, users, final)
 
 
 def shape_line(exit: Exit) -> str:
@@ -151,76 +120,90 @@ def shape_line(exit: Exit) -> str:
     return f"{shape_text(value.shape)} {value.dtype}{zeros}"
 
 
-def input_thing(exit: Exit) -> Thing:
+def input_thing(exit: Exit, down: bool) -> Thing:
     """Return an input of the graph, or an array constant: its name and its wire."""
     body = text_width(exit.wire.name) + 8.0
-    stub, above, below = _stub(exit)
-    box = Box(body + stub, max(above, LINE), max(below, LINE), right=(0.0,))
-    return Thing(box, None, exit.wire.name, body, exits=(exit,))
+    deep = LINE + 4.0 if down else body
+    stub, above, below = _stub(exit, down)
+    least = body / 2 if down else LINE
+    box = Box(deep + stub, max(above, least), max(below, least), right=(0.0,))
+    return Thing(box, None, exit.wire.name, body, deep, exits=(exit,))
 
 
-def from_elsewhere(wire: "WireView", row: int, users: int) -> Thing:
-    """Return a wire that goes on from another row: where from, and its name."""
-    title = f"{row}\N{BLACK RIGHT-POINTING SMALL TRIANGLE}{wire.name}"
-    body = text_width(title, SMALL) + 8.0
-    exit = Exit(wire, "", (), (), users, False)
-    box = Box(body + 16.0, SMALL, SMALL, right=(0.0,))
-    return Thing(box, None, title, body, exits=(exit,), elsewhere=True)
-
-
-def gate_thing(gate: "Gate", hidden: dict[str, str], exits: list[Exit]) -> Thing:
+def gate_thing(gate: "Gate", hidden: dict[str, str], exits: list[Exit], down: bool) -> Thing:
     """Return a gate with the wires that enter and leave it.
 
     Args:
         gate: the gate.
         hidden: what to write for the inputs that are not drawn.
         exits: the wires that leave, where anybody wants them.
+        down: whether wires run downwards, and not to the right.
     """
     title = sign(gate, hidden)
     round = len(title) <= 3
     body = 2 * _RADIUS if round else text_width(title, 14.0) + 20.0
-    ports, heights = _ports(gate, hidden)
+    deep = body if not down else 2 * _RADIUS if round else 28.0
+    ports, heights = _ports(gate, hidden, not down)
     zone = max((text_width(t, SMALL) for p in ports for t in (p.branch, p.local)), default=0.0)
     zone = zone + 14.0 if zone else 0.0
     reaches, widest, top = [], 0.0, 0.0
     for exit in exits:
-        stub, above, below = _stub(exit)
+        stub, above, below = _stub(exit, down)
         widest = max(widest, stub)
         reaches.append(top + above)
         top += above + below + 4.0
     shift = reaches[0] if len(reaches) == 1 else top / 2
     placed = tuple(replace(exit, height=y - shift) for exit, y in zip(exits, reaches))
     box = Box(
-        zone + body + widest,
-        max([_RADIUS + 4.0, shift, *(12.0 - height for height in heights)]),
-        max([_RADIUS + 4.0, top - shift, *(12.0 + height for height in heights)]),
+        zone + deep + widest,
+        max([body / 2 if down else _RADIUS + 4.0, shift, *(12.0 - height for height in heights)]),
+        max(
+            [
+                body / 2 if down else _RADIUS + 4.0,
+                top - shift,
+                *(12.0 + height for height in heights),
+            ]
+        ),
         heights,
         tuple(exit.height for exit in placed),
         free=gate.node in _ANY_ORDER,
     )
-    return Thing(box, gate, title, body, round, zone, ports, placed)
+    return Thing(box, gate, title, body, deep, round, zone, ports, placed)
 
 
-def _stub(exit: Exit) -> tuple[float, float, float]:
-    """Return the width of a wire's labels, and how far they reach above and below it."""
+def _stub(exit: Exit, down: bool) -> tuple[float, float, float]:
+    """Return the length of a wire's labels, and how far they reach to both sides of it."""
     lines = [text_width(line) for line in (*exit.above, *exit.below)]
-    head = f"{head_line(exit)} {shape_line(exit)}".strip()
-    lines.append(text_width(head, SMALL))
+    head = f"{exit.name} {shape_line(exit)}".strip()
     over = heat_size(exit.wire.value.heat)
     under = heat_size(exit.wire.gradient.heat if exit.wire.gradient else ())
     heights = [high + 4.0 if high else 0.0 for _, high in (over, under)]
     above = LINE * len(exit.above) + (LINE if head else 0.0) + heights[0] + 4.0
     below = LINE * len(exit.below) + heights[1] + 4.0
-    return max(*lines, over[0], under[0]) + 18.0, above, below
+    widest = max(*lines, text_width(head, SMALL), over[0], under[0])
+    return (above + below + 6.0, 8.0, widest + 10.0) if down else (widest + 18.0, above, below)
 
 
-def _ports(gate: "Gate", hidden: dict[str, str]) -> tuple[tuple[Port, ...], tuple[float, ...]]:
-    """Return what is written where each drawn wire enters, and the heights of these places."""
+def _structure(words: str) -> str:
+    """Return the number that a local gradient is, or the name of its structure.
+
+    Example:
+        >>> _structure("0.25"), _structure("Diagonal(3x4, 96 B); diagonal: out[i] <- in[i]")
+        ('0.25', 'diagonal')
+    """
+    named = re.search(r"; ([\w-]+):", words)
+    return named[1] if named else words.partition("(")[0]
+
+
+def _ports(
+    gate: "Gate", hidden: dict[str, str], written: bool
+) -> tuple[tuple[Port, ...], tuple[float, ...]]:
+    """Return what is `written` where each drawn wire enters, and the heights of these places."""
     shown = [i for i, wire in enumerate(gate.inputs) if wire not in hidden]
-    branches = [" ".join(label_lines(gate.branches[i], 2)) if gate.branches else "" for i in shown]
-    local = [
-        gate.local_gradients[i].partition("(")[0] if gate.local_gradients else "" for i in shown
-    ]
+    sent = gate.branches if written else ()
+    branches = [" ".join(label_lines(sent[i], 2)) if sent else "" for i in shown]
+    words = gate.local_gradients if written else ()
+    local = [_structure(words[i]) if words else "" for i in shown]
     spacing = 28.0 if any(branches) or any(local) else 12.0
     middle = (len(shown) - 1) / 2
     heights = tuple((i - middle) * spacing for i in range(len(shown)))

@@ -3,25 +3,35 @@
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import count
+from gradlab.report import STATUSES
+from gradlab.reporting._check_page import STATES, found, status_of
 from gradlab.reporting._failure import failure
 from gradlab.reporting._junit import junit_document
+from gradlab.reporting._markup import Markup, evidence, fold, head, join, section, tag, top
 from gradlab.reporting._table import columns, is_detailed
-from gradlab.reporting.check import cases, headline, law_lines, what_is_wrong, wrapped
+from gradlab.reporting.check import cases, headline, law_lines, wrapped
 
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditedRule, AuditReport
 
-__all__ = ["junit", "text"]
+__all__ = ["html", "junit", "text"]
+
+
+_MANY = 24  # columns of a name
 
 
 def text(report: "AuditReport") -> str:
-    """Return one line per rule, innermost first; wrong ones with their laws."""
-    wrong = sum(not rule.report.ok for rule in report.rules)
-    verdict = f"{wrong} not right" if wrong else "all right"
-    number = count(len(report.rules), "custom rule")
-    lines = [f"{report.function}: {number} met, {verdict}" if report.rules else _none(report)]
-    for rule in report.rules:
-        lines += _rule_lines(rule)
+    """Return one line per rule, innermost first; wrong ones in full."""
+    lines = wrapped("", f"{_headline(report)} ({_how(report)})", hang=2)
+    cells = [_cells(rule) for rule in report.rules]
+    widths = [min(max(map(len, column)), _MANY) for column in zip(*cells)]
+    for rule, row in zip(report.rules, cells):
+        lines.append(
+            "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip()
+        )
+        if is_detailed() or rule.status in ("undecided", "loses digits"):
+            told = [law for law in rule.report.laws if law.status != "passed"]
+            lines += law_lines(told, " " * 8)
     for note in report.notes:
         lines += wrapped("note: ", note)
     for rule in [rule for rule in report.rules if rule.report.status == "wrong"]:
@@ -29,21 +39,73 @@ def text(report: "AuditReport") -> str:
     return "\n".join(lines)
 
 
-def _none(report: "AuditReport") -> str:
-    return f"{report.function}: no custom rule was met"
+def _headline(report: "AuditReport") -> str:
+    if not report.rules:
+        return f"{report.function}: no custom rule was met"
+    judged = [rule for rule in report.rules if rule.calls]
+    seen = {status: sum(rule.status == status for rule in judged) for status in STATUSES}
+    for status, word in (
+        ("wrong", "WRONG"),
+        ("loses digits", "losing digits"),
+        ("undecided", "undecided"),
+    ):
+        number = seen[status]  # type: ignore[index]
+        if number:
+            of = count(len(report.rules), "custom rule")
+            return f"{report.function}: {number} of {of} {'is' if number == 1 else 'are'} {word}"
+    are = "is" if len(report.rules) == 1 else "are"
+    return f"{report.function}: {count(len(report.rules), 'custom rule')} {are} right"
 
 
-def _rule_lines(rule: "AuditedRule") -> list[str]:
-    checked = rule.report
-    mark = "ok" if checked.ok else "?" if checked.status == "undecided" else "FAIL"
-    inside = f" inside {' > '.join(rule.inside)}" if rule.inside else ""
-    place = f"{rule.name} ({rule.kind}) at {rule.source}{inside}"
-    lines = wrapped(f"  {mark:<4}  ", place)
-    if checked.ok or (checked.status == "wrong" and not is_detailed()):
-        return lines
-    margin = " " * 8
-    told = [law for law in checked.laws if law.status != "passed"]
-    return [*lines, *what_is_wrong(checked, margin), *law_lines(told, margin)]
+def _how(report: "AuditReport") -> str:
+    dtypes = dict.fromkeys(dtype for rule in report.rules for dtype in rule.report.dtypes)
+    return ", ".join([*dtypes, f"seed {report.seed}"])
+
+
+def _cells(rule: "AuditedRule") -> tuple[str, ...]:
+    """Return a rule's verdict, name, kind, line, how often it was met, and what was seen."""
+    worst = rule.report.worst
+    said: str = rule.grade or ""
+    if rule.status == "wrong" and worst is not None:
+        off = (
+            f"off by a relative {worst.relative:.2g}"
+            if worst.expected
+            else "not zero, as it should be"
+        )
+        said = f"{worst.path} is {off}"
+    if not rule.calls:
+        said = "not used: no derivative passes through it"
+    if rule.inside:
+        said = f"{said}, inside {' > '.join(rule.inside)}".lstrip(", ")
+    return (
+        STATES[rule.status][0],
+        rule.name,
+        rule.kind,
+        rule.source,
+        f"met {count(rule.calls, 'time')}",
+        said,
+    )
+
+
+def html(report: "AuditReport") -> Markup:
+    """Return the body of the audit's page: each rule folds in as a check does, wrong ones first."""
+    order = sorted(report.rules, key=lambda rule: STATUSES.index(rule.status))
+    word, tone = STATES[order[0].status if order else "right"]
+    return join(
+        [
+            top("audit", report.function, f"seed {report.seed}"),
+            head(word, tone, _headline(report)),
+            section("Custom rules, where they are met", *map(_folded, order)),
+            section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
+        ]
+    )
+
+
+def _folded(rule: "AuditedRule") -> Markup:
+    inside = f", inside {' > '.join(rule.inside)}" if rule.inside else ""
+    where = f"  {rule.name}  {rule.kind} at {rule.source}{inside}  "
+    summary = join([status_of(rule.status), where, evidence(rule.grade)])
+    return fold(summary, tag("div", found(rule.report)), open=rule.status == "wrong")
 
 
 def junit(report: "AuditReport") -> str:

@@ -2,28 +2,30 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradlab.formatting import count, shape_text
-from gradlab.reporting._failure import NO_FIX, failure
+from gradlab.formatting import count
+from gradlab.reporting._check_page import html as check_page
+from gradlab.reporting._failure import failure, wrong_lines
 from gradlab.reporting._junit import Case, Outcome, junit_document
+from gradlab.reporting._markup import Markup
 from gradlab.reporting._table import columns, is_detailed
 
 if TYPE_CHECKING:
-    from gradlab.checking.report import CheckReport, Entry, Law
-    from gradlab.report import Evidence
+    from gradlab.checking.report import CheckReport, Law
+    from gradlab.report import Digits, Evidence
 
 __all__ = [
     "cases",
     "headline",
+    "html",
     "junit",
     "law_lines",
     "listed",
     "reached",
     "text",
     "verdict",
-    "what_is_wrong",
     "wrapped",
 ]
 
@@ -35,53 +37,78 @@ _OUTCOMES: dict[str, Outcome] = {
     "skipped": "skipped",
     "inconclusive": "skipped",
 }
-_WIDTH = 72  # pytest puts a failure eight columns to the right: there it still fits into 80
+_WIDTH = 92  # pytest puts a failure eight columns to the right: there it still fits into 100
 _MOST_UNCHECKED = 8  # lines
 _NARROW = 24  # columns that are too few for a column of text
-_WHOLE = re.compile(r"\[[^\]]*\]|got \S+ expected \S+")  # an index, the two numbers
+_WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 
 
 def text(report: "CheckReport") -> str:
-    """Return the report as a person reads it: a failure with its fix, else verdict and laws."""
-    if report.status == "wrong" and not is_detailed():
-        return failure(report, headline(report), columns() or 100)
-    if report.ok and not is_detailed():
-        return _pass(report)
-    lines = [*wrapped("", headline(report), hang=2), *what_is_wrong(report), ""]
-    lines += [*law_lines(report.laws), ""]
-    for line in (*_leaf_lines(report), *_unchecked_lines(report), f"oracle: {report.oracle}"):
-        lines += wrapped("", line, hang=2)
-    for note in report.notes:
-        lines += wrapped("note: ", note)
-    return "\n".join(lines)
+    """Return the report as a person reads it: a failure with its fix, or how far a pass reaches."""
+    if report.status == "wrong":
+        lines = [failure(report, headline(report), columns() or 100)]
+    else:
+        lines = [*wrapped("", headline(report), hang=2)]
+        lines += [line for name, said in _told(report) for line in wrapped(f"{name:<10}", said)]
+    return "\n".join([*lines, *(["", *law_lines(report.laws)] if is_detailed() else [])])
 
 
-def _pass(report: "CheckReport") -> str:
-    """Return a right gradient's report: how far it reaches, and what would have been seen."""
-    lines = wrapped("", headline(report), hang=2)
+def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
+    """Yield what is said of a gradient that is not wrong, each with a word before it."""
+    for leaf in report.leaves:
+        if leaf.status == "undecided":
+            total = leaf.right + leaf.wrong + leaf.inconclusive
+            for why in leaf.reasons[:3]:
+                yield (
+                    "reason",
+                    f"{why.entries:,} of {total:,} entries of {leaf.path}: {why.sentence}",
+                )
+    for path, digits in report.digits.items():
+        yield from _lost(report, path, digits)
+    if not report.ok:
+        for cause in (*report.fixes[:1], *report.findings):
+            yield "cause", getattr(cause, "explanation", "") or getattr(cause, "text", "")
+        for law in report.laws:
+            if law.status == "inconclusive" and law.name not in ("formula", "accuracy"):
+                yield "reason", f"{_name(law)}: {law.reason}"
+    if report.status == "undecided":
+        yield "next", "check in a wider dtype, at other inputs (domain=), or against reference="
     alike: dict[tuple[object, ...], list[str]] = {}
     for path, each in report.evidence.items():
-        alike.setdefault((each.grade, each.where, each.unreached), []).append(path)
+        if each.grade is not None:
+            alike.setdefault((each.grade, each.where, each.unreached), []).append(path)
     for paths in alike.values():
         weakest = max((report.evidence[path] for path in paths), key=lambda e: e.bound or 0.0)
         names = "" if len(alike) == 1 else f"{listed(paths)}: "
-        lines += wrapped("evidence  ", names + reached(weakest))
+        yield "evidence", names + reached(weakest)
     seen: dict[str, list[str]] = {}
     for path, finest in report.resolution.items():
         if finest < 1:
-            seen.setdefault(f"{finest:.0e}", []).append(path)
+            seen.setdefault(f"{finest:.0e}".replace("e-0", "e-"), []).append(path)
     if seen:
         found = "; ".join(f"of {size} or more in {listed(paths)}" for size, paths in seen.items())
-        lines += wrapped("finds     ", f"relative errors {found}")
+        yield "finds", f"relative errors {found}"
     for law in report.laws:
         if law.status == "warned":
-            lines += wrapped(f"warning   {_name(law)}: ", law.reason)
-    for line in _unchecked_lines(report):
-        lines += wrapped("unchecked ", line)
-    lines += wrapped("oracle    ", report.oracle)
-    for note in report.notes:
-        lines += wrapped("note      ", note)
-    return "\n".join(lines)
+            yield "warning", f"{_name(law)}: {law.reason}"
+    told = [each.reason for each in report.unchecked[:_MOST_UNCHECKED]]
+    more = len(report.unchecked) - len(told)
+    yield from (("unchecked", line) for line in told)
+    if more:
+        yield "unchecked", f"{count(more, 'more input')} not checked"
+    yield "oracle", report.oracle
+    yield from (("note", note) for note in report.notes)
+
+
+def _lost(report: "CheckReport", path: str, digits: "Digits") -> Iterator[tuple[str, str]]:
+    """Yield where digits are lost, and whether autodiff loses them too."""
+    if not digits.lost:
+        return
+    index = f"[{', '.join(map(str, digits.at))}]" if digits.at else ""
+    yield "reason", f"{digits.least:.1f} of {digits.full:.1f} digits are left at {path}{index}"
+    if digits.autodiff_least is not None:
+        too = "too, so this is a warning" if report.ok else "there"
+        yield "compare", f"autodiff has {digits.autodiff_least:.1f} digits {too}"
 
 
 def reached(evidence: "Evidence") -> str:
@@ -107,14 +134,16 @@ def reached(evidence: "Evidence") -> str:
         words += f" where {'; '.join(evidence.where[:2])}"
         words += f", and {len(evidence.where) - 2} more conditions" * (len(evidence.where) > 2)
     if evidence.bound is not None:
-        words += f"; a wrong rule would pass with probability {evidence.bound:.0e} at most"
+        words += (
+            f"; a wrong rule would be called right with probability {evidence.bound:.0e} at most"
+        )
     if evidence.grade != "proved" and evidence.unreached:
         words += f"; no input reached {'; '.join(evidence.unreached[:2])}"
     return words
 
 
 def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
-    """Return `head + body` in lines for a terminal of 80 columns, the later ones indented.
+    """Return `head + body` in lines for a terminal of 100 columns, the later ones indented.
 
     Words, numbers, paths and indices stay whole, be the line too long for it.
 
@@ -126,8 +155,8 @@ def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
     Example:
         >>> for line in wrapped("note: ", "the error at x[0, 17] is what rounding explains " * 2):
         ...     print(line)
-        note: the error at x[0, 17] is what rounding explains the error at
-              x[0, 17] is what rounding explains
+        note: the error at x[0, 17] is what rounding explains the error at x[0, 17] is what rounding
+              explains
     """
     lines = textwrap.wrap(
         _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),
@@ -160,7 +189,10 @@ def verdict(report: "CheckReport") -> str:
         return f"right formula, but {_loss(report, status)}"
     if status == "right, loses digits":
         return f"right, but {_loss(report, status)} (unavoidable here)"
-    return f"right for {names}"
+    meant = report.oracle.endswith("intended") or any(rule.intended for rule in report.rules)
+    if not paths:
+        return "not judged, as intended"
+    return f"right for {names}{', as intended' if meant else ''}"
 
 
 def _cause(report: "CheckReport") -> str:
@@ -193,27 +225,6 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def what_is_wrong(report: "CheckReport", margin: str = "  ") -> list[str]:
-    """Return the worst entry and what explains it; nothing where all is right."""
-    lines = []
-    if report.worst is not None:
-        lines += wrapped(f"{margin}worst entry  ", _entry_text(report.worst))
-    causes = [report.fixes[0].explanation] if report.fixes else []
-    causes += [finding.text for finding in report.findings]
-    for cause in dict.fromkeys(causes or ([NO_FIX] if report.failed else [])):
-        lines += wrapped(f"{margin}cause        ", cause)
-    return lines
-
-
-def _entry_text(entry: "Entry") -> str:
-    index = f"[{', '.join(map(str, entry.index))}]" if entry.index else ""
-    through = f", through {entry.output}" if entry.output else ""
-    return (
-        f"{entry.path}{index}: got {entry.actual:.9g}, expected {entry.expected:.9g} "
-        f"({entry.error:.3g} times what rounding explains{through})"
-    )
-
-
 def law_lines(laws: Sequence["Law"], margin: str = "  ") -> list[str]:
     """Return each law with what it says, in three columns."""
     width = max((len(_name(law)) for law in laws), default=0)
@@ -232,24 +243,9 @@ def _name(law: "Law") -> str:
     return f"{law.name} [{law.dtype}]" if law.dtype else law.name
 
 
-def _leaf_lines(report: "CheckReport") -> list[str]:
-    lines = []
-    for leaf in report.leaves:
-        states = [(leaf.right, "right"), (leaf.wrong, "wrong"), (leaf.inconclusive, "undecided")]
-        counts = ", ".join(f"{n:,} {state}" for n, state in states if n)
-        seen = report.resolution.get(leaf.path, float("inf"))
-        finest = f"; errors from {seen:.1g} on would be seen" if seen < 1 else ""
-        size = count(leaf.right + leaf.wrong + leaf.inconclusive, "entry", "entries")
-        kind = f"{shape_text(leaf.shape)} {leaf.dtype}"
-        lines.append(f"{leaf.path} ({kind}): {size}: {counts or 'none'}{finest}")
-    return lines
-
-
-def _unchecked_lines(report: "CheckReport") -> list[str]:
-    """Return a line for each input that was not checked; beyond a few, their number."""
-    told = [each.reason for each in report.unchecked[:_MOST_UNCHECKED]]
-    more = len(report.unchecked) - len(told)
-    return [*told, f"{count(more, 'more input')} not checked"] if more else told
+def html(report: "CheckReport") -> Markup:
+    """Return the body of the check's page."""
+    return check_page(report, verdict(report))
 
 
 def junit(report: "CheckReport") -> str:
@@ -263,7 +259,8 @@ def cases(report: "CheckReport") -> list[Case]:
     for law in report.laws:
         reason = law.reason
         if law.status == "failed":
-            reason = "\n".join([reason, *(line.strip() for line in what_is_wrong(report))])
+            told = [line.strip() for line in wrong_lines(report)]
+            reason = "\n".join(filter(None, [reason, *told, report.diagnosis]))
         found.append(Case(report.function, _name(law), _OUTCOMES[law.status], reason))
     lost = report.status in ("loses digits", "undecided")
     reason = verdict(report) if lost else ""

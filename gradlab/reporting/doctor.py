@@ -3,18 +3,44 @@
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import size_text
+from gradlab.reporting._markup import Markup, head, join, section, top
+from gradlab.reporting._markup import table as columns
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.numerics import DoctorReport
 
-__all__ = ["text"]
+__all__ = ["html", "text"]
+
+
+_HEADERS = ("platform", "count", "device", "memory", "float32 products")
 
 
 def text(report: "DoctorReport") -> str:
     """Return versions, devices and switches."""
+    switches = "\n".join(f"{name}: {value}" for name, value in _switches(report))
+    return "\n\n".join([_versions(report), table(_HEADERS, _devices(report)), switches])
+
+
+def html(report: "DoctorReport") -> Markup:
+    """Return the body of the page."""
+    return join(
+        [
+            top("doctor", f"Python {report.python}"),
+            head("here", "link", "What JAX sees on this machine", _versions(report)),
+            section("Devices", columns(_HEADERS, _devices(report), ("count",))),
+            section("Switches", columns(("switch", "value"), _switches(report))),
+        ]
+    )
+
+
+def _versions(report: "DoctorReport") -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    devices = [
+    return f"Python {report.python}; {versions}"
+
+
+def _devices(report: "DoctorReport") -> list[tuple[str, ...]]:
+    return [
         (
             d.platform,
             str(d.count),
@@ -24,14 +50,12 @@ def text(report: "DoctorReport") -> str:
         )
         for d in report.devices
     ]
-    flags = ", ".join(report.deterministic_flags) or "none set"
-    return "\n\n".join(
-        [
-            f"Python {report.python}; {versions}",
-            table(("platform", "count", "device", "memory", "float32 products"), devices),
-            f"x64: {'on' if report.x64 else 'off (gradlab turns it on where it needs it)'}\n"
-            f"matmul precision: {report.matmul_precision}\n"
-            f"determinism flags of XLA: {flags}\n"
-            f"compilation cache: {report.compilation_cache or 'none'}",
-        ]
-    )
+
+
+def _switches(report: "DoctorReport") -> list[tuple[str, str]]:
+    return [
+        ("x64", "on" if report.x64 else "off (gradlab turns it on where it needs it)"),
+        ("matmul precision", report.matmul_precision),
+        ("determinism flags of XLA", ", ".join(report.deterministic_flags) or "none set"),
+        ("compilation cache", report.compilation_cache or "none"),
+    ]

@@ -1,128 +1,308 @@
 """How a Jacobian report looks: one screen of text, and a picture of its blocks as SVG."""
 
-import html as _html
 import math
+import re
 import textwrap
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from gradlab.formatting import count, shape_text, size_text
-from gradlab.patterns import Pattern
-from gradlab.patterns.drawing import draw, occupied
-from gradlab.reporting import page
-from gradlab.reporting._junit import Case, junit_document
-from gradlab.reporting._style import scoped
+from gradlab.patterns.drawing import draw
+from gradlab.reporting._heat import STYLE as HEAT_STYLE
+from gradlab.reporting._heat import heat_map, heat_size
+from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
+from gradlab.reporting._table import is_detailed
+from gradlab.structure.explanation import in_words
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
 
-__all__ = ["html", "junit", "svg", "text"]
+__all__ = ["html", "svg", "text"]
 
-_CELLS = 64
 _SIDE = 320
 _STYLE = (
-    "text{fill:#1f2328}.paper{fill:#fff}.frame{fill:#f4f4f4;stroke:#999}.entry{fill:#1f4e9c;"
-    "shape-rendering:crispEdges}"
-    "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}"
+    "text{fill:#1f2328;font:13px system-ui,sans-serif}.paper{fill:#fff}.entry{fill:#1f4e9c;"
+    "shape-rendering:crispEdges}.frame{fill:#f4f4f4;stroke:#999}.quiet{fill:#59626b}"
+    "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}.quiet{fill:#a0a9b2}"
     ".frame{fill:#161b22;stroke:#6e7681}.entry{fill:#79a7ff}}"
 )
+_UPSTREAM = (0.5, -1.2, 2.0, 0.3, -0.75, 1.4)  # of the example
+Data = dict[str, Any]
 _RUNGS = {
-    "symbolic": "followed as formulas",
-    "explicit": "followed as formulas, with index arrays listed on some",
-    "widened": "some taken as wider than they may be, see below",
-    "unknown": "dense where a primitive has no rule",
+    "symbolic": "exact: every axis was followed",
+    "explicit": "exact: every axis was followed, some through index arrays",
+    "widened": "upper bound: some axes were taken as wider than they may be",
+    "unknown": "upper bound: a primitive without a rule counts as dense",
 }
 
 
 def text(report: "JacobianReport") -> str:
     """Return the report as a person reads it in a terminal."""
-    lines = [f"{report.name}: {report.structure}", *report.notation.splitlines(), ""]
-    lines += _picture(report)
-    bound = "" if report.exact else "at most "
+    lines = [f"{report.name}: {report.structure}, {report.evidence} for every input of this shape"]
+    said, _, steps = report.why().partition(_PROVED)
     m, n = report.shape
+    bound = "" if report.exact else "at most "
+    dense, stored = (
+        size_text(size).replace(".0 ", " ") for size in (report.dense_bytes, report.stored_bytes)
+    )
+    what = "the diagonal d" if report.structure == "diagonal" else "the entries alone"
     rows = [
-        ("shape", f"{m:,} x {n:,}  ({_sides(report)})"),
-        ("entries", f"{bound}{report.nnz:,}  (density {report.density:.3g})"),
-        ("dense", size_text(report.dense_bytes)),
-        ("stored", size_text(report.stored_bytes)),
-        ("passes", _passes(report)),
-        ("evidence", report.evidence),
+        (
+            "matrix",
+            f"{m:,} x {n:,}, and {bound}{count(report.nnz, 'entry', 'entries')} may differ "
+            "from zero",
+        ),
+        ("memory", f"{stored} for {what}; the whole matrix takes {dense}"),
+        ("backward", _backward(report)),
         ("axes", _RUNGS[report.rung]),
     ]
     if report.unknown:
         rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
-    lines += [f"{name:<9} {value}" for name, value in rows]
-    lines += ["", "why", *(f"  {line}" for line in report.why().splitlines())]
-    return "\n".join(lines)
+    kept = ("The Jacobian is", "Its Jacobian", "Every output may")  # the rows below say it
+    lines += [f"  {line.rstrip('.')}" for line in said.splitlines() if not line.startswith(kept)]
+    lines += [f"  {line}" for line in (_picture(report) if is_detailed() else [])]
+    lines += [f"  {name:<9} {value}" for name, value in rows]
+    return "\n".join([*lines, *(f"  {line}" for line in steps.strip().splitlines())])
 
 
-def html(report: "JacobianReport") -> str:
-    """Return the picture and the text as a page."""
-    body = f"{svg(report)}<pre>{_html.escape(text(report))}</pre>"
-    return page(f"{report.name}: {report.structure}", body)
+_PROVED = "Proved from the program: true for every input of this shape whose values are finite."
 
 
-def junit(report: "JacobianReport") -> str:
-    """Return the report as a JUnit suite with one case per block, skipped where it is a bound."""
-    cases = [
-        Case(
-            report.name,
-            f"d {out} / d {given}",
-            "passed" if pattern.exact else "skipped",
-            f"{pattern.structure}: {pattern.describe(*report.labels((out, given)))}",
-        )
-        for (out, given), pattern in report.patterns.items()
-    ]
-    return junit_document((f"gradlab jacobian {report.name}", cases))
+def _backward(report: "JacobianReport") -> str:
+    plan = report.plan
+    if report.structure == "diagonal":
+        one = plan.jvps == plan.count == 1
+        return "upstream * d" + "; one forward-mode pass with a tangent of ones gives d" * one
+    return f"upstream @ J; {_passes(report)}"
 
 
 def svg(report: "JacobianReport") -> str:
     """Return a picture of each block, at any size: blue where entries may be nonzero."""
+    data = report.to_dict()
     title = f"{report.name}: {report.structure}, {count(report.nnz, 'entry', 'entries')}"
-    labels = {
-        pair: textwrap.wrap(pattern.describe(*report.labels(pair)), _SIDE // 7)
-        for pair, pattern in report.patterns.items()
-    }
-    step = _SIDE + 24 + 17 * max(map(len, labels.values()), default=0)
-    wide = max(60 + len(report.inputs) * (_SIDE + 20), 70 + 8 * len(title))
-    high = 50 + len(report.outputs) * step
-    title = _html.escape(title)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
-        f'height="{high}" role="img" class="gradlab-jacobian" font-family="system-ui, sans-serif" '
-        'font-size="13">',
-        f"<title>{title}</title><style>{scoped(_STYLE, 'gradlab-jacobian')}</style>",
-        f'<rect class="paper" width="{wide}" height="{high}"/>',
-        f'<text x="50" y="24" font-weight="600">{title}</text>',
-    ]
-    for row, out in enumerate(report.outputs):
-        for column, given in enumerate(report.inputs):
-            pair = out.path, given.path
-            x, y = 50 + column * (_SIDE + 20), 44 + row * step
-            parts.append(f'<g transform="translate({x} {y})">{_block(report.patterns[pair])}')
-            for i, line in enumerate(labels[pair]):
-                parts.append(f'<text y="{_SIDE + 18 + 17 * i}">{_html.escape(line)}</text>')
-            parts.append("</g>")
-    return "".join([*parts, "</svg>"])
+    labels = [textwrap.wrap(block["notation"], _SIDE // 7) for block in data["blocks"]]
+    step = _SIDE + 60 + 17 * max(map(len, labels), default=0)
+    across = len(report.inputs)
+    wide, high = (
+        max(60 + across * (_SIDE + 40), 70 + 8 * len(title)),
+        50 + len(report.outputs) * step,
+    )
+    parts = [tag("text", title, x=30, y=24)]
+    for number, (block, words) in enumerate(zip(data["blocks"], labels)):
+        row, column = divmod(number, across)
+        lines = (tag("text", w, x=20, y=_SIDE + 56 + 17 * i) for i, w in enumerate(words))
+        place = f"translate({30 + column * (_SIDE + 40)} {44 + row * step})"
+        square = _square(data, block, block["levels"][0]) if block["levels"] else ""
+        parts.append(tag("g", square, *lines, transform=place))
+    return drawn(title, "gradlab-jacobian", _STYLE, wide, high, *parts)
 
 
-def _block(pattern: Pattern) -> str:
-    """Draw one block over a grid of cells: filled where the cell holds an entry."""
-    frame = f'<rect class="frame" width="{_SIDE}" height="{_SIDE}"/>'
-    if not math.prod(pattern.shape):
-        return frame
-    cells = occupied(pattern, _CELLS, _CELLS)
-    high, wide = (_SIDE / n for n in cells.shape)
-    parts = [frame]
+def _square(data: Data, block: Data, level: Data) -> Markup:
+    """Draw one level of a block, with the axes of the input above it and the output's beside."""
+    cells = level["cells"]
+    high, wide = _SIDE / len(cells), _SIDE / len(cells[0])
+    parts = [tag("rect", _class="frame", x=20, y=20, width=_SIDE, height=_SIDE)]
     for i, row in enumerate(cells):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
-        for start, end in edges.reshape(-1, 2):
-            parts.append(
-                f'<rect class="entry" x="{start * wide:.2f}" y="{i * high:.2f}" '
-                f'width="{(end - start) * wide:.2f}" height="{high:.2f}"/>'
+        for run in re.finditer("1+", row):
+            x, width = 20 + run.start() * wide, (run.end() - run.start()) * wide
+            place = {"x": f"{x:.2f}", "y": f"{20 + i * high:.2f}", "width": f"{width:.2f}"}
+            parts.append(tag("rect", _class="entry", height=f"{high:.2f}", **place))
+    whole = level["rows"] * level["columns"] == math.prod(block["shape"])
+    names = [
+        f"{_name(data, block, side)}: {_axes(data, block, side) if whole else n}"
+        for side, n in (
+            ("input", f"{level['columns']:,} entries"),
+            ("output", f"{level['rows']:,} entries"),
+        )
+    ]
+    turned = f"translate(14 {_SIDE + 20}) rotate(-90)"
+    parts.append(tag("text", f"input {names[0]}", x=20, y=14))
+    parts.append(tag("text", names[1], transform=turned))
+    return join(parts)
+
+
+def _name(data: Data, block: Data, side: str) -> str:
+    """Return what an input or an output is called; the one output is `out`."""
+    return "out" if side == "output" and len(data["outputs"]) == 1 else str(block[side])
+
+
+def _axes(data: Data, block: Data, side: str) -> str:
+    """Return the axes of an input or an output, with their lengths."""
+    shape = next(s["shape"] for s in data[f"{side}s"] if s["path"] == block[side])
+    return ", ".join(f"{n:,} along axis {k}" for k, n in enumerate(shape)) or "a number"
+
+
+def html(data: Data) -> Markup:
+    """Return the body of the page: the matrix, what the backward multiplies, the proof."""
+    rows, columns = data["shape"]
+    name, structure, nnz = data["name"], data["structure"], data["nnz"]
+    diagonal = structure == "diagonal"
+    title = (
+        f"Each output of {name} depends on one input"
+        if diagonal
+        else f"The Jacobian of {name}: {structure}"
+    )
+    may = (
+        f"The matrix has {rows:,} rows and {columns:,} columns, and "
+        f"{count(nnz, 'entry', 'entries')} may differ from zero."
+    )
+    so = (
+        " So the backward is one product per entry, and nobody needs the matrix."
+        if diagonal
+        else ""
+    )
+    sides = (
+        f"{side['path']} {shape_text(side['shape'])} {side['dtype']}" for side in data["inputs"]
+    )
+    kinds = (("whole matrix", data["dense_bytes"]), ("the entries alone", data["stored_bytes"]))
+    return join(
+        [
+            top("jacobian", name, *sides),
+            head(f"{data['evidence']}: {structure}", "good", title, may + so),
+            *(
+                section(
+                    f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block)
+                )
+                for block in data["blocks"]
+            ),
+            section("Memory, on a scale of powers of ten", _bars(kinds)),
+            section("What the backward multiplies", _products(data)),
+            section("The first entries, by value", _by_value(data["corner"])),
+            section("The proof, beside the source", _proof(data)),
+            section(
+                "Where the pattern may be too large", *(tag("p", note) for note in data["notes"])
+            ),
+        ]
+    )
+
+
+def _levels(data: Data, block: Data) -> Markup:
+    figures = []
+    for level in block["levels"]:
+        high, wide = level["height"], level["width"]
+        one = (
+            f"One square is {high:,} x {wide:,} entries"
+            if high * wide > 1
+            else "One square is one entry"
+        )
+        said = f"{one}. A blue square may hold entries that are not zero; all others are zero."
+        square = _square(data, block, level)
+        seen = drawn(one, "gradlab-jacobian", _STYLE, _SIDE + 24, _SIDE + 24, square)
+        figures.append(tag("figure", seen, tag("figcaption", said, cls="soft"), cls="level"))
+    names = ("all blocks", "one block", "inside it")[: len(figures)]
+    buttons = (tag("button", each, data_level=k, type="button") for k, each in enumerate(names))
+    tools = tag(
+        "div",
+        *buttons,
+        tag(
+            "span", "Click the picture or press Enter to look inside; Escape goes back.", cls="soft"
+        ),
+        cls="tool",
+    )
+    about = tag(
+        "p",
+        f"{block['notation'].replace(' <- ', ' depends on ')}: {block['structure']}",
+        cls="mono",
+    )
+    return tag(
+        "div",
+        about,
+        tools if len(figures) > 1 else "",
+        tag("div", *figures, cls="levels", tabindex=0),
+    )
+
+
+def _bars(kinds: Iterable[tuple[str, int]]) -> Markup:
+    """Return sizes in bytes as bars, each as long as the number of its digits."""
+    rows = [
+        (
+            name,
+            size_text(size),
+            tag("span", cls="bar", style=f"width:{100 * math.log10(max(size, 1) + 1) / 15:.0f}%"),
+        )
+        for name, size in kinds
+    ]
+    return table(("stored", "bytes", "length"), rows)
+
+
+def _products(data: Data) -> Markup:
+    """Return `upstream @ J` beside `upstream * d`, with the entries that were evaluated."""
+    rows, columns = data["shape"]
+    corner = [row[:6] for row in data["corner"][:6]]
+    given = list(_UPSTREAM[: len(corner)])
+    d = [row[i] for i, row in enumerate(corner) if i < len(row)]
+    sums = [
+        sum(u * row[j] for u, row in zip(given, corner))
+        for j in range(len(corner[0]) if corner else 0)
+    ]
+    with_numbers = " The same with the first rows and columns alone:" if corner else ""
+    full = tag(
+        "div",
+        tag("h3", "upstream @ J = backward"),
+        tag("p", f"{rows * columns:,} products with the whole matrix.{with_numbers}", cls="soft"),
+        _calc(
+            ("upstream", given),
+            *(("@ J" if not i else "", row) for i, row in enumerate(corner)),
+            ("= backward", sums),
+        ),
+    )
+    if data["structure"] != "diagonal":
+        passes = count(data["passes"], "pass", "passes")
+        few = f"{data['nnz']:,} products; {passes} of autodiff give every entry."
+        return tag(
+            "div",
+            full,
+            tag("div", tag("h3", "the entries alone"), tag("p", few, cls="soft")),
+            cls="pair",
+        )
+    alone = tag(
+        "div",
+        tag("h3", "upstream * d = backward"),
+        tag("p", f"{data['nnz']:,} products with the diagonal d, and the same result.", cls="soft"),
+        _calc(("upstream", given), ("* d", d), ("= backward", [u * x for u, x in zip(given, d)])),
+    )
+    return tag("div", full, alone, cls="pair")
+
+
+def _by_value(corner: list[list[float]]) -> Part:
+    """Return the entries that were evaluated as cells: blue below zero, orange above."""
+    if not corner:
+        return ""
+    wide, high = heat_size(corner)
+    cells = Markup(heat_map(corner, 0.0, 0.0, "the Jacobian"))
+    seen = drawn("entries of the Jacobian", "gradlab-heat", HEAT_STYLE, wide, high, cells)
+    size = f"{len(corner)} rows and {len(corner[0])} columns; the deepest colour is the largest"
+    legend = tag("p", f"Blue is below zero, orange above. {size}.", cls="soft")
+    return tag("div", legend, seen, cls="wide")
+
+
+def _calc(*rows: tuple[str, list[float]]) -> Markup:
+    if not any(numbers for _, numbers in rows):
+        return Markup("")
+    return tag(
+        "table",
+        *(
+            tag(
+                "tr",
+                tag("th", name),
+                *(tag("td", f"{x:.2f}", cls="link" if x else "soft") for x in numbers),
             )
-    return "".join(parts)
+            for name, numbers in rows
+        ),
+        cls="calc",
+    )
+
+
+def _proof(data: Data) -> Markup:
+    steps: dict[tuple[str, str], list[str]] = {}
+    for step in data["steps"]:
+        does = in_words(step["text"]) if step["kind"] == "mixes entries" else step["kind"]
+        steps.setdefault((step["source"] or "inside JAX", step["code"]), []).append(does)
+    rows = [
+        (where, tag("code", code), "; ".join(dict.fromkeys(does)))
+        for (where, code), does in steps.items()
+    ]
+    return join([table(("line", "source", "what it does"), rows), tag("p", _PROVED, cls="soft")])
 
 
 def _picture(report: "JacobianReport") -> list[str]:
@@ -131,26 +311,14 @@ def _picture(report: "JacobianReport") -> list[str]:
     return [*draw(report.pattern, 8, 32).splitlines(), ""]
 
 
-def _sides(report: "JacobianReport") -> str:
-    made = ", ".join(
-        f"{side.path}: {shape_text(side.shape)} {side.dtype}" for side in report.outputs
-    )
-    given = ", ".join(
-        f"{side.path}: {shape_text(side.shape)} {side.dtype}" for side in report.inputs
-    )
-    return f"{_clipped(made)} by {_clipped(given)}"
-
-
 def _passes(report: "JacobianReport") -> str:
+    """Return how many passes of autodiff give every entry."""
     plan = report.plan
     modes = [mode for mode, n in (("JVP", plan.jvps), ("VJP", plan.vjps)) if n]
     if len(modes) == 2:
-        told = f"{count(plan.jvps, 'JVP')} and {count(plan.vjps, 'VJP')}"
+        told = f"{count(plan.jvps, 'JVP')} and {count(plan.vjps, 'VJP')} give"
     else:
         told = count(plan.count, modes[0] if modes else "JVP")
+        told += " gives" if plan.count == 1 else " give"
     mirrored = " of this symmetric matrix" if plan.symmetric else ""
-    return f"{told} for every entry{mirrored}"
-
-
-def _clipped(label: str, width: int = 100) -> str:
-    return label if len(label) <= width else label[: width - 3] + "..."
+    return f"{told} every entry{mirrored}"

@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from gradlab.formatting import count
+from gradlab.reporting._markup import Markup, fold, head, join, section, tag, top
+
 if TYPE_CHECKING:
     from gradlab.nodes._pages import NodePage, NodesReport
 
-__all__ = ["text"]
+__all__ = ["html", "text"]
 
 
 def text(report: "NodesReport") -> str:
@@ -19,6 +22,32 @@ def text(report: "NodesReport") -> str:
         pages = (page for page in report.pages if page.family == family)
         lines += [f"  {page.name:<{width}}  {page.summary}" for page in pages]
     return "\n".join([*lines[1:], "", f"{len(report.pages)} nodes; `gradlab nodes NAME` for one"])
+
+
+def html(report: "NodesReport") -> Markup:
+    """Return the body of the page: each node folds in, under its family."""
+    families = dict.fromkeys(page.family for page in report.pages)
+    return join(
+        [
+            top("nodes", count(len(report.pages), "node")),
+            head("reference", "link", "The nodes, with forward, local gradient and backward"),
+            *(
+                section(
+                    family,
+                    *(
+                        fold(
+                            join([tag("b", page.name), f"  {page.summary}"]),
+                            tag("pre", _page(page)),
+                            open=not report.listed,
+                        )
+                        for page in report.pages
+                        if page.family == family
+                    ),
+                )
+                for family in families
+            ),
+        ]
+    )
 
 
 def _page(page: "NodePage") -> str:

@@ -1,20 +1,20 @@
 """The table and the picture of a gradient's precision."""
 
-import html
 import math
 from typing import TYPE_CHECKING
 
-from gradlab.reporting._junit import Case, Outcome, junit_document
-from gradlab.reporting._style import scoped
+from gradlab.reporting._markup import Markup, drawn, head, join, section, tag, top
+from gradlab.reporting._markup import table as columns
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.numerics import Measurement, PrecisionReport
 
-__all__ = ["junit", "svg", "text"]
+__all__ = ["html", "svg", "text"]
 
 _STYLE = (
-    "text{fill:#222}.paper{fill:#fff}.grid{stroke:#bbb}.tick{stroke:#222}"
+    "text{fill:#222;font:13px system-ui,sans-serif}"
+    ".paper{fill:#fff}.grid{stroke:#bbb}.tick{stroke:#222}"
     "@media (prefers-color-scheme:dark){text{fill:#eee}.paper{fill:#0d1117}.grid{stroke:#555}"
     ".tick{stroke:#eee}}"
 )
@@ -85,48 +85,51 @@ def _lost(m: "Measurement") -> str:
     return ", ".join(f"{n / m.entries:.1%} {what}" for n, what in counts if n) or "none"
 
 
-def junit(report: "PrecisionReport") -> str:
-    """Return the report as a JUnit suite with one case per measurement."""
-    cases = [_case(m, m.dtype in report.judged) for m in report.measurements]
-    return junit_document((f"gradlab precision {report.function}", cases))
+def html(report: "PrecisionReport") -> Markup:
+    """Return the body of the page: digits as bars, the table, what to do."""
+    word, tone = ("right", "good") if report.ok else ("loses digits", "warn")
+    told = report.advice or ("Every gradient is as exact as its dtype allows.",)
+    return join(
+        [
+            top("precision", report.function, f"seed {report.seed}"),
+            head(
+                word,
+                tone,
+                f"Precision of the gradient of {report.function}",
+                "Each gradient is compared with float64 on the CPU.",
+            ),
+            section("Correct digits", svg(report)),
+            section("What to do", *(tag("p", line) for line in told)),
+            section(
+                "Every measurement",
+                columns(HEADERS, map(_row, report.measurements), ("digits", "worst", "floors")),
+            ),
+            section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
+        ]
+    )
 
 
-def _case(m: "Measurement", judged: bool) -> Case:
-    words = [f"{name} {cell}" for name, cell in zip(HEADERS[4:], _row(m)[4:])]
-    name = f"{m.path} {m.dtype} {m.device} {m.matmul}"
-    outcome: Outcome = "passed" if m.ok else "failed" if judged else "skipped"
-    return Case("precision", name, outcome, ", ".join(words))
-
-
-def svg(report: "PrecisionReport") -> str:
+def svg(report: "PrecisionReport") -> Markup:
     """Return a bar for each measurement: the correct digits, and a tick at its worst entry."""
     left, width, step = 220, 420, 22
     height = 50 + step * len(report.measurements)
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {left + width + 60} {height + 30}' "
-        "class='gradlab-precision' font-family='system-ui, sans-serif' font-size='13'>",
-        f"<style>{scoped(_STYLE, 'gradlab-precision')}</style>"
-        "<rect class='paper' width='100%' height='100%'/>",
-        f"<text x='{left}' y='20'>correct digits of the gradient of "
-        f"{html.escape(report.function)}; the tick is the worst entry</text>",
-    ]
+    title = f"correct digits of the gradient of {report.function}; the tick is the worst entry"
+    parts: list[Markup] = [tag("text", title, x=8, y=20)]
     for digits in range(0, 17, 2):
         x = left + width * digits / 16
-        parts.append(f"<line class='grid' x1='{x}' x2='{x}' y1='32' y2='{height}'/>")
-        parts.append(f"<text x='{x}' y='{height + 18}' text-anchor='middle'>{digits}</text>")
+        parts.append(tag("line", _class="grid", x1=f"{x:g}", x2=f"{x:g}", y1=32, y2=height))
+        parts.append(tag("text", digits, x=f"{x:g}", y=height + 18, text_anchor="middle"))
     for i, m in enumerate(report.measurements):
         y = 40 + step * i
         asked = () if m.matmul == "default" else (m.matmul,)
-        label = html.escape(" ".join((m.dtype, m.device, *asked, f"d{m.path}")))
-        bar = width * min(m.digits, 16) / 16
-        tick = left + width * min(m.worst_digits, 16) / 16
-        colour = _COLOURS.get(m.dtype, "#999999")
-        parts.append(f"<text x='{left - 8}' y='{y + 11}' text-anchor='end'>{label}</text>")
+        label = " ".join((m.dtype, m.device, *asked, f"d{m.path}"))
+        parts.append(tag("text", label, x=left - 8, y=y + 11, text_anchor="end"))
         if math.isnan(m.digits):
-            parts.append(f"<text x='{left + 6}' y='{y + 11}'>no entry is finite</text>")
+            parts.append(tag("text", "no entry is finite", x=left + 6, y=y + 11))
             continue
-        parts.append(f"<rect x='{left}' y='{y}' width='{bar:.1f}' height='14' fill='{colour}'/>")
-        parts.append(
-            f"<line class='tick' x1='{tick:.1f}' x2='{tick:.1f}' y1='{y - 2}' y2='{y + 16}'/>"
-        )
-    return "".join([*parts, "</svg>"])
+        bar = f"{width * min(m.digits, 16) / 16:.1f}"
+        tick = f"{left + width * min(m.worst_digits, 16) / 16:.1f}"
+        colour = _COLOURS.get(m.dtype, "#999999")
+        parts.append(tag("rect", x=left, y=y, width=bar, height=14, fill=colour))
+        parts.append(tag("line", _class="tick", x1=tick, x2=tick, y1=y - 2, y2=y + 16))
+    return drawn(title, "gradlab-precision", _STYLE, left + width + 60, height + 30, *parts)

@@ -1,23 +1,24 @@
 """The text and the picture of a sweep: how many digits a gradient keeps, number by number."""
 
-import html
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gradlab.reporting._style import scoped
+from gradlab.reporting._markup import Markup, drawn, head, join, section, tag, top
+from gradlab.reporting._markup import table as columns
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.numerics.sweep import Binade, SweepReport
 
-__all__ = ["svg", "text"]
+__all__ = ["html", "svg", "text"]
 
 _ROWS = 12
 _HEADERS = ("from", "to", "worst input", "came", "expected", "digits", "autodiff")
 _LEFT, _TOP, _WIDTH, _HEIGHT = 56, 40, 820, 260
 _STYLE = (
-    "text{fill:#222}.paper{fill:#fff}.grid{stroke:#ddd}.rule{stroke:#0072b2;fill:none}"
+    "text{fill:#222;font:13px system-ui,sans-serif}"
+    ".paper{fill:#fff}.grid{stroke:#ddd}.rule{stroke:#0072b2;fill:none}"
     ".plain{stroke:#999;fill:none;stroke-dasharray:3 3}.lost{fill:#cc3311}"
     "@media (prefers-color-scheme:dark){text{fill:#eee}.paper{fill:#0d1117}.grid{stroke:#333}"
     ".rule{stroke:#56b4e9}.plain{stroke:#777}}"
@@ -26,14 +27,8 @@ _STYLE = (
 
 def text(report: "SweepReport") -> str:
     """Return the worst ranges of numbers, and what they mean."""
-    lost = [binade for binade in report.binades if binade.avoidable]
-    head = f"{report.function}: the gradient keeps its digits" if report.ok else (
-        f"{report.function}: the gradient loses digits that autodiff keeps, in "
-        f"{len(lost)} of {len(report.binades)} ranges"
-    )  # fmt: skip
-    worst = sorted(report.binades, key=lambda b: (not b.avoidable, b.digits))[:_ROWS]
     lines = [
-        f"{head} ({report.dtype})",
+        f"{_headline(report)} ({report.dtype})",
         f"tried     {report.tried:,} inputs; the worst of each range follows, lost ones first",
     ]
     if report.unknown:
@@ -41,7 +36,19 @@ def text(report: "SweepReport") -> str:
             f"unknown   {report.unknown} ranges, where float64 itself cancels; "
             "pip install gradlab[sweep] judges them with more digits"
         )
-    return "\n".join(lines) + "\n\n" + table(_HEADERS, [_row(binade) for binade in worst])
+    return "\n".join(lines) + "\n\n" + table(_HEADERS, [_row(binade) for binade in _worst(report)])
+
+
+def _headline(report: "SweepReport") -> str:
+    lost = sum(binade.avoidable for binade in report.binades)
+    if report.ok:
+        return f"{report.function}: the gradient keeps its digits"
+    ranges = f"in {lost} of {len(report.binades)} ranges"
+    return f"{report.function}: the gradient loses digits that autodiff keeps, {ranges}"
+
+
+def _worst(report: "SweepReport") -> "list[Binade]":
+    return sorted(report.binades, key=lambda b: (not b.avoidable, b.digits))[:_ROWS]
 
 
 def _row(binade: "Binade") -> tuple[str, ...]:
@@ -56,43 +63,60 @@ def _row(binade: "Binade") -> tuple[str, ...]:
     )
 
 
-def svg(report: "SweepReport") -> str:
-    """Return a curve of digits over the range of numbers, on a logarithmic scale to both sides."""
+def html(report: "SweepReport") -> Markup:
+    """Return the body of the page: the error over the range of numbers, and the worst ranges."""
+    word, tone = ("right", "good") if report.ok else ("loses digits", "warn")
+    lead = f"{report.tried:,} inputs of {report.dtype} were tried."
+    return join(
+        [
+            top("sweep", report.function, report.dtype),
+            head(word, tone, _headline(report), lead),
+            section("Relative error at the worst input of each range", svg(report)),
+            section("The worst ranges", columns(_HEADERS, map(_row, _worst(report)), _HEADERS)),
+        ]
+    )
+
+
+def svg(report: "SweepReport") -> Markup:
+    """Return the relative error over the range of numbers; each binade has one width."""
     full = max((max(b.digits, b.autodiff_digits) for b in report.binades), default=1.0)
-    width, height = _LEFT + _WIDTH + 20, _TOP + _HEIGHT + 50
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
-        "class='gradlab-sweep' font-family='system-ui, sans-serif' font-size='13'>",
-        f"<style>{scoped(_STYLE, 'gradlab-sweep')}</style>"
-        "<rect class='paper' width='100%' height='100%'/>",
-        f"<text x='{_LEFT}' y='22'>correct digits of the gradient of "
-        f"{html.escape(report.function)} in {report.dtype}, at the worst input of each range; "
-        "dashed: autodiff</text>",
-    ]
-    for digits in range(math.ceil(full) + 1):
-        y = _TOP + _HEIGHT * (1 - digits / math.ceil(full))
-        parts.append(f"<line class='grid' x1='{_LEFT}' x2='{_LEFT + _WIDTH}' y1='{y}' y2='{y}'/>")
-        parts.append(f"<text x='{_LEFT - 8}' y='{y + 4}' text-anchor='end'>{digits}</text>")
+    steps = max(1, math.ceil(full))
+    legend = "dashed: autodiff; dots: digits that autodiff keeps"
+    title = f"relative error of the gradient of {report.function}; {legend}"
+    parts: list[Markup] = [tag("text", title, x=8, y=22)]
+    for digits in range(steps + 1):
+        y = _height(digits, steps)
+        parts.append(tag("line", _class="grid", x1=_LEFT, x2=_LEFT + _WIDTH, y1=y, y2=y))
+        parts.append(
+            tag(
+                "text",
+                f"1e-{digits}" if digits else "1",
+                x=_LEFT - 8,
+                y=f"{float(y) + 4:g}",
+                text_anchor="end",
+            )
+        )
     places = list(_places(report))
     for x, label in _ticks(report, places):
-        y = _TOP + _HEIGHT + 20
-        parts.append(f"<text x='{x:.1f}' y='{y}' text-anchor='middle'>{label}</text>")
-    for name, digits_of in (("plain", "autodiff_digits"), ("rule", "digits")):
-        points = " ".join(
-            f"{x:.1f},{_TOP + _HEIGHT * (1 - getattr(b, digits_of) / math.ceil(full)):.1f}"
-            for x, b in zip(places, report.binades)
-        )
-        parts.append(f"<polyline class='{name}' points='{points}'/>")
+        parts.append(tag("text", label, x=f"{x:.1f}", y=_TOP + _HEIGHT + 20, text_anchor="middle"))
+    for name, kept in (
+        ("plain", [b.autodiff_digits for b in report.binades]),
+        ("rule", [b.digits for b in report.binades]),
+    ):
+        points = " ".join(f"{x:.1f},{_height(digits, steps)}" for x, digits in zip(places, kept))
+        parts.append(tag("polyline", _class=name, points=points))
     for x, binade in zip(places, report.binades):
         if binade.avoidable:
-            y = _TOP + _HEIGHT * (1 - binade.digits / math.ceil(full))
-            parts.append(
-                f"<circle class='lost' cx='{x:.1f}' cy='{y:.1f}' r='3'><title>"
-                f"{html.escape(', '.join(_row(binade)))}</title></circle>"
-            )
-    caption = f"{report.tried:,} inputs; red: digits that autodiff keeps are lost"
-    parts.append(f"<text x='{_LEFT}' y='{height - 8}'>{caption}</text></svg>")
-    return "\n".join(parts)
+            words = tag("title", ", ".join(_row(binade)))
+            place = {"cx": f"{x:.1f}", "cy": _height(binade.digits, steps)}
+            parts.append(tag("circle", words, _class="lost", r=3, **place))
+    width, height = _LEFT + _WIDTH + 20, _TOP + _HEIGHT + 40
+    return drawn(title, "gradlab-sweep", _STYLE, width, height, *parts)
+
+
+def _height(digits: float, steps: int) -> str:
+    """Return where an error with so many correct digits stands: large errors are at the top."""
+    return f"{_TOP + _HEIGHT * digits / steps:.1f}"
 
 
 def _places(report: "SweepReport") -> Iterator[float]:
@@ -106,4 +130,5 @@ def _ticks(report: "SweepReport", places: list[float]) -> Iterator[tuple[float, 
     """Yield some labels below the axis."""
     step = max(1, len(places) // 8)
     for place in range(step // 2, len(places), step):
-        yield places[place], f"{report.binades[place].worst[0]:.0e}"
+        first = report.binades[place].worst[0]
+        yield places[place], f"{first:.0e}" if first else "0"

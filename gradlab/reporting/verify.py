@@ -4,24 +4,25 @@ from typing import TYPE_CHECKING
 
 from gradlab.formatting import count, size_text
 from gradlab.reporting._junit import Case, junit_document
-from gradlab.reporting._table import table
+from gradlab.reporting._markup import Markup, head, join, section, tag, top
+from gradlab.reporting._markup import table as columns
+from gradlab.reporting._table import is_detailed, table
 
 if TYPE_CHECKING:
     from gradlab.checking.node_laws import Finding
     from gradlab.checking.verify import NodeResult, VerifyReport
 
-__all__ = ["junit", "row", "text"]
+__all__ = ["html", "junit", "row", "text"]
 
 HEADERS = ("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "")
 
 
 def text(report: "VerifyReport") -> str:
-    """Return the table, then what is wrong, then one line that sums it up."""
+    """Return what is wrong, then one line that sums it up; the table of all nodes with `-v`."""
     wrong = [node for node in report.nodes if not node.ok]
-    parts = [table(HEADERS, [row(node) for node in report.nodes])]
+    parts = [table(HEADERS, [row(node) for node in report.nodes]), _LEGEND] if is_detailed() else []
     parts += [_findings(node) for node in wrong]
-    parts.append(_summary(report, wrong))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _summary(report, wrong)])
 
 
 def row(node: "NodeResult") -> tuple[str, ...]:
@@ -69,20 +70,52 @@ def _finding(finding: "Finding") -> str:
     )
 
 
+_LEGEND = (
+    "Errors are in floors: 1 is what rounding alone explains at that entry. Where = follows a "
+    "structure,\nthe inspector proves exactly that pattern from JAX's own program."
+)
+
+
+def _verdict(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
+    number, total = len(report.nodes) - len(wrong), count(len(report.nodes), "node")
+    are = "is" if len(report.nodes) == 1 else "are"
+    if wrong:
+        return f"{len(wrong)} of {total} {'is' if len(wrong) == 1 else 'are'} WRONG"
+    return f"{number} of {total} {are} right"
+
+
 def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
-    cases = sum(node.cases * len(node.dtypes) for node in report.nodes)
     dtypes = ", ".join(dict.fromkeys(d for node in report.nodes for d in node.dtypes))
-    what = f"{count(len(report.nodes), 'node')} on {count(cases, 'case')} in {dtypes}"
-    against = "against jax.grad and jax.jacfwd"
-    verdict = f"{count(len(wrong), 'node')} WRONG" if wrong else "all right"
+    took = f"{sum(node.seconds for node in report.nodes):.0f} s"
+    how = f"({dtypes}, seed {report.seed}, {took}); compared with jax.grad and jax.jacfwd"
     graded = [node for node in report.nodes if node.evidence]
     proved = sum(node.grade == "proved" for node in graded)
-    evidence = f"Evidence: {proved} proved as formulas, {len(graded) - proved} at points.\n"
-    return (
-        f"{what} {against}: {verdict} (seed {report.seed}).\n"
-        f"{evidence if graded else ''}"
-        "Errors are in floors: 1 is what rounding alone explains at that entry. Where = follows a "
-        "structure,\nthe inspector proves exactly that pattern from JAX's own program."
+    rest = len(graded) - proved
+    evidence = f"\nevidence  {proved} proved as formulas, {rest} points" if graded else ""
+    return f"verify  {_verdict(report, wrong)} {how}{evidence}"
+
+
+def html(report: "VerifyReport") -> Markup:
+    """Return the body of the page: one row for each node, wrong ones first and opened."""
+    wrong = [node for node in report.nodes if not node.ok]
+    word, tone = ("WRONG", "bad") if wrong else ("right", "good")
+    nodes = sorted(report.nodes, key=lambda node: node.ok)
+    rows = [
+        (*row(node)[:-1], tag("b", row(node)[-1], cls="good" if node.ok else "bad"))
+        for node in nodes
+    ]
+    return join(
+        [
+            top("verify", count(len(nodes), "node"), f"seed {report.seed}"),
+            head(
+                word,
+                tone,
+                _verdict(report, wrong),
+                "Errors are in floors: 1 is what rounding alone explains at that entry.",
+            ),
+            section("What is wrong", *(tag("pre", _findings(node)) for node in wrong)),
+            section("Nodes", columns(HEADERS, rows, HEADERS[1:5])),
+        ]
     )
 
 

@@ -25,7 +25,13 @@ Format = Literal["bcoo", "data", "csr", "dense", "banded", "lineax"]
 
 @dataclass(frozen=True)
 class Side:
-    """One input or output leaf of the function."""
+    """One input or output leaf of the function.
+
+    Attributes:
+        path: its name.
+        shape: its shape.
+        dtype: its dtype.
+    """
 
     path: str
     shape: tuple[int, ...]

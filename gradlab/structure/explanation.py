@@ -25,11 +25,37 @@ from gradlab.tracing.linearise import call_body, part_of_jax
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
 
-__all__ = ["Coupling", "Line", "accuse", "axis_pair", "couplings_of", "equations_of", "prove"]
+__all__ = [
+    "Coupling",
+    "Line",
+    "accuse",
+    "axis_pair",
+    "couplings_of",
+    "equations_of",
+    "in_words",
+    "prove",
+]
 
 Kind = Literal["entry by entry", "only moves entries", "mixes entries", "custom rule"]
 
 _NOUNS = ("permutation", "selection", "sum", "broadcast")
+_VERBS = {
+    "reduce_sum": "sums",
+    "reduce_prod": "multiplies entries",
+    "reduce_max": "takes the largest entry",
+    "reduce_min": "takes the smallest entry",
+    "dot_general": "sums products",
+    "cumsum": "adds up",
+    "cumprod": "multiplies up",
+    "cummax": "takes the largest entry so far",
+    "sort": "sorts",
+    "conv_general_dilated": "convolves",
+    "scan": "runs a loop",
+    "while": "runs a loop",
+    "cond": "takes a branch",
+    "gather": "picks entries",
+    "scatter-add": "adds entries at indices",
+}
 _SHOWN = 12
 _WIDTH = 60
 
@@ -257,7 +283,18 @@ def _shown(steps: Sequence[Line]) -> list[str]:
 def _does(step: Line) -> str:
     if step.kind == "custom rule":
         return f"{step.text}, read backwards"
-    return step.kind if step.kind != "mixes entries" else f"mixes entries: {step.text}"
+    return step.kind if step.kind != "mixes entries" else in_words(step.text)
+
+
+def in_words(text: str) -> str:
+    """Return what an equation does, in words; a primitive without words keeps its name.
+
+    Example:
+        >>> in_words("reduce_sum over axis 0"), in_words("fft")
+        ('sums over axis 0', 'mixes entries: fft')
+    """
+    name, space, rest = text.partition(" ")
+    return f"{_VERBS[name]}{space}{rest}" if name in _VERBS else f"mixes entries: {text}"
 
 
 def axis_pair(argument: str, axis: Any) -> tuple[int, int]:
@@ -312,7 +349,8 @@ def shown_couplings(culprits: Sequence[Coupling]) -> list[str]:
     for c in dict.fromkeys(culprits):
         if c.code:
             lines.append(f"  {c.source:<{left}}  |  {c.code}")
-        lines.append(f"  {'' if c.code else c.source or 'inside JAX':<{left}}  |  {c.text}")
+        where = "" if c.code else c.source or "inside JAX"
+        lines.append(f"  {where:<{left}}  |  {in_words(c.text)}")
     return list(dict.fromkeys(lines)) if len(culprits) == 1 else lines
 
 

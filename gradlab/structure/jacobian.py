@@ -87,7 +87,7 @@ class Jacobian:
         return self.report.ok
 
     def _repr_html_(self) -> str:
-        return self.render("html")
+        return self.report._repr_html_()
 
     @property
     def kind(self) -> str:

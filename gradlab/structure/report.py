@@ -7,13 +7,41 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from gradlab.patterns import Pattern
-from gradlab.report import Report, plain
+from gradlab.patterns.drawing import Level, levels
+from gradlab.report import Report
 from gradlab.structure.colouring import Plan, plan_for
 from gradlab.structure.conditions import Condition
 from gradlab.structure.entries import Pair, Side, only
 from gradlab.structure.explanation import Coupling, Line, accuse, prove
 
 __all__ = ["JacobianReport"]
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """One block of a Jacobian, as plain data.
+
+    Attributes:
+        output: the block's output.
+        input: the block's input.
+        structure: its structure.
+        notation: its pattern by axis.
+        nnz: entries that may be nonzero.
+        exact: whether nnz is no mere upper bound.
+        shape: rows and columns.
+        widened: where its pattern may be larger than the truth.
+        levels: the block seen from far, then closer.
+    """
+
+    output: str
+    input: str
+    structure: str
+    notation: str
+    nnz: int
+    exact: bool
+    shape: tuple[int, int]
+    widened: tuple[str, ...]
+    levels: tuple[Level, ...]
 
 
 @dataclass(frozen=True)
@@ -39,10 +67,16 @@ class JacobianReport(Report):
         symmetric: whether the function is the gradient of a scalar one.
         conditions: those that the pattern rests on (accepted), and those that would make it
             smaller.
+        corner: the first rows and columns of the matrix, where its entries were evaluated.
     """
 
     kind: ClassVar[str] = "jacobian"
     version: ClassVar[int] = 2
+    hidden: ClassVar[tuple[str, ...]] = ("patterns",)
+    derived: ClassVar[tuple[str, ...]] = (
+        *("structure", "notation", "shape", "nnz", "exact", "density", "dense_bytes"),
+        *("stored_bytes", "passes", "jvps", "vjps", "rung", "blocks"),
+    )
 
     name: str
     inputs: tuple[Side, ...]
@@ -58,6 +92,7 @@ class JacobianReport(Report):
     read_in: str = "jvp"
     symmetric: bool = False
     conditions: tuple[Condition, ...] = ()
+    corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -166,50 +201,32 @@ class JacobianReport(Report):
         """
         return prove(self) if axis is None else accuse(self, axis)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return this report as JSON-plain data."""
-        return {
-            "schema": f"gradlab.{self.kind}/{self.version}",
-            "ok": self.ok,
-            "name": self.name,
-            "inputs": plain(self.inputs),
-            "outputs": plain(self.outputs),
-            "structure": self.structure,
-            "notation": self.notation.splitlines(),
-            "shape": list(self.shape),
-            "nnz": self.nnz,
-            "exact": self.exact,
-            "density": self.density,
-            "dense_bytes": self.dense_bytes,
-            "stored_bytes": self.stored_bytes,
-            "passes": self.passes,
-            "jvps": self.plan.jvps,
-            "vjps": self.plan.vjps,
-            "modes": list(self.modes),
-            "symmetric": self.symmetric,
-            "evidence": self.evidence,
-            "rung": self.rung,
-            "notes": list(self.notes),
-            "unknown": list(self.unknown),
-            "conditions": plain(self.conditions),
-            "blocks": [self._block(pair, pattern) for pair, pattern in self.patterns.items()],
-            "steps": plain(self.steps),
-            "couplings": plain(self.couplings),
-            "formulas": dict(self.formulas),
-            "why": self.why(),
-        }
+    @property
+    def jvps(self) -> int:
+        """How many of the passes are JVPs."""
+        return self.plan.jvps
 
-    def _block(self, pair: Pair, pattern: Pattern) -> dict[str, Any]:
-        return {
-            "output": pair[0],
-            "input": pair[1],
-            "structure": pattern.structure,
-            "notation": pattern.describe(*self.labels(pair)),
-            "nnz": pattern.nnz,
-            "exact": pattern.exact,
-            "shape": list(pattern.shape),
-            "widened": list(pattern.widened),
-        }
+    @property
+    def vjps(self) -> int:
+        """How many of the passes are VJPs."""
+        return self.plan.vjps
+
+    @property
+    def blocks(self) -> tuple[BlockView, ...]:
+        """One for each output and input."""
+        return tuple(
+            BlockView(
+                *pair,
+                pattern.structure,
+                pattern.describe(*self.labels(pair)),
+                pattern.nnz,
+                pattern.exact,
+                pattern.shape,
+                pattern.widened,
+                tuple(levels(pattern)),
+            )
+            for pair, pattern in self.patterns.items()
+        )
 
     def labels(self, pair: Pair) -> tuple[str, str]:
         """Return what an output and an input are called: the one output is `out`."""

@@ -32,11 +32,11 @@ WRONG_CALLS = [
     (lambda: gradlab.check(same, X, seed="a"), "seed: expected an integer, got str"),
     (lambda: gradlab.check(same, X, dtypes="int8"), "dtypes: expected some of float64"),
     (lambda: gradlab.check(same, X, device="tpu:9"), "device: JAX sees no 'tpu:9'"),
-    (lambda: gradlab.check(same, np.arange(3)), "inputs: nothing to differentiate (x: int"),
+    (lambda: gradlab.check(same, np.arange(3)), "x is int64, so it has no gradient"),
     (lambda: gradlab.check(lambda x: x > 0, X), "returns no float array"),
     (lambda: gradlab.check(lambda x: "a", X), "returned str, expected arrays"),
     (lambda: gradlab.check(lambda x: x @ x, X), "calling it raised TypeError"),
-    (lambda: gradlab.check(same, X, backward=lambda g: g), "backward: takes (g), but is called as"),
+    (lambda: gradlab.check(same, X, backward=lambda g: g), "backward takes (g), but gradlab calls"),
     (
         lambda: gradlab.check(lambda x, y: x * y, X, X, backward=lambda g, x, y: (g, g, g)),
         "backward: returned 3 gradients for 2 inputs",

@@ -168,7 +168,7 @@ def test_the_report_is_json_plain():
 
     report = gradlab.verify("tanh")
     data = json.loads(report.render("json"))
-    assert data["schema"] == "gradlab.verify/1"
+    assert data["schema"] == "gradlab.verify/2"
     assert data["nodes"][0]["structure"] == ["Diagonal"]
     assert "tanh" in report.render("html")
 

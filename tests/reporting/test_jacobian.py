@@ -23,9 +23,12 @@ def report():
 def test_the_text_fits_one_screen_and_has_the_numbers(report):
     text = str(report)
     for part in (
-        "tanh: diagonal", "out[i, j] <- x[i, j]", "409,600 x 409,600", "625.0 GiB", "1.6 MB",
-        "1 JVP for every entry", "proved", "diag(d)",
-    ):  # fmt: skip
+        "tanh: diagonal, proved for every input of this shape\n",
+        "  out[i, j] depends on x[i, j] alone\n",
+        "  matrix    409,600 x 409,600, and 409,600 entries may differ from zero",
+        "  memory    1.6 MB for the diagonal d; the whole matrix takes 625 GiB",
+        "  backward  upstream * d; one forward-mode pass with a tangent of ones gives d",
+    ):
         assert part in text
     assert len(text.splitlines()) < 30
 
@@ -39,7 +42,7 @@ def test_an_upper_bound_is_marked():
 def test_the_picture_is_well_formed_at_any_size(report):
     root = ElementTree.fromstring(report.render("svg"))
     cells = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("class") == "entry"]
-    assert 25 <= len(cells) <= 64
+    assert 25 <= len(cells) <= 100
     assert len(report.render("svg")) < 50_000
 
 

@@ -53,7 +53,7 @@ def test_the_failure_names_the_line_and_a_true_derivative():
         assert_structure(batch_norm, X, independent=0)
     text = str(caught.value)
     assert "test_claims.py:" in text
-    assert "reduce_sum over axis 0" in text
+    assert "sums over axis 0" in text
     line = next(line for line in text.splitlines() if line.startswith("witness"))
     output, source = (
         tuple(map(int, part[part.index("[") + 1 : part.index("]")].split(",")))

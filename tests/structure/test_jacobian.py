@@ -333,9 +333,9 @@ def test_a_wrong_call_says_what_to_do(call, match):
 @pytest.mark.parametrize(
     ("function", "rung", "said"),
     [
-        (jnp.tanh, "symbolic", "followed as formulas\n"),
-        (lambda x: x[np.array([2, 0, 2, 1, 0, 2])], "explicit", "index arrays listed on some"),
-        (lambda x: x[jnp.argsort(x)], "widened", "some taken as wider"),
+        (jnp.tanh, "symbolic", "exact: every axis was followed\n"),
+        (lambda x: x[np.array([2, 0, 2, 1, 0, 2])], "explicit", "some through index arrays"),
+        (lambda x: x[jnp.argsort(x)], "widened", "upper bound: some axes were taken as wider"),
     ],
 )
 def test_the_rung_of_the_ladder_is_named(function, rung, said):
