@@ -38,8 +38,11 @@ _RUNGS = {
 
 def text(report: "JacobianReport") -> str:
     """Return the report as a person reads it in a terminal."""
-    lines = [f"{report.name}: {report.structure}, {report.evidence} for every input of this shape"]
     said, _, steps = report.why().partition(_PROVED)
+    only = ", while:" if steps.startswith(", while:") else ""
+    proved = f"{report.evidence} for every input of this shape{only}"
+    lines = [f"{report.name}: {report.structure}, {proved}"]
+    steps = steps.removeprefix(only or ".")
     m, n = report.shape
     bound = "" if report.exact else "at most "
     dense, stored = (
@@ -65,7 +68,7 @@ def text(report: "JacobianReport") -> str:
     return "\n".join([*lines, *(f"  {line}" for line in steps.strip().splitlines())])
 
 
-_PROVED = "Proved from the program: true for every input of this shape whose values are finite."
+_PROVED = "Proved from the program: true for every input of this shape whose values are finite"
 
 
 def _backward(report: "JacobianReport") -> str:
@@ -169,6 +172,7 @@ def html(data: Data) -> Markup:
             section("What the backward multiplies", _products(data)),
             section("The first entries, by value", _by_value(data["corner"])),
             section("The proof, beside the source", _proof(data)),
+            section("Conditions", *map(_condition, data["conditions"])),
             section(
                 "Where the pattern may be too large", *(tag("p", note) for note in data["notes"])
             ),
@@ -302,7 +306,19 @@ def _proof(data: Data) -> Markup:
         (where, tag("code", code), "; ".join(dict.fromkeys(does)))
         for (where, code), does in steps.items()
     ]
-    return join([table(("line", "source", "what it does"), rows), tag("p", _PROVED, cls="soft")])
+    return join(
+        [table(("line", "source", "what it does"), rows), tag("p", f"{_PROVED}.", cls="soft")]
+    )
+
+
+def _condition(condition: Data) -> Markup:
+    """Return what has to hold of some values, and whether the proof rests on it."""
+    bound = "" if condition["bound"] is None else f", at most {condition['bound']:g}"
+    used = (
+        "the proof rests on it" if condition["accepted"] else "accept it, and less depends on less"
+    )
+    what = f"{condition['what']} ({condition['kind']}{bound}) at {condition['source']}: {used}."
+    return tag("p", what)
 
 
 def _picture(report: "JacobianReport") -> list[str]:
