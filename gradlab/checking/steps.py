@@ -14,7 +14,7 @@ import numpy as np
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import disputes, judge_by_slopes, zeros
+from gradlab.checking.witness import disputes, infinities, judge_by_slopes, zeros
 from gradlab.references import (
     LIMIT,
     Estimate,
@@ -25,6 +25,7 @@ from gradlab.references import (
     unit_roundoff,
     zero_to_rounding,
 )
+from gradlab.references.precision import largest
 from gradlab.tracing import repeats
 
 __all__ = [
@@ -111,7 +112,12 @@ def _compared(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
         return found["reference"][k], found["rule"][k] if evidence.has_rule else gradient
 
     finest = target.dtype if opaque else np.float64
-    return _drawn(evidence, i, gradient.value, finest, known)
+    verdict = _drawn(evidence, i, gradient.value, finest, known)
+    if verdict.ok:
+        return verdict
+    with np.errstate(invalid="ignore"):  # infinite in float64 too, where the dtype has no such size
+        beyond = ~np.isfinite(verdict.actual) & (np.abs(verdict.expected) > largest(target.dtype))
+    return verdict.settle(verdict.wrong & beyond, State.UNDECIDED, Reason.OVERFLOWS)
 
 
 def judged_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, actual: Any) -> Verdict:
@@ -322,6 +328,7 @@ def _iterates(evidence: Evidence) -> bool:
 
 FORMULA_STEPS: tuple[Step, ...] = (
     Step("lifting", _always, _lifting),
+    Step("infinities", _has_reference, infinities),
     Step("zeros", _has_reference, zeros),
     Step("zeros by chance", _has_reference, _chance),
     Step("kinks", _has_reference, kinks),

@@ -24,7 +24,7 @@ from gradlab.checking.evidence import Evidence
 from gradlab.references import LIMIT, Estimate, Reason, State, Verdict
 from gradlab.tracing import Leaf
 
-__all__ = ["disputes", "judge_by_slopes", "zeros"]
+__all__ = ["disputes", "infinities", "judge_by_slopes", "zeros"]
 
 Array = np.ndarray[Any, Any]
 Verdicts = tuple[Verdict, ...]
@@ -171,6 +171,18 @@ def evidence_of_infinities(evidence: Evidence, i: int) -> Array:
         return np.zeros(shape, bool)
     gradients = evidence.formula_gradients or ()
     return np.asarray(~(gradients[i].value == without[i]))
+
+
+def infinities(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """Nothing is known of an entry on which an output depends that is not finite itself."""
+    return tuple(
+        verdict.settle(
+            verdict.decided_by(Reason.REFERENCE_NOT_FINITE) & evidence_of_infinities(evidence, i),
+            State.UNDECIDED,
+            Reason.OUTPUT_NOT_FINITE,
+        )
+        for i, verdict in enumerate(verdicts)
+    )
 
 
 def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradlab.references.blocking import blocks
 from gradlab.references.estimates import Estimate, known
-from gradlab.references.precision import largest, underflow, unit_roundoff
+from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 from gradlab.references.verdict import LIMIT, LOST
 
 __all__ = ["LEAST_DIGITS", "digits_left", "full_digits", "zero_to_rounding"]
@@ -70,7 +70,8 @@ def digits_left(actual: Any, truth: Estimate, rounding: Array, dtype: Any) -> Ar
 def _digits(came: Array, truth: Estimate, rounding: Array, dtype: Any) -> Array:
     full = full_digits(dtype)
     came = came.astype(np.complex128 if np.iscomplexobj(came) else np.float64)
-    smallest = LOST if unit_roundoff(dtype) == unit_roundoff("float64") else underflow(dtype)
+    double = unit_roundoff(dtype) == unit_roundoff("float64")
+    smallest = LOST if double else smallest_normal(dtype)
     value, size = truth.value, np.abs(truth.value)
     zero = zero_to_rounding(truth)
     with np.errstate(all="ignore"):

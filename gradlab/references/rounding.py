@@ -30,9 +30,10 @@ from gradlab.references.products import cut_to
 from gradlab.tracing import Lifter, Value
 from gradlab.tracing.arithmetic import JAX, Arithmetic
 from gradlab.tracing.constants import Constants
+from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import fingerprint
 from gradlab.tracing.interpreter import Step
-from gradlab.tracing.jaxprs import dtype_of, inner_jaxprs
+from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Exact", "Quiet", "Rounder"]
@@ -127,7 +128,11 @@ class Rounder(Lifter):
 
     def rounds(self, equation: Any) -> bool:
         """Whether an equation that runs as traced rounds its results."""
-        return not is_exact(equation)
+        called = call_jaxpr(equation)
+        if called is None:
+            inexact = any(is_inexact(dtype_of(variable)) for variable in equation.outvars)
+            return inexact and not is_exact(equation)
+        return any(self.rounds(inner) for inner in body(called).equations)
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
         """Widen a constant, or another value that does not depend on the inputs."""

@@ -19,6 +19,7 @@ from gradlab.tracing.walking import jaxprs
 
 __all__ = ["Constants", "constants_of"]
 
+_FEW = 16  # different values of an array that was made of constants
 _LARGEST = 1 << 16  # entries; larger constants are data, the same in every program
 
 
@@ -60,12 +61,23 @@ class Constants:
         return frozenset(known), frozenset(self.rounded)
 
     def lifted(self, constant: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
-        """Return a constant in float64, and whether it has only the digits of its narrow dtype."""
+        """Return a constant in float64, and whether it has only the digits of its narrow dtype.
+
+        Constants that were spread over an array, or put side by side, are looked up one by one.
+        """
         wide = constant.astype(widen_dtype(constant.dtype))
         if constant.size > _LARGEST:
             return wide, False
         key = _key(constant)
-        return self._known.get(key, wide), key in self.rounded
+        if key in self._known or key in self.rounded or not _narrow(constant.dtype):
+            return self._known.get(key, wide), key in self.rounded
+        values, places = np.unique(constant, return_inverse=True)
+        if values.size > _FEW:
+            return wide, False
+        keys = [_key(value) for value in values]
+        found = [self._known.get(k, v.astype(wide.dtype)) for k, v in zip(keys, values)]
+        spread = np.array(found, wide.dtype)[places].reshape(wide.shape)
+        return spread, not self.rounded.isdisjoint(keys)
 
 
 def constants_of(programs: Sequence[Program]) -> Constants:

@@ -126,8 +126,10 @@ class Lifter(Evaluator):
         if name == "convert_element_type" and _keeps_dtype(equation):
             return list(inputs)  # a constant stays one
         if not any(value.depends for value in inputs):
-            outputs = self.arithmetic.bind(equation, [value.array for value in inputs])
-            rough = any(value.rough for value in inputs) or self.rounds(equation)
+            arrays = [value.array for value in inputs]
+            outputs = self.arithmetic.bind(equation, arrays)
+            rough = any(value.rough for value in inputs)
+            rough = rough or (self.rounds(equation) and not _kept(equation, arrays, outputs))
             return [Value(array, False, rough) for array in outputs]
         arrays = [self.wide(value) for value in inputs]
         if cannot_lift(equation):
@@ -215,6 +217,13 @@ def opaque(program: Program) -> list[Opaque]:
 
     flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
     return list(dict.fromkeys(found))
+
+
+def _kept(equation: Any, arrays: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether a conversion changed no number; a number that is being traced is not known."""
+    pair = (arrays[0], outputs[0]) if equation.primitive.name == "convert_element_type" else ()
+    known = len(pair) == 2 and all(isinstance(array, np.ndarray) for array in pair)
+    return known and np.array_equal(*(array.astype(np.float64) for array in pair))
 
 
 def _keeps_dtype(equation: Any) -> bool:

@@ -117,3 +117,18 @@ def test_a_function_of_two_scales_is_not_judged_by_coarse_steps():
     x = 100 + 1e-9 * np.random.default_rng(0).normal(size=(4, 8))
     assert gradlab.check(normal, x, reference=normal).ok
     assert not gradlab.check(normal, x).failed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_gradient_is_not_judged_where_the_output_is_not_finite(dtype):
+    """0 / 0 at 0; far to the right, e^x / x is beyond what float16 holds."""
+
+    def backward(x, g):
+        return (g * (jnp.exp(x) * x - jnp.expm1(x)) / x**2,)
+
+    f = jax.custom_vjp(lambda x: jnp.expm1(x) / x)
+    f.defvjp(lambda x: (jnp.expm1(x) / x, x), backward)
+    report = gradlab.check(f, np.array([-1.0, 0.0, 2.0], dtype))
+    assert report.ok, report
+    assert (report.leaves[0].right, report.leaves[0].inconclusive) == (2, 1)
+    assert "output not finite" in [reason.code for reason in report.leaves[0].reasons]

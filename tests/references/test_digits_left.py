@@ -48,3 +48,10 @@ def test_an_uncertain_reference_counts_nothing():
     assert np.isnan(left(1.0, 1.0, "float32", scatter=2e-2)).all()
     assert np.isnan(left(1.0, np.nan, "float32")).all()
     assert left(1.0, 1.0, "float32", scatter=5e-3) == [pytest.approx(full_digits("float32"))]
+
+
+def test_below_the_smallest_normal_number_digits_count_from_there():
+    """float16 has subnormal numbers down to 6e-8, and ever fewer digits among them."""
+    smallest = 2.0**-14
+    kept = left([0.0, 2 * smallest], [smallest / 100, smallest], "float16")
+    assert kept == [pytest.approx(2.0, abs=1e-6), 0.0]
