@@ -4,13 +4,14 @@ A slope is that of <upstream, forward> along a direction over the inputs; it kno
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.evidence import Evidence, typical
-from gradlab.checking.subject import Arrays, anywhere
+from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.references import (
     LIMIT,
@@ -23,13 +24,16 @@ from gradlab.references import (
 from gradlab.tracing import Leaf
 
 __all__ = [
+    "LINE",
     "Answer",
+    "Moves",
     "answer",
     "compare",
     "directional",
     "gradient_by_differences",
     "groups_of",
     "left_by_loops",
+    "moves",
     "pairing",
     "real_slope",
     "scales",
@@ -37,12 +41,15 @@ __all__ = [
     "spread_along",
 ]
 
+Array = np.ndarray[Any, Any]
+
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
 _AT_ONCE = 1 << 19  # entries of the points of several steps
 _WORK = 1 << 21  # outputs of all groups together, of one step
 _LARGE = 1 << 18
-_FEW_STEPS, _FEW_POINTS = 6, 7  # of a large forward
+_FEW_STEPS, _MORE_STEPS, _FEW_POINTS = 6, 10, 7  # of a large forward, and of one that is called
+LINE = 2 * _MORE_STEPS + 3 * _FEW_POINTS + 3  # calls of the latter, at most
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
 _UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
 _NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
@@ -104,16 +111,13 @@ def _along_line(
     if evidence.subject.forward is not None and not real:
         line = evidence.line(direction, upstreams)
     else:
-        forward = _forward(evidence, real)
-
-        def line(steps: Sequence[float]) -> list[float]:
-            cases = (_ahead(evidence, direction, step) for step in steps)
-            return [pairing(upstreams, forward([case])[0]) for case in cases]
+        line = _line(evidence, direction)
 
     def products(steps: Sequence[float]) -> list[list[Any]]:
         return [[np.array([product])] for product in line(steps)]
 
-    return finite_differences(products, _SHORTER * scale, _FEW_STEPS, _FEW_POINTS)[0]
+    count = _MORE_STEPS if real else _FEW_STEPS
+    return finite_differences(products, _SHORTER * scale, count, _FEW_POINTS)[0]
 
 
 def _inexact(evidence: Evidence) -> list[int]:
@@ -248,10 +252,11 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
         return Slope.joined([_UNKNOWN for _ in directions])
     if _large(evidence):
         return Slope.joined([_along_line(evidence, each, scale) for each in directions])
+    if evidence.subject.is_called:
+        return Slope.joined([_by_calls(evidence, each, scale) for each in directions])
     directions = list(directions)
     upstreams = _upstreams(evidence)
-    decides = evidence.subject.holds is not anywhere  # elsewhere it may be another program
-    forward = _forward(evidence, real=decides)
+    forward = _forward(evidence)
     still = _without_infinities(forward([_ahead(evidence, directions[0], 0.0)])[0])
 
     entries = sum(int(np.size(way)) for direction in directions for way in direction.values())
@@ -268,6 +273,74 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
         return [[row] for row in np.array(sums).reshape(len(steps), len(directions))]
 
     return finite_differences(function, scale)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """By how much <upstream, forward> changes at several moves away from a point.
+
+    `sizes`: the magnitudes of the terms that change, whose rounding is in the change; `here`: the
+    magnitudes of all terms.
+    """
+
+    changes: Array
+    sizes: Array
+    here: float
+
+
+def moves(evidence: Evidence, directions: Iterable[dict[str, Any]]) -> Moves:
+    """Call the forward at the point and once for each move away from it."""
+    forward, upstreams = _forward(evidence, real=True), _upstreams(evidence)
+    (start,) = forward([{}])
+    still = _without_infinities(start)
+    here = still(start)
+    changes, sizes = [], []
+    for direction in directions:
+        there = still(forward([_ahead(evidence, direction, 1.0)])[0])
+        with np.errstate(invalid="ignore"):
+            changes.append(pairing(upstreams, [y - x for x, y in zip(here, there)]))
+        sizes.append(_magnitude(upstreams, [np.where(y == x, 0.0, x) for x, y in zip(here, there)]))
+    return Moves(np.array(changes), np.array(sizes), _magnitude(upstreams, here))
+
+
+def _magnitude(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
+    return float(sum(np.sum(np.abs(u * y)) for u, y in zip(upstreams, outputs)))
+
+
+def _line(
+    evidence: Evidence, direction: dict[str, Any]
+) -> Callable[[Sequence[float]], list[float]]:
+    """Return <upstream, forward> as a function of several steps along a direction, each a call.
+
+    Terms that no step changes are left out, and so is their rounding.
+    """
+    forward, upstreams = _forward(evidence, real=True), _upstreams(evidence)
+    (start,) = forward([{}])
+    still = _without_infinities(start)
+    here = still(start)
+    kept: list[Any] = []
+
+    def line(steps: Sequence[float]) -> list[float]:
+        there = [still(forward([_ahead(evidence, direction, step)])[0]) for step in steps]
+        if not kept:
+            changed = [np.any([y[i] != x for y in there], axis=0) for i, x in enumerate(here)]
+            kept.extend(np.where(mask, x, 0.0) for mask, x in zip(changed, here))
+        with np.errstate(invalid="ignore"):
+            changes = [[y - x + k for x, y, k in zip(here, row, kept)] for row in there]
+        return [pairing(upstreams, row) for row in changes]
+
+    return line
+
+
+def _by_calls(evidence: Evidence, direction: dict[str, Any], scale: float) -> Slope:
+    """Return the slope along one direction of a forward that is called, if calls are left."""
+    known = evidence.lines.get(id(direction))
+    if known is not None and known[0] is direction:
+        return known[1]
+    granted = evidence.subject.calls.grants(LINE)
+    slope = _along_line(evidence, direction, scale, real=True) if granted else _UNKNOWN
+    evidence.lines[id(direction)] = (direction, slope)
+    return slope
 
 
 def _without_infinities(here: list[Any]) -> Callable[[list[Any]], list[Any]]:

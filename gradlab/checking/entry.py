@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import jax
+import numpy as np
+
 from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
 from gradlab.checking.domain import parse_domain
 from gradlab.checking.evidence import nearby
@@ -15,6 +18,7 @@ from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, 
 from gradlab.checking.intended import parse_intended
 from gradlab.checking.layers import layer_form
 from gradlab.checking.memory import require_memory
+from gradlab.checking.probes import Calls
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
@@ -265,6 +269,7 @@ class _Asked:
             )
         self.intended = parse_intended(intended, whole=True)
         self.domain = parse_domain(domain, inputs, self.names)
+        self.calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
 
     def subject(self, inputs: tuple[Any, ...]) -> Subject:
         assert self.names is not None
@@ -277,6 +282,7 @@ class _Asked:
             returns=self.returns,
             wrt=self.wrt,
             intended=self.intended,
+            calls=self.calls,
         )
         notes = (*self.notes, *subject.notes)
         return dataclasses.replace(subject, notes=notes, domain=self.domain)
@@ -349,8 +355,6 @@ def _trials(subject: Subject, seed: int, samples: int, place: Any) -> Sequence[T
 
 def _device(device: Any) -> Any:
     """Return the device that was named: a JAX device, or a platform such as 'gpu' or 'gpu:1'."""
-    import jax
-
     if device is None or isinstance(device, jax.Device):
         return device
     platform, _, index = str(device).partition(":")

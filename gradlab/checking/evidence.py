@@ -21,6 +21,7 @@ from gradlab.references import (
     DRAWS,
     Estimate,
     Evaluation,
+    Slope,
     blocks,
     numpy_estimate,
     unit_roundoff,
@@ -75,6 +76,7 @@ class Evidence:
                 evaluation = Evaluation(**programs)
         self.evaluation = evaluation
         self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
+        self.lines: dict[int, tuple[Arrays, Slope]] = {}  # slopes that cost calls, by direction
         self.dropped = Dropped(subject.name)
         self.has_rule = subject.rule is not None
         self.has_reference = subject.reference is not None
@@ -156,7 +158,7 @@ class Evidence:
 
     def probe(self, point: Arrays) -> Leaves:
         """Run the rule at a point that gradlab made; all NaN where it refuses, or may not be."""
-        if not self.legal(point):
+        if not self.legal(point) or not self.subject.calls.grants(1):
             return list(map(_unknown, self.actual))
         found = self.dropped.attempt(lambda: self.run(point), python=True)
         return list(map(_unknown, self.actual)) if found is None else found

@@ -16,6 +16,7 @@ from gradlab.arguments import name_of
 from gradlab.checking.gradients import call_that_works, looks_handwritten
 from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.intended import Intended
+from gradlab.checking.probes import Calls
 from gradlab.checking.subject import (
     Complaint,
     Subject,
@@ -70,11 +71,13 @@ def subject_of(
     returns: Returns,
     wrt: tuple[int, ...] | None,
     intended: Intended,
+    calls: Calls,
 ) -> Subject:
     """Return what is under test, however it was said."""
     if backward is None and returns == "output":
         return _own_rule(function, inputs, names, reference, wrt, intended)
-    return _handwritten(function, inputs, names, backward, reference, returns, wrt, intended)
+    given = function, inputs, names, backward, reference, returns, wrt, intended
+    return _handwritten(*given, calls)
 
 
 def _own_rule(
@@ -200,9 +203,10 @@ def _handwritten(
     returns: Returns,
     wrt: tuple[int, ...] | None,
     intended: Intended,
+    calls: Calls,
 ) -> Subject:
     """A forward with a backward beside it, in JAX or in NumPy."""
-    hand = Handwritten(function, backward, returns, inputs, names, wrt)
+    hand = Handwritten(function, backward, returns, inputs, names, wrt, calls)
     outputs, upstreams = hand.outputs, hand.upstreams
     forward, reading = _program(hand, inputs, names)
     why = ""
@@ -255,6 +259,7 @@ def _handwritten(
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
         eager=True,
         read=isinstance(reading, Reading),
+        calls=calls,
         holds=_where(reading),
         complaints=hand.complaints,
         notes=(*(() if forward is None else _notes(forward)), *_decisions(reading)),

@@ -20,6 +20,7 @@ from gradlab.checking.gradients import (
     looks_handwritten,
     wrong_number,
 )
+from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Arrays, Complaint, Upstream, nothing_to_differentiate
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
@@ -47,10 +48,12 @@ class Handwritten:
         inputs: tuple[Any, ...],
         names: tuple[str, ...],
         wrt: tuple[int, ...] | None,
+        calls: Calls,
     ) -> None:
         self.name = name_of(function)
         self._function, self._backward, self._returns = function, backward, returns
         self._inputs, self._names, self._asked = inputs, names, wrt is not None
+        self.calls = calls
         self._leaf_values, self.leaves, self._tree = flatten(inputs, names)
         traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self.leaves) if leaf.traced]
         self.values: Arrays = {leaf.path: value for value, leaf in traced}
@@ -86,8 +89,12 @@ class Handwritten:
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output alone."""
-        result = self._function(*inputs)
+        result = self._counted(*inputs)
         return result if self._returns == "output" else self._pair(result)[0]
+
+    def _counted(self, *inputs: Any) -> Any:
+        self.calls.made += 1
+        return self._function(*inputs)
 
     def primal(self, values: Arrays) -> list[Any]:
         """Evaluate the forward alone, as the user does."""
@@ -189,8 +196,8 @@ class Handwritten:
     ) -> tuple[Any, Any]:
         call = self._call if careful else _plain
         if self._returns == "output+gradients":
-            return self._pair(call(self.name, self._function, *inputs))
-        result = call(self.name, self._function, *inputs)
+            return self._pair(call(self.name, self._counted, *inputs))
+        result = call(self.name, self._counted, *inputs)
         upstream = self._upstream_tree(upstreams)
         assert self._backward is not None  # the entry point refuses other combinations
         if self._returns == "output":

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradlab.checking.differences import slopes
 from gradlab.checking.evidence import Evidence, typical
-from gradlab.checking.subject import anywhere
+from gradlab.checking.opaque import tied as tied_by_calls
 from gradlab.checking.widen import widen
 from gradlab.references import Reason, State, Verdict
 
@@ -70,6 +70,8 @@ def ties(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ..
     two entries are tied, one gives the other at every input close by. Where several are, their sum
     is the same at every input close by, for they move together without leaving the tie.
     """
+    if evidence.subject.is_called:
+        return tied_by_calls(verdicts, evidence)
     masks = [v.decided_by(Reason.AT_A_KINK, Reason.BESIDE_A_KINK) for v in verdicts]
     if not any(mask.any() for mask in masks):
         return verdicts
@@ -80,7 +82,7 @@ def ties(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ..
     if np.iscomplexobj(suspects.actual):
         return verdicts
     values = np.concatenate([inputs[i].ravel()[e] for i, e in suspects.entries.items()])
-    if not evidence.has_reference or evidence.subject.holds is not anywhere:
+    if not evidence.has_reference:
         beside = _row(verdicts, suspects, Reason.BESIDE_A_KINK)
         bad = _refuted_by_slopes(evidence, suspects, values, beside)
         return _together(verdicts, suspects, bad)

@@ -1,15 +1,59 @@
-"""Points that gradlab made, where the user's function may refuse to run: they are dropped."""
+"""Runs of the user's function that gradlab wants: how many there may be, and which are dropped."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import jax
 
 from gradlab.tracing.callbacks import Refused, run_callbacks
 
-__all__ = ["Dropped"]
+__all__ = ["Calls", "Dropped"]
 
 T = TypeVar("T")
+
+_LAST = 16  # calls that are kept for what must run
+
+
+@dataclass
+class Calls:
+    """How often a forward was called, and how often it may be.
+
+    Example:
+        >>> calls = Calls.for_entries(10)
+        >>> calls.allowed, calls.grants(10), calls.grants(300), calls.share(500, 2)
+        (220, True, False, 102)
+    """
+
+    allowed: float = math.inf
+    made: int = 0
+    refused: bool = False
+
+    @classmethod
+    def for_entries(cls, count: int) -> "Calls":
+        """Return what is allowed for so many entries of the inputs."""
+        return cls(min(2 * count + 200, 2000))
+
+    def grants(self, count: int, later: int = _LAST) -> bool:
+        """Return whether so many calls may be made, with some left for later."""
+        granted = self.made + count + later <= self.allowed
+        self.refused |= not granted
+        return granted
+
+    def share(self, wanted: int, each: int, later: int = _LAST) -> int:
+        """Return for how many of the entries that are wanted there are calls, some for each."""
+        left = max(self.allowed - self.made - later - 2, 0) // each
+        self.refused |= left < wanted
+        return int(min(left, wanted))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left undone, in words."""
+        if not self.refused:
+            return ()
+        text = f"the forward cannot be read, so it is called at most {self.allowed:.0f} times"
+        return (f"{text}; check fewer entries to have each of them judged",)
 
 
 class Dropped:

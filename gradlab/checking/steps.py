@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
+from gradlab.checking.opaque import judge_by_calls
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import disputes, infinities, judge_by_slopes, zeros
 from gradlab.references import (
@@ -188,6 +189,8 @@ def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
 
 def _by_slopes(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
     """Judge each gradient by slopes of the forward."""
+    if evidence.subject.forward is None:
+        return judge_by_calls(evidence, gradients)
     return tuple(
         _unknown(evidence, i) if evidence.subject.odd[i] else judge_by_slopes(evidence, i, gradient)
         for i, gradient in enumerate(gradients)
@@ -310,6 +313,27 @@ def _overflow(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     return tuple(found)
 
 
+def _rounding_inside(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """A rule that is called and right in float64 fails in no other dtype.
+
+    How it rounds inside is not seen, so that rounding may explain any error in its dtype.
+    """
+    return tuple(
+        verdict.settle(
+            verdict.wrong,
+            State.RIGHT,
+            Reason.RIGHT_IN_FLOAT64,
+            notes=[f"the gradient of {verdict.path} is right in float64 and far off in its dtype"],
+        )
+        for verdict in verdicts
+    )
+
+
+def _is_called(evidence: Evidence) -> bool:
+    """Whether the rule was called in float64 because it cannot be read."""
+    return not evidence.has_rule and evidence.formula_gradients is not None
+
+
 def _always(evidence: Evidence) -> bool:
     return True
 
@@ -337,4 +361,7 @@ FORMULA_STEPS: tuple[Step, ...] = (
     Step("convergence", _iterates, _convergence),
     Step("approximation", _always, _approximation),
 )
-ACCURACY_STEPS: tuple[Step, ...] = (Step("overflow", _has_reference, _overflow),)
+ACCURACY_STEPS: tuple[Step, ...] = (
+    Step("overflow", _has_reference, _overflow),
+    Step("rounding inside", _is_called, _rounding_inside),
+)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.domain import Domain
+from gradlab.checking.probes import Calls
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.report import Rule, Unchecked
@@ -75,6 +76,7 @@ class Subject:
     `read`: the forward is NumPy, read as a program: the real one is called besides.
     `holds`: whether it decides by the values of such inputs as it did where it was read.
     `loops`: something iterates, and might never end far from the given inputs.
+    `calls`: how often its forward was called, and may be.
     """
 
     name: str
@@ -107,6 +109,12 @@ class Subject:
     intended: str = ""
     domain: Domain = field(default_factory=Domain)
     rules: tuple[Rule, ...] = ()
+    calls: Calls = field(default_factory=Calls)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the forward itself is asked for slopes: it was not read for all values."""
+        return self.forward is None or self.holds is not anywhere
 
     @property
     def linear(self) -> bool:

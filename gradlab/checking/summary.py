@@ -79,6 +79,7 @@ def summarise(
         fixes = mend() if wrong is not None and mendable(*wrong) else ()
         findings = diagnose(*wrong, bool(fixes)) if wrong is not None else ()
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
+    notes += subject.calls.notes
     return CheckReport(
         function=subject.name,
         laws=(*_merged(found), dataclasses.replace(reach.law, dtype=label)),

@@ -24,7 +24,15 @@ from gradlab.checking.evidence import Evidence
 from gradlab.references import LIMIT, Estimate, Reason, State, Verdict
 from gradlab.tracing import Leaf
 
-__all__ = ["disputes", "infinities", "judge_by_slopes", "zeros"]
+__all__ = [
+    "REASONS",
+    "STATES",
+    "disputes",
+    "evidence_of_infinities",
+    "infinities",
+    "judge_by_slopes",
+    "zeros",
+]
 
 Array = np.ndarray[Any, Any]
 Verdicts = tuple[Verdict, ...]
@@ -32,7 +40,7 @@ Verdicts = tuple[Verdict, ...]
 _SPLITS = 12
 _PARTS = 16
 _MOST = 64  # entries that are not finite, and directions of one round of a dispute
-_REASONS = {
+REASONS = {
     Answer.AGREES: Reason.SLOPE_CONFIRMS,
     Answer.ZERO: Reason.ZERO,
     Answer.AT_A_KINK: Reason.AT_A_KINK,
@@ -41,11 +49,12 @@ _REASONS = {
     Answer.TOO_COARSE: Reason.SLOPE_UNKNOWN,
     Answer.UNKNOWN: Reason.AT_A_JUMP,
 }
-_STATES = {
+STATES = {
     Reason.SLOPE_CONFIRMS: State.RIGHT,
     Reason.ZERO: State.RIGHT,
     Reason.AT_A_KINK: State.RIGHT,
     Reason.SLOPE_REFUTES: State.WRONG,
+    Reason.NOT_TOGETHER: State.WRONG,
 }
 _STRONGER = (Reason.SLOPE_REFUTES, Reason.BESIDE_A_KINK, Reason.AT_A_KINK)  # in another direction
 
@@ -123,7 +132,7 @@ class _Sheet:
         return split[: 4 * groups_of(self._evidence)]
 
     def _mark(self, said: Answer, group: Array, error: float, steps: Array) -> None:
-        reason, told = _REASONS[said], self._reason[group]
+        reason, told = REASONS[said], self._reason[group]
         stronger = _STRONGER[: _STRONGER.index(reason)] if reason in _STRONGER else _STRONGER
         keep = np.isin(told, [each.number for each in stronger])
         if said in (Answer.TOO_COARSE, Answer.UNKNOWN):  # right in one direction is told
@@ -147,7 +156,7 @@ class _Sheet:
     def verdict(self) -> Verdict:
         """Return the verdict that all answers together make."""
         state = np.zeros(self._reason.shape, np.uint8)
-        for reason, verdict in _STATES.items():
+        for reason, verdict in STATES.items():
             state[self._reason == reason.number] = verdict
         shape = self._start.actual.shape
         return replace(
@@ -225,7 +234,7 @@ def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
             mask = _marked(verdict, [rows[n][1] for n in mine if said[n] == reason])
             if reason == Reason.SLOPE_REFUTES:
                 mask &= ~verdict.wrong
-            state = _STATES.get(reason, State.UNDECIDED)
+            state = STATES.get(reason, State.UNDECIDED)
             verdict = verdict.settle(
                 mask, state, reason, notes=notes if reason == Reason.SLOPE_CONFIRMS else ()
             )

@@ -70,10 +70,12 @@ class Reason(Enum):
     POINTS_REFUTE = "refuted nearby", "inputs nearby refute it, and refute autodiff here too"
     SLOPE_CONFIRMS = "confirmed by differences", "finite differences confirm it"
     SLOPE_REFUTES = "refuted by differences", "finite differences refute it"
+    NOT_ASKED = "no calls left", "the forward was called as often as it may be before its turn"
     SLOPE_UNKNOWN = "differences too coarse", "finite differences are too coarse to tell"
     AT_A_JUMP = "at a jump", "the function jumps here, or is not finite nearby"
     NOT_CONVERGED = "not converged", "the function iterates, and its own error may be as large"
     APPROXIMATION = "approximation", "it differs by less than float32 can hold"
+    RIGHT_IN_FLOAT64 = "right in float64", "it is right in float64; its rounding is not seen inside"
     LIFTING_CHANGES = "dtype on purpose", "in float64 the function returns something else"
 
     @property

@@ -34,7 +34,7 @@ def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True
     status: LawStatus = "passed"
     undecided = [v for v in verdicts if v.inconclusive.all() and v.inconclusive.size]
     unstable = [v for v in verdicts if stable and (v.unstable & ~v.wrong).any()]
-    if any(v.decided_by(Reason.APPROXIMATION).any() for v in verdicts):
+    if any(v.decided_by(Reason.APPROXIMATION, Reason.RIGHT_IN_FLOAT64).any() for v in verdicts):
         status = "warned"
     if unstable:
         status = "warned"

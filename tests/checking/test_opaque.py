@@ -1,0 +1,131 @@
+"""A forward that cannot be read is called a bounded number of times, and judged all the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradlab
+
+RNG = np.random.default_rng(0)
+
+
+def hidden(y: Any) -> Any:
+    """Return a copy, made where nothing that reads NumPy can see it."""
+    copy = np.empty_like(y)
+    for i, value in enumerate(np.nditer(y)):
+        copy.flat[i] = float(value)
+    return copy
+
+
+def checked(forward: Callable[..., Any], backward: Callable[..., Any], *inputs: Any) -> Any:
+    """Return the report, once the calls were counted."""
+    calls = 0
+
+    def layer(*xs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return hidden(forward(*xs))
+
+    report = gradlab.check(layer, *inputs, backward=backward)
+    assert calls <= min(2 * sum(map(np.size, inputs)) + 200, 2000)
+    return report
+
+
+def dense(x: Any, w: Any) -> Any:
+    return np.tanh(x @ w)
+
+
+def dense_backward(g: Any, x: Any, w: Any) -> Any:
+    d = g * (1 - np.tanh(x @ w) ** 2)
+    return d @ w.T, x.T @ d
+
+
+def one_entry_off(g: Any, x: Any, w: Any) -> Any:
+    dx, dw = dense_backward(g, x, w)
+    dw = dw.copy()
+    dw[-1, 0] *= 1.01
+    return dx, dw
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(3, 2, 2), (10, 12, 8)])
+def test_a_layer_is_judged_entry_by_entry(shape, dtype):
+    n, m, k = shape
+    x, w = RNG.normal(size=(n, m)).astype(dtype), RNG.normal(size=(m, k)).astype(dtype)
+    report = checked(dense, dense_backward, x, w)
+    assert report.ok and [leaf.right for leaf in report.leaves] == [n * m, m * k]
+    report = checked(dense, lambda g, x, w: (g @ w.T, x.T @ g), x, w)
+    assert [leaf.wrong for leaf in report.leaves] == [n * m, m * k]
+    report = checked(dense, one_entry_off, x, w)
+    assert report.status == "wrong" and report.worst.index == (m - 1, 0)
+
+
+def test_of_many_entries_the_largest_are_judged_and_the_rest_said_to_wait():
+    x, w = RNG.normal(size=(40, 40)), RNG.normal(size=(40, 30))
+    assert checked(dense, dense_backward, x, w).status == "right"
+    report = checked(dense, lambda g, x, w: (g @ w.T, x.T @ g), x, w)
+    assert report.status == "wrong"
+    assert all(0 < leaf.wrong < np.prod(leaf.shape) for leaf in report.leaves)
+    assert "no calls left" in [reason.code for reason in report.leaves[0].reasons]
+    assert any("called at most 2000 times" in note for note in report.notes)
+
+
+ZEROS = np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.5]])
+TIES = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 0.0], [1.0, 2.0, 3.0]])
+
+
+def relu(x: Any) -> Any:
+    return np.maximum(x, 0)
+
+
+def largest(x: Any) -> Any:
+    return x.max(-1, keepdims=True)
+
+
+def both(g: Any, x: Any) -> Any:
+    return (g * (x == largest(x)),)
+
+
+def halves(g: Any, x: Any) -> Any:
+    tied = x == largest(x)
+    return (g * tied / tied.sum(-1, keepdims=True),)
+
+
+@pytest.mark.parametrize(
+    ("forward", "x", "backward", "ok"),
+    [
+        (relu, ZEROS, lambda g, x: (g * (x > 0),), True),
+        (relu, ZEROS, lambda g, x: (g * (x >= 0),), True),
+        (relu, ZEROS, lambda g, x: (g * np.where(x == 0, 2.0, x > 0),), False),
+        (largest, TIES, halves, True),
+        (largest, TIES, both, False),
+    ],
+    ids=["relu", "relu from 0", "twice at 0", "shared", "sent to both"],
+)
+def test_at_kinks(forward, x, backward, ok):
+    assert checked(forward, backward, x).ok == ok
+
+
+def test_small_terms_beside_large_ones_are_seen():
+    x = 10.0 ** np.arange(-8, 12)
+    assert checked(np.square, lambda g, x: (2 * g * x,), x).leaves[0].right == 20
+    off = np.where(np.arange(20) == 8, 1.01, 1.0)
+    report = checked(np.square, lambda g, x: (2 * g * x * off,), x)
+    assert report.worst.index == (8,) and report.leaves[0].wrong == 1
+
+
+def test_at_a_jump_nothing_is_called_right():
+    report = checked(lambda x: np.floor(x) + x, lambda g, x: (5 * g,), np.arange(6.0) - 2)
+    assert report.status == "undecided"
+
+
+def test_what_is_right_in_float64_is_at_most_warned_about_in_float32():
+    def backward(g: Any, x: Any) -> Any:  # 1 - y * y cancels
+        y = np.tanh(x)
+        return (g * (1 - y * y),)
+
+    x = np.array([0.1, 3.0, 6.0, 8.0], np.float32)
+    report = checked(np.tanh, backward, x)
+    assert not report.failed and report.leaves[0].wrong == 0
