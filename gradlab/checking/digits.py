@@ -14,13 +14,14 @@ from gradlab.references import (
     digits_left,
     full_digits,
     known,
+    unit_roundoff,
     zero_to_rounding,
 )
 from gradlab.report import Digits, ReasonCount
 
 __all__ = ["Left", "count_digits", "worst_left"]
 
-_LIFTED = ("float64", "complex128")  # the lifted rule is the rule as it runs without a compiler
+_FLOAT32 = unit_roundoff("float32")  # compilers compute in float32 what has fewer digits
 
 
 class Left(NamedTuple):
@@ -44,15 +45,18 @@ def count_digits(evidence: Evidence, formula: Verdicts, i: int) -> Left:
         own = np.fmax(own, known(evidence.expected("accuracy", i).scatter))
     came = widen(evidence.gradients(evidence.actual)[i])
     left = digits_left(came, right, own, target.dtype)
-    if str(target.dtype) in _LIFTED:
-        # XLA may compile a cancellation away; equation by equation it is there
-        left = np.minimum(left, digits_left(formula[i].actual, right, own, target.dtype))
+    steps = evidence.stepwise("rule") if unit_roundoff(target.dtype) <= _FLOAT32 else None
+    if steps is not None:  # XLA may compile a cancellation away, which is there as it is written
+        left = np.minimum(left, digits_left(widen(steps[k]), right, own, target.dtype))
     lost = left < LEAST_DIGITS
     autodiff = avoidable = None
     if lost.any():
         peer = left
         if evidence.has_reference:
             peer = digits_left(widen(evidence.peers[k]), right, own, target.dtype)
+            steps = None if steps is None else evidence.stepwise("reference")
+            if steps is not None:
+                peer = np.minimum(peer, digits_left(widen(steps[k]), right, own, target.dtype))
         autodiff = float(np.nanmin(peer)) if evidence.has_reference or evidence.has_rule else None
         avoidable = lost & ((peer >= left + 1) | (~np.isfinite(came) & np.isfinite(right.value)))
     is_known = ~np.isnan(left)

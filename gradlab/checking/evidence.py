@@ -76,6 +76,7 @@ class Evidence:
                 evaluation = Evaluation(**programs)
         self.evaluation = evaluation
         self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
+        self._stepwise: dict[str, list[Any] | None] = {}
         self.lines: dict[int, tuple[Arrays, Slope]] = {}  # slopes that cost calls, by direction
         self.dropped = Dropped(subject.name)
         self.has_rule = subject.rule is not None
@@ -304,6 +305,17 @@ class Evidence:
         assert reference is not None
         with self.placed():
             return list(reference(*(self.point[name] for name in reference.in_names)))
+
+    def stepwise(self, keyword: str) -> list[Any] | None:
+        """Return what the rule or the reference gives without a compiler; None where too large."""
+        if keyword not in self._stepwise:
+            program = programs_of(self.subject).get(keyword)
+            self._stepwise[keyword] = (
+                None
+                if program is None
+                else run_stepwise(program, [self.point[name] for name in program.in_names])
+            )
+        return self._stepwise[keyword]
 
     @functools.cached_property
     def formula_gradients(self) -> list[Estimate] | None:

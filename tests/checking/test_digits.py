@@ -84,3 +84,12 @@ def test_common_layers_keep_their_digits(dtype):
         digits = next(iter(report.digits.values()))
         assert report.ok and digits.lost == 0, report
         assert digits.least <= digits.median <= digits.full and digits.autodiff_least is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_cancellation_that_the_compiler_removes_is_there_as_written(dtype):
+    """XLA makes x of (x + 1e8) - 1e8; without jit no digit is left."""
+    x = np.array([1e-9, 1e-8], dtype)
+    identity = with_rule(lambda x: x * x / 2, lambda x, g: g * ((x + 1e8) - 1e8))
+    report = gradlab.check(identity, x)
+    assert report.status == "loses digits" and report.digits["x"].avoidable == 2
