@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
-from gradlab.checking.beside import idle_devices, side_by_side
 from gradlab.checking.domain import Domain, parse_domain
 from gradlab.checking.evidence import near
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
@@ -135,11 +134,8 @@ def audit(
     meanings.require_met([group[0].rule for group in groups])
     audited = [(group, meaning) for group, meaning in zip(groups, said) if group[0].wrt]
     told = tracked(audited, lambda pair: pair[0][0].rule.name)
-    devices = idle_devices()[: max(1, len(audited))]
     settings = Settings(branches, prove)
-    rules = tuple(
-        side_by_side(lambda pair: _audited(*pair, seed, around, written, settings), told, devices)
-    )
+    rules = tuple(_audited(*pair, seed, around, written, settings) for pair in told)
     notes = [*dropped.notes]
     constant = [group[0].rule for group in groups if not group[0].wrt]
     if constant:

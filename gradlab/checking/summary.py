@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checking.beside import devices_for, side_by_side
 from gradlab.checking.diagnosis import diagnose, mendable
 from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.domain import Domain
@@ -58,9 +57,7 @@ def summarise(
             hides the cause, such as a rule that changes its input.
     """
     subject = trials[0].subject
-    told = tracked(trials, _dtype)
-    devices = devices_for(trials)
-    found = side_by_side(lambda trial: (trial, _held(trial, order)), told, devices)
+    found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
     if subject.intended == "any":
         return _not_judged(found, seed)
     with step("digits"):

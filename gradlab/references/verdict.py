@@ -186,12 +186,6 @@ class Verdict:
         return tuple(int(i) for i in np.unravel_index(flat, self.error.shape))
 
     @property
-    def lost_digits(self) -> float:
-        """How many decimal digits the rule loses at worst, against the reference."""
-        worst = float(np.max(self.instability, initial=1.0))
-        return float(np.log10(worst)) if np.isfinite(worst) else np.inf
-
-    @property
     def typical_resolution(self) -> float:
         """The smallest relative error that would have failed in a typical entry."""
         some = slice(None, None, 1 + self.state.size // _MANY)

@@ -1,25 +1,13 @@
-"""JAX's settings belong to a thread; work that is handed to another thread takes them along."""
+"""The settings of JAX that gradlab reads, and those that it switches off while it works."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-__all__ = ["default_device", "platform_here", "settings", "undisturbed"]
-
-_CONTEXTS: dict[str, Callable[[Any], Any]] = {
-    "jax_enable_x64": jax.enable_x64,
-    "jax_default_matmul_precision": jax.default_matmul_precision,
-    "jax_default_prng_impl": jax.default_prng_impl,
-    "jax_threefry_partitionable": jax.threefry_partitionable,
-    "jax_numpy_dtype_promotion": jax.numpy_dtype_promotion,
-    "jax_numpy_rank_promotion": jax.numpy_rank_promotion,
-    "jax_debug_nans": jax.debug_nans,
-    "jax_debug_infs": jax.debug_infs,
-    "jax_disable_jit": jax.disable_jit,
-}
+__all__ = ["default_device", "platform_here", "undisturbed"]
 
 
 @contextlib.contextmanager
@@ -74,29 +62,3 @@ def platform_here() -> str:
     if chosen is None:
         return jax.default_backend()
     return chosen if isinstance(chosen, str) else chosen.platform
-
-
-def settings() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """Return a context that has this thread's settings, to be entered in another thread.
-
-    Example:
-        >>> import threading, jax
-        >>> with jax.enable_x64(True):
-        ...     carried = settings()
-        >>> def work():
-        ...     with carried():
-        ...         print(jax.config.jax_enable_x64)
-        >>> thread = threading.Thread(target=work)
-        >>> thread.start(); thread.join()
-        True
-    """
-    values = {name: getattr(jax.config, name) for name in _CONTEXTS}
-
-    @contextlib.contextmanager
-    def carried() -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for name, value in values.items():
-                stack.enter_context(_CONTEXTS[name](value))
-            yield
-
-    return carried

@@ -68,7 +68,7 @@ def test_a_zero_that_does_not_scatter_is_certain():
 def test_instability_is_told_in_digits():
     rule = Estimate(Q, np.abs(Q) * 1e-1)
     verdict = judge(Q, estimate(), rule, "float32")
-    assert verdict.unstable[:3].all() and 5.9 < verdict.lost_digits < 6.1
+    assert verdict.unstable[:3].all() and 5.9 < np.log10(verdict.instability.max()) < 6.1
 
 
 def test_failing_like_autodiff_in_the_same_dtype_is_an_excuse():
@@ -85,7 +85,7 @@ def test_shapes_must_agree():
 
 def test_empty_gradients():
     verdict = judge(np.ones((0, 3)), Estimate(np.ones((0, 3)), np.ones((0, 3))), None, "float64")
-    assert verdict.ok and verdict.worst is None and verdict.lost_digits == 0
+    assert verdict.ok and verdict.worst is None
 
 
 def test_the_numbers_of_the_dtypes():
