@@ -26,6 +26,8 @@ from gradlab.references import (
     numpy_estimate,
     unit_roundoff,
 )
+from gradlab.references.interpreted import Interpreted
+from gradlab.references.setting import Setting
 from gradlab.tracing import opaque, widen_dtype
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import platform_here
@@ -236,6 +238,20 @@ class Evidence:
         if "_points" in self.__dict__:
             there.__dict__["_points"] = self._points
         return there
+
+    def further(self, turns: int) -> tuple["Evidence", list[Any]]:
+        """Return the same and the rule's gradients, where loops to a fixed point run on.
+
+        Raises:
+            TooLong: some loop takes too many turns to be run here.
+        """
+        assert self.subject.forward is not None
+        there, programs = self.at(self.values, self.upstreams), programs_of(self.subject)
+        points = Points(self.subject.forward, programs.values(), self.dropped, turns)
+        there.__dict__["_points"] = points
+        walk = Interpreted(Setting(programs, {}, None, {}), turns)
+        point = {name: widen(value) for name, value in self.point.items()}
+        return there, self.gradients(walk.values(point, "rule")["rule"])
 
     def legal(self, case: Arrays) -> bool:
         """Whether a change to the point stays among the inputs that `domain=` allows."""

@@ -31,16 +31,23 @@ class Points:
     """A program lifted to float64, and evaluated at batches of points.
 
     Constants are those of the programs that it is compared with, to the last digit. What a point
-    that is dropped would have given is NaN.
+    that is dropped would have given is NaN. `further`: for how many turns each `while` runs on.
     """
 
-    def __init__(self, program: Program, companions: Iterable[Program], dropped: Dropped) -> None:
+    def __init__(
+        self,
+        program: Program,
+        companions: Iterable[Program],
+        dropped: Dropped,
+        further: int = 0,
+    ) -> None:
         self._program, self._dropped = program, dropped
         beside = {f"beside {i}": other for i, other in enumerate(companions)}
         setting = Setting({"forward": program, **beside}, {}, None, {})
         self._constants = setting.constants
-        compiles = pays_to_compile(work(program.jaxpr))
-        self._numpy = None if compiles else Interpreted(setting)
+        self._further = further
+        compiles = pays_to_compile(work(program.jaxpr)) and not further
+        self._numpy = None if compiles else Interpreted(setting, further)
         self._entries = sum(math.prod(aval.shape) for aval in program.in_avals)
         fit = _HELD // max(1, self._entries)
         self._rows = max(1, min(_MOST, fit) if compiles else fit)
@@ -171,6 +178,8 @@ class Points:
                     outputs = self._numpy.rows({**fixed, **part}, part, "forward")["forward"]
                     return [y for y, inexact in zip(outputs, self._inexact) if inexact]
                 except TooLong:
+                    if self._further:
+                        raise
                     self._numpy = None
             if moved not in self._compiled:
                 known = self._program.computes

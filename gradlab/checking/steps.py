@@ -15,7 +15,7 @@ from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.opaque import judge_by_calls
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import disputes, infinities, judge_by_slopes, zeros
+from gradlab.checking.witness import disputes, infinities, judge_by_slopes, loops, zeros
 from gradlab.references import (
     LIMIT,
     Estimate,
@@ -359,6 +359,7 @@ FORMULA_STEPS: tuple[Step, ...] = (
     Step("disputes", _has_reference, disputes),
     Step("ties", _always, ties),
     Step("convergence", _iterates, _convergence),
+    Step("loops that run on", _iterates, loops),
     Step("approximation", _always, _approximation),
 )
 ACCURACY_STEPS: tuple[Step, ...] = (

@@ -29,6 +29,7 @@ explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
 
 _PRODUCTS = ("pushforward", "adjoint", "linear", "finite differences")
 _OPEN = (
+    Reason.CONVERGED,
     Reason.NOT_CONVERGED,
     Reason.LIFTING_CHANGES,
     Reason.AT_A_KINK,

@@ -21,8 +21,9 @@ from gradlab.checking.differences import (
     spread_along,
 )
 from gradlab.checking.evidence import Evidence
+from gradlab.checking.widen import widen
 from gradlab.references import LIMIT, Estimate, Reason, State, Verdict
-from gradlab.tracing import Leaf
+from gradlab.tracing import Leaf, TooLong
 
 __all__ = [
     "REASONS",
@@ -31,6 +32,7 @@ __all__ = [
     "evidence_of_infinities",
     "infinities",
     "judge_by_slopes",
+    "loops",
     "zeros",
 ]
 
@@ -39,6 +41,7 @@ Verdicts = tuple[Verdict, ...]
 
 _SPLITS = 12
 _PARTS = 16
+_TURNS, _CONVERGED = 40, 1e-13  # for which a loop runs on, and by which it still changes
 _MOST = 64  # entries that are not finite, and directions of one round of a dispute
 REASONS = {
     Answer.AGREES: Reason.SLOPE_CONFIRMS,
@@ -336,23 +339,72 @@ def _no_slope(
 ) -> Array:
     """Say at which candidates no slope is found."""
     rows = [(i, int(k)) for k in np.flatnonzero(candidates)]
+    claims = np.array([verdict.actual.ravel()[k] for _, k in rows])
+    spreads = np.array([np.ravel(moves)[k] for _, k in rows])
+    told = _told(evidence, rows, claims, spreads, Answer.ZERO)
+    return _marked(verdict, [rows[n][1] for n, said in told.items() if said == Answer.ZERO])
+
+
+def _told(
+    evidence: Evidence,
+    rows: Sequence[tuple[int, int]],
+    gradients: Array,
+    spreads: Array,
+    wanted: Answer,
+) -> dict[int, Answer]:
+    """Return what slopes say of gradients: one answer for a group, which is split for another."""
     signs = np.random.default_rng([evidence.seed, 9]).choice((-1.0, 1.0), len(rows))
     weights = _steps(evidence, rows) * signs
-    claims = np.array([verdict.actual.ravel()[k] for _, k in rows]) * weights
-    spreads = np.array([np.ravel(moves)[k] for _, k in rows]) * np.abs(weights)
-    mask, groups = np.zeros(verdict.state.size, bool), [np.arange(len(rows))]
+    found: dict[int, Answer] = {}
+    groups = [np.arange(len(rows))]
     for _ in range(_SPLITS):
-        groups = groups[:_MOST]
+        groups = [group for group in groups if group.size][:_MOST]
         if not groups:
             break
         slope = slopes(evidence, (_direction(evidence, rows, weights, group) for group in groups))
         split: list[Array] = []
         for n, group in enumerate(groups):
-            spread = float(np.linalg.norm(spreads[group]))
-            said = answer(float(np.sum(claims[group])), slope, n, spread)
-            if said == Answer.ZERO:
-                mask[[rows[k][1] for k in group]] = True
-            elif group.size > 1:
+            spread = float(np.linalg.norm(spreads[group] * weights[group]))
+            said = answer(float(np.sum(gradients[group] * weights[group])), slope, n, spread)
+            if said == wanted or group.size == 1:
+                found |= dict.fromkeys(map(int, group), said)
+            else:
                 split += np.array_split(group, min(group.size, _PARTS))
         groups = split
-    return mask.reshape(verdict.state.shape)
+    return found
+
+
+def loops(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """Where rule and reference differ and something iterates, both run on until it converges.
+
+    A rule for the exact solution is right there, and another one wrong. What does not converge is
+    left as it is.
+    """
+    rows = [
+        (i, int(k))
+        for i, (verdict, target) in enumerate(zip(verdicts, evidence.subject.targets))
+        if target.kind == "real"
+        for k in np.flatnonzero(verdict.wrong | verdict.decided_by(Reason.NOT_CONVERGED))
+    ]
+    if not rows or not evidence.has_rule or evidence.subject.is_called:
+        return verdicts
+    try:
+        (there, rule), (more, _) = evidence.further(_TURNS), evidence.further(2 * _TURNS)
+        here = {t.path: widen(evidence.values[t.path]) for t in evidence.subject.targets}
+        pairs = zip(there.forward([here]), more.forward([here]))
+        if not all(a is None or np.allclose(a, b, _CONVERGED, 0.0) for a, b in pairs):
+            return verdicts
+        gradients = np.array([np.ravel(rule[i])[k] for i, k in rows])
+        told = _told(there, rows, gradients, np.zeros(len(rows)), Answer.AGREES)
+    except TooLong:
+        return verdicts
+    found = list(verdicts)
+    for said, state, reason in (
+        (Answer.AGREES, State.RIGHT, Reason.CONVERGED),
+        (Answer.DISAGREES, State.WRONG, Reason.SLOPE_REFUTES),
+    ):
+        for i, verdict in enumerate(found):
+            mine = [rows[n][1] for n, each in told.items() if each == said and rows[n][0] == i]
+            mask = _marked(verdict, mine) & (verdict.state != state)
+            found[i] = verdict.settle(mask, state, reason)
+    return tuple(found)

@@ -26,12 +26,16 @@ _TURNS = 20_000  # of loops, in one pass; who needs more is compiled
 class Interpreted:
     """Programs that NumPy runs; its methods raise `TooLong` where a loop takes too many turns.
 
+    Args:
+        setting: the programs.
+        further: for how many turns each `while` runs on where no noise is drawn.
+
     Attributes:
         stays_narrow: the dtypes whose digits are all that some value has, once `scatters` has run.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, setting: Setting, further: int = 0) -> None:
+        self._setting, self._further = setting, further
         self.stays_narrow: set[str] = set()
 
     def placed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +73,7 @@ class Interpreted:
         return found
 
     def _evaluated(self, program: Program, given: Mapping[str, Any]) -> list[Array]:
-        walk = Exact(self._setting.constants, NumPy())
+        walk = Exact(self._setting.constants, NumPy(), self._further)
         walk.turns = _TURNS
         pairs = zip(program.in_names, program.in_avals)
         inputs = [Value(given[name], is_inexact(aval.dtype)) for name, aval in pairs]

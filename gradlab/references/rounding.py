@@ -27,13 +27,13 @@ from gradlab.references.digits import digits_of
 from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
 from gradlab.references.products import cut_to
-from gradlab.tracing import Lifter, Value
+from gradlab.tracing import Lifter, Value, repeated
 from gradlab.tracing.arithmetic import JAX, Arithmetic
 from gradlab.tracing.constants import Constants
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import fingerprint
 from gradlab.tracing.interpreter import Step
-from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs
+from gradlab.tracing.jaxprs import Loop, body, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Exact", "Quiet", "Rounder"]
@@ -44,11 +44,36 @@ _SMALL = 1 << 12  # constants up to this many entries are compared by value
 
 
 class Exact(Lifter):
-    """Lifts without noise, with the digits that constants have lost in a narrow trace."""
+    """Lifts without noise, with the digits that constants have lost in a narrow trace.
 
-    def __init__(self, constants: Constants, arithmetic: Arithmetic = JAX) -> None:
+    `further`: for how many turns loops to a fixed point go on after their end.
+    """
+
+    def __init__(
+        self, constants: Constants, arithmetic: Arithmetic = JAX, further: int = 0
+    ) -> None:
         super().__init__(arithmetic)
-        self._constants = constants
+        self._constants, self._further = constants, further
+
+    def while_loop(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run a `while`, and further than it would."""
+        return self._on(equation, inputs, super().while_loop(equation, inputs))
+
+    def scan(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run a `scan`, and further where each turn is like the last."""
+        outputs = super().scan(equation, inputs)
+        return self._on(equation, inputs, outputs) if repeated(equation) else outputs
+
+    def _on(self, equation: Any, inputs: list[Value], carry: list[Value]) -> list[Value]:
+        loop, join = Loop.of(equation), self.joining(equation, inputs)
+        fixed, _, _ = loop.split(inputs)
+        self.hold(fixed)
+        for _ in range(self._further):
+            self._count()
+            self.hold(carry)
+            carry = join(self, self(loop.body, [*fixed, *carry]))
+        self.release(fixed)
+        return carry
 
     def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
         """Return a constant with the digits that it lost; anything else as any lifter does."""

@@ -73,6 +73,7 @@ class Reason(Enum):
     NOT_ASKED = "no calls left", "the forward was called as often as it may be before its turn"
     SLOPE_UNKNOWN = "differences too coarse", "finite differences are too coarse to tell"
     AT_A_JUMP = "at a jump", "the function jumps here, or is not finite nearby"
+    CONVERGED = "converged", "it is the slope of the loop, run on until it converges"
     NOT_CONVERGED = "not converged", "the function iterates, and its own error may be as large"
     APPROXIMATION = "approximation", "it differs by less than float32 can hold"
     RIGHT_IN_FLOAT64 = "right in float64", "it is right in float64; its rounding is not seen inside"

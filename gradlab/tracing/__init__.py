@@ -34,7 +34,7 @@ from gradlab.tracing.program import (
 )
 from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip, symbolic_zeros
 from gradlab.tracing.running import batches_by_itself, run_lifted, stage
-from gradlab.tracing.walking import iterates, repeats, walk
+from gradlab.tracing.walking import iterates, repeated, repeats, walk
 
 __all__ = [
     "JAX",
@@ -70,6 +70,7 @@ __all__ = [
     "open_kernels",
     "remember",
     "rename",
+    "repeated",
     "repeats",
     "rule_inputs",
     "run_lifted",

@@ -8,7 +8,7 @@ from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs, loop_
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-__all__ = ["iterates", "jaxprs", "repeats", "walk"]
+__all__ = ["iterates", "jaxprs", "repeated", "repeats", "walk"]
 
 
 def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -61,10 +61,11 @@ def repeats(program: Program) -> bool:
 
     Its iterations read no further input and no counter: the loop goes towards a fixed point.
     """
-    return contains(program.jaxpr, _repeats)
+    return contains(program.jaxpr, repeated)
 
 
-def _repeats(equation: Any) -> bool:
+def repeated(equation: Any) -> bool:
+    """Return whether an equation is a `scan` whose turns read no further input and no counter."""
     if equation.primitive.name != "scan" or equation.params["length"] < 2:
         return False
     consts, count = loop_parts(equation)

@@ -50,3 +50,38 @@ def test_hyp1f1_of_jax_is_right_and_its_parameters_only_up_to_250_terms():
         given = float(jax.grad(hyp1f1)(a, b, x))
     slope = (ahead - behind) / (2 * step)
     assert abs(given / slope - 1) > 0.5  # when this fails, JAX has mended it
+
+
+def implicit(solve, factor):
+    """Return x = cos(a x) with the exact solution's derivative, times a factor."""
+
+    def backward(kept, g):
+        a, x = kept
+        return (-factor * g * jnp.sin(a * x) * x / (1 + a * jnp.sin(a * x)),)
+
+    rule = jax.custom_vjp(solve)
+    rule.defvjp(lambda a: ((x := solve(a)), (a, x)), backward)
+    return rule
+
+
+def until_close(a):
+    """Stop where an iteration changes x by less than 1e-2."""
+    far = jnp.full_like(a, 10.0), jnp.full_like(a, 0.5)
+    return jax.lax.while_loop(
+        lambda two: jnp.max(jnp.abs(two[1] - two[0])) > 1e-2,
+        lambda two: (two[1], jnp.cos(a * two[1])),
+        far,
+    )[1]
+
+
+def eight_times(a):
+    return jax.lax.fori_loop(0, 8, lambda i, x: jnp.cos(a * x), jnp.full_like(a, 0.5))
+
+
+@pytest.mark.parametrize("solve", [until_close, eight_times])
+def test_a_rule_for_the_exact_solution_is_judged_by_the_loop_that_runs_on(solve):
+    a = np.array([0.3, 0.5, 0.7])
+    report = gradlab.check(implicit(solve, 1.0), a)
+    assert report.ok and report.leaves[0].right == 3, report
+    report = gradlab.check(implicit(solve, 1.003), a)
+    assert report.status == "wrong" and report.leaves[0].wrong == 3, report
