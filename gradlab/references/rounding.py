@@ -65,13 +65,17 @@ class Exact(Lifter):
         return self._on(equation, inputs, outputs) if repeated(equation) else outputs
 
     def _on(self, equation: Any, inputs: list[Value], carry: list[Value]) -> list[Value]:
+        if not self._further:
+            return carry
         loop, join = Loop.of(equation), self.joining(equation, inputs)
         fixed, _, _ = loop.split(inputs)
         self.hold(fixed)
         for _ in range(self._further):
             self._count()
             self.hold(carry)
-            carry = join(self, self(loop.body, [*fixed, *carry]))
+            following = join(self, self(loop.body, [*fixed, *carry]))
+            self.release(carry)
+            carry = following
         self.release(fixed)
         return carry
 
