@@ -246,7 +246,7 @@ class World:
         """Return the code of a function's text.
 
         Args:
-            text: as it stands, or edited; where it is no Python, `Failed` is raised.
+            text: as it stands, or edited; where it cannot take its place, `Failed` is raised.
             original: the code of the function as it stands.
             watch: whether the locals are kept at every statement.
             counts: whether it counts its lines, which only works in this world.
@@ -277,7 +277,10 @@ class World:
         module = ast.fix_missing_locations(ast.Module([factory], []))
         whole = theirs(compile, module, _CODE_NAME, "exec")
         outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
-        return next(c for c in outer.co_consts if isinstance(c, CodeType))
+        code = next(c for c in outer.co_consts if isinstance(c, CodeType))
+        if set(code.co_freevars) != set(original.co_freevars):
+            raise Failed("it binds a name that its closure holds")
+        return code
 
     def modules(self, scope: dict[str, Any]) -> list[tuple[str, types.ModuleType]]:
         """Return the modules that a module of the user's imports, by the names that it uses."""
