@@ -145,7 +145,8 @@ class _Sheet:
             self._error[group] = np.inf
         sizes = np.abs(self.actual[group] * steps)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            known = (sizes > 0) & (said == Answer.AGREES) & np.isfinite(error)
+            measured = said in (Answer.AGREES, Answer.DISAGREES)
+            known = (sizes > 0) & measured & np.isfinite(error)
             self._resolution[group] = np.where(known, LIMIT * error / sizes, np.inf)
 
     def _alone(self, entry: int, value: complex, off: complex, slope: Any, i: int) -> None:
