@@ -68,7 +68,7 @@ class Mutation:
 
     def _watch(self, target: _Target) -> None:
         """Let the function tell which test calls it, and with what."""
-        from gradlab.repair import World, read
+        from gradlab.repair import World, read, watched
 
         function, session = target.function, self._session
         text = read(function.__code__)
@@ -85,7 +85,7 @@ class Mutation:
 
         world = World(lambda path: path == function.__code__.co_filename)
         function.__globals__["__keep__"] = keep
-        function.__code__ = world.compiled(text, function.__code__, watch=True, counts=False)
+        function.__code__ = world.compiled(text, function.__code__, watched, counts=False)
 
     def _mutate(self, target: _Target) -> None:
         import jax

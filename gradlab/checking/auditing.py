@@ -24,7 +24,6 @@ from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.progress import tracked
 from gradlab.reading import ported
-from gradlab.report import Fix
 from gradlab.tracing import (
     ClosesOverTrace,
     CustomRule,
@@ -42,6 +41,7 @@ from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
     from gradlab.repair import HandRule
+    from gradlab.repair.written import Repaired
 
 __all__ = ["audit"]
 
@@ -263,7 +263,7 @@ def _judged(
     settings = dataclasses.replace(settings, branches=settings.branches and rule.user)
     clock = time.process_time()
 
-    def mend() -> tuple[Fix, ...]:
+    def mend() -> "Repaired":
         from gradlab.repair import repair  # a right rule never needs it
 
         found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]

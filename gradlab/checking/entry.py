@@ -26,12 +26,11 @@ from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.nodes import Node
-from gradlab.report import Fix
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
     from gradlab.graph import Graph
-    from gradlab.repair.written import HandRule, Kind
+    from gradlab.repair.written import HandRule, Kind, Repaired
 
 __all__ = ["assert_gradients", "check"]
 
@@ -134,7 +133,7 @@ def check(
         trials += list(_trials(subject, seed, samples, place))
     subject = trials[0].subject
 
-    def mend() -> tuple[Fix, ...]:
+    def mend() -> "Repaired":
         from gradlab.repair import repair  # a search that right gradients never need
 
         rules = _written(asked, tuple(target.path for target in subject.targets))
@@ -142,7 +141,7 @@ def check(
 
     stated = asked.reference is not None and not isinstance(function, Node)
     opaque = subject.forward is None  # a search would call it thousands of times
-    mending: Callable[[], tuple[Fix, ...]] = tuple if stated or opaque else mend
+    mending = None if stated or opaque else mend
     anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
     report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
     if _is_graph(function) and backward is None and report.failed:

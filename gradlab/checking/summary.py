@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from gradlab.checking.domain import Domain
 from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.reach import Settings, look_further
-from gradlab.checking.report import CheckReport, Entry, Law, Leaf
+from gradlab.checking.report import CheckReport, Entry, Finding, Law, Leaf
 from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
 from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.references.verdict import error_map
-from gradlab.report import STATUSES, ErrorMap, Fix, LawStatus, ReasonCount, Unchecked, leaf_status
+from gradlab.report import STATUSES, ErrorMap, LawStatus, ReasonCount, Unchecked, leaf_status
+
+if TYPE_CHECKING:
+    from gradlab.repair.written import Repaired
 
 __all__ = ["explaining", "summarise"]
 
@@ -45,7 +48,7 @@ def summarise(
     seed: int,
     order: int,
     settings: Settings | None = None,
-    mend: Callable[[], tuple[Fix, ...]] = tuple,
+    mend: "Callable[[], Repaired] | None" = None,
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
@@ -74,8 +77,12 @@ def summarise(
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
     with step("cause and fix"):
-        fixes = mend() if wrong is not None and mendable(*wrong) else ()
-        findings = diagnose(*wrong, bool(fixes)) if wrong is not None else ()
+        fixes, first = mend() if wrong is not None and mend and mendable(*wrong) else ((), None)
+        findings = diagnose(*wrong, bool(fixes or first)) if wrong is not None else ()
+    if first is not None and not fixes:
+        path = next(leaf.path for leaf, _ in counted if leaf.wrong)
+        line = Finding("line", path, first.told, code="GL900", line=first.place)
+        findings = (line, *findings)
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     notes += subject.calls.notes
     return CheckReport(

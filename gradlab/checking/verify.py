@@ -200,7 +200,7 @@ def _fixes(cases: tuple[Case, ...], spent: float, seed: int) -> tuple[Fix, ...]:
 
     runs = (prepare(case, seed, np.dtype(np.float64)) for case in cases[:_TRIED])
     rules = [rule_of_node(run.node, run.node.reference, run.inputs, run.wrt) for run in runs]
-    return repair(rules, spent, seed)
+    return repair(rules, spent, seed)[0]
 
 
 def _cases_of(node: Any) -> tuple[Case, ...]:

@@ -2,7 +2,7 @@
 
 from gradlab.repair.mutants import Mutant, mutants
 from gradlab.repair.source import read
-from gradlab.repair.world import World, written_by_the_user
+from gradlab.repair.world import World, watched, written_by_the_user
 from gradlab.repair.written import HandRule, fixes_of, repair, rule_of_node, rules_met
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "repair",
     "rule_of_node",
     "rules_met",
+    "watched",
     "written_by_the_user",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import Failed, World, counted, theirs
+from gradlab.repair.world import Failed, Mark, World, counted, theirs, watched
 
 __all__ = ["Bench", "copied"]
 
@@ -55,15 +55,15 @@ class Bench:
             for copy in world.copies[code]:
                 copy.__globals__["__keep__"] = keep
             self.visits.clear()
-            self.whole(text, k, watch=True)
+            self.whole(text, k, watched)
             self.kept.append(found)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
 
-    def whole(self, text: Text, k: int, watch: bool = False) -> list[Any] | None:
+    def whole(self, text: Text, k: int, mark: Mark | None = None) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""
         try:
-            with self.world.exchanged(self.code, text, watch):
+            with self.world.exchanged(self.code, text, mark):
                 return self._run(k)
         except Failed:
             return None

@@ -20,6 +20,7 @@ import numpy as np
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
+from gradlab.repair.first_line import Within, WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
@@ -34,6 +35,7 @@ _BEAM = 8
 _CLOSE = 1e-7
 _ENOUGH = 6  # verified edits, of which the best are given
 _TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
+_LONG = 15  # statements of a backward, above which the first wrong line is looked for
 _RUNS_AWAY = 1.25  # times the CPU that the search may take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
@@ -82,6 +84,9 @@ class Problem(Protocol):
 
     def owned(self, path: str) -> bool:
         """Whether a file's functions are the user's, so that they are copied."""
+
+    def within(self, point: Point) -> Within | None:
+        """Return the values within the forward, and the right gradients there."""
 
     def edits(self, path: str) -> bool:
         """Whether a file's functions may be edited."""
@@ -160,12 +165,15 @@ class _Ended(Exception):
     """The search has tried as many candidates as it may."""
 
 
-def mend(problem: Problem) -> list[Mended]:
-    """Return the cheapest verified edits that make every gradient right: at most three."""
+def mend(problem: Problem) -> tuple[list[Mended], WrongLine | None]:
+    """Return the cheapest verified edits that make every gradient right: at most three.
+
+    The second is the first wrong line of a long backward, where that is known.
+    """
     with quiet():
         given = problem.point(0, 0)
         if given is None:
-            return []
+            return [], None
         other = next((p for size in (1, 2, 0) if (p := problem.point(1, size)) is not None), given)
         for numpy in (True, False):
             search = _Search(problem, World(problem.owned, numpy), [given, other])
@@ -173,8 +181,8 @@ def mend(problem: Problem) -> list[Mended]:
                 search.begin()
             except Failed:  # the user's code does not run on copies
                 continue
-            return search.found() if search.wrong else []
-        return []
+            return (search.found() if search.wrong else []), search.first
+        return [], None
 
 
 class _Search:
@@ -187,6 +195,8 @@ class _Search:
         self._benches: dict[_Draft, Bench] = {}
         self._places: dict[_Draft, list[_Solved]] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
+        self.first: WrongLine | None = None
+        self._focus: frozenset[int] | None = None
         self._limits: dict[str, int] = {}
         self._before: set[int] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
@@ -255,26 +265,52 @@ class _Search:
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
         behind = [d for d in drafts if self.world.number(d.code) not in self._before]
         with contextlib.suppress(_Ended):
-            self._searched(behind)
+            self.first = self._first_line(behind)
+            if self.first is not None:
+                self._focus = self.first.near
+                self._searched([d for d in behind if d.code is self.first.code], 0.6)
+                self._focus = None
+            if not self.verified:
+                self._searched(behind, 0.9)
             forward = [draft for draft in drafts if draft not in behind]
             if not self.verified and forward:  # what it keeps may be wrong
                 self._total = min(self._total, int(self.tried) + self.problem.forwards)
                 self._second(forward, 1.0)
         return sorted(self.verified, key=_cost)[:3]
 
-    def _searched(self, drafts: list[_Draft]) -> None:
+    def _first_line(self, drafts: list[_Draft]) -> WrongLine | None:
+        """Return the first wrong line of a backward that is too long to try everything."""
+        if sum(len(self._bench(draft).kept[0]) for draft in drafts) <= _LONG:
+            return None
+        point = self.points[0]
+        try:
+            known = self.problem.within(point)
+        except Failed:
+            return None
+        if known is None:
+            return None
+        known.gradients.extend(point.expected)
+        return first_wrong_line(
+            self.world,
+            {draft.code: draft.text for draft in drafts},
+            lambda: self._at(point),
+            lambda came: judged(came, point.expected)[0],
+            known,
+        )
+
+    def _searched(self, drafts: list[_Draft], share: float) -> None:
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.7)
+            better += self._tried_tier(drafts, tier, 0.75 * share)
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             if partly and tier > TOKENS and not self.verified:
                 gone_on |= {draft.text.segment for draft in partly}
-                self._second(_best(partly), self.tried / self._total + 0.25)
+                self._second(_best(partly), min(share, self.tried / self._total + 0.25))
             if self.verified:
                 return
-        self._second(_best(better), 0.9)
+        self._second(_best(better), share)
 
     def _second(self, drafts: list[_Draft], share: float) -> None:
         for tier in self._tiers if drafts else ():
@@ -360,6 +396,7 @@ class _Search:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0])
+        reached &= reached if self._focus is None else self._focus
         return reached if found is None else found & reached
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Final
 
-__all__ = ["ATOM", "Edit", "Text", "edited", "precedence", "read", "unified"]
+__all__ = [
+    "ATOM",
+    "Edit",
+    "Text",
+    "edited",
+    "inside",
+    "is_docstring",
+    "precedence",
+    "read",
+    "unified",
+]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 ATOM: Final = 20
@@ -102,7 +112,7 @@ class Text:
         body = self.tree.body
         if not isinstance(body, list):
             return [ast.copy_location(ast.Return(body), body)]
-        return [node for node in _inside(body) if not _is_docstring(node)]
+        return [node for node in inside(body) if not is_docstring(node)]
 
     def span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
         """Return where a node stands in the segment."""
@@ -249,14 +259,16 @@ def _first_line(node: Definition) -> int:
     return min([node.lineno, *(d.lineno for d in decorators)])
 
 
-def _inside(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def inside(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield every statement of a body, outer before inner, in the order of the text."""
     for node in body:
         yield node
         for name in ("body", "orelse", "handlers", "finalbody"):
             inner = getattr(node, name, [])
             for each in inner:
-                yield from _inside(each.body if isinstance(each, ast.ExceptHandler) else [each])
+                yield from inside(each.body if isinstance(each, ast.ExceptHandler) else [each])
 
 
-def _is_docstring(node: ast.stmt) -> bool:
+def is_docstring(node: ast.stmt) -> bool:
+    """Whether a statement is a constant that nobody reads."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -26,12 +26,23 @@ import numpy as np
 from gradlab.repair.source import Text, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
-__all__ = ["Failed", "World", "counted", "is_gradlabs", "quiet", "theirs", "written_by_the_user"]
+__all__ = [
+    "Failed",
+    "Mark",
+    "World",
+    "counted",
+    "is_gradlabs",
+    "quiet",
+    "theirs",
+    "watched",
+    "written_by_the_user",
+]
 
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _GRADLAB = str(Path(__file__).parent.parent)
+Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
 
@@ -241,14 +252,14 @@ class World:
         return copy
 
     def compiled(
-        self, text: Text, original: CodeType, watch: bool = False, counts: bool = True
+        self, text: Text, original: CodeType, mark: Mark | None = None, counts: bool = True
     ) -> CodeType:
         """Return the code of a function's text.
 
         Args:
             text: as it stands, or edited; where it cannot take its place, `Failed` is raised.
             original: the code of the function as it stands.
-            watch: whether the locals are kept at every statement.
+            mark: adds to the definition what is to be seen as it runs.
             counts: whether it counts its lines, which only works in this world.
         """
         parsed = theirs(text.parsed)
@@ -260,8 +271,8 @@ class World:
         node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
         for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
             argument.annotation = None
-        if watch:
-            _watched(node)
+        if mark is not None:
+            mark(node)
         if counts:
             counted(node, self.number(original))
         if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
@@ -288,9 +299,9 @@ class World:
         return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
 
     @contextmanager
-    def exchanged(self, original: CodeType, text: Text, watch: bool = False) -> Iterator[None]:
+    def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:
         """Run every copy of a function from another text."""
-        code = self.compiled(text, original, watch)
+        code = self.compiled(text, original, mark)
         for copy in self.copies[original]:
             self._fill(copy.__globals__, code)
             copy.__code__ = code
@@ -373,11 +384,11 @@ def _as_function(node: ast.Lambda) -> ast.FunctionDef:
     return ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
 
 
-def _watched(node: ast.FunctionDef) -> None:
+def watched(node: ast.FunctionDef) -> None:
     """Put a call before every statement that keeps the locals there."""
     count = iter(range(1 << 20))
 
-    def watched(body: list[ast.stmt]) -> list[ast.stmt]:
+    def inner(body: list[ast.stmt]) -> list[ast.stmt]:
         out: list[ast.stmt] = []
         for each in body:
             if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
@@ -392,9 +403,9 @@ def _watched(node: ast.FunctionDef) -> None:
             for name in ("body", "orelse", "handlers", "finalbody"):
                 for part in getattr(each, name, []):
                     if isinstance(part, ast.ExceptHandler):
-                        part.body = watched(part.body)
+                        part.body = inner(part.body)
                 if getattr(each, name, []) and name != "handlers":
-                    setattr(each, name, watched(getattr(each, name)))
+                    setattr(each, name, inner(getattr(each, name)))
         return out
 
-    node.body = watched(node.body)
+    node.body = inner(node.body)

@@ -20,6 +20,7 @@ import numpy as np
 from gradlab.proof import BUDGET, prove
 from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, vjp_program
+from gradlab.repair.first_line import Within, WrongLine, gradients_within
 from gradlab.repair.search import Mended, Point, judged, mend
 from gradlab.repair.source import Text, unified
 from gradlab.repair.words import explained
@@ -39,6 +40,7 @@ from gradlab.tracing.leaves import flatten, is_inexact
 __all__ = ["HandRule", "fixes_of", "repair", "rule_of_node", "rules_met"]
 
 Array = np.ndarray[Any, Any]
+Repaired = tuple[tuple[Fix, ...], WrongLine | None]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
@@ -160,25 +162,33 @@ def rule_of_node(
     return HandRule("node", forward, backward, inputs, names, paths, sources=tuple(mine))
 
 
-def repair(rules: Sequence[HandRule], spent: float, seed: int) -> tuple[Fix, ...]:
+def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repaired:
     """Return the fixes of the first of these rules that is wrong and can be mended.
+
+    Where none can, the first wrong line may be known.
 
     The search takes twice the CPU that was spent so far and 2 seconds, at most eight.
     """
     allowance = min(2.0 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
-    found = (fixes_of(rule, allowance, seed) for rule in rules[:4])
-    return next(filter(None, found), ())
+    line = None
+    for rule in rules[:4]:
+        fixes, first = fixes_of(rule, allowance, seed)
+        if fixes:
+            return fixes, first
+        line = line or first
+    return (), line
 
 
-def fixes_of(rule: HandRule, allowance: float, seed: int) -> tuple[Fix, ...]:
+def fixes_of(rule: HandRule, allowance: float, seed: int) -> Repaired:
     """Return the edits of the user's source that make every gradient right, best first."""
     with without_checks():
         problem = _Problem(rule, allowance, seed)
-        found = [(each, fix) for each in mend(problem) if (fix := _fix(each)) is not None]
+        edits, first = mend(problem)
+        found = [(each, fix) for each in edits if (fix := _fix(each)) is not None]
         fixes = [fix for _, fix in found]
         if found and problem.proved(found[0][0]):
             fixes[0] = dataclasses.replace(fixes[0], evidence="proved")
-    return tuple(fixes)
+    return tuple(fixes), first
 
 
 def _fix(mended: Mended) -> Fix | None:
@@ -337,19 +347,31 @@ class _Problem:
         """Return the derivative of the forward as a program."""
         values, _, tree = flatten(inputs, self.rule.names)
         key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
-        if key not in self._programs:
-            rule = self.rule
-            root = rule.primal or rule.forward
-            program, decided = self._read(
-                self._forward(inputs, root), self._moving(inputs), (root,)
-            )
-            positions = [program.in_names.index(path) for path in rule.paths]
-            derive = jvp_program if rule.kind == "jvp" else vjp_program
-            found: Program = theirs(derive, program, positions)
-            if decided:  # values decide what is read
-                return found
+        if key in self._programs:
+            return self._programs[key]
+        program, decided = self._primal(inputs)
+        positions = [program.in_names.index(path) for path in self.rule.paths]
+        derive = jvp_program if self.rule.kind == "jvp" else vjp_program
+        found: Program = theirs(derive, program, positions)
+        if not decided:  # values decide what is read
             self._programs[key] = found
-        return self._programs[key]
+        return found
+
+    def _primal(self, inputs: tuple[Any, ...]) -> tuple[Program, bool]:
+        """Return the forward as a program, and whether that depends on values."""
+        root = self.rule.primal or self.rule.forward
+        return self._read(self._forward(inputs, root), self._moving(inputs), (root,))
+
+    def within(self, point: Point) -> Within | None:
+        if self.rule.kind == "jvp":
+            return None
+        return gradients_within(self._primal(point.inputs)[0], *self._flat(point))
+
+    def _flat(self, point: Point) -> tuple[list[Any], list[Any]]:
+        """Return a point's flat inputs, and its upstreams or tangents."""
+        values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
+        more = [u for u in jax.tree.leaves(point.upstream) if is_inexact(np.asarray(u).dtype)]
+        return [v for v, leaf in zip(values, leaves) if leaf.traced], more
 
     def _forward(self, inputs: tuple[Any, ...], root: Callable[..., Any]) -> Callable[..., Any]:
         rule = self.rule
@@ -379,9 +401,8 @@ class _Problem:
     def _expected(self, inputs: tuple[Any, ...], more: Any) -> tuple[Array, ...]:
         """Return the right gradients; of a node the outputs before them, and each of them twice."""
         program = self._program(inputs)
-        values, leaves, _ = flatten(self._moving(inputs), self.rule.names)
-        flat = [v for v, leaf in zip(values, leaves) if leaf.traced]
-        flat += [u for u in jax.tree.leaves(more) if is_inexact(np.asarray(u).dtype)]
+        values, more = self._flat(Point(inputs, more, (), ""))
+        flat = [*values, *more]
         lifter = Lifter(NumPy())
         wide = [Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in flat]
         with jax.enable_x64(True):
@@ -446,9 +467,8 @@ class _Problem:
         except Failed:
             return False
         reference = self._program(point.inputs)
-        values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
-        flat = [np.asarray(v) for v, leaf in zip(values, leaves) if leaf.traced]
-        inputs = dict(zip(reference.in_names, [*flat, *upstreams]))
+        flat = map(np.asarray, itertools.chain(*self._flat(point)))
+        inputs = dict(zip(reference.in_names, flat))
         if len(program.in_names) != len(inputs):
             return False
         outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))

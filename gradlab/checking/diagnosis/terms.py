@@ -20,7 +20,7 @@ from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["terms"]
 
-_GATES = 600
+_GATES = 150
 _ENTRIES = 1 << 20
 _SETTINGS = (
     (0.0, "is missing"),

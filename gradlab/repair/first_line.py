@@ -1,0 +1,376 @@
+"""The first wrong line of a long backward.
+
+The gradient with respect to every value of the forward, and to every use of it, is known. Where a
+line of the backward is given one of them in the place of what it computed, and more gradients are
+right at the end, that line is wrong. The first one on the way back that is so is the mistake.
+"""
+
+import ast
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from gradlab.formatting import count
+from gradlab.repair.source import Text, inside, is_docstring
+from gradlab.repair.standin import numbers
+from gradlab.repair.world import Failed, World, theirs
+from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
+from gradlab.tracing.leaves import is_inexact
+
+__all__ = ["Within", "WrongLine", "first_wrong_line", "gradients_within"]
+
+Array = np.ndarray[Any, Any]
+_RUNS = 800
+_LIKELY = 12  # right gradients that are tried in the place of a value
+_NEAR = 1e-7
+_MOST = 4096  # entries of a value that is tried
+_BACK = 8  # values before a wrong one that may be another's right gradient
+
+
+@dataclass(frozen=True)
+class WrongLine:
+    """A line of the backward whose value is wrong.
+
+    Attributes:
+        text: of the function.
+        line: in its file.
+        statement: its index in the text.
+        near: the statements that it is made from, whose values nothing confirms.
+        mended: how many more gradients are right with the right value there.
+    """
+
+    code: CodeType
+    text: Text
+    line: int
+    statement: int
+    near: frozenset[int]
+    mended: int
+
+    @property
+    def place(self) -> str:
+        """The line as `layers.py:12`."""
+        return f"{os.path.basename(self.text.path)}:{self.line}"
+
+    @property
+    def told(self) -> str:
+        """What was seen, in one sentence."""
+        more = count(self.mended, "more gradient")
+        are = "is" if self.mended == 1 else "are"
+        return (
+            f"{self.place} is the first wrong line: with the right value there, {more} {are} right"
+        )
+
+
+@dataclass(frozen=True)
+class Within:
+    """What is computed within a forward: the values, and the right gradients there."""
+
+    values: list[Array]
+    gradients: list[Array]
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A value that the backward computed: where, and what."""
+
+    code: CodeType
+    statement: int
+    line: int
+    value: Array
+
+
+def first_wrong_line(
+    world: World,
+    texts: dict[CodeType, Text],
+    run: Callable[[], list[Any]],
+    right: Callable[[list[Any]], Sequence[bool]],
+    known: Within,
+) -> WrongLine | None:
+    """Return the first line whose value is wrong; None where that cannot be told.
+
+    Args:
+        world: in which the backward runs.
+        texts: of the functions that run in it.
+        run: gives the gradients.
+        right: says which gradients are right.
+        known: what is computed within the forward, and the right gradients there.
+    """
+    watch = _Watch(world, texts, run)
+    try:
+        with watch:
+            sure = [*known.values, *known.gradients]
+            found = _first(watch, right, right(watch.came), known.gradients, sure)
+    except Failed:
+        return None
+    if found is None:
+        return None
+    event, mended = watch.events[found[0]], found[1]
+    near = frozenset(_feeders(watch, event, sure))
+    text = texts[event.code]
+    return WrongLine(event.code, text, event.line, event.statement, near, mended)
+
+
+def _first(
+    watch: "_Watch",
+    right: Callable[[list[Any]], Sequence[bool]],
+    before: Sequence[bool],
+    known: Sequence[Array],
+    sure: Sequence[Array],
+) -> tuple[int, int] | None:
+    """Return the number of the first wrong event, and how many more gradients it makes right."""
+    wrong = {i for i, ok in enumerate(before) if not ok}
+    matched = [_matches(event.value, sure) for event in watch.events]
+    values = [event.value for event in watch.events]
+    lacking = [each for each in known if not _matches(each, values)]  # nothing computes them
+
+    def healed(e: int) -> int:
+        value, most = watch.events[e].value, 0
+        for each in _shaped(lacking, value):
+            now = right(watch.tried({e: each}))
+            if not any(was and not is_ for was, is_ in zip(before, now)):
+                most = max(most, sum(now) - sum(before))
+            if most == len(wrong):
+                break
+        return most
+
+    def reached(e: int) -> set[int]:
+        value = watch.events[e].value
+        moved = value + np.cos(1.0 + np.arange(value.size)).reshape(value.shape) * np.std(value)
+        came = watch.tried({e: moved})
+        return {i for i, (a, b) in enumerate(zip(came, watch.came)) if not _equal(a, b)}
+
+    every = range(len(watch.events))
+    reach = {e: reached(e) for e in every if not matched[e]}
+    for whole in (True, False):
+        for e in every:
+            if matched[e] or not (reach[e] >= wrong if whole else reach[e] & wrong):
+                continue
+            mended = healed(e)
+            if not mended:
+                continue
+            for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
+                again = _equal(values[earlier], values[e])  # the later one only passes it on
+                if matched[earlier] and not again and (also := healed(earlier)) >= mended:
+                    e, mended = earlier, also
+            return e, mended
+    for e in every:  # each value is some right gradient, but one stands in another's place
+        if matched[e] and (mended := healed(e)):
+            return e, mended
+    return None
+
+
+def _feeders(watch: "_Watch", event: _Event, sure: Sequence[Array]) -> Iterator[int]:
+    """Yield the statements that feed a wrong one with values that nothing confirms."""
+    statements = watch.texts[event.code].statements
+    doubtful: dict[str, int] = {}
+    for each in watch.events:
+        if each.code is event.code and not _matches(each.value, sure):
+            for name in _names(statements[each.statement], ast.Store):
+                doubtful[name] = each.statement
+    found, todo = {event.statement}, [event.statement]
+    while todo:
+        for name in _names(statements[todo.pop()], ast.Load):
+            feeder = doubtful.get(name, event.statement)
+            if feeder not in found and feeder < event.statement:
+                found.add(feeder)
+                todo.append(feeder)
+    yield from found
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and isinstance(each.ctx, context):
+            yield each.id
+
+
+class _Watch:
+    """Runs the backward with values that stand in the place of what its lines computed."""
+
+    def __init__(
+        self, world: World, texts: dict[CodeType, Text], run: Callable[[], list[Any]]
+    ) -> None:
+        self.world, self.texts, self._run = world, texts, run
+        self.events: list[_Event] = []
+        self.came: list[Any] = []
+        self._places: list[tuple[CodeType, int, int]] = []
+        self._put: dict[int, Array] = {}
+        self._count = self._runs = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        for code, text in self.texts.items():
+            self._stack.enter_context(
+                self.world.exchanged(
+                    code, text, lambda tree, c=code, t=text: self._mark(c, t, tree)
+                )
+            )
+            for copy in self.world.copies[code]:
+                copy.__globals__["__at__"] = self._at
+        self.came = self._run()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def tried(self, put: dict[int, Array]) -> list[Any]:
+        """Return the gradients with other values at some events."""
+        self._runs += 1
+        if self._runs > _RUNS:
+            raise Failed("the first wrong line takes too long")
+        self._put, self._count = put, 0
+        return self._run()
+
+    def _at(self, place: int, value: Any) -> Any:
+        """Note a value, or give the one that stands in its place."""
+        if isinstance(value, tuple | list) and type(value) in (tuple, list):
+            return type(value)(self._at(place, each) for each in value)
+        if (
+            not isinstance(value, np.ndarray)
+            or not 1 < value.size <= _MOST
+            or value.dtype.kind != "f"
+        ):
+            return value
+        number, self._count = self._count, self._count + 1
+        if not self._runs:
+            self.events.append(_Event(*self._places[place], value.copy()))
+        other = self._put.get(number)
+        return value if other is None else numbers(other.reshape(value.shape))
+
+    def _mark(self, code: CodeType, text: Text, tree: ast.FunctionDef) -> None:
+        """Let every value that a function assigns or returns pass through `__at__`."""
+        statements = [node for node in inside(tree.body) if not is_docstring(node)]
+        for index, node in enumerate(statements):
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.Return) and node.value is not None:
+                node.value = self._passed(node.value, code, text, index)
+
+    def _passed(self, node: ast.expr, code: CodeType, text: Text, index: int) -> ast.expr:
+        if isinstance(node, ast.Tuple | ast.List):
+            node.elts = [self._passed(each, code, text, index) for each in node.elts]
+            return node
+        if isinstance(node, ast.Dict):
+            node.values = [self._passed(each, code, text, index) for each in node.values]
+            return node
+        self._places.append((code, index, text.line + node.lineno - 2))
+        place = ast.Constant(len(self._places) - 1)
+        return ast.copy_location(ast.Call(ast.Name("__at__", ast.Load()), [place, node], []), node)
+
+
+def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:
+    """Return what could stand for a value, in its shape, what is most like it first."""
+    found = [each.reshape(value.shape) for each in lacking if each.size == value.size]
+    found += [each.T for each in lacking if each.ndim == 2 and each.T.shape == value.shape]
+
+    def likeness(each: Array) -> float:
+        return abs(float(np.vdot(each, value))) / float(np.linalg.norm(each))
+
+    return sorted(found, key=likeness, reverse=True)[:_LIKELY]
+
+
+def _matches(value: Array, known: Sequence[Array]) -> bool:
+    """Whether a value is one of those that are known, or one that is transposed."""
+    if not value.any():
+        return True
+    size = float(np.linalg.norm(value))
+    for each in known:
+        if each.size == value.size and abs(float(np.linalg.norm(each)) - size) <= _NEAR * size:
+            ways = [each.reshape(value.shape)]
+            ways += [each.T] if each.ndim == 2 and each.T.shape == value.shape else []
+            if any(_equal(way, value) for way in ways):
+                return True
+    return False
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is None or other is None or np.shape(one) != np.shape(other):
+        return one is other
+    one, other = np.asarray(one), np.asarray(other)
+    return bool(
+        np.allclose(one, other, rtol=_NEAR, atol=_NEAR * float(np.max(np.abs(one), initial=0.0)))
+    )
+
+
+def gradients_within(program: Program, inputs: Sequence[Any], upstreams: Sequence[Any]) -> Within:
+    """Return each value of a program, and the gradients with respect to it and to each use of it.
+
+    Args:
+        program: the forward.
+        inputs: its flat inputs.
+        upstreams: one for each inexact output.
+    """
+    names = [f"array {k}" for k in range(len(inputs) + len(upstreams))]
+    wide = list(map(_value, inputs))
+    with jax.enable_x64(True):
+        counter = _Moved(NumPy(), None)
+        theirs(counter, program.jaxpr, wide)
+        zeros = [np.zeros(np.shape(array)) for array in counter.arrays]
+
+        def pulled(*arrays: Any) -> Any:
+            def outputs(moves: Any) -> list[Any]:
+                given = [Value(a, v.depends) for a, v in zip(arrays, wide)]
+                lifter = _Moved(JAX, moves)
+                results = [lifter.wide(v) for v in lifter(program.jaxpr, given)]
+                return [r for r in results if is_inexact(r.dtype)]
+
+            return jax.vjp(outputs, zeros)[1](list(arrays[len(wide) :]))[0]
+
+        traced = theirs(functools.partial(trace, names=names), pulled, *inputs, *upstreams)
+        plain = Lifter(NumPy())
+        given = [
+            Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in (*inputs, *upstreams)
+        ]
+        found = [np.asarray(plain.wide(v)) for v in theirs(plain, traced.jaxpr, given)]
+    for uses in counter.uses.values():  # a function that is called uses a value several times
+        for order in (uses, uses[::-1]):
+            found += itertools.accumulate((found[k] for k in order), np.add)
+    return Within(_distinct(counter.arrays), _distinct(found))
+
+
+def _distinct(arrays: Sequence[Array]) -> list[Array]:
+    kept: dict[tuple[int, ...], list[Array]] = {}
+    for each in arrays:
+        like = kept.setdefault(each.shape, [])
+        if each.any() and not any(_equal(each, other) for other in like):
+            like.append(each)
+    return [each for like in kept.values() for each in like]
+
+
+def _value(array: Any) -> Value:
+    return Value(np.asarray(array), is_inexact(np.asarray(array).dtype))
+
+
+class _Moved(Lifter):
+    """Lifts, and adds a move to every value and to every use of it."""
+
+    def __init__(self, arithmetic: Arithmetic, moves: Sequence[Any] | None) -> None:
+        super().__init__(arithmetic)
+        self._moves = moves
+        self.arrays: list[Any] = []
+        self.uses: dict[int, list[int]] = {}  # the moves of each variable's uses
+
+    def enter(self, turn: Any = None) -> Self:
+        return self
+
+    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+        moved = []
+        for atom, array in zip(equation.invars, arrays):
+            if is_inexact(array.dtype):
+                self.uses.setdefault(id(atom), []).append(len(self.arrays))
+            moved.append(self._plus(array))
+        return moved
+
+    def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
+        return [self._plus(a) for a in outputs]
+
+    def _plus(self, array: Any) -> Any:
+        if not is_inexact(array.dtype):
+            return array
+        self.arrays.append(array)
+        return array if self._moves is None else array + self._moves[len(self.arrays) - 1]
