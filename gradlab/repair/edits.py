@@ -5,6 +5,7 @@ values in scope offer.
 """
 
 import ast
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -150,6 +151,10 @@ class _Writer:
     def put(self, site: Site, new: str, binds: int, code: str, tier: int, cost: int = 0) -> Edit:
         """Replace an expression, in parentheses where it must stand in some."""
         start, end = self.text.span(site.node)
+        if new.startswith("(") and new.endswith(")"):
+            with contextlib.suppress(SyntaxError):  # as `(a) * (b)`
+                inner = ast.parse(new[1:-1], mode="eval").body
+                new, binds = new[1:-1], precedence(inner)
         held = self.text.segment[start - 1 : start] == b"("
         held = held and self.text.segment[end : end + 1] == b")"
         if binds < _needed(site.parent, site.node) and not held:

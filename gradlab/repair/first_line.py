@@ -19,15 +19,17 @@ import jax
 import numpy as np
 
 from gradlab.formatting import count
+from gradlab.repair.bench import copied
 from gradlab.repair.source import Text, inside, is_docstring
 from gradlab.repair.standin import numbers
-from gradlab.repair.world import Failed, World, theirs
+from gradlab.repair.world import Failed, Mark, World, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Within", "WrongLine", "first_wrong_line", "gradients_within"]
 
 Array = np.ndarray[Any, Any]
+_Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
 _RUNS = 800
 _LIKELY = 12  # right gradients that are tried in the place of a value
 _NEAR = 1e-7
@@ -44,6 +46,9 @@ class WrongLine:
         line: in its file.
         statement: its index in the text.
         near: the statements that it is made from, whose values nothing confirms.
+        part: which of several values the statement makes; None where it makes one.
+        scope: the locals before it.
+        needed: the right value.
         mended: how many more gradients are right with the right value there.
     """
 
@@ -52,7 +57,30 @@ class WrongLine:
     line: int
     statement: int
     near: frozenset[int]
+    part: int | None
+    scope: dict[str, Any]
+    needed: Array
     mended: int
+
+    def allows(self, statement: ast.stmt, world: dict[str, Any]) -> bool:
+        """Whether this statement, in the place of the wrong one, makes the right value.
+
+        True where that cannot be told without running everything.
+        """
+        value = getattr(statement, "value", None)
+        if not isinstance(value, ast.expr):
+            return True
+        try:
+            code = theirs(compile, ast.Expression(value), "<gradlab value>", "eval")
+            made = theirs(eval, code, {**world, **copied(self.scope, {})})
+        except Failed:
+            return False
+        if self.part is not None:
+            parts = list(made.values()) if isinstance(made, dict) else made
+            if not isinstance(parts, list | tuple) or len(parts) <= self.part:
+                return True
+            made = parts[self.part]
+        return _equal(made, self.needed)
 
     @property
     def place(self) -> str:
@@ -84,7 +112,9 @@ class _Event:
     code: CodeType
     statement: int
     line: int
+    part: int | None
     value: Array
+    scope: dict[str, Any]
 
 
 def first_wrong_line(
@@ -112,10 +142,10 @@ def first_wrong_line(
         return None
     if found is None:
         return None
-    event, mended = watch.events[found[0]], found[1]
+    event, (mended, needed) = watch.events[found[0]], found[1]
     near = frozenset(_feeders(watch, event, sure))
-    text = texts[event.code]
-    return WrongLine(event.code, text, event.line, event.statement, near, mended)
+    place = (event.code, texts[event.code], event.line, event.statement, near)
+    return WrongLine(*place, event.part, event.scope, needed, mended)
 
 
 def _first(
@@ -124,22 +154,24 @@ def _first(
     before: Sequence[bool],
     known: Sequence[Array],
     sure: Sequence[Array],
-) -> tuple[int, int] | None:
-    """Return the number of the first wrong event, and how many more gradients it makes right."""
+) -> tuple[int, _Healed] | None:
+    """Return the number of the first wrong event, and what its right value does."""
     wrong = {i for i, ok in enumerate(before) if not ok}
     matched = [_matches(event.value, sure) for event in watch.events]
     values = [event.value for event in watch.events]
     lacking = [each for each in known if not _matches(each, values)]  # nothing computes them
 
-    def healed(e: int) -> int:
-        value, most = watch.events[e].value, 0
+    def healed(e: int) -> _Healed:
+        value = watch.events[e].value
+        most, best = 0, value
         for each in _shaped(lacking, value):
             now = right(watch.tried({e: each}))
             if not any(was and not is_ for was, is_ in zip(before, now)):
-                most = max(most, sum(now) - sum(before))
+                more = sum(now) - sum(before)
+                most, best = (more, each) if more > most else (most, best)
             if most == len(wrong):
                 break
-        return most
+        return most, best
 
     def reached(e: int) -> set[int]:
         value = watch.events[e].value
@@ -154,15 +186,15 @@ def _first(
             if matched[e] or not (reach[e] >= wrong if whole else reach[e] & wrong):
                 continue
             mended = healed(e)
-            if not mended:
+            if not mended[0]:
                 continue
             for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
                 again = _equal(values[earlier], values[e])  # the later one only passes it on
-                if matched[earlier] and not again and (also := healed(earlier)) >= mended:
+                if matched[earlier] and not again and (also := healed(earlier))[0] >= mended[0]:
                     e, mended = earlier, also
             return e, mended
     for e in every:  # each value is some right gradient, but one stands in another's place
-        if matched[e] and (mended := healed(e)):
+        if matched[e] and (mended := healed(e))[0]:
             return e, mended
     return None
 
@@ -207,11 +239,8 @@ class _Watch:
 
     def __enter__(self) -> Self:
         for code, text in self.texts.items():
-            self._stack.enter_context(
-                self.world.exchanged(
-                    code, text, lambda tree, c=code, t=text: self._mark(c, t, tree)
-                )
-            )
+            mark: Mark = functools.partial(self._mark, code, text)
+            self._stack.enter_context(self.world.exchanged(code, text, mark))
             for copy in self.world.copies[code]:
                 copy.__globals__["__at__"] = self._at
         self.came = self._run()
@@ -228,10 +257,11 @@ class _Watch:
         self._put, self._count = put, 0
         return self._run()
 
-    def _at(self, place: int, value: Any) -> Any:
+    def _at(self, place: int, part: int | None, scope: dict[str, Any], value: Any) -> Any:
         """Note a value, or give the one that stands in its place."""
         if isinstance(value, tuple | list) and type(value) in (tuple, list):
-            return type(value)(self._at(place, each) for each in value)
+            each = (self._at(place, k, scope, v) for k, v in enumerate(value))
+            return type(value)(each)
         if (
             not isinstance(value, np.ndarray)
             or not 1 < value.size <= _MOST
@@ -240,7 +270,8 @@ class _Watch:
             return value
         number, self._count = self._count, self._count + 1
         if not self._runs:
-            self.events.append(_Event(*self._places[place], value.copy()))
+            here = copied(scope, {})
+            self.events.append(_Event(*self._places[place], part, value.copy(), here))
         other = self._put.get(number)
         return value if other is None else numbers(other.reshape(value.shape))
 
@@ -249,18 +280,23 @@ class _Watch:
         statements = [node for node in inside(tree.body) if not is_docstring(node)]
         for index, node in enumerate(statements):
             if isinstance(node, ast.Assign | ast.AugAssign | ast.Return) and node.value is not None:
-                node.value = self._passed(node.value, code, text, index)
+                node.value = self._passed(node.value, None, code, text, index)
 
-    def _passed(self, node: ast.expr, code: CodeType, text: Text, index: int) -> ast.expr:
-        if isinstance(node, ast.Tuple | ast.List):
-            node.elts = [self._passed(each, code, text, index) for each in node.elts]
-            return node
-        if isinstance(node, ast.Dict):
-            node.values = [self._passed(each, code, text, index) for each in node.values]
+    def _passed(
+        self, node: ast.expr, part: int | None, code: CodeType, text: Text, index: int
+    ) -> ast.expr:
+        parts = getattr(node, "values" if isinstance(node, ast.Dict) else "elts", None)
+        if parts is not None and isinstance(node, ast.Tuple | ast.List | ast.Dict):
+            parts[:] = [self._passed(x, k, code, text, index) for k, x in enumerate(parts)]
             return node
         self._places.append((code, index, text.line + node.lineno - 2))
-        place = ast.Constant(len(self._places) - 1)
-        return ast.copy_location(ast.Call(ast.Name("__at__", ast.Load()), [place, node], []), node)
+        given: list[ast.expr] = [
+            ast.Constant(len(self._places) - 1),
+            ast.Constant(part),
+            ast.Call(ast.Name("locals", ast.Load()), [], []),
+            node,
+        ]
+        return ast.copy_location(ast.Call(ast.Name("__at__", ast.Load()), given, []), node)
 
 
 def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:

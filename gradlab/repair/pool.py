@@ -83,24 +83,28 @@ def derived(
     pool: Sequence[Material],
     aliases: Sequence[str],
     calls: Sequence[str],
+    most: int = 12,
 ) -> list[Material]:
-    """Return what is commonly made of the values in scope: slopes, reductions, products."""
+    """Return what is commonly made of the values in scope: slopes, reductions, products.
+
+    Pairs are made of the first arrays, at `most` so many.
+    """
     texts: list[tuple[str, int, str]] = []
     arrays = [m for m in pool if np.asarray(m.values[0]).dtype.kind in "fc" and m.binds == ATOM]
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
-    whole = [m for m in arrays if np.ndim(m.values[0]) >= 1][:12]
+    whole = [m for m in arrays if np.ndim(m.values[0]) >= 1][:most]
     for a in whole:
         for b in whole:
             if a.shape == b.shape and a.text <= b.text:
                 axes = ("-1, keepdims=True", "0") if a.shape[1:] else ("0",)
                 for axis, verb in itertools.product(axes, ("sum", "mean")):
                     texts.append((f"({a.text} * {b.text}).{verb}(axis={axis})", ATOM, ""))
-            if np.ndim(a.values[0]) == np.ndim(b.values[0]) == 2:
-                if a.shape[0] == b.shape[0]:
-                    texts.append((f"{a.text}.T @ {b.text}", 13, ""))
-                if a.shape[1] == b.shape[1]:
+            if len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[0]:
+                texts.append((f"{a.text}.T @ {b.text}", 13, ""))
+            if len(a.shape) >= 2 and len(b.shape) == 2:
+                if a.shape[-1] == b.shape[1]:
                     texts.append((f"{a.text} @ {b.text}.T", 13, ""))
-                if a.shape[1] == b.shape[0]:
+                if a.shape[-1] == b.shape[0]:
                     texts.append((f"{a.text} @ {b.text}", 13, ""))
     texts += [
         (f"({a.text} - {b.text})", ATOM, "")
@@ -125,6 +129,8 @@ def derived(
                 texts.append((f"{v}.{verb}(axis=-1, keepdims=True)", ATOM, ""))
                 texts.append((f"{v}.{verb}(axis=0)", ATOM, ""))
             texts.append((f"{v}.T", ATOM, ""))
+        if dimensions == 3:
+            texts.append((f"{v}.transpose(0, 2, 1)", ATOM, "GL301"))
         if dimensions >= 1:
             texts += [(f"{v}[..., None]", ATOM, ""), (f"{v}[None]", ATOM, "")]
     made = []

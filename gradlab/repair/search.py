@@ -196,7 +196,7 @@ class _Search:
         self._places: dict[_Draft, list[_Solved]] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
         self.first: WrongLine | None = None
-        self._focus: frozenset[int] | None = None
+        self._focus: WrongLine | None = None  # where to search, while that is known
         self._limits: dict[str, int] = {}
         self._before: set[int] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
@@ -267,7 +267,7 @@ class _Search:
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
             if self.first is not None:
-                self._focus = self.first.near
+                self._focus = self.first
                 self._searched([d for d in behind if d.code is self.first.code], 0.6)
                 self._focus = None
             if not self.verified:
@@ -363,6 +363,9 @@ class _Search:
     def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
         """Yield the edits of one tier, those that only wrong gradients need first."""
         text, wanted = draft.text, self._wanted(draft, bench)
+        if tier in (SOLVED, FITTED) and self._focus is not None and not draft.text.edits:
+            yield from self._of_the_first_line(self._focus, draft, bench, tier)
+            return
         if tier in (SOLVED, FITTED):
             if draft not in self._places:
                 self._places[draft] = self._solved(draft, bench, wanted)
@@ -392,11 +395,36 @@ class _Search:
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)
 
+    def _of_the_first_line(
+        self, first: WrongLine, draft: _Draft, bench: Bench, tier: int
+    ) -> Iterator[Edit]:
+        """Yield what could stand in the first wrong line, whose right value is known."""
+        text, scope = draft.text, Scope((first.scope,), bench.copy.__globals__)
+        aliases, _, calls = vocabulary(self.world, bench, self.texts)
+        few = simple(scope)
+        pool = [*few, *derived(scope, few, aliases, calls, most=40)]
+        self._spend(len(pool) / 12)
+        value = getattr(text.statements[first.statement], "value", None)
+        for site in kinds.sites(text):
+            if site.statement != first.statement or isinstance(site.node, ast.Constant | ast.Tuple):
+                continue
+            if isinstance(getattr(site.node, "ctx", None), ast.Store):
+                continue
+            if tier == SOLVED:
+                shape = _shape(scope, text.of(site.node))
+                yield from kinds.names(text, site, shape, pool, True) if shape is not None else ()
+            elif site.node is value and first.part is None:
+                now = scope.value(text.of(site.node))
+                if now is not None and np.shape(now[0]) == first.needed.shape:
+                    blank = np.zeros(0)
+                    need = Need(np.asarray(now[0]), blank, blank, first.needed, blank)
+                    yield from _Solved(text, site, scope, need, pool, calls).products()
+
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0])
-        reached &= reached if self._focus is None else self._focus
+        reached &= reached if self._focus is None else self._focus.near
         return reached if found is None else found & reached
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:
@@ -460,6 +488,9 @@ class _Search:
         if (draft.code, new.segment) in self._seen:
             return None
         self._seen.add((draft.code, new.segment))
+        if self._focus is not None and not self._allowed(self._focus, draft, edit, new):
+            self._spend(0.03)
+            return None
         self._spend(1)
         came = bench.gradients(edit)
         if came is None:
@@ -479,6 +510,15 @@ class _Search:
             if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
                 return None
         return _Draft(draft.code, new, right, errors)
+
+    def _allowed(self, first: WrongLine, draft: _Draft, edit: Edit, new: Text) -> bool:
+        """Whether an edit of the first wrong line makes the value that is needed there."""
+        if len(new.edits) > 1 or edit.statement != first.statement:
+            return True
+        statements = new.tree_statements
+        if statements is None or first.statement >= len(statements):
+            return False
+        return first.allows(statements[first.statement], self._benches[draft].copy.__globals__)
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""

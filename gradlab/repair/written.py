@@ -529,6 +529,10 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool
     """Return an input like the given one, with other values and lengths; `near` it, or not."""
     if not isinstance(x, np.ndarray):
         return x
+    if x.ndim and x.size and x.dtype.kind in "fiu" and (x >= 0).all():
+        whole = x.sum(axis=-1, keepdims=True)
+        if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
+            return _distribution(x, lengths, rng, near)
     array = x
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
@@ -545,6 +549,16 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool
     drawn = rng.permutation(array.ravel()).reshape(array.shape)
     positive = kind == "f" and (array > 0).all()
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _distribution(x: Array, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Array:
+    """Return an array like the given one, whose last axis sums to 1 as well."""
+    if np.isin(x, (0, 1)).all():
+        last = lengths.get(x.shape[-1], x.shape[-1])
+        classes = _drawn(np.argmax(x, axis=-1) + 2, lengths, rng, near) - 2
+        return np.asarray(np.eye(last, dtype=x.dtype)[classes % last])
+    drawn = np.abs(_drawn(x * 2, lengths, rng, near))
+    return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
 
 
 def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:

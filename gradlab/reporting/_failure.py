@@ -155,7 +155,7 @@ def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> lis
     lines = []
     if fix is not None:
         lines += _wrapped("  verified  ", verified(fix), width, 12)
-    elif not report.findings:
+    elif all(finding.kind == "line" for finding in report.findings):
         lines += _wrapped("  fix     ", NO_FIX, width, 10)
     lines += ["", *_wrapped("  oracle  ", report.oracle, width, 10)]
     lines += _wrapped("  repeat  ", repeat(report), width, 10)

@@ -1,0 +1,53 @@
+"""The first wrong line of a long backward is named, and mended where one edit can."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repair import transformer
+from repair.test_mistakes import load
+
+import gradlab
+
+TEXT = Path(str(transformer.__file__)).read_text().split("MISTAKES = ")[0]
+ODD = ("dz = dh * (1 - h**2)", "dz = np.sin(dh) * np.cos(h) + 3 * np.cumsum(dh, axis=1)")
+
+
+def checked(text: str, path: Path) -> gradlab.CheckReport:
+    module = load(path, text)
+    inputs = module.inputs(np.random.default_rng(0))
+    return gradlab.check(
+        module.train_step, *inputs, returns="output+gradients", wrt=(0, 2, 3, 4), branches=False
+    )
+
+
+@pytest.mark.parametrize(("right", "wrong"), transformer.MISTAKES[1:19:6])
+def test_one_mistake_in_a_training_step_is_mended_in_its_line(
+    right: str, wrong: str, tmp_path: Path
+) -> None:
+    line = TEXT[: TEXT.index(right)].count("\n") + 1
+    report = checked(TEXT.replace(right, wrong), tmp_path / "step.py")
+    assert report.fixes and report.fixes[0].line == line, str(report)
+    (tmp_path / "fix.diff").write_text(report.fixes[0].diff)
+    subprocess.run(["patch", "-p1", "step.py", "fix.diff"], cwd=tmp_path, check=True)
+    mended = load(tmp_path / "mended.py", (tmp_path / "step.py").read_text())
+    given = mended.inputs(np.random.default_rng(7))
+    for came, right_one in zip(
+        leaves(mended.train_step(*given)), leaves(transformer.train_step(*given)), strict=True
+    ):
+        np.testing.assert_allclose(came, right_one, rtol=1e-9, atol=1e-12)
+
+
+def test_a_line_that_no_edit_mends_is_named(tmp_path: Path) -> None:
+    report = checked(TEXT.replace(*ODD), tmp_path / "step.py")
+    line = TEXT[: TEXT.index(ODD[0])].count("\n") + 1
+    assert not report.fixes
+    assert [f.line for f in report.findings] == [f"step.py:{line}"], str(report)
+    assert len(str(report).splitlines()) <= 24
+
+
+def leaves(result: object) -> list[np.ndarray]:
+    import jax
+
+    return [np.asarray(x) for x in jax.tree.leaves(result)]
