@@ -323,7 +323,7 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
             yield write.put(site, text.of(each), precedence(each), "GL333", NAMES)
     elif node.args:
         kept = node.args[0]
-        yield write.put(site, text.of(kept), precedence(kept), "GL223", NAMES)
+        yield write.put(site, text.of(kept), precedence(kept), "GL204", NAMES)
     if isinstance(node.func, ast.Attribute):
         kept = node.func.value
         if not (isinstance(kept, ast.Name) and kept.id in ("np", "jnp", "jax", "numpy", "lax")):
@@ -521,7 +521,7 @@ def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
     if form == "1 + {m} * {s}":
         tight, here = each.binds >= 13, write.within(site.node, 14)
         new = form.format(s=here, m=new if tight else f"({new})")
-        return write.put(site, new, 12, "GL223", SOLVED)
+        return write.put(site, new, 12, "GL211", SOLVED)
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
     factor = "GL102" if each.text[0].isdigit() else "GL201"

@@ -1,6 +1,7 @@
 """A fix in one sentence, in the words of the source."""
 
 import ast
+import dataclasses
 import re
 
 from gradlab.repair.search import Mended
@@ -37,13 +38,22 @@ _SAID = {
     "GL333": "a mask is not applied",
 }
 _LONG = 70
+_ADDED = re.compile(r"(.*) [*/] (\S+|\(.*\))", re.DOTALL)
 
 
-def explained(mended: Mended) -> tuple[str, str]:
-    """Return the code of the mistake, and the sentence that says what to change."""
+def explained(mended: Mended, upstream: str) -> tuple[str, str]:
+    """Return the code of the mistake, and the sentence that says what to change.
+
+    Args:
+        mended: the text before and after.
+        upstream: the name of the upstream in the function that was searched from.
+    """
     parts = []
     text = mended.old
     for edit in mended.new.edits:
+        factor = _ADDED.fullmatch(edit.new)
+        if factor and upstream and upstream in (factor[1], factor[2]) and edit.code == "GL201":
+            edit = dataclasses.replace(edit, code="GL223")
         parts.append((edit.code, _sentence(edit, text)))
         text = edited(text, edit)
     return parts[0][0], "; ".join(sentence for _, sentence in parts)
@@ -51,7 +61,7 @@ def explained(mended: Mended) -> tuple[str, str]:
 
 def _sentence(edit: Edit, old: Text) -> str:
     code, before, after = edit.code, *_around(edit, old)
-    added = re.fullmatch(r"(.*) [*/] (\S+|\(.*\))", edit.new, re.DOTALL)
+    added = _ADDED.fullmatch(edit.new)
     said = _SAID.get(code, "the source is wrong")
     if code in ("GL201", "GL221", "GL333") and added and added[1] == edit.old:
         said = f"the factor `{added[2]}` is missing"

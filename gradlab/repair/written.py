@@ -184,14 +184,16 @@ def fixes_of(rule: HandRule, allowance: float, seed: int) -> Repaired:
     with without_checks():
         problem = _Problem(rule, allowance, seed)
         edits, first = mend(problem)
-        found = [(each, fix) for each in edits if (fix := _fix(each)) is not None]
+        found = [
+            (each, fix) for each in edits if (fix := _fix(each, problem.upstream_name)) is not None
+        ]
         fixes = [fix for _, fix in found]
         if found and problem.proved(found[0][0]):
             fixes[0] = dataclasses.replace(fixes[0], evidence="proved")
     return tuple(fixes), first
 
 
-def _fix(mended: Mended) -> Fix | None:
+def _fix(mended: Mended, upstream: str) -> Fix | None:
     old, new = mended.old, mended.new
     here = os.path.relpath(old.path)
     shown = os.path.basename(old.path) if here.startswith("..") else here
@@ -199,7 +201,7 @@ def _fix(mended: Mended) -> Fix | None:
         return None
     diff = unified(old, new, shown)
     head, *changed = diff.split("\n")[2:]
-    code, sentence = explained(mended)
+    code, sentence = explained(mended, upstream)
     return Fix(
         diff=diff,
         file=here,
@@ -242,6 +244,15 @@ class _Problem:
                 self._sizes = list(_lengths(self._drawn(20, lengths), False))
                 return lengths
         return {}
+
+    @property
+    def upstream_name(self) -> str:
+        """The parameter of the backward that takes the upstream; "" where none does."""
+        code = getattr(self.entry, "__code__", None)
+        if code is None or self.rule.kind in ("gradients", "jvp", "node"):
+            return ""
+        taken = code.co_varnames[self.entry is not self._called : code.co_argcount]
+        return str(taken[-1 if self.rule.kind == "vjp" else 0]) if taken else ""
 
     # how it is run
 

@@ -4,11 +4,13 @@ A sample runs always, all of it with --slow; tests/benchmarks/bench_check.py run
 seeds and scales, beside other checkers.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from corpus.index import FAULTS, OPERATIONS, as_custom_vjp, cast
 from corpus.model import Draw
+from repair.patched import patched
 
 import gradlab
 from gradlab.checking import points
@@ -55,8 +57,8 @@ def test_correct_backwards_pass_in_numpy(op):
 @pytest.mark.parametrize("fault", sampled(FAULTS, 10, lambda fault: fault.id))
 def test_faults_are_found_and_named(fault):
     op, dtype = fault.operation, fault.dtypes[0]
-    xp, jax = (np, False) if fault.form == "numpy" else (jnp, True)
-    inputs = cast(fault.make(0), dtype, jax)
+    xp = np if fault.form == "numpy" else jnp
+    inputs = cast(fault.make(0), dtype, xp is jnp)
     if fault.form == "numpy" or fault.shape:
         report = gradlab.check(
             lambda *inputs: op.forward(xp, *inputs),
@@ -72,6 +74,52 @@ def test_faults_are_found_and_named(fault):
     assert report.failed, report
     assert found <= set(fault.diagnosis), report
     assert found or report.fixes or not fault.diagnosis, report
+    for fix in report.fixes:
+        assert is_right(mended(fault, fix), fault), fix.diff
+
+
+def mended(fault, fix):
+    """Return the backward of a fault after a fix, read from its file as it would be."""
+    kept = dict(OPERATIONS), list(FAULTS)
+    try:
+        patched(fix)
+        return next(f.backward for f in FAULTS if f.id == fault.id and f not in kept[1])
+    finally:
+        OPERATIONS.clear()
+        OPERATIONS.update(kept[0])
+        FAULTS[:] = kept[1]
+
+
+def is_right(backward, fault):
+    """Whether a backward gives JAX's gradients of the operation at other inputs."""
+    with jax.enable_x64(True):
+        wide = "complex128" if fault.dtypes[0].startswith("complex") else "float64"
+        inputs = [
+            jnp.asarray(x) if hasattr(x, "dtype") else x for x in cast(fault.make(3), wide, False)
+        ]
+        moving = [
+            i for i, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+        ]
+
+        def forward(*some):
+            given = list(inputs)
+            for i, x in zip(moving, some):
+                given[i] = x
+            return fault.operation.forward(jnp, *given)
+
+        output, pull = jax.vjp(forward, *(inputs[i] for i in moving))
+        rng = np.random.default_rng(5)
+        upstream = jax.tree.map(lambda y: jnp.asarray(rng.normal(size=y.shape), y.dtype), output)
+        space = np if fault.form == "numpy" else jnp
+        given = [
+            np.array(x) if fault.form == "numpy" and hasattr(x, "dtype") else x for x in inputs
+        ]
+        came = backward(space, np.array(upstream) if fault.form == "numpy" else upstream, *given)
+        came = came if isinstance(came, tuple) else (came,)
+        return all(
+            np.allclose(came[i], right, rtol=1e-6, atol=1e-8)
+            for i, right in zip(moving, pull(upstream))
+        )
 
 
 @pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 30, lambda op: op.name))

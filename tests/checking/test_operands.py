@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from repair.patched import patched
 
 import gradlab
 
@@ -40,6 +41,13 @@ def test_what_was_read_wrongly_is_named(kind):
     report = gradlab.check(layer, *map(jnp.asarray, inputs))
     found = [(found.kind, found.path) for found in report.findings]
     assert found == [(kind, path)] or (report.fixes and not found), report
+    for fix in report.fixes:
+        mended = patched(fix)["CASES"][kind][1]
+        given = [jnp.asarray(RNG.standard_normal(x.shape)) for x in inputs]
+        output, pull = jax.vjp(function, *given)
+        upstream = jnp.asarray(RNG.standard_normal(output.shape))
+        for came, right in zip(mended(upstream, *given), pull(upstream), strict=True):
+            np.testing.assert_allclose(came, right, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_right_if_an_input_is_all_ones_is_no_diagnosis_of_that_input_itself():
