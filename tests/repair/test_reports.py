@@ -41,6 +41,25 @@ def test_the_patch_of_the_command_turns_the_check_green(
     assert gradlab.check(right.rms_norm, *inputs).ok
 
 
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ("np.cos(x)", "GL223"),
+        ("g * np.sin(x)", "GL204"),
+        ("np.tanh(g * np.cos(x))", "GL204"),
+    ],
+)
+def test_the_upstream_is_missing_only_where_it_is_put_in(
+    wrong: str, code: str, tmp_path: Path
+) -> None:
+    text = "import numpy as np\n\ndef sine(x):\n    return np.sin(x)\n\n"
+    text += f"def back(g, x):\n    return {wrong}\n"
+    module = load(tmp_path / "sines.py", text)
+    report = gradlab.check(module.sine, np.linspace(-2.0, 3.0, 7), backward=module.back)
+    assert report.fixes and report.fixes[0].kind == code, str(report)
+    assert report.fixes[0].evidence == "proved"
+
+
 def test_what_changes_its_input_gets_no_fix() -> None:
     def backward(upstream, x):
         upstream *= 2

@@ -78,7 +78,11 @@ _SECONDS = 4.0  # of CPU for hypotheses; one that has begun ends
 def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
     """Whether an edit of the source can be searched for: a formula is wrong, and the code pure."""
     failed = {law.name for law in laws if law.status == "failed"}
-    return trial.runs and bool(failed & {"formula", "form"}) and not failed & {"pure", "reuse"}
+    return (
+        trial.runs
+        and bool(failed & {"formula", "form", "linear"})
+        and not failed & {"pure", "reuse"}
+    )
 
 
 def diagnose(trial: Trial, laws: Sequence[Law], mended: bool = False) -> tuple[Finding, ...]:
