@@ -1,4 +1,4 @@
-"""What the command line's words name: functions by MODULE:CALLABLE, inputs by SHAPE[:DTYPE].
+"""What the command line's words name: functions by MODULE:NAME, inputs by SHAPE[:DTYPE].
 
 Modules are imported where they are used: `gradlab --help` passes here, and is to answer at once.
 """
@@ -22,7 +22,7 @@ _DTYPES = (
 )
 
 
-def load(target: str, what: str = "MODULE:CALLABLE") -> Callable[..., Any]:
+def load(target: str, what: str = "TARGET") -> Callable[..., Any]:
     """Return the function that `package.module:name` names, importing its module.
 
     Raises:

@@ -35,19 +35,19 @@ EACH = "\n  Give a shape for each: gradlab check"
 FLOATS = "float64, float32, bfloat16, float16"
 
 REFUSED = [
-    ("check layers 3", f"MODULE:CALLABLE: {NAME} 'layers'"),
-    ("check :right 3", f"MODULE:CALLABLE: {NAME} ':right'"),
-    ("check .layers:right 3", f"MODULE:CALLABLE: {NAME} '.layers:right'"),
-    ("check layers.py:right 3", "MODULE:CALLABLE: pass the module, not its file: layers:right"),
+    ("check layers 3", f"TARGET: {NAME} 'layers'"),
+    ("check :right 3", f"TARGET: {NAME} ':right'"),
+    ("check .layers:right 3", f"TARGET: {NAME} '.layers:right'"),
+    ("check layers.py:right 3", "TARGET: pass the module, not its file: layers:right"),
     (
         "check layer:right 3",
-        "MODULE:CALLABLE: there is no module named 'layer'; did you mean 'layers'?; modules are "
+        "TARGET: there is no module named 'layer'; did you mean 'layers'?; modules are "
         "looked for in the current directory and on sys.path",
     ),
-    ("check layers:rihgt 3", "MODULE:CALLABLE: layers has no 'rihgt'; did you mean 'right'?"),
+    ("check layers:rihgt 3", "TARGET: layers has no 'rihgt'; did you mean 'right'?"),
     (
         "check layers:number 3",
-        "MODULE:CALLABLE: layers:number is int; pass a function, or an object with forward",
+        "TARGET: layers:number is int; pass a function, or an object with forward",
     ),
     ("check layers:right", f"right takes 1 input (x), but you gave 0.{EACH} layers:right SHAPE"),
     ("check layers:right 3 4", f"right takes 1 input (x), but you gave 2.{EACH} layers:right 3"),

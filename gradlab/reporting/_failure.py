@@ -15,9 +15,22 @@ if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
     from gradlab.report import Entry, Fix, Leaf
 
-__all__ = ["NO_FIX", "failure", "place", "repeat", "repeated_by", "span", "verified", "wrong_lines"]
+__all__ = [
+    "NARROWER",
+    "NO_FIX",
+    "failure",
+    "place",
+    "repeat",
+    "repeated_by",
+    "span",
+    "verified",
+    "wrapped",
+    "wrong_lines",
+]
 
 _WIDTH = 100
+NARROWER = 92  # pytest puts a failure eight columns to the right: there it still fits into 100
+_WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 _LINES = 24
 _LEAVES = 8
 NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
@@ -46,7 +59,7 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
     """
     fix = report.fixes[0] if report.fixes else None
     code, where = place(report, fix)
-    lines = [*_wrapped(" ".join(filter(None, (code, where))) + "  ", headline, width, 2), ""]
+    lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2, width), ""]
     lines += [*_source(fix, width), ""] if fix is not None else []
     lines += wrong_lines(report, width, 3 if fix is not None else _LEAVES)
     end = _end(report, fix, code, width)
@@ -57,7 +70,7 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
         room = max(3, _LINES - len(lines) - len(end) - 1)
         lines += ["", *shown[:room]]
     lines += end
-    notes = [line for note in report.notes for line in _wrapped("  note    ", note, width, 10)]
+    notes = [line for note in report.notes for line in wrapped("  note    ", note, 10, width)]
     return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
 
 
@@ -109,18 +122,18 @@ def wrong_lines(report: "CheckReport", width: int = _WIDTH, most: int = _LEAVES)
     column = max(8, min(column, 24))
     for leaf in leaves[:most]:
         head = f"  {leaf.path:<{column}}"
-        lines += _wrapped(head, _leaf_text(leaf, report.worst), width, column + 2)
+        lines += wrapped(head, _leaf_text(leaf, report.worst), column + 2, width)
         if report.worst is not None and report.worst.path == leaf.path:
-            lines += _wrapped(" " * (column + 2), _off(report.worst), width, column + 2)
+            lines += wrapped(" " * (column + 2), _off(report.worst), column + 2, width)
     if len(leaves) > most:
         more = len(leaves) - most
         lines.append(f"  {count(more, 'more input')}: run with -v to see all")
     seen = any(leaf.status == "wrong" for leaf in leaves)
     for law in [law for law in report.failed if law.name not in _NUMBERS][:3]:
         if law.name not in _WITNESSES or not seen:
-            lines += _wrapped(f"  {law.name:<{column}}  ", law.reason, width, column + 4)[:3]
+            lines += wrapped(f"  {law.name:<{column}}  ", law.reason, column + 4, width)[:3]
     for finding in report.findings[:4]:
-        lines += _wrapped(f"  {'cause':<{column}}", finding.text, width, column + 2)
+        lines += wrapped(f"  {'cause':<{column}}", finding.text, column + 2, width)
     return lines
 
 
@@ -154,14 +167,14 @@ def _off(entry: "Entry") -> str:
 def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> list[str]:
     lines = []
     if fix is not None:
-        lines += _wrapped("  verified  ", verified(fix), width, 12)
+        lines += wrapped("  verified  ", verified(fix), 12, width)
     elif all(finding.kind == "line" for finding in report.findings):
-        lines += _wrapped("  fix     ", NO_FIX, width, 10)
-    lines += ["", *_wrapped("  oracle  ", report.oracle, width, 10)]
-    lines += _wrapped("  repeat  ", repeat(report), width, 10)
+        lines += wrapped("  fix     ", NO_FIX, 10, width)
+    lines += ["", *wrapped("  oracle  ", report.oracle, 10, width)]
+    lines += wrapped("  repeat  ", repeat(report), 10, width)
     if fix is not None and _command.get().startswith("gradlab"):
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
-        lines += _wrapped("  apply   ", patch, width, 10)
+        lines += wrapped("  apply   ", patch, 10, width)
     lines += [f"  more    gradlab explain {code}"]
     return lines
 
@@ -187,13 +200,29 @@ def _arguments(report: "CheckReport") -> str:
     return ", ".join([*known[:4], *(["..."] if len(known) > 4 else [])])
 
 
-def _wrapped(head: str, body: str, width: int, hang: int) -> list[str]:
+def wrapped(head: str, body: str, hang: int | None = None, width: int = NARROWER) -> list[str]:
+    """Return `head + body` in lines for a terminal of 100 columns, the later ones indented.
+
+    Words, numbers, paths and indices stay whole, be the line too long for it.
+
+    Args:
+        head: what stands before the text, to its column.
+        body: the text.
+        hang: the indentation of the later lines; by default they stand under the text.
+        width: of the terminal.
+
+    Example:
+        >>> for line in wrapped("note: ", "the error at x[0, 17] is what rounding explains " * 2):
+        ...     print(line)
+        note: the error at x[0, 17] is what rounding explains the error at x[0, 17] is what rounding
+              explains
+    """
     lines = textwrap.wrap(
-        body,
-        max(width, hang + 24),
+        _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),
+        max(width, (hang or 0) + 24),
         initial_indent=head,
-        subsequent_indent=" " * hang,
+        subsequent_indent=" " * (len(head) if hang is None else hang),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return lines or [head.rstrip()]
+    return [line.replace("\0", " ") for line in lines] or [head.rstrip()]

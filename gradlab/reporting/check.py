@@ -1,13 +1,11 @@
 """How a check looks: one glance for a person, one suite for a machine."""
 
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import count
 from gradlab.reporting._check_page import html as check_page
-from gradlab.reporting._failure import failure, wrong_lines
+from gradlab.reporting._failure import NARROWER, failure, wrapped, wrong_lines
 from gradlab.reporting._junit import Case, Outcome, junit_document
 from gradlab.reporting._markup import Markup
 from gradlab.reporting._table import columns, is_detailed
@@ -37,10 +35,8 @@ _OUTCOMES: dict[str, Outcome] = {
     "skipped": "skipped",
     "inconclusive": "skipped",
 }
-_WIDTH = 92  # pytest puts a failure eight columns to the right: there it still fits into 100
 _MOST_UNCHECKED = 8  # lines
 _NARROW = 24  # columns that are too few for a column of text
-_WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 
 
 def text(report: "CheckReport") -> str:
@@ -142,33 +138,6 @@ def reached(evidence: "Evidence") -> str:
     return words
 
 
-def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
-    """Return `head + body` in lines for a terminal of 100 columns, the later ones indented.
-
-    Words, numbers, paths and indices stay whole, be the line too long for it.
-
-    Args:
-        head: what stands before the text, to its column.
-        body: the text.
-        hang: the indentation of the later lines; by default they stand under the text.
-
-    Example:
-        >>> for line in wrapped("note: ", "the error at x[0, 17] is what rounding explains " * 2):
-        ...     print(line)
-        note: the error at x[0, 17] is what rounding explains the error at x[0, 17] is what rounding
-              explains
-    """
-    lines = textwrap.wrap(
-        _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),
-        _WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * (len(head) if hang is None else hang),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line.replace("\0", " ") for line in lines] or [head.rstrip()]
-
-
 def headline(report: "CheckReport") -> str:
     """Return the verdict in one line."""
     return f"{report.function}: {verdict(report)} ({', '.join(report.dtypes)}, seed {report.seed})"
@@ -236,7 +205,7 @@ def _law_lines(law: "Law", width: int, margin: str) -> list[str]:
     detail = "; ".join(filter(None, (error, law.reason)))
     mark = f"{margin}{_MARKS[law.status]:<4}  "
     head = f"{mark}{_name(law):<{width}}  "
-    return wrapped(head, detail, len(head) if len(head) + _NARROW <= _WIDTH else len(mark) + 2)
+    return wrapped(head, detail, len(head) if len(head) + _NARROW <= NARROWER else len(mark) + 2)
 
 
 def _name(law: "Law") -> str:
