@@ -72,5 +72,5 @@ def test_assertions_carry_the_report():
     with pytest.raises(gradlab.GradientMismatch) as caught:
         gradlab.assert_gradients(same, X, backward=lambda g, x: g)
     assert caught.value.report.worst.path == "x"
-    assert "backward=lambda g, x: g + g)" in str(caught.value)
+    assert re.search(r"backward=lambda g, x: (g \+ g|2 \* g|g \* 2)\)", str(caught.value))
     assert gradlab.assert_gradients(same, X, backward=lambda g, x: 2 * g).status == "right"
