@@ -130,6 +130,12 @@ _WORDS: dict[str, dict[str, Any]] = {
         "metavar": "C[,C]",
         "help": "what the proof may rest on: a bound on masked scores (1e6), nonempty, finite",
     },
+    "sizes": {
+        "nargs": "+",
+        "default": [],
+        "metavar": "NAME=N",
+        "help": "numbers for names in shapes: 'BxTx64,T%%8==0' --sizes B=8,T=128",
+    },
     "evaluate": {**_YES, "help": "evaluate the entries, and confirm them along a random direction"},
     "max-bytes": {
         "type": int,
@@ -227,7 +233,10 @@ def _audit(options: Options) -> Report:
 
 def _jacobian(options: Options) -> Report:
     from gradlab.structure import assert_structure, jacobian
+    from gradlab.structure.sizes import named, numbered, of_words
 
+    sizes = of_words(options.sizes)
+    options.specs = [numbered(s, sizes) if named(s, sizes) else s for s in options.specs]
     function, inputs = _function_and_inputs(options)
     claims = _given(options, *_CLAIMS)
     with working(f"reading {options.target}") as options.spent:
@@ -317,7 +326,7 @@ COMMANDS = (
         "jacobian",
         "structure and sparsity of a Jacobian, proved from the program",
         "gradlab jacobian layers:attention 8x64x32 --wrt 0",
-        (*_SUBJECT, "wrt", "why", *_CLAIMS, "conditions", "evaluate", "max-bytes"),
+        (*_SUBJECT, "wrt", "why", *_CLAIMS, "conditions", "sizes", "evaluate", "max-bytes"),
         _jacobian,
     ),
     Command(

@@ -227,6 +227,8 @@ def of_product(site: Site) -> Known | None:
     """0 where a factor is 0; a number scales bounds."""
     a, b = _sides(site, lambda k: k.nonzero)
     upper, lower = next((found for k in (0, 1) if any(found := _times(site, k))), ((), ()))
+    if not (upper or lower) and _is_float(site):
+        lower = ranges.multiplied(_spread(site, 0, True), _spread(site, 1, True))
     return told(_both(a, b), None, upper, lower)
 
 
@@ -420,13 +422,13 @@ def of_disjunction(site: Site) -> Known | None:
 def of_choice(site: Site) -> Known | None:
     """select_n: each case holds only where it may be chosen."""
     which = site.known[0]
+    cases = range(len(site.known))[1:]
     for k, region in enumerate((which.nonzero, which.untrue) if which else (), 1):
         if region is not None and region.is_zero and site.in_shapes[k] == site.shape:
-            return site.known[k]  # the other case is never chosen
+            return _laid_over(site, cases).known[k]  # the other case is never chosen
     everywhere = Pattern.region(site.shape)
     if which is not None and (which.nonzero is not None or which.untrue is not None):
         _say_finite(site, site.known[1:])
-    cases = range(len(site.known))[1:]
 
     def over(read: Callable[[Known], Pattern | None]) -> Pattern | None:
         parts = []

@@ -17,8 +17,8 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 
-__all__ = ["DEEP", "Kind", "Mark", "Need", "at_once", "extreme", "is_deep", "reached", "rounded",
-           "scaled", "shifted", "summed"]  # fmt: skip
+__all__ = ["DEEP", "Kind", "Mark", "Need", "at_once", "extreme", "is_deep", "multiplied", "reached",
+           "rounded", "scaled", "shifted", "summed"]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["magnitude", "nonempty", "finite"]
@@ -117,6 +117,16 @@ def scaled(marks: Iterable[Mark], factor: float, dtype: Any) -> Marks:
     """Return the marks of a value times a positive number."""
     return rounded(
         (replace(m, offset=m.offset * factor, slope=m.slope * factor) for m in marks), dtype
+    )
+
+
+def multiplied(a: Sequence[Mark], b: Sequence[Mark]) -> Marks:
+    """Return lower bounds of a product, as marks, where both factors have positive ones."""
+    pairs = [(x, y) for x, y in itertools.product(a, b) if x.slope == y.slope == 0]
+    return _few(
+        replace(_weakest((x, y), x.region | y.region), offset=-0.99 * x.offset * y.offset)
+        for x, y in pairs
+        if -1e9 < x.offset < -1e-9 and -1e9 < y.offset < -1e-9
     )
 
 

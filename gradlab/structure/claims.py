@@ -1,7 +1,7 @@
 """`gradlab.assert_structure`: hold a Jacobian to a claimed structure, with line and witness."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ def assert_structure(
     causal: Axis | None = None,
     wrt: Any = None,
     conditions: Any = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Jacobian:
     """Raise unless the Jacobian is proved to have a structure, at every input.
 
@@ -54,6 +55,7 @@ def assert_structure(
         causal: an axis (or such a pair) along which no output reads a later input.
         wrt: positions or argument names of the inputs meant; by default all.
         conditions: what the proof may rest on, as for `jacobian`; by default nothing.
+        sizes: numbers for names in shapes such as "BxTx64", as for `jacobian`.
 
     Returns:
         The Jacobian, for whoever wants to look further.
@@ -81,7 +83,7 @@ def assert_structure(
         raise InputError(
             f"structure: {structure!r} is not known; choose one of {', '.join(_STRUCTURES)}"
         )
-    J = jacobian(function, *inputs, wrt=wrt, conditions=conditions)
+    J = jacobian(function, *inputs, wrt=wrt, conditions=conditions, sizes=sizes)
     for out_number, out in enumerate(J.outputs):
         for in_number, given in enumerate(J.inputs):
             pattern = J.patterns[out.path, given.path]

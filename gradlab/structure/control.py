@@ -163,13 +163,13 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
     length, backwards = equation.params["length"], equation.params["reverse"]
-    said, unclear = dict(walk.notes), walk.unclear
+    said, unclear = walk.said, walk.unclear
     jaxpr = equation.params["jaxpr"]
     phases = _phases(operands, constants + carried, length)
     step = _Step(walk, equation, jaxpr, operands, constants, carried, phases)
     counts = walk.unclear > unclear and any(map(_is_counter, operands[constants:]))
-    if (counts or len(walk.notes) > len(said)) and worth_unrolling(equation):
-        walk.notes = said
+    if (counts or len(walk.notes) > len(said[0])) and worth_unrolling(equation):
+        walk.said = said
         return unrolled(walk, equation, operands)
     states = dict(enumerate(operand.reads for operand in operands))
     clock = _Clock(length, backwards)
@@ -310,10 +310,11 @@ class _Step:
         self._walk, self._equation, self._operands = walk, equation, operands
         self._zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
         self._masked = {n for n in self.carries if _may_be_masked(operands[n])}
-        first_step = len(walk.steps)
+        first_step, said = len(walk.steps), walk.said
         changed = True
         while changed:
             del walk.steps[first_step:]
+            walk.said = said
             for n in self.reads.difference(self.offsets):
                 if not operands[n].vanishes:
                     self.offsets[n] = walk.offset(equation, [operands[n]])

@@ -107,6 +107,15 @@ class Walk:
     unclear: int = 0
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
 
+    @property
+    def said(self) -> tuple[dict[Note, None], dict[Need, Condition], bool]:
+        """What was noted and assumed so far; set to it, the walk forgets what came since."""
+        return dict(self.notes), dict(self.used), self.refused
+
+    @said.setter
+    def said(self, before: tuple[dict[Note, None], dict[Need, Condition], bool]) -> None:
+        self.notes, self.used, self.refused = dict(before[0]), dict(before[1]), before[2]
+
     def run(self, jaxpr: Any, inputs: Sequence[Traced]) -> list[Traced]:
         """Return what each output of a jaxpr reads, given what each input reads.
 
@@ -140,13 +149,16 @@ class Walk:
             inner, operands = _taken(equation, operands)
         if inner is not None:
             return self.call(equation, inner, operands)
+        flow = CONTROL.get(equation.primitive.name)
+        first_step = len(self.steps)
         if not any(operand.reads for operand in operands):
             site = self.site_of(equation, operands)
             known = facts(site, lambda: _value(equation, operands))
             self.remark(equation, site)
+            if flow and not any(known):  # what it carries may be masked
+                known = tuple(result.known for result in flow(self, equation, operands))
+                del self.steps[first_step:]
             return [Traced(known=fact) for fact in known]
-        flow = CONTROL.get(equation.primitive.name)
-        first_step = len(self.steps)
         made = flow(self, equation, operands) if flow else self.primitive(equation, operands)
         inside = tuple(self.steps[first_step:]) if flow else ()
         del self.steps[first_step:]

@@ -36,6 +36,7 @@ from gradlab.structure.infer import Step, Traced, Walk
 from gradlab.structure.lanes import lanes_for
 from gradlab.structure.products import formulas
 from gradlab.structure.report import JacobianReport
+from gradlab.structure.sizes import checked, described, shaped
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.gradients import contains_its_primal
@@ -68,8 +69,10 @@ class Jacobian:
         values: Any,
         statics: Sequence[Any],
         reading: "_Reading",
+        again: Callable[..., "Jacobian"],
     ) -> None:
         self.report = report
+        self._again = again
         self._reading = reading
         self.derivative = derivative
         self.values = values
@@ -212,7 +215,31 @@ class Jacobian:
             (40, 30)
         """
         report = self._reading.report(accepting(conditions))
-        return Jacobian(report, self.derivative, self.values, self._statics, self._reading)
+        return Jacobian(
+            report, self.derivative, self.values, self._statics, self._reading, self._again
+        )
+
+    @property
+    def sizes(self) -> Mapping[str, str]:
+        """For each name of a size, the number at which the function was read."""
+        return self.report.sizes
+
+    def sized(self, **sizes: int) -> "Jacobian":
+        """Read the function at other sizes.
+
+        Args:
+            **sizes: numbers for names in the shapes that were given; others stay.
+
+        Raises:
+            InputError, InputTypeError: as for `jacobian`.
+
+        Example:
+            >>> import jax.numpy as jnp, gradlab
+            >>> J = gradlab.jacobian(jnp.cumsum, "T", sizes={"T": 4})
+            >>> J.nnz, J.sized(T=8).nnz
+            (10, 36)
+        """
+        return self._again(**sizes)
 
     def holds(self, *inputs: Any) -> tuple[Any, ...]:
         """Return whether each of `conditions` holds at a point; works under jit.
@@ -478,7 +505,11 @@ class Jacobian:
 
 
 def jacobian(
-    function: Callable[..., Any], *inputs: Any, wrt: Any = None, conditions: Any = None
+    function: Callable[..., Any],
+    *inputs: Any,
+    wrt: Any = None,
+    conditions: Any = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Jacobian:
     """Infer the structure of a function's Jacobian from its program, and say why.
 
@@ -491,11 +522,12 @@ def jacobian(
     Args:
         function: a JAX or NumPy function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
-            `jax.ShapeDtypeStruct` where shapes suffice.
+            `jax.ShapeDtypeStruct`, or words such as "BxTx64:bfloat16,T>=2", where shapes suffice.
         wrt: positions or argument names of the inputs to differentiate by; by default all.
         conditions: what the pattern may rest on: 1e6 for "values that masks are laid over stay at
             most 1e6", "nonempty" for "each row keeps an entry", "finite", `Condition`s, or a tuple
             of these. By default nothing.
+        sizes: numbers for the names in such words. What is proved is proved at these numbers.
 
     Returns:
         The Jacobian: `structure`, `pattern`, `nnz`, `why()`, `at()`, `compile()` and more.
@@ -517,7 +549,8 @@ def jacobian(
         >>> J.structure, J.nnz, J.notation
         ('diagonal', 409600, 'out[i, j] <- x[i, j]')
     """
-    accept = accepting(conditions)
+    accept, numbers, called = accepting(conditions), checked(sizes), inputs
+    inputs = tuple(shaped(value, numbers) for value in inputs)
     blanks = tuple(map(_stand_in, inputs))
     try:
         program = trace(function, *blanks)
@@ -540,7 +573,8 @@ def jacobian(
     given = [Side(program.in_names[k], *_form(program.in_avals[k])) for k in sources]
     made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
     symmetric = _is_symmetric(function, blanks, program, sources, outputs)
-    reading = _Reading(program, linear, sources, tuple(given), tuple(made), symmetric)
+    names = described(called, numbers)
+    reading = _Reading(program, linear, sources, tuple(given), tuple(made), symmetric, names)
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
     known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
 
@@ -555,6 +589,9 @@ def jacobian(
         tuple(program.flatten(inputs)) if known else None,
         [value for value, leaf in zip(leaves, program.leaves, strict=True) if not leaf.traced],
         reading,
+        lambda **more: jacobian(
+            function, *called, wrt=wrt, conditions=conditions, sizes={**numbers, **more}
+        ),
     )
 
 
@@ -568,6 +605,7 @@ class _Reading:
     given: tuple[Side, ...]
     made: tuple[Side, ...]
     symmetric: bool
+    sizes: Mapping[str, str]
 
     def report(self, accept: Accept) -> JacobianReport:
         """Return what is known under the conditions that are accepted."""
@@ -603,6 +641,7 @@ class _Reading:
             read_in=linear.mode,
             symmetric=self.symmetric,
             conditions=conditions,
+            sizes=self.sizes,
         )
 
     def holding(self, conditions: Sequence[Condition], values: Sequence[Any]) -> tuple[Any, ...]:

@@ -67,6 +67,7 @@ class JacobianReport(Report):
         symmetric: whether the function is the gradient of a scalar one.
         conditions: those that the pattern rests on (accepted), and those that would make it
             smaller.
+        sizes: for each name of a size, the number at which the function was read.
         corner: the first rows and columns of the matrix, where its entries were evaluated.
     """
 
@@ -92,6 +93,7 @@ class JacobianReport(Report):
     read_in: str = "jvp"
     symmetric: bool = False
     conditions: tuple[Condition, ...] = ()
+    sizes: Mapping[str, str] = field(default_factory=dict)
     corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ Each attention is written as a library writes it. The oracle is JAX's own Jacobi
 which the conditions hold: no entry outside the proved pattern may differ from zero.
 """
 
+import operator
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -123,6 +125,87 @@ def by_blocks(x, start=-1e30, fill=-1e30, guard=False, open_at=tril, reverse=Fal
     return (carry[0] / carry[2][..., None]).transpose(0, 2, 1, 3)
 
 
+def with_own_rule(x, open_at=operator.ge):
+    """A flash attention whose backward keeps the maximum of each row, and runs by blocks too."""
+    rows, size = np.arange(T)[:, None], 2
+
+    def in_blocks(a):
+        return a.reshape(B, T // size, size, N, H).swapaxes(0, 1)
+
+    def masked(number, q, key):
+        columns = number * size + jnp.arange(size)[None]
+        s = jnp.einsum("bqnh,bknh->bnqk", q, key) / 2
+        return jnp.where(open_at(rows, columns), s, -1e30)
+
+    def forward(q, k, v):
+        def step(carry, block):
+            number, key, value = block
+            total, most, norm = carry
+            s = masked(number, q, key)
+            new = jnp.maximum(most, s.max(-1))
+            p, old = jnp.exp(s - new[..., None]), jnp.exp(most - new)
+            total = total * old[..., None] + jnp.einsum("bnqk,bknh->bnqh", p, value)
+            return (total, new, norm * old + p.sum(-1)), None
+
+        start = jnp.zeros((B, N, T, H)), jnp.full((B, N, T), -1e30), jnp.zeros((B, N, T))
+        blocks = jnp.arange(T // size), in_blocks(k), in_blocks(v)
+        (total, most, norm), _ = lax.scan(step, start, blocks)
+        out = (total / norm[..., None]).transpose(0, 2, 1, 3)
+        return out, (q, k, v, out, most, norm)
+
+    def backward(kept, u):
+        q, k, v, out, most, norm = kept
+        mean = jnp.einsum("bqnh,bqnh->bnq", u, out)
+
+        def step(dq, block):
+            number, key, value = block
+            p = jnp.exp(masked(number, q, key) - most[..., None]) / norm[..., None]
+            ds = p * (jnp.einsum("bqnh,bknh->bnqk", u, value) - mean[..., None]) / 2
+            dk = jnp.einsum("bnqk,bqnh->bknh", ds, q)
+            dv = jnp.einsum("bnqk,bqnh->bknh", p, u)
+            return dq + jnp.einsum("bnqk,bknh->bqnh", ds, key), (dk, dv)
+
+        blocks = jnp.arange(T // size), in_blocks(k), in_blocks(v)
+        dq, (dk, dv) = lax.scan(step, jnp.zeros_like(q), blocks)
+        return dq, *(a.swapaxes(0, 1).reshape(B, T, N, H) for a in (dk, dv))
+
+    attend = jax.custom_vjp(lambda q, k, v: forward(q, k, v)[0])
+    attend.defvjp(forward, backward)
+    return attend(*projected(x))
+
+
+def blocks_in_blocks(x):
+    q = projected(x)[0].reshape(B, T // 2, 2, N, H).swapaxes(0, 1)
+    k, v = (a.reshape(B, T // 2, 2, N, H).swapaxes(0, 1) for a in projected(x)[1:])
+
+    def outer(_, row_block):
+        row, query = row_block
+
+        @jax.checkpoint
+        def inner(carry, block):
+            total, most, norm = carry
+            column, key, value = block
+            mask = row * 2 + jnp.arange(2)[:, None] >= column * 2 + jnp.arange(2)[None]
+            s = jnp.where(mask, jnp.einsum("bqnh,bknh->bnqk", query, key) / 2, -1e30)
+            new = jnp.maximum(most, s.max(-1))
+            p, old = jnp.exp(s - new[..., None]), jnp.exp(most - new)
+            total = total * old[..., None] + jnp.einsum("bnqk,bknh->bnqh", p, value)
+            return (total, new, norm * old + p.sum(-1)), None
+
+        start = jnp.zeros((B, N, 2, H)), jnp.full((B, N, 2), -jnp.inf), jnp.zeros((B, N, 2))
+        (total, _, norm), _ = lax.scan(inner, start, (jnp.arange(T // 2), k, v))
+        return None, (total / norm[..., None]).transpose(0, 2, 1, 3)
+
+    _, out = lax.scan(outer, None, (jnp.arange(T // 2), q))
+    return out.swapaxes(0, 1).reshape(B, T, N, H)
+
+
+def masks_multiplied(x):
+    keys = (jnp.arange(T)[None] < LENGTHS[:, None]).astype(np.float32)
+    mask = jnp.ones((B, 1, T, 1)) * keys[:, None, None] * tril().astype(np.float32)
+    return weighted(jnp.where(mask, scores_of(x), jnp.finfo(np.float32).min), x)
+
+
 LENGTHS = jnp.array([T, T - 2])
 CAUSAL = {
     "jax": lambda x: attention(*projected(x), is_causal=True),
@@ -156,6 +239,9 @@ CAUSAL = {
     "blocks": by_blocks,
     "blocks from -inf": lambda x: by_blocks(x, -jnp.inf, -1e30),
     "blocks, counted": lambda x: by_blocks(x, counted=True),
+    "blocks in blocks": blocks_in_blocks,
+    "a rule of its own": with_own_rule,
+    "masks multiplied": masks_multiplied,
     "blocks, last first": lambda x: by_blocks(x, reverse=True),
 }
 UNCONDITIONAL = {
@@ -216,13 +302,14 @@ LEAKS = {
     "scaled down": lambda x: weighted(jnp.where(tril(), scores_of(x), -1e9) * 1e-9, x),
     "compared with the mean": below_the_mean,
     "blocks that leave a row empty": lambda x: by_blocks(x, open_at=strict),
+    "a rule of its own that leaves a row empty": lambda x: with_own_rule(x, operator.gt),
     "blocks of 0": lambda x: by_blocks(x, 0.0, 0.0),
     "blocks of -30": lambda x: by_blocks(x, -30.0, -30.0),
 }
 
 
 def entries(function):
-    found = np.asarray(jax.jit(jax.jacfwd(function))(POINT), np.float64)
+    found = np.asarray(jax.jit(jax.jacrev(function))(POINT), np.float64)
     return np.nan_to_num(found).reshape(-1, POINT.size)
 
 
