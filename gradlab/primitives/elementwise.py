@@ -283,8 +283,8 @@ RECORDS = (
     replace(
         _PLAIN, name="logistic", known=facts.of_exponential, settles=True, underflows="everyday"
     ),
-    replace(_ODD, name="sin", bounded=(-1.0, 1.0)),
-    replace(_PLAIN, name="cos", bounded=(-1.0, 1.0)),
+    replace(_ODD, name="sin"),
+    replace(_PLAIN, name="cos"),
     replace(_ODD, name="tan"),
     replace(_ODD, name="asin"),
     replace(_PLAIN, name="acos"),
@@ -297,7 +297,7 @@ RECORDS = (
     replace(_PLAIN, name="acosh"),
     replace(_ODD, name="atanh", rounds=Units(64.0)),
     # special functions
-    replace(_ODD, name="erf", bounded=(-1.0, 1.0)),
+    replace(_ODD, name="erf"),
     replace(_PLAIN, name="erfc", rounds=Units(4.0), underflows="everyday"),
     replace(_ODD, name="erf_inv", rounds=Near(16.0)),
     replace(_PLAIN, name="lgamma", rounds=Near(16.0)),

@@ -6,18 +6,19 @@ exponential is 0, and 0 times anything is 0: that is what makes causal attention
 one of them: `ranges` follows how small, and the rules here ask whether that is granted.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.primitives import ranges
+from gradlab.primitives.equation import Shape
 from gradlab.primitives.known import Known, told
-from gradlab.primitives.ranges import Mark
+from gradlab.primitives.ranges import Mark, Marks
 from gradlab.primitives.record import Site, complement
 
 __all__ = [
@@ -76,13 +77,15 @@ def facts(
 
 
 def _bounded(known: Known | None, site: Site) -> Known:
-    low, high = site.primitive.bounded or (0.0, 0.0)
-    nowhere = Pattern.zero(site.shape, ())
-    upper, lower = (
-        ranges.rounded([Mark(nowhere, bound)], dtype)
-        for bound, dtype in ((high, site.out_dtypes[0]), (-low, site.out_dtypes[0]))
-    )
+    upper, lower = _between(site.primitive.bounded or (0.0, 0.0), site.shape, site.out_dtypes[0])
     return replace(known or Known(), upper=upper, lower=lower)
+
+
+@functools.lru_cache(maxsize=256)
+def _between(bounds: tuple[float, float], shape: Shape, dtype: Any) -> tuple[Marks, Marks]:
+    nowhere = Pattern.zero(shape, ())
+    low, high = (ranges.rounded([Mark(nowhere, b)], dtype) for b in (-bounds[0], bounds[1]))
+    return high, low
 
 
 def _murky(known: Known | None) -> Known:
@@ -104,9 +107,7 @@ def _carried(site: Site, output: int) -> Known | None:
     return told(zero, untrue, upper, lower)
 
 
-def _put_together(
-    site: Site, output: int, operands: Sequence[int]
-) -> tuple[tuple[Mark, ...], tuple[Mark, ...]]:
+def _put_together(site: Site, output: int, operands: Sequence[int]) -> tuple[Marks, Marks]:
     """Return the bounds of an output whose entries are those of some operands."""
     sides = []
     if _is_float(site):
@@ -121,14 +122,14 @@ def _put_together(
 
 
 def _is_float(site: Site) -> bool:
-    return bool(site.out_dtypes) and bool(jnp.issubdtype(site.out_dtypes[0], jnp.floating))
+    return bool(site.out_dtypes) and ranges.limits_of(site.out_dtypes[0]) is not None
 
 
-def _high(known: Known | None) -> tuple[Mark, ...]:
+def _high(known: Known | None) -> Marks:
     return () if known is None else known.high
 
 
-def _low(known: Known | None) -> tuple[Mark, ...]:
+def _low(known: Known | None) -> Marks:
     return () if known is None else known.low
 
 
@@ -190,7 +191,7 @@ def _sides(site: Site, read: Callable[[Known], Pattern | None]) -> list[Pattern 
     return found
 
 
-def _spread(site: Site, k: int, lower: bool = False) -> tuple[Mark, ...]:
+def _spread(site: Site, k: int, lower: bool = False) -> Marks:
     """Return the bounds of an operand, or of its negative, in the output's shape."""
     marks, given = (_low if lower else _high)(site.known[k]), site.in_shapes[k]
     if given == site.shape or not marks:
@@ -217,8 +218,8 @@ def _laid_over(site: Site, operands: Sequence[int]) -> Site:
         here = known[k]
         if not site.depends[k] and not (here and (here.high or here.low or here.murky)):
             need = frozenset([site.grants.need("magnitude", k, 0.0, None)])
-            limits: Any = jnp.finfo(site.in_dtypes[k])  # type: ignore[no-untyped-call]  # no types
-            own = (Mark(Pattern.zero(site.in_shapes[k], ()), 0.0, 1.0, float(limits.max), need),)
+            nowhere = Pattern.zero(site.in_shapes[k], ())
+            own = ranges.rounded([Mark(nowhere, 0.0, 1.0, needs=need)], site.in_dtypes[k])
             known[k] = replace(here or Known(), upper=own, lower=own)
     return replace(site, known=tuple(known))
 
@@ -238,7 +239,7 @@ def of_quotient(site: Site) -> Known | None:
     return told(_sides(site, lambda k: k.nonzero)[0], None, upper, lower)
 
 
-def _times(site: Site, k: int, divided: bool = False) -> tuple[tuple[Mark, ...], tuple[Mark, ...]]:
+def _times(site: Site, k: int, divided: bool = False) -> tuple[Marks, Marks]:
     """Return the bounds of operand `k` times, or divided by, the other, if that is a number."""
     other = site.known[1 - k]
     number = None if other is None else other.fill
@@ -256,8 +257,8 @@ def of_cast(site: Site) -> Known | None:
     known = site.known[0]
     if known is None:
         return None
-    upper: tuple[Mark, ...] = ()
-    lower: tuple[Mark, ...] = ()
+    upper: Marks = ()
+    lower: Marks = ()
     if _is_float(site) and site.in_dtypes[0].kind == "b":
         nowhere = Pattern.zero(site.shape, ())
         ones, zeros = Mark(nowhere, 1.0), Mark(nowhere, 0.0)
@@ -362,10 +363,10 @@ def _extreme(site: Site, sign: int) -> Known | None:
 def of_exponential(site: Site) -> Known | None:
     """0 where the argument is so small that its exponential is."""
     known = site.known[0]
-    if known is None or not _is_float(site):
+    limits = ranges.limits_of(site.out_dtypes[0])
+    if known is None or limits is None:
         return None
-    limits: Any = jnp.finfo(site.out_dtypes[0])  # type: ignore[no-untyped-call]  # it has no types
-    smallest = math.log(float(limits.smallest_subnormal)) - 1  # 1: rounding, of exp and of this
+    smallest = math.log(limits.smallest) - 1  # 1: rounding, of exp and of this
     if site.name == "exp2":
         smallest /= math.log(2)
     return told(_unless(site, known.high, smallest))
@@ -487,7 +488,7 @@ def of_comparison(site: Site) -> Known | None:
 def _apart(site: Site, more: bool) -> Pattern | None:
     """Return the region outside which the first operand is certainly less, or more."""
     dtype = site.in_dtypes[0]
-    if not jnp.issubdtype(dtype, jnp.floating):
+    if ranges.limits_of(dtype) is None:
         return None
     a, b = _spread(site, 0, more), _spread(site, 1, not more)
     if all(mark.region.is_zero for mark in (*a, *b)):

@@ -174,6 +174,9 @@ def _marks_of(few: Array, shape: Shape, sign: int) -> tuple[Mark, ...]:
     """Return bounds of the entries of an array: of all, and of those below its widest gap."""
     if few.dtype.kind in "biucO" or not 0 < few.size <= MATERIALISED:
         return ()
+    if few.size == 1:
+        value = sign * float(few.item())
+        return () if value != value else (Mark(Pattern.zero(shape, ()), value),)
     values = sign * few.astype(np.float64)
     highest, lowest = float(values.max()), float(values.min())
     if not lowest <= highest:

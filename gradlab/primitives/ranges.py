@@ -6,6 +6,7 @@ exponential of a value far enough below the maximum of its row is exactly 0, so 
 condition under which a mask hides. Lower bounds are marks of the negated value.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -17,8 +18,8 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 
-__all__ = ["DEEP", "Kind", "Mark", "Need", "at_once", "extreme", "is_deep", "multiplied", "reached",
-           "rounded", "scaled", "shifted", "summed"]  # fmt: skip
+__all__ = ["DEEP", "Kind", "Mark", "Marks", "Need", "at_once", "extreme", "is_deep", "limits_of",
+           "multiplied", "reached", "rounded", "scaled", "shifted", "summed"]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["magnitude", "nonempty", "finite"]
@@ -85,7 +86,7 @@ def _few(marks: Iterable[Mark]) -> Marks:
     One of the whole array says something where an entry of each row is there: then it bounds that.
     """
     kept: list[Mark] = []
-    for mark in sorted(marks, key=_rank):
+    for mark in sorted(marks, key=_rank) if len(marks := list(marks)) > 1 else marks:
         useful = mark.is_deep or mark.needs or not mark.region.is_dense
         if useful and mark.offset < math.inf and not any(map(mark.follows_from, kept)):
             kept.append(mark)
@@ -130,10 +131,29 @@ def multiplied(a: Sequence[Mark], b: Sequence[Mark]) -> Marks:
     )
 
 
+class Limits(NamedTuple):
+    """What a floating dtype can hold."""
+
+    unit: float
+    largest: float
+    smallest: float
+
+
+@functools.lru_cache(maxsize=64)
+def limits_of(dtype: Any) -> Limits | None:
+    """Return what a dtype can hold; None if it is not a real floating one."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return None
+    found: Any = jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
+    return Limits(float(found.eps), float(found.max), float(found.smallest_subnormal))
+
+
 def rounded(marks: Iterable[Mark], dtype: Any) -> Marks:
     """Return the marks of a value that a dtype rounds, outwards; what overflows is infinite."""
-    limits: Any = jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
-    unit, largest = float(limits.eps), float(limits.max)
+    limits = limits_of(dtype)
+    if limits is None:
+        return ()
+    unit, largest, _ = limits
     found = []
     for mark in marks:
         offset, slope, limit = mark.offset, mark.slope * (1 + unit), mark.limit
