@@ -243,11 +243,11 @@ def _times(site: Site, k: int, divided: bool = False) -> tuple[Marks, Marks]:
     """Return the bounds of operand `k` times, or divided by, the other, if that is a number."""
     other = site.known[1 - k]
     number = None if other is None else other.fill
-    if not _is_float(site) or not isinstance(number, int | float) or not math.isfinite(number):
-        return (), ()
-    if number == 0:
+    if not _is_float(site) or not isinstance(number, int | float) or not number:
         return (), ()
     factor, dtype = abs(1 / number if divided else number), site.out_dtypes[0]
+    if not 0 < factor < math.inf:
+        return (), ()
     sides = [ranges.scaled(_spread(site, k, lower), factor, dtype) for lower in (False, True)]
     return (sides[0], sides[1]) if number > 0 else (sides[1], sides[0])
 
