@@ -196,9 +196,9 @@ class _Layer:
         """Run forward and backward once, and find the gradients of inputs and parameters."""
         made = self.copied()
         inputs = copy.deepcopy(self.inputs)
-        known = dict(_floats(self.thing))
+        known = {path: (v, _get(made, path, None)) for path, v in _floats(self.thing)}
         output = self._called(made, lambda: getattr(made, self.forward)(*inputs), self.forward)
-        kept = {p: v for p, v in known.items() if _same(_get(made, p, None), v)}
+        kept = {p: v for p, (v, own) in known.items() if _is_kept(_get(made, p, None), own, v)}
         returned: Any
         if self.backward:
             upstream = _ones(output)
@@ -493,9 +493,9 @@ def _ones(output: Any) -> Any:
     return np.ones_like(output)
 
 
-def _same(now: Any, before: Any) -> bool:
+def _is_kept(now: Any, own: Any, before: Any) -> bool:
     """Whether a forward has left a parameter as it was: what it replaces is a cache."""
-    return now is not None and np.array_equal(now, before, equal_nan=True)
+    return now is own and np.array_equal(now, before, equal_nan=True)
 
 
 _TOKENS = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")

@@ -158,8 +158,11 @@ class Mixed(Adding):
 
 
 def test_a_cache_is_no_parameter_and_a_key_may_be_short():
-    report = gradlab.check(Store(), X)
-    assert report.ok and paths(report) == ["x", "kernel"]
+    used = Store()
+    used.backward(used.forward(X))
+    for layer in (Store(), used):
+        report = gradlab.check(layer, X)
+        assert report.ok and paths(report) == ["x", "kernel"]
     report = gradlab.check(Boxes(), X)
     assert report.ok and paths(report) == ["x", "boxes[0].data", "rest.o.data"]
 
