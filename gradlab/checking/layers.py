@@ -69,7 +69,7 @@ def layer_form(
             )
         return None
     layer = _Layer(*methods, inputs)
-    layer.find(*_as_dict(parameters, gradients))
+    layer.find(_as_dict(parameters, gradients))
     return layer.form()
 
 
@@ -122,11 +122,11 @@ def _made(cls: type) -> str:
     return f"{cls.__name__}({', '.join(p.name for p in parameters if p.default is p.empty)})"
 
 
-def _as_dict(parameters: Any, gradients: Any) -> tuple[dict[str, str] | None, bool]:
-    """Return parameters with the paths of their gradients, "" where unknown; whether given."""
+def _as_dict(parameters: Any, gradients: Any) -> dict[str, str] | None:
+    """Return parameters that were named, with the paths of their gradients, "" where unknown."""
     given = next((each for each in (parameters, gradients) if isinstance(each, Mapping)), None)
     if given is not None:
-        return {str(name): str(path) for name, path in given.items()}, True
+        return {str(name): str(path) for name, path in given.items()}
     names, paths = (
         [each] if isinstance(each, str) else list(each or ()) for each in (parameters, gradients)
     )
@@ -135,7 +135,7 @@ def _as_dict(parameters: Any, gradients: Any) -> tuple[dict[str, str] | None, bo
             f"gradients: {count(len(paths), 'path')} for {count(len(names), 'parameter')}; give "
             "one for each: parameters=('W',), gradients=('dW',)"
         )
-    return (dict(zip(names, paths or [""] * len(names))) or None), bool(paths)
+    return dict(zip(names, paths or [""] * len(names))) or None
 
 
 class _Layer:
@@ -192,7 +192,7 @@ class _Layer:
             )
         return method(upstream)
 
-    def find(self, asked: dict[str, str] | None, given: bool) -> None:
+    def find(self, asked: dict[str, str] | None) -> None:
         """Run forward and backward once, and find the gradients of inputs and parameters."""
         made = self.copied()
         inputs = copy.deepcopy(self.inputs)
@@ -213,9 +213,9 @@ class _Layer:
         else:
             self._by_position(returned, asked if self.backward else None)
         if not any(place.startswith("#") for place in self.pairs.values()):
-            self._stored(made, kept, asked, given)
-        if self.pairs and self.backward and not any(g[0] == "#" for g in self.pairs.values()):
-            self._accumulates(made, upstream, inputs)
+            self._stored(made, kept, asked)
+            if self.pairs and self.backward:
+                self._accumulates(made, upstream, inputs)
         if not (self.pairs or self.backward):
             more = "what it needs to return both" if np.ndim(output) else "parameters={'W': 'dW'}"
             raise InputError(
@@ -307,20 +307,21 @@ class _Layer:
                 if i in floats and g is not None
             }
             return
-        extra, names = len(several) - floating, list(asked or ())
-        if len(names) != extra or any((asked or {}).values()):
-            arrays = [path for path, _ in _floats(self.thing)]
+        names = list(asked or ())
+        given = (n for n in (floating, len(self.inputs)) if len(several) - n == len(names))
+        start = next(given, None)
+        if start is None or any((asked or {}).values()):
+            arrays = [path for path, _ in _floats(self.thing)][: len(several) - floating]
             raise InputError(
                 f"backward returned {len(several)} arrays for {count(floating, 'input')}; "
-                f"name the others: parameters={tuple(arrays[:extra]) or ('W', 'b')}"
+                f"name the others: parameters={tuple(arrays) or ('W', 'b')}"
             )
-        self.own = {i: f"#{k}" for k, i in enumerate(floats)}
-        self.pairs = {self._path(name): f"#{floating + k}" for k, name in enumerate(names)}
+        own = enumerate(floats) if start == floating else ((i, i) for i in floats)
+        self.own = {i: f"#{k}" for k, i in own}
+        self.pairs = {self._path(name): f"#{start + k}" for k, name in enumerate(names)}
         self._noted("returned")
 
-    def _stored(
-        self, made: Any, kept: dict[str, Any], asked: dict[str, str] | None, given: bool
-    ) -> None:
+    def _stored(self, made: Any, kept: dict[str, Any], asked: dict[str, str] | None) -> None:
         """Find gradients beside parameters, after the backward ran."""
         if asked is not None:
             for name, gradient in asked.items():

@@ -231,6 +231,25 @@ def test_the_loss_of_a_model_is_the_model():
         gradlab.check(Scores(), X)
 
 
+class Looked:
+    def __init__(self):
+        self.table = np.ones((5, 2))
+
+    def forward(self, index):
+        self.index = index
+        return self.table[index] ** 2
+
+    def backward(self, up):
+        found = np.zeros_like(self.table)
+        np.add.at(found, self.index, 2 * up * self.table[self.index])
+        return None, found
+
+
+def test_an_integer_input_has_a_place_among_what_is_returned():
+    report = gradlab.check(Looked(), np.array([1, 3, 1]), parameters="table")
+    assert report.ok and paths(report) == ["table"]
+
+
 def test_a_gradient_that_is_none_is_said():
     report = gradlab.check(Frozen(), X)
     assert paths(report) == ["x", "w"]
