@@ -97,7 +97,7 @@ def wrong_number(
         if fits is not None:
             free.remove(fits)
             chosen.append(names[fits])
-    if len(chosen) < len(gradients):
+    if not chosen or len(chosen) < len(gradients):
         return InputError(f"{said}; return one for each input, None where there is none")
     return InputError(
         f"{said}; say which: wrt=({', '.join(map(repr, chosen))}{',' * (len(chosen) == 1)}), or "

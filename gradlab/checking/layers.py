@@ -216,6 +216,13 @@ class _Layer:
             self._stored(made, kept, asked)
             if self.pairs and self.backward:
                 self._accumulates(made, upstream, inputs)
+        if self.backward and not (self.pairs or self.own):
+            arrays = ", ".join(path for path, _ in _floats(self.thing)) or "none"
+            raise InputError(
+                f"{self.name}.{self.backward}: returned no gradient, and none stands beside a "
+                f"parameter (its arrays: {arrays}); return that of {self.names[0]}, or pass "
+                "parameters={'W': 'dW'}"
+            )
         if not (self.pairs or self.backward):
             more = "what it needs to return both" if np.ndim(output) else "parameters={'W': 'dW'}"
             raise InputError(

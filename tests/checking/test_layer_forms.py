@@ -145,6 +145,14 @@ class Boxes:
         return up @ self.boxes[0].data.T
 
 
+class Silent:
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, up):
+        self.kept = 2 * up
+
+
 class Steps(Affine):
     def backward(self, dout, rate):
         return dout @ self.w.T
@@ -370,6 +378,7 @@ def test_a_wider_gradient_is_right_in_numpy():
             lambda: gradlab.check(np.tanh, X, backward=lambda up, x: (up, up)),
             r"2 gradients for 1 input; pass what else is differentiated as inputs",
         ),
+        (lambda: gradlab.check(Silent(), X), r"returned no gradient.*return that of x, or pass"),
         (lambda: gradlab.audit(Affine(), X), r"Affine has a backward of its own"),
     ],
 )
