@@ -92,3 +92,16 @@ def test_a_proof_of_complex_numbers_that_are_moved_does_not_fail():
         return 2 * jnp.real(jnp.fft.ifft(upstream * jnp.fft.fft(x)) * x.size).astype(x.dtype)
 
     assert gradlab.check(forward, jnp.arange(6.0) * 0.3 + 1, backward=backward).ok
+
+
+def test_the_function_itself_is_asked_along_three_directions():
+    calls = []
+
+    def forward(x):
+        calls.append(x)
+        return np.tanh(x)
+
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    report = gradlab.check(forward, x, backward=lambda up, x: up * (1 - np.tanh(x) ** 2))
+    (law,) = [law for law in report.laws if law.name == "finite differences"]
+    assert (law.status, law.judged) == ("passed", 3) and len(calls) < 200
