@@ -5,7 +5,7 @@ in JAX, eagerly. The result of the search is verified elsewhere, so nothing here
 """
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -305,8 +305,3 @@ def function_of(value: Any) -> Any:
         if name and getattr(module, name, None) is value:
             return getattr(stand_in(module), name)
     return _eager(value) if isinstance(value, Callable) else value  # type: ignore[arg-type]
-
-
-def leaves(value: Any) -> Sequence[Any]:
-    """Return the leaves of a pytree, None where a gradient is left out."""
-    return jax.tree.leaves(value, is_leaf=lambda x: x is None)

@@ -11,16 +11,6 @@ from gradlab.checking.report import Finding
 
 __all__ = ["scaling"]
 
-_NUMBERS = {
-    "pi": math.pi,
-    "2 pi": 2 * math.pi,
-    "ln 2": math.log(2),
-    "ln 10": math.log(10),
-    "e": math.e,
-    "sqrt(2)": math.sqrt(2),
-    "sqrt(pi)": math.sqrt(math.pi),
-}
-
 
 def scaling(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield findings that say by which number a gradient is off."""
@@ -34,7 +24,7 @@ def scaling(symptom: Symptom, target: int) -> Iterator[Finding]:
         if abs(factor + 1) < 1e-9:
             yield Finding("sign", path, f"the gradient of {path} has the wrong sign")
         else:
-            text = f"the gradient of {path} is off by a factor {_named(symptom, factor)}"
+            text = f"the gradient of {path} is off by a factor {_named(factor)}"
             yield Finding("factor", path, text)
     elif symptom.subject.targets[target].kind == "complex" and all(
         symptom.explains(k, target, np.conj(case.expected[target]))
@@ -63,52 +53,15 @@ def _ratio(symptom: Symptom, target: int) -> complex | None:
     return complex(ratio) if np.iscomplexobj(ratio) else float(ratio)
 
 
-def _named(symptom: Symptom, factor: complex) -> str:
-    """Return a factor, and where it may come from: a constant, the lengths of axes."""
+def _named(factor: complex) -> str:
     if factor.imag:
         return f"{factor:.6g}"
     factor = float(np.real(factor))
-    sources = [name for value, name in _sources(symptom) if math.isclose(abs(factor), value)]
-    sources = list(dict.fromkeys(sources))[:3]
     fraction = Fraction(factor).limit_denominator(64)
-    number = str(fraction) if math.isclose(fraction, factor, rel_tol=1e-9) else _short(factor)
-    return f"{number} (perhaps {', or '.join(sources)})" if sources else number
+    return str(fraction) if math.isclose(fraction, factor, rel_tol=1e-9) else _short(factor)
 
 
 def _short(factor: float) -> str:
     """Return six digits of a factor, more where those would say that it is 1."""
     short = f"{factor:.6g}"
     return f"{factor:.12g}" if short in ("1", "-1") else short
-
-
-def _sources(symptom: Symptom) -> Iterator[tuple[float, str]]:
-    for name, value in _NUMBERS.items():
-        yield value, name
-        yield 1 / value, f"1/({name})" if " " in name else f"1/{name}"
-    lengths = list(_lengths(symptom))
-    for n, where in lengths:
-        yield n, f"the length of {where}"
-        yield 1 / n, f"1 over the length of {where}"
-        yield 1 / n**2, f"divided by the length of {where} twice"
-    for n, where in lengths:
-        for m, other in lengths:
-            if m != n and not where.startswith("all") and not other.startswith("all"):
-                yield n / m, f"the length of {where} over that of {other}"
-        yield math.sqrt(n), f"the square root of the length of {where}"
-        yield 1 / math.sqrt(n), f"1 over the square root of the length of {where}"
-        if n > 2:
-            yield n / (n - 1), f"n over n - 1, n the length of {where}"
-            yield (n - 1) / n, f"n - 1 over n, n the length of {where}"
-
-
-def _lengths(symptom: Symptom) -> Iterator[tuple[int, str]]:
-    """Yield the lengths of all axes, each once, with the first axis that has it."""
-    shapes = [(t.path, t.shape) for t in symptom.subject.targets]
-    shapes += [(u.output, u.shape) for u in symptom.subject.upstreams]
-    found: dict[int, str] = {}
-    for path, shape in shapes:
-        for axis, n in enumerate(shape):
-            found.setdefault(n, f"axis {axis} of {path}")
-        if len(shape) > 1:
-            found.setdefault(math.prod(shape), f"all of {path}")
-    yield from ((n, place) for n, place in found.items() if n > 1)
