@@ -309,8 +309,10 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     if not index:
         news += [2 * value, value / 2, value * value, 0, 1]
         news += [1 / value, 1 - value, value / 10, value * 10] if value else [0.5, 2]
+    scaled = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult | ast.Div | ast.Pow)
+    idle = 0 if added else 1 if scaled else None  # there the constant goes altogether
     for new in dict.fromkeys(news):
-        if new != value and not (power and new == 1):
+        if new not in (value, idle):
             yield (repr(int(new)) if new == int(new) else repr(float(new))), code
 
 
