@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from gradlab.primitives import lookup
 from gradlab.proof.arithmetic import BILINEAR, CHOICES, COMPLEX, ENTRIES, LINEAR, masked
 from gradlab.proof.constants import Reading, element_of, read
 from gradlab.proof.degree import CONSTANT, VARIABLE, Degree, joined
-from gradlab.proof.field import Element, Lanes, constant
+from gradlab.proof.field import Element, Lanes, constant, residue
 from gradlab.proof.matrices import MATRICES
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.constants import Constants
@@ -197,14 +196,8 @@ class Field(Interpreter[Symbol]):
         if not columns:
             return Element(self.lanes, np.zeros((len(self.lanes), *numbers.shape)))
         table = np.stack([element.a for element in columns], 1)
-        shape = (len(self.lanes), *numbers.shape)
-        a = table[:, index.reshape(-1)].reshape(shape)
-        b = None
-        if any(element.b is not None for element in columns):
-            turned = [np.zeros(len(self.lanes)) if e.b is None else e.b for e in columns]
-            b = np.stack(turned, 1)[:, index.reshape(-1)].reshape(shape)
-        exact = np.logical_and.reduce([np.broadcast_to(e.exact, len(self.lanes)) for e in columns])
-        return Element(self.lanes, a, b, exact)
+        a = table[:, index.reshape(-1)].reshape(len(self.lanes), *numbers.shape)
+        return Element(self.lanes, a, _exact(columns))
 
     def _table(self, number: float, precision: int) -> Element:
         if not math.isfinite(number):
@@ -317,18 +310,11 @@ class Field(Interpreter[Symbol]):
                 found: Any = 0.0
                 for half in halves:
                     product = self._numpy_of(equation, inputs, {0: half, 1: b})[0]
-                    found = _rest(found * float(1 << 11) + product, x.lanes)
+                    found = residue(found * float(1 << 11) + product, column)
                 return found
 
-            a, cross = whole(x.a, y.a), None
-            if x.b is not None:
-                cross = whole(x.b, y.a)
-            if y.b is not None:
-                other = whole(x.a, y.b)
-                cross = other if cross is None else cross + other
-            if x.b is not None and y.b is not None:
-                a = a - whole(x.b, y.b)
-            return x.made(a, cross, y)
+            column = x.lanes.column(np.ndim(real))
+            return x.made(_by_parts(lambda a: _by_parts(lambda b: whole(a, b), y.a), x.a), y)
 
         if len(left) == 1 and len(right) == 1:
             return [Symbol(real, (times(left[0], right[0]),), degree)]
@@ -380,19 +366,17 @@ class Field(Interpreter[Symbol]):
             }
 
             def part(of: Callable[[Element], Any], named: dict[int, Element] = elements) -> Any:
-                if all(of(element) is None for element in named.values()):
-                    return [None] * len(equation.outvars)
-                given = {k: e.a * 0 if of(e) is None else of(e) for k, e in named.items()}
-                found = self._numpy_of(equation, inputs, given)
+                found = self._numpy_of(equation, inputs, {k: of(e) for k, e in named.items()})
                 return [_laned(x, self.lanes, v) for x, v in zip(found, equation.outvars)]
 
             first, *others = elements.values()
-            made = [
-                first.made(a, b, *others).flipped(flips)
-                for a, b, flips in zip(
-                    part(attrgetter("a")), part(attrgetter("b")), part(attrgetter("flips"))
-                )
-            ]
+            found = part(lambda e: e.a.real)
+            if any(np.iscomplexobj(e.a) for e in elements.values()):
+                found = [a + 1j * b for a, b in zip(found, part(lambda e: e.a.imag))]
+            made = [first.made(a, *others) for a in found]
+            if any(e.flips is not None for e in elements.values()):
+                flips = part(lambda e: e.a.real * 0 if e.flips is None else e.flips)
+                made = [element.flipped(flip) for element, flip in zip(made, flips)]
             outputs.append(made)
         return list(zip(*outputs))
 
@@ -422,14 +406,24 @@ def _each(value: Symbol, real: Any, function: Callable[[Any], Any]) -> Symbol:
 def _joined(
     lanes: Lanes, elements: Sequence[Element], function: Callable[[list[Any]], Any]
 ) -> Element:
-    def part(of: Callable[[Element], Any]) -> Any:
-        if all(of(element) is None for element in elements):
-            return None
-        return function([e.a * 0 if of(e) is None else of(e) for e in elements])
+    flips = None
+    if any(e.flips is not None for e in elements):
+        flips = function([e.a.real * 0 if e.flips is None else e.flips for e in elements])
+    return Element(lanes, function([e.a for e in elements]), _exact(elements), flips)
 
-    exact = np.logical_and.reduce([np.broadcast_to(e.exact, len(lanes)) for e in elements])
-    a, b, flips = (part(attrgetter(name)) for name in ("a", "b", "flips"))
-    return Element(lanes, a, b, exact, flips)
+
+def _exact(elements: Sequence[Element]) -> NDArray[np.bool_]:
+    """Return the lanes in which all of some elements are exact."""
+    count = len(elements[0].lanes)
+    found: NDArray[np.bool_] = np.logical_and.reduce(
+        [np.broadcast_to(element.exact, count) for element in elements]
+    )
+    return found
+
+
+def _by_parts(function: Callable[[Any], Any], a: Any) -> Any:
+    """Return what a linear function of real arrays makes of a, which may be complex."""
+    return function(a.real) + 1j * function(a.imag) if np.iscomplexobj(a) else function(a)
 
 
 def _taking(index: NDArray[Any], inside: NDArray[Any]) -> Callable[[Any], Any]:
@@ -453,8 +447,3 @@ def _spread(element: Element, shape: tuple[int, ...]) -> Element:
         return np.broadcast_to(a.reshape(a.shape[0], *ones, *a.shape[1:]), shape)
 
     return element.arranged(wide)
-
-
-def _rest(a: Any, lanes: Lanes) -> Any:
-    prime = lanes.column(np.ndim(a) - 1)
-    return a - np.floor(a / prime) * prime

@@ -80,8 +80,7 @@ def _exp(params: Mapping[str, Any], elements: Sequence[Element], numbers: Any, r
     value = x.exp()
     if not hidden.any():
         return value
-    b = None if value.b is None else np.where(hidden, 0.0, value.b)
-    return value.made(np.where(hidden, 0.0, value.a), b)
+    return value.made(np.where(hidden, 0.0, value.a))
 
 
 def _pow(params: Mapping[str, Any], elements: Sequence[Element], numbers: Any, real: Any) -> Any:
@@ -109,7 +108,7 @@ def _locally(whole: bool) -> Function:
 
 def _abs(params: Any, elements: Sequence[Element], numbers: Any, real: Any) -> Element:
     (x,), sign = elements, np.where(numbers[0] < 0, -1.0, 1.0)
-    found = x.made(x.a * sign, None if x.b is None else x.b * sign)
+    found = x.made(x.a * sign)
     if x.lanes.strict:  # sqrt(x^2 y) = |x| sqrt(y) holds where |x| is a square
         return found.made(np.where(found.is_square(), found.a, np.nan))
     return found

@@ -7,8 +7,9 @@ Then exp(a + b) = exp(a) exp(b) and log(exp(x)) = x hold exactly (Gonnet 1986; M
 1994, "Signature functions for algebraic numbers"). All primes are below 2^21, so that products of
 residues are exact in float64; NaN marks what is undefined, such as a division by zero, and spreads.
 
--1 is no square in these fields. With `j * j = -1`, the pair `a + j b` holds roots of non-squares
-and turns: `exp(j v) = turn ** v` for a second square `turn`, so sin^2 + cos^2 = 1 holds too.
+-1 is no square in these fields. With `j * j = -1`, `a + j b` holds roots of non-squares and turns:
+`exp(j v) = turn ** v` for a second square `turn`, so sin^2 + cos^2 = 1 holds too. NumPy's complex
+numbers are such pairs already; an array is complex only where some `b` is not zero.
 """
 
 import functools
@@ -16,13 +17,15 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOWERS", "Element", "Lanes", "constant", "lanes", "power"]
+__all__ = ["TOWERS", "Element", "Lanes", "constant", "lanes", "power", "residue"]
 
 F64 = NDArray[np.float64]
+Pair = NDArray[Any]  # of float64 or complex128
 
 TOWERS = (  # chains of primes p[i] = 2 p[i+1] + 1
     (2029439, 1014719, 507359, 253679, 126839, 63419),
@@ -58,7 +61,7 @@ class Lanes:
 
 @dataclass(frozen=True, eq=False)
 class Element:
-    """An array of field elements `a + j b` in every lane; `b` is None where it is zero.
+    """An array of field elements in every lane.
 
     `exact`: the lanes in which no function stood for exp, log or an angle that had no lane to go
     to. In the others, equal formulas may differ; different ones still do.
@@ -66,8 +69,7 @@ class Element:
     """
 
     lanes: Lanes
-    a: F64
-    b: F64 | None = None
+    a: Pair
     exact: NDArray[np.bool_] | bool = True
     flips: F64 | None = None
 
@@ -76,45 +78,37 @@ class Element:
         """The primes, to broadcast against this array."""
         return self.lanes.column(self.a.ndim - 1)
 
-    def made(self, a: F64, b: F64 | None = None, *others: "Element") -> "Element":
+    def made(self, a: Pair, *others: "Element") -> "Element":
         """Return residues of whole numbers, as exact as this element and others."""
         exact = self.exact
         for other in others:
             exact = exact & other.exact
-        prime = self.lanes.column(np.ndim(a) - 1)
-        a = _mod(a, prime)
-        if b is not None:
-            b = _mod(b, prime)
-            b = None if not b.any() else b
-        return Element(self.lanes, a, b, exact)
+        return Element(self.lanes, residue(a, self.lanes.column(np.ndim(a) - 1)), exact)
 
     def flipped(self, flips: F64 | None) -> "Element":
         """Return this element with other flips."""
         flips = None if flips is None or not np.any(flips) else np.fmod(flips, 2.0)
         return replace(self, flips=flips)
 
-    def arranged(self, function: Callable[[F64], F64]) -> "Element":
+    def arranged(self, function: Callable[[Pair], Pair]) -> "Element":
         """Return the same numbers in another arrangement."""
-        b = None if self.b is None else function(self.b)
         flips = None if self.flips is None else function(self.flips)
-        return Element(self.lanes, function(self.a), b, self.exact, flips)
+        return Element(self.lanes, function(self.a), self.exact, flips)
 
     def __add__(self, other: "Element") -> "Element":
-        found = self.made(self.a + other.a, _plus(self.b, other.b), other)
-        return found.flipped(_plus(self.flips, other.flips))
+        found = self.made(self.a + other.a, other)
+        if self.flips is None or other.flips is None:
+            return found.flipped(other.flips if self.flips is None else self.flips)
+        return found.flipped(self.flips + other.flips)
 
     def __neg__(self) -> "Element":
-        found = self.made(-self.a, None if self.b is None else -self.b)
-        return found.flipped(self.flips)
+        return self.made(-self.a).flipped(self.flips)
 
     def __sub__(self, other: "Element") -> "Element":
         return self + -other
 
     def __mul__(self, other: "Element") -> "Element":
-        a, cross = self.a * other.a, _plus(_times(self.a, other.b), _times(self.b, other.a))
-        if self.b is not None and other.b is not None:
-            a = a - self.b * other.b
-        return self.made(a, cross, other)
+        return self.made(self.a * other.a, other)
 
     def whole(self, number: int) -> "Element":
         """Return a whole number that broadcasts against this element."""
@@ -130,14 +124,10 @@ class Element:
 
     def inverse(self) -> "Element":
         """Return 1 / element; undefined at zero."""
-        norm = self.a
-        if self.b is not None:
-            norm = _mod(self.a * self.a + self.b * self.b, self.prime)
-        under = power(norm, self.prime - 2, self.prime)
-        under = np.where(norm == 0, np.nan, under)
-        if self.b is None:
-            return self.made(under)
-        return self.made(self.a * under, -self.b * under)
+        turned = np.iscomplexobj(self.a)
+        norm = residue((self.a * self.a.conj()).real, self.prime) if turned else self.a
+        under = np.where(norm == 0, np.nan, power(norm, self.prime - 2, self.prime))
+        return self.made(self.a.conj() * under if turned else under)
 
     def __pow__(self, exponent: int) -> "Element":
         if exponent < 0:
@@ -152,13 +142,13 @@ class Element:
 
     def is_square(self) -> NDArray[np.bool_]:
         """Return where the element is a square of the prime field, or zero."""
-        root = power(self.a, (self.prime + 1) / 4, self.prime)
-        square: NDArray[np.bool_] = _mod(root * root, self.prime) == self.a
+        root = power(self.a.real, (self.prime + 1) / 4, self.prime)
+        square: NDArray[np.bool_] = residue(root * root, self.prime) == self.a.real
         return square & self._plain()
 
     def magnitude(self) -> "Element":
         """Return the element or its negative, whichever is a square."""
-        flipped = np.where(self.is_square(), self.a, -self.a)
+        flipped = np.where(self.is_square(), self.a.real, -self.a.real)
         return self.made(np.where(self._plain(), flipped, np.nan))
 
     def sqrt(self) -> "Element":
@@ -167,8 +157,7 @@ class Element:
         root = power(self.magnitude().a, (self.prime + 1) / 4, self.prime)
         if self.lanes.strict:
             return self.made(np.where(squares, root, np.nan))
-        nothing = 0.0 * root
-        return self.made(np.where(squares, root, nothing), np.where(squares, nothing, root))
+        return self.made(np.where(squares, root, 1j * root))
 
     def raised(self, numerator: int, denominator: int) -> "Element":
         """Return the element to the power of a fraction; the root is the square among the roots."""
@@ -182,17 +171,19 @@ class Element:
             pow(denominator, -1, order) if fits else 0 for order, fits in zip(orders, coprime)
         ]
         column = self.lanes.column(self.a.ndim - 1, np.array(exponents, np.float64))
-        root = power(self.a, column, self.prime)
+        root = power(self.a.real, column, self.prime)
         root = np.where(self._plain() & (column > 0), root, np.nan)
         return self.made(root) ** numerator
 
     def exp(self) -> "Element":
         """Return exp: powers of the lane's base, whose exponents are one lane down."""
-        grown = self._raised("exp", self.lanes.base, self.a)
+        grown = self._raised("exp", self.lanes.base, self.a.real)
         if self.flips is not None:
             turned = np.nan_to_num(_below(self.lanes, self.flips))
             grown = grown.made(np.where(turned > 0, -grown.a, grown.a))
-        return grown if self.b is None else grown * self._raised("turn", self.lanes.turn, self.b)
+        if not np.iscomplexobj(self.a):
+            return grown
+        return grown * self._raised("turn", self.lanes.turn, self.a.imag)
 
     def log(self) -> "Element":
         """Return log: the exponents of the element's magnitude, one lane up."""
@@ -205,28 +196,28 @@ class Element:
                 found.a[lane, ...] = np.nan
                 found.a[lane, ...][known] = table[magnitude.a[up, ...][known].astype(np.int64)]
         exact &= np.broadcast_to(self.exact, len(self.lanes))[self.lanes.upper]
-        turned = Element(self.lanes, found.a, None, exact)
-        return turned.flipped(np.where(_column(self.lanes.upper < 0, flips), 0.0,
-                                       flips[self.lanes.upper]))  # fmt: skip
+        top = (self.lanes.upper < 0).reshape(-1, *(1,) * (flips.ndim - 1))
+        flips = np.where(top, 0.0, flips[self.lanes.upper])
+        return Element(self.lanes, found.a, exact).flipped(flips)
 
     def raised_to(self, exponent: "Element") -> "Element":
         """Return `exp(exponent * log(self))`, without a logarithm of its own."""
-        base, below = self.magnitude(), _below(self.lanes, exponent.a)
+        base, below = self.magnitude(), _below(self.lanes, exponent.a.real)
         powers = power(base.a, below, self.prime)
         lowest = self.lanes.lower < 0
         powers[lowest] = base.hashed("pow", exponent).a[lowest]
         powers = np.where(exponent._plain(), powers, np.nan)
         exact = self.exact & np.broadcast_to(exponent.exact, len(self.lanes))[self.lanes.lower]
-        return Element(self.lanes, powers, None, exact & ~lowest)
+        return Element(self.lanes, powers, exact & ~lowest)
 
     def angle(self) -> tuple["Element", "Element"]:
         """Return cos and sin."""
-        forward = self._raised("turn", self.lanes.turn, self.a)
-        if self.b is not None:  # exp(j (a + j b)) = exp(j a) / exp(b)
-            forward = forward * self._raised("exp", self.lanes.base, self.b).inverse()
+        forward = self._raised("turn", self.lanes.turn, self.a.real)
+        if np.iscomplexobj(self.a):  # exp(j (a + j b)) = exp(j a) / exp(b)
+            forward = forward * self._raised("exp", self.lanes.base, self.a.imag).inverse()
         back = forward.inverse()
         cos, sin = (forward + back).over(2), (forward - back).over(2)
-        return cos, sin.made(0.0 * sin.a, -sin.a)
+        return cos, sin.made(-1j * sin.a)
 
     def _raised(self, label: str, bases: F64, exponents: F64) -> "Element":
         """Return each lane's base to exponents that are one lane down.
@@ -241,7 +232,7 @@ class Element:
         odd = np.where(positive, hashed.a, hashed.inverse().a)
         out[lowest] = np.where(exponents == 0, 1.0, odd)[lowest]
         exact = np.broadcast_to(self.exact, len(self.lanes))
-        return Element(self.lanes, out, None, exact & exact[self.lanes.lower] & ~lowest)
+        return Element(self.lanes, out, exact & exact[self.lanes.lower] & ~lowest)
 
     def hashed(self, label: str, *others: "Element") -> "Element":
         """Return an uninterpreted function: equal arguments, equal values, and no other law."""
@@ -249,27 +240,27 @@ class Element:
         defined = np.ones(self.a.shape, bool)
         seeds = np.array(self.lanes.seeds, np.uint64).reshape(-1, *(1,) * (self.a.ndim - 1))
         for k, element in enumerate((self, *others)):
-            for part in (element.a, np.zeros_like(element.a) if element.b is None else element.b):
+            for part in (element.a.real, element.a.imag):
                 defined &= np.isfinite(part)
                 words = np.nan_to_num(part).astype(np.uint64)
                 mixed = _mix(mixed ^ _mix(words + seeds + np.uint64(_key(f"{label} {k}"))))
-        values = self.made((mixed >> np.uint64(12)).astype(np.float64), None, *others)
+        values = self.made((mixed >> np.uint64(12)).astype(np.float64), *others)
         return values.made(np.where(defined, values.a, np.nan))
 
     def odd(self, label: str) -> "Element":
         """Return an uninterpreted function with f(-x) = -f(x)."""
-        first = self.a if self.b is None else np.where(self.a == 0, self.b, self.a)
+        first = np.where(self.a.real == 0, self.a.imag, self.a.real)
         positive = first * 2 < self.prime
         sign = np.where(first == 0, 0.0, np.where(positive, 1.0, -1.0))
-        folded = self.made(self.a * sign, None if self.b is None else self.b * sign)
-        return self.made(sign * folded.hashed(label).a)
+        return self.made(sign * self.made(self.a * sign).hashed(label).a)
 
     def undefined(self) -> "Element":
         """Return an array of this shape of which nothing is known."""
         return Element(self.lanes, np.full(self.a.shape, np.nan))
 
     def _plain(self) -> NDArray[np.bool_]:
-        return np.ones(self.a.shape, bool) if self.b is None else self.b == 0
+        plain: NDArray[np.bool_] = self.a.imag == 0
+        return plain
 
 
 def constant(lanes: Lanes, number: int, ndim: int = 0) -> Element:
@@ -286,9 +277,9 @@ def power(base: F64, exponent: F64, prime: F64) -> F64:
     square = base + 0.0 * exponent
     while rest.any():
         odd = (rest & 1).astype(bool)
-        result = np.where(odd, _mod(result * square, prime), result)
+        result = np.where(odd, residue(result * square, prime), result)
         rest >>= 1
-        square = _mod(square * square, prime)
+        square = residue(square * square, prime)
     return result
 
 
@@ -329,23 +320,14 @@ def _generators(prime: int) -> tuple[int, int]:
     return first, second
 
 
-def _mod(a: F64, prime: F64) -> F64:
+def residue(a: Pair, prime: F64) -> Pair:
     """Return the residue; exact below 2^53, and ten times faster than NumPy's remainder."""
+    if np.iscomplexobj(a):
+        b = residue(a.imag, prime)
+        return residue(a.real, prime) + (1j * b if b.any() else 0.0)
     rest = a - np.floor(a / prime) * prime
     rest = np.where(rest < 0, rest + prime, rest)
     return np.where(rest >= prime, rest - prime, rest)
-
-
-def _plus(a: F64 | None, b: F64 | None) -> F64 | None:
-    return b if a is None else a if b is None else a + b
-
-
-def _times(a: F64 | None, b: F64 | None) -> F64 | None:
-    return None if a is None or b is None else a * b
-
-
-def _column(lanes: NDArray[np.bool_], like: F64) -> NDArray[np.bool_]:
-    return lanes.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _below(lanes: Lanes, values: F64) -> F64:
@@ -364,7 +346,7 @@ def _raise(lanes: Lanes, bases: F64, exponents: F64) -> F64:
         known = np.isfinite(exponents[lane, ...])
         digits = exponents[lane, ...][known].astype(np.int64)
         small, large = _powers(int(prime), int(bases[lane]))
-        out[lane, ...][known] = _mod(
+        out[lane, ...][known] = residue(
             small[digits % _HALF] * large[digits // _HALF], np.asarray(prime)
         )
     return out

@@ -196,9 +196,8 @@ class _Attempt:
         shape = (len(lead), *leaf.odds.shape)
         same, defined, exact = np.ones(shape, bool), np.ones(shape, bool), np.ones(len(lead), bool)
         for x, y in zip(field.parts(one), field.parts(other)):
-            for a, b in ((x.a, y.a), (_zero(x.a, x.b), _zero(y.a, y.b))):
-                same &= a == b
-                defined &= np.isfinite(a) & np.isfinite(b)
+            same &= x.a == y.a
+            defined &= np.isfinite(x.a) & np.isfinite(y.a)
             exact &= x.exact & y.exact
         if exact.any():
             defined &= exact.reshape(-1, *(1,) * leaf.odds.ndim)
@@ -225,10 +224,6 @@ class _Attempt:
         if (leaf.points < 2).any():
             return Proof(False, reason="the formulas are undefined at too many random points")
         return Proof(False, reason="the formulas are too large for a low bound")
-
-
-def _zero(a: NDArray[Any], b: NDArray[Any] | None) -> NDArray[Any]:
-    return np.zeros_like(a) if b is None else b
 
 
 def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:

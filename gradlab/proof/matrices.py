@@ -20,23 +20,18 @@ class _Matrix:
     def __init__(self, x: Element) -> None:
         self.x = x
         self.a = x.a.copy()
-        self.b = None if x.b is None else x.b.copy()
 
     def __getitem__(self, index: tuple[Any, Any]) -> Element:
-        b = None if self.b is None else self.b[..., *index]
-        return self.x.made(self.a[..., *index], b)
+        return self.x.made(self.a[..., *index])
 
     def __setitem__(self, index: tuple[Any, Any], block: Element) -> None:
+        self.a = self.a.astype(np.result_type(self.a, block.a), copy=False)
         self.a[..., *index] = block.a
-        if block.b is not None and self.b is None:
-            self.b = np.zeros_like(self.a)
-        if self.b is not None:
-            self.b[..., *index] = 0.0 if block.b is None else block.b
 
     @property
     def element(self) -> Element:
         """All of it."""
-        return self.x.made(self.a, self.b)
+        return self.x.made(self.a)
 
 
 def _turned(x: Element) -> Element:
