@@ -1,12 +1,15 @@
 """Which sides of a program's conditions its inputs take, and inputs nearby that take the others.
 
 A *site* is an equation whose outcome depends on the inputs: a comparison, a maximum, a clamp, an
-absolute value, a branch. Programs are evaluated at many inputs in one pass; each pass records which
-sides were taken, and the margin: how far the numbers are from the other side.
+absolute value, a branch. What rounds to whole numbers, or chooses entries by their order, is one
+too: its other side is any other outcome than at the given inputs. Programs are evaluated at many
+inputs in one pass; each pass records which sides were taken, and the margin: how far the numbers
+are from the other side.
 """
 
 import ast
 import linecache
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +19,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from gradlab.proof.arithmetic import CHOICES
 from gradlab.tracing import Program, walk
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
 from gradlab.tracing.callbacks import Refused, run_callbacks
@@ -134,6 +138,7 @@ class _Walk:
         self.moved = [name for name in moved if start[name].size]
         self.rng = np.random.default_rng([seed, 17])
         self.runs = 0
+        self.given: dict[Key, NDArray[Any]] = {}
         size = sum(array.size for array in start.values())
         self.most = max(8, min(64, _LARGEST // max(1, size)))
 
@@ -175,7 +180,7 @@ class _Walk:
         found: dict[Key, _Site] = {}
         self.runs += len(points)
         for number, program in enumerate(self.programs):
-            watcher = _Watcher((number,), len(points), found)
+            watcher = _Watcher((number,), len(points), found, self.given)
             values = []
             for name, aval in zip(program.in_names, program.in_avals):
                 column = np.stack([point[name] for point in points])
@@ -282,7 +287,8 @@ class _Walk:
         for name in self.moved:
             array = self.start[name]
             if array.dtype == bool:
-                changes: list[Callable[[Any], Any]] = [np.logical_not, np.zeros_like, np.ones_like]
+                changes: list[Callable[[Any], Any]] = [_half_flipped, np.logical_not]
+                changes += [np.zeros_like, np.ones_like]
             elif np.issubdtype(array.dtype, np.integer):
                 top = array.max(initial=0) if indexed else np.inf
                 numbers = sorted({int(n) + d for n in self.numbers(True) for d in (0, -1, 1)})
@@ -353,10 +359,13 @@ class _Watcher(Lifter):
 
     turns = _TURNS
 
-    def __init__(self, key: Key, points: int, found: dict[Key, _Site]) -> None:
+    def __init__(
+        self, key: Key, points: int, found: dict[Key, _Site], given: dict[Key, NDArray[Any]]
+    ) -> None:
         super().__init__(NumPy())
         self._calls: list[Equation] = []
-        self._key, self._points, self._found = key, points, found
+        self._key, self._points, self._found, self._given = key, points, found, given
+        self._turns: Counter[Key] = Counter()
 
     def _open(self, step: Any, inputs: list[Value]) -> list[Value]:
         if step.inner is None:
@@ -384,7 +393,28 @@ class _Watcher(Lifter):
             outcome = outputs[0].array > 0 if name in _COMPARED else None
             if np.isfinite(margins).any():  # a maximum with minus infinity decides nothing
                 self._note(equation, margins, outcome)
+        elif drawn and (name in _ROUNDED or name in _CHOSEN) and not whole:
+            found = outputs[0].array if name in _ROUNDED else self._chosen(equation, inputs)
+            self._compare(equation, np.reshape(found, (self._points, -1)))
         return outputs
+
+    def _chosen(self, equation: Any, inputs: Sequence[Value]) -> Any:
+        """Return which entries are chosen, by running the primitive on their ranks."""
+        x, *others = inputs
+        flat = np.broadcast_to(x.array, (self._points, *equation.invars[0].aval.shape))
+        order = np.argsort(flat.reshape(self._points, -1), 1, kind="stable")
+        ranks = np.argsort(order, 1).astype(np.float64).reshape(flat.shape)
+        found = super().equation(equation, [Value(ranks, x.depends), *others])[0].array
+        inside = np.reshape(found, (self._points, -1)).clip(0, max(order.shape[1] - 1, 0))
+        return np.take_along_axis(order, inside.astype(np.intp), 1)
+
+    def _compare(self, equation: Any, outcome: Any) -> None:
+        """Note at which points an outcome is another than at the given inputs."""
+        key = self._key_of(equation)
+        self._turns[key] += 1
+        first = self._given.setdefault((*key, self._turns[key]), outcome[0])
+        other = (outcome != first).any(1)
+        self._sides(equation, {0: ~other, 1: other}, None)
 
     def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
         """Choose a branch, and note which."""
@@ -404,8 +434,11 @@ class _Watcher(Lifter):
             taken = {0: (~sides).any(1), 1: sides.any(1)}
         self._sides(equation, taken, flat)
 
+    def _key_of(self, equation: Any) -> Key:
+        return (*self._key, *map(id, self._calls), id(equation))
+
     def _sides(self, equation: Any, taken: dict[int, Any], margins: Any) -> None:
-        key = (*self._key, *map(id, self._calls), id(equation))
+        key = self._key_of(equation)
         known = self._found.get(key)
         if known is None:
             self._found[key] = _Site(equation, self._line(equation), taken, margins)
@@ -430,6 +463,15 @@ def _wraps(equation: Any) -> bool:
     atom = equation.invars[1]
     zero = isinstance(atom, Literal) and np.ndim(atom.val) == 0 and atom.val == 0
     return equation.primitive.name == "lt" and zero
+
+
+def _half_flipped(mask: Any) -> Any:
+    """Return a mask with every other entry the opposite."""
+    return mask ^ (np.arange(mask.size).reshape(mask.shape) % 2 == 0)
+
+
+_ROUNDED = frozenset(("argmax", "argmin", "ceil", "floor", "round"))
+_CHOSEN = CHOICES - {"clamp", "max", "min"}
 
 
 def _clamped(low: Any, x: Any, high: Any) -> Any:
@@ -496,6 +538,10 @@ def _said(name: str, path: str, side: int) -> str:
         return f"the operand of {name} is {'positive' if side == 1 else 'negative'}"
     if name == "clamp":
         return f"a value is {'inside' if side == 1 else 'outside'} the bounds of a clip"
+    if name in _ROUNDED or name in _CHOSEN:
+        return (
+            f"{name} gives {'another outcome than' if side else 'the outcome'} at the given inputs"
+        )
     if name in ("max", "min"):
         return f"the {'first' if side == 1 else 'second'} operand of a {name}imum is taken"
     return f"a comparison is {'true' if side == 1 else 'false'}"
