@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
@@ -26,6 +26,7 @@ from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.nodes import Node
+from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def check(
     stated = asked.reference is not None and not isinstance(function, Node)
     opaque = subject.forward is None  # a search would call it thousands of times
     mending = None if stated or opaque else mend
-    anew = (lambda values: asked.subject((values,))) if len(inputs) == 1 else None
-    report = summarise(trials, seed, order, Settings(branches, prove, anew=anew), mending)
+    report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
     if _is_graph(function) and backward is None and report.failed:
         from gradlab.checking.wrong_node import name_wrong_node
 
@@ -269,6 +269,12 @@ class _Asked:
         self.intended = parse_intended(intended, whole=True)
         self.domain = parse_domain(domain, inputs, self.names)
         self.calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
+
+    def anew(self, values: Mapping[str, Any]) -> Subject:
+        """Return the subject at other inputs, given by path; those that are not stay."""
+        given, leaves, tree = flatten(self.inputs, self.names or ())
+        placed = [values.get(leaf.path, value) for value, leaf in zip(given, leaves)]
+        return self.subject(jax.tree_util.tree_unflatten(tree, placed))
 
     def subject(self, inputs: tuple[Any, ...]) -> Subject:
         assert self.names is not None

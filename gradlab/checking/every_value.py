@@ -1,6 +1,6 @@
 """Every finite value of a half-precision dtype, for a rule whose entries do not meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ __all__ = ["every_value", "finite_values"]
 _HALF = ("bfloat16", "float16")
 _DIAGONAL = ("zero", "identity", "diagonal")
 
-Anew = Callable[[Any], Subject]
-"""From an array in place of the one input to the same rule there."""
+Anew = Callable[[Mapping[str, Any]], Subject]
+"""From arrays in place of inputs, by path, to the same rule there."""
 
 
 def finite_values(dtype: str) -> Any:
@@ -49,7 +49,7 @@ def every_value(trial: Trial, anew: Anew) -> Trial | None:
     if dtype not in _HALF or any(p is None or not _elementwise(p, trial) for p in programs):
         return None
     try:
-        there = anew(finite_values(dtype))
+        there = anew({subject.targets[0].path: finite_values(dtype)})
     except GradlabError:  # the function takes this shape alone
         return None
     if there.rule is None or there.reference is None or there.outputs != subject.outputs:

@@ -210,10 +210,13 @@ def _handwritten(
     outputs, upstreams = hand.outputs, hand.upstreams
     forward, reading = _program(hand, inputs, names)
     why = ""
-    rule = None if forward is None else _rule(hand, upstreams, isinstance(reading, Reading))
+    ruled: Reading | None = None
+    rule = None
+    if forward is not None:
+        rule, ruled = _rule(hand, upstreams, isinstance(reading, Reading))
     if rule is None and isinstance(reading, Reading):  # NumPy's arrays, and a rule in JAX
         traced = _traced_or_none(hand.forward, inputs, names)
-        rule = None if traced is None else _rule(hand, upstreams, False)
+        rule = None if traced is None else _rule(hand, upstreams, False)[0]
         forward, reading = (forward, reading) if rule is None else (traced, None)
     positions = tuple(hand.order.index(t.path) for t in hand.targets)
     believed: Program | None = None
@@ -260,7 +263,8 @@ def _handwritten(
         eager=True,
         read=isinstance(reading, Reading),
         calls=calls,
-        holds=_where(reading),
+        asked=tuple(r.asked for r in (reading, ruled) if isinstance(r, Reading) and r.asked),
+        holds=_where(reading, ruled),
         complaints=hand.complaints,
         notes=(*(() if forward is None else _notes(forward)), *_decisions(reading)),
         shapes=hand.shapes,
@@ -287,14 +291,19 @@ def _program(
     return traced, reading
 
 
-def _rule(hand: Handwritten, upstreams: Sequence[Upstream], read_: bool) -> Program | None:
-    """Return forward and backward as one program, traced as the forward was, or None."""
+def _rule(
+    hand: Handwritten, upstreams: Sequence[Upstream], read_: bool
+) -> tuple[Program | None, Reading | None]:
+    """Return forward and backward as one program, traced as the forward was, and how it was read.
+
+    The program is None where that is impossible.
+    """
     arrays = [*hand.values.values(), *(np.ones(u.shape, u.dtype) for u in upstreams)]
     labels = (*hand.values, *(u.name for u in upstreams))
     if not read_:
-        return _traced_or_none(hand.flat, tuple(arrays), labels)
+        return _traced_or_none(hand.flat, tuple(arrays), labels), None
     reading = _read(hand, hand.flat, tuple(arrays), labels)
-    return reading.program if isinstance(reading, Reading) else None
+    return (reading.program, reading) if isinstance(reading, Reading) else (None, None)
 
 
 def _read(
@@ -309,10 +318,10 @@ def _read(
         return NotReadable(str(error))
 
 
-def _where(reading: Reading | NotReadable | None) -> Callable[[Mapping[str, Any]], bool]:
-    """Return where a reading holds: everywhere, unless values decided."""
-    decided = isinstance(reading, Reading) and reading.decisions
-    return reading.holds_at if isinstance(reading, Reading) and decided else anywhere
+def _where(*readings: Reading | NotReadable | None) -> Callable[[Mapping[str, Any]], bool]:
+    """Return where readings hold: everywhere, unless values decided."""
+    decided = [r.holds_at for r in readings if isinstance(r, Reading) and r.decisions]
+    return (lambda values: all(holds(values) for holds in decided)) if decided else anywhere
 
 
 def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:

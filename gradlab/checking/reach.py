@@ -9,6 +9,7 @@ import numpy as np
 from gradlab.checking.every_value import Anew, every_value
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
+from gradlab.errors import GradlabError
 from gradlab.formatting import count
 from gradlab.proof import BUDGET, LONG, Proof, prove
 from gradlab.proof.branches import Place, Walked, walk_branches
@@ -33,7 +34,7 @@ class Settings:
     branches: bool = True
     prove: Prove = True
     legal: Callable[[Mapping[str, Any]], bool] = anywhere
-    anew: Anew | None = None  # makes the subject with another array as its one input
+    anew: Anew | None = None  # makes the subject at other inputs
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,18 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         return Reach(_because(skipped, "it needs two programs to compare"), (), points)
     walked = _walked(trial, settings)
     law, wrong = _because(skipped, "branches=False"), ()
+    there = {place: _there(trial, place, settings.anew) for place in walked.places}
     if settings.branches:
-        law, wrong = _judged(trial, walked)
+        law, wrong = _judged(walked, there)
     every = every_value(trial, settings.anew) if settings.anew and not wrong else None
     if every is not None and any(verdict.wrong.any() for verdict in every.formula_verdicts):
-        there = _filled(trial, every)
-        if any(verdict.wrong.any() for verdict in there.formula_verdicts):
+        filled = _filled(trial, every)
+        if any(verdict.wrong.any() for verdict in filled.formula_verdicts):
             reason = "wrong at finite values of the dtype, which gradlab made"
-            law, wrong = Law("branches", "failed", reason, judged=law.judged), (there,)
+            law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
     if wrong:
         return Reach(law, wrong, {}, (_outside(wrong[0]),))
-    proofs = _proofs(trial, leaves, walked, settings)
+    proofs = _proofs(trial, leaves, there, settings)
     evidence = {
         leaf.path: _graded(points[leaf.path], walked, law, every, proofs.get(leaf.path, {}))
         for leaf in right
@@ -88,26 +90,41 @@ def _because(law: Law, reason: str) -> Law:
 
 def _walked(trial: Trial, settings: Settings) -> Walked:
     subject = trial.subject
-    programs = [p for p in (subject.forward, subject.rule) if p is not None]
+    programs = [p for p in (subject.forward, subject.rule, *subject.asked) if p is not None]
     point = trial.point
     return walk_branches(
         programs,
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
         [name for name in trial.values if settings.branches and name not in subject.constant],
-        lambda inputs: (
-            settings.legal({name: inputs[name] for name in trial.values}) and subject.holds(inputs)
-        ),
+        lambda inputs: settings.legal({name: inputs[name] for name in trial.values}),
         trial.seed,
+        subject.holds,
+        len(subject.asked),
     )
 
 
-def _judged(trial: Trial, walked: Walked) -> tuple[Law, tuple[Trial, ...]]:
+def _there(trial: Trial, place: Place, anew: Anew | None) -> Trial | None:
+    """Return the trial at a place; read again where what was read decides otherwise, if it can."""
+    there = _at(trial, place)
+    if trial.subject.holds(place.inputs):
+        return there
+    try:
+        subject = None if anew is None else anew(there.values)
+    except GradlabError:  # the function refuses such inputs
+        return None
+    if subject is None or subject.rule is None or subject.reference is None:
+        return None
+    return Trial(subject, subject.values, trial.seed, place=trial.place)
+
+
+def _judged(walked: Walked, trials: Mapping[Place, Trial | None]) -> tuple[Law, tuple[Trial, ...]]:
     """Judge the rule at every place: at once where the gradients agree, else as at any input."""
     if walked.reason:
         return Law("branches", "skipped", walked.reason), ()
     judged = 0
-    for place in walked.places:
-        there = _at(trial, place)
+    for place, there in trials.items():
+        if there is None:
+            continue
         first, second = _gradients(there)
         judged += sum(int(np.isfinite(a).sum()) for a in second)
         if all(map(_same, first, second)):
@@ -160,22 +177,28 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _proofs(
-    trial: Trial, leaves: Sequence[Leaf], walked: Walked, settings: Settings
+    trial: Trial,
+    leaves: Sequence[Leaf],
+    trials: Mapping[Place, Trial | None],
+    settings: Settings,
 ) -> dict[str, dict[str, Proof]]:
     """Return each leaf's proofs: at the given inputs under "", then by the sides of each place."""
     if not settings.prove:
         return {}
-    assert trial.subject.rule is not None and trial.subject.reference is not None
     budget = LONG if settings.prove == "long" else BUDGET
     outputs = [trial.outputs + k for k in range(len(leaves))]
     found: dict[str, dict[str, Proof]] = {leaf.path: {} for leaf in leaves}
-    points: dict[str, Arrays] = {"": trial.point}
-    for place in walked.places:
-        points["; ".join(f"{s.line}: {s.opposite}" for s in place.sides)] = place.inputs
-    for sides, point in points.items():
-        inputs = {name: np.asarray(array) for name, array in point.items()}
-        proofs = prove(trial.subject.rule, trial.subject.reference, inputs, outputs,
-                       trial.seed, budget)  # fmt: skip
+    points: dict[str, Trial | None] = {"": trial}
+    for place, there in trials.items():
+        points["; ".join(f"{s.line}: {s.opposite}" for s in place.sides)] = there
+    for sides, there in points.items():
+        if there is None:
+            proofs = [Proof(False, reason="it cannot be read there") for _ in leaves]
+        else:
+            rule, reference = there.subject.rule, there.subject.reference
+            assert rule is not None and reference is not None
+            inputs = {name: np.asarray(array) for name, array in there.point.items()}
+            proofs = prove(rule, reference, inputs, outputs, trial.seed, budget)
         for leaf, proof in zip(leaves, proofs):
             found[leaf.path][sides] = proof
         if not sides and not any(proof.proved for proof in proofs):

@@ -74,6 +74,7 @@ class Subject:
     `domain`: which inputs are legal. `rules`: the rules that it holds, as reports list them.
     `unchecked`: the inputs that are not targets, each with the reason.
     `read`: the forward is NumPy, read as a program: the real one is called besides.
+    `asked`: the programs of the values by which what was read decided.
     `holds`: whether it decides by the values of such inputs as it did where it was read.
     `loops`: something iterates, and might never end far from the given inputs.
     `calls`: how often its forward was called, and may be.
@@ -99,6 +100,7 @@ class Subject:
     loops: bool = False
     opaque: bool = False
     read: bool = False
+    asked: tuple[Program, ...] = ()
     holds: Callable[[Mapping[str, Any]], bool] = anywhere
     eager: bool = False
     complaints: tuple[Complaint, ...] = ()

@@ -40,6 +40,7 @@ _HALVINGS = 12
 _BEYOND = 0.05  # how far past a boundary the judged point stands
 _SLOPES = 64  # directions along which margins are followed
 _MOST = 8  # points to judge
+_OTHERS = 3  # of them for each input of whole numbers
 _COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
@@ -93,6 +94,8 @@ def walk_branches(
     moved: Sequence[str],
     legal: Callable[[Arrays], bool] = lambda inputs: True,
     seed: int = 0,
+    holds: Callable[[Arrays], bool] = lambda inputs: True,
+    deciding: int = 0,
 ) -> Walked:
     """Find inputs near the given ones that take the sides which these do not take.
 
@@ -103,6 +106,9 @@ def walk_branches(
             inputs do not take are listed.
         legal: whether inputs lie in the domain that the user stated.
         seed: of the random directions.
+        holds: whether the programs are the function at some inputs; where they are not, the last
+            ones alone count, which say why.
+        deciding: how many these are.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,7 +124,8 @@ def walk_branches(
         return Walked((), (), 0, 0, "the inputs are too large to be moved")
     try:
         with without_checks(), np.errstate(all="ignore"):
-            return _Walk(programs, start, moved, legal, seed).found()
+            walk = _Walk(programs, start, moved, legal, seed, holds, len(programs) - deciding)
+            return walk.found()
     except TooLong:
         return Walked((), (), 0, 0, "a loop runs too often")
 
@@ -133,8 +140,11 @@ class _Walk:
         moved: Sequence[str],
         legal: Callable[[Arrays], bool],
         seed: int,
+        holds: Callable[[Arrays], bool],
+        always: int,
     ) -> None:
         self.programs, self.start, self.legal = programs, start, legal
+        self.holds, self.always = holds, always
         self.moved = [name for name in moved if start[name].size]
         self.rng = np.random.default_rng([seed, 17])
         self.runs = 0
@@ -166,8 +176,11 @@ class _Walk:
                 places.append((point, [side]))
         for name, others in self.whole_moves().items():
             side = Side("", f"{name} holds other whole numbers", f"{name} is as given")
-            places += [(point, [side]) for point in others[:2] if self.legal(point)]
+            others = [p for p in others if not np.array_equal(p[name], self.start[name])]
+            places += [(point, [side]) for point in others[:_OTHERS] if self.legal(point)]
+        decided = {_side(sites[k], side) for k, side in reached if k[0] >= self.always}
         unreached = [_side(sites[key], side) for key, side in sorted(wanted - reached.keys())]
+        unreached = [side for side in unreached if side not in decided]
         return Walked(
             tuple(Place(p, tuple(dict.fromkeys(s))) for p, s in places[:_MOST]),
             tuple(dict.fromkeys(unreached)),
@@ -211,8 +224,10 @@ class _Walk:
             if sites is None and len(some) > 1:  # a callback refuses one of them
                 for point in some:
                     self.look([point], wanted, reached)
+            held = np.array([self.always == len(self.programs) or self.holds(p) for p in some])
             for key, site in (sites or {}).items():
-                for side, taken in site.taken.items():
+                for side, takes in site.taken.items():
+                    taken = takes if key[0] >= self.always else takes & held
                     if (key, side) in wanted and (key, side) not in reached and taken.any():
                         reached[key, side] = some[int(np.argmax(taken))]
 
@@ -238,6 +253,7 @@ class _Walk:
         for index, target in enumerate(reached):
             site = sites.get(target[0])
             stands = site is not None and site.taken[target[1]][index]
+            stands = stands and (target[0][0] >= self.always or self.holds(points[index]))
             found[target] = (
                 points[index] if stands and self.legal(points[index]) else reached[target]
             )

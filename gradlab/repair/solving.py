@@ -47,7 +47,7 @@ class Need(NamedTuple):
         if not abs(self.probe[:-1] @ moved - self.probe[-1]) <= 1e-4 * abs(self.probe[-1]):
             return False
         off = self.matrix @ moved - self.lacking
-        return bool(np.max(np.abs(off)) <= _NEAR * np.max(np.abs(self.lacking)))
+        return off.size > 0 and bool(np.abs(off).max() <= _NEAR * np.abs(self.lacking).max())
 
 
 def needs(

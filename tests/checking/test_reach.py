@@ -149,6 +149,34 @@ LAYERS = [
         lambda u, x: (u / x,),
         (POSITIVE,),
     ),
+    Layer(
+        "row_max",
+        lambda x: x.max(-1),
+        lambda u, x: (jnp.where(x == x.max(-1, keepdims=True), u[:, None], 0.0),),
+        lambda u, x: (jnp.zeros_like(x).at[:, 0].set(u),),
+        (jnp.array([[5.0, 1.0, 2.0], [4.0, 0.0, 3.0]]),),
+    ),
+    Layer(
+        "sort",
+        jnp.sort,
+        lambda u, x: (u[jnp.argsort(jnp.argsort(x))],),
+        lambda u, x: (u,),
+        (jnp.arange(1.0, 6.0),),
+    ),
+    Layer(
+        "whole_tens",
+        lambda x: x * jnp.floor(x / 10),
+        lambda u, x: (u * jnp.floor(x / 10),),
+        lambda u, x: (0 * u,),
+        (POSITIVE,),
+    ),
+    Layer(
+        "masked_mean",
+        lambda x, mask: jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(), 1),
+        lambda u, x, mask: (jnp.where(mask, u, 0.0) / jnp.maximum(mask.sum(), 1), None),
+        lambda u, x, mask: (jnp.where(mask, u, 0.0) / mask.size, None),
+        (POSITIVE, jnp.ones(6, bool)),
+    ),
 ]
 
 
@@ -236,3 +264,61 @@ def test_a_comparison_that_holds_with_equality_is_a_side_that_was_taken() -> Non
     report = gradlab.check(rule(lambda x: jnp.maximum(x, 0.0), backward), X)
     (evidence,) = report.evidence.values()
     assert report.ok and evidence.unreached == ()
+
+
+def by_sum(x: Any) -> Any:
+    return 2 * x if x.sum() > 0 else 3 * x
+
+
+def by_size(x: Any) -> Any:
+    if np.max(np.abs(x)) > 5:
+        return np.tanh(x)
+    return x * x
+
+
+def halved(x: Any) -> Any:
+    while np.sum(x * x) > 100:
+        x = x / 2
+    return x
+
+
+def halved_right(u: Any, x: Any) -> Any:
+    while np.sum(x * x) > 100:
+        x, u = x / 2, u / 2
+    return u
+
+
+def by_number(x: Any, k: Any) -> Any:
+    if k == 0:
+        return x
+    return 2 * x if k == 1 else x * x * x
+
+
+NUMPY = {
+    "if": (by_sum, lambda u, x: u * (2 if x.sum() > 0 else 3), lambda u, x: 2 * u, ()),
+    "if of a maximum": (
+        by_size,
+        lambda u, x: u * (1 - np.tanh(x) ** 2 if np.max(np.abs(x)) > 5 else 2 * x),
+        lambda u, x: 2 * x * u,
+        (),
+    ),
+    "while": (halved, halved_right, lambda u, x: u, ()),
+    "if of a whole number": (
+        by_number,
+        lambda u, x, k: (u * (1, 2, 3 * x * x)[min(int(k), 2)], None),
+        lambda u, x, k: (u * (1 if k == 0 else 2), None),
+        (np.array(1),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_the_values_by_which_numpy_decides_are_conditions_too(name: str) -> None:
+    forward, right, wrong, others = NUMPY[name]
+    x = np.asarray(POSITIVE, np.float64)
+    report = gradlab.check(forward, x, *others, backward=wrong)
+    law = next(law for law in report.laws if law.name == "branches")
+    assert report.status == "wrong" and law.status == "failed"
+    report = gradlab.check(forward, x, *others, backward=right)
+    assert report.status == "right" and report.grade in ("every branch", "proved"), str(report)
+    assert not any(each.unreached for each in report.evidence.values())
