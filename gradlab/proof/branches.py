@@ -271,16 +271,15 @@ class _Walk:
     # ways of moving
 
     def moves(self) -> Iterator[Arrays]:
-        """Yield inputs that are scaled, set beside the program's constants, or rearranged."""
+        """Yield inputs that are scaled, rearranged, or set beside the program's constants.
+
+        What moves them far comes last: the first that takes a side is kept.
+        """
         floats = [name for name in self.moved if is_inexact(self.start[name].dtype)]
         groups = [floats] if len(floats) < 2 else [floats, *([name] for name in floats)]
         for group in groups:
-            for factor in (2.0, 0.5, -1.0, 8.0, 0.1, 64.0, 1e-3, 1e3, -64.0, 1e6, 1e-6, 0.0):
+            for factor in (2.0, 0.5, -1.0, 8.0, 0.1):
                 yield self.with_(group, partial(np.multiply, factor))
-            for number in self.numbers():
-                for shift in (0.05, -0.05):
-                    beside = number + shift * max(abs(number), 1e-3)
-                    yield self.with_(group, partial(np.full_like, fill_value=beside))
         for name in floats:
             array = self.start[name]
             if array.ndim:
@@ -291,6 +290,13 @@ class _Walk:
                 yield self.with_([name], lambda a: np.concatenate([0 * a[:1], a[1:]]))
         for others in self.whole_moves().values():
             yield from others
+        for group in groups:
+            for number in self.numbers():
+                for shift in (0.05, -0.05):
+                    beside = number + shift * max(abs(number), 1e-3)
+                    yield self.with_(group, partial(np.full_like, fill_value=beside))
+            for factor in (64.0, 1e-3, 1e3, -64.0, 1e6, 1e-6, 0.0):
+                yield self.with_(group, partial(np.multiply, factor))
 
     def whole_moves(self) -> dict[str, list[Arrays]]:
         """Return, for each input of whole numbers, the program's own numbers in their place."""
