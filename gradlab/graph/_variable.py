@@ -8,8 +8,8 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
+from gradlab.graph._form import is_array
 from gradlab.graph._plan import Recording, Step
-from gradlab.graph._tree import is_array
 from gradlab.nodes import Node, registry
 
 __all__ = ["Recorder", "Variable"]

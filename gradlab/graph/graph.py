@@ -11,12 +11,11 @@ from gradlab.common.arrays import Array, is_inexact, namespace
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import count, shape_text
-from gradlab.graph._form import Form, Returned
+from gradlab.graph._form import Form, Returned, is_array, leaves
 from gradlab.graph._group import grouped, opened
 from gradlab.graph._plan import Plan, Run, Step, zeros_like
 from gradlab.graph._replacing import require_same
 from gradlab.graph._reporting import graph_report
-from gradlab.graph._tree import is_array, leaves
 from gradlab.graph._variable import Recorder, Variable
 from gradlab.graph._views import LocalGradients, Wires, nearest_or_all
 from gradlab.graph.report import GraphReport

@@ -138,7 +138,8 @@ class Node(_Frozen, ABC):
     """The shapes of the inputs and of the output; empty where the node checks them itself."""
 
     jax: ClassVar[str] = ""
-    """The name of the JAX function that does the same, with the same parameters."""
+    """The name of the JAX function that does the same, with the same parameters: by name if it has
+    all of these names, else in the same order."""
 
     drawn: ClassVar[str] = ""
     """Shapes, lists of indices and parameters to verify it at: `3x4; 5 axis=0; zero size: 0x3`."""
@@ -146,7 +147,7 @@ class Node(_Frozen, ABC):
     points: ClassVar[dict[str, Any]] = {}
     """Inputs made on purpose, by what they show: one list, or a tuple of inputs."""
 
-    kind: ClassVar[str] = ""
+    _kind: ClassVar[str] = ""
     """What all nodes of this kind do, for their pages."""
 
     formulas: ClassVar[tuple[Callable[..., Any], ...]] = ()
@@ -214,7 +215,10 @@ class Node(_Frozen, ABC):
         """
         module, _, name = self.jax.rpartition(".")
         function = getattr(importlib.import_module(module), name)
-        return function(*inputs, **{f.name: getattr(self, f.name) for f in fields(self)})
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        if given.keys() <= inspect.signature(function).parameters.keys():
+            return function(*inputs, **given)
+        return function(*inputs, *given.values())
 
     # what a node does
 
@@ -508,7 +512,7 @@ class Elementwise(Node):
             cls._keep = staticmethod(_keeping(*names))  # type: ignore[method-assign]
 
     _mathematics = "value"
-    kind = "Entry by entry: the local gradient is diag(d/dx), the backward dx = upstream * d/dx."
+    _kind = "Entry by entry: the local gradient is diag(d/dx), the backward dx = upstream * d/dx."
 
     @staticmethod
     def _keep(x: Any, y: Array) -> tuple[Any, ...]:
@@ -662,7 +666,7 @@ class Linear(Node):
     Write `operator`; forward applies it, backward applies its transpose.
     """
 
-    kind = "Linear: the local gradient is the map itself, the backward applies its transpose."
+    _kind = "Linear: the local gradient is the map itself, the backward applies its transpose."
 
     @abstractmethod
     def operator(self, x: Like) -> Operator:

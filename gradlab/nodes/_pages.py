@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -88,4 +89,4 @@ def _page(cls: type[Node]) -> NodePage:
 def _text(cls: type[Node]) -> str:
     """Return the documentation, what all nodes of its kind do, and the line of shapes."""
     shapes = f"Shapes: {cls.shapes}" if cls.shapes else ""
-    return "\n\n".join(filter(None, (inspect.getdoc(cls), cls.kind, shapes)))
+    return "\n\n".join(filter(None, (inspect.getdoc(cls), textwrap.fill(cls._kind, 96), shapes)))

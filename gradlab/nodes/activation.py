@@ -84,6 +84,7 @@ class Squareplus(Elementwise):
     """
 
     b: float = 4.0
+    jax = "jax.nn.squareplus"
     points = {"zero and both ends": [-1e3, 0.0, 1e3]}
 
     def value(self, xp: Namespace, x: Array) -> Array:
@@ -96,9 +97,6 @@ class Squareplus(Elementwise):
 
     def _root(self, x: Array) -> Array:
         return namespace(x).hypot(x, math.sqrt(self.b) * namespace(x).ones_like(x))
-
-    def reference(self, x: Array) -> Array:
-        return jax.nn.squareplus(x, self.b)
 
 
 class Relu(Elementwise):
@@ -118,6 +116,7 @@ class LeakyRelu(Elementwise):
     """
 
     slope: float = 0.01
+    jax = "jax.nn.leaky_relu"
     domains = (NONZERO,)
     variants = ({}, {"slope": 0.3})
     points = {"the kink": [-1.0, 0.0, 2.0]}
@@ -128,9 +127,6 @@ class LeakyRelu(Elementwise):
     def derivative(self, xp: Namespace, x: Array) -> Derivative:
         one = xp.ones_like(x)
         return xp.where(x >= 0, one, self.slope * one)
-
-    def reference(self, x: Array) -> Array:
-        return jax.nn.leaky_relu(x, self.slope)
 
 
 class Prelu(Elementwise):
@@ -334,7 +330,7 @@ class HardSwish(_SelfGated):
 class _GatedUnit(Node):
     """a g(b), where a and b are the first and second half of x along an axis of even size."""
 
-    kind = (
+    _kind = (
         "Local gradient: diag(g(b)) on the first half, diag(a g'(b)) on the second. Backward: dx "
         "= (upstream * g(b), upstream * a g'(b)), joined along the axis."
     )

@@ -158,7 +158,7 @@ _KIND = (
 class _Attention(Node):
     """Attention in which who sees whom follows from the positions."""
 
-    kind = _KIND
+    _kind = _KIND
 
     scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values)"
@@ -260,7 +260,7 @@ class MaskedAttention(Node):
         scale: the factor of the scores; None: 1 / sqrt(width).
     """
 
-    kind = _KIND
+    _kind = _KIND
     scale: float | None = None
     domains = (REALS, REALS, REALS, BOOLEANS)
     shapes = f"{_QKV}, mask (*any) -> (*batch, queries, values)"
@@ -295,7 +295,7 @@ class BiasedAttention(Node):
     section 2.1 (T5).
     """
 
-    kind = _KIND
+    _kind = _KIND
     scale: float | None = None
     shapes = f"{_QKV}, bias (*batch, queries, keys) -> (*batch, queries, values)"
     drawn = "2x3x2 2x2x2 2x2x3 2x3x2; 3x4 2x4 2x5 3x2 scale=1.0; 1x2x2x3 1x2x3x3 1x2x3x2 1x2x2x3"
@@ -331,7 +331,7 @@ class AttentionLogsumexp(Node):
     Source: Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), section 3.1.
     """
 
-    kind = _KIND
+    _kind = _KIND
     scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values), (*batch, queries)"
     drawn = "2x3x2 2x2x2 2x2x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2"
@@ -371,7 +371,7 @@ class FlashAttention(Node):
     Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv:1805.02867, 2018).
     """
 
-    kind = _KIND
+    _kind = _KIND
     block: int = 64
     scale: float | None = None
     is_causal: bool = False
@@ -454,7 +454,7 @@ class GroupedQueryAttention(Node):
     Source: Ainslie et al., "GQA" (arXiv:2305.13245, 2023), section 2.2.
     """
 
-    kind = _KIND
+    _kind = _KIND
     scale: float | None = None
     is_causal: bool = False
     shapes = (

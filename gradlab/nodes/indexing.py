@@ -41,6 +41,7 @@ class Take(Node):
     """
 
     axis: int = 0
+    jax = "jax.numpy.take"
     domains = (REALS, _INDICES)
     drawn = (
         "4x3 [2,0,1]; 2x5x3 [[4,1],[0,3]] axis=1; 3x4 [1] axis=-1; "
@@ -58,9 +59,6 @@ class Take(Node):
     def pull(self, xp: Namespace, u: Array, x: Like, indices: Array, axis: int) -> Pulled:
         return scatter_add(x.shape, (*(slice(None),) * axis, indices), u), None
 
-    def reference(self, x: Array, indices: Array) -> Array:
-        return jnp.take(x, indices, axis=self.axis)
-
 
 class TakeAlongAxis(Node):
     """For each row its own entries: y[i, j] = x[i, indices[i, j]], for rows along an axis.
@@ -73,6 +71,7 @@ class TakeAlongAxis(Node):
     """
 
     axis: int = -1
+    jax = "jax.numpy.take_along_axis"
     domains = (REALS, _INDICES)
     drawn = (
         "2x3 [[2,0],[1,1]]; 4x2 [[3,0]] axis=0; 2x4x1 [[[3],[1],[0]],[[2],[2],[0]]] axis=1; "
@@ -96,9 +95,6 @@ class TakeAlongAxis(Node):
 
     def pull(self, xp: Namespace, upstream: Array, x: Like, flat: Array) -> Pulled:
         return scatter_add((math.prod(x.shape),), flat, upstream).reshape(x.shape), None
-
-    def reference(self, x: Array, indices: Array) -> Array:
-        return jnp.take_along_axis(x, indices, axis=self.axis)
 
 
 class Embedding(Node):
@@ -224,7 +220,7 @@ class _Scattering(Node):
     Write `write`: what of x and of the updates stays, as weights of their gradients.
     """
 
-    kind = (
+    _kind = (
         "Local gradients: a diagonal in x, a scatter in the updates. Backward: dx = upstream and "
         "dupdates = the upstream at the indices, each times its weight."
     )
@@ -328,7 +324,7 @@ class _Segments(Node):
         segments: the number of segments.
     """
 
-    kind = (
+    _kind = (
         "Local gradient: a scatter after the diagonal of the rows' weights in their folds. "
         "Backward: dx = the upstream of each row's segment times its weight."
     )
@@ -365,11 +361,10 @@ class _Segments(Node):
 class SegmentSum(_Segments):
     """The sum of the rows of each segment; 0 for a segment without rows."""
 
+    jax = "jax.ops.segment_sum"
+
     def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
         return scatter_add(self._shape(x), ids, x), None
-
-    def reference(self, x: Array, ids: Array) -> Array:
-        return jax.ops.segment_sum(x, ids, self.segments)
 
 
 class SegmentMean(_Segments):
@@ -393,12 +388,11 @@ class SegmentMax(_Segments):
     equally, as in JAX.
     """
 
+    jax = "jax.ops.segment_max"
+
     points = {"ties": ({"segments": 2}, [1.0, 3.0, 3.0, 2.0], [0, 1, 1, 1])}
 
     def fold(self, x: Array, ids: Array) -> tuple[Array, Array | None]:
         y = max_at(namespace(x).full(self._shape(x), -math.inf, dtype=x.dtype), ids, x)
         won = (x == y[ids]).astype(x.dtype)
         return y, won / scatter_add(y.shape, ids, won)[ids]
-
-    def reference(self, x: Array, ids: Array) -> Array:
-        return jax.ops.segment_max(x, ids, self.segments)

@@ -41,7 +41,7 @@ class Loss(Node):
     one entry: unreduced, the local gradient is block-diagonal or diagonal; reduced, it is one row.
     """
 
-    kind = (
+    _kind = (
         "Local gradient: a row for each item, block-diagonal; one row where the losses are "
         "folded. Backward: the upstream times it; forward finds both at once."
     )
@@ -108,6 +108,7 @@ class ReducedLoss(Loss):
         reduction: "mean", "sum" or "none".
     """
 
+    _kind = f'{Loss._kind} reduction is "mean", "sum" or "none".'
     reduction: str = "mean"
 
     @property
@@ -122,10 +123,10 @@ class ReducedLoss(Loss):
 class _EntryLoss(ReducedLoss):
     """A loss whose items are single entries: write `value` and `derivative`, or `formulas`."""
 
-    kind = (
+    _kind = (
         "Entry by entry: the local gradient is diag(d/dx), in one row where the losses are "
         "folded. Backward: dx = upstream * d/dx / n for a mean over n entries, without n for a "
-        "sum."
+        'sum. reduction is "mean", "sum" or "none".'
     )
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -155,7 +156,7 @@ class _EntryLoss(ReducedLoss):
 class _ResidualLoss(_EntryLoss):
     """A loss of r = x - target alone."""
 
-    kind = f"With r = x - target, d/dx = d/dr and d/dtarget = -d/dr. {_EntryLoss.kind}"
+    _kind = f"With r = x - target, d/dx = d/dr and d/dtarget = -d/dr. {_EntryLoss._kind}"
 
     @abstractmethod
     def of(self, xp: Namespace, r: Array) -> Array:
@@ -225,7 +226,6 @@ class HuberLoss(_ResidualLoss):
     """r^2 / 2 near the target, delta (|r| - delta / 2) far from it; d/dr = r within +-delta.
 
     Args:
-        reduction: "mean", "sum" or "none".
         delta: how near is near.
 
     Source: Huber 1964, "Robust estimation of a location parameter".
@@ -252,7 +252,6 @@ class SmoothL1Loss(_ResidualLoss):
     A Huber loss divided by beta, so that its slope far away is 1.
 
     Args:
-        reduction: "mean", "sum" or "none".
         beta: how near is near.
 
     Source: Girshick 2015, "Fast R-CNN", equation 3.
@@ -337,7 +336,6 @@ class SigmoidCrossEntropy(_EntryLoss):
     """Binary cross-entropy of logits: t log(1 + exp(-x)) weight + (1 - t) log(1 + exp(x)).
 
     Args:
-        reduction: "mean", "sum" or "none".
         weight: by how much positive targets count more.
 
     d/dx = (1 - t) s(x) - weight t s(-x), with s the sigmoid, which for weight 1 is s(x) - t but
@@ -405,7 +403,6 @@ class DiceLoss(ReducedLoss):
     p and the target lie between 0 and 1.
 
     Args:
-        reduction: "mean", "sum" or "none".
         smooth: what keeps two empty masks at loss 0.
 
     With s = sum(p) + sum(t) + smooth and y the loss, d/dp = (1 - y - 2 t) / s for each entry of an
@@ -456,10 +453,10 @@ class LabelLoss(ReducedLoss):
     """A loss of rows of scores, given the right class of each.
 
     Args:
-        reduction: "mean", "sum" or "none".
         ignore: a label whose rows count for nothing; None for none.
     """
 
+    _kind = f"{ReducedLoss._kind} ignore is a label whose rows count for nothing."
     ignore: int | None = None
     domains = (REALS, _LABELS)
     shapes = "x (*rows, classes), labels (*rows) -> () or (*rows)"
@@ -500,8 +497,6 @@ class CrossEntropy(LabelLoss):
     by the sum of the labels' weights.
 
     Args:
-        reduction: "mean", "sum" or "none".
-        ignore: a label whose rows count for nothing; None for none.
         smoothing: the share of q that is spread over all classes.
         weights: one number for each class; None for ones.
 
@@ -607,8 +602,6 @@ class FocalLoss(LabelLoss):
     """-(1 - p)^gamma log(p), with p = softmax(x)[label]: cross-entropy that neglects the easy rows.
 
     Args:
-        reduction: "mean", "sum" or "none".
-        ignore: a label whose rows count for nothing; None for none.
         gamma: 0, for cross-entropy, or 1 and more.
 
     For each row d/dx = c (onehot - softmax(x)), where c = gamma (1 - p)^(gamma - 1) p log(p)
@@ -644,8 +637,6 @@ class MulticlassHinge(LabelLoss):
     """sum over wrong classes j of max(0, x[j] - x[label] + margin): the multiclass SVM loss.
 
     Args:
-        reduction: "mean", "sum" or "none".
-        ignore: a label whose rows count for nothing; None for none.
         margin: by how much the right class must win.
 
     For each row d/dx = 1 at the classes that violate the margin, minus their number at the label,
@@ -715,9 +706,6 @@ def _direction(x: Array) -> tuple[Array, Array]:
 class CosineLoss(ReducedLoss):
     """1 - cos(x, y), for each pair of rows along the last axis.
 
-    Args:
-        reduction: "mean", "sum" or "none".
-
     With a = x / |x|, b = y / |y| and c = sum(a b), for each row d/dx = (c a - b) / |x| and d/dy =
     (c b - a) / |y|. A row of zeros has no direction: NaN.
     """
@@ -740,7 +728,6 @@ class TripletLoss(ReducedLoss):
     """max(0, |anchor - positive| - |anchor - negative| + margin), row by row.
 
     Args:
-        reduction: "mean", "sum" or "none".
         margin: by how much nearer the positive must be.
 
     Where the loss is positive, with u and v the directions from positive and negative to the

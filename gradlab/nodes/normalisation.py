@@ -75,10 +75,10 @@ class _Normalisation(Node):
         eps: what is added to the variance.
     """
 
-    kind = (
-        "With r = 1 / sqrt(variance + eps) and h = (x - mean) r, a group of n entries has the "
-        "local gradient scale * r (I - (1 1^T + h h^T) / n) in x, diag(h) in scale and 1 in "
-        "shift. Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale, dscale = "
+    _kind = (
+        "Local gradients, with r = 1 / sqrt(variance + eps) and h = (x - mean) r: in x scale * r "
+        "(I - (1 1^T + h h^T) / n) for each group of n entries, in scale diag(h), in shift 1. "
+        "Backward: dx = r (g - mean(g) - h mean(g h)) with g = upstream * scale, dscale = "
         "upstream * h and dshift = upstream, summed."
     )
     eps: float = 1e-5

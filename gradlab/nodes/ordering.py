@@ -147,7 +147,7 @@ class _RunningExtremum(_Chosen):
         axis: the axis along which it runs.
     """
 
-    kind = (
+    _kind = (
         "Local gradient: a selection, dy[i]/dx[j] = 1 where x[j] is the record at i. Backward: "
         "dx[j] = the sum of the upstream over the places at which x[j] is the record. Of equal "
         "entries the first keeps it; JAX shares it in an order that its scan chooses."

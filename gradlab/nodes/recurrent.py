@@ -147,7 +147,7 @@ class Cell(Node):
 class _OverTime(Node):
     """A cell run over x: its first state at every step, and the last of each other state."""
 
-    kind = (
+    _kind = (
         "Local gradients: in x block-lower-triangular in time and by batch row, dh_t/dx_s = A_t "
         "... A_{s+1} B_s, with A_t and B_t the cell's gradients in its state and its input at "
         "step t; in h0 the products A_t ... A_1; in the weights the sums over the steps. "

@@ -34,7 +34,7 @@ class Reduction(Node):
         keepdims: whether folded axes stay, with size 1.
     """
 
-    kind = (
+    _kind = (
         "Reduction: the local gradient is a sum after diag(dy/dx), the backward dx = upstream * "
         "dy/dx, with the upstream repeated along the axes that were folded."
     )

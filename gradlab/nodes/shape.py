@@ -136,7 +136,7 @@ class ExpandDims(Linear):
 class _Joined(Node):
     """Arrays set side by side into one."""
 
-    kind = "Local gradients: embeddings. Backward: each input's own slice of the upstream."
+    _kind = "Local gradients: embeddings. Backward: each input's own slice of the upstream."
 
     def gradients(self, xp: Namespace, shape: Shape, *parts: tuple[Any, Like]) -> Gradients:
         """Return an embedding for each input, after a reshape where it gains an axis."""
@@ -228,6 +228,7 @@ class Tile(_Copies):
     """
 
     times: tuple[int, ...] = (2,)
+    jax = "jax.numpy.tile"
     drawn = (
         "3; 2x4 times=(3,2); 2x1x3 times=(1,2,1); no copies: 2x3 times=(2,0); "
         "zero size: 0x3 times=(2,2)"
@@ -243,9 +244,6 @@ class Tile(_Copies):
         many = tuple(n for pair in zip(self.times, shape) for n in pair)
         return single, many, tuple(k * n for k, n in zip(self.times, shape))
 
-    def reference(self, x: Array) -> Array:
-        return jnp.tile(x, self.times)
-
 
 class Repeat(_Copies):
     """x with each entry along an axis repeated, the copies next to each other.
@@ -257,6 +255,7 @@ class Repeat(_Copies):
 
     times: int = 2
     axis: int = -1
+    jax = "jax.numpy.repeat"
     drawn = "3; 2x4 times=3 axis=0; 2x3x2 axis=1; one copy: 2x3 times=1; zero size: 0x3"
 
     def layout(self, shape: Shape) -> tuple[Shape, Shape, Shape]:
@@ -265,9 +264,6 @@ class Repeat(_Copies):
         single = (*before, size, 1, *after)
         many = (*before, size, self.times, *after)
         return single, many, (*before, size * self.times, *after)
-
-    def reference(self, x: Array) -> Array:
-        return jnp.repeat(x, self.times, axis=self.axis)
 
 
 class Slice(Linear):
@@ -456,7 +452,7 @@ class _Triangle(Node):
         offset: the diagonal at which the triangle ends: 0 the main one, above it positive.
     """
 
-    kind = (
+    _kind = (
         "Local gradient: a diagonal of ones and zeros. Backward: the same triangle of the upstream."
     )
     offset: int = 0
@@ -484,21 +480,19 @@ class _Triangle(Node):
 class Tril(_Triangle):
     """The lower triangle of x, over its last two axes."""
 
+    jax = "jax.numpy.tril"
+
     def keeps(self, rows: Array, columns: Array) -> Array:
         return columns <= rows + self.offset
-
-    def reference(self, x: Array) -> Array:
-        return jnp.tril(x, self.offset)
 
 
 class Triu(_Triangle):
     """The upper triangle of x, over its last two axes."""
 
+    jax = "jax.numpy.triu"
+
     def keeps(self, rows: Array, columns: Array) -> Array:
         return columns >= rows + self.offset
-
-    def reference(self, x: Array) -> Array:
-        return jnp.triu(x, self.offset)
 
 
 def _flat_diagonal(shape: Shape, offset: int) -> Array:

@@ -145,7 +145,7 @@ def _bias(channels: int, y: Shape, dtype: Any) -> Operator:
 class _Convolution(_Walking):
     """w * x + b."""
 
-    kind = (
+    _kind = (
         "Local gradients: in x a convolution (Toeplitz blocks), in w the windows X of x, in b a "
         "broadcast. Backward: dx = w^T upstream, added where each window stood; dw = upstream "
         "X^T; db = upstream, summed over batch and places."
@@ -287,7 +287,7 @@ class DepthwiseConv2d(_Convolution):
 class _TransposedConvolution(_Walking):
     """w *^T x + b."""
 
-    kind = (
+    _kind = (
         "Local gradients: in x a transposed convolution, in w the entries of x, spread to their "
         "windows, in b a broadcast. Backward: dx = w U and dw = x U^T with U the windows of the "
         "upstream; db = upstream, summed over batch and places."
