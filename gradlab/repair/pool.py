@@ -136,10 +136,18 @@ def derived(
     made = []
     for text, binds, code in texts:
         values = scope.value(text)
-        if values is not None and np.size(values[0]) <= _LARGEST:
+        if values is not None and _size(values[0]) <= _LARGEST:
             made.append(Material(text, binds, values, code))
     known = len(pool)
     return _distinct([*pool, *made])[known:]
+
+
+def _size(value: Any) -> float:
+    """Return how many entries a value has; infinitely many where it is no array."""
+    try:
+        return float(np.size(value))
+    except (TypeError, ValueError):  # such as a shape beside a dtype
+        return np.inf
 
 
 def _distinct(pool: Any) -> list[Material]:
