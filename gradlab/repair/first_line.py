@@ -389,7 +389,9 @@ class _Moved(Lifter):
         super().__init__(arithmetic)
         self._moves = moves
         self.arrays: list[Any] = []
-        self.uses: dict[int, list[int]] = {}  # the moves of each variable's uses
+        self.uses: dict[
+            tuple[int, tuple[int, ...]], list[int]
+        ] = {}  # the moves of each variable's uses
 
     def enter(self, turn: Any = None) -> Self:
         return self
@@ -398,7 +400,8 @@ class _Moved(Lifter):
         moved = []
         for atom, array in zip(equation.invars, arrays):
             if is_inexact(array.dtype):
-                self.uses.setdefault(id(atom), []).append(len(self.arrays))
+                use = id(atom), np.shape(array)
+                self.uses.setdefault(use, []).append(len(self.arrays))
             moved.append(self._plus(array))
         return moved
 

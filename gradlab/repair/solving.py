@@ -84,8 +84,11 @@ def needs(
             return None
         columns.append((moved - here) / size)
     whole = np.stack(columns, axis=1)
+    finite &= np.isfinite(whole).all(axis=1)
     for rows in chosen:
         matrix, lacking = whole[rows & finite], (goal - here)[rows & finite]
+        if not np.any(lacking):
+            continue
         solution, _, rank, _ = np.linalg.lstsq(matrix, lacking, rcond=1e-9)
         off = np.max(np.abs(matrix @ solution - lacking), initial=0.0)
         if off <= _NEAR * np.max(np.abs(lacking), initial=0.0):
