@@ -305,7 +305,7 @@ def tied(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ..
     found = []
     for i, verdict in enumerate(verdicts):
         for mask, state, reason in (
-            (bad & (row.claim != 0), State.WRONG, Reason.NOT_TOGETHER),
+            (bad & suspect, State.WRONG, Reason.NOT_TOGETHER),
             (unknown, State.UNDECIDED, Reason.NOT_ASKED),
         ):
             where = np.zeros(verdict.state.size, bool)
