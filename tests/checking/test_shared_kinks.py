@@ -20,7 +20,8 @@ def share(parts):
 
 @pytest.mark.parametrize("parts", [ONE, HALVES, [0, 0, 1, 0], [0, 0.25, 0.75, 0]])
 def test_any_division_of_the_upstream_among_ties_is_right(parts):
-    report = gradlab.check(largest, X, backward=share(parts))
+    # the backward holds the places of the maximum, so it is right at X alone
+    report = gradlab.check(largest, X, backward=share(parts), branches=False)
     assert report.ok, report
 
 
