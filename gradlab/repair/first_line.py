@@ -181,7 +181,11 @@ def _first(
 
     every = range(len(watch.events))
     reach = {e: reached(e) for e in every if not matched[e]}
+    again = [e for e in every if watch.passes_on(e)]
     for whole in (True, False):
+        for e in again if not whole else ():  # a value passed on, where something was to be done
+            if (mended := healed(e))[0]:
+                return e, mended
         for e in every:
             if matched[e] or not (reach[e] >= wrong if whole else reach[e] & wrong):
                 continue
@@ -248,6 +252,14 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def passes_on(self, e: int) -> bool:
+        """Whether an assignment of one value makes what was there before."""
+        event = self.events[e]
+        node = self.texts[event.code].statements[event.statement]
+        alone = isinstance(node, ast.Assign) and event.part is None
+        before = self.events[max(0, e - _BACK) : e]
+        return alone and any(_equal(event.value, other.value) for other in before)
 
     def tried(self, put: dict[int, Array]) -> list[Any]:
         """Return the gradients with other values at some events."""
