@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
@@ -172,7 +173,13 @@ def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repaired:
     allowance = min(2.0 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
     line = None
     for rule in rules[:4]:
-        fixes, first = fixes_of(rule, allowance, seed)
+        try:
+            fixes, first = fixes_of(rule, allowance, seed)
+        except Exception as error:  # a fault of the search must not cost the verdict
+            said = f"{type(error).__name__}: {error}".split("\n")[0]
+            text = f"gradlab's search for a fix failed ({said}). The verdict stands. Report this."
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            continue
         if fixes:
             return fixes, first
         line = line or first

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import gradlab
 
@@ -51,3 +52,14 @@ def test_an_edit_may_send_another_function_into_a_loop_without_end():
     report = gradlab.check(lambda x: x * x, np.arange(1.0, 5.0), backward=backward)
     assert report.status == "wrong"
     assert report.fixes[0].after == ("        return doubled_until_seen(2 * x * upstream)",)
+
+
+def test_a_fault_of_the_search_does_not_cost_the_verdict(monkeypatch):
+    def fails(problem):
+        raise ZeroDivisionError("a fault of gradlab's own")
+
+    monkeypatch.setattr("gradlab.repair.written.mend", fails)
+    with pytest.warns(RuntimeWarning, match="search for a fix failed"):
+        report = gradlab.check(lambda x: x * x, np.ones(3), backward=lambda g, x: 3 * g * x)
+    assert report.status == "wrong"
+    assert report.fixes == ()
