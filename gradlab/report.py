@@ -450,10 +450,11 @@ def report_status(
         >>> report_status([Law("pure", "failed")], [])
         'wrong'
     """
-    parts = (part for rule in rules for part in rule.parts)
-    if any(law.status == "failed" for law in laws) or any(p.status == "wrong" for p in parts):
+    parts = [part.status for rule in rules for part in rule.parts]
+    if any(law.status == "failed" for law in laws) or "wrong" in parts:
         return "wrong"
     seen = [leaf.status for leaf in leaves]
+    seen += ["undecided"] if "cannot run" in parts else []
     return min(seen, key=STATUSES.index, default="right")
 
 

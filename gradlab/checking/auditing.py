@@ -19,12 +19,16 @@ from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Dropped
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
+from gradlab.checking.rules import judge_parts
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.progress import tracked
 from gradlab.reading import ported
+from gradlab.references import vjp_program
+from gradlab.report import Rule
 from gradlab.tracing import (
+    NOT_JUDGED,
     ClosesOverTrace,
     CustomRule,
     Meeting,
@@ -35,6 +39,7 @@ from gradlab.tracing import (
     rule_inputs,
     strip,
     trace,
+    walk,
 )
 from gradlab.tracing import Leaf as TracedLeaf
 from gradlab.tracing.settings import undisturbed
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+_MAPS = frozenset({"shard_map", "xla_pmap"})
 _POINTS = 8  # at which one rule is judged
 
 
@@ -136,16 +142,39 @@ def audit(
     told = tracked(audited, lambda pair: pair[0][0].rule.name)
     settings = Settings(branches, prove)
     rules = tuple(_audited(*pair, seed, around, written, settings) for pair in told)
+    mapped = _on_a_mesh(program)
+    rules += tuple(_audited_around(rule, around) for rule in mapped)
     notes = [*dropped.notes]
     constant = [group[0].rule for group in groups if not group[0].wrt]
     if constant:
         listed = ", ".join(dict.fromkeys(_place(rule) for rule in constant))
         notes.append(f"not differentiated here, their inputs are constants or integers: {listed}")
-    if not groups:
+    notes += [
+        f"{name} is not judged: nothing tells what its rule should be" for name in _left(program)
+    ]
+    if not groups and not mapped and not _left(program):
         notes.append(
             "no custom rule was met; pass the function before jax.grad, which uses rules up"
         )
     return AuditReport(program.name, rules, tuple(notes), seed)
+
+
+def _on_a_mesh(program: Program) -> list[CustomRule]:
+    """Return the user's rules under a `shard_map` or `pmap`, each once."""
+    inside = [r for r in custom_rules(program) if r.user and not _MAPS.isdisjoint(r.inside)]
+    return list({(r.name, r.defined, r.source): r for r in inside}.values())
+
+
+def _audited_around(rule: CustomRule, around: Callable[[], CheckReport]) -> AuditedRule:
+    """Return a rule judged on the devices of its mesh, with the whole function around it."""
+    described = {name: getattr(rule, name) for name in ("name", "kind", "defined", "source")}
+    return AuditedRule(**described, inside=rule.inside, calls=1, inputs_tried=1, report=around())
+
+
+def _left(program: Program) -> list[str]:
+    """Return the primitives that hold rules which nothing judges."""
+    names = (equation.primitive.name for equation, _ in walk(program))
+    return list(dict.fromkeys(name for name in names if name in NOT_JUDGED))
 
 
 def _sampled(
@@ -174,8 +203,7 @@ def _grouped(met: Sequence[Meeting]) -> list[list[Meeting]]:
     for meeting in met:
         rule = meeting.rule
         shapes = tuple((tuple(a.shape), str(a.dtype)) for a in rule.in_avals)
-        known = meeting.program.identity  # None: it cannot be told apart, so it is checked again
-        meaning = id(meeting) if known is None else known
+        meaning = _meaning(meeting)
         place = rule.name, rule.defined, rule.source, shapes, meaning, meeting.wrt
         groups.setdefault((*place, bool(meeting.shielded), meeting.made_up), []).append(meeting)
     met_well = {_place(group[0].rule) for group in groups.values() if not group[0].shielded}
@@ -186,6 +214,22 @@ def _grouped(met: Sequence[Meeting]) -> list[list[Meeting]]:
         if not (group[0].shielded and _place(group[0].rule) in met_well)
         and not (group[0].made_up and (_place(group[0].rule), group[0].rule.source) in reached)
     ]
+
+
+def _meaning(meeting: Meeting) -> Hashable:
+    """Return a key that meetings share which are judged alike, however often the rule is made.
+
+    JAX wraps a rule's functions anew at each call, so that it is its traced gradient that tells.
+    """
+    known = meeting.program.identity
+    if known is not None or meeting.rule.parts or not meeting.wrt:
+        return id(meeting) if known is None else known
+    try:
+        gradient = vjp_program(meeting.program, meeting.wrt).computes
+    except Exception:  # whatever the user's rule raises: it is said where the rule is judged
+        return id(meeting)
+    key = gradient, meeting.program.computes
+    return id(meeting) if None in key else key
 
 
 def _audited(
@@ -207,7 +251,9 @@ def _audited(
         report, calls = _unjudged(program.name, targets, seed, reason), 0
     else:
         try:
-            report = _judged(program, rule, first.wrt, points, seed, meaning, written, settings)
+            if first.bound:
+                raise ClosesOverTrace("its operands do not move by themselves")
+            report = _judged(first, program, points, seed, meaning, written, settings)
         except ClosesOverTrace:
             report = around()
         if first.made_up:
@@ -221,6 +267,7 @@ def _audited(
         inside=tuple(rule.inside),
         calls=calls,
         inputs_tried=0 if first.shielded else len(points),
+        parts=tuple(part for each in report.rules for part in each.parts),
         intended=_words(meaning),
         report=report,
     )
@@ -233,9 +280,8 @@ def _written(function: Any, inputs: tuple[Any, ...], names: tuple[str, ...]) -> 
 
 
 def _judged(
+    meeting: Meeting,
     program: Program,
-    rule: CustomRule,
-    wrt: tuple[int, ...],
     points: Sequence[Sequence[Any]],
     seed: int,
     meaning: Meaning | None,
@@ -243,6 +289,7 @@ def _judged(
     settings: Settings,
 ) -> CheckReport:
     """Check one rule at all of its points, against its primal without any of the user's rules."""
+    rule, wrt = meeting.rule, meeting.wrt
     values = [dict(zip(program.in_names, point)) for point in points]
     believed, oracle = None, f"finite differences of the root that {rule.name} finds"
     if rule.kind != "custom_root":
@@ -269,7 +316,11 @@ def _judged(
         found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
         return repair(found, time.process_time() - clock, seed)
 
-    return summarise([trial, *others], seed, 1, settings, mend)
+    report = summarise([trial, *others], seed, 1, settings, mend)
+    if not rule.user or meeting.broken:
+        return report
+    shown = Rule(rule.name, rule.kind, rule.defined, rule.source, parts=judge_parts(meeting, trial))
+    return dataclasses.replace(report, rules=(shown,) if shown.parts else ())
 
 
 def _expansion(program: Program, rule: CustomRule) -> tuple[Program | None, str]:
@@ -295,14 +346,17 @@ def _few(points: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
 def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport:
     """Check the whole function, for rules that hold values of the function that makes them."""
     values = dict(zip(program.in_names, program.flatten(inputs)))
-    note = "a rule inside closes over traced values, so it was judged with the function around it"
+    believed: Program | None
     try:
-        believed = strip(program)
-        oracle = f"autodiff of {program.name} without its rules"
+        try:
+            believed, oracle = strip(program), f"autodiff of {program.name} without its rules"
+        except NotStrippable:
+            believed, oracle = None, FINITE_DIFFERENCES
         subject = subject_of_program(program, values, believed, oracle)
     except ClosesOverTrace as error:
         wanted = [leaf for leaf in program.leaves if leaf.traced and leaf.differentiable]
         return _unjudged(program.name, wanted, seed, str(error))
+    note = "a rule inside cannot be cut out, so it was judged with the function around it"
     subject = dataclasses.replace(subject, notes=(*subject.notes, note))
     return summarise([Trial(subject, values, seed)], seed, 1)
 

@@ -21,6 +21,7 @@ from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Calls
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
+from gradlab.checking.rules import judged_rules
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
@@ -144,6 +145,9 @@ def check(
     opaque = subject.forward is None  # a search would call it thousands of times
     mending = None if stated or opaque else mend
     report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
+    if subject.forward is not None:
+        rules = judged_rules(report.rules, subject.forward, subject.values, seed)
+        report = dataclasses.replace(report, rules=rules)
     if _is_graph(function) and backward is None and report.failed:
         from gradlab.checking.wrong_node import name_wrong_node
 

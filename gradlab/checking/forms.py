@@ -28,10 +28,11 @@ from gradlab.checking.subject import (
 from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.formatting import shape_text
 from gradlab.reading import Reading, read
-from gradlab.references import jvp_program, upstream_names, vjp_program
-from gradlab.report import Rule
+from gradlab.references import forward_gradient_program, jvp_program, upstream_names, vjp_program
+from gradlab.report import Rule, RulePart
 from gradlab.tracing import (
     ClosesOverTrace,
+    NotStrippable,
     NotTraceable,
     Program,
     custom_rules,
@@ -40,15 +41,18 @@ from gradlab.tracing import (
     iterates,
     kernels,
     narrowings,
+    only_forward,
     opaque,
     open_kernels,
     rename,
+    rule_inputs,
     strip,
     trace,
     walk,
     with_derivative_of,
 )
 from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.linearise import forbids_forward_mode
 
 __all__ = [
     "FINITE_DIFFERENCES",
@@ -58,6 +62,7 @@ __all__ = [
     "vjp_or_none",
 ]
 
+_FORWARD = 256  # entries that are differentiated one by one, where there is no reverse mode
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 
 
@@ -166,10 +171,18 @@ def subject_of_program(
         "opaque": bool(opaque(program)),
         "unchecked": unchecked(program.leaves, targets),
     }
+    broken = _broken(program, values)
+    if broken:
+        complaint = Complaint("", broken, "refused")
+        none = "none: the rule does not return what it promises"
+        return Subject(**common, run=_untouched, oracle=none, complaints=(complaint,))
     try:
+        rule, notes = _gradient(program, positions)
+    except ClosesOverTrace as error:
+        positions, notes = _open(program, positions, error)
         rule = vjp_program(program, positions)
-    except ClosesOverTrace:
-        raise
+        targets = tuple(t for t in targets if t.path in [program.in_names[i] for i in positions])
+        common |= {"targets": targets, "unchecked": unchecked(program.leaves, targets)}
     except Exception as error:  # whatever the user's rule raises; JAX names what does not fit
         text = f"{type(error).__name__}: {error}"
         complaint = Complaint("", text, "refused", fault=_of_the_rule(error))
@@ -178,6 +191,7 @@ def subject_of_program(
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
         why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
+    common["notes"] = (*common["notes"], *notes)
     return Subject(
         **common,
         run=_compiled(rule),
@@ -187,11 +201,65 @@ def subject_of_program(
         reference=differentiated,
         tangent=jvp_or_none(believed if believed is not None else program, positions),
         pushforward=jvp_or_none(program, positions),
+        forward_mode=bool(notes) and "forward mode" in notes[0],
         why_no_reference=why,
         stated=stated,
         approximate=believed is not None and not stated and iterates(believed),
         shapes=tuple(tuple(target.shape) for target in targets),
     )
+
+
+def _broken(program: Program, values: dict[str, Any]) -> str:
+    """Say which primitive inside does not return what its abstract evaluation promises."""
+    if not only_forward(program.jaxpr):
+        return ""
+    met = rule_inputs(program, [values[name] for name in program.in_names])
+    found = (f"{each.rule.name}: {each.broken}" for each in met if each.broken)
+    return next(found, "")
+
+
+def _gradient(program: Program, positions: tuple[int, ...]) -> tuple[Program, tuple[str, ...]]:
+    """Return a program's gradient, in forward mode where a rule inside has no transpose."""
+    try:
+        return vjp_program(program, positions), ()
+    except ClosesOverTrace:
+        raise
+    except Exception as error:  # JAX has many words for what it cannot transpose
+        sizes = [program.in_avals[i].size for i in positions]
+        kinds = [program.in_avals[i].dtype.kind for i in positions]
+        if not only_forward(program.jaxpr) or sum(sizes) > _FORWARD or "c" in kinds:
+            raise
+        try:
+            gradient = forward_gradient_program(program, positions)
+        except Exception:  # nor in forward mode: the first error says more
+            raise error from None
+        text = str(error).partition("\n")[0]
+        note = f"JAX cannot differentiate it in reverse ({type(error).__name__}: {text})"
+        return gradient, (f"{note}, so its gradient was taken in forward mode",)
+
+
+def _open(
+    program: Program, positions: tuple[int, ...], error: ClosesOverTrace
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return by which inputs JAX differentiates a program with a rule that holds traced values.
+
+    A rule that closes over a traced value is run where it is made, and nowhere else. JAX does not
+    differentiate it by what it closes over.
+    """
+    open_ = []
+    for position in positions:
+        try:
+            vjp_program(program, (position,))
+        except Exception:  # JAX has several words for what a rule closes over
+            continue
+        open_.append(position)
+    if not open_:
+        raise error
+    held = [program.in_names[i] for i in positions if i not in open_]
+    if not held:
+        return tuple(open_), ()
+    text = f"a rule inside closes over {' and '.join(held)}; JAX does not differentiate it by that"
+    return tuple(open_), (text,)
 
 
 def _handwritten(
@@ -350,7 +418,10 @@ def _believed(
     if not rules:
         return None, FINITE_DIFFERENCES, "there is no custom rule: JAX's own gradient is under test"
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
-    return open_kernels(strip(program)), f"autodiff of the primal of {primals}", ""
+    try:
+        return open_kernels(strip(program)), f"autodiff of the primal of {primals}", ""
+    except NotStrippable as error:
+        return None, FINITE_DIFFERENCES, str(error)
 
 
 def _meant(
@@ -403,6 +474,7 @@ def _listed(program: Program, intended: Intended) -> tuple[Rule, ...]:
                 calls=1,
                 inputs_tried=1,
                 intended=said,
+                parts=tuple(RulePart(part, "undecided") for part in rule.parts),
             )
     return tuple(found.values())
 
@@ -465,7 +537,7 @@ def jvp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
         pushed = jvp_program(program, positions)
     except Exception:  # a custom_vjp has no forward mode
         return None
-    left_over = any(equation.primitive.name == "custom_lin" for equation, _ in walk(pushed))
+    left_over = any(forbids_forward_mode(equation) for equation, _ in walk(pushed))
     return None if left_over else pushed
 
 

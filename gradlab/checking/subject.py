@@ -76,6 +76,7 @@ class Subject:
     `read`: the forward is NumPy, read as a program: the real one is called besides.
     `asked`: the programs of the values by which what was read decided.
     `holds`: whether it decides by the values of such inputs as it did where it was read.
+    `forward_mode`: there is no reverse mode, and the rule's gradient is made of pushforwards.
     `loops`: something iterates, and might never end far from the given inputs.
     `calls`: how often its forward was called, and may be.
     """
@@ -103,6 +104,7 @@ class Subject:
     asked: tuple[Program, ...] = ()
     holds: Callable[[Mapping[str, Any]], bool] = anywhere
     eager: bool = False
+    forward_mode: bool = False
     complaints: tuple[Complaint, ...] = ()
     notes: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = field(default=())

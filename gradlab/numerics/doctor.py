@@ -10,6 +10,7 @@ import jax
 
 from gradlab.references import product_digits
 from gradlab.report import Report
+from gradlab.tracing import missing_kinds
 from gradlab.tracing.platforms import require_platform
 
 __all__ = ["DeviceFacts", "DoctorReport", "doctor"]
@@ -50,6 +51,7 @@ class DoctorReport(Report):
         matmul_precision: what JAX is asked for in matrix products.
         deterministic_flags: the switches that make a GPU repeat its bits.
         compilation_cache: the folder in which JAX keeps compiled programs, if any.
+        missing_kinds: the ways to write a rule that this JAX does not have.
 
     Example:
         >>> from gradlab.numerics import doctor
@@ -66,6 +68,7 @@ class DoctorReport(Report):
     matmul_precision: str
     deterministic_flags: tuple[str, ...]
     compilation_cache: str
+    missing_kinds: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -98,6 +101,7 @@ def doctor() -> DoctorReport:
         matmul_precision=str(config.jax_default_matmul_precision or "default"),
         deterministic_flags=tuple(flag for flag in _FLAGS if f"{flag}=true" in flags),
         compilation_cache=str(config.jax_compilation_cache_dir or ""),
+        missing_kinds=missing_kinds(),
     )
 
 

@@ -1,7 +1,12 @@
 """What a gradient should be: lifted autodiff, rounding scatter, finite differences, the verdict."""
 
 from gradlab.references.blocking import blocks, inner, norm
-from gradlab.references.derivatives import jvp_program, upstream_names, vjp_program
+from gradlab.references.derivatives import (
+    forward_gradient_program,
+    jvp_program,
+    upstream_names,
+    vjp_program,
+)
 from gradlab.references.differences import Slope, finite_difference, finite_differences
 from gradlab.references.digits_left import (
     LEAST_DIGITS,
@@ -35,6 +40,7 @@ __all__ = [
     "finite_difference",
     "finite_differences",
     "floor",
+    "forward_gradient_program",
     "full_digits",
     "inner",
     "judge",

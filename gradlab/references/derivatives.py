@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing import ClosesOverTrace, Program, derive
 from gradlab.tracing.jaxprs import Abstract
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["jvp_program", "upstream_names", "vjp_program"]
+__all__ = ["forward_gradient_program", "jvp_program", "upstream_names", "vjp_program"]
 
 Run: TypeAlias = Callable[..., list[Any]]
 
@@ -57,16 +58,64 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
         ]
         return [*outputs, *backward(seeds)]
 
-    upstream_avals = [aval for aval, flag in zip(program.out_avals, inexact) if flag]
+    return _gradients(program, flat_function, chosen, vjp_program)
+
+
+def _gradients(
+    program: Program,
+    flat_function: Callable[..., list[Any]],
+    chosen: tuple[int, ...],
+    again: Callable[[Program, tuple[int, ...]], Program],
+) -> Program:
+    upstream_avals = [aval for aval in program.out_avals if is_inexact(aval.dtype)]
     return _derive(
         program,
         flat_function,
         [*program.in_avals, *map(_strong, upstream_avals)],
         [*program.in_names, *upstream_names(program)],
         [*program.out_names, *(f"gradient {program.in_names[i]}" for i in chosen)],
-        lambda: None if program.wide is None else vjp_program(program.wide, chosen),
+        lambda: None if program.wide is None else again(program.wide, chosen),
         label="gradient of ",
     )
+
+
+def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
+    """Return what `vjp_program` does, in forward mode: one pushforward for each input entry.
+
+    It is for rules that JAX cannot transpose, such as those of `custom_vmap`.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradlab.tracing import trace
+        >>> program = forward_gradient_program(trace(lambda x: x * x, np.arange(3.0)), [0])
+        >>> program(np.arange(3.0), np.ones(3))[1]
+        array([0., 2., 4.])
+    """
+    chosen, count = tuple(wrt), len(program.in_names)
+    inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
+
+    def flat_function(run: Run, *arrays: Any) -> list[Any]:
+        inputs, given = arrays[:count], arrays[count:]
+        part, points = _part(run, inputs, chosen), [inputs[i] for i in chosen]
+
+        def along(k: int, unit: Any) -> Any:
+            still = [jnp.zeros_like(x) for x in points]
+            still[k] = unit.reshape(points[k].shape)
+            _, moved = jax.jvp(part, points, still)
+            terms = [jnp.sum(u * t) for u, t in zip(given, _kept(moved, inexact))]
+            return functools.reduce(jnp.add, terms).astype(points[k].dtype)
+
+        gradients = [
+            jax.lax.map(functools.partial(along, k), np.eye(x.size, dtype=x.dtype))
+            for k, x in enumerate(points)
+        ]
+        return [*run(*inputs), *(g.reshape(x.shape) for g, x in zip(gradients, points))]
+
+    return _gradients(program, flat_function, chosen, forward_gradient_program)
+
+
+def _kept(values: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
+    return [value for value, flag in zip(values, flags) if flag]
 
 
 def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:

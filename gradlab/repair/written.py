@@ -36,6 +36,7 @@ from gradlab.repair.world import (
 )
 from gradlab.report import Fix
 from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace, without_checks
+from gradlab.tracing.jaxprs import JAX_FOLDER
 from gradlab.tracing.leaves import flatten, is_inexact
 
 __all__ = ["HandRule", "fixes_of", "repair", "rule_of_node", "rules_met"]
@@ -93,7 +94,8 @@ class HandRule:
         """The files that hold these functions."""
         given = (self.forward, self.backward, self.primal)
         codes = (getattr(getattr(f, "__func__", f), "__code__", None) for f in given)
-        return {code.co_filename for code in codes if code is not None} | set(self.sources)
+        files = {code.co_filename for code in codes if code is not None} | set(self.sources)
+        return {file for file in files if not file.startswith(JAX_FOLDER)}  # primitive.bind's
 
 
 def rules_met(

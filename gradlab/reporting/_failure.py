@@ -5,7 +5,7 @@ import os
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from gradlab.formatting import count
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
-    from gradlab.report import Entry, Fix, Leaf
+    from gradlab.report import Entry, Fix, Leaf, Rule
 
 __all__ = [
     "NARROWER",
     "NO_FIX",
     "failure",
+    "part_lines",
     "place",
     "repeat",
     "repeated_by",
@@ -62,6 +63,7 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
     lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2, width), ""]
     lines += [*_source(fix, width), ""] if fix is not None else []
     lines += wrong_lines(report, width, 3 if fix is not None else _LEAVES)
+    lines += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4, width)]
     end = _end(report, fix, code, width)
     if fix is not None:
         shown = [
@@ -72,6 +74,18 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
     lines += end
     notes = [line for note in report.notes for line in wrapped("  note    ", note, 10, width)]
     return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
+
+
+def part_lines(rules: "Sequence[Rule]") -> list[str]:
+    """Return a line for each part of a rule beyond its gradient, under the rule's name."""
+    words = {"wrong": "WRONG: ", "right": "right"}
+    lines = []
+    for rule in rules:
+        lines += [f"{rule.name} ({rule.kind}) at {rule.defined}"] if rule.parts else []
+        for part in rule.parts:
+            status = words.get(part.status, f"{part.status}: ")
+            lines.append(f"  {part.part:<21}{status}{part.reason}")
+    return lines
 
 
 def place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:

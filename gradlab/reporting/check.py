@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.formatting import count
 from gradlab.reporting._check_page import html as check_page
-from gradlab.reporting._failure import NARROWER, failure, wrapped, wrong_lines
+from gradlab.reporting._failure import NARROWER, failure, part_lines, wrapped, wrong_lines
 from gradlab.reporting._junit import Case, Outcome, junit_document
 from gradlab.reporting._markup import Markup
 from gradlab.reporting._table import columns, is_detailed
@@ -92,6 +92,9 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     yield from (("unchecked", line) for line in told)
     if more:
         yield "unchecked", f"{count(more, 'more input')} not checked"
+    for rule in report.rules:
+        for line in part_lines((rule,))[1:]:
+            yield rule.name[:9], line.strip()
     yield "oracle", report.oracle
     yield from (("note", note) for note in report.notes)
 
@@ -153,7 +156,7 @@ def verdict(report: "CheckReport") -> str:
         words = f"the {plural} of {names} {'are' if len(paths) > 1 else 'is'} WRONG"
         return words if paths else f"WRONG: {_cause(report)}"
     if status == "undecided":
-        return f"undecided for {names}"
+        return f"undecided for {names}" if paths else "undecided: a rule inside cannot run"
     if status == "loses digits":
         return f"right formula, but {_loss(report, status)}"
     if status == "right, loses digits":
@@ -167,7 +170,13 @@ def verdict(report: "CheckReport") -> str:
 def _cause(report: "CheckReport") -> str:
     """Return why a gradient without a wrong entry is wrong: what was found, or what failed."""
     found = [finding.text for finding in report.findings] + [law.reason for law in report.failed]
-    return found[0] if found else "a part of its rule is wrong"
+    parts = [
+        f"the {part.part} of {rule.name}: {part.reason}"
+        for rule in report.rules
+        for part in rule.parts
+        if part.status == "wrong"
+    ]
+    return (found + parts)[0]
 
 
 def _loss(report: "CheckReport", status: str) -> str:

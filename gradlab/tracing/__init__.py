@@ -10,6 +10,7 @@ from gradlab.tracing.gradients import is_gradient
 from gradlab.tracing.intending import intend, with_derivative_of
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import source, source_path
+from gradlab.tracing.kinds import NOT_JUDGED, missing_kinds, only_forward
 from gradlab.tracing.leaves import Leaf
 from gradlab.tracing.lift import (
     Lifter,
@@ -38,6 +39,7 @@ from gradlab.tracing.walking import iterates, repeated, repeats, walk
 
 __all__ = [
     "JAX",
+    "NOT_JUDGED",
     "Arithmetic",
     "ClosesOverTrace",
     "CustomRule",
@@ -65,7 +67,9 @@ __all__ = [
     "iterates",
     "kernels",
     "lift",
+    "missing_kinds",
     "narrowings",
+    "only_forward",
     "opaque",
     "open_kernels",
     "remember",

@@ -8,7 +8,7 @@ import jax
 from gradlab.tracing.jaxprs import Abstract, dtype_of
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["HIGHER", "expanded"]
+__all__ = ["HIGHER", "expanded", "expansion"]
 
 HIGHER = "call_hi_primitive"
 """The name of every such primitive; which one it is, a parameter says."""
@@ -21,6 +21,11 @@ def expanded(equation: Any) -> Any:
     """
     if any(is_inexact(dtype_of(variable)) for variable in equation.outvars):
         return None
+    return expansion(equation)
+
+
+def expansion(equation: Any) -> Any:
+    """Return a closed jaxpr of the inputs of such an equation: what it computes."""
     avals = tuple((v.aval.shape, dtype_of(v)) for v in equation.invars)
     wide = any(dtype_of(v).itemsize == 8 for v in (*equation.invars, *equation.outvars))
     return _expanded(equation.params["_prim"], avals, wide)
@@ -29,7 +34,8 @@ def expanded(equation: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _expanded(primitive: Any, avals: tuple[tuple[tuple[int, ...], Any], ...], wide: bool) -> Any:
     def flat(*arrays: Any) -> Any:
-        return primitive.expand(*primitive.in_tree.unflatten(arrays))
+        found = primitive.expand(*primitive.in_tree.unflatten(arrays))
+        return jax.tree.leaves(found)
 
     with jax.enable_x64(wide):
         return jax.make_jaxpr(flat)(*(Abstract(shape, dtype) for shape, dtype in avals))

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from gradlab.tracing.jaxprs import Abstract, contains, dtype_of, inner_jaxprs
+from gradlab.tracing.jaxprs import Abstract, ByIdentity, contains, dtype_of, inner_jaxprs
 
 __all__ = ["implementation"]
 
@@ -29,24 +29,11 @@ def implementation(equation: Any) -> Any:
     dtypes = [dtype_of(atom) for atom in equation.invars]
     if any(getattr(dtype, "kind", "O") not in _NUMBERS for dtype in dtypes):
         return None
-    return _traced(_ByIdentity(equation), function)
-
-
-class _ByIdentity:
-    """An equation as a key: equal only to itself, and kept alive."""
-
-    def __init__(self, equation: Any) -> None:
-        self.equation = equation
-
-    def __hash__(self) -> int:
-        return id(self.equation)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.equation is other.equation
+    return _traced(ByIdentity(equation), function)
 
 
 @functools.lru_cache(maxsize=256)
-def _traced(key: _ByIdentity, function: Any) -> Any:
+def _traced(key: ByIdentity, function: Any) -> Any:
     equation = key.equation
     avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
     wide = any(str(dtype_of(v)) in ("float64", "complex128", "int64") for v in equation.invars)

@@ -13,11 +13,11 @@ import jax
 from gradlab.arguments import name_of, users_fault
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import closed, contains, inner_jaxprs
+from gradlab.tracing.kinds import expansion_of, is_rule
 from gradlab.tracing.program import Program, derive
-from gradlab.tracing.rules import CustomRule, is_rule, rule_of
+from gradlab.tracing.rules import CustomRule, NotStrippable, rule_of
 
 __all__ = ["intend", "with_derivative_of"]
 
@@ -98,7 +98,10 @@ class _Intender(Evaluator):
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
         if not self._goes(equation):
             return super().equation(equation, inputs)
-        rule, primal = rule_of(equation), closed(call_jaxpr(equation))
+        rule, primal = rule_of(equation), expansion_of(equation)
+        if primal is None:
+            raise NotStrippable(f"nothing says what {rule.name} ({rule.kind}) stands for")
+        primal = closed(primal)
         function = self._chosen(rule)
         skipped = len(equation.invars) - _arguments(equation)
 

@@ -4,6 +4,7 @@ JAX 0.10 has closed and open jaxprs, later versions one kind; `scan` names its p
 Everything that differs is here.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -22,11 +23,13 @@ __all__ = [
     "NOT_THE_USERS",
     "Abstract",
     "Body",
+    "ByIdentity",
     "ClosedJaxpr",
     "Equation",
     "Literal",
     "Loop",
     "Variable",
+    "as_flat",
     "bind",
     "body",
     "closed",
@@ -143,12 +146,37 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     primitive = equation.primitive
     if is_wide_callback(equation):
         return bind_callback(equation, inputs)
+    traced = any(isinstance(value, jax.core.Tracer) for value in inputs)
+    if primitive.name == "shard_map" and not traced:
+        config: Any = jax.config
+        return list(_on_the_mesh(ByIdentity(equation), bool(config.jax_enable_x64))(*inputs))
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     params = primitive.get_bind_params({**equation.params, **changed})
     with equation.ctx.manager, user_context(equation.source_info.traceback):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+class ByIdentity:
+    """An equation as a key: equal only to itself, and kept alive."""
+
+    def __init__(self, equation: Any) -> None:
+        self.equation = equation
+
+    def __hash__(self) -> int:
+        return id(self.equation)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and self.equation is other.equation
+
+
+@functools.lru_cache(maxsize=256)
+def _on_the_mesh(key: ByIdentity, wide: bool) -> Any:
+    """Return a `shard_map`, compiled: op by op it would be compiled anew at every call."""
+    primitive = key.equation.primitive
+    params = primitive.get_bind_params(key.equation.params)
+    return jax.jit(lambda *inputs: list(primitive.bind(*inputs, **params)))
 
 
 def view(equation: Any) -> EquationView:
@@ -170,6 +198,11 @@ def _shape(atom: Any) -> tuple[int, ...]:
 def _numpy_dtype(atom: Any) -> Any:
     dtype = getattr(atom.aval, "dtype", None)
     return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
+
+
+def as_flat(jaxpr: Any) -> Any:
+    """Return a closed jaxpr as a function of flat arrays."""
+    return jex.jaxpr_as_fun(jaxpr)
 
 
 def with_outputs(jaxpr: Any, chosen: slice) -> Any:

@@ -12,31 +12,18 @@ from typing import Any
 
 import jax
 
-from gradlab.tracing.jaxprs import Abstract, Literal, bind, body, dtype_of
+from gradlab.tracing.jaxprs import Abstract, ByIdentity, Literal, bind, body, dtype_of
 
 __all__ = ["kernel_jaxpr"]
 
 
 def kernel_jaxpr(equation: Any) -> Any:
     """Return a closed jaxpr of a `pallas_call` equation's inputs; None where JAX has none."""
-    return _opened(_ByIdentity(equation))
-
-
-class _ByIdentity:
-    """An equation as a key: equal only to itself, and kept alive."""
-
-    def __init__(self, equation: Any) -> None:
-        self.equation = equation
-
-    def __hash__(self) -> int:
-        return id(self.equation)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.equation is other.equation
+    return _opened(ByIdentity(equation))
 
 
 @functools.lru_cache(maxsize=256)
-def _opened(key: _ByIdentity) -> Any:
+def _opened(key: ByIdentity) -> Any:
     equation = key.equation
     params = {name: value for name, value in equation.params.items() if name != "interpret"}
     avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]

@@ -14,7 +14,7 @@ import numpy as np
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.expanding import HIGHER
+from gradlab.tracing.expanding import HIGHER, expansion
 from gradlab.tracing.jaxprs import dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
@@ -35,7 +35,7 @@ _OPAQUE = frozenset(
     [
         *("bitcast_convert_type", "pallas_call", "pure_callback", "io_callback", "ffi_call"),
         *("custom_call", "tpu_custom_call", "triton_kernel_call", "shard_map"),
-        *("custom_partitioning", "custom_transpose_call", "reduce_window", HIGHER),
+        *("custom_partitioning", "custom_transpose_call", "reduce_window"),
     ]
 )
 
@@ -131,6 +131,8 @@ class Lifter(Evaluator):
             rough = any(value.rough for value in inputs)
             rough = rough or (self.rounds(equation) and not _kept(equation, arrays, outputs))
             return [Value(array, False, rough) for array in outputs]
+        if name == HIGHER:  # its value is what it stands for, whatever its derivatives are
+            return self(expansion(equation), inputs)
         arrays = [self.wide(value) for value in inputs]
         if cannot_lift(equation):
             outputs = self._as_traced(equation, arrays)

@@ -18,7 +18,14 @@ from gradlab.tracing.implementing import implementation
 from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains, inner_jaxprs
 from gradlab.tracing.program import Program
 
-__all__ = ["Linearised", "call_body", "linearise", "part_of_jax", "stateful"]
+__all__ = [
+    "Linearised",
+    "call_body",
+    "forbids_forward_mode",
+    "linearise",
+    "part_of_jax",
+    "stateful",
+]
 
 CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze"})
 """What is read exactly at the top of a program, and nowhere else."""
@@ -79,7 +86,7 @@ def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> L
                 return Linearised("vjp", _live(pullback, at, upstreams), len(upstreams))
             except Exception:
                 raise forward_error from None
-        if contains(forward, _forbids_forward_mode):
+        if contains(forward, forbids_forward_mode):
             return Linearised("vjp", _live(pullback, at, upstreams), len(upstreams))
         return Linearised("jvp", forward, len(tangents))
 
@@ -125,8 +132,9 @@ def stateful(jaxpr: Any) -> str:
     return ""
 
 
-def _forbids_forward_mode(equation: Any) -> bool:
-    return bool(equation.primitive.name == "custom_lin")  # what jvp leaves of a custom_vjp
+def forbids_forward_mode(equation: Any) -> bool:
+    """Whether an equation is what jvp leaves of a rule for reverse mode alone."""
+    return equation.primitive.name in ("custom_lin", "call_hi_primitive_linearized")
 
 
 def _aval(value: Any) -> jax.ShapeDtypeStruct:

@@ -18,9 +18,10 @@ from gradlab.tracing.dependence import call_jaxpr, through
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import Literal, bind, contains, dtype_of, inner_jaxprs
+from gradlab.tracing.kinds import expansion_of, is_rule, kind_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program, derive
-from gradlab.tracing.rules import CustomRule, is_rule, rule_of
+from gradlab.tracing.rules import CustomRule, rule_of
 
 __all__ = ["Meeting", "rule_inputs"]
 
@@ -40,6 +41,9 @@ class Meeting:
         calls: how often it was met.
         shielded: the rule whose primal calls it, and which has a derivative of its own; or empty.
         made_up: the branch that holds it was not taken, so that its inputs were made up.
+        broken: how what it returns differs from what it promises; empty: nowhere.
+        bound: an operand moves with the inputs behind a `stop_gradient`, as a factorisation beside
+            its matrix does: the rule need not be right where operands move by themselves.
     """
 
     rule: CustomRule
@@ -49,6 +53,8 @@ class Meeting:
     calls: int
     shielded: str = ""
     made_up: bool = False
+    broken: str = ""
+    bound: bool = False
 
 
 def rule_inputs(program: Program, inputs: Sequence[Any]) -> list[Meeting]:
@@ -86,6 +92,8 @@ class _Met:
     calls: int = 0
     shielded: str = ""
     made_up: bool = False
+    broken: str = ""
+    bound: bool = False
 
     def add(self, arrays: list[Any]) -> None:
         """Keep the first and the last, and some between."""
@@ -134,7 +142,8 @@ class _Meeter(Evaluator):
         return outputs
 
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
-        flags = through(equation, [value.depends for value in inputs])
+        stops = equation.primitive.name == "stop_gradient"  # nothing differentiates what follows
+        flags = through(equation, [value.depends and not stops for value in inputs])
         if is_rule(equation):
             outputs = self._rule(equation, inputs)
         elif equation.primitive.name in _LOOPS:
@@ -142,7 +151,8 @@ class _Meeter(Evaluator):
             outputs = [a if _is_key(a) else np.asarray(a) for a in found]
         else:
             outputs = self._arithmetic.bind(equation, [value.array for value in inputs])
-        return [Value(array, flag) for array, flag in zip(outputs, flags)]
+        hidden = any(v.rough or (stops and v.depends) for v in inputs)
+        return [Value(array, flag, hidden) for array, flag in zip(outputs, flags)]
 
     def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
         """Run the branch that is taken, and look for rules in the others, too."""
@@ -159,13 +169,12 @@ class _Meeter(Evaluator):
         return super().cond(equation, inputs)
 
     def _rule(self, equation: Any, inputs: Sequence[Value]) -> list[Any]:
-        rule, primal = rule_of(equation), call_jaxpr(equation)
-        if contains(primal, is_rule):
-            self._shields += [rule.name] if rule.user else []
-            outputs = self(primal, inputs)
-            self._shields = self._shields[:-1] if rule.user else self._shields
-        else:
-            outputs = self(primal, inputs)
+        rule, kind = rule_of(equation), kind_of(equation)
+        assert kind is not None
+        shields = kind.shields and rule.user
+        self._shields += [rule.name] if shields else []
+        outputs = self._run(equation, inputs)
+        self._shields = self._shields[:-1] if shields else self._shields
         inside = tuple(filter(None, self._around[:-1]))
         shielded = self._shields[-1] if self._shields else ""
         depends = [value.depends for value in inputs]
@@ -175,9 +184,28 @@ class _Meeter(Evaluator):
             known = replace(rule, inside=inside)
             met = _Met(equation, known, depends, [], shielded=shielded, made_up=self._made_up)
             self.met[key] = met
+        met.bound |= bool(kind.parts) and any(v.rough and not v.depends for v in inputs)
         self.hold(inputs)
         met.add([value.array for value in inputs])
-        return [value.array for value in outputs]
+        results = []
+        for variable, value in zip(equation.outvars, outputs, strict=True):
+            promised, came = tuple(variable.aval.shape), np.shape(value.array)
+            if promised != came:  # what follows was traced for the promised shape
+                met.broken = f"it promises the shape {promised}, and returns {came}"
+                results.append(np.zeros(promised, dtype_of(variable)))
+            else:
+                results.append(value.array)
+        return results
+
+    def _run(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+        """Run a rule's primal, and meet the rules inside it."""
+        if equation.primitive.name == "custom_linear_solve":
+            return self.linear_solve(equation, list(inputs))
+        primal = expansion_of(equation)
+        if primal is not None:
+            return self(primal, inputs)
+        arrays = bind(equation, [value.array for value in inputs])
+        return [Value(a if _is_key(a) else np.asarray(a), True) for a in arrays]
 
 
 def _place(equation: Any) -> str:
@@ -230,7 +258,8 @@ def _meeting(program: Program, met: _Met) -> Meeting:
     moved = [any(met.depends[j] for j in range(count) if same[j] == i) for i in inputs]
     wrt = [k for k, i in enumerate(inputs) if moved[k] and is_inexact(dtype_of(equation.invars[i]))]
     values = tuple(tuple(point[i] for i in inputs) for point in points)
-    return Meeting(rule, alone, tuple(wrt), values, met.calls, met.shielded, met.made_up)
+    told = met.calls, met.shielded, met.made_up, met.broken, met.bound
+    return Meeting(rule, alone, tuple(wrt), values, *told)
 
 
 def _one(a: Any, b: Any, points: Sequence[Sequence[Any]], i: int, j: int) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
+from gradlab.tracing.kinds import is_rule
 from gradlab.tracing.program import Program, derive
-from gradlab.tracing.rules import is_rule
 from gradlab.tracing.walking import walk
 
 __all__ = ["kernels", "open_kernels"]

@@ -17,6 +17,7 @@ from typing import Any
 from gradlab.errors import GradlabError
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import (
     JAX_FOLDER,
     NOT_THE_USERS,
@@ -26,6 +27,7 @@ from gradlab.tracing.jaxprs import (
     source,
     source_path,
 )
+from gradlab.tracing.kinds import Kind, expansion_of, is_rule, kind_of
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.walking import walk
 
@@ -33,13 +35,12 @@ __all__ = [
     "CustomRule",
     "NotStrippable",
     "custom_rules",
-    "is_rule",
     "rule_of",
     "strip",
     "symbolic_zeros",
 ]
 
-_PRIMITIVES = ("custom_jvp_call", "custom_vjp_call")
+_OLDER = ("custom_jvp_call", "custom_vjp_call")
 _LIBRARIES = f"{os.sep}site-packages{os.sep}"
 
 
@@ -47,9 +48,10 @@ _LIBRARIES = f"{os.sep}site-packages{os.sep}"
 class CustomRule:
     """A custom derivative rule, as it is met in a program.
 
-    `kind` is custom_vjp, custom_jvp or custom_gradient; `defined` is where its primal function is
-    written, `source` where it is called; `operands` are named as the decorated function names its
-    arguments; `inside` names the loops, branches and calls around it.
+    `kind` is custom_vjp, custom_gradient, linear_call, ...; `defined` is where its primal function
+    is written, `source` where it is called; `operands` are named as the decorated function names
+    its arguments; `inside` names the loops, branches and calls around it; `parts` are compared
+    beyond the laws of a check.
     """
 
     name: str
@@ -61,6 +63,7 @@ class CustomRule:
     out_avals: tuple[Any, ...]
     operands: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -81,27 +84,71 @@ def custom_rules(program: Program) -> list[CustomRule]:
     return [replace(rule_of(equation), inside=inside) for equation, inside in found]
 
 
-def is_rule(equation: Any) -> bool:
-    """Return whether an equation is a call of a function with a custom rule."""
-    return equation.primitive.name in _PRIMITIVES
-
-
 def rule_of(equation: Any) -> CustomRule:
     """Describe the rule that an equation calls, by the user's names where a library wraps it."""
-    primal = call_jaxpr(equation)
-    name, defined = _place(_debug(primal))
-    kind = equation.primitive.name.removesuffix("_call")
+    kind = kind_of(equation)
+    assert kind is not None
+    return (_older if equation.primitive.name in _OLDER else _described)(equation, kind)
+
+
+def _described(equation: Any, kind: Kind) -> CustomRule:
+    """Describe a rule by the first thing that was written for it."""
+    places = [_place_of(each) for each in kind.written(equation) if each is not None]
+    name, defined = places[0]
+    primitive = equation.params.get("_prim")
+    titles = {"hijax": type(primitive).__name__, "primitive": equation.primitive.name}
+    caller = kind.name in ("custom_linear_solve", "custom_root")
+    title = _caller(equation) or name if caller else titles.get(kind.name, name)
+    user = kind.name != "custom_root" and not all(_in_jax(place) for _, place in places)
+    own = kind.name == "custom_vmap" and _in_jax(places[-1][1])
+    where = source_path(equation) if caller else defined
+    return CustomRule(
+        name=title,
+        kind="sequential_vmap" if own else kind.name,
+        user=user,
+        source=source(equation) or os.path.basename(where),
+        defined=os.path.basename(where),
+        in_avals=tuple(atom.aval for atom in equation.invars),
+        out_avals=tuple(atom.aval for atom in equation.outvars),
+        operands=_named_operands(equation, kind, name, defined),
+        parts=() if own else kind.parts,  # JAX's own way to batch needs no judge
+    )
+
+
+def _place_of(written: Any) -> tuple[str, str]:
+    """Return name and `/full/file.py:line` of a function or of a jaxpr."""
+    written = getattr(written, "func", getattr(written, "__func__", written))
+    code = getattr(written, "__code__", None)
+    if code is None:
+        return _place(_debug(written))
+    return code.co_name, f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _named_operands(equation: Any, kind: Kind, name: str, defined: str) -> tuple[str, ...]:
+    """Return the parameters of what was written, where there are as many as operands."""
+    count = len(equation.invars)
+    file, _, line = defined.rpartition(":")
+    function = _definition(file, name, int(line)) if line.isdigit() else None
+    known = [] if function is None else [n for n in _parameters(function) if n != "self"]
+    if kind.shields and len(known) == count:
+        return tuple(known)
+    return tuple(f"operand {i}" for i in range(count))
+
+
+def _older(equation: Any, kind: Kind) -> CustomRule:
+    primal, name, defined = call_jaxpr(equation), *_place(_debug(call_jaxpr(equation)))
+    title = kind.name
     rule = equation.params.get("bwd") or equation.params.get("jvp_jaxpr_fun")
     by, written = _place(getattr(rule, "debug_info", None))
     if by == "_root_jvp" and _in_jax(written):
-        kind, name, defined = "custom_root", _caller(equation) or name, source_path(equation)
+        title, name, defined = "custom_root", _caller(equation) or name, source_path(equation)
     elif _in_jax(written) and os.path.basename(written).startswith("custom_derivatives.py"):
-        if kind == "custom_vjp":  # jax.custom_gradient hides both functions behind its own
-            kind, defined = "custom_gradient", _first_line(primal) or defined
+        if title == "custom_vjp":  # jax.custom_gradient hides both functions behind its own
+            title, defined = "custom_gradient", _first_line(primal) or defined
             name = _inside(primal, "") if name == "wrapped_fun" else name
             name = name or "custom_gradient"
         written = defined
-    user, calls = not _in_jax(written) and kind != "custom_root", source(equation)
+    user, calls = not _in_jax(written) and title != "custom_root", source(equation)
     if user and _LIBRARIES in defined:
         wrapped = _unwrapped(primal, defined.rpartition(":")[0])
         if wrapped:
@@ -109,21 +156,26 @@ def rule_of(equation: Any) -> CustomRule:
             calls = _outside(equation, defined, calls)
     return CustomRule(
         name=name,
-        kind=kind,
+        kind=title,
         user=user,
         source=calls or os.path.basename(defined),
         defined=os.path.basename(defined),
         in_avals=tuple(atom.aval for atom in equation.invars),
         out_avals=tuple(atom.aval for atom in equation.outvars),
-        operands=_operands(equation, name, defined, kind),
+        operands=_operands(equation, name, defined, title),
     )
 
 
 def symbolic_zeros(program: Program) -> bool:
     """Whether some rule in a program is told which of its inputs or outputs are not asked for."""
-    return contains(
-        program.jaxpr, lambda e: is_rule(e) and bool(e.params.get("symbolic_zeros", False))
-    )
+
+    def told(equation: Any) -> bool:
+        kind, given = kind_of(equation), equation.params
+        own = getattr(given.get("_prim"), "symbolic_zeros", False)
+        every = kind is not None and kind.name in ("hijax", "primitive")
+        return kind is not None and bool(every or own or given.get("symbolic_zeros", False))
+
+    return contains(program.jaxpr, told)
 
 
 def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -> Program:
@@ -189,9 +241,18 @@ class _Stripper(Evaluator):
     def __init__(self, goes: Callable[[Any], bool]) -> None:
         self.goes = goes
 
+    def _open(self, step: Step, inputs: list[Value]) -> list[Value]:
+        if not self.goes(step.equation):
+            return super()._open(step, inputs)
+        believed = expansion_of(step.equation)
+        if believed is None:
+            rule = rule_of(step.equation)
+            raise NotStrippable(f"nothing says what {rule.name} ({rule.kind}) stands for")
+        return self(believed, inputs)
+
     def keeps(self, equation: Any) -> bool:
         if is_rule(equation):
-            return not self.goes(equation)
+            return True
         inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
         return not any(contains(jaxpr, self.goes) for jaxpr in inner)
 

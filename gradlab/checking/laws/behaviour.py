@@ -89,7 +89,8 @@ def transforms(trial: Trial) -> Law:
     if trial.subject.intended != "any" and trial.any_wrong:
         return Law("transforms", "skipped", "the gradient is wrong as it is")
     try:
-        found = _eager(trial) if rules and not trial.subject.eager else ""
+        own = rules and not trial.subject.eager and not trial.subject.forward_mode
+        found = _eager(trial) if own else ""
         judged, batched = (0, "") if found else _batched(trial)
     except TooLong:
         return Law("transforms", "inconclusive", "a loop is too long to be run here")
@@ -189,6 +190,8 @@ def _moved(trial: Trial, seed: int) -> dict[str, Any]:
 def _row_apart(trial: Trial, rule: Program, ours: Sequence[Any], loop: Sequence[Any]) -> str:
     estimates = trial.drawn(trial.draws)[trial.subject.opaque]["rule"]
     for name, mine, expected, estimate in zip(rule.out_names, ours, loop, estimates):
+        if np.shape(mine) != np.shape(expected):
+            return f"the {name} has shape {np.shape(mine)}, a loop gives {np.shape(expected)}"
         if not is_inexact(np.asarray(mine).dtype):
             if not np.array_equal(mine, expected):
                 return f"the {name} is not what a loop gives"

@@ -1,0 +1,155 @@
+"""Every kind of rule, right and wrong, alone and inside a small model."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import gradlab
+
+_spec = importlib.util.spec_from_file_location(
+    "rule_kinds", Path(__file__).with_name("rule_kinds.py")
+)
+assert _spec is not None and _spec.loader is not None
+rules = importlib.util.module_from_spec(_spec)
+sys.modules["rule_kinds"] = rules
+_spec.loader.exec_module(rules)
+KINDS, X, Y = rules.KINDS, rules.X, rules.Y
+
+FAST = {"branches": False, "prove": False}
+_MESH = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import gradlab
+from rule_kinds import sharded
+for wrong in ("", "psum"):
+    function, inputs = sharded(wrong)
+    report = gradlab.check(function, *inputs, branches=False, prove=False)
+    audited = gradlab.audit(function, *inputs, branches=False, prove=False)
+    print(report.status, [rule.status for rule in audited.rules])
+"""
+
+
+def _made(name, fault):
+    kind = KINDS[name]
+    if not kind.needs():
+        pytest.skip(f"JAX {jax.__version__} has no {name} here")
+    return kind.make(fault)
+
+
+@pytest.mark.parametrize(("name", "fault"), list(rules.cases()))
+def test_a_kind_alone_and_in_a_model(name, fault):
+    function, inputs = _made(name, fault)
+
+    def model(*arrays):
+        outputs = function(*(1.1 * jnp.asarray(array) for array in arrays))
+        return jnp.tanh(jax.tree.leaves(outputs)[0])
+
+    checked = gradlab.check(function, *inputs, **FAST)
+    assert checked.ok == (not fault), str(checked)
+    audited = gradlab.audit(model, *inputs, **FAST)
+    assert audited.rules and audited.ok == (not fault), str(audited)
+
+
+def test_a_rule_on_a_mesh_is_judged_on_its_devices():
+    root = str(Path(__file__).parent)
+    run = subprocess.run(
+        [sys.executable, "-c", _MESH], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert run.stdout.split("\n")[:2] == ["right ['right']", "wrong ['wrong']"], run.stderr[-2000:]
+
+
+def test_a_primitive_shows_a_verdict_for_each_of_its_rules():
+    function, inputs = rules.primitive("batching")
+    (rule,) = gradlab.check(function, *inputs, **FAST).rules
+    found = {part.part: part.status for part in rule.parts}
+    assert found.pop("batching") == "wrong"
+    assert found.pop("transpose") == "absent"
+    assert set(found) == {
+        "implementation",
+        "abstract evaluation",
+        "forward derivative",
+        "linearisation",
+        "reverse",
+        "rematerialisation",
+    }
+    assert set(found.values()) == {"right"}
+
+
+def test_a_batch_that_is_wrong_says_which_row():
+    function, inputs = rules.custom_vmap("batching")
+    report = gradlab.check(function, *inputs, **FAST)
+    (part,) = report.rules[0].parts
+    x, y = jnp.asarray(X), jnp.stack([jnp.asarray(Y)] * 2)
+    wrong = jax.vmap(function, in_axes=(None, 0))(x, y)[0]
+    assert abs(wrong - x * jnp.sin(Y)).max() > 0.1
+    assert part.status == "wrong" and "a loop gives" in part.reason and "axis 0" in part.reason
+    assert part.reason in str(report)
+
+
+def test_no_rule_was_met_is_said_only_where_there_is_none():
+    none = gradlab.audit(jnp.sin, X, **FAST)
+    assert "no custom rule was met" in str(none)
+    function, inputs = rules.custom_vmap("")
+    assert "no custom rule was met" not in str(gradlab.audit(function, *inputs, **FAST))
+
+
+def test_doctor_names_the_kinds_that_this_jax_lacks():
+    from jax.experimental import hijax as high
+
+    from gradlab.numerics import doctor
+
+    missing = doctor().missing_kinds
+    for name in ("HiPrim", "VJPHiPrimitive", "HiPrimitive"):
+        assert (name in missing) == (not hasattr(high, name))
+
+
+def test_equal_calls_of_a_rule_are_judged_once():
+    @jax.custom_vjp
+    def square(x):
+        return x * x
+
+    square.defvjp(lambda x: (square(x), x), lambda x, u: (2 * x * u,))
+
+    def model(x):
+        for _ in range(5):
+            x = square(x)
+        return x
+
+    (rule,) = gradlab.audit(model, X, **FAST).rules
+    assert rule.calls == 5 and rule.inputs_tried == 5 and rule.status == "right"
+
+
+def test_operands_behind_a_stop_gradient_are_judged_with_the_function():
+    """A factor beside its matrix: the rule's gradient by the matrix is right only together."""
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, mlir
+
+    solve = Primitive("divide_by_factor")
+    solve.def_impl(lambda a, factor, b: b / factor)
+    solve.def_abstract_eval(lambda a, factor, b: jax.core.ShapedArray(b.shape, b.dtype))
+    mlir.register_lowering(
+        solve, mlir.lower_fun(lambda a, factor, b: b / factor, multiple_results=False)
+    )
+
+    def jvp(primals, tangents):
+        (a, factor, b), (da, _, db) = primals, tangents
+        out = solve.bind(a, factor, b)
+        by_b = 0 if isinstance(db, ad.Zero) else db / factor
+        by_a = 0 if isinstance(da, ad.Zero) else -da * b / (a * a)
+        return out, by_a + by_b
+
+    ad.primitive_jvps[solve] = jvp
+
+    def divide(a, b):
+        return solve.bind(a, jax.lax.stop_gradient(a), b)
+
+    x, y = jnp.asarray(X), jnp.asarray(Y)
+    by_x = jax.jvp(divide, (x, y), (jnp.ones(3), jnp.zeros(3)))[1]
+    assert jnp.allclose(by_x, -y / x**2)
+    (rule,) = gradlab.audit(divide, X, Y, **FAST).rules
+    assert rule.status == "right", str(rule.report)
