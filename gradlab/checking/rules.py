@@ -361,7 +361,8 @@ def _transpose(bench: _Bench) -> str:
 
 def _is_linear(bench: _Bench, i: int) -> bool:
     apply, rng = bench.one(i), np.random.default_rng(7)
-    a, b = (signed(rng, bench.moved[i].shape, bench.moved[i].dtype) for _ in range(2))
+    like = bench.moved[i]  # sums of float32 would be rounded
+    a, b = (widen(signed(rng, like.shape, like.dtype)) for _ in range(2))
     both, first, second = (bench.run(apply, v) for v in (a + 2 * b, a, b))
     try:
         sums = [x + 2 * y for x, y in zip(first, second)]
@@ -410,7 +411,7 @@ def _batched(
             mapped = jax.vmap(flat, in_axes=[places.get(i) for i in range(len(given))])
             batch = bench.run(mapped, *together)
             for k, expected in enumerate(loop):
-                where = f"row {k} {what}along {_listed(axes)}"
+                where = f"{what}along {_listed(axes)}, row {k}"
                 bench.hold([y[k] for y in batch], expected, "a loop gives", where)
 
 

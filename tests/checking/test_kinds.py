@@ -91,6 +91,13 @@ def test_a_batch_that_is_wrong_says_which_row():
     assert part.reason in str(report)
 
 
+def test_a_wrong_transpose_is_named():
+    function, inputs = KINDS["linear_call"].make("transpose")
+    (rule,) = gradlab.check(function, *inputs, **FAST).rules
+    found = {part.part: part.status for part in rule.parts}
+    assert found == {"transpose": "wrong", "batching": "absent"}
+
+
 def test_no_rule_was_met_is_said_only_where_there_is_none():
     none = gradlab.audit(jnp.sin, X, **FAST)
     assert "no custom rule was met" in str(none)
