@@ -469,7 +469,8 @@ def _solve(bench: _Bench, back: bool = False) -> str:
     right = maps["right"]
     found = bench.run(lambda *v: forth(*inverse(*v)), *right)
     size = max(float(np.max(np.abs(b), initial=0.0)) for b in right)
-    slack = 1e-2 * size if iterates(bench.program) else 0.0
+    unit = max(unit_roundoff(b.dtype) for b in right)  # a constant matrix keeps its dtype
+    slack = (1e-2 if iterates(bench.program) else 1024 * unit) * size
     name = "vecmat(transpose_solve(b))" if back else "matvec(solve(b))"
     bench.hold(found, right, "b is", name, slack)
     return ""
