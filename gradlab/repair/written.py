@@ -92,10 +92,15 @@ class HandRule:
     @property
     def files(self) -> set[str]:
         """The files that hold these functions."""
-        given = (self.forward, self.backward, self.primal)
+        given = [f for f in (self.forward, self.backward, self.primal) if not _jaxs_method(f)]
         codes = (getattr(getattr(f, "__func__", f), "__code__", None) for f in given)
-        files = {code.co_filename for code in codes if code is not None} | set(self.sources)
-        return {file for file in files if not file.startswith(JAX_FOLDER)}  # primitive.bind's
+        return {code.co_filename for code in codes if code is not None} | set(self.sources)
+
+
+def _jaxs_method(function: Any) -> bool:
+    """Whether a function is a method of JAX's, such as the `bind` of a primitive."""
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    return code is not None and code.co_filename.startswith(JAX_FOLDER)
 
 
 def rules_met(
