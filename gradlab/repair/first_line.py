@@ -193,8 +193,8 @@ def _first(
             if not mended[0]:
                 continue
             for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
-                again = _equal(values[earlier], values[e])  # the later one only passes it on
-                if matched[earlier] and not again and (also := healed(earlier))[0] >= mended[0]:
+                same = _equal(values[earlier], values[e])  # the later one only passes it on
+                if matched[earlier] and not same and (also := healed(earlier))[0] >= mended[0]:
                     e, mended = earlier, also
             return e, mended
     for e in every:  # each value is some right gradient, but one stands in another's place
