@@ -69,10 +69,19 @@ def judged_rules(
             and not meeting.shielded
         ):
             parts = judge_parts(meeting, _trial(meeting, seed))
+            if len(program.jaxpr.jaxpr.eqns) > 1:
+                parts = tuple(map(_not_asked, parts))
             judged[place] = dataclasses.replace(places[place], parts=parts, calls=meeting.calls)
     return tuple(
         judged.get(place, dataclasses.replace(rule, parts=())) for place, rule in places.items()
     )
+
+
+def _not_asked(part: RulePart) -> RulePart:
+    """Excuse a part that cannot run by itself: the function around the rule does without it."""
+    if part.status != "cannot run":
+        return part
+    return dataclasses.replace(part, status="undecided", reason=f"the rule raises {part.reason}")
 
 
 def judge_parts(meeting: Meeting, trial: Trial) -> tuple[RulePart, ...]:

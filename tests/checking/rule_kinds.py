@@ -273,7 +273,13 @@ def linear_primitive(wrong: str) -> Made:
         return p.bind(*primals), p.bind(*tangents)
 
     ad.primitive_jvps[p] = jvp
-    ad.primitive_transposes[p] = lambda u, x: [2 * u if wrong == "transpose" else 2 * u[::-1]]
+
+    def transpose(u, x):
+        if wrong == "refuses":
+            raise RuntimeError("not differentiated in reverse")
+        return [2 * u if wrong == "transpose" else 2 * u[::-1]]
+
+    ad.primitive_transposes[p] = transpose
     return p.bind, (X,)
 
 

@@ -160,3 +160,13 @@ def test_operands_behind_a_stop_gradient_are_judged_with_the_function():
     assert jnp.allclose(by_x, -y / x**2)
     (rule,) = gradlab.audit(divide, X, Y, **FAST).rules
     assert rule.status == "right", str(rule.report)
+
+
+def test_a_part_that_refuses_does_not_undecide_a_function_that_does_without_it():
+    bind, (x,) = KINDS["linear primitive"].make("refuses")
+
+    def weighted(x):
+        return jnp.where(bind(x) > 0, x, 2 * x)
+
+    assert gradlab.check(weighted, x, **FAST).ok
+    assert gradlab.check(bind, x, **FAST).status == "undecided"
