@@ -27,6 +27,7 @@ from gradlab.reading import is_library
 __all__ = ["Form", "layer_form"]
 
 _TWINS = {"params": ("grads", "gradients"), "parameters": ("grads", "gradients")}
+_HEAP_TYPE = 1 << 9  # the flag of a class that a program makes
 _DEEPEST = 4
 
 
@@ -480,7 +481,8 @@ def _is_users(value: Any) -> bool:
     if isinstance(value, type | types.FunctionType | types.MethodType | types.ModuleType):
         return False
     code = getattr(inspect.getmodule(type(value)), "__file__", None)
-    plain = type(value).__module__ == "builtins"
+    made_in_c = not type(value).__flags__ & _HEAP_TYPE  # `exec` may give a class no module
+    plain = type(value).__module__ == "builtins" and made_in_c
     return isinstance(value, types.SimpleNamespace) or not (plain or is_library(code or ""))
 
 

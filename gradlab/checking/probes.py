@@ -23,7 +23,7 @@ class Calls:
     Example:
         >>> calls = Calls.for_entries(10)
         >>> calls.allowed, calls.grants(10), calls.grants(300), calls.share(500, 2)
-        (220, True, False, 102)
+        (220, True, False, 101)
     """
 
     allowed: float = math.inf

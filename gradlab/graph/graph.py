@@ -375,9 +375,9 @@ class Graph:
             >>> _ = g.backward()
             >>> print(g.table())
             wire      node      inputs  value  gradient
-            x                           3      4
-            y                           4      3
-            multiply  multiply  x, y    12     1
+            x                               3         4
+            y                               4         3
+            multiply  multiply  x, y       12         1
         """
         return self.report().render("text")
 

@@ -247,9 +247,10 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             if not (isinstance(each, ast.Attribute) and each.attr == "T"):
                 yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
     code = {"Add": "GL212", "Sub": "GL212"}.get(name, "GL202")
-    for kept in (left, right):
+    for kept, gone in ((left, right), (right, left)):
+        number = code == "GL202" and isinstance(gone, ast.Constant)
         power = name == "Pow" and kept is left
-        tier, kind = (TOKENS, "GL203") if power else (NAMES, code)
+        tier, kind = (TOKENS, "GL203") if power else (NAMES, "GL102" if number else code)
         yield write.put(site, write.text.of(kept), precedence(kept), kind, tier)
     if name == "Sub":
         yield write.put(site, f"-{write.within(right, 14)}", 14, code, NAMES)
