@@ -177,6 +177,10 @@ ENTRIES: dict[str, Entry] = {
     "logistic": _plain(lambda x: (x.whole(1) + (-x).exp()).inverse(), _inside),
     "mul": _plain(lambda x, y: x * y, _product),
     "neg": _plain(lambda x: -x, _same),
+    "one_minus_square": _plain(
+        lambda x: x.whole(1) - x * x,
+        lambda degrees, keys: _sum([Degree(0), degrees[0].times(degrees[0])], keys),
+    ),
     "pow": Entry(_pow, _inside),
     "reduce_precision": _IDENTITY,
     "rem": Entry(_rem, _sum),

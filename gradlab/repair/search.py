@@ -36,6 +36,7 @@ _CLOSE = 1e-7
 _ENOUGH = 6  # verified edits, of which the best are given
 _TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
+_FIT = 250  # candidates, in whose time a product is fitted at one place
 _RUNS_AWAY = 1.25  # times the CPU that the search may take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
@@ -202,7 +203,7 @@ class _Search:
         self._tiers: tuple[int, ...] = _TIERS
         self._clock = time.process_time()
         self.tried = 0.0
-        self._total = 0
+        self._total, self._end = 0, 0.0
 
     def begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
@@ -270,9 +271,9 @@ class _Search:
                 self._focus = self.first
                 self._searched([d for d in behind if d.code is self.first.code], 0.6)
                 self._focus = None
-            if not self.verified:
-                self._searched(behind, 0.9)
             forward = [draft for draft in drafts if draft not in behind]
+            if not self.verified:
+                self._searched(behind, 0.7 if forward else 0.9)
             if not self.verified and forward:  # what it keeps may be wrong
                 self._total = min(self._total, int(self.tried) + self.problem.forwards)
                 self._second(forward, 1.0)
@@ -329,7 +330,7 @@ class _Search:
         better: list[_Draft] = []
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
-        end = min(share, 1.0) * self._total
+        self._end = end = min(share, 1.0) * self._total
         for draft, bench in both[: _SOLVED if tier in (SOLVED, FITTED) else None]:
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end:
@@ -369,14 +370,22 @@ class _Search:
         if tier in (SOLVED, FITTED):
             if draft not in self._places:
                 self._places[draft] = self._solved(draft, bench, wanted)
-            places = self._places[draft]
-            made = [e for p in places for e in (p.texts() if tier == SOLVED else p.products())]
+            made: list[Edit] = []
+            for place in self._places[draft]:
+                if tier == FITTED and self.tried < self._end:
+                    self._spend(_FIT)
+                    made += place.products()
+                made += place.texts() if tier == SOLVED else ()
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
         aliases, held, calls = vocabulary(self.world, bench, self.texts)
         some: Iterable[Edit] = (
             e for e in kinds.tokens(text, aliases, held) if e.tier == tier and e.statement in wanted
         )
+        if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
+            kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
+            wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, calls))
+            some = itertools.chain(wrapped, some)
         if tier == TRIED:
             pooled = (
                 kinds.names(text, site, shape, simple(scope), bench.visits[site.statement] > 1)
@@ -385,12 +394,7 @@ class _Search:
             )
             returned = [n.id for n in ast.walk(text.statements[-1]) if isinstance(n, ast.Name)]
             others = kinds.targets(text, dict.fromkeys(returned))
-            kept = (
-                (edit for edit, _ in kinds.wraps(text, site, calls))
-                for site in kinds.sites(text)
-                if bench.reads is None and isinstance(site.parent, ast.Tuple)
-            )
-            some = itertools.chain(some, others, *pooled, *kept)
+            some = itertools.chain(some, others, *pooled)
         right = [i for i, ok in enumerate(draft.right) if ok]
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)

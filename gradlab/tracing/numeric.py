@@ -728,6 +728,7 @@ NUMPY: dict[str, NumPyRule] = {
     "div": _entrywise(_div),
     "integer_pow": _entrywise(_integer_pow, "y"),
     "logistic": _entrywise(lambda x: 1.0 / (1.0 + np.exp(-x))),
+    "one_minus_square": _entrywise(lambda x: (1.0 + x) * (1.0 - x)),
     "rem": _entrywise(_rem),
     "round": _entrywise(_round, "rounding_method"),
     "rsqrt": _entrywise(lambda x: 1.0 / np.sqrt(x)),

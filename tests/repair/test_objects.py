@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -63,3 +65,25 @@ def test_a_fault_of_the_search_does_not_cost_the_verdict(monkeypatch):
         report = gradlab.check(lambda x: x * x, np.ones(3), backward=lambda g, x: 3 * g * x)
     assert report.status == "wrong"
     assert report.fixes == ()
+
+
+def test_a_forward_that_keeps_another_function_of_a_value_is_mended():
+    @jax.custom_vjp
+    def centred(x):
+        y = x - jnp.mean(x)
+        return y * jax.lax.rsqrt(jnp.mean(y * y) + 1e-5)
+
+    def forward(x):
+        y = x - jnp.mean(x)
+        variance = jnp.mean(y * y) + 1e-5
+        return y * jax.lax.rsqrt(variance), (y, variance)
+
+    def backward(kept, g):
+        y, r = kept
+        g = g - jnp.mean(g)
+        return (r * g - y * r**3 * jnp.mean(g * y),)
+
+    centred.defvjp(forward, backward)
+    report = gradlab.check(centred, jnp.array([0.3, -1.0, 2.0, 0.7, 1.1]))
+    assert report.status == "wrong"
+    assert "(y, jax.lax.rsqrt(variance))" in report.fixes[0].after[0]
