@@ -181,6 +181,7 @@ def test_files_are_written_whole_or_not_at_all(layers: Path) -> None:
 def test_colour_is_for_those_who_want_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     run("check my_layers:right 4x3")
     assert "\x1b[32m" in capsys.readouterr().out
