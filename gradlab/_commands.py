@@ -55,7 +55,7 @@ def _axis(words: str) -> int | tuple[int, int]:
 
 
 def _domain(words: str) -> tuple[str, Any]:
-    """Return an input's name, and its legal values: a word, or two ends of which one may lack."""
+    """Return an input's name, and its legal values: a word, or two ends, one of them optional."""
     name, _, legal = words.partition("=")
     low, dots, high = legal.partition("..")
     if not dots:

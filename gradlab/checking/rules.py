@@ -20,7 +20,7 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.errors import GradlabError
-from gradlab.references import LIMIT, Slope, finite_differences, known, unit_roundoff
+from gradlab.references import LIMIT, Slope, finite_differences, inner, known, unit_roundoff
 from gradlab.report import Entry, PartStatus, Rule, RulePart
 from gradlab.tracing import (
     Meeting,
@@ -60,14 +60,9 @@ def judged_rules(
     judged: dict[tuple[str, str, str], Rule] = {}
     for meeting in rule_inputs(program, [values[name] for name in program.in_names]):
         place = meeting.rule.name, meeting.rule.defined, meeting.rule.source
-        known = place in places and place not in judged and not meeting.bound
-        if (
-            known
-            and meeting.rule.parts
-            and meeting.wrt
-            and not meeting.broken
-            and not meeting.shielded
-        ):
+        differentiated = meeting.rule.parts and meeting.wrt and not meeting.shielded
+        new = place in places and place not in judged
+        if new and differentiated and not (meeting.bound or meeting.broken):
             parts = judge_parts(meeting, _trial(meeting, seed))
             if len(program.jaxpr.jaxpr.eqns) > 1:
                 parts = tuple(map(_not_asked, parts))
@@ -524,7 +519,7 @@ def _maps(bench: _Bench) -> dict[str, Any]:
 
 
 def _inner(a: Any, b: Any) -> float:
-    return float(np.real(np.sum(widen(np.asarray(a)) * widen(np.asarray(b)))))
+    return inner(widen(np.asarray(a)), widen(np.asarray(b)))
 
 
 _PARTS: dict[str, Callable[[_Bench], str | None]] = {

@@ -102,7 +102,7 @@ class Grants(Protocol):
         """Return whether these hold, and with them values that masks are laid over <= bound."""
 
     def unclear(self) -> None:
-        """Note a mask of which nothing is known here."""
+        """Note a mask about which nothing is known here."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -228,7 +228,7 @@ def _names(node: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:
 
 
 class _Watch:
-    """Runs the backward with values that stand in the place of what its lines computed."""
+    """Runs the backward with other values in place of those that its lines computed."""
 
     def __init__(
         self, world: World, texts: dict[CodeType, Text], run: Callable[[], list[Any]]

@@ -33,7 +33,7 @@ Errors = tuple[float, float, float]
 
 _BEAM = 8
 _CLOSE = 1e-7
-_ENOUGH = 6  # verified edits, of which the best are given
+_ENOUGH = 6  # verified edits; the best of them are given
 _TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
 _FIT = 250  # candidates, in whose time a product is fitted at one place

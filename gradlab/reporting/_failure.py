@@ -194,7 +194,7 @@ def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> lis
 
 
 def verified(fix: "Fix") -> str:
-    """Return where an edit makes every gradient right: how many inputs of which shapes."""
+    """Return the shapes and the number of inputs at which an edit makes every gradient right."""
     shapes = Counter(re.sub(r",? seed \d+", "", where) for where in fix.verified_at)
     places = [f"{count(n, 'new input')} ({which})" for which, n in shapes.items()]
     reaches = f"; {fix.reaches}" if fix.reaches else ""

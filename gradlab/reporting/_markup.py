@@ -3,10 +3,10 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from gradlab.report import GRADES
-from gradlab.reporting._look import SCRIPT, STYLE
 from gradlab.reporting._style import scoped
 
 __all__ = [
@@ -29,6 +29,9 @@ __all__ = [
     "tag",
     "top",
 ]
+
+_STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+_SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 _SEALED = (
     "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; "
@@ -86,7 +89,7 @@ def join(parts: Iterable[Part]) -> Markup:
 def fragment(body: Markup) -> Markup:
     """Return a body with its style, for a page that is somebody else's: no script."""
     return Markup(
-        f"<div class='gradlab'><style>{STYLE}</style>{tag('div', body, cls='main')}</div>"
+        f"<div class='gradlab'><style>{_STYLE}</style>{tag('div', body, cls='main')}</div>"
     )
 
 
@@ -97,7 +100,7 @@ def document(title: str, body: Markup) -> str:
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{html.escape(title)}</title><style>body{{margin:0}}html{{background:#fbfbf9}}"
         "@media(prefers-color-scheme:dark){html{background:#14171a}}</style>"
-        f"<body>{fragment(body)}<script>{SCRIPT}</script></body></html>"
+        f"<body>{fragment(body)}<script>{_SCRIPT}</script></body></html>"
     )
 
 

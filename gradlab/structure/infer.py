@@ -292,7 +292,7 @@ class _Grants:
         return need
 
     def unclear(self) -> None:
-        """Note a mask of which nothing is known here."""
+        """Note a mask about which nothing is known here."""
         self.walk.unclear += 1
 
     def granted(self, needs: frozenset[Need], bound: float) -> bool:

@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+from importlib import resources
 
 import pytest
 
 from gradlab.reporting import fragment, page
-from gradlab.reporting._look import STYLE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), "")
 
@@ -102,7 +102,7 @@ def _luminance(colour):
 
 def test_text_has_contrast_in_light_and_dark():
     """WCAG 2.2: the contrast of text is (L1 + 0.05) / (L2 + 0.05), and at least 4.5."""
-    style = re.sub(r"\s", "", STYLE)
+    style = re.sub(r"\s", "", (resources.files("gradlab.reporting") / "page.css").read_text())
     dark = style.index("prefers-color-scheme:dark")
     for part in (style[:dark], style[dark : style.index("*{box-sizing")]):
         named = dict(re.findall(r"--(\w+):(#[0-9a-f]+)", part))

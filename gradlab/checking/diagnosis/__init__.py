@@ -71,7 +71,7 @@ _CODES = {
 _ENTRIES = 1 << 16
 _CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger gradients
 _CHEAP_ENTRIES = 1 << 24
-_LONG = 1_000  # equations of a rule, each of which `terms` would put another gradient in
+_LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
 _SECONDS = 4.0  # of CPU for hypotheses; one that has begun ends
 
 

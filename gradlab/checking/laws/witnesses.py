@@ -20,7 +20,7 @@ from gradlab.references import LIMIT, Reason, Slope, inner
 __all__ = ["finite_differences", "special"]
 
 
-_DIRECTIONS = 3  # of a function that was read: what it became is checked, not trusted
+_DIRECTIONS = 3  # along which a function that was read is checked, not trusted
 
 
 def finite_differences(trial: Trial) -> Law:
