@@ -111,7 +111,7 @@ def html(report: "VerifyReport") -> Markup:
                 word,
                 tone,
                 _verdict(report, wrong),
-                "Errors are in floors: 1 is what rounding alone explains at that entry.",
+                " ".join(_LEGEND.split()),
             ),
             section("What is wrong", *(tag("pre", _findings(node)) for node in wrong)),
             section("Nodes", columns(HEADERS, rows, HEADERS[1:5])),
