@@ -26,8 +26,6 @@ from gradlab.references import Evaluation, judge
 from gradlab.structure import jacobian
 from gradlab.tracing import trace
 
-__all__ = ["Finding", "Ledger", "judge_cases"]
-
 _FUSED = ("forward", "backward")  # what is judged on JAX by default; operators cost twice as much
 
 

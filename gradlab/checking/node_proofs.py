@@ -13,8 +13,6 @@ from gradlab.proof import LONG, Proof, prove
 from gradlab.report import Evidence
 from gradlab.tracing import trace
 
-__all__ = ["node_evidence", "prove_case"]
-
 
 def node_evidence(cases: Sequence[Case], seed: int) -> dict[str, Evidence]:
     """Return, for each input of a node, whether all cases prove its gradient."""

@@ -18,8 +18,6 @@ from gradlab.formatting import shape_text
 from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 
-__all__ = ["ByHand", "Quantities", "Run", "prepare"]
-
 Quantities = dict[tuple[str, str], Any]
 
 

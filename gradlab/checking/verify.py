@@ -30,8 +30,6 @@ from gradlab.report import Evidence, Fix, Grade, Report, weakest
 from gradlab.tracing.platforms import require_platform
 from gradlab.tracing.settings import undisturbed
 
-__all__ = ["NodeResult", "VerifyReport", "results", "verify"]
-
 _MENDABLE = ("local gradient", "backward", "transpose", "form")
 _TRIED = 2  # cases at which a mistake is searched for
 

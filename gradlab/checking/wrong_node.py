@@ -7,8 +7,6 @@ from typing import Any
 from gradlab.checking.report import CheckReport, Finding
 from gradlab.graph import Graph
 
-__all__ = ["name_wrong_node"]
-
 
 def name_wrong_node(report: CheckReport, graph: Graph, inputs: tuple[Any, ...]) -> CheckReport:
     """Return the report of a graph that failed, with the first wrong node on the way back.

@@ -15,31 +15,6 @@ import numpy as np
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 
-__all__ = [
-    "Array",
-    "DTypeLike",
-    "Shape",
-    "add_at",
-    "aligned",
-    "as_shape",
-    "at_least_float32",
-    "einsum",
-    "erf",
-    "finfo",
-    "in_dtype_of",
-    "is_inexact",
-    "map_columns",
-    "matmul",
-    "max_at",
-    "namespace",
-    "normal_axes",
-    "repeated_axes",
-    "result_type",
-    "scalar",
-    "scatter_add",
-    "set_at",
-]
-
 Array: TypeAlias = Any  # an array of any namespace; the array API standard has no type for it
 DTypeLike: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]

@@ -18,8 +18,6 @@ from gradlab.common.arrays import Array, Shape, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 
-__all__ = ["Padding", "PerAxis", "Windows", "paddings", "per_axis", "windows"]
-
 PerAxis: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = int | tuple[int | tuple[int, int], ...]
 

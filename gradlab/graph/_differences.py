@@ -17,8 +17,6 @@ from gradlab.graph._plan import Step
 from gradlab.graph.report import NodeCheck
 from gradlab.references import LIMIT, Slope, finite_differences, unit_roundoff
 
-__all__ = ["check_step"]
-
 _MOST = 1 << 16  # entries of a node's inputs; it is run some sixty times
 _DRAWS = 4
 _BESIDE = "at a tie or a kink: differences agree only beside it"

@@ -15,8 +15,6 @@ from gradlab.nodes._base import Case
 from gradlab.operators import Diagonal, Operator
 from gradlab.primitives import lookup
 
-__all__ = ["Equation", "JaxMap"]
-
 
 @dataclass(frozen=True, eq=False)
 class Equation(Node):

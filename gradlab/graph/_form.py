@@ -8,8 +8,6 @@ import numpy as np
 
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = ["Form", "Returned", "is_array", "leaves", "rebuild"]
-
 
 @dataclass(frozen=True)
 class _Static:

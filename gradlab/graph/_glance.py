@@ -7,8 +7,6 @@ import numpy as np
 
 from gradlab.common.arrays import is_inexact
 
-__all__ = ["Glance", "glance"]
-
 _SMALL = 6  # arrays of so many entries are shown whole
 _CELLS = 24  # of a heat map, along each side
 

@@ -10,8 +10,6 @@ from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 from gradlab.operators import Identity, Operator
 
-__all__ = ["Group", "grouped", "opened"]
-
 
 @dataclass(frozen=True, eq=False)
 class Group(Node):

@@ -18,8 +18,6 @@ from gradlab.graph._translate import node_for
 from gradlab.tracing import Program
 from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
 
-__all__ = ["CompiledPlan", "TreeForm", "record"]
-
 
 @dataclass(frozen=True)
 class _Scope:

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 from gradlab.common.arrays import Array, namespace
 from gradlab.nodes import Node
 
-__all__ = ["Plan", "Recording", "Run", "Step", "zeros_like"]
-
 
 @dataclass(frozen=True, eq=False)
 class Step:

@@ -9,8 +9,6 @@ from gradlab.errors import InputError
 from gradlab.graph._plan import Step
 from gradlab.nodes import Node
 
-__all__ = ["require_same"]
-
 _DRAWS = 3
 
 

@@ -17,8 +17,6 @@ from gradlab.report import Fix
 if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
 
-__all__ = ["findings", "graph_report", "marks"]
-
 _FAR = 1e6  # a gradient so many times smaller or larger than 1 is worth a word
 _FEW = 40  # in a graph of so few nodes, arrays are drawn as heat maps where they are small
 _SMALL = 4096  # entries

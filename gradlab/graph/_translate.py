@@ -7,8 +7,6 @@ from gradlab.common.arrays import is_inexact
 from gradlab.nodes import Node, registry
 from gradlab.tracing.wiring import WiredEquation
 
-__all__ = ["node_for"]
-
 # Primitives entry by entry whose node has the same arguments and the same gradient.
 _SAME = {
     "add": "add",

@@ -12,8 +12,6 @@ from gradlab.graph._form import is_array
 from gradlab.graph._plan import Recording, Step
 from gradlab.nodes import Node, registry
 
-__all__ = ["Recorder", "Variable"]
-
 _UFUNCS = {"negative": "negate"}  # where a NumPy function and its node have different names
 
 

@@ -10,8 +10,6 @@ from gradlab.operators import Operator
 if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
 
-__all__ = ["LocalGradients", "Wires", "nearest"]
-
 
 class Wires(Mapping[str, Any]):
     """A value for each wire, by name, in the order in which they are computed."""

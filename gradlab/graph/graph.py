@@ -21,8 +21,6 @@ from gradlab.graph._views import LocalGradients, Wires, nearest_or_all
 from gradlab.graph.report import GraphReport
 from gradlab.nodes import Node
 
-__all__ = ["Graph"]
-
 _SUFFIXES = {f".{each}": each for each in ("svg", "html", "dot", "json")}
 _SUFFIXES |= {".mmd": "mermaid", ".txt": "text"}
 _RECORDED = (

@@ -5,8 +5,6 @@ from typing import Any
 
 from gradlab.graph.graph import Graph
 
-__all__ = ["read_graph"]
-
 
 def read_graph(function: Callable[..., Any], *inputs: Any) -> Graph:
     """Return the graph of a function, run forward and backward with an upstream of ones.

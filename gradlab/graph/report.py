@@ -6,8 +6,6 @@ from typing import ClassVar, Literal
 from gradlab.graph._glance import Glance
 from gradlab.report import Fix, Report
 
-__all__ = ["Gate", "GraphReport", "NodeCheck", "WireView"]
-
 
 @dataclass(frozen=True)
 class WireView:

@@ -52,23 +52,6 @@ from gradlab.nodes._domain import REALS, Domain
 from gradlab.nodes._signature import misfit
 from gradlab.operators import Broadcast, Diagonal, Identity, Operator
 
-__all__ = [
-    "Applied",
-    "Case",
-    "Derivative",
-    "Elementwise",
-    "Gradients",
-    "Like",
-    "Linear",
-    "Namespace",
-    "Node",
-    "Pulled",
-    "Residuals",
-    "after_xp",
-    "generic",
-    "special",
-]
-
 _ndarray = np.ndarray
 _first = operator.itemgetter(0)
 _REMEMBERED = 1024  # how many tuples of shapes a node remembers

@@ -11,8 +11,6 @@ import numpy as np
 
 from gradlab.common.arrays import Array, Shape
 
-__all__ = ["BOOLEANS", "NONZERO", "POSITIVE", "REALS", "Domain"]
-
 _CLEARANCE = 1 / 16  # how far drawn entries stay from a kink or the edge of a domain
 
 

@@ -7,8 +7,6 @@ import jax
 
 from gradlab.errors import InputError
 
-__all__ = ["as_jax"]
-
 
 class Differentiable(Protocol):
     """What is asked of a node here."""

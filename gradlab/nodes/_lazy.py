@@ -3,8 +3,6 @@
 import importlib
 from typing import Any
 
-__all__ = ["jax", "jnp", "jsp"]
-
 
 class _Lazy:
     """A module that is imported at the first use of one of its names."""

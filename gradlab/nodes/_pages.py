@@ -11,8 +11,6 @@ from gradlab.nodes._base import Node
 from gradlab.nodes._registry import find, registry
 from gradlab.report import Report
 
-__all__ = ["NodePage", "NodesReport", "node_pages"]
-
 
 @dataclass(frozen=True)
 class NodePage:

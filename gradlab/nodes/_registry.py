@@ -14,8 +14,6 @@ from gradlab.arguments import nearest
 from gradlab.errors import InputError, InputTypeError
 from gradlab.nodes._base import Node
 
-__all__ = ["find", "registry"]
-
 
 @functools.cache
 def registry() -> dict[str, type[Node]]:

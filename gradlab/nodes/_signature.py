@@ -11,8 +11,6 @@ import re
 from gradlab.common.arrays import Shape
 from gradlab.formatting import count, shape_text
 
-__all__ = ["misfit"]
-
 
 @functools.lru_cache(maxsize=4096)
 def misfit(line: str, shapes: tuple[Shape, ...]) -> str:

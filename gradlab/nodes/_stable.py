@@ -10,22 +10,6 @@ import numpy as np
 
 from gradlab.common.arrays import Array, Shape, namespace
 
-__all__ = [
-    "flat_index",
-    "gelu_gate",
-    "log_softmax",
-    "logistic",
-    "logistic_slope",
-    "logsumexp",
-    "normal_cdf",
-    "normal_pdf",
-    "ones_where",
-    "safe_divide",
-    "sign",
-    "softmax",
-    "softplus",
-]
-
 
 def logistic(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)); written in exp(-|x|), it keeps its digits in both tails."""

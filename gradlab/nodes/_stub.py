@@ -13,8 +13,6 @@ from typing import Any
 from gradlab.nodes._base import Node
 from gradlab.nodes._registry import registry
 
-__all__ = ["stub"]
-
 PATH = Path(__file__).parent / "__init__.pyi"
 _HEAD = '''"""Types of the nodes. Written by `python -m gradlab.nodes._stub`: do not edit."""
 

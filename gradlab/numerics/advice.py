@@ -10,8 +10,6 @@ from gradlab.numerics.measure import Subject
 from gradlab.numerics.report import Measurement
 from gradlab.references import LIMIT
 
-__all__ = ["advise"]
-
 _SCALES = tuple(range(1, 25))  # exponents of the loss scales that are tried
 _NOTABLE = 0.002  # the share of entries lost to underflow that is worth a word
 _SURE = 4.0  # standard errors beyond which a bias is no chance

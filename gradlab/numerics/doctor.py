@@ -13,8 +13,6 @@ from gradlab.report import Report
 from gradlab.tracing import missing_kinds
 from gradlab.tracing.platforms import require_platform
 
-__all__ = ["DeviceFacts", "DoctorReport", "doctor"]
-
 _PACKAGES = ("gradlab", "jax", "jaxlib", "numpy", "scipy", "pytest", "hypothesis")
 _FLAGS = ("xla_gpu_deterministic_ops", "xla_gpu_exclude_nondeterministic_ops")
 

@@ -7,8 +7,6 @@ import numpy as np
 
 from gradlab.references import Estimate, judge
 
-__all__ = ["errors_of", "floors_of", "same_bits"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 

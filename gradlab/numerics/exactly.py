@@ -13,8 +13,6 @@ from gradlab.tracing.jaxprs import Equation, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.numeric import evaluate
 
-__all__ = ["exactly"]
-
 Array = NDArray[Any]
 _DIGITS = 50
 

@@ -20,8 +20,6 @@ from gradlab.reading import ported
 from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
 
-__all__ = ["Subject", "measure", "prepare"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 

@@ -18,8 +18,6 @@ from gradlab.progress import tracked
 from gradlab.tracing.platforms import require_platform
 from gradlab.tracing.settings import undisturbed
 
-__all__ = ["precision"]
-
 _WIDE = ("float64", "float32", "bfloat16", "float16")
 _NARROW = ("float8_e4m3fn", "float8_e5m2")
 _MATMUL = ("default", "high", "highest")

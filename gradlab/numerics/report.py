@@ -7,8 +7,6 @@ from typing import ClassVar
 from gradlab.references import LIMIT
 from gradlab.report import Report
 
-__all__ = ["Measurement", "PrecisionReport"]
-
 
 @dataclass(frozen=True)
 class Measurement:

@@ -22,8 +22,6 @@ from gradlab.report import Report
 from gradlab.tracing import Program, lift, strip, trace
 from gradlab.tracing.program import without_checks
 
-__all__ = ["Binade", "SweepReport", "sweep"]
-
 F64 = NDArray[np.float64]
 
 _SAMPLES = 4096  # of each binade

@@ -14,8 +14,6 @@ from gradlab.errors import InputError
 from gradlab.operators.core import Number, Operator
 from gradlab.patterns import Pattern, maps
 
-__all__ = ["Convolution"]
-
 
 class Convolution(Operator):
     """Cross-correlation with a kernel, as deep learning's convolution layers have it.

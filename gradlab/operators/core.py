@@ -33,24 +33,6 @@ from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text, size_text
 from gradlab.patterns import Pattern
 
-__all__ = [
-    "PRODUCTS",
-    "SUMS",
-    "Dense",
-    "Identity",
-    "Operator",
-    "OperatorSum",
-    "Product",
-    "Scaled",
-    "Transposed",
-    "Zero",
-    "add",
-    "common_dtype",
-    "merges_product",
-    "merges_sum",
-    "product",
-]
-
 Number: TypeAlias = Any  # an int, a float, a complex number, or an array of shape ()
 
 

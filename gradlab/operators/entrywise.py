@@ -13,8 +13,6 @@ from gradlab.operators.core import (
 )
 from gradlab.patterns import Pattern
 
-__all__ = ["BlockDiagonal", "Diagonal", "DiagonalPlusLowRank"]
-
 
 class Diagonal(Operator):
     """Multiplication by an array, entry by entry: `y = d * x`.

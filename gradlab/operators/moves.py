@@ -32,17 +32,6 @@ from gradlab.operators.core import (
 )
 from gradlab.patterns import Pattern, maps
 
-__all__ = [
-    "Broadcast",
-    "Permutation",
-    "Reshape",
-    "Selection",
-    "Slice",
-    "embedding",
-    "scatter",
-    "sum_over",
-]
-
 
 class Reshape(Operator):
     """The same entries in the same order, in another shape; its matrix is the identity.

@@ -23,14 +23,6 @@ from gradlab.operators.core import Number, Operator, merges_sum
 from gradlab.operators.moves import Reshape
 from gradlab.patterns import Pattern, maps
 
-__all__ = [
-    "Contraction",
-    "CumulativeSum",
-    "LowerTriangular",
-    "left_multiplication",
-    "right_multiplication",
-]
-
 
 class Contraction(Operator):
     """An einsum of fixed arrays and x: `y = einsum(subscripts, *arrays, x)`.
