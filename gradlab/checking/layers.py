@@ -404,7 +404,8 @@ class _Layer:
             return
         second = {path: np.asarray(_get(made, place)) for path, place in self.pairs.items()}
         added = {p: g - (0 if start[p] is None else start[p]) for p, g in first.items()}
-        adds = [p for p, g in added.items() if np.any(g) and np.allclose(second[p] - first[p], g)]
+        half = {path: np.linalg.norm(gradient) / 2 for path, gradient in added.items()}
+        adds = [p for p in added if 0 < half[p] < np.linalg.norm(second[p] - first[p])]
         same = "adds to" if adds else "replaces"
         if len(adds) in (0, len(added)):
             self.notes.append(f"backward {same} the gradients that stood there")

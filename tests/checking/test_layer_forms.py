@@ -271,6 +271,27 @@ def test_which_gradients_a_backward_adds_to():
     assert "adds to the gradients of w, and replaces the others" in notes
 
 
+class Centred:
+    """Under an upstream of ones, the gradient of its gain is rounding noise."""
+
+    def __init__(self):
+        self.gain = np.ones(2)
+
+    def forward(self, x):
+        self.x = x - x.mean(0)
+        return self.gain * self.x
+
+    def backward(self, up):
+        self.dgain = (up * self.x).sum(0)
+        up = up * self.gain
+        return up - up.mean(0)
+
+
+def test_a_gradient_that_is_noise_is_not_added_to():
+    x = np.random.default_rng(1).normal(size=(6, 2))
+    assert "backward replaces the gradients that stood there" in gradlab.check(Centred(), x).notes
+
+
 def test_keys_may_be_mapped():
     given = {"K": "grads.kernel", "o": "grads.offset"}
     report = gradlab.check(Renamed(), X, gradients=given)
