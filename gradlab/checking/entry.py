@@ -197,7 +197,7 @@ def _written(asked: "_Asked", paths: tuple[str, ...]) -> "list[HandRule]":
         wrt = tuple(names.index(path) for path in paths)
         return [rule_of_node(asked.node, asked.reference, asked.inputs, wrt)]
     if asked.backward is None and asked.returns == "output":
-        return rules_met(function, asked.inputs, names)
+        return rules_met(function, asked.inputs, names, paths)
     kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
     kind, given = kinds.get(asked.returns, "pair"), asked.backward or function
     return [HandRule(kind, function, given, asked.inputs, names, paths, wrt=asked.wrt)]

@@ -206,8 +206,8 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            operand = node.operand
-            yield write.put(site, text.of(operand), precedence(operand), "GL101", TOKENS)
+            operand, code = node.operand, "GL322" if isinstance(site.parent, ast.Slice) else "GL101"
+            yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
         elif isinstance(node, ast.UnaryOp):
             operand = node.operand
             yield write.put(site, text.of(operand), precedence(operand), "GL332", TOKENS)
@@ -416,6 +416,7 @@ def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
     if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
         return
     whole = isinstance(parent, ast.Assign | ast.AugAssign | ast.Return | ast.Tuple)
+    whole = whole or (isinstance(parent, ast.Call) and node in parent.args)
     inside = not any(isinstance(p, ast.Subscript | ast.keyword) for p in site.parents)
     if whole and inside and not isinstance(node, ast.Tuple | ast.Constant | ast.UnaryOp):
         yield write.put(site, f"-{write.within(node, 14)}", 14, "GL101", TOKENS)

@@ -68,7 +68,7 @@ class WrongLine:
         True where that cannot be told without running everything.
         """
         value = getattr(statement, "value", None)
-        if not isinstance(value, ast.expr):
+        if isinstance(statement, ast.AugAssign) or not isinstance(value, ast.expr):
             return True
         try:
             code = theirs(compile, ast.Expression(value), "<gradlab value>", "eval")

@@ -491,10 +491,10 @@ class _Search:
         new = edited(draft.text, edit)
         if (draft.code, new.segment) in self._seen:
             return None
-        self._seen.add((draft.code, new.segment))
         if self._focus is not None and not self._allowed(self._focus, draft, edit, new):
             self._spend(0.03)
             return None
+        self._seen.add((draft.code, new.segment))
         self._spend(1)
         came = bench.gradients(edit)
         if came is None or len(came) != len(self.points[0].expected):

@@ -31,7 +31,7 @@ _SAID = {
     "GL312": "the gradients of two inputs are exchanged",
     "GL313": "arguments or parts are in another order",
     "GL321": "an index or a slice is shifted",
-    "GL322": "the direction is not reversed",
+    "GL322": "the direction is reversed, or should be",
     "GL323": "a value is from before or after its update",
     "GL331": "values are overwritten, not accumulated",
     "GL332": "a condition or a branch is wrong",

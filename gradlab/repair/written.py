@@ -104,9 +104,15 @@ def _jaxs_method(function: Any) -> bool:
 
 
 def rules_met(
-    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    names: tuple[str, ...],
+    wanted: Sequence[str] = (),
 ) -> list[HandRule]:
-    """Return the custom rules that a JAX function meets, with the values that reach them."""
+    """Return the custom rules that a JAX function meets, with the values that reach them.
+
+    A rule with these very inputs is judged by the gradients that are wanted, if any are named.
+    """
     met: list[tuple[Any, tuple[Any, ...]]] = []
     found: dict[int, HandRule] = {}
     mine = HandRule("pair", function, function, inputs, names, ()).files
@@ -130,6 +136,8 @@ def rules_met(
         paths = tuple(
             leaf.path for leaf in leaves if leaf.differentiable and leaf.position not in static
         )
+        if called == names and jvp is None:
+            paths = tuple(path for path in paths if path in wanted) or paths
         kind: Kind = "jvp" if jvp is not None else "vjp"
         forward, backward = (primal, jvp) if jvp is not None else (fwd, bwd)
         if callable(forward) and callable(backward) and paths and len(called) == len(given):

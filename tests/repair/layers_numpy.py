@@ -183,12 +183,14 @@ def rnn(x, h0, wx, wh, b):
 def rnn_backward(dout, cache):
     x, h0, wx, wh, hs = cache
     dx = np.zeros_like(x)
-    dwx, dwh = np.zeros_like(wx), np.zeros_like(wh)
+    dwx = np.zeros_like(wx)
+    dwh = np.zeros_like(wh)
     db = np.zeros(wh.shape[0])
     dh = np.zeros_like(h0)
     for t in reversed(range(x.shape[0])):
+        h = hs[t]
         prev = hs[t - 1] if t > 0 else h0
-        dz = (dout[t] + dh) * (1 - hs[t] ** 2)
+        dz = (dout[t] + dh) * (1 - h**2)
         dx[t] = dz @ wx.T
         dwx += x[t].T @ dz
         dwh += prev.T @ dz

@@ -51,4 +51,13 @@ MISTAKES = [
     ("gelu", [("3 * 0.044715", "0.044715"), ("+ 0.5 * x * dt", "+ x * dt")]),
     ("cosine", [("- c * a / na) / na", "- c * a / na)"), ("- c * b / nb) / nb", "- c * b / nb)")]),
     ("rotary", [("ga * c + gb * s", "ga * c - gb * s"), ("gb * c - ga * s", "gb * c + ga * s")]),
+    (
+        "rotary",
+        [
+            (
+                "dx = jnp.concatenate([ga * c + gb * s, gb * c - ga * s], axis=-1)",
+                "dx = rotary(g, angle)",
+            )
+        ],
+    ),
 ]

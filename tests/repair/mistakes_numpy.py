@@ -92,4 +92,5 @@ MISTAKES = [
         ],
     ),
     ("ridge", [("np.outer(r, w) / n", "np.outer(r, w)"), (" + 0.2 * w", " + 0.1 * w")]),
+    ("rnn", [("dwh += prev.T", "dwh = prev.T")]),
 ]
