@@ -16,7 +16,8 @@ of its input. So a subclass writes its mathematics alone:
     pull(xp, upstream, *kept) -> one array per input
 
 `xp` is NumPy or `jax.numpy`. A node of one input may leave out the tuple around its one operator or
-array. `Elementwise` and `Linear` ask for less still.
+array. Without `pull`, the operators' transposes are applied: right where they only move or weight
+entries. `Elementwise` and `Linear` ask for less still.
 
 To add a node, write its class in the file of its family, with a docstring that gives the formula,
 the local gradient and the backward. The registry finds it. `gradlab nodes NAME` shows its page,
@@ -185,7 +186,10 @@ class Node(_Frozen, ABC):
             upstream: the gradient with respect to the output; a tuple for several outputs.
             *kept: what `apply` kept.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines neither pull nor backward")
+        found = self.gradients(xp, *kept)
+        if upstream.__class__ is not tuple:
+            upstream, found = (upstream,), (found if isinstance(found, tuple) else (found,),)
+        return tuple([_pulled(column, upstream) for column in zip(*found)])
 
     pull_wanted: ClassVar[Callable[..., Pulled] | None] = None
     """`pull(xp, wanted, upstream, *kept)` for some inputs alone, where that saves work."""
@@ -446,6 +450,12 @@ def _by_backward(
     return self.backward(upstream, residuals)
 
 
+def _pulled(operators: tuple[Operator | None, ...], upstreams: tuple[Array, ...]) -> Array | None:
+    """Return the sum of what each output sends back to one input; None where none does."""
+    terms = [op.T._apply(u) for op, u in zip(operators, upstreams) if op is not None]
+    return sum(terms[1:], start=terms[0]) if terms else None
+
+
 def _likes(x: Iterable[Array]) -> list[Recorded]:
     return [(xi.shape, xi.dtype) for xi in x]
 
@@ -644,34 +654,47 @@ def _diagonal(derivative: Any, shape: Shape, dtype: Any, xp: Namespace) -> Opera
 
 
 class Linear(Node):
-    """A node that is a linear map of one input: its operator says all that there is to say.
+    """A node that is a linear map of its first input: its operator says all that there is to say.
 
-    Write `operator`; forward applies it, backward applies its transpose.
+    Write `operator`; forward applies it, backward applies its transpose. What else comes in, such
+    as indices, says which map it is and has no gradient.
     """
 
     _kind = "Linear: the local gradient is the map itself, the backward applies its transpose."
 
     @abstractmethod
-    def operator(self, x: Like) -> Operator:
-        """Return the map, for an input of this shape and dtype."""
+    def operator(self, x: Like, *given: Array) -> Operator:
+        """Return the map, for a first input of this shape and dtype."""
 
-    def apply(self, xp: Namespace, x: Array) -> Applied:
-        """Return the image of x; nothing is kept but its shape and dtype."""
+    def apply(self, xp: Namespace, x: Array, *given: Array) -> Applied:
+        """Return the image of x; of x nothing is kept but its shape and dtype."""
         like = Like(x.shape, x.dtype)
-        return _operators(self, like)[0]._apply(x), (like,)
+        return self._operators(like, *given)[0]._apply(x), (like, *given)
 
-    def gradients(self, xp: Namespace, x: Like) -> Gradients:
+    def gradients(self, xp: Namespace, x: Like, *given: Array) -> Gradients:
         """Return the map."""
-        return _operators(self, x)[0]
+        return self._operators(x, *given)[0], *(None for _ in given)
 
-    def pull(self, xp: Namespace, upstream: Any, x: Like) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Any, x: Like, *given: Array) -> Pulled:
         """Return the image of the upstream under the transposed map."""
-        return _operators(self, x)[1]._apply(upstream)
+        return self._operators(x, *given)[1]._apply(upstream), *(None for _ in given)
+
+    @classmethod
+    def _parameters(cls) -> list[inspect.Parameter]:
+        if cls.reference is Node.reference:
+            return list(inspect.signature(cls.operator).parameters.values())[1:]
+        return super()._parameters()
+
+    def _operators(self, x: Like, *given: Array) -> tuple[Operator, Operator]:
+        """Return the map and its transpose."""
+        if not given:
+            return _remembered(self, x)
+        there = self.operator(x, *given)
+        return there, there.T
 
 
 @functools.lru_cache(maxsize=256)
-def _operators(node: Linear, x: Like) -> tuple[Operator, Operator]:
-    """Return the map and its transpose."""
+def _remembered(node: Linear, x: Like) -> tuple[Operator, Operator]:
     there = node.operator(x)
     return there, there.T
 

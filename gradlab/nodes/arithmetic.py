@@ -4,16 +4,7 @@ Source: CS231n, "Backpropagation, Intuitions": add distributes, multiply swaps, 
 """
 
 from gradlab.common.arrays import Array
-from gradlab.nodes._base import (
-    Applied,
-    Derivative,
-    Elementwise,
-    Gradients,
-    Like,
-    Namespace,
-    Node,
-    Pulled,
-)
+from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Like, Namespace, Node
 from gradlab.nodes._domain import NONZERO, POSITIVE, REALS
 from gradlab.nodes._lazy import jnp
 from gradlab.operators import Identity
@@ -144,10 +135,6 @@ class Copy(Node):
 
     def gradients(self, xp: Namespace, x: Like) -> Gradients:
         return ((Identity(x.shape, x.dtype),),) * self.times
-
-    def pull(self, xp: Namespace, upstream: tuple[Array, ...], x: Like) -> Pulled:
-        first, *others = upstream
-        return sum(others, start=first)
 
     def reference(self, x: Array) -> tuple[Array, ...]:
         return (jnp.asarray(x),) * self.times

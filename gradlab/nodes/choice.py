@@ -8,13 +8,13 @@ gradient is JAX code that has this rule, written with `stop_gradient`.
 import math
 from typing import Any
 
-from gradlab.common.arrays import Array, Shape, in_dtype_of
+from gradlab.common.arrays import Array, in_dtype_of, namespace
 from gradlab.errors import InputError
-from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Derivative, Elementwise, Like, Linear, Namespace
 from gradlab.nodes._domain import BOOLEANS, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import ones_where, sign, strictly_between
-from gradlab.operators import Diagonal
+from gradlab.operators import Diagonal, Operator
 
 
 class Where(Elementwise):
@@ -106,7 +106,7 @@ class Dropout(Elementwise):
         return jnp.where(mask, x / (1 - self.rate), 0)
 
 
-class DropPath(Node):
+class DropPath(Linear):
     """x / (1 - rate) for the items that the mask keeps, 0 for the others: stochastic depth.
 
     Args:
@@ -122,16 +122,10 @@ class DropPath(Node):
     shapes = "x (items, *rest), mask (items) -> (items, *rest)"
     drawn = "5x2 5; 4 4 rate=0.25; 3x2x2 3; zero size: 0x3 0"
 
-    def apply(self, xp: Namespace, x: Array, mask: Array) -> Applied:
+    def operator(self, x: Like, mask: Array) -> Operator:
         weights = in_dtype_of(_scale(self) * mask.astype(x.dtype), (x,))
-        weights = weights.reshape((-1,) + (1,) * (x.ndim - 1))
-        return x * weights, (weights, x.shape)
-
-    def gradients(self, xp: Namespace, weights: Array, shape: Shape) -> Gradients:
-        return Diagonal(xp.broadcast_to(weights, shape)), None
-
-    def pull(self, xp: Namespace, upstream: Array, weights: Array, shape: Shape) -> Pulled:
-        return upstream * weights, None
+        weights = weights.reshape((-1,) + (1,) * (len(x.shape) - 1))
+        return Diagonal(namespace(mask).broadcast_to(weights, x.shape))
 
     def reference(self, x: Array, mask: Array) -> Array:
         kept = jnp.broadcast_to(jnp.expand_dims(mask, tuple(range(1, x.ndim))), x.shape)

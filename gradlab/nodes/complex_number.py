@@ -10,7 +10,7 @@ from abc import abstractmethod
 from typing import Any, TypeAlias
 
 from gradlab.common.arrays import Array, namespace
-from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node
 from gradlab.nodes._domain import NONZERO, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import Diagonal
@@ -56,10 +56,6 @@ class _Holomorphic(Node):
         of_real = [d for re, im in pairs for d in (Diagonal(re), Diagonal(-im))]
         of_imaginary = [d for re, im in pairs for d in (Diagonal(im), Diagonal(re))]
         return tuple(of_real), tuple(of_imaginary)
-
-    def pull(self, xp: Namespace, upstream: Pair, *kept: Array) -> Pulled:
-        pairs = (_times(upstream, (re, -im)) for re, im in zip(kept[::2], kept[1::2]))
-        return tuple(part for pair in pairs for part in pair)
 
 
 _ONE = "3x4 3x4; 5 5; 2x1x3 2x1x3; scalar: scalar scalar; zero size: 0x3 0x3"
@@ -169,9 +165,6 @@ class _OfPair(Node):
     def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
         """Return two diagonals."""
         return tuple(map(Diagonal, self._derivatives(xp, a, b)))
-
-    def pull(self, xp: Namespace, upstream: Array, a: Array, b: Array) -> Pulled:
-        return tuple(upstream * d for d in self._derivatives(xp, a, b))
 
 
 class ComplexAbs(_OfPair):

@@ -1,7 +1,7 @@
 """Entries and rows read and written by index: backward adds where indices repeat.
 
-Indices run from 0. They are not checked under `jit`, where JAX clamps those that read beyond, and
-leaves out those that write beyond.
+Indices run from 0. They are not checked under `jit`, where JAX reads zero or the last entry beyond
+the end, and writes nothing there.
 """
 
 import math
@@ -11,7 +11,6 @@ from typing import Any
 from gradlab.common.arrays import (
     Array,
     Shape,
-    in_dtype_of,
     max_at,
     namespace,
     normal_axes,
@@ -20,16 +19,16 @@ from gradlab.common.arrays import (
 )
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node
 from gradlab.nodes._domain import REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import flat_index, safe_divide
-from gradlab.operators import Diagonal, Identity, Selection, scatter, sum_over
+from gradlab.operators import Diagonal, Identity, Operator, Selection, scatter, sum_over
 
 _INDICES = Domain(low=0, high=3, integer=True)
 
 
-class Take(Node):
+class Take(Linear):
     """The entries of x at `indices` along an axis: y = x[..., indices, ...].
 
     Args:
@@ -49,18 +48,12 @@ class Take(Node):
     )
     points = {"scalar index": ((4, 2), 2)}
 
-    def apply(self, xp: Namespace, x: Array, indices: Array) -> Applied:
+    def operator(self, x: Like, indices: Array) -> Operator:
         (axis,) = normal_axes(self.axis, x.shape, self)
-        return x[(*(slice(None),) * axis, indices)], (Like.of(x), indices, axis)
-
-    def gradients(self, xp: Namespace, x: Like, indices: Array, axis: int) -> Gradients:
-        return Selection(indices, x.shape, x.dtype, axis=axis), None
-
-    def pull(self, xp: Namespace, u: Array, x: Like, indices: Array, axis: int) -> Pulled:
-        return scatter_add(x.shape, (*(slice(None),) * axis, indices), u), None
+        return Selection(indices, x.shape, x.dtype, axis=axis)
 
 
-class TakeAlongAxis(Node):
+class TakeAlongAxis(Linear):
     """For each row its own entries: y[i, j] = x[i, indices[i, j]], for rows along an axis.
 
     Args:
@@ -78,7 +71,7 @@ class TakeAlongAxis(Node):
         "repeated and negative: 1x3 [[-1,2,2,0]]; zero size: 2x3 2x0"
     )
 
-    def apply(self, xp: Namespace, x: Array, indices: Array) -> Applied:
+    def operator(self, x: Like, indices: Array) -> Operator:
         (axis,) = normal_axes(self.axis, x.shape, self)
         others = [(len(a.shape), a.shape[:axis], a.shape[axis + 1 :]) for a in (x, indices)]
         if others[0] != others[1]:
@@ -86,15 +79,8 @@ class TakeAlongAxis(Node):
                 f"{self!r}: x has shape {shape_text(x.shape)} and the indices "
                 f"{shape_text(indices.shape)}; they may differ along axis {self.axis} only"
             )
-        indices = xp.where(indices < 0, indices + x.shape[axis], indices)
-        flat = flat_index(indices, axis, x.shape)
-        return x.reshape(-1)[flat], (Like.of(x), flat)
-
-    def gradients(self, xp: Namespace, x: Like, flat: Array) -> Gradients:
-        return Selection(flat, x.shape, x.dtype), None
-
-    def pull(self, xp: Namespace, upstream: Array, x: Like, flat: Array) -> Pulled:
-        return scatter_add((math.prod(x.shape),), flat, upstream).reshape(x.shape), None
+        from_front = namespace(indices).where(indices < 0, indices + x.shape[axis], indices)
+        return Selection(flat_index(from_front, axis, x.shape), x.shape, x.dtype)
 
 
 class Embedding(Node):
@@ -126,11 +112,6 @@ class Embedding(Node):
         trained = (indices != self.padding)[..., None].astype(table.dtype)
         return Diagonal(xp.broadcast_to(trained, rows.output_shape)) @ rows, None
 
-    def pull(self, xp: Namespace, upstream: Array, table: Like, indices: Array) -> Pulled:
-        if self.padding is not None:
-            upstream = upstream * (indices != self.padding)[..., None].astype(upstream.dtype)
-        return scatter_add(table.shape, indices, upstream), None
-
     def reference(self, table: Array, indices: Array) -> Array:
         y = jnp.take(table, indices, axis=0)
         if self.padding is None:
@@ -139,7 +120,7 @@ class Embedding(Node):
         return jnp.where(padding, jax.lax.stop_gradient(y), y)
 
 
-class EmbeddingBag(Node):
+class EmbeddingBag(Linear):
     """The mean or sum of the rows of a table at each bag of indices.
 
     Args:
@@ -158,29 +139,17 @@ class EmbeddingBag(Node):
         "repeated words: 4x2 [[1,1,3],[1,0,0]]; zero size: 4x2 0x2"
     )
 
-    def apply(self, xp: Namespace, table: Array, indices: Array) -> Applied:
-        y = in_dtype_of(table[indices].sum(axis=1) * self._weight(indices), (table,))
-        return y, (Like.of(table), indices)
-
-    def _weight(self, indices: Array) -> float:
-        return 1.0 / max(indices.shape[1], 1) if self.mean else 1.0
-
-    def gradients(self, xp: Namespace, table: Like, indices: Array) -> Gradients:
-        rows = Selection(indices, table.shape, table.dtype, axis=0)
-        fold = sum_over(rows.output_shape, 1, table.dtype)
-        return self._weight(indices) * (fold @ rows), None
-
-    def pull(self, xp: Namespace, upstream: Array, table: Like, indices: Array) -> Pulled:
-        share = (upstream * self._weight(indices)).astype(table.dtype)
-        each = xp.broadcast_to(share[:, None, :], (*indices.shape, table.shape[1]))
-        return scatter_add(table.shape, indices, each), None
+    def operator(self, x: Like, indices: Array) -> Operator:
+        rows = Selection(indices, x.shape, x.dtype, axis=0)
+        total = sum_over(rows.output_shape, 1, x.dtype) @ rows
+        return total * (1.0 / max(indices.shape[1], 1)) if self.mean else total
 
     def reference(self, table: Array, indices: Array) -> Array:
         rows = jnp.take(table, indices, axis=0)
         return jnp.mean(rows, axis=1) if self.mean else jnp.sum(rows, axis=1)
 
 
-class OneHotProduct(Node):
+class OneHotProduct(Linear):
     """onehot(indices) @ table: a product that reads rows.
 
     An index outside the table has no 1 in its row of the one-hot matrix, so it gives zeros.
@@ -197,18 +166,11 @@ class OneHotProduct(Node):
         "zero size: 4x2 0"
     )
 
-    def apply(self, xp: Namespace, table: Array, indices: Array) -> Applied:
-        inside = (indices >= 0) & (indices < table.shape[0])
-        rows = xp.where(inside, indices, 0 * indices)
-        known = inside[..., None].astype(table.dtype)
-        return table[rows] * known, (Like.of(table), rows, known)
-
-    def gradients(self, xp: Namespace, table: Like, rows: Array, known: Array) -> Gradients:
-        read = Selection(rows, table.shape, table.dtype, axis=0)
-        return Diagonal(xp.broadcast_to(known, read.output_shape)) @ read, None
-
-    def pull(self, xp: Namespace, u: Array, table: Like, rows: Array, known: Array) -> Pulled:
-        return scatter_add(table.shape, rows, u * known), None
+    def operator(self, x: Like, indices: Array) -> Operator:
+        xp, inside = namespace(indices), (indices >= 0) & (indices < x.shape[0])
+        read = Selection(xp.where(inside, indices, 0 * indices), x.shape, x.dtype, axis=0)
+        known = inside[..., None].astype(x.dtype)
+        return Diagonal(xp.broadcast_to(known, read.output_shape)) @ read
 
     def reference(self, table: Array, indices: Array) -> Array:
         return jnp.matmul(jax.nn.one_hot(indices, table.shape[0], dtype=table.dtype), table)
@@ -253,13 +215,6 @@ class _Scattering(Node):
         if of_x is None:
             return Identity(x.shape, x.dtype), None, write
         return Diagonal(of_x), None, write @ Diagonal(of_updates)
-
-    def pull(
-        self, xp: Namespace, u: Array, x: Like, indices: Array, of_x: Any, of_updates: Any
-    ) -> Pulled:
-        if of_x is None:
-            return u, None, u[indices]
-        return u * of_x, None, u[indices] * of_updates
 
 
 class ScatterAdd(_Scattering):
@@ -350,9 +305,6 @@ class _Segments(Node):
         """Return a scatter after the diagonal of the weights."""
         write = scatter(ids, shape, dtype, axis=0)
         return write if weights is None else write @ Diagonal(weights), None
-
-    def pull(self, xp: Namespace, u: Array, ids: Array, weights: Array | None, *_: Any) -> Pulled:
-        return u[ids] if weights is None else u[ids] * weights, None
 
     def _shape(self, x: Array) -> Shape:
         return (self.segments, *x.shape[1:])

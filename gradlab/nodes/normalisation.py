@@ -446,19 +446,11 @@ class BatchNormInference(Node):
         h = (x - mean) * r
         return scale * h + shift, (scale, h, r)
 
-    def _derivatives(self, xp: Namespace, scale: Array, h: Array, r: Array) -> tuple[Array, ...]:
-        of_variance = in_dtype_of(-0.5 * scale * h * r * r, (h,))
-        return scale * r, h, xp.ones_like(r), -scale * r, of_variance
-
     def gradients(self, xp: Namespace, scale: Array, h: Array, r: Array) -> Gradients:
-        found = self._derivatives(xp, scale, h, r)
-        d, *rest = (Diagonal(xp.broadcast_to(d, h.shape)) for d in found)
-        return (d, *(one @ _spread(1, h) for one in rest))
-
-    def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
-        d, *rest = self._derivatives(xp, scale, h, r)
-        axes = _other_axes(1, h.ndim)
-        return (u * d, *[(u * di).sum(axis=axes) for di in rest])
+        of_variance = in_dtype_of(-0.5 * scale * h * r * r, (h,))
+        slopes = scale * r, h, xp.ones_like(r), -scale * r, of_variance
+        of_x, *others = (Diagonal(xp.broadcast_to(d, h.shape)) for d in slopes)
+        return of_x, *(other @ _spread(1, h) for other in others)
 
     def reference(
         self, x: Array, scale: Array, shift: Array, mean: Array, variance: Array

@@ -4,15 +4,14 @@ The Jacobian of a running fold is lower triangular along the axis and diagonal i
 output sees the inputs up to its own place. Sorting is a permutation that the entries choose.
 """
 
-import math
 from abc import abstractmethod
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, namespace, normal_axes, scatter_add
+from gradlab.common.arrays import Array, Shape, namespace, normal_axes
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node
 from gradlab.nodes._domain import Domain
 from gradlab.nodes._lazy import jax
 from gradlab.nodes._stable import flat_index
@@ -64,10 +63,6 @@ class _Triangular(Node):
     def gradients(self, xp: Namespace, x: Array, y: Array, axis: int) -> Gradients:
         """Return one lower triangle for each row."""
         return LowerTriangular(self._entries(xp, x, y, axis), x.shape, axis)
-
-    def pull(self, xp: Namespace, upstream: Array, x: Array, y: Array, axis: int) -> Pulled:
-        rows = xp.moveaxis(upstream, axis, -1)[..., None]
-        return xp.moveaxis((rows * self._entries(xp, x, y, axis)).sum(axis=-2), -1, axis)
 
     def _entries(self, xp: Namespace, x: Array, y: Array, axis: int) -> Array:
         return xp.tril(self.triangle(xp, xp.moveaxis(x, axis, -1), xp.moveaxis(y, axis, -1)))
@@ -132,12 +127,6 @@ class _Chosen(Node):
     def gradients(self, xp: Namespace, flat: Array, shape: Shape, dtype: object) -> Gradients:
         """Return the selection of those places."""
         return Selection(flat, shape, dtype)
-
-    def pull(
-        self, xp: Namespace, upstream: Array, flat: Array, shape: Shape, dtype: object
-    ) -> Pulled:
-        upstream = upstream.astype(dtype)
-        return scatter_add((math.prod(shape),), flat, upstream).reshape(shape)
 
 
 class _RunningExtremum(_Chosen):

@@ -367,9 +367,6 @@ class AlibiBias(Node):
         along = Broadcast(slopes.shape, shape, dtype, axes=self._others(distance))
         return Identity(shape, dtype), Diagonal(-distance) @ along
 
-    def pull(self, xp: Namespace, upstream: Array, distance: Array, slopes: Like) -> Pulled:
-        return upstream, -(upstream * distance).sum(axis=self._others(distance))
-
     def _others(self, distance: Array) -> tuple[int, ...]:
         return tuple(i for i in range(distance.ndim) if i != distance.ndim - 3)
 

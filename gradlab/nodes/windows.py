@@ -8,8 +8,6 @@ entries of the padded input that lie under it at the window's places:
     dx_k = W_k^T u         correlate_back     its transpose: all dx_k are added where x_k was taken
     dW_k = u x_k^T         kernel_gradient    the gradient of the kernel
 
-No tap needs more than the size of y: the matrix of all windows (im2col) is never formed.
-
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
 (arXiv:1603.07285, 2016).
 """
@@ -44,26 +42,7 @@ from gradlab.operators import (
     embedding,
     sum_over,
 )
-
-
-def correlate(walk: Windows, w: Array, x: Array) -> Array:
-    """Return the sum of W_k x_k: w (groups, o, c, *window), x (n, groups * c, *size)."""
-    x, places = walk.pad(x), walk.places
-    rows = (x.shape[0], w.shape[0], w.shape[2], math.prod(places))
-    y = sum(w[(None, ..., *tap)] @ x[where].reshape(rows) for tap, where in walk.steps())
-    return y.reshape(x.shape[0], w.shape[0] * w.shape[1], *places).astype(x.dtype)
-
-
-def correlate_back(walk: Windows, w: Array, u: Array) -> Array:
-    """Return W_k^T u, added up: w (groups, o, c, *window), u (n, groups * o, *places)."""
-    n, (groups, rows, columns), places = u.shape[0], w.shape[:3], walk.places
-    u = u.reshape(n, groups, rows, math.prod(places))
-    lead = (n, groups * columns)
-    parts = (
-        (where, (w[(None, ..., *tap)].swapaxes(-1, -2) @ u).reshape(*lead, *places))
-        for tap, where in walk.steps()
-    )
-    return walk.total(lead, u, parts)
+from gradlab.operators.convolution import by_group, correlate, correlate_back
 
 
 def kernel_gradient(walk: Windows, u: Array, x: Array, groups: int) -> Array:
@@ -129,11 +108,6 @@ class _Walking(Node):
         )
 
 
-def _grouped(w: Array, groups: int) -> Array:
-    """Return a kernel with an axis of groups in front."""
-    return w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-
-
 def _as_operator(w: Array, x_shape: Shape, walk: Windows, groups: int) -> Operator:
     return Convolution(w, x_shape, walk.stride, walk.padding, walk.dilation, groups)
 
@@ -154,20 +128,22 @@ class _Convolution(_Walking):
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
         groups = self.checked_groups(x, w, b)
         walk = windows(self, x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation)
-        y = correlate(walk, _grouped(w, groups), x) + b.reshape(1, -1, *(1,) * self.rank)
+        y = correlate(walk, by_group(w, groups), x).astype(x.dtype) + b.reshape(
+            1, -1, *(1,) * self.rank
+        )
         return y, (x, w, groups, walk)
 
     def gradients(self, xp: Namespace, x: Array, w: Array, groups: int, walk: Windows) -> Gradients:
         """Return a convolution in x, the windows of x in w, and a broadcast in b."""
-        y, kernel = (x.shape[0], w.shape[0], *walk.places), _grouped(w, groups)
-        by_group = (*kernel.shape[:3], walk.taps)
+        y, kernel = (x.shape[0], w.shape[0], *walk.places), by_group(w, groups)
+        grouped = (*kernel.shape[:3], walk.taps)
         columns = walk.take(x).reshape(x.shape[0], groups, kernel.shape[2], walk.taps, walk.spots)
-        of_kernel = Contraction("ngckp,gock->ngop", columns, input_shape=by_group)
+        of_kernel = Contraction("ngckp,gock->ngop", columns, input_shape=grouped)
         return (
             _as_operator(w, x.shape, walk, groups),
             Reshape(of_kernel.output_shape, y, x.dtype)
             @ of_kernel
-            @ Reshape(w.shape, by_group, x.dtype),
+            @ Reshape(w.shape, grouped, x.dtype),
             _bias(w.shape[0], y, x.dtype),
         )
 
@@ -186,7 +162,7 @@ class _Convolution(_Walking):
     ) -> Pulled:
         u = u.astype(x.dtype)
         return (
-            correlate_back(walk, _grouped(w, groups), u) if wanted[0] else None,
+            correlate_back(walk, by_group(w, groups), u) if wanted[0] else None,
             kernel_gradient(walk, u, x, groups).reshape(w.shape) if wanted[1] else None,
             u.sum(axis=(0, *range(2, u.ndim))) if wanted[2] else None,
         )
@@ -325,23 +301,23 @@ class _TransposedConvolution(_Walking):
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
         groups = self.checked_groups(x, w, b, transposed=True)
         walk = self._walk(x.shape[2:], w.shape[2:])
-        y = correlate_back(walk, _grouped(w, groups), x) + b.reshape(1, -1, *(1,) * self.rank)
+        y = correlate_back(walk, by_group(w, groups), x) + b.reshape(1, -1, *(1,) * self.rank)
         return y, (x, w, groups, walk)
 
     def gradients(self, xp: Namespace, x: Array, w: Array, groups: int, walk: Windows) -> Gradients:
         """Return a transposed convolution in x, spread windows in w, and a broadcast in b."""
-        channels, kernel = groups * w.shape[1], _grouped(w, groups)
+        channels, kernel = groups * w.shape[1], by_group(w, groups)
         y = (x.shape[0], channels, *walk.size)
-        by_group = (*kernel.shape[:3], walk.taps)
+        grouped = (*kernel.shape[:3], walk.taps)
         rows = x.reshape(x.shape[0], *kernel.shape[:2], walk.spots)
-        of_kernel = Contraction("ngcp,gcok->ngokp", rows, input_shape=by_group)
+        of_kernel = Contraction("ngcp,gcok->ngokp", rows, input_shape=grouped)
         taken = take_operator(walk, y, x.dtype)
         return (
             _as_operator(w, y, walk, groups).T,
             taken.T
             @ Reshape(of_kernel.output_shape, taken.output_shape, x.dtype)
             @ of_kernel
-            @ Reshape(w.shape, by_group, x.dtype),
+            @ Reshape(w.shape, grouped, x.dtype),
             _bias(channels, y, x.dtype),
         )
 
@@ -350,7 +326,7 @@ class _TransposedConvolution(_Walking):
     ) -> Pulled:
         u = u.astype(x.dtype)
         return (
-            correlate(walk, _grouped(w, groups), u),
+            correlate(walk, by_group(w, groups), u),
             kernel_gradient(walk, x, u, groups).reshape(w.shape),
             u.sum(axis=(0, *range(2, u.ndim))),
         )
@@ -518,15 +494,11 @@ class MaxPool(_Pool):
     def gradients(self, xp: Namespace, x: Like, index: Array) -> Gradients:
         return Selection(index, x.shape, x.dtype)
 
-    def pull(self, xp: Namespace, upstream: Array, x: Like, index: Array) -> Pulled:
-        upstream, size = upstream.astype(x.dtype).reshape(-1), math.prod(x.shape)
-        return scatter_add((size,), (index.reshape(-1),), upstream).reshape(x.shape)
-
     def reference(self, x: Array) -> Array:
         return self._reduced(x, -math.inf, jax.lax.max, self._walk(x.shape))
 
 
-class AveragePool(_Pool):
+class AveragePool(_Pool, Linear):
     """The mean of each window: y[p] = sum over taps k of x[stride p + k - padding] / count[p].
 
     Shapes: x (..., *spatial), y (..., *places).
@@ -562,34 +534,15 @@ class AveragePool(_Pool):
             counted = replace(walk, size=padded, padding=overhang)
         return counted.covers.sum(axis=tuple(range(len(walk.size))))
 
-    def apply(self, xp: Namespace, x: Array) -> Applied:
+    def operator(self, x: Like) -> Operator:
         walk = self._walk(x.shape)
-        lead = x.shape[: x.ndim - len(walk.size)]
-        total = walk.take(x).reshape(*lead, walk.taps, walk.spots).sum(axis=-2)
-        weights = xp.asarray(1.0 / self._counts(walk), dtype=x.dtype)
-        shape = (*lead, *walk.places)
-        return total.reshape(shape) * xp.broadcast_to(weights, shape), (Like.of(x), weights, walk)
-
-    def gradients(self, xp: Namespace, x: Like, weights: Array, walk: Windows) -> Gradients:
         lead = x.shape[: len(x.shape) - len(walk.size)]
-        planes = (math.prod(lead), 1, *walk.size)
-        ones = xp.ones((1, 1, *walk.window), dtype=x.dtype)
-        sums = Convolution(ones, planes, walk.stride, walk.padding)
-        shape = (*lead, *walk.places)
-        return (
-            Diagonal(xp.broadcast_to(weights, shape))
-            @ Reshape(sums.output_shape, shape, x.dtype)
-            @ sums
-            @ Reshape(x.shape, planes, x.dtype)
-        )
-
-    def pull(
-        self, xp: Namespace, upstream: Array, x: Like, weights: Array, walk: Windows
-    ) -> Pulled:
-        lead = x.shape[: len(x.shape) - len(walk.size)]
-        each = upstream * xp.broadcast_to(weights, upstream.shape)
-        each = each.astype(x.dtype).reshape(*lead, *(1,) * len(walk.size), *walk.places)
-        return walk.add(xp.broadcast_to(each, (*lead, *walk.window, *walk.places)))
+        ones = np.ones((1, 1, *walk.window), dtype=x.dtype)
+        sums = Convolution(ones, (math.prod(lead), 1, *walk.size), walk.stride, walk.padding)
+        weights = (1.0 / self._counts(walk)).astype(x.dtype)
+        planes = Reshape(sums.output_shape, (*lead, *walk.places), x.dtype) @ sums
+        share = Diagonal(np.broadcast_to(weights, planes.output_shape))
+        return share @ planes @ Reshape(x.shape, sums.input_shape, x.dtype)
 
     def reference(self, x: Array) -> Array:
         walk = self._walk(x.shape)
@@ -597,7 +550,7 @@ class AveragePool(_Pool):
         return total / jnp.broadcast_to(jnp.asarray(self._counts(walk), x.dtype), total.shape)
 
 
-class GlobalAveragePool(Node):
+class GlobalAveragePool(Linear):
     """The mean of each plane: y[n, c] = mean over all spatial axes of x[n, c].
 
     Local gradient: a sum over the plane's n entries, divided by n. Backward: dx = upstream / n.
@@ -608,18 +561,11 @@ class GlobalAveragePool(Node):
     shapes = "x (batch, channels, length, *more) -> (batch, channels)"
     drawn = "2x3x2x4; 3x2x5; 1x2x2x3x2; size-1 axes: 1x1x1x1; zero size: 0x3x2"
 
-    def apply(self, xp: Namespace, x: Array) -> Applied:
+    def operator(self, x: Like) -> Operator:
         if 0 in x.shape[2:]:
             raise InputError(f"{self!r}: x has shape {shape_text(x.shape)}; a plane has no entry")
-        return x.mean(axis=tuple(range(2, x.ndim))), (Like.of(x),)
-
-    def gradients(self, xp: Namespace, x: Like) -> Gradients:
         total = sum_over(x.shape, tuple(range(2, len(x.shape))), x.dtype)
         return (1.0 / math.prod(x.shape[2:])) * total
-
-    def pull(self, xp: Namespace, upstream: Array, x: Like) -> Pulled:
-        each = upstream.reshape(x.shape[:2] + (1,) * (len(x.shape) - 2))
-        return xp.broadcast_to(each / math.prod(x.shape[2:]), x.shape)
 
     def reference(self, x: Array) -> Array:
         return jnp.mean(x, axis=tuple(range(2, x.ndim)))

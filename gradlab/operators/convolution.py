@@ -1,18 +1,44 @@
-"""Convolution, as a sum over the taps of the kernel.
+"""Convolution, as a sum over the taps k of the kernel; W_k is the matrix of one tap.
 
-Each tap takes a strided slice of the padded input and mixes its channels by one matrix; transposed,
-it mixes back and adds into that slice. Nothing of the size of the matrix, or of all windows, is
-formed.
+    y    = sum W_k x_k     correlate: x_k are the entries under tap k, a slice of the padded input
+    dx_k = W_k^T u         correlate_back: its transpose adds all dx_k where x_k was taken
+
+Nothing of the size of the matrix, or of all windows (im2col), is formed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from gradlab.common.arrays import Array, Shape, as_shape, einsum, namespace, scalar
+from gradlab.common.arrays import Array, as_shape, matmul, namespace, result_type, scalar
 from gradlab.common.windows import Windows, paddings, per_axis
 from gradlab.errors import InputError
 from gradlab.operators.core import Number, Operator
 from gradlab.patterns import Pattern, maps
+
+
+def by_group(kernel: Array, groups: int) -> Array:
+    """Return a kernel with an axis of groups in front: (groups, out / groups, in, *window)."""
+    return kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
+
+
+def correlate(walk: Windows, w: Array, x: Array) -> Array:
+    """Return the sum of W_k x_k: w (groups, o, c, *window), x (n, groups * c, *size)."""
+    x = walk.pad(namespace(w, x).asarray(x))
+    rows = (x.shape[0], w.shape[0], w.shape[2], walk.spots)
+    terms = (matmul(w[(None, ..., *tap)], x[at].reshape(rows)) for tap, at in walk.steps())
+    return sum(terms).reshape(x.shape[0], w.shape[0] * w.shape[1], *walk.places)
+
+
+def correlate_back(walk: Windows, w: Array, u: Array) -> Array:
+    """Return W_k^T u, added up: w (groups, o, c, *window), u (n, groups * o, *places)."""
+    n, (groups, rows, columns), dtype = u.shape[0], w.shape[:3], result_type(w.dtype, u.dtype)
+    u = namespace(w, u).asarray(u, dtype=dtype).reshape(n, groups, rows, walk.spots)
+    lead = (n, groups * columns)
+    parts = (
+        (at, matmul(w[(None, ..., *tap)].swapaxes(-1, -2), u).reshape(*lead, *walk.places))
+        for tap, at in walk.steps()
+    )
+    return walk.total(lead, u, parts)
 
 
 class Convolution(Operator):
@@ -74,32 +100,15 @@ class Convolution(Operator):
         output_shape = (input_shape[0], shape[0], *self.windows.places)
         super().__init__(output_shape, input_shape, kernel.dtype, (kernel,))
 
-    def _taps(self) -> Iterator[tuple[Array, tuple[slice, ...]]]:
-        """Yield each tap's matrices, `(groups, out, in)`, and the index of the padded input."""
-        out = self.output_shape[1] // self.groups
-        kernel = self.kernel.reshape((self.groups, out, *self.kernel.shape[1:]))
-        for tap, where in self.windows.steps():
-            yield kernel[(..., *tap)], where
-
     def _apply(self, x: Array) -> Array:
-        xp, windows = namespace(self.kernel, x), self.windows
-        x = windows.pad(xp.asarray(x)).reshape(self._grouped(self.input_shape[1], windows.padded))
-        dtype = xp.result_type(x.dtype, self.dtype)
-        total = xp.zeros(self._grouped(self.output_shape[1], windows.places), dtype=dtype)
-        for matrices, where in self._taps():
-            total = total + einsum("goi,bgi...->bgo...", matrices, x[where])
-        return total.reshape(self.output_shape)
+        return correlate(self.windows, self._by_group, x)
 
     def _apply_transposed(self, y: Array) -> Array:
-        xp, windows = namespace(self.kernel, y), self.windows
-        y = y.reshape(self._grouped(self.output_shape[1], windows.places))
-        lead = self._grouped(self.input_shape[1], ())
-        like = xp.zeros((), dtype=xp.result_type(y.dtype, self.dtype))
-        parts = ((at, einsum("goi,bgo...->bgi...", taps, y)) for taps, at in self._taps())
-        return windows.total(lead, like, parts).reshape(self.input_shape)
+        return correlate_back(self.windows, self._by_group, y)
 
-    def _grouped(self, channels: int, spatial: Shape) -> Shape:
-        return (self.input_shape[0], self.groups, channels // self.groups, *spatial)
+    @property
+    def _by_group(self) -> Array:
+        return by_group(self.kernel, self.groups)
 
     @property
     def pattern(self) -> Pattern:

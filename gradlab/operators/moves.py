@@ -368,8 +368,11 @@ class Selection(Operator):
 
     def _apply_transposed(self, y: Array) -> Array:
         xp, flat = namespace(self.indices, y), self.indices.reshape(-1)
-        before, _, after = self._view
-        y = xp.asarray(y).reshape(before, flat.shape[0], after)
+        before, size, after = self._view
+        y = xp.asarray(y)
+        if before == after == 1:  # along one axis alone NumPy adds five times as fast
+            return scatter_add((size,), flat, y.reshape(-1)).reshape(self.input_shape)
+        y = y.reshape(before, flat.shape[0], after)
         return scatter_add(self._view, (slice(None), flat), y).reshape(self.input_shape)
 
     @property
