@@ -88,15 +88,7 @@ class Ledger:
 def judge_cases(
     cases: tuple[Case, ...], ledger: Ledger, *, dtype: Any, seed: int, thorough: bool
 ) -> None:
-    """Judge all laws on all cases of one node in one dtype, and enter what is found.
-
-    Args:
-        cases: the inputs to try.
-        ledger: where the findings go.
-        dtype: the dtype of the differentiable inputs.
-        seed: the seed of the first case; each further case takes the next.
-        thorough: on JAX, judge the operators too, and run eagerly as well.
-    """
+    """Judge all laws on all cases of one node in one dtype, and enter what is found."""
     with np.errstate(all="ignore"):  # special points overflow on purpose
         runs = [prepare(case, seed + i, dtype) for i, case in enumerate(cases)]
         hands = [run.by_hand(run.inputs, run.upstream) for run in runs]

@@ -38,15 +38,7 @@ def _evidence(proofs: Sequence[Proof]) -> Evidence:
 
 
 def prove_case(run: Run, seed: int) -> list[Proof]:
-    """Try to prove each gradient that a node's backward returns.
-
-    Args:
-        run: one case of the node, with inputs and upstreams.
-        seed: of the random points.
-
-    Returns:
-        A proof, or why there is none, for each differentiable input.
-    """
+    """Try to prove each gradient that a node's backward returns."""
     count, outputs = len(run.inputs), len(run.upstream)
 
     def rule(*arrays: Any) -> list[Any]:

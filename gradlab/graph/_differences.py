@@ -23,12 +23,7 @@ _BESIDE = "at a tie or a kink: differences agree only beside it"
 
 
 def check_step(step: Step, inputs: list[Any]) -> NodeCheck:
-    """Return how a step's backward stands against finite differences at its inputs.
-
-    Args:
-        step: the node and where it stands.
-        inputs: what enters it.
-    """
+    """Return how a step's backward stands against finite differences at its inputs."""
     arrays = [np.asarray(x) for x in inputs]
     moving = [p for p, _ in step.differentiable() if arrays[p].size]
     dtypes = [arrays[p].dtype for p in moving]

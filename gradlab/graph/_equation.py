@@ -18,13 +18,7 @@ from gradlab.primitives import lookup
 
 @dataclass(frozen=True, eq=False)
 class Equation(Node):
-    """An equation that no hand-written node stands for: a primitive, a loop, a custom rule.
-
-    Args:
-        primitive: the name of its primitive.
-        evaluate: from a list of arrays to a list of arrays; what `jax.vjp` is taken of.
-        several: whether it has more than one output.
-    """
+    """An equation that no hand-written node stands for: a primitive, a loop, a custom rule."""
 
     primitive: str
     evaluate: Callable[[Sequence[Any]], list[Any]] = field(repr=False)
@@ -85,12 +79,6 @@ class JaxMap(Operator):
     """The derivative of one output of an equation in one input, as JAX applies it.
 
     It stores the inputs alone; its structure is not known here, so its pattern is full.
-
-    Args:
-        evaluate: the equation.
-        inputs: where it is differentiated.
-        position: the input.
-        output: the output.
     """
 
     opaque = True  # what its pattern says is not worth a word

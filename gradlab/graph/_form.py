@@ -22,10 +22,6 @@ class Form:
     Arrays vary, and so do Python numbers that are an argument by themselves, which become float64.
     Everything else (None, strings, functions, numbers inside containers) stays as it was.
 
-    Args:
-        names: the names of the arguments.
-        inputs: the arguments.
-
     Example:
         >>> form = Form(["x", "options"], (2.0, {"eps": 1e-5, "w": np.ones(3)}))
         >>> form.paths
@@ -53,12 +49,7 @@ class Form:
         return rebuild(tree, place)
 
     def flatten(self, inputs: tuple[Any, ...]) -> list[Any]:
-        """Return the leaves that vary, as arrays.
-
-        Raises:
-            InputTypeError: the number of arguments, or the containers, are others.
-            InputError: a static leaf is another one than at the recording.
-        """
+        """Return the leaves that vary, as arrays."""
         if len(inputs) != len(self._trees):
             raise InputTypeError(
                 f"the graph takes {len(self._trees)} input(s) ({', '.join(self.names)}), "

@@ -54,10 +54,6 @@ class Glance:
 def glance(array: Any, heat: bool = False) -> Glance:
     """Return an array at a glance.
 
-    Args:
-        array: any array, or a number.
-        heat: whether to look at it from far too, if it is not shown whole.
-
     Example:
         >>> glance(np.array([[1.0, 0.0], [-1.0, 4.0]])).entries
         [[1.0, 0.0], [-1.0, 4.0]]
@@ -93,12 +89,6 @@ def _from_far(array: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], ...]:
     """Return a grid of at most 24 x 24 cells: in each the entry of its block that is largest.
 
     A NaN is larger than anything, so that none is overlooked.
-
-    Example:
-        >>> _from_far(np.array([0.0, 1.0, -2.0]))
-        ((0.0, 1.0, -2.0),)
-        >>> len(_from_far(np.ones((3, 100, 7)))), _from_far(np.arange(100.0))[0][-1]
-        (24, 99.0)
     """
     matrix = array.reshape(-1, array.shape[-1])
     for axis in (0, 1):

@@ -13,13 +13,7 @@ from gradlab.operators import Identity, Operator
 
 @dataclass(frozen=True, eq=False)
 class Group(Node):
-    """Several steps as one node: their forward, their backward, their local gradients composed.
-
-    Args:
-        label: the name of the group.
-        plan: the steps, between the wires that enter the group and those that leave it.
-        several: whether more than one wire leaves it.
-    """
+    """Several steps as one node: their forward, their backward, their local gradients composed."""
 
     label: str
     plan: Plan = field(repr=False)
@@ -74,18 +68,7 @@ def grouped(
     constants: dict[int, Any],
     label: str,
 ) -> tuple[Step, ...]:
-    """Return the steps with `members` as one of them.
-
-    Args:
-        steps: all steps of the graph, in order.
-        members: those that are grouped.
-        outputs: the wires that the graph returns.
-        constants: the graph's constants; those that only members use go into the group.
-        label: the name of the group.
-
-    Raises:
-        InputError: a path leads out of the group and back into it.
-    """
+    """Return the steps with `members` as one of them."""
     chosen = set(members)
     others = [step for step in steps if step not in chosen]
     _require_convex(steps, members, label)

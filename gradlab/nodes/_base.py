@@ -386,12 +386,7 @@ class Node(_Frozen, ABC):
     # inputs and upstream
 
     def _arrays(self, inputs: tuple[Any, ...]) -> tuple[tuple[Array, ...], Namespace]:
-        """Return the inputs as arrays of one namespace; Python numbers take the dtype beside them.
-
-        Raises:
-            InputError: an integer array came where the node needs floats, or the other way round.
-            InputTypeError: the number of inputs is wrong, or one is no array.
-        """
+        """Return the inputs as arrays of one namespace; numbers take the dtype beside them."""
         xp = namespace(*inputs)
         floats = (x.dtype for x in inputs if hasattr(x, "shape") and is_inexact(x.dtype))
         own = (x.dtype for x in inputs if is_inexact(getattr(x, "dtype", np.dtype(int))))
@@ -428,11 +423,7 @@ class Node(_Frozen, ABC):
         return x
 
     def _upstream(self, upstream: Any, output: Recorded) -> Array:
-        """Return the upstream gradient as an array with the output's shape.
-
-        Raises:
-            InputError: its shape is not the output's.
-        """
+        """Return the upstream gradient as an array with the output's shape."""
         if not hasattr(upstream, "dtype"):
             upstream = np.asarray(upstream, dtype=output[1])
         if upstream.shape != output[0]:

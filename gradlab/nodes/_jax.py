@@ -18,11 +18,7 @@ class Differentiable(Protocol):
 
 
 def as_jax(node: Differentiable, mode: str) -> Callable[..., Any]:
-    """Return a `jax.custom_vjp` of `backward` or a `jax.custom_jvp` of `local_gradient`.
-
-    Raises:
-        InputError: the mode is neither "vjp" nor "jvp".
-    """
+    """Return a `jax.custom_vjp` of `backward` or a `jax.custom_jvp` of `local_gradient`."""
     if mode == "vjp":
         return _with_vjp(node)
     if mode == "jvp":

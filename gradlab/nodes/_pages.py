@@ -14,16 +14,7 @@ from gradlab.report import Report
 
 @dataclass(frozen=True)
 class NodePage:
-    """One node.
-
-    Attributes:
-        name: the node.
-        family: the family that it belongs to.
-        inputs: the arrays that it takes.
-        parameters: its parameters, with their defaults.
-        text: its documentation.
-        cases: the inputs that it is verified on.
-    """
+    """One node."""
 
     name: str
     family: str
@@ -62,11 +53,7 @@ class NodesReport(Report):
 
 
 def node_pages(names: Sequence[str] = ()) -> NodesReport:
-    """Return the pages of these nodes; the list of all of them if none is named.
-
-    Raises:
-        InputError: there is no node of that name.
-    """
+    """Return the pages of these nodes; the list of all of them if none is named."""
     classes = [find(name) for name in names] or list(registry().values())
     return NodesReport(tuple(map(_page, classes)), listed=not names)
 

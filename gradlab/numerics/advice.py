@@ -18,14 +18,7 @@ _SURE = 4.0  # standard errors beyond which a bias is no chance
 def advise(
     subject: Subject, measurements: Sequence[Measurement], device: Any, matmul: str
 ) -> Iterator[str]:
-    """Yield what to do about one dtype on one device, in sentences.
-
-    Args:
-        subject: the gradient in that dtype.
-        measurements: what was measured of its inputs there.
-        device: where to try the advice.
-        matmul: the matrix product precision to try it with.
-    """
+    """Yield what to do about one dtype on one device, in sentences."""
     where = f"{subject.dtype} on {device.platform}"
     for i, m in enumerate(measurements):
         if m.overflow or m.nan:

@@ -99,12 +99,6 @@ def _scaled(upstream: Any, scale: float) -> Any:
 def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, seed: int) -> Subject:
     """Trace a function at one dtype and evaluate its gradient in float64.
 
-    Args:
-        function: a JAX function.
-        inputs: its inputs; the inexact leaves are cast.
-        dtype: what to cast them to.
-        seed: of the upstreams, which are signed and generic.
-
     Raises:
         InputTypeError: no input can be differentiated.
         InputError: no output can.

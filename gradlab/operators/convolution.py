@@ -52,9 +52,6 @@ class Convolution(Operator):
         dilation: The step between the taps of the kernel; one number or one per spatial axis.
         groups: Into how many groups both kinds of channels are split; a group sees itself alone.
 
-    Raises:
-        InputError: If kernel, input and groups do not fit, or a step is not positive.
-
     Example:
         >>> import numpy as np
         >>> kernel = np.ones((16, 3, 3, 3), np.float32)

@@ -129,13 +129,6 @@ class Operator(ABC):
     def apply(self, x: Array) -> Array:
         """Return the image of an array; of a tangent, this is the pushforward.
 
-        Args:
-            x: An array of `input_shape`, of NumPy or JAX.
-
-        Raises:
-            InputError: If its shape is not `input_shape`.
-            InputTypeError: If it is not an array.
-
         Example:
             >>> import numpy as np
             >>> from gradlab.operators import sum_over
@@ -239,9 +232,6 @@ class Operator(ABC):
 class Transposed(Operator):
     """The transpose of an operator, as a view: it stores what the operator stores.
 
-    Args:
-        operator: What is transposed; its class defines `_apply_transposed`.
-
     Example:
         >>> import numpy as np
         >>> from gradlab.operators import Broadcast
@@ -279,18 +269,7 @@ class Transposed(Operator):
 
 
 class Zero(Operator):
-    """The map to zero: the output does not depend on the input.
-
-    Args:
-        output_shape: The output's shape.
-        input_shape: The input's shape.
-        dtype: The input's dtype.
-
-    Example:
-        >>> import numpy as np
-        >>> Zero((2,), (3,), np.float64).apply(np.ones(3))
-        array([0., 0.])
-    """
+    """The map to zero: the output does not depend on the input."""
 
     def _apply(self, x: Array) -> Array:
         return namespace(x).zeros(self.output_shape, dtype=x.dtype)
@@ -309,10 +288,6 @@ class Zero(Operator):
 
 class Identity(Operator):
     """The map that returns its input.
-
-    Args:
-        shape: The shape of input and output.
-        dtype: The input's dtype.
 
     Example:
         >>> import numpy as np
@@ -342,14 +317,6 @@ class Identity(Operator):
 
 class Dense(Operator):
     """The map without structure: a matrix over the flat entries of output and input.
-
-    Args:
-        matrix: `(output entries, input entries)`, both in C order.
-        output_shape: The output's shape.
-        input_shape: The input's shape.
-
-    Raises:
-        InputError: If the matrix has not the size of the shapes.
 
     Example:
         >>> import numpy as np
@@ -386,9 +353,6 @@ class Dense(Operator):
 
 class Product(Operator):
     """The composition of operators that nothing simpler equals: the last is applied first.
-
-    Args:
-        factors: At least one, each one's `input_shape` being the next one's `output_shape`.
 
     Example:
         >>> import numpy as np
@@ -434,9 +398,6 @@ class Product(Operator):
 class OperatorSum(Operator):
     """The sum of operators of the same shapes that nothing simpler equals.
 
-    Args:
-        terms: At least one.
-
     Example:
         >>> import numpy as np
         >>> from gradlab.operators import Diagonal, Permutation
@@ -478,10 +439,6 @@ class OperatorSum(Operator):
 
 class Scaled(Operator):
     """A number times an operator that has no array to take the number in.
-
-    Args:
-        factor: A number, or an array of shape `()`.
-        operator: The operator that is multiplied.
 
     Example:
         >>> import numpy as np
@@ -553,17 +510,7 @@ def merges_sum(first: type[Operator], second: type[Operator]) -> Callable[[R], R
 
 
 def product(left: Operator, right: Operator) -> Operator:
-    """Return `left @ right`, right applied first, as simple as the rules make it.
-
-    Raises:
-        InputError: If what goes out of `right` does not go into `left`.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.operators import Diagonal
-        >>> product(Diagonal(np.array([2.0, 3.0])), Diagonal(np.array([5.0, 7.0]))).diagonal
-        array([10., 21.])
-    """
+    """Return `left @ right`, right applied first, as simple as the rules make it."""
     if left.input_shape != right.output_shape:
         raise InputError(
             f"{left.name} @ {right.name}: the left takes arrays of shape {left.input_shape}; "
@@ -622,17 +569,7 @@ def _absorb(dense: Dense, right: Operator) -> Operator | None:
 
 
 def add(first: Operator, second: Operator) -> Operator:
-    """Return `first + second`, as simple as the rules make it.
-
-    Raises:
-        InputError: If the shapes differ.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.operators import Diagonal, Identity
-        >>> add(Identity((2,), np.float64), Diagonal(np.array([5.0, 7.0]))).diagonal
-        array([6., 8.])
-    """
+    """Return `first + second`, as simple as the rules make it."""
     shapes = [(term.output_shape, term.input_shape) for term in (first, second)]
     if shapes[0] != shapes[1]:
         (out, into), (other_out, other_into) = shapes

@@ -17,9 +17,6 @@ from gradlab.patterns import Pattern
 class Diagonal(Operator):
     """Multiplication by an array, entry by entry: `y = d * x`.
 
-    Args:
-        diagonal: The factors, in the shape of input and output.
-
     Example:
         >>> import numpy as np
         >>> Diagonal(np.array([2.0, 3.0])).to_dense()
@@ -66,9 +63,6 @@ class BlockDiagonal(_Rows):
     Args:
         blocks: The matrices, `(*batch, m, n)`; input `(*batch, n)`, output `(*batch, m)`.
 
-    Raises:
-        InputError: If `blocks` has fewer than two axes.
-
     Example:
         >>> import numpy as np
         >>> BlockDiagonal(np.ones((100, 10, 64), np.float32))
@@ -105,9 +99,6 @@ class DiagonalPlusLowRank(_Rows):
         diagonal: d, `(*batch, n)`: the shape of input and output.
         left: u, `(*batch, n, rank)`.
         right: v, `(*batch, n, rank)`.
-
-    Raises:
-        InputError: If the three shapes do not belong together.
 
     Example:
         >>> import numpy as np

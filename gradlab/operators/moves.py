@@ -36,11 +36,6 @@ from gradlab.patterns import Pattern, maps
 class Reshape(Operator):
     """The same entries in the same order, in another shape; its matrix is the identity.
 
-    Args:
-        input_shape: The shape that comes in.
-        output_shape: The shape that goes out, of the same size.
-        dtype: The input's dtype.
-
     Example:
         >>> import numpy as np
         >>> Reshape((2, 3), (6,), np.float64).apply(np.arange(6.0).reshape(2, 3))
@@ -75,11 +70,6 @@ class Reshape(Operator):
 
 class Permutation(Operator):
     """The transposition of axes: `y = transpose(x, axes)`.
-
-    Args:
-        axes: For each output axis, the input axis that it is; negative ones count from the end.
-        input_shape: The shape that comes in.
-        dtype: The input's dtype.
 
     Example:
         >>> import numpy as np
@@ -125,9 +115,6 @@ class Broadcast(Operator):
         dtype: The input's dtype.
         axes: The axes of `output_shape` along which the input is repeated; by default those
             that NumPy's rules give. The input lacks each of them, or has it with size one.
-
-    Raises:
-        InputError: If the input does not broadcast to the output.
 
     Example:
         >>> import numpy as np
@@ -186,15 +173,6 @@ def sum_over(
 ) -> Operator:
     """Return the sum over the axes that NumPy's `sum(axis=, keepdims=)` would take.
 
-    Args:
-        input_shape: The shape that comes in.
-        axis: An axis, several, or None for all; negative ones count from the end.
-        dtype: The input's dtype.
-        keepdims: Whether the summed axes stay, with size one.
-
-    Raises:
-        InputError: If there is no such axis.
-
     Example:
         >>> import numpy as np
         >>> sum_over((2, 3), -1, np.float64, keepdims=True).output_shape
@@ -214,9 +192,6 @@ class Slice(Operator):
         input_shape: The shape that comes in.
         slices: One slice per axis, of any step but zero; axes without one are taken whole.
         dtype: The input's dtype.
-
-    Raises:
-        InputError: If there are more slices than axes.
 
     Example:
         >>> import numpy as np
@@ -278,15 +253,6 @@ def embedding(slices: Sequence[slice], output_shape: Iterable[int], dtype: DType
 
     Concatenation and stacking embed each of their inputs; padding embeds its one.
 
-    Args:
-        slices: One slice per axis of the output, of any step but zero; axes without one are
-            filled whole.
-        output_shape: The shape of the zeros.
-        dtype: The input's dtype.
-
-    Raises:
-        InputError: If there are more slices than axes.
-
     Example:
         >>> import numpy as np
         >>> embedding([slice(1, 3)], (5,), np.float64).apply(np.array([7.0, 8.0]))
@@ -305,10 +271,6 @@ class Selection(Operator):
         dtype: The input's dtype.
         axis: The axis that is indexed; None: the array is flattened first, and the output has
             the shape of the indices.
-
-    Raises:
-        InputError: If known indices are out of bounds, or there is no such axis.
-        InputTypeError: If the indices are no integers.
 
     Example:
         >>> import numpy as np
@@ -390,16 +352,6 @@ def scatter(
     indices: Array, output_shape: Sequence[int], dtype: DTypeLike, axis: int | None = None
 ) -> Operator:
     """Return the map that adds entries at their indices into zeros: a selection's transpose.
-
-    Args:
-        indices: Integers of any shape, known or traced; repeated ones add.
-        output_shape: The shape of what is added into.
-        dtype: The input's dtype.
-        axis: The axis that is indexed; None: the flat array.
-
-    Raises:
-        InputError: If known indices are out of bounds, or there is no such axis.
-        InputTypeError: If the indices are no integers.
 
     Example:
         >>> import numpy as np

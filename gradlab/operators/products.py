@@ -33,9 +33,6 @@ class Contraction(Operator):
         arrays: The fixed arrays, at least one.
         input_shape: The shape of x.
 
-    Raises:
-        InputError: If the subscripts and the shapes do not belong together.
-
     Example:
         >>> import numpy as np
         >>> weights = np.ones((64, 10), np.float32)
@@ -120,13 +117,6 @@ def _contraction_and_contraction(a: Contraction, b: Contraction) -> Operator | N
 def left_multiplication(a: Array, b_shape: Sequence[int]) -> Operator:
     """Return the map `b -> a @ b`, by all of matmul's rules: vectors, batches, broadcasting.
 
-    Args:
-        a: The fixed left factor, `(*batch, m, k)` or `(k,)`.
-        b_shape: The shape of b, `(*batch, k, n)` or `(k,)`.
-
-    Raises:
-        InputError: If `a @ b` is not defined for these shapes.
-
     Example:
         >>> import numpy as np
         >>> left_multiplication(np.ones((5, 1, 2, 3)), (7, 3, 4)).output_shape
@@ -138,13 +128,6 @@ def left_multiplication(a: Array, b_shape: Sequence[int]) -> Operator:
 
 def right_multiplication(b: Array, a_shape: Sequence[int]) -> Operator:
     """Return the map `a -> a @ b`, by all of matmul's rules: vectors, batches, broadcasting.
-
-    Args:
-        b: The fixed right factor, `(*batch, k, n)` or `(k,)`.
-        a_shape: The shape of a, `(*batch, m, k)` or `(k,)`.
-
-    Raises:
-        InputError: If `a @ b` is not defined for these shapes.
 
     Example:
         >>> import numpy as np
@@ -200,15 +183,6 @@ def _multiplication(
 class CumulativeSum(Operator):
     """The cumulative sum along an axis.
 
-    Args:
-        shape: The shape of input and output.
-        dtype: The input's dtype.
-        axis: The axis; negative ones count from the end.
-        reverse: Whether the sum runs from the end.
-
-    Raises:
-        InputError: If there is no such axis.
-
     Example:
         >>> import numpy as np
         >>> running = CumulativeSum((3,), np.float64)
@@ -246,9 +220,6 @@ class LowerTriangular(Operator):
             axes; what lies above the diagonal is not read.
         shape: The shape of input and output.
         axis: The axis of size n; negative ones count from the end.
-
-    Raises:
-        InputError: If the entries do not fit the shape.
 
     Example:
         >>> import numpy as np
