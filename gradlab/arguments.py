@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "argument_names",
+    "call_of",
     "misfit",
     "name_of",
     "nearest",
@@ -89,6 +90,33 @@ def name_of(function: Any) -> str:
         function = function.func
     named = getattr(function, "__name__", None) or getattr(function, "fun", None)
     return str(getattr(named, "__name__", named) or type(function).__name__)
+
+
+def call_of(called: str, function: Any, names: Sequence[str], seed: int, **options: object) -> str:
+    """Return the call that repeats this one, as its author would write it.
+
+    Args:
+        called: the public function, such as "check".
+        function: its first argument.
+        names: of the inputs.
+        seed: its seed.
+        **options: the others; those that are None were not given.
+
+    Example:
+        >>> call_of("check", len, ["x"], 0, backward=sum, wrt="x", domain=None)
+        "gradlab.check(len, x, backward=sum, wrt='x', seed=0)"
+    """
+
+    def word(value: Any) -> str:
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not hasattr(owner, "__name__"):
+            return f"{type(owner).__name__}(...).{name_of(value)}"
+        named = isinstance(value, functools.partial) or hasattr(value, "__name__")
+        return name_of(value) if named or hasattr(value, "fun") else f"{name_of(value)}(...)"
+
+    given = {name: value for name, value in options.items() if value is not None}
+    words = [f"{k}={word(v) if callable(v) else repr(v)}" for k, v in given.items()]
+    return f"gradlab.{called}({', '.join([word(function), *names, *words, f'seed={seed}'])})"
 
 
 def argument_names(function: Callable[..., Any], number: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
+from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
 from gradlab.checking.domain import Domain, parse_domain
 from gradlab.checking.evidence import near
 from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
@@ -156,6 +156,11 @@ def audit(
         notes.append(
             "no custom rule was met; pass the function before jax.grad, which uses rules up"
         )
+    call = call_of("audit", function, names, seed, intended=intended, domain=domain)
+    rules = tuple(
+        dataclasses.replace(rule, report=dataclasses.replace(rule.report, call=call))
+        for rule in rules
+    )
     return AuditReport(program.name, rules, tuple(notes), seed)
 
 

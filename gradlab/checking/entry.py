@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import jax
 import numpy as np
 
-from gradlab.arguments import argument_names, name_of, refuse_numbers, require_callable
+from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
 from gradlab.checking.domain import parse_domain
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import subject_of
@@ -121,7 +121,7 @@ def check(
         >>> report.ok, report.worst.path, report.diagnosis
         (False, 'w', 'the gradient of w is transposed')
     """
-    clock = time.process_time()
+    clock, given = time.process_time(), len(inputs)
     asked = _Asked(
         function, inputs, backward, reference, returns, wrt, parameters, gradients, intended, domain
     )
@@ -148,6 +148,25 @@ def check(
     if subject.forward is not None:
         rules = judged_rules(report.rules, subject.forward, subject.values, seed)
         report = dataclasses.replace(report, rules=rules)
+    names = (asked.names or ())[:given]
+    call = call_of(
+        "check",
+        function,
+        names,
+        seed,
+        backward=backward,
+        reference=reference,
+        returns=None if returns == "output" else returns,
+        parameters=parameters,
+        gradients=gradients,
+        intended=intended,
+        domain=domain,
+        wrt=wrt,
+        order=None if order == 1 else order,
+        samples=None if samples == 1 else samples,
+        dtypes=dtypes,
+    )
+    report = dataclasses.replace(report, call=call)
     if _is_graph(function) and backward is None and report.failed:
         from gradlab.checking.wrong_node import name_wrong_node
 

@@ -305,7 +305,8 @@ class Handwritten:
             and len(gradients) != len(self._wrt)
         ):
             gradients = (gradients,)
-        for positions in (self._wrt, differentiable):
+        floating = sorted({leaf.position for leaf in self.leaves if leaf.differentiable})
+        for positions in (self._wrt, differentiable, floating, range(len(self._inputs))):
             if len(gradients) == len(positions):
                 return dict(zip(positions, gradients))
         loss = self._returns == "output+gradients"

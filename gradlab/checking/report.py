@@ -45,6 +45,7 @@ class CheckReport(Report):
         notes: what else should be known: kinks, roundings, code that could not be read.
         seed: repeats the check.
         dtypes: the dtypes in which the gradient was checked.
+        call: repeats the check, in a file of yours; "" where the report has no call of its own.
         maps: for up to twelve inputs, the wrong ones first, its gradient's errors seen from far.
 
     Example:
@@ -73,6 +74,7 @@ class CheckReport(Report):
     notes: tuple[str, ...] = ()
     seed: int = 0
     dtypes: tuple[str, ...] = ()
+    call: str = ""
     maps: dict[str, ErrorMap] = field(default_factory=dict, repr=False)
 
     @property

@@ -203,15 +203,7 @@ def verified(fix: "Fix") -> str:
 
 def repeat(report: "CheckReport") -> str:
     """Return the command that repeats a check, or the call."""
-    call = f"gradlab.check({report.function}, {_arguments(report)}, seed={report.seed})"
-    return _command.get() or call
-
-
-def _arguments(report: "CheckReport") -> str:
-    names = [leaf.path.split("[")[0].split(".")[0] for leaf in report.leaves]
-    names += [each.path.split("[")[0].split(".")[0] for each in report.unchecked]
-    known = list(dict.fromkeys(names))
-    return ", ".join([*known[:4], *(["..."] if len(known) > 4 else [])])
+    return _command.get() or report.call
 
 
 def wrapped(head: str, body: str, hang: int | None = None, width: int = NARROWER) -> list[str]:

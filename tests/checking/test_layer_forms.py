@@ -406,3 +406,27 @@ def test_a_wider_gradient_is_right_in_numpy():
 def test_errors_show_the_call_that_works(call, said):
     with pytest.raises(gradlab.GradlabError, match=said):
         call()
+
+
+def scaled(x, w):
+    return x * w
+
+
+def scaled_backward(up, x, w):
+    return up * w, 2 * up * x
+
+
+@pytest.mark.parametrize(
+    ("thing", "options", "call"),
+    [
+        (Centred(), {}, "gradlab.check(Centred(...), x, seed=0)"),
+        (
+            scaled,
+            {"backward": scaled_backward, "wrt": "x"},
+            "gradlab.check(scaled, x, w, backward=scaled_backward, wrt='x', seed=0)",
+        ),
+    ],
+)
+def test_a_report_says_the_call_that_repeats_it(thing, options, call):
+    inputs = (np.ones((3, 2)), np.ones((3, 2)))[: 1 + bool(options)]
+    assert gradlab.check(thing, *inputs, **options).call == call
