@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradlab import nodes as nodes
     from gradlab import strategies as strategies
-    from gradlab.checking import AuditedRule as AuditedRule
-    from gradlab.checking import AuditReport as AuditReport
-    from gradlab.checking import CheckReport as CheckReport
-    from gradlab.checking import assert_gradients as assert_gradients
-    from gradlab.checking import audit as audit
-    from gradlab.checking import check as check
+    from gradlab.checking.auditing import audit as audit
+    from gradlab.checking.entry import assert_gradients as assert_gradients
+    from gradlab.checking.entry import check as check
+    from gradlab.checking.report import AuditedRule as AuditedRule
+    from gradlab.checking.report import AuditReport as AuditReport
+    from gradlab.checking.report import CheckReport as CheckReport
     from gradlab.checking.verify import NodeResult as NodeResult
     from gradlab.checking.verify import VerifyReport as VerifyReport
     from gradlab.checking.verify import verify as verify
@@ -56,7 +56,9 @@ __version__ = "0.2.0"
 _HOME = {
     name: home
     for home, names in {
-        "gradlab.checking": "AuditReport AuditedRule CheckReport assert_gradients audit check",
+        "gradlab.checking.auditing": "audit",
+        "gradlab.checking.entry": "assert_gradients check",
+        "gradlab.checking.report": "AuditReport AuditedRule CheckReport",
         "gradlab.checking.verify": "NodeResult VerifyReport verify",
         "gradlab.errors": "GradientMismatch GradientUndecided GradlabError InputError "
         "InputTypeError NotReadable StructureMismatch",

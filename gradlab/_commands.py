@@ -210,7 +210,7 @@ def _nodes(options: Options) -> Report:
 
 
 def _check(options: Options) -> Report:
-    from gradlab.checking import check
+    from gradlab.checking.entry import check
 
     function, inputs = _function_and_inputs(options)
     chosen = _given(options, "returns", "parameters", "gradients", "wrt", "order", "dtypes")
@@ -222,7 +222,7 @@ def _check(options: Options) -> Report:
 
 
 def _audit(options: Options) -> Report:
-    from gradlab.checking import audit
+    from gradlab.checking.auditing import audit
 
     function, inputs = _function_and_inputs(options)
     pairs = [word.partition("=") for word in options.intended]

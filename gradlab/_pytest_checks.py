@@ -9,7 +9,7 @@ import pytest
 from gradlab._pytest_session import Session
 
 if TYPE_CHECKING:
-    from gradlab.checking import AuditReport, CheckReport
+    from gradlab.checking.report import AuditReport, CheckReport
 
 __all__ = ["Gradaudit", "Gradcheck", "Inspected", "JacobianInspector"]
 

@@ -18,7 +18,7 @@ from gradlab._pytest_mutation import Mutation
 from gradlab._pytest_session import OPTIONS, Session, reseed, setting
 
 if TYPE_CHECKING:
-    from gradlab.checking import AuditReport, CheckReport
+    from gradlab.checking.report import AuditReport, CheckReport
     from gradlab.structure import Jacobian
 
 __all__ = ["gradaudit", "gradcheck", "jacobian", "reseed"]

@@ -8,7 +8,7 @@ import pytest
 
 import gradlab
 from gradlab import pytest_plugin, strategies
-from gradlab.checking import AuditReport, CheckReport
+from gradlab.checking.report import AuditReport, CheckReport
 from gradlab.checking.verify import VerifyReport
 from gradlab.graph.report import GraphReport
 from gradlab.numerics import PrecisionReport

@@ -12,26 +12,32 @@ import numpy as np
 from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
 from gradlab.checking.domain import parse_domain
 from gradlab.checking.evidence import nearby
-from gradlab.checking.forms import subject_of
-from gradlab.checking.handwritten import RETURNS, Returns
-from gradlab.checking.inputs import cast, has_float64, parse_dtypes, parse_wrt, require_arrays
+from gradlab.checking.forms import own_rule
+from gradlab.checking.inputs import (
+    RETURNS,
+    Returns,
+    cast,
+    has_float64,
+    parse_dtypes,
+    parse_wrt,
+    require_arrays,
+)
 from gradlab.checking.intended import parse_intended
 from gradlab.checking.layers import layer_form
 from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Calls
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport
-from gradlab.checking.rules import judged_rules
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
-from gradlab.nodes import Node
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
     from gradlab.graph import Graph
+    from gradlab.nodes import Node
     from gradlab.repair.written import HandRule, Kind, Repaired
 
 __all__ = ["assert_gradients", "check"]
@@ -141,11 +147,13 @@ def check(
         rules = _written(asked, tuple(target.path for target in subject.targets))
         return repair(rules, time.process_time() - clock, seed)
 
-    stated = asked.reference is not None and not isinstance(function, Node)
+    stated = asked.reference is not None and not _is_node(function)
     opaque = subject.forward is None  # a search would call it thousands of times
     mending = None if stated or opaque else mend
     report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
-    if subject.forward is not None:
+    if subject.forward is not None and any(rule.parts for rule in report.rules):
+        from gradlab.checking.rules import judged_rules  # most functions have none to judge
+
         rules = judged_rules(report.rules, subject.forward, subject.values, seed)
         report = dataclasses.replace(report, rules=rules)
     names = (asked.names or ())[:given]
@@ -240,7 +248,7 @@ class _Asked:
     ) -> None:
         if not isinstance(returns, str) or returns not in RETURNS:
             raise InputError(f"returns: expected one of {', '.join(RETURNS)}, got {returns!r}")
-        if isinstance(function, type) and issubclass(function, Node):
+        if _is_node(function, of_class=True):
             raise InputTypeError(
                 f"function: {function.__name__} is a class of nodes; pass a node, such as "
                 f"{function.__name__}()"
@@ -252,12 +260,12 @@ class _Asked:
             graph, returns, self.names = function, "output", function.arguments
             function, backward = _from_graph(graph)
             reference = graph.reference if reference is None else reference
-        elif isinstance(function, Node) and backward is None:
+        elif _is_node(function) and backward is None:
             self.node = function
             function, backward, reference, returns, self.names = _from_node(
                 function, reference, len(inputs)
             )
-        elif not (isinstance(function, Node) or _is_graph(function)):
+        elif not (_is_node(function) or _is_graph(function)):
             form = layer_form(function, backward, inputs, parameters, gradients)
             if form is not None:
                 function, backward, returns = form.forward, form.backward, form.returns
@@ -301,17 +309,14 @@ class _Asked:
 
     def subject(self, inputs: tuple[Any, ...]) -> Subject:
         assert self.names is not None
-        subject = subject_of(
-            self.function,
-            inputs,
-            names=self.names,
-            backward=self.backward,
-            reference=self.reference,
-            returns=self.returns,
-            wrt=self.wrt,
-            intended=self.intended,
-            calls=self.calls,
-        )
+        names, wrt, intended = self.names, self.wrt, self.intended
+        if self.backward is None and self.returns == "output":
+            subject = own_rule(self.function, inputs, names, self.reference, wrt, intended)
+        else:
+            from gradlab.checking.pairs import pair  # reads NumPy, which JAX's rules never need
+
+            given = self.function, inputs, names, self.backward, self.reference, self.returns
+            subject = pair(*given, wrt, intended, self.calls)
         notes = (*self.notes, *subject.notes)
         return dataclasses.replace(subject, notes=notes, domain=self.domain)
 
@@ -341,6 +346,16 @@ def _is_graph(function: Any) -> "TypeGuard[Graph]":
     """Whether this is a Graph; where that room has not been imported, nothing is."""
     room = sys.modules.get("gradlab.graph")
     return room is not None and isinstance(function, room.Graph)
+
+
+def _is_node(function: Any, of_class: bool = False) -> bool:
+    """Whether this is a node, or a class of them; where no node has been imported, nothing is."""
+    room = sys.modules.get("gradlab.nodes")
+    return room is not None and (
+        isinstance(function, type) and issubclass(function, room.Node)
+        if of_class
+        else isinstance(function, room.Node)
+    )
 
 
 def _from_graph(graph: "Graph") -> tuple[Callable[..., Any], Callable[..., Any]]:

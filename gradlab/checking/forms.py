@@ -1,12 +1,10 @@
-"""How a user may say what is to be checked, each turned into a `Subject`.
+"""A JAX function that carries its own rule, turned into a `Subject`.
 
-A function that carries its own rule is held against autodiff of the primal that the rule decorates;
-a hand-written backward against autodiff of its forward; a function with `reference=` against that.
-What JAX cannot trace is read as NumPy; what cannot be read is left to finite differences.
+It is held against autodiff of the primal that the rule decorates; with `reference=` against that.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,20 +12,16 @@ import numpy as np
 
 from gradlab.arguments import name_of
 from gradlab.checking.gradients import call_that_works, looks_handwritten
-from gradlab.checking.handwritten import Handwritten, Returns
 from gradlab.checking.intended import Intended
-from gradlab.checking.probes import Calls
 from gradlab.checking.subject import (
     Complaint,
     Subject,
     Upstream,
-    anywhere,
     nothing_to_differentiate,
     unchecked,
 )
-from gradlab.errors import GradlabError, InputError, NotReadable
+from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.reading import Reading, read
 from gradlab.references import forward_gradient_program, jvp_program, upstream_names, vjp_program
 from gradlab.report import Rule, RulePart
 from gradlab.tracing import (
@@ -36,7 +30,6 @@ from gradlab.tracing import (
     NotTraceable,
     Program,
     custom_rules,
-    derive,
     intend,
     iterates,
     kernels,
@@ -56,8 +49,11 @@ from gradlab.tracing.linearise import forbids_forward_mode
 
 __all__ = [
     "FINITE_DIFFERENCES",
+    "in_words",
     "jvp_or_none",
-    "subject_of",
+    "notes_on",
+    "own_rule",
+    "same_outputs",
     "subject_of_program",
     "vjp_or_none",
 ]
@@ -66,26 +62,7 @@ _FORWARD = 256  # entries that are differentiated one by one, where there is no 
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 
 
-def subject_of(
-    function: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    *,
-    names: tuple[str, ...],
-    backward: Callable[..., Any] | None,
-    reference: Callable[..., Any] | None,
-    returns: Returns,
-    wrt: tuple[int, ...] | None,
-    intended: Intended,
-    calls: Calls,
-) -> Subject:
-    """Return what is under test, however it was said."""
-    if backward is None and returns == "output":
-        return _own_rule(function, inputs, names, reference, wrt, intended)
-    given = function, inputs, names, backward, reference, returns, wrt, intended
-    return _handwritten(*given, calls)
-
-
-def _own_rule(
+def own_rule(
     function: Callable[..., Any],
     inputs: tuple[Any, ...],
     names: tuple[str, ...],
@@ -116,7 +93,7 @@ def _own_rule(
         believed, oracle, why = _meant(program, intended, inputs, names, fixed)
         stated = True
     subject = subject_of_program(program, values, believed, oracle, why=why, wrt=wrt, stated=stated)
-    return replace(subject, intended=_in_words(intended), rules=_listed(program, intended))
+    return replace(subject, intended=in_words(intended), rules=_listed(program, intended))
 
 
 def _refuse_numpy(
@@ -166,7 +143,7 @@ def subject_of_program(
         "outputs": program.out_names,
         "forward": program,
         "primal": _compiled(program),
-        "notes": _notes(program),
+        "notes": notes_on(program),
         "loops": iterates(program),
         "opaque": bool(opaque(program)),
         "unchecked": unchecked(program.leaves, targets),
@@ -262,145 +239,6 @@ def _open(
     return tuple(open_), (text,)
 
 
-def _handwritten(
-    function: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    names: tuple[str, ...],
-    backward: Callable[..., Any] | None,
-    reference: Callable[..., Any] | None,
-    returns: Returns,
-    wrt: tuple[int, ...] | None,
-    intended: Intended,
-    calls: Calls,
-) -> Subject:
-    """A forward with a backward beside it, in JAX or in NumPy."""
-    hand = Handwritten(function, backward, returns, inputs, names, wrt, calls)
-    outputs, upstreams = hand.outputs, hand.upstreams
-    forward, reading = _program(hand, inputs, names)
-    why = ""
-    ruled: Reading | None = None
-    rule = None
-    if forward is not None:
-        rule, ruled = _rule(hand, upstreams, isinstance(reading, Reading))
-    if rule is None and isinstance(reading, Reading):  # NumPy's arrays, and a rule in JAX
-        traced = _traced_or_none(hand.forward, inputs, names)
-        rule = None if traced is None else _rule(hand, upstreams, False)[0]
-        forward, reading = (forward, reading) if rule is None else (traced, None)
-    positions = tuple(hand.order.index(t.path) for t in hand.targets)
-    believed: Program | None = None
-    oracle = FINITE_DIFFERENCES
-    if reference is not None:
-        believed = rename(open_kernels(trace(reference, *inputs, names=names)), hand.order)
-        _same_outputs(hand.name, hand.output_shapes, believed, name_of(reference))
-        oracle = f"autodiff of {name_of(reference)}"
-    elif forward is not None:
-        believed = open_kernels(strip(forward))
-        oracle = f"autodiff of {hand.name}"
-        oracle += ", read from NumPy" if isinstance(reading, Reading) else ""
-        if callable(intended.whole):
-            other = trace(intended.whole, *inputs, names=names)
-            believed = with_derivative_of(believed, rename(other, hand.order))
-            oracle = f"autodiff of {name_of(intended.whole)}, as intended"
-    else:
-        why, oracle = str(reading), f"{FINITE_DIFFERENCES} ({reading})"
-    differentiated = None if believed is None else vjp_or_none(believed, positions)
-    if believed is not None and differentiated is None:
-        why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
-    if differentiated is not None and not upstreams:
-        differentiated = _of_the_loss(differentiated)
-    return Subject(
-        name=hand.name,
-        values=hand.values,
-        targets=hand.targets,
-        upstreams=upstreams,
-        outputs=outputs,
-        run=hand.run,
-        primal=hand.primal,
-        oracle=oracle,
-        forward=forward,
-        rule=rule,
-        believed=believed,
-        reference=differentiated,
-        tangent=None if believed is None else jvp_or_none(believed, positions),
-        why_no_reference=why,
-        stated=reference is not None or callable(intended.whole),
-        intended=_in_words(intended),
-        approximate=reference is None and believed is not None and iterates(believed),
-        loops=forward is not None and iterates(forward),
-        opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),
-        eager=True,
-        read=isinstance(reading, Reading),
-        calls=calls,
-        asked=tuple(r.asked for r in (reading, ruled) if isinstance(r, Reading) and r.asked),
-        holds=_where(reading, ruled),
-        complaints=hand.complaints,
-        notes=(*(() if forward is None else _notes(forward)), *_decisions(reading)),
-        shapes=hand.shapes,
-        unchecked=unchecked(hand.leaves, hand.targets),
-    )
-
-
-def _program(
-    hand: Handwritten, inputs: tuple[Any, ...], names: tuple[str, ...]
-) -> tuple[Program | None, Reading | NotReadable | None]:
-    """Return the forward as a program, and how it was read if it is NumPy.
-
-    What returns NumPy's arrays is read first: JAX's tracers answer many functions of NumPy too, and
-    not always as NumPy does.
-    """
-    if not hand.numpy:
-        traced = _traced_or_none(hand.forward, inputs, names)
-        if traced is not None:
-            return traced, None
-    reading = _read(hand, hand.forward, inputs, names)
-    if isinstance(reading, Reading):
-        return reading.program, reading
-    traced = _traced_or_none(hand.forward, inputs, names) if hand.numpy else None
-    return traced, reading
-
-
-def _rule(
-    hand: Handwritten, upstreams: Sequence[Upstream], read_: bool
-) -> tuple[Program | None, Reading | None]:
-    """Return forward and backward as one program, traced as the forward was, and how it was read.
-
-    The program is None where that is impossible.
-    """
-    arrays = [*hand.values.values(), *(np.ones(u.shape, u.dtype) for u in upstreams)]
-    labels = (*hand.values, *(u.name for u in upstreams))
-    if not read_:
-        return _traced_or_none(hand.flat, tuple(arrays), labels), None
-    reading = _read(hand, hand.flat, tuple(arrays), labels)
-    return (reading.program, reading) if isinstance(reading, Reading) else (None, None)
-
-
-def _read(
-    hand: Handwritten, function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
-) -> Reading | NotReadable:
-    """Read what JAX cannot trace as NumPy, or return why that is impossible."""
-    try:
-        return read(function, *inputs, names=names, roots=hand.functions)
-    except NotReadable as error:
-        return error
-    except GradlabError as error:  # it runs, but not on stand-ins
-        return NotReadable(str(error))
-
-
-def _where(*readings: Reading | NotReadable | None) -> Callable[[Mapping[str, Any]], bool]:
-    """Return where readings hold: everywhere, unless values decided."""
-    decided = [r.holds_at for r in readings if isinstance(r, Reading) and r.decisions]
-    return (lambda values: all(holds(values) for holds in decided)) if decided else anywhere
-
-
-def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:
-    """Return a note on the values that decided; what was read holds where they are the same."""
-    if not isinstance(reading, Reading) or not reading.decisions:
-        return ()
-    some = "; ".join(map(str, reading.decisions[:3]))
-    more = len(reading.decisions) - 3
-    return (f"read where {some}" + (f"; and {more} more" if more > 0 else ""),)
-
-
 def _believed(
     program: Program,
     reference: Callable[..., Any] | None,
@@ -411,7 +249,7 @@ def _believed(
     if reference is not None:
         other = trace(reference, *inputs, fixed=fixed)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
-        _same_outputs(program.name, shapes, other, name_of(reference))
+        same_outputs(program.name, shapes, other, name_of(reference))
         named = rename(open_kernels(other), program.in_names)
         return named, f"autodiff of {name_of(reference)}", ""
     rules = [rule for rule in custom_rules(program) if rule.user]
@@ -436,7 +274,7 @@ def _meant(
     if callable(intended.whole):
         meaning = trace(intended.whole, *inputs, names=names, fixed=fixed)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
-        _same_outputs(program.name, shapes, meaning, name_of(intended.whole), "intended")
+        same_outputs(program.name, shapes, meaning, name_of(intended.whole), "intended")
         plain = open_kernels(strip(program))
         both = with_derivative_of(plain, open_kernels(rename(meaning, program.in_names)))
         return both, f"autodiff of {name_of(intended.whole)}, as intended", ""
@@ -451,7 +289,7 @@ def _meant(
     return meant, f"autodiff of the primal of {primals}, as intended", ""
 
 
-def _in_words(intended: Intended) -> str:
+def in_words(intended: Intended) -> str:
     """Return what a whole function means: a name, "any", or that rules inside were declared."""
     if intended.whole is None:
         return "rules inside" if intended.rules else ""
@@ -479,27 +317,18 @@ def _listed(program: Program, intended: Intended) -> tuple[Rule, ...]:
     return tuple(found.values())
 
 
-def _same_outputs(
+def same_outputs(
     name: str,
     shapes: list[tuple[int, ...]],
     other: Program,
     label: str,
     argument: str = "reference",
 ) -> None:
+    """Refuse a function whose outputs have other shapes than the one that it stands for."""
     theirs = [tuple(aval.shape) for aval in other.out_avals]
     if shapes != theirs:
         ours, others = ("; ".join(map(shape_text, each)) for each in (shapes, theirs))
         raise InputError(f"{argument}: {label} returns {others}, but {name} returns {ours}")
-
-
-def _traced_or_none(
-    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
-) -> Program | None:
-    """Trace what may be NumPy; that it runs was seen before."""
-    try:
-        return trace(function, *inputs, names=names)
-    except Exception:  # NumPy refuses tracers in many ways
-        return None
 
 
 def vjp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
@@ -508,19 +337,6 @@ def vjp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
         return vjp_program(program, positions)
     except Exception:  # while loops, kernels: JAX has many words for it
         return None
-
-
-def _of_the_loss(program: Program) -> Program:
-    """Return a VJP whose upstream is 1: the gradient of a loss, as the loss itself returns it."""
-
-    def flat_function(*arrays: Any) -> list[Any]:
-        return program.flat(*arrays, np.ones((), program.in_avals[-1].dtype))
-
-    def wide() -> Program | None:
-        return None if program.wide is None else _of_the_loss(program.wide)
-
-    names = program.in_names[:-1], program.out_names
-    return derive(program, flat_function, program.in_avals[:-1], *names, wide)
 
 
 def _of_the_rule(error: Exception) -> bool:
@@ -573,7 +389,8 @@ def _upstreams(program: Program) -> tuple[Upstream, ...]:
     )
 
 
-def _notes(program: Program) -> tuple[str, ...]:
+def notes_on(program: Program) -> tuple[str, ...]:
+    """Return what a report should say of how a program was read."""
     read = [f"{kernel} is read as Pallas interprets it" for kernel in kernels(program)]
     return tuple(map(str, [*narrowings(program), *opaque(program), *read]))
 

@@ -7,7 +7,7 @@ returns="output+gradients":  loss, dx = forward(*inputs)
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from gradlab.checking.gradients import (
     looks_handwritten,
     wrong_number,
 )
+from gradlab.checking.inputs import Returns
 from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Arrays, Complaint, Upstream, nothing_to_differentiate
 from gradlab.errors import GradlabError, InputError, InputTypeError
@@ -28,10 +29,7 @@ from gradlab.reading import is_library, rewinder
 from gradlab.tracing import Leaf
 from gradlab.tracing.leaves import flatten, is_inexact
 
-__all__ = ["RETURNS", "Handwritten", "Returns"]
-
-Returns = Literal["output", "output+residuals", "output+gradients"]
-RETURNS: tuple[Returns, ...] = ("output", "output+residuals", "output+gradients")
+__all__ = ["Handwritten"]
 
 
 class Handwritten:

@@ -2,14 +2,25 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gradlab.arguments import several
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = ["cast", "has_float64", "parse_dtypes", "parse_wrt", "require_arrays"]
+__all__ = [
+    "RETURNS",
+    "Returns",
+    "cast",
+    "has_float64",
+    "parse_dtypes",
+    "parse_wrt",
+    "require_arrays",
+]
+
+Returns = Literal["output", "output+residuals", "output+gradients"]
+RETURNS: tuple[Returns, ...] = ("output", "output+residuals", "output+gradients")
 
 _FLOATS = ("float64", "float32", "bfloat16", "float16")
 _WIDE = ("float64", "complex128")  # JAX arrays of these exist under x64 alone

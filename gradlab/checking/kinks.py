@@ -15,7 +15,6 @@ import numpy as np
 
 from gradlab.checking.differences import slopes
 from gradlab.checking.evidence import Evidence, typical
-from gradlab.checking.opaque import tied as tied_by_calls
 from gradlab.checking.widen import widen
 from gradlab.references import Reason, State, Verdict
 
@@ -71,6 +70,8 @@ def ties(verdicts: tuple[Verdict, ...], evidence: Evidence) -> tuple[Verdict, ..
     is the same at every input close by, for they move together without leaving the tie.
     """
     if evidence.subject.is_called:
+        from gradlab.checking.opaque import tied as tied_by_calls  # few forwards cannot be read
+
         return tied_by_calls(verdicts, evidence)
     masks = [v.decided_by(Reason.AT_A_KINK, Reason.BESIDE_A_KINK) for v in verdicts]
     if not any(mask.any() for mask in masks):

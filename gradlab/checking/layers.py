@@ -19,10 +19,9 @@ import numpy as np
 
 from gradlab.arguments import argument_names, users_fault
 from gradlab.checking.gradients import SPELLINGS, is_float, quoted, spelled
-from gradlab.checking.handwritten import Returns
+from gradlab.checking.inputs import Returns
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count
-from gradlab.reading import is_library
 
 __all__ = ["Form", "layer_form"]
 
@@ -481,6 +480,8 @@ def _floats(thing: Any) -> Iterator[tuple[str, Any]]:
 def _is_users(value: Any) -> bool:
     if isinstance(value, type | types.FunctionType | types.MethodType | types.ModuleType):
         return False
+    from gradlab.reading import is_library  # functions have no attributes to look through
+
     code = getattr(inspect.getmodule(type(value)), "__file__", None)
     made_in_c = not type(value).__flags__ & _HEAP_TYPE  # `exec` may give a class no module
     plain = type(value).__module__ == "builtins" and made_in_c

@@ -13,7 +13,6 @@ import numpy as np
 
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
-from gradlab.checking.opaque import judge_by_calls
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import disputes, infinities, judge_by_slopes, loops, zeros
 from gradlab.references import (
@@ -190,6 +189,8 @@ def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
 def _by_slopes(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
     """Judge each gradient by slopes of the forward."""
     if evidence.subject.forward is None:
+        from gradlab.checking.opaque import judge_by_calls  # few forwards cannot be read
+
         return judge_by_calls(evidence, gradients)
     return tuple(
         _unknown(evidence, i) if evidence.subject.odd[i] else judge_by_slopes(evidence, i, gradient)

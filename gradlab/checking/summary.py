@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradlab.checking.diagnosis import diagnose, mendable
 from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.domain import Domain
 from gradlab.checking.laws import hold_laws
@@ -77,8 +76,7 @@ def summarise(
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
     with step("cause and fix"):
-        fixes, first = mend() if wrong is not None and mend and mendable(*wrong) else ((), None)
-        findings = diagnose(*wrong, bool(fixes or first)) if wrong is not None else ()
+        (fixes, first), findings = _explained(wrong, mend)
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
         line = Finding("line", path, first.told, code="GL900", line=first.place)
@@ -103,6 +101,18 @@ def summarise(
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
         maps=_maps(trials, [leaf for leaf, _ in counted]),
     )
+
+
+def _explained(
+    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[], Repaired] | None"
+) -> "tuple[Repaired, tuple[Finding, ...]]":
+    """Return the fixes and the first wrong line of what is wrong, and its causes."""
+    if wrong is None:
+        return ((), None), ()
+    from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
+
+    repaired = mend() if mend and mendable(*wrong) else ((), None)
+    return repaired, diagnose(*wrong, any(repaired))
 
 
 def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:
