@@ -1,6 +1,6 @@
 """How far a right verdict reaches: beyond the points that were tried, to branches and formulas."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,8 +12,10 @@ from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError
 from gradlab.formatting import count
 from gradlab.proof import BUDGET, LONG, Proof, prove
-from gradlab.proof.branches import Place, Walked, walk_branches
+from gradlab.proof.branches import Place, Side, Walked, outcomes, walk_branches
 from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
+from gradlab.tracing import Program, remember
+from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["Prove", "Reach", "Settings", "look_further"]
 
@@ -55,7 +57,6 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         leaves: their verdicts; those that are right get a grade.
         settings: what was asked for.
     """
-    wrong: tuple[Trial, ...]
     trial, skipped = trials[0], Law("branches", "skipped")
     right = [leaf for leaf in leaves if leaf.status in ("right", "right, loses digits")]
     points = {leaf.path: Evidence(grade="points", tried={"points": len(trials)}) for leaf in right}
@@ -63,8 +64,70 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         return Reach(_because(skipped, "a gradient is not right at the given inputs"), (), points)
     if not (trial.has_rule and trial.has_reference):
         return Reach(_because(skipped, "it needs two programs to compare"), (), points)
-    walked = _walked(trial, settings)
-    law, wrong = _because(skipped, "branches=False"), ()
+    programs = [p for p in (trial.subject.forward, trial.subject.rule) if p is not None]
+    programs += trial.subject.asked
+    known, chosen = _known(trial, settings, programs)
+    here: list[Proof] = []
+    if settings.prove:  # before the branches: how far they are proved depends on it
+        here = remember(chosen, lambda: _proved(trial, len(leaves), settings))
+    proved = any(proof.proved for proof in here)
+    found = remember(
+        None if known is None else (known, proved),
+        lambda: _beyond(trial, len(leaves) if proved else 0, settings, programs),
+        lambda made: not made.wrong and not trial.dropped.notes,
+    )
+    if found.wrong:
+        return Reach(found.law, found.wrong, {}, (_outside(found.wrong[0]),))
+    evidence = {
+        leaf.path: _graded(points[leaf.path], found, here[k] if here else None, k)
+        for k, leaf in enumerate(leaves)
+        if leaf in right
+    }
+    return Reach(found.law, (), evidence)
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What is known of a rule elsewhere: it holds at all inputs that decide as the given ones."""
+
+    law: Law
+    unreached: tuple[Side, ...]
+    places: int
+    values: int = 0  # of the dtype, all of which are right
+    proofs: Mapping[str, list[Proof]] = field(default_factory=dict)  # by the sides of a place
+    wrong: tuple[Trial, ...] = ()
+
+
+def _known(
+    trial: Trial, settings: Settings, programs: Sequence[Program]
+) -> tuple[Hashable | None, Hashable | None]:
+    """Return keys of the sides that the inputs take, and of all that is chosen by their values.
+
+    What was found for a key holds for every check with it. None where it cannot be told.
+    """
+    subject, reference = trial.subject, trial.subject.reference
+    assert reference is not None
+    every = [*programs, reference]
+    unknown = subject.opaque or subject.is_called or not subject.domain.everything
+    if unknown or any(program.computes is None for program in every):
+        return None, None
+    point = {name: np.asarray(array) for name, array in trial.point.items()}
+    taken = outcomes(programs, point)
+    if taken is None:
+        return None, None
+    known = (
+        *("beyond", *((p.computes, p.place, p.in_names, p.out_names) for p in every)),
+        *(subject.targets, subject.intended, subject.stated, subject.constant, str(trial.place)),
+        *(settings.branches, settings.prove, settings.anew is None, taken.sides),
+    )
+    whole = tuple(a.tobytes() for a in point.values() if not is_inexact(a.dtype))
+    return known, ("proof", known, taken.chosen, whole)
+
+
+def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Program]) -> _Beyond:
+    """Walk to the other sides, judge the rule there and, for so many leaves, try to prove it."""
+    walked = _walked(trial, settings, programs)
+    law, wrong = Law("branches", "skipped", "branches=False"), tuple[Trial, ...]()
     there = {place: _there(trial, place, settings.anew) for place in walked.places}
     if settings.branches:
         law, wrong = _judged(walked, there)
@@ -74,24 +137,38 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         if any(verdict.wrong.any() for verdict in filled.formula_verdicts):
             reason = "wrong at finite values of the dtype, which gradlab made"
             law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
-    if wrong:
-        return Reach(law, wrong, {}, (_outside(wrong[0]),))
-    proofs = _proofs(trial, leaves, there, settings)
-    evidence = {
-        leaf.path: _graded(points[leaf.path], walked, law, every, proofs.get(leaf.path, {}))
-        for leaf in right
-    }
-    return Reach(law, (), evidence)
+    right = every is not None and all(verdict.right.any() for verdict in every.formula_verdicts)
+    proofs = {}
+    for place, other in there.items() if leaves and not wrong else ():
+        sides = "; ".join(f"{s.line}: {s.opposite}" for s in place.sides)
+        unread = [Proof(False, reason="it cannot be read there")] * leaves
+        proofs[sides] = unread if other is None else _proved(other, leaves, settings)
+    return _Beyond(
+        law=law,
+        unreached=walked.unreached,
+        places=len(walked.places),
+        values=sum(v.state.size for v in every.formula_verdicts) if every and right else 0,
+        proofs=proofs,
+        wrong=wrong,
+    )
+
+
+def _proved(trial: Trial, leaves: int, settings: Settings) -> list[Proof]:
+    """Return what came of proving each leaf's gradient at the point of a trial."""
+    rule, reference = trial.subject.rule, trial.subject.reference
+    assert rule is not None and reference is not None
+    inputs = {name: np.asarray(array) for name, array in trial.point.items()}
+    outputs = [trial.outputs + k for k in range(leaves)]
+    budget = LONG if settings.prove == "long" else BUDGET
+    return prove(rule, reference, inputs, outputs, trial.seed, budget)
 
 
 def _because(law: Law, reason: str) -> Law:
     return Law(law.name, law.status, reason)
 
 
-def _walked(trial: Trial, settings: Settings) -> Walked:
-    subject = trial.subject
-    programs = [p for p in (subject.forward, subject.rule, *subject.asked) if p is not None]
-    point = trial.point
+def _walked(trial: Trial, settings: Settings, programs: Sequence[Program]) -> Walked:
+    subject, point = trial.subject, trial.point
     return walk_branches(
         programs,
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
@@ -176,66 +253,33 @@ def _same(first: Any, second: Any) -> bool:
         return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
 
 
-def _proofs(
-    trial: Trial,
-    leaves: Sequence[Leaf],
-    trials: Mapping[Place, Trial | None],
-    settings: Settings,
-) -> dict[str, dict[str, Proof]]:
-    """Return each leaf's proofs: at the given inputs under "", then by the sides of each place."""
-    if not settings.prove:
-        return {}
-    budget = LONG if settings.prove == "long" else BUDGET
-    outputs = [trial.outputs + k for k in range(len(leaves))]
-    found: dict[str, dict[str, Proof]] = {leaf.path: {} for leaf in leaves}
-    points: dict[str, Trial | None] = {"": trial}
-    for place, there in trials.items():
-        points["; ".join(f"{s.line}: {s.opposite}" for s in place.sides)] = there
-    for sides, there in points.items():
-        if there is None:
-            proofs = [Proof(False, reason="it cannot be read there") for _ in leaves]
-        else:
-            rule, reference = there.subject.rule, there.subject.reference
-            assert rule is not None and reference is not None
-            inputs = {name: np.asarray(array) for name, array in there.point.items()}
-            proofs = prove(rule, reference, inputs, outputs, trial.seed, budget)
-        for leaf, proof in zip(leaves, proofs):
-            found[leaf.path][sides] = proof
-        if not sides and not any(proof.proved for proof in proofs):
-            break
-    return found
-
-
-def _graded(
-    points: Evidence,
-    walked: Walked,
-    law: Law,
-    every: Trial | None,
-    proofs: Mapping[str, Proof],
-) -> Evidence:
+def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> Evidence:
     """Return the evidence for one right gradient."""
     reached: list[Grade] = ["points"]
-    unreached = tuple(map(str, walked.unreached))
-    tried = {**points.tried, "branches": len(walked.places)}
-    if law.status == "passed" and not unreached:
+    unreached = tuple(map(str, found.unreached))
+    tried = {**points.tried, "branches": found.places}
+    if found.law.status == "passed" and not unreached:
         reached.append("every branch")
-    if every is not None and all(verdict.right.any() for verdict in every.formula_verdicts):
+    if found.values:
         reached.append("every value")
-        tried["values"] = sum(verdict.state.size for verdict in every.formula_verdicts)
-    here = proofs.get("")
+        tried["values"] = found.values
     where: list[str] = []
+    bound, assumes = None, tuple[str, ...]()
     if here is not None and here.proved:
         reached.append("proved")
-        where = [f"{s.line}: {s.opposite}" for s in walked.unreached]
-        where += [sides for sides, proof in proofs.items() if sides and not proof.proved]
+        beyond = {sides: proofs[leaf] for sides, proofs in found.proofs.items()}
+        where = [f"{s.line}: {s.opposite}" for s in found.unreached]
+        where += [sides for sides, proof in beyond.items() if not proof.proved]
+        bound = max(p.bound for p in (here, *beyond.values()) if p.proved)
+        assumes = here.assumes
     best = max(reached, key=GRADES.index)
     return Evidence(
         grade=best,
         also=tuple(grade for grade in reached if grade != best),
         where=tuple(dict.fromkeys(where)),
         unreached=unreached,
-        bound=max(p.bound for p in proofs.values() if p.proved) if best == "proved" else None,
-        assumes=here.assumes if here is not None and best == "proved" else (),
+        bound=bound,
+        assumes=assumes,
         tried=tried,
     )
 

@@ -10,10 +10,10 @@ are from the other side.
 import ast
 import linecache
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import Lifter
 from gradlab.tracing.program import without_checks
 
-__all__ = ["Place", "Side", "Walked", "walk_branches"]
+__all__ = ["Outcomes", "Place", "Side", "Walked", "outcomes", "walk_branches"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -86,6 +86,42 @@ class _Site:
     line: str
     taken: dict[int, NDArray[np.bool_]]  # by side: which points take it, in some entry
     margins: NDArray[np.float64] | None  # (points, entries); above zero on side 1
+
+
+class Outcomes(NamedTuple):
+    """What some inputs decide: the sides that they take, and which entries are chosen, as keys."""
+
+    sides: Hashable
+    chosen: Hashable
+
+
+def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) -> Outcomes | None:
+    """Return what the inputs decide in some programs; None where that cannot be told.
+
+    Example:
+        >>> from gradlab.tracing import trace
+        >>> program = trace(lambda x: jax.numpy.where(x > 20.0, x, 2.0 * x), np.ones(3))
+        >>> low, high = (outcomes([program], {"x": np.full(3, x)}) for x in (1.0, 21.0))
+        >>> low == outcomes([program], {"x": np.full(3, 2.0)}), low == high
+        (True, False)
+    """
+    start = {name: _wide(np.asarray(array)) for name, array in inputs.items()}
+    if sum(array.size for array in start.values()) * 8 > _LARGEST:
+        return None
+    walk = _Walk(programs, start, (), lambda inputs: True, 0, lambda inputs: True, len(programs))
+    try:
+        with without_checks(), np.errstate(all="ignore"):
+            sites = walk.tried([start])
+    except TooLong:
+        return None
+    if sites is None:
+        return None
+    sides = [
+        (key[0], site.line, *((side, bool(taken[0])) for side, taken in site.taken.items()))
+        for key, site in sites.items()
+    ]
+    chosen = [(given.shape, given.tobytes()) for given in walk.given.values()]
+    return Outcomes(tuple(sides), tuple(chosen))
 
 
 def walk_branches(

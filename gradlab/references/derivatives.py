@@ -1,7 +1,7 @@
 """The derivative of a program as a program again: its VJP, its JVP, at the dtypes of the trace."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing import ClosesOverTrace, Program, derive
-from gradlab.tracing.jaxprs import Abstract
+from gradlab.tracing.jaxprs import Abstract, contains
+from gradlab.tracing.kinds import is_rule
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["forward_gradient_program", "jvp_program", "upstream_names", "vjp_program"]
@@ -76,6 +77,7 @@ def _gradients(
         [*program.out_names, *(f"gradient {program.in_names[i]}" for i in chosen)],
         lambda: None if program.wide is None else again(program.wide, chosen),
         label="gradient of ",
+        how=(again.__name__, chosen),
     )
 
 
@@ -149,6 +151,7 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
         [*program.out_names, *(f"pushforward {name}" for name in pushed_names)],
         lambda: None if program.wide is None else jvp_program(program.wide, chosen),
         label="pushforward of ",
+        how=("jvp_program", chosen),
     )
 
 
@@ -160,14 +163,16 @@ def _derive(
     out_names: Sequence[str],
     trace_wide: Callable[[], Program | None],
     label: str,
+    how: Hashable,
 ) -> Program:
     """Derive from what JAX staged, or from the user's function where a rule closes over its trace.
 
     A custom rule that holds values of the trace in which it was made can run in no other.
     """
     rest = avals, in_names, out_names, trace_wide, label
+    how = None if contains(program.jaxpr, is_rule) else how  # its functions are new in each trace
     try:
-        return derive(program, functools.partial(flat_function, program.flat), *rest)
+        return derive(program, functools.partial(flat_function, program.flat), *rest, how)
     except ClosesOverTrace:
         if program.live is None:
             raise

@@ -17,7 +17,7 @@ __all__ = ["compile_once", "remember"]
 
 T = TypeVar("T")
 
-_KEPT = 256
+_KEPT = 1024
 _LONGEST = 1 << 20  # characters; longer texts hold large constants and are rarely met twice
 _SETTINGS = (
     *("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision"),
@@ -27,8 +27,12 @@ _known: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
-def remember(key: Hashable | None, make: Callable[[], T]) -> T:
+def remember(
+    key: Hashable | None, make: Callable[[], T], keeps: Callable[[T], bool] = lambda made: True
+) -> T:
     """Return what `make` returned for this key under JAX's present settings; None: make it anew.
+
+    `keeps` says whether what was made is worth remembering.
 
     Example:
         >>> remember(("an example", 1), lambda: [1, 2]) is remember(("an example", 1), list)
@@ -43,6 +47,8 @@ def remember(key: Hashable | None, make: Callable[[], T]) -> T:
             found: T = _known[full]
             return found
     made = make()
+    if not keeps(made):
+        return made
     with _lock:
         _known[full] = made
         if len(_known) > _KEPT:

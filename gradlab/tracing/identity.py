@@ -24,6 +24,25 @@ class _Key(NamedTuple):
     rules: bool = True
 
 
+class _Hashed:
+    """A long key whose hash is computed once."""
+
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, key: Hashable) -> None:
+        self._key, self._hash = key, hash(key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, _Hashed) or self._hash != other._hash:
+            return False
+        return self._key == other._key
+
+
 def fingerprint(equation: Any) -> Hashable:
     """Return a key that two equations share only if they compute the same from the same inputs.
 
@@ -54,11 +73,9 @@ def identity(jaxpr: Any, rules: bool = True) -> Hashable | None:
         False
     """
     try:
-        key: Hashable = _program(jaxpr, _Key(_contents, rules))
-        hash(key)
+        return _Hashed(_program(jaxpr, _Key(_contents, rules)))
     except TypeError:
         return None
-    return key
 
 
 def _contents(constant: Any) -> Hashable:

@@ -20,7 +20,7 @@ from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body, contains
+from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body, contains, source_path
 from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
 from gradlab.tracing.platforms import require_platform
 
@@ -102,6 +102,12 @@ class Program:
     def computes(self) -> Hashable | None:
         """A key that programs share which compute the same values, whatever their rules."""
         return identity(self.jaxpr, rules=False)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where its source begins and ends: programs that compute the same may stand elsewhere."""
+        equations = body(self.jaxpr).equations
+        return tuple(source_path(equation) for equation in (*equations[:1], *equations[-1:]))
 
     @functools.cached_property
     def wide(self) -> "Program | None":
@@ -216,13 +222,23 @@ def derive(
     out_names: Sequence[str],
     trace_wide: Callable[[], Program | None],
     label: str = "",
+    how: Hashable = None,
 ) -> Program:
-    """Trace a flat function made from a program (its VJP, its stripped form) as a new program."""
-    try:
+    """Trace a flat function made from a program (its VJP, its stripped form) as a new program.
+
+    With `how`, which tells what the function makes of a program, nothing is traced twice.
+    """
+    known = None if how is None else program.identity
+
+    def traced() -> ClosedJaxpr:
         with jax.enable_x64(program.x64):
-            jaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
-        if any(isinstance(constant, jax.core.Tracer) for constant in body(jaxpr).constants):
+            made: ClosedJaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
+        if any(isinstance(constant, jax.core.Tracer) for constant in body(made).constants):
             raise jax.errors.UnexpectedTracerError("a constant is a traced value")
+        return made
+
+    try:
+        jaxpr = remember(None if known is None else (how, known, program.place), traced)
     except jax.errors.UnexpectedTracerError as error:
         raise ClosesOverTrace(
             f"{program.name}: a custom rule inside closes over a value that is traced, such as an "

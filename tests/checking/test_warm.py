@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradlab
+from gradlab.checking import reach
 from gradlab.tracing import program
 
 SOURCE = """
@@ -62,3 +63,44 @@ def test_a_small_check_compiles_the_rule_alone_and_that_once(monkeypatch):
     assert len(compiled) == 1
     assert gradlab.check(layer, X * 2, seed=3).ok
     assert len(compiled) == 1
+
+
+def test_proof_and_branches_are_remembered_where_the_inputs_decide_alike(monkeypatch):
+    @jax.custom_vjp
+    def layer(x):
+        return jnp.where(x > 20.0, x * 0.71, jnp.sin(x * 0.71))
+
+    def forward(x):
+        return layer(x), x
+
+    def backward(x, u):
+        return (u * 0.71 * jnp.where(x > 20.0, 1.0, jnp.cos(x * 0.71)),)
+
+    layer.defvjp(forward, backward)
+    calls = []
+    for name in ("prove", "walk_branches"):
+        plain = getattr(reach, name)
+        monkeypatch.setattr(reach, name, lambda *a, n=name, f=plain: calls.append(n) or f(*a))
+    first = gradlab.check(layer, X)
+    assert first.grade == "proved" and calls.count("walk_branches") == 1
+    calls.clear()
+    again = gradlab.check(layer, X * 0.9, seed=2)
+    assert not calls and again.evidence == first.evidence
+    assert gradlab.check(layer, X + 30.0).grade == "proved" and "prove" in calls  # the other side
+    calls.clear()
+    assert gradlab.check(layer, X, branches=False).evidence["x"].tried["branches"] == 0
+    assert calls.count("walk_branches") == 1
+
+
+def test_a_rule_that_is_wrong_on_another_branch_is_found_each_time():
+    @jax.custom_vjp
+    def layer(x):
+        return jnp.where(x > 20.0, x, jnp.sin(x * 0.73))
+
+    def backward(x, u):
+        return (u * 0.73 * jnp.cos(x * 0.73),)
+
+    layer.defvjp(lambda x: (layer(x), x), backward)
+    for seed in range(2):
+        report = gradlab.check(layer, X * (1 + seed), seed=seed)
+        assert report.status == "wrong" and "gradlab made" in str(report)

@@ -18,6 +18,7 @@ from gradlab.tracing import (
     TooLong,
     batches_by_itself,
     custom_rules,
+    remember,
     run_lifted,
     stage,
 )
@@ -132,14 +133,25 @@ def _eager(trial: Trial) -> str:
 
 
 def _batched(trial: Trial) -> tuple[int, str]:
-    """Count the numbers that vmap was held to, and say where they differ from a loop's."""
+    """Count the numbers that vmap was held to, and say where they differ from a loop's.
+
+    What JAX's own rules make of a program that was batched before is known.
+    """
     rule = trial.subject.rule
     assert rule is not None
+    several = batches_by_itself(rule) and not _is_large(rule)
+    known = None if several or rule.identity is None else ("batched", rule.identity)
+    return remember(known, lambda: _batched_anew(trial, rule, several), lambda found: not found[1])
+
+
+def _is_large(rule: Program) -> bool:
+    return bool(sum(a.size for a in (*rule.in_avals, *rule.out_avals)) > _ENTRIES)
+
+
+def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]:
     inputs = list(rule.in_names)
     movable = [n for n, a in zip(inputs, rule.in_avals) if is_inexact(a.dtype)]
-    large = sum(a.size for a in (*rule.in_avals, *rule.out_avals)) > _ENTRIES
     points = [trial.point, *(_moved(trial, trial.seed + 11 + k) for k in range(_ROWS - 1))]
-    several = batches_by_itself(rule) and not large
     judged = 0
     for chosen in _sets(movable) if several else [tuple(movable)]:
         axes = [0 if name in chosen else None for name in inputs]
@@ -153,7 +165,7 @@ def _batched(trial: Trial) -> tuple[int, str]:
         except Exception as error:  # JAX has many words for what it cannot batch
             text = str(error).partition("\n")[0]
             raise _CannotBatch(f"{type(error).__name__}: {text}") from error
-        if large or trial.subject.loops:
+        if _is_large(rule) or trial.subject.loops:
             continue
         rows = [{**trial.point, **{n: point[n] for n in chosen}} for point in points]
         together = [
