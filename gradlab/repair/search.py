@@ -218,9 +218,9 @@ class _Search:
         if not self.world.numpy:  # JAX compiles each candidate anew
             each, self._tiers = max(each, first), _TIERS[:1]
         self._total = int(self.problem.allowance / each)
-        for code in self.world.copies:
-            text = read(code) if self.problem.edits(code.co_filename) else None
-            if text is not None:
+        for number, code in enumerate(self.world.copies):
+            known = number in self.world.ever and self.problem.edits(code.co_filename)
+            if known and (text := read(code)) is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
 
@@ -350,6 +350,8 @@ class _Search:
             raise _Ended
 
     def _bench(self, draft: _Draft) -> Bench:
+        if draft in self._benches:
+            return self._benches[draft]
         mine = getattr(self.problem.entry, "__code__", None) is draft.code
         read_ = self.problem.gradients if mine else None
         self._spend(4)
@@ -654,11 +656,10 @@ def vocabulary(
     aliases = [name for name in modules if name in scope]
     held = frozenset(itertools.chain.from_iterable(map(dir, modules.values())))
     found: dict[str, None] = {}
-    for code in world.copies:
-        text = texts.get(code) or read(code)
-        for site in kinds.sites(text) if text is not None else ():
+    for text in texts.values():
+        for site in kinds.sites(text):
             node = site.node
-            if text and isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+            if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 written = text.of(node.func)
                 if written.split(".")[0] in scope:
                     found[written] = None

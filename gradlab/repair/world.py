@@ -87,6 +87,7 @@ class World:
     Attributes:
         copies: of each function, by its own code.
         ran: the functions that ran since the last call, by their number; see `number`.
+        ever: the functions that ran at any time, by their number.
         lines: how many lines they ran.
         limit: how many lines they may run.
     """
@@ -100,6 +101,7 @@ class World:
         self.owned, self.numpy, self.met = owned, numpy, met
         self.copies: dict[CodeType, list[FunctionType]] = {}
         self.ran: set[int] = set()
+        self.ever: set[int] = set()
         self.lines, self.limit = 0, _MANY
         self._edited = False
         self._counted: dict[CodeType, CodeType] = {}
@@ -208,6 +210,7 @@ class World:
         """Count lines; an edit may have made a loop that never ends."""
         self.lines += lines
         self.ran.add(number)
+        self.ever.add(number)
         if self.lines > self.limit:
             raise RuntimeError("the candidate runs away")
 
