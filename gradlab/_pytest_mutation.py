@@ -68,7 +68,7 @@ class Mutation:
 
     def _watch(self, target: _Target) -> None:
         """Let the function tell which test calls it, and with what."""
-        from gradlab.repair import World, read, watched
+        from gradlab.repair import compiled, read, watched
 
         function, session = target.function, self._session
         text = read(function.__code__)
@@ -83,9 +83,8 @@ class Mutation:
                 if len(target.calls) < 4:
                     target.calls.append(tuple(found[name] for name in names))
 
-        world = World(lambda path: path == function.__code__.co_filename)
         function.__globals__["__keep__"] = keep
-        function.__code__ = world.compiled(text, function.__code__, watched, counts=False)
+        function.__code__ = compiled(text, function.__code__, watched, counts=False)
 
     def _mutate(self, target: _Target) -> None:
         import jax

@@ -2,13 +2,13 @@
 
 from gradlab.repair.mutants import Mutant, mutants
 from gradlab.repair.source import read
-from gradlab.repair.world import World, watched, written_by_the_user
+from gradlab.repair.world import compiled, watched, written_by_the_user
 from gradlab.repair.written import HandRule, fixes_of, repair, rule_of_node, rules_met
 
 __all__ = [
     "HandRule",
     "Mutant",
-    "World",
+    "compiled",
     "fixes_of",
     "mutants",
     "read",

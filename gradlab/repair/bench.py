@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import Failed, Mark, World, counted, theirs, watched
+from gradlab.repair.world import Failed, Mark, World, counted, place, theirs, watched
 
 __all__ = ["Bench", "copied"]
 
@@ -145,7 +145,7 @@ class Bench:
             if bare.startswith(b"return") and not bare[6:7].isalnum():
                 lines[i] = line.replace(b"return", b"__result__ =", 1)
         tree = theirs(ast.parse, b"if 1:\n" + b"\n".join(lines))
-        counted(tree, self.world.number(self.code))
+        counted(tree, place(self.code))
         made: CodeType = theirs(
             compile, ast.fix_missing_locations(tree), "<gradlab candidate>", "exec"
         )

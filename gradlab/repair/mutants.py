@@ -15,7 +15,7 @@ import numpy as np
 
 from gradlab.repair.edits import TOKENS, tokens
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import Failed, World, quiet, theirs
+from gradlab.repair.world import Failed, World, compiled, quiet, theirs
 
 __all__ = ["Mutant", "mutants"]
 
@@ -104,7 +104,7 @@ def _mutant(
 ) -> Mutant | None:
     original, new, same = function.__code__, edited(text, edit), True
     try:
-        code = world.compiled(new, original, counts=False)
+        code = compiled(new, original, counts=False)
         with world.exchanged(original, new):
             for point, right in known:
                 came = _results(world, copy, point)

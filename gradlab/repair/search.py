@@ -24,7 +24,7 @@ from gradlab.repair.first_line import Within, WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived, simple
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import Failed, World, quiet
+from gradlab.repair.world import Failed, World, place, quiet
 
 __all__ = ["Mended", "Point", "Problem", "judged", "mend"]
 
@@ -199,7 +199,7 @@ class _Search:
         self.first: WrongLine | None = None
         self._focus: WrongLine | None = None  # where to search, while that is known
         self._limits: dict[str, int] = {}
-        self._before: set[int] = set()  # the functions that run to make arguments
+        self._before: set[str] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
         self._clock = time.process_time()
         self.tried = 0.0
@@ -218,8 +218,8 @@ class _Search:
         if not self.world.numpy:  # JAX compiles each candidate anew
             each, self._tiers = max(each, first), _TIERS[:1]
         self._total = int(self.problem.allowance / each)
-        for number, code in enumerate(self.world.copies):
-            known = number in self.world.ever and self.problem.edits(code.co_filename)
+        for code in self.world.copies:
+            known = place(code) in self.world.ever and self.problem.edits(code.co_filename)
             if known and (text := read(code)) is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
@@ -247,7 +247,7 @@ class _Search:
 
     def _arguments(self, point: Point, changed: CodeType | None) -> tuple[Any, ...]:
         kept = self._given.get(point.label)
-        if kept is not None and (changed is None or self.world.number(changed) not in self._before):
+        if kept is not None and (changed is None or place(changed) not in self._before):
             self.world.lines = 0
             found: tuple[Any, ...] = copied(kept, {})
             return found
@@ -264,7 +264,7 @@ class _Search:
         mine = getattr(self.problem.entry, "__code__", None)
         texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
-        behind = [d for d in drafts if self.world.number(d.code) not in self._before]
+        behind = [d for d in drafts if place(d.code) not in self._before]
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
             if self.first is not None:
@@ -538,7 +538,7 @@ class _Search:
                     if not all(judged(self._at(point, code), point.expected)[0]):
                         return
                 values = [self.problem.value(self.world, point) for point in self.fresh]
-                touched = self.world.number(code) in self.world.ran
+                touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
                 for point, value in zip(self.fresh, values):
                     for here, now in zip(self.problem.value(self.world, point), value):

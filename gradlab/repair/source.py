@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
@@ -96,7 +97,7 @@ class Text:
 
     def parsed(self) -> Definition:
         """Parse the definition anew, so that the tree may be changed."""
-        return _definitions(ast.parse(b"if 1:\n" + self._indented), self.name)[self.which]
+        return _definitions(ast.parse(b"if 1:\n" + self._indented))[self.name][self.which]
 
     @property
     def _indented(self) -> bytes:
@@ -173,58 +174,60 @@ def precedence(node: ast.expr) -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def _parsed(path: str, stamp: tuple[int, int]) -> tuple[bytes, ast.Module]:
+def _parsed(path: str, stamp: tuple[int, int]) -> tuple[bytes, dict[str, list[Definition]]]:
+    """Return a file, and what it defines, by name."""
     with open(path, "rb") as file:
         data = file.read()
-    return data, ast.parse(data)
+    data.decode("utf-8")
+    return data, _definitions(ast.parse(data))
 
 
 def read(code: CodeType) -> Text | None:
     """Return the text of the function that has this code; None where it has no file."""
-    path = code.co_filename
     try:
-        status = os.stat(path)
-        data, module = _parsed(path, (status.st_mtime_ns, status.st_size))
-        data.decode("utf-8")
+        status = os.stat(code.co_filename)
+    except (OSError, ValueError):
+        return None
+    arguments = code.co_varnames[: code.co_argcount]
+    stamp = status.st_mtime_ns, status.st_size
+    return _read(code.co_filename, stamp, code.co_name, code.co_firstlineno, arguments)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(
+    path: str, stamp: tuple[int, int], name: str, line: int, arguments: tuple[str, ...]
+) -> Text | None:
+    try:
+        data, defined = _parsed(path, stamp)
     except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
         return None
-    found = [
-        node
-        for node in _definitions(module, code.co_name)
-        if _first_line(node) == code.co_firstlineno and _names(node) == _arguments(code)
-    ]
+    same = [d for d in defined.get(name, []) if _names(d) == arguments]
+    found = [d for d in same if _first_line(d) == line]
     if len(found) != 1:
         return None
     lines = data.split(b"\n")
     first, last = found[0].lineno - 1, found[0].end_lineno or found[0].lineno
     segment = b"\n".join(lines[first:last]) + (b"\n" if last < len(lines) else b"")
     before = b"".join(line + b"\n" for line in lines[:first])
-    if isinstance(found[0], ast.Lambda):
-        try:
-            ast.parse(b"if 1:\n" + (segment if segment[:1] in b" \t" else b" " + segment))
-        except SyntaxError:
-            return None
-    after = data[len(before) + len(segment) :]
-    text = Text(path, segment, before, after, first + 1, code.co_name)
-    inside = _definitions(ast.parse(b"if 1:\n" + text._indented), code.co_name)
-    same = [k for k, node in enumerate(inside) if _names(node) == _names(found[0])]
-    return dataclasses.replace(text, which=same[0]) if same else None
+    text = Text(path, segment, before, data[len(before) + len(segment) :], first + 1, name)
+    try:
+        inside = _definitions(ast.parse(b"if 1:\n" + text._indented)).get(name, [])
+    except SyntaxError:  # a lambda within an expression of several lines
+        return None
+    which = next((k for k, d in enumerate(inside) if _names(d) == arguments), None)
+    return None if which is None else dataclasses.replace(text, which=which)
 
 
-def _definitions(module: ast.AST, name: str) -> list[Definition]:
-    return [
-        node
-        for node in ast.walk(module)
-        if isinstance(node, Definition) and getattr(node, "name", "<lambda>") == name
-    ]
+def _definitions(module: ast.AST) -> dict[str, list[Definition]]:
+    found: dict[str, list[Definition]] = {}
+    for node in ast.walk(module):
+        if isinstance(node, Definition):
+            found.setdefault(getattr(node, "name", "<lambda>"), []).append(node)
+    return found
 
 
-def _names(node: Definition) -> list[str]:
-    return [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-
-
-def _arguments(code: CodeType) -> list[str]:
-    return list(code.co_varnames[: code.co_argcount])
+def _names(node: Definition) -> tuple[str, ...]:
+    return tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args))
 
 
 def unified(old: Text, new: Text, shown: str) -> str:
@@ -232,34 +235,10 @@ def unified(old: Text, new: Text, shown: str) -> str:
 
     Line ends are kept; `shown` is the file's name in the diff.
     """
-    ours, theirs = ([*_lines(t.file)] for t in (old, new))
-    pieces = [f"--- a/{shown}\n", f"+++ b/{shown}\n"]
-    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
-    for tag, i, j, m, n in matcher.get_opcodes():
-        if tag == "equal":
-            continue
-        pieces.append(f"@@ -{_range(i, j)} +{_range(m, n)} @@\n")
-        pieces += [f"-{line}" for line in _ended(ours[i:j])]
-        pieces += [f"+{line}" for line in _ended(theirs[m:n])]
-    return "".join(pieces)
-
-
-def _lines(data: bytes) -> Iterator[str]:
-    for line in data.split(b"\n")[:-1]:
-        yield line.decode() + "\n"
-    if not data.endswith(b"\n"):
-        yield data.rsplit(b"\n", 1)[-1].decode()
-
-
-def _ended(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-
-
-def _range(start: int, stop: int) -> str:
-    if stop - start == 1:
-        return f"{start + 1}"
-    return f"{start + 1 if stop > start else start},{stop - start}"
+    ours, theirs = (re.split("(?<=\n)", text.file.decode()) for text in (old, new))
+    lines = difflib.unified_diff(ours, theirs, f"a/{shown}", f"b/{shown}", n=0)
+    unended = "\n\\ No newline at end of file\n"
+    return "".join(line if line.endswith("\n") else line + unended for line in lines)
 
 
 def _first_line(node: Definition) -> int:

@@ -30,8 +30,10 @@ __all__ = [
     "Failed",
     "Mark",
     "World",
+    "compiled",
     "counted",
     "is_gradlabs",
+    "place",
     "quiet",
     "theirs",
     "watched",
@@ -86,8 +88,8 @@ class World:
 
     Attributes:
         copies: of each function, by its own code.
-        ran: the functions that ran since the last call, by their number; see `number`.
-        ever: the functions that ran at any time, by their number.
+        ran: the functions that ran since the last call, by their `place`.
+        ever: the functions that ran at any time, by their `place`.
         lines: how many lines they ran.
         limit: how many lines they may run.
     """
@@ -100,11 +102,10 @@ class World:
     ) -> None:
         self.owned, self.numpy, self.met = owned, numpy, met
         self.copies: dict[CodeType, list[FunctionType]] = {}
-        self.ran: set[int] = set()
-        self.ever: set[int] = set()
+        self.ran: set[str] = set()
+        self.ever: set[str] = set()
         self.lines, self.limit = 0, _MANY
         self._edited = False
-        self._counted: dict[CodeType, CodeType] = {}
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
         self._globals: dict[int, dict[str, Any]] = {}
@@ -186,11 +187,7 @@ class World:
         copy.__defaults__ = tuple(map(self.load, value.__defaults__ or ())) or None
         copy.__kwdefaults__ = {k: self.load(v) for k, v in (value.__kwdefaults__ or {}).items()}
         self._fill(scope, code)
-        text = None if code in self._counted else read(code)
-        self._counted.setdefault(code, code)
-        if text is not None:
-            self._counted[code] = self.compiled(text, code)
-        copy.__code__ = self._counted[code]
+        copy.__code__ = _counting(read(code), code)
         return copy
 
     def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
@@ -202,15 +199,11 @@ class World:
             self._original[id(scope)] = original
         return self._globals[id(original)]
 
-    def number(self, code: CodeType) -> int:
-        """Return the number of a function, by its own code."""
-        return list(self.copies).index(code)
-
-    def _run(self, number: int, lines: int) -> None:
+    def _run(self, where: str, lines: int) -> None:
         """Count lines; an edit may have made a loop that never ends."""
         self.lines += lines
-        self.ran.add(number)
-        self.ever.add(number)
+        self.ran.add(where)
+        self.ever.add(where)
         if self.lines > self.limit:
             raise RuntimeError("the candidate runs away")
 
@@ -254,48 +247,6 @@ class World:
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
         return copy
 
-    def compiled(
-        self, text: Text, original: CodeType, mark: Mark | None = None, counts: bool = True
-    ) -> CodeType:
-        """Return the code of a function's text.
-
-        Args:
-            text: as it stands, or edited; where it cannot take its place, `Failed` is raised.
-            original: the code of the function as it stands.
-            mark: adds to the definition what is to be seen as it runs.
-            counts: whether it counts its lines, which only works in this world.
-        """
-        parsed = theirs(text.parsed)
-        node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
-        assert isinstance(node, ast.FunctionDef)
-        node.name = "__candidate__"  # its own name is looked up in its module, as ever
-        node.decorator_list, node.returns = [], None
-        node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
-        node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
-        for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
-            argument.annotation = None
-        if mark is not None:
-            mark(node)
-        if counts:
-            counted(node, self.number(original))
-        if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
-            held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
-            use = ast.Expr(ast.Tuple(held, ast.Load()))
-            node.body.insert(0, ast.If(ast.Constant(0), [use], []))
-        factory = ast.FunctionDef(
-            "factory",
-            ast.arguments([], [ast.arg(n) for n in original.co_freevars], None, [], [], None, []),
-            [node],
-            [],
-        )
-        module = ast.fix_missing_locations(ast.Module([factory], []))
-        whole = theirs(compile, module, _CODE_NAME, "exec")
-        outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
-        code = next(c for c in outer.co_consts if isinstance(c, CodeType))
-        if set(code.co_freevars) != set(original.co_freevars):
-            raise Failed("it binds a name that its closure holds")
-        return code
-
     def modules(self, scope: dict[str, Any]) -> list[tuple[str, types.ModuleType]]:
         """Return the modules that a module of the user's imports, by the names that it uses."""
         original = self._original[id(scope)]
@@ -304,8 +255,9 @@ class World:
     @contextmanager
     def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:
         """Run every copy of a function from another text."""
-        code = self.compiled(text, original, mark)
-        for copy in self.copies[original]:
+        code = compiled(text, original, mark)
+        before = [(copy, copy.__code__) for copy in self.copies[original]]
+        for copy, _ in before:
             self._fill(copy.__globals__, code)
             copy.__code__ = code
         self._edited = True
@@ -313,15 +265,66 @@ class World:
             yield
         finally:
             self._edited = False
-            for copy in self.copies[original]:
-                copy.__code__ = self._counted[original]
+            for copy, own in before:
+                copy.__code__ = own
 
 
-def counted(tree: ast.AST, number: int) -> None:
+@functools.lru_cache(maxsize=4096)
+def _counting(text: Text | None, code: CodeType) -> CodeType:
+    """Return the code of a function that counts its lines, where it has a source."""
+    return code if text is None else compiled(text, code)
+
+
+def compiled(
+    text: Text, original: CodeType, mark: Mark | None = None, counts: bool = True
+) -> CodeType:
+    """Return the code of a function's text.
+
+    Args:
+        text: as it stands, or edited; where it cannot take its place, `Failed` is raised.
+        original: the code of the function as it stands.
+        mark: adds to the definition what is to be seen as it runs.
+        counts: whether it counts its lines, which only works in a world.
+    """
+    parsed = theirs(text.parsed)
+    node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
+    assert isinstance(node, ast.FunctionDef)
+    node.name = "__candidate__"  # its own name is looked up in its module, as ever
+    node.decorator_list, node.returns = [], None
+    node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
+    node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
+    for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
+        argument.annotation = None
+    if mark is not None:
+        mark(node)
+    if counts:
+        counted(node, place(original))
+    if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
+        held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
+        use = ast.Expr(ast.Tuple(held, ast.Load()))
+        node.body.insert(0, ast.If(ast.Constant(0), [use], []))
+    outside = [ast.arg(n) for n in original.co_freevars]
+    arguments = ast.arguments([], outside, None, [], [], None, [])
+    factory = ast.FunctionDef("factory", arguments, [node], [])
+    module = ast.fix_missing_locations(ast.Module([factory], []))
+    whole = theirs(compile, module, _CODE_NAME, "exec")
+    outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
+    code = next(c for c in outer.co_consts if isinstance(c, CodeType))
+    if set(code.co_freevars) != set(original.co_freevars):
+        raise Failed("it binds a name that its closure holds")
+    return code
+
+
+def place(code: CodeType) -> str:
+    """Return where a function is written: what names it in every world."""
+    return f"{code.co_filename}:{code.co_firstlineno}:{code.co_name}"
+
+
+def counted(tree: ast.AST, where: str) -> None:
     """Let every function and every turn of a loop in a tree count its lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.While | ast.For | ast.FunctionDef):
-            lines: list[ast.expr] = [ast.Constant(number), ast.Constant(len(node.body))]
+            lines: list[ast.expr] = [ast.Constant(where), ast.Constant(len(node.body))]
             node.body.insert(0, ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), lines, [])))
 
 

@@ -278,7 +278,7 @@ def _scanned_backward(g, x, w, keep):
     return dx.astype(x.dtype), dw.astype(w.dtype)
 
 
-@scanned_recurrence.fault("truncated after one step", "term")
+@scanned_recurrence.fault("truncated after one step", "term|condition")
 def truncated(xp, g, x, w):
     return _scanned_backward(g, x, w, keep=0.0)
 

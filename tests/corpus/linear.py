@@ -149,7 +149,7 @@ def outer_transposed(xp, g, x, a, y):
     return g * (a @ y), g * y[:, None] * x[None, :], g * (x @ a)
 
 
-@bilinear.fault("fast-MPN-COV#28", "input transposed")
+@bilinear.fault("fast-MPN-COV#28", "input transposed|exchanged")
 def matrix_not_transposed(xp, g, x, a, y):
     return g * (a @ y), g * x[:, None] * y[None, :], g * (a @ x)
 

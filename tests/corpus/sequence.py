@@ -53,7 +53,7 @@ def queries_and_keys_swapped(xp, g, q, k, v):
     return ds.T @ q, ds @ k, p.T @ g
 
 
-@causal_attention.fault("fast-MPN-COV#28")
+@causal_attention.fault("fast-MPN-COV#28", "not transposed")
 def probabilities_not_transposed(xp, g, q, k, v):
     p = _attention(xp, q, k, v)
     dp = g @ v.T
@@ -194,7 +194,7 @@ def first_mask_for_all_steps(xp, g, x, w, m):
     return _through_time(xp, g, x, w, m, [0, 0, 0, 0])
 
 
-@masked_recurrence.fault("truncated after one step", "term")
+@masked_recurrence.fault("truncated after one step", "term|condition")
 def truncated(xp, g, x, w, m):
     dx, dw, dm = _through_time(xp, g, x, w, m, range(4))
     keep = xp.asarray((np.arange(4) == 3)[:, None] * 1.0, x.dtype)

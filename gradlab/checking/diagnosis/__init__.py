@@ -3,17 +3,13 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
+from gradlab.checking.diagnosis.claims import claims, further_claims, scaling, wrong_shape
 from gradlab.checking.diagnosis.conditions import conditions
-from gradlab.checking.diagnosis.functions import diagonal, not_transposed, other_function
-from gradlab.checking.diagnosis.indices import indices
-from gradlab.checking.diagnosis.layout import layout, swapped, wrong_shape
-from gradlab.checking.diagnosis.operands import operands
-from gradlab.checking.diagnosis.scaling import scaling
-from gradlab.checking.diagnosis.symptom import Symptom
+from gradlab.checking.diagnosis.symptom import Claim, Symptom
 from gradlab.checking.diagnosis.terms import terms
-from gradlab.checking.diagnosis.upstreams import upstream_changed, upstream_ignored
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 
@@ -21,19 +17,6 @@ __all__ = ["diagnose", "mendable"]
 
 _Hypothesis = Callable[[Symptom, int], Iterator[Finding]]
 
-_HYPOTHESES: tuple[_Hypothesis, ...] = (
-    upstream_ignored,
-    scaling,
-    layout,
-    upstream_changed,
-    indices,
-    diagonal,
-    conditions,
-    terms,
-    other_function,
-    operands,
-    not_transposed,
-)
 _CODES = {
     "sign": "GL101",
     "factor": "GL102",
@@ -69,8 +52,7 @@ _CODES = {
     "nonfinite": "GL405",
 }
 _ENTRIES = 1 << 16
-_CHEAP: tuple[_Hypothesis, ...] = (upstream_ignored, scaling)  # for larger gradients
-_CHEAP_ENTRIES = 1 << 24
+_CHEAP_ENTRIES = 1 << 24  # of a gradient for which cheap hypotheses alone are tried
 _LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
 _SECONDS = 4.0  # of CPU for hypotheses; one that has begun ends
 
@@ -108,20 +90,34 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
         return tuple(found)
     symptom = Symptom(trial)
     if any(trial.subject.odd):
-        for target, odd in enumerate(trial.subject.odd):
-            found += wrong_shape(symptom, target) if odd else ()
-        return tuple(found)
-    tried = {i: _tried(symptom, i) for i in symptom.wrong}
-    # nothing is tried where too little is off to explain
-    tried = {i: some for i, some in tried.items() if some and symptom.differs(0, i).any()}
-    pairs = list(swapped(symptom)) if any(layout in each for each in tried.values()) else []
-    explained |= {f.path for f in pairs}
-    found += pairs
+        odd = (k for k, odd in enumerate(trial.subject.odd) if odd)
+        return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
     end = time.process_time() + _SECONDS
-    for target, hypotheses in tried.items():
-        if trial.subject.targets[target].path not in explained:
-            found += _first(hypotheses, symptom, target, end)
+    for target in symptom.wrong:
+        # nothing is tried where too little is off to explain
+        new = trial.subject.targets[target].path not in explained
+        if new and symptom.differs(0, target).any():
+            found += _first(_tried(symptom, target), symptom, target, end)
     return tuple(found)
+
+
+def _held(
+    claims: Callable[[Symptom, int], Iterator[Claim]], symptom: Symptom, target: int
+) -> Iterator[Finding]:
+    path = symptom.subject.targets[target].path
+    for claim in claims(symptom, target):
+        if symptom.holds(claim, target):
+            yield Finding(claim.kind, path, claim.text)
+
+
+_CHEAP: tuple[_Hypothesis, ...] = (partial(_held, scaling),)
+_HYPOTHESES: tuple[_Hypothesis, ...] = (
+    *_CHEAP,
+    partial(_held, claims),
+    conditions,
+    terms,
+    partial(_held, further_claims),
+)
 
 
 def _tried(symptom: Symptom, target: int) -> tuple[_Hypothesis, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from gradlab.checking.diagnosis.symptom import Symptom
+from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
@@ -131,7 +131,7 @@ def _smooth(trial: Trial, i: int) -> bool:
     errors = []
     for factor in (1.0, 1.0 + 2.0**-12):
         values = {t.path: widen(trial.values[t.path]) * factor for t in trial.subject.targets}
-        case = symptom.at(values, trial.upstreams)
+        case = symptom.at(Point(values, trial.upstreams))
         errors.append(case.actual[i] - case.expected[i])
     change, size = np.abs(errors[1] - errors[0]), np.abs(errors[0])
     return bool(np.sum(change[np.isfinite(change)]) < 0.1 * np.sum(size[np.isfinite(size)]))

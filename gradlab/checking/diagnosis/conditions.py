@@ -1,18 +1,21 @@
-"""Wrong only where a condition holds: a sign, a tie, a mask, a border, a repeated index."""
+"""Wrong only where a condition holds: a sign, a size, a tie, a mask, a border, a repeated index."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from gradlab.checking.diagnosis.symptom import Symptom
+from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.report import Finding
 
 __all__ = ["conditions"]
 
 Array = np.ndarray[Any, Any]
+Predicate = tuple[str, Callable[[dict[str, Any]], Array]]  # in words; the mask at some inputs
 
 _PERMUTATIONS = 3
+_COMPARED = (("== 0", np.equal, 0), ("!= 0", np.not_equal, 0), ("!= 1", np.not_equal, 1))
 
 
 def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
@@ -20,14 +23,21 @@ def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
     leaf = symptom.subject.targets[target]
     if not leaf.shape:
         return
-    values = symptom.cases[0].values
-    for text, mask in predicates(symptom, target, values, _thresholds(symptom, target)):
+    for text, mask_at in _predicates(symptom, target):
+        mask = mask_at(_inputs(symptom))
         # the first two cases share their inputs
-        if all(_fits(symptom, k, target, mask) for k in range(2)) and _moved(symptom, target, text):
+        fits = all(_fits(symptom, k, target, mask) for k in range(2))
+        if fits and _moved(symptom, target, mask_at):
             what = _instead(symptom, target, mask)
+            if " on axis " in text and not what and 2 * mask.sum() > mask.size:
+                continue  # nearly everywhere: that says little
             words = f"the gradient of {leaf.path} is wrong only where {text}{what}"
             yield Finding("condition", leaf.path, words)
             return
+
+
+def _inputs(symptom: Symptom) -> dict[str, Any]:
+    return {**symptom.trial.values, **symptom.cases[0].point.values}
 
 
 def _fits(symptom: Symptom, case: int, target: int, mask: Array) -> bool:
@@ -42,22 +52,18 @@ def _fits(symptom: Symptom, case: int, target: int, mask: Array) -> bool:
     return bool(np.all(wrong | ~mask | mute))
 
 
-def _moved(symptom: Symptom, target: int, text: str) -> bool:
+def _moved(symptom: Symptom, target: int, mask_at: Callable[[dict[str, Any]], Array]) -> bool:
     """Whether entries are wrong only under the condition when the input's entries change places."""
     if not symptom.trial.has_reference:
         return _gap(symptom, target)
     rng = np.random.default_rng(7)
-    case, seen = symptom.cases[0], False
+    held, seen = symptom.cases[0].point, False
     for _ in range(_PERMUTATIONS):
-        values = {
-            name: rng.permutation(np.ravel(value)).reshape(np.shape(value))
-            for name, value in case.values.items()
-        }
-        there = symptom.at(values, case.upstreams)
-        mask = dict(predicates(symptom, target, values, _thresholds(symptom, target))).get(text)
+        values = {n: rng.permutation(np.ravel(v)).reshape(v.shape) for n, v in held.values.items()}
+        there = symptom.at(Point(values, held.upstreams))
         slack = 1e-9 * np.max(np.abs(there.expected[target]), initial=0.0)
         wrong = ~(np.abs(there.actual[target] - there.expected[target]) <= slack)
-        if mask is None or np.any(wrong & ~mask):
+        if np.any(wrong & ~mask_at({**_inputs(symptom), **values})):
             return False
         seen |= bool(wrong.any())
     return seen
@@ -77,11 +83,7 @@ def _instead(symptom: Symptom, target: int, mask: Array) -> str:
     actual, expected = case.actual[target][mask], case.expected[target][mask]
     if not np.any(actual):
         return ": there it is zero"
-    upstreams = [
-        case.upstreams[u.name][mask]
-        for u in symptom.subject.upstreams
-        if case.upstreams[u.name].shape == mask.shape
-    ]
+    upstreams = (u[mask] for u in case.point.upstreams.values() if u.shape == mask.shape)
     if any(np.allclose(actual, u, rtol=1e-9) for u in upstreams):
         return ": there it is the upstream"
     if np.allclose(actual, -expected, rtol=1e-9):
@@ -93,108 +95,110 @@ def _instead(symptom: Symptom, target: int, mask: Array) -> str:
     return ""
 
 
-def _thresholds(symptom: Symptom, target: int) -> dict[str, float]:
-    """Return, in words, the thresholds on an input's values that part wrong entries from right."""
-    found: dict[str, float] = {}
-    wrong = symptom.differs(0, target)
-    point = {**symptom.trial.values, **symptom.cases[0].values}
-    for name, value in point.items():
-        x = _real(value)
-        if x is None or x.shape != wrong.shape or x.dtype.kind != "f" or wrong.all():
-            continue
-        for label, size in ((name, x), (f"|{name}|", np.abs(x))):
-            for sign, side in ((1.0, "<"), (-1.0, ">")):
-                top, bottom = np.max(sign * size[wrong]), np.min(sign * size[~wrong])
-                if top < bottom:
-                    limit = float(top + bottom) / 2
-                    found[f"{label} {side} {sign * limit:.3g}"] = limit
-    return found
+def _predicates(symptom: Symptom, target: int) -> Iterator[Predicate]:
+    """Yield conditions on the entries of the inputs."""
+    leaf, values = symptom.subject.targets[target], _inputs(symptom)
+    path, shape = leaf.path, leaf.shape
+    for name in sorted(values, key=lambda name: name != path):
+        dtype = getattr(values[name], "dtype", np.dtype("O"))
+        kind, fits = getattr(dtype, "kind", "O"), _fitted(np.shape(values[name]), shape)
+        for text, compare, number in _COMPARED if fits and kind in "biufc" else ():
+            if kind != "b" or number == 0:
+                words = text if kind != "b" else {"== 0": "is False", "!= 0": "is True"}[text]
+                yield f"{name} {words}", partial(_compared, name, compare, number, shape)
+        if fits and kind in "iufc":
+            yield from _limits(symptom.differs(0, target), name, values, kind == "c")
+        if fits and name != path and np.shape(values[name]) == shape:
+            yield f"{path} == {name}", partial(_equal, path, name)
+        if kind in "iu":
+            for words, least, most in (
+                ("an index in {} is repeated", 2, np.inf),
+                ("an index is in {} once", 1, 1),
+                ("an index is not in {}", 0, 0),
+                ("an index is in {}", 1, np.inf),
+            ):
+                yield words.format(name), partial(_counted, name, least, most, shape)
+    yield from _borders(path, shape)
+    yield f"{path} is tied with another entry", partial(_tied, path)
 
 
-def predicates(
-    symptom: Symptom, target: int, values: dict[str, Any], thresholds: dict[str, float]
-) -> Iterator[tuple[str, Array]]:
-    """Yield conditions on the entries of an input, in words and as masks."""
-    leaf = symptom.subject.targets[target]
-    point = {**symptom.trial.values, **values}
-    mine = np.asarray(point[leaf.path])
-    if np.iscomplexobj(mine):
-        return
-    names = [leaf.path, *(name for name in point if name != leaf.path)]
-    for name in names:
-        other = _real(point[name])
-        if other is None:
-            continue
-        yield from _of_values(name, other, mine.shape)
-        if name != leaf.path and other.shape == mine.shape:
-            yield f"{leaf.path} == {name}", mine == other
-        if other.dtype.kind in "iu":
-            yield from _of_index(name, other, mine.shape)
-    yield from _borders(leaf.path, mine.shape)
-    yield from _ties(leaf.path, mine)
-    for text, limit in thresholds.items():
-        label, side, _ = text.rsplit(" ", 2)
-        x = np.asarray(_real(point[label.strip("|")]))
-        size = np.abs(x) if label.startswith("|") else x
-        yield text, size < limit if side == "<" else -size < limit
-
-
-def _real(value: Any) -> Array | None:
+def _fitted(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
     try:
-        array = np.asarray(value)
-    except TypeError:  # a PRNG key has no values
-        return None
-    return array if array.dtype.kind in "fiub" else None
-
-
-def _of_values(name: str, other: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
-    try:
-        x = np.broadcast_to(other, shape)
+        return np.broadcast_shapes(shape, wide) == wide
     except ValueError:
+        return False
+
+
+def _wide(values: dict[str, Any], name: str, shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(np.asarray(values[name]), shape)
+
+
+def _limits(wrong: Array, name: str, values: dict[str, Any], sized: bool) -> Iterator[Predicate]:
+    """Yield the limits on an input, or on its size, that part wrong entries from right ones."""
+    if wrong.all() or not wrong.any():
         return
-    if x.dtype.kind == "b":
-        yield f"{name} is False", ~x
-        yield f"{name} is True", x
-        return
-    yield f"{name} == 0", x == 0
-    yield f"{name} != 0", x != 0
-    yield f"{name} < 0", x < 0
-    yield f"{name} > 0", x > 0
-    yield f"{name} <= 0", x <= 0
-    yield f"{name} >= 0", x >= 0
-    yield f"|{name}| > 1", np.abs(x) > 1
-    yield f"|{name}| < 1", np.abs(x) < 1
-    yield f"{name} != 1", x != 1
+    for label, take in ((name, np.real), (f"|{name}|", np.abs))[sized:]:
+        x = take(_wide(values, name, wrong.shape))
+        for sign, sides in ((1.0, ("<", "<=")), (-1.0, (">", ">="))):
+            top, bottom = float(np.max(sign * x[wrong])), float(np.min(sign * x[~wrong]))
+            if not top < bottom:
+                continue
+            middle = (top + bottom) / 2
+            plain = [0.0, 1.0, -1.0, *(float(f"{middle:.{digits}g}") for digits in (1, 2, 3, 17))]
+            limit = next(c for c in plain if top <= c <= bottom)
+            side = sides[limit == top]
+            text = f"{label} {side} {sign * limit:.3g}"
+            yield text, partial(_beyond, name, take, sign, limit, limit == top, wrong.shape)
 
 
-def _of_index(name: str, index: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
-    """Conditions on rows: those that an index names once, several times, never."""
-    n = shape[0]
-    inside = index[(index >= 0) & (index < n)]
-    count = np.bincount(inside.ravel(), minlength=n)
-    column = count.reshape((n, *[1] * (len(shape) - 1)))
-    yield f"an index in {name} is repeated", np.broadcast_to(column > 1, shape)
-    yield f"an index is in {name} once", np.broadcast_to(column == 1, shape)
-    yield f"an index is not in {name}", np.broadcast_to(column == 0, shape)
-    yield f"an index is in {name}", np.broadcast_to(column > 0, shape)
+def _beyond(
+    name: str, take: Any, sign: float, limit: float, equal: bool, shape: Any, at: dict[str, Any]
+) -> Array:
+    x = sign * take(_wide(at, name, shape))
+    return np.asarray(x <= limit if equal else x < limit)
 
 
-def _borders(path: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+def _compared(
+    name: str, compare: Any, number: int, shape: tuple[int, ...], at: dict[str, Any]
+) -> Array:
+    return np.asarray(compare(_wide(at, name, shape), number))
+
+
+def _equal(path: str, name: str, at: dict[str, Any]) -> Array:
+    return np.asarray(np.asarray(at[path]) == np.asarray(at[name]))
+
+
+def _counted(
+    name: str, least: float, most: float, shape: tuple[int, ...], at: dict[str, Any]
+) -> Array:
+    """Return the rows that an index names so often."""
+    index = np.ravel(at[name])
+    count = np.bincount(index[(index >= 0) & (index < shape[0])], minlength=shape[0])
+    named = (least <= count) & (count <= most)
+    return np.broadcast_to(named.reshape((shape[0], *[1] * (len(shape) - 1))), shape)
+
+
+def _tied(path: str, values: dict[str, Any]) -> Array:
+    x = np.asarray(values[path])
+    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
+    return np.asarray((count[inverse] > 1).reshape(x.shape))
+
+
+def _borders(path: str, shape: tuple[int, ...]) -> Iterator[Predicate]:
     for axis, n in enumerate(shape):
         if n < 3:
             continue
-        position = np.arange(n).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        at = np.arange(n).reshape([-1 if a == axis else 1 for a in range(len(shape))])
         for text, mask in (
-            (f"{path} has index 0 on axis {axis}", position == 0),
-            (f"{path} has index {n - 1}, the last, on axis {axis}", position == n - 1),
-            (f"{path} is before the last step along axis {axis}", position < n - 1),
-            (f"{path} is beyond index 0 on axis {axis}", position > 0),
-            (f"{path} is at the border of axis {axis}", (position == 0) | (position == n - 1)),
-            (f"{path} is not at the border of axis {axis}", (position > 0) & (position < n - 1)),
+            (f"{path} has index 0 on axis {axis}", at == 0),
+            (f"{path} has index {n - 1}, the last, on axis {axis}", at == n - 1),
+            (f"{path} is before the last step on axis {axis}", at < n - 1),
+            (f"{path} is beyond index 0 on axis {axis}", at > 0),
+            (f"{path} is at the border on axis {axis}", (at == 0) | (at == n - 1)),
+            (f"{path} is not at the border on axis {axis}", (at > 0) & (at < n - 1)),
         ):
-            yield text, np.broadcast_to(mask, shape)
+            yield text, partial(_there, np.broadcast_to(mask, shape))
 
 
-def _ties(path: str, x: Array) -> Iterator[tuple[str, Array]]:
-    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
-    yield f"{path} is tied with another entry", (count[inverse] > 1).reshape(x.shape)
+def _there(mask: Array, at: dict[str, Any]) -> Array:
+    return mask

@@ -5,9 +5,9 @@ upstream of the check, under another one, and at inputs nearby.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,21 +16,40 @@ from gradlab.checking.evidence import draw_upstreams, nearby
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 
-__all__ = ["Case", "Symptom"]
+__all__ = ["Case", "Claim", "Point", "Symptom"]
 
 Array = np.ndarray[Any, Any]
 
 _RELATIVE = 1e-9
+_FEW = 64  # entries whose gradient may be taken by differences again and again
+
+
+class Point(NamedTuple):
+    """Inputs and upstreams, in float64."""
+
+    values: dict[str, Any]
+    upstreams: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One point: the inputs, the upstreams, the gradients that came and those expected."""
+    """One point, the gradients that came there and those expected."""
 
-    values: dict[str, Any]
-    upstreams: dict[str, Any]
+    point: Point
     actual: list[Array]
     expected: list[Array]
+
+
+class Claim(NamedTuple):
+    """What a gradient may be instead of the right one.
+
+    `made` makes it of a case and of the right gradients at another point, `at`; None: at the same.
+    """
+
+    kind: str
+    text: str
+    made: Callable[[Case, list[Array]], Array | None]
+    at: Callable[[Case], Point] | None = None
 
 
 class Symptom:
@@ -43,71 +62,72 @@ class Symptom:
     @property
     def wrong(self) -> list[int]:
         """The targets whose gradient is wrong, and has the shape of its input."""
-        odd = self.subject.odd
-        return [
-            i for i, v in enumerate(self.trial.formula_verdicts) if v.wrong.any() and not odd[i]
-        ]
+        verdicts = zip(self.trial.formula_verdicts, self.subject.odd)
+        return [i for i, (v, odd) in enumerate(verdicts) if v.wrong.any() and not odd]
 
     @property
     def entries(self) -> int:
         """How many entries all gradients have together."""
         return sum(int(np.prod(t.shape, dtype=np.int64)) for t in self.subject.targets)
 
+    @property
+    def goes_elsewhere(self) -> bool:
+        """Whether the right gradients can be had at other points."""
+        few = self.subject.forward is not None and self.entries <= _FEW
+        return self.trial.has_reference or few
+
     @functools.cached_property
     def cases(self) -> list[Case]:
         """The point of the check; the same under another upstream; inputs close by."""
         trial, subject = self.trial, self.subject
-        same = {t.path: widen(trial.values[t.path]) for t in subject.targets}
-        other = draw_upstreams(subject, trial.seed + 1)
-        moved = nearby(subject, trial.values, trial.seed)
-        points = [(same, trial.upstreams)]
+        same = {t.path: trial.values[t.path] for t in subject.targets}
+        points = [Point(same, trial.upstreams)]
         if subject.upstreams:
-            points.append((same, other))
+            points.append(Point(same, draw_upstreams(subject, trial.seed + 1)))
         if trial.has_reference:
-            points.append((moved, trial.upstreams))
-        return [self.at(values, upstreams) for values, upstreams in points]
+            points.append(Point(nearby(subject, trial.values, trial.seed), trial.upstreams))
+        return [self.at(point) for point in points]
 
-    def at(self, values: dict[str, Any], upstreams: dict[str, Any]) -> Case:
+    def at(self, point: Point) -> Case:
         """Return the case at these inputs and upstreams."""
-        values = {name: widen(value) for name, value in values.items()}
-        wide = {name: widen(value) for name, value in upstreams.items()}
-        actual = self.trial.gradients_at("rule", [{**values, **wide}])[0]
-        return Case(values, wide, [widen(a) for a in actual], self.expected(values, wide))
+        wide = Point(*({name: widen(x) for name, x in part.items()} for part in point))
+        actual = self.trial.gradients_at("rule", [wide.values | wide.upstreams])[0]
+        return Case(wide, [widen(a) for a in actual], self.expected([wide])[0])
 
-    def expected(self, values: dict[str, Any], upstreams: dict[str, Any]) -> list[Array]:
-        """Return what the gradients should be there; NaN where that cannot be known."""
-        return self.expected_many([(values, upstreams)])[0]
-
-    def expected_many(
-        self, points: Sequence[tuple[dict[str, Any], dict[str, Any]]]
-    ) -> list[list[Array]]:
-        """Return what the gradients should be at several points."""
+    def expected(self, points: Sequence[Point]) -> list[list[Array]]:
+        """Return what the gradients should be at points; NaN where that cannot be known."""
+        targets = self.subject.targets
         if self.trial.has_reference:
-            cases = [{**values, **upstreams} for values, upstreams in points]
-            return self.trial.gradients_at("reference", cases)
+            return self.trial.gradients_at("reference", [p.values | p.upstreams for p in points])
         if self.subject.forward is None:  # opaque: each would cost hundreds of calls
-            unknown = [np.full(target.shape, np.nan) for target in self.subject.targets]
-            return [unknown for _ in points]
-        return [
-            [
-                gradient_by_differences(self.trial, target, values, upstreams)
-                for target in self.subject.targets
-            ]
-            for values, upstreams in points
-        ]
+            return [[np.full(t.shape, np.nan) for t in targets] for _ in points]
+        return [[gradient_by_differences(self.trial, t, *p) for t in targets] for p in points]
+
+    def holds(self, claim: Claim, target: int) -> bool:
+        """Whether a claim is what came, in every case."""
+        if claim.at is not None and not self.goes_elsewhere:
+            return False
+        for k, case in enumerate(self.cases):
+            right = case.expected if claim.at is None else self.expected([claim.at(case)])[0]
+            made = claim.made(case, right)
+            if made is None or not self.explains(k, target, made):
+                return False
+        return True
 
     def explains(self, case: int, target: int, claim: Any) -> bool:
-        """Whether a claimed gradient is the one that came, and not simply the right one."""
-        actual = self.cases[case].actual[target]
-        claim = np.asarray(claim)
-        if claim.shape != actual.shape:
-            return False
-        return bool(np.all(self.close(case, target, claim)))
+        """Whether a claimed gradient is the one that came."""
+        same = np.shape(claim) == self.cases[case].actual[target].shape
+        return same and bool(np.all(self.close(case, target, np.asarray(claim))))
 
     def close(self, case: int, target: int, claim: Array) -> Array:
-        """Say at which entries a claim is what came, up to rounding."""
-        actual = self.cases[case].actual[target]
-        return close(actual, claim, self._slack(target))
+        """Say at which entries a claim is what came, up to rounding; NaN agrees with NaN alone."""
+        actual, slack = self.cases[case].actual[target], self._slack(target)
+        with np.errstate(all="ignore"):
+            size = np.abs(claim)
+            scale = float(np.max(size[np.isfinite(size)], initial=0.0))
+            near = np.abs(actual - claim) <= _RELATIVE * size + slack + 1e-13 * scale
+            answer: Array = near | (actual == claim) | (np.isnan(actual) & np.isnan(claim))
+        return answer
 
     def differs(self, case: int, target: int) -> Array:
         """Say at which entries what came is not what was expected."""
@@ -117,19 +137,8 @@ class Symptom:
         """Return the absolute error that the oracle and the constants of the rule explain."""
         gradients = self.trial.formula_gradients
         scatter = gradients[target].scatter if gradients is not None else np.zeros(())
-        finite = scatter[np.isfinite(scatter)]
-        base = 64.0 * float(np.max(finite, initial=0.0))
+        base = 64.0 * float(np.max(scatter[np.isfinite(scatter)], initial=0.0))
         if self.trial.has_reference:
             return base
         sizes = np.abs(self.cases[0].expected[target])
         return base + 1e-7 * float(np.max(sizes[np.isfinite(sizes)], initial=0.0))
-
-
-def close(actual: Array, claim: Array, slack: float) -> Array:
-    """Say where two gradients agree; NaN agrees with NaN alone."""
-    with np.errstate(all="ignore"):
-        size = np.abs(claim)
-        scale = float(np.max(size[np.isfinite(size)], initial=0.0))
-        near = np.abs(actual - claim) <= _RELATIVE * size + slack + 1e-13 * scale
-        answer: Array = near | (actual == claim) | (np.isnan(actual) & np.isnan(claim))
-    return answer

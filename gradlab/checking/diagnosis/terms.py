@@ -1,9 +1,9 @@
 """One summand missing, doubled or with its sign turned: which step of the reference was it?
 
-Every operand and every result of the reference's program gets a gate that multiplies the gradient
-through it and leaves the value alone. Closing one gate (0), turning its sign (-1), doubling it (2):
-if that turns the reference's gradient into the one that came, the step is named with its line.
-A maximum that is only subtracted for safety may be held constant besides: its gradient cancels.
+A gradient is a sum over paths. Every operand and every result of the reference's program gets a
+gate that multiplies the gradient through it and leaves the value alone; with one gate closed, what
+is gone is the share of its paths. Where a share, some number of times, is what came beyond what
+was expected, the step is named with its line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["terms"]
 
-_GATES = 150
-_ENTRIES = 1 << 20
-_SETTINGS = (
-    (0.0, "is missing"),
-    (-1.0, "has the wrong sign"),
-    (2.0, "is counted twice"),
-    (0.5, "is halved"),
-)
+Array = np.ndarray[Any, Any]
+_GATES, _ENTRIES = 150, 1 << 20
+_TIMES = {
+    -1.0: "is missing",
+    -2.0: "has the wrong sign",
+    1.0: "is counted twice",
+    -0.5: "is halved",
+}
 _CLIPS = ("clamp", "max", "min")
 _REDUCTIONS = ("reduce_sum", "reduce_max")
 
@@ -40,52 +40,44 @@ class _Gate(NamedTuple):
     operand: int | None
     passes: bool = False
 
+    @property
+    def line(self) -> str:
+        return f" at {self.source}" if self.source else ""
+
 
 def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield the step of the reference whose share of the gradient is missing or wrong."""
-    program = symptom.subject.believed
-    if not symptom.subject.stated:
-        program = symptom.subject.forward  # its rules are opened here too, and it knows its lines
+    subject = symptom.subject
+    program = subject.believed if subject.stated else subject.forward  # which knows its lines
     if program is None or not symptom.trial.has_reference:
         return
     gated = _Gated(symptom, program)
-    if not 0 < len(gated.gates) <= _GATES:
+    gates, path = gated.gates, subject.targets[target].path
+    if not 0 < len(gates) <= _GATES or symptom.entries * len(gates) > _ENTRIES:
         return
-    size = sum(int(np.prod(t.shape, dtype=np.int64)) for t in symptom.subject.targets)
-    if size * len(gated.gates) > _ENTRIES:
-        return
-    path = symptom.subject.targets[target].path
-    shifts = np.array([gate.name == "reduce_max" for gate in gated.gates])
-    for setting, text in _SETTINGS:
-        for still in (shifts & False, shifts) if shifts.any() else (shifts,):
-            rows = np.tile(np.where(still, 0.0, 1.0), (len(gated.gates), 1))
-            np.fill_diagonal(rows, setting)
-            for k in gated.explaining(target, rows):
-                term = _words(gated.gates[k])
-                yield Finding("term", path, f"in the gradient of {path}, the term {term} {text}")
-                return
-    yield from _saturated(gated, target, path)
-    held = np.array([gate.name in _REDUCTIONS for gate in gated.gates])
-    if held.any() and gated.explaining(target, np.where(held, 0.0, 1.0)[None]):
-        text = f"the gradient of {path} holds the sums (mean, variance, normaliser) constant"
-        yield Finding("term", path, text)
-
-
-def _saturated(gated: "_Gated", target: int, path: str) -> Iterator[Finding]:
-    """Yield that the upstream passes where a clip, a maximum or a minimum saturates."""
-    passing = np.array([gate.passes for gate in gated.gates])
-    if passing.any() and gated.explaining(target, np.where(passing, 0.0, 1.0)[None]):
-        gate = next(gate for gate in gated.gates if gate.passes)
-        line = f" at {gate.source}" if gate.source else ""
+    passing = np.array([gate.passes for gate in gates])
+    if passing.any() and gated.explains(target, np.where(passing, 0.0, 1.0)):
+        line = next(gate.line for gate in gates if gate.passes)
         text = f"the gradient of {path} passes the upstream where the clip{line} saturates"
         yield Finding("condition", path, text, code="GL333")
-
-
-def _words(gate: _Gate) -> str:
-    line = f" at {gate.source}" if gate.source else ""
-    if gate.operand is None:
-        return f"through {gate.name}{line}"
-    return f"through operand {gate.operand} of {gate.name}{line}"
+        return
+    maxima = np.array([gate.name == "reduce_max" for gate in gates])
+    alone = np.where(np.eye(len(gates), dtype=bool), 0.0, 1.0)
+    for rest in (1.0, np.where(maxima, 0.0, 1.0)) if maxima.any() else (1.0,):
+        # a maximum that is only subtracted for safety may be held constant besides
+        base, rows = np.broadcast_to(rest, len(gates)), alone * rest
+        for k, times in gated.shares(target, base, rows):
+            if times in _TIMES:
+                term = f"through {gates[k].name}{gates[k].line}"
+                if gates[k].operand is not None:
+                    term = f"through operand {gates[k].operand} of {gates[k].name}{gates[k].line}"
+                text = f"in the gradient of {path}, the term {term} {_TIMES[times]}"
+                yield Finding("term", path, text)
+                return
+    held = np.array([gate.name in _REDUCTIONS for gate in gates])
+    if held.any() and gated.explains(target, np.where(held, 0.0, 1.0)):
+        text = f"the gradient of {path} holds the sums (mean, variance, normaliser) constant"
+        yield Finding("term", path, text)
 
 
 class _Gated:
@@ -98,24 +90,42 @@ class _Gated:
             jax.eval_shape(self._gradients, np.ones(_GATES + 1), *self._arguments(0))
         self._compiled = jax.jit(jax.vmap(self._gradients, in_axes=(0, None, None)))
 
-    def explaining(self, target: int, rows: np.ndarray[Any, Any]) -> list[int]:
-        """Return the rows of gate settings that give the gradient that came, in every case."""
-        alive = np.arange(len(rows))
-        for case in range(len(self._symptom.cases)):
-            if not alive.size:
-                break
-            padded = np.pad(rows[alive], ((0, 0), (0, _GATES + 1 - rows.shape[1])))
-            with without_checks():
-                found = np.asarray(self._compiled(padded, *self._arguments(case))[target])
-            alive = alive[[self._symptom.explains(case, target, each) for each in found]]
-        return [int(k) for k in alive]
+    def shares(self, target: int, base: Array, rows: Array) -> Iterator[tuple[int, float]]:
+        """Yield the rows whose share explains what came, and how many times it is there."""
+        times: Array | None = None
+        for case, here in enumerate(self._symptom.cases):
+            whole, *closed = self._at(case, target, np.stack([base, *rows]))
+            share = np.stack([(whole - each).ravel() for each in closed])
+            lacking = np.ravel(here.actual[target] - whole)
+            with np.errstate(all="ignore"):
+                fit = share.conj() @ lacking / np.sum(np.abs(share) ** 2, axis=1)
+            fit = np.round(2 * fit.real) / 2
+            found = [
+                self._symptom.explains(case, target, whole + t * (whole - each))
+                for t, each in zip(fit, closed)
+            ]
+            fit = np.where(found, fit, np.nan)
+            times = fit if times is None else np.where(times == fit, fit, np.nan)
+        assert times is not None
+        yield from ((int(k), float(times[k])) for k in np.flatnonzero(np.isfinite(times)))
+
+    def explains(self, target: int, settings: Array) -> bool:
+        """Whether these settings of the gates give the gradient that came, in every case."""
+        cases = range(len(self._symptom.cases))
+        made = ((k, self._at(k, target, settings[None])[0]) for k in cases)
+        return all(self._symptom.explains(k, target, claim) for k, claim in made)
+
+    def _at(self, case: int, target: int, rows: Array) -> Array:
+        padded = np.pad(rows, ((0, 0), (0, _GATES + 1 - rows.shape[1])))
+        with without_checks():
+            return np.asarray(self._compiled(padded, *self._arguments(case))[target])
 
     def _arguments(self, case: int) -> tuple[list[Any], list[Any]]:
-        here, point = self._symptom.cases[case], self._symptom.trial.point
-        values = {**point, **here.values}
+        values, upstreams = self._symptom.cases[case].point
+        values = {**self._symptom.trial.point, **values}
         inputs = [widen(values[name]) for name in self._program.in_names]
-        upstreams = [here.upstreams[u.name] for u in self._symptom.subject.upstreams]
-        return inputs, upstreams or [np.float64(1.0)]
+        given = [upstreams[u.name] for u in self._symptom.subject.upstreams]
+        return inputs, given or [np.float64(1.0)]
 
     def _gradients(self, settings: Any, inputs: Sequence[Any], upstreams: Sequence[Any]) -> Any:
         paths = [target.path for target in self._symptom.subject.targets]
@@ -154,40 +164,27 @@ class _GateKeeper(Lifter):
 
     def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
         moving = [a for v, a in zip(inputs, arrays) if v.depends]
-        if equation.primitive.name in _CLIPS and len(moving) == 1 and len(self._gates) < _GATES:
-            setting = self._settings[len(self._gates)]
-            gate = _Gate(equation.primitive.name, source(equation), None, True)
-            self._gates.append(gate)
-            return [_passed(outputs[0], moving[0], setting)]
+        if equation.primitive.name in _CLIPS and len(moving) == 1:
+            return [self._gate(equation, outputs[0], None, moving[0])]
         return [self._gate(equation, array, None) for array in outputs]
 
-    def _gate(self, equation: Any, array: Any, operand: int | None) -> Any:
-        if not isinstance(array, jax.Array) or not is_inexact(array.dtype):
-            return array
-        if len(self._gates) >= _GATES:
+    def _gate(self, equation: Any, array: Any, operand: int | None, passed: Any = None) -> Any:
+        """Put a gate at a value; where it is closed, the gradient goes to what is `passed`."""
+        real = isinstance(array, jax.Array) and is_inexact(array.dtype)
+        if not real or len(self._gates) >= _GATES:
             return array
         setting = self._settings[len(self._gates)]
-        self._gates.append(_Gate(equation.primitive.name, source(equation), operand))
-        return _gated(array, setting)
+        where = equation.primitive.name, source(equation), operand
+        self._gates.append(_Gate(*where, passed is not None))
+        return _gated(array, jax.numpy.zeros_like(array) if passed is None else passed, setting)
 
 
 @jax.custom_jvp
-def _gated(array: Any, setting: Any) -> Any:
+def _gated(array: Any, passed: Any, setting: Any) -> Any:
     return array
 
 
 @_gated.defjvp
 def _gated_jvp(primals: Any, tangents: Any) -> Any:
-    array, setting = primals
-    return array, setting * tangents[0]
-
-
-@jax.custom_jvp
-def _passed(array: Any, operand: Any, setting: Any) -> Any:
-    return array
-
-
-@_passed.defjvp
-def _passed_jvp(primals: Any, tangents: Any) -> Any:
     array, _, setting = primals
     return array, setting * tangents[0] + (1 - setting) * tangents[1]
