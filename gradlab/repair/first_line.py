@@ -9,6 +9,7 @@ import ast
 import contextlib
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _RUNS = 800
 _LIKELY = 12  # right gradients that are tried in the place of a value
 _NEAR = 1e-7
 _MOST = 4096  # entries of a value that is tried
+_AXES = 4  # of a value that is tried with its axes in other orders
 _BACK = 8  # values before a wrong one that may be another's right gradient
 
 
@@ -312,28 +314,35 @@ class _Watch:
 
 
 def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:
-    """Return what could stand for a value, in its shape, what is most like it first."""
-    found = [each.reshape(value.shape) for each in lacking if each.size == value.size]
-    found += [each.T for each in lacking if each.ndim == 2 and each.T.shape == value.shape]
+    """Return what could stand for a value, in its shape: as it is, then with its axes turned."""
 
     def likeness(each: Array) -> float:
         return abs(float(np.vdot(each, value))) / float(np.linalg.norm(each))
 
-    return sorted(found, key=likeness, reverse=True)[:_LIKELY]
+    ways = [list(_turned(each, value.shape)) for each in lacking]
+    plain = [each[0] for each in ways if each]
+    turned = [way for each in ways for way in each[1:]]
+    best = [sorted(kind, key=likeness, reverse=True) for kind in (plain, turned)]
+    return best[0][:_LIKELY] + best[1][: _LIKELY // 3]
 
 
 def _matches(value: Array, known: Sequence[Array]) -> bool:
-    """Whether a value is one of those that are known, or one that is transposed."""
+    """Whether a value is one of those that are known, or one with its axes in another order."""
     if not value.any():
         return True
     size = float(np.linalg.norm(value))
-    for each in known:
-        if each.size == value.size and abs(float(np.linalg.norm(each)) - size) <= _NEAR * size:
-            ways = [each.reshape(value.shape)]
-            ways += [each.T] if each.ndim == 2 and each.T.shape == value.shape else []
-            if any(_equal(way, value) for way in ways):
-                return True
-    return False
+    near = (k for k in known if abs(float(np.linalg.norm(k)) - size) <= _NEAR * size)
+    return any(_equal(way, value) for each in near for way in _turned(each, value.shape))
+
+
+def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """Yield an array reshaped, and with its axes in each other order that gives this shape."""
+    if array.size == math.prod(shape):
+        yield array.reshape(shape)
+    if 2 <= array.ndim <= _AXES and sorted(array.shape) == sorted(shape):
+        for order in itertools.islice(itertools.permutations(range(array.ndim)), 1, None):
+            if tuple(array.shape[axis] for axis in order) == shape:
+                yield array.transpose(order)
 
 
 def _equal(one: Any, other: Any) -> bool:
