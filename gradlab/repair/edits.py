@@ -489,8 +489,9 @@ def names(
         if each.text != old and (named or each.shape == shape):
             yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
     for each in pool if again else ():
-        if each.shape == shape and each.text != old:  # never twice the same
-            for form in ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}"):
+        forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
+        if each.shape in (shape, ()) and each.text != old:  # never twice the same
+            for form in forms if each.shape == shape else forms[:2]:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     for edit, _ in wraps(text, site, ()) if again else ():
         yield dataclasses.replace(edit, tier=NAMES)

@@ -133,6 +133,8 @@ def derived(
             texts.append((f"{v}.transpose(0, 2, 1)", ATOM, "GL301"))
         if dimensions >= 1:
             texts += [(f"{v}[..., None]", ATOM, ""), (f"{v}[None]", ATOM, "")]
+    lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
+    texts += [(f"{c}({v})", ATOM, "") for c in calls if c.endswith("sqrt") for v in lengths]
     made = []
     for text, binds, code in texts:
         values = scope.value(text)

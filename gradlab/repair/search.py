@@ -268,6 +268,8 @@ class _Search:
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
             if self.first is not None:
+                self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
+            if self.first is not None and not self.verified:
                 self._focus = self.first
                 self._searched([d for d in behind if d.code is self.first.code], 0.6)
                 self._focus = None
@@ -300,10 +302,13 @@ class _Search:
         )
 
     def _searched(self, drafts: list[_Draft], share: float) -> None:
+        """Search with one edit, then with two, in a share of the candidates that are left."""
+        spent = self.tried / self._total
+        share = spent + share * (1 - spent)
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.75 * share)
+            better += self._tried_tier(drafts, tier, 0.75 * share + 0.25 * spent)
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             if partly and tier > TOKENS and not self.verified:
@@ -628,10 +633,18 @@ def _cost(mended: Mended) -> tuple[int, int, int]:
     for edit in mended.new.edits:
         strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
         styled = f"={edit.new}" in known
-        size += edit.cost + len(edit.new) + abs(len(edit.new) - len(edit.old))
+        size += edit.cost + _changed(edit.old, edit.new)
         size += 2 * len(strange) - 2 * styled
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
     return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
+
+
+def _changed(old: str, new: str) -> int:
+    """Return how many characters differ, what stands at both ends alike left out."""
+    least = min(len(old), len(new))
+    start = next((k for k in range(least) if old[k] != new[k]), least)
+    end = next((k for k in range(least - start) if old[-1 - k] != new[-1 - k]), least - start)
+    return len(new) - start - end + abs(len(new) - len(old))
 
 
 def _best(drafts: list[_Draft]) -> list[_Draft]:
