@@ -12,7 +12,12 @@ import numpy as np
 from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
 from gradlab.checking.domain import Domain, parse_domain
 from gradlab.checking.evidence import near
-from gradlab.checking.forms import FINITE_DIFFERENCES, subject_of_program
+from gradlab.checking.forms import (
+    FINITE_DIFFERENCES,
+    jvp_or_none,
+    subject_of_program,
+    vjp_or_none,
+)
 from gradlab.checking.inputs import require_arrays
 from gradlab.checking.intended import Meaning, parse_intended
 from gradlab.checking.memory import require_memory
@@ -31,17 +36,23 @@ from gradlab.tracing import (
     NOT_JUDGED,
     ClosesOverTrace,
     CustomRule,
+    Differentiated,
     Meeting,
     NotStrippable,
     Program,
     custom_rules,
     intend,
+    moved_together,
+    reached_outputs,
+    restricted,
     rule_inputs,
     strip,
+    symbolic_zeros,
     trace,
     walk,
 )
 from gradlab.tracing import Leaf as TracedLeaf
+from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import undisturbed
 
 if TYPE_CHECKING:
@@ -134,16 +145,17 @@ def audit(
     for flat in _sampled(program, inputs, seed, samples, legal):
         met += dropped.attempt(functools.partial(rule_inputs, program, flat)) or []
     groups = _grouped(met)
-    around = functools.cache(lambda: _around(program, inputs, seed))
-    written = functools.cache(lambda: _written(function, inputs, names))
+    whole = _Whole(function, inputs, names, program, seed, Settings(branches, prove))
     said = [meanings.meaning(group[0].rule) for group in groups]
     meanings.require_met([group[0].rule for group in groups])
     audited = [(group, meaning) for group, meaning in zip(groups, said) if group[0].wrt]
-    told = tracked(audited, lambda pair: pair[0][0].rule.name)
-    settings = Settings(branches, prove)
-    rules = tuple(_audited(*pair, seed, around, written, settings) for pair in told)
+    found: dict[int, AuditedRule] = {}
+    shields_last = sorted(enumerate(audited), key=lambda each: bool(each[1][0][0].shielded))
+    for k, (group, meaning) in tracked(shields_last, lambda each: each[1][0][0].rule.name):
+        found[k] = _audited(group, meaning, whole, list(found.values()))
+    rules = tuple(found[k] for k in range(len(found)))
     mapped = _on_a_mesh(program)
-    rules += tuple(_audited_around(rule, around) for rule in mapped)
+    rules += tuple(_audited_around(rule, whole) for rule in mapped)
     notes = [*dropped.notes]
     constant = [group[0].rule for group in groups if not group[0].wrt]
     if constant:
@@ -164,16 +176,51 @@ def audit(
     return AuditReport(program.name, rules, tuple(notes), seed)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Whole:
+    """The function that is audited, and what is asked of it as a whole, when it is asked."""
+
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    names: tuple[str, ...]
+    program: Program
+    seed: int
+    settings: Settings
+
+    @functools.cached_property
+    def report(self) -> CheckReport:
+        """The check of all of it, for rules that cannot be cut out."""
+        return _around(self.program, self.inputs, self.seed)
+
+    @functools.cached_property
+    def written(self) -> "list[HandRule]":
+        """The rules that somebody wrote, as source."""
+        from gradlab.repair import rules_met  # a right rule never needs it
+
+        return rules_met(self.function, self.inputs, self.names)
+
+    @functools.cached_property
+    def differentiated(self) -> Differentiated:
+        """What its differentiation runs, in reverse, or else forwards."""
+
+        def derivative() -> Program | None:
+            program = trace(self.function, *self.inputs)  # anew: JAX keeps what it has staged
+            wanted = program.differentiable
+            return vjp_or_none(program, wanted) or jvp_or_none(program, wanted)
+
+        return Differentiated.of(derivative)
+
+
 def _on_a_mesh(program: Program) -> list[CustomRule]:
     """Return the user's rules under a `shard_map` or `pmap`, each once."""
     inside = [r for r in custom_rules(program) if r.user and not _MAPS.isdisjoint(r.inside)]
     return list({(r.name, r.defined, r.source): r for r in inside}.values())
 
 
-def _audited_around(rule: CustomRule, around: Callable[[], CheckReport]) -> AuditedRule:
+def _audited_around(rule: CustomRule, whole: _Whole) -> AuditedRule:
     """Return a rule judged on the devices of its mesh, with the whole function around it."""
     described = {name: getattr(rule, name) for name in ("name", "kind", "defined", "source")}
-    return AuditedRule(**described, inside=rule.inside, calls=1, inputs_tried=1, report=around())
+    return AuditedRule(**described, inside=rule.inside, calls=1, inputs_tried=1, report=whole.report)
 
 
 def _left(program: Program) -> list[str]:
@@ -240,60 +287,106 @@ def _meaning(meeting: Meeting) -> Hashable:
 def _audited(
     group: Sequence[Meeting],
     meaning: Meaning | None,
-    seed: int,
-    around: Callable[[], CheckReport],
-    written: Callable[[], "list[HandRule]"],
-    settings: Settings,
+    whole: _Whole,
+    others: Sequence[AuditedRule],
 ) -> AuditedRule:
-    first = group[0]
-    rule = first.rule
-    program = dataclasses.replace(first.program, name=rule.name)
+    """Judge one rule where it is met; `others` are judged already, those that shield it too."""
+    first, rule = group[0], group[0].rule
     points = _few([point for meeting in group for point in meeting.points])
-    calls = sum(meeting.calls for meeting in group)
+    report = _verdict(group, points, meaning, whole)
+    unused = ""
     if first.shielded:
-        reason = f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
-        targets = [program.leaves[i] for i in first.wrt]
-        report, calls = _unjudged(program.name, targets, seed, reason), 0
-    else:
-        try:
-            if first.bound:
-                raise ClosesOverTrace("its operands do not move by themselves")
-            report = _judged(first, program, points, seed, meaning, written, settings)
-        except ClosesOverTrace:
-            report = around()
-        if first.made_up:
-            note = "the branch that calls it was not taken: it was judged at made-up inputs"
-            report = dataclasses.replace(report, notes=(*report.notes, note))
+        outer = [other for other in others if other.name == first.shielded]
+        if report is None:
+            unused = f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
+        elif not _passes(report) and outer and all(_passes(other.report) for other in outer):
+            unused = f"not judged: {first.shielded} has its own rule, which is right with it inside"
+    elif report is None:
+        unused = f"not used: no upstream reaches it in {whole.program.name}"
+    if report is None or unused:
+        targets = [first.program.leaves[i] for i in first.wrt]
+        report = _unjudged(rule.name, targets, whole.seed, unused)
+    elif first.made_up:
+        note = "the branch that calls it was not taken: it was judged at made-up inputs"
+        report = dataclasses.replace(report, notes=(*report.notes, note))
     return AuditedRule(
         name=rule.name,
         kind=rule.kind,
         source=rule.source,
         defined=rule.defined,
         inside=tuple(rule.inside),
-        calls=calls,
-        inputs_tried=0 if first.shielded else len(points),
+        calls=0 if unused else sum(meeting.calls for meeting in group),
+        inputs_tried=0 if unused else len(points),
         parts=tuple(part for each in report.rules for part in each.parts),
         intended=_words(meaning),
         report=report,
     )
 
 
-def _written(function: Any, inputs: tuple[Any, ...], names: tuple[str, ...]) -> "list[HandRule]":
-    from gradlab.repair import rules_met  # a right rule never needs it
+def _passes(report: CheckReport) -> bool:
+    return report.status in ("right", "right, loses digits")
 
-    return rules_met(function, inputs, names)
+
+def _verdict(
+    group: Sequence[Meeting],
+    points: Sequence[Sequence[Any]],
+    meaning: Meaning | None,
+    whole: _Whole,
+) -> CheckReport | None:
+    """Return what checking a rule at its points finds; None where nothing differentiates it.
+
+    What fails is judged again by what occurs: outputs that receive an upstream, operands that move.
+    """
+    first = group[0]
+    equations = [meeting.equation for meeting in group]
+    if first.shielded and not any(map(whole.differentiated.uses, equations)):
+        return None
+    if first.bound:
+        return whole.report
+    try:
+        report = _judged(first, points, meaning, whole)
+        if _passes(report) or first.shielded:
+            return report
+        occurs, note = first, ""
+        reached = reached_outputs(whole.program, equations)
+        floats = [k for k, aval in enumerate(first.program.out_avals) if is_inexact(aval.dtype)]
+        if reached == ():
+            return None
+        if reached is not None and len(reached) < len(floats):
+            occurs = dataclasses.replace(first, program=restricted(first.program, reached))
+            names = [first.program.out_names[k] for k in floats if k not in reached]
+            note = f"not judged: {', '.join(names)}, which no upstream reaches in "
+            note += whole.program.name
+        together = _together(first, equations, whole.program)
+        if occurs is first and together is None:
+            return report
+        report = _judged(occurs, points, meaning, whole, together)
+        return dataclasses.replace(report, notes=(*report.notes, *filter(None, [note])))
+    except ClosesOverTrace:
+        return whole.report
+
+
+def _together(
+    meeting: Meeting, equations: Sequence[Any], program: Program
+) -> tuple[tuple[str, ...], ...] | None:
+    """Return which operands of a rule that is told of symbolic zeros have tangents together."""
+    if not symbolic_zeros(meeting.program) or len(meeting.wrt) < 2:
+        return None
+    sets = moved_together(program, equations)
+    names = ([meeting.program.in_names[i] for i in meeting.wrt if i in each] for each in sets)
+    return tuple(dict.fromkeys(tuple(each) for each in names if each)) or None
 
 
 def _judged(
     meeting: Meeting,
-    program: Program,
     points: Sequence[Sequence[Any]],
-    seed: int,
     meaning: Meaning | None,
-    written: Callable[[], "list[HandRule]"],
-    settings: Settings,
+    whole: _Whole,
+    together: tuple[tuple[str, ...], ...] | None = None,
 ) -> CheckReport:
     """Check one rule at all of its points, against its primal without any of the user's rules."""
+    program = dataclasses.replace(meeting.program, name=meeting.rule.name)
+    seed = whole.seed
     rule, wrt = meeting.rule, meeting.wrt
     values = [dict(zip(program.in_names, point)) for point in points]
     believed, oracle = None, f"finite differences of the root that {rule.name} finds"
@@ -307,18 +400,20 @@ def _judged(
     subject = subject_of_program(program, values[0], believed, oracle, wrt=wrt, stated=stated)
     constant = tuple(name for i, name in enumerate(program.in_names) if i not in wrt)
     subject = dataclasses.replace(subject, constant=constant, intended=_words(meaning))
+    subject = dataclasses.replace(subject, together=together)
     trial = Trial(subject, values[0], seed)
     others = [
         Trial(subject, point, seed + k, trial.evaluation) for k, point in enumerate(values[1:], 1)
     ]
     # JAX's own rules have conventions of their own beyond the inputs that they are made for
-    settings = dataclasses.replace(settings, branches=settings.branches and rule.user)
+    branches = whole.settings.branches and rule.user
+    settings = dataclasses.replace(whole.settings, branches=branches)
     clock = time.process_time()
 
     def mend() -> "Repaired":
         from gradlab.repair import repair  # a right rule never needs it
 
-        found = [hand for hand in written() if hand.place == (rule.name, rule.defined)]
+        found = [hand for hand in whole.written if hand.place == (rule.name, rule.defined)]
         return repair(found, time.process_time() - clock, seed)
 
     report = summarise([trial, *others], seed, 1, settings, mend)

@@ -126,8 +126,21 @@ class Evidence:
         """Return the estimates for both laws, formula and accuracy, from so many draws."""
         if draws not in self._drawn:
             assert self.evaluation is not None
-            self._drawn[draws] = self.evaluation.both(self.full_point, draws, self.seed)
+            evaluation = self.evaluation
+            self._drawn[draws] = self.dropped.attempt(
+                lambda: evaluation.both(self.full_point, draws, self.seed)
+            ) or (self._unmeasured,) * 2
         return self._drawn[draws]
+
+    @functools.cached_property
+    def _unmeasured(self) -> Estimates:
+        """Every program lifted, where a callback refuses numbers that rounding has moved."""
+        assert self.evaluation is not None
+        found = self._lifted(self.evaluation, {}, None)
+        return {
+            name: [Estimate(array, np.full(np.shape(array), np.inf)) for array in arrays]
+            for name, arrays in found.items()
+        }
 
     @functools.cached_property
     def actual(self) -> Leaves:

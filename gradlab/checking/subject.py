@@ -70,6 +70,7 @@ class Subject:
     `approximate`: the reference iterates, and is right only up to its convergence.
     `opaque`: some of it runs in its own dtype even when lifted, and is judged in that.
     `constant`: the inputs that are the same wherever the subject is met.
+    `together`: the sets of targets that have tangents together, where it is not each alone.
     `intended`: what its author means by it, in words; "any": its derivative is not judged.
     `domain`: which inputs are legal. `rules`: the rules that it holds, as reports list them.
     `unchecked`: the inputs that are not targets, each with the reason.
@@ -110,6 +111,7 @@ class Subject:
     shapes: tuple[tuple[int, ...], ...] = field(default=())
     unchecked: tuple[Unchecked, ...] = ()
     constant: tuple[str, ...] = ()
+    together: tuple[tuple[str, ...], ...] | None = None
     intended: str = ""
     domain: Domain = field(default_factory=Domain)
     rules: tuple[Rule, ...] = ()

@@ -30,10 +30,19 @@ from gradlab.tracing.program import (
     as_function,
     derive,
     rename,
+    restricted,
     trace,
     without_checks,
 )
-from gradlab.tracing.rules import CustomRule, NotStrippable, custom_rules, strip, symbolic_zeros
+from gradlab.tracing.reaching import moved_together, reached_outputs
+from gradlab.tracing.rules import (
+    CustomRule,
+    Differentiated,
+    NotStrippable,
+    custom_rules,
+    strip,
+    symbolic_zeros,
+)
 from gradlab.tracing.running import batches_by_itself, run_lifted, stage
 from gradlab.tracing.walking import iterates, repeated, repeats, walk
 
@@ -43,6 +52,7 @@ __all__ = [
     "Arithmetic",
     "ClosesOverTrace",
     "CustomRule",
+    "Differentiated",
     "Evaluator",
     "Interpreter",
     "Leaf",
@@ -68,14 +78,17 @@ __all__ = [
     "kernels",
     "lift",
     "missing_kinds",
+    "moved_together",
     "narrowings",
     "only_forward",
     "opaque",
     "open_kernels",
+    "reached_outputs",
     "remember",
     "rename",
     "repeated",
     "repeats",
+    "restricted",
     "rule_inputs",
     "run_lifted",
     "source",

@@ -35,11 +35,12 @@ class Meeting:
 
     Attributes:
         rule: what is known of it.
+        equation: the call of it.
         program: the decorated function alone; its inputs are all operands.
         wrt: the positions of those that depend on the inputs of the whole; others are constant.
         points: the operands' values, each time that they were kept.
         calls: how often it was met.
-        shielded: the rule whose primal calls it, and which has a derivative of its own; or empty.
+        shielded: the outermost rule around it that has a derivative of its own; or empty.
         made_up: the branch that holds it was not taken, so that its inputs were made up.
         broken: how what it returns differs from what it promises; empty: nowhere.
         bound: an operand moves with the inputs behind a `stop_gradient`, as a factorisation beside
@@ -47,6 +48,7 @@ class Meeting:
     """
 
     rule: CustomRule
+    equation: Any
     program: Program
     wrt: tuple[int, ...]
     points: tuple[tuple[Any, ...], ...]
@@ -176,7 +178,7 @@ class _Meeter(Evaluator):
         outputs = self._run(equation, inputs)
         self._shields = self._shields[:-1] if shields else self._shields
         inside = tuple(filter(None, self._around[:-1]))
-        shielded = self._shields[-1] if self._shields else ""
+        shielded = self._shields[0] if self._shields else ""
         depends = [value.depends for value in inputs]
         key = id(equation), inside, tuple(depends), bool(shielded), self._made_up
         met = self.met.get(key)
@@ -259,7 +261,7 @@ def _meeting(program: Program, met: _Met) -> Meeting:
     wrt = [k for k, i in enumerate(inputs) if moved[k] and is_inexact(dtype_of(equation.invars[i]))]
     values = tuple(tuple(point[i] for i in inputs) for point in points)
     told = met.calls, met.shielded, met.made_up, met.broken, met.bound
-    return Meeting(rule, alone, tuple(wrt), values, *told)
+    return Meeting(rule, equation, alone, tuple(wrt), values, *told)
 
 
 def _one(a: Any, b: Any, points: Sequence[Sequence[Any]], i: int, j: int) -> bool:

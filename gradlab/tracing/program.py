@@ -32,6 +32,7 @@ __all__ = [
     "attributes_kept",
     "derive",
     "rename",
+    "restricted",
     "trace",
     "without_checks",
 ]
@@ -261,6 +262,27 @@ def derive(
         x64=program.x64,
         trace_wide=trace_wide,
     )
+
+
+def restricted(program: Program, outputs: Sequence[int]) -> Program:
+    """Return a program with some of its flat outputs alone, named as they were.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> both = trace(lambda x: (jnp.sin(x), jnp.cos(x)), jnp.ones(3))
+        >>> restricted(both, [1]).out_names
+        ('output[1]',)
+    """
+
+    def flat_function(*arrays: Any) -> list[Any]:
+        found = program.flat(*arrays)
+        return [found[k] for k in outputs]
+
+    def wide() -> Program | None:
+        return None if program.wide is None else restricted(program.wide, outputs)
+
+    names = [program.out_names[k] for k in outputs]
+    return derive(program, flat_function, program.in_avals, program.in_names, names, wide)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import functools
 import linecache
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,7 @@ from gradlab.tracing.walking import walk
 
 __all__ = [
     "CustomRule",
+    "Differentiated",
     "NotStrippable",
     "custom_rules",
     "rule_of",
@@ -40,6 +42,7 @@ __all__ = [
     "symbolic_zeros",
 ]
 
+_FROM_JVPS = "custom_jvp.defjvps.<locals>.jvp"
 _OLDER = ("custom_jvp_call", "custom_vjp_call")
 _LIBRARIES = f"{os.sep}site-packages{os.sep}"
 
@@ -164,6 +167,65 @@ def _older(equation: Any, kind: Kind) -> CustomRule:
         out_avals=tuple(atom.aval for atom in equation.outvars),
         operands=_operands(equation, name, defined, title),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Differentiated:
+    """What the differentiation of a function ran: which rules it used, however deep inside.
+
+    Attributes:
+        gradient: the program that came of it; None where JAX does not differentiate the function.
+        called: `/full/file.py:line` of each Python function that was called.
+        by_parts: the same of each function whose derivatives `defjvps` gave, and which were called.
+    """
+
+    gradient: Program | None
+    called: frozenset[str]
+    by_parts: frozenset[str]
+
+    @classmethod
+    def of(cls, compute: Callable[[], Program | None]) -> "Differentiated":
+        """Note what `compute` calls while it traces and differentiates."""
+        codes: set[Any] = set()
+        by_parts: set[str] = set()
+
+        def see(frame: Any, event: str, argument: object) -> None:
+            if event == "call":
+                codes.add(frame.f_code)
+                if frame.f_code.co_qualname == _FROM_JVPS:
+                    by_parts.add(_place_of(frame.f_locals["self"].fun)[1])
+
+        before = sys.getprofile()
+        sys.setprofile(see)
+        try:
+            gradient = compute()
+        finally:
+            sys.setprofile(before)
+        places = frozenset(f"{code.co_filename}:{code.co_firstlineno}" for code in codes)
+        return cls(gradient, places, frozenset(by_parts))
+
+    def uses(self, equation: Any) -> bool:
+        """Return whether the derivative of a rule that an equation calls was run.
+
+        Its own functions were called, or what they compute stands at the line of the call.
+        """
+        kind, line = kind_of(equation), equation.source_info.traceback
+        assert kind is not None
+        (_, primal), *written = map(_place_of, kind.written(equation))
+        if any(place in self.called and not _in_jax(place) for _, place in written):
+            return True
+        if primal in self.by_parts:
+            return True
+
+        def computed(jaxpr: Any) -> bool:
+            return any(
+                each.source_info.traceback == line
+                or any(computed(inner) for _, inner in inner_jaxprs(each))
+                for each in body(jaxpr).equations
+                if not is_rule(each)  # what a rule calls is not differentiated there
+            )
+
+        return line is not None and self.gradient is not None and computed(self.gradient.jaxpr)
 
 
 def symbolic_zeros(program: Program) -> bool:

@@ -276,3 +276,99 @@ def test_a_rule_that_is_made_inside_is_checked_inside(factor):
 def test_an_approximation_that_errs_alike_at_equal_inputs_is_forgiven():
     x = jnp.full(4, -1.7, jnp.float32)
     assert all(gradlab.audit(jax.scipy.special.fresnel, x, seed=seed).ok for seed in (0, 1))
+
+
+def sums_and_counts(wrong=""):
+    """A root finder's shape: a value with a derivative, and statistics whose own are left out."""
+
+    @jax.custom_jvp
+    def solve(x):
+        return jnp.sqrt(x), jnp.abs(jnp.sqrt(x) ** 2 - x) + x
+
+    def jvp(primals, tangents):
+        root, left = solve(*primals)
+        slope = tangents[0] / (2 * root) * (3 if wrong else 1)
+        return (root, left), (slope, jnp.zeros_like(left))
+
+    solve.defjvp(jvp)
+    return solve
+
+
+@pytest.mark.parametrize("wrong", ["", "value"])
+@pytest.mark.parametrize("place", ["plain", "scan", "while"])
+def test_an_output_is_judged_where_an_upstream_reaches_it(place, wrong):
+    solve = sums_and_counts(wrong)
+
+    def body(x):
+        root, left = solve(x)
+        return root + 1, jax.lax.stop_gradient(left)
+
+    def model(x):
+        if place == "plain":
+            return body(x)[0]
+        if place == "scan":
+            return jax.lax.scan(lambda c, _: body(c), x, length=3)
+        return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, body(c[1])[0]), (0, x))[1]
+
+    x = jnp.array([0.5, 2.0], jnp.float32)
+    (rule,) = gradlab.audit(model, x).rules
+    assert rule.report.ok is not bool(wrong) and rule.calls
+    assert any("output[1], which no upstream reaches in" in note for note in rule.report.notes)
+    assert not gradlab.check(solve, x).ok  # alone, all of its outputs are asked
+
+
+def test_a_rule_that_no_upstream_reaches_has_no_verdict():
+    report = gradlab.audit(lambda x: jax.lax.stop_gradient(wrong(x)) + right(x), X)
+    unused, used = report.rules
+    assert report.ok and used.status == "right" and unused.calls == 0
+    assert "no upstream reaches it" in unused.report.laws[0].reason
+
+
+def end_of(wrong=False):
+    """It forgets the tangent of `end` where `start` has none, as a loop's end knows none then."""
+
+    @jax.custom_jvp
+    def last(start, end):
+        return 2 * end + 0 * start
+
+    def jvp(primals, tangents):
+        start, end = tangents
+        if isinstance(start, jax.custom_derivatives.SymbolicZero):
+            return last(*primals), jnp.zeros_like(primals[1])
+        return last(*primals), (3 if wrong else 2) * end
+
+    last.defjvp(jvp, symbolic_zeros=True)
+    return last
+
+
+def test_symbolic_zeros_are_those_that_occur():
+    """Both always move together in the first model, and each alone in the second."""
+    x = jnp.array([0.5, 2.0], jnp.float32)
+    assert gradlab.audit(lambda x: end_of()(x, jnp.sin(x)), x).ok
+    assert not gradlab.audit(lambda x: end_of(True)(x, jnp.sin(x)), x).ok
+    assert not gradlab.audit(lambda x, y: end_of()(x, jnp.sin(y)), x, x).ok
+
+
+@pytest.mark.parametrize("faulty", ["", "inner", "outer"])
+def test_a_shielded_rule_is_judged_where_the_outer_rule_differentiates_it(faulty):
+    """The outer backward differentiates its body itself, and so uses the rule inside."""
+    inner = scaled(3.0 if faulty == "inner" else 2.0, "inner")
+
+    def body(x):
+        return jnp.sin(inner(x))
+
+    @jax.custom_vjp
+    def outer(x):
+        return body(x)
+
+    def bwd(x, u):
+        (gradient,) = jax.vjp(body, x)[1](u)
+        return ((5 if faulty == "outer" else 1) * gradient,)
+
+    outer.defvjp(lambda x: (body(x), x), bwd)
+    report = gradlab.audit(lambda x: outer(x), X)
+    found = {rule.name: rule for rule in report.rules}
+    assert found["outer"].report.ok is (faulty == "")
+    assert report.ok is (faulty == "")
+    if faulty == "inner":
+        assert found["inner"].status == "wrong"

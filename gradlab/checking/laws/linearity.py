@@ -17,7 +17,7 @@ from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.references import LIMIT, LOST, Evaluation, blocks, known
-from gradlab.tracing import Program, derive, symbolic_zeros
+from gradlab.tracing import Program, restricted, symbolic_zeros
 
 __all__ = ["adjoint", "ignored_outputs", "linear", "nonlinearity", "used"]
 
@@ -96,7 +96,7 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
         for i, target in enumerate(trial.subject.targets):
             if trial.subject.odd[i]:
                 continue
-            scatter = known(trial.scatter_here(keyword, i))
+            scatter = trial.scatter_here(keyword, i)  # where it is infinite, nothing is told
             parts = [(claim.factors[0], here[i]), (claim.factors[1], crossed[i])]
             parts += [(-1.0, gradients[i]) for gradients in moved[1:]]
             known_here = np.isfinite(here[i]) & np.isfinite(crossed[i])
@@ -187,15 +187,17 @@ def _wrong_alone(trial: Trial) -> str:
     if forward is None or not trial.has_rule or not symbolic_zeros(forward):
         return ""
     paths = [target.path for target in trial.subject.targets]
+    sets = trial.subject.together or tuple((path,) for path in paths)
+    some = {" and ".join(each): each for each in sets if len(each) < len(paths)}
     made: dict[str, Program | None] = {}  # None: JAX does not differentiate it by that alone
-    for path in paths:
-        position = forward.in_names.index(path)
-        made[f"alone {path}"] = vjp_or_none(forward, (position,))
+    for name, chosen in some.items():
+        positions = tuple(forward.in_names.index(path) for path in chosen)
+        made[f"alone {name}"] = vjp_or_none(forward, positions)
         if trial.subject.pushforward is not None:
-            made[f"pushed {path}"] = jvp_or_none(forward, (position,))
+            made[f"pushed {name}"] = jvp_or_none(forward, positions)
     several = [u.output for u in trial.subject.upstreams] if len(trial.upstreams) > 1 else []
     for output in several:
-        part = _restricted(forward, forward.out_names.index(output))
+        part = restricted(forward, [forward.out_names.index(output)])
         positions = tuple(forward.in_names.index(path) for path in paths)
         made[f"through {output}"] = vjp_or_none(part, positions)
     programs = {name: program for name, program in made.items() if program is not None}
@@ -203,17 +205,19 @@ def _wrong_alone(trial: Trial) -> str:
         return ""
     names = dict.fromkeys(name for program in programs.values() for name in program.in_names)
     found = Evaluation(**programs).values({name: trial.full_point[name] for name in names})
-    for i, path in enumerate(paths):
-        others = " and ".join(p for p in paths if p != path)
-        here, scatter = trial.gradients_here("rule")[i], trial.scatter_here("rule", i)
-        if f"alone {path}" in found and _apart(found[f"alone {path}"][-1], here, scatter):
-            return f"wrong where {others} needs no gradient: the gradient of {path} is another"
-        if f"pushed {path}" in found and "pushforward" in trial.formula:
-            still = {f"tangent {p}": 0 * widen(trial.tangents[p]) for p in paths if p != path}
+    for name, chosen in some.items():
+        fixed = [path for path in paths if path not in chosen]
+        others = " and ".join(fixed)
+        for path, mine in zip(chosen, found.get(f"alone {name}", ())[-len(chosen) :]):
+            i = paths.index(path)
+            if _apart(mine, trial.gradients_here("rule")[i], trial.scatter_here("rule", i)):
+                return f"wrong where {others} needs no gradient: the gradient of {path} is another"
+        if f"pushed {name}" in found and "pushforward" in trial.formula:
+            still = {f"tangent {p}": 0 * widen(trial.tangents[p]) for p in fixed}
             moved = trial.many([still])[0]["pushforward"][trial.outputs :]
-            ours = found[f"pushed {path}"][trial.outputs :]
+            ours = found[f"pushed {name}"][trial.outputs :]
             if any(_apart(a, b, np.zeros(1)) for a, b in zip(ours, moved)):
-                return f"wrong where {others} has no tangent: the tangent along {path} is another"
+                return f"wrong where {others} has no tangent: the tangent along {name} is another"
     for upstream in trial.subject.upstreams:
         if f"through {upstream.output}" not in found:
             continue
@@ -224,18 +228,6 @@ def _wrong_alone(trial: Trial) -> str:
                 where = f"wrong where {upstream.output} alone has an upstream"
                 return f"{where}: the gradient of {paths[i]} is another"
     return ""
-
-
-def _restricted(program: Program, output: int) -> Program:
-    """Return a program's one output alone, named as it was."""
-    return derive(
-        program,
-        lambda *arrays: [program.flat(*arrays)[output]],
-        program.in_avals,
-        program.in_names,
-        [program.out_names[output]],
-        lambda: None if program.wide is None else _restricted(program.wide, output),
-    )
 
 
 def _apart(actual: Any, expected: Any, scatter: Any) -> bool:
