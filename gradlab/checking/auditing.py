@@ -220,7 +220,9 @@ def _on_a_mesh(program: Program) -> list[CustomRule]:
 def _audited_around(rule: CustomRule, whole: _Whole) -> AuditedRule:
     """Return a rule judged on the devices of its mesh, with the whole function around it."""
     described = {name: getattr(rule, name) for name in ("name", "kind", "defined", "source")}
-    return AuditedRule(**described, inside=rule.inside, calls=1, inputs_tried=1, report=whole.report)
+    return AuditedRule(
+        **described, inside=rule.inside, calls=1, inputs_tried=1, report=whole.report
+    )
 
 
 def _left(program: Program) -> list[str]:
@@ -298,7 +300,9 @@ def _audited(
     if first.shielded:
         outer = [other for other in others if other.name == first.shielded]
         if report is None:
-            unused = f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
+            unused = (
+                f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
+            )
         elif not _passes(report) and outer and all(_passes(other.report) for other in outer):
             unused = f"not judged: {first.shielded} has its own rule, which is right with it inside"
     elif report is None:

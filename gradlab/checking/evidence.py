@@ -127,9 +127,10 @@ class Evidence:
         if draws not in self._drawn:
             assert self.evaluation is not None
             evaluation = self.evaluation
-            self._drawn[draws] = self.dropped.attempt(
-                lambda: evaluation.both(self.full_point, draws, self.seed)
-            ) or (self._unmeasured,) * 2
+            self._drawn[draws] = (
+                self.dropped.attempt(lambda: evaluation.both(self.full_point, draws, self.seed))
+                or (self._unmeasured,) * 2
+            )
         return self._drawn[draws]
 
     @functools.cached_property

@@ -308,7 +308,9 @@ def test_an_output_is_judged_where_an_upstream_reaches_it(place, wrong):
             return body(x)[0]
         if place == "scan":
             return jax.lax.scan(lambda c, _: body(c), x, length=3)
-        return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, body(c[1])[0]), (0, x))[1]
+        return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, body(c[1])[0]), (0, x))[
+            1
+        ]
 
     x = jnp.array([0.5, 2.0], jnp.float32)
     (rule,) = gradlab.audit(model, x).rules
