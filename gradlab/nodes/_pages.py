@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import ClassVar
 from gradlab.nodes._base import Node
 from gradlab.nodes._registry import find, registry
 from gradlab.report import Report
+
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ def _page(cls: type[Node]) -> NodePage:
 
 
 def _text(cls: type[Node]) -> str:
-    """Return the documentation, what all nodes of its kind do, and the line of shapes."""
+    """Return the documentation, what all nodes of its kind do and take, and the line of shapes."""
+    text, shared = inspect.getdoc(cls) or "", "\nArgs:"
+    for base in cls.__mro__[1:]:
+        for name, line in _ARGUMENT.findall(inspect.cleandoc(base.__doc__ or "")):
+            if name in cls.__dataclass_fields__ and f"\n    {name}: " not in text + shared:
+                shared += f"\n    {name}: {line}"
+    shared = shared[1:] if ":\n" in shared else ""
     shapes = f"Shapes: {cls.shapes}" if cls.shapes else ""
-    return "\n\n".join(filter(None, (inspect.getdoc(cls), textwrap.fill(cls._kind, 96), shapes)))
+    return "\n\n".join(filter(None, (text, textwrap.fill(cls._kind, 96), shared, shapes)))

@@ -136,3 +136,8 @@ def norm(x: Array, axis: Any) -> Array:
     top = xp.max(xp.abs(x), axis=axis, keepdims=True, initial=0.0)
     ratio = x / xp.where(top == 0, xp.ones_like(top), top)
     return top * xp.sqrt((ratio * ratio).sum(axis=axis, keepdims=True))
+
+
+def over_rows(a: Array, b: Array) -> Array:
+    """Return a^T b over all rows of a batch."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])

@@ -328,7 +328,11 @@ class HardSwish(_SelfGated):
 
 
 class _GatedUnit(Node):
-    """a g(b), where a and b are the first and second half of x along an axis of even size."""
+    """a g(b), where a and b are the first and second half of x along an axis of even size.
+
+    Args:
+        axis: the axis that is halved.
+    """
 
     _kind = (
         "Local gradient: diag(g(b)) on the first half, diag(a g'(b)) on the second. Backward: dx "
@@ -385,9 +389,6 @@ class _GatedUnit(Node):
 
 class Glu(_GatedUnit):
     """a s(b) with s the sigmoid, where a and b are the two halves of x along an axis.
-
-    Args:
-        axis: the axis that is halved.
 
     Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks".
     """

@@ -25,7 +25,7 @@ from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._stable import logsumexp, softmax
+from gradlab.nodes._stable import logsumexp, over_rows, softmax
 from gradlab.operators import (
     BlockDiagonal,
     Contraction,
@@ -53,9 +53,9 @@ def _window(queries: int, keys: int, size: int) -> Array:
     return (behind >= 0) & (behind < size)
 
 
-def _causal(queries: int, keys: int) -> Array:
-    """Return which keys each query sees if none lies after it: (queries, keys)."""
-    return _window(queries, keys, keys)
+def _seen(is_causal: bool, queries: int, keys: int) -> Array | None:
+    """Return which keys each query sees, those not after it or all: (queries, keys) or None."""
+    return _window(queries, keys, keys) if is_causal else None
 
 
 def _with_heads(q: Array, k: Array) -> Array:
@@ -63,14 +63,10 @@ def _with_heads(q: Array, k: Array) -> Array:
     return k if len(k.shape) == len(q.shape) else k[..., None, :, :]
 
 
-def _transposed(a: Array) -> Array:
-    return a.swapaxes(-1, -2)
-
-
 def _scores(q: Array, k: Array, scale: float, visible: Array | None = None) -> Array:
     """Return scale q k^T, -inf where a key is not visible."""
     xp = namespace(q)
-    s = ((scale * q) @ _transposed(_with_heads(q, k))).astype(q.dtype)
+    s = ((scale * q) @ _with_heads(q, k).mT).astype(q.dtype)
     if visible is None:
         return s
     visible = xp.broadcast_to(xp.asarray(visible), s.shape)
@@ -90,9 +86,9 @@ def _attention_backward(
     delta = (u * o).sum(axis=-1, keepdims=True)
     if w is not None:
         delta = delta - w[..., None]
-    ds = p * (u @ _transposed(_with_heads(q, v)) - delta)
-    dk = scale * (_transposed(ds) @ q)
-    dv = _transposed(p) @ u
+    ds = p * (u @ _with_heads(q, v).mT - delta)
+    dk = scale * (ds.mT @ q)
+    dv = p.mT @ u
     if len(k.shape) < len(q.shape):
         dk, dv = dk.sum(axis=-3), dv.sum(axis=-3)
     return scale * (ds @ _with_heads(q, k)), dk, dv, ds
@@ -136,10 +132,18 @@ def _logsumexp_operators(
 
 
 def _plain_attention(
-    q: Array, k: Array, v: Array, scale: float, visible: Any = True, bias: Any = 0.0
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    visible: Any = True,
+    bias: Any = 0.0,
+    causal: bool = False,
 ) -> tuple[Array, Array]:
     """Return the output and the logsumexp as a reader of the paper would write them for JAX."""
     s = scale * jnp.einsum("...id,...jd->...ij", q, k) + bias
+    if causal:
+        visible = jnp.tril(jnp.ones(s.shape[-2:], bool))
     visible = jnp.broadcast_to(jnp.asarray(visible), s.shape)
     kept = jnp.where(visible, s, jnp.finfo(s.dtype).min)
     p = jnp.where(visible, jax.nn.softmax(kept, axis=-1), 0.0)
@@ -147,18 +151,20 @@ def _plain_attention(
     return jnp.einsum("...ij,...je->...ie", p, v), lse
 
 
-_KIND = (
-    "Local gradients, with p the softmax, 0 for keys that are not seen: do_i/dq_i = scale sum_j "
-    "p_ij (v_j - o_i) k_j^T, do_i/dk_j = scale p_ij (v_j - o_i) q_i^T, do_i/dv_j = p_ij I; "
-    "batches and heads never mix. Backward: ds = p * (upstream v^T - upstream . o); dq = scale ds "
-    "k, dk = scale ds^T q, dv = p^T upstream."
-)
-
-
 class _Attention(Node):
-    """Attention in which who sees whom follows from the positions."""
+    """Attention in one of its forms.
 
-    _kind = _KIND
+    Args:
+        scale: the factor of the scores; None: 1 / sqrt(width).
+        is_causal: whether query i sees the keys j <= i only.
+    """
+
+    _kind = (
+        "Local gradients, with p the softmax, 0 for keys that are not seen: do_i/dq_i = scale "
+        "sum_j p_ij (v_j - o_i) k_j^T, do_i/dk_j = scale p_ij (v_j - o_i) q_i^T, do_i/dv_j = p_ij "
+        "I; batches and heads never mix. Backward: ds = p * (upstream v^T - upstream . o); dq = "
+        "scale ds k, dk = scale ds^T q, dv = p^T upstream."
+    )
 
     scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values)"
@@ -168,9 +174,13 @@ class _Attention(Node):
         """Return which keys each query sees; None: all."""
         return None
 
-    def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
+    def scores(self, q: Array, k: Array, *given: Array) -> Array:
+        """Return the scores; `given` are the inputs beside q, k and v."""
         visible = self.visible(q.shape[-2], k.shape[-2])
-        o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
+        return _scores(q, k, _scale_of(self.scale, q), visible)
+
+    def apply(self, xp: Namespace, q: Array, k: Array, v: Array, *given: Array) -> Applied:
+        o, p = _attend(self.scores(q, k, *given), v)
         return o, (q, k, v, o, p)
 
     def gradients(self, xp: Namespace, q: Array, k: Array, *vop: Array) -> Gradients:
@@ -188,11 +198,7 @@ class _Attention(Node):
 
 
 class Attention(_Attention):
-    """softmax(scale q k^T) v: every query sees every key.
-
-    Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
-    """
+    """softmax(scale q k^T) v: every query sees every key."""
 
     drawn = (
         "2x3x2 2x4x2 2x4x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2; "
@@ -205,21 +211,16 @@ class Attention(_Attention):
 
 
 class CausalAttention(_Attention):
-    """softmax(scale q k^T) v in which query i sees the keys j <= i only.
-
-    Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
-    """
+    """softmax(scale q k^T) v in which query i sees the keys j <= i only."""
 
     ordered = True
     drawn = "2x3x2 2x3x2 2x3x1; 4x2 4x2 4x3 scale=0.7; 1x2x3 1x4x3 1x4x2; size-1 axes: 1x1 1x1 1x1"
 
     def visible(self, queries: int, keys: int) -> Array | None:
-        return _causal(queries, keys)
+        return _seen(True, queries, keys)
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
-        visible = jnp.tril(jnp.ones((q.shape[-2], k.shape[-2]), bool))
-        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), causal=True)[0]
 
 
 class SlidingWindowAttention(_Attention):
@@ -250,18 +251,13 @@ class SlidingWindowAttention(_Attention):
         return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
 
 
-class MaskedAttention(Node):
+class MaskedAttention(_Attention):
     """softmax(scale q k^T) v over the keys that the mask shows.
 
     The mask holds booleans that broadcast to (*batch, queries, keys); True: visible. A query that
     sees nothing has output 0 and hands no gradient on.
-
-    Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
     """
 
-    _kind = _KIND
-    scale: float | None = None
     domains = (REALS, REALS, REALS, BOOLEANS)
     shapes = f"{_QKV}, mask (*any) -> (*batch, queries, values)"
     drawn = (
@@ -270,46 +266,39 @@ class MaskedAttention(Node):
         "a query that sees nothing: 2x3 2x3 2x2 [[True,False],[False,False]]"
     )
 
-    def apply(self, xp: Namespace, q: Array, k: Array, v: Array, mask: Array) -> Applied:
-        o, p = _attend(_scores(q, k, _scale_of(self.scale, q), mask), v)
-        return o, (q, k, v, o, p)
+    def scores(self, q: Array, k: Array, *given: Array) -> Array:
+        return _scores(q, k, _scale_of(self.scale, q), *given)
 
-    def gradients(self, xp: Namespace, q: Array, *kvop: Array) -> Gradients:
-        return *_attention_operators(False, _scale_of(self.scale, q), q, *kvop), None
+    def gradients(self, xp: Namespace, q: Array, k: Array, *vop: Array) -> Gradients:
+        return *super().gradients(xp, q, k, *vop), None
 
     def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
-        return *_attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)[:3], None
+        return *super().pull(xp, u, q, *kvop), None
 
     def reference(self, q: Array, k: Array, v: Array, mask: Array) -> Array:
         return _plain_attention(q, k, v, _scale_of(self.scale, q), mask)[0]
 
 
-class BiasedAttention(Node):
+class BiasedAttention(_Attention):
     """softmax(scale q k^T + bias) v: attention with a bias for each pair of positions.
-
-    Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
 
     In the bias do_i/dbias_ij = p_ij (v_j - o_i), and the backward is ds.
     Source: Raffel et al., "Exploring the limits of transfer learning" (arXiv:1910.10683, 2019),
     section 2.1 (T5).
     """
 
-    _kind = _KIND
-    scale: float | None = None
     shapes = f"{_QKV}, bias (*batch, queries, keys) -> (*batch, queries, values)"
     drawn = "2x3x2 2x2x2 2x2x3 2x3x2; 3x4 2x4 2x5 3x2 scale=1.0; 1x2x2x3 1x2x3x3 1x2x3x2 1x2x2x3"
     points = {"a key out of reach": ((2, 2), (2, 2), (2, 2), [[0.0, -1e9], [1.0, 0.0]])}
 
-    def apply(self, xp: Namespace, q: Array, k: Array, v: Array, bias: Array) -> Applied:
-        o, p = _attend(_scores(q, k, _scale_of(self.scale, q)) + bias, v)
-        return o, (q, k, v, o, p)
+    def scores(self, q: Array, k: Array, *given: Array) -> Array:
+        return super().scores(q, k) + given[0]
 
-    def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *op: Array) -> Gradients:
-        o, p = op
+    def gradients(self, xp: Namespace, q: Array, k: Array, *vop: Array) -> Gradients:
+        v, o, p = vop
         deviation = v[..., None, :, :] - o[..., None, :]
         of_bias = BlockDiagonal((p[..., None] * deviation).swapaxes(-1, -2))
-        return *_attention_operators(False, _scale_of(self.scale, q), q, k, v, o, p), of_bias
+        return *super().gradients(xp, q, k, *vop), of_bias
 
     def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
         return _attention_backward(u, None, _scale_of(self.scale, q), q, *kvop)
@@ -318,21 +307,16 @@ class BiasedAttention(Node):
         return _plain_attention(q, k, v, _scale_of(self.scale, q), bias=bias)[0]
 
 
-class AttentionLogsumexp(Node):
+class AttentionLogsumexp(_Attention):
     """softmax(scale q k^T) v, and the logsumexp of each query's scores as a second output.
 
     With both, attentions over parts of the keys can be joined into one over all of them.
-
-    Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
 
     dlse_i/dq_i = scale sum_j p_ij k_j^T, dlse_i/dk_j = scale p_ij q_i^T, dlse/dv = 0. Backward, for
     upstreams u and w: ds = p * (u v^T - u . o + w).
     Source: Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), section 3.1.
     """
 
-    _kind = _KIND
-    scale: float | None = None
     shapes = f"{_QKV} -> (*batch, queries, values), (*batch, queries)"
     drawn = "2x3x2 2x2x2 2x2x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2"
     points = {"saturated": ({"scale": 1.0}, *_SATURATED)}
@@ -371,7 +355,7 @@ class FlashAttention(Node):
     Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv:1805.02867, 2018).
     """
 
-    _kind = _KIND
+    _kind = _Attention._kind
     block: int = 64
     scale: float | None = None
     is_causal: bool = False
@@ -385,7 +369,7 @@ class FlashAttention(Node):
     def _blocks(self, q: Array, k: Array, v: Array) -> Iterator[tuple[Array, Array, Array]]:
         """Yield each block's scores, keys and values."""
         queries, keys = q.shape[-2], k.shape[-2]
-        visible = _causal(queries, keys) if self.is_causal else None
+        visible = _seen(self.is_causal, queries, keys)
         for start in range(0, keys, self.block):
             part = slice(start, start + self.block)
             seen = None if visible is None else visible[:, part]
@@ -423,16 +407,14 @@ class FlashAttention(Node):
         dq, dk, dv = xp.zeros_like(q), [], []
         for s, kb, vb in self._blocks(q, k, v):
             p = xp.exp(s - lse[..., None])
-            ds = scale * p * (u @ _transposed(vb) - delta)
+            ds = scale * p * (u @ vb.mT - delta)
             dq = dq + ds @ kb
-            dk.append(_transposed(ds) @ q)
-            dv.append(_transposed(p) @ u)
+            dk.append(ds.mT @ q)
+            dv.append(p.mT @ u)
         return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2)
 
     def reference(self, q: Array, k: Array, v: Array) -> Any:
-        visible = jnp.ones((q.shape[-2], k.shape[-2]), bool)
-        visible = jnp.tril(visible) if self.is_causal else visible
-        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), causal=self.is_causal)
 
 
 def _merged(x: Array) -> Shape:
@@ -440,21 +422,17 @@ def _merged(x: Array) -> Shape:
     return (x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
-class GroupedQueryAttention(Node):
+class GroupedQueryAttention(_Attention):
     """Attention in which each head of keys and values serves a group of query heads.
 
     Query head h reads key head h // (heads / key heads): o[h] = softmax(scale q[h] k[g]^T) v[g].
     One key head is multi-query attention; as many as queries have is multi-head attention.
 
     Args:
-        scale: the factor of the scores; None: 1 / sqrt(width).
-        is_causal: whether query i sees the keys j <= i only.
-
     In k and v the gradients are summed over the heads of the group.
     Source: Ainslie et al., "GQA" (arXiv:2305.13245, 2023), section 2.2.
     """
 
-    _kind = _KIND
     scale: float | None = None
     is_causal: bool = False
     shapes = (
@@ -474,7 +452,7 @@ class GroupedQueryAttention(Node):
                 "that the key heads divide"
             )
         q = q.reshape(n, k.shape[1], heads // k.shape[1], queries, width)
-        visible = _causal(queries, k.shape[2]) if self.is_causal else None
+        visible = _seen(self.is_causal, queries, k.shape[2])
         o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
         return o.reshape(n, heads, queries, v.shape[3]), (q, k, v, o, p)
 
@@ -493,14 +471,7 @@ class GroupedQueryAttention(Node):
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
         k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-        visible = jnp.ones((q.shape[2], k.shape[2]), bool)
-        visible = jnp.tril(visible) if self.is_causal else visible
-        return _plain_attention(q, k, v, _scale_of(self.scale, q), visible)[0]
-
-
-def _over_rows(a: Array, b: Array) -> Array:
-    """Return a^T b over all rows of the batch."""
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+        return _plain_attention(q, k, v, _scale_of(self.scale, q), causal=self.is_causal)[0]
 
 
 class MultiHeadAttention(Node):
@@ -537,7 +508,7 @@ class MultiHeadAttention(Node):
                 f"their columns must divide into {self.heads} heads of equal width"
             )
         q, k, v = (self._split(x @ w) for w in (wq, wk, wv))
-        visible = _causal(x.shape[1], x.shape[1]) if self.is_causal else None
+        visible = _seen(self.is_causal, x.shape[1], x.shape[1])
         o, p = _attend(_scores(q, k, _scale_of(None, q), visible), v)
         merged = self._merge(o)
         return merged @ wo, (x, weights, merged, q, k, v, o, p)
@@ -583,14 +554,12 @@ class MultiHeadAttention(Node):
         found = _attention_backward(u_heads, None, scale, *qkvop)[:3]
         through = [self._merge(g) for g in found]
         dx = sum(g @ w.T for g, w in zip(through, weights))
-        return dx, *(_over_rows(x, g) for g in through), _over_rows(merged, u)
+        return dx, *(over_rows(x, g) for g in through), over_rows(merged, u)
 
     def reference(self, x: Array, wq: Array, wk: Array, wv: Array, wo: Array) -> Array:
         q, k, v = (
             jnp.einsum("nte,ehd->nhtd", x, w.reshape(w.shape[0], self.heads, -1))
             for w in (wq, wk, wv)
         )
-        visible = jnp.ones((x.shape[1], x.shape[1]), bool)
-        visible = jnp.tril(visible) if self.is_causal else visible
-        o = _plain_attention(q, k, v, _scale_of(None, q), visible)[0]
+        o = _plain_attention(q, k, v, _scale_of(None, q), causal=self.is_causal)[0]
         return jnp.einsum("nhtd,hdo->nto", o, wo.reshape(self.heads, -1, wo.shape[1]))

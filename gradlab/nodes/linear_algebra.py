@@ -45,14 +45,9 @@ from gradlab.operators import (
 _SQUARE = "x (*batch, n, n)"
 
 
-def _transposed(a: Array) -> Array:
-    """Return each matrix transposed."""
-    return a.swapaxes(-1, -2)
-
-
 def _symmetric(a: Array) -> Array:
     """Return each matrix's symmetric part."""
-    return (0.5 * (a + _transposed(a))).astype(a.dtype)
+    return (0.5 * (a + a.mT)).astype(a.dtype)
 
 
 def _batch_letters(x: Array) -> str:
@@ -136,7 +131,7 @@ class Determinant(Node):
     def _cofactors(self, xp: Namespace, x: Array, y: Array) -> Array:
         singular = xp.broadcast_to((y == 0)[..., None, None], x.shape)
         eye = xp.broadcast_to(xp.eye(x.shape[-1], dtype=x.dtype), x.shape)
-        cofactors = y[..., None, None] * _transposed(xp.linalg.inv(xp.where(singular, eye, x)))
+        cofactors = y[..., None, None] * xp.linalg.inv(xp.where(singular, eye, x)).mT
         if xp is not np or singular.any():
             cofactors = xp.where(singular, _from_singular_values(x), cofactors)
         return cofactors.astype(x.dtype)
@@ -177,11 +172,11 @@ class Slogdet(Node):
         return (sign, log), (x,)
 
     def gradients(self, xp: Namespace, x: Array) -> Gradients:
-        of_log = _of_matrix(_transposed(xp.linalg.inv(x)))
+        of_log = _of_matrix(xp.linalg.inv(x).mT)
         return (Zero(x.shape[:-2], x.shape, x.dtype),), (of_log,)
 
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Array) -> Pulled:
-        return upstream[1][..., None, None] * _transposed(xp.linalg.inv(x))
+        return upstream[1][..., None, None] * xp.linalg.inv(x).mT
 
     def reference(self, x: Array) -> Any:
         return tuple(jnp.linalg.slogdet(x))
@@ -233,7 +228,7 @@ class Inverse(Node):
         return _left_right_product(-y, y, y.shape)
 
     def pull(self, xp: Namespace, upstream: Array, y: Array) -> Pulled:
-        return -(_transposed(y) @ upstream @ _transposed(y))
+        return -(y.mT @ upstream @ y.mT)
 
 
 class Solve(Node):
@@ -268,8 +263,8 @@ class Solve(Node):
         return of_a, left_multiplication(inverse, b)
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, b: Shape, x: Array) -> Pulled:
-        db = xp.linalg.solve(_transposed(a), upstream.reshape(x.shape))
-        return -(db @ _transposed(x)), db.reshape(b)
+        db = xp.linalg.solve(a.mT, upstream.reshape(x.shape))
+        return -(db @ x.mT), db.reshape(b)
 
 
 class TriangularSolve(Node):
@@ -321,7 +316,7 @@ class TriangularSolve(Node):
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, x: Array) -> Pulled:
         db = _solve_triangular(a, upstream, *self._options(turn=True))
-        da = x @ _transposed(db) if self.transposed else db @ _transposed(x)
+        da = x @ db.mT if self.transposed else db @ x.mT
         return -self._triangle(xp, da), db
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -340,7 +335,7 @@ def _half_lower(a: Array) -> Array:
 def _positive_definite(seed: int, *shape: int) -> Array:
     """Return well-conditioned positive definite matrices (*batch, n, n), to verify nodes on."""
     a = np.random.default_rng(seed).standard_normal(shape)
-    return a @ _transposed(a) / shape[-1] + np.eye(shape[-1])
+    return a @ a.mT / shape[-1] + np.eye(shape[-1])
 
 
 class Cholesky(Node):
@@ -368,14 +363,14 @@ class Cholesky(Node):
         inverse = _solve_triangular(y, eye)
 
         def pushforward(dx: Array) -> tuple[Array]:
-            return (y @ _half_lower(inverse @ _symmetric(dx) @ _transposed(inverse)),)
+            return (y @ _half_lower(inverse @ _symmetric(dx) @ inverse.mT),)
 
         return _from_pushforward(pushforward, y)
 
     def pull(self, xp: Namespace, upstream: Array, y: Array) -> Pulled:
-        p = _half_lower(_transposed(y) @ xp.tril(upstream))
+        p = _half_lower(y.mT @ xp.tril(upstream))
         left = _solve_triangular(y, p, transposed=True)
-        return _symmetric(_transposed(_solve_triangular(y, _transposed(left), transposed=True)))
+        return _symmetric(_solve_triangular(y, left.mT, transposed=True).mT)
 
     def reference(self, x: Array) -> Array:
         return jnp.linalg.cholesky(x, symmetrize_input=True)
@@ -415,9 +410,9 @@ class Qr(Node):
 
         def pushforward(dx: Array) -> tuple[Array, Array]:
             x = dx @ inverse
-            c = _transposed(q) @ x
+            c = q.mT @ x
             w = xp.tril(c, k=-1)
-            w = w - _transposed(w)
+            w = w - w.mT
             return x - q @ c + q @ w, (c - w) @ r
 
         of_q, of_r = _from_pushforward(pushforward, q)
@@ -425,9 +420,9 @@ class Qr(Node):
 
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], q: Array, r: Array) -> Pulled:
         u, v = upstream
-        lower = xp.tril(r @ _transposed(xp.triu(v)) - _transposed(u) @ q)
-        m = lower + _transposed(xp.tril(lower, k=-1))
-        return _transposed(_solve_triangular(r, _transposed(u + q @ m), lower=False))
+        lower = xp.tril(r @ xp.triu(v).mT - u.mT @ q)
+        m = lower + xp.tril(lower, k=-1).mT
+        return _solve_triangular(r, (u + q @ m).mT, lower=False).mT
 
     def reference(self, x: Array) -> Any:
         return tuple(jnp.linalg.qr(x))
@@ -471,7 +466,7 @@ class Eigh(Node):
 
     def gradients(self, xp: Namespace, w: Array, v: Array) -> Gradients:
         def pushforward(dx: Array) -> tuple[Array, Array]:
-            m = _transposed(v) @ _symmetric(dx) @ v
+            m = v.mT @ _symmetric(dx) @ v
             factors = xp.broadcast_to(self._factors(xp, w), m.shape)
             return xp.einsum("...ii->...i", m), v @ (factors * m)
 
@@ -480,15 +475,26 @@ class Eigh(Node):
 
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], w: Array, v: Array) -> Pulled:
         dw, dv = upstream
-        inner = self._factors(xp, w) * (_transposed(v) @ dv)
-        return _symmetric((v @ inner + v * dw[..., None, :]) @ _transposed(v))
+        inner = self._factors(xp, w) * (v.mT @ dv)
+        return _symmetric((v @ inner + v * dw[..., None, :]) @ v.mT)
 
     def reference(self, x: Array) -> Any:
         w, v = jnp.linalg.eigh(x, symmetrize_input=True)
         return w, v * _column_signs(v)
 
 
-class Eigvalsh(Node):
+class _Spectrum(Node):
+    """Eigenvalues or singular values: dy[k] = u_k^T dx v_k, and so dx = U diag(upstream) V^T."""
+
+    def gradients(self, xp: Namespace, u: Array, vt: Array) -> Gradients:
+        b, shape = _batch_letters(u), (*u.shape[:-1], vt.shape[-1])
+        return Contraction(f"{b}ik,{b}kj,{b}ij->{b}k", u, vt, input_shape=shape)
+
+    def pull(self, xp: Namespace, upstream: Array, u: Array, vt: Array) -> Pulled:
+        return (u * upstream[..., None, :]) @ vt
+
+
+class Eigvalsh(_Spectrum):
     """The eigenvalues of symmetric matrices, ascending.
 
     Local gradient: dw[k] = v_k^T sym(dx) v_k, rank one for each eigenvalue.
@@ -502,20 +508,13 @@ class Eigvalsh(Node):
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         w, v = (y.astype(x.dtype) for y in xp.linalg.eigh(_symmetric(x)))
-        return w, (v,)
-
-    def gradients(self, xp: Namespace, v: Array) -> Gradients:
-        b = _batch_letters(v)
-        return Contraction(f"{b}ik,{b}jk,{b}ij->{b}k", v, v, input_shape=v.shape)
-
-    def pull(self, xp: Namespace, upstream: Array, v: Array) -> Pulled:
-        return (v * upstream[..., None, :]) @ _transposed(v)
+        return w, (v, v.mT)
 
     def reference(self, x: Array) -> Array:
         return jnp.linalg.eigh(x, symmetrize_input=True)[0]
 
 
-class SingularValues(Node):
+class SingularValues(_Spectrum):
     """The singular values of matrices (*batch, m, n), descending: (*batch, min(m, n)).
 
     Local gradient: ds[k] = u_k^T dx v_k, rank one for each singular value; x = U diag(s) V^T.
@@ -530,13 +529,6 @@ class SingularValues(Node):
     def apply(self, xp: Namespace, x: Array) -> Applied:
         u, s, vt = (y.astype(x.dtype) for y in xp.linalg.svd(x, full_matrices=False))
         return s, (u, vt)
-
-    def gradients(self, xp: Namespace, u: Array, vt: Array) -> Gradients:
-        b, shape = _batch_letters(u), (*u.shape[:-1], vt.shape[-1])
-        return Contraction(f"{b}ik,{b}kj,{b}ij->{b}k", u, vt, input_shape=shape)
-
-    def pull(self, xp: Namespace, upstream: Array, u: Array, vt: Array) -> Pulled:
-        return (u * upstream[..., None, :]) @ vt
 
     def reference(self, x: Array) -> Array:
         return jnp.linalg.svd(x, compute_uv=False)
@@ -572,7 +564,7 @@ class MatrixPower(Node):
         return sum(terms, start=none)
 
     def pull(self, xp: Namespace, upstream: Array, x: Like, *powers: Array) -> Pulled:
-        terms = (_transposed(a) @ upstream @ _transposed(b) for a, b in zip(powers, powers[::-1]))
+        terms = (a.mT @ upstream @ b.mT for a, b in zip(powers, powers[::-1]))
         return sum(terms, start=xp.zeros_like(upstream))
 
 
@@ -643,7 +635,7 @@ class MatrixExponential(Node):
         return _from_pushforward(lambda dx: (_expm_along(x, dx),), x)
 
     def pull(self, xp: Namespace, upstream: Array, x: Array) -> Pulled:
-        return _expm_along(_transposed(x), upstream)
+        return _expm_along(x.mT, upstream)
 
     def reference(self, x: Array) -> Array:
         term = total = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)

@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from itertools import product
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -108,7 +108,6 @@ class ReducedLoss(Loss):
         reduction: "mean", "sum" or "none".
     """
 
-    _kind = f'{Loss._kind} reduction is "mean", "sum" or "none".'
     reduction: str = "mean"
 
     @property
@@ -125,8 +124,7 @@ class _EntryLoss(ReducedLoss):
 
     _kind = (
         "Entry by entry: the local gradient is diag(d/dx), in one row where the losses are "
-        "folded. Backward: dx = upstream * d/dx / n for a mean over n entries, without n for a "
-        'sum. reduction is "mean", "sum" or "none".'
+        "folded. Backward: dx = upstream * d/dx / n for a mean over n entries, without n for a sum."
     )
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -154,17 +152,24 @@ class _EntryLoss(ReducedLoss):
 
 
 class _ResidualLoss(_EntryLoss):
-    """A loss of r = x - target alone."""
+    """A loss of r = x - target alone: three formulas, or methods where they have parameters."""
 
     _kind = f"With r = x - target, d/dx = d/dr and d/dtarget = -d/dr. {_EntryLoss._kind}"
 
-    @abstractmethod
+    of_r: ClassVar[tuple[Any, ...]] = ()
+    """`of`, `slope` and `of_jax` as functions, where they need no parameter."""
+
     def of(self, xp: Namespace, r: Array) -> Array:
         """Return the loss of each entry."""
+        return self.of_r[0](xp, r)
 
-    @abstractmethod
     def slope(self, xp: Namespace, r: Array) -> Array:
         """Return d/dr."""
+        return self.of_r[1](xp, r)
+
+    def of_jax(self, r: Array) -> Array:
+        """Return the loss as JAX computes it."""
+        return self.of_r[2](r)
 
     def value(self, xp: Namespace, x: Array, target: Array) -> Array:
         return self.of(xp, x - target)
@@ -172,10 +177,6 @@ class _ResidualLoss(_EntryLoss):
     def derivative(self, xp: Namespace, x: Array, target: Array) -> tuple[Array, ...]:
         d = self.slope(xp, x - target)
         return d, -d
-
-    @abstractmethod
-    def of_jax(self, r: Array) -> Array:
-        """Return the loss as JAX computes it."""
 
     def reference(self, x: Array, target: Array) -> Array:
         return self.reduced(self.of_jax(x - target))
@@ -197,29 +198,14 @@ class L2Loss(Loss):
 class MseLoss(_ResidualLoss):
     """r^2 with r = x - target, by default averaged: the mean squared error; d/dr = 2 r."""
 
-    def of(self, xp: Namespace, r: Array) -> Array:
-        return r * r
-
-    def slope(self, xp: Namespace, r: Array) -> Array:
-        return 2.0 * r
-
-    def of_jax(self, r: Array) -> Array:
-        return jnp.square(r)
+    of_r = lambda xp, r: r * r, lambda xp, r: 2.0 * r, lambda r: jnp.square(r)
 
 
 class L1Loss(_ResidualLoss):
     """|r| with r = x - target, by default averaged; d/dr = sign(r), with sign(0) = 1, as in JAX."""
 
     points = {"a hit": ([1.0, 2.0], [1.0, 3.0])}
-
-    def of(self, xp: Namespace, r: Array) -> Array:
-        return xp.abs(r)
-
-    def slope(self, xp: Namespace, r: Array) -> Array:
-        return sign(r)
-
-    def of_jax(self, r: Array) -> Array:
-        return jnp.abs(r)
+    of_r = lambda xp, r: xp.abs(r), lambda xp, r: sign(r), lambda r: jnp.abs(r)
 
 
 class HuberLoss(_ResidualLoss):
@@ -279,15 +265,11 @@ class LogCoshLoss(_ResidualLoss):
     """
 
     points = {"hit and far": ([0.0, 1e3, -1e3], [0.0] * 3)}
-
-    def of(self, xp: Namespace, r: Array) -> Array:
-        return xp.abs(r) + softplus(-2.0 * xp.abs(r)) - math.log(2)
-
-    def slope(self, xp: Namespace, r: Array) -> Array:
-        return xp.tanh(r)
-
-    def of_jax(self, r: Array) -> Array:
-        return jnp.logaddexp(r, -r) - math.log(2)
+    of_r = (
+        lambda xp, r: xp.abs(r) + softplus(-2.0 * xp.abs(r)) - math.log(2),
+        lambda xp, r: xp.tanh(r),
+        lambda r: jnp.logaddexp(r, -r) - math.log(2),
+    )
 
 
 class PoissonNllLoss(_EntryLoss):
@@ -456,7 +438,6 @@ class LabelLoss(ReducedLoss):
         ignore: a label whose rows count for nothing; None for none.
     """
 
-    _kind = f"{ReducedLoss._kind} ignore is a label whose rows count for nothing."
     ignore: int | None = None
     domains = (REALS, _LABELS)
     shapes = "x (*rows, classes), labels (*rows) -> () or (*rows)"

@@ -230,7 +230,6 @@ class GroupNorm(_Normalisation):
     norm.
 
     Args:
-        eps: what is added to the variance.
         groups: into how many groups the channels are divided.
 
     Source: Wu and He 2018, "Group normalization".

@@ -21,7 +21,7 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.nodes._stable import logistic, logistic_slope
+from gradlab.nodes._stable import logistic, logistic_slope, over_rows
 from gradlab.operators import (
     BlockDiagonal,
     Contraction,
@@ -229,7 +229,7 @@ class _OverTime(Node):
             drs.append(dr)
         da, dr = (xp.stack(d[::-1], axis=1) for d in (das, drs))
         past = xp.stack([step[0] for step in history], axis=1)
-        return da @ wx.T, *before, _over_rows(x, da), _over_rows(past, dr), da.sum(axis=(0, 1))
+        return da @ wx.T, *before, over_rows(x, da), over_rows(past, dr), da.sum(axis=(0, 1))
 
     def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Any:
         h, history = h0, []
@@ -237,11 +237,6 @@ class _OverTime(Node):
             h = self.cell().reference(x[:, t], h, wx, wh, b)
             history.append(h)
         return jnp.stack(history, axis=1)
-
-
-def _over_rows(a: Array, b: Array) -> Array:
-    """Return a^T b over all steps of all sequences."""
-    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
 
 
 def _unit(state: Array, old: Array, same: bool) -> Operator:

@@ -76,7 +76,15 @@ def take_operator(walk: Windows, shape: Shape, dtype: Any) -> Operator:
 
 
 class _Walking(Node):
-    """A node whose kernel walks over the spatial axes."""
+    """A node whose kernel walks over the spatial axes.
+
+    Args:
+        stride: the step of the window; one number, or one per axis.
+        padding: zeros on both sides (of a transposed convolution: what is cut off); one number, or
+            per axis a number or a pair (before, after).
+        dilation: the step between taps of the kernel; one number, or one per axis.
+        groups: into how many groups, each by itself, both kinds of channels are split.
+    """
 
     stride: PerAxis = 1
     padding: Padding = 0
@@ -190,12 +198,6 @@ class Conv2d(_Convolution):
     Shapes: x (batch, channels in, height, width), w (channels out, channels in / groups, kernel
     height, kernel width), b (channels out,), y (batch, channels out, places, places).
 
-    Args:
-        stride: the step of the window; one number, or one per axis.
-        padding: zeros on both sides; one number, or per axis a number or a pair (before, after).
-        dilation: the step between taps of the kernel; one number, or one per axis.
-        groups: into how many groups, each by itself, both kinds of channels are split.
-
     Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
     """
 
@@ -261,7 +263,12 @@ class DepthwiseConv2d(_Convolution):
 
 
 class _TransposedConvolution(_Walking):
-    """w *^T x + b."""
+    """w *^T x + b.
+
+    Args:
+        output_padding: by how much longer the output is made; one number, or one per axis. Of the
+            sizes that a convolution takes to the same number of places, it picks one.
+    """
 
     _kind = (
         "Local gradients: in x a transposed convolution, in w the entries of x, spread to their "
@@ -359,14 +366,6 @@ class ConvTranspose2d(_TransposedConvolution):
     height, kernel width), b (channels out,), y (batch, channels out, height, width). Each spatial
     axis has (places - 1) stride - 2 padding + dilation (window - 1) + 1 + output_padding entries.
 
-    Args:
-        stride: the step of the window, on the output's side; one number, or one per axis.
-        padding: what is cut off on both sides; one number, or per axis a number or a pair.
-        dilation: the step between taps of the kernel; one number, or one per axis.
-        groups: into how many groups, each by itself, both kinds of channels are split.
-        output_padding: by how much longer the output is made; one number, or one per axis. Of the
-            sizes that a convolution takes to the same number of places, it picks one.
-
     Source: Zeiler et al., "Deconvolutional networks" (CVPR 2010).
     """
 
@@ -410,7 +409,16 @@ class ConvTranspose3d(_TransposedConvolution):
 
 
 class _Pool(Node):
-    """A node that makes one number of each window."""
+    """A node that makes one number of each window.
+
+    Args:
+        window: the window's sizes; it walks over as many last axes.
+        stride: the step of the window; None: the window's own size, so that none overlap.
+        padding: how far the window may hang over the edges, where it sees nothing, or zeros; one
+            number, or per axis a number or a pair (before, after).
+        ceil_mode: whether a last window may hang over the end where it does not fit whole; what
+            it sees there is never counted.
+    """
 
     window: Shape = (2, 2)
     stride: PerAxis | None = None
@@ -451,13 +459,6 @@ class MaxPool(_Pool):
     """The greatest entry of each window: y[p] = max over taps k of x[stride p + k - padding].
 
     Shapes: x (..., *spatial), y (..., *places).
-
-    Args:
-        window: the window's sizes; it walks over as many last axes.
-        stride: the step of the window; None: the window's own size, so that none overlap.
-        padding: how far the window may hang over the edges, where it sees nothing; one number,
-            or per axis a number or a pair (before, after).
-        ceil_mode: whether a last window may hang over the end where it does not fit whole.
 
     Local gradient: a selection: dy[p]/dx[i] = 1 for the greatest entry under p, 0 for the others.
     Backward: dx[i] = the upstream of all windows whose greatest entry is i, added. Where entries
@@ -504,11 +505,6 @@ class AveragePool(_Pool, Linear):
     Shapes: x (..., *spatial), y (..., *places).
 
     Args:
-        window: the window's sizes; it walks over as many last axes.
-        stride: the step of the window; None: the window's own size, so that none overlap.
-        padding: zeros around the edges; one number, or per axis a number or a pair.
-        ceil_mode: whether a last window may hang over the end where it does not fit whole; what
-            it sees there is never counted.
         count_padding: whether the padding's zeros count as entries; if not, count[p] is the
             number of the window's taps that lie inside.
 
