@@ -179,43 +179,31 @@ class _OverTime(Node):
     def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
         """Return the products of the steps' gradients, summed over all paths through time."""
         x, history, wx, wh, slopes = kept
-        states, steps = history[0], x.shape[1]
+        states, dtype = history[0], wh.dtype
         h, n = states[0], len(states)
-        of_x: list[list[Operator]] = []  # for each step so far, the gradients of all states in it
-        of_states = [
-            [_unit(s, old, i == j) for i, s in enumerate(states)] for j, old in enumerate(states)
+        shapes = (x.shape, *(s.shape for s in states), wx.shape, wh.shape, wh.shape[1:])
+        none = [Zero(h.shape, shape, dtype) for shape in shapes]
+        # reach[i][k]: how state i, as it is now, changes with input k
+        reach: list[list[Operator]] = [[*none] for _ in states]
+        for i in range(n):
+            reach[i][1 + i] = Identity(h.shape, dtype)
+        total: list[Operator] = [
+            Zero((x.shape[0], x.shape[1], h.shape[1]), s, dtype) for s in shapes
         ]
-        of_weights: list[list[Operator]] = [
-            [Zero(h.shape, shape, wh.dtype) for _ in states]
-            for shape in (wx.shape, wh.shape, wh.shape[1:])
-        ]
-        total: list[Operator | None] = [None] * (1 + n + 3)
         for t, (before, slope) in enumerate(zip(history, slopes)):
+            read = _at(t, x.shape, dtype).T
+            place = _at(t, y, dtype)
             rows = [self.cell.state_gradients(s, x[:, t], before, wx, wh) for s in slope]
-            of_x = [_carried(rows, reach) for reach in of_x] + [[row[0] for row in rows]]
-            of_states = [_carried(rows, reach) for reach in of_states]
-            of_weights = [
-                [old + _dense(row[1 + n + k]) for old, row in zip(_carried(rows, reach), rows)]
-                for k, reach in enumerate(of_weights)
+            owns = [[row[0] @ read, *none[1 : 1 + n], *map(_dense, row[1 + n :])] for row in rows]
+            reach = [
+                [
+                    sum((row[1 + j] @ old[k] for j, old in enumerate(reach)), start=own[k])
+                    for k in range(len(shapes))
+                ]
+                for row, own in zip(rows, owns)
             ]
-            place = _at(t, (h.shape[0], steps, h.shape[1]), h.dtype)
-            reached = self._over_inputs(0, of_x, of_states, of_weights, x)
-            total = [place @ r if g is None else g + place @ r for g, r in zip(total, reached)]
-        if n == 1:
-            return tuple(total)
-        last = (self._over_inputs(i, of_x, of_states, of_weights, x) for i in range(1, n))
-        return (tuple(total), *last)
-
-    def _over_inputs(
-        self, state: int, of_x: Any, of_states: Any, of_weights: Any, x: Array
-    ) -> tuple[Operator, ...]:
-        """Return the gradients of one state, as it is now, in each input."""
-        first, *rest = (reach[state] @ _at(s, x.shape, x.dtype).T for s, reach in enumerate(of_x))
-        return (
-            sum(rest, start=first),
-            *(reach[state] for reach in of_states),
-            *(reach[state] for reach in of_weights),
-        )
+            total = [g + place @ now for g, now in zip(total, reach[0])]
+        return (tuple(total), *map(tuple, reach[1:])) if n > 1 else tuple(total)
 
     def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
         x, history, wx, wh, slopes = kept
@@ -237,20 +225,6 @@ class _OverTime(Node):
             h = self.cell().reference(x[:, t], h, wx, wh, b)
             history.append(h)
         return jnp.stack(history, axis=1)
-
-
-def _unit(state: Array, old: Array, same: bool) -> Operator:
-    shape, dtype = state.shape, state.dtype
-    return Identity(shape, dtype) if same else Zero(shape, old.shape, dtype)
-
-
-def _carried(rows: list[tuple[Operator, ...]], reach: list[Operator]) -> list[Operator]:
-    """Return the gradients of the new states, where `reach` has those of the old ones."""
-    carried = []
-    for row in rows:
-        first, *rest = (row[1 + j] @ old for j, old in enumerate(reach))
-        carried.append(sum(rest, start=first))
-    return carried
 
 
 def _dense(operator: Operator) -> Operator:
