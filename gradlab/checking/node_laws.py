@@ -14,11 +14,11 @@ All cases of a node are one reference program and one node program, compiled tog
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
+from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Case
 from gradlab.operators import Operator
@@ -86,7 +86,7 @@ class Ledger:
 
 
 def judge_cases(
-    cases: tuple[Case, ...], ledger: Ledger, *, dtype: Any, seed: int, thorough: bool
+    cases: tuple[Case, ...], ledger: Ledger, *, dtype: DTypeLike, seed: int, thorough: bool
 ) -> None:
     """Judge all laws on all cases of one node in one dtype, and enter what is found."""
     with np.errstate(all="ignore"):  # special points overflow on purpose
@@ -105,13 +105,13 @@ def judge_cases(
 
     inputs, upstreams = [run.inputs for run in runs], [run.upstream for run in runs]
 
-    def reference(inputs: Any, upstreams: Any) -> list[Quantities]:
+    def reference(inputs: Tree, upstreams: Tree) -> list[Quantities]:
         return [run.by_jax(x, u) for run, x, u in zip(runs, inputs, upstreams)]
 
-    def every(inputs: Any, upstreams: Any) -> list[Quantities]:
+    def every(inputs: Tree, upstreams: Tree) -> list[Quantities]:
         return [run.quantities(run.by_hand(x, u), u) for run, x, u in zip(runs, inputs, upstreams)]
 
-    def node(inputs: Any, upstreams: Any) -> list[Quantities]:
+    def node(inputs: Tree, upstreams: Tree) -> list[Quantities]:
         rows = every(inputs, upstreams)
         return [{key: y for key, y in row.items() if thorough or key[0] in _FUSED} for row in rows]
 
@@ -147,7 +147,7 @@ def judge_cases(
             _judge_run(run, where, found, q, noise, functools.partial(noise_of, k), ledger)
 
 
-def _eagerly(function: Any, inputs: Any, upstreams: Any, dtype: Any) -> Any:
+def _eagerly(function: Function, inputs: Tree, upstreams: Tree, dtype: DTypeLike) -> Tree:
     """Run on JAX arrays operation by operation, and come back in NumPy."""
     import jax
 
@@ -211,7 +211,7 @@ def _malformed(run: Run, hand: ByHand) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _form(array: Any) -> str:
+def _form(array: Array) -> str:
     return f"shape {shape_text(np.shape(array))} and dtype {np.asarray(array).dtype}"
 
 
@@ -243,7 +243,7 @@ def _faults_of_proof(run: Run, hand: ByHand, ledger: Ledger) -> Iterator[Finding
 
 
 def _strays(
-    run: Run, i: int, operator: Operator, pattern: Any, where: str, text: str
+    run: Run, i: int, operator: Operator, pattern: Array, where: str, text: str
 ) -> Iterator[Finding]:
     """Yield a finding if the matrix of input i's operator has a nonzero outside of a pattern."""
     strays = np.argwhere((np.asarray(operator.to_dense()) != 0) & ~pattern)

@@ -1,12 +1,12 @@
 """Prove a node's backward: one formula with autodiff of its reference, case by case."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from gradlab.checking.node_runs import Run, prepare
+from gradlab.common.arrays import Array
 from gradlab.errors import GradlabError
 from gradlab.nodes._base import Case
 from gradlab.proof import LONG, Proof, prove
@@ -41,11 +41,11 @@ def prove_case(run: Run, seed: int) -> list[Proof]:
     """Try to prove each gradient that a node's backward returns."""
     count, outputs = len(run.inputs), len(run.upstream)
 
-    def rule(*arrays: Any) -> list[Any]:
+    def rule(*arrays: Array) -> list[Array]:
         hand = run.by_hand(arrays[:count], arrays[count:])
         return [hand.gradients[i] for i in run.wrt]
 
-    def reference(*arrays: Any) -> list[Any]:
+    def reference(*arrays: Array) -> list[Array]:
         inputs, upstream = arrays[:count], arrays[count:]
         _, backward = jax.vjp(run.reference(inputs), *(inputs[i] for i in run.wrt))
         return list(backward(tuple(upstream)))

@@ -14,20 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.formatting import shape_text
 from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 
-Quantities = dict[tuple[str, str], Any]
+Quantities = dict[tuple[str, str], Array]
 
 
 @dataclass(frozen=True)
 class ByHand:
     """What a node's own methods return: local gradients as one row of operators per output."""
 
-    output: tuple[Any, ...]
-    gradients: tuple[Any, ...]
-    operators: tuple[tuple[Any, ...], ...]
+    output: tuple[Array, ...]
+    gradients: tuple[Array, ...]
+    operators: tuple[tuple[Any, ...], ...]  # an operator, or None where there is no gradient
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Run:
     """One case of a node: its inputs, one upstream per output, and how to speak of it."""
 
     node: Node
-    inputs: tuple[Any, ...]
-    upstream: tuple[Any, ...]
+    inputs: tuple[Array, ...]
+    upstream: tuple[Array, ...]
     text: str
 
     @property
@@ -50,7 +51,7 @@ class Run:
         n = len(self.upstream)
         return ("output",) if n == 1 else tuple(f"output[{o}]" for o in range(n))
 
-    def by_hand(self, inputs: Any, upstream: Any) -> ByHand:
+    def by_hand(self, inputs: tuple[Array, ...], upstream: tuple[Array, ...]) -> ByHand:
         """Run the node's own forward, backward and local gradient."""
         output, residuals = self.node.forward(*inputs)
         several = isinstance(output, tuple)
@@ -60,7 +61,7 @@ class Run:
             output if several else (output,), tuple(gradients), local if several else (local,)
         )
 
-    def quantities(self, hand: ByHand, upstream: Any) -> Quantities:
+    def quantities(self, hand: ByHand, upstream: tuple[Array, ...]) -> Quantities:
         """Return what the node says, as arrays."""
         found: Quantities = {}
         for name, y, row in zip(self.outputs, hand.output, hand.operators):
@@ -73,10 +74,10 @@ class Run:
             found["transpose", self._gradient(i)] = sum(pulled[1:], start=pulled[0])
         return found
 
-    def reference(self, inputs: Any) -> Callable[..., tuple[Any, ...]]:
+    def reference(self, inputs: tuple[Array, ...]) -> Callable[..., tuple[Array, ...]]:
         """Return the reference as a function of the differentiable inputs alone."""
 
-        def outputs(*chosen: Any) -> tuple[Any, ...]:
+        def outputs(*chosen: Array) -> tuple[Array, ...]:
             every = list(inputs)
             for i, x in zip(self.wrt, chosen):
                 every[i] = x
@@ -85,14 +86,14 @@ class Run:
 
         return outputs
 
-    def by_jax(self, inputs: Any, upstream: Any) -> Quantities:
+    def by_jax(self, inputs: tuple[Array, ...], upstream: tuple[Array, ...]) -> Quantities:
         """Return what JAX says of the node's reference: its value, `jax.jacfwd` and `jax.grad`."""
         import jax
         import jax.numpy as jnp
 
         outputs = self.reference(inputs)
 
-        def weighted(*chosen: Any) -> Any:
+        def weighted(*chosen: Array) -> Array:
             return sum(jnp.sum(u * y) for u, y in zip(upstream, outputs(*chosen)))
 
         chosen = [inputs[i] for i in self.wrt]
@@ -107,7 +108,7 @@ class Run:
         # of VJPs are compiled wrongly by some versions of jaxlib, batches of JVPs are not.)
         rows = [o for o, yo in enumerate(y) if yo.size]
         columns = tuple(k for k, x in enumerate(chosen) if x.size)
-        blocks: Any = []
+        blocks: Tree = []
         if rows and columns:
             blocks = jax.jacfwd(lambda *x: [outputs(*x)[o] for o in rows], columns)(*chosen)
         for o, row in zip(rows, blocks):
@@ -138,7 +139,7 @@ class Run:
         return tuple(int(k) for n, shape in pairs for k in np.unravel_index(n, shape))
 
 
-def prepare(case: Case, seed: int, dtype: Any) -> Run:
+def prepare(case: Case, seed: int, dtype: DTypeLike) -> Run:
     """Return a case with inputs drawn and an upstream for each output, signed and generic."""
     node, inputs = case.node, case.draw(seed, dtype)
     rng = np.random.default_rng([seed, 1])

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -22,9 +22,11 @@ from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases
 from gradlab.checking.node_proofs import node_evidence
 from gradlab.checking.node_runs import prepare
+from gradlab.common.arrays import DType, DTypeLike
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
 from gradlab.nodes._base import Case
+from gradlab.nodes._registry import NodeLike
 from gradlab.progress import tracked
 from gradlab.report import Evidence, Fix, Grade, Report, weakest
 from gradlab.tracing.platforms import require_platform
@@ -124,8 +126,8 @@ class VerifyReport(Report):
 
 @undisturbed()
 def verify(
-    *nodes: Any,
-    dtypes: Sequence[Any] | None = None,
+    *nodes: NodeLike,
+    dtypes: Sequence[DTypeLike] | None = None,
     seed: int = 0,
     thorough: bool = False,
     prove: bool = False,
@@ -166,8 +168,8 @@ def verify(
 
 
 def results(
-    *nodes: Any,
-    dtypes: Sequence[Any] | None = None,
+    *nodes: NodeLike,
+    dtypes: Sequence[DTypeLike] | None = None,
     seed: int = 0,
     thorough: bool = False,
     prove: bool = False,
@@ -201,7 +203,7 @@ def _fixes(cases: tuple[Case, ...], spent: float, seed: int) -> tuple[Fix, ...]:
     return repair(rules, spent, seed)[0]
 
 
-def _cases_of(node: Any) -> tuple[Case, ...]:
+def _cases_of(node: NodeLike) -> tuple[Case, ...]:
     """Return a node's cases; those of an instance are the ones that its own parameters take."""
     cls = find(node)
     cases = cls.cases()
@@ -227,7 +229,7 @@ def _generic(cases: tuple[Case, ...]) -> tuple[Case, ...]:
     return tuple(case for case in cases if case.generic) or cases
 
 
-def _dtypes(dtypes: Sequence[Any] | None, thorough: bool) -> tuple[np.dtype[Any], ...]:
+def _dtypes(dtypes: Sequence[DTypeLike] | None, thorough: bool) -> tuple[DType, ...]:
     if dtypes is None:
         dtypes = ("float64", "float32") if thorough else ("float64",)
     names = parse_dtypes(dtypes)
@@ -235,7 +237,7 @@ def _dtypes(dtypes: Sequence[Any] | None, thorough: bool) -> tuple[np.dtype[Any]
 
 
 def _result(
-    cases: tuple[Case, ...], dtypes: tuple[Any, ...], seed: int, thorough: bool
+    cases: tuple[Case, ...], dtypes: tuple[DType, ...], seed: int, thorough: bool
 ) -> NodeResult:
     start = time.perf_counter()
     ledger = Ledger()

@@ -2,13 +2,13 @@
 
 import copy
 import dataclasses
-from typing import Any
 
 from gradlab.checking.report import CheckReport, Finding
+from gradlab.common.arrays import Tree
 from gradlab.graph import Graph
 
 
-def name_wrong_node(report: CheckReport, graph: Graph, inputs: tuple[Any, ...]) -> CheckReport:
+def name_wrong_node(report: CheckReport, graph: Graph, inputs: tuple[Tree, ...]) -> CheckReport:
     """Return the report of a graph that failed, with the first wrong node on the way back.
 
     Each node is held against finite differences by itself, at what enters it there.

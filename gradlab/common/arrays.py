@@ -16,12 +16,18 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 
 Array: TypeAlias = Any  # an array of any namespace; the array API standard has no type for it
-DTypeLike: TypeAlias = Any
+Namespace: TypeAlias = Any  # numpy or jax.numpy
+DTypeLike: TypeAlias = Any  # a dtype, its name, or a type that stands for one
+Tree: TypeAlias = Any  # an array, a number, or containers of them: what JAX calls a pytree
+Index: TypeAlias = Any  # what stands between an array's brackets
+Function: TypeAlias = Callable[..., Any]
+DType: TypeAlias = np.dtype[Any]
 Shape: TypeAlias = tuple[int, ...]
+Axis: TypeAlias = int | tuple[int, ...] | None  # one, several or all
 _NUMPY_OR_NONE = frozenset((np.ndarray, tuple, int, float, bool))  # of no namespace but NumPy's
 
 
-def namespace(*arrays: Array) -> Any:
+def namespace(*arrays: Array) -> Namespace:
     """Return the namespace that computes with all the arrays: JAX's if one is JAX's, else NumPy.
 
     Example:
@@ -36,7 +42,7 @@ def namespace(*arrays: Array) -> Any:
     return np
 
 
-def result_type(*dtypes: DTypeLike) -> np.dtype[Any]:
+def result_type(*dtypes: DTypeLike) -> DType:
     """Return the dtype that holds all; of bfloat16 and float16, float32 as in JAX."""
     try:
         return np.result_type(*dtypes)
@@ -45,7 +51,7 @@ def result_type(*dtypes: DTypeLike) -> np.dtype[Any]:
 
 
 @functools.cache
-def is_inexact(dtype: Any) -> bool:
+def is_inexact(dtype: DTypeLike) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and float8 included."""
     try:
         if np.issubdtype(dtype, np.inexact):
@@ -56,7 +62,7 @@ def is_inexact(dtype: Any) -> bool:
     return True
 
 
-def finfo(dtype: Any) -> Any:
+def finfo(dtype: DTypeLike) -> ml_dtypes.finfo:
     """Return the limits of a floating-point dtype, bfloat16 and float8 included."""
     return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
 
@@ -77,7 +83,7 @@ def in_dtype_of(y: Array, x: tuple[Array, ...]) -> Array:
     return y.astype(*floats) if len(floats) == 1 else y
 
 
-def scalar(number: Any, array: Array) -> Any:
+def scalar(number: Array, array: Array) -> Array:
     """Return a number that leaves the dtype of `array` as it is when they are combined.
 
     NumPy's own dtypes yield to no Python number, but those of ml_dtypes, as bfloat16, do.
@@ -156,7 +162,7 @@ def aligned(x: tuple[Array, ...]) -> tuple[Array, ...]:
     return x if xp is np else tuple(xp.broadcast_to(xi, shape) for xi in x)
 
 
-def add_at(target: Array, index: Any, values: Array) -> Array:
+def add_at(target: Array, index: Index, values: Array) -> Array:
     """Return the target with values added at the index; repeated indices add up.
 
     A NumPy target is changed in place: hand in one that nobody else holds.
@@ -167,7 +173,7 @@ def add_at(target: Array, index: Any, values: Array) -> Array:
     return target
 
 
-def scatter_add(shape: Shape, index: Any, updates: Array) -> Array:
+def scatter_add(shape: Shape, index: Index, updates: Array) -> Array:
     """Return zeros of `shape` with `updates` added at `index`; repeated indices add up.
 
     Example:
@@ -177,7 +183,7 @@ def scatter_add(shape: Shape, index: Any, updates: Array) -> Array:
     return add_at(namespace(updates).zeros(shape, dtype=updates.dtype), index, updates)
 
 
-def set_at(x: Array, index: Any, values: Array) -> Array:
+def set_at(x: Array, index: Index, values: Array) -> Array:
     """Return x with `values` written at `index`; x itself is left as it is.
 
     Example:
@@ -191,7 +197,7 @@ def set_at(x: Array, index: Any, values: Array) -> Array:
     return out
 
 
-def max_at(x: Array, index: Any, values: Array) -> Array:
+def max_at(x: Array, index: Index, values: Array) -> Array:
     """Return x with the greater of itself and `values` at `index`; repeated indices all count.
 
     Example:

@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradlab.common.arrays import Array, Shape, namespace
+from gradlab.common.arrays import Array, Index, Shape, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 
@@ -64,11 +64,11 @@ class Windows:
         return math.prod(self.places)
 
     @property
-    def inside(self) -> tuple[Any, ...]:
+    def inside(self) -> Index:
         """The index that takes the padding off the last axes."""
         return (..., *(slice(low, low + n) for n, (low, _) in zip(self.size, self.padding)))
 
-    def steps(self) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
+    def steps(self) -> Iterator[tuple[tuple[int, ...], Index]]:
         """Yield each tap, and the index of all entries of the padded axes that lie under it."""
         places = self.places
         for tap in product(*map(range, self.window)):
@@ -107,9 +107,7 @@ class Windows:
         parts = ((where, windows[(..., *tap, *every)]) for tap, where in self.steps())
         return self.total(lead, windows, parts)
 
-    def total(
-        self, lead: Shape, like: Array, parts: Iterator[tuple[tuple[Any, ...], Array]]
-    ) -> Array:
+    def total(self, lead: Shape, like: Array, parts: Iterator[tuple[Index, Array]]) -> Array:
         """Return the sum of parts, each set into zeros at its index: `(*lead, *size)`.
 
         Args:

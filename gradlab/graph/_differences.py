@@ -6,15 +6,15 @@ where the node can be run in it, with the error estimate of `gradlab.references`
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import is_inexact
+from gradlab.common.arrays import Array, is_inexact
 from gradlab.formatting import count
 from gradlab.graph._equation import Equation
 from gradlab.graph._plan import Step
 from gradlab.graph.report import NodeCheck
+from gradlab.nodes._base import Kept
 from gradlab.references import LIMIT, Slope, finite_differences, unit_roundoff
 
 _MOST = 1 << 16  # entries of a node's inputs; it is run some sixty times
@@ -22,7 +22,7 @@ _DRAWS = 4
 _BESIDE = "at a tie or a kink: differences agree only beside it"
 
 
-def check_step(step: Step, inputs: list[Any]) -> NodeCheck:
+def check_step(step: Step, inputs: list[Array]) -> NodeCheck:
     """Return how a step's backward stands against finite differences at its inputs."""
     arrays = [np.asarray(x) for x in inputs]
     moving = [p for p, _ in step.differentiable() if arrays[p].size]
@@ -45,11 +45,11 @@ def check_step(step: Step, inputs: list[Any]) -> NodeCheck:
     return found
 
 
-def _held(step: Step, arrays: list[Any], moving: list[int], scale: float) -> NodeCheck:
+def _held(step: Step, arrays: list[Array], moving: list[int], scale: float) -> NodeCheck:
     rng = np.random.default_rng(0)
     along = {p: _direction(rng, arrays[p]) for p in moving}
 
-    def outputs(moves: Sequence[float]) -> list[list[Any]]:
+    def outputs(moves: Sequence[float]) -> list[list[Array]]:
         every = [_forward(step, _moved(arrays, along, t))[0] for t in moves]
         return [[np.asarray(y, float) for y in each] for each in every]
 
@@ -80,12 +80,12 @@ def _held(step: Step, arrays: list[Any], moving: list[int], scale: float) -> Nod
     return NodeCheck("passed", _words(weights, high > low), actual, expected, error)
 
 
-def _forward(step: Step, arrays: list[Any]) -> tuple[list[Any], Any]:
+def _forward(step: Step, arrays: list[Array]) -> tuple[list[Array], Kept]:
     outputs, residuals = step.node.forward(*arrays)
     return list(outputs) if step.several else [outputs], residuals
 
 
-def _sent(step: Step, residuals: Any, upstreams: list[Any], along: dict[int, Any]) -> Any:
+def _sent(step: Step, residuals: Kept, upstreams: list[Array], along: dict[int, Array]) -> Array:
     """Return what the step sends back, entry by entry, times the direction."""
     back = step.node.backward(tuple(upstreams) if step.several else upstreams[0], residuals)
     terms = [
@@ -96,14 +96,14 @@ def _sent(step: Step, residuals: Any, upstreams: list[Any], along: dict[int, Any
     return np.concatenate(terms) if terms else np.zeros(0)
 
 
-def _moved(arrays: list[Any], along: dict[int, Any], t: float) -> list[Any]:
+def _moved(arrays: list[Array], along: dict[int, Array], t: float) -> list[Array]:
     return [
         (a.astype(float) + t * along[p]).astype(a.dtype) if p in along else a
         for p, a in enumerate(arrays)
     ]
 
 
-def _direction(rng: np.random.Generator, array: Any) -> Any:
+def _direction(rng: np.random.Generator, array: Array) -> Array:
     """Return a random direction, each entry of its own size; what is not finite stays."""
     sizes = _sizes(array)
     least = sizes[sizes > 0].min(initial=1.0)
@@ -111,12 +111,12 @@ def _direction(rng: np.random.Generator, array: Any) -> Any:
     return np.where(np.isfinite(array), random, 0.0)
 
 
-def _sizes(array: Any) -> Any:
+def _sizes(array: Array) -> Array:
     """Return the size of each entry; 0 for what is not finite."""
     return np.where(np.isfinite(array), np.abs(array), 0.0).astype(float)
 
 
-def _weights(rng: np.random.Generator, slope: Slope) -> Any:
+def _weights(rng: np.random.Generator, slope: Slope) -> Array:
     """Return an upstream: random where the slopes are known, 0 where they are not."""
     size = np.where(np.isfinite(slope.value), np.abs(slope.value), 0.0)
     rough = 0.01 * np.maximum(size, size.mean() if size.size else 0.0)
@@ -124,13 +124,13 @@ def _weights(rng: np.random.Generator, slope: Slope) -> Any:
     return np.where(known, rng.standard_normal(slope.value.shape), 0.0)
 
 
-def _error(slope: Slope) -> Any:
+def _error(slope: Slope) -> Array:
     """Return the error of a slope; at a kink, of those on its two sides."""
     half = np.where(slope.kink, np.abs(slope.right - slope.left) / 2, 0.0)
     return np.where(np.isfinite(slope.error), slope.error, np.inf) - half
 
 
-def _weighted(slope: Slope, weight: Any) -> tuple[float, float, float, float]:
+def _weighted(slope: Slope, weight: Array) -> tuple[float, float, float, float]:
     """Return the least and the largest that a weighted sum of slopes can be, it, and its error.
 
     At a kink every entry may lie anywhere between its two slopes, whatever the others do.
@@ -144,7 +144,7 @@ def _weighted(slope: Slope, weight: Any) -> tuple[float, float, float, float]:
     return float(low), float(high), float((middle * weight).sum()), float(error)
 
 
-def _words(weights: list[Any], kink: bool) -> str:
+def _words(weights: list[Array], kink: bool) -> str:
     left_out = sum(weight.size - int(np.count_nonzero(weight)) for weight in weights)
     words = ["at a kink, between its two slopes"] if kink else []
     if left_out:

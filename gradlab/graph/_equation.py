@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,11 @@ import numpy as np
 from gradlab.common.arrays import Array, is_inexact
 from gradlab.errors import InputError
 from gradlab.nodes import Node
-from gradlab.nodes._base import Case
+from gradlab.nodes._base import Case, Kept, Outputs, Pulled
 from gradlab.operators import Diagonal, Operator
 from gradlab.primitives import lookup
+
+Evaluate: TypeAlias = Callable[[Sequence[Array]], list[Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +23,14 @@ class Equation(Node):
     """An equation that no hand-written node stands for: a primitive, a loop, a custom rule."""
 
     primitive: str
-    evaluate: Callable[[Sequence[Any]], list[Any]] = field(repr=False)
+    evaluate: Evaluate = field(repr=False)
     several: bool = field(repr=False)
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
+    def forward(self, *inputs: Array) -> tuple[Outputs, Kept]:
         outputs = self.evaluate(inputs)
         return tuple(outputs) if self.several else outputs[0], inputs
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+    def local_gradient(self, residuals: Kept) -> tuple[Pulled, ...]:
         inputs = residuals
         if len(inputs) == 1 and lookup(self.primitive).entrywise:
             ones = jnp.ones_like(self.forward(*inputs)[0])
@@ -46,11 +48,11 @@ class Equation(Node):
         )
         return rows if self.several else rows[0]
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+    def backward(self, upstream: Outputs, residuals: Kept) -> tuple[Pulled, ...]:
         inputs = residuals
         active = [i for i, x in enumerate(inputs) if is_inexact(x.dtype)]
 
-        def outputs(*given: Any) -> list[Any]:
+        def outputs(*given: Array) -> list[Array]:
             merged = list(inputs)
             for i, x in zip(active, given):
                 merged[i] = x
@@ -67,7 +69,7 @@ class Equation(Node):
         gradients = iter(pull([u.astype(y.dtype) for u, y in zip(upstreams, results)]))
         return tuple(next(gradients) if i in active else None for i in range(len(inputs)))
 
-    def reference(self, *inputs: Any) -> Any:
+    def reference(self, *inputs: Array) -> Outputs:
         return self.forward(*inputs)[0]
 
     @classmethod
@@ -86,7 +88,7 @@ class JaxMap(Operator):
 
     def __init__(
         self,
-        evaluate: Callable[[Sequence[Any]], list[Any]],
+        evaluate: Evaluate,
         inputs: Sequence[Array],
         position: int,
         output: int,

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Array, Tree
 from gradlab.errors import InputError, InputTypeError
 
 
@@ -13,7 +13,7 @@ from gradlab.errors import InputError, InputTypeError
 class _Static:
     """A leaf that is no array; every call must pass it again."""
 
-    value: Any
+    value: Tree
 
 
 class Form:
@@ -30,16 +30,16 @@ class Form:
         ('a', {'eps': 1e-05, 'w': 'b'})
     """
 
-    def __init__(self, names: list[str], inputs: tuple[Any, ...]) -> None:
+    def __init__(self, names: list[str], inputs: tuple[Tree, ...]) -> None:
         self.names = names
         self.paths: list[str] = []
         self._trees = [self._placed(name, tree) for name, tree in zip(names, inputs, strict=True)]
 
-    def _placed(self, name: str, tree: Any) -> Any:
+    def _placed(self, name: str, tree: Tree) -> Tree:
         """Return an argument with a place for each leaf that varies, the others in a wrapping."""
         paths = (path for path, _ in leaves(tree, name))
 
-        def place(leaf: Any) -> Any:
+        def place(leaf: Tree) -> Tree:
             path = next(paths)
             if not is_array(leaf) and not (leaf is tree and _is_number(leaf)):
                 return _Static(leaf)
@@ -48,14 +48,14 @@ class Form:
 
         return rebuild(tree, place)
 
-    def flatten(self, inputs: tuple[Any, ...]) -> list[Any]:
+    def flatten(self, inputs: tuple[Tree, ...]) -> list[Array]:
         """Return the leaves that vary, as arrays."""
         if len(inputs) != len(self._trees):
             raise InputTypeError(
                 f"the graph takes {len(self._trees)} input(s) ({', '.join(self.names)}), "
                 f"but {len(inputs)} came"
             )
-        flat: list[Any] = []
+        flat: list[Array] = []
         for name, tree, given in zip(self.names, self._trees, inputs):
             if tree.__class__ is int and (given.__class__ is np.ndarray or is_array(given)):
                 flat.append(given)
@@ -63,11 +63,11 @@ class Form:
                 flat.extend(_matched(name, tree, given))
         return flat
 
-    def unflatten(self, flat: Iterable[Any], keep_static: bool = True) -> tuple[Any, ...]:
+    def unflatten(self, flat: Iterable[Array], keep_static: bool = True) -> tuple[Tree, ...]:
         """Return arguments of this form with other leaves; None for static ones on request."""
         values = list(flat)
 
-        def leaf(place: Any) -> Any:
+        def leaf(place: Tree) -> Tree:
             if isinstance(place, _Static):
                 return place.value if keep_static else None
             return values[place]
@@ -82,27 +82,27 @@ class Returned:
         tree: what it returned, with any leaf in place of each array.
     """
 
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._bare = not isinstance(tree, dict | list | tuple)
 
-    def pack(self, outputs: list[Any]) -> Any:
+    def pack(self, outputs: list[Array]) -> Tree:
         """Return flat outputs in the form in which the function returns them."""
         if self._bare:
             return outputs[0]
         supply = iter(outputs)
         return rebuild(self._tree, lambda leaf: next(supply))
 
-    def unpack(self, upstream: Any) -> list[Any]:
+    def unpack(self, upstream: Tree) -> list[Array]:
         """Return the leaves of an upstream that has the form of the output."""
         return [upstream] if self._bare else [leaf for _, leaf in leaves(upstream, "upstream")]
 
 
-def _is_number(x: Any) -> bool:
+def _is_number(x: object) -> bool:
     return isinstance(x, int | float | complex) and not isinstance(x, bool)
 
 
-def _matched(name: str, tree: Any, given: Any) -> list[Any]:
+def _matched(name: str, tree: Tree, given: Tree) -> list[Array]:
     """Return the varying leaves of one argument, held against the form that was recorded."""
     expected, found = dict(leaves(tree, name)), dict(leaves(given, name))
     if expected.keys() != found.keys():
@@ -128,7 +128,7 @@ def _matched(name: str, tree: Any, given: Any) -> list[Any]:
     return flat
 
 
-def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     """Yield every leaf of a container with its path, in order.
 
     Example:
@@ -145,7 +145,7 @@ def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+def rebuild(tree: Tree, leaf: Callable[[Tree], Tree]) -> Tree:
     """Return the container with every leaf replaced by `leaf(leaf)`, called in order.
 
     Example:
@@ -160,6 +160,6 @@ def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
     return leaf(tree)
 
 
-def is_array(x: Any) -> bool:
+def is_array(x: object) -> bool:
     """Return whether `x` is an array of NumPy, JAX or a namespace like theirs."""
     return hasattr(x, "shape") and hasattr(x, "dtype")

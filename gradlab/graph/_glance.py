@@ -1,11 +1,10 @@
 """An array at a glance: what a person wants to know of it in half a line."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import is_inexact
+from gradlab.common.arrays import Array, Tree, is_inexact
 
 _SMALL = 6  # arrays of so many entries are shown whole
 _CELLS = 24  # of a heat map, along each side
@@ -31,7 +30,7 @@ class Glance:
 
     shape: tuple[int, ...]
     dtype: str
-    entries: Any = None
+    entries: Tree = None
     low: float | None = None
     mean: float | None = None
     high: float | None = None
@@ -51,7 +50,7 @@ class Glance:
         return not (self.nans or self.infinities)
 
 
-def glance(array: Any, heat: bool = False) -> Glance:
+def glance(array: Array, heat: bool = False) -> Glance:
     """Return an array at a glance.
 
     Example:
@@ -85,7 +84,7 @@ def glance(array: Any, heat: bool = False) -> Glance:
     )
 
 
-def _from_far(array: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], ...]:
+def _from_far(array: Array) -> tuple[tuple[float, ...], ...]:
     """Return a grid of at most 24 x 24 cells: in each the entry of its block that is largest.
 
     A NaN is larger than anything, so that none is overlooked.
@@ -99,12 +98,12 @@ def _from_far(array: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, matrix.tolist()))
 
 
-def _edges(size: int) -> np.ndarray[Any, Any]:
+def _edges(size: int) -> Array:
     """Return where the blocks begin when an axis is divided into at most 24."""
     return np.arange(min(size, _CELLS)) * size // min(size, _CELLS)
 
 
-def _is_plain(array: Any) -> bool:
+def _is_plain(array: Array) -> bool:
     """Return whether NumPy can read an array: a number, or what lies in memory."""
     if isinstance(array, int | float | complex):
         return True

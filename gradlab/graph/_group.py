@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from gradlab.common.arrays import Array
 from gradlab.errors import InputError
 from gradlab.graph._plan import Plan, Run, Step
 from gradlab.nodes import Node
-from gradlab.nodes._base import Case
+from gradlab.nodes._base import Case, Outputs, Pulled
 from gradlab.operators import Identity, Operator
 
 
@@ -19,12 +19,12 @@ class Group(Node):
     plan: Plan = field(repr=False)
     several: bool = field(repr=False)
 
-    def forward(self, *inputs: Any) -> tuple[Any, Run]:
+    def forward(self, *inputs: Array) -> tuple[Outputs, Run]:
         run = self.plan.forward(inputs)
         outputs = tuple([run.values[wire] for wire in self.plan.outputs])
         return outputs if self.several else outputs[0], run
 
-    def local_gradient(self, residuals: Run) -> tuple[Any, ...]:
+    def local_gradient(self, residuals: Run) -> tuple[Pulled, ...]:
         rows = tuple(self._row(residuals, wire) for wire in self.plan.outputs)
         return rows if self.several else rows[0]
 
@@ -43,15 +43,15 @@ class Group(Node):
         return tuple(arrived.get(wire) for wire in self.plan.inputs)
 
     def backward_to(
-        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Run
-    ) -> tuple[Any, ...]:
+        self, wanted: tuple[bool, ...] | None, upstream: Outputs, residuals: Run
+    ) -> tuple[Pulled, ...]:
         inputs = self.plan.inputs
         asked = frozenset(w for i, w in enumerate(inputs) if wanted is None or wanted[i])
         upstreams = upstream if self.several else (upstream,)
         gradients = self.plan.backward(residuals, upstreams, asked)
         return tuple(gradients[wire] if wire in asked else None for wire in inputs)
 
-    def reference(self, *inputs: Any) -> Any:
+    def reference(self, *inputs: Array) -> Outputs:
         values = self.plan.reference(inputs)
         outputs = tuple(values[wire] for wire in self.plan.outputs)
         return outputs if self.several else outputs[0]
@@ -65,7 +65,7 @@ def grouped(
     steps: Sequence[Step],
     members: Sequence[Step],
     outputs: Sequence[int],
-    constants: dict[int, Any],
+    constants: dict[int, Array],
     label: str,
 ) -> tuple[Step, ...]:
     """Return the steps with `members` as one of them."""
@@ -85,7 +85,9 @@ def grouped(
     return (*first, step, *last)
 
 
-def as_step(members: Sequence[Step], used: set[int], constants: dict[int, Any], label: str) -> Step:
+def as_step(
+    members: Sequence[Step], used: set[int], constants: dict[int, Array], label: str
+) -> Step:
     """Return steps as one whose outputs are the wires that others use."""
     made = [wire for step in members for wire in step.outputs]
     taken = dict.fromkeys(wire for step in members for wire in step.inputs)

@@ -2,18 +2,17 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.common.arrays import is_inexact
+from gradlab.common.arrays import Array, Function, Tree, is_inexact
 from gradlab.graph._equation import Equation
 from gradlab.graph._group import as_step
-from gradlab.graph._plan import Plan, Recording, Run, Step
+from gradlab.graph._plan import Branches, Plan, Recording, Run, Step
 from gradlab.graph._translate import node_for
 from gradlab.tracing import Program
 from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
@@ -126,15 +125,15 @@ class CompiledPlan(Plan):
     x64: bool = False
 
     @functools.cached_property
-    def _values(self) -> Callable[..., Any]:
+    def _values(self) -> Function:
         return jax.jit(lambda inputs: Plan.forward(self, inputs).values)
 
     @functools.cached_property
-    def _gradients(self) -> Callable[..., Any]:
+    def _gradients(self) -> Function:
         # From the values that forward left: compiled together with forward, XLA would fuse each
         # value's whole past into every gradient that needs it, and take minutes for long chains.
-        def back(values: Any, upstreams: Any, wanted: frozenset[int]) -> Any:
-            branches: dict[tuple[int, int], Any] = {}
+        def back(values: list[Array], upstreams: list[Array], wanted: frozenset[int]) -> Tree:
+            branches: Branches = {}
             residuals = [
                 step.node.forward(*(values[wire] for wire in step.inputs))[1] for step in self.steps
             ]
@@ -149,12 +148,12 @@ class CompiledPlan(Plan):
         with jax.enable_x64(self.x64), jax.debug_nans(False):
             yield
 
-    def _context_of(self, arrays: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
+    def _context_of(self, arrays: Iterable[Array]) -> contextlib.AbstractContextManager[None]:
         """Return the context in which to run; what JAX is tracing runs in JAX's own."""
         traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
         return contextlib.nullcontext() if traced else self.context()
 
-    def forward(self, inputs: Iterable[Any], residuals: list[Any] | None = None) -> Run:
+    def forward(self, inputs: Iterable[Array], residuals: list[Array] | None = None) -> Run:
         """Return the values of all wires; residuals are not kept."""
         given = list(inputs)
         with self._context_of(given):
@@ -163,10 +162,10 @@ class CompiledPlan(Plan):
     def backward(
         self,
         run: Run,
-        upstreams: Iterable[Any],
+        upstreams: Iterable[Array],
         wanted: frozenset[int],
-        branches: dict[tuple[int, int], Any] | None = None,
-    ) -> list[Any]:
+        branches: Branches | None = None,
+    ) -> list[Array]:
         """Return the gradients, as `Plan.backward` does."""
         given = list(upstreams)
         with self._context_of([*run.values, *given]):
@@ -183,32 +182,32 @@ class TreeForm:
         self.program = program
         self.paths = list(program.in_names)
 
-    def flatten(self, inputs: tuple[Any, ...]) -> list[Any]:
+    def flatten(self, inputs: tuple[Tree, ...]) -> list[Array]:
         """Return the traced leaves of the arguments."""
         return self.program.flatten(inputs)
 
-    def unflatten(self, flat: Iterable[Any], keep_static: bool = True) -> tuple[Any, ...]:
+    def unflatten(self, flat: Iterable[Array], keep_static: bool = True) -> tuple[Tree, ...]:
         """Return arguments of this form; leaves that were not traced are None."""
         supply = iter(flat)
         leaves = [next(supply) if leaf.traced else None for leaf in self.program.leaves]
-        arguments: tuple[Any, ...] = jax.tree_util.tree_unflatten(self.program.in_tree, leaves)
+        arguments: tuple[Tree, ...] = jax.tree_util.tree_unflatten(self.program.in_tree, leaves)
         return arguments
 
-    def pack(self, outputs: Sequence[Any]) -> Any:
+    def pack(self, outputs: Sequence[Array]) -> Tree:
         """Return flat outputs in the form in which the function returns them."""
         return self.program.unflatten(outputs)
 
-    def unpack(self, upstream: Any) -> list[Any]:
+    def unpack(self, upstream: Tree) -> list[Array]:
         """Return the leaves of an upstream that has the form of the output."""
         return list(jax.tree_util.tree_leaves(upstream))
 
 
-def _as_numpy(arrays: Sequence[Any]) -> list[Any]:
+def _as_numpy(arrays: Sequence[Array]) -> list[Array]:
     """Return arrays as NumPy's; what is being traced, and random keys, stay as they are."""
     return [_one_as_numpy(array) for array in arrays]
 
 
-def _one_as_numpy(array: Any) -> Any:
+def _one_as_numpy(array: Array) -> Tree:
     if array is None or isinstance(array, jax.core.Tracer):
         return array
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):

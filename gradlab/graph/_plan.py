@@ -10,10 +10,14 @@ BIT 16 (1976).
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from gradlab.common.arrays import Array, namespace
 from gradlab.nodes import Node
+from gradlab.nodes._base import Kept
+
+# what each step sends back to each input, by the number of the step and the input's position
+Branches: TypeAlias = dict[tuple[int, int], Array | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ class Recording:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.inputs: list[int] = []
-        self.constants: dict[int, Any] = {}
+        self.constants: dict[int, Array] = {}
         self.steps: list[Step] = []
         self._taken: dict[str, int] = {}
 
@@ -83,8 +87,8 @@ class Recording:
 class Run(NamedTuple):
     """What one forward pass leaves: a value for every wire, the residuals of every step."""
 
-    values: list[Any]
-    residuals: list[Any]
+    values: list[Array]
+    residuals: list[Kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +105,10 @@ class Plan:
 
     size: int
     inputs: tuple[int, ...]
-    constants: dict[int, Any]
+    constants: dict[int, Array]
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
-    _blank: list[Any] = field(init=False, repr=False)
+    _blank: list[Array] = field(init=False, repr=False)
     _forward: list[Any] = field(init=False, repr=False)
     _backward: dict[frozenset[int], list[Any]] = field(default_factory=dict, repr=False)
     _between: dict[frozenset[int], set[int]] = field(default_factory=dict, repr=False)
@@ -118,7 +122,7 @@ class Plan:
         object.__setattr__(self, "_blank", blank)
         object.__setattr__(self, "_forward", forward)
 
-    def forward(self, inputs: Iterable[Any], residuals: list[Any] | None = None) -> Run:
+    def forward(self, inputs: Iterable[Array], residuals: list[Kept] | None = None) -> Run:
         """Return the values and residuals of all nodes at these inputs.
 
         Args:
@@ -139,11 +143,11 @@ class Plan:
                     values[wire] = part
         return Run(values, residuals)
 
-    def context(self) -> contextlib.AbstractContextManager[Any]:
+    def context(self) -> contextlib.AbstractContextManager[None]:
         """Return the context in which a single node of this plan has to run."""
         return contextlib.nullcontext()
 
-    def reference(self, inputs: Iterable[Any]) -> list[Any]:
+    def reference(self, inputs: Iterable[Array]) -> list[Array]:
         """Return the value of every wire as JAX computes it, by each node's reference."""
         values = self._blank.copy()
         for wire, value in zip(self.inputs, inputs, strict=True):
@@ -157,10 +161,10 @@ class Plan:
     def backward(
         self,
         run: Run,
-        upstreams: Iterable[Any],
+        upstreams: Iterable[Array],
         wanted: frozenset[int],
-        branches: dict[tuple[int, int], Any] | None = None,
-    ) -> list[Any]:
+        branches: Branches | None = None,
+    ) -> list[Array]:
         """Return a gradient for every wire that lies between `wanted` and the outputs, else None.
 
         A wire that feeds several nodes receives the sum of what they send back.
@@ -176,7 +180,7 @@ class Plan:
         if steps is None:
             steps = self._backward[wanted] = self._compile(wanted)
         values, residuals = run.values, run.residuals
-        gradients: list[Any] = [None] * self.size
+        gradients: list[Array] = [None] * self.size
         for wire, upstream in zip(self.outputs, upstreams, strict=True):
             held = gradients[wire]
             gradients[wire] = upstream if held is None else held + upstream
@@ -225,7 +229,7 @@ class Plan:
         return compiled
 
 
-def _together(upstreams: list[Any], outputs: list[Any]) -> tuple[Any, ...]:
+def _together(upstreams: list[Array], outputs: list[Array]) -> tuple[Array, ...]:
     """Return the upstream of a node with several outputs: zeros for those that nobody uses."""
     return tuple(zeros_like(y) if u is None else u for u, y in zip(upstreams, outputs))
 

@@ -1,18 +1,22 @@
 """A group is replaced by a hand-written node only if both are the same function."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.errors import InputError
 from gradlab.graph._plan import Step
 from gradlab.nodes import Node
 
+if TYPE_CHECKING:
+    from gradlab.references import Estimate
+
 _DRAWS = 3
 
 
-def require_same(group: Step, node: Node, inputs: Sequence[Any]) -> None:
+def require_same(group: Step, node: Node, inputs: Sequence[Array]) -> None:
     """Raise an InputError unless a node computes what a group does, and with the same gradient.
 
     Both references are evaluated in float64, at the inputs at hand and at others from the node's
@@ -49,11 +53,11 @@ def require_same(group: Step, node: Node, inputs: Sequence[Any]) -> None:
             estimates["reference"],
             estimates["node"],
         ):
-            _require_right(node, group, what, ours, theirs)
+            _require_right(node, what, ours, theirs)
         wide = [node.domain(i).draw(rng, x.shape) for i, x in enumerate(wide)]
 
 
-def _require_right(node: Node, group: Step, what: str, ours: Any, theirs: Any) -> None:
+def _require_right(node: Node, what: str, ours: "Estimate", theirs: "Estimate") -> None:
     from gradlab.references import judge
 
     verdict = judge(theirs.value, ours, theirs, np.float64)
@@ -66,6 +70,6 @@ def _require_right(node: Node, group: Step, what: str, ours: Any, theirs: Any) -
         )
 
 
-def _wide(x: Any) -> Any:
+def _wide(x: Array) -> Array:
     x = np.asarray(x)
     return x if x.dtype.kind in "iub" else x.astype(float)

@@ -4,14 +4,17 @@ import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.errors import GradlabError
 from gradlab.graph._glance import Glance, glance
 from gradlab.graph._plan import Step
 from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView
+from gradlab.nodes._base import Outputs
+from gradlab.operators import Operator
 from gradlab.report import Fix
 
 if TYPE_CHECKING:
@@ -115,7 +118,7 @@ def _fixes(graph: "Graph", step: Step) -> tuple[Fix, ...]:
     """Return the edits of a node's source that make its gradients right, at what enters it here."""
     from gradlab.repair import repair, rule_of_node  # a search that right nodes never need
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Array) -> Outputs:
         return step.node.forward(*inputs)[0]
 
     if type(step.node).__module__.startswith("gradlab.graph"):  # a group, or JAX's own equation
@@ -140,7 +143,7 @@ def _local_gradients(graph: "Graph", step: Step) -> tuple[str, ...]:
     )
 
 
-def _in_words(operator: Any) -> str:
+def _in_words(operator: Operator | None) -> str:
     """Return a number; else what the operator is made of, and between which entries it lies."""
     if operator is None:
         return ""

@@ -1,7 +1,7 @@
 """Which hand-written node does what an equation of JAX does."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from gradlab.common.arrays import is_inexact
 from gradlab.nodes import Node, registry
@@ -32,11 +32,14 @@ _SAME = {
 _RULES = {"relu": "relu"}  # functions of jax.nn with a custom rule, which the node has too
 
 
-def _sum(parameters: dict[str, Any]) -> dict[str, Any]:
+Parameters: TypeAlias = dict[str, Any]
+
+
+def _sum(parameters: Parameters) -> Parameters:
     return {"axis": tuple(parameters["axes"])}
 
 
-_SHAPED: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+_SHAPED: dict[str, tuple[str, Callable[[Parameters], Parameters]]] = {
     "reduce_sum": ("sum", _sum),
     "reduce_max": ("max", _sum),
     "reduce_min": ("min", _sum),

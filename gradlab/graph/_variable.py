@@ -6,13 +6,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradlab.common.arrays import Array, Axis, DTypeLike, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.graph._form import is_array
 from gradlab.graph._plan import Recording, Step
 from gradlab.nodes import Node, registry
+from gradlab.nodes._base import Kept, Outputs
 
 _UFUNCS = {"negative": "negate"}  # where a NumPy function and its node have different names
+Operand: TypeAlias = Any  # a variable, an array or a number
 
 
 class Recorder(Recording):
@@ -24,16 +27,16 @@ class Recorder(Recording):
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: list[Any] = []
-        self.residuals: list[Any] = []
+        self.values: list[Array] = []
+        self.residuals: list[Kept] = []
 
-    def input(self, name: str, value: Any) -> "Variable":
+    def input(self, name: str, value: Array) -> "Variable":
         """Return a new variable for an input."""
         wire = self._wire(name, value)
         self.inputs.append(wire)
         return Variable(self, wire)
 
-    def apply(self, node: Node, inputs: tuple[Any, ...]) -> Any:
+    def apply(self, node: Node, inputs: tuple[Operand, ...]) -> Outputs:
         """Run a node and return its output as a variable; several outputs as a tuple of them."""
         wires = tuple(self.wire_of(x) for x in inputs)
         output, residuals = node.forward(*(self.values[wire] for wire in wires))
@@ -46,7 +49,7 @@ class Recorder(Recording):
         variables = tuple(Variable(self, wire) for wire in outputs)
         return variables if several else variables[0]
 
-    def wire_of(self, x: Any) -> int:
+    def wire_of(self, x: Operand) -> int:
         """Return the wire of a variable; anything else becomes a constant."""
         if isinstance(x, Variable):
             if x.recorder is not self:
@@ -60,12 +63,12 @@ class Recorder(Recording):
         self.constants[wire] = x
         return wire
 
-    def _wire(self, name: str, value: Any) -> int:
+    def _wire(self, name: str, value: Array) -> int:
         self.values.append(value)
         return self.new(name)
 
 
-Gate: TypeAlias = Callable[["Variable", Any], "Variable"]
+Gate: TypeAlias = Callable[["Variable", "Operand"], "Variable"]
 
 
 def _gates(name: str) -> tuple[Gate, Gate]:
@@ -76,7 +79,7 @@ def _gates(name: str) -> tuple[Gate, Gate]:
 def _folding(name: str) -> Callable[..., "Variable"]:
     """Return the method that records a reduction."""
 
-    def fold(self: "Variable", axis: Any = None, keepdims: bool = False) -> "Variable":
+    def fold(self: "Variable", axis: Axis = None, keepdims: bool = False) -> "Variable":
         return _apply(name, self, axis=axis, keepdims=keepdims)
 
     return fold
@@ -95,17 +98,19 @@ class Variable:
         self.recorder = recorder
         self.wire = wire
 
-    def __gradlab_apply__(self, node: Node, inputs: tuple[Any, ...]) -> Any:
+    def __gradlab_apply__(self, node: Node, inputs: tuple[Operand, ...]) -> Outputs:
         return self.recorder.apply(node, inputs)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Operand, **keywords: object
+    ) -> Outputs:
         name = _UFUNCS.get(ufunc.__name__, ufunc.__name__)
         if method != "__call__" or keywords or name not in registry():
             return NotImplemented
         return _apply(name, *inputs)
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Array:
         """The array that this variable holds while the graph is recorded."""
         return self.recorder.values[self.wire]
 
@@ -115,7 +120,7 @@ class Variable:
         return tuple(self.value.shape)
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> DTypeLike:
         """The dtype of the value."""
         return self.value.dtype
 
@@ -134,11 +139,11 @@ class Variable:
         """The value with its axes reversed."""
         return _apply("transpose", self)
 
-    def transpose(self, *axes: Any) -> "Variable":
+    def transpose(self, *axes: Tree) -> "Variable":
         """Return the value with its axes reordered; reversed if none are named."""
         return _apply("transpose", self, axes=_unpacked(axes) or None)
 
-    def reshape(self, *shape: Any) -> "Variable":
+    def reshape(self, *shape: Tree) -> "Variable":
         """Return the value in another shape."""
         return _apply("reshape", self, shape=_unpacked(shape))
 
@@ -150,12 +155,12 @@ class Variable:
     __truediv__, _divided_by = _gates("divide")
     _power, __rpow__ = _gates("power")
 
-    def __rtruediv__(self, other: Any) -> "Variable":
+    def __rtruediv__(self, other: Operand) -> "Variable":
         if isinstance(other, int | float) and other == 1:
             return _apply("reciprocal", self)
         return self._divided_by(other)
 
-    def __pow__(self, other: Any) -> "Variable":
+    def __pow__(self, other: Operand) -> "Variable":
         gates = {2: "square", -1: "reciprocal", 0.5: "sqrt"}
         if isinstance(other, int | float) and other in gates:
             return _apply(gates[other], self)
@@ -170,7 +175,7 @@ class Variable:
             "`while` cannot look at its values; use nodes such as maximum or relu"
         )
 
-    def _unordered(self, other: Any) -> bool:
+    def _unordered(self, other: Operand) -> bool:
         return bool(self)
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered
@@ -183,13 +188,13 @@ class Variable:
         return f"Variable({name}: {self.dtype} {shape_text(self.shape)})"
 
 
-def _apply(name: str, *inputs: Any, **parameters: Any) -> Variable:
+def _apply(name: str, *inputs: Operand, **parameters: Tree) -> Variable:
     """Apply the node of this name to inputs of which at least one is a variable."""
     variable: Variable = registry()[name](**parameters)(*inputs)
     return variable
 
 
-def _unpacked(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def _unpacked(sizes: tuple[Tree, ...]) -> tuple[int, ...]:
     """Return `(2, 3)` from the arguments of `reshape(2, 3)` as well as of `reshape((2, 3))`."""
     return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
 

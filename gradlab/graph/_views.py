@@ -1,9 +1,10 @@
 """What lies on the wires of a graph, looked up by name."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradlab.arguments import nearest
+from gradlab.common.arrays import Array
 from gradlab.errors import InputError
 from gradlab.operators import Operator
 
@@ -11,14 +12,14 @@ if TYPE_CHECKING:
     from gradlab.graph.graph import Graph
 
 
-class Wires(Mapping[str, Any]):
+class Wires(Mapping[str, Array]):
     """A value for each wire, by name, in the order in which they are computed."""
 
-    def __init__(self, graph: "Graph", lookup: Callable[[int], Any]) -> None:
+    def __init__(self, graph: "Graph", lookup: Callable[[int], Array]) -> None:
         self._graph = graph
         self._lookup = lookup
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Array:
         return self._lookup(self._graph.wire(name))
 
     def __contains__(self, name: object) -> bool:
@@ -44,7 +45,7 @@ class LocalGradients:
     def __init__(self, graph: "Graph") -> None:
         self._graph = graph
 
-    def __getitem__(self, key: Any) -> Operator:
+    def __getitem__(self, key: object) -> Operator:
         if not isinstance(key, tuple) or len(key) != 2:
             raise InputError(f"local_gradients[{key!r}]: pass two names, [node, input]")
         node, source = key
@@ -77,7 +78,7 @@ def _places(inputs: tuple[int, ...], source: str | int, graph: "Graph") -> list[
     return places
 
 
-def nearest_or_all(name: Any, known: list[str]) -> str:
+def nearest_or_all(name: str, known: list[str]) -> str:
     """Return the end of an error message: the known names that are like `name`."""
     listed = f"{', '.join(map(repr, known[:10]))}{', ...' if len(known) > 10 else ''}"
     return nearest(name, known) or f"there are {listed}"

@@ -4,25 +4,30 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from gradlab.arguments import argument_names, require_callable, users_fault
-from gradlab.common.arrays import Array, is_inexact, namespace
+from gradlab.common.arrays import Array, Function, Tree, is_inexact, namespace
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import count, shape_text
 from gradlab.graph._form import Form, Returned, is_array, leaves
 from gradlab.graph._group import grouped, opened
-from gradlab.graph._plan import Plan, Run, Step, zeros_like
+from gradlab.graph._plan import Branches, Plan, Recording, Run, Step, zeros_like
 from gradlab.graph._replacing import require_same
 from gradlab.graph._reporting import graph_report
 from gradlab.graph._variable import Recorder, Variable
 from gradlab.graph._views import LocalGradients, Wires, nearest_or_all
 from gradlab.graph.report import GraphReport
 from gradlab.nodes import Node
+from gradlab.nodes._base import Kept
+
+if TYPE_CHECKING:
+    from gradlab.graph._jax import TreeForm
 
 _SUFFIXES = {f".{each}": each for each in ("svg", "html", "dot", "json")}
 _SUFFIXES |= {".mmd": "mermaid", ".txt": "text"}
+Wrt: TypeAlias = str | Sequence[str] | None
 _RECORDED = (
     "; a graph records arithmetic, nodes, and NumPy's functions of their names; use Graph.from_jax "
     "for a JAX function"
@@ -62,13 +67,13 @@ class Graph:
     arguments: tuple[str, ...]
     plan: Plan
     labels: list[str]
-    _asked: tuple[Any, Any] | None
+    _asked: tuple[Tree, Wrt] | None
     _run: Run | None
-    _gradients: list[Any] | None
+    _gradients: list[Array] | None
     _touched: set[int]
     _places: dict[str, int]
 
-    def __init__(self, function: Callable[..., Any], *inputs: Any) -> None:
+    def __init__(self, function: Function, *inputs: Tree) -> None:
         require_callable("function", function)
         names = _names(function, len(inputs))
         form = Form(names, inputs)
@@ -88,7 +93,7 @@ class Graph:
         self._run = Run(recorder.values, recorder.residuals)
 
     @classmethod
-    def from_jax(cls, function: Callable[..., Any], *inputs: Any) -> "Graph":
+    def from_jax(cls, function: Function, *inputs: Tree) -> "Graph":
         """Return the graph of any JAX function: each equation of its program is a node.
 
         An equation is a hand-written node where gradlab has one that does the same, otherwise JAX's
@@ -126,7 +131,7 @@ class Graph:
         graph._set_up(_title(function), names, form, form, table, outputs, flat, plan)
         return graph
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Tree) -> Tree:
         """Run all nodes and return the output, in the form in which the function returned it.
 
         Args:
@@ -140,7 +145,7 @@ class Graph:
         self._run = self._gradients = None  # their memory is free for the new ones
         return self._pack(self.run)
 
-    def backward(self, upstream: Any = 1.0, wrt: str | Sequence[str] | None = None) -> Any:
+    def backward(self, upstream: Tree = 1.0, wrt: Wrt = None) -> Tree:
         """Return the gradient of the output with respect to the inputs, at the last forward pass.
 
         Args:
@@ -170,7 +175,7 @@ class Graph:
         self._asked = upstream, wrt
         return self._answer(self.run, self._gradients, wires, wrt)
 
-    def value_and_gradient(self, *inputs: Any, upstream: Any = 1.0, wrt: Any = None) -> Any:
+    def value_and_gradient(self, *inputs: Tree, upstream: Tree = 1.0, wrt: Wrt = None) -> Tree:
         """Return `forward(*inputs)` and `backward(upstream, wrt)`, and keep nothing.
 
         It is a pure function of its inputs, so JAX can compile it.
@@ -195,11 +200,11 @@ class Graph:
         gradients = self._backward(run, upstream, frozenset(wires))
         return self._pack(run), self._answer(run, gradients, wires, wrt)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Tree) -> Tree:
         """Return the output at these inputs, and keep nothing."""
         return self._pack(self._forward(self._form.flatten(inputs)))
 
-    def reference(self, *inputs: Any) -> Any:
+    def reference(self, *inputs: Tree) -> Tree:
         """Return the output as JAX computes it, by every node's reference.
 
         `jax.grad(graph.reference)` is the gradient that `backward` is held against.
@@ -388,11 +393,11 @@ class Graph:
         self,
         title: str,
         arguments: Sequence[str],
-        form: Any,
-        returned: Any,
-        record: Any,
+        form: "Form | TreeForm",
+        returned: "Returned | TreeForm",
+        record: Recording,
         outputs: Sequence[int],
-        flat: list[Any],
+        flat: list[Array],
         plan: Callable[..., Plan] = Plan,
     ) -> None:
         self.title, self.arguments = title, tuple(arguments)
@@ -445,7 +450,7 @@ class Graph:
             raise InputError(f"the wire {name!r} lies inside a group; ungroup it first")
         raise InputError(f"there is no wire named {name!r}; {nearest_or_all(name, self.names)}")
 
-    def ones(self) -> Any:
+    def ones(self) -> Tree:
         """Return an upstream of ones: with it, backward gives the gradient of the outputs' sum."""
         outputs = [self.run.values[wire] for wire in self.plan.outputs]
         return self._returned.pack([namespace(y).ones_like(y) for y in outputs])
@@ -460,9 +465,9 @@ class Graph:
             return None
         return _or_zeros(self._gradients[wire], self.run.values[wire])
 
-    def branches(self) -> dict[tuple[int, int], Any]:
+    def branches(self) -> Branches:
         """Return what each step sent back to each input, by its number and the input's position."""
-        noted: dict[tuple[int, int], Any] = {}
+        noted: Branches = {}
         if self._gradients is not None and self._asked is not None:
             upstream, wrt = self._asked
             self._backward(self.run, upstream, frozenset(self._wanted(wrt)), noted)
@@ -489,8 +494,8 @@ class Graph:
             f"call backward(wrt={name!r})"
         )
 
-    def _forward(self, flat: list[Any]) -> Run:
-        residuals: list[Any] = []
+    def _forward(self, flat: list[Array]) -> Run:
+        residuals: list[Kept] = []
         try:
             return self.plan.forward(flat, residuals)
         except GradlabError as error:
@@ -501,10 +506,10 @@ class Graph:
     def _backward(
         self,
         run: Run,
-        upstream: Any,
+        upstream: Tree,
         wanted: frozenset[int],
-        branches: dict[tuple[int, int], Any] | None = None,
-    ) -> list[Any]:
+        branches: Branches | None = None,
+    ) -> list[Array]:
         outputs = [run.values[wire] for wire in self.plan.outputs]
         given = self._returned.unpack(upstream)
         if len(given) != len(outputs):
@@ -514,36 +519,36 @@ class Graph:
             )
         return self.plan.backward(run, map(_as_upstream, given, outputs), wanted, branches)
 
-    def _pack(self, run: Run) -> Any:
+    def _pack(self, run: Run) -> Tree:
         return self._returned.pack([run.values[wire] for wire in self.plan.outputs])
 
-    def _answer(self, run: Run, gradients: list[Any], wires: tuple[int, ...], wrt: Any) -> Any:
-        found: Any = tuple([_or_zeros(gradients[wire], run.values[wire]) for wire in wires])
+    def _answer(self, run: Run, gradients: list[Array], wires: tuple[int, ...], wrt: Wrt) -> Tree:
+        found: Tree = tuple([_or_zeros(gradients[wire], run.values[wire]) for wire in wires])
         if wrt is None:
             found = self._form.unflatten(found, keep_static=False)
         return found[0] if len(found) == 1 and not isinstance(wrt, tuple | list) else found
 
-    def _wanted(self, wrt: str | Sequence[str] | None) -> tuple[int, ...]:
+    def _wanted(self, wrt: Wrt) -> tuple[int, ...]:
         """Return the wires whose gradients are asked for."""
         if wrt is None:
             return self.plan.inputs
         return tuple([self.wire(name) for name in ([wrt] if isinstance(wrt, str) else wrt)])
 
 
-def _names(function: Callable[..., Any], number: int) -> list[str]:
+def _names(function: Function, number: int) -> list[str]:
     if isinstance(function, Node):
         return [function.input_name(i) for i in range(number)]
     return list(argument_names(function, number))
 
 
-def _title(function: Callable[..., Any]) -> str:
+def _title(function: Function) -> str:
     if isinstance(function, Node):
         return function.name()
     name = getattr(function, "__name__", type(function).__name__)
     return "function" if name == "<lambda>" else str(name)
 
 
-def _wire_returned(recorder: Recorder, leaf: Any) -> int:
+def _wire_returned(recorder: Recorder, leaf: Tree) -> int:
     if not isinstance(leaf, Variable) and not is_array(leaf):
         raise InputTypeError(
             f"Graph: the function returned {type(leaf).__name__}, not something made of its inputs"
@@ -551,14 +556,14 @@ def _wire_returned(recorder: Recorder, leaf: Any) -> int:
     return recorder.wire_of(leaf)
 
 
-def _or_zeros(gradient: Any, value: Array) -> Any:
+def _or_zeros(gradient: Array | None, value: Array) -> Tree:
     """Return the gradient; zeros where nothing arrived; None where there can be none."""
     if gradient is None and is_inexact(value.dtype):
         return zeros_like(value)
     return gradient
 
 
-def _as_upstream(upstream: Any, output: Array) -> Array:
+def _as_upstream(upstream: Tree, output: Array) -> Array:
     if not is_array(upstream):
         if not isinstance(upstream, int | float | complex | list | tuple):
             raise InputTypeError(

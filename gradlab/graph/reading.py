@@ -1,12 +1,10 @@
 """A graph of any function: of its nodes where it is made of nodes, else of JAX's equations."""
 
-from collections.abc import Callable
-from typing import Any
-
+from gradlab.common.arrays import Function, Tree
 from gradlab.graph.graph import Graph
 
 
-def read_graph(function: Callable[..., Any], *inputs: Any) -> Graph:
+def read_graph(function: Function, *inputs: Tree) -> Graph:
     """Return the graph of a function, run forward and backward with an upstream of ones.
 
     Example:

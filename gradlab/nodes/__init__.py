@@ -15,8 +15,9 @@ import dataclasses
 from typing import Any
 
 from gradlab.arguments import nearest
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import InputTypeError
-from gradlab.nodes._base import Elementwise, Node
+from gradlab.nodes._base import Elementwise, Node, Outputs
 from gradlab.nodes._registry import find, registry
 
 __all__ = ["Elementwise", "Node", "find", "registry"]
@@ -40,10 +41,10 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *known, *(cls.__name__ for cls in known.values())])
 
 
-def _function(cls: type[Node]) -> Any:
+def _function(cls: type[Node]) -> Function:
     """Return the function that applies a node of this class; keyword arguments are its fields."""
 
-    def apply(*inputs: Any, **parameters: Any) -> Any:
+    def apply(*inputs: Array, **parameters: Tree) -> Outputs:
         fields = [field.name for field in dataclasses.fields(cls)]
         unknown = [name for name in parameters if name not in fields]
         if unknown:

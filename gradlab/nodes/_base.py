@@ -40,12 +40,19 @@ import numpy as np
 
 from gradlab.common.arrays import (
     Array,
+    DType,
+    DTypeLike,
+    Function,
     Shape,
+    Tree,
     aligned,
     in_dtype_of,
     is_inexact,
     namespace,
     repeated_axes,
+)
+from gradlab.common.arrays import (
+    Namespace as Namespace,
 )
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
@@ -56,21 +63,22 @@ from gradlab.operators import Broadcast, Diagonal, Identity, Operator
 _ndarray = np.ndarray
 _first = operator.itemgetter(0)
 _REMEMBERED = 1024  # how many tuples of shapes a node remembers
-Namespace: TypeAlias = Any  # NumPy or jax.numpy
 Derivative: TypeAlias = Any  # df/dx: an array, a float where it is constant, None; a tuple of these
-Applied: TypeAlias = tuple[Any, tuple[Any, ...]]  # the output or outputs, and what is kept
+Outputs: TypeAlias = Any  # an array; a tuple of them where a node has several
+Kept: TypeAlias = Any  # what backward will need: arrays, shapes, dtypes, numbers
+Applied: TypeAlias = tuple[Outputs, tuple[Kept, ...]]  # the output or outputs, and what is kept
 Gradients: TypeAlias = Any  # an operator or None per input; for several outputs one tuple each
 Pulled: TypeAlias = Any  # an array or None per input
 
 
-Recorded: TypeAlias = tuple[Shape, Any]  # the shape and dtype of an array
+Recorded: TypeAlias = tuple[Shape, DType]  # the shape and dtype of an array
 
 
 class Like(NamedTuple):
     """The shape and dtype of an array, without its entries."""
 
     shape: Shape
-    dtype: Any
+    dtype: DType
 
     @classmethod
     def of(cls, x: Array) -> "Like":
@@ -81,13 +89,13 @@ class Like(NamedTuple):
 # What `forward` leaves: what the node keeps; shape and dtype of each input and of each output; and
 # whether the node returns a tuple of outputs, and whether all inputs were plain arrays of NumPy. It
 # is made at every call, so it is a plain tuple.
-Residuals: TypeAlias = tuple[tuple[Any, ...], list[Recorded], list[Recorded], bool, bool]
+Residuals: TypeAlias = tuple[tuple[Kept, ...], list[Recorded], list[Recorded], bool, bool]
 
 
 class _Frozen:
     """Fields that cannot be set again, in subclasses that are no dataclasses by their own word."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in getattr(self, "__dataclass_fields__", ()):
             raise FrozenInstanceError(f"cannot assign to field {name!r}")
         super().__setattr__(name, value)
@@ -128,16 +136,16 @@ class Node(_Frozen, ABC):
     drawn: ClassVar[str] = ""
     """Shapes, lists of indices and parameters to verify it at: `3x4; 5 axis=0; zero size: 0x3`."""
 
-    points: ClassVar[dict[str, Any]] = {}
+    points: ClassVar[dict[str, Tree]] = {}
     """Inputs made on purpose, by what they show: one list, or a tuple of inputs."""
 
     _kind: ClassVar[str] = ""
     """What all nodes of this kind do, for their pages."""
 
-    formulas: ClassVar[tuple[Callable[..., Any], ...]] = ()
+    formulas: ClassVar[tuple[Function, ...]] = ()
     """`value` and `derivative` as functions of `xp` and arrays, where they need no parameter."""
 
-    def __init_subclass__(cls, eq: bool = True, **keywords: Any) -> None:
+    def __init_subclass__(cls, eq: bool = True, **keywords: bool) -> None:
         super().__init_subclass__(**keywords)
         cls._fitting = set()
         own = vars(cls)
@@ -158,7 +166,7 @@ class Node(_Frozen, ABC):
 
     # what a subclass writes
 
-    def apply(self, xp: Namespace, *inputs: Any) -> Applied:
+    def apply(self, xp: Namespace, *inputs: Array) -> Applied:
         """Return the output, and a tuple of what the gradients need.
 
         Args:
@@ -167,7 +175,7 @@ class Node(_Frozen, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} defines neither apply nor forward")
 
-    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+    def gradients(self, xp: Namespace, *kept: Kept) -> Gradients:
         """Return the Jacobian in each input as an operator; None where there is none.
 
         Args:
@@ -178,7 +186,7 @@ class Node(_Frozen, ABC):
             f"{type(self).__name__} defines neither gradients nor local_gradient"
         )
 
-    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Outputs, *kept: Kept) -> Pulled:
         """Return `upstream @ local gradient` for each input, in any dtype, not yet summed back.
 
         Args:
@@ -194,7 +202,7 @@ class Node(_Frozen, ABC):
     pull_wanted: ClassVar[Callable[..., Pulled] | None] = None
     """`pull(xp, wanted, upstream, *kept)` for some inputs alone, where that saves work."""
 
-    def reference(self, *inputs: Any) -> Any:
+    def reference(self, *inputs: Array) -> Outputs:
         """Return the output as JAX computes it: the function that this node is verified against.
 
         Args:
@@ -209,7 +217,7 @@ class Node(_Frozen, ABC):
 
     # what a node does
 
-    def forward(self, *inputs: Any) -> tuple[Any, Any]:
+    def forward(self, *inputs: Array) -> tuple[Outputs, Kept]:
         """Return the output, and the residuals that `local_gradient` and `backward` need.
 
         Args:
@@ -237,7 +245,7 @@ class Node(_Frozen, ABC):
         return y, (kept, likes, [(y.shape, y.dtype)], False, plain)
 
     @staticmethod
-    def _narrowed(y: Any, x: tuple[Array, ...]) -> Any:
+    def _narrowed(y: Outputs, x: tuple[Array, ...]) -> Outputs:
         """Return the outputs in the inputs' dtype: NumPy widens bfloat16 beside a number."""
         outputs = y if y.__class__ is tuple else (y,)
         kept = tuple([in_dtype_of(yi, x) if is_inexact(yi.dtype) else yi for yi in outputs])
@@ -252,7 +260,7 @@ class Node(_Frozen, ABC):
             self._fitting.clear()
         self._fitting.add(shapes)
 
-    def local_gradient(self, residuals: Any) -> tuple[Any, ...]:
+    def local_gradient(self, residuals: Kept) -> tuple[Pulled, ...]:
         """Return the Jacobian in each input as an operator; None where there is none.
 
         A node with several outputs returns one such tuple per output.
@@ -264,7 +272,7 @@ class Node(_Frozen, ABC):
         found = self.gradients(namespace(*kept), *kept)
         return found if isinstance(found, tuple) else (found,)
 
-    def backward(self, upstream: Any, residuals: Any) -> tuple[Any, ...]:
+    def backward(self, upstream: Outputs, residuals: Kept) -> tuple[Pulled, ...]:
         """Return the gradient with respect to each input, in the input's shape and dtype.
 
         Args:
@@ -274,8 +282,8 @@ class Node(_Frozen, ABC):
         return self._backward_to(None, upstream, residuals)
 
     def backward_to(
-        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
-    ) -> tuple[Any, ...]:
+        self, wanted: tuple[bool, ...] | None, upstream: Outputs, residuals: Kept
+    ) -> tuple[Pulled, ...]:
         """Return `backward` for the inputs that are wanted; the others may be None.
 
         A graph asks so where a gradient leads nowhere.
@@ -308,13 +316,13 @@ class Node(_Frozen, ABC):
 
     _backward_to = backward_to  # the last that was written, whoever overrides `backward`
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Array) -> Outputs:
         for x in inputs:
             if hasattr(x, "__gradlab_apply__"):  # a variable of a graph, which lies above this room
                 return x.__gradlab_apply__(self, inputs)
         return self.forward(*inputs)[0]
 
-    def as_jax(self, mode: str = "vjp") -> Callable[..., Any]:
+    def as_jax(self, mode: str = "vjp") -> Function:
         """Return this node as a JAX function that carries the hand-written gradient.
 
         Args:
@@ -385,7 +393,7 @@ class Node(_Frozen, ABC):
 
     # inputs and upstream
 
-    def _arrays(self, inputs: tuple[Any, ...]) -> tuple[tuple[Array, ...], Namespace]:
+    def _arrays(self, inputs: tuple[Array, ...]) -> tuple[tuple[Array, ...], Namespace]:
         """Return the inputs as arrays of one namespace; numbers take the dtype beside them."""
         xp = namespace(*inputs)
         floats = (x.dtype for x in inputs if hasattr(x, "shape") and is_inexact(x.dtype))
@@ -393,7 +401,7 @@ class Node(_Frozen, ABC):
         dtype = next(floats, None) or next(own, np.dtype(float))
         return tuple([self._array(i, x, xp, dtype) for i, x in enumerate(inputs)]), xp
 
-    def _array(self, position: int, x: Any, xp: Namespace, dtype: Any) -> Array:
+    def _array(self, position: int, x: Array, xp: Namespace, dtype: DTypeLike) -> Array:
         domain = self.domain(position)
         if not hasattr(x, "shape"):  # a number; inside JAX's transformations it may have a dtype
             try:
@@ -422,7 +430,7 @@ class Node(_Frozen, ABC):
             )
         return x
 
-    def _upstream(self, upstream: Any, output: Recorded) -> Array:
+    def _upstream(self, upstream: Outputs, output: Recorded) -> Array:
         """Return the upstream gradient as an array with the output's shape."""
         if not hasattr(upstream, "dtype"):
             upstream = np.asarray(upstream, dtype=output[1])
@@ -435,8 +443,8 @@ class Node(_Frozen, ABC):
 
 
 def _by_backward(
-    self: Node, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
-) -> tuple[Any, ...]:
+    self: Node, wanted: tuple[bool, ...] | None, upstream: Outputs, residuals: Kept
+) -> tuple[Pulled, ...]:
     """Return `backward`, for a class that has overridden that alone."""
     return self.backward(upstream, residuals)
 
@@ -489,7 +497,7 @@ class Elementwise(Node):
     name; and last, if it likes, the output's `dtype`. What it does not name is not kept.
     """
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, **keywords: bool) -> None:
         super().__init_subclass__(**keywords)
         if {"value", "derivative"} & vars(cls).keys():
             names = [tuple(p.name for p in after_xp(cls, f)) for f in ("value", "derivative")]
@@ -499,25 +507,25 @@ class Elementwise(Node):
     _kind = "Entry by entry: the local gradient is diag(d/dx), the backward dx = upstream * d/dx."
 
     @staticmethod
-    def _keep(x: Any, y: Array) -> tuple[Any, ...]:
+    def _keep(x: tuple[Array, ...], y: Array) -> tuple[Pulled, ...]:
         """Return what `derivative` names, of the inputs and the output."""
         raise NotImplementedError
 
-    variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    variants: ClassVar[tuple[dict[str, Tree], ...]] = ({},)
     """Parameters to verify it with; the generic cases take them in turn."""
 
-    def value(self, xp: Namespace, *x: Any) -> Array:
+    def value(self, xp: Namespace, *x: Array) -> Array:
         """Return f(x), entry by entry."""
         raise NotImplementedError(f"{type(self).__name__} defines neither value nor formulas")
 
-    def derivative(self, xp: Namespace, *named: Any) -> Derivative:
+    def derivative(self, xp: Namespace, *named: Array) -> Derivative:
         """Return df/dx: an array, or a number where it is constant.
 
         Of several inputs, return one for each, and None where there is no gradient.
         """
         raise NotImplementedError(f"{type(self).__name__} defines neither derivative nor formulas")
 
-    def forward(self, *inputs: Any) -> tuple[Array, Residuals]:
+    def forward(self, *inputs: Array) -> tuple[Array, Residuals]:
         """Return f(x), and what `derivative` names as residuals."""
         likes = []
         for xi, kind in zip(inputs, _kinds(self.__class__, len(inputs))):
@@ -541,7 +549,7 @@ class Elementwise(Node):
         y = in_dtype_of(y, x)
         return y, (self._keep(x, y), _likes(x), [(y.shape, y.dtype)], False, False)
 
-    def local_gradient(self, residuals: Any) -> tuple[Operator | None, ...]:
+    def local_gradient(self, residuals: Kept) -> tuple[Operator | None, ...]:
         """Return `Diagonal(f'(x)) @ Broadcast` for each differentiable input."""
         kept, inputs, ((shape, dtype),), *_ = residuals
         xp = namespace(*kept)
@@ -551,7 +559,7 @@ class Elementwise(Node):
         )
 
     def backward_to(
-        self, wanted: tuple[bool, ...] | None, upstream: Any, residuals: Any
+        self, wanted: tuple[bool, ...] | None, upstream: Outputs, residuals: Kept
     ) -> tuple[Array | None, ...]:
         """Return `upstream * f'(x)` for the inputs that are wanted."""
         kept, inputs, (output,), _, plain = residuals
@@ -568,7 +576,9 @@ class Elementwise(Node):
                 gradients.append(_fitted(gradient, inputs[i]))
         return tuple(gradients)
 
-    def _derivatives(self, xp: Namespace, kept: tuple[Array, ...], shape: Shape) -> tuple[Any, ...]:
+    def _derivatives(
+        self, xp: Namespace, kept: tuple[Array, ...], shape: Shape
+    ) -> tuple[Pulled, ...]:
         if xp is not np:  # a user of JAX may have asked that ranks be never promoted silently
             kept = tuple(
                 k if k.shape == shape or isinstance(k, np.dtype) else xp.broadcast_to(k, shape)
@@ -598,7 +608,7 @@ _BROADCASTING: tuple[tuple[Any, ...], ...] = (
 )
 
 
-def _keeping(inputs: tuple[str, ...], named: tuple[str, ...]) -> Callable[..., tuple[Any, ...]]:
+def _keeping(inputs: tuple[str, ...], named: tuple[str, ...]) -> Callable[..., tuple[Kept, ...]]:
     """Return what picks the named ones of inputs and output."""
     if "dtype" in named:
         *first, _ = named
@@ -634,11 +644,11 @@ def _require_broadcast(node: Node, x: tuple[Array, ...]) -> None:
         ) from None
 
 
-def _is_one(derivative: Any) -> bool:
+def _is_one(derivative: Derivative) -> bool:
     return derivative.__class__ is float and derivative == 1.0
 
 
-def _diagonal(derivative: Any, shape: Shape, dtype: Any, xp: Namespace) -> Operator:
+def _diagonal(derivative: Derivative, shape: Shape, dtype: DTypeLike, xp: Namespace) -> Operator:
     if _is_one(derivative):
         return Identity(shape, dtype)
     return Diagonal(xp.broadcast_to(xp.asarray(derivative, dtype=dtype), shape))
@@ -666,7 +676,7 @@ class Linear(Node):
         """Return the map."""
         return self._operators(x, *given)[0], *(None for _ in given)
 
-    def pull(self, xp: Namespace, upstream: Any, x: Like, *given: Array) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Outputs, x: Like, *given: Array) -> Pulled:
         """Return the image of the upstream under the transposed map."""
         return self._operators(x, *given)[1]._apply(upstream), *(None for _ in given)
 
@@ -701,7 +711,7 @@ class Case:
     """
 
     node: Node
-    inputs: tuple[Any, ...]
+    inputs: tuple[Array, ...]
     note: str = "generic"
 
     @property
@@ -709,7 +719,7 @@ class Case:
         """Whether all inputs are drawn at random, none made on purpose."""
         return self.note == "generic"
 
-    def draw(self, seed: int, dtype: Any = np.float64) -> tuple[Any, ...]:
+    def draw(self, seed: int, dtype: DTypeLike = np.float64) -> tuple[Pulled, ...]:
         """Return the inputs: float ones in `dtype`, index ones as they are."""
         rng = np.random.default_rng(seed)
         drawn = []
@@ -725,7 +735,7 @@ def generic(node: Node, *shapes: Shape) -> Case:
     return Case(node, shapes)
 
 
-def special(node: Node, note: str, *inputs: Any) -> Case:
+def special(node: Node, note: str, *inputs: Array) -> Case:
     """Return a case made on purpose; lists become arrays, tuples stay shapes to be drawn."""
     return Case(node, tuple(x if isinstance(x, tuple) else np.asarray(x) for x in inputs), note)
 
@@ -744,14 +754,14 @@ def _drawn(cls: type[Node]) -> Iterator[Case]:
         yield special(cls(**parameters), note.strip() or "generic", *inputs)
 
 
-def _input(word: str) -> Any:
+def _input(word: str) -> Tree:
     """Return a shape such as `2x3`, or the numbers of a list."""
     if word.startswith("["):
         return ast.literal_eval(word)
     return () if word == "scalar" else tuple(map(int, word.split("x")))
 
 
-def _parameter(text: str) -> Any:
+def _parameter(text: str) -> Tree:
     """Return a parameter as Python reads it; a word as it is."""
     try:
         return ast.literal_eval(text)

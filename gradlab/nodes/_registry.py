@@ -8,11 +8,13 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from typing import Any
+from typing import TypeAlias
 
 from gradlab.arguments import nearest
 from gradlab.errors import InputError, InputTypeError
 from gradlab.nodes._base import Node
+
+NodeLike: TypeAlias = Node | type[Node] | str
 
 
 @functools.cache
@@ -35,12 +37,12 @@ def registry() -> dict[str, type[Node]]:
     return found
 
 
-def _is_node(cls: Any) -> bool:
+def _is_node(cls: type) -> bool:
     known = inspect.isclass(cls) and issubclass(cls, Node) and not inspect.isabstract(cls)
     return known and not cls.__name__.startswith("_")
 
 
-def find(node: Any) -> type[Node]:
+def find(node: object) -> type[Node]:
     """Return a node's class from its name, its class or an instance.
 
     Raises:

@@ -4,11 +4,10 @@ Each takes and returns arrays of any namespace and keeps their dtype.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, namespace
+from gradlab.common.arrays import Array, Axis, Shape, namespace
 
 
 def logistic(x: Array) -> Array:
@@ -70,25 +69,25 @@ def safe_divide(a: Array, b: Array) -> Array:
     return a / xp.where(b == 0, xp.ones_like(b), b)
 
 
-def softmax(x: Array, axis: Any) -> Array:
+def softmax(x: Array, axis: Axis) -> Array:
     """Return exp(x) / sum exp(x) over axes; zeros where all are -inf."""
     e, _ = _shifted_exp(x, axis)
     return safe_divide(e, e.sum(axis=axis, keepdims=True))
 
 
-def logsumexp(x: Array, axis: Any) -> Array:
+def logsumexp(x: Array, axis: Axis) -> Array:
     """Return log(sum(exp(x))) over axes, which stay with size 1; -inf where there is nothing."""
     e, top = _shifted_exp(x, axis)
     return top + namespace(x).log(e.sum(axis=axis, keepdims=True))
 
 
-def log_softmax(x: Array, axis: Any) -> Array:
+def log_softmax(x: Array, axis: Axis) -> Array:
     """Return x - logsumexp(x); the maximum is subtracted first, so that large x keep digits."""
     e, top = _shifted_exp(x, axis)
     return (x - top) - namespace(x).log(e.sum(axis=axis, keepdims=True))
 
 
-def _shifted_exp(x: Array, axis: Any) -> tuple[Array, Array]:
+def _shifted_exp(x: Array, axis: Axis) -> tuple[Array, Array]:
     """Return exp(x - top) and top, the greatest entry over axes, or 0 where that is infinite."""
     xp = namespace(x)
     top = xp.max(x, axis=axis, keepdims=True, initial=-math.inf)
@@ -130,7 +129,7 @@ def sign(x: Array) -> Array:
     return namespace(x).where(x >= 0, one, -one)
 
 
-def norm(x: Array, axis: Any) -> Array:
+def norm(x: Array, axis: Axis) -> Array:
     """Return sqrt(sum(x^2)) over axes, which stay; divided by the greatest entry on the way."""
     xp = namespace(x)
     top = xp.max(xp.abs(x), axis=axis, keepdims=True, initial=0.0)

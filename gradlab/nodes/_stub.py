@@ -8,7 +8,6 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
-from typing import Any
 
 from gradlab.nodes._base import Node
 from gradlab.nodes._registry import registry
@@ -53,7 +52,7 @@ def _function(cls: type[Node]) -> str:
     return f"def {cls.name()}({', '.join([*inputs, *positional, *keywords])}) -> {returns}: ..."
 
 
-def _type(kind: Any) -> str:
+def _type(kind: object) -> str:
     return kind.__name__ if inspect.isclass(kind) and not hasattr(kind, "__args__") else str(kind)
 
 

@@ -5,9 +5,8 @@ At a corner each takes the side that JAX takes; its docstring says which.
 
 import math
 from abc import abstractmethod
-from typing import Any
 
-from gradlab.common.arrays import Array, Shape, in_dtype_of, namespace, normal_axes
+from gradlab.common.arrays import Array, Index, Shape, in_dtype_of, namespace, normal_axes
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
@@ -372,7 +371,7 @@ class _GatedUnit(Node):
         factors = self._factors(x, self._halves(x.shape, axis))
         return xp.concat([upstream * d for d in factors], axis=axis)
 
-    def _factors(self, x: Array, halves: tuple[Any, Any]) -> tuple[Array, Array]:
+    def _factors(self, x: Array, halves: tuple[Index, Index]) -> tuple[Array, Array]:
         first, second = halves
         g, derivative = self.gate(x[second])
         return in_dtype_of(g, (x,)), in_dtype_of(x[first] * derivative, (x,))

@@ -15,14 +15,14 @@ backward as in Dao et al., "FlashAttention" (arXiv:2205.14135, 2022), appendix B
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, namespace
+from gradlab.common.arrays import Array, Shape, Tree, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logsumexp, over_rows, softmax
@@ -39,7 +39,7 @@ from gradlab.operators import (
 )
 
 _QKV = "q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, values)"
-_SATURATED: tuple[Any, ...] = ([[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2))
+_SATURATED: tuple[Tree, ...] = ([[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2))
 
 
 def _scale_of(scale: float | None, q: Array) -> float:
@@ -136,8 +136,8 @@ def _plain_attention(
     k: Array,
     v: Array,
     scale: float,
-    visible: Any = True,
-    bias: Any = 0.0,
+    visible: Array = True,
+    bias: Array = 0.0,
     causal: bool = False,
 ) -> tuple[Array, Array]:
     """Return the output and the logsumexp as a reader of the paper would write them for JAX."""
@@ -334,7 +334,7 @@ class AttentionLogsumexp(_Attention):
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], q: Array, *kvop: Array) -> Pulled:
         return _attention_backward(*upstream, _scale_of(self.scale, q), q, *kvop)[:3]
 
-    def reference(self, q: Array, k: Array, v: Array) -> Any:
+    def reference(self, q: Array, k: Array, v: Array) -> Outputs:
         return _plain_attention(q, k, v, _scale_of(self.scale, q))
 
 
@@ -413,7 +413,7 @@ class FlashAttention(Node):
             dv.append(p.mT @ u)
         return dq, xp.concat(dk, axis=-2), xp.concat(dv, axis=-2)
 
-    def reference(self, q: Array, k: Array, v: Array) -> Any:
+    def reference(self, q: Array, k: Array, v: Array) -> Outputs:
         return _plain_attention(q, k, v, _scale_of(self.scale, q), causal=self.is_causal)
 
 

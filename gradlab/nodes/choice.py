@@ -6,9 +6,8 @@ gradient is JAX code that has this rule, written with `stop_gradient`.
 """
 
 import math
-from typing import Any
 
-from gradlab.common.arrays import Array, in_dtype_of, namespace
+from gradlab.common.arrays import Array, DTypeLike, in_dtype_of, namespace
 from gradlab.errors import InputError
 from gradlab.nodes._base import Derivative, Elementwise, Like, Linear, Namespace
 from gradlab.nodes._domain import BOOLEANS, REALS, Domain
@@ -42,7 +41,7 @@ class MaskedFill(Elementwise):
     def value(self, xp: Namespace, x: Array, mask: Array) -> Array:
         return xp.where(mask, xp.asarray(self.fill, dtype=x.dtype), x)
 
-    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
+    def derivative(self, xp: Namespace, mask: Array, dtype: DTypeLike) -> Derivative:
         return (~mask).astype(dtype), None
 
     def reference(self, x: Array, mask: Array) -> Array:
@@ -99,7 +98,7 @@ class Dropout(Elementwise):
     def value(self, xp: Namespace, x: Array, mask: Array) -> Array:
         return xp.where(mask, x * _scale(self), xp.zeros_like(x))
 
-    def derivative(self, xp: Namespace, mask: Array, dtype: Any) -> Derivative:
+    def derivative(self, xp: Namespace, mask: Array, dtype: DTypeLike) -> Derivative:
         return _scale(self) * mask.astype(dtype), None
 
     def reference(self, x: Array, mask: Array) -> Array:

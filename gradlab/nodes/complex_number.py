@@ -7,10 +7,10 @@ A function that is holomorphic, dw = f'(z) dz, has as local gradient the 2 x 2 b
 """
 
 from abc import abstractmethod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from gradlab.common.arrays import Array, namespace
-from gradlab.nodes._base import Applied, Gradients, Namespace, Node
+from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Outputs
 from gradlab.nodes._domain import NONZERO, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import Diagonal
@@ -81,7 +81,7 @@ class ComplexMultiply(_Holomorphic):
     def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         return z[1], z[0]
 
-    def reference(self, a: Array, b: Array, c: Array, d: Array) -> Any:
+    def reference(self, a: Array, b: Array, c: Array, d: Array) -> Outputs:
         w = jax.lax.complex(a, b) * jax.lax.complex(c, d)
         return jnp.real(w), jnp.imag(w)
 
@@ -107,7 +107,7 @@ class ComplexDivide(_Holomorphic):
         other = _quotient(w, divisor)
         return inverse, (-other[0], -other[1])
 
-    def reference(self, a: Array, b: Array, c: Array, d: Array) -> Any:
+    def reference(self, a: Array, b: Array, c: Array, d: Array) -> Outputs:
         size = c * c + d * d
         return (a * c + b * d) / size, (b * c - a * d) / size
 
@@ -131,7 +131,7 @@ class ComplexExp(_Holomorphic):
     def derivative(self, z: tuple[Pair, ...], w: Pair) -> tuple[Pair, ...]:
         return (w,)
 
-    def reference(self, a: Array, b: Array) -> Any:
+    def reference(self, a: Array, b: Array) -> Outputs:
         w = jnp.exp(jax.lax.complex(a, b))
         return jnp.real(w), jnp.imag(w)
 

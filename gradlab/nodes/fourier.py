@@ -8,13 +8,13 @@ Source: Cooley and Tukey, "An algorithm for the machine calculation of complex F
 (1965); the cosine transform: Ahmed et al., "Discrete cosine transform" (1974).
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from gradlab.common.arrays import Array, namespace
+from gradlab.common.arrays import Array, DTypeLike, namespace
 from gradlab.errors import InputError
-from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import Operator, right_multiplication
 
@@ -25,7 +25,7 @@ def _complex(real: Array, imaginary: Array) -> Array:
     return real.astype(dtype) + turn * imaginary.astype(dtype)
 
 
-def _parts(z: Array, dtype: Any) -> tuple[Array, Array]:
+def _parts(z: Array, dtype: DTypeLike) -> tuple[Array, Array]:
     xp = namespace(z)
     return xp.real(z).astype(dtype), xp.imag(z).astype(dtype)
 
@@ -50,7 +50,7 @@ def _circle(k: Array, n: int) -> tuple[Array, Array]:
     return tuple(np.select(cases, [turn[part] for turn in turns]) for part in (0, 1))
 
 
-def _matrix(n: int, sign: float, dtype: Any) -> tuple[Array, Array]:
+def _matrix(n: int, sign: float, dtype: DTypeLike) -> tuple[Array, Array]:
     """Return cos and sign * sin of 2 pi j k / n, as matrices over j and k."""
     cos, sin = _circle(np.outer(np.arange(n), np.arange(n)), n)
     return cos.astype(dtype), (sign * sin).astype(dtype)
@@ -91,7 +91,7 @@ class Fft(Node):
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Like) -> Pulled:
         return _parts(self.adjoint(xp, _complex(*upstream)), x.dtype)
 
-    def reference(self, real: Array, imaginary: Array) -> Any:
+    def reference(self, real: Array, imaginary: Array) -> Outputs:
         y = self.transform(jnp, jax.lax.complex(real, imaginary))
         return jnp.real(y), jnp.imag(y)
 
@@ -135,7 +135,7 @@ class RealFft(Node):
         n = x.shape[-1]
         return n * xp.real(xp.fft.ifft(_complex(*upstream), n=n))
 
-    def reference(self, x: Array) -> Any:
+    def reference(self, x: Array) -> Outputs:
         y = jnp.fft.rfft(x)
         return jnp.real(y), jnp.imag(y)
 
@@ -157,7 +157,7 @@ class InverseRealFft(Node):
         x = xp.fft.irfft(_complex(real, imaginary)).astype(real.dtype)
         return x, (Like.of(real),)
 
-    def _weights(self, n: int, dtype: Any) -> Array:
+    def _weights(self, n: int, dtype: DTypeLike) -> Array:
         weights = np.full(n // 2 + 1, 2.0 / n)
         weights[[0, -1]] = 1.0 / n
         return weights.astype(dtype)
@@ -186,7 +186,7 @@ class Dct(Linear):
     shapes = "x (*batch, n) -> (*batch, n)"
     drawn = "2x4; 5; 2x1x3; size-1 axes: 1x1; zero size: 0x3"
 
-    def _matrix(self, n: int, dtype: Any) -> Array:
+    def _matrix(self, n: int, dtype: DTypeLike) -> Array:
         cos, _ = _circle(np.outer(2 * np.arange(n) + 1, np.arange(n)), 4 * n)
         scale = np.where(np.arange(n) == 0, np.sqrt(1 / n), np.sqrt(2 / n))
         return (scale * cos).astype(dtype)

@@ -6,10 +6,11 @@ the end, and writes nothing there.
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import TypeAlias
 
 from gradlab.common.arrays import (
     Array,
+    DTypeLike,
     Shape,
     max_at,
     namespace,
@@ -25,6 +26,7 @@ from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import flat_index, safe_divide
 from gradlab.operators import Diagonal, Identity, Operator, Selection, scatter, sum_over
 
+Written: TypeAlias = tuple[Array, Array | None, Array | None]  # the output, two weights
 _INDICES = Domain(low=0, high=3, integer=True)
 
 
@@ -194,7 +196,9 @@ class _Scattering(Node):
     points = {"generic": ((3, 2, 2), 1, (2, 2))}
 
     @abstractmethod
-    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+    def write(
+        self, xp: Namespace, x: Array, indices: Array, updates: Array
+    ) -> tuple[Array, Array | None, Array | None]:
         """Return the output, and the weights of dx and of dupdates; None for ones."""
 
     def apply(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Applied:
@@ -208,7 +212,7 @@ class _Scattering(Node):
         return y, (Like.of(x), indices, of_x, of_updates)
 
     def gradients(
-        self, xp: Namespace, x: Like, indices: Array, of_x: Any, of_updates: Any
+        self, xp: Namespace, x: Like, indices: Array, of_x: Array, of_updates: Array
     ) -> Gradients:
         """Return the diagonals of the weights, None for the indices, and a scatter."""
         write = scatter(indices, x.shape, x.dtype, axis=0)
@@ -220,7 +224,9 @@ class _Scattering(Node):
 class ScatterAdd(_Scattering):
     """x with the updates added at the indices; repeated indices add up."""
 
-    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+    def write(
+        self, xp: Namespace, x: Array, indices: Array, updates: Array
+    ) -> tuple[Array, Array | None, Array | None]:
         return x + scatter_add(x.shape, indices, updates), None, None
 
     def reference(self, x: Array, indices: Array, updates: Array) -> Array:
@@ -236,7 +242,9 @@ class Scatter(_Scattering):
     0 for updates that were overwritten themselves.
     """
 
-    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+    def write(
+        self, xp: Namespace, x: Array, indices: Array, updates: Array
+    ) -> tuple[Array, Array | None, Array | None]:
         # Writing each update's number in the same way tells which of them stayed.
         shape = (indices.size, *x.shape[1:])
         numbers = xp.arange(indices.size).reshape((indices.size, *(1,) * (x.ndim - 1)))
@@ -262,7 +270,9 @@ class ScatterMax(_Scattering):
         "ties": ([1.0, 2.0, 3.0], [0, 0, 2], [5.0, 5.0, 3.0]),
     }
 
-    def write(self, xp: Namespace, x: Array, indices: Array, updates: Array) -> Any:
+    def write(
+        self, xp: Namespace, x: Array, indices: Array, updates: Array
+    ) -> tuple[Array, Array | None, Array | None]:
         y = max_at(x, indices, updates)
         kept, won = (x == y).astype(x.dtype), (updates == y[indices]).astype(x.dtype)
         winners = kept + scatter_add(x.shape, indices, won)
@@ -300,7 +310,7 @@ class _Segments(Node):
         return y, (ids, weights, y.shape, x.dtype)
 
     def gradients(
-        self, xp: Namespace, ids: Array, weights: Array | None, shape: Shape, dtype: Any
+        self, xp: Namespace, ids: Array, weights: Array | None, shape: Shape, dtype: DTypeLike
     ) -> Gradients:
         """Return a scatter after the diagonal of the weights."""
         write = scatter(ids, shape, dtype, axis=0)

@@ -10,7 +10,6 @@ along E is a block of that function of [[x, E], [0, x]] (theorem 3.6).
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from gradlab.nodes._base import (
     Linear,
     Namespace,
     Node,
+    Outputs,
     Pulled,
     special,
 )
@@ -178,7 +178,7 @@ class Slogdet(Node):
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Array) -> Pulled:
         return upstream[1][..., None, None] * xp.linalg.inv(x).mT
 
-    def reference(self, x: Array) -> Any:
+    def reference(self, x: Array) -> Outputs:
         return tuple(jnp.linalg.slogdet(x))
 
 
@@ -424,7 +424,7 @@ class Qr(Node):
         m = lower + xp.tril(lower, k=-1).mT
         return _solve_triangular(r, (u + q @ m).mT, lower=False).mT
 
-    def reference(self, x: Array) -> Any:
+    def reference(self, x: Array) -> Outputs:
         return tuple(jnp.linalg.qr(x))
 
 
@@ -478,7 +478,7 @@ class Eigh(Node):
         inner = self._factors(xp, w) * (v.mT @ dv)
         return _symmetric((v @ inner + v * dw[..., None, :]) @ v.mT)
 
-    def reference(self, x: Array) -> Any:
+    def reference(self, x: Array) -> Outputs:
         w, v = jnp.linalg.eigh(x, symmetrize_input=True)
         return w, v * _column_signs(v)
 

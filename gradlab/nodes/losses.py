@@ -8,11 +8,19 @@ import math
 from abc import abstractmethod
 from itertools import product
 from math import prod
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, at_least_float32, namespace
+from gradlab.common.arrays import (
+    Array,
+    DType,
+    DTypeLike,
+    Function,
+    Shape,
+    at_least_float32,
+    namespace,
+)
 from gradlab.errors import InputError
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled, after_xp
 from gradlab.nodes._domain import BOOLEANS, POSITIVE, REALS, Domain
@@ -31,7 +39,8 @@ from gradlab.operators import BlockDiagonal, Dense, Diagonal, Operator, Reshape
 _LABELS = Domain(low=0, high=3, integer=True)
 _UNIT = Domain(low=0.0, high=1.0)
 
-Items: TypeAlias = tuple[Array, tuple[Any, ...], Any]  # losses, gradients, weights in the mean
+# the losses, their gradients, and the items' weights in the mean
+Items: TypeAlias = tuple[Array, tuple[Array | None, ...], Array | None]
 
 
 class Loss(Node):
@@ -65,7 +74,7 @@ class Loss(Node):
                 f"{self!r}: reduction is {self.folding!r}; use 'mean', 'sum' or 'none'"
             )
         losses, gradients, weights = self.per_item(xp, *x)
-        factor: Any = 1.0
+        factor: Array = 1.0
         items = losses.shape
         if self.folding == "mean":
             size = max(losses.size, 1)
@@ -75,7 +84,7 @@ class Loss(Node):
         return losses, (items, factor, x[0].dtype, *gradients)
 
     def gradients(
-        self, xp: Namespace, items: Shape, factor: Any, dtype: Any, *found: Any
+        self, xp: Namespace, items: Shape, factor: Array, dtype: DType, *found: Array
     ) -> Gradients:
         return tuple(
             None if g is None else self._operator((g * factor).astype(dtype), items) for g in found
@@ -93,7 +102,13 @@ class Loss(Node):
         return Reshape((rows[0], 1), items, gradient.dtype) @ blocks @ to_rows
 
     def pull(
-        self, xp: Namespace, upstream: Array, items: Shape, factor: Any, dtype: Any, *found: Any
+        self,
+        xp: Namespace,
+        upstream: Array,
+        items: Shape,
+        factor: Array,
+        dtype: DTypeLike,
+        *found: Array,
     ) -> Pulled:
         u = upstream * factor
         return tuple(
@@ -127,7 +142,7 @@ class _EntryLoss(ReducedLoss):
         "folded. Backward: dx = upstream * d/dx / n for a mean over n entries, without n for a sum."
     )
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, **keywords: bool) -> None:
         super().__init_subclass__(**keywords)
         names = [parameter.name for parameter in after_xp(cls, "value")]
         cls.shapes = ", ".join(f"{name} (*any)" for name in names) + " -> () or (*any)"
@@ -139,11 +154,11 @@ class _EntryLoss(ReducedLoss):
             f"zero size: {none} reduction=sum"
         )
 
-    def value(self, xp: Namespace, *x: Any) -> Array:
+    def value(self, xp: Namespace, *x: Array) -> Array:
         """Return the loss of each entry."""
         raise NotImplementedError
 
-    def derivative(self, xp: Namespace, *x: Any) -> tuple[Array, ...]:
+    def derivative(self, xp: Namespace, *x: Array) -> tuple[Array, ...]:
         """Return its derivative in each input."""
         raise NotImplementedError
 
@@ -156,7 +171,7 @@ class _ResidualLoss(_EntryLoss):
 
     _kind = f"With r = x - target, d/dx = d/dr and d/dtarget = -d/dr. {_EntryLoss._kind}"
 
-    of_r: ClassVar[tuple[Any, ...]] = ()
+    of_r: ClassVar[tuple[Function, ...]] = ()
     """`of`, `slope` and `of_jax` as functions, where they need no parameter."""
 
     def of(self, xp: Namespace, r: Array) -> Array:
@@ -443,7 +458,7 @@ class LabelLoss(ReducedLoss):
     shapes = "x (*rows, classes), labels (*rows) -> () or (*rows)"
 
     @abstractmethod
-    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Any]:
+    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Array | None]:
         """Return each row's loss, its gradient, and its weight (None where all count alike).
 
         `right` is one-hot, in x's dtype: 1 at the right class.
@@ -498,7 +513,7 @@ class CrossEntropy(LabelLoss):
         "masked by -inf": ([[0.5, -math.inf, 1.0]], [0]),
     }
 
-    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Any]:
+    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Array | None]:
         q, weight = right, None
         if self.smoothing:
             q = (1.0 - self.smoothing) * right + self.smoothing / x.shape[-1]
@@ -571,7 +586,7 @@ class NllLoss(LabelLoss):
     )
     points = {"impossible classes": ([[-0.5, -math.inf, -1.0]], [2])}
 
-    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Any]:
+    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Array | None]:
         return -xp.where(right == 0, xp.zeros_like(x), x).sum(axis=-1), -right, None
 
     def reference(self, x: Array, labels: Array) -> Array:
@@ -598,7 +613,7 @@ class FocalLoss(LabelLoss):
     )
     points = {"easy and hard": ([[30.0, 0.0, -5.0], [0.0, 30.0, 0.0]], [0, 2])}
 
-    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Any]:
+    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Array | None]:
         log_all = log_softmax(x, -1)
         log_p = xp.where(right == 0, xp.zeros_like(x), log_all).sum(axis=-1, keepdims=True)
         rest = -xp.expm1(log_p)
@@ -632,7 +647,7 @@ class MulticlassHinge(LabelLoss):
     )
     points = {"at the margin": ([[1.0, 2.0, 0.0], [3.0, 0.0, 9.0]], [1, 0])}
 
-    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Any]:
+    def per_row(self, xp: Namespace, x: Array, right: Array) -> tuple[Array, Array, Array | None]:
         zero = xp.zeros_like(x)
         own = (x * right).sum(axis=-1, keepdims=True)
         margins = xp.where(right == 0, xp.maximum(x - own + self.margin, zero), zero)
@@ -896,7 +911,7 @@ class Ctc(Node):
         return -jax.nn.logsumexp(jnp.where(match & once, scores, -jnp.inf), axis=-1)
 
 
-def _read(path: Any, blank: int, size: int) -> list[int]:
+def _read(path: Array, blank: int, size: int) -> list[int]:
     """Return the labels that a path becomes, filled up with -1."""
     kept = [int(c) for i, c in enumerate(path) if c != blank and (i == 0 or c != path[i - 1])]
     return kept + [-1] * (size - len(kept))

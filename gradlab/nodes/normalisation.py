@@ -10,10 +10,10 @@ a row's Jacobian is the identity less what mean and variance take away:
 
 from abc import abstractmethod
 from math import prod
-from typing import Any
 
 from gradlab.common.arrays import (
     Array,
+    Axis,
     Shape,
     at_least_float32,
     in_dtype_of,
@@ -21,7 +21,7 @@ from gradlab.common.arrays import (
     normal_axes,
 )
 from gradlab.errors import InputError
-from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import POSITIVE, REALS
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import norm
@@ -62,7 +62,7 @@ def _inverse_root(square: Array, eps: float) -> Array:
     return 1.0 / namespace(square).sqrt(square + eps)
 
 
-def _standardised(x: Array, axis: Any, eps: float) -> Array:
+def _standardised(x: Array, axis: Axis, eps: float) -> Array:
     """Return x at mean 0 and variance 1 over axes, as JAX computes it."""
     variance = jnp.var(x, axis=axis, keepdims=True)
     return (x - jnp.mean(x, axis=axis, keepdims=True)) / jnp.sqrt(variance + eps)
@@ -404,7 +404,9 @@ class SpectralNorm(Node):
             (Zero(u.shape, y.shape, dtype), Zero(u.shape, u.shape, dtype)),
         )
 
-    def pull(self, xp: Namespace, upstream: Any, u: Array, v: Array, s: Array, y: Array) -> Pulled:
+    def pull(
+        self, xp: Namespace, upstream: Outputs, u: Array, v: Array, s: Array, y: Array
+    ) -> Pulled:
         dy, _ = upstream
         return (dy - (dy * y).sum() * u[:, None] * v[None, :]) / s, xp.zeros_like(u)
 

@@ -14,12 +14,12 @@ Source: Werbos, "Backpropagation through time: what it does and how to do it" (1
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
-from gradlab.common.arrays import Array, Shape, namespace
+from gradlab.common.arrays import Array, DTypeLike, Shape, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Kept, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logistic, logistic_slope, over_rows
 from gradlab.operators import (
@@ -63,7 +63,7 @@ class Cell(Node):
     @classmethod
     def split(
         cls, node: Node, inputs: tuple[Array, ...]
-    ) -> tuple[Array, States, Array, Array, Any]:
+    ) -> tuple[Array, States, Array, Array, Array]:
         """Return x, the states, wx, wh and b.
 
         Raises:
@@ -89,7 +89,7 @@ class Cell(Node):
         after, slopes = self.step(self.by_gate(a), self.by_gate(r), states)
         return after if self.states > 1 else after[0], (x, states, wx, wh, slopes)
 
-    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+    def gradients(self, xp: Namespace, *kept: Kept) -> Gradients:
         """Return the gradients of each new state."""
         *parts, slopes = kept
         rows = tuple(self.state_gradients(slope, *parts) for slope in slopes)
@@ -137,7 +137,7 @@ class Cell(Node):
             before = [g if d is None else g + u * d for g, d in zip(before, s.direct)]
         return da, dr, tuple(g.astype(wh.dtype) for g in before)
 
-    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Outputs, *kept: Kept) -> Pulled:
         x, states, wx, wh, slopes = kept
         u = upstream if self.states > 1 else (upstream,)
         da, dr, before = self.gate_gradients(u, slopes, wh)
@@ -176,7 +176,7 @@ class _OverTime(Node):
         output = (hidden, *history[-1][1:]) if self.cell.states > 1 else hidden
         return output, (x, history[:-1], wx, wh, slopes)
 
-    def gradients(self, xp: Namespace, *kept: Any) -> Gradients:
+    def gradients(self, xp: Namespace, *kept: Kept) -> Gradients:
         """Return the products of the steps' gradients, summed over all paths through time."""
         x, history, wx, wh, slopes = kept
         states, dtype = history[0], wh.dtype
@@ -187,9 +187,8 @@ class _OverTime(Node):
         reach: list[list[Operator]] = [[*none] for _ in states]
         for i in range(n):
             reach[i][1 + i] = Identity(h.shape, dtype)
-        total: list[Operator] = [
-            Zero((x.shape[0], x.shape[1], h.shape[1]), s, dtype) for s in shapes
-        ]
+        y = (*x.shape[:2], h.shape[1])
+        total: list[Operator] = [Zero(y, shape, dtype) for shape in shapes]
         for t, (before, slope) in enumerate(zip(history, slopes)):
             read = _at(t, x.shape, dtype).T
             place = _at(t, y, dtype)
@@ -205,7 +204,7 @@ class _OverTime(Node):
             total = [g + place @ now for g, now in zip(total, reach[0])]
         return (tuple(total), *map(tuple, reach[1:])) if n > 1 else tuple(total)
 
-    def pull(self, xp: Namespace, upstream: Any, *kept: Any) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Outputs, *kept: Kept) -> Pulled:
         x, history, wx, wh, slopes = kept
         each, *last = upstream if self.cell.states > 1 else (upstream,)
         before = (xp.zeros_like(history[0][0]), *last)
@@ -219,7 +218,7 @@ class _OverTime(Node):
         past = xp.stack([step[0] for step in history], axis=1)
         return da @ wx.T, *before, over_rows(x, da), over_rows(past, dr), da.sum(axis=(0, 1))
 
-    def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Any:
+    def reference(self, x: Array, h0: Array, wx: Array, wh: Array, b: Array) -> Outputs:
         h, history = h0, []
         for t in range(x.shape[1]):
             h = self.cell().reference(x[:, t], h, wx, wh, b)
@@ -231,7 +230,7 @@ def _dense(operator: Operator) -> Operator:
     return Dense(operator.to_dense(), operator.output_shape, operator.input_shape)
 
 
-def _at(step: int, shape: Shape, dtype: Any) -> Operator:
+def _at(step: int, shape: Shape, dtype: DTypeLike) -> Operator:
     """Return the map that sets an array (batch, width) into zeros of `shape`, at one step."""
     batch, _, width = shape
     slices = (slice(None), slice(step, step + 1))
@@ -312,7 +311,7 @@ class LstmCell(Cell):
         )
         return (o * squashed, after), slopes
 
-    def reference(self, x: Array, h: Array, c: Array, wx: Array, wh: Array, b: Array) -> Any:
+    def reference(self, x: Array, h: Array, c: Array, wx: Array, wh: Array, b: Array) -> Outputs:
         a = x @ wx + h @ wh
         i, f, o, g = jnp.split(a + _rows(b, a), 4, axis=1)
         i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g)
@@ -384,7 +383,7 @@ class Lstm(_OverTime):
     )
     drawn = "2x2x1 2x1 2x1 1x4 1x4 4; 1x3x2 1x1 1x1 2x4 1x4 4; 1x1x1 1x2 1x2 1x8 2x8 8"
 
-    def reference(self, x: Array, h0: Array, c0: Array, wx: Array, wh: Array, b: Array) -> Any:
+    def reference(self, x: Array, h0: Array, c0: Array, wx: Array, wh: Array, b: Array) -> Outputs:
         h, c, history = h0, c0, []
         for t in range(x.shape[1]):
             h, c = LstmCell().reference(x[:, t], h, c, wx, wh, b)

@@ -4,10 +4,11 @@ import inspect
 import math
 from abc import abstractmethod
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gradlab.common.arrays import (
     Array,
+    DTypeLike,
     Shape,
     at_least_float32,
     in_dtype_of,
@@ -46,7 +47,7 @@ class Reduction(Node):
     )
     _named: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, **keywords: bool) -> None:
         super().__init_subclass__(**keywords)
         cls._named = tuple(inspect.signature(cls.derivative).parameters)[3:]
 
@@ -55,7 +56,7 @@ class Reduction(Node):
         """Return x folded over `axes`, which stay with size 1."""
 
     @abstractmethod
-    def derivative(self, xp: Namespace, axes: Shape, *named: Any) -> Derivative:
+    def derivative(self, xp: Namespace, axes: Shape, *named: Array) -> Derivative:
         """Return dy/dx for each entry of x: an array, or a number where it is constant."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
@@ -67,7 +68,7 @@ class Reduction(Node):
         return y.reshape([n for i, n in enumerate(x.shape) if i not in axes]), kept
 
     def gradients(
-        self, xp: Namespace, axes: Shape, shape: Shape, dtype: Any, *named: Any
+        self, xp: Namespace, axes: Shape, shape: Shape, dtype: DTypeLike, *named: Array
     ) -> Gradients:
         """Return `Sum @ Diagonal(dy/dx)`: all entries of a fold meet in one output."""
         folding = sum_over(shape, axes, dtype, self.keepdims)
@@ -75,7 +76,7 @@ class Reduction(Node):
         return d * folding if isinstance(d, float) else folding @ Diagonal(d)
 
     def pull(
-        self, xp: Namespace, u: Array, axes: Shape, shape: Shape, dtype: Any, *named: Any
+        self, xp: Namespace, u: Array, axes: Shape, shape: Shape, dtype: DTypeLike, *named: Array
     ) -> Pulled:
         u = u.reshape([1 if i in axes else n for i, n in enumerate(shape)])
         return xp.broadcast_to(u * self._derivative(xp, axes, shape, named), shape)

@@ -6,12 +6,11 @@ The Jacobian is a permutation, a selection, a slice or a broadcast; backward mov
 import math
 from abc import abstractmethod
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 
 from gradlab import operators as ops
-from gradlab.common.arrays import Array, Shape, normal_axes, repeated_axes, set_at
+from gradlab.common.arrays import Array, DTypeLike, Index, Shape, normal_axes, repeated_axes, set_at
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
@@ -138,7 +137,7 @@ class _Joined(Node):
 
     _kind = "Local gradients: embeddings. Backward: each input's own slice of the upstream."
 
-    def gradients(self, xp: Namespace, shape: Shape, *parts: tuple[Any, Like]) -> Gradients:
+    def gradients(self, xp: Namespace, shape: Shape, *parts: tuple[Index, Like]) -> Gradients:
         """Return an embedding for each input, after a reshape where it gains an axis."""
         operators = []
         for place, x in parts:
@@ -147,7 +146,7 @@ class _Joined(Node):
         return tuple(operators)
 
     def pull(
-        self, xp: Namespace, upstream: Array, shape: Shape, *parts: tuple[Any, Like]
+        self, xp: Namespace, upstream: Array, shape: Shape, *parts: tuple[Index, Like]
     ) -> Pulled:
         return tuple([upstream[place].reshape(x.shape) for place, x in parts])
 
@@ -469,11 +468,11 @@ class _Triangle(Node):
         mask = xp.broadcast_to(kept, x.shape)
         return xp.where(mask, x, xp.zeros_like(x)), (mask, x.dtype)
 
-    def gradients(self, xp: Namespace, mask: Array, dtype: Any) -> Gradients:
+    def gradients(self, xp: Namespace, mask: Array, dtype: DTypeLike) -> Gradients:
         """Return the diagonal of ones and zeros."""
         return ops.Diagonal(mask.astype(dtype))
 
-    def pull(self, xp: Namespace, upstream: Array, mask: Array, dtype: Any) -> Pulled:
+    def pull(self, xp: Namespace, upstream: Array, mask: Array, dtype: DTypeLike) -> Pulled:
         return xp.where(mask, upstream, xp.zeros_like(upstream))
 
 

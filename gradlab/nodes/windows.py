@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Shape, namespace, scatter_add
+from gradlab.common.arrays import Array, DTypeLike, Function, Shape, namespace, scatter_add
 from gradlab.common.windows import Padding, PerAxis, Windows, paddings, per_axis, windows
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
-from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Gradients, Kept, Like, Linear, Namespace, Node, Pulled
 from gradlab.nodes._domain import REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import (
@@ -58,7 +58,7 @@ def kernel_gradient(walk: Windows, u: Array, x: Array, groups: int) -> Array:
     return kernel.reshape(groups, rows, columns, *walk.window)
 
 
-def take_operator(walk: Windows, shape: Shape, dtype: Any) -> Operator:
+def take_operator(walk: Windows, shape: Shape, dtype: DTypeLike) -> Operator:
     """Return `walk.take` as a map from (batch, channels, *size) to (batch, channels, taps, places).
 
     It reads each window's entries: a selection, after zeros are set around the input.
@@ -120,7 +120,7 @@ def _as_operator(w: Array, x_shape: Shape, walk: Windows, groups: int) -> Operat
     return Convolution(w, x_shape, walk.stride, walk.padding, walk.dilation, groups)
 
 
-def _bias(channels: int, y: Shape, dtype: Any) -> Operator:
+def _bias(channels: int, y: Shape, dtype: DTypeLike) -> Operator:
     return Broadcast((channels,), y, dtype, axes=(0, *range(2, len(y))))
 
 
@@ -155,7 +155,7 @@ class _Convolution(_Walking):
             _bias(w.shape[0], y, x.dtype),
         )
 
-    def pull(self, xp: Namespace, u: Array, *kept: Any) -> Pulled:
+    def pull(self, xp: Namespace, u: Array, *kept: Kept) -> Pulled:
         return self.pull_wanted(xp, (True, True, True), u, *kept)
 
     def pull_wanted(
@@ -442,7 +442,7 @@ class _Pool(Node):
             )
         return walk
 
-    def _reduced(self, x: Array, start: float, fold: Any, walk: Windows) -> Array:
+    def _reduced(self, x: Array, start: float, fold: Function, walk: Windows) -> Array:
         """Return what `jax.lax.reduce_window` makes of x."""
         ones = (1,) * (x.ndim - len(self.window))
         return jax.lax.reduce_window(
@@ -916,7 +916,7 @@ class GridSample(Node):
     def gradients(self, xp: Namespace, x: Array, grid: Array) -> Gradients:
         shape = (*x.shape[:2], *grid.shape[1:3])
         terms: list[Operator] = []
-        blocks: Any = 0.0
+        blocks: Array = 0.0
         for index, weight, slope in self._corners(xp, x, grid):
             each = Diagonal(xp.broadcast_to(weight[:, None], shape))
             terms.append(each @ Selection(index, x.shape, x.dtype))

@@ -1,10 +1,11 @@
 """Advice that follows from what was measured, each sentence tried before it is said."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+import jax
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.numerics.errors import errors_of, floors_of
 from gradlab.numerics.measure import Subject
 from gradlab.numerics.report import Measurement
@@ -16,7 +17,7 @@ _SURE = 4.0  # standard errors beyond which a bias is no chance
 
 
 def advise(
-    subject: Subject, measurements: Sequence[Measurement], device: Any, matmul: str
+    subject: Subject, measurements: Sequence[Measurement], device: jax.Device, matmul: str
 ) -> Iterator[str]:
     """Yield what to do about one dtype on one device, in sentences."""
     where = f"{subject.dtype} on {device.platform}"
@@ -34,7 +35,7 @@ def advise(
 
 
 def _about_underflow(
-    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+    subject: Subject, i: int, m: Measurement, device: jax.Device, matmul: str, where: str
 ) -> str:
     lost = f"{where} loses {m.underflow / m.entries:.1%} of d{m.path} to underflow"
     run = subject.runner(device, matmul)
@@ -48,7 +49,7 @@ def _about_underflow(
 
 
 def _about_bias(
-    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+    subject: Subject, i: int, m: Measurement, device: jax.Device, matmul: str, where: str
 ) -> str:
     word = "large" if m.bias > 0 else "small"
     told = (
@@ -66,7 +67,7 @@ def _about_bias(
 
 
 def _about_products(
-    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+    subject: Subject, i: int, m: Measurement, device: jax.Device, matmul: str, where: str
 ) -> str:
     told = f"{where}: d{m.path} is off by {m.floors:.0f} floors"
     if matmul != "highest" and device.platform != "cpu":
@@ -80,7 +81,7 @@ def _about_products(
 
 
 def _about_overflow(
-    subject: Subject, i: int, m: Measurement, device: Any, matmul: str, where: str
+    subject: Subject, i: int, m: Measurement, device: jax.Device, matmul: str, where: str
 ) -> str:
     bad = m.overflow + m.nan
     lost = f"{where}: {bad} of {m.entries} entries of d{m.path} are Inf or NaN"
@@ -91,7 +92,7 @@ def _about_overflow(
     return f"{lost}: scale the loss by 2^-{exponent} (tried: all are finite)"
 
 
-def _count(gradients: list[Any], subject: Subject, i: int) -> tuple[int, int]:
+def _count(gradients: list[Array], subject: Subject, i: int) -> tuple[int, int]:
     """Return how many entries are lost to zero in input i, and how many are broken in any."""
     lost = int(((gradients[i] == 0) & (subject.exact[i].value != 0)).sum())
     broken = sum(

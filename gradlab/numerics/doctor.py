@@ -103,7 +103,7 @@ def doctor() -> DoctorReport:
     )
 
 
-def _facts(device: Any, count: int) -> DeviceFacts:
+def _facts(device: jax.Device, count: int) -> DeviceFacts:
     stats = device.memory_stats() or {}
     memory = stats.get("bytes_limit")
     asked = getattr(jax.config, "jax_default_matmul_precision", None)

@@ -1,16 +1,14 @@
 """How far a gradient is off: in floors, in digits, on average, and lost altogether."""
 
 import math
-from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.references import Estimate, judge
 
-Array: TypeAlias = np.ndarray[Any, Any]
 
-
-def errors_of(gradient: Array, exact: Estimate) -> dict[str, Any]:
+def errors_of(gradient: Array, exact: Estimate) -> dict[str, Array]:
     """Return the numbers of a `Measurement`, for one gradient against the exact one."""
     q, g = exact.value, gradient.astype(np.float64)
     with np.errstate(all="ignore"):
@@ -47,7 +45,7 @@ def same_bits(one: Array, other: Array) -> bool:
 def _bits(gradient: Array) -> bytes:
     wide = gradient.astype(np.float64)
     wide[np.isnan(wide)] = np.nan
-    return wide.tobytes()
+    return bytes(wide.tobytes())
 
 
 def _digits(error: Array, size: Array, *, whole: bool) -> float:

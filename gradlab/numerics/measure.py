@@ -8,19 +8,17 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.numerics.errors import errors_of, same_bits
 from gradlab.numerics.report import Measurement
 from gradlab.reading import ported
 from gradlab.references import Estimate, Evaluation, on_host, upstream_names, vjp_program
 from gradlab.tracing import Program, trace
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +38,10 @@ class Subject:
     dtype: str
     forward: Program
     trace: Callable[[], Program]
-    values: dict[str, Any]
+    values: dict[str, Array]
     exact: tuple[Estimate, ...]
-    function: Callable[..., Any]
-    inputs: tuple[Any, ...]
+    function: Function
+    inputs: tuple[Tree, ...]
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -61,11 +59,11 @@ class Subject:
         return prepare(self.function, self.inputs, np.float32, seed=0)
 
     @functools.cached_property
-    def _runners(self) -> dict[tuple[Any, str, bool], Callable[..., list[Array]]]:
+    def _runners(self) -> dict[tuple[jax.Device, str, bool], Callable[..., list[Array]]]:
         return {}
 
     def runner(
-        self, device: Any, matmul: str, *, eager: bool = False
+        self, device: jax.Device, matmul: str, *, eager: bool = False
     ) -> Callable[..., list[Array]]:
         """Return the function of a loss scale, and values, that computes the gradients there."""
         key = device, matmul, eager
@@ -73,13 +71,13 @@ class Subject:
             self._runners[key] = self._runner(*key)
         return self._runners[key]
 
-    def _runner(self, device: Any, matmul: str, eager: bool) -> Callable[..., list[Array]]:
+    def _runner(self, device: jax.Device, matmul: str, eager: bool) -> Callable[..., list[Array]]:
         with jax.default_matmul_precision(matmul):
             program = vjp_program(self.trace())
         first = len(program.out_names) - len(self.paths)
         compiled = program.flat if eager else jax.jit(program.flat)
 
-        def run(scale: float = 1.0, values: dict[str, Any] = self.values) -> list[Array]:
+        def run(scale: float = 1.0, values: dict[str, Array] = self.values) -> list[Array]:
             arrays = [
                 _scaled(values[name], scale) if name in self.upstreams else values[name]
                 for name in program.in_names
@@ -91,12 +89,12 @@ class Subject:
         return run
 
 
-def _scaled(upstream: Any, scale: float) -> Any:
+def _scaled(upstream: Array, scale: float) -> Array:
     with np.errstate(over="ignore"):  # a scale that is too large is one of the things to find out
         return (upstream.astype(np.float64) * scale).astype(upstream.dtype)
 
 
-def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, seed: int) -> Subject:
+def prepare(function: Function, inputs: Sequence[Tree], dtype: DTypeLike, seed: int) -> Subject:
     """Trace a function at one dtype and evaluate its gradient in float64.
 
     Raises:
@@ -129,7 +127,7 @@ def prepare(function: Callable[..., Any], inputs: Sequence[Any], dtype: Any, see
     return Subject(name, forward, again, values, exact, function, cast)
 
 
-def _cast(leaf: Any, dtype: Any) -> Any:
+def _cast(leaf: Tree, dtype: DTypeLike) -> Tree:
     dtype_of_leaf = getattr(leaf, "dtype", None)
     if isinstance(leaf, float):
         return np.asarray(leaf, dtype)
@@ -138,7 +136,7 @@ def _cast(leaf: Any, dtype: Any) -> Any:
     return leaf
 
 
-def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
+def measure(subject: Subject, device: jax.Device, matmul: str) -> list[Measurement]:
     """Return what each input's gradient is worth on a device."""
     with ThreadPoolExecutor(1) as beside:  # compiling takes most of the time, and leaves Python
         eagerly = beside.submit(_eagerly, subject, device, matmul)
@@ -163,7 +161,7 @@ def measure(subject: Subject, device: Any, matmul: str) -> list[Measurement]:
     return measurements
 
 
-def _eagerly(subject: Subject, device: Any, matmul: str) -> list[Array] | None:
+def _eagerly(subject: Subject, device: jax.Device, matmul: str) -> list[Array] | None:
     """Return the gradients run operation by operation, or None where that is not possible."""
     try:
         return subject.runner(device, matmul, eager=True)()

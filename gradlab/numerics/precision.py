@@ -1,8 +1,7 @@
 """The public call: every dtype, every device, every precision of matrix products."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 
 from gradlab.arguments import refuse_numbers, require_callable, several
 from gradlab.checking.memory import require_memory
+from gradlab.common.arrays import DType, DTypeLike, Function, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.numerics.advice import advise
 from gradlab.numerics.measure import measure, prepare
@@ -26,9 +26,9 @@ _UNSUPPORTED = (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntim
 
 @undisturbed()
 def precision(
-    function: Callable[..., Any],
-    *inputs: Any,
-    dtypes: Sequence[Any] | None = None,
+    function: Function,
+    *inputs: Tree,
+    dtypes: Sequence[DTypeLike] | None = None,
     devices: Sequence[str] | None = None,
     seed: int = 0,
 ) -> PrecisionReport:
@@ -107,7 +107,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
+def _dtypes(dtypes: Sequence[DTypeLike] | None) -> list[DType]:
     if dtypes is None:
         dtypes = [*_WIDE, *(name for name in _NARROW if hasattr(jnp, name))]
     found = []
@@ -125,7 +125,7 @@ def _dtypes(dtypes: Sequence[Any] | None) -> list[np.dtype[Any]]:
     return found
 
 
-def _devices(devices: Sequence[str] | None) -> list[Any]:
+def _devices(devices: Sequence[str] | None) -> list[jax.Device]:
     """Return the first device of each platform that is asked for, or of each that is here."""
     if devices is None:
         here = {device.platform: device for device in reversed(jax.local_devices())}

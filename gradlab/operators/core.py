@@ -20,6 +20,7 @@ import numpy as np
 
 from gradlab.common.arrays import (
     Array,
+    DType,
     DTypeLike,
     Shape,
     as_shape,
@@ -73,7 +74,7 @@ class Operator(ABC):
     ) -> None:
         self.output_shape: Shape = as_shape(output_shape)
         self.input_shape: Shape = as_shape(input_shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype: DType = np.dtype(dtype)
         self.arrays = arrays
 
     @abstractmethod
@@ -187,19 +188,19 @@ class Operator(ABC):
     def __matmul__(self, other: "Operator") -> "Operator": ...
     @overload
     def __matmul__(self, other: Array) -> Array: ...
-    def __matmul__(self, other: Any) -> Any:
+    def __matmul__(self, other: "Operator | Array") -> "Operator | Array":
         return product(self, other) if isinstance(other, Operator) else self.apply(other)
 
     def __rmatmul__(self, upstream: Array) -> Array:
         return self.T.apply(upstream)
 
-    def __add__(self, other: Any) -> "Operator":
+    def __add__(self, other: object) -> "Operator":
         return add(self, other) if isinstance(other, Operator) else NotImplemented
 
-    def __sub__(self, other: Any) -> "Operator":
+    def __sub__(self, other: object) -> "Operator":
         return self + (-other) if isinstance(other, Operator) else NotImplemented
 
-    def __mul__(self, factor: Any) -> "Operator":
+    def __mul__(self, factor: Number) -> "Operator":
         if isinstance(factor, Operator):
             raise InputTypeError(
                 f"{self.name} * {factor.name}: only a number multiplies an operator; "
@@ -487,7 +488,7 @@ def _in_parentheses(operator: Operator) -> str:
     return f"({operator.name})" if compound else operator.name
 
 
-def common_dtype(*operators: Operator) -> np.dtype[Any]:
+def common_dtype(*operators: Operator) -> DType:
     """Return the dtype that holds the entries of all the operators."""
     return result_type(*(operator.dtype for operator in operators))
 
