@@ -1,19 +1,13 @@
 """How the arguments of a function are made of arrays: which leaves vary, which stay."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from gradlab.common.arrays import Array, Tree
 from gradlab.errors import InputError, InputTypeError
 
-
-@dataclass(frozen=True)
-class _Static:
-    """A leaf that is no array; every call must pass it again."""
-
-    value: Tree
+_VARIES = object()  # in place of a leaf that is an array
 
 
 class Form:
@@ -32,45 +26,45 @@ class Form:
 
     def __init__(self, names: list[str], inputs: tuple[Tree, ...]) -> None:
         self.names = names
-        self.paths: list[str] = []
-        self._trees = [self._placed(name, tree) for name, tree in zip(names, inputs, strict=True)]
-
-    def _placed(self, name: str, tree: Tree) -> Tree:
-        """Return an argument with a place for each leaf that varies, the others in a wrapping."""
-        paths = (path for path, _ in leaves(tree, name))
-
-        def place(leaf: Tree) -> Tree:
-            path = next(paths)
-            if not is_array(leaf) and not (leaf is tree and _is_number(leaf)):
-                return _Static(leaf)
-            self.paths.append(path)
-            return len(self.paths) - 1
-
-        return rebuild(tree, place)
+        self._leaves = {
+            path: _VARIES if is_array(leaf) or (leaf is tree and _is_number(leaf)) else leaf
+            for name, tree in zip(names, inputs, strict=True)
+            for path, leaf in leaves(tree, name)
+        }
+        self._trees = [rebuild(tree, lambda leaf: None) for tree in inputs]
+        self.paths = [path for path, leaf in self._leaves.items() if leaf is _VARIES]
 
     def flatten(self, inputs: tuple[Tree, ...]) -> list[Array]:
-        """Return the leaves that vary, as arrays."""
+        """Return the leaves that vary, as arrays; an InputError if the form is another one."""
         if len(inputs) != len(self._trees):
             raise InputTypeError(
                 f"the graph takes {len(self._trees)} input(s) ({', '.join(self.names)}), "
                 f"but {len(inputs)} came"
             )
-        flat: list[Array] = []
-        for name, tree, given in zip(self.names, self._trees, inputs):
-            if tree.__class__ is int and (given.__class__ is np.ndarray or is_array(given)):
-                flat.append(given)
-            else:
-                flat.extend(_matched(name, tree, given))
-        return flat
+        if self.paths == self.names and all(map(is_array, inputs)):
+            return list(inputs)
+        found = dict(pair for name, x in zip(self.names, inputs) for pair in leaves(x, name))
+        if found.keys() != self._leaves.keys():
+            raise InputTypeError(
+                f"the graph was recorded with leaves {', '.join(self._leaves)}, "
+                f"but now come {', '.join(found)}; build another graph for another form"
+            )
+        for path, leaf in self._leaves.items():
+            given = found[path]
+            if leaf is not _VARIES and leaf is not given and leaf != given:
+                raise InputError(
+                    f"{path}: the graph was recorded with {leaf!r}, but now comes {given!r}; "
+                    "build another graph for it"
+                )
+        return [_as_array(path, found[path]) for path in self.paths]
 
     def unflatten(self, flat: Iterable[Array], keep_static: bool = True) -> tuple[Tree, ...]:
         """Return arguments of this form with other leaves; None for static ones on request."""
-        values = list(flat)
+        values, recorded = iter(flat), iter(self._leaves.values())
 
-        def leaf(place: Tree) -> Tree:
-            if isinstance(place, _Static):
-                return place.value if keep_static else None
-            return values[place]
+        def leaf(_: Tree) -> Tree:
+            static = next(recorded)
+            return next(values) if static is _VARIES else static if keep_static else None
 
         return tuple(rebuild(tree, leaf) for tree in self._trees)
 
@@ -102,30 +96,12 @@ def _is_number(x: object) -> bool:
     return isinstance(x, int | float | complex) and not isinstance(x, bool)
 
 
-def _matched(name: str, tree: Tree, given: Tree) -> list[Array]:
-    """Return the varying leaves of one argument, held against the form that was recorded."""
-    expected, found = dict(leaves(tree, name)), dict(leaves(given, name))
-    if expected.keys() != found.keys():
-        raise InputTypeError(
-            f"{name}: the graph was recorded with leaves {', '.join(expected)}, "
-            f"but now come {', '.join(found)}; build another graph for another form"
-        )
-    flat = []
-    for path, place in expected.items():
-        leaf = found[path]
-        if isinstance(place, _Static):
-            if leaf is not place.value and leaf != place.value:
-                raise InputError(
-                    f"{path}: the graph was recorded with {place.value!r}, but now comes {leaf!r}; "
-                    "build another graph for it"
-                )
-        elif is_array(leaf):
-            flat.append(leaf)
-        elif _is_number(leaf):
-            flat.append(np.asarray(leaf, complex if isinstance(leaf, complex) else float))
-        else:
-            raise InputTypeError(f"{path}: expected an array, but got {type(leaf).__name__}")
-    return flat
+def _as_array(path: str, leaf: Tree) -> Array:
+    if is_array(leaf):
+        return leaf
+    if not _is_number(leaf):
+        raise InputTypeError(f"{path}: expected an array, but got {type(leaf).__name__}")
+    return np.asarray(leaf, complex if isinstance(leaf, complex) else float)
 
 
 def leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:

@@ -29,20 +29,13 @@ _SAME = {
         *("sin", "cos", "tan", "sinh", "cosh", "erf"),
     )
 }
-_RULES = {"relu": "relu"}  # functions of jax.nn with a custom rule, which the node has too
-
 
 Parameters: TypeAlias = dict[str, Any]
-
-
-def _sum(parameters: Parameters) -> Parameters:
-    return {"axis": tuple(parameters["axes"])}
-
-
+# Others: the node and its parameters from those of the primitive.
 _SHAPED: dict[str, tuple[str, Callable[[Parameters], Parameters]]] = {
-    "reduce_sum": ("sum", _sum),
-    "reduce_max": ("max", _sum),
-    "reduce_min": ("min", _sum),
+    "reduce_sum": ("sum", lambda p: {"axis": tuple(p["axes"])}),
+    "reduce_max": ("max", lambda p: {"axis": tuple(p["axes"])}),
+    "reduce_min": ("min", lambda p: {"axis": tuple(p["axes"])}),
     "transpose": ("transpose", lambda p: {"axes": tuple(p["permutation"])}),
     "reshape": ("reshape", lambda p: {"shape": tuple(p["new_sizes"])}),
     "squeeze": ("squeeze", lambda p: {"axis": tuple(p["dimensions"])}),
@@ -60,23 +53,23 @@ def node_for(equation: WiredEquation) -> Node | None:
     dtype, *others = map(str, equation.dtypes)
     if dtype.startswith("complex") or {*others} - {dtype}:
         return None
-    known = registry()
     primitive, parameters = equation.primitive, equation.parameters
-    if primitive == "integer_pow":
-        name = {2: "square", -1: "reciprocal"}.get(parameters["y"])
-        return known[name]() if name else None
-    if primitive == "dot_general":
-        return known["matmul"]() if _is_matmul(equation) else None
-    if primitive == "custom_jvp_call":
-        name = _RULES.get(equation.name)
-        return known[name]() if name in known else None
     if primitive in _SHAPED:
         name, translated = _SHAPED[primitive]
-        return known[name](**translated(parameters)) if name in known else None
-    name = _SAME.get(primitive)
-    if name not in known or dict.fromkeys(equation.parameters.values()).keys() - {None, False}:
-        return None  # a parameter such as an accuracy that the node does not have
-    return known[name]()
+        return registry()[name](**translated(parameters))
+    if primitive == "integer_pow":
+        found = {2: "square", -1: "reciprocal"}.get(parameters["y"])
+    elif primitive == "dot_general":
+        found = "matmul" if _is_matmul(equation) else None
+    elif (
+        primitive == "custom_jvp_call"
+    ):  # jax.nn.relu has a rule of its own, which the node has too
+        found = "relu" if equation.name == "relu" else None
+    elif dict.fromkeys(parameters.values()).keys() - {None, False}:
+        found = None  # a parameter such as an accuracy that the node does not have
+    else:
+        found = _SAME.get(primitive)
+    return registry()[found]() if found else None
 
 
 def _is_matmul(equation: WiredEquation) -> bool:

@@ -1,11 +1,12 @@
 """An elementwise program with fifty digits: what it should give where float64 cancels too."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradlab.common.arrays import Function
 from gradlab.primitives import lookup
 from gradlab.tracing import Program
 from gradlab.tracing.interpreter import Interpreter
@@ -73,17 +74,13 @@ class _High(Interpreter[Array]):
     def equation(self, equation: Equation, inputs: list[Array]) -> list[Array]:
         """Evaluate one equation; raises KeyError where mpmath has nothing for it."""
         name = equation.primitive.name
-        if lookup(name).moves is not None or name == "convert_element_type":
-            outputs = evaluate(equation, inputs) if name != "convert_element_type" else None
-            if outputs is None:
-                kind = dtype_of(equation.outvars[0])
-                array = inputs[0]
-                outputs = [self.precise(array) if is_inexact(kind) and array.dtype != object
-                           else array]  # fmt: skip
-            return outputs
+        if name == "convert_element_type":
+            (array,) = inputs
+            wide = is_inexact(dtype_of(equation.outvars[0])) and array.dtype != object
+            return [self.precise(array) if wide else array]
         if name == "integer_pow":
             return [inputs[0] ** equation.params["y"]]
-        if not any(array.dtype == object for array in inputs):
+        if lookup(name).moves is not None or all(array.dtype != object for array in inputs):
             found = evaluate(equation, inputs)
             if found is None:
                 raise KeyError(name)
@@ -91,54 +88,44 @@ class _High(Interpreter[Array]):
         return [np.asarray(self._functions[name](*inputs))]
 
 
-def _functions(mp: Any) -> dict[str, Callable[..., Any]]:
-    def of(function: Callable[..., Any], count: int = 1) -> Callable[..., Any]:
-        found: Callable[..., Any] = np.frompyfunc(function, count, 1)
-        return found
+def _functions(mp: Any) -> dict[str, Function]:
+    """Return mpmath's function for each primitive, on arrays of its numbers."""
 
-    def compared(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    def compared(ufunc: np.ufunc) -> Function:
         return lambda x, y: np.asarray(ufunc(x, y), bool)
 
+    same = "asinh atan atanh cbrt cos cosh digamma erf erfc exp expm1 sign sin sinh tan tanh"
+    of_one = {name: getattr(mp, name) for name in same.split()} | {
+        "abs": abs,
+        "exp2": lambda x: mp.power(2, x),
+        "is_finite": lambda x: bool(mp.isfinite(x)),
+        "lgamma": lambda x: mp.log(abs(mp.gamma(x))),
+        "log": lambda x: mp.log(x) if x > 0 else mp.nan,
+        "log1p": lambda x: mp.log1p(x) if x > -1 else mp.nan,
+        "logistic": lambda x: 1 / (1 + mp.exp(-x)),
+        "rsqrt": lambda x: 1 / mp.sqrt(x) if x > 0 else mp.nan,
+        "sqrt": lambda x: mp.sqrt(x) if x >= 0 else mp.nan,
+        "square": lambda x: x * x,
+    }
+    of_two = {
+        "div": lambda x, y: x / y if y else mp.nan,
+        "max": max,
+        "min": min,
+        "pow": mp.power,
+    }
+    comparisons = {
+        "eq": np.equal,
+        "ge": np.greater_equal,
+        "gt": np.greater,
+        "le": np.less_equal,
+        "lt": np.less,
+        "ne": np.not_equal,
+    }
+    arithmetic = {"add": np.add, "add_any": np.add, "mul": np.multiply, "sub": np.subtract}
     return {
-        "abs": of(abs),
-        "add": np.add,
-        "add_any": np.add,
-        "asinh": of(mp.asinh),
-        "atan": of(mp.atan),
-        "atanh": of(mp.atanh),
-        "cbrt": of(mp.cbrt),
-        "cos": of(mp.cos),
-        "cosh": of(mp.cosh),
-        "digamma": of(mp.digamma),
-        "div": of(lambda x, y: x / y if y else mp.nan, 2),
-        "eq": compared(np.equal),
-        "erf": of(mp.erf),
-        "erfc": of(mp.erfc),
-        "exp": of(mp.exp),
-        "exp2": of(lambda x: mp.power(2, x)),
-        "expm1": of(mp.expm1),
-        "ge": compared(np.greater_equal),
-        "gt": compared(np.greater),
-        "is_finite": of(lambda x: bool(mp.isfinite(x))),
-        "le": compared(np.less_equal),
-        "lgamma": of(lambda x: mp.log(abs(mp.gamma(x)))),
-        "log": of(lambda x: mp.log(x) if x > 0 else mp.nan),
-        "log1p": of(lambda x: mp.log1p(x) if x > -1 else mp.nan),
-        "logistic": of(lambda x: 1 / (1 + mp.exp(-x))),
-        "lt": compared(np.less),
-        "max": of(max, 2),
-        "min": of(min, 2),
-        "mul": np.multiply,
-        "ne": compared(np.not_equal),
+        **{name: np.frompyfunc(function, 1, 1) for name, function in of_one.items()},
+        **{name: np.frompyfunc(function, 2, 1) for name, function in of_two.items()},
+        **{name: compared(ufunc) for name, ufunc in comparisons.items()},
+        **arithmetic,
         "neg": np.negative,
-        "pow": of(mp.power, 2),
-        "rsqrt": of(lambda x: 1 / mp.sqrt(x) if x > 0 else mp.nan),
-        "sign": of(lambda x: mp.sign(x)),
-        "sin": of(mp.sin),
-        "sinh": of(mp.sinh),
-        "sqrt": of(lambda x: mp.sqrt(x) if x >= 0 else mp.nan),
-        "square": of(lambda x: x * x),
-        "sub": np.subtract,
-        "tan": of(mp.tan),
-        "tanh": of(mp.tanh),
     }
