@@ -12,7 +12,7 @@ All cases of a node are one reference program and one node program, compiled tog
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,10 +72,6 @@ class Ledger:
     inconclusive: int = 0
     proved: bool | None = None  # whether the inspector proves exactly the operators' patterns
 
-    def enter(self, findings: Iterable[Finding]) -> None:
-        """Add findings."""
-        self.findings.extend(findings)
-
     def describe(self, hand: ByHand) -> None:
         """Note how the local gradients are stored, from the first case that is seen."""
         if not self.structure:
@@ -93,15 +89,16 @@ def judge_cases(
         runs = [prepare(case, seed + i, dtype) for i, case in enumerate(cases)]
         hands = [run.by_hand(run.inputs, run.upstream) for run in runs]
     for run, hand in zip(runs, hands):
-        ledger.enter(_faults_of_form(run, hand))
+        for subject, text in _malformed(run, hand):
+            ledger.findings.append(Finding("form", "numpy", run.text, subject, text=text))
     if ledger.findings:
         return  # numbers in the wrong shape or of the wrong dtype are not worth comparing
     for run, hand in zip(runs, hands):
-        ledger.enter(_faults_of_pattern(run, hand))
+        ledger.findings.extend(_faults_of_pattern(run, hand))
     ledger.describe(hands[0])
     if ledger.proved is None:
         ledger.proved = True
-        ledger.enter(_faults_of_proof(runs[0], hands[0], ledger))
+        ledger.findings.extend(_faults_of_proof(runs[0], hands[0], ledger))
 
     inputs, upstreams = [run.inputs for run in runs], [run.upstream for run in runs]
 
@@ -116,7 +113,7 @@ def judge_cases(
         return [{key: y for key, y in row.items() if thorough or key[0] in _FUSED} for row in rows]
 
     @functools.cache
-    def noises() -> list[Quantities]:
+    def every_noise() -> list[Quantities]:
         """Return how everything scatters, operators too: seldom asked, and slow to compile."""
         whole = trace(every, inputs, upstreams)
         named = dict(zip(whole.in_names, whole.flatten((inputs, upstreams))))
@@ -125,8 +122,8 @@ def judge_cases(
         )
         return rows
 
-    def noise_of(case: int) -> Quantities:
-        return noises()[case]
+    def noises(case: int) -> Quantities:
+        return every_noise()[case]
 
     q, own = trace(reference, inputs, upstreams), trace(node, inputs, upstreams)
     values = dict(zip(own.in_names, own.flatten((inputs, upstreams))))
@@ -144,7 +141,7 @@ def judge_cases(
     for where, actual in ran.items():
         for k, run in enumerate(runs):
             found, q, noise = actual[k], expected[k], scatter[k]
-            _judge_run(run, where, found, q, noise, functools.partial(noise_of, k), ledger)
+            _judge_run(run, where, found, q, noise, functools.partial(noises, k), ledger)
 
 
 def _eagerly(function: Function, inputs: Tree, upstreams: Tree, dtype: DTypeLike) -> Tree:
@@ -182,13 +179,8 @@ def _judge_run(
             ledger.findings.append(Finding(law, where, run.text, subject, index, *numbers))
 
 
-def _faults_of_form(run: Run, hand: ByHand) -> Iterator[Finding]:
-    """Yield a finding for every gradient or operator that has not its input's form."""
-    for subject, text in _malformed(run, hand):
-        yield Finding("form", "numpy", run.text, subject, text=text)
-
-
 def _malformed(run: Run, hand: ByHand) -> Iterator[tuple[str, str]]:
+    """Yield every gradient or operator that has not its input's form, and what is wrong."""
     gradients = hand.gradients
     if len(gradients) != len(run.inputs):
         yield "backward", f"returns {len(gradients)} gradients for {len(run.inputs)} inputs"
