@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.primitives import lookup
 from gradlab.tracing import numeric
 from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.interpreter import Interpreter
-from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.jaxprs import Equation, bind, dtype_of, shape_of
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = ["JAX", "Arithmetic", "NumPy", "bind_lifted", "convert", "widen_dtype"]
 
 _DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
 _TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
@@ -40,10 +39,12 @@ class Arithmetic(Protocol):
     staged: bool
     arrays: Any
 
-    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
         """Evaluate an equation as it was traced."""
 
-    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+    def lifted(
+        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+    ) -> list[Any] | None:
         """Evaluate it on widened inputs; `real`: on their magnitudes, never complex.
 
         None: the primitive insists on its dtypes.
@@ -54,10 +55,12 @@ class _Jax:
     staged = True
     arrays: Any = jnp
 
-    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
         return bind(equation, inputs)
 
-    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+    def lifted(
+        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+    ) -> list[Any] | None:
         return _lifted(equation, list(inputs), real)
 
 
@@ -77,7 +80,7 @@ class NumPy:
         self._held: dict[int, list[Any]] = {}  # by the address of what owns memory: how often, it
         self._loose: list[int] = []
 
-    def bind(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
         """Evaluate an equation as it was traced."""
         dtypes = [dtype_of(variable) for variable in equation.outvars]
         if all(map(numeric.is_native, (*map(dtype_of, inputs), *dtypes))):
@@ -91,7 +94,9 @@ class NumPy:
         assert outputs is not None
         return outputs
 
-    def lifted(self, equation: Any, inputs: Sequence[Any], real: bool = False) -> list[Any] | None:
+    def lifted(
+        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+    ) -> list[Any] | None:
         """Evaluate it on widened inputs; `real`: on their magnitudes, never complex."""
         name = equation.primitive.name
         if is_identity(name):
@@ -131,13 +136,13 @@ class NumPy:
                 if known[0] == 0:
                     self._loose.append(key)
 
-    def _mine(self, equation: Any, inputs: Sequence[Any]) -> bool:
+    def _mine(self, equation: Equation, inputs: Sequence[Any]) -> bool:
         if equation.primitive.name not in numeric.UPDATES:
             return False
         known = self._held.get(id(_root(inputs[0])))
         return known is not None and known[0] == 0 and inputs[0].flags.writeable
 
-    def _made(self, equation: Any, outputs: list[Any], dtypes: Sequence[Any]) -> list[Any]:
+    def _made(self, equation: Equation, outputs: list[Any], dtypes: Sequence[Any]) -> list[Any]:
         """Return outputs as arrays of their dtypes; what an update made is this walk's own."""
         made = [
             array if type(array) is np.ndarray and array.dtype == d else _at(array, d)
@@ -152,12 +157,12 @@ class NumPy:
 
     def _rows(
         self,
-        equation: Any,
+        equation: Equation,
         inputs: Sequence[Any],
         evaluate: Callable[[list[Any]], list[Any] | None],
     ) -> list[Any] | None:
         """Evaluate in JAX, one draw after another where there are draws."""
-        ranks = [len(v.aval.shape) for v in equation.invars]
+        ranks = [len(shape_of(v)) for v in equation.invars]
         drawn = [np.ndim(a) > rank for a, rank in zip(inputs, ranks)]
         count = next((len(a) for a, each in zip(inputs, drawn) if each), None)
         if count is None:
@@ -173,14 +178,14 @@ class NumPy:
 
 
 @functools.cache
-def widen_dtype(dtype: Any) -> Any:
+def widen_dtype(dtype: DTypeLike) -> Any:
     """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
     if jnp.issubdtype(dtype, np.complexfloating):
         return np.dtype("complex128")
     return np.dtype("float64") if is_inexact(dtype) else dtype
 
 
-def convert(array: Any, dtype: Any) -> Any:
+def convert(array: Any, dtype: DTypeLike) -> Any:
     """Return an array at another dtype, in JAX or NumPy, whichever it belongs to."""
     if dtype_of(array) == dtype:
         return array
@@ -191,14 +196,14 @@ def convert(array: Any, dtype: Any) -> Any:
     return lax.convert_element_type(array, dtype)
 
 
-def _lifted(equation: Any, arrays: list[Any], real: bool) -> list[Any] | None:
+def _lifted(equation: Equation, arrays: list[Any], real: bool) -> list[Any] | None:
     try:
         return bind_lifted(equation, arrays, real)
     except (TypeError, ValueError):  # a primitive that insists on its dtypes
         return None
 
 
-def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[Any]:
+def bind_lifted(equation: Equation, arrays: list[Any], real: bool = False) -> list[Any]:
     """Evaluate an equation in JAX on widened inputs; `real`: on magnitudes, never complex."""
     name = equation.primitive.name
     if is_identity(name):
@@ -214,7 +219,7 @@ def bind_lifted(equation: Any, arrays: list[Any], real: bool = False) -> list[An
     return [convert(array, dtype) for array, dtype in zip(outputs, wanted)]
 
 
-def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
+def _widened_params(equation: Equation, real: bool) -> dict[str, Any]:
     """Return the parameters that name a dtype or an accuracy, lifted."""
     changed: dict[str, Any] = {}
     for name, value in equation.params.items():
@@ -225,7 +230,7 @@ def _widened_params(equation: Any, real: bool) -> dict[str, Any]:
     return changed
 
 
-def _scatter(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
+def _scatter(equation: Equation, arrays: list[Any], real: bool) -> list[Any]:
     """Scatter through the lax function: the primitive's update jaxpr is typed."""
     params, name = equation.params, equation.primitive.name
     if real and name == "scatter-sub":  # magnitudes add
@@ -241,11 +246,11 @@ class _Wide(Interpreter[Any]):
     def constant(self, array: np.ndarray[Any, Any]) -> Any:
         return convert(array, widen_dtype(array.dtype))
 
-    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    def equation(self, equation: Equation, inputs: list[Any]) -> list[Any]:
         return bind_lifted(equation, inputs)
 
 
-def _reduce(equation: Any, arrays: list[Any], real: bool) -> list[Any]:
+def _reduce(equation: Equation, arrays: list[Any], real: bool) -> list[Any]:
     """Reduce with the evaluated function: the primitive's jaxpr is typed."""
     half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
 
@@ -262,7 +267,7 @@ _SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
 }
 
 
-def _at(array: Any, dtype: Any) -> Any:
+def _at(array: Any, dtype: DTypeLike) -> Any:
     return numeric.cast(np.asarray(array), dtype)
 
 

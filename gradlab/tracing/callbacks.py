@@ -18,16 +18,6 @@ from jax.experimental import io_callback
 
 from gradlab.tracing.settings import platform_here
 
-__all__ = [
-    "Refused",
-    "bind_callback",
-    "call_host",
-    "is_callback",
-    "is_wide_callback",
-    "run_callbacks",
-    "runs_elsewhere",
-]
-
 T = TypeVar("T")
 
 _LOG = logging.getLogger("jax._src.callback")  # it logs every error that it hands on, too

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["compile_once", "remember"]
+from gradlab.common.arrays import Function
 
 T = TypeVar("T")
 
@@ -57,11 +57,11 @@ def remember(
 
 
 def compile_once(
-    function: Callable[..., Any],
+    function: Function,
     *arguments: Any,
     options: Mapping[str, Any] | None = None,
     donate: tuple[int, ...] = (),
-) -> Callable[..., Any]:
+) -> Function:
     """Return `function` compiled for arguments like these, from memory where it was met before.
 
     Args:
@@ -87,7 +87,7 @@ def compile_once(
     return remember(key, lambda: _compiled(lowered))
 
 
-def _compiled(lowered: jax.stages.Lowered) -> Callable[..., Any]:
+def _compiled(lowered: jax.stages.Lowered) -> Function:
     """Compile; what XLA's emitter of loops fails at is left to the one that it had before."""
     try:
         return lowered.compile()

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.tracing.arithmetic import widen_dtype
 from gradlab.tracing.compiling import remember
 from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import jaxprs
-
-__all__ = ["Constants", "constants_of"]
 
 _FEW = 16  # different values of an array that was made of constants
 _LARGEST = 1 << 16  # entries; larger constants are data, the same in every program
@@ -112,7 +111,7 @@ def _same(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
     return bool(np.allclose(first.astype(np.complex128), second, rtol=1e-14, atol=0.0))
 
 
-def _narrow(dtype: Any) -> bool:
+def _narrow(dtype: DTypeLike) -> bool:
     return bool(dtype != widen_dtype(dtype))
 
 

@@ -9,15 +9,13 @@ from typing import Any, TypeAlias
 
 from gradlab.primitives import lookup
 from gradlab.tracing.expanding import HIGHER, expanded
-from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, loop_parts
+from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, Literal, body, inner_jaxprs, loop_parts
 from gradlab.tracing.kernels import kernel_jaxpr
-
-__all__ = ["call_jaxpr", "carried", "flow", "through"]
 
 Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
 
 
-def call_jaxpr(equation: Any) -> Any:
+def call_jaxpr(equation: Equation) -> Any:
     """Return the jaxpr that a call (jit, a custom rule's primal, a kernel) stands for, or None.
 
     It takes the equation's inputs and returns its outputs. What the book does not know as a call is
@@ -38,7 +36,7 @@ def call_jaxpr(equation: Any) -> Any:
     return found[0] if fits else None
 
 
-def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
+def flow(jaxpr: Jaxpr, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
     """Return which outputs depend on the inputs that are flagged.
 
     `see` is called with every equation that has a dependent input, and those inputs' flags.
@@ -47,7 +45,7 @@ def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[boo
     env: dict[Any, bool] = dict.fromkeys(parts.constvars, False)
     env.update(zip(parts.invars, flags))
 
-    def read(atom: Any) -> bool:
+    def read(atom: Atom) -> bool:
         return not isinstance(atom, Literal) and env[atom]
 
     for equation in parts.equations:
@@ -56,7 +54,7 @@ def flow(jaxpr: Any, flags: Sequence[bool], see: Seer | None = None) -> list[boo
     return [read(atom) for atom in parts.outvars]
 
 
-def carried(equation: Any, flags: Sequence[bool]) -> list[bool]:
+def carried(equation: Equation, flags: Sequence[bool]) -> list[bool]:
     """Return which carried values of a `scan` or `while` depend on flagged operands."""
     if equation.primitive.name == "scan":
         constants, carry = loop_parts(equation)
@@ -80,7 +78,7 @@ def carried(equation: Any, flags: Sequence[bool]) -> list[bool]:
         state = joined
 
 
-def through(equation: Any, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
+def through(equation: Equation, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
     """Return which outputs of one equation depend on its flagged inputs; `see` as for `flow`."""
     if not any(flags):
         return [False] * len(equation.outvars)

@@ -12,9 +12,7 @@ import numpy as np
 
 from gradlab.tracing.dependence import carried, flow
 from gradlab.tracing.interpreter import Interpreter, platform_branch
-from gradlab.tracing.jaxprs import Loop, bind
-
-__all__ = ["Evaluator", "Value"]
+from gradlab.tracing.jaxprs import Atom, Equation, Loop, Variable, bind, dtype_of, shape_of
 
 
 class Value(NamedTuple):
@@ -40,7 +38,7 @@ class Evaluator(Interpreter[Value]):
         """Bring a constant of the program in."""
         return Value(array, False)
 
-    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+    def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
         """Evaluate one equation that is neither a call nor a loop nor a branch."""
         depends = any(value.depends for value in inputs)
         return [Value(out, depends) for out in bind(equation, [value.array for value in inputs])]
@@ -61,17 +59,17 @@ class Evaluator(Interpreter[Value]):
             chosen.append(values[0]._replace(array=rows[which, draws]))
         return chosen
 
-    def row(self, value: Value, index: int, atom: Any) -> Value:
+    def row(self, value: Value, index: int, atom: Atom) -> Value:
         """Return what a turn of a `scan` reads of a column."""
         drawn = value.array.ndim > len(atom.aval.shape)
         return value._replace(array=value.array[:, index] if drawn else value.array[index])
 
-    def stack(self, rows: list[Value], variable: Any) -> Value:
+    def stack(self, rows: list[Value], variable: Variable) -> Value:
         """Return the rows of a `scan` as one value."""
         if not rows:
-            return Value(np.zeros(variable.aval.shape, variable.aval.dtype), False)
+            return Value(np.zeros(shape_of(variable), dtype_of(variable)), False)
         arrays = [value.array for value in rows]
-        drawn = max(array.ndim for array in arrays) == len(variable.aval.shape)
+        drawn = max(array.ndim for array in arrays) == len(shape_of(variable))
         if drawn:
             arrays = list(np.broadcast_arrays(*arrays))
         return rows[0]._replace(array=np.stack(arrays, axis=int(drawn)))
@@ -80,7 +78,7 @@ class Evaluator(Interpreter[Value]):
         """Return the array of a value that joins others (a carry, a branch) which may depend."""
         return value.array
 
-    def joining(self, equation: Any, inputs: list[Value]) -> Callable[..., list[Value]]:
+    def joining(self, equation: Equation, inputs: list[Value]) -> Callable[..., list[Value]]:
         """Return what widens a carry, a row or a branch's output where another one depends."""
         flags = _joined(equation, [value.depends for value in inputs])
 
@@ -96,24 +94,24 @@ class Evaluator(Interpreter[Value]):
         """
         return None
 
-    def scan(self, equation: Any, inputs: list[Value]) -> list[Value]:
+    def scan(self, equation: Equation, inputs: list[Value]) -> list[Value]:
         """Run a `scan`, or rebuild it."""
         return _scan(self, equation, inputs) if self.staged else super().scan(equation, inputs)
 
-    def while_loop(self, equation: Any, inputs: list[Value]) -> list[Value]:
+    def while_loop(self, equation: Equation, inputs: list[Value]) -> list[Value]:
         """Run a `while`, or rebuild it."""
         if self.staged:
             return _while(self, equation, inputs)
         return super().while_loop(equation, inputs)
 
-    def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
+    def cond(self, equation: Equation, inputs: list[Value]) -> list[Value]:
         """Run the branch that is chosen, or rebuild the choice."""
         if self.staged and platform_branch(equation) is None:
             return _cond(self, equation, inputs)
         return super().cond(equation, inputs)
 
 
-def _joined(equation: Any, flags: Sequence[bool]) -> list[bool]:
+def _joined(equation: Equation, flags: Sequence[bool]) -> list[bool]:
     """Return which outputs of a loop or a `cond` may depend on flagged operands."""
     if equation.primitive.name == "cond":
         return [
@@ -128,7 +126,7 @@ def _joined(equation: Any, flags: Sequence[bool]) -> list[bool]:
     return [*state, *flow(loop.body, [*fixed, *state, *columns])[loop.carried :]]
 
 
-def _scan(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
+def _scan(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Value]:
     loop = Loop.of(equation)
     fixed, start, columns = loop.split(inputs)
     ends = _joined(equation, [value.depends for value in inputs])
@@ -157,7 +155,7 @@ def _scan(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
     return [Value(a, d, not d) for a, d in zip([*last, *rows], ends)]
 
 
-def _while(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
+def _while(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Value]:
     loop = Loop.of(equation)
     state = carried(equation, [value.depends for value in inputs])
     fixed, start, _ = loop.split(inputs)
@@ -199,7 +197,7 @@ def _where(alive: Any, following: Any, before: Any) -> Any:
     return jax.lax.select(rows, following, before)
 
 
-def _cond(self: Evaluator, equation: Any, inputs: list[Value]) -> list[Value]:
+def _cond(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Value]:
     branches = equation.params["branches"]
     index, operands = inputs[0], inputs[1:]
     ends = _joined(equation, [value.depends for value in inputs])

@@ -5,16 +5,14 @@ from typing import Any
 
 import jax
 
-from gradlab.tracing.jaxprs import Abstract, dtype_of
+from gradlab.tracing.jaxprs import Abstract, Equation, dtype_of, shape_of
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = ["HIGHER", "expanded", "expansion"]
 
 HIGHER = "call_hi_primitive"
 """The name of every such primitive; which one it is, a parameter says."""
 
 
-def expanded(equation: Any) -> Any:
+def expanded(equation: Equation) -> Any:
     """Return a closed jaxpr of the inputs of such an equation; None if it is to stay closed.
 
     One with a real result may have derivatives of its own, which its expansion does not show.
@@ -24,9 +22,9 @@ def expanded(equation: Any) -> Any:
     return expansion(equation)
 
 
-def expansion(equation: Any) -> Any:
+def expansion(equation: Equation) -> Any:
     """Return a closed jaxpr of the inputs of such an equation: what it computes."""
-    avals = tuple((v.aval.shape, dtype_of(v)) for v in equation.invars)
+    avals = tuple((shape_of(v), dtype_of(v)) for v in equation.invars)
     wide = any(dtype_of(v).itemsize == 8 for v in (*equation.invars, *equation.outvars))
     return _expanded(equation.params["_prim"], avals, wide)
 

@@ -15,8 +15,6 @@ from gradlab.tracing.program import Program, trace
 from gradlab.tracing.rules import custom_rules
 from gradlab.tracing.walking import walk
 
-__all__ = ["contains_its_primal", "is_gradient"]
-
 _EQUATIONS = 2000
 _TRIED = 6
 _CALLS = ("pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint")

@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.jaxprs import Literal, body, dtype_of
-
-__all__ = ["fingerprint", "identity"]
+from gradlab.tracing.jaxprs import (
+    Atom,
+    Equation,
+    Jaxpr,
+    Literal,
+    Variable,
+    body,
+    dtype_of,
+    shape_of,
+)
 
 _LARGEST = 1 << 16  # bytes of a constant; larger ones are data, and seldom met twice
 
@@ -43,7 +50,7 @@ class _Hashed:
         return self._key == other._key
 
 
-def fingerprint(equation: Any) -> Hashable:
+def fingerprint(equation: Equation) -> Hashable:
     """Return a key that two equations share only if they compute the same from the same inputs.
 
     It holds while the programs that they belong to are alive.
@@ -56,7 +63,7 @@ def fingerprint(equation: Any) -> Hashable:
     return key
 
 
-def identity(jaxpr: Any, rules: bool = True) -> Hashable | None:
+def identity(jaxpr: Jaxpr, rules: bool = True) -> Hashable | None:
     """Return a key that two programs share only if they compute the same, for good; None: unknown.
 
     Args:
@@ -85,11 +92,11 @@ def _contents(constant: Any) -> Hashable:
     return array.dtype.name, array.shape, array.tobytes()
 
 
-def _equation(equation: Any, key: "_Key") -> Hashable:
+def _equation(equation: Equation, key: "_Key") -> Hashable:
     called = None if key.rules else call_jaxpr(equation)
     if called is not None:
         return "call", _program(called, key), equation.ctx
-    outputs = tuple((variable.aval.shape, dtype_of(variable)) for variable in equation.outvars)
+    outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in equation.outvars)
     return equation.primitive, _parameter(equation.params, key), outputs, equation.ctx
 
 
@@ -105,14 +112,14 @@ def _parameter(value: Any, key: "_Key") -> Hashable:
     return type(value), value
 
 
-def _program(jaxpr: Any, key: "_Key") -> Hashable:
+def _program(jaxpr: Jaxpr, key: "_Key") -> Hashable:
     parts = body(jaxpr)
     numbers: dict[Any, int] = {}
 
-    def number(variable: Any) -> Hashable:
-        return numbers.setdefault(variable, len(numbers)), variable.aval.shape, dtype_of(variable)
+    def number(variable: Variable) -> Hashable:
+        return numbers.setdefault(variable, len(numbers)), shape_of(variable), dtype_of(variable)
 
-    def read(atom: Any) -> Hashable:
+    def read(atom: Atom) -> Hashable:
         if not isinstance(atom, Literal):
             return numbers[atom]
         return "literal", dtype_of(atom), np.asarray(atom.val, dtype_of(atom)).tobytes()

@@ -9,14 +9,20 @@ from typing import Any
 
 import jax
 
-from gradlab.tracing.jaxprs import Abstract, ByIdentity, contains, dtype_of, inner_jaxprs
-
-__all__ = ["implementation"]
+from gradlab.tracing.jaxprs import (
+    Abstract,
+    ByIdentity,
+    Equation,
+    contains,
+    dtype_of,
+    inner_jaxprs,
+    shape_of,
+)
 
 _NUMBERS = "biufcV"
 
 
-def implementation(equation: Any) -> Any:
+def implementation(equation: Equation) -> Any:
     """Return the jaxpr of a primitive that a library implements in JAX; None where there is none.
 
     JAX's own primitives have none that can be traced, and an effect is not traced twice.
@@ -35,7 +41,7 @@ def implementation(equation: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _traced(key: ByIdentity, function: Any) -> Any:
     equation = key.equation
-    avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
+    avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     wide = any(str(dtype_of(v)) in ("float64", "complex128", "int64") for v in equation.invars)
     name = equation.primitive.name
     try:

@@ -11,17 +11,16 @@ from typing import Any
 import jax
 
 from gradlab.arguments import name_of, users_fault
+from gradlab.common.arrays import Function
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import closed, contains, inner_jaxprs
+from gradlab.tracing.jaxprs import Equation, closed, contains, inner_jaxprs
 from gradlab.tracing.kinds import expansion_of, is_rule
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, NotStrippable, rule_of
 
-__all__ = ["intend", "with_derivative_of"]
-
-Chosen = Callable[[CustomRule], Callable[..., Any] | None]
+Chosen = Callable[[CustomRule], Function | None]
 
 
 def with_derivative_of(primal: Program, other: Program) -> Program:
@@ -64,7 +63,7 @@ def intend(program: Program, chosen: Chosen) -> Program:
         InputError: such a function cannot be called with the rule's operands, or returns others.
     """
 
-    def goes(equation: Any) -> bool:
+    def goes(equation: Equation) -> bool:
         return is_rule(equation) and chosen(rule_of(equation)) is not None
 
     if not contains(program.jaxpr, goes):
@@ -89,13 +88,13 @@ class _Intender(Evaluator):
     def __init__(self, goes: Callable[[Any], bool], chosen: Chosen) -> None:
         self._goes, self._chosen = goes, chosen
 
-    def keeps(self, equation: Any) -> bool:
+    def keeps(self, equation: Equation) -> bool:
         if is_rule(equation):
             return True
         inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
         return not any(contains(jaxpr, self._goes) for jaxpr in inner)
 
-    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+    def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
         if not self._goes(equation):
             return super().equation(equation, inputs)
         rule, primal = rule_of(equation), expansion_of(equation)
@@ -123,7 +122,7 @@ class _Stripped(Evaluator):
     """Evaluates a primal with every rule inside it taken out."""
 
 
-def _arguments(equation: Any) -> int:
+def _arguments(equation: Equation) -> int:
     """Return how many of an equation's operands are arguments, and not closed over."""
     closed_over: int = equation.params.get("num_consts", 0)
     return len(equation.invars) - closed_over
@@ -148,7 +147,7 @@ def _joined(
 
 
 def _called(
-    function: Callable[..., Any], rule: CustomRule, operands: Sequence[Any], outvars: Sequence[Any]
+    function: Function, rule: CustomRule, operands: Sequence[Any], outvars: Sequence[Any]
 ) -> list[Any]:
     try:
         found = function(*operands)

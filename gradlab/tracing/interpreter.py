@@ -16,9 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.jaxprs import Body, Equation, Literal, Loop, body, dtype_of
-
-__all__ = ["Interpreter", "Step", "TooLong", "needed", "platform_branch"]
+from gradlab.tracing.jaxprs import (
+    Atom,
+    Body,
+    Equation,
+    Jaxpr,
+    Literal,
+    Loop,
+    Variable,
+    body,
+    dtype_of,
+)
 
 V = TypeVar("V")
 Simplify = Callable[[list[Any], Sequence[Any]], list[Any]]
@@ -63,11 +71,11 @@ class Interpreter(Generic[V]):
         """
         raise NotImplementedError
 
-    def row(self, value: V, index: int, atom: Any) -> V:
+    def row(self, value: V, index: int, atom: Atom) -> V:
         """Return `value[index]`, what a turn of a `scan` reads; `atom` has the column's shape."""
         raise NotImplementedError
 
-    def stack(self, rows: list[V], variable: Any) -> V:
+    def stack(self, rows: list[V], variable: Variable) -> V:
         """Return the rows of a `scan` as one value; `variable` has its shape and dtype."""
         raise NotImplementedError
 
@@ -117,7 +125,7 @@ class Interpreter(Generic[V]):
 
     # the walk
 
-    def __call__(self, jaxpr: Any, arguments: Sequence[V]) -> list[V]:
+    def __call__(self, jaxpr: Jaxpr, arguments: Sequence[V]) -> list[V]:
         """Evaluate a jaxpr's outputs; a value is dropped when nothing reads it any more."""
         parts, steps, unread = _plan(jaxpr, self.simplified)
         env: dict[Any, V] = dict(zip(parts.invars, arguments))
@@ -126,7 +134,7 @@ class Interpreter(Generic[V]):
         self.hold(env.values())
         self.release([env.pop(variable) for variable in unread])
 
-        def read(atom: Any) -> V:
+        def read(atom: Atom) -> V:
             if isinstance(atom, Literal):
                 return self.constant(np.asarray(atom.val, dtype_of(atom)))
             return env[atom]
@@ -243,7 +251,7 @@ def platform_branch(equation: Equation) -> int | None:
 class Step(NamedTuple):
     """One equation: how it is opened, whose last use it is, and which outputs nobody reads."""
 
-    equation: Any
+    equation: Equation
     opens: str
     inner: Any
     last: tuple[Any, ...]
@@ -259,7 +267,7 @@ _OPENERS = {
 _plans: "weakref.WeakKeyDictionary[Any, dict[Simplify, Any]]" = weakref.WeakKeyDictionary()
 
 
-def _plan(jaxpr: Any, simplify: Simplify) -> tuple[Body, list[Step], tuple[Any, ...]]:
+def _plan(jaxpr: Jaxpr, simplify: Simplify) -> tuple[Body, list[Step], tuple[Any, ...]]:
     """Return a jaxpr's parts, its steps, and the inputs that nobody reads; made once."""
     known = _plans.setdefault(getattr(jaxpr, "jaxpr", jaxpr), {})
     parts = body(jaxpr)

@@ -7,7 +7,7 @@ Everything that differs is here.
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.extend.core as jex
@@ -18,37 +18,14 @@ from gradlab.primitives import Equation as EquationView
 from gradlab.tracing.callbacks import bind_callback, is_wide_callback
 from gradlab.tracing.settings import platform_here
 
-__all__ = [
-    "JAX_FOLDER",
-    "NOT_THE_USERS",
-    "Abstract",
-    "Body",
-    "ByIdentity",
-    "ClosedJaxpr",
-    "Equation",
-    "Literal",
-    "Loop",
-    "Variable",
-    "as_flat",
-    "bind",
-    "body",
-    "closed",
-    "contains",
-    "dtype_of",
-    "inner_jaxprs",
-    "loop_parts",
-    "source",
-    "source_path",
-    "view",
-    "with_outputs",
-]
-
 T = TypeVar("T")
 
 ClosedJaxpr = jex.ClosedJaxpr
 Equation = jex.JaxprEqn
 Literal = jex.Literal
 Variable = jex.Var
+Jaxpr: TypeAlias = Any  # an open or a closed jaxpr: the newest JAX has one kind
+Atom: TypeAlias = Any  # a variable or a literal
 Abstract: Any = jax.ShapeDtypeStruct
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
@@ -220,6 +197,11 @@ def with_outputs(jaxpr: Any, chosen: slice) -> Any:
         info = info._replace(result_paths=tuple(info.result_paths)[chosen])
     fewer = opened.replace(outvars=outvars, eqns=kept[::-1], debug_info=info)
     return jaxpr.replace(jaxpr=fewer)
+
+
+def shape_of(atom: Atom) -> tuple[int, ...]:
+    """Return the shape of a variable or literal."""
+    return tuple(atom.aval.shape)
 
 
 def dtype_of(value: Any) -> Any:

@@ -12,12 +12,21 @@ from typing import Any
 
 import jax
 
-from gradlab.tracing.jaxprs import Abstract, ByIdentity, Literal, bind, body, dtype_of
+from gradlab.tracing.jaxprs import (
+    Abstract,
+    Atom,
+    ByIdentity,
+    Equation,
+    Jaxpr,
+    Literal,
+    bind,
+    body,
+    dtype_of,
+    shape_of,
+)
 
-__all__ = ["kernel_jaxpr"]
 
-
-def kernel_jaxpr(equation: Any) -> Any:
+def kernel_jaxpr(equation: Equation) -> Any:
     """Return a closed jaxpr of a `pallas_call` equation's inputs; None where JAX has none."""
     return _opened(ByIdentity(equation))
 
@@ -26,7 +35,7 @@ def kernel_jaxpr(equation: Any) -> Any:
 def _opened(key: ByIdentity) -> Any:
     equation = key.equation
     params = {name: value for name, value in equation.params.items() if name != "interpret"}
-    avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
+    avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     wide = any(str(dtype_of(v)) in ("float64", "complex128") for v in equation.invars)
     try:
         # not documented, as is much of Pallas; kernels stay closed where it is missing or fails
@@ -46,7 +55,7 @@ def _opened(key: ByIdentity) -> Any:
 def _counted(interpreted: Any, steps: int) -> Any:
     """Return the interpretation as a function whose loop over the grid is counted."""
 
-    def loop(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    def loop(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
         skipped, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
         fixed, start = inputs[skipped : skipped + constants], inputs[skipped + constants :]
 
@@ -61,22 +70,22 @@ def _counted(interpreted: Any, steps: int) -> Any:
     return lambda *arrays: _evaluated(interpreted, arrays, {"while": loop})
 
 
-def _evaluated(jaxpr: Any, arrays: Sequence[Any], special: Mapping[str, Any]) -> list[Any]:
+def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Any], special: Mapping[str, Any]) -> list[Any]:
     """Evaluate a jaxpr, in which a block that is the whole array is the array itself."""
     parts = body(jaxpr)
     env = dict(zip(parts.constvars, parts.constants)) | dict(zip(parts.invars, arrays))
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
     for equation in parts.equations:
         inputs, name = [read(atom) for atom in equation.invars], equation.primitive.name
-        made = equation.outvars[0].aval.shape if equation.outvars else None
+        made = shape_of(equation.outvars[0]) if equation.outvars else None
         if name in special:
             outputs = special[name](equation, inputs)
-        elif name == "dynamic_slice" and made == equation.invars[0].aval.shape:
+        elif name == "dynamic_slice" and made == shape_of(equation.invars[0]):
             outputs = inputs[:1]
-        elif name == "dynamic_update_slice" and made == equation.invars[1].aval.shape:
+        elif name == "dynamic_update_slice" and made == shape_of(equation.invars[1]):
             outputs = inputs[1:2]
         else:
             outputs = bind(equation, inputs)

@@ -21,22 +21,14 @@ from gradlab.tracing.implementing import implementation
 from gradlab.tracing.jaxprs import (
     JAX_FOLDER,
     Abstract,
+    Equation,
+    Jaxpr,
     as_flat,
     contains,
     dtype_of,
+    shape_of,
 )
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = [
-    "KINDS",
-    "NOT_JUDGED",
-    "Kind",
-    "expansion_of",
-    "is_rule",
-    "kind_of",
-    "missing_kinds",
-    "only_forward",
-]
 
 _CLASSES = ("HiPrimitive", "VJPHiPrimitive", "HiPrim")
 _DENSE = 64  # rows of a linear map that is solved as a matrix
@@ -68,26 +60,26 @@ class Kind(NamedTuple):
     exists: Callable[[], bool] = lambda: True
 
 
-def is_rule(equation: Any) -> bool:
+def is_rule(equation: Equation) -> bool:
     """Return whether an equation is a call of something with a rule of its own."""
     return kind_of(equation) is not None
 
 
-def kind_of(equation: Any) -> Kind | None:
+def kind_of(equation: Equation) -> Kind | None:
     """Return the kind of rule that an equation calls, or None."""
     return next((kind for kind in KINDS if kind.recognises(equation)), None)
 
 
-def expansion_of(equation: Any) -> Any:
+def expansion_of(equation: Equation) -> Any:
     """Return a closed jaxpr of what to believe in place of a rule; None where there is none."""
     kind = kind_of(equation)
     return None if kind is None else kind.expansion(equation)
 
 
-def only_forward(jaxpr: Any) -> bool:
+def only_forward(jaxpr: Jaxpr) -> bool:
     """Whether a program holds a rule that need not have a transpose."""
 
-    def wanted(equation: Any) -> bool:
+    def wanted(equation: Equation) -> bool:
         kind = kind_of(equation)
         return kind is not None and "batching" in kind.parts
 
@@ -123,7 +115,7 @@ def _of_the_user(primitive: Any) -> bool:
     return not type(primitive).__module__.startswith("jax.")
 
 
-def _is_foreign(equation: Any) -> bool:
+def _is_foreign(equation: Equation) -> bool:
     """Whether a primitive is not JAX's own, and computes floats from floats."""
     floats = [is_inexact(dtype_of(atom)) for atom in equation.invars]
     results = [is_inexact(dtype_of(variable)) for variable in equation.outvars]
@@ -162,7 +154,7 @@ def _functions(function: Any, depth: int = 4) -> Iterator[Any]:
             continue
 
 
-def _solves(equation: Any) -> bool:
+def _solves(equation: Equation) -> bool:
     """Whether somebody wrote the solver; JAX's own, of `jnp.linalg.solve` and `cg`, stay."""
     if equation.primitive.name != "custom_linear_solve":
         return False
@@ -171,11 +163,11 @@ def _solves(equation: Any) -> bool:
     return not all(JAX_FOLDER in text for text in sources)
 
 
-def _solved(equation: Any) -> Any:
+def _solved(equation: Equation) -> Any:
     """Return a dense solve of the matrix of a `custom_linear_solve`; None where it is large."""
     lengths, matvec = equation.params["const_lengths"], equation.params["jaxprs"].matvec
     first = sum(lengths)
-    avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
+    avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     parts = avals[first:]
     sizes = [int(np.prod(part.shape)) for part in parts]
     if sum(sizes) > _DENSE or len({part.dtype for part in parts}) > 1:
@@ -200,12 +192,12 @@ def _solved(equation: Any) -> Any:
         return jax.make_jaxpr(solve)(*avals)
 
 
-def _lowered(equation: Any) -> Any:
+def _lowered(equation: Equation) -> Any:
     """Return what an older hijax primitive says that it stands for, or a traced implementation."""
     lower = getattr(equation.primitive, "to_lojax", None)
     if lower is None or not _outside(getattr(lower, "__func__", lower)):
         return implementation(equation)
-    avals = [Abstract(v.aval.shape, dtype_of(v)) for v in equation.invars]
+    avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     return jax.make_jaxpr(lambda *arrays: lower(*arrays, **equation.params))(*avals)
 
 
@@ -215,21 +207,21 @@ def _writers(*names: str) -> Callable[[Any], Iterator[Any]]:
     )
 
 
-def _of_the_solve(equation: Any) -> Iterator[Any]:
+def _of_the_solve(equation: Equation) -> Iterator[Any]:
     programs = equation.params["jaxprs"]
     return (each for each in (programs.solve, programs.transpose_solve) if each is not None)
 
 
-def _of_the_batch(equation: Any) -> Iterator[Any]:
+def _of_the_batch(equation: Equation) -> Iterator[Any]:
     rule = equation.params["rule"]
     yield from (equation.params["call"], getattr(rule, "rule", rule))
 
 
-def _of_the_class(equation: Any) -> Iterator[Any]:
+def _of_the_class(equation: Equation) -> Iterator[Any]:
     yield equation.params["_prim"].expand
 
 
-def _of_the_traced(equation: Any) -> Iterator[Any]:
+def _of_the_traced(equation: Equation) -> Iterator[Any]:
     primitive = equation.params["_prim"]
     yield primitive.traced.jaxpr
     yield getattr(primitive, "bwd", None) or getattr(primitive, "jvp_rule", None)

@@ -11,24 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.expanding import HIGHER, expansion
-from gradlab.tracing.jaxprs import dtype_of, source
+from gradlab.tracing.jaxprs import Equation, Variable, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
 from gradlab.tracing.swapping import swapped
-
-__all__ = [
-    "Lifter",
-    "Narrowing",
-    "Opaque",
-    "cannot_lift",
-    "lift",
-    "narrowings",
-    "opaque",
-]
 
 _SILENT = frozenset({"debug_callback", "debug_print"})
 _OPAQUE = frozenset(
@@ -89,21 +80,21 @@ class Lifter(Evaluator):
         if isinstance(self.arithmetic, NumPy):
             self.arithmetic.release(value.array for value in values)
 
-    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def before(self, equation: Equation, arrays: list[Any]) -> list[Any]:
         """Return the widened inputs of an equation; the place to perturb them."""
         return arrays
 
-    def as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def as_traced(self, equation: Equation, arrays: list[Any]) -> list[Any]:
         """Return the inputs of an equation that cannot be lifted; the place to perturb them."""
         return arrays
 
     def after(
-        self, equation: Any, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
+        self, equation: Equation, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
     ) -> list[Any]:
         """Return the lifted outputs of an equation; the place to perturb them."""
         return outputs
 
-    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+    def enters(self, array: Any, dtype: DTypeLike, rough: bool) -> Any:
         """Widen a value that does not depend on the inputs where it meets one that does."""
         return convert(array, widen_dtype(dtype))
 
@@ -118,7 +109,7 @@ class Lifter(Evaluator):
         """Return a value's array, widened where what it joins may depend."""
         return self.wide(value) if depends else value.array
 
-    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+    def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
         """Evaluate one equation in float64, or as traced where nothing depends on the inputs."""
         name = equation.primitive.name
         if name in _SILENT:
@@ -145,15 +136,15 @@ class Lifter(Evaluator):
                 outputs = self.after(equation, inputs, arrays, lifted)
         return [Value(array, True) for array in outputs]
 
-    def rounds(self, equation: Any) -> bool:
+    def rounds(self, equation: Equation) -> bool:
         """Whether an equation's results are rounded."""
         return False
 
-    def opaque_result(self, variable: Any, array: Any) -> Any:
+    def opaque_result(self, variable: Variable, array: Any) -> Any:
         """Widen what an equation that cannot be lifted returned."""
         return convert(array, widen_dtype(dtype_of(variable)))
 
-    def _as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def _as_traced(self, equation: Equation, arrays: list[Any]) -> list[Any]:
         dtypes = [dtype_of(atom) for atom in equation.invars]
         given = self.as_traced(equation, arrays)
         narrow = [convert(a, d) for a, d in zip(given, dtypes)]
@@ -192,7 +183,7 @@ def narrowings(program: Program) -> list[Narrowing]:
     """Return the places where a program rounds to a dtype with fewer digits, without repeats."""
     found: list[Narrowing] = []
 
-    def see(equation: Any, flags: Sequence[bool]) -> None:
+    def see(equation: Equation, flags: Sequence[bool]) -> None:
         name = equation.primitive.name
         if name == "reduce_precision":
             bits = equation.params["mantissa_bits"]
@@ -210,7 +201,7 @@ def opaque(program: Program) -> list[Opaque]:
     """Return the equations of a program that are not lifted, without repeats."""
     found: list[Opaque] = []
 
-    def see(equation: Any, flags: Sequence[bool]) -> None:
+    def see(equation: Equation, flags: Sequence[bool]) -> None:
         atoms = [atom for atom, flag in zip(equation.invars, flags) if flag]
         touched = [dtype_of(atom) for atom in (*atoms, *equation.outvars)]
         kept = [digits(dtype) for dtype in touched if is_inexact(dtype)]
@@ -221,18 +212,18 @@ def opaque(program: Program) -> list[Opaque]:
     return list(dict.fromkeys(found))
 
 
-def _kept(equation: Any, arrays: Sequence[Any], outputs: Sequence[Any]) -> bool:
+def _kept(equation: Equation, arrays: Sequence[Any], outputs: Sequence[Any]) -> bool:
     """Whether a conversion changed no number; a number that is being traced is not known."""
     pair = (arrays[0], outputs[0]) if equation.primitive.name == "convert_element_type" else ()
     known = len(pair) == 2 and all(isinstance(array, np.ndarray) for array in pair)
     return known and np.array_equal(*(array.astype(np.float64) for array in pair))
 
 
-def _keeps_dtype(equation: Any) -> bool:
+def _keeps_dtype(equation: Equation) -> bool:
     return bool(dtype_of(equation.invars[0]) == dtype_of(equation.outvars[0]))
 
 
-def cannot_lift(equation: Any) -> bool:
+def cannot_lift(equation: Equation) -> bool:
     """Return whether an equation runs at the dtypes of its trace, whatever is lifted around it."""
     name = equation.primitive.name
     typed = name == "scatter" and equation.params.get("update_jaxpr") is not None

@@ -12,20 +12,20 @@ from typing import Any, Literal
 import jax
 from jax.interpreters import partial_eval
 
+from gradlab.common.arrays import Function
 from gradlab.primitives import lookup
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.implementing import implementation
-from gradlab.tracing.jaxprs import JAX_FOLDER, ClosedJaxpr, body, contains, inner_jaxprs
+from gradlab.tracing.jaxprs import (
+    JAX_FOLDER,
+    ClosedJaxpr,
+    Equation,
+    Jaxpr,
+    body,
+    contains,
+    inner_jaxprs,
+)
 from gradlab.tracing.program import Program
-
-__all__ = [
-    "Linearised",
-    "call_body",
-    "forbids_forward_mode",
-    "linearise",
-    "part_of_jax",
-    "stateful",
-]
 
 CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref", "freeze"})
 """What is read exactly at the top of a program, and nowhere else."""
@@ -43,7 +43,7 @@ class Linearised:
     """
 
     mode: Literal["jvp", "vjp"]
-    jaxpr: Any
+    jaxpr: Jaxpr
     seeds: int
 
 
@@ -91,7 +91,7 @@ def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> L
         return Linearised("jvp", forward, len(tangents))
 
 
-def call_body(equation: Any) -> Any | None:
+def call_body(equation: Equation) -> Any | None:
     """Return the jaxpr that an equation merely calls (jit, remat, custom rules), if it does."""
     inner = call_jaxpr(equation)
     if inner is None and not lookup(equation.primitive.name).reads:
@@ -100,7 +100,7 @@ def call_body(equation: Any) -> Any | None:
     return inner if matches else None
 
 
-def part_of_jax(jaxpr: Any) -> bool:
+def part_of_jax(jaxpr: Jaxpr) -> bool:
     """Return whether a called function belongs to JAX itself, as `jnp.where` does.
 
     JAX traces such a function once and keeps it: the lines that its equations remember are those
@@ -110,13 +110,13 @@ def part_of_jax(jaxpr: Any) -> bool:
     return JAX_FOLDER in getattr(described, "func_src_info", "")
 
 
-def stateful(jaxpr: Any) -> str:
+def stateful(jaxpr: Jaxpr) -> str:
     """Return the name of a primitive that changes an array inside a loop, a branch or a call.
 
     An empty string, where mutable arrays occur at the top only, or not at all.
     """
 
-    def inside(equation: Any) -> Iterator[str]:
+    def inside(equation: Equation) -> Iterator[str]:
         kernel = call_jaxpr(equation) if equation.primitive.name == "pallas_call" else None
         programs = [inner for _, inner in inner_jaxprs(equation)] if kernel is None else [kernel]
         for each in (each for program in programs for each in body(program).equations):
@@ -132,7 +132,7 @@ def stateful(jaxpr: Any) -> str:
     return ""
 
 
-def forbids_forward_mode(equation: Any) -> bool:
+def forbids_forward_mode(equation: Equation) -> bool:
     """Whether an equation is what jvp leaves of a rule for reverse mode alone."""
     return equation.primitive.name in ("custom_lin", "call_hi_primitive_linearized")
 
@@ -144,7 +144,7 @@ def _aval(value: Any) -> jax.ShapeDtypeStruct:
     )
 
 
-def _live(function: Callable[..., Any], at: list[Any], seeds: list[Any]) -> Any:
+def _live(function: Function, at: list[Any], seeds: list[Any]) -> Any:
     """Trace and remove dead code; keep every input."""
     traced = jax.make_jaxpr(function)(at, seeds)
     opened: Any = getattr(traced, "jaxpr", traced)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-__all__ = ["NUMPY", "UPDATES", "NumPyRule", "cast", "evaluate", "is_native"]
+from gradlab.tracing.jaxprs import Equation, shape_of
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Function: TypeAlias = Callable[[Any, list[Any], int], Any]
@@ -40,7 +40,7 @@ def is_native(dtype: Any) -> bool:
 
 
 def evaluate(
-    equation: Any, arrays: Sequence[Array], mine: bool = False, real: bool = False
+    equation: Equation, arrays: Sequence[Array], mine: bool = False, real: bool = False
 ) -> list[Any] | None:
     """Return an equation's results in NumPy, whatever their dtypes; None where it has no rule.
 
@@ -68,16 +68,16 @@ def evaluate(
     if rule is None:
         return None
     if rule.mixed:
-        leads = [a.ndim - len(v.aval.shape) for a, v in zip(arrays, equation.invars)]
+        leads = [a.ndim - len(shape_of(v)) for a, v in zip(arrays, equation.invars)]
         results = rule.function(equation, list(arrays), max(leads, default=0))
     else:
         results = rule.function(equation, *_same_lead(equation, arrays))
     return list(results) if equation.primitive.multiple_results else [results]
 
 
-def _same_lead(equation: Any, arrays: Sequence[Array]) -> tuple[list[Array], int]:
+def _same_lead(equation: Equation, arrays: Sequence[Array]) -> tuple[list[Array], int]:
     """Return the operands with an axis of draws where any has one."""
-    ranks = [len(v.aval.shape) for v in equation.invars]
+    ranks = [len(shape_of(v)) for v in equation.invars]
     if ranks == [a.ndim for a in arrays]:
         return list(arrays), 0
     draws = next((a.shape[0] for a, r in zip(arrays, ranks) if a.ndim > r), None)
@@ -104,8 +104,8 @@ def cast(array: Array, dtype: Any) -> Array:
     return array.astype(dtype)
 
 
-def _shape(equation: Any, index: int = 0) -> tuple[int, ...]:
-    shape: tuple[int, ...] = equation.outvars[index].aval.shape
+def _shape(equation: Equation, index: int = 0) -> tuple[int, ...]:
+    shape: tuple[int, ...] = shape_of(equation.outvars[index])
     return shape
 
 
@@ -115,20 +115,20 @@ def _shape(equation: Any, index: int = 0) -> tuple[int, ...]:
 def _entrywise(function: Callable[..., Any], *names: str) -> NumPyRule:
     """Return the rule of a function that broadcasts, of the operands and of parameters by name."""
 
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         return function(*_aligned(equation, arrays, lead), *(equation.params[n] for n in names))
 
     return NumPyRule(rule, mixed=True)
 
 
-def _aligned(equation: Any, arrays: list[Any], lead: int) -> list[Any]:
+def _aligned(equation: Equation, arrays: list[Any], lead: int) -> list[Any]:
     """Return operands that broadcast against each other: draws of a scalar stay in front."""
     rank = len(_shape(equation))
     if not lead:
         return arrays
     return [
         a.reshape(a.shape + (1,) * (rank + 1 - a.ndim))
-        if a.ndim > len(v.aval.shape) and a.ndim <= rank
+        if a.ndim > len(shape_of(v)) and a.ndim <= rank
         else a
         for a, v in zip(arrays, equation.invars)
     ]
@@ -194,7 +194,7 @@ def _shift(left: bool, logical: bool) -> Callable[[Any, Any], Any]:
     return function
 
 
-def _select_n(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _select_n(equation: Equation, arrays: list[Any], lead: int) -> Any:
     which, *cases = _aligned(equation, arrays, lead)
     if which.dtype.kind == "b":
         return np.where(which, cases[1], cases[0]) if len(cases) == 2 else cases[0]
@@ -207,7 +207,7 @@ def _select_n(equation: Any, arrays: list[Any], lead: int) -> Any:
 def _reduction(
     function: Callable[..., Any], empty: Callable[[Any], Any] | None = None
 ) -> NumPyRule:
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         (array,) = arrays
         axes = tuple(axis + lead for axis in equation.params["axes"])
         if empty is not None and any(array.shape[axis] == 0 for axis in axes):
@@ -247,7 +247,7 @@ def _greatest(dtype: Any) -> Any:
 
 
 def _arg(function: Callable[..., Any]) -> NumPyRule:
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         (axis,) = equation.params["axes"]
         return function(arrays[0], axis=axis + lead).astype(equation.params["index_dtype"])
 
@@ -255,7 +255,7 @@ def _arg(function: Callable[..., Any]) -> NumPyRule:
 
 
 def _cumulative(ufunc: np.ufunc) -> NumPyRule:
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         axis = equation.params["axis"] + lead
         if not equation.params["reverse"]:
             return ufunc.accumulate(arrays[0], axis=axis, dtype=arrays[0].dtype)
@@ -265,7 +265,7 @@ def _cumulative(ufunc: np.ufunc) -> NumPyRule:
     return NumPyRule(rule)
 
 
-def _sort(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _sort(equation: Equation, arrays: list[Any], lead: int) -> Any:
     axis = equation.params["dimension"] + lead
     keys = [a + 0.0 if a.dtype.kind == "f" else a for a in arrays[: equation.params["num_keys"]]]
     if len(keys) == 1:
@@ -276,7 +276,7 @@ def _sort(equation: Any, arrays: list[Any], lead: int) -> Any:
     return [np.take_along_axis(a, order, axis) for a in arrays]
 
 
-def _top_k(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _top_k(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, axis = arrays[0], equation.params["axis"] + lead
     flipped = np.flip(array, axis)  # the last of equal numbers in a stable ascending order
     order = np.argsort(flipped, axis=axis, kind="stable")
@@ -288,7 +288,7 @@ def _top_k(equation: Any, arrays: list[Any], lead: int) -> Any:
 # movements
 
 
-def _broadcast(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _broadcast(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, shape = arrays[0], tuple(equation.params["shape"])
     thin = [1] * len(shape)
     for size, axis in zip(array.shape[lead:], equation.params["broadcast_dimensions"]):
@@ -297,45 +297,45 @@ def _broadcast(equation: Any, arrays: list[Any], lead: int) -> Any:
     return np.broadcast_to(array.reshape((*front, *thin)), (*front, *shape))
 
 
-def _reshape(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _reshape(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, order = arrays[0], equation.params.get("dimensions")
     if order is not None and equation.primitive.name == "reshape":
         array = array.transpose((*range(lead), *(axis + lead for axis in order)))
     return array.reshape((*array.shape[:lead], *_shape(equation)))
 
 
-def _transpose(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _transpose(equation: Equation, arrays: list[Any], lead: int) -> Any:
     order = tuple(axis + lead for axis in equation.params["permutation"])
     return arrays[0].transpose((*range(lead), *order))
 
 
-def _rev(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _rev(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.flip(arrays[0], tuple(axis + lead for axis in equation.params["dimensions"]))
 
 
-def _concatenate(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _concatenate(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.concatenate(arrays, axis=equation.params["dimension"] + lead)
 
 
-def _slice(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _slice(equation: Equation, arrays: list[Any], lead: int) -> Any:
     p = equation.params
     strides = p["strides"] or (1,) * len(p["start_indices"])
     cuts = map(slice, p["start_indices"], p["limit_indices"], strides)
     return arrays[0][(slice(None),) * lead + tuple(cuts)]
 
 
-def _pad(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _pad(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, value = arrays
     config = [(0, 0, 0)] * lead + [tuple(each) for each in equation.params["padding_config"]]
     return _padded(array, config, value.reshape(value.shape + (1,) * (array.ndim - value.ndim)))
 
 
-def _split(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _split(equation: Equation, arrays: list[Any], lead: int) -> Any:
     ends = np.cumsum(equation.params["sizes"])[:-1]
     return np.split(arrays[0], ends, axis=equation.params["axis"] + lead)
 
 
-def _iota(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _iota(equation: Equation, arrays: list[Any], lead: int) -> Any:
     shape, axis = equation.params["shape"], equation.params["dimension"]
     thin = [1] * len(shape)
     thin[axis] = shape[axis]
@@ -343,17 +343,17 @@ def _iota(equation: Any, arrays: list[Any], lead: int) -> Any:
     return np.broadcast_to(column, shape)
 
 
-def _tile(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _tile(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.tile(arrays[0], (1,) * lead + tuple(equation.params["reps"]))
 
 
 # products
 
 
-def _dot(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _dot(equation: Equation, arrays: list[Any], lead: int) -> Any:
     (left_sum, right_sum), (left_batch, right_batch) = equation.params["dimension_numbers"]
     left, right = (
-        _as_matrices(array, variable.aval.shape, batch, summed, last)
+        _as_matrices(array, shape_of(variable), batch, summed, last)
         for array, variable, batch, summed, last in zip(
             arrays, equation.invars, (left_batch, right_batch), (left_sum, right_sum), (True, False)
         )
@@ -373,7 +373,7 @@ def _as_matrices(array: Any, shape: tuple[int, ...], batch: Any, summed: Any, la
     return moved.reshape((*array.shape[:lead], sizes[0], *rows))
 
 
-def _conv(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _conv(equation: Equation, arrays: list[Any], lead: int) -> Any:
     p, numbers = equation.params, equation.params["dimension_numbers"]
     if lead:
         left, right = arrays
@@ -449,7 +449,7 @@ def _padded(array: Any, config: Sequence[tuple[int, int, int]], value: Any) -> A
     return result
 
 
-def _windowed(equation: Any, array: Any, lead: int, value: Any) -> tuple[Any, int]:
+def _windowed(equation: Equation, array: Any, lead: int, value: Any) -> tuple[Any, int]:
     """Return the windows of an array as (draws, places, entries of a window), and their rank."""
     p = equation.params
     rank = array.ndim - lead
@@ -462,7 +462,7 @@ def _windowed(equation: Any, array: Any, lead: int, value: Any) -> tuple[Any, in
 
 
 def _window(function: Callable[..., Any], initial: Callable[[Any], Any]) -> NumPyRule:
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         view, rank = _windowed(equation, arrays[0], lead, initial(arrays[0].dtype))
         return function(view, axis=tuple(range(-rank, 0)))
 
@@ -475,7 +475,7 @@ def _flat(view: Any, rank: int) -> Any:
     return view.reshape((*front, math.prod(view.shape[view.ndim - rank :])))
 
 
-def _winners(equation: Any, array: Any, lead: int) -> tuple[Any, Any]:
+def _winners(equation: Equation, array: Any, lead: int) -> tuple[Any, Any]:
     """Return the windows, flat, and which entry of each is selected: the first of equal ones."""
     largest = equation.params["select_prim"].name in ("ge", "gt")
     edge = (_smallest if largest else _greatest)(array.dtype)
@@ -484,7 +484,7 @@ def _winners(equation: Any, array: Any, lead: int) -> tuple[Any, Any]:
     return flat, (np.argmax if largest else np.argmin)(flat, axis=-1)
 
 
-def _select_and_gather(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _select_and_gather(equation: Equation, arrays: list[Any], lead: int) -> Any:
     given, array = arrays
     _, chosen = _winners(equation, array, lead)
     view, rank = _windowed(equation, given, lead, 0)
@@ -492,7 +492,7 @@ def _select_and_gather(equation: Any, arrays: list[Any], lead: int) -> Any:
     return np.take_along_axis(flat, chosen[..., None], -1)[..., 0]
 
 
-def _select_and_scatter(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _select_and_scatter(equation: Equation, arrays: list[Any], lead: int) -> Any:
     source, array = arrays
     _, chosen = _winners(equation, array, lead)
     shape = array.shape[lead:]
@@ -554,11 +554,11 @@ def _index(
     return tuple(found)
 
 
-def _mode(equation: Any) -> str:
+def _mode(equation: Equation) -> str:
     return str(getattr(equation.params["mode"], "name", equation.params["mode"]))
 
 
-def _fill(equation: Any, dtype: Any) -> Any:
+def _fill(equation: Equation, dtype: Any) -> Any:
     value = equation.params["fill_value"]
     if value is not None:
         return value
@@ -573,11 +573,11 @@ def _fill(equation: Any, dtype: Any) -> Any:
     )
 
 
-def _gather(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _gather(equation: Equation, arrays: list[Any], lead: int) -> Any:
     p, numbers = equation.params, equation.params["dimension_numbers"]
     array, indices = arrays
-    per_draw = indices.ndim > len(equation.invars[1].aval.shape)
-    drawn = array.ndim > len(equation.invars[0].aval.shape)
+    per_draw = indices.ndim > len(shape_of(equation.invars[1]))
+    drawn = array.ndim > len(shape_of(equation.invars[0]))
     if per_draw:  # which entries are read differs from draw to draw
         rows = [
             _gather(equation, [array[i] if drawn else array, indices[i]], 0)
@@ -604,7 +604,7 @@ def _gather(equation: Any, arrays: list[Any], lead: int) -> Any:
     return found.transpose(*range(drawn), *(order + drawn))
 
 
-def _dynamic_slice(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _dynamic_slice(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, *starts = arrays
     sizes = equation.params["slice_sizes"]
     drawn = array.ndim - len(sizes)
@@ -627,7 +627,7 @@ def _cuts(starts: Sequence[Any], sizes: Sequence[int], shape: Sequence[int]) -> 
     return tuple(slice(first, first + size) for first, size in zip(firsts, sizes))
 
 
-def _dynamic_update(equation: Any, arrays: list[Any], lead: int) -> Any:
+def _dynamic_update(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, update, *starts = arrays
     if lead and any(np.any(s != s.flat[0]) for s in starts if s.size):
         for i in range(len(array)):
@@ -640,7 +640,7 @@ def _dynamic_update(equation: Any, arrays: list[Any], lead: int) -> Any:
 
 
 def _scatter(combine: str) -> Function:
-    def rule(equation: Any, arrays: list[Any], lead: int) -> Any:
+    def rule(equation: Equation, arrays: list[Any], lead: int) -> Any:
         array, indices, updates = arrays
         if not lead:
             _scattered(equation, array, indices, updates, combine)
@@ -652,7 +652,7 @@ def _scatter(combine: str) -> Function:
     return rule
 
 
-def _scattered(equation: Any, array: Any, indices: Any, updates: Any, combine: str) -> None:
+def _scattered(equation: Equation, array: Any, indices: Any, updates: Any, combine: str) -> None:
     """Write into an array, of one draw, what a scatter adds or puts there."""
     numbers = equation.params["dimension_numbers"]
     batching = numbers.operand_batching_dims

@@ -4,13 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import body, inner_jaxprs, source
+from gradlab.tracing.jaxprs import Equation, Jaxpr, body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
 from gradlab.tracing.kinds import is_rule
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.walking import walk
-
-__all__ = ["kernels", "open_kernels"]
 
 
 def open_kernels(program: Program) -> Program:
@@ -55,19 +53,19 @@ def kernels(program: Program) -> list[str]:
 class _Opener(Evaluator):
     """Evaluates as traced, but for kernels; calls without one, and custom rules, stay calls."""
 
-    def keeps(self, equation: Any) -> bool:
+    def keeps(self, equation: Equation) -> bool:
         return not _leads_to_kernel(equation)
 
 
-def _has_kernel(jaxpr: Any) -> bool:
+def _has_kernel(jaxpr: Jaxpr) -> bool:
     return any(map(_leads_to_kernel, body(jaxpr).equations))
 
 
-def _leads_to_kernel(equation: Any) -> bool:
+def _leads_to_kernel(equation: Equation) -> bool:
     if is_rule(equation):
         return False
     return _is_kernel(equation) or any(_has_kernel(inner) for _, inner in inner_jaxprs(equation))
 
 
-def _is_kernel(equation: Any) -> bool:
+def _is_kernel(equation: Equation) -> bool:
     return equation.primitive.name == "pallas_call" and kernel_jaxpr(equation) is not None

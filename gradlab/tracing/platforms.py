@@ -7,8 +7,6 @@ import jax
 
 from gradlab.errors import InputError
 
-__all__ = ["require_platform"]
-
 
 @functools.cache
 def require_platform() -> None:

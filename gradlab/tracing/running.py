@@ -11,18 +11,16 @@ from jax.interpreters import batching
 
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
 from gradlab.tracing.evaluate import Value
-from gradlab.tracing.jaxprs import contains, dtype_of
+from gradlab.tracing.jaxprs import Equation, Jaxpr, contains, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import Lifter
 from gradlab.tracing.program import Program, without_checks
-
-__all__ = ["batches_by_itself", "run_lifted", "stage"]
 
 _HOSTS = frozenset({"pure_callback", "io_callback", "ffi_call", "custom_vmap_call"})
 
 
 def run_lifted(
-    jaxpr: Any, arrays: Sequence[Any], turns: int | None = None, given: Sequence[Any] = ()
+    jaxpr: Jaxpr, arrays: Sequence[Any], turns: int | None = None, given: Sequence[Any] = ()
 ) -> list[Any]:
     """Evaluate a closed jaxpr lifted to float64, in NumPy, without compiling it.
 
@@ -92,7 +90,7 @@ def batches_by_itself(program: Program) -> bool:
     """Whether vmap of a program runs rules that are not JAX's own."""
     table: Any = getattr(batching, "fancy_primitive_batchers", None)
 
-    def own(equation: Any) -> bool:
+    def own(equation: Equation) -> bool:
         if equation.primitive.name in _HOSTS:
             return True
         if table is None:  # this JAX keeps its batching rules elsewhere

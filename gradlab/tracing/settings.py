@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["default_device", "platform_here", "undisturbed"]
-
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:

@@ -13,13 +13,11 @@ import numpy as np
 
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong
-from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.jaxprs import Atom, Equation, Variable, bind, dtype_of, shape_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.numeric import evaluate, is_native
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import walk
-
-__all__ = ["AtOnce", "run_stepwise"]
 
 _TURNS, _EQUATIONS, _ENTRIES = 2_000, 2_000, 1 << 18
 _HOSTS = ("pure_callback", "io_callback", "ffi_call", "pallas_call", "shard_map")
@@ -59,7 +57,7 @@ class AtOnce(Interpreter[Any]):
         """Bring a constant of the program in."""
         return np.asarray(array)
 
-    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    def equation(self, equation: Equation, inputs: list[Any]) -> list[Any]:
         """Evaluate one equation."""
         return self._numpy.bind(equation, inputs)
 
@@ -67,13 +65,13 @@ class AtOnce(Interpreter[Any]):
         """Return the number by which a branch is chosen or a `while` goes on."""
         return np.asarray(value)
 
-    def row(self, value: Any, index: int, atom: Any) -> Any:
+    def row(self, value: Any, index: int, atom: Atom) -> Any:
         """Return what a turn of a `scan` reads of a column."""
         return value[index]
 
-    def stack(self, rows: list[Any], variable: Any) -> Any:
+    def stack(self, rows: list[Any], variable: Variable) -> Any:
         """Return the rows of a `scan` as one value."""
-        return np.stack(rows) if rows else np.zeros(variable.aval.shape, dtype_of(variable))
+        return np.stack(rows) if rows else np.zeros(shape_of(variable), dtype_of(variable))
 
     def hold(self, values: Iterable[Any]) -> None:
         """Note that values are kept."""
@@ -87,7 +85,7 @@ class AtOnce(Interpreter[Any]):
 class _Stepwise(AtOnce):
     turns = _TURNS
 
-    def equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
+    def equation(self, equation: Equation, inputs: list[Any]) -> list[Any]:
         results = evaluate(equation, [_native(array) for array in inputs])
         if results is None:
             results = bind(equation, inputs)

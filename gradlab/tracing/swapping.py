@@ -10,8 +10,6 @@ from typing import Any
 
 from gradlab.tracing.jaxprs import Literal
 
-__all__ = ["swapped"]
-
 
 def swapped(equations: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
     """Return the equations of a jaxpr with every `transpose(a @ b)` that may be as `b @ a`.

@@ -4,11 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradlab.tracing.dependence import carried, flow
-from gradlab.tracing.jaxprs import body, contains, dtype_of, inner_jaxprs, loop_parts
+from gradlab.tracing.jaxprs import (
+    Equation,
+    Jaxpr,
+    body,
+    contains,
+    dtype_of,
+    inner_jaxprs,
+    loop_parts,
+)
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
-
-__all__ = ["iterates", "jaxprs", "repeated", "repeats", "walk"]
 
 
 def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -24,14 +30,14 @@ def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
     yield from _walk(program.jaxpr, ())
 
 
-def _walk(jaxpr: Any, inside: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def _walk(jaxpr: Jaxpr, inside: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
     for equation in body(jaxpr).equations:
         yield equation, inside
         for _, inner in inner_jaxprs(equation):
             yield from _walk(inner, (*inside, equation.primitive.name))
 
 
-def jaxprs(jaxpr: Any) -> Iterator[Any]:
+def jaxprs(jaxpr: Jaxpr) -> Iterator[Any]:
     """Yield a jaxpr and every jaxpr inside it."""
     yield jaxpr
     for equation in body(jaxpr).equations:
@@ -47,7 +53,7 @@ def iterates(program: Program) -> bool:
     return contains(program.jaxpr, _ends_by_numbers)
 
 
-def _ends_by_numbers(equation: Any) -> bool:
+def _ends_by_numbers(equation: Equation) -> bool:
     if equation.primitive.name != "while":
         return False
     floats = [is_inexact(dtype_of(atom)) for atom in equation.invars]
@@ -64,7 +70,7 @@ def repeats(program: Program) -> bool:
     return contains(program.jaxpr, repeated)
 
 
-def repeated(equation: Any) -> bool:
+def repeated(equation: Equation) -> bool:
     """Return whether an equation is a `scan` whose turns read no further input and no counter."""
     if equation.primitive.name != "scan" or equation.params["length"] < 2:
         return False

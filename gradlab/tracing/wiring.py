@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 
 from gradlab.primitives import lookup
-from gradlab.tracing.jaxprs import Literal, bind, body, dtype_of, inner_jaxprs, source
+from gradlab.tracing.jaxprs import (
+    Atom,
+    Equation,
+    Jaxpr,
+    Literal,
+    bind,
+    body,
+    dtype_of,
+    inner_jaxprs,
+    shape_of,
+    source,
+)
 from gradlab.tracing.program import Program
-
-__all__ = ["WiredEquation", "Wiring", "wiring"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +81,7 @@ def wiring(program: Program) -> Wiring:
     return _wiring(program.jaxpr)
 
 
-def _wiring(jaxpr: Any) -> Wiring:
+def _wiring(jaxpr: Jaxpr) -> Wiring:
     parts = body(jaxpr)
     places: dict[Any, int] = {}
     constants: dict[int, Any] = {}
@@ -83,7 +92,7 @@ def _wiring(jaxpr: Any) -> Wiring:
         count += 1
         return count - 1
 
-    def place(atom: Any) -> int:
+    def place(atom: Atom) -> int:
         if isinstance(atom, Literal):
             constants[wire := new()] = np.asarray(atom.val, dtype_of(atom))
             return wire
@@ -118,7 +127,7 @@ def _live(parts: Any) -> list[Any]:
     return kept[::-1]
 
 
-def _wired(equation: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> WiredEquation:
+def _wired(equation: Equation, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> WiredEquation:
     primitive = equation.primitive.name
     inside = None
     record = lookup(primitive)
@@ -131,7 +140,7 @@ def _wired(equation: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> 
         functools.partial(bind, equation),
         inputs,
         outputs,
-        tuple(tuple(atom.aval.shape) for atom in equation.invars),
+        tuple(tuple(shape_of(atom)) for atom in equation.invars),
         tuple(dtype_of(atom) for atom in equation.invars),
         dict(equation.params),
         source(equation),
@@ -140,7 +149,7 @@ def _wired(equation: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> 
     )
 
 
-def _rule_name(equation: Any) -> str:
+def _rule_name(equation: Equation) -> str:
     """Return the name of the function that a custom rule is about."""
     if not equation.primitive.name.startswith("custom_"):
         return ""

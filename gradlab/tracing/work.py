@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.interpreter import needed
-from gradlab.tracing.jaxprs import body, inner_jaxprs
-
-__all__ = ["Work", "work"]
+from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, shape_of
 
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
 _PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
@@ -40,7 +38,7 @@ class Work(NamedTuple):
     counted: bool = True
 
 
-def work(jaxpr: Any) -> Work:
+def work(jaxpr: Jaxpr) -> Work:
     """Return how much work a jaxpr is.
 
     Example:
@@ -76,7 +74,7 @@ def work(jaxpr: Any) -> Work:
     return Work(equations, steps, entries, held, largest, counted)
 
 
-def _inside(equation: Any) -> list[Any]:
+def _inside(equation: Equation) -> list[Any]:
     if equation.primitive.name == "custom_linear_solve":
         return [equation.params["jaxprs"].solve]
     opened = ("scan", "while", "cond")
@@ -84,18 +82,18 @@ def _inside(equation: Any) -> list[Any]:
     return [jaxpr for _, jaxpr in named] if equation.primitive.name in opened else []
 
 
-def _terms(equation: Any) -> int:
+def _terms(equation: Equation) -> int:
     """Return how many products each entry of a result sums."""
     if equation.primitive.name not in _PRODUCTS:
         return 1
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
-        shape = equation.invars[0].aval.shape
+        shape = shape_of(equation.invars[0])
         return int(math.prod(shape[axis] for axis in contracted))
-    kernel = equation.invars[1].aval.shape
+    kernel = shape_of(equation.invars[1])
     outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return int(math.prod(kernel) // max(outputs, 1))
 
 
-def _size(atom: Any) -> int:
+def _size(atom: Atom) -> int:
     return math.prod(getattr(atom.aval, "shape", ()))
