@@ -260,6 +260,12 @@ class Node(_Frozen, ABC):
             self._fitting.clear()
         self._fitting.add(shapes)
 
+    def require(self, fits: bool, text: str, **shapes: Shape) -> None:
+        """Raise an InputError with the node, these shapes and what is wrong, unless it fits."""
+        if not fits:
+            came = "".join(f"{name} has shape {shape_text(s)}; " for name, s in shapes.items())
+            raise InputError(f"{self!r}: {came}{text}")
+
     def local_gradient(self, residuals: Kept) -> tuple[Pulled, ...]:
         """Return the Jacobian in each input as an operator; None where there is none.
 

@@ -7,8 +7,6 @@ import math
 from abc import abstractmethod
 
 from gradlab.common.arrays import Array, Index, Shape, in_dtype_of, namespace, normal_axes
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._domain import NONZERO, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
@@ -352,11 +350,7 @@ class _GatedUnit(Node):
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         (axis,) = normal_axes(self.axis, x.shape, self)
-        if x.shape[axis] % 2:
-            raise InputError(
-                f"{self!r}: axis {self.axis} of shape {shape_text(x.shape)} has odd size; "
-                "its two halves are the values and their gates"
-            )
+        self.require(x.shape[axis] % 2 == 0, f"axis {self.axis} has odd size; halve it", x=x.shape)
         first, second = self._halves(x.shape, axis)
         return x[first] * self.gate(x[second])[0], (x, axis)
 

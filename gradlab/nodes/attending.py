@@ -20,8 +20,6 @@ from typing import ClassVar
 import numpy as np
 
 from gradlab.common.arrays import Array, Shape, Tree, namespace
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS
 from gradlab.nodes._lazy import jax, jnp
@@ -241,8 +239,7 @@ class SlidingWindowAttention(_Attention):
     )
 
     def visible(self, queries: int, keys: int) -> Array | None:
-        if self.window < 1:
-            raise InputError(f"{self!r}: window is {self.window}; expected at least 1")
+        self.require(self.window > 0, "expected a window of at least 1")
         return _window(queries, keys, self.window)
 
     def reference(self, q: Array, k: Array, v: Array) -> Array:
@@ -377,8 +374,7 @@ class FlashAttention(Node):
             yield _scores(q, kb, _scale_of(self.scale, q), seen), kb, vb
 
     def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
-        if self.block < 1 or k.shape[-2] == 0:
-            raise InputError(f"{self!r}: needs at least one key, and blocks of at least one key")
+        self.require(self.block > 0 < k.shape[-2], "needs keys, and blocks of at least one key")
         top = xp.full((*q.shape[:-1], 1), -math.inf, dtype=q.dtype)
         total = xp.zeros_like(top)
         o = xp.zeros((*q.shape[:-1], v.shape[-1]), dtype=v.dtype)
@@ -446,11 +442,8 @@ class GroupedQueryAttention(_Attention):
 
     def apply(self, xp: Namespace, q: Array, k: Array, v: Array) -> Applied:
         n, heads, queries, width = q.shape
-        if k.shape[1] == 0 or heads % k.shape[1]:
-            raise InputError(
-                f"{self!r}: q has {heads} heads, k has {k.shape[1]}; expected a number of heads "
-                "that the key heads divide"
-            )
+        fits = k.shape[1] > 0 and heads % k.shape[1] == 0
+        self.require(fits, "expected heads that k's divide", q=q.shape, k=k.shape)
         q = q.reshape(n, k.shape[1], heads // k.shape[1], queries, width)
         visible = _seen(self.is_causal, queries, k.shape[2])
         o, p = _attend(_scores(q, k, _scale_of(self.scale, q), visible), v)
@@ -502,11 +495,8 @@ class MultiHeadAttention(Node):
 
     def apply(self, xp: Namespace, x: Array, *weights: Array) -> Applied:
         wq, wk, wv, wo = weights
-        if wq.shape[1] % self.heads or wv.shape[1] % self.heads:
-            raise InputError(
-                f"{self!r}: wq has shape {shape_text(wq.shape)} and wv {shape_text(wv.shape)}; "
-                f"their columns must divide into {self.heads} heads of equal width"
-            )
+        fits = wq.shape[1] % self.heads == wv.shape[1] % self.heads == 0
+        self.require(fits, "columns must divide into equal heads", wq=wq.shape, wv=wv.shape)
         q, k, v = (self._split(x @ w) for w in (wq, wk, wv))
         visible = _seen(self.is_causal, x.shape[1], x.shape[1])
         o, p = _attend(_scores(q, k, _scale_of(None, q), visible), v)

@@ -8,7 +8,6 @@ gradient is JAX code that has this rule, written with `stop_gradient`.
 import math
 
 from gradlab.common.arrays import Array, DTypeLike, in_dtype_of, namespace
-from gradlab.errors import InputError
 from gradlab.nodes._base import Derivative, Elementwise, Like, Linear, Namespace
 from gradlab.nodes._domain import BOOLEANS, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
@@ -75,8 +74,7 @@ class Clip(Elementwise):
 
 def _scale(node: "Dropout | DropPath") -> float:
     """Return what keeps the mean where it was: 1 / (1 - rate); 0 where nothing is kept."""
-    if not 0 <= node.rate <= 1:
-        raise InputError(f"{node!r}: rate {node.rate} is no probability")
+    node.require(0 <= node.rate <= 1, "the rate is no probability")
     return 1.0 / (1.0 - node.rate) if node.rate < 1 else 0.0
 
 

@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 
 from gradlab.common.arrays import Array, DTypeLike, namespace
-from gradlab.errors import InputError
 from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.operators import Operator, right_multiplication
@@ -31,8 +30,7 @@ def _parts(z: Array, dtype: DTypeLike) -> tuple[Array, Array]:
 
 
 def _require_entries(node: Node, n: int, least: int = 1) -> None:
-    if n < least:
-        raise InputError(f"{node!r}: the last axis has {n} entries; expected at least {least}")
+    node.require(n >= least, f"the last axis has {n} entries; expected at least {least}")
 
 
 def _circle(k: Array, n: int) -> tuple[Array, Array]:

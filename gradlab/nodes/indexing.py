@@ -76,11 +76,12 @@ class TakeAlongAxis(Linear):
     def operator(self, x: Like, indices: Array) -> Operator:
         (axis,) = normal_axes(self.axis, x.shape, self)
         others = [(len(a.shape), a.shape[:axis], a.shape[axis + 1 :]) for a in (x, indices)]
-        if others[0] != others[1]:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)} and the indices "
-                f"{shape_text(indices.shape)}; they may differ along axis {self.axis} only"
-            )
+        self.require(
+            others[0] == others[1],
+            f"they may differ along axis {self.axis} only",
+            x=x.shape,
+            indices=indices.shape,
+        )
         from_front = namespace(indices).where(indices < 0, indices + x.shape[axis], indices)
         return Selection(flat_index(from_front, axis, x.shape), x.shape, x.dtype)
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 import numpy as np
 
 from gradlab.common.arrays import Array, Shape, einsum, namespace
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
 from gradlab.nodes._base import (
     Applied,
     Case,
@@ -245,11 +243,8 @@ class Solve(Node):
 
     def apply(self, xp: Namespace, a: Array, b: Array) -> Applied:
         vector = len(b.shape) == 1
-        if b.shape[: len(a.shape) - 1] != a.shape[:-1] or len(b.shape) not in (a.ndim, 1):
-            raise InputError(
-                f"{self!r}: a has shape {shape_text(a.shape)} and b {shape_text(b.shape)}; "
-                "expected (*batch, n, n) and (*batch, n, k), or (n, n) and (n,)"
-            )
+        fits = b.shape[: len(a.shape) - 1] == a.shape[:-1] and len(b.shape) in (a.ndim, 1)
+        self.require(fits, "expected b (*batch, n, k), or (n,)", a=a.shape, b=b.shape)
         x = xp.linalg.solve(a, b[:, None] if vector else b).astype(b.dtype)
         return x[:, 0] if vector else x, (a, b.shape, x)
 
@@ -397,11 +392,7 @@ class Qr(Node):
     drawn = "3x2; 2x2x2; 4x3; size-1 axes: 1x1"
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        if x.shape[-2] < x.shape[-1]:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)}; expected at least as many rows as "
-                "columns (otherwise Q R has more unknowns than its gradient can settle)"
-            )
+        self.require(x.shape[-2] >= x.shape[-1], "expected as many rows as columns", x=x.shape)
         q, r = (y.astype(x.dtype) for y in xp.linalg.qr(x))
         return (q, r), (q, r)
 
@@ -551,8 +542,7 @@ class MatrixPower(Node):
     points = {"nilpotent": ({"n": 4}, [[0.0, 1.0], [0.0, 0.0]])}
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
-        if self.n < 0:
-            raise InputError(f"{self!r}: n is {self.n}; expected at least 0 (invert x first)")
+        self.require(self.n >= 0, "expected n of at least 0 (invert x first)")
         powers = [xp.broadcast_to(xp.eye(x.shape[-1], dtype=x.dtype), x.shape)]
         for _ in range(self.n):
             powers.append((powers[-1] @ x).astype(x.dtype))

@@ -69,10 +69,8 @@ class Loss(Node):
         """
 
     def apply(self, xp: Namespace, *x: Array) -> Applied:
-        if self.folding not in ("mean", "sum", "none"):
-            raise InputError(
-                f"{self!r}: reduction is {self.folding!r}; use 'mean', 'sum' or 'none'"
-            )
+        known = self.folding in ("mean", "sum", "none")
+        self.require(known, "use reduction='mean', 'sum' or 'none'")
         losses, gradients, weights = self.per_item(xp, *x)
         factor: Array = 1.0
         items = losses.shape
@@ -822,8 +820,7 @@ class Ctc(Node):
     def apply(
         self, xp: Namespace, logits: Array, labels: Array, times: Array, lengths: Array
     ) -> Applied:
-        if logits.shape[1] == 0:
-            raise InputError(f"{self!r}: logits have no steps; expected at least one")
+        self.require(logits.shape[1] > 0, "expected at least one step", logits=logits.shape)
         log_p = log_softmax(logits, -1)
         states = self._states(xp, labels)
         forward_log, backward_log = self._recursions(xp, log_p, states, times, lengths)

@@ -20,7 +20,6 @@ from gradlab.common.arrays import (
     namespace,
     normal_axes,
 )
-from gradlab.errors import InputError
 from gradlab.nodes._base import Applied, Gradients, Like, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import POSITIVE, REALS
 from gradlab.nodes._lazy import jax, jnp
@@ -243,10 +242,10 @@ class GroupNorm(_Normalisation):
     )
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
-        if shape[1] % self.groups:
-            raise InputError(
-                f"{self!r}: {shape[1]} channels cannot be divided into {self.groups} groups"
-            )
+        count, groups = shape[1], self.groups
+        self.require(
+            count % groups == 0, f"{count} channels cannot be divided into {groups} groups"
+        )
         return tuple(range(len(shape))), shape[0] * self.groups, 1
 
     def standard(self, x: Array) -> Array:

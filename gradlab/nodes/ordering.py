@@ -9,7 +9,6 @@ from abc import abstractmethod
 import numpy as np
 
 from gradlab.common.arrays import Array, Shape, namespace, normal_axes
-from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node
 from gradlab.nodes._domain import Domain
@@ -220,10 +219,8 @@ class TopK(_Chosen):
     points = {"ties": [[2.0, 1.0, 2.0, 2.0]]}
 
     def places(self, xp: Namespace, x: Array) -> Array:
-        if not x.shape or not 0 <= self.k <= x.shape[-1]:
-            raise InputError(
-                f"{self!r}: there are no {self.k} entries in a row of shape {shape_text(x.shape)}"
-            )
+        fits = bool(x.shape) and 0 <= self.k <= x.shape[-1]
+        self.require(fits, f"there are no {self.k} entries in a row of shape {shape_text(x.shape)}")
         order = xp.argsort(-x, axis=-1, stable=True)
         return flat_index(order[..., : self.k], len(x.shape) - 1, x.shape)
 

@@ -212,16 +212,13 @@ class Einsum(Node):
         operands, arrow, output = self.subscripts.replace(" ", "").partition("->")
         terms = operands.split(",")
         letters = "".join(terms)
-        if (
-            not arrow
-            or not (letters + output).isalpha()
-            or len(set(output)) < len(output)
-            or not set(output) <= set(letters)
-        ):
-            raise InputError(
-                f"{self!r}: expected letters such as 'ij,jk->ik', with an explicit output of "
-                "letters that the operands have, each once"
-            )
+        self.require(
+            bool(arrow)
+            and (letters + output).isalpha()
+            and len(set(output)) == len(output)
+            and set(output) <= set(letters),
+            "expected letters such as 'ij,jk->ik', and in the output only those of the operands",
+        )
         return terms, output
 
     def apply(self, xp: Namespace, *xs: Array) -> Applied:
@@ -233,12 +230,8 @@ class Einsum(Node):
             for term, x in zip(terms, xs)
             for letter, size in zip(term, x.shape)
         )
-        if not fits:
-            raise InputError(
-                f"{self!r}: shapes {', '.join(shape_text(x.shape) for x in xs)} came; expected "
-                f"{len(terms)} operands with {', '.join(map(str, ranks))} axes, and one size for "
-                "each letter"
-            )
+        text = f"expected {len(terms)} operands with {ranks} axes, and one size for each letter"
+        self.require(fits, text, **{f"x{i}": x.shape for i, x in enumerate(xs)})
         return einsum(self.subscripts, *xs).astype(xs[0].dtype), xs
 
     def _fixed(self, i: int, arrays: tuple[Array, ...]) -> tuple[str, list[str], list[Array]]:
@@ -311,11 +304,7 @@ class RotaryEmbedding(Linear):
 
     def operator(self, x: Like) -> Operator:
         *batch, length, width = x.shape
-        if width % 2:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)}; expected (*batch, length, width) "
-                "with an even width"
-            )
+        self.require(width % 2 == 0, "expected an even width", x=x.shape)
         pairs = width // 2
         rates = self.base ** (-np.arange(pairs) / max(pairs, 1))
         angles = (self.offset + np.arange(length))[:, None] * rates

@@ -17,8 +17,6 @@ from abc import abstractmethod
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from gradlab.common.arrays import Array, DTypeLike, Shape, namespace
-from gradlab.errors import InputError
-from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Kept, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logistic, logistic_slope, over_rows
@@ -71,11 +69,8 @@ class Cell(Node):
         """
         x, *states = inputs[: 1 + cls.states]
         wx, wh, b = inputs[1 + cls.states :]
-        if wh.shape[1] != cls.gates * wh.shape[0]:
-            raise InputError(
-                f"{node!r}: wh has shape {shape_text(wh.shape)}; expected (width, columns) with "
-                f"columns = {cls.gates} width"
-            )
+        fits = wh.shape[1] == cls.gates * wh.shape[0]
+        node.require(fits, f"expected wh (width, {cls.gates} width)", wh=wh.shape)
         return x, tuple(states), wx, wh, b
 
     @classmethod
@@ -163,8 +158,7 @@ class _OverTime(Node):
 
     def apply(self, xp: Namespace, *inputs: Array) -> Applied:
         x, states, wx, wh, b = self.cell.split(self, inputs)
-        if x.shape[1] == 0:
-            raise InputError(f"{self!r}: x has no steps; expected a length of at least one step")
+        self.require(x.shape[1] > 0, "expected at least one step", x=x.shape)
         a = self.cell.by_gate(x @ wx + b[None, None, :])
         history, slopes = [states], []
         for t in range(x.shape[1]):

@@ -37,11 +37,8 @@ class Reshape(Linear):
     def operator(self, x: Like) -> Operator:
         size, known = math.prod(x.shape), math.prod([n for n in self.shape if n != -1])
         shape = tuple(size // max(known, 1) if n == -1 else n for n in self.shape)
-        if math.prod(shape) != size or self.shape.count(-1) > 1:
-            raise InputError(
-                f"{self!r}: shape {shape_text(x.shape)} has {size} entries, which do not fill "
-                f"{self.shape}; the number of entries must stay the same"
-            )
+        fits = math.prod(shape) == size and self.shape.count(-1) <= 1
+        self.require(fits, f"{shape_text(x.shape)} has {size} entries, which do not fill it")
         return ops.Reshape(x.shape, shape, x.dtype)
 
 
@@ -62,11 +59,8 @@ class Transpose(Linear):
     def operator(self, x: Like) -> Operator:
         rank = len(x.shape)
         axes = tuple(reversed(range(rank))) if self.axes is None else self.axes
-        if sorted(a + rank if a < 0 else a for a in axes) != list(range(rank)):
-            raise InputError(
-                f"{self!r}: axes {self.axes} do not name each axis of shape "
-                f"{shape_text(x.shape)} once; expected an order of 0 to {rank - 1}"
-            )
+        fits = sorted(a + rank if a < 0 else a for a in axes) == list(range(rank))
+        self.require(fits, f"name each axis, 0 to {rank - 1}, once", x=x.shape)
         return ops.Permutation(axes, x.shape, x.dtype)
 
 
@@ -85,11 +79,9 @@ class BroadcastTo(Linear):
     )
 
     def operator(self, x: Like) -> Operator:
-        if repeated_axes(x.shape, tuple(self.shape)) is None:
-            raise InputError(
-                f"{self!r}: shape {shape_text(x.shape)} does not broadcast to "
-                f"{shape_text(self.shape)}; aligned from the right, sizes must be equal or 1"
-            )
+        small, large = shape_text(x.shape), shape_text(self.shape)
+        fits = repeated_axes(x.shape, tuple(self.shape)) is not None
+        self.require(fits, f"shape {small} does not broadcast to {large}")
         return ops.Broadcast(x.shape, self.shape, x.dtype)
 
 
@@ -106,10 +98,8 @@ class Squeeze(Linear):
 
     def operator(self, x: Like) -> Operator:
         axes = normal_axes(self.axis, x.shape, self)
-        if self.axis is not None and any(x.shape[a] != 1 for a in axes):
-            raise InputError(
-                f"{self!r}: shape {shape_text(x.shape)} has another size than 1 at axis {self.axis}"
-            )
+        ones = self.axis is None or all(x.shape[a] == 1 for a in axes)
+        self.require(ones, f"another size than 1 stands at axis {self.axis}", x=x.shape)
         shape = [n for i, n in enumerate(x.shape) if n != 1 or i not in axes]
         return ops.Reshape(x.shape, shape, x.dtype)
 
@@ -234,11 +224,7 @@ class Tile(_Copies):
     )
 
     def layout(self, shape: Shape) -> tuple[Shape, Shape, Shape]:
-        if len(self.times) != len(shape):
-            raise InputError(
-                f"{self!r}: {len(self.times)} numbers of copies came for shape "
-                f"{shape_text(shape)}; give one for each axis"
-            )
+        self.require(len(self.times) == len(shape), "give one for each axis", x=shape)
         single = tuple(n for size in shape for n in (1, size))
         many = tuple(n for pair in zip(self.times, shape) for n in pair)
         return single, many, tuple(k * n for k, n in zip(self.times, shape))
@@ -281,8 +267,7 @@ class Slice(Linear):
     )
 
     def operator(self, x: Like) -> Operator:
-        if len(self.slices) > len(x.shape):
-            raise InputError(f"{self!r}: more slices than axes of shape {shape_text(x.shape)}")
+        self.require(len(self.slices) <= len(x.shape), "more slices than axes", x=x.shape)
         return ops.Slice(x.shape, [slice(*bounds) for bounds in self.slices], x.dtype)
 
     def reference(self, x: Array) -> Array:
@@ -305,11 +290,8 @@ class Pad(Linear):
     )
 
     def operator(self, x: Like) -> Operator:
-        if len(self.widths) != len(x.shape):
-            raise InputError(
-                f"{self!r}: {len(self.widths)} pairs of widths came for shape "
-                f"{shape_text(x.shape)}; give (before, after) for each axis"
-            )
+        fits = len(self.widths) == len(x.shape)
+        self.require(fits, "give (before, after) for each axis", x=x.shape)
         shape = [low + n + high for n, (low, high) in zip(x.shape, self.widths)]
         return ops.embedding(self._place(x.shape), shape, x.dtype)
 
@@ -394,11 +376,8 @@ class _Rearrangement(Linear):
     def operator(self, x: Like) -> Operator:
         """Return the permutation between two reshapes."""
         split, order, out = self.plan(x.shape)
-        if math.prod(split) != math.prod(x.shape):
-            raise InputError(
-                f"{self!r}: shape {shape_text(x.shape)} came; expected images of shape "
-                f"(images, channels, height, width), divisible by the factor {self.factor}"
-            )
+        fits = math.prod(split) == math.prod(x.shape)
+        self.require(fits, f"expected sizes divisible by the factor {self.factor}", x=x.shape)
         permute = ops.Permutation(order, split, x.dtype)
         merge = ops.Reshape(permute.output_shape, out, x.dtype)
         return merge @ permute @ ops.Reshape(x.shape, split, x.dtype)

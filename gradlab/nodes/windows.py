@@ -293,16 +293,9 @@ class _TransposedConvolution(_Walking):
                 places, stride, padding, dilation, window, extras
             )
         )
-        if len(extras) != rank or any(not 0 <= e < s for e, s in zip(extras, stride)):
-            raise InputError(
-                f"{self!r}: output_padding is {extra}; expected numbers from 0 to stride - 1, one "
-                f"for each of the {rank} spatial axes"
-            )
-        if min(size) < 1:
-            raise InputError(
-                f"{self!r}: padding {self.padding} leaves nothing: the output's spatial axes would "
-                f"be {size}"
-            )
+        fits = len(extras) == rank and all(0 <= e < s for e, s in zip(extras, stride))
+        self.require(fits, "expected output_padding from 0 to stride - 1, one number for each axis")
+        self.require(min(size) > 0, f"the padding leaves nothing: the spatial axes would be {size}")
         return Windows(size, window, stride, padding, dilation)
 
     def apply(self, xp: Namespace, x: Array, w: Array, b: Array) -> Applied:
@@ -427,19 +420,12 @@ class _Pool(Node):
 
     def _walk(self, shape: Shape) -> Windows:
         rank = len(self.window)
-        if len(shape) < rank:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(shape)}; expected at least {rank} axes, one "
-                "for each size of the window"
-            )
+        self.require(len(shape) >= rank, "expected an axis for each size of the window", x=shape)
         stride = self.window if self.stride is None else self.stride
         size = shape[len(shape) - rank :]
         walk = windows(self, size, self.window, stride, self.padding, 1, self.ceil_mode)
-        if not walk.covers.any(axis=tuple(range(rank))).all():
-            raise InputError(
-                f"{self!r}: a window at the edge of {shape_text(size)} lies wholly in the padding; "
-                "padding must be smaller than the window"
-            )
+        seen = walk.covers.any(axis=tuple(range(rank))).all()
+        self.require(seen, "a window lies wholly in the padding; make it larger", x=shape)
         return walk
 
     def _reduced(self, x: Array, start: float, fold: Function, walk: Windows) -> Array:
@@ -558,8 +544,7 @@ class GlobalAveragePool(Linear):
     drawn = "2x3x2x4; 3x2x5; 1x2x2x3x2; size-1 axes: 1x1x1x1; zero size: 0x3x2"
 
     def operator(self, x: Like) -> Operator:
-        if 0 in x.shape[2:]:
-            raise InputError(f"{self!r}: x has shape {shape_text(x.shape)}; a plane has no entry")
+        self.require(0 not in x.shape[2:], "a plane has no entry", x=x.shape)
         total = sum_over(x.shape, tuple(range(2, len(x.shape))), x.dtype)
         return (1.0 / math.prod(x.shape[2:])) * total
 
@@ -594,11 +579,10 @@ class Im2col(Linear):
     )
 
     def _walk(self, shape: Shape) -> Windows:
-        if len(shape) != len(self.window) + 2:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(shape)}; expected (batch, channels) and "
-                f"{len(self.window)} spatial axes"
-            )
+        rank = len(self.window)
+        self.require(
+            len(shape) == rank + 2, f"expected {rank} axes after batch and channels", x=shape
+        )
         return windows(self, shape[2:], self.window, self.stride, self.padding, self.dilation)
 
     def operator(self, x: Like) -> Operator:
@@ -659,11 +643,8 @@ class Col2im(Linear):
     def _channels(self, shape: Shape) -> int:
         walk = self._walk()
         places = math.prod(walk.places)
-        if len(shape) != 3 or shape[1] % walk.taps or shape[2] != places:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(shape)}; expected (batch, channels * "
-                f"{walk.taps} taps, {places} places)"
-            )
+        fits = len(shape) == 3 and shape[1] % walk.taps == 0 and shape[2] == places
+        self.require(fits, f"expected (batch, channels * {walk.taps}, {places})", x=shape)
         return shape[1] // walk.taps
 
     def operator(self, x: Like) -> Operator:
@@ -697,11 +678,10 @@ class _Separable(Node):
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         rank = len(self.size)
-        if len(x.shape) < rank or 0 in x.shape[len(x.shape) - rank :] or min(self.size) < 1:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)}; expected at least {rank} axes, one "
-                "for each entry of size, and none of these empty"
-            )
+        full = (
+            len(x.shape) >= rank and 0 not in x.shape[len(x.shape) - rank :] and min(self.size) > 0
+        )
+        self.require(full, "expected an axis for each entry of size, none of them empty", x=x.shape)
         sizes = zip(x.shape[len(x.shape) - rank :], self.size)
         matrices = [xp.asarray(self.matrix(n, m), dtype=x.dtype) for n, m in sizes]
         return _along_axes(xp, matrices, x), (Like.of(x), *matrices)
@@ -784,11 +764,9 @@ class UpsampleBilinear(_Separable):
     )
 
     def matrix(self, entries: int, places: int) -> Array:
-        if places < entries:
-            raise InputError(
-                f"{self!r}: cannot make {places} of {entries} entries; size must not be smaller "
-                "than the axis (for less, average: AdaptiveAveragePool)"
-            )
+        self.require(
+            places >= entries, f"{places} of {entries}: to shrink, use AdaptiveAveragePool"
+        )
         at = self._steps(entries, places)[:, None]
         return np.maximum(0, 2 * places - np.abs(at - 2 * places * np.arange(entries))) / (
             2 * places
@@ -825,12 +803,9 @@ class UpsampleNearest(Linear):
     drawn = "2x1x2x3; 2x2x3 scale=(1,3); 3x4 scale=(2,); size-1 axes: 1x1x1; zero size: 0x2x2"
 
     def operator(self, x: Like) -> Operator:
-        rank, lead = len(self.scale), len(x.shape) - len(self.scale)
-        if lead < 0 or min(self.scale, default=1) < 1:
-            raise InputError(
-                f"{self!r}: x has shape {shape_text(x.shape)}; expected at least {rank} axes, and "
-                "positive scales"
-            )
+        lead = len(x.shape) - len(self.scale)
+        fits = lead >= 0 and min(self.scale, default=1) > 0
+        self.require(fits, "expected an axis for each scale, all positive", x=x.shape)
         batch, pairs = x.shape[:lead], list(zip(x.shape[lead:], self.scale))
         narrow = batch + tuple(m for n, _ in pairs for m in (n, 1))
         wide = batch + tuple(m for pair in pairs for m in pair)
@@ -880,8 +855,7 @@ class GridSample(Node):
     )
 
     def apply(self, xp: Namespace, x: Array, grid: Array) -> Applied:
-        if 0 in x.shape[2:]:
-            raise InputError(f"{self!r}: x has shape {shape_text(x.shape)}; an image has no entry")
+        self.require(0 not in x.shape[2:], "an image has no entry", x=x.shape)
         y = xp.zeros((), dtype=x.dtype)
         for index, weight, _ in self._corners(xp, x, grid):
             y = y + weight[:, None] * xp.reshape(x, (-1,))[index]
