@@ -15,7 +15,6 @@ import numpy as np
 from gradlab.common.arrays import (
     Array,
     DType,
-    DTypeLike,
     Function,
     Shape,
     at_least_float32,
@@ -98,20 +97,6 @@ class Loss(Node):
         blocks = BlockDiagonal(gradient.reshape(rows[0], 1, rows[1]))
         to_rows = Reshape(shape, rows, gradient.dtype)
         return Reshape((rows[0], 1), items, gradient.dtype) @ blocks @ to_rows
-
-    def pull(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        items: Shape,
-        factor: Array,
-        dtype: DTypeLike,
-        *found: Array,
-    ) -> Pulled:
-        u = upstream * factor
-        return tuple(
-            None if g is None else u.reshape(u.shape + (1,) * (g.ndim - u.ndim)) * g for g in found
-        )
 
 
 class ReducedLoss(Loss):

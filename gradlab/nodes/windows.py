@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from itertools import product
+from string import ascii_lowercase
 from typing import ClassVar
 
 import numpy as np
 
-from gradlab.common.arrays import Array, DTypeLike, Function, Shape, namespace, scatter_add
+from gradlab.common.arrays import Array, DTypeLike, Function, Shape, namespace
 from gradlab.common.windows import Padding, PerAxis, Windows, paddings, per_axis, windows
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
@@ -35,6 +36,7 @@ from gradlab.operators import (
     Contraction,
     Convolution,
     Diagonal,
+    Identity,
     Operator,
     Permutation,
     Reshape,
@@ -667,7 +669,7 @@ class Col2im(Linear):
         return jax.linear_transpose(node.reference, y)(x)[0]
 
 
-class _Separable(Node):
+class _Separable(Linear):
     """A node that maps each of the last axes by a fixed matrix."""
 
     size: Shape = (2, 2)
@@ -676,37 +678,18 @@ class _Separable(Node):
     def matrix(self, entries: int, places: int) -> Array:
         """Return the matrix (places, entries) of one axis."""
 
-    def apply(self, xp: Namespace, x: Array) -> Applied:
-        rank = len(self.size)
-        full = (
-            len(x.shape) >= rank and 0 not in x.shape[len(x.shape) - rank :] and min(self.size) > 0
-        )
-        self.require(full, "expected an axis for each entry of size, none of them empty", x=x.shape)
-        sizes = zip(x.shape[len(x.shape) - rank :], self.size)
-        matrices = [xp.asarray(self.matrix(n, m), dtype=x.dtype) for n, m in sizes]
-        return _along_axes(xp, matrices, x), (Like.of(x), *matrices)
-
-    def gradients(self, xp: Namespace, x: Like, *matrices: Array) -> Gradients:
-        """Return the contraction with all matrices."""
-        rank = len(matrices)
-        batch, spatial = x.shape[: len(x.shape) - rank], x.shape[len(x.shape) - rank :]
-        inner, outer = "abcdefgh"[:rank], "ABCDEFGH"[:rank]
-        factors, middle = ",".join(map("".join, zip(outer, inner))), (math.prod(batch), *spatial)
-        planes = Contraction(f"{factors},n{inner}->n{outer}", *matrices, input_shape=middle)
-        return (
-            Reshape(planes.output_shape, (*batch, *self.size), x.dtype)
-            @ planes
-            @ Reshape(x.shape, middle, x.dtype)
-        )
-
-    def pull(self, xp: Namespace, upstream: Array, x: Like, *matrices: Array) -> Pulled:
-        return _along_axes(xp, [a.T for a in matrices], upstream)
-
-
-def _along_axes(xp: Namespace, matrices: list[Array], x: Array) -> Array:
-    for axis, matrix in zip(range(-len(matrices), 0), matrices):
-        x = xp.moveaxis(xp.moveaxis(x, axis, -1) @ matrix.T, -1, axis).astype(matrix.dtype)
-    return x
+    def operator(self, x: Like) -> Operator:
+        """Return the product of one contraction for each axis."""
+        rank, ndim = len(self.size), len(x.shape)
+        fits = ndim >= rank and 0 not in x.shape[ndim - rank :] and min(self.size) > 0
+        self.require(fits, "expected an axis for each entry of size, none empty", x=x.shape)
+        whole: Operator = Identity(x.shape, x.dtype)
+        letters = ascii_lowercase[:ndim]
+        for axis, places in zip(range(ndim - rank, ndim), self.size):
+            rows, letter = self.matrix(x.shape[axis], places).astype(x.dtype), letters[axis]
+            subscripts = f"Z{letter},{letters}->{letters.replace(letter, 'Z')}"
+            whole = Contraction(subscripts, rows, input_shape=whole.output_shape) @ whole
+        return whole
 
 
 class AdaptiveAveragePool(_Separable):
@@ -899,16 +882,6 @@ class GridSample(Node):
         n, channels, rows, columns = shape
         channels_first = Permutation((0, 3, 1, 2), (n, rows, columns, channels), x.dtype)
         return sum(terms[1:], start=terms[0]), channels_first @ BlockDiagonal(blocks)
-
-    def pull(self, xp: Namespace, upstream: Array, x: Array, grid: Array) -> Pulled:
-        u, dgrid = upstream.astype(x.dtype), xp.zeros_like(grid)
-        dx = xp.zeros((x.size,), dtype=x.dtype)
-        for index, weight, slope in self._corners(xp, x, grid):
-            spread = (weight[:, None] * u).reshape(-1)
-            dx = dx + scatter_add((x.size,), (index.reshape(-1),), spread)
-            along = (u * xp.reshape(x, (-1,))[index]).sum(axis=1)
-            dgrid = dgrid + along[..., None] * slope
-        return dx.reshape(x.shape), dgrid
 
     def reference(self, x: Array, grid: Array) -> Array:
         height, width = x.shape[2:]
