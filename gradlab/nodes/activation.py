@@ -5,8 +5,9 @@ At a corner each takes the side that JAX takes; its docstring says which.
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
-from gradlab.common.arrays import Array, Index, Shape, in_dtype_of, namespace, normal_axes
+from gradlab.common.arrays import Array, Function, Index, Shape, in_dtype_of, namespace, normal_axes
 from gradlab.nodes._base import Applied, Derivative, Elementwise, Gradients, Namespace, Node, Pulled
 from gradlab.nodes._domain import NONZERO, REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
@@ -340,13 +341,11 @@ class _GatedUnit(Node):
     drawn = "3x4; 6 axis=0; 2x4x3 axis=1; zero size: 2x0"
     points = {"saturated gates": [1.0, -2.0, 3.0, -1e3, 0.5, 1e3]}
 
-    @abstractmethod
-    def gate(self, b: Array) -> tuple[Array, Array]:
-        """Return the gate g(b) and its derivative."""
+    gate: ClassVar[Function]
+    """The gate g(b) and its derivative."""
 
-    @abstractmethod
-    def reference_gate(self, b: Array) -> Array:
-        """Return the gate as JAX computes it."""
+    reference_gate: ClassVar[Function]
+    """The gate as JAX computes it."""
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         (axis,) = normal_axes(self.axis, x.shape, self)
@@ -386,11 +385,8 @@ class Glu(_GatedUnit):
     Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks".
     """
 
-    def gate(self, b: Array) -> tuple[Array, Array]:
-        return logistic(b), logistic_slope(b)
-
-    def reference_gate(self, b: Array) -> Array:
-        return jax.nn.sigmoid(b)
+    gate = staticmethod(lambda b: (logistic(b), logistic_slope(b)))
+    reference_gate = staticmethod(lambda b: jax.nn.sigmoid(b))
 
 
 class Reglu(_GatedUnit):
@@ -402,30 +398,27 @@ class Reglu(_GatedUnit):
 
     domains = (NONZERO,)
 
-    def gate(self, b: Array) -> tuple[Array, Array]:
-        return namespace(b).maximum(b, namespace(b).zeros_like(b)), ones_where(b > 0, b)
+    reference_gate = staticmethod(lambda b: jax.nn.relu(b))
 
-    def reference_gate(self, b: Array) -> Array:
-        return jax.nn.relu(b)
+    @staticmethod
+    def gate(b: Array) -> tuple[Array, Array]:
+        xp = namespace(b)
+        return xp.maximum(b, xp.zeros_like(b)), ones_where(b > 0, b)
 
 
 class Geglu(_GatedUnit):
     """a gelu(b), where a and b are the two halves of x along an axis; see `Glu` and `Reglu`."""
 
-    def gate(self, b: Array) -> tuple[Array, Array]:
+    reference_gate = staticmethod(lambda b: jax.nn.gelu(b))
+
+    @staticmethod
+    def gate(b: Array) -> tuple[Array, Array]:
         g, slope = gelu_gate(b, approximate=True)
         return b * g, g + b * slope
-
-    def reference_gate(self, b: Array) -> Array:
-        return jax.nn.gelu(b)
 
 
 class Swiglu(_GatedUnit):
     """a silu(b), where a and b are the two halves of x along an axis; see `Glu` and `Reglu`."""
 
-    def gate(self, b: Array) -> tuple[Array, Array]:
-        s = logistic(b)
-        return b * s, s + b * logistic_slope(b)
-
-    def reference_gate(self, b: Array) -> Array:
-        return jax.nn.silu(b)
+    gate = staticmethod(lambda b: (b * (s := logistic(b)), s + b * logistic_slope(b)))
+    reference_gate = staticmethod(lambda b: jax.nn.silu(b))

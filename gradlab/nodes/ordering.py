@@ -5,6 +5,7 @@ output sees the inputs up to its own place. Sorting is a permutation that the en
 """
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -143,14 +144,12 @@ class _RunningExtremum(_Chosen):
     axis: int = -1
     drawn = _RUNS
 
-    @abstractmethod
-    def as_maximum(self, x: Array) -> Array:
-        """Return x, or -x for a minimum, so that a record is a maximum."""
+    sign: ClassVar[int] = 1  # -1 for a minimum, so that a record is a maximum
 
     def places(self, xp: Namespace, x: Array) -> Array:
         """Return at each place the flat index of the entry that is the record there."""
         (axis,) = normal_axes(self.axis, x.shape, self)
-        rows = xp.moveaxis(self.as_maximum(x), axis, -1)
+        rows = xp.moveaxis(self.sign * x, axis, -1)
         best = _running_maximum(rows)
         first = xp.ones_like(rows[..., :1], dtype=bool)
         new = xp.concat([first, rows[..., 1:] > best[..., :-1]], axis=-1)
@@ -167,9 +166,6 @@ def _running_maximum(rows: Array) -> Array:
 class Cummax(_RunningExtremum):
     """The running maximum of x along an axis."""
 
-    def as_maximum(self, x: Array) -> Array:
-        return x
-
     def reference(self, x: Array) -> Array:
         return jax.lax.cummax(x, axis=self.axis % x.ndim)
 
@@ -177,8 +173,7 @@ class Cummax(_RunningExtremum):
 class Cummin(_RunningExtremum):
     """The running minimum of x along an axis."""
 
-    def as_maximum(self, x: Array) -> Array:
-        return -x
+    sign = -1
 
     def reference(self, x: Array) -> Array:
         return jax.lax.cummin(x, axis=self.axis % x.ndim)

@@ -8,8 +8,6 @@ from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import log_softmax, softmax
 from gradlab.operators import DiagonalPlusLowRank, Operator, Permutation
 
-_AXES = "3x4; 5x2 axis=0; 2x3x4 axis=1; size-1 axes: 4x1; zero size: 0x3"
-
 
 def on_axis(operator: Operator, axis: int) -> Operator:
     """Return an operator that acts on the last axis, moved to act on `axis`."""
@@ -24,19 +22,25 @@ def on_axis(operator: Operator, axis: int) -> Operator:
     return move.T @ operator @ move
 
 
-class Softmax(Node):
-    """exp(x) / sum(exp(x)) along an axis.
+class _Simplex(Node):
+    """A map of the rows along an axis.
 
     Args:
-        axis: the axis along which the outputs sum to 1.
+        axis: the axis along which the outputs sum to 1; of log-softmax, their exponentials.
+    """
+
+    axis: int = -1
+    drawn = "3x4; 5x2 axis=0; 2x3x4 axis=1; size-1 axes: 4x1; zero size: 0x3"
+
+
+class Softmax(_Simplex):
+    """exp(x) / sum(exp(x)) along an axis.
 
     Local gradient: diag(p) - p p^T for each row by itself.
     Backward: dx = p * (upstream - sum(upstream * p)).
     """
 
-    axis: int = -1
     jax = "jax.nn.softmax"
-    drawn = _AXES
     points = {
         "saturated": [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]],
         "ties": [[1.0, 1.0, 1.0]],
@@ -57,19 +61,14 @@ class Softmax(Node):
         return p * (upstream - (upstream * p).sum(axis=axis, keepdims=True))
 
 
-class LogSoftmax(Node):
+class LogSoftmax(_Simplex):
     """x - log(sum(exp(x))) along an axis.
-
-    Args:
-        axis: the axis along which exp of the outputs sums to 1.
 
     Local gradient: I - 1 p^T for each row by itself, with p = softmax(x).
     Backward: dx = upstream - p * sum(upstream).
     """
 
-    axis: int = -1
     jax = "jax.nn.log_softmax"
-    drawn = _AXES
     points = {
         "saturated": [[0.0, 40.0, -40.0], [1e3, 1e3, -1e3]],
         "masked by -inf": [[0.5, -math.inf, 1.0]],
@@ -132,13 +131,10 @@ class GumbelSoftmax(Node):
         return jax.nn.softmax((x + noise) / self.temperature, axis=self.axis)
 
 
-class Sparsemax(Node):
+class Sparsemax(_Simplex):
     """The point of the probability simplex nearest to x, along an axis: max(x - t, 0).
 
     The threshold t makes the outputs sum to 1; many of them are exactly 0.
-
-    Args:
-        axis: the axis along which the outputs sum to 1.
 
     Local gradient: diag(s) - s s^T / sum(s) for each row by itself, where s = (y > 0) marks the
     support. Backward: dx = s * (upstream - mean of the upstream over the support).
@@ -146,8 +142,6 @@ class Sparsemax(Node):
     Source: Martins and Astudillo 2016, "From softmax to sparsemax", algorithm 1 and section 2.5.
     """
 
-    axis: int = -1
-    drawn = _AXES
     points = {"ties and one winner": [[1.0, 1.0, 1.0], [500.0, -500.0, 0.0]]}
 
     def apply(self, xp: Namespace, x: Array) -> Applied:

@@ -217,7 +217,7 @@ class Einsum(Node):
             and (letters + output).isalpha()
             and len(set(output)) == len(output)
             and set(output) <= set(letters),
-            "expected letters such as 'ij,jk->ik', and in the output only those of the operands",
+            "expected letters such as 'ij,jk->ik', with an explicit output of theirs, each once",
         )
         return terms, output
 

@@ -1,8 +1,6 @@
 """Reductions over axes: many entries in, one out; backward hands the upstream to all of them."""
 
-import inspect
 import math
-from abc import abstractmethod
 from dataclasses import field
 from typing import ClassVar
 
@@ -16,7 +14,7 @@ from gradlab.common.arrays import (
     normal_axes,
 )
 from gradlab.errors import InputError
-from gradlab.nodes._base import Applied, Derivative, Gradients, Namespace, Node, Pulled
+from gradlab.nodes._base import Applied, Derivative, Gradients, Namespace, Node, Pulled, after_xp
 from gradlab.nodes._domain import Domain
 from gradlab.nodes._lazy import jnp
 from gradlab.nodes._stable import logsumexp, softmax
@@ -26,8 +24,8 @@ from gradlab.operators import Diagonal, sum_over
 class Reduction(Node):
     """A node that folds the entries along `axis` into one.
 
-    Write `value` and `derivative`. Its local gradient is `Sum @ Diagonal(dy/dx)`, its backward
-    `upstream * dy/dx` with the upstream repeated along the axes that were folded. `derivative`
+    Write `value` and `derivative`, or `formulas`. Its local gradient is `Sum @ Diagonal(dy/dx)`,
+    its backward `upstream * dy/dx`, the upstream repeated along the folded axes. `derivative`
     names what it needs: first `n`, the number of entries that are folded, then `x`, the output `y`.
 
     Args:
@@ -49,15 +47,15 @@ class Reduction(Node):
 
     def __init_subclass__(cls, **keywords: bool) -> None:
         super().__init_subclass__(**keywords)
-        cls._named = tuple(inspect.signature(cls.derivative).parameters)[3:]
+        cls._named = tuple(p.name for p in after_xp(cls, "derivative")[1:])
 
-    @abstractmethod
     def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         """Return x folded over `axes`, which stay with size 1."""
+        raise NotImplementedError
 
-    @abstractmethod
     def derivative(self, xp: Namespace, axes: Shape, *named: Array) -> Derivative:
         """Return dy/dx for each entry of x: an array, or a number where it is constant."""
+        raise NotImplementedError
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         axes = normal_axes(self.axis, x.shape, self)
@@ -93,24 +91,17 @@ class Sum(Reduction):
     """The sum of x over axes; dy/dx = 1."""
 
     jax = "jax.numpy.sum"
-
-    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
-        return x.sum(axis=axes, keepdims=True)
-
-    def derivative(self, xp: Namespace, axes: Shape) -> Derivative:
-        return 1.0
+    formulas = lambda xp, x, axes: x.sum(axis=axes, keepdims=True), lambda xp, axes: 1.0
 
 
 class Mean(Reduction):
     """The mean of x over axes; dy/dx = 1/n for the n entries that are folded."""
 
     jax = "jax.numpy.mean"
-
-    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
-        return x.mean(axis=axes, keepdims=True)
-
-    def derivative(self, xp: Namespace, axes: Shape, n: int) -> Derivative:
-        return 1.0 / max(n, 1)
+    formulas = (
+        lambda xp, x, axes: x.mean(axis=axes, keepdims=True),
+        lambda xp, axes, n: 1.0 / max(n, 1),
+    )
 
 
 class Prod(Reduction):
@@ -156,12 +147,7 @@ class Logsumexp(Reduction):
     points = {
         "large and masked": ({"axis": 1}, [[1e3, 1e3, -1e3], [0.5, -math.inf, -40.0]]),
     }
-
-    def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
-        return logsumexp(x, axes)
-
-    def derivative(self, xp: Namespace, axes: Shape, x: Array) -> Derivative:
-        return softmax(x, axes)
+    formulas = lambda xp, x, axes: logsumexp(x, axes), lambda xp, axes, x: softmax(x, axes)
 
 
 class _Extremum(Reduction):

@@ -427,7 +427,11 @@ class _Pool(Node):
         size = shape[len(shape) - rank :]
         walk = windows(self, size, self.window, stride, self.padding, 1, self.ceil_mode)
         seen = walk.covers.any(axis=tuple(range(rank))).all()
-        self.require(seen, "a window lies wholly in the padding; make it larger", x=shape)
+        self.require(
+            seen,
+            "a window lies wholly in the padding, which must be smaller than the window",
+            x=shape,
+        )
         return walk
 
     def _reduced(self, x: Array, start: float, fold: Function, walk: Windows) -> Array:
