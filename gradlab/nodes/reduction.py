@@ -21,7 +21,7 @@ from gradlab.nodes._stable import logsumexp, softmax
 from gradlab.operators import Diagonal, sum_over
 
 
-class Reduction(Node):
+class _Reduction(Node):
     """A node that folds the entries along `axis` into one.
 
     Write `value` and `derivative`, or `formulas`. Its local gradient is `Sum @ Diagonal(dy/dx)`,
@@ -87,14 +87,14 @@ class Reduction(Node):
         return self.derivative(xp, axes, *named)
 
 
-class Sum(Reduction):
+class Sum(_Reduction):
     """The sum of x over axes; dy/dx = 1."""
 
     jax = "jax.numpy.sum"
     formulas = lambda xp, x, axes: x.sum(axis=axes, keepdims=True), lambda xp, axes: 1.0
 
 
-class Mean(Reduction):
+class Mean(_Reduction):
     """The mean of x over axes; dy/dx = 1/n for the n entries that are folded."""
 
     jax = "jax.numpy.mean"
@@ -104,7 +104,7 @@ class Mean(Reduction):
     )
 
 
-class Prod(Reduction):
+class Prod(_Reduction):
     """The product of x over axes.
 
     Local gradient: a sum after a diagonal, dy/dx[i] = the product of all other entries.
@@ -136,7 +136,7 @@ def products_before(x: Array) -> Array:
     return xp.cumulative_prod(xp.concat([xp.ones_like(x[..., :1]), x[..., :-1]], axis=-1), axis=-1)
 
 
-class Logsumexp(Reduction):
+class Logsumexp(_Reduction):
     """log(sum(exp(x))) over axes: a maximum without its kink.
 
     Local gradient: a sum after a diagonal, dy/dx = softmax(x) over those axes.
@@ -150,7 +150,7 @@ class Logsumexp(Reduction):
     formulas = lambda xp, x, axes: logsumexp(x, axes), lambda xp, axes, x: softmax(x, axes)
 
 
-class _Extremum(Reduction):
+class _Extremum(_Reduction):
     """The greatest or least entry: the upstream is routed to where it was found."""
 
     domains = (Domain(distinct=True),)
@@ -198,7 +198,7 @@ class Min(_Extremum):
         return xp.min(x, axis=axes, keepdims=True)
 
 
-class Var(Reduction):
+class Var(_Reduction):
     """The variance of x over axes: sum((x - mean)^2) / (n - correction).
 
     Args:
@@ -241,7 +241,7 @@ class Std(Var):
         return 0.5 * super().derivative(xp, axes, n, x) / y
 
 
-class Norm(Reduction):
+class Norm(_Reduction):
     """The norm of x over axes, of any order p >= 1: sum(|x|^p)^(1/p); max |x| for p = inf.
 
     Args:
