@@ -254,7 +254,7 @@ def _jacobian(options: Options) -> Report:
 
 
 def _graph(options: Options) -> Report:
-    from gradlab.graph.reading import read_graph
+    from gradlab.graph.graph import read_graph
 
     function, inputs = _function_and_inputs(options)
     with working(f"reading {options.target}") as options.spent:

@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.common.arrays import Array, is_inexact
 from gradlab.errors import InputError
 from gradlab.nodes import Node
-from gradlab.nodes._base import Case, Kept, Outputs, Pulled
+from gradlab.nodes._base import Kept, Outputs, Pulled
 from gradlab.operators import Diagonal, Operator
 from gradlab.primitives import lookup
 
@@ -71,10 +71,6 @@ class Equation(Node):
 
     def reference(self, *inputs: Array) -> Outputs:
         return self.forward(*inputs)[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return ()
 
 
 class JaxMap(Operator):

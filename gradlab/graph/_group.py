@@ -1,14 +1,20 @@
-"""Several nodes as one: grouped, replaced by a hand-written node, and opened again."""
+"""Several nodes as one: grouped, replaced by a hand-written node that does the same, and opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gradlab.common.arrays import Array
 from gradlab.errors import InputError
 from gradlab.graph._plan import Plan, Run, Step
 from gradlab.nodes import Node
-from gradlab.nodes._base import Case, Outputs, Pulled
+from gradlab.nodes._base import Outputs, Pulled
 from gradlab.operators import Identity, Operator
+
+if TYPE_CHECKING:
+    from gradlab.references import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +61,6 @@ class Group(Node):
         values = self.plan.reference(inputs)
         outputs = tuple(values[wire] for wire in self.plan.outputs)
         return outputs if self.several else outputs[0]
-
-    @classmethod
-    def cases(cls) -> tuple[Case, ...]:
-        return ()
 
 
 def grouped(
@@ -150,3 +152,62 @@ def _require_convex(steps: Sequence[Step], members: Sequence[Step], label: str) 
                 )
         elif detour is not None or not made.isdisjoint(step.inputs):
             behind.update(dict.fromkeys(step.outputs, detour or step))
+
+
+def require_same(group: Step, node: Node, inputs: Sequence[Array]) -> None:
+    """Raise an InputError unless a node computes what a group does, and with the same gradient.
+
+    Both references are evaluated in float64, at the inputs at hand and at others from the node's
+    domain, and held against each other by the floors of `gradlab.references`.
+    """
+    from gradlab.references import Evaluation, vjp_program
+    from gradlab.tracing import trace
+
+    low, high = node.arity()
+    if group.several or not low <= len(inputs) <= high:
+        raise InputError(
+            f"as_node: {node!r} does not fit the group, which has {len(inputs)} input(s) and "
+            f"{len(group.outputs)} output(s)"
+        )
+    wide = [_wide(x) for x in inputs]
+    names = [f"x{i}" for i in range(len(wide))]
+    programs = {
+        "reference": trace(group.node.reference, *wide, names=names),
+        "node": trace(node.reference, *wide, names=names),
+    }
+    (here,), (there,) = (program.out_avals for program in programs.values())
+    if here.shape != there.shape:
+        raise InputError(
+            f"as_node: the group has an output of shape {tuple(here.shape)}, {node!r} one of "
+            f"shape {tuple(there.shape)}"
+        )
+    lab = Evaluation(**{key: vjp_program(program) for key, program in programs.items()})
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        upstream = rng.standard_normal(here.shape)
+        estimates = lab.estimates({**dict(zip(names, wide)), "upstream": upstream})
+        for what, ours, theirs in zip(
+            ("output", *(f"gradient of input {i}" for i in range(len(wide)))),
+            estimates["reference"],
+            estimates["node"],
+        ):
+            _require_right(node, what, ours, theirs)
+        wide = [node.domain(i).draw(rng, x.shape) for i, x in enumerate(wide)]
+
+
+def _require_right(node: Node, what: str, ours: "Estimate", theirs: "Estimate") -> None:
+    from gradlab.references import judge
+
+    verdict = judge(theirs.value, ours, theirs, np.float64)
+    if verdict.wrong.any():
+        index = verdict.worst
+        raise InputError(
+            f"as_node: {node!r} is not the same function as the group: "
+            f"{what}{list(index or ())} is {theirs.value[index]:.6g}, "
+            f"and should be {ours.value[index]:.6g}"
+        )
+
+
+def _wide(x: Array) -> Array:
+    x = np.asarray(x)
+    return x if x.dtype.kind in "iub" else x.astype(float)

@@ -2,25 +2,24 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from gradlab.arguments import argument_names, require_callable, users_fault
+from gradlab.arguments import argument_names, nearest, require_callable, users_fault
 from gradlab.common.arrays import Array, Function, Tree, is_inexact, namespace
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import count, shape_text
 from gradlab.graph._form import Form, Returned, is_array, leaves
-from gradlab.graph._group import grouped, opened
+from gradlab.graph._group import grouped, opened, require_same
 from gradlab.graph._plan import Branches, Plan, Recording, Run, Step, zeros_like
-from gradlab.graph._replacing import require_same
 from gradlab.graph._reporting import graph_report
 from gradlab.graph._variable import Recorder, Variable
-from gradlab.graph._views import LocalGradients, Wires, nearest_or_all
 from gradlab.graph.report import GraphReport
 from gradlab.nodes import Node
 from gradlab.nodes._base import Kept
+from gradlab.operators import Operator
 
 if TYPE_CHECKING:
     from gradlab.graph._jax import TreeForm
@@ -255,7 +254,7 @@ class Graph:
             >>> g.label(reciprocal="y").names, g.ungroup("y").names[:3]
             (['x', 'y'], ['x', 'negate', 'exp'])
         """
-        chosen = {self._step_of(wire) for wire in ([names] if isinstance(names, str) else names)}
+        chosen = {self.step_of(wire) for wire in ([names] if isinstance(names, str) else names)}
         members = [step for step in self.plan.steps if step in chosen]
         label = name or (as_node.name() if as_node is not None else "group")
         if not members:
@@ -277,7 +276,7 @@ class Graph:
         Raises:
             InputError: it leaves no group.
         """
-        step = self._step_of(name)
+        step = self.step_of(name)
         if not step.inside:
             groups = [self.labels[s.outputs[0]] for s in self.plan.steps if s.inside]
             known = f"; groups are {', '.join(groups[:10])}" if groups else ""
@@ -293,17 +292,17 @@ class Graph:
         return self
 
     @property
-    def values(self) -> Wires:
+    def values(self) -> "Wires":
         """The value of each wire in the last forward pass, by name."""
         return Wires(self, lambda wire: self.run.values[wire])
 
     @property
-    def gradients(self) -> Wires:
+    def gradients(self) -> "Wires":
         """The gradient with respect to each wire in the last backward pass, by name."""
         return Wires(self, self._named_gradient)
 
     @property
-    def local_gradients(self) -> LocalGradients:
+    def local_gradients(self) -> "LocalGradients":
         """The Jacobian of each node with respect to each input, as an operator: `[node, input]`."""
         return LocalGradients(self)
 
@@ -473,7 +472,15 @@ class Graph:
             self._backward(self.run, upstream, frozenset(self._wanted(wrt)), noted)
         return noted
 
-    def _step_of(self, name: str) -> Step:
+    def step_of(self, name: str) -> Step:
+        """Return the node that a wire leaves.
+
+        Args:
+            name: of the wire.
+
+        Raises:
+            InputError: it leaves none.
+        """
         wire = self.wire(name)
         found = next((step for step in self.plan.steps if wire in step.outputs), None)
         if found is None:
@@ -535,6 +542,75 @@ class Graph:
         return tuple([self.wire(name) for name in ([wrt] if isinstance(wrt, str) else wrt)])
 
 
+class Wires(Mapping[str, Array]):
+    """A value for each wire, by name, in the order in which they are computed."""
+
+    def __init__(self, graph: "Graph", lookup: Callable[[int], Array]) -> None:
+        self._graph = graph
+        self._lookup = lookup
+
+    def __getitem__(self, name: str) -> Array:
+        return self._lookup(self._graph.wire(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._graph.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graph.names)
+
+    def __len__(self) -> int:
+        return len(self._graph.names)
+
+    def __repr__(self) -> str:
+        return f"Wires({', '.join(self)})"
+
+
+class LocalGradients:
+    """The Jacobian of one node with respect to one of its inputs: `local_gradients[node, input]`.
+
+    A node is named by a wire that leaves it. An input is named by the wire that enters, or by its
+    position; a wire that enters twice, as in `x * x`, has the sum of both Jacobians.
+    """
+
+    def __init__(self, graph: "Graph") -> None:
+        self._graph = graph
+
+    def __getitem__(self, key: object) -> Operator:
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise InputError(f"local_gradients[{key!r}]: pass two names, [node, input]")
+        node, source = key
+        graph = self._graph
+        step = graph.step_of(node)
+        with graph.plan.context():
+            _, residuals = step.node.forward(*(graph.run.values[w] for w in step.inputs))
+            gradients = step.node.local_gradient(residuals)
+        if step.several:
+            gradients = gradients[step.outputs.index(graph.wire(node))]
+        places = _places(step.inputs, source, graph)
+        if not step.node.domain(places[0]).differentiable:
+            raise InputError(f"local_gradients[{node!r}, {source!r}]: this input has no gradient")
+        found = [gradients[place] for place in places]
+        total: Operator = sum(found[1:], start=found[0])
+        return total
+
+
+def _places(inputs: tuple[int, ...], source: str | int, graph: "Graph") -> list[int]:
+    """Return the positions at which a wire, or the input at a position, enters a node."""
+    names = [graph.labels[wire] for wire in inputs]
+    if isinstance(source, int) and -len(inputs) <= source < len(inputs):
+        return [source]
+    places = [place for place, name in enumerate(names) if name == source]
+    if not places:
+        raise InputError(f"local_gradients: {source!r} does not enter this node; {names} do")
+    return places
+
+
+def nearest_or_all(name: str, known: list[str]) -> str:
+    """Return the end of an error message: the known names that are like `name`."""
+    listed = f"{', '.join(map(repr, known[:10]))}{', ...' if len(known) > 10 else ''}"
+    return nearest(name, known) or f"there are {listed}"
+
+
 def _names(function: Function, number: int) -> list[str]:
     if isinstance(function, Node):
         return [function.input_name(i) for i in range(number)]
@@ -578,3 +654,20 @@ def _as_upstream(upstream: Tree, output: Array) -> Array:
             "ones for the gradient of the sum of its entries"
         )
     return upstream
+
+
+def read_graph(function: Function, *inputs: Tree) -> Graph:
+    """Return the graph of a function, run forward and backward with an upstream of ones.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> read_graph(np.tanh, np.ones(3)).names, read_graph(jnp.tanh, np.ones(3)).names
+        (['x', 'tanh'], ['x', 'tanh'])
+    """
+    try:
+        graph = Graph(function, *inputs)
+    except TypeError:  # it is no function of variables; whatever else is wrong, JAX will say
+        graph = Graph.from_jax(function, *inputs)
+    graph.backward(graph.ones())
+    return graph

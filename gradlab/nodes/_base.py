@@ -261,7 +261,13 @@ class Node(_Frozen, ABC):
         self._fitting.add(shapes)
 
     def require(self, fits: bool, text: str, **shapes: Shape) -> None:
-        """Raise an InputError with the node, these shapes and what is wrong, unless it fits."""
+        """Raise an InputError with the node, these shapes and what is wrong, unless it fits.
+
+        Args:
+            fits: whether all is right.
+            text: what is wrong, or what was expected.
+            **shapes: those that came, by the inputs' names.
+        """
         if not fits:
             came = "".join(f"{name} has shape {shape_text(s)}; " for name, s in shapes.items())
             raise InputError(f"{self!r}: {came}{text}")
