@@ -1,6 +1,7 @@
 """From a graph to its report: what is on every wire, what each gate does, what is odd."""
 
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -185,25 +186,25 @@ def findings(wires: Sequence[WireView], gates: Sequence[Gate]) -> tuple[str, ...
 
     Constants do not count: a mask is often made of infinities.
     """
-    views = {wire.name: wire for wire in wires}
+    back = {wire.name: wire.gradient for wire in wires}
     made = {name: gate for gate in gates for name in gate.outputs}
     found = []
-    for kind, odd in (("NaN", _has_nan), ("infinity", _has_infinity)):
-        seen = (wire for wire in wires if wire.kind != "constant" and odd(wire.value))
-        first = next(seen, None)
-        if first is not None:
-            found.append(f"forward, the first {kind} is {_place(first.name, made)}")
+    for kind, count in (("NaN", "nans"), ("infinity", "infinities")):
+        odd = (w.name for w in wires if w.kind != "constant" and getattr(w.value, count))
+        for name in itertools.islice(odd, 1):
+            place = f"{name} ({_place(made[name])})" if name in made else f"in the input {name}"
+            found.append(f"forward, the first {kind} is {place}")
     for gate in reversed(gates):
-        if not all(_finite(views[name].gradient) for name in gate.outputs):
+        if not all(_finite(back[name]) for name in gate.outputs):
             found.append(f"backward, it is not finite from the output {gate.name} on")
             break
-        before = [name for name in gate.inputs if not _finite(views[name].gradient)]
-        if before:
-            kind = "NaN" if _has_nan(views[before[0]].gradient) else "infinity"
-            where = f", {gate.line}" if gate.line else ""
+        first = next((name for name in gate.inputs if not _finite(back[name])), None)
+        if first is not None:
+            gradient = back[first]
+            kind = "NaN" if gradient is not None and gradient.nans else "infinity"
             found.append(
-                f"backward, the first {kind} is in the gradient of {before[0]}, "
-                f"sent by {gate.name} ({gate.node}{where})"
+                f"backward, the first {kind} is in the gradient of {first}, "
+                f"sent by {gate.name} ({_place(gate)})"
             )
             break
     return tuple(found)
@@ -213,16 +214,5 @@ def _finite(glance: Glance | None) -> bool:
     return glance is None or glance.finite
 
 
-def _has_nan(glance: Glance | None) -> bool:
-    return glance is not None and glance.nans > 0
-
-
-def _has_infinity(glance: Glance | None) -> bool:
-    return glance is not None and glance.infinities > 0
-
-
-def _place(name: str, made: dict[str, Gate]) -> str:
-    if name not in made:
-        return f"in the input {name}"
-    gate = made[name]
-    return f"{name} ({gate.node}{f', {gate.line}' if gate.line else ''})"
+def _place(gate: Gate) -> str:
+    return f"{gate.node}, {gate.line}" if gate.line else gate.node
