@@ -23,24 +23,6 @@ from gradlab.references import (
 )
 from gradlab.tracing import Leaf
 
-__all__ = [
-    "LINE",
-    "Answer",
-    "Moves",
-    "answer",
-    "compare",
-    "directional",
-    "gradient_by_differences",
-    "groups_of",
-    "left_by_loops",
-    "moves",
-    "pairing",
-    "real_slope",
-    "scales",
-    "slopes",
-    "spread_along",
-]
-
 Array = np.ndarray[Any, Any]
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs

@@ -19,8 +19,6 @@ from gradlab.references import (
 )
 from gradlab.report import Digits, ReasonCount
 
-__all__ = ["Left", "count_digits", "worst_left"]
-
 _FLOAT32 = unit_roundoff("float32")  # compilers compute in float32 what has fewer digits
 
 

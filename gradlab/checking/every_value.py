@@ -11,8 +11,6 @@ from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError, InputError
 from gradlab.tracing import Program, as_function
 
-__all__ = ["every_value", "finite_values"]
-
 _HALF = ("bfloat16", "float16")
 _DIAGONAL = ("zero", "identity", "diagonal")
 

@@ -9,17 +9,6 @@ import numpy as np
 from gradlab.errors import InputError
 from gradlab.formatting import count
 
-__all__ = [
-    "SPELLINGS",
-    "call_that_works",
-    "is_float",
-    "keyed",
-    "looks_handwritten",
-    "quoted",
-    "spelled",
-    "wrong_number",
-]
-
 SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
 
 

@@ -9,8 +9,6 @@ from gradlab.arguments import name_of, nearest, require_callable
 from gradlab.errors import InputError, InputTypeError
 from gradlab.tracing import CustomRule
 
-__all__ = ["Intended", "Meaning", "parse_intended"]
-
 Meaning: TypeAlias = Callable[..., Any] | Literal["any"]
 
 

@@ -12,8 +12,6 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.trial import Trial
 
-__all__ = ["worst_output"]
-
 _PARTS = 8
 
 

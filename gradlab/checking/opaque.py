@@ -16,8 +16,6 @@ from gradlab.checking.widen import widen
 from gradlab.checking.witness import REASONS, STATES, evidence_of_infinities
 from gradlab.references import LIMIT, Estimate, Reason, Slope, State, Verdict, known
 
-__all__ = ["judge_by_calls", "tied"]
-
 Array = np.ndarray[Any, Any]
 
 _DIRECTIONS, _ALONE = 1, 3  # more directions over all entries; entries asked with all care

@@ -37,8 +37,6 @@ from gradlab.tracing import (
     with_derivative_of,
 )
 
-__all__ = ["pair"]
-
 
 def pair(
     function: Callable[..., Any],

@@ -20,8 +20,6 @@ from gradlab.tracing import Program, TooLong, Value, compile_once, remember, wid
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.work import work
 
-__all__ = ["Points"]
-
 _MOST = 64  # points that one run takes
 _HELD = 1 << 20  # entries that the points of one run may have together
 _SMALL = 1 << 12  # entries of a point up to which copying them costs less than compiling again

@@ -13,8 +13,6 @@ from gradlab.checking.steps import (
 )
 from gradlab.references import Estimate, Reason, judge
 
-__all__ = ["Trial"]
-
 
 class Trial(Evidence):
     """Evidence with its verdicts: the formula's, in float64, and the rule's own, in its dtype."""

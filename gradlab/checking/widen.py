@@ -6,8 +6,6 @@ import numpy as np
 
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["widen"]
-
 
 def widen(value: Any) -> Any:
     """Return an inexact array in float64 or complex128; keys, integers and booleans as they are.

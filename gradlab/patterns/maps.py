@@ -23,33 +23,6 @@ from gradlab.patterns.pattern import Pattern
 from gradlab.patterns.pieces import Run, pieces
 from gradlab.patterns.zone import Bound, Shape, Zone, full, place, row_major
 
-__all__ = [
-    "affine",
-    "broadcast_in_dim",
-    "concatenate",
-    "contraction",
-    "copies",
-    "cumulative",
-    "dense_along",
-    "dot_general",
-    "explicit",
-    "gather",
-    "grouped",
-    "pad",
-    "product",
-    "reduce",
-    "remembered",
-    "repeat",
-    "reshape",
-    "reverse",
-    "roll",
-    "slice",
-    "take",
-    "tile",
-    "transpose",
-    "window",
-]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

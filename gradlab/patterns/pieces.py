@@ -13,8 +13,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Piece", "pieces"]
-
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 _RUNS = 4

@@ -7,8 +7,6 @@ from gradlab.patterns import Pattern, maps
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, BackwardStable, Spectrum
 
-__all__ = ["RECORDS"]
-
 
 def _fft(site: Site, k: int) -> Pattern:
     """Every frequency reads every entry of the transformed axes."""

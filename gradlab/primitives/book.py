@@ -15,8 +15,6 @@ from gradlab.primitives import (
 )
 from gradlab.primitives.record import Primitive
 
-__all__ = ["lookup", "names"]
-
 _FAMILIES = (
     elementwise.RECORDS,
     movement.RECORDS,

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 from gradlab.primitives.record import Primitive
 
-__all__ = ["RECORDS"]
-
 _CALL = Primitive(name="", calls="")
 _PLAIN = replace(_CALL, plain=True)
 _CHECKPOINT = replace(_CALL, words="checkpoint")

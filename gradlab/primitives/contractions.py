@@ -12,8 +12,6 @@ from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site
 from gradlab.primitives.rounding import SumOf, last_axis
 
-__all__ = ["RECORDS"]
-
 
 def _dot_general(site: Site, k: int) -> Pattern:
     """Batch and free axes are equal; contracted axes are read where the other factor may be."""

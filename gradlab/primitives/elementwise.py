@@ -14,8 +14,6 @@ from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, Zero, stays_zero, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, TWICE, Near, Steep, Units
 
-__all__ = ["RECORDS"]
-
 
 def entry_by_entry(site: Site, k: int) -> Pattern:
     """Each output entry reads the entry of the same index; a scalar is read by all."""

@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Equation", "Shape"]
-
 Shape: TypeAlias = tuple[int, ...]
 
 

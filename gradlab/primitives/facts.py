@@ -21,28 +21,6 @@ from gradlab.primitives.known import Known, told
 from gradlab.primitives.ranges import Mark, Marks
 from gradlab.primitives.record import Site, complement
 
-__all__ = [
-    "FINITE_MASK",
-    "facts",
-    "of_cast",
-    "of_choice",
-    "of_comparison",
-    "of_conjunction",
-    "of_difference",
-    "of_disjunction",
-    "of_exponential",
-    "of_larger",
-    "of_largest",
-    "of_logarithm",
-    "of_minus",
-    "of_negation",
-    "of_product",
-    "of_quotient",
-    "of_smaller",
-    "of_smallest",
-    "of_sum",
-]
-
 FINITE_MASK = "a finite number; use -jnp.inf to have what it hides proved zero"
 """How the note of a mask that is nearly -inf ends; `why` repeats such notes as hints."""
 

@@ -8,8 +8,6 @@ from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site, complement, zero_if
 from gradlab.primitives.rounding import EXACT
 
-__all__ = ["RECORDS"]
-
 
 def _broadcast_in_dim(site: Site, k: int) -> Pattern:
     """Output axis `broadcast_dimensions[a]` is input axis a."""

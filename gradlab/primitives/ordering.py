@@ -8,8 +8,6 @@ from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, Near, SumOf, root_of
 
-__all__ = ["RECORDS"]
-
 
 def _cumulative(site: Site, k: int) -> Pattern:
     """An output entry reads the entries up to its own along the axis."""

@@ -10,8 +10,6 @@ from gradlab.patterns import Pattern, maps
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, UNKNOWN
 
-__all__ = ["RECORDS"]
-
 
 def _same_place(site: Site, k: int) -> tuple[Pattern | None, ...]:
     """The entries at the same place."""

@@ -9,8 +9,6 @@ from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, zero_if
 from gradlab.primitives.rounding import EXACT, SumOf, root_of
 
-__all__ = ["RECORDS"]
-
 
 def _reduction(site: Site, k: int) -> Pattern:
     """Kept axes are equal; reduced axes are read whole."""

@@ -11,25 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 from gradlab.primitives.equation import Equation
 
-__all__ = [
-    "EXACT",
-    "ONCE",
-    "TWICE",
-    "UNKNOWN",
-    "BackwardStable",
-    "Exact",
-    "Near",
-    "Rounding",
-    "Spectrum",
-    "Steep",
-    "SumOf",
-    "Underflow",
-    "Units",
-    "Unknown",
-    "last_axis",
-    "root_of",
-]
-
 
 @dataclass(frozen=True)
 class Exact:

@@ -11,8 +11,6 @@ from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.record import Primitive, Site, stays_zero, zero_if
 from gradlab.primitives.rounding import EXACT, SumOf
 
-__all__ = ["RECORDS"]
-
 _LISTED = 1 << 16
 
 

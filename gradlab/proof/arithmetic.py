@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from gradlab.proof.degree import Degree
 from gradlab.proof.field import Element
 
-__all__ = ["BILINEAR", "CHOICES", "COMPLEX", "ENTRIES", "LINEAR", "Entry", "masked"]
-
 _MASK = 1e4  # exp of minus this is zero in every dtype, by far: a mask
 
 Grow = Callable[[Sequence[Degree], Sequence[int]], Degree]

@@ -16,8 +16,6 @@ import numpy as np
 
 from gradlab.proof.field import Element, Lanes, constant
 
-__all__ = ["Reading", "element_of", "read"]
-
 _LOGARITHMS = {2: math.log(2), 10: math.log(10)}
 _PI_HALVES = (1, -1, 2, -2, 3, -3, 4, -4)
 

@@ -9,8 +9,6 @@ count it twice.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CONSTANT", "VARIABLE", "Degree", "joined"]
-
 
 @dataclass(frozen=True)
 class Divisor:

@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOWERS", "Element", "Lanes", "constant", "lanes", "power", "residue"]
-
 F64 = NDArray[np.float64]
 Pair = NDArray[Any]  # of float64 or complex128
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from gradlab.proof.field import Element
 
-__all__ = ["MATRICES"]
-
 Found = Sequence["Element | None"]
 
 

@@ -15,8 +15,6 @@ from gradlab.tracing import Evaluator, Value
 from gradlab.tracing.jaxprs import bind
 from gradlab.tracing.leaves import Leaf, flatten
 
-__all__ = ["as_jax", "ported"]
-
 _KEPT = 16  # readings of one function at inputs of one kind
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
 _DTYPES = ("dtype", "new_dtype", "index_dtype", "preferred_element_type")

@@ -6,8 +6,6 @@ import sys
 import sysconfig
 from typing import Any
 
-__all__ = ["is_library", "user_line"]
-
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}

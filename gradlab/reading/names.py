@@ -21,8 +21,6 @@ from gradlab.reading.proxies import Float, original, replacement
 from gradlab.reading.session import Recorder
 from gradlab.reading.standins import active, current, is_stand
 
-__all__ = ["replaced", "rewinder"]
-
 _LARGEST = 10_000  # entries of a container that is walked
 _one_at_a_time = threading.RLock()
 

@@ -23,8 +23,6 @@ from gradlab.tracing.jaxprs import Abstract, with_outputs
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.program import attributes_kept
 
-__all__ = ["Reading", "read"]
-
 
 @dataclass(frozen=True, eq=False)
 class Reading:

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["blocks", "inner", "norm"]
-
 _BLOCK = 1 << 16
 
 

@@ -10,15 +10,6 @@ from gradlab.primitives.rounding import Exact, Rounding, SumOf, Units, Unknown
 from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs, view
 from gradlab.tracing.leaves import digits, is_inexact
 
-__all__ = [
-    "is_exact",
-    "multiplies_matrices",
-    "rounding_of",
-    "terms",
-    "terms_inside",
-    "units_of_result",
-]
-
 
 def rounding_of(equation: Any) -> Rounding:
     """Return how an equation's primitive rounds."""

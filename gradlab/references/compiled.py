@@ -18,8 +18,6 @@ from gradlab.references.rounding import Quiet, Rounder
 from gradlab.references.setting import Array, Setting
 from gradlab.tracing import compile_once, remember
 
-__all__ = ["Compiled"]
-
 Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
 """What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
 their sums beside the values, and add every draw to the deviations without keeping it."""

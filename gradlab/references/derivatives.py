@@ -13,8 +13,6 @@ from gradlab.tracing.jaxprs import Abstract, contains
 from gradlab.tracing.kinds import is_rule
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["forward_gradient_program", "jvp_program", "upstream_names", "vjp_program"]
-
 Run: TypeAlias = Callable[..., list[Any]]
 
 

@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Slope", "finite_difference", "finite_differences"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 _COARSEST, _STEPS = 2.0**-2, 18  # steps from a quarter of the scale down, halving

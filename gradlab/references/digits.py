@@ -8,8 +8,6 @@ from gradlab.tracing.jaxprs import body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.walking import jaxprs
 
-__all__ = ["digits_of"]
-
 
 def digits_of(program: Any, device: Any) -> set[str]:
     """Return the names of the real dtypes to which a program rounds where it runs.

@@ -14,8 +14,6 @@ from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 from gradlab.references.verdict import LIMIT, LOST
 
-__all__ = ["LEAST_DIGITS", "digits_left", "full_digits", "zero_to_rounding"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 LEAST_DIGITS = 0.5

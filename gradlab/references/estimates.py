@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["DRAWS", "Estimate", "deviation", "estimate", "known"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 DRAWS = (12, 120)

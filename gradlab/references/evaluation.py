@@ -24,8 +24,6 @@ from gradlab.references.setting import Array, Setting
 from gradlab.tracing import Program, TooLong, remember
 from gradlab.tracing.work import Work
 
-__all__ = ["Evaluation", "Law", "Outputs", "pays_to_compile"]
-
 T = TypeVar("T")
 Law: TypeAlias = Literal["formula", "accuracy"]
 Outputs: TypeAlias = dict[str, list[Array]]

@@ -12,8 +12,6 @@ import numpy as np
 from gradlab.tracing import widen_dtype, without_checks
 from gradlab.tracing.settings import default_device
 
-__all__ = ["as_read", "on_host", "options_for"]
-
 _SMALL = 1 << 17  # entries up to which compiling costs more than slow code
 
 

@@ -17,8 +17,6 @@ from gradlab.references.setting import Array, Setting
 from gradlab.tracing import NumPy, Program, Value
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["Interpreted"]
-
 _HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
 _TURNS = 20_000  # of loops, in one pass; who needs more is compiled
 

@@ -13,8 +13,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from jax import lax
 
-__all__ = ["Draws", "Noise", "PooledNoise", "Pools", "Units", "fill"]
-
 Units: TypeAlias = Mapping[str, Mapping[str, float]]
 """Per dtype: `unit` and `tiny` of its results, `constant`, the unit of what stays narrow, and
 `largest`, the number beyond which it overflows."""

@@ -17,8 +17,6 @@ from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs
 from gradlab.tracing.settings import default_device
 from gradlab.tracing.walking import jaxprs
 
-__all__ = ["cut_to", "device_here", "product_digits"]
-
 _BITS = (("float32", 22), ("tensorfloat32", 9))
 _SIZE = 128
 _MANY = 16.0  # units times the root of the number of terms; a sum of float32 errs by less than 5

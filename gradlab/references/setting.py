@@ -15,8 +15,6 @@ from gradlab.tracing.constants import Constants, constants_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.work import Work, work
 
-__all__ = ["Array", "Setting"]
-
 Array: TypeAlias = np.ndarray[Any, Any]
 
 

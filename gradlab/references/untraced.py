@@ -8,8 +8,6 @@ import numpy as np
 from gradlab.references.estimates import Estimate
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["numpy_estimate"]
-
 
 def numpy_estimate(
     function: Callable[..., Sequence[Any]], inputs: Sequence[Any], draws: int = 8, seed: int = 0

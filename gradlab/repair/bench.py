@@ -13,8 +13,6 @@ from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
 from gradlab.repair.world import Failed, Mark, World, counted, place, theirs, watched
 
-__all__ = ["Bench", "copied"]
-
 Run = Callable[[int], list[Any]]
 _TIMES, _ROOM = 10, 1 << 20  # how much more memory an edit may take, and bytes that it may anyway
 

@@ -17,8 +17,6 @@ from gradlab.repair.edits import TOKENS, tokens
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, compiled, quiet, theirs
 
-__all__ = ["Mutant", "mutants"]
-
 _POINTS = 20
 
 

@@ -14,8 +14,6 @@ import numpy as np
 
 from gradlab.repair.edits import Material
 
-__all__ = ["Need", "fitted", "needs", "one_sign"]
-
 Array = np.ndarray[Any, Any]
 _ENTRIES = 96
 _NEAR = 1e-6

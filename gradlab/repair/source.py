@@ -16,18 +16,6 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Final
 
-__all__ = [
-    "ATOM",
-    "Edit",
-    "Text",
-    "edited",
-    "inside",
-    "is_docstring",
-    "precedence",
-    "read",
-    "unified",
-]
-
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 ATOM: Final = 20
 _BINARY: Final[dict[type[ast.operator], int]] = {

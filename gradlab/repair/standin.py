@@ -13,8 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-__all__ = ["Namespace", "numbers", "numpy_module", "stand_in"]
-
 _IGNORED = frozenset(
     [
         *("precision", "preferred_element_type", "indices_are_sorted", "unique_indices"),

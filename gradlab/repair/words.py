@@ -7,8 +7,6 @@ import re
 from gradlab.repair.search import Mended
 from gradlab.repair.source import Edit, Text, edited
 
-__all__ = ["explained"]
-
 _SAID = {
     "GL101": "a sign is wrong",
     "GL102": "a constant factor is wrong",

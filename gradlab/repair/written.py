@@ -39,8 +39,6 @@ from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace,
 from gradlab.tracing.jaxprs import JAX_FOLDER
 from gradlab.tracing.leaves import flatten, is_inexact
 
-__all__ = ["HandRule", "fixes_of", "repair", "rule_of_node", "rules_met"]
-
 Array = np.ndarray[Any, Any]
 Repaired = tuple[tuple[Fix, ...], WrongLine | None]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]

@@ -26,8 +26,6 @@ from gradlab.structure.evaluate import TOGETHER, Derivative, confirm, is_traced
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
 
-__all__ = ["CompiledJacobian", "Layout", "point_of"]
-
 Layout = Literal["matrix", "leaves"]
 
 _SMALL = 1 << 15  # numbers of all passes, beyond which reading them is a program of its own

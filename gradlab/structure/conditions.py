@@ -20,8 +20,6 @@ from gradlab.primitives.ranges import Kind, Need
 from gradlab.tracing.jaxprs import Literal, Loop, bind, body
 from gradlab.tracing.linearise import call_body
 
-__all__ = ["Accept", "Condition", "Watch", "accepting", "holding", "refuse", "suggested"]
-
 _KINDS: tuple[Kind, ...] = ("magnitude", "nonempty", "finite")
 
 

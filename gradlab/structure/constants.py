@@ -17,8 +17,6 @@ from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import bind, dtype_of
 
-__all__ = ["evaluated"]
-
 Array = np.ndarray[Any, Any]
 
 _BYTES = 1 << 26

@@ -15,8 +15,6 @@ from gradlab.errors import InputError
 from gradlab.formatting import size_text
 from gradlab.patterns import Pattern
 
-__all__ = ["Block", "Entries", "Format", "Listing", "Pair", "Side", "only", "refuse_dense"]
-
 Array = np.ndarray[Any, Any]
 Pair = tuple[str, str]
 """The path of an output and the path of an input."""

@@ -24,8 +24,6 @@ from gradlab.tracing.jaxprs import body, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-__all__ = ["PROBED", "TOGETHER", "Derivative", "compress", "confirm", "is_traced"]
-
 Array = np.ndarray[Any, Any]
 Mode = Literal["jvp", "vjp"]
 

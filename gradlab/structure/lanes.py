@@ -18,8 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gradlab.errors import InputError, ProcessLost
 from gradlab.tracing.settings import default_device
 
-__all__ = ["Lanes", "lanes_for"]
-
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 

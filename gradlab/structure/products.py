@@ -9,8 +9,6 @@ from typing import Any
 from gradlab.tracing.jaxprs import Literal, body
 from gradlab.tracing.linearise import call_body
 
-__all__ = ["formulas"]
-
 _LETTERS = "ijklmnpqrstuvw"
 
 

@@ -14,8 +14,6 @@ import numpy as np
 
 from gradlab.structure.entries import Listing
 
-__all__ = ["SparseOperator", "as_operator"]
-
 
 class SparseOperator(lineax.AbstractLinearOperator):  # type: ignore[misc]  # it has no types
     """A matrix by the entries that may be nonzero.

@@ -33,8 +33,6 @@ from gradlab.structure.evaluate import Derivative
 from gradlab.tracing.jaxprs import Literal, bind, body
 from gradlab.tracing.linearise import Linearised, call_body
 
-__all__ = ["Program", "Structured", "operators_of"]
-
 Label = tuple[int, ...]
 """The named indices that an axis is written in, the leading one first; none for a size of 1."""
 

@@ -10,8 +10,6 @@ from gradlab.formatting import count
 from gradlab.references import Reason, Verdict, blocks
 from gradlab.report import LawStatus
 
-__all__ = ["entry_name", "from_verdicts"]
-
 
 def entry_name(path: str, index: Sequence[int]) -> str:
     """Return an entry as people write it.
