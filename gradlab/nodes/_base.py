@@ -690,6 +690,8 @@ class Linear(Node):
 
     def pull(self, xp: Namespace, upstream: Outputs, x: Like, *given: Array) -> Pulled:
         """Return the image of the upstream under the transposed map."""
+        if not given:
+            return _remembered(self, x)[1]._apply(upstream)
         return self._operators(x, *given)[1]._apply(upstream), *(None for _ in given)
 
     @classmethod
