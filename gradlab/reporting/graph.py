@@ -2,11 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from gradlab.reporting._diagrams import dot, mermaid
 from gradlab.reporting._glance import glance_text
+from gradlab.reporting._graph_page import html
+from gradlab.reporting._svg import svg
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
+
+__all__ = ["dot", "html", "mermaid", "svg", "text"]
 
 HEADERS = ("wire", "node", "inputs", "value", "gradient")
 
