@@ -1,10 +1,14 @@
 """Fixes in the reports of check and audit, on the command line, and where none may be given."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental import pallas
 from repair import mistakes_jax
 from repair.test_mistakes import load, wrong_text
 
@@ -14,11 +18,28 @@ from gradlab.cli import main
 LAYER, TEXT = wrong_text("jax", 0)
 
 
-def test_an_audit_mends_the_rule_and_says_so(tmp_path: Path) -> None:
+def twice(y: jax.Array) -> jax.Array:
+    return 2 * y
+
+
+def with_a_kernel(y: jax.Array) -> jax.Array:
+    """What the search cannot run in NumPy."""
+
+    def kernel(read: Any, written: Any) -> None:
+        written[...] = 2 * read[...]
+
+    shape = jax.ShapeDtypeStruct(y.shape, y.dtype)
+    return pallas.pallas_call(kernel, out_shape=shape, interpret=True)(y)
+
+
+@pytest.mark.parametrize("around", [twice, with_a_kernel])
+def test_an_audit_mends_the_rule_and_says_so(
+    around: Callable[[jax.Array], jax.Array], tmp_path: Path
+) -> None:
     assert mistakes_jax.MISTAKES[0][0] == "rms_norm"
     module = load(tmp_path / "layers.py", TEXT)
     inputs = module.inputs(np.random.default_rng(0))["rms_norm"]
-    report = gradlab.audit(lambda x, w: 2 * module.rms_norm(3 * x, w), *inputs)
+    report = gradlab.audit(lambda x, w: around(module.rms_norm(3 * x, w)), *inputs)
     (rule,) = report.rules
     assert rule.fixes[0].kind == "GL103" and "jnp.mean(u * x" in rule.fixes[0].after[0]
     assert "+    dot = jnp.mean(u * x, axis=-1, keepdims=True)" in str(report)
