@@ -13,6 +13,7 @@ import numpy as np
 from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import (
     LIMIT,
     Slope,
@@ -22,8 +23,6 @@ from gradlab.references import (
     unit_roundoff,
 )
 from gradlab.tracing import Leaf
-
-Array = np.ndarray[Any, Any]
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
@@ -109,7 +108,7 @@ def _inexact(evidence: Evidence) -> list[int]:
 
 def gradient_by_differences(
     evidence: Evidence, target: Leaf, values: Arrays, upstreams: Arrays
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Return one gradient, entry by entry; all NaN where it has too many entries."""
     size = int(np.prod(target.shape, dtype=np.int64))
     kind = np.complex128 if target.kind == "complex" else np.float64
@@ -126,7 +125,7 @@ def gradient_by_differences(
     return np.asarray(gradient, kind).reshape(target.shape)
 
 
-def spread_along(scatter: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
+def spread_along(scatter: Array, direction: Array) -> float:
     """Return how far rounding may move a gradient's product with a direction."""
     return norm(known(scatter), direction)
 
@@ -382,10 +381,10 @@ def _upstreams(evidence: Evidence) -> list[Any]:
     return named or [np.float64(1.0)]  # a loss that returns its own gradient
 
 
-def scales(value: Any) -> np.ndarray[Any, Any]:
+def scales(value: Any) -> Array:
     """Return the steps over which entries change their character: their sizes, zeros a little."""
     sizes = np.abs(np.asarray(widen(value)))
-    scales: np.ndarray[Any, Any] = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)
+    scales: Array = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)
     return scales
 
 

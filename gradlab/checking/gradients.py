@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array, Tree
 from gradlab.errors import InputError
 from gradlab.formatting import count
 
@@ -25,7 +26,7 @@ def spelled(name: Any, keys: Any) -> Any:
 
 
 def keyed(
-    gradients: Mapping[Any, Any], inputs: Sequence[Any], names: Sequence[str]
+    gradients: Mapping[Any, Any], inputs: Sequence[Tree], names: Sequence[str]
 ) -> dict[int, Any]:
     """Return gradients by the position of their input, from their keys.
 
@@ -72,7 +73,7 @@ def quoted(names: Iterable[Any]) -> str:
 
 
 def wrong_number(
-    name: str, names: Sequence[str], inputs: Sequence[Any], gradients: Sequence[Any], loss: bool
+    name: str, names: Sequence[str], inputs: Sequence[Tree], gradients: Sequence[Array], loss: bool
 ) -> InputError:
     """Return the error for fewer or more gradients than inputs, with what to do."""
     who = name if loss else "backward"
@@ -114,7 +115,7 @@ def call_that_works(name: str, names: Sequence[str], result: Any, backward: str 
     return f"{name} returns {what}, call {call}"
 
 
-def looks_handwritten(result: Any, inputs: Sequence[Any]) -> bool:
+def looks_handwritten(result: Any, inputs: Sequence[Tree]) -> bool:
     """Whether NumPy returned a loss with gradients, or an output with a cache of its inputs."""
     leaves = jax.tree_util.tree_leaves(result)
     if not isinstance(result, tuple) or any(isinstance(leaf, jax.Array) for leaf in leaves):

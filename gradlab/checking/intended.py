@@ -1,15 +1,16 @@
 """What the author of a rule means by it, where that is no derivative of its function."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from gradlab.arguments import name_of, nearest, require_callable
+from gradlab.common.arrays import Function
 from gradlab.errors import InputError, InputTypeError
 from gradlab.tracing import CustomRule
 
-Meaning: TypeAlias = Callable[..., Any] | Literal["any"]
+Meaning: TypeAlias = Function | Literal["any"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Intended:
                 return meaning
         return None
 
-    def function(self, rule: CustomRule) -> Callable[..., Any] | None:
+    def function(self, rule: CustomRule) -> Function | None:
         """Return the function that a rule means; None where that was not said, or is "any"."""
         meaning = self.meaning(rule)
         return None if isinstance(meaning, str) else meaning

@@ -11,6 +11,7 @@ import numpy as np
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.trial import Trial
+from gradlab.common.arrays import NumPyArray
 
 _PARTS = 8
 
@@ -39,7 +40,7 @@ def _shares(trial: Trial, target: int, index: tuple[int, ...], parts: list[Any])
     return [float(np.abs(a[target][index] - b[target][index])) for a, b in zip(ours, theirs)]
 
 
-def _restricted(trial: Trial, part: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _restricted(trial: Trial, part: NumPyArray) -> dict[str, Any]:
     """Return the upstreams with everything outside a part of the outputs set to zero."""
     case, start = {}, 0
     for upstream in trial.subject.upstreams:

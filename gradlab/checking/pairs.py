@@ -23,6 +23,7 @@ from gradlab.checking.inputs import Returns
 from gradlab.checking.intended import Intended
 from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Subject, Upstream, anywhere, unchecked
+from gradlab.common.arrays import Function, Tree
 from gradlab.errors import GradlabError, NotReadable
 from gradlab.reading import Reading, read
 from gradlab.tracing import (
@@ -39,11 +40,11 @@ from gradlab.tracing import (
 
 
 def pair(
-    function: Callable[..., Any],
-    inputs: tuple[Any, ...],
+    function: Function,
+    inputs: tuple[Tree, ...],
     names: tuple[str, ...],
-    backward: Callable[..., Any] | None,
-    reference: Callable[..., Any] | None,
+    backward: Function | None,
+    reference: Function | None,
     returns: Returns,
     wrt: tuple[int, ...] | None,
     intended: Intended,
@@ -117,7 +118,7 @@ def pair(
 
 
 def _program(
-    hand: Handwritten, inputs: tuple[Any, ...], names: tuple[str, ...]
+    hand: Handwritten, inputs: tuple[Tree, ...], names: tuple[str, ...]
 ) -> tuple[Program | None, Reading | NotReadable | None]:
     """Return the forward as a program, and how it was read if it is NumPy.
 
@@ -151,7 +152,7 @@ def _rule(
 
 
 def _read(
-    hand: Handwritten, function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+    hand: Handwritten, function: Function, inputs: tuple[Tree, ...], names: tuple[str, ...]
 ) -> Reading | NotReadable:
     """Read what JAX cannot trace as NumPy, or return why that is impossible."""
     try:
@@ -178,7 +179,7 @@ def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:
 
 
 def _traced_or_none(
-    function: Callable[..., Any], inputs: tuple[Any, ...], names: tuple[str, ...]
+    function: Function, inputs: tuple[Tree, ...], names: tuple[str, ...]
 ) -> Program | None:
     """Trace what may be NumPy; that it runs was seen before."""
     try:

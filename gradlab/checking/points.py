@@ -11,6 +11,7 @@ from jax import lax
 
 from gradlab.checking.probes import Dropped
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array, NumPyArray
 from gradlab.references import as_read, on_host, options_for
 from gradlab.references.evaluation import pays_to_compile
 from gradlab.references.interpreted import Interpreted
@@ -55,7 +56,7 @@ class Points:
 
     def __call__(
         self, values: dict[str, Any], cases: Sequence[dict[str, Any]]
-    ) -> list[np.ndarray[Any, Any] | None]:
+    ) -> list[NumPyArray | None]:
         """Return the outputs, one row per case; None for those that are not inexact.
 
         All cases change the same inputs.
@@ -74,7 +75,7 @@ class Points:
         return [next(outputs) if inexact else None for inexact in self._inexact]
 
     def line(
-        self, values: dict[str, Any], direction: dict[str, Any], upstreams: Sequence[Any]
+        self, values: dict[str, Any], direction: dict[str, Any], upstreams: Sequence[Array]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return Re <upstreams, outputs> as a function of several t, at `values + t * direction`.
 
@@ -122,7 +123,7 @@ class Points:
         return products
 
     def _products(
-        self, start: Any, ways: dict[str, Any], upstreams: Sequence[Any], steps: Sequence[float]
+        self, start: Any, ways: dict[str, Any], upstreams: Sequence[Array], steps: Sequence[float]
     ) -> list[float]:
         """Return <upstreams, outputs> at several steps, all in one pass."""
         times = np.array(steps, np.float64)
@@ -141,7 +142,7 @@ class Points:
         small = self._entries <= _SMALL and self._numpy is None
         return tuple(n for n, d in self._dtypes.items() if n in case or (small and is_inexact(d)))
 
-    def _stacked(self, values: list[Any]) -> np.ndarray[Any, Any]:
+    def _stacked(self, values: list[Array]) -> NumPyArray:
         """Return values as the first of as many rows as every run has."""
         first = widen(values[0])
         count = len(values) if self._numpy is not None else self._rows
@@ -149,7 +150,7 @@ class Points:
         rows[: len(values)] = values
         return rows
 
-    def _tried(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
+    def _tried(self, fixed: Any, rows: Any, count: int) -> list[NumPyArray]:
         """Run all rows together; one by one where the function refuses some of them."""
         found = self._dropped.attempt(lambda: self._run(fixed, rows, count))
         if found is not None:
@@ -167,7 +168,7 @@ class Points:
         """The avals of the outputs that are returned."""
         return [a for a, inexact in zip(self._program.out_avals, self._inexact) if inexact]
 
-    def _run(self, fixed: Any, rows: Any, count: int) -> list[np.ndarray[Any, Any]]:
+    def _run(self, fixed: Any, rows: Any, count: int) -> list[NumPyArray]:
         with on_host():
             moved = tuple(rows)
             if self._numpy is not None:
@@ -196,7 +197,7 @@ class Points:
         kept = self._kept
         empty = [jnp.zeros((self._rows, *aval.shape), widen_dtype(aval.dtype)) for aval in kept]
 
-        def one(i: Any, outputs: list[Any]) -> list[Any]:
+        def one(i: Any, outputs: list[Array]) -> list[Any]:
             values = {**fixed, **{name: row[i] for name, row in rows.items()}}
             return [out.at[i].set(y) for out, y in zip(outputs, self._one(values))]
 

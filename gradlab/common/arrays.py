@@ -16,6 +16,7 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 
 Array: TypeAlias = Any  # an array of any namespace; the array API standard has no type for it
+NumPyArray: TypeAlias = np.ndarray[Any, Any]
 Namespace: TypeAlias = Any  # numpy or jax.numpy
 DTypeLike: TypeAlias = Any  # a dtype, its name, or a type that stands for one
 Tree: TypeAlias = Any  # an array, a number, or containers of them: what JAX calls a pytree

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.known import Known
@@ -87,7 +88,7 @@ def _sparse_product(site: Site, k: int) -> Pattern:
     return _dot_general(dense, 1) if k == last else _dot_general(dense, 0) @ spread
 
 
-def _places(site: Site, shape: Shape) -> np.ndarray[Any, Any] | None:
+def _places(site: Site, shape: Shape) -> NumPyArray | None:
     """Return the flat place of each entry of a sparse matrix, -1 for none, if they are known."""
     index = site.value(1)
     if index is None or len(site.in_shapes[0]) != 1:  # batches, or blocks that are dense

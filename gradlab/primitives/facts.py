@@ -10,10 +10,10 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.patterns import Pattern
 from gradlab.primitives import ranges
 from gradlab.primitives.equation import Shape
@@ -60,7 +60,7 @@ def _bounded(known: Known | None, site: Site) -> Known:
 
 
 @functools.lru_cache(maxsize=256)
-def _between(bounds: tuple[float, float], shape: Shape, dtype: Any) -> tuple[Marks, Marks]:
+def _between(bounds: tuple[float, float], shape: Shape, dtype: DTypeLike) -> tuple[Marks, Marks]:
     nowhere = Pattern.zero(shape, ())
     low, high = (ranges.rounded([Mark(nowhere, b)], dtype) for b in (-bounds[0], bounds[1]))
     return high, low

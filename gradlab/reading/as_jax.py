@@ -1,6 +1,5 @@
 """`gradlab.as_jax`: a NumPy function as a JAX function of the same arguments."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputError, NotReadable
 from gradlab.reading.read import Reading, read
 from gradlab.reading.session import Decision
@@ -20,7 +20,7 @@ _CALLS = ("jit", "pjit", "closed_call", "core_call")
 _DTYPES = ("dtype", "new_dtype", "index_dtype", "preferred_element_type")
 
 
-def as_jax(function: Callable[..., Any], *example: Any) -> "JaxFunction":
+def as_jax(function: Function, *example: Any) -> "JaxFunction":
     """Return a NumPy function as a JAX function of the same arguments.
 
     It is read anew for every shape and dtype. Called with arrays, it decides by their values, as
@@ -59,9 +59,7 @@ def as_jax(function: Callable[..., Any], *example: Any) -> "JaxFunction":
     return JaxFunction(function, example)
 
 
-def ported(
-    function: Callable[..., Any], inputs: tuple[Any, ...], error: GradlabError
-) -> Callable[..., Any]:
+def ported(function: Function, inputs: tuple[Tree, ...], error: GradlabError) -> Function:
     """Return what JAX could not trace as a function that it can, if it is NumPy.
 
     Args:
@@ -97,9 +95,7 @@ class JaxFunction:
         conditions: the decisions by value on which it rests.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], example: tuple[Any, ...], deciding: bool = True
-    ) -> None:
+    def __init__(self, function: Function, example: tuple[Any, ...], deciding: bool = True) -> None:
         self._function = function
         self.__name__, self.__doc__ = name_of(function), getattr(function, "__doc__", None)
         self.__wrapped__ = function
@@ -122,7 +118,7 @@ class JaxFunction:
         outputs = evaluator(reading.program.jaxpr, [Value(array, True) for array in arrays])
         return reading.program.unflatten([_narrow(value.array) for value in outputs])
 
-    def _reading(self, values: list[Any], leaves: list[Leaf], tree: Any) -> Reading:
+    def _reading(self, values: list[Array], leaves: list[Leaf], tree: Any) -> Reading:
         key = self._key(values, leaves, tree)
         if any(isinstance(value, jax.core.Tracer) for value in values):
             if self._example is not None and self._example[0] == key:
@@ -140,7 +136,7 @@ class JaxFunction:
         del known[_KEPT:]
         return known[0]
 
-    def _read(self, values: list[Any], leaves: list[Leaf], tree: Any, by: bool = True) -> Reading:
+    def _read(self, values: list[Array], leaves: list[Leaf], tree: Any, by: bool = True) -> Reading:
         arrays = [np.asarray(v) if leaf.traced else v for v, leaf in zip(values, leaves)]
         inputs = jax.tree_util.tree_unflatten(tree, arrays)
         reading = read(self._function, *inputs, deciding=by)
@@ -148,7 +144,7 @@ class JaxFunction:
             self.conditions = reading.decisions
         return reading
 
-    def _by_shape(self, values: list[Any], leaves: list[Leaf], tree: Any) -> Reading:
+    def _by_shape(self, values: list[Array], leaves: list[Leaf], tree: Any) -> Reading:
         rng = np.random.default_rng(0)
         made = [_made_up(v, rng) if leaf.traced else v for v, leaf in zip(values, leaves)]
         try:
@@ -159,13 +155,13 @@ class JaxFunction:
         except InputError as error:
             raise NotReadable(f"{error}, at numbers made up; give an example") from error
 
-    def _flat(self, inputs: tuple[Any, ...]) -> tuple[list[Any], list[Leaf], Any]:
+    def _flat(self, inputs: tuple[Tree, ...]) -> tuple[list[Any], list[Leaf], Any]:
         names = argument_names(self._function, len(inputs))
         values, leaves, tree = flatten(inputs, names)
         values = [jnp.asarray(v) if leaf.traced else v for v, leaf in zip(values, leaves)]
         return values, leaves, tree
 
-    def _key(self, values: list[Any], leaves: list[Leaf], tree: Any) -> Any:
+    def _key(self, values: list[Array], leaves: list[Leaf], tree: Any) -> Any:
         each = [
             (v.shape, v.dtype) if leaf.traced else (type(v), repr(v))
             for v, leaf in zip(values, leaves)
@@ -179,7 +175,7 @@ class _Ambient(Evaluator):
     def keeps(self, equation: Any) -> bool:
         return equation.primitive.name not in _CALLS  # others may have a derivative of their own
 
-    def constant(self, array: Any) -> Value:
+    def constant(self, array: Array) -> Value:
         return Value(_narrow(jnp.asarray(array)), False)
 
     def equation(self, equation: Any, inputs: Any) -> list[Value]:
@@ -192,7 +188,7 @@ class _Ambient(Evaluator):
         return [Value(output, any(value.depends for value in inputs)) for output in outputs]
 
 
-def _narrow(array: Any) -> Any:
+def _narrow(array: Array) -> Any:
     wanted = jax.dtypes.canonicalize_dtype(array.dtype)
     return array if array.dtype == wanted else array.astype(wanted)
 

@@ -3,7 +3,7 @@
 import copy
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable, users_fault
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputTypeError, NotReadable
 from gradlab.reading.frames import is_library
 from gradlab.reading.names import replaced
@@ -59,7 +60,7 @@ class Reading:
 
 
 def read(
-    function: Callable[..., Any],
+    function: Function,
     *inputs: Any,
     names: Sequence[str] | None = None,
     roots: Sequence[Any] = (),
@@ -159,7 +160,7 @@ def read(
     return reading
 
 
-def _require_to_run(name: str, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+def _require_to_run(name: str, function: Function, inputs: tuple[Tree, ...]) -> None:
     try:
         function(*copy.deepcopy(inputs))
     except Exception as error:
@@ -191,7 +192,7 @@ def _standing(recorder: Recorder, value: Any, symbol: Any) -> Any:
     return recorder.array(np.array(value), symbol)
 
 
-def _statics(values: Sequence[Any], leaves: Sequence[Leaf]) -> list[Any]:
+def _statics(values: Sequence[Array], leaves: Sequence[Leaf]) -> list[Any]:
     return [value for value, leaf in zip(values, leaves) if leaf.kind == "static"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Function
 from gradlab.errors import NotReadable
 from gradlab.reading.memory import Array
 from gradlab.tracing import Program, without_checks
@@ -32,7 +33,7 @@ def evaluate_flat(program: Program, values: Sequence[Any]) -> list[Array]:
 def require_same(
     program: Program,
     holds: Callable[..., bool],
-    function: Callable[..., Any],
+    function: Function,
     inputs: Sequence[Any],
     rewind: Callable[[], None],
 ) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Array
+
 _BLOCK = 1 << 16
 
 
@@ -42,7 +44,7 @@ def norm(a: Any, b: Any) -> float:
     return float(np.hypot.reduce([_norm(a[row] * b[row]) for row in blocks(a.size)], initial=0.0))
 
 
-def _norm(array: Any) -> float:
+def _norm(array: Array) -> float:
     sizes = np.abs(array)
     largest = float(np.max(sizes, initial=0.0))
     if largest == 0.0 or not np.isfinite(largest):

@@ -3,7 +3,7 @@
 All that a check needs of large programs is compiled once: the noise is an argument.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradlab.common.arrays import Function
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references.estimates import deviation
 from gradlab.references.host import options_for
 from gradlab.references.noise import PooledNoise, Pools, Units, fill
 from gradlab.references.rounding import Quiet, Rounder
-from gradlab.references.setting import Array, Setting
+from gradlab.references.setting import Setting
 from gradlab.tracing import compile_once, remember
 
 Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
@@ -28,7 +30,7 @@ _TOGETHER = 4  # draws in one call, one after another: what each needs is alloca
 class _Executable(NamedTuple):
     """What all programs became: how to run them, and what was learnt while they were traced."""
 
-    run: Callable[..., Any]
+    run: Function
     layout: Mapping[str, list[int]]
     stays_narrow: set[str]
 
@@ -159,7 +161,7 @@ class Compiled:
 
                 return lax.fori_loop(0, count, draw, totals)
 
-            functions: dict[Kind, Callable[..., Any]]
+            functions: dict[Kind, Function]
             functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
             last = (4,) if kind == "summed" else ()
             options = options_for(setting.entries)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.tracing import ClosesOverTrace, Program, derive
 from gradlab.tracing.jaxprs import Abstract, contains
 from gradlab.tracing.kinds import is_rule
@@ -114,7 +115,7 @@ def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
     return _gradients(program, flat_function, chosen, forward_gradient_program)
 
 
-def _kept(values: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
+def _kept(values: Sequence[Array], flags: Sequence[bool]) -> list[Any]:
     return [value for value, flag in zip(values, flags) if flag]
 
 
@@ -177,7 +178,7 @@ def _derive(
         return derive(program, functools.partial(flat_function, program.live), *rest)
 
 
-def _part(run: Run, inputs: Sequence[Any], chosen: Sequence[int]) -> Any:
+def _part(run: Run, inputs: Sequence[Array], chosen: Sequence[int]) -> Any:
     """Return a program as a function of the chosen inputs alone."""
 
     def function(*values: Any) -> list[Any]:

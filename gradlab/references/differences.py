@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = np.ndarray[Any, Any]
+from gradlab.common.arrays import NumPyArray
+
+Array: TypeAlias = NumPyArray
 
 _COARSEST, _STEPS = 2.0**-2, 18  # steps from a quarter of the scale down, halving
 _POINTS = 9  # for the noise

@@ -5,16 +5,16 @@ bfloat16, a difference that cancels. Digits are counted against the lifted refer
 entry, and nothing is tolerated: half a digit is an error of 32 %.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references.blocking import blocks
 from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 from gradlab.references.verdict import LIMIT, LOST
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 LEAST_DIGITS = 0.5
 """An entry with fewer digits is lost: it is off by 32 % or more."""
@@ -22,7 +22,7 @@ LEAST_DIGITS = 0.5
 _UNCERTAIN = 1e-2  # of the reference, which may scatter so far and still count digits
 
 
-def full_digits(dtype: Any) -> float:
+def full_digits(dtype: DTypeLike) -> float:
     """Return how many decimal digits a dtype holds.
 
     Example:
@@ -43,7 +43,7 @@ def zero_to_rounding(truth: Estimate) -> Array:
     return np.asarray((size == 0) | (np.isfinite(size) & (size <= LIMIT * known(truth.scatter))))
 
 
-def digits_left(actual: Any, truth: Estimate, rounding: Array, dtype: Any) -> Array:
+def digits_left(actual: Any, truth: Estimate, rounding: Array, dtype: DTypeLike) -> Array:
     """Return the correct digits of each entry: 0 to `full_digits(dtype)`, NaN where not known.
 
     Args:
@@ -65,7 +65,7 @@ def digits_left(actual: Any, truth: Estimate, rounding: Array, dtype: Any) -> Ar
     return found.reshape(np.shape(truth.value))
 
 
-def _digits(came: Array, truth: Estimate, rounding: Array, dtype: Any) -> Array:
+def _digits(came: Array, truth: Estimate, rounding: Array, dtype: DTypeLike) -> Array:
     full = full_digits(dtype)
     came = came.astype(np.complex128 if np.iscomplexobj(came) else np.float64)
     double = unit_roundoff(dtype) == unit_roundoff("float64")

@@ -6,7 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = np.ndarray[Any, Any]
+from gradlab.common.arrays import NumPyArray
+
+Array: TypeAlias = NumPyArray
 
 DRAWS = (12, 120)
 """How many times rounding is drawn for an estimate; then, where a verdict of wrong is close."""

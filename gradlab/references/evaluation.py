@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError
 from gradlab.references.compiled import Compiled
 from gradlab.references.digits import digits_of
@@ -20,7 +21,7 @@ from gradlab.references.interpreted import Interpreted
 from gradlab.references.noise import Units
 from gradlab.references.precision import largest, underflow, unit_roundoff
 from gradlab.references.products import device_here
-from gradlab.references.setting import Array, Setting
+from gradlab.references.setting import Setting
 from gradlab.tracing import Program, TooLong, remember
 from gradlab.tracing.work import Work
 

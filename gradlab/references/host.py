@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.tracing import widen_dtype, without_checks
 from gradlab.tracing.settings import default_device
 
@@ -22,7 +23,7 @@ def on_host() -> Iterator[None]:
         yield
 
 
-def as_read(value: Any, dtype: Any) -> Any:
+def as_read(value: Any, dtype: DTypeLike) -> Any:
     """Return a value as a lifted program reads it, copied only if it is not so already.
 
     Args:

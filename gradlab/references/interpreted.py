@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
-from gradlab.references.setting import Array, Setting
+from gradlab.references.setting import Setting
 from gradlab.tracing import NumPy, Program, Value
 from gradlab.tracing.leaves import is_inexact
 

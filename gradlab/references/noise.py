@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from jax import lax
 
+from gradlab.common.arrays import NumPyArray
+
 Units: TypeAlias = Mapping[str, Mapping[str, float]]
 """Per dtype: `unit` and `tiny` of its results, `constant`, the unit of what stays narrow, and
 `largest`, the number beyond which it overflows."""
@@ -74,7 +76,7 @@ class Draws:
         self._cut_at_most = min(largest, _LARGEST)
         length = self._cut_at_most + _OFFSETS
         self._noise = generator.uniform(-1.0, 1.0, (len(rows), length))
-        self._pools: dict[tuple[str, str, float], np.ndarray[Any, Any]] = {}
+        self._pools: dict[tuple[str, str, float], NumPyArray] = {}
         self._cuts, self._shift = 0, 0
 
     def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
@@ -123,7 +125,7 @@ class Draws:
             (len(self._rows), *shape)
         )
 
-    def _units(self, dtype: str, name: str) -> np.ndarray[Any, Any]:
+    def _units(self, dtype: str, name: str) -> NumPyArray:
         return np.array([row[dtype][name] for row in self._rows])
 
 

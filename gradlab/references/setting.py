@@ -4,9 +4,7 @@ import functools
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from gradlab.references.noise import Units
 from gradlab.references.rounding import Rounder
@@ -14,8 +12,6 @@ from gradlab.tracing import Program, Value
 from gradlab.tracing.constants import Constants, constants_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.work import Work, work
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.references.estimates import Estimate
 from gradlab.tracing.leaves import is_inexact
 
 
 def numpy_estimate(
-    function: Callable[..., Sequence[Any]], inputs: Sequence[Any], draws: int = 8, seed: int = 0
+    function: Callable[..., Sequence[Any]], inputs: Sequence[Array], draws: int = 8, seed: int = 0
 ) -> list[Estimate]:
     """Return a function's results, and their scatter at inputs a unit or two away.
 
@@ -41,7 +42,7 @@ def numpy_estimate(
         ]
 
 
-def _moved(array: Any, generator: np.random.Generator) -> Any:
+def _moved(array: Array, generator: np.random.Generator) -> Any:
     if not is_inexact(array.dtype):
         return array.copy()
     if np.iscomplexobj(array):
@@ -53,6 +54,6 @@ def _moved(array: Any, generator: np.random.Generator) -> Any:
     return np.where(array == 0, array, moved)
 
 
-def _wide(array: Any) -> Any:
+def _wide(array: Array) -> Any:
     array = np.asarray(array)
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array, NumPyArray
 from gradlab.errors import InputError
 from gradlab.formatting import count, shape_text
 from gradlab.structure.colouring import Plan
@@ -95,12 +96,12 @@ class CompiledJacobian:
         return self.report.nnz
 
     @property
-    def rows(self) -> np.ndarray[Any, Any]:
+    def rows(self) -> NumPyArray:
         """The row of each entry, in rising order."""
         return self._list().rows
 
     @property
-    def cols(self) -> np.ndarray[Any, Any]:
+    def cols(self) -> NumPyArray:
         """The column of each entry, in rising order within a row."""
         return self._list().cols
 
@@ -126,7 +127,7 @@ class CompiledJacobian:
                 return self._at(values)
         return self._at(values)
 
-    def _at(self, values: Sequence[Any]) -> Any:
+    def _at(self, values: Sequence[Array]) -> Any:
         (colours, index), every = self._prepare()
         m, n = self.shape
         if self._plan.jvps * m + self._plan.vjps * n > _SMALL and not is_traced(values):
@@ -209,7 +210,7 @@ class CompiledJacobian:
         return [read(self.format, p, whole, i) for p, i in zip(parts, index, strict=True)]
 
     def _rows(
-        self, mode: str, number: int, colours: Any, values: Sequence[Any], whole: bool
+        self, mode: str, number: int, colours: Any, values: Sequence[Array], whole: bool
     ) -> tuple[list[Any], Any]:
         """Return the function's outputs, where they are wanted, and a row for each pass.
 
@@ -235,7 +236,7 @@ class CompiledJacobian:
 
 
 def point_of(
-    derivative: Derivative, statics: Sequence[Any], inputs: Sequence[Any], who: str
+    derivative: Derivative, statics: Sequence[Any], inputs: Sequence[Array], who: str
 ) -> Sequence[Any]:
     """Return the flat traced values of a call's inputs, or refuse them.
 
@@ -247,7 +248,7 @@ def point_of(
     """
     program = derivative.program
     if len(inputs) == len(program.leaves) and all(map(_is_array, inputs)) and not statics:
-        values: Sequence[Any] = inputs
+        values: Sequence[Array] = inputs
     else:
         leaves, tree = jax.tree_util.tree_flatten(tuple(inputs), is_leaf=lambda x: x is None)
         if tree != program.in_tree:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.errors import InputError, InputTypeError
 from gradlab.patterns import Pattern
 from gradlab.primitives.ranges import Kind, Need
@@ -138,7 +139,7 @@ class Watch(NamedTuple):
     level: float
     besides: Pattern | None
 
-    def violation(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    def violation(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Any:
         """Return by what number a point is away: a magnitude, or how many rows are empty."""
         if self.besides is None:
             size = jnp.abs(inputs[self.operand]).astype(jnp.float32)
@@ -152,7 +153,7 @@ class Watch(NamedTuple):
 
 def holding(
     jaxpr: Any,
-    values: Sequence[Any],
+    values: Sequence[Array],
     watched: Mapping[Need, Sequence[Watch]],
     conditions: Sequence[Condition],
 ) -> tuple[Any, ...]:
@@ -174,14 +175,14 @@ def holding(
 
 
 def _observed(
-    jaxpr: Any, values: list[Any], worst: Any, watched: Mapping[int, Sequence[tuple[int, Watch]]]
+    jaxpr: Any, values: list[Array], worst: Any, watched: Mapping[int, Sequence[tuple[int, Watch]]]
 ) -> tuple[list[Any], Any]:
     """Run a program; return what it makes, and by how much conditions are violated at most."""
     parts = body(jaxpr)
     known: dict[Any, Any] = dict(zip(parts.constvars, parts.constants))
     known.update(zip(parts.invars, values, strict=True))
 
-    def run(inner: Any, inputs: list[Any], worst: Any) -> tuple[list[Any], Any]:
+    def run(inner: Any, inputs: list[Array], worst: Any) -> tuple[list[Any], Any]:
         return _observed(inner, inputs, worst, watched)
 
     for equation in parts.equations:
@@ -199,7 +200,7 @@ def _observed(
     return [a.val if isinstance(a, Literal) else known[a] for a in parts.outvars], worst
 
 
-def _scan(equation: Any, inputs: list[Any], worst: Any, run: Any) -> tuple[list[Any], Any]:
+def _scan(equation: Any, inputs: list[Array], worst: Any, run: Any) -> tuple[list[Any], Any]:
     loop = Loop.of(equation)
     fixed, start, columns = loop.split(inputs)
 
@@ -212,7 +213,7 @@ def _scan(equation: Any, inputs: list[Any], worst: Any, run: Any) -> tuple[list[
     return [*last, *stacked], worst
 
 
-def _while(equation: Any, inputs: list[Any], worst: Any, run: Any) -> tuple[list[Any], Any]:
+def _while(equation: Any, inputs: list[Array], worst: Any, run: Any) -> tuple[list[Any], Any]:
     loop = Loop.of(equation)
     fixed, start, _ = loop.split(inputs)
     tested = inputs[: loop.tested]
@@ -224,7 +225,7 @@ def _while(equation: Any, inputs: list[Any], worst: Any, run: Any) -> tuple[list
     return made, worst
 
 
-def _cond(equation: Any, inputs: list[Any], worst: Any, run: Any) -> tuple[list[Any], Any]:
+def _cond(equation: Any, inputs: list[Array], worst: Any, run: Any) -> tuple[list[Any], Any]:
     branches = [functools.partial(run, branch) for branch in equation.params["branches"]]
     made, worst = jax.lax.switch(jnp.asarray(inputs[0], jnp.int32), branches, inputs[1:], worst)
     return made, worst

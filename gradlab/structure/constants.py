@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.primitives import lookup, names
 from gradlab.primitives.rounding import Exact
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import bind, dtype_of
-
-Array = np.ndarray[Any, Any]
 
 _BYTES = 1 << 26
 """How large an operand or result may be: index arrays of ten million entries in int32."""

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError
 from gradlab.formatting import size_text
 from gradlab.patterns import Pattern
 
-Array = np.ndarray[Any, Any]
 Pair = tuple[str, str]
 """The path of an output and the path of an input."""
 Format = Literal["bcoo", "data", "csr", "dense", "banded", "lineax"]

@@ -6,7 +6,7 @@ held. What came is held against one JVP in a random direction.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Function
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import GradlabError, InputError, StructureMismatch
 from gradlab.formatting import count, size_text
 from gradlab.progress import tracked
@@ -24,7 +26,6 @@ from gradlab.tracing.jaxprs import body, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-Array = np.ndarray[Any, Any]
 Mode = Literal["jvp", "vjp"]
 
 PROBED = 1 << 26
@@ -53,8 +54,8 @@ class Derivative:
     program: Program = field(repr=False)
     wrt: tuple[int, ...]
     outputs: tuple[int, ...]
-    again: Callable[..., Any] = field(repr=False)
-    compiled: dict[tuple[Any, ...], Callable[..., Any]] = field(default_factory=dict, repr=False)
+    again: Function = field(repr=False)
+    compiled: dict[tuple[Any, ...], Function] = field(default_factory=dict, repr=False)
 
     @property
     def modes(self) -> dict[str, tuple[list[Any], list[Any]]]:
@@ -73,7 +74,7 @@ class Derivative:
         eps: Any = jnp.finfo(self.dtype(mode)).eps  # type: ignore[no-untyped-call]  # it has no types
         return max(float(eps), _coarsest(self.program.jaxpr))
 
-    def chosen(self, values: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+    def chosen(self, values: Sequence[Any]) -> tuple[Function, list[Any]]:
         """Return the function of the inputs in `wrt` alone, and their values.
 
         It returns the outputs to differentiate, and all outputs.
@@ -147,7 +148,7 @@ class Derivative:
         flat = [leaf.astype(dtype).reshape(-1) for leaf in made]
         return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
-    def jitted(self, function: Callable[..., Any], *key: Any) -> Callable[..., Any]:
+    def jitted(self, function: Function, *key: Any) -> Function:
         """Return a function compiled once for this derivative; `key` tells it from others."""
         if key not in self.compiled:
             self.compiled[key] = jax.jit(function)

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gradlab.common.arrays import Function
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError, ProcessLost
 from gradlab.tracing.settings import default_device
 
-Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 _EACH, _ALL = PartitionSpec("lane"), PartitionSpec()  # type: ignore[no-untyped-call]  # it has no types
@@ -45,7 +46,7 @@ class Lanes:
         return len({device.process_index for device in self.devices}) > 1
 
     def compile(
-        self, function: Callable[..., Any], x64: bool, values: Any, seeds: Any, *rest: Any
+        self, function: Function, x64: bool, values: Any, seeds: Any, *rest: Any
     ) -> Callable[..., Array]:
         """Return `function(values, seeds, *rest)` with its seeds and results cut, a part per lane.
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.operators import (
     Contraction,
     Dense,
@@ -45,7 +46,7 @@ class Opaque(Exception):
 class Factor:
     """A known array over named indices; `key` is equal only where the program made it equal."""
 
-    array: Any
+    array: Array
     names: Label
     key: Hashable
 
@@ -103,7 +104,7 @@ class Program(Operator):
     def __init__(
         self,
         derivative: Derivative,
-        values: Sequence[Any],
+        values: Sequence[Array],
         block: tuple[int, int],
         pattern: Pattern,
     ) -> None:
@@ -118,7 +119,7 @@ class Program(Operator):
         """What is proved of the function's Jacobian."""
         return self._pattern
 
-    def _run(self, mode: str, x: Any) -> Any:
+    def _run(self, mode: str, x: Array) -> Any:
         at, places = self._derivative, self._block[::-1] if mode == "jvp" else self._block
         sides = at.modes[mode]
         sizes = [[math.prod(a.shape) for a in side] for side in sides]
@@ -130,10 +131,10 @@ class Program(Operator):
             made = at.along(mode, self._values, seed)
             return made[start : start + math.prod(aval.shape)].reshape(aval.shape)
 
-    def _apply(self, x: Any) -> Any:
+    def _apply(self, x: Array) -> Any:
         return self._run("jvp", x)
 
-    def _apply_transposed(self, y: Any) -> Any:
+    def _apply_transposed(self, y: Array) -> Any:
         return self._run("vjp", y)
 
 
@@ -151,7 +152,7 @@ class Structured(Operator):
         )
         self.operator, self.formula = operator, formula
 
-    def _apply(self, x: Any) -> Any:
+    def _apply(self, x: Array) -> Any:
         with _precision(self.dtype):
             return self.operator.apply(x)
 
@@ -179,7 +180,7 @@ class Structured(Operator):
         return self.formula
 
 
-def _precision(dtype: Any) -> Any:
+def _precision(dtype: DTypeLike) -> Any:
     """Allow float64 where an operator has it, whatever the caller's setting."""
     config: Any = jax.config
     return jax.enable_x64(config.jax_enable_x64 or np.dtype(dtype) in (np.float64, np.complex128))
@@ -195,7 +196,7 @@ def _arrays(operator: Operator) -> list[Any]:
 def operators_of(
     derivative: Derivative,
     linear: Linearised,
-    values: Sequence[Any],
+    values: Sequence[Array],
     patterns: Mapping[tuple[int, int], Pattern],
 ) -> dict[tuple[int, int], Structured]:
     """Return the operator of each block, by the numbers of output and input, at a point.
@@ -290,7 +291,7 @@ class _Reader:
             values.update(zip(equation.outvars, made))
         return [read(atom) for atom in parts.outvars]
 
-    def _evaluate(self, equation: Any, operands: Sequence[Any]) -> list[Value]:
+    def _evaluate(self, equation: Any, operands: Sequence[Array]) -> list[Value]:
         name, params = equation.primitive.name, equation.params
         if name == "broadcast_in_dim" and len(operands) == 1:
             (x,) = operands
@@ -367,7 +368,7 @@ class _Reader:
         labels = [term.out[axis] if base.shape[k] != 1 else () for k, axis in enumerate(known.axes)]
         return replace(term, factors=(*term.factors, self._factor(base, labels, key)))
 
-    def _factor(self, array: Any, labels: Sequence[Label], key: Hashable) -> Factor:
+    def _factor(self, array: Array, labels: Sequence[Label], key: Hashable) -> Factor:
         names = tuple(itertools.chain(*labels))
         shape = tuple(self.sizes[name] for name in names)
         if shape != tuple(np.shape(array)):
@@ -515,7 +516,7 @@ class _Reader:
         if len(factors) == 1 and factors[0].names == names:
             return factors[0]
         key = "product", tuple((f.key, f.names) for f in factors), names
-        operands: list[Any] = []
+        operands: list[Array] = []
         for f in factors:
             operands += [jnp.asarray(f.array), list(f.names)]
         return Factor(self._once(key, lambda: _einsum(operands, names)), names, key)
@@ -646,7 +647,7 @@ class _Reader:
 _LETTERS = "ijklmnopqrstuvwxyzabcdefghABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _mask(choice: Any, number: int, dtype: Any) -> Any:
+def _mask(choice: Any, number: int, dtype: DTypeLike) -> Any:
     return (jnp.asarray(choice) == number).astype(dtype)
 
 
@@ -654,7 +655,7 @@ def _union(factors: Iterable[Factor]) -> Label:
     return tuple(sorted({n for f in factors for n in f.names}))
 
 
-def _einsum(operands: list[Any], names: Label) -> Any:
+def _einsum(operands: list[Array], names: Label) -> Any:
     return jnp.einsum(*operands, list(names), precision="highest")
 
 

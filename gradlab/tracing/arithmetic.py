@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import Array, DTypeLike, NumPyArray
 from gradlab.primitives import lookup
 from gradlab.tracing import numeric
 from gradlab.tracing.callbacks import call_host, is_callback
@@ -39,11 +39,11 @@ class Arithmetic(Protocol):
     staged: bool
     arrays: Any
 
-    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         """Evaluate an equation as it was traced."""
 
     def lifted(
-        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+        self, equation: Equation, inputs: Sequence[Array], real: bool = False
     ) -> list[Any] | None:
         """Evaluate it on widened inputs; `real`: on their magnitudes, never complex.
 
@@ -55,11 +55,11 @@ class _Jax:
     staged = True
     arrays: Any = jnp
 
-    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         return bind(equation, inputs)
 
     def lifted(
-        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+        self, equation: Equation, inputs: Sequence[Array], real: bool = False
     ) -> list[Any] | None:
         return _lifted(equation, list(inputs), real)
 
@@ -80,7 +80,7 @@ class NumPy:
         self._held: dict[int, list[Any]] = {}  # by the address of what owns memory: how often, it
         self._loose: list[int] = []
 
-    def bind(self, equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         """Evaluate an equation as it was traced."""
         dtypes = [dtype_of(variable) for variable in equation.outvars]
         if all(map(numeric.is_native, (*map(dtype_of, inputs), *dtypes))):
@@ -95,7 +95,7 @@ class NumPy:
         return outputs
 
     def lifted(
-        self, equation: Equation, inputs: Sequence[Any], real: bool = False
+        self, equation: Equation, inputs: Sequence[Array], real: bool = False
     ) -> list[Any] | None:
         """Evaluate it on widened inputs; `real`: on their magnitudes, never complex."""
         name = equation.primitive.name
@@ -111,7 +111,7 @@ class NumPy:
                 return outputs if real else self._made(equation, outputs, dtypes)
         return self._rows(equation, inputs, lambda arrays: _lifted(equation, arrays, real))
 
-    def hold(self, arrays: Iterable[Any]) -> None:
+    def hold(self, arrays: Iterable[Array]) -> None:
         """Note that arrays are kept."""
         if not self._held:
             return
@@ -124,7 +124,7 @@ class NumPy:
                 del self._held[key]
         self._loose.clear()
 
-    def release(self, arrays: Iterable[Any]) -> None:
+    def release(self, arrays: Iterable[Array]) -> None:
         """Note that arrays are no longer kept."""
         if not self._held:
             return
@@ -136,13 +136,13 @@ class NumPy:
                 if known[0] == 0:
                     self._loose.append(key)
 
-    def _mine(self, equation: Equation, inputs: Sequence[Any]) -> bool:
+    def _mine(self, equation: Equation, inputs: Sequence[Array]) -> bool:
         if equation.primitive.name not in numeric.UPDATES:
             return False
         known = self._held.get(id(_root(inputs[0])))
         return known is not None and known[0] == 0 and inputs[0].flags.writeable
 
-    def _made(self, equation: Equation, outputs: list[Any], dtypes: Sequence[Any]) -> list[Any]:
+    def _made(self, equation: Equation, outputs: list[Array], dtypes: Sequence[Any]) -> list[Any]:
         """Return outputs as arrays of their dtypes; what an update made is this walk's own."""
         made = [
             array if type(array) is np.ndarray and array.dtype == d else _at(array, d)
@@ -158,7 +158,7 @@ class NumPy:
     def _rows(
         self,
         equation: Equation,
-        inputs: Sequence[Any],
+        inputs: Sequence[Array],
         evaluate: Callable[[list[Any]], list[Any] | None],
     ) -> list[Any] | None:
         """Evaluate in JAX, one draw after another where there are draws."""
@@ -185,7 +185,7 @@ def widen_dtype(dtype: DTypeLike) -> Any:
     return np.dtype("float64") if is_inexact(dtype) else dtype
 
 
-def convert(array: Any, dtype: DTypeLike) -> Any:
+def convert(array: Array, dtype: DTypeLike) -> Any:
     """Return an array at another dtype, in JAX or NumPy, whichever it belongs to."""
     if dtype_of(array) == dtype:
         return array
@@ -196,14 +196,14 @@ def convert(array: Any, dtype: DTypeLike) -> Any:
     return lax.convert_element_type(array, dtype)
 
 
-def _lifted(equation: Equation, arrays: list[Any], real: bool) -> list[Any] | None:
+def _lifted(equation: Equation, arrays: list[Array], real: bool) -> list[Any] | None:
     try:
         return bind_lifted(equation, arrays, real)
     except (TypeError, ValueError):  # a primitive that insists on its dtypes
         return None
 
 
-def bind_lifted(equation: Equation, arrays: list[Any], real: bool = False) -> list[Any]:
+def bind_lifted(equation: Equation, arrays: list[Array], real: bool = False) -> list[Any]:
     """Evaluate an equation in JAX on widened inputs; `real`: on magnitudes, never complex."""
     name = equation.primitive.name
     if is_identity(name):
@@ -230,7 +230,7 @@ def _widened_params(equation: Equation, real: bool) -> dict[str, Any]:
     return changed
 
 
-def _scatter(equation: Equation, arrays: list[Any], real: bool) -> list[Any]:
+def _scatter(equation: Equation, arrays: list[Array], real: bool) -> list[Any]:
     """Scatter through the lax function: the primitive's update jaxpr is typed."""
     params, name = equation.params, equation.primitive.name
     if real and name == "scatter-sub":  # magnitudes add
@@ -243,14 +243,14 @@ def _scatter(equation: Equation, arrays: list[Any], real: bool) -> list[Any]:
 class _Wide(Interpreter[Any]):
     """Evaluates the function of a reduction in JAX, in float64."""
 
-    def constant(self, array: np.ndarray[Any, Any]) -> Any:
+    def constant(self, array: NumPyArray) -> Any:
         return convert(array, widen_dtype(array.dtype))
 
-    def equation(self, equation: Equation, inputs: list[Any]) -> list[Any]:
+    def equation(self, equation: Equation, inputs: list[Array]) -> list[Any]:
         return bind_lifted(equation, inputs)
 
 
-def _reduce(equation: Equation, arrays: list[Any], real: bool) -> list[Any]:
+def _reduce(equation: Equation, arrays: list[Array], real: bool) -> list[Any]:
     """Reduce with the evaluated function: the primitive's jaxpr is typed."""
     half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
 
@@ -267,17 +267,17 @@ _SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
 }
 
 
-def _at(array: Any, dtype: DTypeLike) -> Any:
+def _at(array: Array, dtype: DTypeLike) -> Any:
     return numeric.cast(np.asarray(array), dtype)
 
 
-def _root(array: Any) -> Any:
+def _root(array: Array) -> Any:
     """Return what owns the memory that an array shows."""
     while type(array) is np.ndarray and array.base is not None:
         array = array.base
     return array
 
 
-def _at_once(array: Any) -> Any:
+def _at_once(array: Array) -> Any:
     """Return a result as NumPy's; keys stay what they are."""
     return array if jnp.issubdtype(array.dtype, jax.dtypes.extended) else np.asarray(array)

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import io_callback
 
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.tracing.settings import platform_here
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ def is_callback(equation: Any) -> bool:
     return equation.primitive.name in _CALLS
 
 
-def call_host(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+def call_host(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     """Call the host at once, on this thread.
 
     Raises:
@@ -104,7 +105,7 @@ def call_host(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     return [np.asarray(y, v.aval.dtype) for y, v in zip(found, equation.outvars)]
 
 
-def bind_callback(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+def bind_callback(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     """Call the host with all digits of the inputs, and return all digits of its answers."""
     params = equation.params
     given = [variable.aval.dtype for variable in equation.invars]
@@ -125,7 +126,7 @@ def bind_callback(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     return [_united(w, aval.dtype) for w, aval in zip(call(on_host, shapes, *words), results)]
 
 
-def _wide(dtype: Any) -> bool:
+def _wide(dtype: DTypeLike) -> bool:
     return dtype in (np.float64, np.complex128, np.int64, np.uint64)
 
 
@@ -135,7 +136,7 @@ def _form(aval: Any) -> tuple[tuple[int, ...], Any]:
     return (*aval.shape, np.dtype(aval.dtype).itemsize // 4), np.uint32
 
 
-def _words(array: Any, dtype: Any) -> Any:
+def _words(array: Array, dtype: DTypeLike) -> Any:
     """Return a NumPy array as words of 32 bits along a last axis, if its numbers have more."""
     exact = np.asarray(array, dtype)
     if not _wide(dtype):
@@ -144,13 +145,13 @@ def _words(array: Any, dtype: Any) -> Any:
     return np.ascontiguousarray(exact).reshape(-1).view(np.uint32).reshape(shape)
 
 
-def _joined(words: Any, dtype: Any) -> Any:
+def _joined(words: Any, dtype: DTypeLike) -> Any:
     if not _wide(dtype):
         return words
     return np.ascontiguousarray(words).reshape(-1).view(dtype).reshape(words.shape[:-1])
 
 
-def _divided(array: Any, dtype: Any) -> Any:
+def _divided(array: Array, dtype: DTypeLike) -> Any:
     """Return an array in a program as words of 32 bits along a last axis."""
     if dtype == np.complex128:
         parts = [lax.bitcast_convert_type(p, np.uint32) for p in (jnp.real(array), jnp.imag(array))]
@@ -158,7 +159,7 @@ def _divided(array: Any, dtype: Any) -> Any:
     return lax.bitcast_convert_type(array, np.uint32) if _wide(dtype) else array
 
 
-def _united(words: Any, dtype: Any) -> Any:
+def _united(words: Any, dtype: DTypeLike) -> Any:
     if dtype == np.complex128:
         real, imaginary = (lax.bitcast_convert_type(w, np.float64) for w in jnp.split(words, 2, -1))
         return lax.complex(real, imaginary)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import DTypeLike, NumPyArray
 from gradlab.tracing.arithmetic import widen_dtype
 from gradlab.tracing.compiling import remember
 from gradlab.tracing.jaxprs import Literal, body, dtype_of
@@ -59,7 +59,7 @@ class Constants:
         known = ((key, wide.tobytes()) for key, wide in self._known.items())
         return frozenset(known), frozenset(self.rounded)
 
-    def lifted(self, constant: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
+    def lifted(self, constant: NumPyArray) -> tuple[NumPyArray, bool]:
         """Return a constant in float64, and whether it has only the digits of its narrow dtype.
 
         Constants that were spread over an array, or put side by side, are looked up one by one.
@@ -86,7 +86,7 @@ def constants_of(programs: Sequence[Program]) -> Constants:
     return remember(key, lambda: Constants(programs))
 
 
-def _constants(program: Program) -> Iterator[np.ndarray[Any, Any]]:
+def _constants(program: Program) -> Iterator[NumPyArray]:
     for jaxpr in jaxprs(program.jaxpr):
         parts = body(jaxpr)
         for constant in parts.constants:
@@ -98,16 +98,14 @@ def _constants(program: Program) -> Iterator[np.ndarray[Any, Any]]:
                     yield np.asarray(atom.val, dtype_of(atom))
 
 
-def _paired(
-    narrow: list[np.ndarray[Any, Any]], wide: Program | None
-) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def _paired(narrow: list[NumPyArray], wide: Program | None) -> list[tuple[NumPyArray, NumPyArray]]:
     """Return each constant beside its own in the trace at float64, where the two traces match."""
     other = [] if wide is None else list(_constants(wide))
     match = len(other) == len(narrow) and all(map(_rounds_to, other, narrow))
     return list(zip(narrow, other)) if match else []
 
 
-def _same(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+def _same(first: NumPyArray, second: NumPyArray) -> bool:
     return bool(np.allclose(first.astype(np.complex128), second, rtol=1e-14, atol=0.0))
 
 
@@ -115,11 +113,11 @@ def _narrow(dtype: DTypeLike) -> bool:
     return bool(dtype != widen_dtype(dtype))
 
 
-def _key(constant: np.ndarray[Any, Any]) -> Any:
+def _key(constant: NumPyArray) -> Any:
     return constant.dtype, constant.shape, constant.tobytes()
 
 
-def _long(constant: np.ndarray[Any, Any]) -> bool:
+def _long(constant: NumPyArray) -> bool:
     """Whether some entry uses the last half of its digits, and so was probably rounded."""
     half = 2.0 ** (digits(constant.dtype) // 2)
     parts = (constant.real, constant.imag) if np.iscomplexobj(constant) else (constant,)
@@ -130,7 +128,7 @@ def _long(constant: np.ndarray[Any, Any]) -> bool:
     return False
 
 
-def _rounds_to(wide: np.ndarray[Any, Any], narrow: np.ndarray[Any, Any]) -> bool:
+def _rounds_to(wide: NumPyArray, narrow: NumPyArray) -> bool:
     if wide.shape != narrow.shape or np.iscomplexobj(wide) != np.iscomplexobj(narrow):
         return False
     with np.errstate(all="ignore"):

@@ -1,6 +1,6 @@
 """Is a program the gradient of a scalar function? Then its Jacobian, a Hessian, is symmetric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
+from gradlab.common.arrays import Array, Function
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import ClosedJaxpr, Literal, bind, body
@@ -23,7 +24,7 @@ _BEYOND_AUTODIFF = ("linear_call", "custom_linear_solve", "ffi_call")
 
 
 def is_gradient(
-    function: Callable[..., Any], inputs: Sequence[Any], program: Program, position: int
+    function: Function, inputs: Sequence[Array], program: Program, position: int
 ) -> bool:
     """Return whether a program is JAX's own gradient of a scalar function, by one input.
 
@@ -116,7 +117,7 @@ def _holds_primal(program: Program, source: int, output: int) -> bool:
     return False
 
 
-def _opened(jaxpr: Any, values: Sequence[Any], scalars: list[Any]) -> list[Any]:
+def _opened(jaxpr: Any, values: Sequence[Array], scalars: list[Any]) -> list[Any]:
     """Evaluate a jaxpr with its calls opened, and collect the real numbers that it makes."""
     parts = body(jaxpr)
     known = dict(zip(parts.constvars, parts.constants))

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from gradlab.arguments import name_of, users_fault
-from gradlab.common.arrays import Function
+from gradlab.common.arrays import Array, Function
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.tracing.evaluate import Evaluator, Value
@@ -138,7 +138,7 @@ def _joined(
         return value(*arrays)
 
     @joined.defjvp
-    def _(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def _(primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[list[Any], list[Any]]:
         outputs = value(*primals)
         _, pushed = jax.jvp(meant, tuple(primals), tuple(tangents))
         return outputs, pushed
@@ -147,7 +147,7 @@ def _joined(
 
 
 def _called(
-    function: Function, rule: CustomRule, operands: Sequence[Any], outvars: Sequence[Any]
+    function: Function, rule: CustomRule, operands: Sequence[Array], outvars: Sequence[Any]
 ) -> list[Any]:
     try:
         found = function(*operands)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.jaxprs import (
     Abstract,
     Atom,
@@ -55,7 +56,7 @@ def _opened(key: ByIdentity) -> Any:
 def _counted(interpreted: Any, steps: int) -> Any:
     """Return the interpretation as a function whose loop over the grid is counted."""
 
-    def loop(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    def loop(equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         skipped, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
         fixed, start = inputs[skipped : skipped + constants], inputs[skipped + constants :]
 
@@ -70,7 +71,7 @@ def _counted(interpreted: Any, steps: int) -> Any:
     return lambda *arrays: _evaluated(interpreted, arrays, {"while": loop})
 
 
-def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Any], special: Mapping[str, Any]) -> list[Any]:
+def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Array], special: Mapping[str, Any]) -> list[Any]:
     """Evaluate a jaxpr, in which a block that is the whole array is the array itself."""
     parts = body(jaxpr)
     env = dict(zip(parts.constvars, parts.constants)) | dict(zip(parts.invars, arrays))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
@@ -80,21 +80,21 @@ class Lifter(Evaluator):
         if isinstance(self.arithmetic, NumPy):
             self.arithmetic.release(value.array for value in values)
 
-    def before(self, equation: Equation, arrays: list[Any]) -> list[Any]:
+    def before(self, equation: Equation, arrays: list[Array]) -> list[Any]:
         """Return the widened inputs of an equation; the place to perturb them."""
         return arrays
 
-    def as_traced(self, equation: Equation, arrays: list[Any]) -> list[Any]:
+    def as_traced(self, equation: Equation, arrays: list[Array]) -> list[Any]:
         """Return the inputs of an equation that cannot be lifted; the place to perturb them."""
         return arrays
 
     def after(
-        self, equation: Equation, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
+        self, equation: Equation, inputs: Sequence[Value], arrays: list[Array], outputs: list[Array]
     ) -> list[Any]:
         """Return the lifted outputs of an equation; the place to perturb them."""
         return outputs
 
-    def enters(self, array: Any, dtype: DTypeLike, rough: bool) -> Any:
+    def enters(self, array: Array, dtype: DTypeLike, rough: bool) -> Any:
         """Widen a value that does not depend on the inputs where it meets one that does."""
         return convert(array, widen_dtype(dtype))
 
@@ -140,11 +140,11 @@ class Lifter(Evaluator):
         """Whether an equation's results are rounded."""
         return False
 
-    def opaque_result(self, variable: Variable, array: Any) -> Any:
+    def opaque_result(self, variable: Variable, array: Array) -> Any:
         """Widen what an equation that cannot be lifted returned."""
         return convert(array, widen_dtype(dtype_of(variable)))
 
-    def _as_traced(self, equation: Equation, arrays: list[Any]) -> list[Any]:
+    def _as_traced(self, equation: Equation, arrays: list[Array]) -> list[Any]:
         dtypes = [dtype_of(atom) for atom in equation.invars]
         given = self.as_traced(equation, arrays)
         narrow = [convert(a, d) for a, d in zip(given, dtypes)]
@@ -212,7 +212,7 @@ def opaque(program: Program) -> list[Opaque]:
     return list(dict.fromkeys(found))
 
 
-def _kept(equation: Equation, arrays: Sequence[Any], outputs: Sequence[Any]) -> bool:
+def _kept(equation: Equation, arrays: Sequence[Array], outputs: Sequence[Array]) -> bool:
     """Whether a conversion changed no number; a number that is being traced is not known."""
     pair = (arrays[0], outputs[0]) if equation.primitive.name == "convert_element_type" else ()
     known = len(pair) == 2 and all(isinstance(array, np.ndarray) for array in pair)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.primitives import lookup
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.dependence import call_jaxpr, through
@@ -59,7 +60,7 @@ class Meeting:
     bound: bool = False
 
 
-def rule_inputs(program: Program, inputs: Sequence[Any]) -> list[Meeting]:
+def rule_inputs(program: Program, inputs: Sequence[Array]) -> list[Meeting]:
     """Return every custom rule of a program with the inputs that it meets, innermost first.
 
     Args:
@@ -97,7 +98,7 @@ class _Met:
     broken: str = ""
     bound: bool = False
 
-    def add(self, arrays: list[Any]) -> None:
+    def add(self, arrays: list[Array]) -> None:
         """Keep the first and the last, and some between."""
         self.calls += 1
         if len(self.points) >= 2 * _POINTS:
@@ -225,7 +226,7 @@ def _holds_rules(equation: Any) -> bool:
     return any(contains(jaxpr, is_rule) for _, jaxpr in inner_jaxprs(equation))
 
 
-def _is_key(array: Any) -> bool:
+def _is_key(array: Array) -> bool:
     return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))
 
 

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing.jaxprs import Equation, shape_of
 
-Array: TypeAlias = np.ndarray[Any, Any]
 Function: TypeAlias = Callable[[Any, list[Any], int], Any]
 
 
@@ -31,7 +32,7 @@ class NumPyRule(NamedTuple):
     mixed: bool = False
 
 
-def is_native(dtype: Any) -> bool:
+def is_native(dtype: DTypeLike) -> bool:
     """Return whether NumPy itself computes with a dtype: no half precision, no keys."""
     if dtype is _DOUBLE:
         return True
@@ -88,7 +89,7 @@ def _same_lead(equation: Equation, arrays: Sequence[Array]) -> tuple[list[Array]
     ], 1
 
 
-def cast(array: Array, dtype: Any) -> Array:
+def cast(array: Array, dtype: DTypeLike) -> Array:
     """Convert as XLA does: an integer from a number beyond its range is the nearest that it has."""
     if array.dtype == dtype:
         return array
@@ -234,13 +235,13 @@ def _bitwise(ufunc: np.ufunc) -> Callable[..., Any]:
     return function
 
 
-def _smallest(dtype: Any) -> Any:
+def _smallest(dtype: DTypeLike) -> Any:
     if dtype.kind == "b":
         return False
     return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
-def _greatest(dtype: Any) -> Any:
+def _greatest(dtype: DTypeLike) -> Any:
     if dtype.kind == "b":
         return True
     return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
@@ -558,7 +559,7 @@ def _mode(equation: Equation) -> str:
     return str(getattr(equation.params["mode"], "name", equation.params["mode"]))
 
 
-def _fill(equation: Equation, dtype: Any) -> Any:
+def _fill(equation: Equation, dtype: DTypeLike) -> Any:
     value = equation.params["fill_value"]
     if value is not None:
         return value

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable, users_fault
+from gradlab.common.arrays import Array, Function
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
@@ -121,7 +122,7 @@ class Program:
         except Exception:  # a rule may well refuse float64; its constants then stay rounded
             return None
 
-    def flatten(self, inputs: Sequence[Any]) -> list[Any]:
+    def flatten(self, inputs: Sequence[Array]) -> list[Any]:
         """Return the traced leaves of a call's inputs, which have the structure of the trace's."""
         values, tree = jax.tree_util.tree_flatten(tuple(inputs), is_leaf=lambda x: x is None)
         if tree != self.in_tree:
@@ -130,7 +131,7 @@ class Program:
             )
         return [value for value, leaf in zip(values, self.leaves) if leaf.traced]
 
-    def unflatten(self, outputs: Sequence[Any]) -> Any:
+    def unflatten(self, outputs: Sequence[Array]) -> Any:
         """Return flat outputs as the function's own output tree."""
         return jax.tree_util.tree_unflatten(self.out_tree, outputs)
 
@@ -156,7 +157,7 @@ class Program:
 
 
 def trace(
-    function: Callable[..., Any],
+    function: Function,
     *inputs: Any,
     names: Sequence[str] | None = None,
     fixed: Sequence[int] = (),
@@ -196,7 +197,7 @@ def trace(
     return _trace(function, values, leaves, tree, x64)
 
 
-def as_function(program: Program) -> Callable[..., Any]:
+def as_function(program: Program) -> Function:
     """Return the program as a function of the original inputs that JAX can transform."""
 
     def function(*inputs: Any) -> Any:
@@ -306,7 +307,7 @@ def without_checks() -> Iterator[None]:
 
 
 def _trace(
-    function: Callable[..., Any], values: list[Any], leaves: list[Leaf], tree: Any, x64: bool
+    function: Function, values: list[Array], leaves: list[Leaf], tree: Any, x64: bool
 ) -> Program:
     seen: dict[str, Any] = {}
     name = name_of(function)
@@ -370,7 +371,7 @@ _HELD = 1 << 24  # bytes of a layer's array that are kept beside it
 
 
 @contextlib.contextmanager
-def attributes_kept(function: Callable[..., Any]) -> Iterator[None]:
+def attributes_kept(function: Function) -> Iterator[None]:
     """Put the attributes of a layer back, and of layers inside: a trace is not the user's call."""
     function = inspect.unwrap(function)  # jax.grad of a method, too
     owner = function.__self__ if isinstance(function, types.MethodType) else function
@@ -406,7 +407,7 @@ def _require_array(name: str, leaf: Any) -> None:
         raise InputTypeError(f"{name}: returned {type(leaf).__name__}, expected arrays")
 
 
-def _needs_x64(values: Sequence[Any], leaves: Sequence[Leaf]) -> bool:
+def _needs_x64(values: Sequence[Array], leaves: Sequence[Leaf]) -> bool:
     inexact = [(v, leaf.dtype) for v, leaf in zip(values, leaves) if leaf.differentiable]
     arrays = [dtype for value, dtype in inexact if not isinstance(value, float | complex)]
     wide = arrays or [dtype for _, dtype in inexact]  # a Python number alone is a double
@@ -427,10 +428,10 @@ def _blank(aval: Any) -> Any:
     return Abstract(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
 
 
-def _kind(array: Any) -> Hashable:
+def _kind(array: Array) -> Hashable:
     """Return what an executable asks of an argument."""
     return jax.typeof(array), getattr(array, "sharding", None)
 
 
-def _to_numpy(array: Any) -> Any:
+def _to_numpy(array: Array) -> Any:
     return array if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else np.asarray(array)

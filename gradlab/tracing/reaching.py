@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.dependence import flow
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import Abstract, contains, dtype_of, inner_jaxprs
@@ -48,7 +49,7 @@ def reached_outputs(program: Program, equations: Sequence[Any]) -> tuple[int, ..
     inputs = [Abstract(aval.shape, aval.dtype) for aval in program.in_avals]
     count = len(inputs)
 
-    def following(arrays: Sequence[Any]) -> Any:
+    def following(arrays: Sequence[Array]) -> Any:
         def outputs(*more: Any) -> list[Any]:
             adder = _Adder(equations, dict(zip(floats, more)))
             found = adder(program.jaxpr, [Value(array, True) for array in arrays])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import batching
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
 from gradlab.tracing.evaluate import Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, contains, dtype_of
@@ -20,7 +21,7 @@ _HOSTS = frozenset({"pure_callback", "io_callback", "ffi_call", "custom_vmap_cal
 
 
 def run_lifted(
-    jaxpr: Jaxpr, arrays: Sequence[Any], turns: int | None = None, given: Sequence[Any] = ()
+    jaxpr: Jaxpr, arrays: Sequence[Array], turns: int | None = None, given: Sequence[Any] = ()
 ) -> list[Any]:
     """Evaluate a closed jaxpr lifted to float64, in NumPy, without compiling it.
 
@@ -45,7 +46,7 @@ def run_lifted(
         return [_numpy(evaluator.wide(value)) for value in values]
 
 
-def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Any], turns: int) -> list[Any]:
+def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: int) -> list[Any]:
     """Run the user's Python once on arrays, and return outputs and gradients, lifted.
 
     Nothing is compiled: what the Python computes with JAX is staged out, and run in NumPy. Python
@@ -120,7 +121,7 @@ class _AtOnce(Lifter):
         super().__init__(NumPy())
         self._given = [np.asarray(a) for a in given if is_inexact(a.dtype)]
 
-    def constant(self, array: Any) -> Value:
+    def constant(self, array: Array) -> Value:
         """Bring a constant of the program in."""
         if not is_inexact(dtype_of(array)):
             return Value(array, False)
@@ -130,16 +131,16 @@ class _AtOnce(Lifter):
         return _entering(mine) if known else Value(array, False)
 
 
-def _entering(array: Any) -> Value:
+def _entering(array: Array) -> Value:
     if _is_key(array):
         return Value(array, False)
     value = np.asarray(array)
     return Value(convert(value, widen_dtype(value.dtype)), is_inexact(value.dtype))
 
 
-def _numpy(array: Any) -> Any:
+def _numpy(array: Array) -> Any:
     return array if _is_key(array) else np.asarray(array)
 
 
-def _is_key(array: Any) -> bool:
+def _is_key(array: Array) -> bool:
     return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))

@@ -15,10 +15,10 @@ from gradlab.checking.differences import gradient_by_differences
 from gradlab.checking.evidence import draw_upstreams, nearby
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 
 __all__ = ["Case", "Claim", "Point", "Symptom"]
 
-Array = np.ndarray[Any, Any]
 
 _RELATIVE = 1e-9
 _FEW = 64  # entries whose gradient may be taken by differences again and again

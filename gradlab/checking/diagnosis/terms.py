@@ -15,12 +15,12 @@ import numpy as np
 from gradlab.checking.diagnosis.symptom import Symptom
 from gradlab.checking.report import Finding
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing import Lifter, Program, Value, source, without_checks
 from gradlab.tracing.leaves import is_inexact
 
 __all__ = ["terms"]
 
-Array = np.ndarray[Any, Any]
 _GATES, _ENTRIES = 150, 1 << 20
 _TIMES = {
     -1.0: "is missing",
