@@ -19,22 +19,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradlab import operators as ops
 from gradlab.common.arrays import Array, Shape, Tree, namespace
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logsumexp, over_rows, softmax
-from gradlab.operators import (
-    BlockDiagonal,
-    Contraction,
-    LowerTriangular,
-    Operator,
-    Permutation,
-    Reshape,
-    Zero,
-    left_multiplication,
-    right_multiplication,
-)
+from gradlab.operators import Operator
 
 _QKV = "q (*batch, queries, width), k (*batch, keys, width), v (*batch, keys, values)"
 _SATURATED: tuple[Tree, ...] = ([[100.0, 0.0]], [[9.0, 1.0], [-9.0, 0.5]], (2, 2))
@@ -106,14 +97,16 @@ def _attention_operators(
     c = b[: len(k.shape) - 2]
     mean = p @ _with_heads(q, k)
     blocks = xp.einsum(f"{b}ij,{c}je,{c}jd->{b}ied", p, v, k) - o[..., None] * mean[..., None, :]
-    each = Contraction(f"{b}ij,{c}je,{b}id,{c}jd->{b}ie", scale * p, v, q, input_shape=k.shape)
-    mean_of = Contraction(f"{b}ij,{b}ie,{b}id,{c}jd->{b}ie", scale * p, o, q, input_shape=k.shape)
+    each = ops.Contraction(f"{b}ij,{c}je,{b}id,{c}jd->{b}ie", scale * p, v, q, input_shape=k.shape)
+    mean_of = ops.Contraction(
+        f"{b}ij,{b}ie,{b}id,{c}jd->{b}ie", scale * p, o, q, input_shape=k.shape
+    )
     if ordered:
         entries = xp.broadcast_to(p[..., None, :, :], (*p.shape[:-2], v.shape[-1], *p.shape[-2:]))
-        of_v: Operator = LowerTriangular(entries, v.shape, axis=-2)
+        of_v: Operator = ops.LowerTriangular(entries, v.shape, axis=-2)
     else:
-        of_v = Contraction(f"{b}ij,{c}je->{b}ie", p, input_shape=v.shape)
-    return BlockDiagonal(scale * blocks), each - mean_of, of_v
+        of_v = ops.Contraction(f"{b}ij,{c}je->{b}ie", p, input_shape=v.shape)
+    return ops.BlockDiagonal(scale * blocks), each - mean_of, of_v
 
 
 def _logsumexp_operators(
@@ -123,9 +116,9 @@ def _logsumexp_operators(
     b = "ABCDFGHIJK"[: len(q.shape) - 2]
     mean = (scale * (p @ k)).astype(q.dtype)
     return (
-        Contraction(f"{b}id,{b}id->{b}i", mean, input_shape=q.shape),
-        Contraction(f"{b}ij,{b}id,{b}jd->{b}i", scale * p, q, input_shape=k.shape),
-        Zero(q.shape[:-1], v.shape, v.dtype),
+        ops.Contraction(f"{b}id,{b}id->{b}i", mean, input_shape=q.shape),
+        ops.Contraction(f"{b}ij,{b}id,{b}jd->{b}i", scale * p, q, input_shape=k.shape),
+        ops.Zero(q.shape[:-1], v.shape, v.dtype),
     )
 
 
@@ -294,7 +287,7 @@ class BiasedAttention(_Attention):
     def gradients(self, xp: Namespace, q: Array, k: Array, *vop: Array) -> Gradients:
         v, o, p = vop
         deviation = v[..., None, :, :] - o[..., None, :]
-        of_bias = BlockDiagonal((p[..., None] * deviation).swapaxes(-1, -2))
+        of_bias = ops.BlockDiagonal((p[..., None] * deviation).swapaxes(-1, -2))
         return *super().gradients(xp, q, k, *vop), of_bias
 
     def pull(self, xp: Namespace, u: Array, q: Array, *kvop: Array) -> Pulled:
@@ -452,8 +445,8 @@ class GroupedQueryAttention(_Attention):
     def gradients(self, xp: Namespace, q: Array, k: Array, v: Array, *op: Array) -> Gradients:
         o = op[0]
         of_q, of_k, of_v = _attention_operators(False, _scale_of(self.scale, q), q, k, v, *op)
-        merge = Reshape(o.shape, _merged(o), o.dtype)
-        return merge @ of_q @ Reshape(_merged(q), q.shape, q.dtype), merge @ of_k, merge @ of_v
+        merge = ops.Reshape(o.shape, _merged(o), o.dtype)
+        return merge @ of_q @ ops.Reshape(_merged(q), q.shape, q.dtype), merge @ of_k, merge @ of_v
 
     def pull(
         self, xp: Namespace, upstream: Array, q: Array, k: Array, v: Array, *op: Array
@@ -515,21 +508,21 @@ class MultiHeadAttention(Node):
         """Return `_split` as an operator, for the array x that it has made."""
         n, heads, length, width = x.shape
         apart = (n, length, heads, width)
-        flat = Reshape((n, length, heads * width), apart, x.dtype)
-        return Permutation((0, 2, 1, 3), apart, x.dtype) @ flat
+        flat = ops.Reshape((n, length, heads * width), apart, x.dtype)
+        return ops.Permutation((0, 2, 1, 3), apart, x.dtype) @ flat
 
     def gradients(
         self, xp: Namespace, x: Array, weights: tuple[Array, ...], merged: Array, *qkvop: Array
     ) -> Gradients:
         q, _, _, o, _ = qkvop
-        join = right_multiplication(weights[3], merged.shape) @ self._splitting(o).T
+        join = ops.right_multiplication(weights[3], merged.shape) @ self._splitting(o).T
         inner = _attention_operators(self.is_causal, _scale_of(None, q), *qkvop)
         paths = [join @ of @ self._splitting(part) for of, part in zip(inner, qkvop)]
         of_q, of_k, of_v = (
-            path @ right_multiplication(w, x.shape) for path, w in zip(paths, weights)
+            path @ ops.right_multiplication(w, x.shape) for path, w in zip(paths, weights)
         )
-        of_weights = (path @ left_multiplication(x, w.shape) for path, w in zip(paths, weights))
-        return of_q + of_k + of_v, *of_weights, left_multiplication(merged, weights[3].shape)
+        of_weights = (path @ ops.left_multiplication(x, w.shape) for path, w in zip(paths, weights))
+        return of_q + of_k + of_v, *of_weights, ops.left_multiplication(merged, weights[3].shape)
 
     def pull(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradlab import operators as ops
 from gradlab.common.arrays import Array, Shape, einsum, namespace
 from gradlab.nodes._base import (
     Applied,
@@ -28,17 +29,7 @@ from gradlab.nodes._base import (
 )
 from gradlab.nodes._domain import Domain
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import (
-    BlockDiagonal,
-    Contraction,
-    Diagonal,
-    Operator,
-    Reshape,
-    Selection,
-    Zero,
-    left_multiplication,
-    sum_over,
-)
+from gradlab.operators import Operator
 
 _SQUARE = "x (*batch, n, n)"
 
@@ -56,7 +47,7 @@ def _batch_letters(x: Array) -> str:
 def _left_right_product(left: Array, right: Array, shape: Shape) -> Operator:
     """Return the map x -> left x right, matrix by matrix."""
     b = _batch_letters(left)
-    return Contraction(f"{b}ij,{b}kl,{b}jk->{b}il", left, right, input_shape=shape)
+    return ops.Contraction(f"{b}ij,{b}kl,{b}jk->{b}il", left, right, input_shape=shape)
 
 
 def _solve_triangular(
@@ -90,19 +81,19 @@ def _from_pushforward(
     for dy in pushforward(xp.broadcast_to(basis, (m * n, *batch, m, n))):
         y_shape = dy.shape[1:]
         columns = dy.reshape(m * n, *batch, math.prod(y_shape[len(batch) :]))
-        blocks = BlockDiagonal(xp.moveaxis(columns, 0, -1))
+        blocks = ops.BlockDiagonal(xp.moveaxis(columns, 0, -1))
         operators.append(
-            Reshape(blocks.output_shape, y_shape, x.dtype)
+            ops.Reshape(blocks.output_shape, y_shape, x.dtype)
             @ blocks
-            @ Reshape(x.shape, blocks.input_shape, x.dtype)
+            @ ops.Reshape(x.shape, blocks.input_shape, x.dtype)
         )
     return tuple(operators)
 
 
-def _of_matrix(weights: Array) -> Contraction:
+def _of_matrix(weights: Array) -> ops.Contraction:
     """Return the map dx -> sum of weights * dx over each matrix."""
     b = _batch_letters(weights)
-    return Contraction(f"{b}ij,{b}ij->{b}", weights, input_shape=weights.shape)
+    return ops.Contraction(f"{b}ij,{b}ij->{b}", weights, input_shape=weights.shape)
 
 
 class Determinant(Node):
@@ -171,7 +162,7 @@ class Slogdet(Node):
 
     def gradients(self, xp: Namespace, x: Array) -> Gradients:
         of_log = _of_matrix(xp.linalg.inv(x).mT)
-        return (Zero(x.shape[:-2], x.shape, x.dtype),), (of_log,)
+        return (ops.Zero(x.shape[:-2], x.shape, x.dtype),), (of_log,)
 
     def pull(self, xp: Namespace, upstream: tuple[Array, Array], x: Array) -> Pulled:
         return upstream[1][..., None, None] * xp.linalg.inv(x).mT
@@ -197,9 +188,9 @@ class Trace(Linear):
     def operator(self, x: Like) -> Operator:
         *batch, m, n = x.shape
         entries = np.diagonal(np.arange(m * n).reshape(m, n), self.offset)
-        picked = Selection(entries, (*batch, m * n), x.dtype, axis=len(batch))
-        total = sum_over(picked.output_shape, len(batch), x.dtype)
-        return total @ picked @ Reshape(x.shape, (*batch, m * n), x.dtype)
+        picked = ops.Selection(entries, (*batch, m * n), x.dtype, axis=len(batch))
+        total = ops.sum_over(picked.output_shape, len(batch), x.dtype)
+        return total @ picked @ ops.Reshape(x.shape, (*batch, m * n), x.dtype)
 
     def reference(self, x: Array) -> Array:
         return jnp.trace(x, self.offset, axis1=-2, axis2=-1)
@@ -251,11 +242,11 @@ class Solve(Node):
     def gradients(self, xp: Namespace, a: Array, b: Shape, x: Array) -> Gradients:
         inverse, letters = xp.linalg.inv(a), _batch_letters(a)
         if len(b) == 1:
-            of_a = Contraction("ij,k,jk->i", -inverse, x[:, 0], input_shape=a.shape)
+            of_a = ops.Contraction("ij,k,jk->i", -inverse, x[:, 0], input_shape=a.shape)
         else:
             subscripts = f"{letters}ij,{letters}kc,{letters}jk->{letters}ic"
-            of_a = Contraction(subscripts, -inverse, x, input_shape=a.shape)
-        return of_a, left_multiplication(inverse, b)
+            of_a = ops.Contraction(subscripts, -inverse, x, input_shape=a.shape)
+        return of_a, ops.left_multiplication(inverse, b)
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, b: Shape, x: Array) -> Pulled:
         db = xp.linalg.solve(a.mT, upstream.reshape(x.shape))
@@ -305,9 +296,9 @@ class TriangularSolve(Node):
         inverse = _solve_triangular(a, eye, *self._options())
         moved = f"{letters}kj" if self.transposed else f"{letters}jk"
         subscripts = f"{letters}ij,{letters}kc,{moved}->{letters}ic"
-        of_a = Contraction(subscripts, -inverse, x, input_shape=a.shape)
-        read = Diagonal(self._triangle(xp, xp.ones_like(a)))
-        return of_a @ read, left_multiplication(inverse, x.shape)
+        of_a = ops.Contraction(subscripts, -inverse, x, input_shape=a.shape)
+        read = ops.Diagonal(self._triangle(xp, xp.ones_like(a)))
+        return of_a @ read, ops.left_multiplication(inverse, x.shape)
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, x: Array) -> Pulled:
         db = _solve_triangular(a, upstream, *self._options(turn=True))
@@ -479,7 +470,7 @@ class _Spectrum(Node):
 
     def gradients(self, xp: Namespace, u: Array, vt: Array) -> Gradients:
         b, shape = _batch_letters(u), (*u.shape[:-1], vt.shape[-1])
-        return Contraction(f"{b}ik,{b}kj,{b}ij->{b}k", u, vt, input_shape=shape)
+        return ops.Contraction(f"{b}ik,{b}kj,{b}ij->{b}k", u, vt, input_shape=shape)
 
     def pull(self, xp: Namespace, upstream: Array, u: Array, vt: Array) -> Pulled:
         return (u * upstream[..., None, :]) @ vt
@@ -549,7 +540,7 @@ class MatrixPower(Node):
         return powers[-1], (Like.of(x), *powers[:-1])
 
     def gradients(self, xp: Namespace, x: Like, *powers: Array) -> Gradients:
-        none: Operator = Zero(x.shape, x.shape, x.dtype)
+        none: Operator = ops.Zero(x.shape, x.shape, x.dtype)
         terms = (_left_right_product(a, b, x.shape) for a, b in zip(powers, powers[::-1]))
         return sum(terms, start=none)
 
@@ -651,10 +642,10 @@ class Kron(Node):
         return (a[:, None, :, None] * b[None, :, None, :]).reshape(m * p, n * q), (a, b)
 
     def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
-        of_a = Contraction("kl,ij->ikjl", b, input_shape=a.shape)
-        of_b = Contraction("ij,kl->ikjl", a, input_shape=b.shape)
+        of_a = ops.Contraction("kl,ij->ikjl", b, input_shape=a.shape)
+        of_b = ops.Contraction("ij,kl->ikjl", a, input_shape=b.shape)
         (m, n), (p, q) = a.shape, b.shape
-        flat = Reshape(of_a.output_shape, (m * p, n * q), a.dtype)
+        flat = ops.Reshape(of_a.output_shape, (m * p, n * q), a.dtype)
         return flat @ of_a, flat @ of_b
 
     def pull(self, xp: Namespace, upstream: Array, a: Array, b: Array) -> Pulled:

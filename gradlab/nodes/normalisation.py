@@ -11,6 +11,7 @@ a row's Jacobian is the identity less what mean and variance take away:
 from abc import abstractmethod
 from math import prod
 
+from gradlab import operators as ops
 from gradlab.common.arrays import (
     Array,
     Axis,
@@ -25,16 +26,7 @@ from gradlab.nodes._domain import POSITIVE, REALS
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import norm
 from gradlab.nodes.probability import on_axis
-from gradlab.operators import (
-    Broadcast,
-    Convolution,
-    Diagonal,
-    DiagonalPlusLowRank,
-    Operator,
-    Permutation,
-    Reshape,
-    Zero,
-)
+from gradlab.operators import Operator
 
 
 def _along(scale: Array, axis: int, rank: int) -> Array:
@@ -47,10 +39,10 @@ def _other_axes(axis: int, rank: int) -> Shape:
     return tuple(i for i in range(rank) if i != axis)
 
 
-def _spread(axis: int, x: Like | Array) -> Broadcast:
+def _spread(axis: int, x: Like | Array) -> ops.Broadcast:
     """Return the map that repeats one number for each place of x's axis over all of x."""
     rank = len(x.shape)
-    return Broadcast((x.shape[axis],), x.shape, x.dtype, _other_axes(axis, rank))
+    return ops.Broadcast((x.shape[axis],), x.shape, x.dtype, _other_axes(axis, rank))
 
 
 def _mean(rows: Array) -> Array:
@@ -109,12 +101,12 @@ class _Normalisation(Node):
         right = xp.stack([xp.ones_like(rows), rows], axis=-1)
         left = right * (r / -max(rows.shape[1], 1)).astype(h.dtype)[..., None]
         own = xp.broadcast_to(r.astype(h.dtype), rows.shape)
-        inner = DiagonalPlusLowRank(own, left, right)
-        permute = Permutation(order, h.shape, h.dtype)
-        to_rows = Reshape(permute.output_shape, rows.shape, h.dtype) @ permute
-        gain = Diagonal(xp.broadcast_to(_along(scale, axis, h.ndim), h.shape))
+        inner = ops.DiagonalPlusLowRank(own, left, right)
+        permute = ops.Permutation(order, h.shape, h.dtype)
+        to_rows = ops.Reshape(permute.output_shape, rows.shape, h.dtype) @ permute
+        gain = ops.Diagonal(xp.broadcast_to(_along(scale, axis, h.ndim), h.shape))
         spread = _spread(axis, h)
-        return gain @ to_rows.T @ inner @ to_rows, Diagonal(h) @ spread, spread
+        return gain @ to_rows.T @ inner @ to_rows, ops.Diagonal(h) @ spread, spread
 
     def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
         axis = self.layout(h.shape)[2]
@@ -282,9 +274,9 @@ class RmsNorm(Node):
         last = h.ndim - 1
         left = h * (r / -max(h.shape[-1], 1)).astype(h.dtype)
         own = xp.broadcast_to(r.astype(h.dtype), h.shape)
-        inner = DiagonalPlusLowRank(own, left[..., None], h[..., None])
-        gain = Diagonal(xp.broadcast_to(_along(scale, last, h.ndim), h.shape))
-        return gain @ inner, Diagonal(h) @ _spread(last, h)
+        inner = ops.DiagonalPlusLowRank(own, left[..., None], h[..., None])
+        gain = ops.Diagonal(xp.broadcast_to(_along(scale, last, h.ndim), h.shape))
+        return gain @ inner, ops.Diagonal(h) @ _spread(last, h)
 
     def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, r: Array) -> Pulled:
         g, wide = at_least_float32(u * _along(scale, h.ndim - 1, h.ndim)), at_least_float32(h)
@@ -298,7 +290,7 @@ class RmsNorm(Node):
 def _projection(h: Array, length: Array) -> Operator:
     """Return (I - h h^T) / length along the last axis: what is left of x beside its direction."""
     inverse = namespace(h).broadcast_to(1.0 / length, h.shape)
-    return DiagonalPlusLowRank(inverse, -(h * inverse)[..., None], h[..., None])
+    return ops.DiagonalPlusLowRank(inverse, -(h * inverse)[..., None], h[..., None])
 
 
 class L2Normalize(Node):
@@ -352,10 +344,10 @@ class WeightNorm(Node):
 
     def gradients(self, xp: Namespace, scale: Array, h: Array, length: Array) -> Gradients:
         rows = h.reshape(h.shape[0], -1)
-        to_rows = Reshape(h.shape, rows.shape, h.dtype)
-        gain = Diagonal(xp.broadcast_to(_along(scale, 0, h.ndim), h.shape))
+        to_rows = ops.Reshape(h.shape, rows.shape, h.dtype)
+        gain = ops.Diagonal(xp.broadcast_to(_along(scale, 0, h.ndim), h.shape))
         inner = _projection(rows, length.reshape(-1, 1))
-        return gain @ to_rows.T @ inner @ to_rows, Diagonal(h) @ _spread(0, h)
+        return gain @ to_rows.T @ inner @ to_rows, ops.Diagonal(h) @ _spread(0, h)
 
     def pull(self, xp: Namespace, u: Array, scale: Array, h: Array, length: Array) -> Pulled:
         along_h = (u * h).sum(axis=_other_axes(0, h.ndim), keepdims=True)
@@ -396,11 +388,11 @@ class SpectralNorm(Node):
     def gradients(self, xp: Namespace, u: Array, v: Array, s: Array, y: Array) -> Gradients:
         rank_one = (u[:, None] * v[None, :]).reshape(-1, 1)
         inverse = xp.broadcast_to(1.0 / s.reshape(1), (y.size,)).astype(y.dtype)
-        inner = DiagonalPlusLowRank(inverse, -(y.reshape(-1) * inverse)[:, None], rank_one)
-        flatten, dtype = Reshape(y.shape, (y.size,), y.dtype), y.dtype
+        inner = ops.DiagonalPlusLowRank(inverse, -(y.reshape(-1) * inverse)[:, None], rank_one)
+        flatten, dtype = ops.Reshape(y.shape, (y.size,), y.dtype), y.dtype
         return (
-            (flatten.T @ inner @ flatten, Zero(y.shape, u.shape, dtype)),
-            (Zero(u.shape, y.shape, dtype), Zero(u.shape, u.shape, dtype)),
+            (flatten.T @ inner @ flatten, ops.Zero(y.shape, u.shape, dtype)),
+            (ops.Zero(u.shape, y.shape, dtype), ops.Zero(u.shape, u.shape, dtype)),
         )
 
     def pull(
@@ -449,7 +441,7 @@ class BatchNormInference(Node):
     def gradients(self, xp: Namespace, scale: Array, h: Array, r: Array) -> Gradients:
         of_variance = in_dtype_of(-0.5 * scale * h * r * r, (h,))
         slopes = scale * r, h, xp.ones_like(r), -scale * r, of_variance
-        of_x, *others = (Diagonal(xp.broadcast_to(d, h.shape)) for d in slopes)
+        of_x, *others = (ops.Diagonal(xp.broadcast_to(d, h.shape)) for d in slopes)
         return of_x, *(other @ _spread(1, h) for other in others)
 
     def reference(
@@ -512,11 +504,11 @@ class LocalResponseNorm(Node):
     def gradients(self, xp: Namespace, x: Array, d: Array) -> Gradients:
         images = (x.shape[0], 1, x.shape[1], x.size // max(x.shape[0] * x.shape[1], 1))
         ones = xp.ones((1, 1, self.size, 1), dtype=x.dtype)
-        window = Convolution(ones, images, padding=(self._reach, (0, 0)))
-        shape = Reshape(x.shape, images, x.dtype)
-        own = Diagonal((d**-self.beta).astype(x.dtype))
-        weight = Diagonal(self._weight(x, d).astype(x.dtype))
-        return own - weight @ shape.T @ window @ shape @ Diagonal(x)
+        window = ops.Convolution(ones, images, padding=(self._reach, (0, 0)))
+        shape = ops.Reshape(x.shape, images, x.dtype)
+        own = ops.Diagonal((d**-self.beta).astype(x.dtype))
+        weight = ops.Diagonal(self._weight(x, d).astype(x.dtype))
+        return own - weight @ shape.T @ window @ shape @ ops.Diagonal(x)
 
     def pull(self, xp: Namespace, upstream: Array, x: Array, d: Array) -> Pulled:
         u, (low, high) = at_least_float32(upstream), self._reach

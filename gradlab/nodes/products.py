@@ -8,22 +8,13 @@ from string import ascii_letters
 
 import numpy as np
 
+from gradlab import operators as ops
 from gradlab.common.arrays import Array, Shape, einsum, namespace
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Like, Linear, Namespace, Node, Pulled
 from gradlab.nodes._lazy import jnp
-from gradlab.operators import (
-    Broadcast,
-    Contraction,
-    Dense,
-    Diagonal,
-    Identity,
-    Operator,
-    Reshape,
-    left_multiplication,
-    right_multiplication,
-)
+from gradlab.operators import Operator
 
 Wanted = tuple[bool, ...]
 
@@ -62,7 +53,7 @@ class Matmul(Node):
             ) from None
 
     def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
-        return right_multiplication(b, a.shape), left_multiplication(a, b.shape)
+        return ops.right_multiplication(b, a.shape), ops.left_multiplication(a, b.shape)
 
     def pull(self, xp: Namespace, u: Array, a: Array, b: Array) -> Pulled:
         return self.pull_wanted(xp, (True, True), u, a, b)
@@ -99,9 +90,9 @@ class Affine(Node):
         return y + bias, (x, w, b.shape)
 
     def gradients(self, xp: Namespace, x: Array, w: Array, b: Shape) -> Gradients:
-        in_x = right_multiplication(w, x.shape)
+        in_x = ops.right_multiplication(w, x.shape)
         shape = in_x.output_shape
-        return in_x, left_multiplication(x, w.shape), Broadcast(b, shape, in_x.dtype)
+        return in_x, ops.left_multiplication(x, w.shape), ops.Broadcast(b, shape, in_x.dtype)
 
     def pull(self, xp: Namespace, u: Array, x: Array, w: Array, b: Shape) -> Pulled:
         return self.pull_wanted(xp, (True, True, True), u, x, w, b)
@@ -134,8 +125,8 @@ class Outer(Node):
 
     def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
         return (
-            Contraction("j,i->ij", b, input_shape=a.shape),
-            Contraction("i,j->ij", a, input_shape=b.shape),
+            ops.Contraction("j,i->ij", b, input_shape=a.shape),
+            ops.Contraction("i,j->ij", a, input_shape=b.shape),
         )
 
     def pull(self, xp: Namespace, u: Array, a: Array, b: Array) -> Pulled:
@@ -156,7 +147,7 @@ class Dot(Node):
         return (a * b).sum(), (a, b)
 
     def gradients(self, xp: Namespace, a: Array, b: Array) -> Gradients:
-        return Dense(b[None, :], (), a.shape), Dense(a[None, :], (), b.shape)
+        return ops.Dense(b[None, :], (), a.shape), ops.Dense(a[None, :], (), b.shape)
 
     def pull(self, xp: Namespace, u: Array, a: Array, b: Array) -> Pulled:
         return u * b, u * a
@@ -177,7 +168,7 @@ class QuadraticForm(Node):
 
     def gradients(self, xp: Namespace, x: Array, a: Array) -> Gradients:
         row, outer = (a @ x + x @ a)[None, :], (x[:, None] * x[None, :]).reshape(1, -1)
-        return Dense(row, (), x.shape), Dense(outer, (), a.shape)
+        return ops.Dense(row, (), x.shape), ops.Dense(outer, (), a.shape)
 
     def pull(self, xp: Namespace, u: Array, x: Array, a: Array) -> Pulled:
         return u * (a @ x + x @ a), u * x[:, None] * x[None, :]
@@ -262,7 +253,7 @@ class Einsum(Node):
         for i, x in enumerate(xs):
             letters, terms, fixed = self._fixed(i, xs)
             subscripts = ",".join([*terms, letters]) + "->" + output
-            operators.append(Contraction(subscripts, *fixed, input_shape=x.shape))
+            operators.append(ops.Contraction(subscripts, *fixed, input_shape=x.shape))
         return tuple(operators)
 
     def pull(self, xp: Namespace, upstream: Array, *xs: Array) -> Pulled:
@@ -314,8 +305,8 @@ class RotaryEmbedding(Linear):
         letters = "ntfb->ntfa" if self.interleaved else "ntbf->ntaf"
         inner = (pairs, 2) if self.interleaved else (2, pairs)
         paired = (math.prod(batch), length, *inner)
-        turn = Contraction(f"tfab,{letters}", rotations.astype(x.dtype), input_shape=paired)
-        return Reshape(paired, x.shape, x.dtype) @ turn @ Reshape(x.shape, paired, x.dtype)
+        turn = ops.Contraction(f"tfab,{letters}", rotations.astype(x.dtype), input_shape=paired)
+        return ops.Reshape(paired, x.shape, x.dtype) @ turn @ ops.Reshape(x.shape, paired, x.dtype)
 
     def reference(self, x: Array) -> Array:
         length, width = x.shape[-2:]
@@ -353,8 +344,8 @@ class AlibiBias(Node):
 
     def gradients(self, xp: Namespace, distance: Array, slopes: Like) -> Gradients:
         shape, dtype = distance.shape, distance.dtype
-        along = Broadcast(slopes.shape, shape, dtype, axes=self._others(distance))
-        return Identity(shape, dtype), Diagonal(-distance) @ along
+        along = ops.Broadcast(slopes.shape, shape, dtype, axes=self._others(distance))
+        return ops.Identity(shape, dtype), ops.Diagonal(-distance) @ along
 
     def _others(self, distance: Array) -> tuple[int, ...]:
         return tuple(i for i in range(distance.ndim) if i != distance.ndim - 3)

@@ -16,21 +16,12 @@ Source: Werbos, "Backpropagation through time: what it does and how to do it" (1
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple, TypeAlias
 
+from gradlab import operators as ops
 from gradlab.common.arrays import Array, DTypeLike, Shape, namespace
 from gradlab.nodes._base import Applied, Gradients, Kept, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logistic, logistic_slope, over_rows
-from gradlab.operators import (
-    BlockDiagonal,
-    Contraction,
-    Dense,
-    Diagonal,
-    Identity,
-    Operator,
-    Reshape,
-    Zero,
-    embedding,
-)
+from gradlab.operators import Operator
 
 States: TypeAlias = tuple[Array, ...]
 
@@ -98,24 +89,24 @@ class Cell(Node):
         xp, h = namespace(x), states[0]
 
         def through(s: Array, w: Array) -> Operator:
-            return BlockDiagonal(xp.einsum("ngh,dgh->nhd", s, cls.by_gate(w)))
+            return ops.BlockDiagonal(xp.einsum("ngh,dgh->nhd", s, cls.by_gate(w)))
 
         def of_weights(s: Array, left: Array, w: Array) -> Operator:
             gated = cls.by_gate(w).shape
-            each = Contraction("ngh,nd,dgh->nh", s, left, input_shape=gated)
-            return each @ Reshape(w.shape, gated, w.dtype)
+            each = ops.Contraction("ngh,nd,dgh->nh", s, left, input_shape=gated)
+            return each @ ops.Reshape(w.shape, gated, w.dtype)
 
         of_states: list[Operator] = [through(slope.of_state, wh)]
-        of_states += [Zero(h.shape, s.shape, s.dtype) for s in states[1:]]
+        of_states += [ops.Zero(h.shape, s.shape, s.dtype) for s in states[1:]]
         for i, d in enumerate(slope.direct):
-            of_states[i] = of_states[i] if d is None else of_states[i] + Diagonal(d)
-        of_b = Contraction("ngh,gh->nh", slope.of_input, input_shape=slope.of_input.shape[1:])
+            of_states[i] = of_states[i] if d is None else of_states[i] + ops.Diagonal(d)
+        of_b = ops.Contraction("ngh,gh->nh", slope.of_input, input_shape=slope.of_input.shape[1:])
         return (
             through(slope.of_input, wx),
             *of_states,
             of_weights(slope.of_input, x, wx),
             of_weights(slope.of_state, h, wh),
-            of_b @ Reshape(wh.shape[1:], of_b.input_shape, wh.dtype),
+            of_b @ ops.Reshape(wh.shape[1:], of_b.input_shape, wh.dtype),
         )
 
     @classmethod
@@ -176,13 +167,13 @@ class _OverTime(Node):
         states, dtype = history[0], wh.dtype
         h, n = states[0], len(states)
         shapes = (x.shape, *(s.shape for s in states), wx.shape, wh.shape, wh.shape[1:])
-        none = [Zero(h.shape, shape, dtype) for shape in shapes]
+        none = [ops.Zero(h.shape, shape, dtype) for shape in shapes]
         # reach[i][k]: how state i, as it is now, changes with input k
         reach: list[list[Operator]] = [[*none] for _ in states]
         for i in range(n):
-            reach[i][1 + i] = Identity(h.shape, dtype)
+            reach[i][1 + i] = ops.Identity(h.shape, dtype)
         y = (*x.shape[:2], h.shape[1])
-        total: list[Operator] = [Zero(y, shape, dtype) for shape in shapes]
+        total: list[Operator] = [ops.Zero(y, shape, dtype) for shape in shapes]
         for t, (before, slope) in enumerate(zip(history, slopes)):
             read = _at(t, x.shape, dtype).T
             place = _at(t, y, dtype)
@@ -221,15 +212,15 @@ class _OverTime(Node):
 
 
 def _dense(operator: Operator) -> Operator:
-    return Dense(operator.to_dense(), operator.output_shape, operator.input_shape)
+    return ops.Dense(operator.to_dense(), operator.output_shape, operator.input_shape)
 
 
 def _at(step: int, shape: Shape, dtype: DTypeLike) -> Operator:
     """Return the map that sets an array (batch, width) into zeros of `shape`, at one step."""
     batch, _, width = shape
     slices = (slice(None), slice(step, step + 1))
-    alone = Reshape((batch, width), (batch, 1, width), dtype)
-    return embedding(slices, shape, dtype) @ alone
+    alone = ops.Reshape((batch, width), (batch, 1, width), dtype)
+    return ops.embedding(slices, shape, dtype) @ alone
 
 
 def _rows(b: Array, like: Array) -> Array:

@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradlab import operators as ops
 from gradlab.common.arrays import Array, DTypeLike, Function, Shape, namespace
 from gradlab.common.windows import Padding, PerAxis, Windows, paddings, per_axis, windows
 from gradlab.errors import InputError
@@ -30,20 +31,7 @@ from gradlab.formatting import shape_text
 from gradlab.nodes._base import Applied, Gradients, Kept, Like, Linear, Namespace, Node, Pulled
 from gradlab.nodes._domain import REALS, Domain
 from gradlab.nodes._lazy import jax, jnp
-from gradlab.operators import (
-    BlockDiagonal,
-    Broadcast,
-    Contraction,
-    Convolution,
-    Diagonal,
-    Identity,
-    Operator,
-    Permutation,
-    Reshape,
-    Selection,
-    embedding,
-    sum_over,
-)
+from gradlab.operators import Operator
 from gradlab.operators.convolution import by_group, correlate, correlate_back
 
 
@@ -71,9 +59,9 @@ def take_operator(walk: Windows, shape: Shape, dtype: DTypeLike) -> Operator:
     )
     indices = entries.entries.reshape(walk.taps, -1)
     return (
-        Selection(indices, (*lead, rows), dtype, axis=2)
-        @ Reshape((*lead, *walk.padded), (*lead, rows), dtype)
-        @ embedding((slice(None), slice(None), *walk.inside[1:]), (*lead, *walk.padded), dtype)
+        ops.Selection(indices, (*lead, rows), dtype, axis=2)
+        @ ops.Reshape((*lead, *walk.padded), (*lead, rows), dtype)
+        @ ops.embedding((slice(None), slice(None), *walk.inside[1:]), (*lead, *walk.padded), dtype)
     )
 
 
@@ -119,11 +107,11 @@ class _Walking(Node):
 
 
 def _as_operator(w: Array, x_shape: Shape, walk: Windows, groups: int) -> Operator:
-    return Convolution(w, x_shape, walk.stride, walk.padding, walk.dilation, groups)
+    return ops.Convolution(w, x_shape, walk.stride, walk.padding, walk.dilation, groups)
 
 
 def _bias(channels: int, y: Shape, dtype: DTypeLike) -> Operator:
-    return Broadcast((channels,), y, dtype, axes=(0, *range(2, len(y))))
+    return ops.Broadcast((channels,), y, dtype, axes=(0, *range(2, len(y))))
 
 
 class _Convolution(_Walking):
@@ -148,12 +136,12 @@ class _Convolution(_Walking):
         y, kernel = (x.shape[0], w.shape[0], *walk.places), by_group(w, groups)
         grouped = (*kernel.shape[:3], walk.taps)
         columns = walk.take(x).reshape(x.shape[0], groups, kernel.shape[2], walk.taps, walk.spots)
-        of_kernel = Contraction("ngckp,gock->ngop", columns, input_shape=grouped)
+        of_kernel = ops.Contraction("ngckp,gock->ngop", columns, input_shape=grouped)
         return (
             _as_operator(w, x.shape, walk, groups),
-            Reshape(of_kernel.output_shape, y, x.dtype)
+            ops.Reshape(of_kernel.output_shape, y, x.dtype)
             @ of_kernel
-            @ Reshape(w.shape, grouped, x.dtype),
+            @ ops.Reshape(w.shape, grouped, x.dtype),
             _bias(w.shape[0], y, x.dtype),
         )
 
@@ -312,14 +300,14 @@ class _TransposedConvolution(_Walking):
         y = (x.shape[0], channels, *walk.size)
         grouped = (*kernel.shape[:3], walk.taps)
         rows = x.reshape(x.shape[0], *kernel.shape[:2], walk.spots)
-        of_kernel = Contraction("ngcp,gcok->ngokp", rows, input_shape=grouped)
+        of_kernel = ops.Contraction("ngcp,gcok->ngokp", rows, input_shape=grouped)
         taken = take_operator(walk, y, x.dtype)
         return (
             _as_operator(w, y, walk, groups).T,
             taken.T
-            @ Reshape(of_kernel.output_shape, taken.output_shape, x.dtype)
+            @ ops.Reshape(of_kernel.output_shape, taken.output_shape, x.dtype)
             @ of_kernel
-            @ Reshape(w.shape, grouped, x.dtype),
+            @ ops.Reshape(w.shape, grouped, x.dtype),
             _bias(channels, y, x.dtype),
         )
 
@@ -485,7 +473,7 @@ class MaxPool(_Pool):
         return y.reshape(*lead, *places), (Like.of(x), index)
 
     def gradients(self, xp: Namespace, x: Like, index: Array) -> Gradients:
-        return Selection(index, x.shape, x.dtype)
+        return ops.Selection(index, x.shape, x.dtype)
 
     def reference(self, x: Array) -> Array:
         return self._reduced(x, -math.inf, jax.lax.max, self._walk(x.shape))
@@ -526,11 +514,11 @@ class AveragePool(_Pool, Linear):
         walk = self._walk(x.shape)
         lead = x.shape[: len(x.shape) - len(walk.size)]
         ones = np.ones((1, 1, *walk.window), dtype=x.dtype)
-        sums = Convolution(ones, (math.prod(lead), 1, *walk.size), walk.stride, walk.padding)
+        sums = ops.Convolution(ones, (math.prod(lead), 1, *walk.size), walk.stride, walk.padding)
         weights = (1.0 / self._counts(walk)).astype(x.dtype)
-        planes = Reshape(sums.output_shape, (*lead, *walk.places), x.dtype) @ sums
-        share = Diagonal(np.broadcast_to(weights, planes.output_shape))
-        return share @ planes @ Reshape(x.shape, sums.input_shape, x.dtype)
+        planes = ops.Reshape(sums.output_shape, (*lead, *walk.places), x.dtype) @ sums
+        share = ops.Diagonal(np.broadcast_to(weights, planes.output_shape))
+        return share @ planes @ ops.Reshape(x.shape, sums.input_shape, x.dtype)
 
     def reference(self, x: Array) -> Array:
         walk = self._walk(x.shape)
@@ -551,7 +539,7 @@ class GlobalAveragePool(Linear):
 
     def operator(self, x: Like) -> Operator:
         self.require(0 not in x.shape[2:], "a plane has no entry", x=x.shape)
-        total = sum_over(x.shape, tuple(range(2, len(x.shape))), x.dtype)
+        total = ops.sum_over(x.shape, tuple(range(2, len(x.shape))), x.dtype)
         return (1.0 / math.prod(x.shape[2:])) * total
 
     def reference(self, x: Array) -> Array:
@@ -595,7 +583,7 @@ class Im2col(Linear):
         walk, (n, channels) = self._walk(x.shape), x.shape[:2]
         taken = take_operator(walk, x.shape, x.dtype)
         y_shape = (n, channels * walk.taps, math.prod(walk.places))
-        return Reshape(taken.output_shape, y_shape, x.dtype) @ taken
+        return ops.Reshape(taken.output_shape, y_shape, x.dtype) @ taken
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         walk, (n, channels) = self._walk(x.shape), x.shape[:2]
@@ -656,7 +644,7 @@ class Col2im(Linear):
     def operator(self, x: Like) -> Operator:
         y_shape = (x.shape[0], self._channels(x.shape), *self.size)
         taken = take_operator(self._walk(), y_shape, x.dtype)
-        return taken.T @ Reshape(x.shape, taken.output_shape, x.dtype)
+        return taken.T @ ops.Reshape(x.shape, taken.output_shape, x.dtype)
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         walk, channels = self._walk(), self._channels(x.shape)
@@ -687,12 +675,12 @@ class _Separable(Linear):
         rank, ndim = len(self.size), len(x.shape)
         fits = ndim >= rank and 0 not in x.shape[ndim - rank :] and min(self.size) > 0
         self.require(fits, "expected an axis for each entry of size, none empty", x=x.shape)
-        whole: Operator = Identity(x.shape, x.dtype)
+        whole: Operator = ops.Identity(x.shape, x.dtype)
         letters = ascii_lowercase[:ndim]
         for axis, places in zip(range(ndim - rank, ndim), self.size):
             rows, letter = self.matrix(x.shape[axis], places).astype(x.dtype), letters[axis]
             subscripts = f"Z{letter},{letters}->{letters.replace(letter, 'Z')}"
-            whole = Contraction(subscripts, rows, input_shape=whole.output_shape) @ whole
+            whole = ops.Contraction(subscripts, rows, input_shape=whole.output_shape) @ whole
         return whole
 
 
@@ -798,9 +786,9 @@ class UpsampleNearest(Linear):
         wide = batch + tuple(m for pair in pairs for m in pair)
         y_shape, repeated = batch + tuple(n * s for n, s in pairs), range(lead + 1, len(wide), 2)
         return (
-            Reshape(wide, y_shape, x.dtype)
-            @ Broadcast(narrow, wide, x.dtype, axes=tuple(repeated))
-            @ Reshape(x.shape, narrow, x.dtype)
+            ops.Reshape(wide, y_shape, x.dtype)
+            @ ops.Broadcast(narrow, wide, x.dtype, axes=tuple(repeated))
+            @ ops.Reshape(x.shape, narrow, x.dtype)
         )
 
     def reference(self, x: Array) -> Array:
@@ -879,13 +867,13 @@ class GridSample(Node):
         terms: list[Operator] = []
         blocks: Array = 0.0
         for index, weight, slope in self._corners(xp, x, grid):
-            each = Diagonal(xp.broadcast_to(weight[:, None], shape))
-            terms.append(each @ Selection(index, x.shape, x.dtype))
+            each = ops.Diagonal(xp.broadcast_to(weight[:, None], shape))
+            terms.append(each @ ops.Selection(index, x.shape, x.dtype))
             values = xp.reshape(x, (-1,))[index]
             blocks = blocks + xp.einsum("ncpq,npqd->npqcd", values, slope)
         n, channels, rows, columns = shape
-        channels_first = Permutation((0, 3, 1, 2), (n, rows, columns, channels), x.dtype)
-        return sum(terms[1:], start=terms[0]), channels_first @ BlockDiagonal(blocks)
+        channels_first = ops.Permutation((0, 3, 1, 2), (n, rows, columns, channels), x.dtype)
+        return sum(terms[1:], start=terms[0]), channels_first @ ops.BlockDiagonal(blocks)
 
     def reference(self, x: Array, grid: Array) -> Array:
         height, width = x.shape[2:]
