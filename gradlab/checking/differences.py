@@ -260,13 +260,14 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
 class Moves:
     """By how much <upstream, forward> changes at several moves away from a point.
 
-    `sizes`: the magnitudes of the terms that change, whose rounding is in the change; `here`: the
-    magnitudes of all terms.
+    `sizes`: the magnitudes of the terms that change; `here`: the magnitudes of all terms; `shares`:
+    how much of the noise of all terms, each rounded by itself, is in the terms that change.
     """
 
     changes: Array
     sizes: Array
     here: float
+    shares: Array
 
 
 def moves(evidence: Evidence, directions: Iterable[dict[str, Any]]) -> Moves:
@@ -275,17 +276,23 @@ def moves(evidence: Evidence, directions: Iterable[dict[str, Any]]) -> Moves:
     (start,) = forward([{}])
     still = _without_infinities(start)
     here = still(start)
-    changes, sizes = [], []
+    changes, rows = [], [_terms(upstreams, here)]
     for direction in directions:
         there = still(forward([_ahead(evidence, direction, 1.0)])[0])
         with np.errstate(invalid="ignore"):
             changes.append(pairing(upstreams, [y - x for x, y in zip(here, there)]))
-        sizes.append(_magnitude(upstreams, [np.where(y == x, 0.0, x) for x, y in zip(here, there)]))
-    return Moves(np.array(changes), np.array(sizes), _magnitude(upstreams, here))
+        moved = [np.where(y == x, 0.0, x) for x, y in zip(here, there)]
+        rows.append(_terms(upstreams, moved))
+    sizes = np.array([np.sum(row) for row in rows])
+    lengths = np.array([np.linalg.norm(row) for row in rows])
+    known = (lengths[1:] > 0) & (lengths[0] > 0)  # where nothing moved, it may be a staircase
+    shares = np.where(known, lengths[1:] / (lengths[0] or 1.0), 1.0)
+    return Moves(np.array(changes), sizes[1:], float(sizes[0]), shares)
 
 
-def _magnitude(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
-    return float(sum(np.sum(np.abs(u * y)) for u, y in zip(upstreams, outputs)))
+def _terms(upstreams: Sequence[Any], outputs: Sequence[Any]) -> Array:
+    """Return the magnitudes of all terms of <upstream, forward>."""
+    return np.concatenate([np.abs(u * y).ravel() for u, y in zip(upstreams, outputs)])
 
 
 def _line(

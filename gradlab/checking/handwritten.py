@@ -23,6 +23,7 @@ from gradlab.checking.gradients import (
 from gradlab.checking.inputs import Returns
 from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Arrays, Complaint, Upstream, nothing_to_differentiate
+from gradlab.checking.widen import widen
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.reading import is_library, rewinder
@@ -52,6 +53,7 @@ class Handwritten:
         self._function, self._backward, self._returns = function, backward, returns
         self._inputs, self._names, self._asked = inputs, names, wrt is not None
         self.calls = calls
+        self._refuses_wide: bool | None = None  # None: nobody has asked yet
         self._leaf_values, self.leaves, self._tree = flatten(inputs, names)
         traced = [(v, leaf) for v, leaf in zip(self._leaf_values, self.leaves) if leaf.traced]
         self.values: Arrays = {leaf.path: value for value, leaf in traced}
@@ -96,10 +98,43 @@ class Handwritten:
 
     def primal(self, values: Arrays) -> list[Any]:
         """Evaluate the forward alone, as the user does."""
-        arrays = [values[name] for name in self.order]
-        with self._steady(arrays):
-            output = self.forward(*self._rebuild(arrays))
-            return [np.asarray(result) for result in jax.tree.leaves(output)]
+
+        def output(arrays: Sequence[Any]) -> list[Any]:
+            with self._steady(arrays):
+                found = self.forward(*self._rebuild(arrays))
+                return [np.asarray(result) for result in jax.tree.leaves(found)]
+
+        return self._in_digits_it_takes(output, [values[name] for name in self.order])
+
+    def _in_digits_it_takes(
+        self, compute: Callable[[Sequence[Any]], list[Any]], arrays: list[Any]
+    ) -> list[Any]:
+        """Compute from arrays, in the dtypes that were given where float64 is refused at any point.
+
+        Args:
+            compute: calls the user's function.
+            arrays: one for each input, and one for each upstream after them.
+        """
+        if self._refuses_wide:
+            return compute(self._narrowed(arrays))
+        try:
+            return compute(arrays)
+        except Exception:
+            if self._refuses_wide is None and any(map(_is_wide, arrays)):
+                given = [widen(value) for value in self.values.values()]
+                try:
+                    compute([*given, *arrays[len(given) :]])
+                    self._refuses_wide = False
+                except Exception:  # the given inputs are refused, too: it insists on its dtype
+                    found = compute(self._narrowed(arrays))
+                    self._refuses_wide = True
+                    return found
+            raise
+
+    def _narrowed(self, arrays: list[Any]) -> list[Any]:
+        dtypes = [np.asarray(value).dtype for value in self.values.values()]
+        dtypes += [upstream.dtype for upstream in self.upstreams]
+        return [np.asarray(array).astype(dtype) for array, dtype in zip(arrays, dtypes)]
 
     def flat(self, *arrays: Any) -> list[Any]:
         """Evaluate forward and backward on flat inputs followed by upstreams."""
@@ -109,9 +144,13 @@ class Handwritten:
 
     def run(self, values: Arrays) -> list[Any]:
         """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
-        arrays = [values[name] for name in (*self.order, *(u.name for u in self.upstreams))]
-        with self._steady(arrays):
-            return [np.asarray(result) for result in self.flat(*arrays)]
+
+        def results(arrays: Sequence[Any]) -> list[Any]:
+            with self._steady(arrays):
+                return [np.asarray(result) for result in self.flat(*arrays)]
+
+        names = (*self.order, *(u.name for u in self.upstreams))
+        return self._in_digits_it_takes(results, [values[name] for name in names])
 
     @contextlib.contextmanager
     def _steady(self, arrays: Sequence[Any] = ()) -> Iterator[None]:

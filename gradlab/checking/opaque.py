@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checking.differences import Answer, answer, moves, scales, slopes
+from gradlab.checking.differences import LINE, Answer, answer, moves, scales, slopes
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import REASONS, STATES, evidence_of_infinities
@@ -21,6 +21,7 @@ Array = np.ndarray[Any, Any]
 _DIRECTIONS, _ALONE = 1, 3  # more directions over all entries; entries asked with all care
 _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER = 40  # calls that the other laws need
+_SEARCH = _LATER + 13 * LINE  # and the search for one wrong entry among thousands
 _FINEST, _COARSEST = 2.0**-17, 2.0**-5  # steps, as parts of an entry
 _CLOSER = 2.0**-3
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
@@ -110,7 +111,9 @@ def judge_by_calls(evidence: Evidence, gradients: Sequence[Estimate]) -> tuple[V
     refuted, noise, told = _together(evidence, row, _Told(*start))
     for k in np.flatnonzero(~np.isfinite(row.claim))[:_ALONE]:
         told = _asked_alone(evidence, row, k, told)
-    told = _each(evidence, row, noise, told)
+    told = _each(evidence, row, noise, told, _SEARCH if refuted else _LATER)
+    if refuted and not (told.reason == Reason.SLOPE_REFUTES.number).any():
+        told = _searched(evidence, row, told)
     if not refuted:
         told = _confirmed(evidence, row, told)
     return tuple(_verdict(evidence, i, gradient, row, told) for i, gradient in enumerate(gradients))
@@ -157,12 +160,14 @@ def _directions(
         yield row.direction(evidence, steps), steps
 
 
-def _each(evidence: Evidence, row: _Row, noise: float, told: _Told) -> _Told:
-    """Ask for what is not told, the largest claims first, for as long as calls are left."""
+def _each(evidence: Evidence, row: _Row, noise: float, told: _Told, later: int = _LATER) -> _Told:
+    """Ask for what is not told, the largest claims first; some calls are left for later."""
     calls, finite = evidence.subject.calls, np.isfinite(row.claim)
     waiting = np.flatnonzero((told.reason == Reason.NOT_ASKED.number) & finite)
     order = waiting[np.argsort(-np.abs(row.claim[waiting]), kind="stable")]
-    later = _LATER + 4 * len(_tied(evidence, row))
+    if calls.made + 2 * order.size + _LATER <= calls.allowed:  # none is left to be searched for
+        later = _LATER
+    later += 4 * len(_tied(evidence, row))
     chosen = order[: calls.share(order.size, 2, later)]
     if not chosen.size:
         return told
@@ -201,6 +206,23 @@ def _each(evidence: Evidence, row: _Row, noise: float, told: _Told) -> _Told:
         if _refuted(evidence, row, int(chosen[n]), ends, float(_CLOSER * step)):
             reasons[n] = Reason.NOT_TOGETHER.number
     return told.put(chosen, reasons, slope.value, slope.error)
+
+
+def _searched(evidence: Evidence, row: _Row, told: _Told) -> _Told:
+    """Look for a wrong entry among those that nobody asked for: half of them, and half of these."""
+    suspects = np.flatnonzero((told.reason == Reason.NOT_ASKED.number) & np.isfinite(row.claim))
+    rng, calls = np.random.default_rng([evidence.seed, 9]), evidence.subject.calls
+    steps = rng.choice((-1.0, 1.0), row.claim.size)
+    while suspects.size > 1 and calls.grants(2 * LINE):
+        half = rng.permutation(suspects)[: suspects.size // 2]
+        moves = np.zeros(row.claim.size)
+        moves[half] = steps[half]
+        slope = slopes(evidence, [row.direction(evidence, moves)])
+        spread = float(np.linalg.norm(row.spread[half]))
+        said = answer(float(np.sum(row.claim[half] * steps[half])), slope, 0, spread, strict=False)
+        guilty = said in (Answer.DISAGREES, Answer.BESIDE_A_KINK)
+        suspects = half if guilty else np.setdiff1d(suspects, half)
+    return _asked_alone(evidence, row, int(suspects[0]), told) if suspects.size == 1 else told
 
 
 def _step(evidence: Evidence, noise: float) -> tuple[float, float]:
@@ -261,7 +283,7 @@ def _sides(
     found = moves(evidence, ways)
     ahead, behind = found.changes.reshape(2, -1)
     sizes = found.sizes.reshape(2, -1).max(axis=0)
-    share = sizes / found.here if found.here > 0 else np.ones(len(groups))
+    share = found.shares.reshape(2, -1).max(axis=0)
     return _Sides(ahead / step, -behind / step, _SURE * noise * share / step, sizes)
 
 

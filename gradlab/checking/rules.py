@@ -1,7 +1,7 @@
 """What a rule promises beyond its gradient: batches, transposes, implementations, one by one.
 
 Each part is a function from a bench, which is a rule alone at one point, to nothing where it holds
-or to what is wrong. All numbers are computed in NumPy from traced programs, lifted to float64.
+or to what is wrong. All numbers are computed in float64, each with the scatter of its rounding.
 """
 
 import dataclasses
@@ -20,18 +20,21 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.errors import GradlabError
-from gradlab.references import LIMIT, Slope, finite_differences, inner, known, unit_roundoff
+from gradlab.references import Estimate, Evaluation, Slope, finite_differences, inner, judge, known
+from gradlab.references.interpreted import Interpreted
+from gradlab.references.setting import Setting
 from gradlab.report import Entry, PartStatus, Rule, RulePart
 from gradlab.tracing import (
     Meeting,
     NotStrippable,
     Program,
     TooLong,
+    derive,
     iterates,
     rule_inputs,
-    run_lifted,
     strip,
 )
+from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.jaxprs import Abstract, as_flat, body
 from gradlab.tracing.leaves import is_inexact
 
@@ -40,7 +43,7 @@ __all__ = ["judge_parts", "judged_rules"]
 Array = np.ndarray[Any, Any]
 Flat = Callable[..., Sequence[Any]]
 
-_TURNS, _SLACK, _SETS, _ROWS = 4096, 1e-9, 3, 64
+_FURTHER, _SETS = 40, 3  # turns for which a loop runs on; operands of which all sets are batched
 
 
 def judged_rules(
@@ -103,20 +106,56 @@ class _Wrong(Exception):
         self.worst = worst
 
 
+class _Raises(Exception):
+    """The user's rule raises; the cause is what it raised."""
+
+
 class _Bench:
     """A rule alone, at one point: what its parts are held against."""
 
     def __init__(self, meeting: Meeting, trial: Trial) -> None:
-        self.meeting, self.trial, self.program = meeting, trial, meeting.program
+        self.trial, self.program = trial, meeting.program
         self.arrays = [np.asarray(trial.values[name]) for name in self.program.in_names]
         self.wrt = [self.program.in_names.index(t.path) for t in trial.subject.targets]
         self.floats = [is_inexact(aval.dtype) for aval in self.program.out_avals]
+        self.moved = [self.arrays[position] for position in self.wrt]
+        self.tangents = [np.asarray(trial.tangents[t.path]) for t in trial.subject.targets]
+        self.upstreams = [np.asarray(value) for value in trial.upstreams.values()]
 
-    def run(self, function: Flat, *arrays: Any) -> list[Array]:
-        """Return what a function of flat arrays gives in float64, without compiling it."""
-        with jax.enable_x64(self.program.x64):
-            jaxpr = jax.make_jaxpr(function)(*arrays)
-        return run_lifted(jaxpr, arrays, _TURNS)
+    def traced(self, function: Flat, arrays: Sequence[Any]) -> Program:
+        """Return a function of flat arrays as a program.
+
+        Raises:
+            _Raises: the user's rule raises; the cause says what.
+        """
+        plain = [np.asarray(array) for array in arrays]
+        small = {"f": np.float32, "c": np.complex64}
+        dtypes = [
+            small.get(a.dtype.kind, a.dtype) if a.dtype.itemsize > 4 and not self.program.x64
+            else a.dtype for a in plain
+        ]  # fmt: skip
+        avals = [Abstract(a.shape, dtype) for a, dtype in zip(plain, dtypes)]
+        names = [str(i) for i in range(len(plain))]
+        try:
+            return derive(self.program, function, avals, names, (), lambda: None)
+        except GradlabError:
+            raise
+        except Exception as error:  # whatever the user's rule raises
+            raise _Raises from error
+
+    def run(self, function: Flat, *arrays: Any, further: int = 0) -> list[Estimate]:
+        """Return what a function of flat arrays gives in float64, and how rounding moves it.
+
+        `further`: for how many turns loops that end by their numbers run on, without noise.
+        """
+        program = self.traced(function, arrays)
+        given = {name: widen(array) for name, array in zip(program.in_names, arrays)}
+        if further:
+            values = Interpreted(Setting({"run": program}, {}, None, {}), further).values(given)
+            return [Estimate(value, np.zeros(np.shape(value))) for value in values["run"]]
+        evaluation, seed = Evaluation(run=program), self.trial.seed
+        both = run_callbacks(lambda: evaluation.both(given, seed=seed))
+        return both[self.trial.subject.opaque]["run"]
 
     def moving(self, function: Flat | None = None) -> Flat:
         """Return the rule as a function of its float operands, with its float outputs."""
@@ -130,136 +169,91 @@ class _Bench:
 
         return moved
 
-    @functools.cached_property
-    def moved(self) -> list[Array]:
-        """The operands that are differentiated."""
-        return [self.arrays[position] for position in self.wrt]
-
-    @functools.cached_property
-    def tangents(self) -> list[Array]:
-        """One tangent for each of them."""
-        paths = [self.program.in_names[position] for position in self.wrt]
-        return [np.asarray(self.trial.tangents[path]) for path in paths]
-
-    @functools.cached_property
-    def upstreams(self) -> list[Array]:
-        """One upstream for each float output."""
-        return [np.asarray(value) for value in self.trial.upstreams.values()]
-
-    @functools.cached_property
-    def scatter(self) -> float:
-        """How far rounding moves the largest number of the rule, in the dtype that it runs in."""
-        both = self.trial.drawn(self.trial.draws)[1 if self.trial.subject.opaque else 0]
-        found = [known(e.scatter) for estimates in both.values() for e in estimates]
-        return max((float(np.max(s, initial=0.0)) for s in found), default=0.0)
-
     def one(self, i: int) -> Flat:
         """Return the rule as a function of one of its operands."""
         flat = self.moving()
         return lambda v: flat(*(v if k == i else a for k, a in enumerate(self.moved)))
 
-    @functools.cached_property
+    @property
     def believed(self) -> Flat | None:
         """The expansion as a function of the float operands; None where there is none."""
         found = self.trial.subject.believed
         return None if found is None else self.moving(found.flat)
 
-    def slope(self) -> list[Array]:
-        """Return the outputs' slopes along the tangents, by finite differences of the rule."""
-        return [np.asarray(s.value) for s in self._slopes]
-
-    @property
-    def slope_error(self) -> float:
-        """How far these slopes may be off, with a margin."""
-        return LIMIT * max(float(np.max(known(np.asarray(s.error)))) for s in self._slopes)
-
     @functools.cached_property
-    def _slopes(self) -> list[Slope]:
-        flat, wide = self.moving(), [widen(x) for x in self.moved]
+    def slopes(self) -> list[Estimate]:
+        """The outputs' slopes along the tangents, by finite differences of the rule."""
+        program, wide = self.traced(self.moving(), self.moved), [widen(x) for x in self.moved]
+        evaluation = Evaluation(run=program)
 
         def at(steps: Sequence[float]) -> list[list[Array]]:
-            return [
-                self.run(flat, *(x + t * d for x, d in zip(wide, self.tangents))) for t in steps
-            ]
+            points = ([x + t * d for x, d in zip(wide, self.tangents)] for t in steps)
+            return [evaluation.values(dict(zip(program.in_names, p)))["run"] for p in points]
 
-        return finite_differences(at)
+        found: list[Slope] = run_callbacks(lambda: finite_differences(at))
+        return [Estimate(np.asarray(each.value), known(np.asarray(each.error))) for each in found]
 
     def hold(
-        self,
-        actual: Sequence[Any],
-        expected: Sequence[Any],
-        says: str,
-        name: str,
-        slack: float = 0.0,
+        self, actual: Sequence[Estimate], expected: Sequence[Estimate], says: str, name: str
     ) -> None:
-        """Compare arrays, entry by entry; `slack` is allowed beyond rounding.
+        """Compare results, entry by entry, by their rounding.
 
         Raises:
-            _Wrong: they differ by more than rounding; `says` what the expected ones are.
+            _Wrong: they differ by more than that explains; `says` what the expected ones are.
         """
-        for k, (mine, other) in enumerate(zip(actual, expected, strict=True)):
-            got, right = widen(np.asarray(mine)), widen(np.asarray(other))
+        for k, (mine, right) in enumerate(zip(actual, expected, strict=True)):
             label = f"{name}[{k}]" if len(expected) > 1 else name
-            if got.shape != right.shape:
-                raise _Wrong(f"{label} has shape {got.shape}, {says} {right.shape}")
-            size = float(np.max(np.abs(right[np.isfinite(right)]), initial=0.0))
-            coarse = unit_roundoff(np.float32) if self.trial.subject.opaque else _SLACK
-            most = slack + 16 * LIMIT * self.scatter + coarse * (np.abs(right) + size * _SLACK)
-            off = np.abs(got - right)
-            same = (np.isnan(got) & np.isnan(right)) | (got == right)
-            wrong = ~(off <= most) & ~same & np.isfinite(right)
-            if wrong.any():
-                at = np.unravel_index(int(np.argmax(np.where(wrong, off, -1.0))), off.shape)
-                index = tuple(map(int, at))
-                text = f"{entry_name(label, index)} is {got[index]:.6g}, {says} {right[index]:.6g}"
-                relative = float(off[index] / abs(right[index])) if right[index] else np.inf
-                entry = Entry(
-                    label, index, complex(got[index]), complex(right[index]),
-                    float(off[index] / max(float(np.max(most)), 1e-300)), "rules", "", relative,
+            if mine.value.shape != right.value.shape:
+                raise _Wrong(f"{label} has shape {mine.value.shape}, {says} {right.value.shape}")
+            verdict = judge(mine.value, right, mine, np.float64)
+            if verdict.wrong.any():
+                errors = np.where(verdict.wrong, verdict.error, -1.0)
+                index = tuple(map(int, np.unravel_index(int(np.argmax(errors)), errors.shape)))
+                got, wanted = mine.value[index], right.value[index]
+                relative = float(abs(got - wanted) / abs(wanted)) if wanted else np.inf
+                raise _Wrong(
+                    f"{entry_name(label, index)} is {got:.6g}, {says} {wanted:.6g}",
+                    Entry(
+                        label, index, complex(got), complex(wanted), float(errors[index]), "rules",
+                        "", relative,
+                    ),
                 )  # fmt: skip
-                raise _Wrong(text, entry)
 
 
 def _judged(name: str, bench: _Bench) -> RulePart:
-    status: PartStatus = "right"
-    reason, worst = "", None
+    status: PartStatus
+    worst = None
     try:
         reason = _PARTS[name](bench) or ""
         status = "absent" if reason else "right"
     except _Wrong as error:
         status, reason, worst = "wrong", str(error), error.worst
-    except NotImplementedError as error:
-        status, reason = "absent", _first_line(error)
+    except _Raises as error:
+        cause = error.__cause__
+        text = str(cause).partition("\n")[0]
+        absent = isinstance(cause, NotImplementedError)
+        status = "absent" if absent else "cannot run"
+        reason = text if absent else f"{type(cause).__name__}: {text}"
     except TooLong:
         status, reason = "undecided", "a loop is too long to be run here"
-    except GradlabError as error:
+    except (GradlabError, Refused) as error:
         status, reason = "undecided", str(error)
-    except Exception as error:  # whatever the user's rule raises
-        status, reason = "cannot run", f"{type(error).__name__}: {_first_line(error)}"
     return RulePart(name, status, reason, worst)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _implementation(bench: _Bench) -> None:
     """Hold the eager result to the compiled one: value, shape, dtype, weak type."""
-    eager, compiled = _results(bench)
-    unit = max(unit_roundoff(a.dtype) if is_inexact(a.dtype) else 0.0 for a in compiled)
-    for k, (mine, other) in enumerate(zip(eager, compiled, strict=True)):
+    own = bench.trial.drawn(bench.trial.draws)[1].get("rule", [])
+    for k, (mine, other) in enumerate(zip(*_results(bench), strict=True)):
         if _type(mine) != _type(other):
             raise _Wrong(f"output[{k}] is {_type(mine)} eagerly, {_type(other)} compiled")
-        a, b = widen(np.asarray(mine)), widen(np.asarray(other))
-        size = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0))
-        own = bench.trial.drawn(bench.trial.draws)[1]
-        drawn = [known(e.scatter) for e in own.get("rule", [])[k : k + 1]]
-        spread = max((float(np.max(s, initial=0.0)) for s in drawn), default=0.0)
-        wrong = np.abs(a - b) > 16 * LIMIT * (unit * size + spread)
+        spread = own[k].scatter if k < len(own) else np.zeros(np.shape(other))
+        compiled, eager = (Estimate(widen(np.asarray(y)), known(spread)) for y in (other, mine))
+        wrong = judge(eager.value, compiled, eager, other.dtype).wrong
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
-            where = entry_name("output", at)
-            raise _Wrong(f"{where} is {a[at]:.6g} eagerly, {b[at]:.6g} compiled")
+            where, values = entry_name("output", at), (eager.value[at], compiled.value[at])
+            raise _Wrong(f"{where} is {values[0]:.6g} eagerly, {values[1]:.6g} compiled")
 
 
 def _abstract(bench: _Bench) -> None:
@@ -272,9 +266,12 @@ def _abstract(bench: _Bench) -> None:
 
 
 def _results(bench: _Bench) -> tuple[list[Any], list[Any]]:
-    with jax.enable_x64(bench.program.x64):
-        arrays = [jnp.asarray(a) for a in bench.arrays]
-        return bench.program.flat(*arrays), list(jax.jit(bench.program.flat)(*arrays))
+    try:
+        with jax.enable_x64(bench.program.x64):
+            arrays = [jnp.asarray(a) for a in bench.arrays]
+            return bench.program.flat(*arrays), list(jax.jit(bench.program.flat)(*arrays))
+    except Exception as error:  # whatever the user's implementation raises
+        raise _Raises from error
 
 
 def _type(value: Any) -> str:
@@ -314,11 +311,10 @@ def _forward(bench: _Bench, derivative: Callable[[Flat, int], Flat] = _jvp) -> N
     if bench.believed is not None:
         expected = bench.run(_jvp(bench.believed, count), *given)
     else:
-        expected = [*bench.run(bench.moving(), *bench.moved), *bench.slope()]
+        expected = [*bench.run(bench.moving(), *bench.moved), *bench.slopes]
     half = len(found) // 2
     bench.hold(found[:half], expected[:half], "the function returns", "the value")
-    slack = bench.slope_error if bench.believed is None else 0.0
-    bench.hold(found[half:], expected[half:], "expected", "the tangent", slack)
+    bench.hold(found[half:], expected[half:], "expected", "the tangent")
 
 
 def _reverse(bench: _Bench) -> None:
@@ -332,55 +328,68 @@ def _reverse(bench: _Bench) -> None:
         expected = bench.run(_vjp(bench.believed, count), *given)
         bench.hold(found[outputs:], expected[outputs:], "expected", "the gradient")
         return
-    slope = sum(_inner(u, t) for u, t in zip(bench.upstreams, bench.slope()))
-    claim = sum(_inner(t, g) for t, g in zip(bench.tangents, found[outputs:]))
-    size = sum(float(np.abs(u).sum()) for u in bench.upstreams)
-    says = "finite differences give"
-    bench.hold([claim], [slope], says, "its product", size * bench.slope_error)
+    slope = _paired(bench.upstreams, bench.slopes)
+    claim = _paired(bench.tangents, found[outputs:])
+    bench.hold([claim], [slope], "finite differences give", "its product")
+
+
+def _paired(weights: Sequence[Any], found: Sequence[Estimate]) -> Estimate:
+    """Return the sum of products of arrays with results, and its scatter."""
+    pairs = [(widen(np.asarray(w)), each) for w, each in zip(weights, found, strict=True)]
+    spread = [np.abs(w * known(each.scatter)).ravel() for w, each in pairs]
+    sizes = [np.abs(w * each.value).ravel() for w, each in pairs]
+    rounding = float(np.sum(np.concatenate(sizes))) * 2.0**-53
+    value = sum(inner(w, each.value) for w, each in pairs)
+    total = np.hypot(np.linalg.norm(np.concatenate(spread)), rounding)
+    return Estimate(np.asarray(value), np.asarray(total))
 
 
 def _transpose(bench: _Bench) -> str:
     """Hold the transpose, for each operand in which the rule is linear, to <A v, u> = <v, A' u>."""
     linear = [i for i in range(len(bench.moved)) if _is_linear(bench, i)]
     for i in linear:
-        apply = bench.one(i)
+        apply, like = bench.one(i), Abstract(bench.moved[i].shape, bench.moved[i].dtype)
 
-        def transposed(*upstreams: Any, i: int = i, apply: Flat = apply) -> Any:
-            like = Abstract(bench.moved[i].shape, bench.moved[i].dtype)
+        def transposed(*upstreams: Any, apply: Flat = apply, like: Any = like) -> Any:
             return jax.linear_transpose(lambda v: list(apply(v)), like)(list(upstreams))
 
-        (found,) = bench.run(transposed, *bench.upstreams)
-        if found.shape != bench.moved[i].shape:
-            raise _Wrong(f"it has shape {found.shape}, the operand {bench.moved[i].shape}")
-        basis = np.eye(found.size, dtype=bench.moved[i].dtype)[:_ROWS].reshape(-1, *found.shape)
-        expected = [
-            sum(_inner(u, y) for u, y in zip(bench.upstreams, bench.run(apply, row)))
-            for row in basis
-        ]
         path = bench.program.in_names[bench.wrt[i]]
-        mine = found.reshape(-1)[: len(expected)]
-        bench.hold([mine], [np.asarray(expected)], "<A v, u> gives", f"the transpose for {path}")
+        _adjoint(bench, apply, transposed, [bench.moved[i]], f"the transpose for {path}: <A' u, v>")
     return "" if linear else "it is linear in no operand"
+
+
+def _adjoint(bench: _Bench, forth: Flat, back: Flat, like: Sequence[Array], name: str) -> None:
+    """Hold <back u, v> to <u, forth v>, at random v."""
+    rng = np.random.default_rng([bench.trial.seed, 7])
+    ahead = [signed(rng, each.shape, each.dtype) for each in like]
+    onto = bench.run(forth, *ahead)
+    above = [signed(rng, y.value.shape, y.value.dtype) for y in onto]
+    found = bench.run(back, *above)
+    for mine, operand in zip(found, like, strict=True):
+        if mine.value.shape != operand.shape:
+            raise _Wrong(f"it has shape {mine.value.shape}, the operand {operand.shape}")
+    bench.hold([_paired(ahead, found)], [_paired(above, onto)], "<A v, u> is", name)
 
 
 def _is_linear(bench: _Bench, i: int) -> bool:
     apply, rng = bench.one(i), np.random.default_rng(7)
-    like = bench.moved[i]  # sums of float32 would be rounded
+    like = bench.moved[i]
     a, b = (widen(signed(rng, like.shape, like.dtype)) for _ in range(2))
-    both, first, second = (bench.run(apply, v) for v in (a + 2 * b, a, b))
+    both, first, second, none = (bench.run(apply, v) for v in (a + 2 * b, a, b, 0 * a))
+    sums = [
+        Estimate(x.value + 2 * y.value, np.hypot(x.scatter, 2 * y.scatter))
+        for x, y in zip(first, second)
+    ]
     try:
-        sums = [x + 2 * y for x, y in zip(first, second)]
         bench.hold(both, sums, "", "")
-        bench.hold(bench.run(apply, 0 * a), [0 * y for y in sums], "", "")
     except _Wrong:
         return False
-    return any(np.any(y) for y in both)
+    return any(np.any(y.value) for y in both) and not any(np.any(y.value) for y in none)
 
 
 def _batching(bench: _Bench) -> str:
     """Hold batches of the value and of each derivative to a loop."""
-    count = len(bench.moved)
-    flat = bench.moving()
+    count, flat = len(bench.moved), bench.moving()
     _batched(bench, flat, bench.moved, "", (1, 3))
     for what, derivative, further in (
         ("of the forward derivative ", _jvp, bench.tangents),
@@ -388,8 +397,8 @@ def _batching(bench: _Bench) -> str:
     ):
         function, given = derivative(flat, count), [*bench.moved, *further]
         try:
-            bench.run(function, *given)
-        except Exception:  # there is no such derivative, or another part says that it cannot run
+            bench.traced(function, given)
+        except _Raises:  # there is no such derivative, or another part says that it cannot run
             continue
         _batched(bench, function, given, what, (3,))
     return ""
@@ -415,13 +424,9 @@ def _batched(
             mapped = jax.vmap(flat, in_axes=[places.get(i) for i in range(len(given))])
             batch = bench.run(mapped, *together)
             for k, expected in enumerate(loop):
-                where = f"{what}along {_listed(axes)}, row {k}"
-                bench.hold([y[k] for y in batch], expected, "a loop gives", where)
-
-
-def _listed(axes: Sequence[int]) -> str:
-    """Return axes in words."""
-    return " and ".join(f"axis {axis}" for axis in dict.fromkeys(axes))
+                where = " and ".join(f"axis {axis}" for axis in dict.fromkeys(axes))
+                row = [Estimate(y.value[k], y.scatter[k]) for y in batch]
+                bench.hold(row, expected, "a loop gives", f"{what}along {where}, row {k}")
 
 
 def _sets(count: int) -> Iterator[tuple[int, ...]]:
@@ -442,84 +447,76 @@ def _axes(ranks: Sequence[int], full: bool) -> Iterator[tuple[int, ...]]:
 
 def _remat(bench: _Bench) -> None:
     """Hold gradients under `jax.checkpoint`, and with each output unused, to what they are."""
-    count, flat = len(bench.moved), bench.moving()
-    plain = bench.run(_vjp(flat, count), *bench.moved, *bench.upstreams)
-    again = bench.run(_vjp(jax.checkpoint(flat), count), *bench.moved, *bench.upstreams)
-    outputs = len(bench.upstreams)
-    says = "without it"
-    bench.hold(again[outputs:], plain[outputs:], says, "under jax.checkpoint, the gradient")
+    count, flat, outputs = len(bench.moved), bench.moving(), len(bench.upstreams)
+
+    def gradients(function: Flat, upstreams: Sequence[Any]) -> list[Estimate]:
+        found = bench.run(_vjp(function, count), *bench.moved, *upstreams)
+        return found[len(upstreams) :]
+
+    again, plain = (gradients(f, bench.upstreams) for f in (jax.checkpoint(flat), flat))
+    bench.hold(again, plain, "without it", "under jax.checkpoint, the gradient")
     for k in range(outputs if outputs > 1 else 0):
-        kept = [u for i, u in enumerate(bench.upstreams) if i != k]
-        zeros = [0 * u if i == k else u for i, u in enumerate(bench.upstreams)]
 
         def fewer(*values: Any, k: int = k) -> list[Any]:
             return [y for i, y in enumerate(flat(*values)) if i != k]
 
-        found = bench.run(_vjp(fewer, count), *bench.moved, *kept)[outputs - 1 :]
-        expected = bench.run(_vjp(flat, count), *bench.moved, *zeros)[outputs:]
-        bench.hold(
-            found, expected, "with an upstream of zero", f"with output[{k}] unused, the gradient"
-        )
+        found = gradients(fewer, [u for i, u in enumerate(bench.upstreams) if i != k])
+        zeros = [0 * u if i == k else u for i, u in enumerate(bench.upstreams)]
+        says = "with an upstream of zero"
+        bench.hold(found, gradients(flat, zeros), says, f"with output[{k}] unused, the gradient")
 
 
 def _solve(bench: _Bench, back: bool = False) -> str:
-    """Hold A (solve(b)) to b; `back`: the same for the transpose."""
-    maps = _maps(bench)
-    forth, inverse = (
-        (maps["vecmat"], maps["transpose_solve"]) if back else (maps["matvec"], maps["solve"])
-    )
+    """Hold A (solve(b)) to b; `back`: the same for the transpose.
+
+    What a loop leaves out is how far the result moves when it runs on.
+    """
+    maps, right = _maps(bench)
+    forth, inverse = (maps[n] for n in (_BACK if back else _FORTH))
     if forth is None or inverse is None:
         return "there is no transposed solve"
-    right = maps["right"]
-    found = bench.run(lambda *v: forth(*inverse(*v)), *right)
-    size = max(float(np.max(np.abs(b), initial=0.0)) for b in right)
-    unit = max(unit_roundoff(b.dtype) for b in right)  # a constant matrix keeps its dtype
-    slack = (1e-2 if iterates(bench.program) else 1024 * unit) * size
+
+    def both(*vectors: Any) -> Sequence[Any]:
+        return forth(*inverse(*vectors))
+
+    found = bench.run(both, *right)
+    wanted = [Estimate(widen(b), np.zeros(b.shape)) for b in right]
+    if iterates(bench.program):
+        on = bench.run(both, *right, further=_FURTHER)
+        left = (float(np.max(np.abs(a.value - b.value))) for a, b in zip(found, on))
+        wanted = [Estimate(b.value, np.full(b.value.shape, off)) for b, off in zip(wanted, left)]
     name = "vecmat(transpose_solve(b))" if back else "matvec(solve(b))"
-    bench.hold(found, right, "b is", name, slack)
+    bench.hold(found, wanted, "b is", name)
     return ""
 
 
 def _vecmat(bench: _Bench) -> str:
-    """Hold vecmat to the transpose of matvec, on unit vectors."""
-    maps = _maps(bench)
-    forth, back, right = maps["matvec"], maps["vecmat"], maps["right"]
-    if back is None:
+    """Hold vecmat to the transpose of matvec."""
+    maps, right = _maps(bench)
+    forth, back = maps["matvec"], maps["vecmat"]
+    if forth is None or back is None:
         return "there is no transposed solve"
-    sizes = [b.size for b in right]
-
-    def rows(function: Flat) -> Array:
-        columns = []
-        for k in range(min(sum(sizes), _ROWS)):
-            unit = np.zeros(sum(sizes), right[0].dtype)
-            unit[k] = 1
-            parts = [
-                p.reshape(b.shape) for p, b in zip(np.split(unit, np.cumsum(sizes)[:-1]), right)
-            ]
-            columns.append(np.concatenate([np.ravel(y) for y in bench.run(function, *parts)]))
-        return np.stack(columns)[:, :_ROWS]
-
-    bench.hold([rows(back)], [rows(forth).T], "the transpose of matvec has", "the matrix of vecmat")
+    _adjoint(bench, forth, back, right, "<vecmat u, v>")
     return ""
 
 
-def _maps(bench: _Bench) -> dict[str, Any]:
+_FORTH, _BACK = ("matvec", "solve"), ("vecmat", "transpose_solve")
+
+
+def _maps(bench: _Bench) -> tuple[dict[str, Flat | None], list[Array]]:
     """Return the four maps of a `custom_linear_solve`, and its right-hand side."""
     equation = next(
         e for e in body(bench.program.jaxpr).equations if e.primitive.name == "custom_linear_solve"
     )
     lengths, programs = equation.params["const_lengths"], equation.params["jaxprs"]
-    first, found = 0, {}
+    found: dict[str, Flat | None] = {}
+    first = 0
     for name in ("matvec", "vecmat", "solve", "transpose_solve"):
         count = getattr(lengths, name)
         constants, program = bench.arrays[first : first + count], getattr(programs, name)
         found[name] = None if program is None else functools.partial(as_flat(program), *constants)
         first += count
-    return {**found, "right": bench.arrays[first:]}
-
-
-def _inner(a: Any, b: Any) -> float:
-    return inner(widen(np.asarray(a)), widen(np.asarray(b)))
+    return found, bench.arrays[first:]
 
 
 _PARTS: dict[str, Callable[[_Bench], str | None]] = {

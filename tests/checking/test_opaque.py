@@ -129,3 +129,25 @@ def test_what_is_right_in_float64_is_at_most_warned_about_in_float32():
     x = np.array([0.1, 3.0, 6.0, 8.0], np.float32)
     report = checked(np.tanh, backward, x)
     assert not report.failed and report.leaves[0].wrong == 0
+
+
+@pytest.mark.parametrize(("size", "at"), [(30, 7), (1500, 1234)])
+def test_a_layer_that_refuses_float64_is_judged_in_its_own_dtype(size, at):
+    """So is one wrong entry among more than there are calls for: it is searched for."""
+    w = np.linspace(0.5, 1.5, size).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=size).astype(np.float32)
+
+    def forward(x: Any) -> Any:
+        if x.dtype != np.float32:
+            raise TypeError("float32 only")
+        return np.tanh(x * w)
+
+    def backward(factor: float) -> Callable[..., Any]:
+        factors = np.where(np.arange(size) == at, factor, 1.0)
+        return lambda g, x: ((factors * g * (1 - np.tanh(x * w) ** 2) * w).astype(x.dtype),)
+
+    assert checked(forward, backward(1.0), x).leaves[0].right == size
+    report = checked(forward, backward(1.5), x)
+    assert report.worst.index == (at,) and report.leaves[0].wrong == 1
+    read = gradlab.check(forward, x, backward=backward(1.0))  # the law of finite differences calls
+    assert read.ok and "read from NumPy" in read.oracle
