@@ -1,5 +1,6 @@
 """`gradlab.audit`: every custom rule that a function meets, held at the inputs it meets there."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
@@ -136,10 +138,7 @@ def audit(
     try:
         program = trace(function, *inputs)
     except GradlabError as error:
-        name = name_of(ported(function, inputs, error))
-        raise InputError(
-            f"audit: {name} is NumPy, which has no custom rules; use check({name}, ..., backward=)"
-        ) from error
+        raise _no_rules(name_of(ported(function, inputs, error))) from error
     dropped = Dropped(program.name)
     met = rule_inputs(program, program.flatten(inputs))
     for flat in _sampled(program, inputs, seed, samples, legal):
@@ -165,6 +164,7 @@ def audit(
         f"{name} is not judged: nothing tells what its rule should be" for name in _left(program)
     ]
     if not groups and not mapped and not _left(program):
+        _refuse_numpy(program.name, function, inputs)
         notes.append(
             "no custom rule was met; pass the function before jax.grad, which uses rules up"
         )
@@ -209,6 +209,21 @@ class _Whole:
             return vjp_or_none(program, wanted) or jvp_or_none(program, wanted)
 
         return Differentiated.of(derivative)
+
+
+def _refuse_numpy(name: str, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+    """Refuse NumPy made of operators alone, which JAX traces too: it has no custom rules."""
+    given = jax.tree_util.tree_leaves(inputs)
+    if given and all(isinstance(leaf, np.ndarray) for leaf in given):
+        found = jax.tree_util.tree_leaves(function(*copy.deepcopy(inputs)))
+        if all(isinstance(leaf, np.ndarray | np.generic) for leaf in found):
+            raise _no_rules(name)
+
+
+def _no_rules(name: str) -> InputError:
+    return InputError(
+        f"audit: {name} is NumPy, which has no custom rules; use check({name}, ..., backward=)"
+    )
 
 
 def _on_a_mesh(program: Program) -> list[CustomRule]:

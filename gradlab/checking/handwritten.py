@@ -317,12 +317,20 @@ class Handwritten:
         return aligned
 
     def _takes(self, dtype: Any, target: Leaf, value: Any) -> bool:
-        """Whether a gradient may have this dtype: its input's, a number's any, NumPy's a wider."""
+        """Whether a gradient may have this dtype: its input's, or a number's any.
+
+        NumPy's may be wider, and as narrow as any of the numbers that it is computed from.
+        """
         same = is_inexact(dtype) and (target.kind == "complex" or dtype.kind != "c")
         if isinstance(value, float | complex) and not hasattr(value, "dtype"):
             return bool(same)
-        wider = self.numpy and same and dtype.itemsize >= target.dtype.itemsize
-        return bool(wider or dtype == target.dtype)
+        given = (
+            *(leaf.dtype for leaf in self.leaves if leaf.traced),
+            *(u.dtype for u in self.upstreams),
+        )
+        least = min(np.dtype(d).itemsize for d in given if is_inexact(d))
+        wide = self.numpy and same and dtype.itemsize >= least
+        return bool(wide or dtype == target.dtype)
 
     def _narrow(self, gradients: Any) -> None:
         """Where a dict names what it has gradients of, and the user named nothing, take these."""

@@ -129,6 +129,8 @@ def _refuted_by_slopes(
     groups = [*tied, np.arange(values.size)][: _CLASSES + 1 if values.size > 1 else 0]
     alone = [np.array([n]) for n in np.flatnonzero(beside)[:_CLASSES]]
     directions = [_moved(evidence, suspects, group) for group in (*groups, *alone)]
+    if not directions:
+        return bad
     here = slopes(evidence, directions)
     rng = np.random.default_rng([evidence.seed, 7])
     seen = []

@@ -130,7 +130,7 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
     law, wrong = Law("branches", "skipped", "branches=False"), tuple[Trial, ...]()
     there = {place: _there(trial, place, settings.anew) for place in walked.places}
     if settings.branches:
-        law, wrong = _judged(walked, there)
+        law, wrong = _judged(walked, trial, there)
     every = every_value(trial, settings.anew) if settings.anew and not wrong else None
     if every is not None and any(verdict.wrong.any() for verdict in every.formula_verdicts):
         filled = _filled(trial, every)
@@ -169,6 +169,7 @@ def _because(law: Law, reason: str) -> Law:
 
 def _walked(trial: Trial, settings: Settings, programs: Sequence[Program]) -> Walked:
     subject, point = trial.subject, trial.point
+    assert subject.rule is not None and subject.reference is not None
     return walk_branches(
         programs,
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
@@ -177,6 +178,7 @@ def _walked(trial: Trial, settings: Settings, programs: Sequence[Program]) -> Wa
         trial.seed,
         subject.holds,
         len(subject.asked),
+        (programs.index(subject.rule), subject.reference, trial.outputs),
     )
 
 
@@ -194,15 +196,20 @@ def _there(trial: Trial, place: Place, anew: Anew | None) -> Trial | None:
     return Trial(subject, subject.values, trial.seed, place=trial.place)
 
 
-def _judged(walked: Walked, trials: Mapping[Place, Trial | None]) -> tuple[Law, tuple[Trial, ...]]:
+def _judged(
+    walked: Walked, trial: Trial, trials: Mapping[Place, Trial | None]
+) -> tuple[Law, tuple[Trial, ...]]:
     """Judge the rule at every place: at once where the gradients agree, else as at any input."""
     if walked.reason:
         return Law("branches", "skipped", walked.reason), ()
     judged = 0
+    here = [there for there in trials.values() if there and there.subject is trial.subject]
+    known = dict(zip(map(id, here), trial.many([there.values for there in here])))
     for place, there in trials.items():
         if there is None:
             continue
-        first, second = _gradients(there)
+        found = known[id(there)] if id(there) in known else there.many([{}])[0]
+        first, second = found["rule"][there.outputs :], found["reference"][there.outputs :]
         judged += sum(int(np.isfinite(a).sum()) for a in second)
         if all(map(_same, first, second)):
             continue
@@ -240,12 +247,6 @@ def _filled(trial: Trial, every: Trial) -> Trial:
     wrong = np.asarray(values)[verdict.wrong]
     point = {**trial.point, name: np.resize(wrong, np.shape(trial.values[name]))}
     return _at(trial, Place(point, ()))
-
-
-def _gradients(trial: Trial) -> tuple[list[Any], list[Any]]:
-    """Return the lifted gradients of rule and reference."""
-    found = trial.many([{}])[0]
-    return found["rule"][trial.outputs :], found["reference"][trial.outputs :]
 
 
 def _same(first: Any, second: Any) -> bool:

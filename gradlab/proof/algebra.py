@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from gradlab.proof.field import Element, Lanes, constant, residue
 from gradlab.proof.matrices import MATRICES
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.constants import Constants
-from gradlab.tracing.interpreter import Interpreter
+from gradlab.tracing.interpreter import Interpreter, picked
 from gradlab.tracing.jaxprs import Equation, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.lift import cannot_lift
@@ -122,14 +123,27 @@ class Field(Interpreter[Symbol]):
         if not rows:
             return Symbol(np.zeros(variable.aval.shape, dtype_of(variable)), None, known=True)
         real = np.stack([row.real for row in rows])
-        if not is_inexact(real.dtype) or all(row.known for row in rows):
+        return self._together(rows, real, lambda arrays: np.stack(arrays, 1))
+
+    def choose(
+        self, which: Any, alternatives: list[list[Symbol]], atoms: Sequence[Any], rows: int = 0
+    ) -> list[Symbol]:
+        """Return the values of the alternative whose number each row has."""
+        found = []
+        for values, atom in zip(zip(*alternatives), atoms):
+            pick = partial(picked, which, rank=len(atom.aval.shape), rows=rows)
+            found.append(self._together(values, pick([value.real for value in values]), pick))
+        return found
+
+    def _together(
+        self, values: Sequence[Symbol], real: Any, function: Callable[[list[Any]], Any]
+    ) -> Symbol:
+        """Return one value whose residues a function arranges from those of several."""
+        if not is_inexact(real.dtype) or all(value.known for value in values):
             return Symbol(real, None, known=True)
-        parts = [self.parts(row) for row in rows]
-        stacked = tuple(
-            _joined(self.lanes, elements, lambda arrays: np.stack(arrays, 1))
-            for elements in zip(*parts)
-        )
-        return Symbol(real, stacked, joined(row.degree for row in rows))
+        parts = zip(*map(self.parts, values))
+        arranged = tuple(_joined(self.lanes, elements, function) for elements in parts)
+        return Symbol(real, arranged, joined(value.degree for value in values))
 
     def equation(self, equation: Equation, inputs: list[Symbol]) -> list[Symbol]:
         """Evaluate one equation, in numbers and in the lanes."""

@@ -22,22 +22,27 @@ __all__ = ["address", "get", "put", "spread", "taken"]
 
 def get(reading: "Recorder", stand: Stand, key: Any) -> Any:
     """Return `stand[key]`: a view, a number, or a new array."""
-    key = _parsed(reading, key)
+    given, key = key, _parsed(reading, key)
     if _is_mask(key):
         return masks.chosen(reading, stand, key)
     result = stand.shadow[shadow_of(key)]
     if reading.traced(key):
-        return reading.pair(result, jnp.asarray(reading.symbol(stand))[reading.symbol(key)])
+        symbol = jnp.asarray(reading.symbol(stand))[reading.symbol(key)]
+        if isinstance(result, np.ndarray) and reading.is_view(result):
+            return reading.elsewhere(stand, given, result, symbol)
+        return reading.pair(result, symbol)
     if not stand.traced or (isinstance(result, np.ndarray) and reading.is_view(result)):
         return reading.wrap(result)
     view = _view(reading, stand, key)
-    if view is not None and stand.buffer is not None:
-        return reading.pair(result, stand.buffer.read(view))
+    if view is not None:
+        return reading.pair(result, reading.symbol(Stand(reading, view, stand.buffer)))
     return reading.pair(result, taken(reading.symbol(stand), key))
 
 
 def put(reading: "Recorder", stand: Stand, key: Any, value: Any) -> None:
     """Write `stand[key] = value`."""
+    if type(value) is Stand and _shows(value.buffer, stand, key):
+        return  # `x[i] += v`, where values decide i, ends by writing what it has written
     key = _parsed(reading, key)
     if _is_mask(key):
         masks.choose(reading, stand, key, value)
@@ -51,18 +56,20 @@ def put(reading: "Recorder", stand: Stand, key: Any, value: Any) -> None:
     constant = not (dynamic or reading.traced(value))
     if constant and not stand.traced:
         stand.buffer.changing()
+        stand.shadow[place] = plain
     else:
         new = reading.cast(value, stand.shadow.dtype)
         if view is not None:
-            reading.written(Stand(reading, view, stand.buffer), new, constant)
+            there = Stand(reading, view, stand.buffer)
+            reading.written(there, new, lambda: view.__setitem__(..., plain), constant)
         else:
             whole = jnp.asarray(reading.symbol(stand))
             at = reading.symbol(key) if dynamic else _positive(place, whole.shape)
             if not dynamic and np.size(plain) > 1 and _twice(stand.shadow.shape, place):
                 raise reading.refuse("an index names an entry twice, with different values")
             shape = np.shape(stand.shadow[place])
-            reading.written(stand, whole.at[at].set(spread(new, shape)))
-    stand.shadow[place] = plain
+            symbol = whole.at[at].set(spread(new, shape))
+            reading.written(stand, symbol, lambda: stand.shadow.__setitem__(place, plain))
 
 
 def taken(symbol: Any, key: Any) -> Any:
@@ -122,6 +129,14 @@ def _view(reading: "Recorder", stand: Stand, key: Any) -> Any:
         parts = (*parts, Ellipsis)
     view = stand.shadow[parts]
     return view if isinstance(view, np.ndarray) and reading.is_view(view) else None
+
+
+def _shows(buffer: Any, stand: Stand, key: Any) -> bool:
+    """Whether memory was taken from `stand[key]`, and both are the same still."""
+    source = None if buffer is None else buffer.source
+    if source is None or source.stand is not stand or source.key is not key:
+        return False
+    return bool(source.kept == buffer.version and not buffer.stale)
 
 
 def _same(view: Any, other: Any) -> bool:

@@ -69,8 +69,8 @@ def choose(reading: "Recorder", stand: Stand, mask: Stand, value: Any) -> None:
         return
     plain = shadow_of(value)
     old = jnp.asarray(reading.symbol(stand))
-    reading.written(stand, lax.select(_over(where, shape), jnp.asarray(new), old))
-    stand.shadow[mask.shadow] = plain
+    symbol = lax.select(_over(where, shape), jnp.asarray(new), old)
+    reading.written(stand, symbol, lambda: stand.shadow.__setitem__(mask.shadow, plain))
 
 
 def reduced(reading: "Recorder", name: str, value: Chosen, args: Any, kwargs: Any) -> Any:

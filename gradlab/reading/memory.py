@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from jax import lax
 
-__all__ = ["Array", "Buffer", "Symbol", "buffer_of", "owner_of", "seen_as"]
+__all__ = ["Array", "Buffer", "Source", "Symbol", "buffer_of", "owner_of", "seen_as"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Symbol: TypeAlias = jax.Array
@@ -39,6 +39,18 @@ class Buffer:
     version: int = 0
     saved: Array | None = None
     seen: dict[Any, Any] = field(default_factory=dict)
+    source: "Source | None" = None
+
+    @property
+    def traced(self) -> bool:
+        """Whether what it holds depends on the inputs."""
+        return self.symbol is not None or self.source is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether what it was taken from has been written since."""
+        source = self.source
+        return source is not None and (source.buffer.version != source.seen or source.buffer.stale)
 
     def read(self, view: Array) -> Any:
         """Return what a view shows: a symbol, or a copy of the entries while they are constant."""
@@ -106,6 +118,26 @@ class Buffer:
         if view.dtype == self.memory.dtype:
             return whole
         return lax.complex(whole[..., 0], whole[..., 1])
+
+
+@dataclass(eq=False)
+class Source:
+    """Where a buffer was taken from: `stand[key]`, at a place that depends on values.
+
+    NumPy shows the array itself there, so what is written into the buffer is written there too.
+    `seen` and `kept` are the versions of the array and of the buffer when they were last the same.
+    """
+
+    stand: Any
+    key: Any
+    seen: int
+    kept: int = 0
+
+    @property
+    def buffer(self) -> Buffer:
+        """The array's memory."""
+        found: Buffer = self.stand.buffer
+        return found
 
 
 def owner_of(array: Array) -> Array:

@@ -61,7 +61,7 @@ def _built(reading: "Recorder", value: Any, dtype: Any, shape: tuple[int, ...]) 
 @_rule(np.empty, np.empty_like, np.zeros_like, np.ones_like)
 def _constant(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """An array that no value enters; what is empty is zero, so that it is the same each time."""
-    result = function(*shadow_of(args), **shadow_of(kwargs))
+    result = function(*shadow_of(reading.settled(args)), **shadow_of(reading.settled(kwargs)))
     if function in (np.empty, np.empty_like) and isinstance(result, np.ndarray):
         result[...] = np.zeros((), result.dtype)
     return reading.wrap(result)
@@ -125,7 +125,8 @@ def _in_place(
             raise reading.refuse("a traced value is written into an array made out of sight")
         write()
     elif reading.traced((stand, rest)):
-        reading.rewritten(stand, symbol(jnp.asarray(reading.symbol(stand))), write)
+        whole = reading.cast(symbol(jnp.asarray(reading.symbol(stand))), stand.shadow.dtype)
+        reading.written(stand, whole, write)
     else:
         stand.buffer.changing()
         write()

@@ -4,6 +4,7 @@ What a call shows of memory that is known is a view, whatever made it. What it m
 symbol from a rule of ours (`rules`), else from the function of the same name in JAX.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from gradlab.errors import NotReadable
 from gradlab.reading import indexing, masks
 from gradlab.reading.elementwise import elementwise
 from gradlab.reading.frames import user_line
-from gradlab.reading.memory import Buffer, buffer_of, owner_of, seen_as
+from gradlab.reading.memory import Buffer, Source, buffer_of, owner_of, seen_as
 from gradlab.reading.standins import Chosen, Stand, is_stand, shadow_of
 from gradlab.reading.twins import as_arrays, twin_of
 
@@ -135,9 +136,18 @@ class Recorder:
             if self.is_view(result):
                 return self.array(result)
             return self.array(result, symbols)
+        if isinstance(symbols, bool | int):  # a choice, such as which half of a matrix is held
+            return result
         if isinstance(result, np.generic | bool | int | float | complex):
             return self.scalar(result, jnp.reshape(symbols, ()))
         raise self.refuse(f"a {type(result).__name__} is made of values")
+
+    def elsewhere(self, stand: Stand, key: Any, shadow: Any, symbol: Any) -> Stand:
+        """Return what an array shows at a place that depends on values, which writes there too."""
+        found: Stand = self.pair(shadow.copy(), symbol)
+        assert stand.buffer is not None and found.buffer is not None
+        found.buffer.source = Source(stand, key, stand.buffer.version)
+        return found
 
     def is_view(self, result: Any) -> bool:
         """Whether a result shows memory that is known."""
@@ -156,6 +166,8 @@ class Recorder:
         """Return a value's symbol; of what no input moves, the value itself."""
         if type(value) is Stand:
             if value.buffer is not None:
+                if value.buffer.stale:
+                    raise self.refuse("x[i], where values decide i, is used after x was written")
                 return value.buffer.read(value.shadow)
             return value.shadow if value.symbol is None else value.symbol
         if type(value) is Chosen:
@@ -255,6 +267,7 @@ class Recorder:
             return result
         leaves = list(result) if isinstance(result, tuple | list) else [result]
         if leaves and all(isinstance(a, np.ndarray) and self.is_view(a) for a in leaves):
+            self.settled((args, kwargs))
             return self.wrap(result)
         twin = twin or twin_of(function)
         if twin is None:
@@ -329,13 +342,13 @@ class Recorder:
         else:
             stand[...] = shadow_of(value)
 
-    def rewritten(self, stand: Stand, symbol: Any, shadow: Callable[[], Any]) -> None:
-        """Give an array a new symbol, and its shadow what `shadow` writes there."""
-        self.written(stand, self.cast(symbol, stand.shadow.dtype))
-        shadow()
+    def written(
+        self, stand: Stand, symbol: Any, write: Callable[[], Any], constant: bool = False
+    ) -> None:
+        """Give what an array shows a new symbol, or none if constants fill its whole memory.
 
-    def written(self, stand: Stand, symbol: Any, constant: bool = False) -> None:
-        """Give what an array shows a new symbol, or none if constants fill its whole memory."""
+        `write` writes into the shadow.
+        """
         assert stand.buffer is not None
         self.counted()
         if not stand.shadow.flags.writeable:
@@ -344,6 +357,21 @@ class Recorder:
         spread = None if whole else indexing.spread(symbol, stand.shadow.shape)
         if not stand.buffer.write(stand.shadow, spread):
             raise self.refuse("a view is written to that shows an entry twice")
+        write()
+        buffer, source = stand.buffer, stand.buffer.source
+        if source is not None:
+            indexing.put(self, source.stand, source.key, Stand(self, buffer.owner, buffer))
+            source.seen, source.kept = source.buffer.version, buffer.version
+
+    def settled(self, value: Any) -> Any:
+        """Return arguments in which whole numbers, as of shapes and axes, have decided."""
+        kind = type(value)
+        if kind in (list, tuple):
+            return kind(map(self.settled, value))
+        if kind is dict:
+            return {name: self.settled(item) for name, item in value.items()}
+        number = kind is Stand and np.ndim(value.shadow) == 0 and value.traced
+        return operator.index(value) if number and isinstance(value, int | np.integer) else value
 
     def cast(self, value: Any, dtype: Any) -> Any:
         """Return a value's symbol in a dtype; the imaginary part of complex numbers may go."""

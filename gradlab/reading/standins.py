@@ -138,7 +138,7 @@ class Stand(_Operators):
     @property
     def traced(self) -> bool:
         """Whether the value depends on the inputs."""
-        return (self.symbol if self.buffer is None else self.buffer.symbol) is not None
+        return self.symbol is not None if self.buffer is None else self.buffer.traced
 
     def __getattr__(self, name: str) -> Any:
         # NumPy's protocols (`__array_interface__`, buffers) would take the values out of sight.

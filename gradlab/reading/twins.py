@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
@@ -25,9 +26,20 @@ _SPACES = (  # each is imported when a function of it is met: SciPy takes a tent
 _RENAMED = {"a_min": "min", "a_max": "max"}
 _DROPPED = frozenset(("order", "subok", "like", "casting", "device", "kind", "copy", "optimize"))
 _ORDERED = ("ravel", "reshape")
+_ONE_HALF = ("cholesky", "cho_factor", "eigh", "eigvalsh")
 _TAKE_LISTS = frozenset(
     {
-        *("concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "block"),
+        *(
+            "cho_solve",
+            "lu_solve",
+            "concatenate",
+            "stack",
+            "hstack",
+            "vstack",
+            "dstack",
+            "column_stack",
+            "block",
+        ),
         *("concat", "meshgrid", "broadcast_arrays", "einsum", "select", "multi_dot", "lexsort"),
     }
 )
@@ -46,6 +58,8 @@ def twin_of(function: Any) -> Callable[..., Any] | None:
             continue
         found = getattr(importlib.import_module(module), name, None)
         if callable(found) and not name.startswith("_"):
+            if name in _ONE_HALF:
+                found = functools.partial(_of_one_half, found, space.startswith("numpy"))
             return functools.partial(_called, found)
     return None
 
@@ -60,6 +74,20 @@ def as_arrays(reading: "Recorder", function: Any, args: tuple[Any, ...]) -> tupl
         else each
         for each in args
     )
+
+
+def _of_one_half(twin: Any, numpy: bool, a: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call what reads one triangle of a matrix, where its namesake reads both."""
+    name = twin.__name__
+    if numpy:
+        lower = not kwargs.get("upper") and (*args, kwargs.get("UPLO", "L"))[0] in "lL"
+    else:
+        lower = (*args[name == "eigh" :], kwargs.get("lower", name == "eigh"))[0]
+    half, other = (jnp.tril, jnp.triu) if lower else (jnp.triu, jnp.tril)
+    across = jnp.conj(jnp.swapaxes(half(a), -1, -2))
+    whole = half(a) + other(across, 1 if lower else -1)
+    found = twin(whole, *args, **kwargs)
+    return (half(found[0]) + a - half(a), found[1]) if name == "cho_factor" else found
 
 
 def _called(twin: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -132,10 +132,10 @@ class Rounder(Lifter):
         inner.stays_narrow = self.stays_narrow
         return inner
 
-    def goes_on(self, value: Value) -> Any:
+    def goes_on(self, value: Value, rows: int) -> Any:
         """Return whether a `while` goes on: as it does without noise, for all draws."""
         array = self.concrete(value)
-        return array[0] if array.ndim else array
+        return array[0] if array.ndim > rows else array
 
     def steady(self) -> Lifter:
         """Return a lifter without noise, which decides how often a `while` runs."""

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gradlab.tracing.dependence import carried, flow
-from gradlab.tracing.interpreter import Interpreter, platform_branch
+from gradlab.tracing.interpreter import Interpreter, picked, platform_branch
 from gradlab.tracing.jaxprs import Atom, Equation, Loop, Variable, bind, dtype_of, shape_of
 
 
@@ -48,16 +48,15 @@ class Evaluator(Interpreter[Value]):
         return np.asarray(value.array)
 
     def choose(
-        self, which: Any, alternatives: list[list[Value]], atoms: Sequence[Any]
+        self, which: Any, alternatives: list[list[Value]], atoms: Sequence[Any], rows: int = 0
     ) -> list[Value]:
-        """Return, draw by draw, the values of the alternative whose number it has."""
-        draws = np.arange(len(which))
-        chosen = []
-        for values, atom in zip(zip(*alternatives), atoms):
-            shape = (len(which), *atom.aval.shape)
-            rows = np.stack([np.broadcast_to(value.array, shape) for value in values])
-            chosen.append(values[0]._replace(array=rows[which, draws]))
-        return chosen
+        """Return the values of the alternative whose number each draw, and each row, has."""
+        return [
+            values[0]._replace(
+                array=picked(which, [value.array for value in values], len(atom.aval.shape), rows)
+            )
+            for values, atom in zip(zip(*alternatives), atoms)
+        ]
 
     def row(self, value: Value, index: int, atom: Atom) -> Value:
         """Return what a turn of a `scan` reads of a column."""

@@ -82,16 +82,16 @@ class Interpreter(Generic[V]):
     # what an algebra may change
 
     def choose(
-        self, which: NDArray[Any], alternatives: list[list[V]], atoms: Sequence[Any]
+        self, which: NDArray[Any], alternatives: list[list[V]], atoms: Sequence[Any], rows: int = 0
     ) -> list[V]:
-        """Return, draw by draw, the values of the alternative whose number it has.
+        """Return the values of the alternative whose number each draw, and each row, has.
 
-        `atoms` have the shapes of the values.
+        `atoms` have the shapes of the values; `rows` axes of `which` are the program's own.
         """
         raise NotImplementedError
 
-    def goes_on(self, value: V) -> NDArray[Any]:
-        """Return whether a `while` goes on."""
+    def goes_on(self, value: V, rows: int) -> NDArray[Any]:
+        """Return whether a `while` goes on, for each row where `vmap` made it several."""
         return self.concrete(value)
 
     simplified: Simplify = staticmethod(lambda equations, outvars: equations)
@@ -187,11 +187,12 @@ class Interpreter(Generic[V]):
         fixed, carry, _ = loop.split(inputs)
         tested = inputs[: loop.tested]
         join = self.joining(equation, inputs)
+        rows = loop.condition.out_avals[0].ndim
         self.hold([*fixed, *tested])
         carry = join(self, carry)
         while True:
             self.hold(carry)
-            goes_on = self.goes_on(self.enter()(loop.condition, [*tested, *carry])[0])
+            goes_on = self.goes_on(self.enter()(loop.condition, [*tested, *carry])[0], rows)
             if goes_on.all():
                 self.release(carry)
             elif not goes_on.any():
@@ -201,7 +202,8 @@ class Interpreter(Generic[V]):
             following = join(inner, inner(loop.body, [*fixed, *carry]))
             if not goes_on.all():
                 self.release(carry)
-                following = self.choose(goes_on.astype(int), [carry, following], equation.outvars)
+                both = [carry, following]
+                following = self.choose(goes_on.astype(int), both, equation.outvars, rows)
             carry = following
         self.release([*fixed, *tested])
         return carry
@@ -238,6 +240,20 @@ class Interpreter(Generic[V]):
             self.turns -= 1
             if self.turns < 0:
                 raise TooLong
+
+
+def picked(which: NDArray[Any], arrays: Sequence[Any], rank: int, rows: int) -> Any:
+    """Return, entry by entry, the array whose number `which` has.
+
+    Args:
+        which: numbers of arrays; `rows` axes, after those of draws, are the arrays' first.
+        arrays: of `rank` axes, and those of draws before them.
+        rank: how many axes an array has.
+        rows: how many of them `which` has.
+    """
+    spread = which.reshape(*which.shape, *(1,) * (rank - rows))
+    *every, spread = np.broadcast_arrays(*arrays, spread)
+    return np.take_along_axis(np.stack(every), spread[None], 0)[0]
 
 
 def platform_branch(equation: Equation) -> int | None:

@@ -221,6 +221,12 @@ def source_path(equation: Any) -> str:
     return ""
 
 
+def written_in(jaxpr: Any) -> str:
+    """Return the file of the function that a jaxpr was traced from, or nothing."""
+    info = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
+    return str(getattr(info, "func_filename", None) or "")
+
+
 def source(equation: Any) -> str:
     """Return `layer.py:12`, the user's line that made an equation, or an empty string."""
     return os.path.basename(source_path(equation))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing.arithmetic import NumPy
-from gradlab.tracing.interpreter import Interpreter, TooLong
+from gradlab.tracing.interpreter import Interpreter, TooLong, picked
 from gradlab.tracing.jaxprs import Atom, Equation, Variable, bind, dtype_of, shape_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.numeric import evaluate, is_native
@@ -64,6 +64,13 @@ class AtOnce(Interpreter[Any]):
     def concrete(self, value: Any) -> Any:
         """Return the number by which a branch is chosen or a `while` goes on."""
         return np.asarray(value)
+
+    def choose(
+        self, which: Any, alternatives: list[list[Any]], atoms: Sequence[Atom], rows: int = 0
+    ) -> list[Any]:
+        """Return the values of the alternative whose number each row has."""
+        pairs = zip(zip(*alternatives), atoms)
+        return [picked(which, values, len(shape_of(atom)), rows) for values, atom in pairs]
 
     def row(self, value: Any, index: int, atom: Atom) -> Any:
         """Return what a turn of a `scan` reads of a column."""

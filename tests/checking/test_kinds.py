@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import gradlab
@@ -103,6 +104,15 @@ def test_no_rule_was_met_is_said_only_where_there_is_none():
     assert "no custom rule was met" in str(none)
     function, inputs = rules.custom_vmap("")
     assert "no custom rule was met" not in str(gradlab.audit(function, *inputs, **FAST))
+
+
+def test_numpy_made_of_operators_alone_is_refused_with_the_call_that_works():
+    with pytest.raises(gradlab.InputError, match=r"is NumPy.*use check\(double, ..., backward="):
+
+        def double(x):
+            return 2 * x
+
+        gradlab.audit(double, np.ones(3))
 
 
 def test_doctor_names_the_kinds_that_this_jax_lacks():

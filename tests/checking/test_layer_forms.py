@@ -356,6 +356,16 @@ def test_a_wider_gradient_is_right_in_numpy():
     assert not gradlab.check(lambda x: np.float32(2) * x, x, backward=narrow).ok
 
 
+class Narrow(Affine):
+    def forward(self, x):
+        return super().forward(x).astype(x.dtype)
+
+
+def test_a_gradient_may_have_the_dtype_of_the_input_that_it_is_computed_from():
+    report = gradlab.check(Narrow(), X.astype(np.float32))  # its parameters are float64
+    assert report.ok and {leaf.dtype for leaf in report.leaves} == {"float32", "float64"}
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

@@ -57,6 +57,25 @@ def gated(x: Any) -> Any:
     return jax.lax.cond(x.sum() > 1000.0, lambda x: x * x, lambda x: 3 * x, x)
 
 
+def _nested(x: Any, slope: float) -> Any:
+    return jnp.where(x > 3, slope, 2.0)
+
+
+def _rows(x: Any, small: Callable[[Any], Any]) -> Any:
+    size = (x * x).sum(-1)
+    return jnp.where(size > 1e-6, jnp.sqrt(jnp.where(size > 1e-6, size, 1.0)), small(size))
+
+
+def _rows_gradient(u: Any, x: Any, slope: float) -> Any:
+    size = (x * x).sum(-1)
+    inverse = jnp.where(size > 1e-6, 1 / jnp.sqrt(jnp.where(size > 1e-6, size, 1.0)), slope)
+    return (u * inverse)[:, None] * x
+
+
+def _picked(x: Any, labels: Any) -> Any:
+    return jnp.take_along_axis(x, jnp.where(labels == -100, 0, labels)[:, None], 1)[:, 0]
+
+
 def focal(x: Any, labels: Any) -> Any:
     return jnp.where(labels == 3, 2.0, 1.0) * x
 
@@ -169,6 +188,34 @@ LAYERS = [
         lambda u, x: (u * jnp.floor(x / 10),),
         lambda u, x: (0 * u,),
         (POSITIVE,),
+    ),
+    Layer(  # both conditions are reached one by one, and hide each other
+        "nested",
+        lambda x, y: jnp.where(y > 0, jnp.where(x > 3, x * x, x), jnp.where(x > 3, 5 * x, 2 * x)),
+        lambda u, x, y: (u * jnp.where(y > 0, jnp.where(x > 3, 2 * x, 1), _nested(x, 5)), 0 * y),
+        lambda u, x, y: (u * jnp.where(y > 0, jnp.where(x > 3, 2 * x, 1), _nested(x, 4)), 0 * y),
+        (jnp.array([0.5]), jnp.array([0.7])),
+    ),
+    Layer(  # one half of what lies beyond
+        "far",
+        lambda x: jnp.where(jnp.abs(x) < 1e3, x * x / 2e3, jnp.abs(x) - 5e2),
+        lambda u, x: (u * jnp.where(jnp.abs(x) < 1e3, x / 1e3, jnp.sign(x)),),
+        lambda u, x: (u * jnp.where(jnp.abs(x) < 1e3, x / 1e3, 1.0),),
+        (X,),
+    ),
+    Layer(  # at zero itself both are right
+        "small_rows",
+        lambda x: _rows(x, lambda s: 1e3 * s),
+        lambda u, x: (_rows_gradient(u, x, 2e3),),
+        lambda u, x: (_rows_gradient(u, x, 1e3),),
+        (X,),
+    ),
+    Layer(
+        "ignored_labels",
+        lambda x, t: -jnp.where(t != -100, _picked(x, t), 0.0).sum(),
+        lambda u, x, t: (-u * jax.nn.one_hot(t, 5) * (t != -100)[:, None], None),
+        lambda u, x, t: (-u * jax.nn.one_hot(jnp.where(t == -100, 0, t), 5), None),
+        (X, jnp.array([0, 2, 1, 4])),
     ),
     Layer(
         "masked_mean",
@@ -322,3 +369,19 @@ def test_the_values_by_which_numpy_decides_are_conditions_too(name: str) -> None
     report = gradlab.check(forward, x, *others, backward=right)
     assert report.status == "right" and report.grade in ("every branch", "proved"), str(report)
     assert not any(each.unreached for each in report.evidence.values())
+
+
+@jax.jit
+def relu(x: Any) -> Any:  # JAX has a function of this name, too
+    return jnp.where(
+        (x > 20.0) & (x != 7.0),
+        x,
+        2 * x,
+    )
+
+
+def test_a_condition_of_a_helper_is_told_in_its_own_words() -> None:
+    layer = rule(lambda x: 3 * relu(x) + 1, lambda u, x: (6 * u,))
+    report = gradlab.check(layer, X)
+    (law,) = (law for law in report.laws if law.name == "branches")
+    assert "test_reach.py:" in law.reason and "`x > 20.0` is true" in law.reason

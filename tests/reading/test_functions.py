@@ -114,9 +114,8 @@ CALLS = {
     "vectorize": lambda f, x: f(lambda v: v * v)(x),
     "where": lambda f, x: f(x > 0, x, 0.5),
     "meshgrid": lambda f, x: f(x[0], x[1]),
-    "cholesky": lambda f, x: f(x + x.T),  # NumPy looks at one triangle, JAX at both
-    "eigvalsh": lambda f, x: f(x + x.T),
-    "eigh": lambda f, x: np.abs(f(x + x.T)[1]),
+    "cholesky": lambda f, x: f(x + 9 * np.eye(3)),
+    "eigh": lambda f, x: np.abs(f(x)[1]),
     "eig": lambda f, x: np.sort(f(x)[0].real),
     "eigvals": lambda f, x: np.sort(f(x).real),
     "svd": lambda f, x: f(x)[1],

@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.ndimage
 
 from gradlab.errors import InputError
@@ -288,3 +289,83 @@ def test_a_float32_function_keeps_its_dtypes_and_knows_its_constants():
 def test_without_deciding_a_value_ends_the_reading():
     with pytest.raises(NotReadable, match=r"test_reading.py:\d+"):
         read(lambda x: x if x.sum() > 0 else -x, np.ones(3), deciding=False)
+
+
+def _row(x):
+    k = x[:, 0].argmax()
+    return x[k] * 2
+
+
+def _negative_row(x):
+    out, k = np.zeros_like(x), x[:, 0].argmax()
+    out[k] -= x[k]
+    out[k, 1:] += x[0, 1:]
+    return out
+
+
+def _alias(x):
+    out, k = np.zeros_like(x), x[:, 0].argmax()
+    row = out[k]
+    row += x[0]
+    row[1] = 7.0
+    out[k][2] = x[1, 1]
+    np.add(out[k], x[2], out=out[k])
+    return out
+
+
+def _nested(x):
+    out, j, k = np.zeros((3, 4, 3)), x[0].argmax(), x[:, 0].argmax()
+    inner = out[j]
+    inner[k] += x[1]
+    np.add.at(inner, [0, 0], x[:2])
+    inner.sort(axis=0)
+    return out
+
+
+@pytest.mark.parametrize("function", [_row, _negative_row, _alias, _nested])
+def test_what_stands_at_a_place_that_values_decide_is_the_array_itself(function):
+    rng = np.random.default_rng(0)
+    reading = read(function, rng.normal(size=(4, 3)))
+    assert reading.decisions == ()
+    for _ in range(5):
+        x = rng.normal(size=(4, 3))
+        np.testing.assert_array_equal(evaluate(reading.program, x)[0], function(x))
+
+
+def test_a_view_at_a_place_that_values_decide_is_refused_when_it_is_out_of_date():
+    def function(x):
+        y = x.copy()
+        row = y[x[:, 0].argmax()]
+        y[0] = 0.0
+        return row * 2
+
+    with pytest.raises(NotReadable, match="is used after x was written"):
+        read(function, np.eye(3))
+
+
+def test_a_number_of_the_inputs_that_decides_a_shape_is_a_condition():
+    reading = read(lambda x: x.reshape(x[0].argmax() + 1, -1).sum(0), np.eye(2))
+    assert [d.kind for d in reading.decisions] == ["index"]
+    assert not reading.holds(np.eye(2)[::-1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.linalg.cholesky,
+        lambda s: np.linalg.cholesky(s, upper=True),
+        lambda s: np.linalg.eigh(s, "U")[0],
+        np.linalg.eigvalsh,
+        lambda s: scipy.linalg.cholesky(s),
+        lambda s: scipy.linalg.eigh(s, lower=False)[0],
+        lambda s: scipy.linalg.cho_solve(scipy.linalg.cho_factor(s), s[0]),
+        lambda s: scipy.linalg.lu_solve(scipy.linalg.lu_factor(s), s[0]),
+    ],
+)
+def test_a_function_that_reads_one_triangle_reads_the_same_one(function):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 3)) + 6 * np.eye(3)
+    reading = read(function, x)
+    y = x + 0.1 * rng.normal(size=(3, 3))
+    found = evaluate(reading.program, y)[0]
+    np.testing.assert_allclose(found, function(y), rtol=1e-12, atol=1e-12)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradlab.references import on_host, options_for, vjp_program
 from gradlab.tracing import Interpreter, Lifter, NumPy, TooLong, Value, compile_once, trace
 from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.stepwise import AtOnce
 
 RNG = np.random.default_rng(0)
 X, Y, W = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6)), RNG.normal(size=(6, 5))
@@ -279,3 +280,17 @@ def test_another_algebra_walks_through_loops_calls_and_rules():
     total = 5 + 1 + 2 + 3
     assert value == (total * 125) ** 3 % 101
     assert products.tolist() == [5, 12, 24]
+
+
+def test_loops_that_vmap_made_one_end_each_for_itself():
+    def power(x):
+        return lax.while_loop(lambda s: s[0] < x, lambda s: (s[0] + 1.0, s[1] * x), (0.0, 1.0))[1]
+
+    x = np.array([0.5, 2.5, 1.5])
+    program = trace(jax.vmap(power), x)
+    expected = x ** np.ceil(x)
+    np.testing.assert_allclose(AtOnce()(program.jaxpr, [x])[0], expected)
+    rows = np.stack([x, x[::-1]])
+    with on_host():
+        (found,) = Lifter(NumPy())(program.jaxpr, [Value(rows, True)])
+    np.testing.assert_allclose(found.array, [expected, expected[::-1]])
