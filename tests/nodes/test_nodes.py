@@ -1,5 +1,8 @@
 """Every node of the registry, on NumPy and on JAX; the comparison with JAX is `gradlab.verify`."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -9,6 +12,7 @@ import pytest
 from gradlab import InputError, InputTypeError, nodes
 from gradlab.nodes import Node, registry
 from gradlab.nodes._pages import node_pages
+from gradlab.operators import Slice
 
 ALL = sorted(registry())
 
@@ -25,6 +29,8 @@ def test_a_node_says_what_it_is(name):
     assert cls.__doc__
     assert "ackward" in page.text, "the page says what the backward is"
     assert "ocal gradient" in page.text, "the page says what the local gradient is"
+    for field in dataclasses.fields(cls):
+        assert re.search(rf"^ +{field.name}: ", page.text, re.M), "the page explains each parameter"
     assert len(cls.cases()) >= 3
     assert sum(case.generic for case in cls.cases()) >= 3
     assert cls.name() == name
@@ -103,6 +109,20 @@ def test_python_numbers_are_inputs_too():
     y, residuals = nodes.Multiply().forward(3, -4.0)
     assert y == -12.0
     assert nodes.Multiply().backward(1.0, residuals) == (-4.0, 3.0)
+
+
+def test_a_node_without_pull_sends_back_by_its_operators():
+    class Halves(Node):
+        def apply(self, xp, x):
+            return (x[:2], 3.0 * x[2:]), (x.shape, x.dtype)
+
+        def gradients(self, xp, shape, dtype):
+            first, second = (Slice(shape, [part], dtype) for part in (slice(0, 2), slice(2, 4)))
+            return (first,), (3.0 * second,)
+
+    _, residuals = Halves().forward(np.arange(4.0))
+    (dx,) = Halves().backward((np.ones(2), np.array([1.0, 2.0])), residuals)
+    np.testing.assert_array_equal(dx, [1.0, 1.0, 3.0, 6.0])
 
 
 def test_nan_is_computed_not_hidden():
