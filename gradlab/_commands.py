@@ -233,11 +233,20 @@ def _audit(options: Options) -> Report:
 
 def _jacobian(options: Options) -> Report:
     from gradlab.structure import assert_structure, jacobian
-    from gradlab.structure.sizes import named, numbered, of_words
+    from gradlab.structure.sizes import Names, named, numbered, of_words
 
     sizes = of_words(options.sizes)
-    options.specs = [numbered(s, sizes) if named(s, sizes) else s for s in options.specs]
-    function, inputs = _function_and_inputs(options)
+    words = [s for s in options.specs if named(s, sizes)]
+    if Names.of(words, sizes).units:
+        function = load(options.target)
+        inputs = tuple(
+            s if s in words else drawn_inputs([s], options.seed)[0] for s in options.specs
+        )
+    else:
+        shapes = {s: numbered(s, sizes) for s in words}
+        drawn = {s: f"{'x'.join(map(str, shape))}:{dtype}" for s, (shape, dtype) in shapes.items()}
+        options.specs = [drawn.get(s, s) for s in options.specs]
+        function, inputs = _function_and_inputs(options)
     claims = _given(options, *_CLAIMS)
     with working(f"reading {options.target}") as options.spent:
         claimed = any(claim is not None and claim is not False for claim in claims.values())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from numbers import Real
 
 __all__ = ["count", "legible", "shape_text", "size_text"]
 
@@ -19,7 +20,8 @@ def size_text(size: int) -> str:
         >>> size_text(409_600 * 4), size_text(409_600**2 * 4)
         ('1.6 MB', '625.0 GiB')
     """
-    for unit, scale in _UNITS:
+    number: object = size  # of sizes without numbers it is a formula
+    for unit, scale in _UNITS if isinstance(number, Real) else ():
         if size >= scale:
             return f"{size / scale:,.1f} {unit}"
     return f"{size} B"

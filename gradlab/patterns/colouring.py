@@ -23,6 +23,7 @@ from gradlab.errors import InputError
 from gradlab.patterns.compose import refine
 from gradlab.patterns.dbm import Indices
 from gradlab.patterns.layout import Axis, chain
+from gradlab.patterns.size import exact, has_number
 from gradlab.patterns.union import hull
 from gradlab.patterns.zone import Readable, Zone
 
@@ -77,6 +78,8 @@ def colours(pattern: Readable, mode: str) -> Colouring:
     if len(p.zones) == 1:
         return _of_zone(p.zones[0], mode, shape)
     best = _of_zone(hull(p.zones), mode, shape)
+    if not has_number(prod(p.shape)):
+        return best  # of sizes that have names alone, the closed form is known
     least = _least(p)
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
         best = Colouring(mode, lattice[0], True, shape, lattice[1])
@@ -108,7 +111,7 @@ def _of_zone(zone: Zone, mode: str, shape: tuple[int, ...]) -> Colouring:
     explicit = zone.explicit
     for v in range(f.outputs + 1, len(d)):
         if v not in explicit:
-            width = 1 + min(int(d[v, y] + d[y, v]) for y in known)
+            width = 1 + min(exact(d[v, y] + d[y, v]) for y in known)
             known.append(v)
             if width > 1:
                 parts.append(((v,), width, None))
@@ -265,7 +268,7 @@ def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
             ranges = []
             for k in range(n):
                 for x, y in zip(piece.frame.digits(k), piece.frame.digits(n + k), strict=True):
-                    low, high = -int(piece.bounds[y, x]), int(piece.bounds[x, y])
+                    low, high = -exact(piece.bounds[y, x]), exact(piece.bounds[x, y])
                     ranges.append(range(low, high + 1))
             if prod(map(len, ranges)) > _DIFFERENCES:
                 return None

@@ -21,6 +21,7 @@ import numpy as np
 from gradlab.patterns import dbm
 from gradlab.patterns.dbm import Bounds, count_bounds
 from gradlab.patterns.layout import Axis, Frame, chain, frame, plain
+from gradlab.patterns.size import Undecided, divides, exact, least, rank, small
 from gradlab.patterns.zone import LIMIT, Relation, Zone, merge_groups, place, points, relation
 
 __all__ = [
@@ -69,7 +70,7 @@ def _split(zone: Zone, variable: int, q: int) -> list[Zone] | None:
     split = {v for v in tied if old.sizes[v - 1] > q}  # smaller ones are low digits as they are
     for v in split:
         k = old.axis_of[v - 1]
-        if old.digits(k)[0] != v and old.sizes[v - 1] % q:
+        if old.digits(k)[0] != v and not divides(q, old.sizes[v - 1]):
             return None
         axis = axes.get(k, old.axes[k])
         strides = chain((*axis.strides, old.strides[v - 1] * q))
@@ -148,8 +149,11 @@ def _alternatives(
     d = zone.bounds
     pairs = [(x, y) for x in (0, *tied) for y in (0, *tied) if x != y]
     states = [start]
-    for x, y in sorted(pairs, key=lambda p: int(d[p] + d[p[::-1]])):
-        e, r = divmod(int(d[x, y]) + shift[x] - shift[y], q)
+    for x, y in sorted(pairs, key=lambda p: rank(d[p] + d[p[::-1]])):
+        try:
+            e, r = divmod(exact(d[x, y]) + shift[x] - shift[y], q)
+        except Undecided:
+            return None
         hx, hy, lx, ly = high[x], high[y], low[x], low[y]
         following: list[Bounds] = []
         for s in states:
@@ -184,7 +188,7 @@ def explicate(zone: Zone, axis: int) -> Zone | None:
     cluster = sorted(v for c in zone.clusters() if set(c) & set(digits) for v in c)
     variables = sorted({*cluster, *digits})
     sides = ([v for v in variables if v <= f.outputs], [v for v in variables if v > f.outputs])
-    if any(prod(f.sizes[v - 1] for v in side) > LIMIT for side in sides):
+    if not all(small(prod(f.sizes[v - 1] for v in side), LIMIT) for side in sides):
         return None
     values = points(zone, variables)
     if values is None:
@@ -361,7 +365,7 @@ def _product(
     factors = []
     for zone, rows, columns in sides:
         sizes = [zone.frame.sizes[v - 1] for v in rows], [zone.frame.sizes[v - 1] for v in columns]
-        if max(prod(sizes[0]), prod(sizes[1])) > _LONGEST:
+        if not all(small(prod(side), _LONGEST) for side in sizes):
             return None
         values = points(zone, rows + columns)
         if values is None:
@@ -454,7 +458,7 @@ def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
         if x.frame is not y.frame:  # other digits of the same axes were split along the way
             result += intersect(x, y, widened)
             continue
-        d = dbm.close(np.minimum(x.bounds, y.bounds))
+        d = dbm.close(least(x.bounds, y.bounds))
         if d is None:
             continue
         both = _settled(Zone(x.frame, d, x.flipped, x.relations + y.relations))

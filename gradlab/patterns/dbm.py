@@ -23,6 +23,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gradlab.patterns.size import Size, exact, least, proved, rank, some_negative
+
 __all__ = [
     "LIMIT",
     "Bounds",
@@ -45,9 +47,10 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 def free(sizes: tuple[int, ...]) -> Bounds:
     """Return the bounds of digits that are not related: `0 <= x < size`, closed."""
-    d = np.empty((len(sizes) + 1, len(sizes) + 1), np.int64)
+    kind = object if any(isinstance(size, Size) for size in sizes) else np.int64
+    d: Bounds = np.empty((len(sizes) + 1, len(sizes) + 1), kind)
     d[0] = 0
-    d[1:] = np.array(sizes, np.int64)[:, None] - 1
+    d[1:] = np.array(sizes, kind)[:, None] - 1
     np.fill_diagonal(d, 0)
     return d
 
@@ -56,8 +59,8 @@ def close(d: Bounds) -> Bounds | None:
     """Return the tightest bounds that describe the same set (Floyd and Warshall)."""
     d = d.copy()
     for p in range(len(d)):
-        np.minimum(d, d[:, p, None] + d[p], out=d)
-    return None if d.diagonal().min() < 0 else d
+        least(d, d[:, p, None] + d[p], out=d)
+    return None if some_negative(d.diagonal()) else d
 
 
 def tighten(d: Bounds, x: int, y: int, c: int) -> Bounds | None:
@@ -66,7 +69,7 @@ def tighten(d: Bounds, x: int, y: int, c: int) -> Bounds | None:
         return d
     if d[y, x] + c < 0:
         return None
-    result: Bounds = np.minimum(d, d[:, x, None] + (d[y] + c))
+    result: Bounds = least(d, d[:, x, None] + (d[y] + c))
     return result
 
 
@@ -88,7 +91,7 @@ def compose(
     """
     p, q = len(a), len(b)
     o, m, i = 1 + outputs, middles, b.shape[1] - 1 - middles
-    d = np.empty((p, q, o + m + i, o + m + i), np.int64)
+    d = np.empty((p, q, o + m + i, o + m + i), np.result_type(a, b))
     d[..., : o + m, : o + m] = a[:, None]
     d[..., o + m :, 0] = b[:, 1 + m :, 0]
     d[..., 0, o + m :] = b[:, 0, 1 + m :]
@@ -98,13 +101,13 @@ def compose(
     d[..., o + m :, o:] = b[:, 1 + m :, 1:]
     if m:
         shared = d[..., o : o + m, o : o + m]
-        np.minimum(shared, b[:, 1 : 1 + m, 1 : 1 + m], out=shared)
-        np.minimum(d[..., o : o + m, 0], b[:, 1 : 1 + m, 0], out=d[..., o : o + m, 0])
-        np.minimum(d[..., 0, o : o + m], b[:, 0, 1 : 1 + m], out=d[..., 0, o : o + m])
+        least(shared, b[:, 1 : 1 + m, 1 : 1 + m], out=shared)
+        least(d[..., o : o + m, 0], b[:, 1 : 1 + m, 0], out=d[..., o : o + m, 0])
+        least(d[..., 0, o : o + m], b[:, 0, 1 : 1 + m], out=d[..., 0, o : o + m])
         for s in (*range(o, o + m), 0):
-            np.minimum(d, d[..., s, None] + d[..., s, None, :], out=d)
+            least(d, d[..., s, None] + d[..., s, None, :], out=d)
     d = d.reshape(p * q, o + m + i, o + m + i)
-    alive = np.flatnonzero(d.diagonal(axis1=1, axis2=2).min(axis=1) >= 0)
+    alive = np.array([k for k, each in enumerate(d) if not some_negative(each.diagonal())], int)
     keep = [*range(o), *range(o + m, o + m + i)]
     return d[alive][:, keep][:, :, keep], alive
 
@@ -131,7 +134,7 @@ def flip(d: Bounds, sizes: tuple[int, ...], variables: list[int]) -> Bounds:
     """Return the bounds with `size - 1 - x` for each x, for whole components of variables."""
     d = d.copy()
     group = [0, *variables]
-    tops = np.array([0, *(sizes[x - 1] - 1 for x in variables)], np.int64)
+    tops = np.array([0, *(sizes[x - 1] - 1 for x in variables)], d.dtype)
     d[np.ix_(group, group)] = d[np.ix_(group, group)].T + tops[:, None] - tops
     others = [x for x in range(1, len(d)) if x not in variables]
     if others:
@@ -142,13 +145,13 @@ def flip(d: Bounds, sizes: tuple[int, ...], variables: list[int]) -> Bounds:
 
 def minus(a: Bounds, b: Bounds) -> list[Bounds]:
     """Return disjoint sets whose union is `a` without `b`: one for each bound of b that cuts a."""
-    if (a + b.T < 0).any():
+    if proved(-a - b.T - 1).any():
         return [a]
     pieces: list[Bounds] = []
     rest = a
     while (cuts := np.argwhere(b < rest)).size:
         x, y = cuts[0].tolist()
-        c = int(b[x, y])
+        c = exact(b[x, y])
         if (outside := tighten(rest, y, x, -c - 1)) is not None:
             pieces.append(outside)
         inside = tighten(rest, x, y, c)
@@ -170,7 +173,7 @@ def join(a: Bounds, b: Bounds) -> tuple[Bounds, bool]:
     x, y = np.nonzero(a < hull)
     u, v = np.nonzero(b < hull)
     beyond = (-a[x, y] - 1)[:, None] + (-b[u, v] - 1) + hull[x[:, None], v] + hull[u, y[:, None]]
-    return hull, bool((beyond < 0).all())
+    return hull, bool(proved(-beyond - 1).all())
 
 
 def extend(values: Indices, known: list[int], v: int, d: Bounds, limit: int) -> Indices | None:
@@ -219,11 +222,11 @@ def _component(d: Bounds) -> tuple[int, bool]:
     if len(keep) <= 2:
         return _few(d), True
     fixed = _separator(d)
-    values: Indices | None = np.zeros((1, 0), np.int64)
+    values: Indices | None = None if d.dtype == object else np.zeros((1, 0), np.int64)
     for k, x in enumerate(fixed):
         values = None if values is None else extend(values, fixed[:k], x, d, LIMIT)
     if values is None:
-        width = [int(min(d[x, y] + d[y, x] for y in range(x))) + 1 for x in range(1, len(d))]
+        width = [exact(min(d[x, y] + d[y, x] for y in range(x))) + 1 for x in range(1, len(d))]
         return prod(width), False
     rest = [x for x in range(1, len(d)) if x not in fixed]
     low, high = {}, {}
@@ -243,14 +246,14 @@ def _component(d: Bounds) -> tuple[int, bool]:
     return int(total.sum()), True
 
 
-def _few(d: Bounds) -> int:
+def _few(d: Bounds) -> Any:
     """Count points in at most two variables."""
     if len(d) == 1:
         return 1
     low, high = (-d[0, 1:]).tolist(), d[1:, 0].tolist()
     if len(d) == 2:
-        return int(high[0] - low[0] + 1)
-    return int(_pairs(low[0], high[0], low[1], high[1], int(d[1, 2]), int(d[2, 1])))
+        return exact(high[0] - low[0] + 1)
+    return exact(_pairs(low[0], high[0], low[1], high[1], exact(d[1, 2]), exact(d[2, 1])))
 
 
 def _pairs(lx: Any, hx: Any, ly: Any, hy: Any, most: int, least: int) -> Any:
@@ -294,7 +297,7 @@ def _separator(d: Bounds) -> list[int]:
 
         def largest(x: int) -> tuple[int, int]:
             groups = _apart(d, [*fixed, x], [y for y in rest if y != x])
-            return max(map(len, groups)), int(d[x, 0] + d[0, x])
+            return max(map(len, groups)), rank(d[x, 0] + d[0, x])
 
         best = min(rest, key=largest)
         fixed.append(best)

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradlab.patterns import maps
 from gradlab.patterns.pattern import Pattern
+from gradlab.patterns.size import names_in
 
 __all__ = ["Level", "bins", "draw", "levels", "occupied"]
 
@@ -73,6 +74,7 @@ def levels(pattern: Pattern, most: int = 100, steps: int = 3) -> list[Level]:
         [('10', '01'), ('10', '01')]
     """
     found: list[Level] = []
+    pattern = _with_numbers(pattern)
     while prod(pattern.shape) and len(found) < steps:
         cells = occupied(pattern, most, most)
         high, wide = (_length(s, most) for s in (pattern.output_shape, pattern.input_shape))
@@ -88,6 +90,15 @@ def levels(pattern: Pattern, most: int = 100, steps: int = 3) -> list[Level]:
         )
         pattern = down @ pattern @ across.T
     return found
+
+
+def _with_numbers(pattern: Pattern) -> Pattern:
+    """Return a pattern whose sizes have no numbers at small ones."""
+    names = names_in((*pattern.output_shape, *pattern.input_shape))
+    return pattern.sized(dict.fromkeys(names, _FEW)) if names else pattern
+
+
+_FEW = 8
 
 
 def _length(shape: Sequence[int], most: int) -> int:
@@ -127,6 +138,7 @@ def _within(shape: Sequence[int], most: int, place: int) -> Pattern:
 
 def draw(pattern: Pattern, rows: int = 20, columns: int = 40) -> str:
     """Return the picture as lines of braille characters, four by two dots each."""
+    pattern = _with_numbers(pattern)
     if not prod(pattern.shape):
         return ""
     dots = occupied(pattern, 4 * rows, 2 * columns)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from gradlab.patterns.dbm import Bounds, free
+from gradlab.patterns.size import divides
 
 __all__ = ["Axis", "Frame", "chain", "frame", "plain"]
 
@@ -102,4 +103,4 @@ def plain(size: int) -> Axis:
 def chain(strides: Iterable[int]) -> tuple[int, ...] | None:
     """Return distinct strides in falling order, or None if one does not divide the next."""
     ordered = sorted(set(strides), reverse=True)
-    return tuple(ordered) if all(high % low == 0 for high, low in pairwise(ordered)) else None
+    return tuple(ordered) if all(divides(low, high) for high, low in pairwise(ordered)) else None

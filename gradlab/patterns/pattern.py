@@ -10,7 +10,7 @@ Axes in arguments: `k` is output axis k, `~k` is input axis k. A bound is `(a, b
 range.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -24,6 +24,7 @@ from gradlab.formatting import shape_text, size_text
 from gradlab.patterns import dbm
 from gradlab.patterns.colouring import Colouring, colours
 from gradlab.patterns.compose import compose_many, intersect, with_relation
+from gradlab.patterns.size import has_number, proved, small, valued
 from gradlab.patterns.union import (
     ZONES,
     coarse,
@@ -359,12 +360,18 @@ class Pattern:
         self._same_shapes(other, "containment")
         answer = covered(other.zones, self.zones)
         if answer is None:
-            inner = (
-                matrix(other.zones, other.shape, _EXPLICIT) if max(other.shape) < 2**31 else None
-            )
+            listed = all(small(n, 2**31 - 1) for n in other.shape)
+            inner = matrix(other.zones, other.shape, _EXPLICIT) if listed else None
             outer = None if inner is None else matrix(self.zones, self.shape, _EXPLICIT)
             answer = outer is not None and (inner > outer).nnz == 0
         return answer
+
+    def sized(self, numbers: Mapping[str, Any]) -> "Pattern":
+        """Return the pattern where names of sizes have these values, numbers or other names."""
+        made = tuple(valued(n, numbers) for n in self.output_shape)
+        given = tuple(valued(n, numbers) for n in self.input_shape)
+        zones = [here for zone in self.zones if (here := zone.sized(numbers))]
+        return Pattern.of_zones(made, given, zones, self.widened)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -398,6 +405,9 @@ class Pattern:
     @cached_property
     def is_dense(self) -> bool:
         """Whether every entry may be nonzero."""
+        if not has_number(prod(self.shape)):
+            free = (z.symbolic and proved(z.bounds - z.frame.free).all() for z in self.zones)
+            return any(free)
         return self.nnz == prod(self.shape) and self._count[1]
 
     @cached_property
@@ -492,7 +502,7 @@ class Pattern:
         """
         needed = 32 * self.nnz + 8 * self.shape[0]
         result = None
-        if needed <= limit_bytes and max(self.shape) < 2**62:
+        if small(needed, limit_bytes) and max(self.shape) < 2**62:
             result = matrix(self.zones, self.shape, limit_bytes // 16)
         if result is None:
             raise InputError(

@@ -19,6 +19,7 @@ from gradlab.patterns import dbm
 from gradlab.patterns.compose import refine, with_relation
 from gradlab.patterns.dbm import Bounds, count_bounds
 from gradlab.patterns.layout import Axis, Frame, chain
+from gradlab.patterns.size import divides, exact, proved, same, small
 from gradlab.patterns.zone import Relation, Zone, matrix, merge_groups, points
 
 __all__ = [
@@ -78,11 +79,11 @@ def _inside(a: Zone, b: Zone) -> bool:
     """Whether a lies in b, as far as one comparison tells."""
     if a.frame is not b.frame:
         return False
-    if b.symbolic and (b.bounds == b.frame.free).all():
+    if b.symbolic and proved(b.bounds - b.frame.free).all():
         return True
     if a.flipped != b.flipped or (b.relations and _relations(a) != _relations(b)):
         return False
-    return bool((a.bounds <= b.bounds).all())
+    return bool(proved(b.bounds - a.bounds).all())
 
 
 def alike(zones: Sequence[Zone]) -> list[list[Zone]] | None:
@@ -188,13 +189,13 @@ def _coarse(zone: Zone) -> Zone:
             if a == b:
                 continue
             matched = {stride[v]: v for v in y}
-            apart = sum(stride[v] * int(zone.bounds[v, 0]) for v in x)
-            apart += sum(stride[v] * int(zone.bounds[0, v]) for v in y)
+            apart = sum(stride[v] * exact(zone.bounds[v, 0]) for v in x)
+            apart += sum(stride[v] * exact(zone.bounds[0, v]) for v in y)
             together = apart
             for v in x:
                 if (w := matched.get(stride[v])) and v:
-                    loose = int(zone.bounds[v, 0] + zone.bounds[0, w])
-                    together += stride[v] * (int(zone.bounds[v, w]) - loose)
+                    loose = exact(zone.bounds[v, 0] + zone.bounds[0, w])
+                    together += stride[v] * (exact(zone.bounds[v, w]) - loose)
             d[a, b] = min(d[a, b], together)
     closed = dbm.close(d)
     return Zone(plain_frame, d if closed is None else closed)
@@ -283,7 +284,7 @@ def _tied_pairs(group: list[Zone], high: int) -> dict[int, int] | None:
                     for k in (y, y - 1)
                     if 1 <= k < len(f.sizes)
                     and f.axis_of[k - 1] == f.axis_of[k]
-                    and f.strides[k - 1] == ratio * f.strides[k]
+                    and same(f.strides[k - 1], ratio * f.strides[k])
                     and k not in pairs
                     and k not in pairs.values()
                     and k + 1 not in pairs
@@ -295,7 +296,7 @@ def _tied_pairs(group: list[Zone], high: int) -> dict[int, int] | None:
             pairs[found] = found + 1
             todo.append(found)
     for h, low in pairs.items():
-        rounded = f.axes[f.axis_of[h - 1]].size % f.strides[h - 1]
+        rounded = not divides(f.strides[h - 1], f.axes[f.axis_of[h - 1]].size)
         if {h, low} & group[0].flipped and rounded:
             return None
         for r in explicit:
@@ -347,15 +348,15 @@ def _around(
     result = np.empty_like(new.free)
     ratio = {low: old.strides[h - 1] // old.strides[low - 1] for low, h in high.items()}
     order = [0, *kept]
-    upper = [int(d[v, 0]) + ratio.get(v, 0) * int(d[high.get(v, 0), 0]) for v in order]
-    lower = [int(d[0, v]) + ratio.get(v, 0) * int(d[0, high.get(v, 0)]) for v in order]
+    upper = [exact(d[v, 0]) + ratio.get(v, 0) * exact(d[high.get(v, 0), 0]) for v in order]
+    lower = [exact(d[0, v]) + ratio.get(v, 0) * exact(d[0, high.get(v, 0)]) for v in order]
     for a, x in enumerate(order):
         for b, y in enumerate(order):
             bound = upper[a] + lower[b]
             if x in high and y in high:
-                bound = min(bound, ratio[x] * int(d[high[x], high[y]]) + int(d[x, y]))
+                bound = min(bound, ratio[x] * exact(d[high[x], high[y]]) + exact(d[x, y]))
             elif x not in high and y not in high:
-                bound = int(d[x, y])
+                bound = exact(d[x, y])
             result[a, b] = bound
     np.fill_diagonal(result, 0)
     closed = dbm.close(result)
@@ -409,7 +410,7 @@ def count_zones(zones: Sequence[Zone], shape: tuple[int, int]) -> tuple[int, boo
     total = sum(n for n, _ in counts)
     if apart is not None and all(exact for _, exact in counts):
         return total, True
-    if total <= _LISTED and max(shape) <= _LISTED:
+    if all(small(n, _LISTED) for n in (total, *shape)):
         listed = matrix(zones, shape, _LISTED)
         if listed is not None:
             return int(listed.nnz), True

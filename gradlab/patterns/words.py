@@ -12,6 +12,7 @@ from math import prod
 from typing import TypeVar
 
 from gradlab.errors import InputError
+from gradlab.patterns.size import exact, rank, same
 from gradlab.patterns.union import coarse
 from gradlab.patterns.zone import Readable, Zone, row_major
 
@@ -48,7 +49,7 @@ def relations(zone: Zone) -> tuple[AxisRelation, ...]:
     n = len(f.output)
     label = [k if k < n else ~(k - n) for k in range(len(f.axes))]
     found = [
-        AxisRelation(label[k], None, "range", -int(wide.bounds[0, v]), int(wide.bounds[v, 0]))
+        AxisRelation(label[k], None, "range", -exact(wide.bounds[0, v]), exact(wide.bounds[v, 0]))
         for k, axis in enumerate(wide.frame.axes)
         for v in wide.frame.digits(k)
         if wide.bounds[v, 0] < axis.size - 1 or wide.bounds[0, v] < 0
@@ -72,8 +73,8 @@ def _between(wide: Zone, k: int, other: int) -> tuple[str, int | None, int | Non
     if not wide.frame.digits(k) or not wide.frame.digits(other):
         return "full", None, None
     d, x, y = wide.bounds, wide.frame.starts[k], wide.frame.starts[other]
-    above = int(d[x, y]) if d[x, y] < d[x, 0] + d[0, y] else None
-    below = -int(d[y, x]) if d[y, x] < d[y, 0] + d[0, x] else None
+    above = exact(d[x, y]) if d[x, y] < d[x, 0] + d[0, y] else None
+    below = -exact(d[y, x]) if d[y, x] < d[y, 0] + d[0, x] else None
     if above is None and below is None:
         return "full", None, None
     if above is None or below is None:
@@ -177,7 +178,7 @@ def _references(zone: Zone) -> dict[int, int]:
     for x in range(1, len(d)):
         found = [y for y in range(1, x) if _ties(zone, x, y) and y not in result]
         if found and d[x, 0] + d[0, x]:
-            result[x] = min(found, key=lambda y: int(d[x, y] + d[y, x]))
+            result[x] = min(found, key=lambda y: rank(d[x, y] + d[y, x]))
     return result
 
 
@@ -202,7 +203,7 @@ def _digit(
         return _relative(zone, v, reference[v], letters[reference[v]])
     if v in letters:
         return letters[v]
-    low, high = -int(d[0, v]), int(d[v, 0])
+    low, high = -exact(d[0, v]), exact(d[v, 0])
     if v in zone.flipped:
         low, high = size - 1 - high, size - 1 - low
     if (low, high) == (0, size - 1):
@@ -213,7 +214,7 @@ def _digit(
 def _relative(zone: Zone, x: int, y: int, letter: str) -> str:
     """Return digit x relative to the letter that stands for digit y."""
     d, sizes = zone.bounds, zone.frame.sizes
-    low, high = -int(d[y, x]), int(d[x, y])
+    low, high = -exact(d[y, x]), exact(d[x, y])
     ties = _ties(zone, x, y)
     x_turned, y_turned = x in zone.flipped, y in zone.flipped
     if x_turned:
@@ -320,7 +321,7 @@ def _triangle(p: _P) -> _P:
 
 def _some_axes(p: Readable, good: Callable[[int, int], bool]) -> bool:
     return any(
-        n == m > 1 and good(k, i)
+        same(n, m) and n > 1 and good(k, i)
         for k, n in enumerate(p.output_shape)
         for i, m in enumerate(p.input_shape)
     )
@@ -380,7 +381,7 @@ def names(pattern: Readable) -> tuple[str, ...]:
         axis_relation(pattern, k, i)
         for k, n in enumerate(pattern.output_shape)
         for i, m in enumerate(pattern.input_shape)
-        if n == m > 1
+        if same(n, m) and n > 1
     ]
     found: list[str] = []
     for name, good in NAMES.items():

@@ -11,7 +11,7 @@ relation are not flipped and are bound by their ranges only, so that zones are p
 independent clusters.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -24,6 +24,7 @@ from gradlab.formatting import shape_text
 from gradlab.patterns import dbm
 from gradlab.patterns.dbm import Bounds, Indices, extend
 from gradlab.patterns.layout import Axis, Frame, frame, plain
+from gradlab.patterns.size import divides, small, valued
 
 __all__ = [
     "LIMIT",
@@ -142,7 +143,9 @@ class Zone:
                 (r.rows, r.columns, r.matrix.indptr.tobytes(), r.matrix.indices.tobytes())
                 for r in self.relations
             )
-            self.memory["key"] = (self.frame, self.bounds.tobytes(), self.flipped, relations)
+            d = self.bounds
+            entries = tuple(d.ravel().tolist()) if d.dtype == object else d.tobytes()
+            self.memory["key"] = (self.frame, entries, self.flipped, relations)
         key: tuple[Any, ...] = self.memory["key"]
         return key
 
@@ -213,6 +216,29 @@ class Zone:
             frozenset(new[v] for v in self.flipped),
             tuple(relations),
         )
+
+    def sized(self, numbers: Mapping[str, Any]) -> "Zone | None":
+        """Return the zone where names of sizes have these values; None if it is empty there."""
+        axes, kept = [], [0]
+        for k, (size, strides) in enumerate(self.frame.axes):
+            size, left = valued(size, numbers), []
+            above = size
+            for v, stride in zip(self.frame.digits(k), strides):
+                if (step := valued(stride, numbers)) < above:  # else the digit has one value
+                    kept.append(v)
+                    left.append(step)
+                    above = step
+            axes.append(Axis(size, tuple(left)))
+        n = len(self.frame.output)
+        made = frame(tuple(axes[:n]), tuple(axes[n:]))
+        d = np.array([[valued(c, numbers) for c in row] for row in self.bounds], made.free.dtype)
+        closed = dbm.close(d)
+        if closed is None:
+            return None
+        new = {v: k for k, v in enumerate(kept)}
+        flipped = frozenset(new[v] for v in self.flipped if v in new)
+        relations = tuple(r.moved(new) for r in self.relations)
+        return Zone(made, closed[np.ix_(kept, kept)], flipped, relations)
 
     def flip(self, variables: Iterable[int]) -> "Zone":
         """Return the same set with these variables flipped: whole components, or explicit ones."""
@@ -415,14 +441,16 @@ def row_major(input_shape: Shape, output_shape: Shape) -> tuple[tuple[Zone, ...]
         return (), ()
     flat = [_flat_strides(shape) for shape in (output_shape, input_shape)]
     breaks = {s for side in flat for s in side} | {1, prod(input_shape)}
-    common = sorted(b for b in breaks if all(b % c == 0 or c % b == 0 for c in breaks))
+    common = sorted(b for b in breaks if all(divides(c, b) or divides(b, c) for c in breaks))
     axes: list[list[Axis]] = []
     strides: list[list[int]] = []
     for shape, side in zip((output_shape, input_shape), flat):
         axes.append([])
         strides.append([])
         for n, s in zip(shape, side):
-            inner = sorted({s, *(b for b in common if s < b < s * n and b % s == 0)}, reverse=True)
+            inner = sorted(
+                {s, *(b for b in common if s < b < s * n and divides(s, b))}, reverse=True
+            )
             axes[-1].append(Axis(n, tuple(b // s for b in inner)) if n > 1 else plain(1))
             strides[-1] += inner if n > 1 else []
     f = frame(tuple(axes[0]), tuple(axes[1]))
@@ -434,7 +462,7 @@ def row_major(input_shape: Shape, output_shape: Shape) -> tuple[tuple[Zone, ...]
         columns = [v for v, s in enumerate(strides[1], f.outputs + 1) if low <= s < high]
         if len(rows) == len(columns) == 1:
             d[rows[0], columns[0]] = d[columns[0], rows[0]] = 0
-        elif (size := high // low) <= LIMIT:
+        elif small(size := high // low, LIMIT):
             import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
 
             same = sp.eye_array(size, dtype=np.bool_, format="csr")

@@ -5,12 +5,15 @@ indexed axes and symbolically along the others. Where it is not, the indexed axe
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
+from gradlab.patterns.size import same
+from gradlab.patterns.zone import Bound
 from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.record import Primitive, Site, complement, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, SumOf
@@ -95,22 +98,22 @@ def _dynamic_update_slice(site: Site, k: int) -> Pattern:
 
 def _starts(site: Site, first: int, whole: Shape, part: Shape) -> Shape | None:
     """Return where a dynamic window starts, clamped as XLA does, if that is known."""
-    values = [site.value(k) for k in range(first, first + len(whole))]
+    values = [site.number(k) for k in range(first, first + len(whole))]
     starts = []
     for value, n, m in zip(values, whole, part):
-        if n == m:
+        if same(n, m):
             starts.append(0)
         elif value is None:
             return None
         else:
-            starts.append(min(max(int(value), 0), n - m))
+            starts.append(min(max(value, 0), n - m))
     return tuple(starts)
 
 
 def _anywhere(site: Site, window: Shape, whole: Shape) -> Pattern:
     """Return a window at an unknown place: equal along the axes that it spans."""
-    equal = tuple((a, a) for a, (m, n) in enumerate(zip(window, whole)) if m == n)
-    moved = [a for a, (m, n) in enumerate(zip(window, whole)) if m != n]
+    equal = tuple((a, a) for a, (m, n) in enumerate(zip(window, whole)) if same(m, n))
+    moved = [a for a in range(len(whole)) if (a, a) not in equal]
     _say_unknown(site, moved)
     return maps.contraction(window, whole, equal)
 
@@ -134,11 +137,17 @@ def _windows(
         (batch_axes[position], axis)  # the index vector is last, so batch axes keep their order
         for axis, position in zip(operand_batch, index_batch)
     ]
-    partial = [axis for axis in indexed if sizes[axis] != operand[axis]]
+    partial = [axis for axis in indexed if not same(sizes[axis], operand[axis])]
     equal += [(window_of[axis], axis) for axis in shared if axis not in partial]
     partial = [axis for axis in range(len(operand)) if axis in set(partial)]
     if not partial:
         return maps.contraction(gathered, operand, tuple(equal))
+    if not batch_axes and (corner := _corner(site, indexed)) is not None:
+        return _part(site, operand, gathered, corner, sizes, equal, window_of)
+    single = not operand_batch and all(sizes[axis] == 1 for axis in partial)
+    even = _even(site, operand, gathered, indexed, equal, partial, batch_axes) if single else None
+    if even is not None:
+        return even
     starts, guessed = _coordinates(site, indexed)
     if starts is not None and guessed and not operand_batch:
         _say_unknown(site, [axis for axis in partial if axis in guessed])
@@ -166,6 +175,99 @@ def _windows(
         window_of,
     )  # fmt: skip
     return maps.gather(gathered, operand, tuple(output_axes), tuple(partial), reads, tuple(equal))
+
+
+def _corner(site: Site, indexed: Any) -> dict[int, Any] | None:
+    """Return where the only window starts along each axis that is indexed, if that is known."""
+    known = site.known[1]
+    if known is None or site.depends[1]:
+        return None
+    columns = known.columns or (known,) * len(indexed)
+    starts = {}
+    for n, (axis, column) in enumerate(zip(indexed, columns)):
+        number = None if column is None else column.entry(0 if known.columns else n)
+        if number is None:
+            return None
+        starts[axis] = number
+    return starts
+
+
+def _part(
+    site: Site,
+    operand: Shape,
+    gathered: Shape,
+    starts: Mapping[int, Any],
+    sizes: Any,
+    equal: Sequence[tuple[int, int]],
+    window_of: Mapping[int, int],
+) -> Pattern:
+    """Return gathered <- operand for one window at a known place."""
+    clipped = _clips(site)
+    bounds: list[Bound] = [(k, ~axis) for k, axis in equal]
+    for axis, start in starts.items():
+        last = operand[axis] - sizes[axis]
+        if clipped:
+            start = min(max(start, 0), last)
+        elif not 0 <= start <= last:
+            return Pattern.zero(gathered, operand)
+        if axis not in window_of:
+            bounds.append((~axis, None, start, start))
+        elif (window_of[axis], axis) not in equal:
+            bounds.append((~axis, window_of[axis], start, start))
+    return Pattern.from_axes(gathered, operand, bounds)
+
+
+def _even(
+    site: Site,
+    operand: Shape,
+    gathered: Shape,
+    indexed: Any,
+    equal: Sequence[tuple[int, int]],
+    partial: Sequence[int],
+    batch_axes: Sequence[int],
+) -> Pattern | None:
+    """Return gathered <- operand where single entries are read, at even steps along the axes."""
+    known = site.known[1]
+    if known is None or site.depends[1]:
+        return None
+    columns = known.columns or ((known,) if len(indexed) == 1 else ())
+    forms = {a: None if c is None else c.affine for a, c in zip(indexed, columns)}
+    pairs = [(k, a, Pattern.identity((gathered[k],))) for k, a in equal]
+    free = set(range(len(gathered))) - {k for k, _ in equal}
+    for axis in partial:
+        form = forms.get(axis)
+        moving = [] if form is None else [k for k, step in enumerate(form.steps[:-1]) if step]
+        if form is None or len(moving) > 1:
+            return None
+        n, steps, start = operand[axis], form.steps, form.offset
+        length = form.shape[moving[0]] if moving else 1
+        reach = steps[moving[0]] * (length - 1) if moving else 0
+        first, last = (
+            (start + reach, start) if moving and steps[moving[0]] < 0 else (start, start + reach)
+        )
+        if first < 0 or last >= n:
+            return None
+        if not moving:
+            pairs.append((-1, axis, Pattern.from_axes((), (n,), [(~0, None, start, start)])))
+            continue
+        read = maps.affine(n, length, abs(steps[moving[0]]), first).T
+        turned = maps.reverse((length,), (0,)) @ read if steps[moving[0]] < 0 else read
+        place = batch_axes[moving[0]]
+        if place not in free:
+            return None
+        free.discard(place)
+        pairs.append((place, axis, turned))
+    pairs += [(k, -1, Pattern.dense((gathered[k],), ())) for k in free]
+    whole = maps.product(*(pattern for _, _, pattern in pairs))
+    made, given = [k for k, _, _ in pairs if k >= 0], [a for _, a, _ in pairs if a >= 0]
+    back = maps.transpose(whole.output_shape, tuple(int(k) for k in np.argsort(made)))
+    return back @ whole @ maps.transpose(operand, tuple(given))
+
+
+def _clips(site: Site) -> bool:
+    """Whether a window beyond the edge is moved inside."""
+    mode = str(site.params["mode"])
+    return "CLIP" in mode or (site.name == "gather" and "PROMISE" in mode)
 
 
 def _coordinates(site: Site, indexed: Any) -> tuple[np.ndarray[Any, Any] | None, set[int]]:
@@ -204,8 +306,7 @@ def _followed(
     batch = starts.shape[:-1]
     full = batch + tuple(gathered[window_of[axis]] for axis in loose)
     component = {axis: n for n, axis in enumerate(indexed)}
-    mode = str(site.params["mode"])
-    clipped = "CLIP" in mode or (site.name == "gather" and "PROMISE" in mode)
+    clipped = _clips(site)
     flat = np.zeros(full, dtype=np.int64)
     inside = np.ones(batch, dtype=bool)
     for axis in axes:

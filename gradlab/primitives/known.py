@@ -8,11 +8,13 @@ only make a pattern smaller. Regions are patterns with no input axes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import has_number, small
 from gradlab.primitives.ranges import Mark
 
 __all__ = ["MATERIALISED", "Affine", "Known", "of_array", "told"]
@@ -36,9 +38,9 @@ class Affine:
     offset: int
 
     @property
-    def size(self) -> int:
-        """The number of entries."""
-        return int(np.prod(self.shape, dtype=object)) if self.shape else 1
+    def written(self) -> bool:
+        """Whether it is small enough to be written out."""
+        return small(prod(self.shape), MATERIALISED) and has_number(self.offset)
 
     def write(self) -> Array:
         """Return the array."""
@@ -77,9 +79,17 @@ class Known:
         """The whole value, if it is known and not too large to be written out."""
         if self.array is not None:
             return self.array
-        if self.affine is not None and self.affine.size <= MATERIALISED:
+        if self.affine is not None and self.affine.written:
             return self.affine.write()
         return None
+
+    def entry(self, index: int) -> Any:
+        """The integer at an index of a vector, or of an array of one entry, if it is known."""
+        if self.affine is not None:
+            return self.affine.offset + sum(step * index for step in self.affine.steps)
+        if self.array is None or self.array.dtype.kind not in "iu":
+            return None
+        return int(self.array.reshape(-1)[index])
 
     @cached_property
     def fill(self) -> Any:
@@ -120,6 +130,8 @@ class Known:
             return ()
         ends = [step * (n - 1) for step, n in zip(self.affine.steps, self.affine.shape)]
         highest = sign * self.affine.offset + sum(max(sign * end, 0) for end in ends)
+        if not has_number(highest):
+            return ()
         return (Mark(Pattern.zero(self.affine.shape, ()), float(highest)),)
 
     @cached_property

@@ -3,12 +3,14 @@
 `i - j < 16` over 4096 x 4096 positions is one bound, not sixteen million booleans.
 """
 
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import small
 from gradlab.primitives.known import MATERIALISED, Affine, Known, told
 from gradlab.primitives.record import Site
 
@@ -17,6 +19,7 @@ __all__ = [
     "cast",
     "compared",
     "counted",
+    "dimension",
     "minus",
     "negative",
     "part",
@@ -47,7 +50,12 @@ def counted(site: Site) -> Known | None:
     if np.dtype(dtype).kind in "iu":
         return _within(form, dtype)
     whole = 2 ** (int(jnp.finfo(dtype).nmant) + 1)  # type: ignore[no-untyped-call]  # it has no types
-    return Known(affine=form) if site.shape[axis] <= whole else None
+    return Known(affine=form) if small(site.shape[axis], whole) else None
+
+
+def dimension(site: Site) -> Known | None:
+    """The size of an axis, as a number of the program."""
+    return Known(affine=Affine((), (), site.params["dim"]))
 
 
 def same(site: Site) -> Known | None:
@@ -216,7 +224,7 @@ def _comparison(name: str, a: Affine, b: Affine) -> Known | None:
     if not steps:
         holds = (low is None or offset >= low) and (high is None or offset <= high)
         value = holds != (name == "ne")
-        return Known(array=np.full(a.shape, value)) if a.size <= MATERIALISED else None
+        return Known(array=np.full(a.shape, value)) if small(prod(a.shape), MATERIALISED) else None
     axes = sorted(steps, key=lambda k: -steps[k])
     if len(axes) > 2 or (len(axes) == 2 and steps[axes[0]] != -steps[axes[1]]):
         return None

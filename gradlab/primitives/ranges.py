@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import small
 
 __all__ = ["DEEP", "Kind", "Mark", "Marks", "Need", "at_once", "extreme", "is_deep", "limits_of",
            "multiplied", "reached", "rounded", "scaled", "shifted", "summed"]  # fmt: skip
@@ -222,7 +223,7 @@ def reached(region: Pattern, local: Pattern) -> Pattern | None:
     """Return which outputs certainly read an index outside a region; None where nothing tells."""
     shape = local.output_shape
     found = local @ (Pattern.region(region.output_shape) - region)
-    if found.widened and not local.widened and max(local.shape) <= _LISTED:
+    if found.widened and not local.widened and all(small(n, _LISTED) for n in local.shape):
         kept = local.to_scipy().astype(np.int64) @ (~region.to_dense()).astype(np.int64)
         found = Pattern.explicit(kept, shape, ())
     return None if found.widened else found

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import small
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.known import Known
 from gradlab.primitives.ranges import Kind, Need
@@ -130,6 +131,11 @@ class Site(Equation):
         known = self.known[k]
         return None if known is None or self.depends[k] else known.value()
 
+    def number(self, k: int) -> Any:
+        """The number that operand `k` is at every input, if it is one: an integer or a size."""
+        known = self.known[k]
+        return None if known is None or self.depends[k] else known.entry(0)
+
     def nonzero(self, k: int) -> Pattern | None:
         """The region outside which operand `k` is zero, if there is such a region."""
         known = self.known[k]
@@ -186,6 +192,6 @@ def complement(region: Pattern) -> Pattern:
     if region.widened:
         return everywhere
     rest = everywhere - region
-    if rest.widened and rest.shape[0] <= _LISTED:
+    if rest.widened and small(rest.shape[0], _LISTED):
         return Pattern.explicit(~region.to_dense(), region.output_shape, ())
     return rest

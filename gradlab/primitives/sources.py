@@ -12,6 +12,7 @@ _MADE = Primitive(name="", rounds=EXACT, underflows="never")
 
 RECORDS = (
     replace(_MADE, name="iota", affine=positions.counted),
+    replace(_MADE, name="dim_as_value", affine=positions.dimension),
     replace(_MADE, name="empty"),
     replace(_MADE, name="empty2"),
     replace(_MADE, name="axis_index", placed=True),

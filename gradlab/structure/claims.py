@@ -86,9 +86,8 @@ def assert_structure(
     J = jacobian(function, *inputs, wrt=wrt, conditions=conditions, sizes=sizes)
     for out_number, out in enumerate(J.outputs):
         for in_number, given in enumerate(J.inputs):
-            pattern = J.patterns[out.path, given.path]
             for claim in _claims(out, given, structure, elementwise, independent, causal):
-                if not claim.holds(pattern):
+                if not J.holds_at((out.path, given.path), claim.holds):
                     witness = _witness(J, out_number, in_number, claim)
                     raise StructureMismatch(_message(J, out, given, claim, witness), J.report)
     return J
@@ -112,11 +111,16 @@ class _Claim:
     allowed: Pattern | None = None
     structure: str = ""
 
-    def holds(self, pattern: Pattern) -> bool:
-        """Return whether a proved pattern lies inside what was asserted."""
+    def holds(self, pattern: Pattern, numbers: Mapping[str, Any]) -> bool:
+        """Return whether a proved pattern lies inside what was asserted.
+
+        Args:
+            pattern: of a block.
+            numbers: what names of sizes stand for there.
+        """
         if self.allowed is None:
             return pattern.has_structure(self.structure)
-        return self.allowed.covers(pattern)
+        return (self.allowed.sized(numbers) if numbers else self.allowed).covers(pattern)
 
 
 def _claims(
@@ -278,7 +282,7 @@ def _message(J: Jacobian, out: Side, given: Side, claim: _Claim, witness: _Witne
                 f"tried     {_TRIED} derivatives at these inputs: every entry that must be 0 is 0"
             )
     refused = [c for c in J.conditions if not c.accepted]
-    if refused and claim.holds(J.under(J.conditions).patterns[out.path, given.path]):
+    if refused and J.under(J.conditions).holds_at((out.path, given.path), claim.holds):
         lines += [f"condition {condition}" for condition in refused]
         lines.append(f"accept    pass conditions={suggested(J.conditions)}, if that always holds")
     lines += [f"note      {note}" for note in J.notes]

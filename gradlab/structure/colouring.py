@@ -21,6 +21,7 @@ import scipy.sparse as sp
 from gradlab.errors import InputError
 from gradlab.patterns import Pattern
 from gradlab.patterns.colouring import greedy
+from gradlab.patterns.size import has_number, rank
 
 __all__ = ["Plan", "listed", "plan_for"]
 
@@ -103,6 +104,13 @@ def plan_for(
         symmetric: whether the matrix is known to be symmetric.
     """
     shape = sum(outputs), sum(inputs)
+    if not all(map(has_number, shape)):  # block by block, in closed form
+        found = [
+            min((p.colours(mode) for mode in modes), key=lambda c: rank(c.count))
+            for p in patterns.values()
+        ]
+        jvps, vjps = (sum(c.count for c in found if c.mode == mode) for mode in ("jvp", "vjp"))
+        return Plan(shape, jvps, vjps)
     flipped = {(i, o): pattern.T for (o, i), pattern in patterns.items()}
     options: list[Plan] = []
     if "jvp" in modes:

@@ -18,14 +18,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from gradlab.patterns import Pattern, maps
+from gradlab.patterns.size import Number, Size
 from gradlab.primitives.known import Known
 from gradlab.primitives.ranges import is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
+from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.jaxprs import body, loop_parts
 
-__all__ = ["apply", "dense"]
+__all__ = ["apply"]
 
 Matrix = Mapping[tuple[int, int], Pattern]
 """Patterns by (row, column); a missing block is zero."""
@@ -73,8 +76,12 @@ def covers(a: Matrix, b: Matrix) -> bool:
     return all(place in a and a[place].covers(pattern) for place, pattern in b.items())
 
 
-def power(step: Matrix, exponent: int, shapes: Mapping[int, Shape]) -> Matrix:
+def power(step: Matrix, exponent: Number, shapes: Mapping[int, Shape]) -> Matrix:
     """Return what is read through exactly `exponent` steps."""
+    if isinstance(exponent, Size):
+        following = times(step, step)
+        same = exponent >= 1 and covers(step, following) and covers(following, step)
+        return step if same else closure(step, shapes)
     result = identity(shapes)
     square = step
     while exponent:
@@ -120,7 +127,7 @@ def _cond(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """Any branch may be taken, so an output reads what it reads in any of them."""
     choice, *rest = operands
     if choice.reads:
-        return dense(walk, equation, operands, "a branch is chosen by the derivative")
+        return walk.dense(equation, operands, "a branch is chosen by the derivative")
     results = [walk.run(branch, rest) for branch in equation.params["branches"]]
     joined: list[Traced] = []
     for outcomes in zip(*results, strict=True):
@@ -145,7 +152,7 @@ def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     seeds = [step.inside(n) for n in step.carries]
     [test] = walk.run(equation.params["cond_jaxpr"], [*test_operands, *seeds])
     if test.reads:
-        return dense(walk, equation, operands, "the loop is ended by the derivative")
+        return walk.dense(equation, operands, "the loop is ended by the derivative")
     reached = closure(step.carried, step.carried_shapes)
     through = times(reached, step.taken)
     states = dict(enumerate(operand.reads for operand in operands))
@@ -162,7 +169,8 @@ def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
 def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
-    length, backwards = equation.params["length"], equation.params["reverse"]
+    length = in_sizes(equation.params["length"], walk.sizes)
+    backwards = equation.params["reverse"]
     said, unclear = walk.said, walk.unclear
     jaxpr = equation.params["jaxpr"]
     phases = _phases(operands, constants + carried, length)
@@ -211,7 +219,7 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
                 when = clock.at(length - 1 - lag, False, tail).T
             add(row, column, when, pattern)
     facts = [step.facts[k] for k in step.carries]
-    shapes = [tuple(variable.aval.shape) for variable in equation.outvars[carried:]]
+    shapes = [walk.shape(variable) for variable in equation.outvars[carried:]]
     facts += [_zero(shape) if step.is_zero(k) else step.murk(k) for k, shape in enumerate(shapes)]
     offsets = [step.offsets.get(k) for k in step.carries]
     offsets += [step.offset_of(k) for k in range(len(shapes))]
@@ -303,7 +311,7 @@ class _Step:
         carried: int,
         phases: Sequence[_Phase] = (_ANY,),
     ) -> None:
-        self.shapes = [tuple(getattr(v.aval, "shape", ())) for v in body(jaxpr).invars]
+        self.shapes = [walk.shape(v) for v in body(jaxpr).invars]
         self.carries = range(constants, constants + carried)
         self.reads = {n for n, operand in enumerate(operands) if operand.reads}
         self.offsets: dict[int, Note] = {}
@@ -396,7 +404,7 @@ class _Step:
         return None if vanish else self._walk.offset(self._equation, values)
 
 
-def _lags(step: _Step, length: int) -> list[tuple[int, bool, Matrix]]:
+def _lags(step: _Step, length: Number) -> list[tuple[int, bool, Matrix]]:
     """Return (lag d, whether all later lags are meant too, B R^d), B the outputs and the carries.
 
     Rows from 0 are outputs; carried value n is row -1 - n, seen after the last step.
@@ -404,8 +412,8 @@ def _lags(step: _Step, length: int) -> list[tuple[int, bool, Matrix]]:
     ends = {(-1 - n, k): pattern for (n, k), pattern in identity(step.carried_shapes).items()}
     seen: Matrix = {**step.shown, **ends}
     found: list[tuple[int, bool, Matrix]] = []
-    for lag in range(length):
-        if not seen:
+    for lag in range(_FOLLOWED_LAGS + 1):
+        if not seen or lag >= length:
             return found
         following = times(seen, step.carried)
         if covers(seen, following) and covers(following, seen):
@@ -420,7 +428,7 @@ def _lags(step: _Step, length: int) -> list[tuple[int, bool, Matrix]]:
 class _Clock:
     """Relations of the time axis; iteration i is at time i, or counted from the end."""
 
-    def __init__(self, length: int, backwards: bool) -> None:
+    def __init__(self, length: Any, backwards: bool) -> None:
         self.length = length
         self.backwards = backwards
         self.same = Pattern.identity((length,))
@@ -458,18 +466,6 @@ def apply(blocks: list[tuple[int, Pattern]], states: dict[int, Dependence]) -> D
     return union(parts)
 
 
-def dense(walk: Walk, equation: Any, operands: list[Traced], why: str) -> list[Traced]:
-    """Let every output read every seed that reaches the equation."""
-    text = f"{why}: dense on all axes"
-    walk.note(equation, text)
-    seeds = {n: p.input_shape for operand in operands for n, p in operand.reads.items()}
-    offset = Note(text, equation.primitive.name, walk.source(equation))
-    return [
-        Traced({n: Pattern.dense(shape, given) for n, given in seeds.items()}, None, offset)
-        for shape in (tuple(variable.aval.shape) for variable in equation.outvars)
-    ]
-
-
 def _zero(shape: Shape) -> Known:
     return Known(support=Pattern.zero(shape, ()))
 
@@ -486,7 +482,8 @@ _EQUATIONS = 2048
 def worth_unrolling(equation: Any) -> bool:
     """Return whether a scan is short enough to be followed step by step."""
     inside = len(body(equation.params["jaxpr"]).equations)
-    return bool(0 < equation.params["length"] * inside <= _EQUATIONS)
+    length = equation.params["length"]
+    return not is_symbolic_dim(length) and 0 < length * inside <= _EQUATIONS
 
 
 def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
@@ -495,7 +492,7 @@ def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     length = equation.params["length"]
     carry = operands[constants : constants + carried]
     stacked: list[list[tuple[int, Traced]]] = [[] for _ in equation.outvars[carried:]]
-    shapes = [tuple(v.aval.shape) for v in equation.invars[constants + carried :]]
+    shapes = [walk.shape(v) for v in equation.invars[constants + carried :]]
     order = range(length)
     for step in reversed(order) if equation.params["reverse"] else order:
         inputs = [
@@ -546,8 +543,8 @@ def _access(walk: Walk, equation: Any, operands: list[Traced]) -> tuple[list[Tra
     held = operands[0] if operands else Traced()
     if name in ("new_ref", "freeze", "free_ref", "empty_ref"):
         return [held for _ in equation.outvars], held
-    shape = _shape(equation.invars[0])
-    part = _shape(equation.outvars[0] if name == "get" else equation.invars[1])
+    shape = walk.shape(equation.invars[0])
+    part = walk.shape(equation.outvars[0] if name == "get" else equation.invars[1])
     whole = part == shape
     if not whole:
         walk.note(equation, "a part of a mutable array counts as all of it")
@@ -576,10 +573,6 @@ def _through(
         known = Known(support=Pattern.zero(shape, ()))
     vanishes = all(value.vanishes for value in values)
     return Traced(union(found), known, None if vanishes else walk.offset(equation, values))
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(atom.aval.shape)
 
 
 for _name in ("new_ref", "empty_ref", "get", "swap", "addupdate", "freeze", "free_ref"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count, size_text
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import has_number, same
 from gradlab.primitives import lookup
 from gradlab.primitives.facts import FINITE_MASK
 from gradlab.structure.conditions import suggested
@@ -202,7 +203,7 @@ def couplings_of(
 def kept_apart(pattern: Pattern, axis: int) -> int | None:
     """Return the output axis that equals an input axis in every zone, or None."""
     for k, size in enumerate(pattern.output_shape):
-        if size == pattern.input_shape[axis]:
+        if same(size, pattern.input_shape[axis]):
             kind, *_ = pattern.axis_relation(k, axis)
             if kind in ("equal", "zero"):
                 return k
@@ -249,6 +250,10 @@ def prove(report: "JacobianReport") -> str:
         said += _consequences(report, pair, pattern, labels)
     said += [f"The pattern may be larger than the truth: {note}." for note in report.notes[:_SHOWN]]
     accepted = [condition for condition in report.conditions if condition.accepted]
+    if report.least:
+        said.append(
+            f"It holds for every {' and every '.join(report.sizes[n] for n in report.least)}."
+        )
     said.append(
         "Proved from the program: true for every input of this shape whose values are finite"
         f"{', while:' if accepted else '.'}"
@@ -437,8 +442,10 @@ def _causal(pattern: Pattern, labels: tuple[str, str]) -> list[str]:
         for k in range(len(pattern.output_shape)):
             kind, low, _ = pattern.axis_relation(k, i)
             if kind in ("order", "band") and low is not None and low >= 0:
+                size = pattern.output_shape[k]
+                name = "" if has_number(size) else f", {size}"
                 said.append(
-                    f"{labels[0]} is causal along axis {k}: no entry reads a later one of "
+                    f"{labels[0]} is causal along axis {k}{name}: no entry reads a later one of "
                     f"{labels[1]}."
                 )
     return said

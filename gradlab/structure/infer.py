@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import Sizes, Undecided
 from gradlab.primitives import Site, lookup
 from gradlab.primitives.facts import facts
 from gradlab.primitives.known import Known, of_array
 from gradlab.primitives.ranges import Kind, Need
 from gradlab.structure.conditions import Accept, Condition, Watch, refuse
 from gradlab.structure.constants import evaluated
+from gradlab.structure.sizes import has_names, in_sizes
 from gradlab.tracing.interpreter import platform_branch
-from gradlab.tracing.jaxprs import Literal, body, dtype_of, source, view
+from gradlab.tracing.jaxprs import Literal, body, dtype_of, inner_jaxprs, source, view
 from gradlab.tracing.linearise import call_body, part_of_jax
 
 __all__ = ["Dependence", "Note", "Step", "Traced", "Walk"]
@@ -94,6 +96,7 @@ class Walk:
         refused: whether others would have made a pattern smaller.
         watched: where the values are on which conditions were found.
         unclear: how many masks were met of which nothing was known.
+        sizes: the sizes that have names and no numbers, if there are any.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -106,6 +109,7 @@ class Walk:
     watched: dict[Need, list[Watch]] = field(default_factory=dict)
     unclear: int = 0
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
+    sizes: Sizes | None = None
 
     @property
     def said(self) -> tuple[dict[Note, None], dict[Need, Condition], bool]:
@@ -144,6 +148,15 @@ class Walk:
 
     def equation(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Return what each output of an equation reads."""
+        first_step = len(self.steps)
+        try:
+            return self.read(equation, operands)
+        except Undecided as error:
+            del self.steps[first_step:]
+            return self.dense(equation, operands, str(error).partition(";")[0])
+
+    def read(self, equation: Any, operands: list[Traced]) -> list[Traced]:
+        """Return what each output of an equation reads, if that needs no number of a size."""
         inner = call_body(equation)
         if inner is None and equation.primitive.name == "cond":
             inner, operands = _taken(equation, operands)
@@ -153,7 +166,7 @@ class Walk:
         first_step = len(self.steps)
         if not any(operand.reads for operand in operands):
             site = self.site_of(equation, operands)
-            known = facts(site, lambda: _value(equation, operands))
+            known = facts(site, lambda: self.value(equation, operands))
             self.remark(equation, site)
             if flow and not any(known):  # what it carries may be masked
                 known = tuple(result.known for result in flow(self, equation, operands))
@@ -254,14 +267,51 @@ class Walk:
 
     def site_of(self, equation: Any, operands: Sequence[Traced]) -> Site:
         """Return an equation as the rules see it."""
+        seen = vars(view(equation))
+        if self.sizes:
+            seen |= {k: in_sizes(seen[k], self.sizes) for k in ("in_shapes", "out_shapes")}
+            seen["params"] = {k: in_sizes(v, self.sizes) for k, v in seen["params"].items()}
         return Site(
-            **vars(view(equation)),
+            **seen,
             primitive=lookup(equation.primitive.name),
             depends=tuple(bool(operand.reads) for operand in operands),
             known=tuple(operand.known for operand in operands),
             vanishes=tuple(operand.vanishes for operand in operands),
             grants=_Grants(self, equation),
         )
+
+    def shape(self, atom: Any) -> Shape:
+        """Return the shape of a variable or a literal."""
+        shape: Shape = in_sizes(tuple(getattr(atom.aval, "shape", ())), self.sizes)
+        return shape
+
+    def dense(self, equation: Any, operands: Sequence[Traced], why: str) -> list[Traced]:
+        """Let every output read every seed that reaches the equation."""
+        seeds = {n: p.input_shape for operand in operands for n, p in operand.reads.items()}
+        shapes = map(self.shape, equation.outvars)
+        if not seeds:
+            return [Traced() for _ in shapes]
+        text = f"{why}: dense on all axes"
+        self.note(equation, text)
+        offset = Note(text, equation.primitive.name, self.source(equation))
+        return [
+            Traced({n: Pattern.dense(shape, given) for n, given in seeds.items()}, None, offset)
+            for shape in shapes
+        ]
+
+    def value(self, equation: Any, operands: Sequence[Traced]) -> tuple[Known, ...] | None:
+        """Return the results of an equation whose operands are all known, where they are exact."""
+        values = []
+        for atom, operand in zip(equation.invars, operands):
+            known = operand.known
+            value = None if known is None else known.value()
+            if known is None or value is None:
+                return None
+            values.append(value if known.array is not None else value.astype(dtype_of(atom)))
+        if self.sizes and (any(inner_jaxprs(equation)) or has_names(equation)):
+            return None
+        results = evaluated(equation, values)
+        return None if results is None else tuple(Known(array=array) for array in results)
 
     def remark(self, equation: Any, site: Site) -> None:
         """Record what rules and facts have noted of an equation."""
@@ -282,7 +332,7 @@ class _Grants:
 
     def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
         """Name a condition on an operand, and remember where it is."""
-        shape = tuple(self.equation.invars[operand].aval.shape)
+        shape = self.walk.shape(self.equation.invars[operand])
         name = self.equation.primitive.name
         word = {"select_n": "where", "reduce_max": "max", "reduce_min": "min"}.get(name, name)
         noun = "scores" if kind == "magnitude" else "rows of the scores"
@@ -332,19 +382,6 @@ def _taken(equation: Any, operands: list[Traced]) -> tuple[Any, list[Traced]]:
     if platform is not None or index is None:
         return (None, operands) if platform is None else (branches[platform], operands[1:])
     return branches[min(max(int(index), 0), len(branches) - 1)], operands[1:]
-
-
-def _value(equation: Any, operands: Sequence[Traced]) -> tuple[Known, ...] | None:
-    """Return the results of an equation whose operands are all known, where they are exact."""
-    values = []
-    for atom, operand in zip(equation.invars, operands):
-        known = operand.known
-        value = None if known is None else known.value()
-        if known is None or value is None:
-            return None
-        values.append(value if known.array is not None else value.astype(dtype_of(atom)))
-    results = evaluated(equation, values)
-    return None if results is None else tuple(Known(array=array) for array in results)
 
 
 def _cell(equation: Any) -> Any:

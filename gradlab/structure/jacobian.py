@@ -15,6 +15,7 @@ from gradlab.arguments import several
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.patterns import Pattern
+from gradlab.patterns.size import Sizes
 from gradlab.primitives.facts import FINITE_MASK
 from gradlab.reading import ported
 from gradlab.structure import control, sharded  # noqa: F401  (for their registrations)
@@ -36,13 +37,16 @@ from gradlab.structure.infer import Step, Traced, Walk
 from gradlab.structure.lanes import lanes_for
 from gradlab.structure.products import formulas
 from gradlab.structure.report import JacobianReport
-from gradlab.structure.sizes import checked, described, shaped
+from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.gradients import contains_its_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
 __all__ = ["Jacobian", "jacobian"]
+
+
+Patterns = Mapping[Pair, Pattern]
 
 
 class Jacobian:
@@ -253,6 +257,7 @@ class Jacobian:
         Raises:
             InputError: shapes, dtypes or settings differ.
         """
+        self._numbers("holds")
         values = point_of(self.derivative, self._statics, inputs, "holds")
         with jax.enable_x64(self.derivative.program.x64):
             return self._reading.holding(self.conditions, values)
@@ -304,6 +309,7 @@ class Jacobian:
             array([[1., 1., 1.],
                    [1., 1., 1.]], dtype=float32)
         """
+        self._numbers("evaluate")
         if self.values is None:
             raise InputError(
                 "evaluate: the report was made from shapes; call at(*inputs) with arrays of values"
@@ -329,6 +335,7 @@ class Jacobian:
             array([[2., 0.],
                    [0., 6.]], dtype=float32)
         """
+        self._numbers("at")
         values = point_of(self.derivative, self._statics, inputs, "at")
         return self._entries(values, "at", max_bytes, probes, 120.0)
 
@@ -364,6 +371,7 @@ class Jacobian:
             >>> jax.jit(c)(jnp.zeros(3)).tolist()
             [1.0, 1.0, 1.0]
         """
+        self._numbers("compile")
         if layout not in ("matrix", "leaves"):
             raise InputError(f"layout: {layout!r} is not known; choose matrix or leaves")
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
@@ -406,6 +414,7 @@ class Jacobian:
             >>> print(J, J.stored_bytes)
             diag(d) + u v' for each i 614400
         """
+        self._numbers("operator")
         at = self.derivative
         values = point_of(at, self._statics, inputs, "operator")
         with jax.enable_x64(at.program.x64):
@@ -442,6 +451,28 @@ class Jacobian:
             cols = matrix.indices.astype(kind)
         places = plan.places(rows.astype(np.int64), cols.astype(np.int64)).astype(kind)
         return Listing((m, n), rows, cols, places, symmetric=report.symmetric)
+
+    def holds_at(self, pair: Pair, holds: Callable[[Pattern, Mapping[str, Any]], bool]) -> bool:
+        """Return whether something holds of a block, at every size for which it is proved.
+
+        Args:
+            pair: the block.
+            holds: of the block's pattern, where names of sizes have these values.
+        """
+        pattern, reading = self.patterns[pair], self._reading
+        if reading.sizes is None or not self.report.least:
+            return holds(pattern, {})
+        return holds(pattern, {}) and reading.names.everywhere(
+            reading.sizes,
+            self.report.least,
+            lambda numbers, here: holds(pattern.sized(numbers), numbers),
+        )
+
+    def _numbers(self, who: str) -> None:
+        """Refuse what needs the numbers of all sizes."""
+        if self.report.least:
+            names = ", ".join(f"{name}=8" for name in self.report.least)
+            raise InputError(f"{who}: sizes have no numbers; call J.sized({names}).{who} instead")
 
     def _entries(
         self, values: Sequence[Any], who: str, max_bytes: int, probes: bool, timeout: float
@@ -550,11 +581,18 @@ def jacobian(
         ('diagonal', 409600, 'out[i, j] <- x[i, j]')
     """
     accept, numbers, called = accepting(conditions), checked(sizes), inputs
-    inputs = tuple(shaped(value, numbers) for value in inputs)
+    names = Names.of(inputs, numbers)
+    inputs = tuple(shaped(value, names) for value in inputs)
     blanks = tuple(map(_stand_in, inputs))
     try:
-        program = trace(function, *blanks)
+        with names.watching():
+            program = trace(function, *blanks)
     except GradlabError as error:
+        if names.units:
+            raise InputError(
+                f"{str(error).rstrip('.')}; JAX traces it at no size without a number: give "
+                f"sizes={{{', '.join(f'{name!r}: 8' for name in names.units)}}}, or --sizes"
+            ) from error
         function = ported(function, inputs, error)
         program = trace(function, *blanks)
     sources = _chosen(program, wrt)
@@ -569,12 +607,10 @@ def jacobian(
             f"function: {program.name} returns {dtypes or 'nothing'}, which has no derivative; "
             "it must return floating-point arrays"
         )
-    program, linear = _linearised(program, sources, outputs)
-    given = [Side(program.in_names[k], *_form(program.in_avals[k])) for k in sources]
-    made = [Side(program.out_names[k], *_form(program.out_avals[k])) for k in outputs]
+    with names.watching():
+        program, linear = _linearised(program, sources, outputs)
     symmetric = _is_symmetric(function, blanks, program, sources, outputs)
-    names = described(called, numbers)
-    reading = _Reading(program, linear, sources, tuple(given), tuple(made), symmetric, names)
+    reading = _Reading(program, linear, sources, outputs, symmetric, names, names.sizes())
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
     known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
 
@@ -602,34 +638,50 @@ class _Reading:
     program: Program
     linear: Linearised
     sources: tuple[int, ...]
-    given: tuple[Side, ...]
-    made: tuple[Side, ...]
+    outputs: tuple[int, ...]
     symmetric: bool
-    sizes: Mapping[str, str]
+    names: Names
+    sizes: Sizes | None
+
+    def sides(self, sizes: Sizes | None) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+        """Return the leaves differentiated by, and those that are differentiated."""
+        program = self.program
+        given = [(program.in_names[k], program.in_avals[k]) for k in self.sources]
+        made = [(program.out_names[k], program.out_avals[k]) for k in self.outputs]
+        inputs, outputs = (
+            tuple(
+                Side(name, in_sizes(tuple(aval.shape), sizes), str(aval.dtype))
+                for name, aval in side
+            )
+            for side in (given, made)
+        )
+        return inputs, outputs
 
     def report(self, accept: Accept) -> JacobianReport:
         """Return what is known under the conditions that are accepted."""
         program, linear = self.program, self.linear
-        walk, patterns = self._infer(accept)
+        walk, patterns = self._infer(accept, self.sizes)
         if walk.used:
-            plain, without = self._infer(refuse)
+            plain, without = self._infer(refuse, self.sizes)
             if _covers(patterns, without):  # nothing is gained
                 walk, patterns = plain, without
         conditions = tuple(replace(c, accepted=True) for c in walk.used.values())
         if walk.refused:
-            every, smallest = self._infer(lambda condition: True)
+            every, smallest = self._infer(lambda condition: True, self.sizes)
             if not _covers(smallest, patterns):
                 more = {need: c for need, c in every.used.items() if need not in walk.used}
                 conditions += tuple(more.values())
         finite = any(c.accepted for c in conditions)
         notes = [note for note in walk.notes if not (finite and note.text.endswith(FINITE_MASK))]
         flags = [k in self.sources for k in range(len(program.in_avals))]
-        seeds = self.given if linear.mode == "jvp" else self.made
+        given, made = self.sides(self.sizes)
+        reach = self._reach(patterns, accept)
+        seeds = given if linear.mode == "jvp" else made
         lines = equations_of(program.jaxpr, flags)
         return JacobianReport(
             name=program.name,
-            inputs=self.given,
-            outputs=self.made,
+            inputs=given,
+            outputs=made,
             patterns=patterns,
             evidence="proved",
             notes=tuple(map(str, notes)) + _widened(patterns),
@@ -641,20 +693,37 @@ class _Reading:
             read_in=linear.mode,
             symmetric=self.symmetric,
             conditions=conditions,
-            sizes=self.sizes,
+            sizes=self.names.described(self.sizes, reach),
+            least=reach,
         )
+
+    def _reach(self, patterns: Patterns, accept: Accept) -> Mapping[str, int]:
+        """Return for each name of a size from which number on the patterns are proved.
+
+        Where the proof has assumed more than was asked, it is done again at the few smaller sizes.
+        """
+        sizes = self.sizes
+        if sizes is None:
+            return {}
+
+        def hold(numbers: Mapping[str, Any], here: Sizes) -> bool:
+            smaller = self._infer(accept, here)[1]
+            return all(p.sized(numbers).covers(smaller[pair]) for pair, p in patterns.items())
+
+        return sizes.least if self.names.everywhere(sizes, sizes.least, hold) else sizes.bounds()
 
     def holding(self, conditions: Sequence[Condition], values: Sequence[Any]) -> tuple[Any, ...]:
         """Return whether conditions hold at a point."""
-        walk, _ = self._infer(lambda condition: True)
-        seeds = self.given if self.linear.mode == "jvp" else self.made
+        walk, _ = self._infer(lambda condition: True, None)
+        given, made = self.sides(None)
+        seeds = given if self.linear.mode == "jvp" else made
         zeros = [jnp.zeros(side.shape, side.dtype) for side in seeds]
         return holding(self.linear.jaxpr, [*values, *zeros], walk.watched, conditions)
 
-    def _infer(self, accept: Accept) -> tuple[Walk, dict[Pair, Pattern]]:
+    def _infer(self, accept: Accept, sizes: Sizes | None) -> tuple[Walk, dict[Pair, Pattern]]:
         """Return the pattern of every block."""
-        linear, given, made = self.linear, self.given, self.made
-        walk = Walk(accept=accept)
+        linear, (given, made) = self.linear, self.sides(sizes)
+        walk = Walk(accept=accept, sizes=sizes)
         seeds, results = (given, made) if linear.mode == "jvp" else (made, given)
         count = len(linear.jaxpr.in_avals) - linear.seeds
         states = [Traced()] * count
@@ -692,7 +761,7 @@ def _is_symmetric(
     if not len(sources) == len(outputs) == 1:
         return False
     given, made = program.in_avals[sources[0]], program.out_avals[outputs[0]]
-    if given.shape != made.shape or given.size < 3:
+    if given.shape != made.shape or (isinstance(given.size, int) and given.size < 3):
         return False
     return is_gradient(
         function, inputs, program, _position(program, sources[0])
@@ -769,10 +838,6 @@ def _named(path: str, name: Any) -> bool:
     return path == name or path.startswith((f"{name}[", f"{name}."))
 
 
-def _form(aval: Any) -> tuple[tuple[int, ...], str]:
-    return tuple(aval.shape), str(aval.dtype)
-
-
 def _modes(linear: Linearised, steps: Sequence[Step]) -> tuple[str, ...]:
     """Return the modes that AD can run: a `custom_vjp` has no JVP, a `while` no VJP."""
     if linear.mode == "vjp":
@@ -797,7 +862,7 @@ def _stand_in(value: Any) -> Any:
     return jax.tree.map(
         lambda leaf: (
             np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
-            if isinstance(leaf, jax.ShapeDtypeStruct)
+            if isinstance(leaf, jax.ShapeDtypeStruct) and not has_names(leaf)
             else leaf
         ),
         value,

@@ -67,13 +67,14 @@ class JacobianReport(Report):
         symmetric: whether the function is the gradient of a scalar one.
         conditions: those that the pattern rests on (accepted), and those that would make it
             smaller.
-        sizes: for each name of a size, the number at which the function was read.
+        sizes: for each name of a size its number, or the numbers for which the pattern is proved.
+        least: for each name of a size without a number, from where on, in what divides it.
         corner: the first rows and columns of the matrix, where its entries were evaluated.
     """
 
     kind: ClassVar[str] = "jacobian"
     version: ClassVar[int] = 2
-    hidden: ClassVar[tuple[str, ...]] = ("patterns",)
+    hidden: ClassVar[tuple[str, ...]] = ("patterns", "least")
     derived: ClassVar[tuple[str, ...]] = (
         *("structure", "notation", "shape", "nnz", "exact", "density", "dense_bytes"),
         *("stored_bytes", "passes", "jvps", "vjps", "rung", "blocks"),
@@ -94,6 +95,7 @@ class JacobianReport(Report):
     symmetric: bool = False
     conditions: tuple[Condition, ...] = ()
     sizes: Mapping[str, str] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict, repr=False)
     corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,6 +166,8 @@ class JacobianReport(Report):
     def density(self) -> float:
         """The share of the matrix that may be nonzero."""
         m, n = self.shape
+        if self.least:
+            return math.nan
         return self.nnz / (m * n) if m * n else 0.0
 
     @property

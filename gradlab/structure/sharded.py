@@ -9,7 +9,7 @@ from typing import Any
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives import lookup
-from gradlab.structure.control import apply, dense
+from gradlab.structure.control import apply
 from gradlab.structure.infer import CONTROL, Shape, Traced, Walk
 from gradlab.tracing.jaxprs import body, contains
 
@@ -22,17 +22,17 @@ def _shard_map(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced
     mesh = dict(params["mesh"].shape)
     try:
         views = [
-            _view(spec, mesh, _shape(atom))
+            _view(spec, mesh, walk.shape(atom))
             for spec, atom in zip(params["in_specs"], equation.invars, strict=True)
         ]
         results = [
-            _view(spec, mesh, _shape(atom))
+            _view(spec, mesh, walk.shape(atom))
             for spec, atom in zip(params["out_specs"], equation.outvars, strict=True)
         ]
     except (AttributeError, TypeError, ValueError):  # a spec of another kind
-        return dense(walk, equation, operands, "a sharding that gradlab does not read")
+        return walk.dense(equation, operands, "a sharding that gradlab does not read")
     seeds = [
-        Traced({n: Pattern.identity(_shape(v))} if given.reads else {}, None, given.offset)
+        Traced({n: Pattern.identity(walk.shape(v))} if given.reads else {}, None, given.offset)
         for n, (v, given) in enumerate(zip(body(inner).invars, operands, strict=True))
     ]
     devices = tuple(mesh.values())
@@ -66,10 +66,6 @@ def _joined(jaxpr: Any, names: list[str]) -> set[str]:
 
     contains(jaxpr, look)
     return joined
-
-
-def _shape(atom: Any) -> Shape:
-    return tuple(atom.aval.shape)
 
 
 def _view(spec: Any, mesh: dict[str, int], shape: Shape) -> Pattern:

@@ -74,7 +74,7 @@ def flatten(inputs: tuple[Any, ...], names: tuple[str, ...]) -> tuple[list[Any],
 def _leaf(path: str, position: int, value: Any, whole: bool) -> Leaf:
     if value is None:
         return Leaf(path, position, "none")
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
         return Leaf(path, position, kind_of(value.dtype), np.shape(value), value.dtype)
     if whole and isinstance(value, float | complex) and not isinstance(value, bool):
         kind = "real" if isinstance(value, float) else "complex"

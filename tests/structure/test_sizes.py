@@ -1,17 +1,230 @@
-"""Shapes with names: they are read at the numbers given, and say so."""
+"""Shapes with names: read at the numbers given, or proved for all of them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import gradlab
-from gradlab import InputError, InputTypeError, assert_structure, jacobian
+from gradlab import InputError, InputTypeError, StructureMismatch, assert_structure, jacobian
+from gradlab.patterns.size import Sizes, Undecided
+
+W = np.linspace(-1, 1, 16).reshape(4, 4).astype(np.float32)
 
 
-def attend(x):
-    s = jnp.where(jnp.tri(x.shape[1], dtype=bool), x @ x.mT, -jnp.inf)
+def attend(x, hidden=-jnp.inf):
+    s = jnp.where(jnp.tri(x.shape[1], dtype=bool), x @ x.mT, hidden)
     return jax.nn.softmax(s, axis=-1) @ x
+
+
+def norm(x):
+    return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def heads(x):
+    b, t, d = x.shape
+    q = x.reshape(b, t, 2, 2).transpose(0, 2, 1, 3)
+    s = jnp.where(jnp.tri(t, dtype=bool), q @ q.mT, -jnp.inf)
+    return (jax.nn.softmax(s, -1) @ q).transpose(0, 2, 1, 3).reshape(b, t, d)
+
+
+def block(x):
+    x = x + heads(norm(x) @ W) @ W
+    return x + jax.nn.gelu(norm(x) @ W) @ W.T
+
+
+def window(x):
+    i = jnp.arange(x.shape[1])
+    near = (i[:, None] >= i) & (i[:, None] - i < 2)
+    return jax.nn.softmax(jnp.where(near, x @ x.mT, -jnp.inf), -1) @ x
+
+
+def rnn(x):
+    def step(h, a):
+        h = jnp.tanh(h @ W + a)
+        return h, h
+
+    start = jnp.zeros((x.shape[0], 4), x.dtype)
+    return lax.scan(step, start, x.transpose(1, 0, 2))[1].transpose(1, 0, 2)
+
+
+def rotated(x):
+    angle = jnp.arange(x.shape[1], dtype=x.dtype)[:, None] * jnp.array([1.0, 0.1], x.dtype)
+    a, b = x[..., :2], x[..., 2:]
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    return jnp.concatenate([a * c - b * s, a * s + b * c], -1)
+
+
+def shifted(x):
+    return jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+
+
+def convolved(x):
+    kernel = jnp.ones((3, 1, 4), x.dtype)
+    numbers = ("NWC", "WIO", "NWC")
+    return lax.conv_general_dilated(
+        x, kernel, (1,), [(2, 0)], dimension_numbers=numbers, feature_group_count=4
+    )
+
+
+S, EVEN, TWO = "BxTx4", "BxTx4,T%2==0", "BxTx4,T>=2"
+BATTERY = {
+    "tanh": (jnp.tanh, S),
+    "softmax": (jax.nn.softmax, S),
+    "along_time": (lambda x: jax.nn.softmax(x, 1), S),
+    "layer_norm": (norm, S),
+    "batch_norm": (lambda x: (x - x.mean((0, 1))) / (x.std((0, 1)) + 1), S),
+    "attention": (attend, S),
+    "heads": (heads, S),
+    "block": (block, S),
+    "window": (window, S),
+    "rnn": (rnn, S),
+    "rotated": (rotated, S),
+    "mean_over_batch": (lambda x: x.mean(0), S),
+    "mean": (lambda x: x.mean(), S),
+    "max": (lambda x: x.max(1), S),
+    "cumsum": (lambda x: jnp.cumsum(x, 1), S),
+    "reversed_cumsum": (lambda x: lax.cumsum(x, 1, reverse=True), S),
+    "matmul": (lambda x: x @ W, S),
+    "transpose": (lambda x: x.transpose(1, 0, 2) * 2, S),
+    "merged": (lambda x: jnp.sin(x.reshape(-1, 4) @ W), S),
+    "merged_and_split": (lambda x: jnp.sin(x.reshape(-1, 4) @ W).reshape(x.shape), S),
+    "flattened": (lambda x: x.reshape(x.shape[0], -1) * x.sum(), S),
+    "patches": (lambda x: x.reshape(x.shape[0], -1, 2, 4).sum(2), EVEN),
+    "patches_in_order": (
+        lambda x: jnp.cumsum(x.reshape(x.shape[0], -1, 2, 4), 1).reshape(x.shape),
+        EVEN,
+    ),
+    "halves": (lambda x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], EVEN),
+    "shifted": (shifted, S),
+    "difference": (lambda x: x[:, 1:] - x[:, :-1], TWO),
+    "last": (lambda x: x[:, -1], S),
+    "first": (lambda x: x[:, 0], S),
+    "flipped": (lambda x: x[:, ::-1] + x, S),
+    "strided": (lambda x: x[:, ::2], EVEN),
+    "rolled": (lambda x: jnp.roll(x, 1, 1), TWO),
+    "twice": (lambda x: jnp.concatenate([x, x * 2], 1), S),
+    "longer": (lambda x: jnp.concatenate([x[:, :1], x], 1), S),
+    "stacked": (lambda x: jnp.stack([x, jnp.cumsum(x, 1)], 2), S),
+    "gram": (lambda x: x @ x.mT, S),
+    "between_batches": (lambda x: jnp.einsum("bti,cti->bct", x, x), S),
+    "triangle": (lambda x: jnp.triu(jnp.ones((x.shape[1],) * 2)) @ x, S),
+    "two_outputs": (lambda x: (x.sum(0), x * 2), S),
+    "stencil": (lambda x: shifted(x) + jnp.flip(shifted(jnp.flip(x, 1)), 1) - 2 * x, S),
+    "convolved": (convolved, S),
+    "pooled": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID"),
+        EVEN,
+    ),
+    "repeated": (lambda x: jnp.repeat(x, 2, 1), S),
+    "tiled": (lambda x: jnp.tile(x, (1, 2, 1)), S),
+    "gated": (lambda x: x[..., :2] * jax.nn.sigmoid(x[..., 2:]), S),
+    "set": (lambda x: x.at[:, 0].set(0.0), S),
+    "one_more": (lambda x: x[:, :-1] @ W, "BxT+1x4"),
+    "gradient": (jax.grad(lambda x: (jnp.cumsum(x, 1) ** 2).sum()), S),
+    "branch": (lambda x: lax.cond(x.sum() > 0, lambda y: y * 2, lambda y: y.cumsum(1), x), S),
+    "repeated_step": (lambda x: lax.fori_loop(0, 3, lambda k, y: y + shifted(y), x), S),
+}
+NUMBERS = ({"B": 2, "T": 6}, {"B": 1, "T": 4}, {"B": 3, "T": 2}, {"B": 2, "T": 1}, {"B": 1, "T": 1})
+
+
+@pytest.mark.parametrize("name", BATTERY)
+def test_what_is_proved_for_all_sizes_is_what_is_proved_at_numbers(name):
+    function, words = BATTERY[name]
+    J = jacobian(function, words)
+    unit = 2 if "%" in words else 1
+    least = {"B": "B >= 1", "T": f"T >= {unit}, T divisible by 2" if unit == 2 else "T >= 1"}
+    if words == TWO:
+        least["T"] = "T >= 2"
+    assert J.sizes == least
+    assert not J.notes
+    for numbers in NUMBERS:
+        if numbers["T"] < (2 if words in (EVEN, TWO) else 1):
+            continue
+        there = {"B": numbers["B"], "T": numbers["T"] // unit}
+        for pair, pattern in jacobian(function, words, sizes=numbers).patterns.items():
+            found = J.patterns[pair].sized(there)
+            assert found.covers(pattern)
+            assert pattern.covers(found)
+
+
+@pytest.mark.parametrize("name", ["heads", "window", "stencil", "rolled", "patches_in_order"])
+def test_no_derivative_is_missed_at_any_size(name):
+    function, words = BATTERY[name]
+    pattern = jacobian(function, words).pattern
+    for b, t in ((2, 4), (1, 2)):
+        x = np.random.default_rng(0).standard_normal((b, t, 4)).astype(np.float32)
+        exact = np.asarray(jax.jacrev(function)(x)) != 0
+        there = pattern.sized({"B": b, "T": t // (2 if "%" in words else 1)})
+        assert not (exact & ~there.to_dense().reshape(exact.shape)).any()
+
+
+def test_counts_are_formulas():
+    J = jacobian(attend, "BxTx64")
+    assert (str(J.nnz), str(J.passes)) == ("2048*B*T*(T + 1)", "64*T")
+    assert str(J.stored_bytes) == "8192*B*T*(T + 1)"
+    assert J.nnz.at({"B": 2, "T": 5}) == J.sized(B=2, T=5).nnz == 2048 * 2 * 5 * 6
+    with pytest.raises(InputError, match=r"J.sized\(B=8, T=8\).evaluate"):
+        J.evaluate()
+
+
+def test_claims_are_proved_for_all_sizes():
+    assert_structure(attend, "BxTx4", causal=1, independent=0)
+    with pytest.raises(StructureMismatch, match="conditions=1e6"):
+        assert_structure(lambda x: attend(x, -1e30), "BxTx4", causal=1)
+    J = assert_structure(lambda x: attend(x, -1e30), "3BxTx4", causal=1, conditions=1e6)
+    assert "It holds for every B >= 1 and every T >= 1" in J.why()
+    with pytest.raises(StructureMismatch):
+        assert_structure(lambda x: x[:, ::-1], "BxTx4", causal=1)
+
+
+def test_what_a_function_asks_of_a_size_is_said():
+    def special(x):
+        return x.cumsum(0) if x.shape[0] == 8 else x
+
+    J = jacobian(special, "Tx2")
+    assert J.structure == "diagonal"
+    assert J.sizes == {"T": "T >= 1, T != 8"}
+    assert J.sized(T=8).structure == "lower-triangular"
+
+
+def test_where_a_proof_needs_a_larger_size_it_says_so():
+    def near(x):
+        i = jnp.arange(x.shape[0])
+        apart = i[:, None] - i
+        return jnp.where((apart >= 0) & (apart < 40), x, 0.0).sum(1)
+
+    J = jacobian(near, "TxT")
+    assert (J.sizes, str(J.nnz)) == ({"T": "T >= 42"}, "20*(2*T - 39)")
+    assert J.sized(T=50).nnz == 20 * 61
+
+
+def test_jax_names_of_sizes_are_read_too():
+    batch, time = jax.export.symbolic_shape("batch, 4*time")
+    J = jacobian(
+        lambda x: x.reshape(x.shape[0], -1, 4).sum(2),
+        jax.ShapeDtypeStruct((batch, time), np.float32),
+    )
+    assert (str(J.nnz), J.sizes) == ("4*batch*time", {"batch": "batch >= 1", "time": "time >= 1"})
+
+
+def test_what_jax_traces_at_numbers_alone_asks_for_them():
+    with pytest.raises(InputError, match=r"give sizes=\{'T': 8\}"):
+        jacobian(lambda x: x * np.tril(np.ones(x.shape)), "TxT")
+
+
+def test_sizes_are_compared_by_what_is_known():
+    sizes = Sizes({"T": 2}, ["64 - T"])
+    t = sizes.named("T")
+    assert (t > 1, t <= 64, t * t >= 4, sizes.assumed) == (True, True, True, [])
+    assert (str(t * (t + 1) // 2), str(2 * t - t), (4 * t + 3) % 4) == ("T*(T + 1)/2", "T", 3)
+    assert t > 9
+    assert sizes.bounds() == {"T": 10}
+    with pytest.raises(Undecided):
+        t // 3
+    with pytest.raises(Undecided):
+        range(t)
 
 
 def test_names_stand_for_the_numbers_given():
@@ -50,7 +263,7 @@ def test_other_strings_stay_what_they_are():
 @pytest.mark.parametrize(
     ("words", "sizes", "said"),
     [
-        ("BxT", {"B": 2}, "T has none; give sizes={'T': 8}"),
+        ("BxT,T==6", {"B": 2}, "write the size itself, or give it a number"),
         ("BxT,T%8==0", {"B": 2, "T": 6}, "T%8==0 does not hold"),
         ("BxT-6", {"B": 2, "T": 6}, "a size of 0"),
         ("BxT:float7", {"B": 2, "T": 6}, "'float7' is no dtype"),
