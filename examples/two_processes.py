@@ -30,7 +30,7 @@ def work(rank: int, address: str) -> None:
     x = np.random.default_rng(0).standard_normal((16, 512)).astype(np.float32)
     report = gradlab.jacobian(layer_norm, x)
     start = time.perf_counter()
-    entries = report.evaluate(timeout=60.0)
+    entries = report.evaluate()
     seconds = time.perf_counter() - start
     print(
         f"process {rank} of {jax.process_count()}, {len(jax.local_devices())} of "

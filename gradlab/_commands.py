@@ -134,7 +134,7 @@ _WORDS: dict[str, dict[str, Any]] = {
         "nargs": "+",
         "default": [],
         "metavar": "NAME=N",
-        "help": "numbers for names in shapes: 'BxTx64,T%%8==0' --sizes B=8,T=128",
+        "help": "numbers for names in shapes (without, it proves every size): --sizes B=8,T=128",
     },
     "evaluate": {**_YES, "help": "evaluate the entries, and confirm them along a random direction"},
     "max-bytes": {

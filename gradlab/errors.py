@@ -1,10 +1,9 @@
 """Every error that gradlab raises, and when.
 
-GradlabError                 the call was wrong; base of the three below
+GradlabError                 the call was wrong; base of the two below
 ├── InputError               a value that does not fit        (also a ValueError)
 ├── InputTypeError           a thing of the wrong kind        (also a TypeError)
 │   └── NotReadable          a NumPy function that cannot be read as a program
-└── ProcessLost              another process did not come     (also a RuntimeError)
 AssertionError
 ├── GradientMismatch         a gradient is wrong
 ├── GradientUndecided        nothing is wrong, but too little could be judged
@@ -20,7 +19,6 @@ __all__ = [
     "InputError",
     "InputTypeError",
     "NotReadable",
-    "ProcessLost",
     "StructureMismatch",
 ]
 
@@ -63,10 +61,6 @@ class NotReadable(InputTypeError):
         where = f" at {line}" if line else ""
         super().__init__(f"the reading ended{where}: {reason}")
         self.reason, self.line = reason, line
-
-
-class ProcessLost(GradlabError, RuntimeError):
-    """Another process of the same run failed, or did not come in time."""
 
 
 class _Failure(AssertionError):

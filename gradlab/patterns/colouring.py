@@ -27,7 +27,7 @@ from gradlab.patterns.size import exact, has_number
 from gradlab.patterns.union import hull
 from gradlab.patterns.zone import Readable, Zone
 
-__all__ = ["Colouring", "colours", "greedy", "symmetric_colours"]
+__all__ = ["Colouring", "colours", "greedy"]
 
 _Digit: TypeAlias = tuple[int, int, int]  # an axis, its stride along it, its number of values
 
@@ -47,8 +47,6 @@ class Colouring:
         count: the number of colours, hence of passes.
         closed_form: whether the colour of an entry is a formula of its index.
         shape: the shape of the array whose entries are coloured.
-        heads: how many of the first colours have one entry each, whose column stands for its row
-            too; not 0 only where the values are symmetric.
     """
 
     mode: str
@@ -56,7 +54,6 @@ class Colouring:
     closed_form: bool
     shape: tuple[int, ...]
     _assign: Callable[[], Indices]
-    heads: int = 0
 
     def assignment(self) -> Indices:
         """Return the colour of each entry of the flattened array: integers below `count`."""
@@ -280,44 +277,3 @@ def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
     ]
     found.discard((0,) * len(digits))
     return digits, np.array(sorted(found), np.int64).reshape(-1, len(digits))
-
-
-_SYMMETRIC = 2**21
-_HEADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-
-
-def symmetric_colours(pattern: Readable) -> Colouring | None:
-    """Return a colouring for JVPs that is right where the values are symmetric too.
-
-    None where the pattern is not symmetric, is too large to be listed, or has no entries that are
-    worth a colour of their own.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.patterns import Pattern
-        >>> arrow = np.eye(9, dtype=bool)
-        >>> arrow[0], arrow[:, 0] = True, True
-        >>> symmetric_colours(Pattern.explicit(arrow, (9,), (9,))).count
-        2
-    """
-    if pattern.input_shape != pattern.output_shape or pattern.nnz > _SYMMETRIC:
-        return None
-    matrix = pattern.to_scipy().tocsr()
-    if not matrix.nnz or (matrix != matrix.T).nnz:
-        return None
-    n = matrix.shape[0]
-    busiest = np.argsort(-np.diff(matrix.indptr), kind="stable")
-
-    def least(heads: int) -> int:
-        others = np.sort(busiest[heads:])
-        return heads + int(np.diff(matrix[others][:, others].indptr).max(initial=0))
-
-    heads = min((k for k in (0, *_HEADS) if k <= n), key=least)
-    if not heads:
-        return None
-    others = np.sort(busiest[heads:])
-    assigned = np.zeros(n, np.int64)
-    assigned[busiest[:heads]] = np.arange(heads)
-    assigned[others] = heads + greedy(matrix[others][:, others])
-    count = int(assigned.max()) + 1
-    return Colouring("jvp", count, False, pattern.input_shape, lambda: assigned, heads)

@@ -107,7 +107,11 @@ def compose(
         for s in (*range(o, o + m), 0):
             least(d, d[..., s, None] + d[..., s, None, :], out=d)
     d = d.reshape(p * q, o + m + i, o + m + i)
-    alive = np.array([k for k, each in enumerate(d) if not some_negative(each.diagonal())], int)
+    cycles = d.diagonal(axis1=1, axis2=2)
+    if d.dtype == object:
+        alive = np.array([k for k, each in enumerate(cycles) if not some_negative(each)], int)
+    else:
+        alive = np.flatnonzero(cycles.min(axis=1) >= 0)
     keep = [*range(o), *range(o + m, o + m + i)]
     return d[alive][:, keep][:, :, keep], alive
 
@@ -201,13 +205,7 @@ LIMIT = 2**20
 
 
 def count_bounds(d: Bounds) -> tuple[int, bool]:
-    """Return the number of integer points of closed bounds, and whether it is exact.
-
-    Example:
-        >>> from gradlab.patterns.dbm import free, tighten
-        >>> count_bounds(tighten(free((64, 64)), 2, 1, 0))  # in <= out
-        (2080, True)
-    """
+    """Return the number of integer points of closed bounds, and whether it is exact."""
     counts = [_component(d[np.ix_([0, *c], [0, *c])]) for c in components(d)]
     return prod(n for n, _ in counts), all(exact for _, exact in counts)
 

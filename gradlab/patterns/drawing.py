@@ -22,21 +22,26 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """The bit of each dot of a braille character: four rows of two."""
 
 
-def bins(shape: Sequence[int], most: int) -> Pattern:
-    """Return the pattern that gathers the entries of an array into at most so many bins."""
+def _cut(shape: Sequence[int], most: int) -> tuple[int, int]:
+    """Return how many leading axes stay whole, and the length of the runs of the next one."""
     kept = 1
-    parts = []
     for k, n in enumerate(shape):
         if kept * n > most:
-            run = -(-n // max(most // kept, 1))
-            count = -(-n // run)
-            padded = maps.pad((n,), (0,), (count * run - n,))
-            split = maps.reduce((count, run), (1,)) @ maps.reshape((count * run,), (count, run))
-            rest = tuple(shape[k + 1 :])
-            parts += [split @ padded, maps.reduce(rest, tuple(range(len(rest))))]
-            break
+            return k, -(-n // max(most // kept, 1))
         kept *= n
-        parts.append(maps.reshape((n,), (n,)))
+    return len(shape), 1
+
+
+def bins(shape: Sequence[int], most: int) -> Pattern:
+    """Return the pattern that gathers the entries of an array into at most so many bins."""
+    k, run = _cut(shape, most)
+    parts = [maps.reshape((n,), (n,)) for n in shape[:k]]
+    for n in shape[k : k + 1]:
+        count = -(-n // run)
+        padded = maps.pad((n,), (0,), (count * run - n,))
+        split = maps.reduce((count, run), (1,)) @ maps.reshape((count * run,), (count, run))
+        rest = tuple(shape[k + 1 :])
+        parts += [split @ padded, maps.reduce(rest, tuple(range(len(rest))))]
     return maps.product(*parts) if parts else maps.reshape((), ())
 
 
@@ -67,12 +72,7 @@ class Level(NamedTuple):
 
 
 def levels(pattern: Pattern, most: int = 100, steps: int = 3) -> list[Level]:
-    """Return the whole matrix, then a bin of it that holds entries, down to single entries.
-
-    Example:
-        >>> [level.cells for level in levels(maps.reshape((4,), (4,)), most=2)]
-        [('10', '01'), ('10', '01')]
-    """
+    """Return the whole matrix, then a bin of it that holds entries, down to single entries."""
     found: list[Level] = []
     pattern = _with_numbers(pattern)
     while prod(pattern.shape) and len(found) < steps:
@@ -103,28 +103,17 @@ _FEW = 8
 
 def _length(shape: Sequence[int], most: int) -> int:
     """Return how many entries lie in each of at most so many bins of an array."""
-    kept = 1
-    for k, n in enumerate(shape):
-        if kept * n > most:
-            return -(-n // max(most // kept, 1)) * prod(shape[k + 1 :])
-        kept *= n
-    return 1
+    k, run = _cut(shape, most)
+    return run * prod(shape[k + 1 :]) if k < len(shape) else 1
 
 
 def _within(shape: Sequence[int], most: int, place: int) -> Pattern:
     """Return the pattern that takes the entries of one bin out of an array."""
     shape = tuple(shape)
-    kept = 1
+    k, run = _cut(shape, most)
     low: list[int] = []
     high: list[int] = []
-    sizes: list[tuple[int, int, int]] = []
-    for n in shape:
-        if kept * n > most:
-            run = -(-n // max(most // kept, 1))
-            sizes.append((-(-n // run), run, n))
-            break
-        kept *= n
-        sizes.append((n, 1, n))
+    sizes = [(n, 1, n) for n in shape[:k]] + [(-(-n // run), run, n) for n in shape[k : k + 1]]
     for count, run, n in reversed(sizes):
         place, at = divmod(place, count)
         low.insert(0, at * run)

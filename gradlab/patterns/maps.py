@@ -52,10 +52,6 @@ def reshape(input_shape: Shape, output_shape: Shape) -> Pattern:
     Axes are taken in the smallest groups whose products agree. Where strides of a group do not
     divide each other (4 x 6 read as 6 x 4), the digits between are tied by an explicit permutation,
     or by nothing if it had more than 2^22 entries.
-
-    Example:
-        >>> reshape((12,), (3, 4)).notation
-        'out[i, j] <- in[4*i+j]'
     """
     if prod(input_shape) != prod(output_shape):
         raise InputError(
@@ -68,12 +64,7 @@ def reshape(input_shape: Shape, output_shape: Shape) -> Pattern:
 
 @remembered
 def affine(output_size: int, input_size: int, step: int, start: int) -> Pattern:
-    """Return one axis with `out = start + step * in`, wherever that is an index of the output.
-
-    Example:
-        >>> affine(10, 4, 3, 0).notation
-        'out[3*i] <- in[i]'
-    """
+    """Return one axis with `out = start + step * in`, wherever that is an index of the output."""
     first = max(0, -(start // step))
     last = min(input_size - 1, (output_size - 1 - start) // step)
     if last < first or not output_size:
@@ -95,14 +86,14 @@ def affine(output_size: int, input_size: int, step: int, start: int) -> Pattern:
     return Pattern((output_size,), (input_size,), zones)
 
 
-def copies(size: int, times: int, whole: bool) -> Pattern:
-    """Return one axis copied: as a whole, or entry by entry."""
+def copies(size: int, times: int) -> Pattern:
+    """Return one axis beside itself, several times."""
     if size <= 1 or times <= 1:
         bounds = [(0, ~0)] if times == 1 else []
         return Pattern.from_axes((size * times,), (size,), bounds)
-    f = frame((Axis(size * times, ((size if whole else times), 1)),), (plain(size),))
+    f = frame((Axis(size * times, (size, 1)),), (plain(size),))
     d = f.free.copy()
-    d[2 if whole else 1, 3] = d[3, 2 if whole else 1] = 0
+    d[2, 3] = d[3, 2] = 0
     closed = dbm.close(d)
     zones = () if closed is None else (Zone(f, closed),)
     return Pattern((size * times,), (size,), zones)
@@ -130,12 +121,6 @@ def window(
         low: the padding before the first entry.
         dilation: the distance between the entries of the window.
         base_dilation: the distance of the input's entries once dilated (transposed convolution).
-
-    Example:
-        >>> window(9, 9, 3, low=1).notation
-        'out[i] <- in[i-1..i+1]'
-        >>> window(10, 5, 2, stride=2).notation
-        'out[i] <- in[2*i+(:)]'
     """
     if not size or not output_size or not kernel:
         return Pattern.zero((output_size,), (size,))
@@ -179,41 +164,8 @@ def _dilated(outputs: int, inputs: int, kernel: int, low: int, dilation: int) ->
     return Pattern.of_zones(*shape, zones)
 
 
-def explicit(
-    output_shape: Sequence[int],
-    input_shape: Sequence[int],
-    output_axes: Sequence[int],
-    input_axes: Sequence[int],
-    matrix: Any,
-    equal: Sequence[tuple[int, int]] = (),
-) -> Pattern:
-    """Return a boolean matrix between groups of axes, equalities between others, the rest free.
-
-    Args:
-        output_shape: the shape of the output.
-        input_shape: the shape of the input.
-        output_axes: the output axes whose flattened indices, the first leading, number the rows.
-        input_axes: the input axes whose flattened indices number the columns.
-        matrix: dense or sparse; what is nonzero is an entry.
-        equal: pairs (output axis, input axis) of other axes that are equal.
-
-    Example:
-        >>> lower = np.tri(4, dtype=bool)
-        >>> explicit((2, 4), (2, 4), (1,), (1,), lower, [(0, 0)]).notation
-        'out[b, t] <- in[b, <=t]'
-    """
-    shapes = tuple(output_shape), tuple(input_shape)
-    return Pattern.explicit(matrix, *shapes, (tuple(output_axes), tuple(input_axes)), equal)
-
-
 def product(*patterns: Pattern) -> Pattern:
-    """Return the Kronecker product: all output axes in order, all input axes in order.
-
-    Example:
-        >>> rows, columns = Pattern.identity((100,)), Pattern.dense((512,), (512,))
-        >>> product(rows, columns).notation
-        'out[b, :] <- in[b, :]'
-    """
+    """Return the Kronecker product: all output axes in order, all input axes in order."""
     whole = Pattern.dense((), ())
     for pattern in patterns:
         zones = [_times(a, b) for a in whole.zones for b in pattern.zones]
@@ -241,36 +193,21 @@ def _times(a: Zone, b: Zone) -> Zone:
 
 @remembered
 def broadcast_in_dim(input_shape: Shape, output_shape: Shape, dimensions: Shape) -> Pattern:
-    """Return lax.broadcast_in_dim: input axis k becomes output axis dimensions[k], 1 stretches.
-
-    Example:
-        >>> broadcast_in_dim((4,), (4, 3), (0,)).notation
-        'out[b, :] <- in[b]'
-    """
+    """Return lax.broadcast_in_dim: input axis k becomes output axis dimensions[k]."""
     equal = [(d, ~k) for k, (d, n) in enumerate(zip(dimensions, input_shape)) if n != 1]
     return Pattern.from_axes(output_shape, input_shape, equal)
 
 
 @remembered
 def transpose(input_shape: Shape, permutation: Shape) -> Pattern:
-    """Return a transposition: output axis k is input axis permutation[k].
-
-    Example:
-        >>> transpose((3, 4), (1, 0)).notation
-        'out[i, j] <- in[j, i]'
-    """
+    """Return a transposition: output axis k is input axis permutation[k]."""
     shape = tuple(input_shape[k] for k in permutation)
     return Pattern.from_axes(shape, input_shape, [(k, ~i) for k, i in enumerate(permutation)])
 
 
 @remembered
 def reduce(input_shape: Shape, axes: Shape) -> Pattern:
-    """Return a reduction that drops axes: a sum, a maximum, a product.
-
-    Example:
-        >>> reduce((3, 4), (1,)).notation
-        'out[b] <- in[b, :]'
-    """
+    """Return a reduction that drops axes: a sum, a maximum, a product."""
     kept = [k for k in range(len(input_shape)) if k not in axes]
     shape = tuple(input_shape[k] for k in kept)
     return Pattern.from_axes(shape, input_shape, [(n, ~k) for n, k in enumerate(kept)])
@@ -278,23 +215,13 @@ def reduce(input_shape: Shape, axes: Shape) -> Pattern:
 
 @remembered
 def dense_along(shape: Shape, axes: Shape) -> Pattern:
-    """Return what is full along some axes and entry by entry along the others (sort, fft, softmax).
-
-    Example:
-        >>> dense_along((100, 512), (1,)).structure
-        'block-diagonal'
-    """
+    """Return what is full along some axes, entry by entry along the others: a sort, a softmax."""
     return Pattern.from_axes(shape, shape, [(k, ~k) for k in range(len(shape)) if k not in axes])
 
 
 @remembered
 def cumulative(shape: Shape, axis: int, reverse: bool = False) -> Pattern:
-    """Return a cumulative operation along an axis, such as cumsum.
-
-    Example:
-        >>> cumulative((8, 3), 0).notation
-        'out[t, i] <- in[<=t, i]'
-    """
+    """Return a cumulative operation along an axis, such as cumsum."""
     order = (None, 0) if reverse else (0, None)
     bounds = [(k, ~k, *(order if k == axis else (0, 0))) for k in range(len(shape))]
     return Pattern.from_axes(shape, shape, bounds)
@@ -304,12 +231,7 @@ def cumulative(shape: Shape, axis: int, reverse: bool = False) -> Pattern:
 def contraction(
     output_shape: Shape, input_shape: Shape, pairs: tuple[tuple[int, int], ...]
 ) -> Pattern:
-    """Return what a contraction reads of one operand: paired axes are equal, all others free.
-
-    Example:
-        >>> contraction((100, 10), (100, 20), ((0, 0),)).notation
-        'out[b, :] <- in[b, :]'
-    """
+    """Return what a contraction reads of one operand: paired axes are equal, all others free."""
     return Pattern.from_axes(output_shape, input_shape, [(k, ~i) for k, i in pairs])
 
 
@@ -322,11 +244,6 @@ def dot_general(
     """Return what lax.dot_general reads of its left and of its right operand.
 
     The output has the batch axes first, then the free axes of the left, then of the right operand.
-
-    Example:
-        >>> left, right = dot_general((8, 16), (16, 4), (((1,), (0,)), ((), ())))
-        >>> left.notation, right.notation
-        ('out[b, :] <- in[b, :]', 'out[:, i] <- in[:, i]')
     """
     (lhs_contracted, rhs_contracted), (lhs_batch, rhs_batch) = dimension_numbers
     lhs_free = [k for k in range(len(lhs_shape)) if k not in (*lhs_contracted, *lhs_batch)]
@@ -344,12 +261,7 @@ def dot_general(
 
 @remembered
 def slice(input_shape: Shape, start: Shape, limit: Shape, strides: Shape | None = None) -> Pattern:
-    """Return lax.slice: output index o reads start + stride * o on each axis.
-
-    Example:
-        >>> slice((10,), (1,), (10,), (3,)).notation
-        'out[i] <- in[3*i+1]'
-    """
+    """Return lax.slice: output index o reads start + stride * o on each axis."""
     steps = strides or (1,) * len(input_shape)
     sizes = [max(0, -(-(b - a) // s)) for a, b, s in zip(start, limit, steps)]
     return product(*(affine(n, o, s, a).T for n, o, s, a in zip(input_shape, sizes, steps, start)))
@@ -357,12 +269,7 @@ def slice(input_shape: Shape, start: Shape, limit: Shape, strides: Shape | None 
 
 @remembered
 def pad(input_shape: Shape, low: Shape, high: Shape, interior: Shape | None = None) -> Pattern:
-    """Return lax.pad: `interior` between entries, `low` before, `high` after; both may be negative.
-
-    Example:
-        >>> pad((3,), (1,), (2,)).notation
-        'out[i] <- in[i-1]'
-    """
+    """Return lax.pad: `interior` between entries, `low` before, `high` after, or fewer."""
     gaps = interior or (0,) * len(input_shape)
     parts = []
     for n, a, b, gap in zip(input_shape, low, high, gaps):
@@ -373,12 +280,7 @@ def pad(input_shape: Shape, low: Shape, high: Shape, interior: Shape | None = No
 
 @remembered
 def concatenate(shapes: tuple[Shape, ...], axis: int) -> tuple[Pattern, ...]:
-    """Return what a concatenation reads of each operand.
-
-    Example:
-        >>> [p.notation for p in concatenate(((2,), (3,)), 0)]
-        ['out[i] <- in[i]', 'out[i] <- in[i-2]']
-    """
+    """Return what a concatenation reads of each operand."""
     total = sum(shape[axis] for shape in shapes)
     result, before = [], 0
     for shape in shapes:
@@ -391,12 +293,7 @@ def concatenate(shapes: tuple[Shape, ...], axis: int) -> tuple[Pattern, ...]:
 
 @remembered
 def reverse(shape: Shape, axes: Shape) -> Pattern:
-    """Return the reversal of axes.
-
-    Example:
-        >>> reverse((8,), (0,)).notation
-        'out[i] <- in[7-i]'
-    """
+    """Return the reversal of axes."""
     same = Pattern.identity(shape)
     flipped = frozenset(
         v for zone in same.zones for k in axes for v in zone.frame.digits(len(shape) + k)
@@ -406,12 +303,7 @@ def reverse(shape: Shape, axes: Shape) -> Pattern:
 
 @remembered
 def roll(shape: Shape, shift: int, axis: int) -> Pattern:
-    """Return a circular shift along an axis: two zones, each limited to its range.
-
-    Example:
-        >>> roll((10,), 3, 0).nnz
-        10
-    """
+    """Return a circular shift along an axis: two zones, each limited to its range."""
     n = shape[axis]
     if not n:
         return Pattern.zero(shape, shape)
@@ -425,35 +317,13 @@ def roll(shape: Shape, shift: int, axis: int) -> Pattern:
 
 @remembered
 def tile(input_shape: Shape, repeats: Shape) -> Pattern:
-    """Return the array beside itself, `repeats[k]` times along axis k.
-
-    Example:
-        >>> tile((4,), (3,)).notation
-        'out[4*(:)+i] <- in[i]'
-    """
-    return product(*(copies(n, r, whole=True) for n, r in zip(input_shape, repeats)))
-
-
-@remembered
-def repeat(input_shape: Shape, repeats: int, axis: int) -> Pattern:
-    """Return each entry `repeats` times in a row along an axis.
-
-    Example:
-        >>> repeat((4,), 3, 0).notation
-        'out[3*i+(:)] <- in[i]'
-    """
-    parts = [copies(n, repeats if k == axis else 1, whole=False) for k, n in enumerate(input_shape)]
-    return product(*parts)
+    """Return the array beside itself, `repeats[k]` times along axis k."""
+    return product(*(copies(n, r) for n, r in zip(input_shape, repeats)))
 
 
 @remembered
 def grouped(output_size: int, input_size: int, groups: int) -> Pattern:
-    """Return one axis in groups: each run of outputs reads the run of inputs of its number.
-
-    Example:
-        >>> grouped(6, 4, 2).notation
-        'out[3*i+(:)] <- in[2*i+(:)]'
-    """
+    """Return one axis in groups: each run of outputs reads the run of inputs of its number."""
     if output_size % groups or input_size % groups:
         raise InputError(
             f"grouped: {output_size} outputs, {input_size} inputs do not fall into {groups} groups"
@@ -482,10 +352,6 @@ def gather(
         indices: integers, one for each index of `output_axes`: the flat index into `input_axes`,
             the first of them leading. A negative one reads nothing.
         equal: pairs (output axis, input axis) of other axes that are equal.
-
-    Example:
-        >>> gather((3, 8), (5, 8), (0,), (0,), np.array([4, 0, 4]), [(1, 1)]).notation
-        'out[i, j] <- in[index(i), j]'
     """
     flat = np.asarray(indices).astype(np.int64).reshape(-1)
     shape = (prod(output_shape[k] for k in output_axes), prod(input_shape[k] for k in input_axes))
@@ -501,7 +367,8 @@ def gather(
     import scipy.sparse as sp  # a fifth of a second, for explicit entries alone
 
     matrix = sp.coo_array((ones, (rows, flat[rows])), shape=shape)
-    return explicit(output_shape, input_shape, output_axes, input_axes, matrix, equal)
+    axes = output_axes, input_axes
+    return Pattern.explicit(matrix, output_shape, input_shape, axes, equal)
 
 
 def _between(
@@ -528,12 +395,7 @@ def _between(
 
 
 def take(input_shape: Sequence[int], indices: Any, axis: int) -> Pattern:
-    """Return `x.take(indices, axis)`; negative indices count from the end, others read nothing.
-
-    Example:
-        >>> take((5, 8), np.arange(1, 4), 0).notation
-        'out[i, j] <- in[i+1, j]'
-    """
+    """Return `x.take(indices, axis)`; negative indices count from the end, others read nothing."""
     index = np.asarray(indices).astype(np.int64)
     n = input_shape[axis]
     wrapped = np.where(index < 0, index + n, index)

@@ -91,42 +91,22 @@ class Pattern:
 
     @classmethod
     def zero(cls, output_shape: Sequence[int], input_shape: Sequence[int]) -> Self:
-        """Return the pattern without entries.
-
-        Example:
-            >>> Pattern.zero((3,), (4,)).nnz
-            0
-        """
+        """Return the pattern without entries."""
         return cls(tuple(output_shape), tuple(input_shape), ())
 
     @classmethod
     def dense(cls, output_shape: Sequence[int], input_shape: Sequence[int]) -> Self:
-        """Return the pattern with all entries.
-
-        Example:
-            >>> Pattern.dense((100, 4096), (100, 4096)).nnz
-            167772160000
-        """
+        """Return the pattern with all entries."""
         return cls.from_axes(output_shape, input_shape, ())
 
     @classmethod
     def identity(cls, shape: Sequence[int]) -> Self:
-        """Return the diagonal: each output entry depends on the input entry of the same index.
-
-        Example:
-            >>> Pattern.identity((100, 4096)).notation
-            'out[i, j] <- in[i, j]'
-        """
+        """Return the diagonal: each output entry depends on the input entry of the same index."""
         return cls.from_axes(shape, shape, [(k, ~k) for k in range(len(shape))])
 
     @classmethod
     def broadcast(cls, input_shape: Sequence[int], output_shape: Sequence[int]) -> Self:
-        """Return NumPy's broadcasting of one shape to another; its transpose is the sum back.
-
-        Example:
-            >>> Pattern.broadcast((3,), (2, 3)).T.notation
-            'out[i] <- in[:, i]'
-        """
+        """Return NumPy's broadcasting of one shape to another; its transpose is the sum back."""
         new = len(output_shape) - len(input_shape)
         fits = new >= 0 and all(n in (1, output_shape[new + k]) for k, n in enumerate(input_shape))
         if not fits:
@@ -141,13 +121,7 @@ class Pattern:
     def from_axes(
         cls, output_shape: Sequence[int], input_shape: Sequence[int], bounds: Iterable[Bound]
     ) -> Self:
-        """Return the entries whose axes satisfy all bounds (see this module for how to write them).
-
-        Example:
-            >>> band = Pattern.from_axes((9,), (9,), [(0, ~0, -1, 1)])
-            >>> band.structure, band.nnz
-            ('banded', 25)
-        """
+        """Return the entries whose axes satisfy all bounds, written as this module says."""
         shape = (tuple(output_shape), tuple(input_shape))
         if 0 in shape[0] or 0 in shape[1]:
             return cls(*shape, ())
@@ -166,12 +140,7 @@ class Pattern:
 
     @classmethod
     def region(cls, shape: Sequence[int], bounds: Iterable[Bound] = ()) -> Self:
-        """Return a set of indices of one array: a pattern without input axes.
-
-        Example:
-            >>> Pattern.region((64, 64), [(1, 0, None, 0)]).nnz  # j <= i
-            2080
-        """
+        """Return a set of indices of one array: a pattern without input axes."""
         return cls.from_axes(shape, (), bounds)
 
     @classmethod
@@ -195,11 +164,6 @@ class Pattern:
 
         Raises:
             InputError: the matrix has another shape.
-
-        Example:
-            >>> import numpy
-            >>> Pattern.explicit(numpy.tri(4), (4,), (4,)).notation
-            'out[t] <- in[<=t]'
         """
         shapes = tuple(output_shape), tuple(input_shape)
         chosen = axes or (range(len(shapes[0])), range(len(shapes[1])))
@@ -229,13 +193,7 @@ class Pattern:
 
     @classmethod
     def union(cls, patterns: Iterable[Self]) -> Self:
-        """Return the union of at least one pattern, all of the same shapes.
-
-        Example:
-            >>> shifts = [Pattern.from_axes((9,), (9,), [(0, ~0, k, k)]) for k in (-1, 0, 1)]
-            >>> Pattern.union(shifts).notation
-            'out[i] <- in[i-1..i+1]'
-        """
+        """Return the union of at least one pattern, all of the same shapes."""
         first, *rest = patterns
         for other in rest:
             first._same_shapes(other, "union")
@@ -293,12 +251,6 @@ class Pattern:
             region: a pattern without input axes.
             axes: for each axis of the region an axis of this pattern (`k` output, `~k` input);
                 by default the output axes.
-
-        Example:
-            >>> causal = Pattern.region((64, 64), [(1, 0, None, 0)])
-            >>> product = Pattern.from_axes((64, 8), (64, 8), [(1, ~1)])
-            >>> product.where(causal, (0, ~0)).notation
-            'out[t, i] <- in[<=t, i]'
         """
         chosen = range(len(self.output_shape)) if axes is None else axes
         shape = (self.output_shape, self.input_shape)
@@ -313,30 +265,15 @@ class Pattern:
         return self & Pattern(*shape, zones, region.widened)
 
     def rows(self) -> "Pattern":
-        """Return the region of the output entries that depend on anything.
-
-        Example:
-            >>> Pattern.from_axes((9,), (9,), [(0, ~0, 2, 2)]).rows().notation
-            'out[2..8] <- in'
-        """
+        """Return the region of the output entries that depend on anything."""
         return self @ Pattern.dense(self.input_shape, ())
 
     def columns(self) -> "Pattern":
-        """Return the region of the input entries that anything depends on.
-
-        Example:
-            >>> Pattern.from_axes((9,), (9,), [(0, ~0, 2, 2)]).columns().notation
-            'out[0..6] <- in'
-        """
+        """Return the region of the input entries that anything depends on."""
         return self.T.rows()
 
     def closure(self) -> "Pattern":
-        """Return the reflexive transitive closure: identity, this, this after this, and so on.
-
-        Example:
-            >>> Pattern.from_axes((10**5,), (10**5,), [(0, ~0, 1, 1)]).closure().notation
-            'out[t] <- in[<=t]'
-        """
+        """Return the reflexive transitive closure: identity, this, this after this, and so on."""
         if self.output_shape != self.input_shape:
             raise InputError(
                 f"closure: the pattern maps {self.input_shape} to {self.output_shape}; only one "
@@ -351,12 +288,7 @@ class Pattern:
         return Pattern.dense(self.output_shape, self.input_shape)
 
     def covers(self, other: "Pattern") -> bool:
-        """Return whether all entries of `other` are proved to be entries here.
-
-        Example:
-            >>> Pattern.from_axes((9,), (9,), [(0, ~0, 0, None)]).covers(Pattern.identity((9,)))
-            True
-        """
+        """Return whether all entries of `other` are proved to be entries here."""
         self._same_shapes(other, "containment")
         answer = covered(other.zones, self.zones)
         if answer is None:
@@ -391,11 +323,6 @@ class Pattern:
     def exact(self) -> bool:
         """Whether `nnz` is the number of entries of what was asked for, not an upper bound."""
         return self._count[1] and not self.widened
-
-    @property
-    def density(self) -> float:
-        """The share of the matrix that may be nonzero."""
-        return self.nnz / (self.shape[0] * self.shape[1]) if prod(self.shape) else 0.0
 
     @property
     def is_zero(self) -> bool:

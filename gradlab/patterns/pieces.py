@@ -43,13 +43,7 @@ Piece: TypeAlias = tuple[Run, ...]
 
 
 def pieces(indices: Indices) -> tuple[tuple[int, ...], list[Piece]] | None:
-    """Return the sizes of the digits and the pieces of an index array, where they are few.
-
-    Example:
-        >>> sizes, found = pieces(np.roll(np.arange(12).reshape(3, 4), 1, axis=1).ravel())
-        >>> sizes, len(found)
-        ((3, 4), 2)
-    """
+    """Return the sizes of the digits and the pieces of an index array, where they are few."""
     digits = _digits(indices)
     if digits is None or prod(len(digit.runs) for digit in digits) > _MOST:
         return None

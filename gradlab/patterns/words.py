@@ -225,9 +225,10 @@ def _relative(zone: Zone, x: int, y: int, letter: str) -> str:
         low, high = low + shift, high + shift
 
     def text(offset: int) -> str:
+        number = "" if same(offset, 0) else str(offset).replace(" ", "")
         if minus:
-            return f"{offset}-{letter}" if offset else f"-{letter}"
-        return f"{letter}{offset:+d}" if offset else letter
+            return f"{number}-{letter}"
+        return f"{letter}{'+' if number[:1] not in ('', '-') else ''}{number}"
 
     if low == high:
         return text(low)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, BackwardStable, Spectrum
 
 
@@ -92,15 +92,8 @@ RECORDS = (
     replace(_DECOMPOSED, name="cholesky", rounds=BackwardStable(_diagonal_entries)),
     replace(_DECOMPOSED, name="lu"),
     replace(_DECOMPOSED, name="lu_pivots_to_permutation", rounds=EXACT),
-    replace(_DECOMPOSED, name="qr"),
-    replace(_DECOMPOSED, name="geqrf"),
-    replace(_DECOMPOSED, name="geqp3"),
-    replace(_DECOMPOSED, name="householder_product"),
-    replace(_DECOMPOSED, name="ormqr"),
-    replace(_DECOMPOSED, name="eig"),
-    replace(_DECOMPOSED, name="eigh"),
-    replace(_DECOMPOSED, name="svd"),
-    replace(_DECOMPOSED, name="schur"),
-    replace(_DECOMPOSED, name="hessenberg"),
-    replace(_DECOMPOSED, name="tridiagonal"),
+    *each(
+        _DECOMPOSED,
+        "qr geqrf geqp3 householder_product ormqr eig eigh svd schur hessenberg tridiagonal",
+    ),
 )

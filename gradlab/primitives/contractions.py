@@ -64,7 +64,7 @@ def _ragged_dot_general(site: Site, k: int) -> Pattern:
     if k == 0:
         used = Pattern.explicit(mine.any(1, keepdims=True), site.shape[:1], ())
         return maps.contraction(site.shape, given, (pair,)).where(used, (0,))
-    return maps.explicit(site.shape, given, (0,), (0,), mine, (pair,))
+    return Pattern.explicit(mine, site.shape, given, ((0,), (0,)), (pair,))
 
 
 def _sparse_product(site: Site, k: int) -> Pattern:

@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.patterns import Pattern
 from gradlab.primitives import facts, positions
 from gradlab.primitives.equation import Equation
-from gradlab.primitives.record import Primitive, Site, Zero, stays_zero, zero_if
+from gradlab.primitives.record import Primitive, Site, Zero, each, stays_zero, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, TWICE, Near, Steep, Units
 
 
@@ -126,21 +126,12 @@ _FACTORS = replace(_ODD, reads=_product)
 
 RECORDS = (
     # the value as it is
-    replace(_SAME, name="copy"),
-    replace(_SAME, name="copy_p"),
-    replace(_SAME, name="name"),
-    replace(_SAME, name="stop_gradient"),
-    replace(_SAME, name="layout_constraint"),
-    replace(_SAME, name="sharding_constraint"),
-    replace(_SAME, name="reshard"),
-    replace(_SAME, name="pvary"),
-    replace(_SAME, name="pcast"),
-    replace(_SAME, name="mesh_cast"),
-    replace(_SAME, name="with_sharding_constraint"),
-    replace(_SAME, name="with_memory_space_constraint"),
-    replace(_SAME, name="stage"),
-    replace(_EACH, name="optimization_barrier"),
-    replace(_EACH, name="device_put"),
+    *each(
+        _SAME,
+        "copy copy_p name stop_gradient layout_constraint sharding_constraint reshard pvary "
+        "pcast mesh_cast with_sharding_constraint with_memory_space_constraint stage",
+    ),
+    *each(_EACH, "optimization_barrier device_put"),
     Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2), rounds=EXACT),
     replace(
         _ODD,
@@ -193,11 +184,7 @@ RECORDS = (
     replace(_ODD, name="cbrt"),
     replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
     # size and order
-    replace(_ODD, name="abs", rounds=EXACT),
-    replace(_ODD, name="sign", rounds=EXACT),
-    replace(_ODD, name="floor", rounds=EXACT),
-    replace(_ODD, name="ceil", rounds=EXACT),
-    replace(_ODD, name="round", rounds=EXACT),
+    *each(replace(_ODD, rounds=EXACT), "abs sign floor ceil round"),
     replace(_PLAIN, name="nextafter", rounds=EXACT),
     replace(
         _PLAIN,
@@ -227,8 +214,9 @@ RECORDS = (
     ),
     replace(_PLAIN, name="eq", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
     replace(_SUM, name="ne", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
-    replace(_PLAIN, name="ge", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
-    replace(_PLAIN, name="le", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
+    *each(
+        replace(_PLAIN, known=facts.of_comparison, affine=positions.compared, rounds=EXACT), "ge le"
+    ),
     replace(
         _PLAIN,
         name="gt",
@@ -245,25 +233,21 @@ RECORDS = (
         zero=_within(at_most=(1,), at_least=(0,)),
         rounds=EXACT,
     ),
-    replace(_PLAIN, name="eq_to", rounds=EXACT),
-    replace(_PLAIN, name="le_to", rounds=EXACT),
-    replace(_PLAIN, name="lt_to", rounds=EXACT),
-    replace(_PLAIN, name="is_finite", rounds=EXACT),
+    *each(replace(_PLAIN, rounds=EXACT), "eq_to le_to lt_to is_finite"),
     # bits; a zero may be -0.0, whose bits are not zero
     replace(_FACTORS, name="and", known=facts.of_conjunction, rounds=EXACT),
     replace(_SUM, name="or", known=facts.of_disjunction, rounds=EXACT),
     replace(_SUM, name="xor", rounds=EXACT),
     replace(_PLAIN, name="not", known=facts.of_negation, rounds=EXACT),
-    replace(_ODD, name="shift_left", zero=zero_if(0), rounds=EXACT),
-    replace(_ODD, name="shift_right_arithmetic", zero=zero_if(0), rounds=EXACT),
-    replace(_ODD, name="shift_right_logical", zero=zero_if(0), rounds=EXACT),
+    *each(
+        replace(_ODD, zero=zero_if(0), rounds=EXACT),
+        "shift_left shift_right_arithmetic shift_right_logical",
+    ),
     replace(_ODD, name="population_count", rounds=EXACT),
     replace(_PLAIN, name="clz", rounds=EXACT),
     # complex numbers
     replace(_SUM, name="complex", rounds=EXACT),
-    replace(_ODD, name="real", rounds=EXACT),
-    replace(_ODD, name="imag", rounds=EXACT),
-    replace(_ODD, name="conj", rounds=EXACT),
+    *each(replace(_ODD, rounds=EXACT), "real imag conj"),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
     replace(_PLAIN, name="exp", known=facts.of_exponential, settles=True, underflows="everyday"),
     replace(
@@ -283,8 +267,7 @@ RECORDS = (
     ),
     replace(_ODD, name="sin"),
     replace(_PLAIN, name="cos"),
-    replace(_ODD, name="tan"),
-    replace(_ODD, name="asin"),
+    *each(_ODD, "tan asin"),
     replace(_PLAIN, name="acos"),
     replace(_ODD, name="atan"),
     replace(_PLAIN, name="atan2"),
@@ -298,15 +281,11 @@ RECORDS = (
     replace(_ODD, name="erf"),
     replace(_PLAIN, name="erfc", rounds=Units(4.0), underflows="everyday"),
     replace(_ODD, name="erf_inv", rounds=Near(16.0)),
-    replace(_PLAIN, name="lgamma", rounds=Near(16.0)),
-    replace(_PLAIN, name="digamma", rounds=Near(16.0)),
-    replace(_PLAIN, name="polygamma", rounds=Near(16.0)),
-    replace(_PLAIN, name="zeta", rounds=Near(16.0)),
-    replace(_PLAIN, name="igamma", rounds=Near(16.0)),
-    replace(_PLAIN, name="igamma_grad_a", rounds=Near(16.0)),
-    replace(_PLAIN, name="igammac", rounds=Near(16.0)),
-    replace(_PLAIN, name="random_gamma_grad", rounds=Near(16.0)),
-    replace(_PLAIN, name="regularized_incomplete_beta", rounds=Near(16.0)),
+    *each(
+        replace(_PLAIN, rounds=Near(16.0)),
+        "lgamma digamma polygamma zeta igamma igamma_grad_a igammac random_gamma_grad "
+        "regularized_incomplete_beta",
+    ),
     replace(_PLAIN, name="bessel_i0e"),
     replace(_ODD, name="bessel_i1e"),
 )

@@ -15,7 +15,7 @@ from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import same
 from gradlab.patterns.zone import Bound
 from gradlab.primitives.equation import Equation, Shape
-from gradlab.primitives.record import Primitive, Site, complement, zero_if
+from gradlab.primitives.record import Primitive, Site, complement, each, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, SumOf
 
 __all__ = ["RECORDS"]
@@ -142,12 +142,10 @@ def _windows(
     partial = [axis for axis in range(len(operand)) if axis in set(partial)]
     if not partial:
         return maps.contraction(gathered, operand, tuple(equal))
-    if not batch_axes and (corner := _corner(site, indexed)) is not None:
-        return _part(site, operand, gathered, corner, sizes, equal, window_of)
-    single = not operand_batch and all(sizes[axis] == 1 for axis in partial)
-    even = _even(site, operand, gathered, indexed, equal, partial, batch_axes) if single else None
-    if even is not None:
-        return even
+    if not operand_batch:
+        even = _even(site, operand, gathered, indexed, sizes, equal, partial, batch_axes, window_of)
+        if even is not None:
+            return even
     starts, guessed = _coordinates(site, indexed)
     if starts is not None and guessed and not operand_batch:
         _say_unknown(site, [axis for axis in partial if axis in guessed])
@@ -177,91 +175,63 @@ def _windows(
     return maps.gather(gathered, operand, tuple(output_axes), tuple(partial), reads, tuple(equal))
 
 
-def _corner(site: Site, indexed: Any) -> dict[int, Any] | None:
-    """Return where the only window starts along each axis that is indexed, if that is known."""
-    known = site.known[1]
-    if known is None or site.depends[1]:
-        return None
-    columns = known.columns or (known,) * len(indexed)
-    starts = {}
-    for n, (axis, column) in enumerate(zip(indexed, columns)):
-        number = None if column is None else column.entry(0 if known.columns else n)
-        if number is None:
-            return None
-        starts[axis] = number
-    return starts
-
-
-def _part(
-    site: Site,
-    operand: Shape,
-    gathered: Shape,
-    starts: Mapping[int, Any],
-    sizes: Any,
-    equal: Sequence[tuple[int, int]],
-    window_of: Mapping[int, int],
-) -> Pattern:
-    """Return gathered <- operand for one window at a known place."""
-    clipped = _clips(site)
-    bounds: list[Bound] = [(k, ~axis) for k, axis in equal]
-    for axis, start in starts.items():
-        last = operand[axis] - sizes[axis]
-        if clipped:
-            start = min(max(start, 0), last)
-        elif not 0 <= start <= last:
-            return Pattern.zero(gathered, operand)
-        if axis not in window_of:
-            bounds.append((~axis, None, start, start))
-        elif (window_of[axis], axis) not in equal:
-            bounds.append((~axis, window_of[axis], start, start))
-    return Pattern.from_axes(gathered, operand, bounds)
-
-
 def _even(
     site: Site,
     operand: Shape,
     gathered: Shape,
     indexed: Any,
+    sizes: Any,
     equal: Sequence[tuple[int, int]],
     partial: Sequence[int],
     batch_axes: Sequence[int],
+    window_of: Mapping[int, int],
 ) -> Pattern | None:
-    """Return gathered <- operand where single entries are read, at even steps along the axes."""
+    """Return gathered <- operand where a window stands at a place, or entries at even steps."""
     known = site.known[1]
-    if known is None or site.depends[1]:
+    if known is None or site.depends[1] or not (known.columns or known.affine or not batch_axes):
         return None
-    columns = known.columns or ((known,) if len(indexed) == 1 else ())
-    forms = {a: None if c is None else c.affine for a, c in zip(indexed, columns)}
     pairs = [(k, a, Pattern.identity((gathered[k],))) for k, a in equal]
     free = set(range(len(gathered))) - {k for k, _ in equal}
     for axis in partial:
-        form = forms.get(axis)
-        moving = [] if form is None else [k for k, step in enumerate(form.steps[:-1]) if step]
-        if form is None or len(moving) > 1:
+        column = list(indexed).index(axis)
+        form = known.columns[column] if known.columns else known
+        if form is None or (form.affine is None and batch_axes):
             return None
-        n, steps, start = operand[axis], form.steps, form.offset
-        length = form.shape[moving[0]] if moving else 1
-        reach = steps[moving[0]] * (length - 1) if moving else 0
-        first, last = (
-            (start + reach, start) if moving and steps[moving[0]] < 0 else (start, start + reach)
-        )
-        if first < 0 or last >= n:
+        start = form.entry(0 if known.columns else column)
+        steps = form.affine.steps[:-1] if form.affine and batch_axes else ()
+        moving = [k for k, step in enumerate(steps) if step]
+        if (
+            start is None
+            or len(moving) > 1
+            or (batch_axes and len(indexed) > 1 and not known.columns)
+        ):
             return None
+        n, place = operand[axis], window_of.get(axis, -1)
+        last = n - sizes[axis]
         if not moving:
-            pairs.append((-1, axis, Pattern.from_axes((), (n,), [(~0, None, start, start)])))
-            continue
-        read = maps.affine(n, length, abs(steps[moving[0]]), first).T
-        turned = maps.reverse((length,), (0,)) @ read if steps[moving[0]] < 0 else read
-        place = batch_axes[moving[0]]
-        if place not in free:
-            return None
+            start = min(max(start, 0), last) if _clips(site) else start
+            if not 0 <= start <= last:
+                return Pattern.zero(gathered, operand)
+            made = (gathered[place],) if place >= 0 else ()
+            bound: Bound = (0, ~0, -start, -start) if made else (~0, None, start, start)
+            pairs.append((place, axis, Pattern.from_axes(made, (n,), [bound])))
+        else:
+            [k] = moving
+            step, length, place = steps[k], gathered[batch_axes[k]], batch_axes[k]
+            first = start + min(step * (length - 1), 0)
+            if place not in free or first < 0 or first + abs(step) * (length - 1) > last:
+                return None
+            if not same(sizes[axis], 1):
+                return None
+            read = maps.affine(n, length, abs(step), first).T
+            turned = maps.reverse((length,), (0,)) @ read if step < 0 else read
+            pairs.append((place, axis, turned))
         free.discard(place)
-        pairs.append((place, axis, turned))
     pairs += [(k, -1, Pattern.dense((gathered[k],), ())) for k in free]
     whole = maps.product(*(pattern for _, _, pattern in pairs))
-    made, given = [k for k, _, _ in pairs if k >= 0], [a for _, a, _ in pairs if a >= 0]
-    back = maps.transpose(whole.output_shape, tuple(int(k) for k in np.argsort(made)))
-    return back @ whole @ maps.transpose(operand, tuple(given))
+    order = [k for k, _, _ in pairs if k >= 0]
+    back = maps.transpose(whole.output_shape, tuple(int(k) for k in np.argsort(order)))
+    return back @ whole @ maps.transpose(operand, tuple(a for _, a, _ in pairs if a >= 0))
 
 
 def _clips(site: Site) -> bool:
@@ -375,9 +345,7 @@ RECORDS = (
         moves=slice(0, 2),
     ),
     replace(_CHOSEN, name="scatter", zero=_written_is_zero, moves=slice(0, 3, 2)),
-    replace(_ADDED, name="scatter-add"),
-    replace(_ADDED, name="scatter-sub"),
+    *each(_ADDED, "scatter-add scatter-sub"),
     replace(_ADDED, name="scatter-mul", zero=zero_if(0), rounds=ONCE, underflows="possible"),
-    replace(_CHOSEN, name="scatter-min"),
-    replace(_CHOSEN, name="scatter-max"),
+    *each(_CHOSEN, "scatter-min scatter-max"),
 )

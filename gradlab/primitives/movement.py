@@ -5,7 +5,7 @@ from dataclasses import replace
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives import positions
 from gradlab.primitives.known import Known
-from gradlab.primitives.record import Primitive, Site, complement, zero_if
+from gradlab.primitives.record import Primitive, Site, complement, each, zero_if
 from gradlab.primitives.rounding import EXACT
 
 
@@ -123,9 +123,7 @@ _JOINED = replace(_MOVED, zero=zero_if(), moves=slice(None))
 
 RECORDS = (
     replace(_MOVED, name="broadcast_in_dim", affine=positions.broadcast, reads=_broadcast_in_dim),
-    replace(_MOVED, name="reshape", affine=positions.reshape, reads=_reshape),
-    replace(_MOVED, name="squeeze", affine=positions.reshape, reads=_reshape),
-    replace(_MOVED, name="expand_dims", affine=positions.reshape, reads=_reshape),
+    *each(replace(_MOVED, affine=positions.reshape, reads=_reshape), "reshape squeeze expand_dims"),
     replace(_MOVED, name="transpose", affine=positions.transpose, reads=_transpose),
     replace(_MOVED, name="rev", affine=positions.reverse, reads=_reverse),
     replace(_MOVED, name="slice", affine=positions.part, reads=_slice),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives import facts
 from gradlab.primitives.equation import Equation
-from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, Near, SumOf, root_of
 
 
@@ -53,6 +53,5 @@ RECORDS = (
     replace(_RUNNING, name="cummin", known=facts.of_smallest),
     replace(_RUNNING, name="cumlogsumexp", zero=None, rounds=Near(16.0)),
     replace(_SORTED, name="sort", reads=_sort, zero=_own_is_zero),
-    replace(_SORTED, name="top_k"),
-    replace(_SORTED, name="approx_top_k"),
+    *each(_SORTED, "top_k approx_top_k"),
 )

@@ -7,7 +7,7 @@ are, the mesh says.
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, UNKNOWN
 
 
@@ -36,24 +36,13 @@ _TOGETHER = replace(_ALONE, talks=True)
 _MOVED = replace(_TOGETHER, reads=_other_places)
 
 RECORDS = (
-    replace(_ALONE, name="reduced_vary_cast"),
-    replace(_ALONE, name="reduced_vary_cast_p"),
-    replace(_ALONE, name="vary_unreduced_cast"),
-    replace(_ALONE, name="vary_unreduced_cast_p"),
-    replace(_TOGETHER, name="psum", rounds=UNKNOWN),
-    replace(_TOGETHER, name="psum_invariant", rounds=UNKNOWN),
-    replace(_TOGETHER, name="unreduced_psum", rounds=UNKNOWN),
-    replace(_TOGETHER, name="pmax"),
-    replace(_TOGETHER, name="pmin"),
-    replace(_TOGETHER, name="ppermute"),
-    replace(_TOGETHER, name="pbroadcast"),
-    replace(_TOGETHER, name="pbroadcast_dynamic"),
-    replace(_TOGETHER, name="preduced"),
-    replace(_MOVED, name="all_gather"),
-    replace(_MOVED, name="all_gather_invariant"),
-    replace(_MOVED, name="all_gather_reduced"),
-    replace(_MOVED, name="all_to_all"),
-    replace(_MOVED, name="ragged_all_to_all"),
-    replace(_MOVED, name="reduce_scatter", rounds=UNKNOWN),
-    replace(_MOVED, name="unreduced_reduce_scatter", rounds=UNKNOWN),
+    *each(
+        _ALONE, "reduced_vary_cast reduced_vary_cast_p vary_unreduced_cast vary_unreduced_cast_p"
+    ),
+    *each(replace(_TOGETHER, rounds=UNKNOWN), "psum psum_invariant unreduced_psum"),
+    *each(_TOGETHER, "pmax pmin ppermute pbroadcast pbroadcast_dynamic preduced"),
+    *each(
+        _MOVED, "all_gather all_gather_invariant all_gather_reduced all_to_all ragged_all_to_all"
+    ),
+    *each(replace(_MOVED, rounds=UNKNOWN), "reduce_scatter unreduced_reduce_scatter"),
 )

@@ -5,7 +5,7 @@ reads is every entry, zero need not stay zero, nothing is only moved.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from gradlab.primitives.ranges import Kind, Need
 from gradlab.primitives.rounding import UNKNOWN, Rounding, Underflow
 
 __all__ = ["Facts", "Grants", "Local", "Primitive", "Reads", "Site", "Zero", "complement",
-           "stays_zero", "zero_if"]  # fmt: skip
+           "each", "stays_zero", "zero_if"]  # fmt: skip
 
 _LISTED = 1 << 22
 
@@ -170,6 +170,11 @@ Facts = Callable[[Site], Known | None]
 def stays_zero(site: Site, output: int) -> bool:
     """Zero if any operand is: a product, or a function of one operand with f(0) = 0."""
     return any(site.vanishes)
+
+
+def each(record: Primitive, names: str) -> tuple[Primitive, ...]:
+    """Return a record under each of several names, with blanks between them."""
+    return tuple(replace(record, name=name) for name in names.split())
 
 
 def zero_if(*operands: int, start: int = 0) -> Zero:

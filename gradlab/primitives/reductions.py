@@ -6,7 +6,7 @@ from dataclasses import replace
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives import facts
 from gradlab.primitives.equation import Equation
-from gradlab.primitives.record import Primitive, Site, zero_if
+from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, SumOf, root_of
 
 
@@ -43,9 +43,7 @@ RECORDS = (
     replace(_REDUCED, name="reduce_max", known=facts.of_largest),
     replace(_REDUCED, name="reduce_min", known=facts.of_smallest),
     replace(_REDUCED, name="reduce_and"),
-    replace(_REDUCED, name="reduce_or", zero=zero_if(0)),
-    replace(_REDUCED, name="reduce_xor", zero=zero_if(0)),
-    replace(_REDUCED, name="argmax"),
-    replace(_REDUCED, name="argmin"),
+    *each(replace(_REDUCED, zero=zero_if(0)), "reduce_or reduce_xor"),
+    *each(_REDUCED, "argmax argmin"),
     Primitive(name="reduce", reads=_general_reduction, combines="jaxpr"),
 )

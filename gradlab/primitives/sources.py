@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gradlab.primitives import positions
-from gradlab.primitives.record import Primitive
+from gradlab.primitives.record import Primitive, each
 from gradlab.primitives.rounding import EXACT
 
 __all__ = ["RECORDS"]
@@ -13,16 +13,11 @@ _MADE = Primitive(name="", rounds=EXACT, underflows="never")
 RECORDS = (
     replace(_MADE, name="iota", affine=positions.counted),
     replace(_MADE, name="dim_as_value", affine=positions.dimension),
-    replace(_MADE, name="empty"),
-    replace(_MADE, name="empty2"),
+    *each(_MADE, "empty empty2"),
     replace(_MADE, name="axis_index", placed=True),
-    replace(_MADE, name="random_bits"),
-    replace(_MADE, name="random_fold_in"),
-    replace(_MADE, name="random_seed"),
-    replace(_MADE, name="random_split"),
-    replace(_MADE, name="random_wrap"),
-    replace(_MADE, name="random_unwrap"),
-    replace(_MADE, name="rng_bit_generator"),
-    replace(_MADE, name="threefry2x32"),
-    replace(_MADE, name="random_clone"),
+    *each(
+        _MADE,
+        "random_bits random_fold_in random_seed random_split random_wrap random_unwrap "
+        "rng_bit_generator threefry2x32 random_clone",
+    ),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab.patterns import Pattern, maps
 from gradlab.primitives.equation import Equation, Shape
-from gradlab.primitives.record import Primitive, Site, stays_zero, zero_if
+from gradlab.primitives.record import Primitive, Site, each, stays_zero, zero_if
 from gradlab.primitives.rounding import EXACT, SumOf
 
 _LISTED = 1 << 16
@@ -175,8 +175,7 @@ RECORDS = (
     ),
     Primitive(name="reduce_window", reads=_general_pooling, combines="jaxpr"),
     replace(_POOLED, name="reduce_window_sum", zero=stays_zero, rounds=SumOf(_window)),
-    replace(_POOLED, name="reduce_window_max"),
-    replace(_POOLED, name="reduce_window_min"),
+    *each(_POOLED, "reduce_window_max reduce_window_min"),
     replace(_POOLED, name="select_and_gather_add", reads=_gathered_from_windows, zero=zero_if(0)),
     replace(
         _POOLED,

@@ -12,7 +12,7 @@ from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
 from gradlab.reporting._table import is_detailed
-from gradlab.structure.explanation import in_words
+from gradlab.structure.explanation import in_words, passes_text
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -330,11 +330,6 @@ def _picture(report: "JacobianReport") -> list[str]:
 def _passes(report: "JacobianReport") -> str:
     """Return how many passes of autodiff give every entry."""
     plan = report.plan
-    modes = [mode for mode, n in (("JVP", plan.jvps), ("VJP", plan.vjps)) if n]
-    if len(modes) == 2:
-        told = f"{count(plan.jvps, 'JVP')} and {count(plan.vjps, 'VJP')} give"
-    else:
-        told = count(plan.count, modes[0] if modes else "JVP")
-        told += " gives" if plan.count == 1 else " give"
+    give = "gives" if plan.count == 1 else "give"
     mirrored = " of this symmetric matrix" if plan.symmetric else ""
-    return f"{told} every entry{mirrored}"
+    return f"{passes_text(report)} {give} every entry{mirrored}"

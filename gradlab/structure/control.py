@@ -129,18 +129,12 @@ def _cond(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     if choice.reads:
         return walk.dense(equation, operands, "a branch is chosen by the derivative")
     results = [walk.run(branch, rest) for branch in equation.params["branches"]]
-    joined: list[Traced] = []
-    for outcomes in zip(*results, strict=True):
-        parts: dict[int, list[Pattern]] = {}
-        for outcome in outcomes:
-            for seed, pattern in outcome.reads.items():
-                parts.setdefault(seed, []).append(pattern)
-        zero = all(outcome.is_zero for outcome in outcomes)
-        vanishes = all(outcome.vanishes for outcome in outcomes)
-        offset = None if vanishes else walk.offset(equation, outcomes)
-        murk = MASKED if any(map(_may_be_masked, outcomes)) else None
-        joined.append(Traced(union(parts), outcomes[0].known if zero else murk, offset))
-    return joined
+    made = []
+    for outcomes, variable in zip(zip(*results, strict=True), equation.outvars):
+        shape = walk.shape(variable)
+        same = Pattern.identity(shape)
+        made.append(_through(walk, equation, [(same, value) for value in outcomes], shape))
+    return made
 
 
 def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
@@ -503,7 +497,11 @@ def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
         carry = results[:carried]
         for found, value in zip(stacked, results[carried:], strict=True):
             found.append((step, value))
-    return [*carry, *(_stack(walk, equation, found, length) for found in stacked)]
+    for found, variable in zip(stacked, equation.outvars[carried:]):
+        shape = walk.shape(variable)
+        parts = [(_place(step, shape[1:], length), value) for step, value in found]
+        carry = [*carry, _through(walk, equation, parts, shape)]
+    return carry
 
 
 def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
@@ -517,18 +515,6 @@ def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
         known = Known(support=Pattern.zero(shape[1:], ()))
     reads = {seed: part @ pattern for seed, pattern in value.reads.items()}
     return Traced(reads, known, value.offset)
-
-
-def _stack(walk: Walk, equation: Any, found: list[tuple[int, Traced]], length: int) -> Traced:
-    parts: dict[int, list[Pattern]] = {}
-    for step, value in found:
-        for seed, pattern in value.reads.items():
-            place = _place(step, pattern.output_shape, length)
-            parts.setdefault(seed, []).append(place @ pattern)
-    values = [value for _, value in found]
-    vanishes = all(value.vanishes for value in values)
-    murk = MASKED if any(map(_may_be_masked, values)) else None
-    return Traced(union(parts), murk, None if vanishes else walk.offset(equation, values))
 
 
 def _place(step: int, shape: tuple[int, ...], length: int) -> Pattern:

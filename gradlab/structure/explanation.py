@@ -34,6 +34,7 @@ __all__ = [
     "couplings_of",
     "equations_of",
     "in_words",
+    "passes_text",
     "prove",
 ]
 
@@ -292,12 +293,7 @@ def _does(step: Line) -> str:
 
 
 def in_words(text: str) -> str:
-    """Return what an equation does, in words; a primitive without words keeps its name.
-
-    Example:
-        >>> in_words("reduce_sum over axis 0"), in_words("fft")
-        ('sums over axis 0', 'mixes entries: fft')
-    """
+    """Return what an equation does, in words; a primitive without words keeps its name."""
     name, space, rest = text.partition(" ")
     return f"{_VERBS[name]}{space}{rest}" if name in _VERBS else f"mixes entries: {text}"
 

@@ -96,110 +96,40 @@ class Jacobian:
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
 
-    @property
-    def kind(self) -> str:
-        """The kind of its report."""
-        return self.report.kind
+    # of its report
+    kind: str
+    ok: bool
+    name: str
+    inputs: tuple[Side, ...]
+    outputs: tuple[Side, ...]
+    patterns: Patterns
+    pattern: Pattern
+    evidence: str
+    structure: str
+    notation: str
+    shape: tuple[int, int]
+    nnz: int
+    exact: bool
+    rung: str
+    density: float
+    dense_bytes: int
+    stored_bytes: int
+    passes: int
+    notes: tuple[str, ...]
+    unknown: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    sizes: Mapping[str, str]
+    why: Callable[..., str]
+    render: Callable[[str], str]
+    to_dict: Callable[[], dict[str, Any]]
 
-    @property
-    def ok(self) -> bool:
-        """A description cannot fail."""
-        return self.report.ok
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "report":  # while it is copied, there is none yet
+            raise AttributeError(name)
+        return getattr(self.report, name)
 
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return self.report.name
-
-    @property
-    def inputs(self) -> tuple[Side, ...]:
-        """The leaves differentiated by."""
-        return self.report.inputs
-
-    @property
-    def outputs(self) -> tuple[Side, ...]:
-        """The leaves of inexact dtype."""
-        return self.report.outputs
-
-    @property
-    def patterns(self) -> Mapping[Pair, Pattern]:
-        """For each (output path, input path), which entries may be nonzero."""
-        return self.report.patterns
-
-    @property
-    def pattern(self) -> Pattern:
-        """The pattern, where there is one input and one output leaf."""
-        return self.report.pattern
-
-    @property
-    def evidence(self) -> str:
-        """How the pattern is known: "proved"."""
-        return self.report.evidence
-
-    @property
-    def structure(self) -> str:
-        """The name of the structure; of several blocks that agree theirs, else "blocks"."""
-        return self.report.structure
-
-    @property
-    def notation(self) -> str:
-        """The pattern as people write it, one line for each block."""
-        return self.report.notation
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The shape of the matrix: entries of all outputs, entries of all inputs."""
-        return self.report.shape
-
-    @property
-    def nnz(self) -> int:
-        """The number of entries that may be nonzero; an upper bound where not `exact`."""
-        return self.report.nnz
-
-    @property
-    def exact(self) -> bool:
-        """Whether `nnz` counts the pattern as it follows from the rules, without widening."""
-        return self.report.exact
-
-    @property
-    def rung(self) -> str:
-        """How closely the axes were followed: symbolic, explicit, widened or unknown."""
-        return self.report.rung
-
-    @property
-    def density(self) -> float:
-        """The share of the matrix that may be nonzero."""
-        return self.report.density
-
-    @property
-    def dense_bytes(self) -> int:
-        """The memory of the dense matrix."""
-        return self.report.dense_bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        """The memory of the entries alone."""
-        return self.report.stored_bytes
-
-    @property
-    def passes(self) -> int:
-        """How many JVPs or VJPs give every entry."""
-        return self.report.passes
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The equations at which the pattern may be larger than the truth."""
-        return self.report.notes
-
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """Primitives without a rule, taken as dense."""
-        return self.report.unknown
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The conditions that the pattern rests on, and those that would make it smaller."""
-        return self.report.conditions
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(name for name in dir(self.report) if name[0] != "_")]
 
     def under(self, conditions: Any) -> "Jacobian":
         """Return the Jacobian with the pattern that conditions allow.
@@ -222,11 +152,6 @@ class Jacobian:
         return Jacobian(
             report, self.derivative, self.values, self._statics, self._reading, self._again
         )
-
-    @property
-    def sizes(self) -> Mapping[str, str]:
-        """For each name of a size, the number at which the function was read."""
-        return self.report.sizes
 
     def sized(self, **sizes: int) -> "Jacobian":
         """Read the function at other sizes.
@@ -262,28 +187,7 @@ class Jacobian:
         with jax.enable_x64(self.derivative.program.x64):
             return self._reading.holding(self.conditions, values)
 
-    def why(self, axis: int | tuple[int, int] | None = None) -> str:
-        """Explain the structure: the proof, or which lines couple an axis.
-
-        Args:
-            axis: an input axis, or a pair (input axis, output axis); None for the whole proof.
-
-        Raises:
-            InputError: no input has such an axis.
-        """
-        return self.report.why(axis)
-
-    def render(self, format: str) -> str:
-        """Return the report in a format: text, json, html, svg."""
-        return self.report.render(format)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-plain data."""
-        return self.report.to_dict()
-
-    def evaluate(
-        self, max_bytes: int = 2**30, probes: bool = True, timeout: float = 120.0
-    ) -> Entries:
+    def evaluate(self, max_bytes: int = 2**30, probes: bool = True) -> Entries:
         """Evaluate every entry at the inputs given, in `passes` JVPs or VJPs, chunk by chunk.
 
         Chunks are spread over `jax.devices()`, where there are several. In processes joined by
@@ -294,12 +198,10 @@ class Jacobian:
                 refused before anything is allocated.
             probes: hold the entries against a derivative in a random direction, the first time
                 that they are evaluated.
-            timeout: seconds to wait for other processes.
 
         Raises:
             InputError: only shapes were given, the inputs are traced, the entries take more
                 memory, or processes have different arrays.
-            ProcessLost: another process failed, or did not come in time.
             StructureMismatch: a probe disagrees.
 
         Example:
@@ -314,7 +216,7 @@ class Jacobian:
             raise InputError(
                 "evaluate: the report was made from shapes; call at(*inputs) with arrays of values"
             )
-        return self._entries(self.values, "evaluate", max_bytes, probes, timeout)
+        return self._entries(self.values, "evaluate", max_bytes, probes)
 
     def at(self, *inputs: Any, max_bytes: int = 2**30, probes: bool = True) -> Entries:
         """Evaluate every entry at other inputs; nothing is read, coloured or compiled again.
@@ -337,7 +239,7 @@ class Jacobian:
         """
         self._numbers("at")
         values = point_of(self.derivative, self._statics, inputs, "at")
-        return self._entries(values, "at", max_bytes, probes, 120.0)
+        return self._entries(values, "at", max_bytes, probes)
 
     def compile(
         self,
@@ -474,9 +376,7 @@ class Jacobian:
             names = ", ".join(f"{name}=8" for name in self.report.least)
             raise InputError(f"{who}: sizes have no numbers; call J.sized({names}).{who} instead")
 
-    def _entries(
-        self, values: Sequence[Any], who: str, max_bytes: int, probes: bool, timeout: float
-    ) -> Entries:
+    def _entries(self, values: Sequence[Any], who: str, max_bytes: int, probes: bool) -> Entries:
         if is_traced(values):
             raise InputError(
                 f"{who}: the inputs are traced by jit, vmap or grad, and have no values yet; "
@@ -485,7 +385,7 @@ class Jacobian:
         report, at = self.report, self.derivative
         with jax.enable_x64(at.program.x64):
             values = [jnp.asarray(value) for value in values]
-        flat = compress(at, values, report.plan, max_bytes, lanes_for(values, timeout))
+        flat = compress(at, values, report.plan, max_bytes, lanes_for(values))
         entries = Entries(
             report.outputs, report.inputs, report.patterns, flat, lambda: self._listing
         )
@@ -553,12 +453,13 @@ def jacobian(
     Args:
         function: a JAX or NumPy function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
-            `jax.ShapeDtypeStruct`, or words such as "BxTx64:bfloat16,T>=2", where shapes suffice.
+            `jax.ShapeDtypeStruct`, or words such as "BxTx64:bfloat16,T%8==0", where shapes suffice.
         wrt: positions or argument names of the inputs to differentiate by; by default all.
         conditions: what the pattern may rest on: 1e6 for "values that masks are laid over stay at
             most 1e6", "nonempty" for "each row keeps an entry", "finite", `Condition`s, or a tuple
             of these. By default nothing.
-        sizes: numbers for the names in such words. What is proved is proved at these numbers.
+        sizes: numbers for names in such words. A name without one stands for every size; JAX takes a
+            test such as `x.shape[0] == 8` for false there, and `J.sizes` names it.
 
     Returns:
         The Jacobian: `structure`, `pattern`, `nnz`, `why()`, `at()`, `compile()` and more.

@@ -6,10 +6,9 @@ that one finds, chunk after chunk. Processes that were joined by `jax.distribute
 the same function with the same inputs; each gets the whole result.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,10 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gradlab.common.arrays import Function
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.errors import InputError, ProcessLost
+from gradlab.errors import InputError
 from gradlab.tracing.settings import default_device
-
-T = TypeVar("T")
 
 _EACH, _ALL = PartitionSpec("lane"), PartitionSpec()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -31,11 +28,9 @@ class Lanes:
 
     Args:
         devices: of all processes, in the order that all agree on.
-        timeout: seconds to wait for other processes.
     """
 
     devices: tuple[Any, ...]
-    timeout: float
 
     def __len__(self) -> int:
         return len(self.devices)
@@ -58,8 +53,7 @@ class Lanes:
             *rest: arrays that every lane sees whole.
 
         Returns:
-            The compiled function. It raises `ProcessLost` where another process fails or does not
-            come within the timeout, and `InputError` where processes have different values.
+            The compiled function. It raises `InputError` where processes have different values.
         """
         mesh = Mesh(np.array(self.devices), ("lane",))
         whole, cut = NamedSharding(mesh, _ALL), NamedSharding(mesh, _EACH)
@@ -78,14 +72,20 @@ class Lanes:
 
         def run(values: Any, seeds: Any, *rest: Any) -> Array:
             with jax.enable_x64(x64):
-                return np.asarray(compiled(jax.device_put(values, whole), seeds, *rest))
+                try:
+                    placed = jax.device_put(values, whole)
+                except AssertionError as error:
+                    me = f"process {jax.process_index()} of {jax.process_count()}"
+                    raise InputError(
+                        f"evaluate: {me} was given other inputs than the others; all must pass the "
+                        "same arrays"
+                    ) from error
+                return np.asarray(compiled(placed, seeds, *rest))
 
-        if not together:
-            return run
-        return lambda *arguments: _within(self.timeout, lambda: run(*arguments))
+        return run
 
 
-def lanes_for(values: Sequence[Any], timeout: float) -> Lanes | None:
+def lanes_for(values: Sequence[Any]) -> Lanes | None:
     """Return the devices over which to spread seeds, or None where one device is meant.
 
     That is so where there is only one, where `jax.default_device` names one, and where the values
@@ -96,40 +96,4 @@ def lanes_for(values: Sequence[Any], timeout: float) -> Lanes | None:
     named = default_device() is not None and jax.process_count() == 1
     if len(devices) == 1 or spread or named:
         return None
-    return Lanes(devices, timeout)
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Do what all processes do together; one that is lost is an error, not a wait for ever.
-
-    A collective blocks where it is called, and cannot be interrupted: so it is called in a thread
-    that is left behind if it does not come back.
-    """
-    done: list[T] = []
-    failed: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    me = f"process {jax.process_index()} of {jax.process_count()}"
-    if done:
-        return done[0]
-    if not failed:
-        raise ProcessLost(
-            f"evaluate: {me} waited {seconds:g} s for the others (timeout={seconds:g}); one of "
-            "them is lost, or has not called the same evaluate: restart them all together"
-        )
-    if isinstance(failed[0], AssertionError):
-        raise InputError(
-            f"evaluate: {me} was given other inputs than the others; all must pass the same arrays"
-        ) from failed[0]
-    raise ProcessLost(
-        f"evaluate: {me} lost the others ({str(failed[0]).partition(chr(10))[0][:200]}); "
-        "restart them all together"
-    ) from failed[0]
+    return Lanes(devices)

@@ -51,10 +51,6 @@ def numbered(text: str, sizes: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]
 
     Raises:
         InputError: a name has no number, a size is not positive, or a constraint does not hold.
-
-    Example:
-        >>> numbered("BxT+1x64:bfloat16,T%2==0", {"B": 2, "T": 8})
-        ((2, 9, 64), 'bfloat16')
     """
     parts = _SHAPE.fullmatch(text)
     if parts is None:
@@ -210,7 +206,8 @@ class Names:
             asked = event == "call" and frame.f_code in codes and frame.f_back
             if asked and not asked.f_code.co_filename.startswith(NOT_THE_USERS):
                 a, b = (str(frame.f_locals[name]) for name in ("self", "other"))
-                self.unequal.setdefault((a, b))
+                if a != b:
+                    self.unequal.setdefault((a, b))
 
         before = sys.getprofile()
         sys.setprofile(seen)
@@ -295,12 +292,7 @@ def _atom(word: str, text: str, sizes: Mapping[str, int]) -> int:
 
 
 def of_words(words: Sequence[str]) -> dict[str, int]:
-    """Return sizes from words such as "B=8,T=128".
-
-    Example:
-        >>> of_words(["B=8,T=128"])
-        {'B': 8, 'T': 128}
-    """
+    """Return sizes from words such as "B=8,T=128"."""
     found = {}
     for word in (part for each in words for part in each.split(",")):
         name, _, number = word.partition("=")

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab.patterns import Pattern, maps
-from gradlab.patterns.maps import explicit
 from gradlab.patterns.zone import merge_groups, relation
 
 SHAPES = ((2, 3, 2), (2, 3, 2))
@@ -33,7 +32,7 @@ def zones(draw):
         sizes = [int(np.prod([2 if k != 1 else 3 for k in axes])) for axes in (rows, columns)]
         matrix = np.random.default_rng(seed).random(sizes) < 0.6
         equal = [(1, 1)] if 1 not in rows else []
-        found = explicit(*SHAPES, rows, columns, matrix, equal)
+        found = Pattern.explicit(matrix, *SHAPES, (rows, columns), equal)
     if draw(st.booleans()):
         found = found @ maps.reverse(SHAPES[1], (draw(st.integers(0, 2)),))
     return found.zones[0] if found.zones else Pattern.dense(*SHAPES).zones[0]

@@ -1,6 +1,5 @@
 """Passes spread over devices and processes, against the same passes on one device."""
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -64,8 +63,7 @@ np.savez({str(tmp_path / "four.npz")!r}, smaller=entries(layer), **found)
 
 PROCESS = """
 import os, sys
-from gradlab import GradlabError, InputError
-from gradlab.errors import ProcessLost
+from gradlab import InputError
 
 rank, address, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -73,52 +71,26 @@ jax.distributed.initialize(address, num_processes=2, process_id=rank)
 assert len(jax.devices()) == 2 and len(jax.local_devices()) == 1
 
 softmax = jacobian(jax.nn.softmax, X)
-np.save(path, softmax.evaluate(timeout=60.0).flat)
+np.save(path, softmax.evaluate().flat)
 try:
-    jacobian(jax.nn.softmax, X + rank).evaluate(timeout=60.0)
+    jacobian(jax.nn.softmax, X + rank).evaluate()
 except InputError as error:
     assert "all must pass the same arrays" in str(error)
 else:
     raise SystemExit("different arrays were not noticed")
-print("here", flush=True)
-while sys.stdin.readline():
-    try:
-        softmax.evaluate(timeout=2.0)
-    except ProcessLost as error:
-        assert isinstance(error, GradlabError)
-        print("lost:", error, flush=True)
-os._exit(0)
 """
 
 
-def test_two_processes_and_one_is_lost(tmp_path, here):
+def test_two_processes(tmp_path, here):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     words = [sys.executable, "-c", CASES + PROCESS]
-    with contextlib.ExitStack() as stack:
-        first, second = (
-            stack.enter_context(
-                subprocess.Popen(
-                    [*words, str(rank), address, str(tmp_path / f"{rank}.npy")],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for rank in range(2)
-        )
-        stack.callback(first.kill)
-        stack.callback(second.kill)
-        assert "here\n" in second.stdout
-        first.stdin.write("the other hangs\n")
-        first.stdin.flush()
-        hung = next(line for line in first.stdout if line.startswith("lost"))
-        second.kill()
-        second.wait()
-        died, _ = first.communicate("the other is dead\n", timeout=60)
-    assert "lost: evaluate: process 0 of 2 waited 2 s for the others" in hung
-    assert "lost: evaluate: process 0 of 2 lost the others" in died
+    both = [
+        subprocess.Popen([*words, str(rank), address, str(tmp_path / f"{rank}.npy")])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
     alone = here["entries"](jax.nn.softmax)
     for rank in range(2):
         assert np.load(tmp_path / f"{rank}.npy").tobytes() == alone.tobytes()
