@@ -27,8 +27,6 @@ from gradlab.patterns.size import exact, has_number
 from gradlab.patterns.union import hull
 from gradlab.patterns.zone import Readable, Zone
 
-__all__ = ["Colouring", "colours", "greedy"]
-
 _Digit: TypeAlias = tuple[int, int, int]  # an axis, its stride along it, its number of values
 
 

@@ -24,16 +24,6 @@ from gradlab.patterns.layout import Axis, Frame, chain, frame, plain
 from gradlab.patterns.size import Undecided, divides, exact, least, rank, small
 from gradlab.patterns.zone import LIMIT, Relation, Zone, merge_groups, place, points, relation
 
-__all__ = [
-    "aligned",
-    "compose_many",
-    "explicate",
-    "intersect",
-    "plainly",
-    "refine",
-    "with_relation",
-]
-
 _PIECES = 64
 """The most zones that one zone is split into."""
 

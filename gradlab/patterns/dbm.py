@@ -25,22 +25,6 @@ import numpy.typing as npt
 
 from gradlab.patterns.size import Size, exact, least, proved, rank, some_negative
 
-__all__ = [
-    "LIMIT",
-    "Bounds",
-    "Indices",
-    "close",
-    "components",
-    "compose",
-    "count_bounds",
-    "extend",
-    "flip",
-    "free",
-    "join",
-    "minus",
-    "tighten",
-]
-
 Bounds: TypeAlias = npt.NDArray[np.int64]
 Indices: TypeAlias = npt.NDArray[np.int64]
 

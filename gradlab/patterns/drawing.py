@@ -16,8 +16,6 @@ from gradlab.patterns import maps
 from gradlab.patterns.pattern import Pattern
 from gradlab.patterns.size import names_in
 
-__all__ = ["Level", "bins", "draw", "levels", "occupied"]
-
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """The bit of each dot of a braille character: four rows of two."""
 

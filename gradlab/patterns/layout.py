@@ -20,8 +20,6 @@ from weakref import WeakValueDictionary
 from gradlab.patterns.dbm import Bounds, free
 from gradlab.patterns.size import divides
 
-__all__ = ["Axis", "Frame", "chain", "frame", "plain"]
-
 
 class Axis(NamedTuple):
     """An axis and how its index is written."""

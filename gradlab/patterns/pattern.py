@@ -39,8 +39,6 @@ from gradlab.patterns.union import (
 from gradlab.patterns.words import AxisRelation, axis_relation, describe, holds, names, relations
 from gradlab.patterns.zone import Bound, Shape, Zone, axis_place, embedded, full, matrix
 
-__all__ = ["Pattern", "widened"]
-
 _EXPLICIT = 2**22
 _ROUNDS = 64
 _PATIENCE = 12

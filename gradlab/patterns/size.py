@@ -18,9 +18,6 @@ import numpy as np
 
 from gradlab.errors import InputError
 
-__all__ = ["Number", "Size", "Sizes", "Undecided", "divides", "exact", "has_number", "least",
-           "names_in", "proved", "rank", "same", "small", "some_negative", "valued"]  # fmt: skip
-
 _LARGE = (10007, 20011, 40009, 80021, 160001, 320009, 640007)
 """Sizes at which questions are answered that cannot be proved: unlike each other, and no limit."""
 

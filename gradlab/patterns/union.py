@@ -22,20 +22,6 @@ from gradlab.patterns.layout import Axis, Frame, chain
 from gradlab.patterns.size import divides, exact, proved, same, small
 from gradlab.patterns.zone import Relation, Zone, matrix, merge_groups, points
 
-__all__ = [
-    "ZONES",
-    "alike",
-    "count_zone",
-    "count_zones",
-    "covered",
-    "difference",
-    "disjoint",
-    "gathered",
-    "hull",
-    "merged",
-    "recombined",
-]
-
 ZONES = 64
 """The most zones of one pattern."""
 

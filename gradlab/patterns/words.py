@@ -16,8 +16,6 @@ from gradlab.patterns.size import exact, rank, same
 from gradlab.patterns.union import coarse
 from gradlab.patterns.zone import Readable, Zone, row_major
 
-__all__ = ["NAMES", "AxisRelation", "axis_relation", "describe", "holds", "names", "relations"]
-
 _P = TypeVar("_P", bound=Readable)
 
 _LETTERS = "ijklmnopqruvwxyzacdefgh"

@@ -26,25 +26,6 @@ from gradlab.patterns.dbm import Bounds, Indices, extend
 from gradlab.patterns.layout import Axis, Frame, frame, plain
 from gradlab.patterns.size import divides, small, valued
 
-__all__ = [
-    "LIMIT",
-    "Bound",
-    "Readable",
-    "Relation",
-    "Shape",
-    "Zone",
-    "axis_place",
-    "embedded",
-    "flat_entries",
-    "full",
-    "matrix",
-    "place",
-    "points",
-    "relation",
-    "row_major",
-]
-
-
 Shape: TypeAlias = tuple[int, ...]
 Bound: TypeAlias = tuple[int, int] | tuple[int, int | None, int | None, int | None]
 

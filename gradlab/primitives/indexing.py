@@ -18,8 +18,6 @@ from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.record import Primitive, Site, complement, each, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, SumOf
 
-__all__ = ["RECORDS"]
-
 _FOLLOWED = 1 << 24
 
 

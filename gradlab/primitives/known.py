@@ -17,8 +17,6 @@ from gradlab.patterns import Pattern
 from gradlab.patterns.size import has_number, small
 from gradlab.primitives.ranges import Mark
 
-__all__ = ["MATERIALISED", "Affine", "Known", "of_array", "told"]
-
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 

@@ -14,23 +14,6 @@ from gradlab.patterns.size import small
 from gradlab.primitives.known import MATERIALISED, Affine, Known, told
 from gradlab.primitives.record import Site
 
-__all__ = [
-    "broadcast",
-    "cast",
-    "compared",
-    "counted",
-    "dimension",
-    "minus",
-    "negative",
-    "part",
-    "plus",
-    "reshape",
-    "reverse",
-    "same",
-    "times",
-    "transpose",
-]
-
 _COMPARISONS = {
     "lt": (None, -1),
     "le": (None, 0),

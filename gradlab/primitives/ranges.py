@@ -19,9 +19,6 @@ import numpy as np
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import small
 
-__all__ = ["DEEP", "Kind", "Mark", "Marks", "Need", "at_once", "extreme", "is_deep", "limits_of",
-           "multiplied", "reached", "rounded", "scaled", "shifted", "summed"]  # fmt: skip
-
 Array = np.ndarray[Any, Any]
 Kind = Literal["magnitude", "nonempty", "finite"]
 

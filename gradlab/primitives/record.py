@@ -17,9 +17,6 @@ from gradlab.primitives.known import Known
 from gradlab.primitives.ranges import Kind, Need
 from gradlab.primitives.rounding import UNKNOWN, Rounding, Underflow
 
-__all__ = ["Facts", "Grants", "Local", "Primitive", "Reads", "Site", "Zero", "complement",
-           "each", "stays_zero", "zero_if"]  # fmt: skip
-
 _LISTED = 1 << 22
 
 Local = Pattern | tuple[Pattern | None, ...]

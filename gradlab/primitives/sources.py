@@ -6,8 +6,6 @@ from gradlab.primitives import positions
 from gradlab.primitives.record import Primitive, each
 from gradlab.primitives.rounding import EXACT
 
-__all__ = ["RECORDS"]
-
 _MADE = Primitive(name="", rounds=EXACT, underflows="never")
 
 RECORDS = (

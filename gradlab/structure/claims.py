@@ -16,8 +16,6 @@ from gradlab.structure.evaluate import is_traced
 from gradlab.structure.explanation import axis_pair, culprits_of, reads, shown_couplings
 from gradlab.structure.jacobian import Jacobian, jacobian
 
-__all__ = ["assert_structure"]
-
 _STRUCTURES = (
     "zero", "identity", "diagonal", "permutation", "block-diagonal", "banded", "lower-triangular",
     "upper-triangular", "dense",

@@ -23,8 +23,6 @@ from gradlab.patterns import Pattern
 from gradlab.patterns.colouring import greedy
 from gradlab.patterns.size import has_number, rank
 
-__all__ = ["Plan", "listed", "plan_for"]
-
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Mode = Literal["jvp", "vjp"]
 Block = tuple[int, int]

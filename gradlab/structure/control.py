@@ -28,8 +28,6 @@ from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, T
 from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.jaxprs import body, loop_parts
 
-__all__ = ["apply"]
-
 Matrix = Mapping[tuple[int, int], Pattern]
 """Patterns by (row, column); a missing block is zero."""
 

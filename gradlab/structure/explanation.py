@@ -26,18 +26,6 @@ from gradlab.tracing.linearise import call_body, part_of_jax
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
 
-__all__ = [
-    "Coupling",
-    "Line",
-    "accuse",
-    "axis_pair",
-    "couplings_of",
-    "equations_of",
-    "in_words",
-    "passes_text",
-    "prove",
-]
-
 Kind = Literal["entry by entry", "only moves entries", "mixes entries", "custom rule"]
 
 _NOUNS = ("permutation", "selection", "sum", "broadcast")

@@ -22,8 +22,6 @@ from gradlab.tracing.interpreter import platform_branch
 from gradlab.tracing.jaxprs import Literal, body, dtype_of, inner_jaxprs, source, view
 from gradlab.tracing.linearise import call_body, part_of_jax
 
-__all__ = ["Dependence", "Note", "Step", "Traced", "Walk"]
-
 Shape = tuple[int, ...]
 Dependence = Mapping[int, Pattern]
 """For each seed that a value may read, the pattern value <- seed."""

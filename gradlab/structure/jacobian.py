@@ -43,9 +43,6 @@ from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.gradients import contains_its_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
-__all__ = ["Jacobian", "jacobian"]
-
-
 Patterns = Mapping[Pair, Pattern]
 
 
@@ -458,8 +455,8 @@ def jacobian(
         conditions: what the pattern may rest on: 1e6 for "values that masks are laid over stay at
             most 1e6", "nonempty" for "each row keeps an entry", "finite", `Condition`s, or a tuple
             of these. By default nothing.
-        sizes: numbers for names in such words. A name without one stands for every size; JAX takes a
-            test such as `x.shape[0] == 8` for false there, and `J.sizes` names it.
+        sizes: numbers for names in such words. A name without one stands for every size; JAX takes
+            a test such as `x.shape[0] == 8` for false there, and `J.sizes` names it.
 
     Returns:
         The Jacobian: `structure`, `pattern`, `nnz`, `why()`, `at()`, `compile()` and more.

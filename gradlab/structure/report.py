@@ -14,8 +14,6 @@ from gradlab.structure.conditions import Condition
 from gradlab.structure.entries import Pair, Side, only
 from gradlab.structure.explanation import Coupling, Line, accuse, prove
 
-__all__ = ["JacobianReport"]
-
 
 @dataclass(frozen=True)
 class BlockView:

@@ -13,8 +13,6 @@ from gradlab.structure.control import apply
 from gradlab.structure.infer import CONTROL, Shape, Traced, Walk
 from gradlab.tracing.jaxprs import body, contains
 
-__all__: list[str] = []
-
 
 def _shard_map(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     params = equation.params

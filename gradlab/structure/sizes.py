@@ -17,8 +17,6 @@ from gradlab.errors import InputError, InputTypeError
 from gradlab.patterns.size import Sizes, same
 from gradlab.tracing.jaxprs import NOT_THE_USERS
 
-__all__ = ["Names", "checked", "has_names", "in_sizes", "named", "numbered", "of_words", "shaped"]
-
 _NAME = "[A-Z][A-Z0-9_]*"
 _ATOM = rf"(?:\d+(?:{_NAME})?|{_NAME})"
 _SUM = rf"{_ATOM}(?:[*+-]{_ATOM})*"
