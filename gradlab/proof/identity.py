@@ -1,6 +1,7 @@
 """Prove that two programs are one formula, by evaluating both at random points of prime fields."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from gradlab.proof.field import lanes
 from gradlab.tracing import Program, narrowings
 from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.constants import constants_of
-from gradlab.tracing.interpreter import TooLong
+from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.interpreter import TooLong, needed
+from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import without_checks
 
@@ -142,8 +145,7 @@ class _Attempt:
         self.programs = rule, reference
         self.seed, self.budget = seed, budget
         self.constants = constants_of([rule, reference])
-        rng = np.random.default_rng([seed, 11])
-        self.near = {name: _nearby(np.asarray(array), rng) for name, array in inputs.items()}
+        self.given = inputs
         self.assumed: dict[str, None] = dict.fromkeys(ASSUMES)
         self.uncovered: dict[str, None] = {}
         self.ambiguous = False
@@ -160,6 +162,8 @@ class _Attempt:
             strict: whether roots and logarithms of what is no square are undefined. Then
                 exp(log(x)) = x and sqrt(x) sqrt(y) = sqrt(x y) hold wherever they are defined.
         """
+        if any(self._least(program, strict) > self.budget for program in self.programs):
+            raise TooLarge  # before anything is drawn
         for leaf in self.leaves.values():
             if leaf.reason == DIFFER:
                 leaf.reason, leaf.odds, leaf.points = "", leaf.odds * 0 + 1, leaf.points * 0
@@ -170,6 +174,18 @@ class _Attempt:
                     self._compare(leaf, first[place], second[place])
             if all(leaf.proved or leaf.reason for leaf in self.leaves.values()):
                 break
+
+    @functools.cached_property
+    def near(self) -> dict[str, NDArray[Any]]:
+        """The concrete point."""
+        rng = np.random.default_rng([self.seed, 11])
+        return {name: _nearby(np.asarray(array), rng) for name, array in self.given.items()}
+
+    def _least(self, program: Program, strict: bool) -> int:
+        """Return the least work that evaluating a program once is."""
+        inputs = [is_inexact(aval.dtype) for aval in program.in_avals]
+        chosen = lanes(_STRICT_POINTS if strict else 1, self.seed, strict)
+        return _least(program.jaxpr, inputs) * len(chosen)
 
     def _evaluated(self, program: Program, turn: int, strict: bool) -> list[tuple[Symbol, Field]]:
         chosen = lanes(_STRICT_POINTS if strict else 1, self.seed + turn, strict)
@@ -224,6 +240,24 @@ class _Attempt:
         if (leaf.points < 2).any():
             return Proof(False, reason="the formulas are undefined at too many random points")
         return Proof(False, reason="the formulas are too large for a low bound")
+
+
+def _least(jaxpr: Any, unknown: Sequence[bool]) -> int:
+    """Return how many entries the equations have that depend on some inputs, loops left out."""
+    parts, found = body(jaxpr), 0
+    depends = {variable for variable, flag in zip(parts.invars, unknown) if flag}
+    for equation in needed(parts):
+        flags = [not isinstance(atom, Literal) and atom in depends for atom in equation.invars]
+        if any(flags):
+            results = [v for v in equation.outvars if is_inexact(dtype_of(v))]
+            depends.update(results)
+            inner = call_jaxpr(equation)
+            if inner is not None:
+                found += _least(inner, flags)
+            elif results:
+                atoms: list[Any] = [*equation.invars, *equation.outvars]
+                found += sum(math.prod(atom.aval.shape) for atom in atoms)
+    return found
 
 
 def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:

@@ -151,7 +151,6 @@ def _is_large(rule: Program) -> bool:
 def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]:
     inputs = list(rule.in_names)
     movable = [n for n, a in zip(inputs, rule.in_avals) if is_inexact(a.dtype)]
-    points = [trial.point, *(_moved(trial, trial.seed + 11 + k) for k in range(_ROWS - 1))]
     judged = 0
     for chosen in _sets(movable) if several else [tuple(movable)]:
         axes = [0 if name in chosen else None for name in inputs]
@@ -167,6 +166,7 @@ def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]
             raise _CannotBatch(f"{type(error).__name__}: {text}") from error
         if _is_large(rule) or trial.subject.loops:
             continue
+        points = [trial.point, *(_moved(trial, trial.seed + 11 + k) for k in range(_ROWS - 1))]
         rows = [{**trial.point, **{n: point[n] for n in chosen}} for point in points]
         together = [
             np.stack([np.asarray(row[n]) for row in rows]) if n in chosen else trial.point[n]
