@@ -41,7 +41,7 @@ ROOMS = (
     ),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room_of(path: Path) -> str:
@@ -68,27 +68,30 @@ def imports_of(tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_downwards(path: Path) -> None:
-    here = LEVEL[room_of(path)]
-    for module in imports_of(ast.parse(path.read_text())):
-        parts = module.split(".")
-        if parts[0] == "gradlab" and len(parts) > 1 and parts[1] in LEVEL:
-            assert LEVEL[parts[1]] <= here, f"{path.name} imports {module}, which lies above it"
+IMPORTS = {path: imports_of(tree) for path, tree in TREES.items()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_say_what_they_are_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), "a module says what it is for"
+def test_imports_run_downwards() -> None:
+    for path, modules in IMPORTS.items():
+        here = LEVEL[room_of(path)]
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] == "gradlab" and len(parts) > 1 and parts[1] in LEVEL:
+                assert LEVEL[parts[1]] <= here, f"{path} imports {module}, which lies above it"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_tracing_touches_what_jax_does_not_promise(path: Path) -> None:
-    modules = imports_of(ast.parse(path.read_text()))
-    if path.name != "kernels.py":  # Pallas' interpreter is nowhere else, and may be missing
-        assert not any(m.startswith("jax._src") for m in modules)
-    if room_of(path) != "tracing":
-        assert not any(m.startswith(("jax.extend", "jax.interpreters")) for m in modules)
+def test_files_say_what_they_are_for() -> None:
+    for path, tree in TREES.items():
+        assert ast.get_docstring(tree), f"{path}: a module says what it is for"
+
+
+def test_only_tracing_touches_what_jax_does_not_promise() -> None:
+    for path, modules in IMPORTS.items():
+        if path.name != "kernels.py":  # Pallas' interpreter is nowhere else, and may be missing
+            assert not any(m.startswith("jax._src") for m in modules), path
+        if room_of(path) != "tracing":
+            unsure = ("jax.extend", "jax.interpreters")
+            assert not any(m.startswith(unsure) for m in modules), path
 
 
 @pytest.mark.parametrize(
@@ -96,15 +99,13 @@ def test_only_tracing_touches_what_jax_does_not_promise(path: Path) -> None:
     [("patterns", "jax"), ("reporting", "jax"), ("cli", "numpy")],
 )
 def test_rooms_stay_light(room: str, forbidden: str) -> None:
-    for path in FILES:
+    for path, modules in IMPORTS.items():
         if room_of(path) == room:
-            modules = imports_of(ast.parse(path.read_text()))
             assert not any(m.split(".")[0] == forbidden for m in modules), path.name
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_nothing_sets_global_state_of_jax(path: Path) -> None:
-    assert "config.update" not in path.read_text()
+def test_nothing_sets_global_state_of_jax() -> None:
+    assert not [path for path in TREES if "config.update" in path.read_text()]
 
 
 def test_importing_gradlab_loads_neither_jax_nor_numpy() -> None:

@@ -51,9 +51,9 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
-def test_nothing_runs_data(path):
-    assert not set(dangers(path.read_text())) - EDITS.get(path, set())
+def test_nothing_runs_data():
+    for path in PACKAGE.rglob("*.py"):
+        assert not set(dangers(path.read_text())) - EDITS.get(path, set()), path
 
 
 @pytest.mark.parametrize(
