@@ -3,6 +3,7 @@
 "tensorfloat32" is no dtype of arrays: it is what tensor cores keep of float32 factors.
 """
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ __all__ = [
 TENSORFLOAT32 = "tensorfloat32"
 
 
+@functools.cache
 def real_name(dtype: Any) -> str:
     """Return the name of a dtype's real part: complex64 is made of float32.
 
@@ -39,6 +41,7 @@ def name_with_bits(mantissa_bits: int) -> str:
     return next((name for name, bits in known if mantissa_bits <= bits), "float64")
 
 
+@functools.cache
 def unit_roundoff(dtype: Any) -> float:
     """Return u, the largest relative error of rounding to nearest: half the spacing at 1.
 
@@ -51,11 +54,13 @@ def unit_roundoff(dtype: Any) -> float:
     return 0.5 * float(_info(dtype).eps)
 
 
+@functools.cache
 def smallest_normal(dtype: Any) -> float:
     """Return the smallest number that keeps all its digits."""
     return float(_info(dtype).smallest_normal)
 
 
+@functools.cache
 def underflow(dtype: Any) -> float:
     """Return the absolute error that underflow may cause.
 
@@ -66,6 +71,7 @@ def underflow(dtype: Any) -> float:
     return float(small)
 
 
+@functools.cache
 def largest(dtype: Any) -> float:
     """Return the largest finite number."""
     return float(_info(dtype).max)

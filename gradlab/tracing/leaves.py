@@ -37,11 +37,13 @@ class Leaf:
 
 
 @functools.cache
+@functools.lru_cache(256)
 def is_inexact(dtype: Any) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and the like included."""
     return bool(jnp.issubdtype(dtype, np.inexact))
 
 
+@functools.lru_cache(256)
 def digits(dtype: Any) -> int:
     """Return how many binary digits a dtype keeps after the leading one."""
     info: Any = jnp.finfo
