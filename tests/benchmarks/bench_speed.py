@@ -1,7 +1,7 @@
 """How much CPU time a check of a small layer costs, beside the checkers that it replaces.
 
 Run it from the root of a clone: `python tests/benchmarks/bench_speed.py [LAYERS]`. Every figure is
-measured in a process of its own, after `import jax`, on one thread:
+measured in a process of its own, after `import jax` or `import torch`, on one thread:
 
 * first: the first check of the process;
 * warm: the first check of this layer, in a process that has checked another one;
@@ -11,6 +11,7 @@ measured in a process of its own, after `import jax`, on one thread:
 pays: what `pays_to_compile` is made of.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -129,7 +130,7 @@ def measure(tool: str, layer: str) -> dict[str, float]:
 
 def worker(tool: str, layer: str, before: str) -> None:
     """Print the CPU seconds of the first check and of one at other values."""
-
+    importlib.import_module(TOOLS[tool])
     start = time.process_time()
     if before:
         checker(tool, before)(0)
