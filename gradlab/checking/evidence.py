@@ -49,6 +49,7 @@ Leaves = list[np.ndarray[Any, Any]]
 Estimates = dict[str, list[Estimate]]
 
 _LARGE = 1 << 20
+_APART = 7919  # seeds of further draws
 _FLOAT32 = 23  # binary digits
 _ULP = 2.0**-52
 _OTHER = 0.32  # relative: an output without half a digit in common is another one
@@ -77,7 +78,7 @@ class Evidence:
             with self.placed():
                 evaluation = Evaluation(**programs)
         self.evaluation = evaluation
-        self._drawn: dict[int, tuple[Estimates, Estimates]] = {}
+        self._drawn: tuple[int, tuple[Estimates, Estimates] | None] = 0, None
         self._stepwise: dict[str, list[Any] | None] = {}
         self.lines: dict[int, tuple[Arrays, Slope]] = {}  # slopes that cost calls, by direction
         self.dropped = Dropped(subject.name)
@@ -123,15 +124,24 @@ class Evidence:
         return (DRAWS if self.evaluation is None else self.evaluation.draws)[1:]
 
     def drawn(self, draws: int) -> tuple[Estimates, Estimates]:
-        """Return the estimates for both laws, formula and accuracy, from so many draws."""
-        if draws not in self._drawn:
-            assert self.evaluation is not None
-            evaluation = self.evaluation
-            self._drawn[draws] = (
-                self.dropped.attempt(lambda: evaluation.both(self.full_point, draws, self.seed))
-                or (self._unmeasured,) * 2
-            )
-        return self._drawn[draws]
+        """Return the estimates for both laws, formula and accuracy, from so many draws or more.
+
+        What was drawn before is part of them, and kept nowhere else.
+        """
+        done, known = self._drawn
+        if known is not None and draws <= done:
+            return known
+        evaluation, seed = self.evaluation, self.seed + _APART * done
+        assert evaluation is not None
+        found = (
+            self.dropped.attempt(lambda: evaluation.both(self.full_point, draws - done, seed))
+            or (self._unmeasured,) * 2
+        )
+        if known is not None:
+            parts = (done / draws) ** 0.5, (1 - done / draws) ** 0.5
+            found = _pooled(known[0], found[0], parts), _pooled(known[1], found[1], parts)
+        self._drawn = draws, found
+        return found
 
     @functools.cached_property
     def _unmeasured(self) -> Estimates:
@@ -557,6 +567,19 @@ def _unknown(like: Any) -> Any:
     """Return NaN in the shape of an array; zeros where its dtype has none."""
     dtype = widen_dtype(like.dtype)
     return np.full(like.shape, np.nan if is_inexact(dtype) else 0, dtype)
+
+
+def _pooled(first: Estimates, second: Estimates, parts: tuple[float, float]) -> Estimates:
+    """Return estimates with the scatter of both; `parts`: the roots of their shares of draws."""
+    one, other = parts
+    made: dict[int, Estimate] = {}  # programs share what they both compute
+
+    def pooled(a: Estimate, b: Estimate) -> Estimate:
+        if id(b) not in made:
+            made[id(b)] = Estimate(b.value, np.hypot(one * a.scatter, other * b.scatter))
+        return made[id(b)]
+
+    return {key: list(map(pooled, first[key], second[key])) for key in first}
 
 
 def copied(point: Arrays) -> Arrays:

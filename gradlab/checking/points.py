@@ -188,6 +188,7 @@ class Points:
                     lambda: compile_once(
                         self._all, fixed, rows, np.int64(count), options=options_for(self._entries)
                     ),
+                    store="executable",
                 )
             outputs = self._compiled[moved](fixed, rows, np.int64(count))
             return [np.asarray(output)[:count] for output in outputs]

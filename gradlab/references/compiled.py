@@ -169,7 +169,8 @@ class Compiled:
             return _Executable(run, layout, stays_narrow)
 
         known = setting.identity
-        return remember(None if known is None else (kind, known), compile_it)
+        key = None if known is None else (kind, known)
+        return remember(key, compile_it, store="executable")
 
 
 def _as_double(array: Any) -> Any:

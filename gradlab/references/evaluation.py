@@ -257,11 +257,16 @@ class Evaluation:
         names: list[str],
         gains: Mapping[str, float],
     ) -> dict[str, list[Estimate]]:
+        made: dict[tuple[int, ...], Estimate] = {}  # programs share what they both compute
+
+        def of(value: Array, deviations: list[Array]) -> Estimate:
+            key = id(value), *map(id, deviations)
+            if key not in made:
+                made[key] = estimate(value, deviations, [gains[name] for name in names])
+            return made[key]
+
         return {
-            key: [
-                estimate(value, [moved[name][key][i] for name in names], [gains[n] for n in names])
-                for i, value in enumerate(each)
-            ]
+            key: [of(value, [moved[n][key][i] for n in names]) for i, value in enumerate(each)]
             for key, each in values.items()
         }
 

@@ -17,22 +17,25 @@ from gradlab.common.arrays import Function
 
 T = TypeVar("T")
 
-_KEPT = 1024
+_KEPT = {"executable": 256, "other": 512}  # what XLA made takes megabytes
 _LONGEST = 1 << 20  # characters; longer texts hold large constants and are rarely met twice
 _SETTINGS = (
     *("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision"),
     *("jax_threefry_partitionable", "jax_default_prng_impl"),
 )
-_known: OrderedDict[Hashable, Any] = OrderedDict()
+_stores: dict[str, OrderedDict[Hashable, Any]] = {kind: OrderedDict() for kind in _KEPT}
 _lock = threading.Lock()
 
 
 def remember(
-    key: Hashable | None, make: Callable[[], T], keeps: Callable[[T], bool] = lambda made: True
+    key: Hashable | None,
+    make: Callable[[], T],
+    keeps: Callable[[T], bool] = lambda made: True,
+    store: str = "other",
 ) -> T:
     """Return what `make` returned for this key under JAX's present settings; None: make it anew.
 
-    `keeps` says whether what was made is worth remembering.
+    `keeps` says whether what was made is worth remembering, `store` what it is.
 
     Example:
         >>> remember(("an example", 1), lambda: [1, 2]) is remember(("an example", 1), list)
@@ -40,19 +43,20 @@ def remember(
     """
     if key is None:
         return make()
+    known = _stores[store]
     full = (key, *(str(getattr(jax.config, name, None)) for name in _SETTINGS))
     with _lock:
-        if full in _known:
-            _known.move_to_end(full)
-            found: T = _known[full]
+        if full in known:
+            known.move_to_end(full)
+            found: T = known[full]
             return found
     made = make()
     if not keeps(made):
         return made
     with _lock:
-        _known[full] = made
-        if len(_known) > _KEPT:
-            _known.popitem(last=False)
+        known[full] = made
+        if len(known) > _KEPT[store]:
+            known.popitem(last=False)
     return made
 
 
@@ -84,7 +88,7 @@ def compile_once(
     text = lowered.as_text()
     trees = (str(lowered.in_tree), str(lowered.out_tree))
     key = (text, *trees, str(chosen), donate) if len(text) <= _LONGEST else None
-    return remember(key, lambda: _compiled(lowered))
+    return remember(key, lambda: _compiled(lowered), store="executable")
 
 
 def _compiled(lowered: jax.stages.Lowered) -> Function:

@@ -145,7 +145,8 @@ class Program:
             arrays = self.flatten(inputs)
             known = self.computes
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
-            outputs = remember(key, lambda: compile_once(self._run, *arrays))(*arrays)
+            run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
+            outputs = run(*arrays)
             return self.unflatten([_to_numpy(output) for output in outputs])
 
     def _run(self, *arrays: Any) -> list[Any]:
