@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gradlab.tracing import compile_once
 
@@ -39,6 +40,7 @@ def test_outputs_that_are_the_same_array_keep_their_places():
     np.testing.assert_array_equal(kept[0], X)
 
 
+@pytest.mark.slow
 def test_what_one_emitter_of_xla_fails_at_is_left_to_the_other():
     def chain(x):
         for _ in range(1000):
