@@ -17,7 +17,16 @@ _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
 
 @dataclass(frozen=True)
 class NodePage:
-    """One node."""
+    """One node.
+
+    Attributes:
+        name: the node.
+        family: the family that it belongs to.
+        inputs: the arrays that it takes.
+        parameters: its parameters, with their defaults.
+        text: its documentation.
+        cases: the inputs that it is verified on.
+    """
 
     name: str
     family: str
