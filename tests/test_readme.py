@@ -40,7 +40,7 @@ SHOWS = {
     "jacobian": "block-diagonal",
     "graph": "<title>f</title>",
     "precision": "bfloat16",
-    "sweep": "silu: the gradient keeps its digits",
+    "sweep": "silu: the gradient loses digits in 2 of 62 ranges, as autodiff does",
     "explain": "assert_gradients(function",
 }
 

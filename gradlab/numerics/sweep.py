@@ -54,9 +54,14 @@ class Binade:
     autodiff_digits: float
 
     @property
+    def lost(self) -> bool:
+        """Whether less than half a digit is left somewhere here."""
+        return self.digits < _LOST
+
+    @property
     def avoidable(self) -> bool:
         """Whether digits are lost here that autodiff keeps."""
-        return self.digits < _LOST and self.autodiff_digits >= self.digits + _KEEPS
+        return self.lost and self.autodiff_digits >= self.digits + _KEEPS
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,12 @@ def text(report: "SweepReport") -> str:
 
 
 def _headline(report: "SweepReport") -> str:
-    lost = sum(binade.avoidable for binade in report.binades)
-    if report.ok:
+    lost = [b for b in report.binades if (b.lost if report.ok else b.avoidable)]
+    if not lost:
         return f"{report.function}: the gradient keeps its digits"
-    ranges = f"in {lost} of {len(report.binades)} ranges"
+    ranges = f"in {len(lost)} of {len(report.binades)} ranges"
+    if report.ok:
+        return f"{report.function}: the gradient loses digits {ranges}, as autodiff does"
     return f"{report.function}: the gradient loses digits that autodiff keeps, {ranges}"
 
 
