@@ -252,14 +252,6 @@ def _complex_over(x: Pair, y: Pair) -> Pair:
     return real * under, imag * under
 
 
-def _complex_power(x: Pair, exponent: int) -> Pair:
-    one = x[0].made(x[0].a * 0 + 1), x[0].made(x[0].a * 0)
-    result = one
-    for _ in range(abs(exponent)):
-        result = _complex_times(result, x)
-    return result if exponent >= 0 else _complex_over(one, result)
-
-
 def _complex_exp(x: Pair) -> Pair:
     size, (cos, sin) = x[0].exp(), x[1].angle()
     return size * cos, size * sin
