@@ -44,7 +44,7 @@ from gradlab.tracing.rules import (
     symbolic_zeros,
 )
 from gradlab.tracing.running import batches_by_itself, run_lifted, stage
-from gradlab.tracing.walking import iterates, repeated, repeats, walk
+from gradlab.tracing.walking import ends_by, iterates, repeated, repeats, walk
 
 __all__ = [
     "JAX",
@@ -72,6 +72,7 @@ __all__ = [
     "compile_once",
     "custom_rules",
     "derive",
+    "ends_by",
     "intend",
     "is_gradient",
     "iterates",

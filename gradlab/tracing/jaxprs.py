@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.source_info_util import user_context
 
@@ -129,6 +130,8 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
         return list(_on_the_mesh(ByIdentity(equation), bool(config.jax_enable_x64))(*inputs))
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
+    if not traced:  # what a library implements in JAX counts on JAX's arrays
+        inputs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in inputs]
     params = primitive.get_bind_params({**equation.params, **changed})
     with equation.ctx.manager, user_context(equation.source_info.traceback):
         outputs = primitive.bind(*inputs, **params)

@@ -1,6 +1,6 @@
 """Walk over every equation of a program, through calls, loops, branches and custom rules."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from gradlab.tracing.dependence import carried, flow
@@ -60,6 +60,28 @@ def _ends_by_numbers(equation: Equation) -> bool:
     skipped = equation.params["cond_nconsts"]
     state = carried(equation, floats)
     return any(flow(equation.params["cond_jaxpr"], [*floats[:skipped], *state]))
+
+
+def ends_by(program: Program, names: Collection[str]) -> bool:
+    """Return whether a loop of a program ends by numbers that depend on some of its inputs.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gradlab.tracing import trace
+        >>> halved = lambda x, y: jax.lax.while_loop(lambda v: v > y, lambda v: v / 2, x)
+        >>> [ends_by(trace(lambda x, y, z: z * halved(x, y), 1.0, 0.1, 2.0), [n]) for n in "xyz"]
+        [True, True, False]
+    """
+    found = []
+
+    def see(equation: Equation, flags: Sequence[bool]) -> None:
+        if equation.primitive.name == "while":
+            tested = flags[: equation.params["cond_nconsts"]]
+            state = [*tested, *carried(equation, flags)]
+            found.append(any(flow(equation.params["cond_jaxpr"], state)))
+
+    flow(program.jaxpr, [name in names for name in program.in_names], see)
+    return any(found)
 
 
 def repeats(program: Program) -> bool:

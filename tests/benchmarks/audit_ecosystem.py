@@ -194,17 +194,343 @@ def _flax() -> Iterator[Call]:
     yield Call("attention", attention.apply, (start, ROWS[None], ROWS[None]))
 
 
+def _jax_solvers() -> Iterator[Call]:
+    ode: Any = importlib.import_module("jax.experimental.ode")
+    times = np.array([0.0, 0.5, 1.0], np.float32)
+    decay = lambda y, t, k: -k * y + jnp.sin(t)  # noqa: E731
+    yield Call("odeint", lambda y, k: ode.odeint(decay, y, times, k), (X, np.float32(0.7)))
+    matrix = np.array([[3.0, 1, 0.2, 0], [1, 2, 0.1, 0], [0.2, 0.1, 4, 1], [0, 0, 1, 3]])
+    linear: Any = importlib.import_module("jax.scipy.sparse.linalg")
+    for name in ("cg", "bicgstab", "gmres"):
+        solver = getattr(linear, name)
+        yield Call(
+            name,
+            lambda a, b, s=solver: s(lambda v: a @ v, b, tol=1e-12)[0],
+            (matrix, X.astype(np.float64)),
+        )
+    yield Call("solve", jnp.linalg.solve, (matrix, X.astype(np.float64)))
+    yield Call(
+        "custom_root",
+        lambda a: jax.lax.custom_root(
+            lambda x: x**3 + x - a,
+            jnp.zeros_like(a),
+            lambda g, x: jax.lax.fori_loop(0, 40, lambda _, x: x - g(x) / (3 * x**2 + 1), x),
+            lambda g, y: y / g(jnp.ones_like(y)),
+        ),
+        (X,),
+    )
+    sparse: Any = importlib.import_module("jax.experimental.sparse")
+    held = sparse.BCOO.fromdense(matrix)
+    yield Call(
+        "BCOO @ vector",
+        lambda data, v: sparse.BCOO((data, held.indices), shape=held.shape) @ v,
+        (np.asarray(held.data), X),
+    )
+    yield Call("gamma sampler", lambda a: jax.random.gamma(jax.random.key(1), a), (X,))
+    yield Call("beta sampler", lambda a, b: jax.random.beta(jax.random.key(1), a, b), (X, Y))
+    yield Call("dirichlet", lambda a: jax.random.dirichlet(jax.random.key(1), a), (X,))
+    attention = jax.nn.dot_product_attention
+    queries = np.linspace(-1, 1, 24, dtype=np.float32).reshape(1, 4, 2, 3)
+    yield Call("dot_product_attention", attention, (queries, queries * 0.5, queries + 0.3))
+
+
+def _pallas() -> Iterator[Call]:
+    norms: Any = importlib.import_module("jax.experimental.pallas.ops.gpu.layer_norm")
+    rows = np.linspace(-1.0, 2.0, 32, dtype=np.float32).reshape(4, 8)
+    scale, shift = np.linspace(0.5, 1.5, 8, dtype=np.float32), np.zeros(8, np.float32)
+    yield Call(
+        "layer_norm",
+        lambda x, w, b: norms.layer_norm(x, w, b, interpret=True),
+        (rows[None], scale, shift),
+    )
+    attend: Any = importlib.import_module("jax.experimental.pallas.ops.gpu.attention")
+    queries = np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(1, 16, 2, 16)
+    sizes = attend.BlockSizes(block_q=16, block_k=16, block_q_dkv=16, block_kv_dkv=16,
+                              block_q_dq=16, block_kv_dq=16)  # fmt: skip
+    yield Call(
+        "mha",
+        lambda q, k, v: attend.mha(q, k, v, segment_ids=None, block_sizes=sizes, interpret=True),
+        (queries, queries * 0.5, queries + 0.3),
+    )
+
+
+def _tfp() -> Iterator[Call]:
+    module: Any = importlib.import_module("tensorflow_probability.substrates.jax")
+    one = "log_cosh log1mexp softplus_inverse erfcinv erfcx logerfc logerfcx sqrt1pm1 lambertw"
+    yield from _named(module.math, one, P)
+    two = "lbeta log_add_exp log_gamma_difference owens_t igammainv igammacinv log_combinations"
+    yield from _named(module.math, two, X + 1, P)
+    yield from _named(module.math, "bessel_ive bessel_kve log_bessel_ive log_bessel_kve", Y, X)
+    yield from _named(module.math, "betaincinv", X, Y, P)
+    yield from _named(module.math, "clip_by_value_preserve_gradient", X, 0.3, 1.5)
+    yield from _named(module.math, "reduce_logmeanexp reduce_log_harmonic_mean_exp", ROWS)
+    special = "expi exp1 dawsn atan_difference"
+    yield from _named(getattr(module.math, "special", None), special, P)
+    for name in [
+        "Normal",
+        "Laplace",
+        "Cauchy",
+        "Logistic",
+        "Gumbel",
+        "LogNormal",
+        "Gamma",
+        "InverseGamma",
+        "Weibull",
+        "Pareto",
+        "Moyal",
+        "LogLogistic",
+        "LogitNormal",
+        "SinhArcsinh",
+    ]:
+        yield from _density(module.distributions, P + 0.05, name, X, Y)
+    for name in ("Beta", "Kumaraswamy"):
+        yield from _density(module.distributions, P, name, X, Y)
+    for name in ("HalfNormal", "HalfStudentT", "Exponential", "Chi2", "Chi", "Poisson"):
+        yield from _density(module.distributions, X, name, Y)
+    yield from _density(module.distributions, X, "StudentT", X + 1, Y, P)
+    yield from _density(module.distributions, X, "VonMises", Y, P)
+    yield from _density(module.distributions, X, "TruncatedNormal", Y, P, -Y, X + 1)
+    yield from _density(module.distributions, X, "GeneralizedNormal", Y, P, X)
+    for name in ("Gamma", "Beta", "Normal", "StudentT", "VonMises"):
+        made = getattr(module.distributions, name)
+        given = (X + 1, Y, P) if name == "StudentT" else (X, Y)
+        yield Call(
+            f"{name} sampler", lambda *p, made=made: made(*p).sample(seed=jax.random.key(0)), given
+        )
+    for name in ("Softplus", "Sigmoid", "Tanh", "Softsign", "NormalCDF", "Expm1", "GumbelCDF"):
+        bijector = getattr(module.bijectors, name)()
+        yield Call(f"{name} forward", bijector.forward, (X,))
+        yield Call(f"{name} inverse", bijector.inverse, (P,))
+
+
+def _diffrax() -> Iterator[Call]:
+    module: Any = importlib.import_module("diffrax")
+
+    def solve(adjoint: Any) -> Callable[..., Any]:
+        term = module.ODETerm(lambda t, y, k: -k * y + jnp.sin(t))
+        steps = {"t0": 0.0, "t1": 1.0, "dt0": 0.25, "max_steps": 16}
+        return lambda y, k: (
+            module.diffeqsolve(term, module.Heun(), y0=y, args=k, adjoint=adjoint, **steps).ys
+        )
+
+    for name in ("RecursiveCheckpointAdjoint", "DirectAdjoint"):
+        yield Call(name, solve(getattr(module, name)()), (X[:2], Y[:2]))
+    times = np.linspace(0, 1, 4).astype(np.float32)
+    yield Call(
+        "LinearInterpolation",
+        lambda ys, t: module.LinearInterpolation(times, ys).evaluate(t),
+        (X, np.float32(0.4)),
+    )
+
+
+def _haiku() -> Iterator[Call]:
+    module: Any = importlib.import_module("haiku")
+
+    def layer(name: str, make: Callable[[], Any], *inputs: Any) -> Call:
+        made = module.transform(lambda *xs: make()(*xs))
+        start = made.init(jax.random.key(0), *inputs)
+        return Call(name, lambda p, *xs: made.apply(p, jax.random.key(1), *xs), (start, *inputs))
+
+    yield layer("LayerNorm", lambda: module.LayerNorm(-1, True, True), ROWS)
+    yield layer("RMSNorm", lambda: module.RMSNorm(-1), ROWS)
+    yield layer("GroupNorm", lambda: module.GroupNorm(1), ROWS)
+    yield layer("MLP", lambda: module.nets.MLP([4, 3]), ROWS)
+    yield layer("Conv1D", lambda: module.Conv1D(2, 2), ROWS[..., None])
+    yield layer("attention", lambda: module.MultiHeadAttention(1, 3, 1.0), ROWS, ROWS, ROWS)
+    yield layer("LSTM", lambda: _unrolled(module.LSTM(3)), ROWS)
+    yield layer("GRU", lambda: _unrolled(module.GRU(3)), ROWS)
+
+
+def _unrolled(core: Any) -> Callable[[Any], Any]:
+    return lambda x: core(x, core.initial_state(len(x)))[0]
+
+
+def _jaxlie() -> Iterator[Call]:
+    module: Any = importlib.import_module("jaxlie")
+    for name, size in (("SO2", 1), ("SO3", 3), ("SE2", 3), ("SE3", 6)):
+        group = getattr(module, name)
+        tangent = np.linspace(0.2, 0.9, size).astype(np.float32)
+        for at, value in (("", tangent), (" at 0", 0 * tangent)):
+            yield Call(f"{name}.exp{at}", lambda t, g=group: g.exp(t).as_matrix(), (value,))
+            yield Call(f"{name}.log{at}", lambda t, g=group: g.exp(t).log(), (value,))
+    yield Call("SO3.from_rpy", lambda t: module.SO3.from_rpy_radians(*t).wxyz, (X[:3],))
+    yield Call(
+        "rplus",
+        lambda t: module.manifold.rplus(module.SE3.identity(), t).as_matrix(),
+        (np.r_[X, Y[:2]],),
+    )
+
+
+def _interpax() -> Iterator[Call]:
+    module: Any = importlib.import_module("interpax")
+    knots = np.linspace(0, 1, 6).astype(np.float32)
+    values = np.sin(3 * knots).astype(np.float32)
+    for method in [
+        "linear",
+        "cubic",
+        "cubic2",
+        "cardinal",
+        "catmull-rom",
+        "akima",
+        "monotonic",
+        "monotonic-0",
+    ]:
+        yield Call(
+            f"interp1d {method}",
+            lambda x, f, m=method: module.interp1d(x, jnp.asarray(knots), f, method=m),
+            (P[:3], values),
+        )
+    table = np.outer(values, np.cos(knots)).astype(np.float32)
+    for method in ("linear", "cubic"):
+        yield Call(
+            f"interp2d {method}",
+            lambda x, y, f, m=method: module.interp2d(
+                x, y, jnp.asarray(knots), jnp.asarray(knots), f, method=m
+            ),
+            (P[:2], Y[:2], table),
+        )
+
+
+def _tinygp() -> Iterator[Call]:
+    module: Any = importlib.import_module("tinygp")
+    for name in ("ExpSquared", "Matern32", "Matern52", "Exp", "RationalQuadratic", "Cosine"):
+        options = {"alpha": 1.5} if name == "RationalQuadratic" else {}
+        made = getattr(module.kernels, name)
+        yield Call(
+            name,
+            lambda scale, y, made=made, options=options: module.GaussianProcess(
+                made(scale=scale, **options), jnp.asarray(X), diag=0.1
+            ).log_probability(y),
+            (np.float32(0.8), Y),
+        )
+    quasi = module.kernels.quasisep
+    for name in ("Matern32", "Exp"):
+        made = getattr(quasi, name)
+        yield Call(
+            f"quasisep {name}",
+            lambda scale, y, made=made: module.GaussianProcess(
+                made(scale=scale), jnp.sort(jnp.asarray(X)), diag=0.1
+            ).log_probability(y),
+            (np.float32(0.8), Y),
+        )
+
+
+def _blackjax() -> Iterator[Call]:
+    module: Any = importlib.import_module("blackjax")
+    density = lambda x: -jnp.sum(x**2 + jnp.logaddexp(x, 0.3))  # noqa: E731
+    for name in ("hmc", "mala", "nuts"):
+        options = {"hmc": (0.1, jnp.ones(4), 3), "mala": (0.1,), "nuts": (0.1, jnp.ones(4))}[name]
+        sampler = getattr(module, name)(density, *options)
+        if name != "nuts":
+            yield Call(
+                f"{name} step",
+                lambda x, s=sampler: s.step(jax.random.key(0), s.init(x))[0].position,
+                (X,),
+            )
+        yield Call(f"{name} init", lambda x, s=sampler: s.init(x).logdensity, (X,))
+    yield Call("sghmc density", lambda x: jax.grad(density)(x), (X,))
+
+
+def _e3nn() -> Iterator[Call]:
+    module: Any = importlib.import_module("e3nn_jax")
+    vector = np.array([[0.3, -0.5, 0.8], [1.0, 0.2, -0.4]], np.float32)
+    for degree in (1, 2, 3):
+        for normalised in (True, False):
+            yield Call(
+                f"spherical_harmonics {degree} {normalised}",
+                lambda x, d=degree, n=normalised: (
+                    module.spherical_harmonics(d, module.IrrepsArray("1o", x), n).array
+                ),
+                (vector,),
+            )
+    yield from _named(module, "soft_envelope sus", P)
+    yield Call("bessel", lambda x: module.bessel(x, 3, 2.0), (P,))
+    arrays = module.IrrepsArray
+    yield Call("norm", lambda x: module.norm(arrays("1o", x)).array, (vector,))
+    yield Call("norm at 0", lambda x: module.norm(arrays("1o", x)).array, (0 * vector,))
+    yield Call(
+        "tensor_product",
+        lambda x, y: module.tensor_product(arrays("1o", x), arrays("1o", y)).array,
+        (vector, vector[::-1].copy()),
+    )
+    yield Call("gate", lambda x: module.gate(arrays("1x0e + 1x0e + 1x1o", x)).array,
+               (np.c_[X, Y, X, Y, X].astype(np.float32),))  # fmt: skip
+    yield Call("quaternion", lambda q: module.quaternion_to_matrix(q), (X,))
+    yield Call("angles", lambda a, b, c: module.angles_to_matrix(a, b, c), (X, Y, P))
+
+
+def _dynamax() -> Iterator[Call]:
+    module: Any = importlib.import_module("dynamax.linear_gaussian_ssm")
+    hidden: Any = importlib.import_module("dynamax.hidden_markov_model")
+    start, change = np.array([0.4, 0.6], np.float32), np.array([[0.8, 0.2], [0.3, 0.7]], np.float32)
+    seen = -np.abs(np.linspace(-1, 2, 8, dtype=np.float32)).reshape(4, 2)
+    for name in ("hmm_filter", "hmm_smoother"):
+        run = getattr(hidden, name)
+        yield Call(
+            name, lambda i, a, s, run=run: run(i, a, s).marginal_loglik, (start, change, seen)
+        )
+    filtered = module.lgssm_filter
+    made = module.LinearGaussianSSM(2, 1)
+    parameters, _ = made.initialize(jax.random.key(0))
+    yield Call("lgssm_filter", lambda y: filtered(parameters, y).marginal_loglik, (X[:, None],))
+
+
+def _s2fft() -> Iterator[Call]:
+    module: Any = importlib.import_module("s2fft")
+    real = np.linspace(-1, 1, 4 * 7, dtype=np.float64).reshape(4, 7) * (1 + 0.5j)
+    yield Call("forward_jax", lambda f: module.forward_jax(f, 4), (real,))
+    flm = np.asarray(module.forward(real, 4))
+    yield Call("inverse_jax", lambda f: module.inverse_jax(f, 4), (flm,))
+
+
+def _mjx() -> Iterator[Call]:
+    mujoco: Any = importlib.import_module("mujoco")
+    module: Any = importlib.import_module("mujoco.mjx")
+    maths: Any = importlib.import_module("mujoco.mjx._src.math")
+    yield Call("norm", maths.norm, (X,))
+    yield Call("norm at 0", maths.norm, (0 * X,))
+    yield Call("normalize", maths.normalize, (X,))
+    yield Call("normalize at 0", maths.normalize, (0 * X,))
+    yield from _named(maths, "quat_to_mat quat_inv", X)
+    yield from _named(maths, "quat_mul quat_sub", X, Y)
+    yield Call("axis_angle_to_quat", maths.axis_angle_to_quat, (X[:3], np.float32(0.4)))
+    text = (
+        "<mujoco><worldbody><body><joint type='hinge' axis='0 1 0'/>"
+        "<geom size='.1' mass='1' pos='0 0 .4'/></body></worldbody></mujoco>"
+    )
+    model = module.put_model(mujoco.MjModel.from_xml_string(text))
+    start = module.make_data(model)
+    yield Call(
+        "step",
+        lambda q, v: module.step(model, start.replace(qpos=q, qvel=v)).qpos,
+        (np.array([0.3], np.float32), np.array([0.1], np.float32)),
+    )
+
+
 LIBRARIES: dict[str, Callable[[], Iterator[Call]]] = {
     "jax": _jax,
+    "jax solvers": _jax_solvers,
+    "pallas": _pallas,
     "optax": _optax,
     "flax": _flax,
+    "haiku": _haiku,
     "equinox": _equinox,
     "lineax": _lineax,
     "optimistix": _optimistix,
+    "diffrax": _diffrax,
     "jaxopt": _jaxopt,
     "distrax": _distrax,
     "numpyro": _numpyro,
+    "tfp": _tfp,
     "ott": _ott,
+    "jaxlie": _jaxlie,
+    "interpax": _interpax,
+    "tinygp": _tinygp,
+    "blackjax": _blackjax,
+    "e3nn": _e3nn,
+    "dynamax": _dynamax,
+    "s2fft": _s2fft,
+    "mjx": _mjx,
 }
 
 
@@ -226,14 +552,14 @@ def main(chosen: list[str]) -> None:
             counts[status] += 1
             if status != "no rule":
                 took = time.process_time() - clock
-                print(f"{library:<11}{call.name:<44}{status:<12}{took:5.1f} s  {told}", flush=True)
+                print(f"{library:<12}{call.name:<44}{status:<12}{took:5.1f} s  {told}", flush=True)
     print(dict(counts))
 
 
 def _audited(call: Call) -> tuple[str, str]:
     try:
         report = gradlab.audit(call.function, *call.inputs)
-    except gradlab.InputError as error:
+    except gradlab.GradlabError as error:
         return "refused", str(error)[:120]
     except Exception as error:  # a crash of gradlab's own is what this script looks for
         return "CRASH", f"{type(error).__name__}: {str(error)[:120]}"

@@ -354,3 +354,17 @@ def test_a_gradient_that_has_no_forward_mode_is_held_to_the_other_witnesses():
     f.defjvp(lambda p, t: (f(*p), t[0] * cosine(p[0])))
     assert gradlab.check(f, X).ok
     assert gradlab.check(f, X, order=2).ok
+
+
+def test_a_backward_that_integrates_to_a_tolerance_is_linear_up_to_it():
+    """The steps of the adjoint equation depend on the upstream, and on how large it is."""
+    from jax.experimental.ode import odeint
+
+    times = np.array([0.0, 1.0], np.float32)
+
+    def decayed(y, k):
+        return odeint(lambda y, t, k: -k * y + jnp.sin(t), y, times, k)
+
+    report = gradlab.check(decayed, np.float32(0.7), np.float32(0.7), branches=False, prove=False)
+    (law,) = [law for law in report.laws if law.name == "linear"]
+    assert not report.failed and law.status == "inconclusive" and "tolerance" in law.reason

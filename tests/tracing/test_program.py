@@ -128,3 +128,13 @@ def test_an_index_array_that_jax_remembers_under_another_x64_has_a_way_out():
     index = index.astype(np.int32)
     for dtype in (np.float32, np.float64, np.float32):
         assert trace(layer, np.ones((2, 3), dtype)).wide is not None
+
+
+def test_what_a_library_implements_is_given_arrays_of_jax():
+    from gradlab.tracing.jaxprs import bind
+
+    first = jax.extend.core.Primitive("first_entry")
+    first.def_impl(lambda x: x.at[0].get())
+    first.def_abstract_eval(lambda x: jax.core.ShapedArray((), x.dtype))
+    (equation,) = jax.make_jaxpr(first.bind)(np.ones(3, np.float32)).eqns
+    assert bind(equation, [np.array([2.0, 0.0, 0.0], np.float32)])[0] == 2

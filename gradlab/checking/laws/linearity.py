@@ -17,7 +17,7 @@ from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.references import LIMIT, LOST, Evaluation, blocks, known
-from gradlab.tracing import Program, restricted, symbolic_zeros
+from gradlab.tracing import Program, ends_by, restricted, symbolic_zeros
 
 __all__ = ["adjoint", "ignored_outputs", "linear", "nonlinearity", "used"]
 
@@ -63,6 +63,9 @@ def linear(trial: Trial) -> Law:
         return Law("linear", "failed" if found else "passed", found, judged=1)
     if trial.subject.stated and trial.has_reference and nonlinearity(trial, "reference"):
         return Law("linear", "skipped", "the stated reference is not linear either")
+    if trial.subject.rule is not None and ends_by(trial.subject.rule, list(trial.upstreams)):
+        reason = f"{found}; a loop of the backward ends by the upstream: linear to its tolerance"
+        return Law("linear", "inconclusive", reason)
     return Law("linear", "failed", found)
 
 
