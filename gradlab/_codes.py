@@ -146,7 +146,7 @@ CODES: Final[dict[str, Code]] = {
         "np.pad(2 * upstream, ((0, 0), (1, 0)))",
     ),
     "GL322": _source(
-        "The direction is not reversed.",
+        "The direction is wrong.",
         "np.cumsum(x, axis=1)",
         "np.cumsum(upstream, axis=1)",
         "np.cumsum(upstream[:, ::-1], axis=1)[:, ::-1]",

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradlab"
 ROOMS = (
-    ("errors", "formatting", "files", "progress", "arguments"),
+    ("errors", "formatting", "files", "progress", "arguments", "_codes"),
     ("report",),
     ("common",),
     ("patterns",),
@@ -29,7 +29,6 @@ ROOMS = (
         "strategies",
         "_targets",
         "_working",
-        "_codes",
         "_commands",
         "_pytest_session",
         "_pytest_checks",

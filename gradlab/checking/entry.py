@@ -38,7 +38,8 @@ from gradlab.tracing.settings import undisturbed
 if TYPE_CHECKING:
     from gradlab.graph import Graph
     from gradlab.nodes import Node
-    from gradlab.repair.written import HandRule, Kind, Repaired
+    from gradlab.repair.problem import HandRule, Kind
+    from gradlab.repair.written import Repaired
 
 __all__ = ["assert_gradients", "check"]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ def summarise(
         mend: searches the source for fixes; it is called where a formula is wrong and nothing
             hides the cause, such as a rule that changes its input.
     """
-    subject = trials[0].subject
+    subject, clock = trials[0].subject, time.process_time()
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
     if subject.intended == "any":
         return _not_judged(found, seed)
@@ -75,8 +76,9 @@ def summarise(
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
+    seconds = 0.5 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
-        (fixes, first), findings = _explained(wrong, mend)
+        (fixes, first), findings = _explained(wrong, mend, seconds)
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
         line = Finding("line", path, first.told, code="GL900", line=first.place)
@@ -104,15 +106,17 @@ def summarise(
 
 
 def _explained(
-    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[], Repaired] | None"
+    wrong: tuple[Trial, list[Law]] | None,
+    mend: "Callable[[], Repaired] | None",
+    seconds: float,
 ) -> "tuple[Repaired, tuple[Finding, ...]]":
-    """Return the fixes and the first wrong line of what is wrong, and its causes."""
+    """Return the fixes and the first wrong line of what is wrong, and causes found in `seconds`."""
     if wrong is None:
         return ((), None), ()
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
     repaired = mend() if mend and mendable(*wrong) else ((), None)
-    return repaired, diagnose(*wrong, any(repaired))
+    return repaired, diagnose(*wrong, any(repaired), seconds)
 
 
 def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:

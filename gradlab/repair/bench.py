@@ -155,8 +155,13 @@ class Bench:
         whole = len(found) == len(self.kept) and found
         return Scope(tuple(found), self.copy.__globals__) if whole else None
 
-    def value_sites(self, wanted: set[int]) -> Iterator[tuple[Site, Scope]]:
-        """Yield the places of values in the statements that are wanted."""
+    def value_sites(
+        self, wanted: set[int], before: dict[str, Any] | None = None
+    ) -> Iterator[tuple[Site, Scope]]:
+        """Yield the places of values in the statements that are wanted, with the locals `before`.
+
+        Without these, the locals are those of every point.
+        """
         for site in sites(self.text):
             node = site.node
             stored = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
@@ -164,8 +169,8 @@ class Bench:
             called = isinstance(site.parent, ast.Call) and site.parent.func is node
             listed = isinstance(node, ast.Tuple | ast.Constant | ast.Starred | ast.Slice)
             if not (stored or apart or called or listed) and site.statement in wanted:
-                scope = self.scope(site.statement)
-                if scope is not None:
+                held = Scope((before,), self.copy.__globals__) if before is not None else None
+                if (scope := held or self.scope(site.statement)) is not None:
                     yield site, scope
 
 

@@ -14,74 +14,40 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from gradlab.repair.source import ATOM, Edit, Text, precedence
+from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
 __all__ = ["Material", "Site", "filled", "moved", "names", "sites", "targets", "tokens", "wraps"]
 
 TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
 
-_OPERATORS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "Add": (("-", "GL101"), ("*", "GL204")),
-    "Sub": (("+", "GL101"), ("*", "GL204")),
-    "Mult": (("/", "GL204"), ("@", "GL204"), ("+", "GL204"), ("**", "GL203"), ("-", "GL204")),
-    "Div": (("*", "GL204"), ("-", "GL204")),
-    "MatMult": (("*", "GL204"),),
-    "Pow": (("*", "GL203"),),
-    "BitAnd": (("|", "GL332"),),
-    "BitOr": (("&", "GL332"),),
-    "FloorDiv": (("/", "GL204"), ("%", "GL204")),
-    "Mod": (("//", "GL204"),),
-}
-_SYMBOLS: Final = {
-    "Add": "+",
-    "Sub": "-",
-    "Mult": "*",
-    "Div": "/",
-    "MatMult": "@",
-    "Pow": "**",
-    "BitAnd": "&",
-    "BitOr": "|",
-    "FloorDiv": "//",
-    "Mod": "%",
-    "Lt": "<",
-    "LtE": "<=",
-    "Gt": ">",
-    "GtE": ">=",
-    "Eq": "==",
-    "NotEq": "!=",
-}
-_COMPARED: Final = {"<": (">", "<="), "<=": (">=", "<"), ">": ("<", ">="), ">=": ("<=", ">")} | {
-    "==": ("!=", "<", ">"),
-    "!=": ("==",),
-}
-_CONFUSED: Final = (
-    ("sum", "mean"),
-    ("max", "min"),
-    ("amax", "amin"),
-    ("maximum", "minimum"),
-    ("argmax", "argmin"),
-    ("exp", "expm1"),
-    ("log", "log1p", "log2"),
-    ("sin", "cos"),
-    ("sinh", "cosh", "tanh"),
-    ("sqrt", "square", "rsqrt"),
-    ("tanh", "sigmoid", "arctan"),
-    ("var", "std"),
-    ("tril", "triu"),
-    ("zeros_like", "ones_like"),
-    ("zeros", "ones"),
-    ("fft", "ifft"),
-    ("rfft", "irfft"),
-    ("softmax", "log_softmax"),
-    ("sign", "abs"),
-    ("floor", "ceil"),
-    ("hstack", "vstack"),
-    ("cumsum", "cumprod"),
-    ("inv", "pinv"),
-    ("real", "imag"),
-    ("outer", "multiply"),
-    ("set", "add"),
-)
+_OTHERS: Final = {
+    "+": "- *",
+    "-": "+ *",
+    "*": "/ @ + ** -",
+    "/": "* -",
+    "@": "*",
+    "**": "*",
+    "&": "|",
+    "|": "&",
+    "//": "/ %",
+    "%": "//",
+    "<": "> <=",
+    "<=": ">= <",
+    ">": "< >=",
+    ">=": "<= >",
+    "==": "!= < >",
+    "!=": "==",
+}  # each operator, and those that it is taken for
+_CONFUSED: Final = [
+    group.split()
+    for group in (
+        *("sum mean", "max min", "amax amin", "maximum minimum", "argmax argmin", "exp expm1"),
+        *("log log1p log2", "sin cos", "sinh cosh tanh", "sqrt square rsqrt", "var std"),
+        *("tanh sigmoid arctan", "tril triu", "zeros_like ones_like", "zeros ones", "fft ifft"),
+        *("rfft irfft", "softmax log_softmax", "sign abs", "floor ceil", "hstack vstack"),
+        *("cumsum cumprod", "inv pinv", "real imag", "outer multiply", "set add"),
+    )
+]
 _REDUCTIONS: Final = frozenset(
     [
         *("sum", "mean", "max", "min", "amax", "amin", "prod", "var", "std", "logsumexp"),
@@ -205,17 +171,15 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         node = site.node
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            operand, code = node.operand, "GL322" if isinstance(site.parent, ast.Slice) else "GL101"
-            yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
         elif isinstance(node, ast.UnaryOp):
+            code = "GL101" if isinstance(node.op, ast.USub) else "GL332"
+            code = "GL322" if isinstance(site.parent, ast.Slice) else code
             operand = node.operand
-            yield write.put(site, text.of(operand), precedence(operand), "GL332", TOKENS)
+            yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
         elif isinstance(node, ast.Constant):
             yield from _constant(write, site, node)
         elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-            for new in _COMPARED.get(symbol := _SYMBOLS.get(type(node.ops[0]).__name__, ""), ()):
-                yield from _between(write, site, node.left, node.comparators[0], symbol, new)
+            yield from _between(write, site, node.left, symbol(node), node.comparators[0])
         elif isinstance(node, ast.IfExp):
             new = f"{text.of(node.orelse)} if {text.of(node.test)} else {text.of(node.body)}"
             yield write.put(site, new, 3, "GL332", TOKENS)
@@ -234,27 +198,25 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
 
 
 def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    name, left, right = type(node.op).__name__, node.left, node.right
-    for new, code in _OPERATORS.get(name, ()):
-        yield from _between(write, site, left, right, _SYMBOLS[name], new, code)
+    name, left, right = symbol(node), node.left, node.right
+    yield from _between(write, site, left, name, right)
     binds = precedence(node)
-    if name in ("Sub", "Div", "MatMult", "Pow", "FloorDiv"):
-        new = f"{write.within(right, binds)} {_SYMBOLS[name]} {write.within(left, binds + 1)}"
+    if name in ("-", "/", "@", "**", "//"):
+        new = f"{write.within(right, binds)} {name} {write.within(left, binds + 1)}"
         yield write.put(site, new, binds, "GL313", TOKENS)
-    if name in ("MatMult",):
-        for each in (left, right):
-            mine = Site(each, (*site.parents, node), site.statement)
-            if not (isinstance(each, ast.Attribute) and each.attr == "T"):
-                yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
-    code = {"Add": "GL212", "Sub": "GL212"}.get(name, "GL202")
+    for each in (left, right) if name == "@" else ():
+        mine = Site(each, (*site.parents, node), site.statement)
+        if not (isinstance(each, ast.Attribute) and each.attr == "T"):
+            yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
+    code = "GL212" if name in ("+", "-") else "GL202"
     for kept, gone in ((left, right), (right, left)):
         number = code == "GL202" and isinstance(gone, ast.Constant)
-        power = name == "Pow" and kept is left
+        power = name == "**" and kept is left
         tier, kind = (TOKENS, "GL203") if power else (NAMES, "GL102" if number else code)
         yield write.put(site, write.text.of(kept), precedence(kept), kind, tier)
-    if name == "Sub":
+    if name == "-":
         yield write.put(site, f"-{write.within(right, 14)}", 14, code, NAMES)
-    if name == "Pow":
+    if name == "**":
         for exponent in ("1.5", "0.5", "-1", "3", "2", "4", "-2", "-0.5", "-1.5"):
             mine = Site(right, (*site.parents, node), site.statement)
             binds = 14 if exponent[0] == "-" else ATOM
@@ -262,18 +224,15 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
 
 
 def _between(
-    write: _Writer,
-    site: Site,
-    left: ast.expr,
-    right: ast.expr,
-    symbol: str,
-    new: str,
-    code: str = "GL332",
+    write: _Writer, site: Site, left: ast.expr, old: str, right: ast.expr
 ) -> Iterator[Edit]:
+    """Yield the operators that one between two expressions may be taken for."""
     start, end = write.text.span(left)[1], write.text.span(right)[0]
-    at = write.text.segment.find(symbol.encode(), start, end)
-    if at >= 0:
-        yield write.piece(at, at + len(symbol), new, code, TOKENS, site.statement)
+    at = write.text.segment.find(old.encode(), start, end)
+    for new in _OTHERS.get(old, "").split() if at >= 0 else ():
+        code = "GL101" if old + new in ("+-", "-+") else "GL203" if "**" in (old, new) else "GL204"
+        code = "GL332" if old[0] in "<>=!&|" else code
+        yield write.piece(at, at + len(old), new, code, TOKENS, site.statement)
 
 
 def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
@@ -436,10 +395,10 @@ def _statement(
         target, value = text.span(statement.target), text.span(statement.value)
         at = text.segment.find(b"=", target[1], value[0])
         yield write.piece(at - 1, at + 1, "=", "GL331", TOKENS, index)
-        for symbol in "+-*/":
-            if text.segment[at - 1 : at].decode() != symbol:
-                code = "GL101" if symbol in "+-" else "GL204"
-                yield write.piece(at - 1, at, symbol, code, TOKENS, index)
+        for new in "+-*/":
+            if text.segment[at - 1 : at].decode() != new:
+                code = "GL101" if new in "+-" else "GL204"
+                yield write.piece(at - 1, at, new, code, TOKENS, index)
         if isinstance(statement.target, ast.Subscript) and isinstance(statement.op, ast.Add):
             base, place = statement.target.value, statement.target.slice
             for alias in aliases[:1]:

@@ -21,7 +21,8 @@ import numpy as np
 
 from gradlab.formatting import count
 from gradlab.repair.bench import copied
-from gradlab.repair.source import Text, inside, is_docstring
+from gradlab.repair.pool import Scope
+from gradlab.repair.source import Edit, Text, inside, is_docstring
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, Mark, World, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
@@ -64,25 +65,20 @@ class WrongLine:
     needed: Array
     mended: int
 
-    def allows(self, statement: ast.stmt, world: dict[str, Any]) -> bool:
-        """Whether this statement, in the place of the wrong one, makes the right value.
-
-        True where that cannot be told without running everything.
-        """
-        value = getattr(statement, "value", None)
-        if isinstance(statement, ast.AugAssign) or not isinstance(value, ast.expr):
-            return True
-        try:
-            code = theirs(compile, ast.Expression(value), "<gradlab value>", "eval")
-            made = theirs(eval, code, {**world, **copied(self.scope, {})})
-        except Failed:
-            return False
-        if self.part is not None:
-            parts = list(made.values()) if isinstance(made, dict) else made
-            if not isinstance(parts, list | tuple) or len(parts) <= self.part:
-                return True
-            made = parts[self.part]
-        return _equal(made, self.needed)
+    def made(self, edit: Edit, world: dict[str, Any]) -> list[Any] | None:
+        """Return the value that the line makes after an edit of it; None where it makes none."""
+        node = getattr(self.text.statements[self.statement], "value", None)
+        assert isinstance(node, ast.expr)
+        start, end = self.text.span(node)
+        segment = self.text.segment
+        if not start <= edit.start <= edit.end <= end:
+            return None
+        written = segment[start : edit.start] + edit.new.encode() + segment[edit.end : end]
+        made = Scope((self.scope,), world).value(written.decode())
+        if made is None or self.part is None:
+            return None if made is None else [made[0]]
+        parts = list(made[0].values()) if isinstance(made[0], dict) else made[0]
+        return [parts[self.part]]
 
     @property
     def place(self) -> str:
@@ -354,37 +350,48 @@ def _equal(one: Any, other: Any) -> bool:
     )
 
 
-def gradients_within(program: Program, inputs: Sequence[Any], upstreams: Sequence[Any]) -> Within:
+def gradients_within(
+    program: Program, inputs: Sequence[Any], more: Sequence[Any], forward: bool
+) -> Within:
     """Return each value of a program, and the gradients with respect to it and to each use of it.
 
     Args:
         program: the forward.
         inputs: its flat inputs.
-        upstreams: one for each inexact output.
+        more: one upstream for each inexact output; one tangent for each inexact input.
+        forward: whether tangents are wanted, in the place of gradients.
     """
-    names = [f"array {k}" for k in range(len(inputs) + len(upstreams))]
+    names = [f"array {k}" for k in range(len(inputs) + len(more))]
     wide = list(map(_value, inputs))
+
+    def outputs(arrays: Sequence[Any], moves: Any) -> tuple[list[Any], list[Any]]:
+        lifter = _Moved(JAX, moves)
+        given = [Value(a, v.depends) for a, v in zip(arrays, wide)]
+        results = [lifter.wide(v) for v in lifter(program.jaxpr, given)]
+        return [r for r in results if is_inexact(r.dtype)], lifter.arrays
+
+    def derived(*arrays: Any) -> Any:
+        given, rest = list(arrays[: len(wide)]), list(arrays[len(wide) :])
+        moving = [k for k, v in enumerate(wide) if v.depends]
+        if not forward:
+            return jax.vjp(lambda moves: outputs(given, moves)[0], zeros)[1](rest)[0]
+
+        def values(*some: Any) -> list[Any]:
+            full = dict(enumerate(given)) | dict(zip(moving, some))
+            return outputs(list(full.values()), None)[1]
+
+        return jax.jvp(values, [given[k] for k in moving], rest)[1]
+
     with jax.enable_x64(True):
         counter = _Moved(NumPy(), None)
         theirs(counter, program.jaxpr, wide)
         zeros = [np.zeros(np.shape(array)) for array in counter.arrays]
-
-        def pulled(*arrays: Any) -> Any:
-            def outputs(moves: Any) -> list[Any]:
-                given = [Value(a, v.depends) for a, v in zip(arrays, wide)]
-                lifter = _Moved(JAX, moves)
-                results = [lifter.wide(v) for v in lifter(program.jaxpr, given)]
-                return [r for r in results if is_inexact(r.dtype)]
-
-            return jax.vjp(outputs, zeros)[1](list(arrays[len(wide) :]))[0]
-
-        traced = theirs(functools.partial(trace, names=names), pulled, *inputs, *upstreams)
+        traced = theirs(functools.partial(trace, names=names), derived, *inputs, *more)
         plain = Lifter(NumPy())
-        given = [
-            Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in (*inputs, *upstreams)
-        ]
+        given = list(map(_value, (*inputs, *more)))
         found = [np.asarray(plain.wide(v)) for v in theirs(plain, traced.jaxpr, given)]
-    for uses in counter.uses.values():  # a function that is called uses a value several times
+    # a function that is called uses a value several times
+    for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]):
             found += itertools.accumulate((found[k] for k in order), np.add)
     return Within(_distinct(counter.arrays), _distinct(found))

@@ -10,18 +10,19 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
-from gradlab.repair.first_line import Within, WrongLine, first_wrong_line
+from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived, simple
+from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, place, quiet
@@ -29,81 +30,16 @@ from gradlab.repair.world import Failed, World, place, quiet
 __all__ = ["Mended", "Point", "Problem", "judged", "mend"]
 
 Array = np.ndarray[Any, Any]
-Errors = tuple[float, float, float]
 
 _BEAM = 8
-_CLOSE = 1e-7
 _ENOUGH = 6  # verified edits; the best of them are given
 _TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
 _FIT = 250  # candidates, in whose time a product is fitted at one place
-_RUNS_AWAY = 1.25  # times the CPU that the search may take
+_RUNS_AWAY = 1.1  # times the CPU that the search may take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
-
-
-@dataclass(frozen=True)
-class Point:
-    """Inputs and upstreams at which gradients are compared, and the right gradients there.
-
-    `label` says it in words: "x 5x4, gamma 4, seed 0".
-    """
-
-    inputs: tuple[Any, ...]
-    upstream: Any
-    expected: tuple[Array, ...]
-    label: str
-
-
-class Problem(Protocol):
-    """A function that computes wrong gradients, and how to run it."""
-
-    entry: Callable[..., Any]
-    """The user's function that returns the gradients."""
-
-    allowance: float
-    """Seconds of CPU that the search may take."""
-
-    forwards: int
-    """How many edits of the forward may be tried."""
-
-    def value(self, world: World, point: Point) -> list[Any]:
-        """Return the forward's outputs at a point, which no edit may change."""
-
-    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
-        """Return the entry's arguments at a point."""
-
-    def gradients(self, result: Any) -> list[Any]:
-        """Read the gradients out of what the entry returned; None where it gives none."""
-
-    def point(self, k: int, size: int) -> Point | None:
-        """Make the k-th point: of the given sizes, or of the first or second choice of others.
-
-        None where the function refuses it.
-        """
-
-    def owned(self, path: str) -> bool:
-        """Whether a file's functions are the user's, so that they are copied."""
-
-    def within(self, point: Point) -> Within | None:
-        """Return the values within the forward, and the right gradients there."""
-
-    def edits(self, path: str) -> bool:
-        """Whether a file's functions may be edited."""
-
-    def confirmed(self, code: CodeType, text: Text) -> bool:
-        """Run the mended text of a function as the user would; the last word."""
-
-
-@dataclass(frozen=True)
-class Mended:
-    """A function's text before and after, and the points at which every gradient is right."""
-
-    old: Text
-    new: Text
-    points: tuple[Point, ...]
-    other_sizes: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,8 +226,6 @@ class _Search:
             known = self.problem.within(point)
         except Failed:
             return None
-        if known is None:
-            return None
         known.gradients.extend(point.expected)
         return first_wrong_line(
             self.world,
@@ -371,9 +305,6 @@ class _Search:
     def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
         """Yield the edits of one tier, those that only wrong gradients need first."""
         text, wanted = draft.text, self._wanted(draft, bench)
-        if tier in (SOLVED, FITTED) and self._focus is not None and not draft.text.edits:
-            yield from self._of_the_first_line(self._focus, draft, bench, tier)
-            return
         if tier in (SOLVED, FITTED):
             if draft not in self._places:
                 self._places[draft] = self._solved(draft, bench, wanted)
@@ -406,60 +337,41 @@ class _Search:
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)
 
-    def _of_the_first_line(
-        self, first: WrongLine, draft: _Draft, bench: Bench, tier: int
-    ) -> Iterator[Edit]:
-        """Yield what could stand in the first wrong line, whose right value is known."""
-        text, scope = draft.text, Scope((first.scope,), bench.copy.__globals__)
-        aliases, _, calls = vocabulary(self.world, bench, self.texts)
-        few = simple(scope)
-        pool = [*few, *derived(scope, few, aliases, calls, most=40)]
-        self._spend(len(pool) / 12)
-        value = getattr(text.statements[first.statement], "value", None)
-        for site in kinds.sites(text):
-            if site.statement != first.statement or isinstance(site.node, ast.Constant | ast.Tuple):
-                continue
-            if isinstance(getattr(site.node, "ctx", None), ast.Store):
-                continue
-            if tier == SOLVED:
-                shape = _shape(scope, text.of(site.node))
-                yield from kinds.names(text, site, shape, pool, True) if shape is not None else ()
-            elif site.node is value and first.part is None:
-                now = scope.value(text.of(site.node))
-                if now is not None and np.shape(now[0]) == first.needed.shape:
-                    blank = np.zeros(0)
-                    need = Need(np.asarray(now[0]), blank, blank, first.needed, blank)
-                    yield from _Solved(text, site, scope, need, pool, calls).products()
-
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0])
-        reached &= reached if self._focus is None else self._focus.near
+        if self._focus is not None and not draft.text.edits:
+            reached &= self._focus.near
         return reached if found is None else found & reached
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:
-        """Return the places where another value would make gradients right."""
+        """Return the places where another value would make gradients, or the wrong line, right."""
         found: list[_Solved] = []
         pools: dict[int, list[Material]] = {}
         aliases, _, calls = vocabulary(self.world, bench, self.texts)
         hopeless: set[ast.AST] = set()
-        for site, scope in bench.value_sites(wanted):
+        first = self._focus if not draft.text.edits else None
+        wanted = wanted if first is None else {first.statement}
+        for site, scope in bench.value_sites(wanted, first.scope if first else None):
             if self.tried >= self._total or not hopeless.isdisjoint(site.parents):
                 continue
-            needed = self._needs(draft, bench, site, scope)
+            needed = self._needs(draft, bench, site, scope, first)
             if not needed:
                 hopeless |= set() if needed is None else {site.node}
                 continue
             if site.statement not in pools:
                 few = simple(scope)
-                pools[site.statement] = [*few, *derived(scope, few, aliases, calls)]
+                most = 12 if first is None else 40
+                pools[site.statement] = [*few, *derived(scope, few, aliases, calls, most)]
                 self._spend(len(pools[site.statement]) / 12)
             found.append(_Solved(draft.text, site, scope, needed[0], pools[site.statement], calls))
         return found
 
-    def _needs(self, draft: _Draft, bench: Bench, site: Site, scope: Scope) -> list[Need] | None:
-        """Return what a value must be: for all wrong gradients, or for one of them."""
+    def _needs(
+        self, draft: _Draft, bench: Bench, site: Site, scope: Scope, first: WrongLine | None
+    ) -> list[Need] | None:
+        """Return what a value must be: for all that is wrong, or for one wrong gradient."""
         values = scope.value(draft.text.of(site.node))
         value = None if values is None else values[0]
         if not isinstance(value, np.ndarray | np.generic | float):
@@ -467,19 +379,23 @@ class _Search:
         value = np.asarray(value)
         if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
             return None
-        if bench.visits[site.statement] != 1:
+        if first is None and bench.visits[site.statement] != 1:
             return None
-        expected = self.points[0].expected
+        expected = self.points[0].expected if first is None else (first.needed,)
         edit = kinds.moved(draft.text, site)
         owners = np.concatenate([np.full(np.size(e), i) for i, e in enumerate(expected)])
         goal = np.concatenate([np.ravel(e) for e in expected])
-        wrong = [i for i, ok in enumerate(draft.right) if not ok]
+        wrong = [i for i, ok in enumerate(draft.right) if not ok] if first is None else []
         alone = [~np.isin(owners, [j for j in wrong if j != i]) for i in wrong]
         chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
 
         def move(delta: Array) -> Array | None:
-            self._spend(0.35)  # a move runs the rest of one function, and compiles little
-            came = bench.gradients(edit, __moved__=delta)
+            self._spend(0.35 if first is None else 0.03)  # how much of a candidate's time it takes
+            came: Sequence[Any] | None
+            if first is None:
+                came = bench.gradients(edit, __moved__=delta)
+            else:
+                came = first.made(edit, {**scope.globals, "__moved__": delta})
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
                 return None
             return np.concatenate([np.ravel(c) for c in came])
@@ -497,9 +413,6 @@ class _Search:
         """Run a candidate; return it where it is better than its draft, and verify it if right."""
         new = edited(draft.text, edit)
         if (draft.code, new.segment) in self._seen:
-            return None
-        if self._focus is not None and not self._allowed(self._focus, draft, edit, new):
-            self._spend(0.03)
             return None
         self._seen.add((draft.code, new.segment))
         self._spend(1)
@@ -521,15 +434,6 @@ class _Search:
             if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
                 return None
         return _Draft(draft.code, new, right, errors)
-
-    def _allowed(self, first: WrongLine, draft: _Draft, edit: Edit, new: Text) -> bool:
-        """Whether an edit of the first wrong line makes the value that is needed there."""
-        if len(new.edits) > 1 or edit.statement != first.statement:
-            return True
-        statements = new.tree_statements
-        if statements is None or first.statement >= len(statements):
-            return False
-        return first.allows(statements[first.statement], self._benches[draft].copy.__globals__)
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
@@ -560,7 +464,7 @@ class _Search:
             and self.problem.confirmed(code, new)
         ):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
-            self.verified.append(Mended(old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
+            self.verified.append(Mended(code, old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
 
     @property
     def fresh(self) -> list[Point]:
@@ -594,36 +498,6 @@ def _wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
         return bool(np.broadcast_shapes(shape, narrow) == shape)
     except ValueError:
         return False
-
-
-def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, ...], Errors]:
-    """Say of each gradient whether it is right; how far off all are, by three measures.
-
-    The measures: the relative error, that up to a common factor, the share of wrong entries.
-    """
-    right, measures = [], []
-    for mine, true in zip(came, expected, strict=True):
-        try:
-            array = np.zeros(np.shape(true)) if mine is None else np.asarray(mine)
-        except ValueError:  # a ragged list
-            array = np.asarray(None)
-        if array.shape != np.shape(true) or array.dtype.kind not in "fciub":
-            right.append(False)
-            measures.append((4.0, 4.0, 1.0))
-            continue
-        known = np.isfinite(true)
-        off, size = np.abs(array - true), np.abs(np.where(known, true, 0.0))
-        largest = float(np.max(size, initial=0.0))
-        close = (off <= _CLOSE * size + 1e-2 * _CLOSE * largest) | ~known
-        right.append(bool(np.all(close)))
-        norm = float(np.linalg.norm(size)) or 1.0
-        other = float(np.linalg.norm(array[known])) or 1.0
-        dot = abs(complex(np.sum(np.conj(true[known]) * array[known])))
-        angle = np.sqrt(max(0.0, 1.0 - (dot / (norm * other)) ** 2))
-        error = min(float(np.linalg.norm(off[known])) / norm, 4.0)
-        measures.append((error, angle, float(np.mean(~close)) if close.size else 0.0))
-    sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
-    return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
 
 
 def _cost(mended: Mended) -> tuple[int, int, int]:

@@ -18,21 +18,7 @@ from typing import Final
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 ATOM: Final = 20
-_BINARY: Final[dict[type[ast.operator], int]] = {
-    ast.BitOr: 8,
-    ast.BitXor: 9,
-    ast.BitAnd: 10,
-    ast.LShift: 11,
-    ast.RShift: 11,
-    ast.Add: 12,
-    ast.Sub: 12,
-    ast.Mult: 13,
-    ast.Div: 13,
-    ast.FloorDiv: 13,
-    ast.Mod: 13,
-    ast.MatMult: 13,
-    ast.Pow: 15,
-}
+_BINDS: Final = {"|": 8, "^": 9, "&": 10, "<<": 11, ">>": 11, "+": 12, "-": 12, "**": 15}
 
 
 @dataclass(frozen=True)
@@ -142,10 +128,18 @@ def edited(text: Text, edit: Edit) -> Text:
     return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit))
 
 
+def symbol(node: ast.BinOp | ast.Compare) -> str:
+    """Return an operator, or the first of a comparison, as it is written."""
+    a = ast.Name("a")
+    if isinstance(node, ast.BinOp):
+        return ast.unparse(ast.BinOp(a, node.op, a))[2:-2]
+    return ast.unparse(ast.Compare(a, node.ops[:1], [a]))[2:-2]
+
+
 def precedence(node: ast.expr) -> int:
     """Return how tightly an expression binds, as written: larger binds tighter."""
     if isinstance(node, ast.BinOp):
-        return _BINARY[type(node.op)]
+        return _BINDS.get(symbol(node), 13)
     if isinstance(node, ast.UnaryOp):
         return 6 if isinstance(node.op, ast.Not) else 14
     kinds: dict[type[ast.expr], int] = {

@@ -4,37 +4,10 @@ import ast
 import dataclasses
 import re
 
-from gradlab.repair.search import Mended
+from gradlab._codes import CODES
+from gradlab.repair.problem import Mended
 from gradlab.repair.source import Edit, Text, edited
 
-_SAID = {
-    "GL101": "a sign is wrong",
-    "GL102": "a constant factor is wrong",
-    "GL103": "a size is missing",
-    "GL201": "a factor is missing",
-    "GL202": "there is a factor too many",
-    "GL203": "a power is wrong",
-    "GL204": "an operator or a function is wrong",
-    "GL211": "a term is missing",
-    "GL212": "there is a term too many",
-    "GL213": "a constant is wrong",
-    "GL221": "the derivative of an activation is missing",
-    "GL222": "the derivative of an inner function is missing",
-    "GL223": "the upstream is missing",
-    "GL301": "a matrix is transposed",
-    "GL302": "the axis is wrong",
-    "GL303": "the gradient is not summed over a broadcast axis",
-    "GL304": "keepdims is wrong",
-    "GL311": "another variable is read",
-    "GL312": "the gradients of two inputs are exchanged",
-    "GL313": "arguments or parts are in another order",
-    "GL321": "an index or a slice is shifted",
-    "GL322": "the direction is reversed, or should be",
-    "GL323": "a value is from before or after its update",
-    "GL331": "values are overwritten, not accumulated",
-    "GL332": "a condition or a branch is wrong",
-    "GL333": "a mask is not applied",
-}
 _LONG = 70
 _ADDED = re.compile(r"(.*) [*/] (\S+|\(.*\))", re.DOTALL)
 
@@ -60,7 +33,8 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
 def _sentence(edit: Edit, old: Text) -> str:
     code, before, after = edit.code, *_around(edit, old)
     added = _ADDED.fullmatch(edit.new)
-    said = _SAID.get(code, "the source is wrong")
+    mistake = re.split("[:,.]", CODES[code].mistake)[0]
+    said = mistake[0].lower() + mistake[1:]
     if code in ("GL201", "GL221", "GL333") and added and added[1] == edit.old:
         said = f"the factor `{added[2]}` is missing"
     term = re.fullmatch(r"(.*) [+-] (.+)", edit.new, re.DOTALL)

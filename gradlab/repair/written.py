@@ -6,25 +6,19 @@ gradients are those of autodiff of the forward, traced or read as a program, eva
 
 import contextlib
 import dataclasses
-import functools
-import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from types import CodeType
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from gradlab.proof import BUDGET, prove
-from gradlab.reading import Reading, read
-from gradlab.references import jvp_program, vjp_program
-from gradlab.repair.first_line import Within, WrongLine, gradients_within
-from gradlab.repair.search import Mended, Point, judged, mend
-from gradlab.repair.source import Text, unified
+from gradlab.repair.first_line import WrongLine
+from gradlab.repair.problem import HandRule, Kind, Mended, Problem, wide
+from gradlab.repair.search import mend
+from gradlab.repair.source import unified
 from gradlab.repair.words import explained
 from gradlab.repair.world import (
     Failed,
@@ -32,74 +26,14 @@ from gradlab.repair.world import (
     functions_of,
     is_gradlabs,
     quiet,
-    theirs,
     written_by_the_user,
 )
 from gradlab.report import Fix
-from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace, without_checks
-from gradlab.tracing.jaxprs import JAX_FOLDER
-from gradlab.tracing.leaves import flatten, is_inexact
+from gradlab.tracing import without_checks
+from gradlab.tracing.leaves import flatten
 
 Array = np.ndarray[Any, Any]
 Repaired = tuple[tuple[Fix, ...], WrongLine | None]
-Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
-
-_FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
-_LARGE = 400  # entries above which the search runs at smaller shapes
-
-
-@dataclass(frozen=True)
-class HandRule:
-    """A derivative as someone wrote it, with the inputs at which it is wrong.
-
-    Attributes:
-        kind: "pair": `backward(upstream, *inputs)`; "residuals": `backward(upstream, kept)`, where
-            the forward returns `output, kept`; "gradients": the forward returns both itself;
-            "vjp" and "jvp": the functions of a custom rule of JAX; "node": `backward(upstream,
-            *inputs)` returns the outputs, then each gradient as backward and local gradient say.
-        forward: the forward, or `fwd` of a custom_vjp; what a node is held against.
-        backward: the backward, `bwd`, or the rule of a custom_jvp; unused for "gradients".
-        primal: the function that a custom rule decorates; None for the others.
-        static: the positions of a custom rule's arguments that are no arrays to it.
-        sources: files that may be edited, though they are gradlab's own.
-    """
-
-    kind: Kind
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    inputs: tuple[Any, ...]
-    names: tuple[str, ...]
-    paths: tuple[str, ...]
-    primal: Callable[..., Any] | None = None
-    static: tuple[int, ...] = ()
-    wrt: tuple[int, ...] | None = None
-    sources: tuple[str, ...] = ()
-
-    @property
-    def plain(self) -> bool:
-        """Whether the forward returns its output alone."""
-        return self.primal is not None or self.kind in ("pair", "node")
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The name of the function that is differentiated, and its line, as `layers.py:12`."""
-        function = self.primal or self.forward
-        code = getattr(function, "__code__", None)
-        where = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
-        return getattr(function, "__name__", ""), where
-
-    @property
-    def files(self) -> set[str]:
-        """The files that hold these functions."""
-        given = [f for f in (self.forward, self.backward, self.primal) if not _jaxs_method(f)]
-        codes = (getattr(getattr(f, "__func__", f), "__code__", None) for f in given)
-        return {code.co_filename for code in codes if code is not None} | set(self.sources)
-
-
-def _jaxs_method(function: Any) -> bool:
-    """Whether a function is a method of JAX's, such as the `bind` of a primitive."""
-    code = getattr(getattr(function, "__func__", None), "__code__", None)
-    return code is not None and code.co_filename.startswith(JAX_FOLDER)
 
 
 def rules_met(
@@ -122,7 +56,7 @@ def rules_met(
             lambda rule, given: met.append((rule, given)),
         )
         with quiet(), contextlib.suppress(Failed):
-            world.call(world.load(function), *jax.tree.map(_wide, inputs))
+            world.call(world.load(function), *jax.tree.map(wide, inputs))
             break
     for rule, given in met:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
@@ -184,9 +118,9 @@ def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repaired:
 
     Where none can, the first wrong line may be known.
 
-    The search takes twice the CPU that was spent so far and 2 seconds, at most eight.
+    The search takes little more than the CPU that was `spent` so far and 1.3 s, at most eight.
     """
-    allowance = min(2.0 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
+    allowance = min(1.3 + 1.2 * spent, 8.0) / max(1, len(rules[:4]))
     line = None
     for rule in rules[:4]:
         try:
@@ -205,7 +139,7 @@ def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repaired:
 def fixes_of(rule: HandRule, allowance: float, seed: int) -> Repaired:
     """Return the edits of the user's source that make every gradient right, best first."""
     with without_checks():
-        problem = _Problem(rule, allowance, seed)
+        problem = Problem(rule, allowance, seed)
         edits, first = mend(problem)
         found = [
             (each, fix) for each in edits if (fix := _fix(each, problem.upstream_name)) is not None
@@ -237,381 +171,3 @@ def _fix(mended: Mended, upstream: str) -> Fix | None:
         verified_at=tuple(point.label for point in mended.points),
         reaches="" if mended.other_sizes else "tried at these shapes alone",
     )
-
-
-class _Problem:
-    """Runs a rule in copies of the user's functions, and knows the right gradients."""
-
-    def __init__(self, rule: HandRule, allowance: float, seed: int) -> None:
-        self.rule, self.allowance, self.seed = rule, allowance, seed
-        self.forwards = _MANY if rule.primal is not None else _FEW
-        self._files = rule.files
-        self._called = rule.forward if rule.kind == "gradients" else rule.backward
-        self.entry = getattr(self._called, "__func__", self._called)
-        self.world = World(self.owned)
-        self.given = tuple(jax.tree.map(_wide, rule.inputs))
-        self._programs: dict[Any, Program] = {}
-        entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
-        self._sizes = list(_lengths(self.given, entries > _LARGE))
-        self._small = self._usable(self._sizes) if entries > _LARGE else {}
-
-    def owned(self, path: str) -> bool:
-        return path in self._files or written_by_the_user(path)
-
-    def edits(self, path: str) -> bool:
-        return self.owned(path) and (not is_gradlabs(path) or path in self.rule.sources)
-
-    def _usable(self, choices: list[dict[int, int]]) -> dict[int, int]:
-        for lengths in choices:
-            if self._point(20, lengths) is not None:
-                self._sizes = list(_lengths(self._drawn(20, lengths), False))
-                return lengths
-        return {}
-
-    @property
-    def upstream_name(self) -> str:
-        """The parameter of the backward that takes the upstream; "" where none does."""
-        code = getattr(self.entry, "__code__", None)
-        if code is None or self.rule.kind in ("gradients", "jvp", "node"):
-            return ""
-        taken = code.co_varnames[self.entry is not self._called : code.co_argcount]
-        return str(taken[-1 if self.rule.kind == "vjp" else 0]) if taken else ""
-
-    # how it is run
-
-    def value(self, world: World, point: Point) -> list[Any]:
-        return list(jax.tree.leaves(self._value(world, point.inputs)))
-
-    def _value(self, world: World, inputs: tuple[Any, ...]) -> Any:
-        result = world.call(world.load(self.rule.primal or self.rule.forward), *_copies(inputs))
-        return (
-            result if self.rule.primal or self.rule.kind in ("pair", "node") else _pair(result)[0]
-        )
-
-    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
-        rule, inputs = self.rule, _copies(point.inputs)
-        method = hasattr(self._called, "__func__")
-        before = (world.load(self._called.__self__),) if method else ()  # type: ignore[attr-defined]
-        held = (*before, *(inputs[i] for i in rule.static))
-        if rule.kind == "gradients":
-            return (*held, *inputs)
-        if rule.kind == "jvp":
-            return (*held, self._moving(inputs), point.upstream)
-        if rule.kind in ("pair", "node"):
-            return (*held, point.upstream, *inputs)
-        kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
-        return (
-            (*held, kept, point.upstream) if rule.kind == "vjp" else (*held, point.upstream, kept)
-        )
-
-    def _moving(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)
-
-    def gradients(self, result: Any) -> list[Any]:
-        rule = self.rule
-        if rule.kind == "node":
-            return list(result)
-        if rule.kind == "jvp":
-            return list(jax.tree.leaves(_pair(result)[1]))
-        by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
-        return [_part(by_name, self._root(path), path) for path in rule.paths]
-
-    def _root(self, path: str) -> str:
-        """Return the input that a leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
-        return max((n for n in self.rule.names if path.startswith(n)), key=len)
-
-    def _by_name(self, result: Any) -> dict[str, Any]:
-        """Return gradients by the name of their input, however they were gathered."""
-        rule = self.rule
-        every = [n for i, n in enumerate(rule.names) if i not in rule.static]
-        chosen = [rule.names[i] for i in rule.wrt] if rule.wrt is not None else every
-        choices = [chosen, list(dict.fromkeys(map(self._root, rule.paths))), every]
-        if isinstance(result, dict) and any(set(result) & set(names) for names in choices):
-            return result
-        whole = result if isinstance(result, tuple | list) else (result,)
-        names = next((names for names in choices if len(names) == len(whole)), [])
-        return dict(zip(names, whole))
-
-    # points
-
-    def point(self, k: int, size: int) -> Point | None:
-        if size > len(self._sizes):
-            return None
-        lengths = dict(self._small)
-        if size:
-            change = self._sizes[size - 1]
-            found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
-            lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
-        return self._point(k, lengths)
-
-    def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
-        rng = np.random.default_rng([self.seed, k, sum(lengths.values())])
-        near = k == 0 and not lengths
-        return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
-
-    def _point(self, k: int, lengths: dict[int, int]) -> Point | None:
-        inputs = self._drawn(k, lengths)
-        try:
-            with quiet():
-                upstream = self._upstream(inputs, np.random.default_rng([self.seed, k, 7]), k)
-                expected = self._expected(inputs, upstream)
-        except Failed:  # the function refuses a point that was made for it
-            return None
-        if not all(np.isfinite(e).any() for e in expected if np.size(e)):
-            return None
-        label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k}"
-        return Point(inputs, upstream, expected, label)
-
-    def _upstream(self, inputs: tuple[Any, ...], rng: np.random.Generator, k: int) -> Any:
-        if self.rule.kind == "jvp":
-            return jax.tree.map(lambda x: _upstream(x, rng), self._moving(inputs))
-        output = self._value(self.world, inputs)
-        if self.rule.kind == "gradients":
-            return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
-        upstream = jax.tree.map(lambda x: _upstream(x, rng), output)
-        if k == 12:  # a gradient is linear in the upstream: where that is zero, nothing divides
-            upstream = jax.tree.map(
-                lambda u: u * (np.arange(u.size) % 2).reshape(u.shape), upstream
-            )
-        return upstream
-
-    # the right gradients
-
-    def _program(self, inputs: tuple[Any, ...]) -> Program:
-        """Return the derivative of the forward as a program."""
-        values, _, tree = flatten(inputs, self.rule.names)
-        key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
-        if key in self._programs:
-            return self._programs[key]
-        program, decided = self._primal(inputs)
-        positions = [program.in_names.index(path) for path in self.rule.paths]
-        derive = jvp_program if self.rule.kind == "jvp" else vjp_program
-        found: Program = theirs(derive, program, positions)
-        if not decided:  # values decide what is read
-            self._programs[key] = found
-        return found
-
-    def _primal(self, inputs: tuple[Any, ...]) -> tuple[Program, bool]:
-        """Return the forward as a program, and whether that depends on values."""
-        root = self.rule.primal or self.rule.forward
-        return self._read(self._forward(inputs, root), self._moving(inputs), (root,))
-
-    def within(self, point: Point) -> Within | None:
-        if self.rule.kind == "jvp":
-            return None
-        return gradients_within(self._primal(point.inputs)[0], *self._flat(point))
-
-    def _flat(self, point: Point) -> tuple[list[Any], list[Any]]:
-        """Return a point's flat inputs, and its upstreams or tangents."""
-        values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
-        more = [u for u in jax.tree.leaves(point.upstream) if is_inexact(np.asarray(u).dtype)]
-        return [v for v, leaf in zip(values, leaves) if leaf.traced], more
-
-    def _forward(self, inputs: tuple[Any, ...], root: Callable[..., Any]) -> Callable[..., Any]:
-        rule = self.rule
-
-        def forward(*moving: Any) -> Any:
-            supply = iter(moving)
-            merged = [inputs[i] if i in rule.static else next(supply) for i in range(len(inputs))]
-            result = root(*merged)
-            return result if rule.plain else _pair(result)[0]
-
-        return forward
-
-    def _read(
-        self, function: Callable[..., Any], inputs: tuple[Any, ...], roots: tuple[Any, ...]
-    ) -> tuple[Program, bool]:
-        """Return a function as a program, and whether that depends on values."""
-        names = [n for i, n in enumerate(self.rule.names) if i not in self.rule.static]
-        names += [f"upstream {k}" for k in range(len(inputs) - len(names))]
-        try:
-            traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
-            return theirs(strip, traced), False
-        except Failed:  # NumPy refuses tracers in many ways
-            reader = functools.partial(read, names=names, roots=roots)
-            reading: Reading = theirs(reader, function, *inputs)
-            return reading.program, bool(reading.decisions)
-
-    def _expected(self, inputs: tuple[Any, ...], more: Any) -> tuple[Array, ...]:
-        """Return the right gradients; of a node the outputs before them, and each of them twice."""
-        program = self._program(inputs)
-        values, more = self._flat(Point(inputs, more, (), ""))
-        flat = [*values, *more]
-        lifter = Lifter(NumPy())
-        wide = [Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in flat]
-        with jax.enable_x64(True):
-            results = [np.asarray(lifter.wide(v)) for v in theirs(lifter, program.jaxpr, wide)]
-        if self.rule.kind == "jvp":
-            return tuple(results[len(results) // 2 :])
-        gradients = results[-len(self.rule.paths) :]
-        if self.rule.kind != "node":
-            return tuple(gradients)
-        return (*results[: len(results) - len(gradients)], *gradients, *gradients)
-
-    # the last word
-
-    def confirmed(self, code: CodeType, new: Text) -> bool:
-        """Run the mended rule once in JAX itself, where it is JAX's."""
-        if self.rule.primal is None:
-            return True
-        point, world = self.point(11, 0), World(self.owned, numpy=False)
-        entry = world.load(self.entry)
-        if point is None:
-            return False
-        world.load(self.rule.forward)
-        try:
-            with world.exchanged(code, new), jax.enable_x64(True):
-                given = (point.inputs, point.upstream)
-                inputs, upstream = jax.tree.map(_to_jax, given)
-                there = Point(inputs, upstream, point.expected, point.label)
-                came = self.gradients(world.call(entry, *self.arguments(world, there)))
-        except Failed:  # JAX refuses what NumPy takes
-            return False
-        return all(judged(came, point.expected)[0])
-
-    def proved(self, mended: Mended) -> bool:
-        """Whether every gradient of the mended rule is proved one formula with the reference."""
-        point, world = mended.points[0], World(self.owned, numpy=False)
-        entry = world.load(self.entry)
-        if self.rule.kind in ("jvp", "node", "gradients"):
-            return False
-        world.load(self.rule.forward)
-        code = next((c for c in world.copies if _is_of(c, mended.old)), None)
-        count = len(self.given) - len(self.rule.static)
-
-        def rule(*arrays: Any) -> list[Any]:
-            moving = iter(arrays[:count])
-            inputs = tuple(
-                point.inputs[i] if i in self.rule.static else next(moving)
-                for i in range(len(point.inputs))
-            )
-            tree = jax.tree.structure(point.upstream)
-            there = Point(inputs, jax.tree.unflatten(tree, arrays[count:]), (), "")
-            came = self.gradients(entry(*self.arguments(world, there)))
-            return [*self.value(world, there), *came]
-
-        upstreams = jax.tree.leaves(point.upstream)
-        given = (*self._moving(point.inputs), *upstreams)
-        if code is None or not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
-            return False
-        try:
-            with world.exchanged(code, mended.new), jax.enable_x64(True):
-                roots = (entry, world.load(self.rule.forward))
-                program, _ = self._read(rule, given, roots)
-        except Failed:
-            return False
-        reference = self._program(point.inputs)
-        flat = map(np.asarray, itertools.chain(*self._flat(point)))
-        inputs = dict(zip(reference.in_names, flat))
-        if len(program.in_names) != len(inputs):
-            return False
-        outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
-        aligned = rename(program, reference.in_names)
-        return all(proof.proved for proof in prove(aligned, reference, inputs, outputs, 0, BUDGET))
-
-
-def _is_of(code: CodeType, text: Text) -> bool:
-    same = code.co_filename == text.path and code.co_name == text.name
-    return same and code.co_firstlineno == text.line
-
-
-def _pair(result: Any) -> tuple[Any, Any]:
-    """Return the two things that a function returns; more than one behind the first are one."""
-    if not isinstance(result, tuple | list) or len(result) < 2:
-        raise Failed("it returns no pair")
-    return result[0], result[1] if len(result) == 2 else result[1:]
-
-
-def _part(by_name: dict[str, Any], root: str, path: str) -> Any:
-    """Return the gradient of one leaf of an input."""
-    gradient = by_name.get(root)
-    if root == path or gradient is None:
-        return gradient
-    found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
-    return next((v for keys, v in found if root + jax.tree_util.keystr(keys) == path), None)
-
-
-def _upstream(x: Any, rng: np.random.Generator) -> Any:
-    array = np.asarray(x)
-    if array.dtype.kind == "c":
-        return rng.normal(size=array.shape) + 1j * rng.normal(size=array.shape)
-    return rng.normal(size=array.shape) if array.dtype.kind == "f" else np.zeros_like(array)
-
-
-def _is_array(x: Any) -> bool:
-    return hasattr(x, "dtype")
-
-
-def _to_jax(x: Any) -> Any:
-    return jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x
-
-
-def _wide(x: Any) -> Any:
-    if not _is_array(x) or jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return x
-    array = np.asarray(x)
-    if array.dtype.kind == "c":
-        return array.astype(np.complex128)
-    return array.astype(np.float64) if is_inexact(array.dtype) else np.array(array)
-
-
-def _copies(inputs: Any) -> Any:
-    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, inputs)
-
-
-def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Any:
-    """Return an input like the given one, with other values and lengths; `near` it, or not."""
-    if not isinstance(x, np.ndarray):
-        return x
-    if x.ndim and x.size and x.dtype.kind in "fiu" and (x >= 0).all():
-        whole = x.sum(axis=-1, keepdims=True)
-        if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
-            return _distribution(x, lengths, rng, near)
-    array = x
-    for axis, length in enumerate(array.shape):
-        array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
-    kind = array.dtype.kind
-    if kind not in "fc" or np.isin(array, (0, 1)).all():
-        if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
-            array = array % min(lengths.values())
-        shuffled = array.ndim and len(array) > 1 and not near
-        return array[rng.permutation(len(array))] if shuffled else array
-    noise = rng.normal(size=array.shape)
-    spread = float(np.std(array)) or float(np.abs(array).max()) or 1.0
-    if near:
-        return array + 1e-3 * noise * np.minimum(np.abs(array) + 1e-2 * spread, spread)
-    drawn = rng.permutation(array.ravel()).reshape(array.shape)
-    positive = kind == "f" and (array > 0).all()
-    return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
-
-
-def _distribution(x: Array, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Array:
-    """Return an array like the given one, whose last axis sums to 1 as well."""
-    if np.isin(x, (0, 1)).all():
-        last = lengths.get(x.shape[-1], x.shape[-1])
-        classes = _drawn(np.argmax(x, axis=-1) + 2, lengths, rng, near) - 2
-        return np.asarray(np.eye(last, dtype=x.dtype)[classes % last])
-    drawn = np.abs(_drawn(x * 2, lengths, rng, near))
-    return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
-
-
-def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:
-    """Yield choices of other lengths; equal ones change together, and 1 stays."""
-    found = sorted({n for x in jax.tree.leaves(inputs) for n in np.shape(x) if n > 1})
-    if not found:
-        return
-    if smaller:
-        for divisor in (64, 32, 16, 8, 4, 2):
-            lengths = {n: max(2, n // divisor) for n in found}
-            if len(set(lengths.values())) == len(found):
-                yield lengths
-        yield {n: 3 + i for i, n in enumerate(found)}
-        yield {n: 2 + 2 * i for i, n in enumerate(found)}
-    else:
-        yield {n: n + 1 for n in found}
-        yield {n: 2 * n for n in found}
-
-
-def _label(names: Sequence[str], inputs: Any) -> str:
-    shapes = ("x".join(map(str, np.shape(x))) or "scalar" for x in inputs)
-    return ", ".join(f"{n} {s}" for n, s in itertools.islice(zip(names, shapes), 4))

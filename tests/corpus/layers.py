@@ -283,7 +283,7 @@ def truncated(xp, g, x, w):
     return _scanned_backward(g, x, w, keep=0.0)
 
 
-@scanned_recurrence.fault("a decay that the forward has not")
+@scanned_recurrence.fault("a decay that the forward has not", "condition")
 def decayed(xp, g, x, w):
     return _scanned_backward(g, x, w, keep=0.9)
 

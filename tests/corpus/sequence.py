@@ -29,7 +29,7 @@ class causal_attention:
         return ds @ k, ds.T @ q, p.T @ g
 
 
-@causal_attention.fault("meta-pytorch/MSLK#263")
+@causal_attention.fault("meta-pytorch/MSLK#263", "condition")
 def backward_unmasked(xp, g, q, k, v):
     p = _softmax(xp, q @ k.T / 2)
     dp = g @ v.T
@@ -189,7 +189,7 @@ def _through_time(xp, g, x, w, m, mask_of):
     return xp.stack(dx), dw, xp.stack(dm)
 
 
-@masked_recurrence.fault("lmnt-com/haste#43")
+@masked_recurrence.fault("lmnt-com/haste#43", "condition")
 def first_mask_for_all_steps(xp, g, x, w, m):
     return _through_time(xp, g, x, w, m, [0, 0, 0, 0])
 

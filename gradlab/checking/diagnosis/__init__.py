@@ -54,7 +54,6 @@ _CODES = {
 _ENTRIES = 1 << 16
 _CHEAP_ENTRIES = 1 << 24  # of a gradient for which cheap hypotheses alone are tried
 _LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
-_SECONDS = 4.0  # of CPU for hypotheses; one that has begun ends
 
 
 def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
@@ -67,17 +66,24 @@ def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
     )
 
 
-def diagnose(trial: Trial, laws: Sequence[Law], mended: bool = False) -> tuple[Finding, ...]:
-    """Return what is wrong with a gradient, each cause with its code; see `_diagnose`."""
-    found = _diagnose(trial, laws, mended)
+def diagnose(
+    trial: Trial, laws: Sequence[Law], mended: bool, seconds: float
+) -> tuple[Finding, ...]:
+    """Return what is wrong with a gradient, each cause with its code, as far as it was verified.
+
+    Args:
+        trial: of the wrong gradient.
+        laws: as they were held.
+        mended: whether the source was; then what was seen is told, and nothing searched for.
+        seconds: of CPU for hypotheses; one that has begun ends.
+    """
+    found = _diagnose(trial, laws, mended, seconds)
     return tuple(dataclasses.replace(f, code=f.code or _CODES.get(f.kind, "")) for f in found)
 
 
-def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding, ...]:
-    """Return what is wrong with a gradient, as far as it could be verified.
-
-    Where the source was `mended`, only what was seen is told, and nothing is searched for.
-    """
+def _diagnose(
+    trial: Trial, laws: Sequence[Law], mended: bool, seconds: float
+) -> tuple[Finding, ...]:
     if not trial.runs:
         return ()
     found = list(witnessed(trial, laws))
@@ -92,7 +98,7 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
     if any(trial.subject.odd):
         odd = (k for k, odd in enumerate(trial.subject.odd) if odd)
         return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
-    end = time.process_time() + _SECONDS
+    end = time.process_time() + seconds
     for target in symptom.wrong:
         # nothing is tried where too little is off to explain
         new = trial.subject.targets[target].path not in explained

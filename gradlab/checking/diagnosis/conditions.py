@@ -15,6 +15,7 @@ Array = np.ndarray[Any, Any]
 Predicate = tuple[str, Callable[[dict[str, Any]], Array]]  # in words; the mask at some inputs
 
 _PERMUTATIONS = 3
+_NEARLY_EVERYWHERE = ("is beyond index 0 on", "is not at the border on")
 _COMPARED = (("== 0", np.equal, 0), ("!= 0", np.not_equal, 0), ("!= 1", np.not_equal, 1))
 
 
@@ -29,8 +30,8 @@ def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
         fits = all(_fits(symptom, k, target, mask) for k in range(2))
         if fits and _moved(symptom, target, mask_at):
             what = _instead(symptom, target, mask)
-            if " on axis " in text and not what and 2 * mask.sum() > mask.size:
-                continue  # nearly everywhere: that says little
+            if not what and any(words in text for words in _NEARLY_EVERYWHERE):
+                continue
             words = f"the gradient of {leaf.path} is wrong only where {text}{what}"
             yield Finding("condition", leaf.path, words)
             return

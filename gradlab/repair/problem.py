@@ -1,0 +1,523 @@
+"""A derivative as someone wrote it: how it is run, and what is right there.
+
+The right gradients are those of autodiff of the forward, traced or read as a program, evaluated in
+NumPy.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from gradlab.proof import BUDGET, prove
+from gradlab.reading import Reading, read
+from gradlab.references import jvp_program, vjp_program
+from gradlab.repair.first_line import Within, gradients_within
+from gradlab.repair.source import Text
+from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
+from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace
+from gradlab.tracing.jaxprs import JAX_FOLDER
+from gradlab.tracing.leaves import flatten, is_inexact
+
+Array = np.ndarray[Any, Any]
+Errors = tuple[float, float, float]
+Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
+
+
+_FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
+_LARGE = 400  # entries above which the search runs at smaller shapes
+_CLOSE = 1e-7
+
+
+@dataclass(frozen=True)
+class HandRule:
+    """A derivative as someone wrote it, with the inputs at which it is wrong.
+
+    Attributes:
+        kind: "pair": `backward(upstream, *inputs)`; "residuals": `backward(upstream, kept)`, where
+            the forward returns `output, kept`; "gradients": the forward returns both itself;
+            "vjp" and "jvp": the functions of a custom rule of JAX; "node": `backward(upstream,
+            *inputs)` returns the outputs, then each gradient as backward and local gradient say.
+        forward: the forward, or `fwd` of a custom_vjp; what a node is held against.
+        backward: the backward, `bwd`, or the rule of a custom_jvp; unused for "gradients".
+        primal: the function that a custom rule decorates; None for the others.
+        static: the positions of a custom rule's arguments that are no arrays to it.
+        sources: files that may be edited, though they are gradlab's own.
+    """
+
+    kind: Kind
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    primal: Callable[..., Any] | None = None
+    static: tuple[int, ...] = ()
+    wrt: tuple[int, ...] | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the forward returns its output alone."""
+        return self.primal is not None or self.kind in ("pair", "node")
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The name of the function that is differentiated, and its line, as `layers.py:12`."""
+        function = self.primal or self.forward
+        code = getattr(function, "__code__", None)
+        where = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else ""
+        return getattr(function, "__name__", ""), where
+
+    @property
+    def files(self) -> set[str]:
+        """The files that hold these functions."""
+        given = [f for f in (self.forward, self.backward, self.primal) if not _jaxs_method(f)]
+        codes = (getattr(getattr(f, "__func__", f), "__code__", None) for f in given)
+        return {code.co_filename for code in codes if code is not None} | set(self.sources)
+
+
+def _jaxs_method(function: Any) -> bool:
+    """Whether a function is a method of JAX's, such as the `bind` of a primitive."""
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    return code is not None and code.co_filename.startswith(JAX_FOLDER)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Inputs and upstreams at which gradients are compared, and the right gradients there.
+
+    `label` says it in words: "x 5x4, gamma 4, seed 0".
+    """
+
+    inputs: tuple[Any, ...]
+    upstream: Any
+    expected: tuple[Array, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A function's text before and after, and the points at which every gradient is right."""
+
+    code: CodeType
+    old: Text
+    new: Text
+    points: tuple[Point, ...]
+    other_sizes: bool
+
+
+class Problem:
+    """Runs a rule in copies of the user's functions, and knows the right gradients."""
+
+    def __init__(self, rule: HandRule, allowance: float, seed: int) -> None:
+        self.rule, self.allowance, self.seed = rule, allowance, seed
+        self.forwards = _MANY if rule.primal is not None else _FEW
+        self._files = rule.files
+        self._called = rule.forward if rule.kind == "gradients" else rule.backward
+        self.entry = getattr(self._called, "__func__", self._called)
+        self.world = World(self.owned)
+        self.given = tuple(jax.tree.map(wide, rule.inputs))
+        self._programs: dict[Any, Program] = {}
+        entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
+        self._sizes = list(_lengths(self.given, entries > _LARGE))
+        self._small = self._usable(self._sizes) if entries > _LARGE else {}
+
+    def owned(self, path: str) -> bool:
+        """Return whether a file's functions are the user's, so that they are copied."""
+        return path in self._files or written_by_the_user(path)
+
+    def edits(self, path: str) -> bool:
+        """Return whether a file's functions may be edited."""
+        return self.owned(path) and (not is_gradlabs(path) or path in self.rule.sources)
+
+    def _usable(self, choices: list[dict[int, int]]) -> dict[int, int]:
+        for lengths in choices:
+            if self._point(20, lengths) is not None:
+                self._sizes = list(_lengths(self._drawn(20, lengths), False))
+                return lengths
+        return {}
+
+    @property
+    def upstream_name(self) -> str:
+        """The parameter of the backward that takes the upstream; "" where none does."""
+        code = getattr(self.entry, "__code__", None)
+        if code is None or self.rule.kind in ("gradients", "jvp", "node"):
+            return ""
+        taken = code.co_varnames[self.entry is not self._called : code.co_argcount]
+        return str(taken[-1 if self.rule.kind == "vjp" else 0]) if taken else ""
+
+    # how it is run
+
+    def value(self, world: World, point: Point) -> list[Any]:
+        """Return the forward's outputs at a point, which no edit may change."""
+        return list(jax.tree.leaves(self._value(world, point.inputs)))
+
+    def _value(self, world: World, inputs: tuple[Any, ...]) -> Any:
+        result = world.call(world.load(self.rule.primal or self.rule.forward), *_copies(inputs))
+        return (
+            result if self.rule.primal or self.rule.kind in ("pair", "node") else _pair(result)[0]
+        )
+
+    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
+        """Return the entry's arguments at a point."""
+        rule, inputs = self.rule, _copies(point.inputs)
+        method = hasattr(self._called, "__func__")
+        before = (world.load(self._called.__self__),) if method else ()  # type: ignore[attr-defined]
+        held = (*before, *(inputs[i] for i in rule.static))
+        if rule.kind == "gradients":
+            return (*held, *inputs)
+        if rule.kind == "jvp":
+            return (*held, self._moving(inputs), point.upstream)
+        if rule.kind in ("pair", "node"):
+            return (*held, point.upstream, *inputs)
+        kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
+        return (
+            (*held, kept, point.upstream) if rule.kind == "vjp" else (*held, point.upstream, kept)
+        )
+
+    def _moving(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)
+
+    def gradients(self, result: Any) -> list[Any]:
+        """Read the gradients out of what the entry returned; None where it gives none."""
+        rule = self.rule
+        if rule.kind == "node":
+            return list(result)
+        if rule.kind == "jvp":
+            return list(jax.tree.leaves(_pair(result)[1]))
+        by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
+        return [_part(by_name, self._root(path), path) for path in rule.paths]
+
+    def _root(self, path: str) -> str:
+        """Return the input that a leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
+        return max((n for n in self.rule.names if path.startswith(n)), key=len)
+
+    def _by_name(self, result: Any) -> dict[str, Any]:
+        """Return gradients by the name of their input, however they were gathered."""
+        rule = self.rule
+        every = [n for i, n in enumerate(rule.names) if i not in rule.static]
+        chosen = [rule.names[i] for i in rule.wrt] if rule.wrt is not None else every
+        choices = [chosen, list(dict.fromkeys(map(self._root, rule.paths))), every]
+        if isinstance(result, dict) and any(set(result) & set(names) for names in choices):
+            return result
+        whole = result if isinstance(result, tuple | list) else (result,)
+        names = next((names for names in choices if len(names) == len(whole)), [])
+        return dict(zip(names, whole))
+
+    # points
+
+    def point(self, k: int, size: int) -> Point | None:
+        """Make the k-th point: of the given sizes, or of the first or second choice of others.
+
+        None where the function refuses it.
+        """
+        if size > len(self._sizes):
+            return None
+        lengths = dict(self._small)
+        if size:
+            change = self._sizes[size - 1]
+            found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
+            lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
+        return self._point(k, lengths)
+
+    def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
+        rng = np.random.default_rng([self.seed, k, sum(lengths.values())])
+        near = k == 0 and not lengths
+        return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
+
+    def _point(self, k: int, lengths: dict[int, int]) -> Point | None:
+        inputs = self._drawn(k, lengths)
+        try:
+            with quiet():
+                upstream = self._upstream(inputs, np.random.default_rng([self.seed, k, 7]), k)
+                expected = self._expected(inputs, upstream)
+        except Failed:  # the function refuses a point that was made for it
+            return None
+        if not all(np.isfinite(e).any() for e in expected if np.size(e)):
+            return None
+        label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k}"
+        return Point(inputs, upstream, expected, label)
+
+    def _upstream(self, inputs: tuple[Any, ...], rng: np.random.Generator, k: int) -> Any:
+        if self.rule.kind == "jvp":
+            return jax.tree.map(lambda x: _upstream(x, rng), self._moving(inputs))
+        output = self._value(self.world, inputs)
+        if self.rule.kind == "gradients":
+            return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
+        upstream = jax.tree.map(lambda x: _upstream(x, rng), output)
+        if k == 12:  # a gradient is linear in the upstream: where that is zero, nothing divides
+            upstream = jax.tree.map(
+                lambda u: u * (np.arange(u.size) % 2).reshape(u.shape), upstream
+            )
+        return upstream
+
+    # the right gradients
+
+    def _program(self, inputs: tuple[Any, ...]) -> Program:
+        """Return the derivative of the forward as a program."""
+        values, _, tree = flatten(inputs, self.rule.names)
+        key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
+        if key in self._programs:
+            return self._programs[key]
+        program, decided = self._primal(inputs)
+        positions = [program.in_names.index(path) for path in self.rule.paths]
+        derive = jvp_program if self.rule.kind == "jvp" else vjp_program
+        found: Program = theirs(derive, program, positions)
+        if not decided:  # values decide what is read
+            self._programs[key] = found
+        return found
+
+    def _primal(self, inputs: tuple[Any, ...]) -> tuple[Program, bool]:
+        """Return the forward as a program, and whether that depends on values."""
+        root = self.rule.primal or self.rule.forward
+        return self._read(self._forward(inputs, root), self._moving(inputs), (root,))
+
+    def within(self, point: Point) -> Within:
+        """Return the values within the forward, and their right gradients or tangents."""
+        program = self._primal(point.inputs)[0]
+        return gradients_within(program, *self._flat(point), self.rule.kind == "jvp")
+
+    def _flat(self, point: Point) -> tuple[list[Any], list[Any]]:
+        """Return a point's flat inputs, and its upstreams or tangents."""
+        values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
+        more = [u for u in jax.tree.leaves(point.upstream) if is_inexact(np.asarray(u).dtype)]
+        return [v for v, leaf in zip(values, leaves) if leaf.traced], more
+
+    def _forward(self, inputs: tuple[Any, ...], root: Callable[..., Any]) -> Callable[..., Any]:
+        rule = self.rule
+
+        def forward(*moving: Any) -> Any:
+            supply = iter(moving)
+            merged = [inputs[i] if i in rule.static else next(supply) for i in range(len(inputs))]
+            result = root(*merged)
+            return result if rule.plain else _pair(result)[0]
+
+        return forward
+
+    def _read(
+        self, function: Callable[..., Any], inputs: tuple[Any, ...], roots: tuple[Any, ...]
+    ) -> tuple[Program, bool]:
+        """Return a function as a program, and whether that depends on values."""
+        names = [n for i, n in enumerate(self.rule.names) if i not in self.rule.static]
+        names += [f"upstream {k}" for k in range(len(inputs) - len(names))]
+        try:
+            traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
+            return theirs(strip, traced), False
+        except Failed:  # NumPy refuses tracers in many ways
+            reader = functools.partial(read, names=names, roots=roots)
+            reading: Reading = theirs(reader, function, *inputs)
+            return reading.program, bool(reading.decisions)
+
+    def _expected(self, inputs: tuple[Any, ...], more: Any) -> tuple[Array, ...]:
+        """Return the right gradients; of a node the outputs before them, and each of them twice."""
+        program = self._program(inputs)
+        values, more = self._flat(Point(inputs, more, (), ""))
+        flat = [*values, *more]
+        lifter = Lifter(NumPy())
+        wide = [Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in flat]
+        with jax.enable_x64(True):
+            results = [np.asarray(lifter.wide(v)) for v in theirs(lifter, program.jaxpr, wide)]
+        if self.rule.kind == "jvp":
+            return tuple(results[len(results) // 2 :])
+        gradients = results[-len(self.rule.paths) :]
+        if self.rule.kind != "node":
+            return tuple(gradients)
+        return (*results[: len(results) - len(gradients)], *gradients, *gradients)
+
+    # the last word
+
+    @functools.cached_property
+    def _in_jax(self) -> tuple[World, Any]:
+        """The user's functions in JAX itself, and the one that returns the gradients."""
+        world = World(self.owned, numpy=False)
+        world.load(self.rule.forward)
+        return world, world.load(self.entry)
+
+    def confirmed(self, code: CodeType, new: Text) -> bool:
+        """Run the mended rule once in JAX itself, where it is JAX's."""
+        if self.rule.primal is None:
+            return True
+        point, (world, entry) = self.point(11, 0), self._in_jax
+        if point is None:
+            return False
+        try:
+            with world.exchanged(code, new), jax.enable_x64(True):
+                inputs, upstream = jax.tree.map(_to_jax, (point.inputs, point.upstream))
+                there = Point(inputs, upstream, point.expected, point.label)
+                came = self.gradients(world.call(entry, *self.arguments(world, there)))
+        except Failed:  # JAX refuses what NumPy takes
+            return False
+        return all(judged(came, point.expected)[0])
+
+    def proved(self, mended: Mended) -> bool:
+        """Whether every gradient of the mended rule is proved one formula with the reference."""
+        point, (world, entry) = mended.points[0], self._in_jax
+        tree = jax.tree.structure(point.upstream)
+        moving, upstreams = self._moving(point.inputs), jax.tree.leaves(point.upstream)
+        if self.rule.kind not in ("pair", "residuals", "vjp") or mended.code not in world.copies:
+            return False
+        if not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
+            return False
+
+        def rule(*arrays: Any) -> list[Any]:
+            given, more = iter(arrays[: len(moving)]), arrays[len(moving) :]
+            static = enumerate(point.inputs)
+            inputs = tuple(x if i in self.rule.static else next(given) for i, x in static)
+            there = Point(inputs, jax.tree.unflatten(tree, more), (), "")
+            came = self.gradients(entry(*self.arguments(world, there)))
+            return [*self.value(world, there), *came]
+
+        try:
+            with world.exchanged(mended.code, mended.new), jax.enable_x64(True):
+                roots = (entry, world.load(self.rule.forward))
+                program, _ = self._read(rule, (*moving, *upstreams), roots)
+        except Failed:
+            return False
+        reference = self._program(point.inputs)
+        flat = map(np.asarray, itertools.chain(*self._flat(point)))
+        inputs = dict(zip(reference.in_names, flat))
+        if len(program.in_names) != len(inputs):
+            return False
+        outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
+        aligned = rename(program, reference.in_names)
+        return all(proof.proved for proof in prove(aligned, reference, inputs, outputs, 0, BUDGET))
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    """Return the two things that a function returns; more than one behind the first are one."""
+    if not isinstance(result, tuple | list) or len(result) < 2:
+        raise Failed("it returns no pair")
+    return result[0], result[1] if len(result) == 2 else result[1:]
+
+
+def _part(by_name: dict[str, Any], root: str, path: str) -> Any:
+    """Return the gradient of one leaf of an input."""
+    gradient = by_name.get(root)
+    if root == path or gradient is None:
+        return gradient
+    found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
+    return next((v for keys, v in found if root + jax.tree_util.keystr(keys) == path), None)
+
+
+def _upstream(x: Any, rng: np.random.Generator) -> Any:
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        return rng.normal(size=array.shape) + 1j * rng.normal(size=array.shape)
+    return rng.normal(size=array.shape) if array.dtype.kind == "f" else np.zeros_like(array)
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "dtype")
+
+
+def _to_jax(x: Any) -> Any:
+    return jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def wide(x: Any) -> Any:
+    """Return an array in NumPy with wide floats; what is no array as it is."""
+    if not _is_array(x) or jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        return array.astype(np.complex128)
+    return array.astype(np.float64) if is_inexact(array.dtype) else np.array(array)
+
+
+def _copies(inputs: Any) -> Any:
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, inputs)
+
+
+def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Any:
+    """Return an input like the given one, with other values and lengths; `near` it, or not."""
+    if not isinstance(x, np.ndarray):
+        return x
+    if x.ndim and x.size and x.dtype.kind in "fiu" and (x >= 0).all():
+        whole = x.sum(axis=-1, keepdims=True)
+        if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
+            return _distribution(x, lengths, rng, near)
+    array = x
+    for axis, length in enumerate(array.shape):
+        array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
+    kind = array.dtype.kind
+    if kind not in "fc" or np.isin(array, (0, 1)).all():
+        if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
+            array = array % min(lengths.values())
+        shuffled = array.ndim and len(array) > 1 and not near
+        return array[rng.permutation(len(array))] if shuffled else array
+    noise = rng.normal(size=array.shape)
+    spread = float(np.std(array)) or float(np.abs(array).max()) or 1.0
+    if near:
+        return array + 1e-3 * noise * np.minimum(np.abs(array) + 1e-2 * spread, spread)
+    drawn = rng.permutation(array.ravel()).reshape(array.shape)
+    positive = kind == "f" and (array > 0).all()
+    return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _distribution(x: Array, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Array:
+    """Return an array like the given one, whose last axis sums to 1 as well."""
+    if np.isin(x, (0, 1)).all():
+        last = lengths.get(x.shape[-1], x.shape[-1])
+        classes = _drawn(np.argmax(x, axis=-1) + 2, lengths, rng, near) - 2
+        return np.asarray(np.eye(last, dtype=x.dtype)[classes % last])
+    drawn = np.abs(_drawn(x * 2, lengths, rng, near))
+    return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
+
+
+def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:
+    """Yield choices of other lengths; equal ones change together, and 1 stays."""
+    found = sorted({n for x in jax.tree.leaves(inputs) for n in np.shape(x) if n > 1})
+    if not found:
+        return
+    if smaller:
+        for divisor in (64, 32, 16, 8, 4, 2):
+            lengths = {n: max(2, n // divisor) for n in found}
+            if len(set(lengths.values())) == len(found):
+                yield lengths
+        yield {n: 3 + i for i, n in enumerate(found)}
+        yield {n: 2 + 2 * i for i, n in enumerate(found)}
+    else:
+        yield {n: n + 1 for n in found}
+        yield {n: 2 * n for n in found}
+
+
+def _label(names: Sequence[str], inputs: Any) -> str:
+    shapes = ("x".join(map(str, np.shape(x))) or "scalar" for x in inputs)
+    return ", ".join(f"{n} {s}" for n, s in itertools.islice(zip(names, shapes), 4))
+
+
+def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, ...], Errors]:
+    """Say of each gradient whether it is right; how far off all are, by three measures.
+
+    The measures: the relative error, that up to a common factor, the share of wrong entries.
+    """
+    right, measures = [], []
+    for mine, true in zip(came, expected, strict=True):
+        try:
+            array = np.zeros(np.shape(true)) if mine is None else np.asarray(mine)
+        except ValueError:  # a ragged list
+            array = np.asarray(None)
+        if array.shape != np.shape(true) or array.dtype.kind not in "fciub":
+            right.append(False)
+            measures.append((4.0, 4.0, 1.0))
+            continue
+        known = np.isfinite(true)
+        off, size = np.abs(array - true), np.abs(np.where(known, true, 0.0))
+        largest = float(np.max(size, initial=0.0))
+        close = (off <= _CLOSE * size + 1e-2 * _CLOSE * largest) | ~known
+        right.append(bool(np.all(close)))
+        norm = float(np.linalg.norm(size)) or 1.0
+        other = float(np.linalg.norm(array[known])) or 1.0
+        dot = abs(complex(np.sum(np.conj(true[known]) * array[known])))
+        angle = np.sqrt(max(0.0, 1.0 - (dot / (norm * other)) ** 2))
+        error = min(float(np.linalg.norm(off[known])) / norm, 4.0)
+        measures.append((error, angle, float(np.mean(~close)) if close.size else 0.0))
+    sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
+    return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
