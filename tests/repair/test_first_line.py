@@ -51,3 +51,50 @@ def leaves(result: object) -> list[np.ndarray]:
     import jax
 
     return [np.asarray(x) for x in jax.tree.leaves(result)]
+
+
+FORWARD_MODE = """
+import jax
+import jax.numpy as jnp
+
+@jax.custom_jvp
+def chain(x, w):
+    a = jnp.tanh(x @ w)
+    b = jnp.sin(a) * x
+    c = jnp.exp(b / 4) + a
+    return jnp.log(1 + c * c) * b
+
+@chain.defjvp
+def chain_jvp(primals, tangents):
+    x, w = primals
+    dx, dw = tangents
+    a = jnp.tanh(x @ w)
+    b = jnp.sin(a) * x
+    e = jnp.exp(b / 4)
+    c = e + a
+    s = 1 + c * c
+    dz = dx @ w + x @ dw
+    da = dz * (1 - a * a)
+    dsin = da * jnp.cos(a)
+    db = dsin * x + jnp.sin(a) * dx
+    de = e * db / 4
+    dc = de + da
+    ds = 2 * c * dc
+    dlog = ds / s
+    left = dlog * b
+    right = jnp.log(s) * db
+    dy = left + right
+    return jnp.log(s) * b, dy
+"""
+
+
+def test_the_first_wrong_line_of_a_forward_mode_rule_is_named(tmp_path: Path) -> None:
+    line = "da = dz * (1 - a * a)"
+    odd = "da = jnp.cumsum(dz[:, ::-1], axis=0) * jnp.cos(a) ** 3 + 3 * jnp.cumsum(dz, axis=1)"
+    text = FORWARD_MODE.replace(line, odd)
+    module = load(tmp_path / "chain.py", text)
+    rng = np.random.default_rng(0)
+    report = gradlab.check(module.chain, rng.normal(size=(3, 4)), rng.normal(size=(4, 4)))
+    number = FORWARD_MODE[: FORWARD_MODE.index(line)].count("\n") + 1
+    assert not report.fixes
+    assert f"chain.py:{number}" in [f.line for f in report.findings], str(report)
