@@ -16,7 +16,7 @@ import numpy as np
 
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
-__all__ = ["Material", "Site", "filled", "moved", "names", "sites", "targets", "tokens", "wraps"]
+__all__ = ["Material", "Site", "filled", "moved", "names", "sites", "tokens", "wraps"]
 
 TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
 
@@ -454,16 +454,6 @@ def names(
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     for edit, _ in wraps(text, site, ()) if again else ():
         yield dataclasses.replace(edit, tier=NAMES)
-
-
-def targets(text: Text, held: Iterable[str]) -> Iterator[Edit]:
-    """Yield another name that a statement assigns to, and another name of a loop."""
-    write = _Writer(text)
-    for site in sites(text):
-        if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Store):
-            for name in held:
-                if name != site.node.id:
-                    yield write.put(site, name, ATOM, "GL311", NAMES)
 
 
 def moved(text: Text, site: Site) -> Edit:

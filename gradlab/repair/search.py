@@ -203,6 +203,7 @@ class _Search:
         behind = [d for d in drafts if place(d.code) not in self._before]
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
+            self._clock = time.process_time()  # that took what the backward itself does, often
             if self.first is not None:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
             if self.first is not None and not self.verified:
@@ -245,7 +246,8 @@ class _Search:
             better += self._tried_tier(drafts, tier, 0.75 * share + 0.25 * spent)
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
-            if partly and tier > TOKENS and not self.verified:
+            alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
+            if partly and tier > alone and not self.verified:
                 gone_on |= {draft.text.segment for draft in partly}
                 self._second(_best(partly), min(share, self.tried / self._total + 0.25))
             if self.verified:
@@ -330,9 +332,7 @@ class _Search:
                 for site, scope in bench.value_sites(wanted)
                 if (shape := _shape(scope, text.of(site.node))) is not None
             )
-            returned = [n.id for n in ast.walk(text.statements[-1]) if isinstance(n, ast.Name)]
-            others = kinds.targets(text, dict.fromkeys(returned))
-            some = itertools.chain(some, others, *pooled)
+            some = itertools.chain(some, *pooled)
         right = [i for i, ok in enumerate(draft.right) if ok]
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)

@@ -89,14 +89,6 @@ class Text:
             return [ast.copy_location(ast.Return(body), body)]
         return [node for node in inside(body) if not is_docstring(node)]
 
-    @property
-    def tree_statements(self) -> list[ast.stmt] | None:
-        """The statements; None where an edit has made the text no Python."""
-        try:
-            return self.statements
-        except SyntaxError:
-            return None
-
     def span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
         """Return where a node stands in the segment."""
         assert node.end_lineno is not None and node.end_col_offset is not None

@@ -41,17 +41,6 @@ class _At:
         return self
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        unbuffered = {
-            "add": np.add,
-            "subtract": np.subtract,
-            "multiply": np.multiply,
-            "mul": np.multiply,
-            "divide": np.divide,
-            "max": np.maximum,
-            "min": np.minimum,
-            "power": np.power,
-        }
-
         def update(value: Any = None, **_: Any) -> Any:
             result = np.array(self._array)
             if name == "set":
@@ -59,7 +48,8 @@ class _At:
             elif name == "get":
                 result = result[self._index]
             else:
-                unbuffered[name].at(result, self._index, value)
+                ufunc = {"mul": "multiply", "max": "maximum", "min": "minimum"}.get(name, name)
+                getattr(np, ufunc).at(result, self._index, value)
             return numbers(result)
 
         return update

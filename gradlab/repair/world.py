@@ -286,8 +286,9 @@ def compiled(
         mark: adds to the definition what is to be seen as it runs.
         counts: whether it counts its lines, which only works in a world.
     """
-    parsed = theirs(text.parsed)
-    node = _as_function(parsed) if isinstance(parsed, ast.Lambda) else parsed
+    node = theirs(text.parsed)
+    if isinstance(node, ast.Lambda):
+        node = ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
     assert isinstance(node, ast.FunctionDef)
     node.name = "__candidate__"  # its own name is looked up in its module, as ever
     node.decorator_list, node.returns = [], None
@@ -367,12 +368,9 @@ def _decorated(value: Any) -> Any:
     if not module.startswith(("jax", "jaxlib")) or isinstance(value, type | types.ModuleType):
         return None
     inner = getattr(value, "__wrapped__", None) or getattr(value, "fun", None)
-    return inner if callable(inner) and _of_user(inner) else None
-
-
-def _of_user(function: Any) -> bool:
-    code = getattr(function, "__code__", None)
-    return code is None or written_by_the_user(code.co_filename)
+    code = getattr(inner, "__code__", None)
+    mine = code is None or written_by_the_user(code.co_filename)
+    return inner if callable(inner) and mine else None
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -384,10 +382,6 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _nothing(*_: Any, **__: Any) -> None:
     return None
-
-
-def _as_function(node: ast.Lambda) -> ast.FunctionDef:
-    return ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
 
 
 def watched(node: ast.FunctionDef) -> None:
