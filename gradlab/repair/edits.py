@@ -16,8 +16,6 @@ import numpy as np
 
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
-__all__ = ["Material", "Site", "filled", "moved", "names", "sites", "tokens", "wraps"]
-
 TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
 
 _OTHERS: Final = {

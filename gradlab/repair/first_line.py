@@ -28,8 +28,6 @@ from gradlab.repair.world import Failed, Mark, World, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["Within", "WrongLine", "first_wrong_line", "gradients_within"]
-
 Array = np.ndarray[Any, Any]
 _Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
 _RUNS = 800

@@ -12,8 +12,6 @@ from gradlab.repair.edits import Material
 from gradlab.repair.source import ATOM
 from gradlab.repair.world import Failed, theirs
 
-__all__ = ["Scope", "derived", "simple"]
-
 _LARGEST = 1 << 16
 
 

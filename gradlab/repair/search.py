@@ -27,8 +27,6 @@ from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, place, quiet
 
-__all__ = ["Mended", "Point", "Problem", "judged", "mend"]
-
 Array = np.ndarray[Any, Any]
 
 _BEAM = 8

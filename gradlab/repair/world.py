@@ -26,20 +26,6 @@ import numpy as np
 from gradlab.repair.source import Text, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
-__all__ = [
-    "Failed",
-    "Mark",
-    "World",
-    "compiled",
-    "counted",
-    "is_gradlabs",
-    "place",
-    "quiet",
-    "theirs",
-    "watched",
-    "written_by_the_user",
-]
-
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )

@@ -18,8 +18,6 @@ from gradlab.tracing import Lifter, Value, narrowings, source_path
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["lower_precision", "nonfinite", "witnessed"]
-
 _COARSER = ("float32", "float16", "bfloat16")
 _FEW = 64
 

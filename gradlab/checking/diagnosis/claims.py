@@ -20,8 +20,6 @@ from gradlab.checking.laws.linearity import ignored_outputs
 from gradlab.checking.report import Finding
 from gradlab.tracing import without_checks
 
-__all__ = ["claims", "further_claims", "scaling", "wrong_shape"]
-
 Array = np.ndarray[Any, Any]
 Move = Callable[..., Any]
 

@@ -9,8 +9,6 @@ import numpy as np
 from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.report import Finding
 
-__all__ = ["conditions"]
-
 Array = np.ndarray[Any, Any]
 Predicate = tuple[str, Callable[[dict[str, Any]], Array]]  # in words; the mask at some inputs
 

@@ -19,8 +19,6 @@ from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing import Lifter, Program, Value, source, without_checks
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["terms"]
-
 _GATES, _ENTRIES = 150, 1 << 20
 _TIMES = {
     -1.0: "is missing",
