@@ -227,7 +227,10 @@ def _between(
     """Yield the operators that one between two expressions may be taken for."""
     start, end = write.text.span(left)[1], write.text.span(right)[0]
     at = write.text.segment.find(old.encode(), start, end)
+    one = isinstance(right, ast.Constant) and right.value == 1  # nobody writes x * 1
     for new in _OTHERS.get(old, "").split() if at >= 0 else ():
+        if one and new in ("*", "/", "**", "//"):
+            continue
         code = "GL101" if old + new in ("+-", "-+") else "GL203" if "**" in (old, new) else "GL204"
         code = "GL332" if old[0] in "<>=!&|" else code
         yield write.piece(at, at + len(old), new, code, TOKENS, site.statement)
@@ -351,7 +354,10 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
                 code = "GL322" if "-1" in (step or new) else "GL321"
                 yield write.piece(start, end, new, code, TOKENS, site.statement)
         elif isinstance(part, ast.Name | ast.BinOp):
-            for new in (f"{text.of(part)} + 1", f"{text.of(part)} - 1"):
+            news = [f"{text.of(part)} + 1", f"{text.of(part)} - 1"]
+            if isinstance(part, ast.BinOp) and isinstance(part.right, ast.Constant):
+                news = [text.of(part.left)]
+            for new in news:
                 yield write.piece(start, end, new, "GL321", TOKENS, site.statement)
 
 

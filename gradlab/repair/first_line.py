@@ -76,7 +76,8 @@ class WrongLine:
         if made is None or self.part is None:
             return None if made is None else [made[0]]
         parts = list(made[0].values()) if isinstance(made[0], dict) else made[0]
-        return [parts[self.part]]
+        known = isinstance(parts, list | tuple) and self.part < len(parts)
+        return [parts[self.part]] if known else None
 
     @property
     def place(self) -> str:
