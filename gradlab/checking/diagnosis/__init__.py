@@ -1,9 +1,11 @@
 """Why is a gradient wrong? Hypotheses, each verified before it is said, simplest first."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+
+import numpy as np
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
 from gradlab.checking.diagnosis.claims import claims, further_claims, scaling, wrong_shape
@@ -14,8 +16,6 @@ from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 
 __all__ = ["diagnose", "mendable"]
-
-_Hypothesis = Callable[[Symptom, int], Iterator[Finding]]
 
 _CODES = {
     "sign": "GL101",
@@ -98,50 +98,38 @@ def _diagnose(
     if any(trial.subject.odd):
         odd = (k for k, odd in enumerate(trial.subject.odd) if odd)
         return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
+    # nothing is tried where too little is off to explain
+    wrong = [k for k in symptom.wrong if symptom.differs(0, k).any()]
     end = time.process_time() + seconds
-    for target in symptom.wrong:
-        # nothing is tried where too little is off to explain
-        new = trial.subject.targets[target].path not in explained
-        if new and symptom.differs(0, target).any():
-            found += _first(_tried(symptom, target), symptom, target, end)
+    for target in wrong:
+        path = trial.subject.targets[target].path
+        tried = _tried(symptom, target, end) if path not in explained else ()
+        found += itertools.islice(tried, 1)
     return tuple(found)
 
 
+def _tried(symptom: Symptom, target: int, end: float) -> Iterator[Finding]:
+    """Yield what holds, simplest first, in reasonable time, which grows with the entries."""
+    subject = symptom.subject
+    small = symptom.trial.formula_verdicts[target].wrong.size <= _ENTRIES
+    if small or (symptom.trial.has_reference and symptom.entries <= _CHEAP_ENTRIES):
+        yield from _held(scaling, symptom, target, np.inf)
+    if not small:
+        return
+    yield from _held(claims, symptom, target, end)
+    long = subject.rule is not None and len(subject.rule.jaxpr.eqns) > _LONG
+    for hypothesis in (conditions, terms):
+        if time.process_time() < end and not (long and hypothesis is terms):
+            yield from hypothesis(symptom, target)
+    yield from _held(further_claims, symptom, target, end)
+
+
 def _held(
-    claims: Callable[[Symptom, int], Iterator[Claim]], symptom: Symptom, target: int
+    made: Callable[[Symptom, int], Iterator[Claim]], symptom: Symptom, target: int, end: float
 ) -> Iterator[Finding]:
     path = symptom.subject.targets[target].path
-    for claim in claims(symptom, target):
+    for claim in made(symptom, target):
+        if time.process_time() > end:
+            return
         if symptom.holds(claim, target):
             yield Finding(claim.kind, path, claim.text)
-
-
-_CHEAP: tuple[_Hypothesis, ...] = (partial(_held, scaling),)
-_HYPOTHESES: tuple[_Hypothesis, ...] = (
-    *_CHEAP,
-    partial(_held, claims),
-    conditions,
-    terms,
-    partial(_held, further_claims),
-)
-
-
-def _tried(symptom: Symptom, target: int) -> tuple[_Hypothesis, ...]:
-    """Return what can be tried in reasonable time, which grows with the gradient's entries."""
-    if symptom.trial.formula_verdicts[target].wrong.size <= _ENTRIES:
-        rule = symptom.trial.subject.rule
-        long = rule is not None and len(rule.jaxpr.eqns) > _LONG
-        return tuple(each for each in _HYPOTHESES if not (long and each is terms))
-    cheap = symptom.trial.has_reference and symptom.entries <= _CHEAP_ENTRIES
-    return _CHEAP if cheap else ()
-
-
-def _first(
-    hypotheses: Sequence[_Hypothesis], symptom: Symptom, target: int, end: float
-) -> list[Finding]:
-    for hypothesis in hypotheses:
-        if time.process_time() > end:
-            break
-        for finding in hypothesis(symptom, target):
-            return [finding]
-    return []

@@ -16,7 +16,7 @@ from gradlab.checking.diagnosis.symptom import Symptom
 from gradlab.checking.report import Finding
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.tracing import Lifter, Program, Value, source, without_checks
+from gradlab.tracing import Lifter, NumPy, Program, Value, source, without_checks
 from gradlab.tracing.leaves import is_inexact
 
 _GATES, _ENTRIES = 150, 1 << 20
@@ -84,9 +84,9 @@ class _Gated:
     def __init__(self, symptom: Symptom, program: Program) -> None:
         self._symptom, self._program = symptom, program
         self.gates: list[_Gate] = []
+        self._traced: dict[tuple[int, ...], Any] = {}
         with without_checks():
             jax.eval_shape(self._gradients, np.ones(_GATES + 1), *self._arguments(0))
-        self._compiled = jax.jit(jax.vmap(self._gradients, in_axes=(0, None, None)))
 
     def shares(self, target: int, base: Array, rows: Array) -> Iterator[tuple[int, float]]:
         """Yield the rows whose share explains what came, and how many times it is there."""
@@ -114,9 +114,16 @@ class _Gated:
         return all(self._symptom.explains(k, target, claim) for k, claim in made)
 
     def _at(self, case: int, target: int, rows: Array) -> Array:
+        """Return a gradient at rows of settings, evaluated in NumPy: nothing is compiled for it."""
         padded = np.pad(rows, ((0, 0), (0, _GATES + 1 - rows.shape[1])))
+        given = padded, *self._arguments(case)
         with without_checks():
-            return np.asarray(self._compiled(padded, *self._arguments(case))[target])
+            if rows.shape not in self._traced:
+                every = jax.vmap(self._gradients, in_axes=(0, None, None))
+                self._traced[rows.shape] = jax.make_jaxpr(every)(*given)
+            flat = [Value(x, is_inexact(x.dtype)) for x in map(np.asarray, jax.tree.leaves(given))]
+            lifter = Lifter(NumPy())
+            return np.asarray(lifter.wide(lifter(self._traced[rows.shape], flat)[target]))
 
     def _arguments(self, case: int) -> tuple[list[Any], list[Any]]:
         values, upstreams = self._symptom.cases[case].point
