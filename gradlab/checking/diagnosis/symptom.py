@@ -17,7 +17,6 @@ from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 
-
 _RELATIVE = 1e-9
 _FEW = 64  # entries whose gradient may be taken by differences again and again
 
