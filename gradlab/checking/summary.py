@@ -76,7 +76,7 @@ def summarise(
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     failing = ((trial, laws) for trial, laws in found if _failed(laws))
     wrong = next(failing, None) if explaining.get() else None
-    seconds = 0.5 + 0.3 * (time.process_time() - clock)
+    seconds = 1.2 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
         (fixes, first), findings = _explained(wrong, mend, seconds)
     if first is not None and not fixes:

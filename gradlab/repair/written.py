@@ -118,9 +118,9 @@ def repair(rules: Sequence[HandRule], spent: float, seed: int) -> Repaired:
 
     Where none can, the first wrong line may be known.
 
-    The search takes twice the CPU that was `spent` so far and 1.3 s, at most eight.
+    The search takes twice the CPU that was `spent` so far and 1.2 s, at most eight.
     """
-    allowance = min(1.3 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
+    allowance = min(1.2 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
     line = None
     for rule in rules[:4]:
         try:
