@@ -113,11 +113,6 @@ def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:
     """Yield that another function was differentiated, or that an input was read otherwise."""
     subject, leaf = symptom.subject, symptom.subject.targets[target]
     the = f"the gradient of {leaf.path}"
-    same = (u.name for u in subject.upstreams if u.shape == leaf.shape)
-    if leaf.kind == "real" and math.prod(leaf.shape) >= 3:
-        for name, (words, function) in itertools.product(same, _FUNCTIONS.items()):
-            made = partial(_of_another, function, leaf.path, name)
-            yield Claim("other function", f"{the} is that of another function: {words}", made)
     for k, other in enumerate(subject.targets):
         path = other.path
         if k != target and other.shape == leaf.shape:
@@ -135,6 +130,11 @@ def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:
     text = f"{the} multiplies the upstream by the Jacobian, and not by its transpose: "
     text += "forward mode is taken for reverse mode"
     yield from _jacobian(symptom, target, "not transposed", text, np.matmul)
+    same = (u.name for u in subject.upstreams if u.shape == leaf.shape)
+    if leaf.kind == "real" and math.prod(leaf.shape) >= 3:
+        for name, (words, function) in itertools.product(same, _FUNCTIONS.items()):
+            made = partial(_of_another, function, leaf.path, name)
+            yield Claim("other function", f"{the} is that of another function: {words}", made)
 
 
 def _right(kind: str, text: str, target: int, at: Callable[[Case], Point] | None = None) -> Claim:
