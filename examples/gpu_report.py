@@ -121,7 +121,7 @@ def finished(runs: list[subprocess.Popen[str]]) -> str:
 
 def main() -> None:
     runs = started() if GPU else []
-    print("# Gradients on a GPU, held against the CPU\n")
+    print("# Gradients on a GPU, compared with the CPU\n")
     if GPU:
         print(f"Made by `{COMMAND}` on the machine below.\n")
     else:

@@ -2,8 +2,6 @@
 
 from typing import Final, NamedTuple
 
-__all__ = ["CODES", "Code", "explanation"]
-
 
 class Code(NamedTuple):
     """One mistake: what it is, an example of it, the right text, and how gradlab knows."""

@@ -19,10 +19,9 @@ from gradlab.arguments import argument_names
 from gradlab.errors import InputError
 from gradlab.report import Report
 
-__all__ = ["COMMANDS", "Command"]
-
 Options = argparse.Namespace
 _CORNER = 48  # rows and columns of a matrix that a page shows by value
+_SMALL = 2**22  # numbers of all passes, up to which a page evaluates its matrix
 
 
 class Command(NamedTuple):
@@ -74,99 +73,101 @@ def _conditions(words: str) -> tuple[str | float, ...]:
 
 
 _PLACED = ("names", "target", "specs")
-_YES: dict[str, Any] = {"action": "store_true"}
+
+
+def _word(help: str, metavar: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"help": help, **({"metavar": metavar} if metavar else {}), **more}
+
+
+def _yes(help: str) -> dict[str, Any]:
+    return {"help": help, "action": "store_true"}
+
+
 _WORDS: dict[str, dict[str, Any]] = {
-    "names": {"nargs": "*", "metavar": "NODE", "help": "names of nodes; default: all"},
-    "target": {"metavar": "TARGET", "help": "MODULE:NAME of a function or an object"},
-    "specs": {
-        "nargs": "*",
-        "metavar": "INPUT",
-        "help": "shape of a random input, or a value: 100x4096, 8x64:bfloat16, scalar, x=-2",
-    },
-    "inputs": {
-        "metavar": "SOURCE",
-        "help": "MODULE:FUNCTION that returns the inputs as a tuple, or a FILE.npz of arrays",
-    },
-    "seed": {"type": int, "default": 0, "help": "seed of all random numbers (default: 0)"},
-    "dtypes": {"type": _list, "metavar": "A,B", "help": "dtypes, such as float64,float32"},
-    "wrt": {"type": _places, "metavar": "A,B", "help": "inputs to differentiate by"},
-    "samples": {"type": int, "default": 1, "help": "number of inputs to check (default: 1)"},
-    "domain": {
-        "action": "append",
-        "type": _domain,
-        "default": [],
-        "metavar": "NAME=RANGE",
-        "help": "legal values of an input: x=0..1 (an end may be left out), x=positive, x=finite",
-    },
-    "no-branches": {**_YES, "help": "stay at the given inputs"},
-    "no-prove": {**_YES, "help": "do not try to prove the formula"},
-    "backward": {"metavar": "TARGET", "help": "backward to check"},
-    "reference": {"metavar": "TARGET", "help": "function with the right gradient"},
-    "returns": {
-        "choices": ("output", "output+residuals", "output+gradients"),
-        "default": "output",
-        "help": "what the function returns (default: output)",
-    },
-    "parameters": {"type": _list, "metavar": "A,B", "help": "parameters of an object"},
-    "gradients": {"type": _list, "metavar": "A,B", "help": "their gradients, in order"},
-    "intended": {"metavar": "TARGET", "help": "function with the derivative meant, or any"},
-    "order": {"type": int, "default": 1, "help": "2: check the gradient's gradient too"},
-    "device": {"help": "device that runs the rule: cpu, gpu, gpu:1"},
-    "patch": {"metavar": "FILE", "help": "write the fix to FILE, as a diff"},
-    "thorough": {**_YES, "help": "take every special input too"},
-    "prove": {**_YES, "help": "prove the gradients as formulas too"},
-    "why": {
-        "nargs": "?",
-        "const": "all",
-        "metavar": "AXIS",
-        "help": "the proof, or the lines that couple an axis of the input",
-    },
-    "structure": {"metavar": "NAME", "help": "claim: diagonal, banded, ..."},
-    "elementwise": {**_YES, "help": "claim: entry by entry"},
-    "independent": {"type": _axis, "metavar": "AXIS[,AXIS]", "help": "claim: rows stay apart"},
-    "causal": {"type": _axis, "metavar": "AXIS[,AXIS]", "help": "claim: no future"},
-    "conditions": {
-        "type": _conditions,
-        "metavar": "C[,C]",
-        "help": "what the proof may rest on: a bound on masked scores (1e6), nonempty, finite",
-    },
-    "sizes": {
-        "nargs": "+",
-        "default": [],
-        "metavar": "NAME=N",
-        "help": "numbers for names in shapes (without, it proves every size): --sizes B=8,T=128",
-    },
-    "evaluate": {**_YES, "help": "evaluate the entries, and confirm them along a random direction"},
-    "max-bytes": {
-        "type": int,
-        "default": 2**30,
-        "metavar": "N",
-        "help": "the most memory that an evaluation may take at once (default: 1 GiB)",
-    },
-    "local-gradients": {**_YES, "help": "show each gate's Jacobian in each input"},
-    "checks": {**_YES, "help": "compare each gate with finite differences"},
-    "heat-maps": {
-        "action": argparse.BooleanOptionalAction,
-        "help": "draw arrays as heat maps (default: small ones, in graphs of up to 40 gates)",
-    },
-    "decimals": {"type": int, "default": 3, "help": "number of decimals to draw (default: 3)"},
-    "devices": {"type": _list, "metavar": "A,B", "help": "devices (default: all that JAX has)"},
-    "all": {**_YES, "help": "try all 2^32 numbers of float32"},
-    "jobs": {"type": int, "default": 1, "metavar": "N", "help": "threads (default: 1)"},
+    "names": _word("names of nodes (default: all)", "NODE", nargs="*"),
+    "target": _word("MODULE:NAME of a function or an object", "TARGET"),
+    "specs": _word(
+        "shape of a random input, or a value: 100x4096, 8x64:bfloat16, scalar, x=-2",
+        "INPUT",
+        nargs="*",
+    ),
+    "inputs": _word(
+        "MODULE:FUNCTION that returns the inputs as a tuple, or a FILE.npz of arrays", "SOURCE"
+    ),
+    "seed": _word("seed of all random numbers (default: 0)", type=int, default=0),
+    "dtypes": _word("dtypes to check in, such as float64,float32", "A,B", type=_list),
+    "wrt": _word("inputs to check, by name or position (default: all)", "A,B", type=_places),
+    "samples": _word("number of inputs to check (default: 1)", type=int, default=1),
+    "domain": _word(
+        "legal values of an input: x=0..1 (an end may be left out), x=positive, x=finite",
+        "NAME=RANGE",
+        action="append",
+        type=_domain,
+        default=[],
+    ),
+    "no-branches": _yes("check at the given inputs alone, not at other branches"),
+    "no-prove": _yes("do not try to prove the gradient"),
+    "backward": _word("the backward to check, a function", "TARGET"),
+    "reference": _word("function with the right value and gradient", "TARGET"),
+    "returns": _word(
+        "what the function returns (default: output)",
+        choices=("output", "output+residuals", "output+gradients"),
+        default="output",
+    ),
+    "parameters": _word("the parameters of an object to check", "A,B", type=_list),
+    "gradients": _word("the gradients of the parameters, in the same order", "A,B", type=_list),
+    "intended": _word("function whose derivative is intended, or any", "TARGET"),
+    "order": _word("2: check second derivatives too (default: 1)", type=int, default=1),
+    "device": _word("device that runs the rule: cpu, gpu, gpu:1"),
+    "patch": _word("write the diff of the fix to FILE", "FILE"),
+    "thorough": _yes("try every special input too"),
+    "prove": _yes("prove each backward equal to autodiff too"),
+    "why": _word(
+        "show the proof; with AXIS, the lines that couple this axis", "AXIS", nargs="?", const="all"
+    ),
+    "structure": _word("fail unless the Jacobian is diagonal, banded, ...", "NAME"),
+    "elementwise": _yes("fail unless each output reads its own input alone"),
+    "independent": _word("fail if slices along AXIS read each other", "AXIS[,AXIS]", type=_axis),
+    "causal": _word("fail if an output reads later entries along AXIS", "AXIS[,AXIS]", type=_axis),
+    "conditions": _word(
+        "conditions that always hold: a bound on masked scores (1e6), nonempty, finite",
+        "C[,C]",
+        type=_conditions,
+    ),
+    "sizes": _word(
+        "numbers for names in shapes (without, it proves every size): --sizes B=8,T=128",
+        "NAME=N",
+        nargs="+",
+        default=[],
+    ),
+    "evaluate": _yes("compute the entries, and check them along a random direction"),
+    "max-bytes": _word(
+        "memory limit of an evaluation in bytes (default: 1 GiB)", "N", type=int, default=2**30
+    ),
+    "local-gradients": _yes("show the local gradient of each gate"),
+    "checks": _yes("compare each gate with finite differences"),
+    "heat-maps": _word(
+        "draw arrays as heat maps (default: small arrays, up to 40 gates)",
+        action=argparse.BooleanOptionalAction,
+    ),
+    "decimals": _word("number of decimals to draw (default: 3)", type=int, default=3),
+    "devices": _word("devices to use (default: all)", "A,B", type=_list),
+    "all": _yes("try all 2^32 numbers of float32"),
+    "jobs": _word("number of threads (default: 1)", "N", type=int, default=1),
 }
 _ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {
-    ("audit", "intended"): {
-        "action": "append",
-        "default": [],
-        "metavar": "RULE=TARGET",
-        "help": "function with the derivative that a rule is meant to have, or any",
-    },
-    ("sweep", "dtypes"): {
-        "type": str,
-        "default": "float32",
-        "metavar": "A",
-        "help": "float32, bfloat16 or float16 (default: float32)",
-    },
+    ("audit", "intended"): _word(
+        "function whose derivative is intended for RULE, or any",
+        "RULE=TARGET",
+        action="append",
+        default=[],
+    ),
+    ("sweep", "dtypes"): _word(
+        "dtype to sweep: float32, bfloat16 or float16 (default: float32)",
+        "A",
+        type=str,
+        default="float32",
+    ),
 }
 _SUBJECT = ("target", "specs", "inputs", "seed")
 _REACH = ("samples", "domain", "no-branches", "no-prove", "patch")
@@ -254,7 +255,8 @@ def _jacobian(options: Options) -> Report:
         known = {**_given(options, "wrt", "conditions"), **(claims if claimed else {})}
         J = read(function, *inputs, **known)
         report = J.report
-        if options.evaluate:
+        small = report.passes * report.shape[1] <= _SMALL and options.specs
+        if options.evaluate or (options.format == "html" and small):
             corner = J.evaluate(options.max_bytes).to_scipy()[:_CORNER, :_CORNER].toarray()
             report = replace(report, corner=tuple(map(tuple, corner.tolist())))
     if options.why is None:
@@ -302,21 +304,21 @@ def _doctor(options: Options) -> Report:
 COMMANDS = (
     Command(
         "verify",
-        "the hand-written nodes against jax.grad and jax.jacfwd",
+        "compare the hand-written nodes with jax.grad and jax.jacfwd",
         "gradlab verify softmax matmul --thorough",
         ("names", "dtypes", "seed", "thorough", "prove", "patch"),
         _verify,
     ),
     Command(
         "nodes",
-        "the list of nodes, or one node's page",
+        "list the nodes, or show the formula of one",
         "gradlab nodes softmax",
         ("names",),
         _nodes,
     ),
     Command(
         "check",
-        "a custom layer's gradient: is it right, which entry is wrong, and why",
+        "check the gradient of a function or a layer, and show the wrong line",
         "gradlab check layers:rms_norm 8x64 64 --samples 3",
         (
             *(*_SUBJECT, "wrt", "backward", "reference", "returns", "parameters", "gradients"),
@@ -326,42 +328,42 @@ COMMANDS = (
     ),
     Command(
         "audit",
-        "every custom rule inside a model",
+        "check every custom derivative rule inside a model",
         "gradlab audit model:forward --inputs model:example",
         (*_SUBJECT, "intended", *_REACH),
         _audit,
     ),
     Command(
         "jacobian",
-        "structure and sparsity of a Jacobian, proved from the program",
+        "prove the structure of a Jacobian, and say which line couples an axis",
         "gradlab jacobian layers:attention 8x64x32 --wrt 0",
         (*_SUBJECT, "wrt", "why", *_CLAIMS, "conditions", "sizes", "evaluate", "max-bytes"),
         _jacobian,
     ),
     Command(
         "graph",
-        "the computational graph with its values and gradients",
+        "draw the computational graph with its values and gradients",
         "gradlab graph layers:mlp 32x64 64x10 -o mlp.svg",
         (*_SUBJECT, "local-gradients", "checks", "heat-maps", "decimals"),
         _graph,
     ),
     Command(
         "precision",
-        "gradient error by dtype and device",
+        "measure the error of a gradient in each dtype, on each device",
         "gradlab precision layers:attention 8x64x32 --dtypes bfloat16,float16",
         (*_SUBJECT, "dtypes", "devices"),
         _precision,
     ),
     Command(
         "sweep",
-        "how many digits a gradient keeps over a whole dtype",
+        "count the correct digits of a gradient over a whole dtype",
         "gradlab sweep layers:gelu --dtypes float16 -o gelu.svg",
         ("target", "dtypes", "all", "jobs"),
         _sweep,
     ),
     Command(
         "doctor",
-        "what JAX sees: devices, x64, matmul precision",
+        "show the devices, versions and settings of JAX",
         "gradlab doctor --format json",
         (),
         _doctor,
@@ -375,7 +377,9 @@ def _function_and_inputs(options: Options) -> tuple[Callable[..., Any], tuple[An
         names = _names_of(function, options.specs)
         inputs = drawn_inputs(options.specs, options.seed, names, dtype_of(function))
     elif options.specs:
-        raise InputError("--inputs: it gives all inputs; leave out SHAPE[:DTYPE] or --inputs")
+        raise InputError(
+            f"--inputs gives all inputs; leave out {' '.join(options.specs)}, or --inputs"
+        )
     else:
         inputs = load_inputs(options.inputs, function)
     given = options.specs or ([f"--inputs {options.inputs}"] if options.inputs else [])
@@ -404,5 +408,5 @@ class Said(Report):
     def render(self, format: str) -> str:
         """Return the text; no other format has it."""
         if format != "text":
-            raise InputError(f"--why: it is text; leave out --format {format}, or leave out --why")
+            raise InputError(f"--why prints text alone; leave out --format {format}, or --why")
         return self.text

@@ -11,7 +11,7 @@ from gradlab._pytest_session import Session
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditReport, CheckReport
 
-__all__ = ["Gradaudit", "Gradcheck", "Inspected", "JacobianInspector"]
+_WIDTH = 92  # pytest puts a failure eight columns to the right
 
 
 class Gradcheck:
@@ -113,8 +113,11 @@ class Inspected:
             try:
                 gradlab.assert_structure(*self._subject, **{**self._options, **claim})
             except gradlab.StructureMismatch as error:
-                record(self._jacobian.report, self._session.repeat(0), str(error))
-                raise
+                repeat = self._session.repeat(0)
+                record(self._jacobian.report, repeat, str(error))
+                raise gradlab.StructureMismatch(
+                    f"{error}\n  repeat    {repeat}", error.report
+                ) from None
         return self
 
     def assert_elementwise(self, **options: Any) -> "Inspected":
@@ -140,9 +143,9 @@ class Inspected:
 
 def _told(report: "CheckReport | AuditReport", repeat: str) -> str:
     """Return a failure's text, which says how pytest repeats it."""
-    from gradlab.reporting import repeated_by
+    from gradlab.reporting import fitted, repeated_by
 
-    with repeated_by(repeat):
+    with repeated_by(repeat), fitted(_WIDTH):
         return str(report)
 
 

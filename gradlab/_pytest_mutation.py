@@ -13,8 +13,6 @@ import pytest
 
 from gradlab._pytest_session import Session, setting
 
-__all__ = ["Mutation"]
-
 _COUNT = 20
 
 

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,8 @@ from gradlab.files import write_whole
 from gradlab.formatting import count, legible
 from gradlab.report import GRADES, STATUSES, weakest
 
-__all__ = ["OPTIONS", "Session", "reseed", "setting"]
+if TYPE_CHECKING:
+    from gradlab.reporting.session import Record
 
 # name -> (how to read it, default, help); each is an option, an ini value, and a mark's keyword
 OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
@@ -162,17 +163,15 @@ class Session:
             _write(Path(path), records)
 
 
-def _records(terminalreporter: Any) -> Iterator[dict[str, Any]]:
+def _records(terminalreporter: Any) -> "Iterator[Record]":
+    from gradlab.reporting.session import Record
+
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call":
                 for name, value in report.user_properties:
                     if name == _PROPERTY:
-                        yield {
-                            "test": report.nodeid,
-                            "outcome": report.outcome,
-                            **json.loads(value),
-                        }
+                        yield Record(report.nodeid, report.outcome, **json.loads(value))
 
 
 def status_of(report: Any) -> str:
@@ -207,15 +206,15 @@ def nearest_to_its_limit(report: Any) -> float | None:
 
 
 def _summary(
-    records: list[dict[str, Any]], durations: int, verbose: bool, path: str | None
+    records: "list[Record]", durations: int, verbose: bool, path: str | None
 ) -> Iterator[str]:
     """Yield the lines of the summary: tests as pytest counts them, and each one that failed."""
-    tests: dict[str, list[dict[str, Any]]] = {}
+    tests: dict[str, list[Record]] = {}
     for record in records:
-        tests.setdefault(record["test"], []).append(record)
-    passed = [rs for rs in tests.values() if rs[0]["outcome"] != "failed"]
-    failed = {test: rs for test, rs in tests.items() if rs[0]["outcome"] == "failed"}
-    weakest_of = [weakest([r["grade"] for r in rs]) for rs in passed]
+        tests.setdefault(record.test, []).append(record)
+    passed = [rs for rs in tests.values() if rs[0].outcome != "failed"]
+    failed = {test: rs for test, rs in tests.items() if rs[0].outcome == "failed"}
+    weakest_of = [weakest([r.grade for r in rs]) for rs in passed]
     counts = [(grade, weakest_of.count(grade)) for grade in reversed(GRADES)]
     graded = ", ".join(f"{number} {grade}" for grade, number in counts if number)
     reach = f". Evidence of the {len(passed)}: {graded}" if graded else ""
@@ -224,34 +223,31 @@ def _summary(
     rows = [_failed(test, rs) for test, rs in failed.items()]
     wide = max((len(test) for _, test, _ in rows), default=0)
     yield from (f"  {word:<9}  {test:<{wide}}  {why}".rstrip() for word, test, why in rows)
-    near = max((r for r in records if r["nearest"]), key=lambda r: r["nearest"], default=None)
+    near = max((r for r in records if r.nearest), key=lambda r: r.nearest or 0.0, default=None)
     if verbose and near is not None:
-        yield f"closest to its limit: {near['test']}, {near['nearest']:.0%} of it"
-    for record in sorted(records, key=lambda r: -r["seconds"])[:durations]:
-        yield f"{record['seconds']:8.2f} s  {record['kind']} {record['function']}  {record['test']}"
-    seed = next((r["seed"] for r in records if r["seed"] is not None), 0)
+        yield f"closest to its limit: {near.test}, {near.nearest or 0.0:.0%} of it"
+    for record in sorted(records, key=lambda r: -r.seconds)[:durations]:
+        yield f"{record.seconds:8.2f} s  {record.kind} {record.function}  {record.test}"
+    seed = next((r.seed for r in records if r.seed is not None), 0)
     again = f"again: pytest --last-failed --gradlab-seed={seed}" if failed else ""
     yield "      ".join(filter(None, (f"report: {path}" if path else "", again)))
 
 
-def _failed(test: str, records: list[dict[str, Any]]) -> tuple[str, str, str]:
+def _failed(test: str, records: "list[Record]") -> tuple[str, str, str]:
     """Return the verdict on a failed test, its name, and why it failed."""
-    record = next((r for r in records if not r["ok"]), None)
+    record = next((r for r in records if not r.ok), None)
     if record is None:
         return "failed", test, "every gradient in it is right"
-    word = {"wrong": "WRONG", "loses digits": "digits"}.get(record["status"], record["status"])
-    said = record["text"].partition("\n")[0].partition(", but ")[0]
-    said = said.removeprefix(f"{record['function']} ")
-    said = said or ", ".join(filter(None, (record["code"], "with a fix" * record["fixed"])))
-    return word, test, "  ".join(filter(None, (record["line"], said)))
+    word = {"wrong": "WRONG", "loses digits": "digits"}.get(record.status, record.status)
+    said = record.text.partition("\n")[0].partition(", but ")[0]
+    said = said.removeprefix(f"{record.function} ")
+    said = said or ", ".join(filter(None, (record.code, "with a fix" * record.fixed)))
+    return word, test, "  ".join(filter(None, (record.line, said)))
 
 
-def _write(path: Path, records: list[dict[str, Any]]) -> None:
+def _write(path: Path, records: "list[Record]") -> None:
     """Write the records whole or not at all."""
-    data = {"schema": "gradlab.session/2", "records": records}
-    text = json.dumps(data, indent=2)
-    if path.suffix == ".html":
-        from gradlab.reporting import page
+    from gradlab.reporting.session import SessionReport
 
-        text = page(json.loads(text))
-    write_whole(str(path), text)
+    report = SessionReport(tuple(records))
+    write_whole(str(path), report.render("html" if path.suffix == ".html" else "json"))

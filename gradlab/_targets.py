@@ -10,11 +10,16 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradlab.arguments import argument_names, misfit, name_of, nearest, refuse_numbers, users_fault
+from gradlab.arguments import (
+    argument_names,
+    misfit,
+    name_of,
+    nearest_of,
+    refuse_numbers,
+    users_fault,
+)
 from gradlab.errors import InputError
-from gradlab.formatting import count
-
-__all__ = ["drawn_inputs", "dtype_of", "load", "load_inputs", "positional", "require_fitting"]
+from gradlab.formatting import count, listed
 
 _DTYPES = (
     *("float64", "float32", "bfloat16", "float16", "complex128", "complex64"),
@@ -22,7 +27,7 @@ _DTYPES = (
 )
 
 
-def load(target: str, what: str = "TARGET") -> Callable[..., Any]:
+def load(target: str, option: str = "") -> Callable[..., Any]:
     """Return the function that `package.module:name` names, importing its module.
 
     Raises:
@@ -32,27 +37,37 @@ def load(target: str, what: str = "TARGET") -> Callable[..., Any]:
         >>> load("math:sqrt")(9.0)
         3.0
     """
+    what = option and f"{option}: "
     module_name, colon, path = target.partition(":")
     if not colon or not module_name or not path or module_name.startswith("."):
-        raise InputError(f"{what}: expected MODULE:NAME, such as layers:softmax, got {target!r}")
+        raise InputError(
+            f"{what}{target} is not MODULE:NAME; write layers:softmax for softmax in layers.py"
+        )
     if module_name.endswith(".py"):
-        dotted = module_name[: -len(".py")].replace("/", ".")
-        raise InputError(f"{what}: pass the module, not its file: {dotted}:{path}")
+        dotted = f"{module_name[: -len('.py')].replace('/', '.')}:{path}"
+        raise InputError(f"{what}pass the module, not its file: {dotted}", (target, dotted))
     found: Any = _module(module_name, what)
     for name in path.split("."):
         if not hasattr(found, name):
-            known = [n for n in dir(found) if not n.startswith("_")]
-            raise InputError(f"{what}: {module_name} has no {name!r}{_meant(name, known)}")
+            near = nearest_of(name, [n for n in dir(found) if not n.startswith("_")])
+            meant = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise InputError(
+                f"{what}{module_name} has no {name}{meant}",
+                (path, path.replace(name, near[0])) if near else ("", ""),
+            )
         found = getattr(found, name)
     if isinstance(found, type) and (hasattr(found, "forward") or hasattr(found, "loss")):
         call = f"{path}({', '.join(positional(found))})"
+        layer = f"{module_name}:layer"
         raise InputError(
-            f"{what}: {path} is a class. Write layer = {call} in the module, and pass "
-            f"{module_name}:layer"
+            f"{what}{path} is a class. Write layer = {call} in {module_name}.py, and pass {layer}",
+            (target, layer),
         )
     if not callable(found) and not hasattr(found, "forward") and not hasattr(found, "loss"):
         kind = type(found).__name__
-        raise InputError(f"{what}: {target} is {kind}; pass a function, or an object with forward")
+        raise InputError(
+            f"{what}{target} is of type {kind}; pass a function, or an object with forward"
+        )
     function: Callable[..., Any] = found
     return function
 
@@ -64,9 +79,10 @@ def _module(name: str, what: str) -> Any:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and imports another one that is not
         here = [name[: -len(".py")] for name in os.listdir() if name.endswith(".py")]
+        near = nearest_of(name, here)
         raise InputError(
-            f"{what}: there is no module named {error.name!r}{_meant(name, here)}; "
-            "modules are looked for in the current directory and on sys.path"
+            f"{what}there is no module {error.name} in this directory, nor on sys.path",
+            (name, near[0]) if near else ("", ""),
         ) from None
 
 
@@ -96,8 +112,9 @@ def drawn_inputs(
     named = dict(spec.split("=", 1) for spec in specs if "=" in spec)
     for name in named:
         if name not in names:
-            known = ", ".join(names)
-            raise InputError(f"INPUT: no input is called {name!r}; the inputs are {known}")
+            raise InputError(
+                f"no input is called {name}; the inputs are {listed(names)}", (name, names[0])
+            )
     shapes = [spec for spec in specs if "=" not in spec]
     drawn = iter(_drawn_inputs([s if ":" in s else f"{s}:{dtype}" for s in shapes], seed))
     placed = [_number(name, named[name]) if name in named else next(drawn, None) for name in names]
@@ -117,7 +134,8 @@ def _number(name: str, words: str) -> float:
         return float(words)
     except ValueError:
         raise InputError(
-            f"INPUT: {name}={words} is no number; write {name}=0.5, or a shape such as 8x64"
+            f"{name}={words} is not a number; write {name}=0.5, or a shape such as 8x64",
+            (f"{name}={words}", f"{name}=0.5"),
         ) from None
 
 
@@ -132,19 +150,23 @@ def _drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
         shape_word, _, dtype_word = spec.partition(":")
         if not re.fullmatch(r"scalar|\d+(x\d+)*", shape_word):
             raise InputError(
-                f"INPUT: expected SHAPE[:DTYPE] or NAME=VALUE, such as 100x4096, 8x64:bfloat16, "
-                f"scalar or x=-2, got {shape_word!r}"
+                f"{shape_word} is not an input; write a shape (100x4096, 8x64:bfloat16, scalar) or "
+                "a value (x=-2)"
             )
         if dtype_word not in _DTYPES:
+            near = [*nearest_of(dtype_word, _DTYPES), "float32"][0]
             raise InputError(
-                f"INPUT: {spec!r} has no dtype that gradlab draws{_meant(dtype_word, _DTYPES)}"
+                f"{spec}: gradlab draws no {dtype_word}; did you mean {near}?",
+                (spec, f"{shape_word}:{near}"),
             )
         shape = () if shape_word == "scalar" else tuple(map(int, shape_word.split("x")))
         dtype = np.dtype(ml_dtypes.bfloat16 if dtype_word == "bfloat16" else dtype_word)
         try:
             inputs.append(_drawn(rng, shape, dtype))
         except (MemoryError, OverflowError, ValueError):
-            raise InputError(f"INPUT: {shape_word!r} is more than fits in memory here") from None
+            raise InputError(
+                f"an array of shape {shape_word} does not fit into memory; give a smaller shape"
+            ) from None
     return tuple(inputs)
 
 
@@ -178,10 +200,13 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
         with np.load(source, allow_pickle=False) as arrays:
             held = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
-        raise InputError(f"--inputs: there is no file {source}") from None
+        raise InputError(
+            f"--inputs: there is no file {source}; write it with numpy.savez('{source}', x=x)"
+        ) from None
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
         raise InputError(
-            f"--inputs: {source} holds no arrays of numbers; write it with numpy.savez"
+            f"--inputs: {source} holds no arrays of numbers; write it with "
+            f"numpy.savez('{source}', x=x)"
         ) from None
     order = [name for name in argument_names(function, len(held)) if name in held]
     return tuple(held[name] for name in (order if len(order) == len(held) else held))
@@ -219,8 +244,3 @@ def positional(function: Callable[..., Any]) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    question = nearest(name, known)
-    return question and f"; {question}"

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 
 from gradlab.progress import listening
 
-__all__ = ["counting", "working"]
-
 _PATIENCE = 1.0  # seconds of work before a bar appears
 
 

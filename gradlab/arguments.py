@@ -13,18 +13,6 @@ from gradlab.formatting import count
 if TYPE_CHECKING:
     import inspect
 
-__all__ = [
-    "argument_names",
-    "call_of",
-    "misfit",
-    "name_of",
-    "nearest",
-    "refuse_numbers",
-    "require_callable",
-    "several",
-    "users_fault",
-]
-
 
 def require_callable(argument: str, value: Any) -> None:
     """Refuse what cannot be called, and say what was expected.
@@ -60,9 +48,11 @@ def refuse_numbers(**numbers: Any) -> None:
             raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
         least = 0 if name == "seed" else 1
         if value < least:
-            raise InputError(f"{name}: expected at least {least}, got {value}")
+            raise InputError(
+                f"{name}: expected at least {least}, got {value}", (str(value), str(least))
+            )
         if name == "order" and value > 2:
-            raise InputError(f"order: expected 1 or 2, got {value}")
+            raise InputError(f"order: expected 1 or 2, got {value}", (str(value), "2"))
 
 
 def several(value: Any) -> tuple[Any, ...]:
@@ -144,10 +134,15 @@ def nearest(name: Any, known: Iterable[str]) -> str:
         >>> nearest("tahn", ["tanh", "exp"])
         "did you mean 'tanh'?"
     """
+    near = nearest_of(name, known)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def nearest_of(name: Any, known: Iterable[str]) -> list[str]:
+    """Return which of the known names may have been meant: three at most, the nearest first."""
     import difflib
 
-    near = difflib.get_close_matches(str(name), list(known), n=3)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return difflib.get_close_matches(str(name), list(known), n=3)
 
 
 def misfit(function: Callable[..., Any], inputs: Sequence[Any]) -> "inspect.Signature | None":

@@ -14,18 +14,17 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from gradlab import __version__
 from gradlab._commands import COMMANDS
+from gradlab.arguments import nearest_of
 from gradlab.errors import GradlabError, InputError, StructureMismatch
 from gradlab.files import write_whole
-from gradlab.formatting import legible
+from gradlab.formatting import legible, listed
 
 if TYPE_CHECKING:
     from gradlab.report import Report
-
-__all__ = ["main"]
 
 _FORMATS = {
     "text": (".txt",),
@@ -36,7 +35,8 @@ _FORMATS = {
     "dot": (".dot", ".gv"),
     "mermaid": (".mmd", ".mermaid"),
 }
-_STATUSES = "exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call"
+_STATUSES = "exit status: 0 right, 1 wrong or undecided, 2 the command was wrong"
+_SEEDED = ("check", "audit", "jacobian")
 _PACKAGE = os.path.dirname(__file__)
 
 
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _Parser.words = words
+    options = parser.parse_args(words)
     if options.command is None:
         parser.print_help()
         return 2
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.format = _format(options)
         report = options.run(options)
-        repeat = _command(sys.argv[1:] if arguments is None else arguments)
+        repeat = _command(words)
         width = _terminal_width(options.output)
         with fitted(width), detailed(options.verbose), repeated_by(repeat):
             text = report.render(options.format)
@@ -74,16 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "patch", None):
             _patch(report, options.patch)
     except StructureMismatch as error:  # a claim of the user's is not proved
-        _put(legible(str(error)), options.output)
+        claim = f"StructureMismatch: {error}\n  repeat    {_command(words)}"
+        _put(legible(claim), options.output)
         return 1
     except GradlabError as error:
         cause = error.__cause__
         while isinstance(cause, GradlabError) and cause.__cause__ is not None:
             cause = cause.__cause__
         _show_cause(cause, always=False)
-        notes = getattr(error, "__notes__", ())
-        said = legible(f"gradlab {options.command}: {error}")
-        print(said, *map(legible, notes), sep="\n  ", file=sys.stderr)
+        said = [f"gradlab {options.command}: {error}", *getattr(error, "__notes__", ())]
+        said += _next(str(error), error.instead, words, options.command)
+        print(*map(legible, said), sep="\n  ", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
@@ -112,7 +115,8 @@ def _command(arguments: Sequence[str]) -> str:
             kept += [] if skip or word in ("-v", "--verbose") else [word]
         else:
             skip = False
-    return shlex.join(["gradlab", *kept])
+    seeded = any(word.startswith("--seed") for word in kept) or kept[0] not in _SEEDED
+    return shlex.join(["gradlab", *kept, *([] if seeded else ["--seed", "0"])])
 
 
 def _patch(report: "Report", path: str) -> None:
@@ -131,12 +135,12 @@ def _explain(code: str | None, api: bool) -> int:
     if api:
         print("\n\n".join(_reference()))
         return 0
-    if code is None:
-        print("gradlab explain: pass a code, such as GL103, or --api", file=sys.stderr)
-        return 2
-    if code.upper() not in CODES:
-        known = ", ".join(CODES)
-        print(f"gradlab explain: {code} is no code; the codes are {known}", file=sys.stderr)
+    if code is None or code.upper() not in CODES:
+        lines = [f"  {name}  {known.mistake}" for name, known in CODES.items()] if not code else []
+        near = (nearest_of(code.upper(), CODES) if code else []) or ["GL103"]
+        said = f"there is no code {code}" if code else "pass a code, or --api"
+        print(f"gradlab explain: {said}", *lines, file=sys.stderr, sep="\n")
+        print(f"  Try: gradlab explain {near[0]}", file=sys.stderr)
         return 2
     print(explanation(code.upper()))
     return 0
@@ -167,11 +171,60 @@ def _status(report: "Report") -> int:
     return 0 if report.ok else 1
 
 
+def _next(
+    message: str, instead: tuple[str, str], words: Sequence[str], command: str = ""
+) -> list[str]:
+    """Return the line that ends a message: a command that works."""
+    old, new = instead
+    word = rf"(?<![\w.]){re.escape(old)}(?![\w.])" if old else "$^"
+    mended = [re.sub(word, lambda _: new, each) for each in words]
+    if mended != list(words):
+        return [f"Try: {shlex.join(['gradlab', *mended])}"]
+    told = re.search(rf"gradlab {command} \S", message)
+    return [] if told else [f"Help: gradlab {command} --help".replace("  ", " ")]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors say what to type."""
+
+    words: ClassVar[list[str]] = []
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command, and which command works."""
+        old, known = "", list[str]()
+        if found := re.match(
+            r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message
+        ):
+            old, known = found[2], re.findall(r"[\w+]+", found[3])
+            said = "there is no command" if found[1] == "COMMAND" else f"{found[1]}: there is no"
+            message = f"{said} {old}; choose {', '.join(known)}"
+        elif found := re.match(r"unrecognized arguments: (-[^\s=]+)", message):
+            old, known = found[1], _OPTIONS.get(self.words[0], [])
+            message = f"there is no option {old}"
+        elif found := re.match(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
+            message = (
+                f"{found[1]}: expected {_EXPECTED.get(found[2], 'another word')}, got {found[3]}"
+            )
+        near = (nearest_of(old, known) if old else []) or [""]
+        told = [f"{self.prog}: {message}"]
+        told += _next(message, (old if near[0] else "", near[0]), self.words, self.prog[8:])
+        print(*told, sep="\n  ", file=sys.stderr)
+        sys.exit(2)
+
+
+_OPTIONS: dict[str, list[str]] = {}  # of each command
+_EXPECTED = {
+    "int": "an integer",
+    "float": "a number",
+    "_axis": "an axis, such as 0, or a pair of axes, such as 0,1",
+    "_domain": "NAME=LOW..HIGH, such as x=0..1, or x=positive",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gradlab",
-        description="Is the gradient right, which entry is wrong and why, and what shape has its "
-        "Jacobian? Verified by JAX.",
+        description="Check gradients, find the wrong line, and prove the structure of Jacobians.",
         epilog=_STATUSES,
     )
     parser.add_argument("--version", action="version", version=f"gradlab {__version__}")
@@ -181,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         words = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.summary[0].upper() + command.summary[1:] + ".",
+            description=command.summary.capitalize() + ".",
             epilog=f"example: {command.example} ({_STATUSES})",
         )
         command.add_words(words)
@@ -196,10 +249,11 @@ def _parser() -> argparse.ArgumentParser:
             help="show every law and the CPU time of each step",
         )
         words.set_defaults(command=command.name, run=command.run, target=command.name)
+        _OPTIONS[command.name] = [o for action in words._actions for o in action.option_strings]
     words = commands.add_parser(
         "explain",
-        help="what a code such as GL103 means",
-        description="What a code means: the mistake, a wrong and a right example, and how gradlab "
+        help="explain a code such as GL103",
+        description="Show the mistake behind a code, a wrong and a right backward, and how gradlab "
         "knows.",
         epilog="example: gradlab explain GL103",
     )
@@ -221,10 +275,16 @@ def _format(options: argparse.Namespace) -> str:
         suffixes = {suffix: format for format, all in _FORMATS.items() for suffix in all}
         chosen = chosen or suffixes.get(os.path.splitext(name)[1].lower())
         if chosen is None:
-            raise InputError(f"-o: {name} has no suffix that tells a format; pass --format")
+            raise InputError(
+                f"-o: the suffix of {name} names no format; end it in .html, or pass --format",
+                (name, f"{os.path.splitext(name)[0]}.html"),
+            )
     known = formats(options.command)
     if chosen is not None and chosen not in known:
-        raise InputError(f"--format: {options.command} can be drawn as {', '.join(known)}")
+        raise InputError(
+            f"--format: {options.command} has no {chosen}; its formats are {listed(known)}",
+            (chosen, "html"),
+        )
     return chosen or "text"
 
 

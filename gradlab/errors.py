@@ -12,16 +12,6 @@ AssertionError
 
 from typing import Any
 
-__all__ = [
-    "GradientMismatch",
-    "GradientUndecided",
-    "GradlabError",
-    "InputError",
-    "InputTypeError",
-    "NotReadable",
-    "StructureMismatch",
-]
-
 
 class GradlabError(Exception):
     """The base of every error that gradlab raises on bad input.
@@ -33,7 +23,15 @@ class GradlabError(Exception):
         ... except gradlab.GradlabError as error:
         ...     print(error)
         there is no node named 'tahn'; did you mean 'tan' or 'tanh' or 'atan2'?
+
+    Attributes:
+        instead: a word of the call, and the word that works in its place; the command line prints
+            the command that results.
     """
+
+    def __init__(self, message: str, instead: tuple[str, str] = ("", "")) -> None:
+        super().__init__(message)
+        self.instead = instead
 
 
 class InputError(GradlabError, ValueError):
@@ -54,12 +52,12 @@ class NotReadable(InputTypeError):
     Example:
         >>> error = NotReadable("np.nditer takes values out of sight", "layer.py:41")
         >>> print(error)
-        the reading ended at layer.py:41: np.nditer takes values out of sight
+        gradlab cannot read this function at layer.py:41: np.nditer takes values out of sight
     """
 
     def __init__(self, reason: str, line: str = "") -> None:
         where = f" at {line}" if line else ""
-        super().__init__(f"the reading ended{where}: {reason}")
+        super().__init__(f"gradlab cannot read this function{where}: {reason}")
         self.reason, self.line = reason, line
 
 

@@ -5,8 +5,6 @@ import os
 
 from gradlab.errors import InputError
 
-__all__ = ["write_whole"]
-
 
 def write_whole(path: str, text: str) -> None:
     """Write a text file in one stroke: it is there complete, or the old one still is.

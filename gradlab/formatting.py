@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from numbers import Real
 
-__all__ = ["count", "legible", "shape_text", "size_text"]
-
 # What steers a terminal, turns the reading direction, or cannot stand in XML or in a file.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -18,12 +16,12 @@ def size_text(size: int) -> str:
 
     Example:
         >>> size_text(409_600 * 4), size_text(409_600**2 * 4)
-        ('1.6 MB', '625.0 GiB')
+        ('1.6 MB', '625 GiB')
     """
     number: object = size  # of sizes without numbers it is a formula
     for unit, scale in _UNITS if isinstance(number, Real) else ():
         if size >= scale:
-            return f"{size / scale:,.1f} {unit}"
+            return f"{size / scale:,.1f}".removesuffix(".0") + f" {unit}"
     return f"{size} B"
 
 
@@ -45,6 +43,29 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
         ('1 entry', '409,600 entries')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def scientific(number: float, decimals: int = 0) -> str:
+    """Return a number with its power of ten as short as it can be.
+
+    Example:
+        >>> scientific(4e-6), scientific(1.24e-7, 1)
+        ('4e-6', '1.2e-7')
+    """
+    mantissa, power, exponent = f"{number:.{decimals}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if power else mantissa
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: at most four, the rest counted.
+
+    Example:
+        >>> listed(["x"]), listed(["x", "w"]), listed(list("abcdef"))
+        ('x', 'x and w', 'a, b, c, d and 2 more')
+    """
+    if len(names) > 4:
+        return f"{', '.join(names[:4])} and {len(names) - 4:,} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def legible(text: str) -> str:

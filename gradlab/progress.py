@@ -11,8 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["listening", "step", "tracked"]
-
 Item = TypeVar("Item")
 Listener = Callable[[float, str], None]
 

@@ -14,33 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
-__all__ = [
-    "GRADES",
-    "STATUSES",
-    "Cell",
-    "Digits",
-    "Entry",
-    "ErrorMap",
-    "Evidence",
-    "Finding",
-    "Fix",
-    "Grade",
-    "Law",
-    "LawStatus",
-    "Leaf",
-    "PartStatus",
-    "ReasonCount",
-    "Report",
-    "Rule",
-    "RulePart",
-    "Status",
-    "Unchecked",
-    "leaf_status",
-    "plain",
-    "report_status",
-    "weakest",
-]
-
 LawStatus = Literal["passed", "warned", "failed", "skipped", "inconclusive"]
 Status = Literal["wrong", "loses digits", "undecided", "right, loses digits", "right"]
 STATUSES: tuple[Status, ...] = (
@@ -215,7 +188,7 @@ class Entry:
         expected: what it should be.
         error: their difference in floors.
         law: the law that it breaks.
-        output: the output entry through which it is wrong, where that could be located.
+        output: the output entry that makes it wrong, where gradlab could locate it.
         relative: their difference as a share of what was expected; infinite where that is 0.
         explained: the largest relative difference that rounding explains.
     """
@@ -302,7 +275,7 @@ class Fix:
         edits: at how many places the source changes.
         verified_at: the points at which the edited gradient is right.
         evidence: "proved" where the edited rule is proved equal to the reference.
-        reaches: what the edit is bound to, such as "only for 4 columns"; empty where to nothing.
+        reaches: a limit of the edit, such as "only for 4 columns"; empty where there is none.
     """
 
     diff: str
@@ -326,9 +299,9 @@ class Evidence:
         grade: the highest grade that was reached; None if the gradient is not right.
         also: the other grades that were reached.
         where: conditions under which the grade holds; empty where it holds everywhere.
-        unreached: sides of conditions that no input took, and what was tried.
+        unreached: sides of conditions that no input reached.
         bound: for proved: the probability that a wrong formula passes; None otherwise.
-        assumes: for proved: what the proof takes for granted.
+        assumes: for proved: the assumptions of the proof.
         tried: how many points, branches and values were judged.
     """
 
@@ -401,7 +374,7 @@ class Rule:
         inside: the loops, branches, checkpoints and rules around it, outermost first.
         calls: at how many points it was met.
         inputs_tried: at how many inputs it was judged.
-        intended: what the rule is meant to be, where that was said; else empty.
+        intended: the intended derivative, where the caller named one; else empty.
         parts: the verdict on each of its parts.
     """
 

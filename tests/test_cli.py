@@ -144,7 +144,7 @@ def test_an_object_is_checked_in_the_dtype_of_its_parameters(
     assert "right for x and w (float64" in capsys.readouterr().out
     assert run("check my_layers:Scale 4x3") == 2
     said = capsys.readouterr().err
-    assert "Scale is a class. Write layer = Scale(n) in the module" in said
+    assert "Scale is a class. Write layer = Scale(n) in" in said
 
 
 def test_the_api_is_explained_and_steps_are_timed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,4 +52,4 @@ def test_the_command_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", "gl103"]) == 0
     assert "a sum stands where a mean belongs" in capsys.readouterr().out
     assert main(["explain", "GL000"]) == 2
-    assert "GL103" in capsys.readouterr().err
+    assert "Try: gradlab explain GL" in capsys.readouterr().err

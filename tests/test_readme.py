@@ -111,6 +111,6 @@ def test_a_newcomer_finds_the_answers(capsys):
         'backward=backward, returns="output+residuals"',
         "gradlab.assert_structure(model, x, independent=0)",
         ".why(0)",
-        "exit status: 0 all held, 1 something is wrong with the gradient, 2 wrong call",
+        "exit status: 0 right, 1 wrong or undecided, 2 the command was wrong",
     ):
         assert answer in text

@@ -26,129 +26,175 @@ def needs(x):
 
 number = 3
 """
-NAME = "expected MODULE:NAME, such as layers:softmax, got"
-SHAPE = (
-    "INPUT: expected SHAPE[:DTYPE] or NAME=VALUE, such as 100x4096, 8x64:bfloat16, scalar or x=-2, "
-    "got"
-)
-EACH = "\n  Give a shape for each: gradlab check"
+SHAPE = "is not an input; write a shape (100x4096, 8x64:bfloat16, scalar) or a value (x=-2)"
 FLOATS = "float64, float32, bfloat16, float16"
+NAME = "is not MODULE:NAME; write layers:softmax for softmax in layers.py"
+HELP = "Help: gradlab {} --help"
 
-REFUSED = [
-    ("check layers 3", f"TARGET: {NAME} 'layers'"),
-    ("check :right 3", f"TARGET: {NAME} ':right'"),
-    ("check .layers:right 3", f"TARGET: {NAME} '.layers:right'"),
-    ("check layers.py:right 3", "TARGET: pass the module, not its file: layers:right"),
+REFUSED = [  # a command, its message, the command that ends it
+    ("check layers 3", f"layers {NAME}", HELP),
+    ("check .layers:right 3", f".layers:right {NAME}", HELP),
+    ("check layers.py:right 3", "pass the module, not its file: layers:right", "layers:right 3"),
     (
         "check layer:right 3",
-        "TARGET: there is no module named 'layer'; did you mean 'layers'?; modules are "
-        "looked for in the current directory and on sys.path",
+        "there is no module layer in this directory, nor on sys.path",
+        "layers:right 3",
     ),
-    ("check layers:rihgt 3", "TARGET: layers has no 'rihgt'; did you mean 'right'?"),
+    ("check layers:rihgt 3", "layers has no rihgt; did you mean right?", "layers:right 3"),
     (
         "check layers:number 3",
-        "TARGET: layers:number is int; pass a function, or an object with forward",
+        "layers:number is of type int; pass a function, or an object with forward",
+        HELP,
     ),
-    ("check layers:right", f"right takes 1 input (x), but you gave 0.{EACH} layers:right SHAPE"),
-    ("check layers:right 3 4", f"right takes 1 input (x), but you gave 2.{EACH} layers:right 3"),
-    ("check layers:right y=3", "INPUT: no input is called 'y'; the inputs are x"),
+    ("check layers:right", "right takes 1 input (x), but you gave 0.", "layers:right SHAPE"),
+    ("check layers:right 3 4", "right takes 1 input (x), but you gave 2.", "layers:right 3"),
+    (
+        "check layers:right y=3",
+        "no input is called y; the inputs are x",
+        "layers:right x=3",
+    ),
     (
         "check layers:right x=low",
-        "INPUT: x=low is no number; write x=0.5, or a shape such as 8x64",
+        "x=low is not a number; write x=0.5, or a shape such as 8x64",
+        "layers:right x=0.5",
     ),
-    ("check layers:right 3y4", f"{SHAPE} '3y4'"),
-    ("check layers:right -3", f"{SHAPE} '-3'"),
+    ("check layers:right 3y4", f"3y4 {SHAPE}", HELP),
+    ("check layers:right -3", f"-3 {SHAPE}", HELP),
     (
         "check layers:right 3:float31",
-        "INPUT: '3:float31' has no dtype that gradlab draws; did you mean 'float32' or ...",
+        "3:float31: gradlab draws no float31; did you mean float32?",
+        "layers:right 3:float32",
     ),
     (
         "check layers:right 99999999999x99999",
-        "INPUT: '99999999999x99999' is more than fits in memory here",
+        "an array of shape 99999999999x99999 does not fit into memory; give a smaller shape",
+        HELP,
     ),
     (
         "check layers:right 3:int32",
-        "x is int32, so it has no gradient.\n"
-        "  Give a float array, on the command line a float dtype: 3:float32",
+        "x is int32, so it has no gradient; give a float array",
+        "layers:right 3:float32",
     ),
     (
         "check layers:right 3 --inputs layers:needs",
-        "--inputs: it gives all inputs; leave out SHAPE[:DTYPE] or --inputs",
+        "--inputs gives all inputs; leave out 3, or --inputs",
+        HELP,
     ),
     (
         "check layers:right --inputs layers:needs",
         "--inputs takes (x), but gradlab calls layers:needs()",
+        HELP,
     ),
-    ("check layers:right --inputs none.npz", "--inputs: there is no file none.npz"),
+    (
+        "check layers:right --inputs none.npz",
+        "--inputs: there is no file none.npz; write it with numpy.savez('none.npz', x=x)",
+        HELP,
+    ),
     (
         "check layers:right --inputs bad.npz",
-        "--inputs: bad.npz holds no arrays of numbers; write it with numpy.savez",
+        "--inputs: bad.npz holds no arrays of numbers; write it with numpy.savez('bad.npz', x=x)",
+        HELP,
     ),
-    ("check layers:right 3 --seed -1", "seed: expected at least 0, got -1"),
-    ("check layers:right 3 --samples 0", "samples: expected at least 1, got 0"),
-    ("check layers:right 3 --order 3", "order: expected 1 or 2, got 3"),
-    ("check layers:right 3 --dtypes int8", f"dtypes: expected some of {FLOATS}, got 'int8'"),
-    ("check layers:right 3 --device abacus", "device: JAX sees no 'abacus'; choose among ..."),
-    ("check layers:right 3 --wrt y", "wrt: no input is named 'y'; the inputs are x"),
-    ("check layers:right 3 --wrt 4", "wrt: there is no input 4; the inputs are x"),
-    ("check layers:right 3 --backward layers:x", "--backward: layers has no 'x'"),
-    ("check layers:right 3 --reference layers:number", "--reference: layers:number is int; ..."),
+    (
+        "check layers:right 3 --seed -1",
+        "seed: expected at least 0, got -1",
+        "layers:right 3 --seed 0",
+    ),
+    (
+        "check layers:right 3 --dtypes int8",
+        f"dtypes: expected some of {FLOATS}, got 'int8'",
+        "layers:right 3 --dtypes float32",
+    ),
+    (
+        "check layers:right 3 --device abacus",
+        "device: JAX sees no 'abacus'; choose among ...",
+        "layers:right 3 --device cpu",
+    ),
+    (
+        "check layers:right 3 --wrt y",
+        "wrt: no input is named 'y'; the inputs are x",
+        "layers:right 3 --wrt x",
+    ),
+    (
+        "check layers:right 3 --wrt 4",
+        "wrt: there is no input 4; the inputs are x",
+        "layers:right 3 --wrt 0",
+    ),
+    ("check layers:right 3 --backward layers:q", "--backward: layers has no q", HELP),
     (
         "check layers:right 3 --reference layers:two",
         "inputs: two takes (x, w), but 1 input came; pass one for each",
+        HELP,
     ),
     (
         "check layers:right 3 --returns output+residuals",
         "backward: returns='output+residuals' needs it: backward(upstream, residuals)",
+        HELP,
     ),
     (
         "check layers:right 3 --format svg",
-        "--format: check can be drawn as text, json, junit, html",
+        "--format: check has no svg; its formats are text, json, junit and html",
+        "layers:right 3 --format html",
     ),
-    ("jacobian layers:right 3 -o nowhere/x.svg", "-o: there is no folder nowhere"),
+    ("jacobian layers:right 3 -o nowhere/x.svg", "-o: there is no folder nowhere", HELP),
     (
         "jacobian layers:right 3 -o x.bmp",
-        "-o: x.bmp has no suffix that tells a format; pass --format",
+        "-o: the suffix of x.bmp names no format; end it in .html, or pass --format",
+        "layers:right 3 -o x.html",
     ),
     (
         "jacobian layers:right 3:int32",
         "inputs: right has no floating-point input to differentiate by (x: int32); "
         "cast with x.astype('float32')",
+        "layers:right 3:float32",
     ),
     (
         "jacobian layers:right 3 --wrt y",
         "wrt: 'y' is no differentiable input of right; choose among x",
+        "layers:right 3 --wrt x",
     ),
-    ("graph layers:two 2 3", "...shapes 2 and 3 do not broadcast..."),
+    ("graph layers:two 2 3", "...shapes 2 and 3 do not broadcast...", HELP),
     (
         "precision layers:right 3 --dtypes int8",
         f"dtypes: 'int8' is no floating-point dtype; expected some of {FLOATS}...",
+        "layers:right 3 --dtypes float32",
     ),
     (
         "precision layers:right 3 --devices abacus",
         "devices: JAX has no 'abacus' here; it has ...",
+        "layers:right 3 --devices cpu",
     ),
-    ("verify tahn", "there is no node named 'tahn'; did you mean 'tan' or 'tanh' or 'atan2'?"),
-    ("verify tanh --seed -1", "seed: expected at least 0, got -1"),
-    ("nodes softmac", "there is no node named 'softmac'; did you mean 'softmax' or ..."),
-    ("nodes tanh --format svg", "--format: nodes can be drawn as text, json, html"),
-    ("doctor --format svg", "--format: doctor can be drawn as text, json, html"),
+    (
+        "verify tahn",
+        "there is no node named 'tahn'; did you mean 'tan' or 'tanh' or 'atan2'?",
+        "tan",
+    ),
+    ("nodes softmac", "there is no node named 'softmac'; did you mean 'softmax' or ...", "softmax"),
+    (
+        "doctor --format svg",
+        "--format: doctor has no svg; its formats are text, json and html",
+        "--format html",
+    ),
 ]
 UNREADABLE = [
-    ("chekc layers:right 3", "argument COMMAND: invalid choice: 'chekc' (choose from ...verify..."),
-    ("check", "the following arguments are required: TARGET, INPUT"),
-    ("check layers:right 3 --bogus", "unrecognized arguments: --bogus"),
-    ("check layers:right 3 --seed a", "argument --seed: invalid int value: 'a'"),
-    ("check layers:right 3 --dtypes", "argument --dtypes: expected one argument"),
+    ("chekc layers:right 3", "gradlab: there is no command chekc; ...", "check layers:right 3"),
     (
-        "check layers:right 3 --returns both",
-        "argument --returns: invalid choice: 'both' (choose ...",
+        "check layers:right 3 --sampels 2",
+        "gradlab: there is no option --sampels",
+        "check layers:right 3 --samples 2",
+    ),
+    ("check", "gradlab check: the following arguments are required: TARGET, INPUT", ""),
+    ("check layers:right 3 --seed a", "gradlab check: --seed: expected an integer, got a", ""),
+    (
+        "check layers:right 3 --returns outptu",
+        "gradlab check: --returns: there is no outptu; choose output, ...",
+        "check layers:right 3 --returns output",
     ),
     (
-        "check layers:right 3 --format pdf",
-        "argument --format: invalid choice: 'pdf' (choose from ...",
+        "jacobian layers:right 3 --causal x",
+        "gradlab jacobian: --causal: expected an axis, such as 0, or a pair of axes, ...",
+        "",
     ),
-    ("doctor x", "unrecognized arguments: x"),
 ]
 IN_PYTEST = [
     (
@@ -170,9 +216,9 @@ IN_PYTEST = [
         "@pytest.mark.gradcheck: positional arguments; the valid keywords are ",
     ),
     ("gradcheck(3, 1.0)", "-q", "function: expected a function, got int 3"),
-    ("gradcheck(same)", "-q", "inputs: same was given no inputs; nothing can be differentiated"),
+    ("gradcheck(same)", "-q", "inputs: same got none; pass arrays to differentiate by"),
     ("gradcheck(same, 1.0, dtypes=['int8'])", "-q", f"dtypes: expected some of {FLOATS}, got"),
-    ("gradaudit(same)", "-q", "inputs: same was given none; nothing can be differentiated"),
+    ("gradaudit(same)", "-q", "inputs: same got none; pass arrays to differentiate by"),
     ("jacobian(same, 1)", "-q", "inputs: same has no floating-point input to differentiate by"),
     (
         "jacobian(same, 1.0).assert_causal(0)",
@@ -196,22 +242,29 @@ def says(message, expected):
     return re.fullmatch(pattern, message, re.S) is not None
 
 
-@pytest.mark.parametrize(("words", "expected"), REFUSED, ids=[words for words, _ in REFUSED])
-def test_a_wrong_command_is_refused_in_these_words(layers, words, expected, capsys):
+@pytest.mark.parametrize(("words", "expected", "then"), REFUSED, ids=[each[0] for each in REFUSED])
+def test_a_wrong_command_is_refused_in_these_words(layers, words, expected, then, capsys):
     assert main(words.split()) == 2
     printed = capsys.readouterr()
-    assert not printed.out and "Traceback" not in printed.err
-    assert says(printed.err, f"gradlab {words.split()[0]}: {expected}\n"), printed.err
+    command = words.split()[0]
+    first, *_, last = printed.err.splitlines()
+    assert not printed.out and says(first, f"gradlab {command}: {expected}"), printed.err
+    works = then.format(command) if then == HELP else f"gradlab {command} {then}"
+    assert last.endswith(works), printed.err
+    if command in ("jacobian", "nodes", "doctor", "verify") and then != HELP:
+        assert main([command, *then.split()]) == 0
 
 
-@pytest.mark.parametrize(("words", "expected"), UNREADABLE, ids=[words for words, _ in UNREADABLE])
-def test_unreadable_words_are_refused_with_the_usage(layers, words, expected, capsys):
+@pytest.mark.parametrize(
+    ("words", "expected", "then"), UNREADABLE, ids=[each[0] for each in UNREADABLE]
+)
+def test_unreadable_words_are_refused_with_a_command(layers, words, expected, then, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words.split())
     assert stopped.value.code == 2
-    usage, _, message = capsys.readouterr().err.partition("error: ")
-    assert usage.startswith("usage: gradlab")
-    assert says(message, f"{expected}\n"), message
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert says(first, expected), first
+    assert last.endswith(f"gradlab {then}" if then else f"gradlab {words.split()[0]} --help"), last
 
 
 @pytest.mark.parametrize(("wrong", "option", "expected"), IN_PYTEST)

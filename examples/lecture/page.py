@@ -23,6 +23,10 @@ from examples.sigmoid_gates import INPUTS, neuron
 from examples.simplest_graph import f
 from examples.vector_graph import f as squared_length
 
+_STYLE = (  # the title of a part stands in the place of its page's own head
+    "<style>.part .gl-top,.part .gl-word,.part h1,.part h1+.gl-lead{display:none!important}</style>"
+)
+
 
 def drawn(graph: Graph, decimals: int = 2) -> str:
     """Return the page of a graph whose gradients are known."""
@@ -108,8 +112,9 @@ def page() -> str:
     for title, text, whole in made:
         inside = whole.partition("<body>")[2].partition("<script>")[0]
         said = f"<section><h1>{title}</h1><p class='gl-lead'>{text}</p></section>"
-        pieces.append(f"<div class='gradlab'><div class='gl-main'>{said}</div></div>{inside}")
-    return "".join([head, body, *pieces, script])
+        told = f"<div class='gradlab'><div class='gl-main'>{said}</div></div>"
+        pieces.append(f"{told}<div class='part'>{inside}</div>")
+    return "".join([head, body, _STYLE, *pieces, script])
 
 
 def main() -> None:

@@ -80,25 +80,25 @@ def audit(
 ) -> AuditReport:
     """Check every custom rule inside a function, at the inputs that it meets there.
 
-    Rules under jit, vmap, scan, cond and remat are seen, and rules inside rules. Each is held
-    against the function that it decorates, with all of the user's rules taken out. An operand that
-    does not depend on the audited function's inputs is constant, and not differentiated.
+    gradlab finds rules under jit, vmap, scan, cond and remat, and rules inside rules. It compares
+    each with autodiff of the function that the rule decorates, without any custom rule of yours.
+    An operand that depends on no input of `function` is a constant and is not differentiated.
 
-    Memory: that of `check` for the largest rule, and every rule's inputs; what cannot fit is
+    Memory: as `check` for the largest rule, and the inputs of every rule. A call that cannot fit is
     refused.
 
     Args:
-        function: a JAX function, before `jax.grad`: differentiation uses rules up.
+        function: a JAX function, not its gradient: `jax.grad` replaces the rules.
         *inputs: arrays of any shape, Python numbers, or pytrees of them, of any dtype; at least
             one leaf is float or complex.
-        intended: what rules are meant to be, where that is not the derivative: a dict from the
-            decorated function, its name, or "file.py:name", to a function of the rule's operands
-            whose derivatives are right (`lambda x: x` for straight-through), or to "any".
-        domain: which inputs of the function are legal, as for `check`; samples are no others.
-        seed: of upstreams, tangents and rounding noise.
-        samples: at how many inputs the function is run: the given ones, and others near them.
-        branches: whether the user's rules are judged on the sides of conditions that nothing takes.
-        prove: whether proofs are tried, as for `check`.
+        intended: the intended derivative of a rule, where it is not the true one. A dict from the
+            decorated function, its name, or "file.py:name", to a function whose derivative is
+            intended (`lambda x: x` for straight-through), or to "any".
+        domain: the legal inputs of the function, as for `check`.
+        seed: seed of upstreams, tangents and rounding noise.
+        samples: number of inputs: the given ones, and others near them.
+        branches: whether to check branches too that the given inputs do not take.
+        prove: whether to try proofs, as for `check`.
 
     Returns:
         A report that is true if every rule that is differentiated is right; it names each with its
@@ -127,9 +127,7 @@ def audit(
     require_callable("function", function)
     refuse_numbers(seed=seed, samples=samples)
     if not inputs:
-        raise InputError(
-            f"inputs: {name_of(function)} was given none; nothing can be differentiated"
-        )
+        raise InputError(f"inputs: {name_of(function)} got none; pass arrays to differentiate by")
     names = argument_names(function, len(inputs))
     require_arrays(inputs, names)
     meanings = parse_intended(intended, whole=False)
@@ -159,15 +157,14 @@ def audit(
     constant = [group[0].rule for group in groups if not group[0].wrt]
     if constant:
         listed = ", ".join(dict.fromkeys(_place(rule) for rule in constant))
-        notes.append(f"not differentiated here, their inputs are constants or integers: {listed}")
+        notes.append(f"not checked, because their inputs are constants or integers here: {listed}")
     notes += [
-        f"{name} is not judged: nothing tells what its rule should be" for name in _left(program)
+        f"{name} was not checked, because gradlab does not know its right derivative"
+        for name in _left(program)
     ]
     if not groups and not mapped and not _left(program):
         _refuse_numpy(program.name, function, inputs)
-        notes.append(
-            "no custom rule was met; pass the function before jax.grad, which uses rules up"
-        )
+        notes.append("no custom rule was met; pass the function itself, not its gradient")
     call = call_of("audit", function, names, seed, intended=intended, domain=domain)
     rules = tuple(
         dataclasses.replace(rule, report=dataclasses.replace(rule.report, call=call))
@@ -316,7 +313,7 @@ def _audited(
         outer = [other for other in others if other.name == first.shielded]
         if report is None:
             unused = (
-                f"not used: {first.shielded} has its own rule, so that nothing differentiates it"
+                f"not used: {first.shielded} has its own rule, so nothing differentiates this one"
             )
         elif not _passes(report) and outer and all(_passes(other.report) for other in outer):
             unused = f"not judged: {first.shielded} has its own rule, which is right with it inside"
@@ -326,7 +323,7 @@ def _audited(
         targets = [first.program.leaves[i] for i in first.wrt]
         report = _unjudged(rule.name, targets, whole.seed, unused)
     elif first.made_up:
-        note = "the branch that calls it was not taken: it was judged at made-up inputs"
+        note = "the branch that calls it was not taken, so gradlab judged it at inputs of its own"
         report = dataclasses.replace(report, notes=(*report.notes, note))
     return AuditedRule(
         name=rule.name,
@@ -450,7 +447,7 @@ def _expansion(program: Program, rule: CustomRule) -> tuple[Program | None, str]
     )
     for which in choices:
         try:
-            return strip(program, which), f"autodiff of the primal of {rule.name}"
+            return strip(program, which), f"autodiff of {rule.name} without its rule"
         except NotStrippable:  # a rule of the user inside a function that a rule of JAX calls
             continue
     return None, FINITE_DIFFERENCES
@@ -475,7 +472,7 @@ def _around(program: Program, inputs: tuple[Any, ...], seed: int) -> CheckReport
     except ClosesOverTrace as error:
         wanted = [leaf for leaf in program.leaves if leaf.traced and leaf.differentiable]
         return _unjudged(program.name, wanted, seed, str(error))
-    note = "a rule inside cannot be cut out, so it was judged with the function around it"
+    note = "gradlab cannot separate a rule inside, so it judged the whole function"
     subject = dataclasses.replace(subject, notes=(*subject.notes, note))
     return summarise([Trial(subject, values, seed)], seed, 1)
 

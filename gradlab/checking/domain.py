@@ -101,7 +101,7 @@ def parse_domain(domain: Any, inputs: tuple[Any, ...], names: Sequence[str]) -> 
     }
     broken = parsed.broken(values)
     if broken:
-        raise InputError(f"domain: the inputs that were given are outside: {broken}")
+        raise InputError(f"domain: the given inputs are outside: {broken}")
     return parsed
 
 

@@ -66,52 +66,49 @@ def check(
 ) -> CheckReport:
     """Check a gradient: is it right, which entry is wrong, and why.
 
-    There is no tolerance to set. Errors are measured in floors: the error that rounding alone
-    explains, entry by entry.
+    There is no tolerance to set. Errors are measured in floors: 1 floor is the error that rounding
+    explains at an entry.
 
-    Memory: some 40 float64 copies of the inputs where the layer is elementwise, and 30 for each
-    further sample, beside what the function's own gradient holds; what cannot fit is refused.
+    Memory: some 40 float64 copies of the inputs of an elementwise layer, 30 more for each further
+    sample, and the memory of the function's own gradient. A call that cannot fit is refused.
 
     Args:
-        function: what is checked: a JAX function, with or without custom rules inside; a forward
-            in JAX or NumPy whose `backward` is given; an object with `forward` and `backward`; a
-            model with `loss`; a `gradlab.Node`; a `gradlab.Graph`.
-        *inputs: arrays of any shape, Python numbers, or pytrees of them; float and complex leaves
-            are differentiated, integers, booleans and keys are not. NumPy's float64 is checked in
-            float64, anything else in its own dtype.
+        function: a JAX function, with or without custom rules inside; a forward in JAX or NumPy,
+            with `backward`; an object with `forward` and `backward`; a model with `loss`; a
+            `gradlab.Node`; a `gradlab.Graph`.
+        *inputs: arrays of any shape, Python numbers, or pytrees of them. Float and complex leaves
+            are differentiated, in their own dtype. Integers, booleans and keys are not.
         backward: the backward pass to check, in JAX or NumPy: `backward(upstream, *inputs)`, or
             `backward(upstream, residuals)` where `returns` is "output+residuals"; it returns one
             gradient per input, in the input's shape and dtype, or None.
-        reference: a function with the same mathematics, to be believed. Without it, autodiff of the
-            primal function is, or finite differences where there is none.
+        reference: a function whose value and gradient are right. By default, gradlab believes
+            autodiff of the primal function, or finite differences where JAX cannot trace it.
         returns: what `function` returns: "output", "output+residuals" (a pair), or
             "output+gradients" (a loss and its gradients).
-        parameters: of an object or a model: names or paths of what is differentiated beside the
-            inputs ("W", "layers[0].W"), or a dict from these to the paths of their gradients; found
-            by their names by default.
-        gradients: paths of their gradients, in the same order.
-        intended: what the gradient is meant to be, where that is not the derivative: a function
-            whose derivatives are right (`lambda x: x` for straight-through), "any", or a dict from
-            rules inside, or their names, to these. The value is still that of the primal.
-        domain: which inputs are legal: `(low, high)` where None is open, "positive", "finite", the
-            integers that are allowed, a function from the inputs to bool, or a dict from inputs'
-            names to these; gradlab makes no others.
-        wrt: which inputs are differentiated, by position or by name; all by default.
-        order: 2 checks the gradient of the gradient too.
-        seed: of upstreams, tangents and rounding noise.
-        samples: at how many inputs to check: the given ones, and others near them.
-        dtypes: float dtypes to which the inputs are cast, each checked in turn: "float64",
-            "float32", "bfloat16", "float16".
-        device: where the rule is run, as "cpu", "gpu" or "gpu:1"; the reference stays on the CPU.
-        branches: whether to go on to inputs that take other sides of the program's conditions.
-        prove: whether to try to prove rule and reference one formula; "long" takes seven times the
-            time.
+        parameters: the parameters of an object or a model: names or paths ("W", "layers[0].W"), or
+            a dict from parameter to gradient path. By default, gradlab finds them by name.
+        gradients: paths of the gradients of the parameters, in the same order.
+        intended: the intended derivative, where it is not the true one: a function whose derivative
+            is intended (`lambda x: x` for straight-through), "any", or a dict from rules inside, or
+            their names, to either. The value is still compared with the primal's.
+        domain: the legal inputs: `(low, high)`, where None is open; "positive"; "finite"; the
+            allowed integers; a function from the inputs to bool; or a dict from input name to
+            these. gradlab makes no other inputs.
+        wrt: inputs to differentiate, by position or by name (default: all).
+        order: 2 checks second derivatives too.
+        seed: seed of upstreams, tangents and rounding noise.
+        samples: number of inputs: the given ones, and others near them.
+        dtypes: float dtypes to check in, one after the other: "float64", "float32", "bfloat16",
+            "float16".
+        device: device that runs the rule: "cpu", "gpu" or "gpu:1". The reference runs on the CPU.
+        branches: whether to check branches too that the given inputs do not take.
+        prove: whether to try to prove the gradient; "long" spends seven times the time on it.
 
     Returns:
         A report that is true if the gradient is right; print it to read what was found.
 
     Raises:
-        InputError: something in the call does not fit: a shape, a name, a dtype.
+        InputError: a shape, a name or a dtype does not fit.
         InputTypeError: an argument is of the wrong kind.
 
     References:
@@ -287,7 +284,7 @@ class _Asked:
             )
         if not inputs:
             raise InputError(
-                f"inputs: {name_of(function)} was given no inputs; nothing can be differentiated"
+                f"inputs: {name_of(function)} got none; pass arrays to differentiate by"
             )
         self.names = self.names or argument_names(function, len(inputs))
         require_arrays(inputs, self.names)
@@ -338,7 +335,7 @@ def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:
         except InputError:
             narrow = None
         if narrow is not None and not any(c.kind == "refused" for c in narrow.complaints):
-            note = "float64 is refused, so the inputs were checked in float32"
+            note = "the function refuses float64, so gradlab checked it in float32"
             return dataclasses.replace(narrow, notes=(*narrow.notes, note))
     return asked.subject(inputs) if subject is None else subject
 
@@ -406,4 +403,6 @@ def _device(device: Any) -> Any:
         return jax.devices(platform)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError):
         known = ", ".join(sorted({d.platform for d in jax.devices()} | {"cpu"}))
-        raise InputError(f"device: JAX sees no {device!r}; choose among {known}") from None
+        raise InputError(
+            f"device: JAX sees no {device!r}; choose among {known}", (str(device), "cpu")
+        ) from None

@@ -80,7 +80,7 @@ def own_rule(
             program = trace(function, *inputs, names=names, fixed=fixed)
         except NotTraceable:
             works = call_that_works(name_of(function), names, _result(function, inputs))
-            works = works or "give backward= to check a NumPy function"
+            works = works or "pass backward= to check a NumPy function"
             raise InputError(f"{error.args[0]}; {works}") from (error.__cause__ or error)
     meant = reference is not None or intended.whole is not None or intended.rules
     if not meant and not custom_rules(program):
@@ -151,7 +151,7 @@ def subject_of_program(
     broken = _broken(program, values)
     if broken:
         complaint = Complaint("", broken, "refused")
-        none = "none: the rule does not return what it promises"
+        none = "none: the rule returns a wrong shape or dtype"
         return Subject(**common, run=_untouched, oracle=none, complaints=(complaint,))
     try:
         rule, notes = _gradient(program, positions)
@@ -254,10 +254,18 @@ def _believed(
         return named, f"autodiff of {name_of(reference)}", ""
     rules = [rule for rule in custom_rules(program) if rule.user]
     if not rules:
-        return None, FINITE_DIFFERENCES, "there is no custom rule: JAX's own gradient is under test"
+        return (
+            None,
+            FINITE_DIFFERENCES,
+            "there is no custom rule, so gradlab checks JAX's own gradient",
+        )
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
     try:
-        return open_kernels(strip(program)), f"autodiff of the primal of {primals}", ""
+        return (
+            open_kernels(strip(program)),
+            f"autodiff of {primals} without {'its rule' if len(rules) == 1 else 'their rules'}",
+            "",
+        )
     except NotStrippable as error:
         return None, FINITE_DIFFERENCES, str(error)
 
@@ -286,7 +294,7 @@ def _meant(
     intended.require_met(rules)
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
     meant = open_kernels(intend(plain, intended.function))
-    return meant, f"autodiff of the primal of {primals}, as intended", ""
+    return meant, f"autodiff of {primals}, as intended", ""
 
 
 def in_words(intended: Intended) -> str:
@@ -391,7 +399,7 @@ def _upstreams(program: Program) -> tuple[Upstream, ...]:
 
 def notes_on(program: Program) -> tuple[str, ...]:
     """Return what a report should say of how a program was read."""
-    read = [f"{kernel} is read as Pallas interprets it" for kernel in kernels(program)]
+    read = [f"{kernel} runs in Pallas's interpret mode" for kernel in kernels(program)]
     return tuple(map(str, [*narrowings(program), *opaque(program), *read]))
 
 

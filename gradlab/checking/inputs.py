@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradlab.arguments import several
+from gradlab.arguments import nearest_of, several
 from gradlab.errors import InputError, InputTypeError
 
 __all__ = [
@@ -71,8 +71,10 @@ def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
     for item in several(wrt):
         if isinstance(item, str):
             if item not in names:
+                near = [*nearest_of(item, names), *names][:1] or [""]
                 raise InputError(
-                    f"wrt: no input is named {item!r}; the inputs are {', '.join(names)}"
+                    f"wrt: no input is named {item!r}; the inputs are {', '.join(names)}",
+                    (item, near[0]),
                 )
             positions.append(names.index(item))
             continue
@@ -84,7 +86,8 @@ def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
             ) from None
         if not -len(names) <= position < len(names):
             raise InputError(
-                f"wrt: there is no input {position}; the inputs are {', '.join(names)}"
+                f"wrt: there is no input {position}; the inputs are {', '.join(names)}",
+                (str(position), "0"),
             )
         positions.append(position % len(names))
     if not positions:
@@ -103,7 +106,9 @@ def parse_dtypes(dtypes: Any) -> tuple[str | None, ...]:
     names = tuple(_dtype_name(dtype) for dtype in several(dtypes))
     for name in names:
         if name not in _FLOATS:
-            raise InputError(f"dtypes: expected some of {', '.join(_FLOATS)}, got {name!r}")
+            raise InputError(
+                f"dtypes: expected some of {', '.join(_FLOATS)}, got {name!r}", (name, "float32")
+            )
     if not names:
         raise InputError("dtypes: empty; leave it out to check the inputs as they are")
     return names

@@ -324,9 +324,8 @@ def _written(
             k = int(np.flatnonzero(confirmed[here])[0])
             where = list(map(int, np.unravel_index(entries[k], shape)))
             notes.append(
-                f"autodiff of the primal is wrong at {verdict.path}{where or ''}: it gives "
-                f"{suspects.expected[here][k]:.6g}; points close by, and the rule, give "
-                f"{limit[here][k]:.6g}"
+                f"at {verdict.path}{where or ''} autodiff gives {suspects.expected[here][k]:.6g}, "
+                f"and the rule gives {limit[here][k]:.6g}. Inputs nearby confirm the rule"
             )
         for chosen, state, reason in (
             (kinks[here], State.RIGHT, Reason.AT_A_KINK),

@@ -21,7 +21,7 @@ from gradlab.arguments import argument_names, users_fault
 from gradlab.checking.gradients import SPELLINGS, is_float, quoted, spelled
 from gradlab.checking.inputs import Returns
 from gradlab.errors import InputError, InputTypeError
-from gradlab.formatting import count
+from gradlab.formatting import count, listed
 
 __all__ = ["Form", "layer_form"]
 
@@ -224,7 +224,11 @@ class _Layer:
                 "parameters={'W': 'dW'}"
             )
         if not (self.pairs or self.backward):
-            more = "what it needs to return both" if np.ndim(output) else "parameters={'W': 'dW'}"
+            more = (
+                "the inputs for which it returns both"
+                if np.ndim(output)
+                else "parameters={'W': 'dW'}"
+            )
             raise InputError(
                 f"{self.name}.{self.forward}: expected a loss and a dict of gradients keyed as its "
                 f"params; got {type(output).__name__}; pass {more}"
@@ -407,7 +411,7 @@ class _Layer:
         adds = [p for p in added if 0 < half[p] < np.linalg.norm(second[p] - first[p])]
         same = "adds to" if adds else "replaces"
         if len(adds) in (0, len(added)):
-            self.notes.append(f"backward {same} the gradients that stood there")
+            self.notes.append(f"backward {same} the stored gradients")
         else:
             self.notes.append(
                 f"backward adds to the gradients of {', '.join(adds)}, and replaces the others"
@@ -415,7 +419,9 @@ class _Layer:
 
     def _noted(self, said: str) -> None:
         if self.pairs:
-            self.notes.insert(0, f"parameters: {', '.join(self.pairs)} ({said})")
+            self.notes.insert(
+                0, f"gradlab matched the gradients of {listed(list(self.pairs))} {said}"
+            )
 
 
 def _place(place: str, returned: Any, thing: Any) -> Any:

@@ -37,8 +37,8 @@ def require_memory(caller: str, inputs: Any, samples: int = 1) -> None:
     if here and needed > here:
         raise InputError(
             f"{caller}: inputs of {sum(sizes):,} entries need at least {size_text(needed)}, and "
-            f"this machine has {size_text(here)}; pass a smaller batch, or fewer samples: a rule "
-            "that is right for few rows can be proved to treat all alike by assert_structure"
+            f"this machine has {size_text(here)}; pass a smaller batch. "
+            "assert_structure can prove that a function treats all rows alike"
         )
 
 

@@ -52,8 +52,8 @@ class Calls:
         """What was left undone, in words."""
         if not self.refused:
             return ()
-        text = f"the forward cannot be read, so it is called at most {self.allowed:.0f} times"
-        return (f"{text}; check fewer entries to have each of them judged",)
+        text = f"gradlab cannot read the forward, so it calls it at most {self.allowed:.0f} times"
+        return (f"{text}; pass smaller inputs to have every entry judged",)
 
 
 class Dropped:

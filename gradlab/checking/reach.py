@@ -135,12 +135,12 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
     if every is not None and any(verdict.wrong.any() for verdict in every.formula_verdicts):
         filled = _filled(trial, every)
         if any(verdict.wrong.any() for verdict in filled.formula_verdicts):
-            reason = "wrong at finite values of the dtype, which gradlab made"
+            reason = "wrong at other finite values of the dtype, inputs that gradlab made"
             law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
     right = every is not None and all(verdict.right.any() for verdict in every.formula_verdicts)
     proofs = {}
     for place, other in there.items() if leaves and not wrong else ():
-        sides = "; ".join(f"{s.line}: {s.opposite}" for s in place.sides)
+        sides = "; ".join(s.other for s in place.sides)
         unread = [Proof(False, reason="it cannot be read there")] * leaves
         proofs[sides] = unread if other is None else _proved(other, leaves, settings)
     return _Beyond(
@@ -269,7 +269,7 @@ def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> 
     if here is not None and here.proved:
         reached.append("proved")
         beyond = {sides: proofs[leaf] for sides, proofs in found.proofs.items()}
-        where = [f"{s.line}: {s.opposite}" for s in found.unreached]
+        where = [s.other for s in found.unreached]
         where += [sides for sides, proof in beyond.items() if not proof.proved]
         bound = max(p.bound for p in (here, *beyond.values()) if p.proved)
         assumes = here.assumes

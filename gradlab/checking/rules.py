@@ -235,7 +235,7 @@ def _judged(name: str, bench: _Bench) -> RulePart:
         status = "absent" if absent else "cannot run"
         reason = text if absent else f"{type(cause).__name__}: {text}"
     except TooLong:
-        status, reason = "undecided", "a loop is too long to be run here"
+        status, reason = "undecided", "a loop inside is too long to run eagerly"
     except (GradlabError, Refused) as error:
         status, reason = "undecided", str(error)
     return RulePart(name, status, reason, worst)

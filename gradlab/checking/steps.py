@@ -286,7 +286,7 @@ def _forgiven(verdict: Verdict, evidence: Evidence, i: int) -> Verdict:
     relative = np.max(off[close] / size[close])
     note = (
         f"the gradient of {target.path} is {relative:.1g} off the reference, "
-        "which float32 cannot hold: one of them approximates"
+        "which float32 cannot hold: one of the two approximates"
     )
     return verdict.settle(close, State.RIGHT, Reason.APPROXIMATION, notes=[note])
 

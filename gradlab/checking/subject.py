@@ -139,20 +139,19 @@ def nothing_to_differentiate(leaves: Sequence[Leaf], wrt: Sequence[int] | None) 
     Example:
         >>> x = Leaf("x", 0, "integer", (3,), np.dtype("int32"))
         >>> print(nothing_to_differentiate([x], (0,)))
-        x is int32, so it has no gradient, and you asked for x alone.
-          Give a float array, on the command line a float dtype: 3:float32
+        x is int32, so it has no gradient, and you asked for x alone; give a float array
     """
     asked = [leaf for leaf in leaves if wrt is None or leaf.position in wrt]
     kinds = " and ".join(f"{leaf.path} is {leaf.dtype or leaf.kind}" for leaf in asked)
     so = "it has no gradient" if len(asked) == 1 else "they have no gradient"
     names = " and ".join(leaf.path for leaf in asked)
     alone = "" if wrt is None else f", and you asked for {names} alone"
-    shape = shape_text(asked[0].shape) if asked else "8x64"
+    if not asked:
+        return InputError("there is no input, so there is no gradient; give a float array")
+    shape, dtype = shape_text(asked[0].shape), asked[0].dtype
     return InputError(
-        f"{kinds}, so {so}{alone}.\n"
-        f"  Give a float array, on the command line a float dtype: {shape}:float32"
-        if asked
-        else "there is no input, so there is no gradient.\n  Give a float array"
+        f"{kinds}, so {so}{alone}; give a float array",
+        (f"{shape}:{dtype}", f"{shape}:float32"),
     )
 
 

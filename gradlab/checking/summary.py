@@ -162,7 +162,9 @@ def _not_judged(found: Sequence[tuple[Trial, list[Law]]], seed: int) -> CheckRep
     trials = [trial for trial, _ in found]
     subject = trials[0].subject
     targets = tuple(
-        Unchecked(t.path, str(t.dtype), f"the gradient of {t.path} was not judged: intended")
+        Unchecked(
+            t.path, str(t.dtype), f"the gradient of {t.path} is intended, so it was not judged"
+        )
         for t in subject.targets
     )
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]

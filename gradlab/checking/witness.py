@@ -225,9 +225,8 @@ def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
         if told:
             index = list(map(int, np.unravel_index(rows[told[0]][1], verdict.state.shape)))
             notes.append(
-                f"autodiff of the primal is wrong at {verdict.path}{index or ''}: it gives "
-                f"{reference[told[0]]:.6g}; finite differences confirm the rule's "
-                f"{rule[told[0]]:.6g}"
+                f"at {verdict.path}{index or ''} autodiff gives {reference[told[0]]:.6g}, and the "
+                f"rule gives {rule[told[0]]:.6g}. Finite differences confirm the rule"
             )
         for reason in (
             Reason.SLOPE_CONFIRMS,

@@ -19,7 +19,7 @@ from gradlab.references import LIMIT, Slope, finite_differences, unit_roundoff
 
 _MOST = 1 << 16  # entries of a node's inputs; it is run some sixty times
 _DRAWS = 4
-_BESIDE = "at a tie or a kink: differences agree only beside it"
+_BESIDE = "at a tie or a kink, finite differences agree only beside it"
 
 
 def check_step(step: Step, inputs: list[Array]) -> NodeCheck:
@@ -28,9 +28,9 @@ def check_step(step: Step, inputs: list[Array]) -> NodeCheck:
     moving = [p for p, _ in step.differentiable() if arrays[p].size]
     dtypes = [arrays[p].dtype for p in moving]
     if not moving or any(dtype.kind == "c" for dtype in dtypes):
-        return NodeCheck("skipped", "no real input can be moved")
+        return NodeCheck("skipped", "no input is real")
     if step.title.endswith("stop_gradient"):
-        return NodeCheck("skipped", "it keeps its gradient back on purpose")
+        return NodeCheck("skipped", "it stops the gradient on purpose")
     if sum(array.size for array in arrays) > _MOST:
         return NodeCheck("skipped", f"more than {_MOST:,} entries")
     if not _is_typed(step):
@@ -55,16 +55,16 @@ def _held(step: Step, arrays: list[Array], moving: list[int], scale: float) -> N
 
     made, residuals = _forward(step, arrays)
     if any(np.dtype(y.dtype).kind == "c" for y in made):
-        return NodeCheck("skipped", "complex outputs are not differenced")
+        return NodeCheck("skipped", "finite differences do not cover complex outputs")
     slopes = finite_differences(outputs, scale)
     weights = [_weights(rng, slope) * is_inexact(y.dtype) for slope, y in zip(slopes, made)]
     if not any(weight.any() for weight in weights):
-        return NodeCheck("skipped", "differences say nothing here")
+        return NodeCheck("skipped", "finite differences decide nothing here")
     upstreams = [w.astype(y.dtype) for w, y in zip(weights, made)]
     terms = _sent(step, residuals, upstreams, along)
     actual = float(terms.sum())
     if not np.isfinite(actual):
-        return NodeCheck("skipped", "what it sends back is not finite")
+        return NodeCheck("skipped", "its gradient is not finite")
     low, high, expected, error = np.sum([*map(_weighted, slopes, weights)], axis=0).tolist()
     unit = max(unit_roundoff(arrays[p].dtype) for p in moving)
     heights = sum(float((np.abs(w) * _sizes(y)).sum()) for w, y in zip(weights, made))
@@ -74,7 +74,7 @@ def _held(step: Step, arrays: list[Array], moving: list[int], scale: float) -> N
         _, again = _forward(step, _moved(arrays, noise, 1.0))
         error += LIMIT / _DRAWS * abs(float(_sent(step, again, upstreams, along).sum()) - actual)
     if max(abs(actual), abs(expected)) < unit**2:
-        return NodeCheck("skipped", "too small to be differenced")
+        return NodeCheck("skipped", "too small for finite differences")
     if not low - error <= actual <= high + error:
         return NodeCheck("failed", "", actual, expected, error)
     return NodeCheck("passed", _words(weights, high > low), actual, expected, error)

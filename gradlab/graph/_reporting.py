@@ -139,13 +139,15 @@ def _local_gradients(graph: "Graph", step: Step) -> tuple[str, ...]:
     differentiable = {position for position, _ in step.differentiable()}
     name = graph.labels[step.outputs[0]]
     return tuple(
-        _in_words(graph.local_gradients[name, position]) if position in differentiable else ""
-        for position in range(len(step.inputs))
+        _in_words(graph.local_gradients[name, position], graph.labels[wire])
+        if position in differentiable
+        else ""
+        for position, wire in enumerate(step.inputs)
     )
 
 
-def _in_words(operator: Operator | None) -> str:
-    """Return a number; else what the operator is made of, and between which entries it lies."""
+def _in_words(operator: Operator | None, name: str) -> str:
+    """Return a number; else what the output reads of the named input, and how it is stored."""
     if operator is None:
         return ""
     if operator.shape == (1, 1):
@@ -153,7 +155,8 @@ def _in_words(operator: Operator | None) -> str:
     if getattr(operator, "opaque", False) or operator.stored_bytes > _HEAVY:
         return repr(operator)
     pattern = operator.pattern
-    return f"{operator!r}; {pattern.structure}: {pattern.describe()}"
+    reads = pattern.describe("out", name).replace(" <- ", " depends on ")
+    return f"{pattern.structure}: {reads}; stored as {operator!r}"
 
 
 def marks(value: Glance, gradient: Glance | None, used: bool) -> tuple[str, ...]:

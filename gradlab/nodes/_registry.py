@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 from typing import TypeAlias
 
-from gradlab.arguments import nearest
+from gradlab.arguments import nearest, nearest_of
 from gradlab.errors import InputError, InputTypeError
 from gradlab.nodes._base import Node
 
@@ -59,6 +59,9 @@ def find(node: object) -> type[Node]:
         )
     nodes = registry()
     if node not in nodes:
-        hint = nearest(node, nodes) or "see `gradlab nodes`"
-        raise InputError(f"there is no node named {node!r}; {hint}")
+        near = nearest_of(node, nodes)
+        hint = nearest(node, nodes) or "`gradlab nodes` lists them"
+        raise InputError(
+            f"there is no node named {node!r}; {hint}", (node, near[0] if near else node)
+        )
     return nodes[node]

@@ -34,12 +34,12 @@ def precision(
 ) -> PrecisionReport:
     """Measure a function's gradient in every dtype and on every device against float64 on the CPU.
 
-    For each dtype, device and precision of matrix products: the error in floors and digits, bias
-    against scatter, what is lost; whether three runs have the same bits, and whether they have
-    those of the eager program.
+    For each dtype, device and precision of matrix products, the report tells the error in floors
+    and digits, its bias and scatter, and how many entries are lost. It also says whether three runs
+    agree bit by bit, and whether they agree with the eager program.
 
-    Memory: some 40 float64 copies of the inputs where the function is elementwise, beside what its
-    own gradient holds; what cannot fit is refused.
+    Memory: some 40 float64 copies of the inputs of an elementwise function, and the memory of its
+    own gradient. A call that cannot fit is refused.
 
     Args:
         function: a JAX function.
@@ -47,8 +47,8 @@ def precision(
             cast to each dtype.
         dtypes: floating-point dtypes; by default float64, float32, bfloat16, float16 and, where
             this JAX has them, float8_e4m3fn and float8_e5m2. What cannot run in one is noted.
-        devices: platforms ("cpu", "gpu", "tpu"); by default every one that JAX has here.
-        seed: of the upstreams, which are signed and generic.
+        devices: platforms such as "cpu", "gpu", "tpu" (default: all that JAX has).
+        seed: seed of the random upstreams.
 
     Returns:
         A report that is true if no gradient overflows or loses more than rounding explains.
@@ -119,7 +119,8 @@ def _dtypes(dtypes: Sequence[DTypeLike] | None) -> list[DType]:
         if not jnp.issubdtype(known, jnp.floating):
             raise InputError(
                 f"dtypes: {dtype!r} is no floating-point dtype; expected some of "
-                f"{', '.join((*_WIDE, *_NARROW))}"
+                f"{', '.join((*_WIDE, *_NARROW))}",
+                (str(dtype), "float32"),
             )
         found.append(known)
     return found
@@ -139,6 +140,7 @@ def _devices(devices: Sequence[str] | None) -> list[jax.Device]:
         except RuntimeError:
             here_names = ", ".join(sorted({d.platform for d in jax.devices()}))
             raise InputError(
-                f"devices: JAX has no {platform!r} here; it has {here_names}"
+                f"devices: JAX has no {platform!r} here; it has {here_names}",
+                (str(platform), "cpu"),
             ) from None
     return found

@@ -120,7 +120,9 @@ def sweep(
     """
     require_callable("function", function)
     if dtype not in _FORMATS:
-        raise InputError(f"dtypes: {dtype!r} cannot be swept; choose {', '.join(_FORMATS)}")
+        raise InputError(
+            f"dtypes: {dtype!r} cannot be swept; choose {', '.join(_FORMATS)}", (dtype, "float32")
+        )
     judge = _Judge(function, dtype, _inputs(function, dtype))
     if judge.count == 2:
         spans = list(_grid(dtype))

@@ -21,7 +21,7 @@ from gradlab.primitives.known import Known, told
 from gradlab.primitives.ranges import Mark, Marks
 from gradlab.primitives.record import Site, complement
 
-FINITE_MASK = "a finite number; use -jnp.inf to have what it hides proved zero"
+FINITE_MASK = "a finite number; use -jnp.inf, and the hidden entries are proved zero"
 """How the note of a mask that is nearly -inf ends; `why` repeats such notes as hints."""
 
 _NEARLY = -1e3

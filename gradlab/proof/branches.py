@@ -68,6 +68,11 @@ class Side:
     def __str__(self) -> str:
         return f"{self.line}: {self.text}" if self.line else self.text
 
+    @property
+    def other(self) -> str:
+        """The other side, as text."""
+        return f"{self.line}: {self.opposite}" if self.line else self.opposite
+
 
 @dataclass(frozen=True, eq=False)
 class Place:

@@ -173,7 +173,7 @@ def _where(
         dtype = _resolved(ufunc, shadow_of(inputs), kwargs)[-1]
         place = reading.wrap(np.zeros(shape, dtype))
     if reading.traced((inputs, place, mask)) and not is_stand(place):
-        raise reading.refuse("a traced value is written into an array made out of sight")
+        raise reading.refuse("a traced value is written into an array that gradlab does not trace")
     with np.errstate(all="ignore"):
         safe = tuple(reading.call(np.where, (mask, each, 1), {}) for each in inputs)
         safe = tuple(e if np.ndim(shadow_of(i)) else i for e, i in zip(safe, inputs))

@@ -181,7 +181,7 @@ class _Indexed:
             return made if reading is None else reading.wrap(made)
         parts = key if isinstance(key, tuple) else (key,)
         if self._real not in (np.c_, np.r_) or any(isinstance(p, str | slice) for p in parts):
-            raise reading.refuse("values are taken out of sight between brackets")
+            raise reading.refuse("code between brackets reads values")
         if self._real is np.c_:
             return reading.call(np.column_stack, (parts,), {})
         return reading.call(np.hstack, (parts,), {})
@@ -211,7 +211,7 @@ def _math(real: Callable[..., Any]) -> Callable[..., Any]:
         if name == "log" and len(args) == 2:
             return np.log(args[0]) / np.log(args[1])
         if twin is None:
-            raise reading.refuse(f"math.{name} takes a number out of sight")
+            raise reading.refuse(f"math.{name} reads a plain number")
         return _number_of(twin(*map(_number_of, args)))
 
     return _standing(call, real)  # type: ignore[no-any-return]  # the function itself

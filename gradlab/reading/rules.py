@@ -122,7 +122,9 @@ def _in_place(
     """Write into an array: `write` does so to the shadow, `symbol` says what it becomes."""
     if not is_stand(stand):
         if reading.traced(rest):
-            raise reading.refuse("a traced value is written into an array made out of sight")
+            raise reading.refuse(
+                "a traced value is written into an array that gradlab does not trace"
+            )
         write()
     elif reading.traced((stand, rest)):
         whole = reading.cast(symbol(jnp.asarray(reading.symbol(stand))), stand.shadow.dtype)
@@ -242,7 +244,7 @@ def _view(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
 
 @_rule(".tobytes", ".tofile", ".dump", ".dumps", ".byteswap", ".getfield", ".setfield", ".resize")
 def _bits(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
-    raise reading.refuse("the bits of an array are taken out of sight, or its size changes")
+    raise reading.refuse("the bits of an array are read, or its size changes")
 
 
 # The methods of ufuncs

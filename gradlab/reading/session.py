@@ -338,7 +338,7 @@ class Recorder:
         if is_stand(stand):
             indexing.put(self, stand, Ellipsis, value)
         elif self.traced(value):
-            raise self.refuse("a traced value is written into an array made out of sight")
+            raise self.refuse("a traced value is written into an array that gradlab does not trace")
         else:
             stand[...] = shadow_of(value)
 

@@ -91,17 +91,17 @@ class _Operators:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.reading and self.traced:
-            raise self.session.refuse("compiled code takes the values of an array out of sight")
+            raise self.session.refuse("compiled code reads the values of an array")
         return np.array(self.shadow, dtype)
 
     def __float__(self) -> float:
         if self.reading and self.traced:
-            raise self.session.refuse("compiled code takes a number out of sight")
+            raise self.session.refuse("compiled code reads a number")
         return float(self.shadow)
 
     def __complex__(self) -> complex:
         if self.reading and self.traced:
-            raise self.session.refuse("compiled code takes a number out of sight")
+            raise self.session.refuse("compiled code reads a number")
         return complex(self.shadow)
 
     @property

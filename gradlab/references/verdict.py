@@ -52,7 +52,7 @@ class State(IntEnum):
 class Reason(Enum):
     """What decided an entry: a code that never changes its meaning, and a sentence."""
 
-    NOT_JUDGED = "not judged", "nothing has judged it"
+    NOT_JUDGED = "not judged", "no law judged it"
     WITHIN_ROUNDING = "within rounding", "it differs by no more than rounding explains"
     BEYOND_ROUNDING = "beyond rounding", "it differs by more than rounding explains"
     ZERO = "zero", "it is zero to rounding of the terms that cancel"
@@ -70,13 +70,13 @@ class Reason(Enum):
     POINTS_REFUTE = "refuted nearby", "inputs nearby refute it, and refute autodiff here too"
     SLOPE_CONFIRMS = "confirmed by differences", "finite differences confirm it"
     SLOPE_REFUTES = "refuted by differences", "finite differences refute it"
-    NOT_ASKED = "no calls left", "the forward was called as often as it may be before its turn"
+    NOT_ASKED = "no calls left", "the allowed calls of the forward were used up"
     SLOPE_UNKNOWN = "differences too coarse", "finite differences are too coarse to tell"
     AT_A_JUMP = "at a jump", "the function jumps here, or is not finite nearby"
     CONVERGED = "converged", "it is the slope of the loop, run on until it converges"
     NOT_CONVERGED = "not converged", "the function iterates, and its own error may be as large"
     APPROXIMATION = "approximation", "it differs by less than float32 can hold"
-    RIGHT_IN_FLOAT64 = "right in float64", "it is right in float64; its rounding is not seen inside"
+    RIGHT_IN_FLOAT64 = "right in float64", "it is right in float64; gradlab cannot see its rounding"
     LIFTING_CHANGES = "dtype on purpose", "in float64 the function returns something else"
 
     @property

@@ -191,7 +191,7 @@ class World:
         self.ran.add(where)
         self.ever.add(where)
         if self.lines > self.limit:
-            raise RuntimeError("the candidate runs away")
+            raise RuntimeError("the candidate does not end")
 
     def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
         """Load what a function reads from its module."""

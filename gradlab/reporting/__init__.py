@@ -1,6 +1,6 @@
 """How reports look: one module per kind of report. No numerics, no JAX.
 
-A module `gradlab.reporting.KIND`, found by the report's `kind`, exports `text(report)`, the body of
+A module `gradlab.reporting.KIND`, found by the report's `kind`, has `text(report)`, the body of
 its page, `html(report)`, and where there is one `svg`, `junit`, `dot` and `mermaid`. A page is made
 of what is in the JSON, and of nothing else. `json_schema(KIND)` says what that is. Each module
 escapes names as its formats ask; that no control character leaves is seen to here.
@@ -39,7 +39,7 @@ _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 def formats(kind: str) -> tuple[str, ...]:
     """Return the formats in which reports of this kind can be drawn."""
     module = importlib.import_module(f"gradlab.reporting.{kind}")
-    return tuple(f for f in _FORMATS if f in ("json", "html", *module.__all__))
+    return tuple(f for f in _FORMATS if f in ("json", "html") or hasattr(module, f))
 
 
 def render(report: "Report", format: str) -> str:
@@ -84,5 +84,5 @@ def _kind(data: dict[str, Any]) -> str:
 def _body(data: dict[str, Any]) -> Markup:
     kind = _kind(data)
     module = importlib.import_module(f"gradlab.reporting.{kind}")
-    body: Markup = module.html(data if kind in ("jacobian", "session") else rebuilt(data))
+    body: Markup = module.html(data if kind == "jacobian" else rebuilt(data))
     return body

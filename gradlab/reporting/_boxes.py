@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Box", "Edge", "Link"]
-
 _PULLS = (1.0, 2.0, 8.0)  # of an edge with none, one or both of its ends a bend
 
 

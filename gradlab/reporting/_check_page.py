@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gradlab.formatting import shape_text
+from gradlab.formatting import scientific, shape_text
 from gradlab.reporting._failure import NO_FIX, place, repeat, span, verified
 from gradlab.reporting._markup import (
     Markup,
@@ -27,8 +27,6 @@ from gradlab.reporting._markup import (
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
     from gradlab.report import Cell, Entry, ErrorMap, Fix, Law, Rule
-
-__all__ = ["STATES", "found", "html", "marked", "status_of"]
 
 STATES = {
     "wrong": ("WRONG", "bad"),
@@ -117,9 +115,9 @@ def _worst(entry: "Entry | None") -> Part:
             ("the right value", f"{entry.expected:.8g}"),
             (
                 "off by a relative",
-                f"{entry.relative:.2g}" if entry.expected else "no share: 0 is expected",
+                f"{entry.relative:.2g}" if entry.expected else "no ratio: 0 is expected",
             ),
-            ("rounding explains", f"{entry.explained:.1e}"),
+            ("rounding explains", scientific(entry.explained, 1)),
         ]
     )
 
@@ -150,7 +148,11 @@ def _map(report: "CheckReport", path: str, seen: "ErrorMap") -> Markup:
     leaf = next(each for each in report.leaves if each.path == path)
     labels = [_span(row, seen.height) for row in range(seen.rows)]
     cells = [(level(c.relative, c.state == "right"), _cell_text(path, c)) for c in seen.cells]
-    ranked = [(c.state == "wrong", c.relative == c.relative, c.relative) for c in seen.cells]
+    worst = report.worst.index if report.worst and report.worst.path == path else None
+    ranked = [
+        (c.at == worst, c.state == "wrong", c.relative == c.relative, c.relative)
+        for c in seen.cells
+    ]
     axes = len(leaf.shape)
     rows = f"rows: ax{'i' if axes == 2 else 'e'}s {'0' if axes == 2 else f'0 to {axes - 2}'}; " * (
         axes > 1
@@ -202,7 +204,7 @@ def _inputs(report: "CheckReport") -> Markup:
                 f"{shape_text(leaf.shape)} {leaf.dtype}",
                 status_of(leaf.status),
                 f"{leaf.wrong:,} of {leaf.right + leaf.wrong + leaf.inconclusive:,}",
-                f"{finest:.0e}" if finest < 1 else "-",
+                scientific(finest) if finest < 1 else "-",
                 f"{digits.least:.1f} of {digits.full:.1f}"
                 if digits and digits.least == digits.least
                 else "-",
@@ -220,7 +222,7 @@ def _rule(rule: "Rule") -> Markup:
 
 
 def _law(report: "CheckReport", law: "Law") -> Markup:
-    error = "" if law.error is None else f"; at most {law.error:.2g} of the 8 roundings allowed"
+    error = "" if law.error is None else f"; the largest error is {law.error:.2g} floors"
     measured = f"{law.judged:,} entries judged{error if law.status == 'passed' else ''}."
     name = f"{law.name} ({law.dtype})" if law.dtype else law.name
     said = [law.reason or "", measured if law.judged else ""]

@@ -9,8 +9,6 @@ from gradlab.reporting._glance import glance_text
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport, WireView
 
-__all__ = ["dot", "mermaid"]
-
 
 def dot(report: "GraphReport") -> str:
     """Return the graph in Graphviz's language; each edge carries its wire's value and gradient."""

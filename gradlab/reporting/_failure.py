@@ -9,28 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from gradlab.formatting import count
+from gradlab.formatting import count, scientific
+from gradlab.reporting._table import width_now
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
     from gradlab.report import Entry, Fix, Leaf, Rule
 
-__all__ = [
-    "NARROWER",
-    "NO_FIX",
-    "failure",
-    "part_lines",
-    "place",
-    "repeat",
-    "repeated_by",
-    "span",
-    "verified",
-    "wrapped",
-    "wrong_lines",
-]
-
-_WIDTH = 100
-NARROWER = 92  # pytest puts a failure eight columns to the right: there it still fits into 100
 _WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 _LINES = 24
 _LEAVES = 8
@@ -50,21 +35,15 @@ def repeated_by(command: str) -> Iterator[None]:
         _command.reset(token)
 
 
-def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
-    """Return the text of a gradient that is wrong: at most 24 lines.
-
-    Args:
-        report: of a check that found something wrong.
-        headline: the verdict in one line.
-        width: of the terminal.
-    """
+def failure(report: "CheckReport", headline: str) -> str:
+    """Return the text of a gradient that is wrong, under its headline: at most 24 lines."""
     fix = report.fixes[0] if report.fixes else None
     code, where = place(report, fix)
-    lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2, width), ""]
-    lines += [*_source(fix, width), ""] if fix is not None else []
-    lines += wrong_lines(report, width, 3 if fix is not None else _LEAVES)
-    lines += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4, width)]
-    end = _end(report, fix, code, width)
+    lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2), ""]
+    lines += [*_source(fix), ""] if fix is not None else []
+    lines += wrong_lines(report, 3 if fix is not None else _LEAVES)
+    lines += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4)]
+    end = _end(report, fix, code)
     if fix is not None:
         shown = [
             f"  {'fix' if not i else '':<10}{line}" for i, line in enumerate(fix.diff.splitlines())
@@ -72,7 +51,7 @@ def failure(report: "CheckReport", headline: str, width: int = _WIDTH) -> str:
         room = max(3, _LINES - len(lines) - len(end) - 1)
         lines += ["", *shown[:room]]
     lines += end
-    notes = [line for note in report.notes for line in wrapped("  note    ", note, 10, width)]
+    notes = [line for note in report.notes for line in wrapped("  note    ", note, 10)]
     return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
 
 
@@ -98,14 +77,14 @@ def place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
     return "GL900", next((f.line for f in report.findings if f.line), "")
 
 
-def _source(fix: "Fix", width: int) -> list[str]:
+def _source(fix: "Fix") -> list[str]:
     """Return the line that is wrong, with a mark below what changes."""
     wrong = fix.before[0] if fix.before else ""
     number = f"{fix.line:>4} | "
     said = fix.explanation.split(": `")[0]
     start, end = span(fix)
     mark = f"     | {' ' * start}{'^' * (end - start)} "
-    room = width - len(mark)
+    room = width_now() - len(mark)
     tell = [mark + said] if len(said) <= room else [mark.rstrip(), f"     | {said}"]
     return [number + wrong, *tell]
 
@@ -128,7 +107,7 @@ def _shared(one: str, other: str) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def wrong_lines(report: "CheckReport", width: int = _WIDTH, most: int = _LEAVES) -> list[str]:
+def wrong_lines(report: "CheckReport", most: int = _LEAVES) -> list[str]:
     """Return what each input's gradient is, the worst entry with its numbers, and the cause."""
     lines: list[str] = []
     leaves = sorted(report.leaves, key=lambda leaf: leaf.status.startswith("right"))
@@ -136,18 +115,18 @@ def wrong_lines(report: "CheckReport", width: int = _WIDTH, most: int = _LEAVES)
     column = max(8, min(column, 24))
     for leaf in leaves[:most]:
         head = f"  {leaf.path:<{column}}"
-        lines += wrapped(head, _leaf_text(leaf, report.worst), column + 2, width)
+        lines += wrapped(head, _leaf_text(leaf, report.worst), column + 2)
         if report.worst is not None and report.worst.path == leaf.path:
-            lines += wrapped(" " * (column + 2), _off(report.worst), column + 2, width)
+            lines += wrapped(" " * (column + 2), _off(report.worst), column + 2)
     if len(leaves) > most:
         more = len(leaves) - most
         lines.append(f"  {count(more, 'more input')}: run with -v to see all")
     seen = any(leaf.status == "wrong" for leaf in leaves)
     for law in [law for law in report.failed if law.name not in _NUMBERS][:3]:
         if law.name not in _WITNESSES or not seen:
-            lines += wrapped(f"  {law.name:<{column}}  ", law.reason, column + 4, width)[:3]
+            lines += wrapped(f"  {law.name:<{column}}  ", law.reason, column + 4)[:3]
     for finding in report.findings[:4]:
-        lines += wrapped(f"  {'cause':<{column}}", finding.text, column + 2, width)
+        lines += wrapped(f"  {'cause':<{column}}", finding.text, column + 2)
     return lines
 
 
@@ -170,7 +149,7 @@ def _are(number: int) -> str:
 
 
 def _off(entry: "Entry") -> str:
-    explained = f"rounding explains {entry.explained:.1e}"
+    explained = f"rounding explains {scientific(entry.explained, 1)}"
     if entry.expected == 0:
         return f"off by {abs(entry.actual):.2g}, where 0 is expected"
     if entry.relative != entry.relative or entry.relative == float("inf"):
@@ -178,17 +157,17 @@ def _off(entry: "Entry") -> str:
     return f"off by a relative {entry.relative:.2g}; {explained}"
 
 
-def _end(report: "CheckReport", fix: "Fix | None", code: str, width: int) -> list[str]:
+def _end(report: "CheckReport", fix: "Fix | None", code: str) -> list[str]:
     lines = []
     if fix is not None:
-        lines += wrapped("  verified  ", verified(fix), 12, width)
+        lines += wrapped("  verified  ", verified(fix), 12)
     elif all(finding.kind == "line" for finding in report.findings):
-        lines += wrapped("  fix     ", NO_FIX, 10, width)
-    lines += ["", *wrapped("  oracle  ", report.oracle, 10, width)]
-    lines += wrapped("  repeat  ", repeat(report), 10, width)
+        lines += wrapped("  fix     ", NO_FIX, 10)
+    lines += ["", *wrapped("  oracle  ", report.oracle, 10)]
+    lines += wrapped("  repeat  ", repeat(report), 10)
     if fix is not None and _command.get().startswith("gradlab"):
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
-        lines += wrapped("  apply   ", patch, 10, width)
+        lines += wrapped("  apply   ", patch, 10)
     lines += [f"  more    gradlab explain {code}"]
     return lines
 
@@ -206,8 +185,8 @@ def repeat(report: "CheckReport") -> str:
     return _command.get() or report.call
 
 
-def wrapped(head: str, body: str, hang: int | None = None, width: int = NARROWER) -> list[str]:
-    """Return `head + body` in lines for a terminal of 100 columns, the later ones indented.
+def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
+    """Return `head + body` in lines as wide as the terminal, the later ones indented.
 
     Words, numbers, paths and indices stay whole, be the line too long for it.
 
@@ -215,17 +194,16 @@ def wrapped(head: str, body: str, hang: int | None = None, width: int = NARROWER
         head: what stands before the text, to its column.
         body: the text.
         hang: the indentation of the later lines; by default they stand under the text.
-        width: of the terminal.
 
     Example:
-        >>> for line in wrapped("note: ", "the error at x[0, 17] is what rounding explains " * 2):
+        >>> for line in wrapped("note: ", "the error at x[0, 17] is rounding, " * 4):
         ...     print(line)
-        note: the error at x[0, 17] is what rounding explains the error at x[0, 17] is what rounding
-              explains
+        note: the error at x[0, 17] is rounding, the error at x[0, 17] is rounding, the error at
+              x[0, 17] is rounding, the error at x[0, 17] is rounding,
     """
     lines = textwrap.wrap(
         _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),
-        max(width, (hang or 0) + 24),
+        max(width_now(), (hang or 0) + 24),
         initial_indent=head,
         subsequent_indent=" " * (len(head) if hang is None else hang),
         break_long_words=False,

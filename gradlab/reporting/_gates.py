@@ -7,8 +7,6 @@ from gradlab.reporting._glance import number
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport
 
-__all__ = ["folded_constants", "sign"]
-
 _SIGNS = {
     "add": "+",
     "subtract": "-",

@@ -7,8 +7,6 @@ from gradlab.formatting import shape_text
 if TYPE_CHECKING:
     from gradlab.graph._glance import Glance
 
-__all__ = ["glance_text", "label_lines", "number", "short"]
-
 
 def number(x: Any, digits: int = 4) -> str:
     """Return a number in few digits.
@@ -71,7 +69,7 @@ def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
     elif isinstance(entries, list):
         return (f"[{' '.join(short(x, decimals) for x in entries)}]",)
     elif entries is not None:
-        return (short(entries, decimals),)
+        return (entries if isinstance(entries, str) else short(entries, decimals),)
     if glance.low is None or glance.mean is None or glance.high is None:
         bad = f"{glance.nans} NaN" if glance.nans else f"{glance.infinities} inf"
         return (bad if glance.nans or glance.infinities else "empty",)

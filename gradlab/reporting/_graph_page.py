@@ -13,8 +13,6 @@ from gradlab.reporting._svg import drawing
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView
 
-__all__ = ["html"]
-
 _MOVES = (
     ("first", "start", "before anything is computed"),
     ("back", "\N{LEFTWARDS ARROW} back", "one step back (left arrow)"),
@@ -76,12 +74,11 @@ _LEAD = (
 
 def _pictures(report: "GraphReport") -> Iterator[Markup]:
     """Yield the graph from left to right, and downwards for a narrow screen."""
-    across, down = picture(report), picture(report, True)
-    if across.size.width > WIDEST:
-        yield Markup(drawing(report, down))
-        return
-    yield tag("div", Markup(drawing(report, across)), cls="across")
-    yield tag("div", Markup(drawing(report, down)), cls="down")
+    wide, narrow = picture(report), picture(report, True, narrow=True)
+    if wide.size.width > WIDEST:
+        wide = picture(report, True)
+    yield tag("div", Markup(drawing(report, wide)), cls="across")
+    yield tag("div", Markup(drawing(report, narrow)), cls="down")
 
 
 def _steps(report: "GraphReport") -> list[tuple[str, str]]:

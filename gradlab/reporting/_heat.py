@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 
 from gradlab.reporting._glance import short
 
-__all__ = ["STYLE", "heat_map", "heat_size"]
-
 Heat = Sequence[Sequence[float]]
 
 STYLE = """

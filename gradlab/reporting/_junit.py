@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.sax.saxutils import escape, quoteattr
 
-__all__ = ["Case", "junit_document"]
-
 Outcome = Literal["passed", "failed", "skipped"]
 
 

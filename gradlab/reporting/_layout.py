@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from gradlab.reporting._boxes import Box, Edge, Link
 from gradlab.reporting._ordering import order
 
-__all__ = ["Layout", "lay_out"]
-
 _LAYER_GAP = 44.0
 _FITS = 40
 _BEND = 6.0  # the height that an edge takes where it passes through a layer

@@ -9,27 +9,6 @@ from typing import TypeAlias
 from gradlab.report import GRADES
 from gradlab.reporting._style import scoped
 
-__all__ = [
-    "Markup",
-    "command",
-    "document",
-    "drawn",
-    "evidence",
-    "facts",
-    "fold",
-    "fragment",
-    "head",
-    "join",
-    "level",
-    "lines",
-    "map_of",
-    "scale",
-    "section",
-    "table",
-    "tag",
-    "top",
-]
-
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 

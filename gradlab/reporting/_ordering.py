@@ -11,8 +11,6 @@ from statistics import fmean, median
 
 from gradlab.reporting._boxes import Box, Link
 
-__all__ = ["crossings", "order"]
-
 _SWEEPS = 12
 _EXCHANGES = 8  # passes over a layer, at most
 _NUDGE = 1e-4  # how much the port counts beside the place of the box

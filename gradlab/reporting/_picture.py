@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gradlab.formatting import shape_text
 from gradlab.reporting._boxes import Edge
 from gradlab.reporting._gates import folded_constants
 from gradlab.reporting._layout import Layout, lay_out
@@ -11,9 +12,7 @@ from gradlab.reporting._things import Thing, gate_thing, input_thing, leaving
 
 if TYPE_CHECKING:
     from gradlab.graph._glance import Glance
-    from gradlab.graph.report import GraphReport
-
-__all__ = ["WIDEST", "Picture", "picture"]
+    from gradlab.graph.report import GraphReport, WireView
 
 WIDEST = 2200.0  # a picture that is wider is hard to read on a screen: it runs downwards
 _FEW = 12  # with so few gates all inputs stand in the first column, as the course draws them
@@ -39,9 +38,14 @@ class Picture:
     down: bool
 
 
-def picture(report: "GraphReport", down: bool = False) -> Picture:
-    """Return a graph laid out: inputs and gates as boxes, wires as edges between them."""
-    if len(report.gates) > _MANY:
+def picture(report: "GraphReport", down: bool = False, narrow: bool = False) -> Picture:
+    """Return a graph laid out: inputs and gates as boxes, wires as edges between them.
+
+    A `narrow` picture fits a phone: arrays are their shapes, and their gradients stand in the page.
+    """
+    if narrow:
+        report = replace(report, wires=tuple(map(_narrow, report.wires)))
+    elif len(report.gates) > _MANY:
         report = _terse(report)
     hidden = folded_constants(report)
     users = Counter(w for gate in report.gates for w in gate.inputs if w not in hidden)
@@ -81,6 +85,14 @@ def _terse(report: "GraphReport") -> "GraphReport":
         wires.append(replace(wire, value=value, gradient=gradient))
     gates = tuple(replace(gate, branches=()) for gate in report.gates)
     return replace(report, wires=tuple(wires), gates=gates, decimals=min(report.decimals, 2))
+
+
+def _narrow(wire: "WireView") -> "WireView":
+    """Return a wire whose array is its shape."""
+    if not wire.value.shape:
+        return wire
+    shape = replace(wire.value, entries=shape_text(wire.value.shape), heat=())
+    return replace(wire, value=shape, gradient=None)
 
 
 def _summed_up(glance: "Glance") -> "Glance":

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["renamed", "scoped"]
-
 _RULE = re.compile(r"([^{}@]+)(?=\{[^{}]*\})")  # the selectors of a rule, inside `@media` too
 
 

@@ -24,8 +24,6 @@ from gradlab.reporting._things import (
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport
 
-__all__ = ["drawing", "svg"]
-
 _MARGIN = 20.0
 _STYLE = """
 .paper{fill:#fff}.ink{fill:#1f2328}.quiet{fill:#59626b}.value{fill:#1a7f37}.gradient{fill:#cf222e}

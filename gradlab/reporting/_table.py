@@ -7,9 +7,7 @@ from contextvars import ContextVar
 from itertools import zip_longest
 from textwrap import wrap
 
-__all__ = ["columns", "detailed", "fitted", "is_detailed", "table"]
-
-_WIDTH, _GAP = 120, 2
+_WIDTH, _GAP = 100, 2
 _WORD = 12  # a column of words may become as narrow as this, or as its longest word
 _NUMBER = re.compile(r"[-+]?\d")
 _detailed: ContextVar[bool] = ContextVar("gradlab_detailed", default=False)
@@ -44,9 +42,9 @@ def is_detailed() -> bool:
     return _detailed.get()
 
 
-def columns() -> int | None:
-    """Return the columns of the terminal; None for a file."""
-    return _columns.get()
+def width_now() -> int:
+    """Return the columns of the terminal, or as many as a file may have."""
+    return _columns.get() or _WIDTH
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -60,7 +58,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
     numeric = [bool(rows) and all(map(_NUMBER.match, cells[1:])) for cells in columns]
-    widths = _widths(columns, numeric, _columns.get() or _WIDTH)
+    widths = _widths(columns, numeric, width_now())
     lines = []
     for row in (headers, *rows):
         folded = (wrap(cell, width) for cell, width in zip(row, widths))

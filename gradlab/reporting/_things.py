@@ -13,20 +13,6 @@ from gradlab.reporting._heat import heat_size
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport, WireView
 
-__all__ = [
-    "LINE",
-    "SMALL",
-    "TEXT",
-    "Exit",
-    "Port",
-    "Thing",
-    "gate_thing",
-    "input_thing",
-    "leaving",
-    "shape_line",
-    "text_width",
-]
-
 TEXT, SMALL, LINE = 13.0, 10.0, 15.0  # sizes of letters, and the height of a line
 _RADIUS = 17.0
 _ANY_ORDER = ("add", "add_any", "multiply", "maximum", "minimum")  # their inputs may change places
@@ -188,11 +174,10 @@ def _structure(words: str) -> str:
     """Return the number that a local gradient is, or the name of its structure.
 
     Example:
-        >>> _structure("0.25"), _structure("Diagonal(3x4, 96 B); diagonal: out[i] <- in[i]")
+        >>> _structure("0.25"), _structure("diagonal: out[i] depends on x[i]; stored ...")
         ('0.25', 'diagonal')
     """
-    named = re.search(r"; ([\w-]+):", words)
-    return named[1] if named else words.partition("(")[0]
+    return words.partition(":")[0].partition("(")[0]
 
 
 def _ports(

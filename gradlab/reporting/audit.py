@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING
 from gradlab.formatting import count
 from gradlab.report import STATUSES
 from gradlab.reporting._check_page import STATES, found, status_of
-from gradlab.reporting._failure import failure
+from gradlab.reporting._failure import failure, wrapped
 from gradlab.reporting._junit import junit_document
 from gradlab.reporting._markup import Markup, evidence, fold, head, join, section, tag, top
-from gradlab.reporting._table import columns, is_detailed
-from gradlab.reporting.check import cases, headline, law_lines, wrapped
+from gradlab.reporting._table import is_detailed
+from gradlab.reporting.check import cases, headline, law_lines
 
 if TYPE_CHECKING:
     from gradlab.checking.report import AuditedRule, AuditReport
-
-__all__ = ["html", "junit", "text"]
 
 
 _MANY = 24  # columns of a name
@@ -35,7 +33,7 @@ def text(report: "AuditReport") -> str:
     for note in report.notes:
         lines += wrapped("note: ", note)
     for rule in [rule for rule in report.rules if rule.report.status == "wrong"]:
-        lines += ["", failure(rule.report, headline(rule.report), columns() or 100)]
+        lines += ["", failure(rule.report, headline(rule.report))]
     return "\n".join(lines)
 
 
@@ -44,17 +42,15 @@ def _headline(report: "AuditReport") -> str:
         return f"{report.function}: no custom rule was met"
     judged = [rule for rule in report.rules if rule.calls]
     seen = {status: sum(rule.status == status for rule in judged) for status in STATUSES}
-    for status, word in (
-        ("wrong", "WRONG"),
-        ("loses digits", "losing digits"),
-        ("undecided", "undecided"),
-    ):
-        number = seen[status]  # type: ignore[index]
+    rules = count(len(report.rules), "custom rule")
+    for status in STATUSES[:3]:
+        number = seen[status]
+        if number and status == "loses digits":
+            return f"{report.function}: {number} of {rules} lose{'s' * (number == 1)} digits"
         if number:
-            of = count(len(report.rules), "custom rule")
-            return f"{report.function}: {number} of {of} {'is' if number == 1 else 'are'} {word}"
-    are = "is" if len(report.rules) == 1 else "are"
-    return f"{report.function}: {count(len(report.rules), 'custom rule')} {are} right"
+            be = "is" if number == 1 else "are"
+            return f"{report.function}: {number} of {rules} {be} {STATES[status][0]}"
+    return f"{report.function}: {rules} {'is' if len(report.rules) == 1 else 'are'} right"
 
 
 def _how(report: "AuditReport") -> str:
@@ -74,7 +70,7 @@ def _cells(rule: "AuditedRule") -> tuple[str, ...]:
         )
         said = f"{worst.path} is {off}"
     if not rule.calls:
-        said = "not used: no derivative passes through it"
+        said = "not used: no derivative passes through it here"
     if rule.inside:
         said = f"{said}, inside {' > '.join(rule.inside)}".lstrip(", ")
     return (

@@ -3,29 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradlab.formatting import count
+from gradlab.formatting import count, listed, scientific
 from gradlab.reporting._check_page import html as check_page
-from gradlab.reporting._failure import NARROWER, failure, part_lines, wrapped, wrong_lines
+from gradlab.reporting._failure import failure, part_lines, wrapped, wrong_lines
 from gradlab.reporting._junit import Case, Outcome, junit_document
 from gradlab.reporting._markup import Markup
-from gradlab.reporting._table import columns, is_detailed
+from gradlab.reporting._table import is_detailed, width_now
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport, Law
     from gradlab.report import Digits, Evidence
-
-__all__ = [
-    "cases",
-    "headline",
-    "html",
-    "junit",
-    "law_lines",
-    "listed",
-    "reached",
-    "text",
-    "verdict",
-    "wrapped",
-]
 
 _MARKS = {"passed": "ok", "warned": "warn", "failed": "FAIL", "skipped": "-", "inconclusive": "?"}
 _OUTCOMES: dict[str, Outcome] = {
@@ -42,7 +29,7 @@ _NARROW = 24  # columns that are too few for a column of text
 def text(report: "CheckReport") -> str:
     """Return the report as a person reads it: a failure with its fix, or how far a pass reaches."""
     if report.status == "wrong":
-        lines = [failure(report, headline(report), columns() or 100)]
+        lines = [failure(report, headline(report))]
     else:
         lines = [*wrapped("", headline(report), hang=2)]
         lines += [line for name, said in _told(report) for line in wrapped(f"{name:<10}", said)]
@@ -55,10 +42,10 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
         if leaf.status == "undecided":
             total = leaf.right + leaf.wrong + leaf.inconclusive
             for why in leaf.reasons[:3]:
-                yield (
-                    "reason",
-                    f"{why.entries:,} of {total:,} entries of {leaf.path}: {why.sentence}",
+                some = (
+                    f"{'all' if why.entries == total else f'{why.entries:,} of'} {total:,} entries"
                 )
+                yield "reason", f"{some} of the gradient of {leaf.path}: {why.sentence}"
     for path, digits in report.digits.items():
         yield from _lost(report, path, digits)
     if not report.ok:
@@ -80,10 +67,10 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     seen: dict[str, list[str]] = {}
     for path, finest in report.resolution.items():
         if finest < 1:
-            seen.setdefault(f"{finest:.0e}".replace("e-0", "e-"), []).append(path)
+            seen.setdefault(scientific(finest), []).append(path)
     if seen:
-        found = "; ".join(f"of {size} or more in {listed(paths)}" for size, paths in seen.items())
-        yield "finds", f"relative errors {found}"
+        parts = [f"of {size} or more in {listed(paths)}" for size, paths in seen.items()]
+        yield "finds", f"relative errors {', and '.join(parts)}"
     for law in report.laws:
         if law.status == "warned":
             yield "warning", f"{_name(law)}: {law.reason}"
@@ -95,7 +82,8 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     for rule in report.rules:
         for line in part_lines((rule,))[1:]:
             yield rule.name[:9], line.strip()
-    yield "oracle", report.oracle
+    if is_detailed() or not report.ok or not report.oracle.startswith("autodiff"):
+        yield "oracle", report.oracle
     yield from (("note", note) for note in report.notes)
 
 
@@ -106,7 +94,7 @@ def _lost(report: "CheckReport", path: str, digits: "Digits") -> Iterator[tuple[
     index = f"[{', '.join(map(str, digits.at))}]" if digits.at else ""
     yield "reason", f"{digits.least:.1f} of {digits.full:.1f} digits are left at {path}{index}"
     if digits.autodiff_least is not None:
-        too = "too, so this is a warning" if report.ok else "there"
+        too = "there too, so this is a warning" if report.ok else "there"
         yield "compare", f"autodiff has {digits.autodiff_least:.1f} digits {too}"
 
 
@@ -134,7 +122,8 @@ def reached(evidence: "Evidence") -> str:
         words += f", and {len(evidence.where) - 2} more conditions" * (len(evidence.where) > 2)
     if evidence.bound is not None:
         words += (
-            f"; a wrong rule would be called right with probability {evidence.bound:.0e} at most"
+            "; a wrong rule would be called right with probability "
+            f"{scientific(evidence.bound)} at most"
         )
     if evidence.grade != "proved" and evidence.unreached:
         words += f"; no input reached {'; '.join(evidence.unreached[:2])}"
@@ -191,18 +180,6 @@ def _loss(report: "CheckReport", status: str) -> str:
     return told[0] if told else f"loses digits at {leaves[0].path}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: at most four, the rest counted.
-
-    Example:
-        >>> listed(["x"]), listed(["x", "w"]), listed(list("abcdef"))
-        ('x', 'x and w', 'a, b, c, d and 2 more')
-    """
-    if len(names) > 4:
-        return f"{', '.join(names[:4])} and {len(names) - 4:,} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
 def law_lines(laws: Sequence["Law"], margin: str = "  ") -> list[str]:
     """Return each law with what it says, in three columns."""
     width = max((len(_name(law)) for law in laws), default=0)
@@ -210,11 +187,12 @@ def law_lines(laws: Sequence["Law"], margin: str = "  ") -> list[str]:
 
 
 def _law_lines(law: "Law", width: int, margin: str) -> list[str]:
-    error = f"{law.error:.2g} floors" if law.error is not None and law.status == "passed" else ""
+    floors = f"{law.error:.2g}" if law.error is not None else ""
+    error = f"{floors} floor{'s' * (floors != '1')}" if floors and law.status == "passed" else ""
     detail = "; ".join(filter(None, (error, law.reason)))
     mark = f"{margin}{_MARKS[law.status]:<4}  "
     head = f"{mark}{_name(law):<{width}}  "
-    return wrapped(head, detail, len(head) if len(head) + _NARROW <= NARROWER else len(mark) + 2)
+    return wrapped(head, detail, len(head) if len(head) + _NARROW <= width_now() else len(mark) + 2)
 
 
 def _name(law: "Law") -> str:

@@ -10,8 +10,6 @@ from gradlab.reporting._table import table
 if TYPE_CHECKING:
     from gradlab.numerics import DoctorReport
 
-__all__ = ["html", "text"]
-
 
 _HEADERS = ("platform", "count", "device", "memory", "float32 products")
 

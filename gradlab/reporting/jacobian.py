@@ -12,12 +12,10 @@ from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
 from gradlab.reporting._table import is_detailed
-from gradlab.structure.explanation import in_words, passes_text
+from gradlab.structure.explanation import NOUNS, in_words, passes_text
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
-
-__all__ = ["html", "svg", "text"]
 
 _SIDE = 320
 _STYLE = (
@@ -45,9 +43,7 @@ def text(report: "JacobianReport") -> str:
     steps = steps.removeprefix(only or ".")
     m, n = report.shape
     bound = "" if report.exact else "at most "
-    dense, stored = (
-        size_text(size).replace(".0 ", " ") for size in (report.dense_bytes, report.stored_bytes)
-    )
+    dense, stored = size_text(report.dense_bytes), size_text(report.stored_bytes)
     what = "the diagonal d" if report.structure == "diagonal" else "the entries alone"
     rows = [
         (
@@ -143,7 +139,7 @@ def html(data: Data) -> Markup:
     title = (
         f"Each output of {name} depends on one input"
         if diagonal
-        else f"The Jacobian of {name}: {structure}"
+        else f"The Jacobian of {name} is {'a ' * (structure in NOUNS)}{structure}"
     )
     may = (
         f"The matrix has {rows:,} rows and {columns:,} columns, and "
@@ -252,7 +248,8 @@ def _products(data: Data) -> Markup:
     )
     if data["structure"] != "diagonal":
         passes = count(data["passes"], "pass", "passes")
-        few = f"{data['nnz']:,} products; {passes} of autodiff give every entry."
+        give = "gives" if data["passes"] == 1 else "give"
+        few = f"{data['nnz']:,} products; {passes} of autodiff {give} every entry."
         return tag(
             "div",
             full,
@@ -303,7 +300,7 @@ def _proof(data: Data) -> Markup:
         does = in_words(step["text"]) if step["kind"] == "mixes entries" else step["kind"]
         steps.setdefault((step["source"] or "inside JAX", step["code"]), []).append(does)
     rows = [
-        (where, tag("code", code), "; ".join(dict.fromkeys(does)))
+        (tag("span", where, cls="nowrap"), tag("code", code), "; ".join(dict.fromkeys(does)))
         for (where, code), does in steps.items()
     ]
     return join(

@@ -8,8 +8,6 @@ from gradlab.reporting._markup import Markup, fold, head, join, section, tag, to
 if TYPE_CHECKING:
     from gradlab.nodes._pages import NodePage, NodesReport
 
-__all__ = ["html", "text"]
-
 
 def text(report: "NodesReport") -> str:
     """Return one line for each node under its family's name, or the pages one after another."""

@@ -3,14 +3,14 @@
 import math
 from typing import TYPE_CHECKING
 
+from gradlab.formatting import scientific
+from gradlab.reporting._failure import wrapped
 from gradlab.reporting._markup import Markup, drawn, head, join, section, tag, top
 from gradlab.reporting._markup import table as columns
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
     from gradlab.numerics import Measurement, PrecisionReport
-
-__all__ = ["html", "svg", "text"]
 
 _STYLE = (
     "text{fill:#222;font:13px system-ui,sans-serif}"
@@ -31,6 +31,12 @@ HEADERS = (
     "lost",
     "bits",
 )
+_LEGEND = (
+    "digits and worst: correct decimal digits of the median and of the worst entry. floors: the "
+    "error, in units of the error that rounding explains. bias ± scatter: mean and spread of the "
+    "relative errors. lost: entries that became 0, Inf or NaN. bits: "
+    "whether two runs agree exactly."
+)
 _COLOURS = {
     "float64": "#0072b2",
     "float32": "#009e73",
@@ -46,6 +52,7 @@ def text(report: "PrecisionReport") -> str:
     parts = [
         f"precision of the gradient of {report.function}, against float64 on the CPU",
         table(HEADERS, [_row(m) for m in report.measurements]),
+        "\n".join(wrapped("", _LEGEND)),
     ]
     if report.advice:
         parts.append("\n".join(f"* {line}" for line in report.advice))
@@ -64,7 +71,7 @@ def _row(m: "Measurement") -> tuple[str, ...]:
         _digits(m.digits),
         _digits(m.worst_digits),
         f"{m.floors:.1f}",
-        f"{m.bias:+.0e} ± {m.scatter:.0e}",
+        f"{scientific(m.bias)} ± {scientific(m.scatter)}",
         _lost(m),
         _bits(m),
     )
@@ -103,6 +110,7 @@ def html(report: "PrecisionReport") -> Markup:
             section(
                 "Every measurement",
                 columns(HEADERS, map(_row, report.measurements), ("digits", "worst", "floors")),
+                tag("p", _LEGEND, cls="soft"),
             ),
             section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
         ]
@@ -111,10 +119,10 @@ def html(report: "PrecisionReport") -> Markup:
 
 def svg(report: "PrecisionReport") -> Markup:
     """Return a bar for each measurement: the correct digits, and a tick at its worst entry."""
-    left, width, step = 220, 420, 22
+    left, width, step = 180, 280, 22
     height = 50 + step * len(report.measurements)
     title = f"correct digits of the gradient of {report.function}; the tick is the worst entry"
-    parts: list[Markup] = [tag("text", title, x=8, y=20)]
+    parts: list[Markup] = [tag("text", "tick: the worst entry", x=left, y=20)]
     for digits in range(0, 17, 2):
         x = left + width * digits / 16
         parts.append(tag("line", _class="grid", x1=f"{x:g}", x2=f"{x:g}", y1=32, y2=height))

@@ -3,7 +3,7 @@
 Every report is an object with `schema`, which is `gradlab.KIND/VERSION`, and `ok`; the version
 rises when a field changes its meaning or goes away, not when one is added. Numbers that JSON has no
 word for are the strings "nan", "inf" and "-inf"; complex numbers are strings such as "(1+2j)".
-Of most kinds the schema is read from the dataclasses; a test holds the rest to the reports.
+The schema is read from the dataclasses.
 """
 
 import importlib
@@ -15,8 +15,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradlab.report import Report
-
-__all__ = ["KINDS", "json_schema", "rebuilt"]
 
 Schema = dict[str, Any]
 
@@ -32,14 +30,16 @@ def json_schema(kind: str) -> Schema:
         >>> schema["properties"]["seed"]["description"]
         'repeats the check'
     """
-    known, version = _read(kind) if kind in _DERIVED else _FIELDS[kind]
-    name = f"gradlab.{kind}/{version}"
-    ok = {} if kind == "session" else {"ok": _flag("whether what was asked holds")}
-    head = {"schema": {"const": name, "description": "kind and version"}, **ok}
+    cls = _class_of(kind)
+    name = f"gradlab.{kind}/{cls.version}"
+    head = {
+        "schema": {"const": name, "description": "kind and version"},
+        "ok": _flag("whether what was asked holds"),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
-        **_object("", **head, **known),
+        **_object("", **head, **_properties(cls)),
     }
 
 
@@ -85,32 +85,6 @@ def _object(description: str, **fields: Schema) -> Schema:
     }
 
 
-_SESSION: Schema = {
-    "records": _list(
-        "what was checked in a session of pytest",
-        _object(
-            "one check of a test",
-            test=_text("the test"),
-            outcome=_text("what pytest says of the whole test"),
-            kind=_one_of("what was done", "check", "audit", "jacobian", "structure"),
-            function=_text("its name"),
-            ok=_flag("whether what was asked holds"),
-            seconds=_number("how long it took"),
-            seed=_maybe(_count("repeats it")),
-            status=_text("the verdict, in the words of a check"),
-            grade=_maybe(_text("how far a right verdict reaches")),
-            repeat=_text("the command that repeats it"),
-            text=_text("why a structure was not proved; else empty"),
-            nearest=_maybe(_number("the largest error that held, as a share of what is allowed")),
-            line=_text("the line of source to blame"),
-            code=_text("the code that `gradlab explain` knows"),
-            fixed=_flag("whether a fix was found"),
-            report=_maybe({"type": "object", "description": "the whole report of a failure"}),
-        ),
-    ),
-}
-
-_FIELDS: dict[str, tuple[Schema, int]] = {"session": (_SESSION, 2)}
 _DERIVED = {  # kind: where its dataclass is; importing most of them loads JAX
     "check": ("checking.report", "CheckReport"),
     "audit": ("checking.report", "AuditReport"),
@@ -121,14 +95,9 @@ _DERIVED = {  # kind: where its dataclass is; importing most of them loads JAX
     "jacobian": ("structure.report", "JacobianReport"),
     "nodes": ("nodes._pages", "NodesReport"),
     "doctor": ("numerics", "DoctorReport"),
+    "session": ("reporting.session", "SessionReport"),
 }
-KINDS = (*_DERIVED, *_FIELDS)
-
-
-def _read(kind: str) -> tuple[Schema, int]:
-    """Return the fields and the version of a kind of report, read from its dataclass."""
-    cls = _class_of(kind)
-    return _properties(cls), cls.version
+KINDS = tuple(_DERIVED)
 
 
 def _class_of(kind: str) -> type[Report]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gradlab.formatting import scientific
 from gradlab.reporting._markup import Markup, drawn, head, join, section, tag, top
 from gradlab.reporting._markup import table as columns
 from gradlab.reporting._table import table
@@ -11,11 +12,9 @@ from gradlab.reporting._table import table
 if TYPE_CHECKING:
     from gradlab.numerics.sweep import Binade, SweepReport
 
-__all__ = ["html", "svg", "text"]
-
 _ROWS = 12
-_HEADERS = ("from", "to", "worst input", "came", "expected", "digits", "autodiff")
-_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 40, 820, 260
+_HEADERS = ("from", "to", "worst input", "gradient", "expected", "digits", "autodiff's digits")
+_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 16, 440, 200
 _STYLE = (
     "text{fill:#222;font:13px system-ui,sans-serif}"
     ".paper{fill:#fff}.grid{stroke:#ddd}.rule{stroke:#0072b2;fill:none}"
@@ -29,12 +28,14 @@ def text(report: "SweepReport") -> str:
     """Return the worst ranges of numbers, and what they mean."""
     lines = [
         f"{_headline(report)} ({report.dtype})",
-        f"tried     {report.tried:,} inputs; the worst of each range follows, lost ones first",
+        f"tried     {report.tried:,} inputs; the worst input of each range "
+        "follows, lost ones first",
     ]
     if report.unknown:
         lines.append(
-            f"unknown   {report.unknown} ranges, where float64 itself cancels; "
-            "pip install gradlab[sweep] judges them with more digits"
+            f"unknown   {report.unknown} ranges, where float64 cancels too; "
+            "to judge them with more "
+            "digits: pip install 'gradlab[sweep]'"
         )
     return "\n".join(lines) + "\n\n" + table(_HEADERS, [_row(binade) for binade in _worst(report)])
 
@@ -67,25 +68,30 @@ def _row(binade: "Binade") -> tuple[str, ...]:
 
 def html(report: "SweepReport") -> Markup:
     """Return the body of the page: the error over the range of numbers, and the worst ranges."""
-    word, tone = ("right", "good") if report.ok else ("loses digits", "warn")
+    lost = any(binade.lost for binade in report.binades)
+    word, tone = ("loses digits", "warn") if lost or not report.ok else ("right", "good")
     lead = f"{report.tried:,} inputs of {report.dtype} were tried."
     return join(
         [
             top("sweep", report.function, report.dtype),
             head(word, tone, _headline(report), lead),
-            section("Relative error at the worst input of each range", svg(report)),
+            section("Relative error at the worst input of each range", svg(report), _legend()),
             section("The worst ranges", columns(_HEADERS, map(_row, _worst(report)), _HEADERS)),
         ]
     )
+
+
+def _legend() -> Markup:
+    said = "Line: your gradient; dashed: autodiff; dots: digits are lost that autodiff keeps."
+    return tag("p", said, cls="soft")
 
 
 def svg(report: "SweepReport") -> Markup:
     """Return the relative error over the range of numbers; each binade has one width."""
     full = max((max(b.digits, b.autodiff_digits) for b in report.binades), default=1.0)
     steps = max(1, math.ceil(full))
-    legend = "dashed: autodiff; dots: digits that autodiff keeps"
-    title = f"relative error of the gradient of {report.function}; {legend}"
-    parts: list[Markup] = [tag("text", title, x=8, y=22)]
+    title = f"relative error of the gradient of {report.function}"
+    parts: list[Markup] = []
     for digits in range(steps + 1):
         y = _height(digits, steps)
         parts.append(tag("line", _class="grid", x1=_LEFT, x2=_LEFT + _WIDTH, y1=y, y2=y))
@@ -133,4 +139,4 @@ def _ticks(report: "SweepReport", places: list[float]) -> Iterator[tuple[float, 
     step = max(1, len(places) // 8)
     for place in range(step // 2, len(places), step):
         first = report.binades[place].worst[0]
-        yield places[place], f"{first:.0e}" if first else "0"
+        yield places[place], scientific(first) if first else "0"

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from gradlab.checking.node_laws import Finding
     from gradlab.checking.verify import NodeResult, VerifyReport
 
-__all__ = ["html", "junit", "row", "text"]
-
 HEADERS = ("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "")
 
 
@@ -71,8 +69,8 @@ def _finding(finding: "Finding") -> str:
 
 
 _LEGEND = (
-    "Errors are in floors: 1 is what rounding alone explains at that entry. Where = follows a "
-    "structure,\nthe inspector proves exactly that pattern from JAX's own program."
+    "Errors are in floors: 1 floor is the error that rounding explains at this entry. The sign = "
+    "says\nthat gradlab proved exactly this structure from JAX's program too."
 )
 
 
@@ -86,7 +84,7 @@ def _verdict(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
 
 def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
     dtypes = ", ".join(dict.fromkeys(d for node in report.nodes for d in node.dtypes))
-    took = f"{sum(node.seconds for node in report.nodes):.0f} s over all nodes"
+    took = f"{sum(node.seconds for node in report.nodes):.0f} s"
     how = f"({dtypes}, seed {report.seed}, {took}); compared with jax.grad and jax.jacfwd"
     graded = [node for node in report.nodes if node.evidence]
     proved = sum(node.grade == "proved" for node in graded)

@@ -46,13 +46,14 @@ def assert_structure(
         function: a JAX function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
             `jax.ShapeDtypeStruct` where shapes suffice.
-        structure: a name such as "diagonal", "banded", "lower-triangular"; any structure that lies
-            inside it passes, as a diagonal is banded.
-        elementwise: shapes are equal and each output entry reads the input entry of its own index.
-        independent: an axis (or input axis, output axis) whose slices do not read each other.
-        causal: an axis (or such a pair) along which no output reads a later input.
-        wrt: positions or argument names of the inputs meant; by default all.
-        conditions: what the proof may rest on, as for `jacobian`; by default nothing.
+        structure: a name such as "diagonal", "banded", "lower-triangular". A structure inside it
+            passes too: a diagonal is banded.
+        elementwise: each output entry reads the input entry of the same index alone.
+        independent: an axis, or a pair (input axis, output axis), whose slices do not read each
+            other.
+        causal: an axis, or such a pair, along which no output reads a later input.
+        wrt: inputs to ask about, by position or by name (default: all).
+        conditions: conditions that the proof may assume, as for `jacobian` (default: none).
         sizes: numbers for names in shapes such as "BxTx64", as for `jacobian`.
 
     Returns:
@@ -258,37 +259,34 @@ def _message(J: Jacobian, out: Side, given: Side, claim: _Claim, witness: _Witne
     lines = [f"{J.name} {found}{may}, but {claim.words} was asserted"]
     axes = [claim.axis] if claim.axis is not None else range(len(given.shape))
     culprits = [c for a in axes for c in culprits_of(J.report, given.path, a)]
+    labels = J.report.labels((out.path, given.path))
+    told = [] if culprits else [("pattern", reads(pattern, labels).rstrip("."))]
     lines += shown_couplings(culprits) if culprits else []
-    lines.append(f"pattern   {reads(pattern, (out.path, given.path))}")
     if witness.entry:
         input_index, output_index, value = witness.entry
-        lines.append(
-            f"witness   d {out.path}{list(output_index)} / d {given.path}{list(input_index)} = "
-            f"{value:.6g}; {claim.words} needs 0"
-        )
+        entry = f"d {labels[0]}{list(output_index)} / d {labels[1]}{list(input_index)}"
+        told.append(("witness", f"{entry} = {value:.3g}; {claim.words} needs 0"))
     else:
-        lines.append("not proved: the program does not exclude an entry that must be 0")
+        told.append(("unproved", "the program does not exclude an entry that must be 0"))
+        tried = f"{_TRIED} derivatives at these inputs: "
         if not witness.tried:
-            lines.append("tried     nothing, because the inputs have no values")
+            tried = "nothing, because the inputs have no values"
         elif witness.noise:
-            lines.append(
-                f"tried     {_TRIED} derivatives at these inputs: entries that must be 0 are at "
-                f"most {witness.noise:.1e}, which rounding explains"
-            )
+            tried += "entries that must be 0 are at "
+            tried += f"most {witness.noise:.1e}, which rounding explains"
         else:
-            lines.append(
-                f"tried     {_TRIED} derivatives at these inputs: every entry that must be 0 is 0"
-            )
+            tried += "every entry that must be 0 is 0"
+        told.append(("tried", tried))
     refused = [c for c in J.conditions if not c.accepted]
     if refused and J.under(J.conditions).holds_at((out.path, given.path), claim.holds):
-        lines += [f"condition {condition}" for condition in refused]
-        lines.append(f"accept    pass conditions={suggested(J.conditions)}, if that always holds")
-    lines += [f"note      {note}" for note in J.notes]
+        told += [("condition", str(condition)) for condition in refused]
+        told.append(("accept", f"pass conditions={suggested(J.conditions)}, if it always holds"))
+    told += [("note", str(note)) for note in J.notes]
     others = [side.path for side in J.inputs if side.path != given.path]
     if others:
+        asked = " and ".join([", ".join(others[:-1]), others[-1]] if others[1:] else others)
         were = "was" if len(others) == 1 else "were"
-        lines.append(
-            f"inputs    {', '.join(others)} {were} asked about too; pass wrt={one!r} to ask about "
-            f"{one} alone"
+        told.append(
+            ("inputs", f'{asked} {were} asked about too; pass wrt="{one}" to ask about {one} alone')
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {word:<9} {said}" for word, said in told)])

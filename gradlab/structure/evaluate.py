@@ -336,7 +336,7 @@ def confirm(
         return
     if np.iscomplexobj(draw):
         raise InputError(
-            "evaluate: the function is not holomorphic, so that it has no complex Jacobian; "
+            "evaluate: the function is not holomorphic, so it has no complex Jacobian; "
             "differentiate by the real and the imaginary part"
         )
     scatter = np.zeros(truth.shape, np.float64)

@@ -6,6 +6,8 @@ The data is made while the program is at hand; the sentences need the report alo
 import linecache
 import math
 import os
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +21,7 @@ from gradlab.primitives.facts import FINITE_MASK
 from gradlab.structure.conditions import suggested
 from gradlab.structure.infer import Step
 from gradlab.tracing.jaxprs import Literal as Constant
-from gradlab.tracing.jaxprs import body, source_path
+from gradlab.tracing.jaxprs import body, source_path, source_span
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.linearise import call_body, part_of_jax
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["entry by entry", "only moves entries", "mixes entries", "custom rule"]
 
-_NOUNS = ("permutation", "selection", "sum", "broadcast")
+NOUNS = ("permutation", "selection", "sum", "broadcast")
 _VERBS = {
     "reduce_sum": "sums",
     "reduce_prod": "multiplies entries",
@@ -46,8 +48,9 @@ _VERBS = {
     "gather": "picks entries",
     "scatter-add": "adds entries at indices",
 }
+_MEANS = ("mean", "var", "std", "average")
 _SHOWN = 12
-_WIDTH = 60
+_WIDTH, _LINE = 60, 96
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Coupling:
         source: the user's line; empty where there is none.
         text: what the equation does.
         code: the user's line itself.
+        span: the columns of the line at which the call begins and ends.
     """
 
     path: str
@@ -89,6 +93,7 @@ class Coupling:
     source: str
     text: str
     code: str = ""
+    span: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         return f"{self.source}, {self.text}" if self.source else self.text
@@ -144,6 +149,15 @@ def _code(path: str) -> str:
     return linecache.getline(file, int(number)).strip() if number.isdigit() else ""
 
 
+def _called(origin: Any) -> tuple[str, tuple[int, int]]:
+    """Return the user's line behind an equation without its margin, and the columns of the call."""
+    code = _code(source_path(origin))
+    file, _, number = source_path(origin).rpartition(":")
+    margin = linecache.getline(file, int(number or 0)).find(code)
+    start, end = (min(max(0, column - margin), len(code)) for column in source_span(origin))
+    return code, (start, end)
+
+
 def _rule_name(equation: Any) -> str:
     rule = equation.params["call_jaxpr"]
     described = getattr(getattr(rule, "jaxpr", rule), "debug_info", None)
@@ -174,7 +188,6 @@ def couplings_of(
             apart[key] = kept_apart(pattern, axis) is not None
         return apart[key]
 
-    code = {line.source: line.code for line in lines}
     found: dict[Coupling, None] = {}
     for step in steps:
         for seed, (path, shape) in enumerate(seeds):
@@ -185,7 +198,8 @@ def couplings_of(
             for axis in range(len(shape)):
                 if all(kept(p, axis) for p in before) and not all(kept(p, axis) for p in after):
                     text = f"{_named_after(step, lines)}{_manner(after, axis)}"
-                    found[Coupling(path, axis, step.source, text, code.get(step.source, ""))] = None
+                    code, span = _called(step.origin)
+                    found[Coupling(path, axis, step.source, text, code, span)] = None
     return tuple(found)
 
 
@@ -214,7 +228,8 @@ def _manner(after: Sequence[Pattern], axis: int) -> str:
         for k in range(len(pattern.output_shape)):
             kind, low, _ = pattern.axis_relation(k, axis)
             if kind in ("order", "band"):
-                kinds.add("causally" if kind == "order" and low is not None and low >= 0 else kind)
+                causal = kind == "order" and low is not None and low >= 0
+                kinds.add("causally" if causal else "in order" if kind == "order" else "in a band")
     return f" ({', '.join(sorted(kinds))})" if kinds else ""
 
 
@@ -269,7 +284,12 @@ def _shown(steps: Sequence[Line]) -> list[str]:
         rows.append((source or "inside JAX", code, "; ".join(dict.fromkeys(map(_does, here)))))
     left = max(len(row[0]) for row in rows)
     middle = max(len(row[1]) for row in rows)
-    lines = [f"{a:<{left}}  |  {b:<{middle}}  {c}".rstrip() for a, b, c in rows]
+    lines = []
+    for a, b, c in rows:
+        head = f"{a:<{left}}  |  {b:<{middle}}  "
+        rest = f"{'':<{left}}  |  {'':<{middle}}  "
+        wide = max(_LINE, len(head) + 32)
+        lines += textwrap.wrap(c, wide, initial_indent=head, subsequent_indent=rest)
     more = len(by_line) - len(rows)
     return [*lines, f"... and {count(more, 'more line')}"] if more else lines
 
@@ -321,26 +341,55 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             lines.append(f"{name} stays apart: each output reads one index of it")
             continue
         coupled = True
-        said = " and ".join(reads(p, report.labels(pair)).rstrip(".") for pair, p in ends.items())
+        said = " and ".join(_reach(p, report.labels(pair), position) for pair, p in ends.items())
         lines.append(f"{name} is coupled: {said}")
-        lines += shown_couplings(culprits_of(report, given.path, position, target))
+        culprits = culprits_of(report, given.path, position, target)
+        lines += shown_couplings(culprits)
+        others = {s.source for s in report.steps if s.code} - {c.source for c in culprits}
+        if others and culprits and given is inputs[0]:
+            rest, keep = ("line", "keeps") if len(others) == 1 else (f"{len(others)} lines", "keep")
+            lines.append(f"  the other {rest} {keep} axis {position} apart")
     if coupled:
         lines += [f"hint: {note}" for note in report.notes if note.endswith(FINITE_MASK)]
     return "\n".join(lines)
 
 
+def _reach(pattern: Pattern, labels: tuple[str, str], axis: int) -> str:
+    """Return what an output reads of an input along an axis."""
+    if not pattern.is_dense:
+        return reads(pattern, labels).rstrip(".")
+    indices = ["i" if k == axis else ":" for k in range(len(pattern.output_shape))]
+    left = f"{labels[0]}[{', '.join(indices)}]" if indices else labels[0]
+    nouns = {(1, 0): "entry", (2, 0): "row", (2, 1): "column"}
+    noun = nouns.get((len(pattern.input_shape), axis), f"index of axis {axis}")
+    return f"{left} depends on every {noun} of {labels[1]}"
+
+
 def shown_couplings(culprits: Sequence[Coupling]) -> list[str]:
-    """Return the lines of source that couple an axis, each with what it does."""
+    """Return the lines of source that couple an axis, each with a mark below the call."""
     if not culprits:
-        return ["  no single line does it; several slices of it are joined"]
-    lines = []
+        return ["  no single line couples it: the program joins several slices of it"]
+    lines: list[str] = []
     left = max(len(c.source or "inside JAX") for c in culprits)
+    shown = ""
     for c in dict.fromkeys(culprits):
-        if c.code:
-            lines.append(f"  {c.source:<{left}}  |  {c.code}")
-        where = "" if c.code else c.source or "inside JAX"
-        lines.append(f"  {where:<{left}}  |  {in_words(c.text)}")
-    return list(dict.fromkeys(lines)) if len(culprits) == 1 else lines
+        where = c.source or "inside JAX"
+        start, end = c.span
+        mark = f"{' ' * start}{'^' * (end - start)} " if end > start else ""
+        if c.code and where != shown:
+            lines.append(f"  {where:<{left}}  |  {c.code}")
+        head = "" if c.code else where
+        lines.append(f"  {head:<{left}}  |  {mark}{_couples(c)}")
+        shown = where
+    return lines
+
+
+def _couples(culprit: Coupling) -> str:
+    """Return what a coupling does, in words: the sum inside a mean averages."""
+    said = in_words(culprit.text)
+    name = re.match(r"[\w.]*?(\w+)\(", culprit.code[slice(*culprit.span)])
+    averages = said.startswith("sums over") and name and name[1].endswith(_MEANS)
+    return f"averages{said.removeprefix('sums')}" if averages else said
 
 
 def culprits_of(
@@ -394,7 +443,7 @@ def _consequences(
             f"{all_of_them}."
         )
     else:
-        article = "a " if pattern.structure in _NOUNS else ""
+        article = "a " if pattern.structure in NOUNS else ""
         said.append(f"The Jacobian is {article}{pattern.structure}: {numbers}{all_of_them}.")
     return said + _causal(pattern, labels)
 

@@ -82,6 +82,7 @@ class Step:
     reads: tuple[Dependence, ...]
     makes: tuple[Dependence, ...]
     inner: tuple["Step", ...] = ()
+    origin: Any = None  # the equation whose line that is
 
 
 @dataclass(eq=False)
@@ -100,7 +101,7 @@ class Walk:
     steps: list[Step] = field(default_factory=list)
     notes: dict[Note, None] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
-    line: str = ""
+    caller: Any = None  # the user's call of a function of JAX's
     accept: Accept = refuse
     used: dict[Need, Condition] = field(default_factory=dict)
     refused: bool = False
@@ -181,22 +182,23 @@ class Walk:
                 tuple(operand.reads for operand in operands),
                 tuple(result.reads for result in made),
                 inside,
+                self.caller or equation,
             )
         )
         return made
 
     def call(self, equation: Any, inner: Any, operands: list[Traced]) -> list[Traced]:
         """Run a called jaxpr; what JAX's own functions do inside counts as done by the caller."""
-        line = self.line
-        if not line and part_of_jax(inner):
-            self.line = source(equation)
+        caller = self.caller
+        if caller is None and part_of_jax(inner) and source(equation):
+            self.caller = equation
         results = self.run(inner, operands)
-        self.line = line
+        self.caller = caller
         return results
 
     def source(self, equation: Any) -> str:
         """Return the user's line behind an equation."""
-        return self.line or source(equation)
+        return source(self.caller or equation)
 
     def primitive(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Compose an equation's rule with what its operands read."""

@@ -14,6 +14,7 @@ import numpy as np
 from gradlab.arguments import several
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
+from gradlab.formatting import shape_text
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes
 from gradlab.primitives.facts import FINITE_MASK
@@ -441,21 +442,21 @@ def jacobian(
 ) -> Jacobian:
     """Infer the structure of a function's Jacobian from its program, and say why.
 
-    The program of the derivative is traced and read axis by axis; no entry is evaluated, so that
-    ten million entries cost what ten cost. What the pattern leaves out is zero at every input at
-    which the values are finite.
+    gradlab traces the program of the derivative and reads it axis by axis. It evaluates no entry,
+    so ten million entries cost as much as ten. Entries outside the pattern are zero at every input
+    whose values are finite.
 
-    Memory: none that grows with the arrays; `evaluate` allocates, within its `max_bytes`.
+    Memory: does not grow with the arrays; `evaluate` allocates at most its `max_bytes`.
 
     Args:
         function: a JAX or NumPy function, a node or a graph.
         *inputs: arrays of any shape and dtype, Python numbers or pytrees of them;
             `jax.ShapeDtypeStruct`, or words such as "BxTx64:bfloat16,T%8==0", where shapes suffice.
-        wrt: positions or argument names of the inputs to differentiate by; by default all.
-        conditions: what the pattern may rest on: 1e6 for "values that masks are laid over stay at
-            most 1e6", "nonempty" for "each row keeps an entry", "finite", `Condition`s, or a tuple
-            of these. By default nothing.
-        sizes: numbers for names in such words. A name without one stands for every size; JAX takes
+        wrt: inputs to differentiate, by position or by name (default: all).
+        conditions: conditions that the pattern may assume: 1e6 says that masked values stay below
+            1e6, "nonempty" that each row keeps an entry, "finite" that values are finite; also
+            `Condition`s, or a tuple of these. By default none.
+        sizes: numbers for the names in shapes. A name without one stands for every size; JAX takes
             a test such as `x.shape[0] == 8` for false there, and `J.sizes` names it.
 
     Returns:
@@ -713,16 +714,20 @@ def _chosen(program: Program, wrt: Any) -> tuple[int, ...]:
                 )
             ]
             if not here:
+                paths = [traced[k].path for k in floating]
                 raise InputError(
                     f"wrt: {pick!r} is no differentiable input of {program.name}; choose among "
-                    f"{', '.join(traced[k].path for k in floating) or 'none: no input is floating'}"
+                    f"{', '.join(paths) or 'none: no input is floating'}",
+                    (str(pick), [*paths, ""][0]),
                 )
             chosen += [k for k in here if k not in chosen]
     if not chosen:
         dtypes = ", ".join(f"{leaf.path}: {leaf.dtype or leaf.kind}" for leaf in program.leaves)
+        old = [f"{shape_text(leaf.shape)}:{leaf.dtype}" for leaf in program.leaves if leaf.dtype]
         raise InputError(
             f"inputs: {program.name} has no floating-point input to differentiate by ({dtypes}); "
-            "cast with x.astype('float32')"
+            "cast with x.astype('float32')",
+            (old[0], f"{old[0].partition(':')[0]}:float32") if old else ("", ""),
         )
     return tuple(sorted(chosen))
 

@@ -5,7 +5,9 @@ Everything that differs is here.
 """
 
 import functools
+import itertools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -219,7 +221,7 @@ def source_path(equation: Any) -> str:
     """Return `/full/path/layer.py:12`, the user's line that made an equation, or nothing."""
     traceback = equation.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
-        if not frame.file_name.startswith(NOT_THE_USERS) and frame.file_name[:1] != "<":
+        if users_file(frame.file_name):
             return f"{frame.file_name}:{frame.line_num}"
     return ""
 
@@ -228,6 +230,25 @@ def written_in(jaxpr: Any) -> str:
     """Return the file of the function that a jaxpr was traced from, or nothing."""
     info = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
     return str(getattr(info, "func_filename", None) or "")
+
+
+def source_span(equation: Any) -> tuple[int, int]:
+    """Return the columns of that line at which the call begins and ends; (0, 0) if unknown."""
+    traceback = equation.source_info.traceback
+    codes, places = traceback.raw_frames() if traceback is not None else ((), ())
+    for code, place in zip(codes, places):
+        if users_file(code.co_filename):
+            found = next(itertools.islice(code.co_positions(), place // 2, None), (None,) * 4)
+            line, last, start, end = found
+            if start is None or end is None:
+                return 0, 0
+            return start, end if line == last else sys.maxsize
+    return 0, 0
+
+
+def users_file(path: str) -> bool:
+    """Return whether a frame of a traceback lies in a file of the user's."""
+    return not path.startswith(NOT_THE_USERS) and path[:1] != "<"
 
 
 def source(equation: Any) -> str:

@@ -21,12 +21,12 @@ from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import (
     JAX_FOLDER,
-    NOT_THE_USERS,
     body,
     contains,
     inner_jaxprs,
     source,
     source_path,
+    users_file,
 )
 from gradlab.tracing.kinds import Kind, expansion_of, is_rule, kind_of
 from gradlab.tracing.program import Program, derive
@@ -344,7 +344,7 @@ def _frames(equation: Any) -> list[tuple[str, str, int]]:
     return [
         (frame.file_name, frame.function_name.rpartition(".")[2], frame.line_num)
         for frame in (traceback.frames if traceback is not None else ())
-        if not frame.file_name.startswith(NOT_THE_USERS) and frame.file_name[:1] != "<"
+        if users_file(frame.file_name)
     ]
 
 

@@ -63,7 +63,7 @@ def test_parameters_are_found_by_name_and_named_in_a_note():
     before = dict(vars(layer))
     report = gradlab.check(layer, X)
     assert report.ok and paths(report) == ["x", "b"]
-    assert any("parameters: b (by name)" in note for note in report.notes)
+    assert any("the gradients of b by name" in note for note in report.notes)
     assert vars(layer) == before
 
 
@@ -235,7 +235,7 @@ def test_the_loss_of_a_model_is_the_model():
     for model in (Scores(), Scores().loss):
         report = gradlab.check(model, X, np.ones((4, 2)))
         assert report.ok and paths(report) == ["params.W1"]
-    with pytest.raises(gradlab.InputError, match="pass what it needs to return both"):
+    with pytest.raises(gradlab.InputError, match="pass the inputs for which it returns both"):
         gradlab.check(Scores(), X)
 
 
@@ -289,7 +289,7 @@ class Centred:
 
 def test_a_gradient_that_is_noise_is_not_added_to():
     x = np.random.default_rng(1).normal(size=(6, 2))
-    assert "backward replaces the gradients that stood there" in gradlab.check(Centred(), x).notes
+    assert "backward replaces the stored gradients" in gradlab.check(Centred(), x).notes
 
 
 def test_keys_may_be_mapped():

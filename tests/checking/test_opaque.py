@@ -69,7 +69,7 @@ def test_of_many_entries_the_largest_are_judged_and_the_rest_said_to_wait():
     assert report.status == "wrong"
     assert all(0 < leaf.wrong < np.prod(leaf.shape) for leaf in report.leaves)
     assert "no calls left" in [reason.code for reason in report.leaves[0].reasons]
-    assert any("called at most 2000 times" in note for note in report.notes)
+    assert any("calls it at most 2000 times" in note for note in report.notes)
 
 
 ZEROS = np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.5]])

@@ -75,7 +75,7 @@ def test_a_check_says_word_entry_numbers_and_repeat(reports, pages):
 def test_a_session_shows_failures_first(session):
     said = words(page(session))
     assert said.index("test_bad") < said.index("test_good")
-    assert "1 of 2 gradient checks failed" in said and "every branch" in said
+    assert "2 tests use gradlab: 1 passed, 1 failed" in said and "every branch" in said
 
 
 def test_a_diagonal_is_shown_beside_the_whole_matrix():

@@ -43,7 +43,7 @@ def test_what_holds_passes(function, claim):
     ],
 )
 def test_what_does_not_hold_fails_with_a_witness(function, claim):
-    with pytest.raises(StructureMismatch, match="witness   d output") as caught:
+    with pytest.raises(StructureMismatch, match="witness   d out") as caught:
         assert_structure(function, X, **claim)
     assert not caught.value.report.patterns["output", caught.value.report.inputs[0].path].is_zero
 
@@ -53,15 +53,15 @@ def test_the_failure_names_the_line_and_a_true_derivative():
         assert_structure(batch_norm, X, independent=0)
     text = str(caught.value)
     assert "test_claims.py:" in text
-    assert "sums over axis 0" in text
-    line = next(line for line in text.splitlines() if line.startswith("witness"))
+    assert "^^ averages over axis 0" in text
+    line = next(line for line in text.splitlines() if line.startswith("  witness"))
     output, source = (
         tuple(map(int, part[part.index("[") + 1 : part.index("]")].split(",")))
         for part in line.split("/")
     )
     value = float(line.split("=")[1].partition(";")[0])
     assert output[0] != source[0]
-    assert np.isclose(value, jax.jacrev(batch_norm)(X)[(*output, *source)], rtol=1e-3)
+    assert np.isclose(value, jax.jacrev(batch_norm)(X)[(*output, *source)], rtol=1e-2)
 
 
 def test_what_no_input_refutes_is_not_proved_rather_than_wrong():
@@ -69,7 +69,7 @@ def test_what_no_input_refutes_is_not_proved_rather_than_wrong():
         return jnp.sort(x, axis=0)
 
     ordered = np.sort(X, axis=0)
-    with pytest.raises(StructureMismatch, match="not proved"):
+    with pytest.raises(StructureMismatch, match="unproved"):
         assert_structure(sorted_input, ordered, independent=0)
 
 

@@ -85,7 +85,7 @@ def test_attention_is_causal_and_its_lines_are_named():
     said = report.why(0)
     assert f"{line_of(attention, 'x @ x.T')}  |  scores = " in said
     assert f"{line_of(attention, 'axis=-1) @ x')}  |  return jax.nn.softmax(scores" in said
-    assert "|  sums products over axis 1 (causally)" in said
+    assert "^^ sums products over axis 1 (causally)" in said
 
 
 def finite_mask(x):

@@ -115,8 +115,10 @@ def lower_precision(trial: Trial) -> Iterator[Finding]:
                 continue
             if judge(own.actual, trial.expected_in_own_dtype(i, trial.draws), None, coarse).ok:
                 line = next((n.source for n in narrow if n.dtype == coarse), "")
-                where = f": the backward rounds to it at {line}" if line else ""
-                text = f"the gradient of {target.path} has the precision of {coarse}{where}"
+                digits = int(-np.log10(unit_roundoff(coarse)))
+                why = f"the backward rounds to {coarse} ({line}), so " if line else ""
+                text = f"{why}the gradient of {target.path} has {digits} right digits, "
+                text += f"as {coarse} has"
                 yield Finding("lower precision", target.path, text, line=line)
                 break
 

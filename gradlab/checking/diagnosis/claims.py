@@ -76,7 +76,7 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
         both = sorted((k, target))
         first, second = (subject.targets[i].path for i in both)
         swapped = symptom.explains(0, k, symptom.cases[0].expected[target])
-        text = f"{the} is that of {other.path}: it stands in the place of the right one"
+        text = f"{the} is that of {other.path}: the backward returns it in the wrong place"
         text = f"the gradients of {first} and {second} are swapped" if swapped else text
         yield _right("swapped" if swapped else "exchanged", text, k)
     for kind, words, move in moves(leaf.shape):
@@ -87,7 +87,7 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
             at = _upstreams(move, name)
             yield _right(kind, f"{the} reads its upstream {words}", target, at)
             if kind == "flipped" and upstream.shape == leaf.shape:
-                text = f"{the} runs in the other direction, as if not reversed"
+                text = f"{the} runs in the wrong direction, as if it were not reversed"
                 yield Claim(kind, text, partial(_rearranged, move, target), at)
         if upstream.shape == leaf.shape:
             for sign, words in (
@@ -98,14 +98,14 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
                 yield Claim("upstream passed", f"{the} passes the upstream {words}", passed)
         of = f" of {upstream.output}" if len(subject.upstreams) > 1 else ""
         for kind, words, change in (
-            ("sign", "has its sign turned", np.negative),
+            ("sign", "has the wrong sign", np.negative),
             ("upstream averaged", "is averaged over all entries", partial(_filled, np.mean)),
             ("upstream averaged", "is summed over all entries", partial(_filled, np.sum)),
         ):
             text = f"in {the}, the upstream{of} {words}"
             yield _right(kind, text, target, _upstreams(change, name))
     yield from _indices(symptom, target)
-    text = f"the Jacobian for {leaf.path} is treated as diagonal: its other entries are lost"
+    text = f"the Jacobian for {leaf.path} is taken as diagonal, so its other entries are lost"
     yield from _jacobian(symptom, target, "diagonal", text, lambda m, u: np.diagonal(m) * u)
 
 

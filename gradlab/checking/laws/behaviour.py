@@ -88,15 +88,15 @@ def transforms(trial: Trial) -> Law:
         rule.user for rule in custom_rules(trial.subject.forward)
     )
     if trial.subject.intended != "any" and trial.any_wrong:
-        return Law("transforms", "skipped", "the gradient is wrong as it is")
+        return Law("transforms", "skipped", "the gradient is wrong without jit and vmap too")
     try:
         own = rules and not trial.subject.eager and not trial.subject.forward_mode
         found = _eager(trial) if own else ""
         judged, batched = (0, "") if found else _batched(trial)
     except TooLong:
-        return Law("transforms", "inconclusive", "a loop is too long to be run here")
+        return Law("transforms", "inconclusive", "a loop inside is too long to run eagerly")
     except _CannotBatch as error:
-        return Law("transforms", "inconclusive", f"vmap cannot run: {error}")
+        return Law("transforms", "inconclusive", f"vmap fails: {error}")
     if found or batched:
         return Law("transforms", "failed", found or batched)
     compiled = "" if rules or trial.subject.eager else _compiled_and_batched(trial)

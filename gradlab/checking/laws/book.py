@@ -45,7 +45,7 @@ class LawRow(NamedTuple):
 _LARGE = 1 << 20
 
 _DERIVATIVE = Need(lambda t: t.subject.intended != "any", "not judged: intended")
-_A_SLOPE = Need(lambda t: not t.subject.intended, "the gradient is what is intended, not the slope")
+_A_SLOPE = Need(lambda t: not t.subject.intended, "the intended gradient is not the slope")
 _RUNS = Need(lambda t: t.runs, "the rule cannot be run")
 _SHAPES = Need(lambda t: not any(t.subject.odd), "a gradient has a wrong shape")
 _UPSTREAM = Need(
@@ -55,22 +55,24 @@ _IN_FLOAT64 = Need(lambda t: t.formula_gradients is not None, "the rule cannot b
 _TRACED = Need(lambda t: t.has_rule, "JAX cannot trace the rule")
 _REFERENCE = Need(lambda t: t.has_reference, "there is no second function to compare with")
 _SOMETHING = Need(
-    lambda t: t.has_reference or bool(t.formula_verdicts), "there is nothing to hold it against"
+    lambda t: t.has_reference or bool(t.formula_verdicts), "there is no reference to compare with"
 )
-_FORWARD_MODE = Need(lambda t: t.subject.pushforward is not None, "the rule has no forward mode")
+_FORWARD_MODE = Need(lambda t: t.subject.pushforward is not None, "the rule has no JVP")
 _ITS_REFERENCE = Need(
     lambda t: t.has_reference and t.subject.tangent is not None,
-    "it is the witness of the adjoint law",
+    "the adjoint law compares the gradient with this JVP",
 )
-_TANGENT = Need(lambda t: t.subject.tangent is not None, "the reference has no forward mode")
+_TANGENT = Need(lambda t: t.subject.tangent is not None, "the reference has no JVP to compare with")
 _PUSHED = Need(
-    lambda t: "tangent" in t.formula, "the inputs are large: finite differences stand for it"
+    lambda t: "tangent" in t.formula, "the inputs are large, so finite differences check this"
 )
-_PYTHON = Need(lambda t: t.subject.eager, "a traced rule keeps no state and sees no layout")
+_PYTHON = Need(
+    lambda t: t.subject.eager, "not needed: JAX traces this rule, so it cannot keep state"
+)
 _ENDS = Need(lambda t: not t.subject.loops, "a loop inside might never end at other inputs")
 _SMALL = Need(
     lambda t: sum(math.prod(target.shape) for target in t.subject.targets) <= _LARGE,
-    "the inputs are large; hold a small one to this law",
+    "the inputs are large; check smaller inputs too",
 )
 
 LAWS: tuple[LawRow, ...] = (
@@ -78,7 +80,7 @@ LAWS: tuple[LawRow, ...] = (
     LawRow("value", "the forward returns what the reference returns", (_RUNS, _REFERENCE), value),
     LawRow(
         "formula",
-        "in float64, every entry is the reference's up to rounding",
+        "in float64, every entry equals the reference up to rounding",
         (_RUNS, _DERIVATIVE, _IN_FLOAT64),
         formula,
     ),
@@ -90,13 +92,13 @@ LAWS: tuple[LawRow, ...] = (
     ),
     LawRow(
         "pushforward",
-        "the rule's forward mode is the reference's",
+        "the JVP of the rule equals the JVP of the reference",
         (_RUNS, _DERIVATIVE, _FORWARD_MODE, _ITS_REFERENCE, _PUSHED),
         pushforward,
     ),
     LawRow(
         "adjoint",
-        "<J t, u> = <t, J' u>: the transpose is held against forward mode",
+        "along a direction, the gradient predicts what the JVP gives",
         (_RUNS, _DERIVATIVE, _TRACED, _TANGENT, _SHAPES, _UPSTREAM, _PUSHED),
         adjoint,
     ),
@@ -108,26 +110,28 @@ LAWS: tuple[LawRow, ...] = (
     ),
     LawRow(
         "used",
-        "every output's upstream changes the gradients, where it changes the reference's",
+        "the backward uses every upstream that the reference uses",
         (_RUNS, _DERIVATIVE, _UPSTREAM, _IN_FLOAT64),
         used,
     ),
     LawRow(
         "finite differences",
-        "the slope of <u, f> along a direction is the gradient's product with it",
+        "the gradient predicts the slope of the forward along a direction",
         (_RUNS, _A_SLOPE, _IN_FLOAT64, _SHAPES),
         finite_differences,
     ),
-    LawRow("pure", "no argument is changed, and no result by calling again", (_RUNS,), pure),
+    LawRow(
+        "pure", "the backward changes no argument, and a second call gives the same", (_RUNS,), pure
+    ),
     LawRow(
         "reuse",
-        "calls in between, and other layouts of the same numbers, change nothing",
+        "other calls in between and other memory layouts change nothing",
         (_RUNS, _PYTHON),
         reuse,
     ),
     LawRow(
         "transforms",
-        "called as it is, compiled and batched, the rule gives the same",
+        "the rule gives the same eagerly, compiled and batched",
         (_RUNS, _TRACED),
         transforms,
     ),
@@ -141,7 +145,7 @@ LAWS: tuple[LawRow, ...] = (
 
 _SECOND = LawRow(
     "second order",
-    "the gradient of the gradient is what autodiff and finite differences give",
+    "the second gradient agrees with autodiff and finite differences",
     (_RUNS, _DERIVATIVE, _TRACED, _SHAPES),
     second_order,
 )

@@ -89,7 +89,7 @@ def pushforward(trial: Trial) -> Law:
                 f"expected {_number(other.value[at])}"
             )
             if _approximates(trial, mine.value[verdict.wrong], other.value[verdict.wrong]):
-                return Law("pushforward", "warned", f"{text}: one of them approximates")
+                return Law("pushforward", "warned", f"{text}: one of the two approximates")
             if trial.only_kinks:
                 return Law("pushforward", "inconclusive", f"{text}; the gradient is right there")
             return Law("pushforward", "failed", text, float(verdict.error[at]))
@@ -149,9 +149,13 @@ def second_order(trial: Trial) -> Law:
         if trial.subject.intended and judged:
             return Law(name, "passed", "as intended", worst, judged=judged)
         if trial.subject.stated:
-            return Law(name, "warned", f"{faults[0]}; the stated reference says so too")
+            return Law(name, "warned", f"{faults[0]}; the given reference has the same fault")
         if trial.subject.approximate:
-            return Law(name, "inconclusive", f"{faults[0]}; the primal iterates")
+            return Law(
+                name,
+                "inconclusive",
+                f"{faults[0]}; the function iterates, so the reference is not exact",
+            )
         return Law(name, "failed", faults[0])
     if not judged + told:
         return Law(name, "inconclusive", "no entry of the second gradient could be judged")
@@ -298,7 +302,7 @@ def _by_slopes(
         if state == "wrong":
             faults.append(
                 f"{text}, the gradient changes by {float(slope.value[0]):.9g}, "
-                f"and its own gradient says {claim:.9g}"
+                f"and the second gradient predicts {claim:.9g}"
             )
     return told, faults
 

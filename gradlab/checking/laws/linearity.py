@@ -23,7 +23,6 @@ __all__ = ["adjoint", "ignored_outputs", "linear", "nonlinearity", "used"]
 
 _UNIT = 2.0**-53
 _A, _B = 896.0, -320.0  # large: some rules clip
-_SUM = "a R(u) + b R(v), with a = 896 and b = -320"
 _SCALES = {2.0**-20: "u / 1048576", 2.0**20: "1048576 u", 2.0**-10: "u / 1024"}  # exact in binary
 _LARGE = 1 << 20
 _SLACK, _COARSE = 1e-9, 2e-3  # lifted programs; NumPy, which may round to float16 on its way
@@ -41,11 +40,16 @@ def adjoint(trial: Trial) -> Law:
     if not np.isfinite(left - right) or not np.isfinite(floor):
         return Law("adjoint", "inconclusive", "the products are not finite")
     error = abs(left - right) / floor
-    text = f"<J t, u> = {left:.9g}, <t, J' u> = {right:.9g}"
+    text = f"the forward rises by {left:.9g} along a direction; the gradient predicts {right:.9g}"
     if error <= 4 * LIMIT:
         return Law("adjoint", "passed", error=error, judged=1)
     if subject.loops and not trial.any_wrong:
-        return Law("adjoint", "inconclusive", f"{text}; the primal iterates", error)
+        return Law(
+            "adjoint",
+            "inconclusive",
+            f"{text}; the function iterates, so the reference is not exact",
+            error,
+        )
     if trial.only_kinks:
         reason = f"{text}, where the rule was found right and the reference is not the judge"
         return Law("adjoint", "inconclusive", reason, error)
@@ -62,7 +66,7 @@ def linear(trial: Trial) -> Law:
         found = _wrong_alone(trial)
         return Law("linear", "failed" if found else "passed", found, judged=1)
     if trial.subject.stated and trial.has_reference and nonlinearity(trial, "reference"):
-        return Law("linear", "skipped", "the stated reference is not linear either")
+        return Law("linear", "skipped", "the given reference is not linear either")
     if trial.subject.rule is not None and ends_by(trial.subject.rule, list(trial.upstreams)):
         reason = f"{found}; a loop of the backward ends by the upstream: linear to its tolerance"
         return Law("linear", "inconclusive", reason)
@@ -127,9 +131,19 @@ def _claims(trial: Trial) -> Iterator[_Claim]:
     large = sum(np.size(trial.values[t.path]) for t in trial.subject.targets) > _LARGE
     for scale, text in list(_SCALES.items())[: 1 if large else None]:
         scaled = {n: scale * x for n, x in u.items()}
-        yield _Claim(scaled, (scale, 0.0), (), f"R({text}) is not that multiple of R(u)")
+        yield _Claim(
+            scaled,
+            (scale, 0.0),
+            (),
+            f"the gradient for {text} is not this multiple of the gradient for u",
+        )
     both = {n: _A * u[n] + _B * v[n] for n in u}
-    yield _Claim(both, (_A, _B), (), f"R(a u + b v) is not {_SUM}")
+    yield _Claim(
+        both,
+        (_A, _B),
+        (),
+        "the gradient for a sum of two upstreams is not the sum of their gradients",
+    )
     if large:
         return
     zero = {n: 0 * x for n, x in u.items()}
@@ -138,12 +152,12 @@ def _claims(trial: Trial) -> Iterator[_Claim]:
     halves = {n: rng.random(np.shape(x)) < 0.5 for n, x in u.items()}
     first = {n: np.where(halves[n], x, 0) for n, x in u.items()}
     rest = {n: np.where(halves[n], 0, x) for n, x in u.items()}
-    text = "where some entries of the upstream are zero, R(u) is not the sum of its parts"
+    text = "the gradients for two parts of the upstream do not add up"
     yield _Claim(first, (1.0, 0.0), (rest,), text)
     for upstream in trial.subject.upstreams[:_OUTPUTS] if len(u) > 1 else ():
         alone = {n: x if n == upstream.name else 0 * x for n, x in u.items()}
         others = {n: 0 * x if n == upstream.name else x for n, x in u.items()}
-        text = f"where the upstream of {upstream.output} is zero, or of all others, R(u) changes"
+        text = f"the gradients for {upstream.output} alone and for the other outputs do not add up"
         yield _Claim(alone, (1.0, 0.0), (others,), text)
 
 
@@ -214,7 +228,7 @@ def _wrong_alone(trial: Trial) -> str:
         for path, mine in zip(chosen, found.get(f"alone {name}", ())[-len(chosen) :]):
             i = paths.index(path)
             if _apart(mine, trial.gradients_here("rule")[i], trial.scatter_here("rule", i)):
-                return f"wrong where {others} needs no gradient: the gradient of {path} is another"
+                return f"the gradient of {path} changes if {others} needs no gradient"
         if f"pushed {name}" in found and "pushforward" in trial.formula:
             still = {f"tangent {p}": 0 * widen(trial.tangents[p]) for p in fixed}
             moved = trial.many([still])[0]["pushforward"][trial.outputs :]
@@ -228,8 +242,8 @@ def _wrong_alone(trial: Trial) -> str:
         pairs = zip(found[f"through {upstream.output}"][1:], trial.gradients_at("rule", [rest])[0])
         for i, (mine, expected) in enumerate(pairs):
             if _apart(mine, expected, trial.scatter_here("rule", i)):
-                where = f"wrong where {upstream.output} alone has an upstream"
-                return f"{where}: the gradient of {paths[i]} is another"
+                where = f"if {upstream.output} alone has an upstream"
+                return f"{where}, the gradient of {paths[i]} changes"
     return ""
 
 

@@ -56,17 +56,28 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
         spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * terms
     spread = float(np.hypot(spread, left_by_loops(trial)))
     state = compare(claim, slope, 0, float(spread))
-    text = f"the slope is {float(slope.value[0]):.9g}, the gradient says {claim:.9g}"
+    text = (
+        f"the forward rises by {float(slope.value[0]):.9g} along a direction; the "
+        f"gradient predicts {claim:.9g}"
+    )
     if state == "wrong":
         if trial.subject.stated and not trial.any_wrong:
-            return Law(name, "warned", f"{text}; the stated reference says so too")
+            return Law(name, "warned", f"{text}; the given reference has the same fault")
         if trial.subject.approximate and not trial.any_wrong:
-            return Law(name, "inconclusive", f"{text}; the primal iterates")
+            return Law(
+                name,
+                "inconclusive",
+                f"{text}; the function iterates, so the reference is not exact",
+            )
         return Law(name, "failed", text, _error(claim, slope))
     if state == "kink":
         return Law(name, "passed", "at a kink: the gradient lies between the one-sided slopes")
     if state == "inconclusive":
-        return Law(name, "inconclusive", f"the slope is known only to {float(slope.error[0]):.2g}")
+        return Law(
+            name,
+            "inconclusive",
+            f"finite differences know the slope only to {float(slope.error[0]):.2g}",
+        )
     return Law(name, "passed", error=_error(claim, slope), judged=1)
 
 
