@@ -17,7 +17,7 @@ SHOWN = {
     "sigmoid_gates": ("0.7311", "as one sigmoid: -0.20 0.39 -0.39 -0.59 0.20"),
     "vector_graph": ("0.116", "[0.44 0.52]", "[[0.088 0.176] [0.104 0.208]]", "[-0.112 0.636]"),
     "first_nan": ("value: 5.0", "[nan, nan]", "sent by sqrt (sqrt, first_nan.py:17)"),
-    "elementwise_layer": ("1.6 MB; dense would be 625.0 GiB", "local gradient: True"),
+    "elementwise_layer": ("1.6 MB; dense would be 625 GiB", "local gradient: True"),
     "two_processes": ("process 0 of 2, 1 of 2 devices", "process 1 of 2, 1 of 2 devices"),
     "gpu_report": (
         "# Gradients on a GPU",

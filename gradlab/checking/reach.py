@@ -64,6 +64,9 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         return Reach(_because(skipped, "a gradient is not right at the given inputs"), (), points)
     if not (trial.has_rule and trial.has_reference):
         return Reach(_because(skipped, "it needs two programs to compare"), (), points)
+    if any(str(getattr(array, "dtype", "")).startswith("key") for array in trial.point.values()):
+        reason = "an input is a random key, so only the given inputs were tried"
+        return Reach(_because(skipped, reason), (), points)
     programs = [p for p in (trial.subject.forward, trial.subject.rule) if p is not None]
     programs += trial.subject.asked
     known, chosen = _known(trial, settings, programs)

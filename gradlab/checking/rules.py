@@ -21,7 +21,7 @@ from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.errors import GradlabError
 from gradlab.references import Estimate, Evaluation, Slope, finite_differences, inner, judge, known
-from gradlab.references.interpreted import Interpreted
+from gradlab.references.interpreted import Interpreted, in_numpy
 from gradlab.references.setting import Setting
 from gradlab.report import Entry, PartStatus, Rule, RulePart
 from gradlab.tracing import (
@@ -115,7 +115,7 @@ class _Bench:
 
     def __init__(self, meeting: Meeting, trial: Trial) -> None:
         self.trial, self.program = trial, meeting.program
-        self.arrays = [np.asarray(trial.values[name]) for name in self.program.in_names]
+        self.arrays = [in_numpy(trial.values[name]) for name in self.program.in_names]
         self.wrt = [self.program.in_names.index(t.path) for t in trial.subject.targets]
         self.floats = [is_inexact(aval.dtype) for aval in self.program.out_avals]
         self.moved = [self.arrays[position] for position in self.wrt]

@@ -56,7 +56,7 @@ class Convolution(Operator):
         >>> import numpy as np
         >>> kernel = np.ones((16, 3, 3, 3), np.float32)
         >>> Convolution(kernel, (8, 3, 32, 32), padding=1)
-        Convolution(8x16x32x32 <- 8x3x32x32, 1.7 kB; dense would be 12.0 GiB)
+        Convolution(8x16x32x32 <- 8x3x32x32, 1.7 kB; dense would be 12 GiB)
         >>> narrow = Convolution(np.array([[[1.0, 2.0, 3.0]]]), (1, 1, 4))
         >>> np.array([[[1.0, 10.0]]]) @ narrow
         array([[[ 1., 12., 23., 30.]]])

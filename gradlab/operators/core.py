@@ -53,7 +53,7 @@ class Operator(ABC):
         >>> from gradlab.operators import Diagonal
         >>> tanh_gradient = Diagonal(1 - np.tanh(np.zeros((100, 4096), np.float32)) ** 2)
         >>> tanh_gradient
-        Diagonal(100x4096, 1.6 MB; dense would be 625.0 GiB)
+        Diagonal(100x4096, 1.6 MB; dense would be 625 GiB)
         >>> upstream = np.ones((100, 4096), np.float32)
         >>> (upstream @ tanh_gradient).shape
         (100, 4096)
@@ -293,7 +293,7 @@ class Identity(Operator):
     Example:
         >>> import numpy as np
         >>> Identity((100, 4096), np.float32)
-        Identity(100x4096, 0 B; dense would be 625.0 GiB)
+        Identity(100x4096, 0 B; dense would be 625 GiB)
     """
 
     def __init__(self, shape: Iterable[int], dtype: DTypeLike) -> None:

@@ -66,7 +66,7 @@ class BlockDiagonal(_Rows):
     Example:
         >>> import numpy as np
         >>> BlockDiagonal(np.ones((100, 10, 64), np.float32))
-        BlockDiagonal(100x10 <- 100x64, 256.0 kB; dense would be 25.6 MB)
+        BlockDiagonal(100x10 <- 100x64, 256 kB; dense would be 25.6 MB)
     """
 
     def __init__(self, blocks: Array) -> None:

@@ -39,7 +39,7 @@ class Interpreted:
 
     def placed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments as NumPy's arrays."""
-        return {name: _in_numpy(array) for name, array in arguments.items()}
+        return {name: in_numpy(array) for name, array in arguments.items()}
 
     def values(
         self, arguments: Mapping[str, Any], only: str | None = None
@@ -145,7 +145,8 @@ def _moved(array: Array, rank: int, names: list[str]) -> tuple[Array, dict[str, 
     return value, {n: np.hypot.reduce(rows[which == n], axis=0) for n in dict.fromkeys(names)}
 
 
-def _in_numpy(array: Any) -> Any:
+def in_numpy(array: Any) -> Any:
+    """Return an array as NumPy's; a random key stays what it is."""
     if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.extended):
         return array
     return np.asarray(array)

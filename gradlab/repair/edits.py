@@ -451,13 +451,24 @@ def names(
     for each in pool:
         if each.text != old and (named or each.shape == shape):
             yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
+    multiplied = set(factors(text, site.node))
     for each in pool if again else ():
         forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
         if each.shape in (shape, ()) and each.text != old:  # never twice the same
-            for form in forms if each.shape == shape else forms[:2]:
+            added = each.shape == shape and each.text not in multiplied
+            for form in forms if added else forms[:2]:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     for edit, _ in wraps(text, site, ()) if again else ():
         yield dataclasses.replace(edit, tier=NAMES)
+
+
+def factors(text: Text, node: ast.expr) -> Iterator[str]:
+    """Yield what a product multiplies: nobody adds a factor of it to it."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+        yield from factors(text, node.left)
+        yield from factors(text, node.right)
+    else:
+        yield text.of(node)
 
 
 def moved(text: Text, site: Site) -> Edit:

@@ -63,7 +63,7 @@ class _Solved(NamedTuple):
     def texts(self) -> Iterator[Edit]:
         """Yield the edits that give the place a value that is needed."""
         text, site, value = self.text, self.site, self.need.value
-        written = text.of(site.node)
+        multiplied = set(kinds.factors(text, site.node))
         for each in self.pool:
             new = np.asarray(each.values[0], float)
             forms = {"{m}": new}
@@ -71,7 +71,7 @@ class _Solved(NamedTuple):
                 forms |= {"{s} * {m}": value * new}
                 if one_sign(new):
                     forms |= {"{s} / {m}": value / new}
-                if each.text != written:  # nobody writes x + x
+                if each.text not in multiplied:  # nobody writes x + x
                     forms |= {"{s} + {m}": value + new, "{s} - {m}": value - new}
                 forms |= {"1 + {m} * {s}": 1 + value * new}
             for form, result in forms.items():

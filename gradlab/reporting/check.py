@@ -152,7 +152,7 @@ def verdict(report: "CheckReport") -> str:
         return f"right, but {_loss(report, status)} (unavoidable here)"
     meant = report.oracle.endswith("intended") or any(rule.intended for rule in report.rules)
     if not paths:
-        return "not judged, as intended"
+        return "not judged: intended"
     return f"right for {names}{', as intended' if meant else ''}"
 
 

@@ -408,7 +408,7 @@ class Jacobian:
             ...     J.to_dense()
             ... except gradlab.GradlabError as error:
             ...     print(str(error)[:60])
-            to_dense: the dense 409,600 x 409,600 matrix takes 625.0 GiB
+            to_dense: the dense 409,600 x 409,600 matrix takes 625 GiB
         """
         refuse_dense(self.outputs, self.inputs, max_bytes)
         return self.evaluate(max_bytes).to_dense(max_bytes)

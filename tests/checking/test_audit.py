@@ -181,7 +181,7 @@ def test_the_same_rule_at_two_places_is_met_twice():
 def test_no_rule_is_said_and_not_taken_for_a_verdict():
     report = gradlab.audit(jax.grad(lambda x: jnp.sum(wrong(x))), X)
     assert report.ok and not report.rules
-    assert "before jax.grad" in report.notes[0]
+    assert "not its gradient" in report.notes[0]
 
 
 def test_integer_inputs_and_pytrees():
@@ -248,7 +248,7 @@ def test_a_rule_that_closes_over_a_traced_value_is_judged_with_the_function_arou
     found = {rule.name: rule.report for rule in report.rules}
     assert found["relu"].ok and not found["power"].ok
     assert [law.name for law in found["power"].failed] == ["finite differences"]
-    assert any("judged with the function around it" in note for note in found["power"].notes)
+    assert any("it judged the whole function" in note for note in found["power"].notes)
     assert not jax.grad(lambda n: power(n, x).sum())(order).any()
     assert not gradlab.check(power, order, x).ok
     assert gradlab.check(power, order, x, wrt=1).ok

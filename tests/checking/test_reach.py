@@ -385,3 +385,17 @@ def test_a_condition_of_a_helper_is_told_in_its_own_words() -> None:
     report = gradlab.check(layer, X)
     (law,) = (law for law in report.laws if law.name == "branches")
     assert "test_reach.py:" in law.reason and "`x > 20.0` is true" in law.reason
+
+
+def test_a_random_key_among_the_operands_of_a_rule_is_no_number():
+    @jax.custom_vjp
+    def dropout(key, x):
+        return x * jax.random.bernoulli(key, 0.5, x.shape)
+
+    dropout.defvjp(
+        lambda key, x: (dropout(key, x), (key, x)),
+        lambda kept, g: (None, g * jax.random.bernoulli(kept[0], 0.5, kept[1].shape)),
+    )
+    key, x = jax.random.key(0), jnp.linspace(0.5, 2.0, 5)
+    assert gradlab.check(dropout, key, x).ok
+    assert gradlab.audit(lambda x: dropout(key, x), x).ok

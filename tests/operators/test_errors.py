@@ -158,7 +158,7 @@ def test_an_array_is_not_added() -> None:
 
 def test_a_matrix_that_cannot_fit_is_refused_before_it_is_made() -> None:
     layer = Diagonal(np.broadcast_to(np.float32(1.0), (100, 4096)))
-    with pytest.raises(InputError, match=r"409,600 x 409,600 matrix takes 625\.0 GiB.*apply"):
+    with pytest.raises(InputError, match=r"409,600 x 409,600 matrix takes 625 GiB.*apply"):
         layer.to_dense()
     with pytest.raises(InputError, match="max_bytes=15 B"):
         Diagonal(ones(2)).to_dense(max_bytes=15)

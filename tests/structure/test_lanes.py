@@ -116,13 +116,13 @@ assert np.array_equal(jacobian(f, x).to_dense(), np.asarray(jax.jacrev(f)(x)).re
 def test_what_cannot_fit_is_refused_before_anything_is_allocated():
     wide = np.broadcast_to(np.float32(1.0), (100, 4096))
     elementwise = jacobian(jnp.tanh, wide)
-    with pytest.raises(InputError, match=r"409,600 x 409,600 matrix takes 625\.0 GiB.*evaluate"):
+    with pytest.raises(InputError, match=r"409,600 x 409,600 matrix takes 625 GiB.*evaluate"):
         elementwise.to_dense()
-    with pytest.raises(InputError, match=r"625\.0 GiB"):
+    with pytest.raises(InputError, match=r"625 GiB"):
         elementwise.evaluate().to_dense()
     dense = jacobian(lambda x: x * jnp.sum(x), wide)
     for ask in (dense.evaluate, dense.to_scipy, dense.to_bcoo):
-        with pytest.raises(InputError, match=r"409,600 \w+ make 625\.0 GiB.*max_bytes=1\.0 GiB"):
+        with pytest.raises(InputError, match=r"409,600 \w+ make 625 GiB.*max_bytes=1 GiB"):
             ask()
 
 
