@@ -37,10 +37,12 @@ _RUNGS = {
 def text(report: "JacobianReport") -> str:
     """Return the report as a person reads it in a terminal."""
     said, _, steps = report.why().partition(_PROVED)
-    only = ", while:" if steps.startswith(", while:") else ""
-    proved = f"{report.evidence} for every input of this shape{only}"
-    lines = [f"{report.name}: {report.structure}, {proved}"]
-    steps = steps.removeprefix(only or ".")
+    accepted = [f"    {each}" for each in report.conditions if each.accepted]
+    sizes = " and every ".join(report.sizes[name] for name in report.least)
+    proved = f"{report.evidence} for every {sizes or 'input of this shape'}"
+    lines = [f"{report.name}: {report.structure}, {proved}{', while:' if accepted else ''}"]
+    lines += accepted
+    shown = steps.splitlines()[1 + len(accepted) :]
     m, n = report.shape
     bound = "" if report.exact else "at most "
     dense, stored = size_text(report.dense_bytes), size_text(report.stored_bytes)
@@ -57,11 +59,11 @@ def text(report: "JacobianReport") -> str:
     ]
     if report.unknown:
         rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
-    kept = ("The Jacobian is", "Its Jacobian", "Every output may")  # the rows below say it
+    kept = ("The Jacobian is", "Its Jacobian", "Every output may", "It holds for")  # said elsewhere
     lines += [f"  {line.rstrip('.')}" for line in said.splitlines() if not line.startswith(kept)]
     lines += [f"  {line}" for line in (_picture(report) if is_detailed() else [])]
     lines += [f"  {name:<9} {value}" for name, value in rows]
-    return "\n".join([*lines, *(f"  {line}" for line in steps.strip().splitlines())])
+    return "\n".join([*lines, *(f"  {line}" for line in shown)])
 
 
 _PROVED = "Proved from the program: true for every input of this shape whose values are finite"

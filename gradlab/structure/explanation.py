@@ -265,7 +265,7 @@ def prove(report: "JacobianReport") -> str:
     said += [f"  {condition}" for condition in accepted]
     refused = [condition for condition in report.conditions if not condition.accepted]
     if refused:
-        said.append(f"Less depends on less with conditions={suggested(report.conditions)}, while:")
+        said.append(f"With conditions={suggested(report.conditions)} the pattern is smaller, while:")
         said += [f"  {condition}" for condition in refused]
     return "\n".join([*said, *_shown(report.steps)])
 
