@@ -265,7 +265,8 @@ def prove(report: "JacobianReport") -> str:
     said += [f"  {condition}" for condition in accepted]
     refused = [condition for condition in report.conditions if not condition.accepted]
     if refused:
-        said.append(f"With conditions={suggested(report.conditions)} the pattern is smaller, while:")
+        smaller = suggested(report.conditions)
+        said.append(f"With conditions={smaller} the pattern is smaller, while:")
         said += [f"  {condition}" for condition in refused]
     return "\n".join([*said, *_shown(report.steps)])
 
