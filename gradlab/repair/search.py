@@ -324,11 +324,13 @@ class _Search:
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, calls))
             some = itertools.chain(wrapped, some)
-        if tier == TRIED:
+        if tier in (NAMES, TRIED):  # another number first: a count is often the wrong one
             pooled = (
-                kinds.names(text, site, shape, simple(scope), bench.visits[site.statement] > 1)
+                kinds.names(text, site, shape, pool, bench.visits[site.statement] > 1)
                 for site, scope in bench.value_sites(wanted)
                 if (shape := _shape(scope, text.of(site.node))) is not None
+                and (shape == ()) == (tier == NAMES)
+                for pool in [[m for m in simple(scope) if shape or not m.shape]]
             )
             some = itertools.chain(some, *pooled)
         right = [i for i, ok in enumerate(draft.right) if ok]

@@ -196,10 +196,8 @@ def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
         hang: the indentation of the later lines; by default they stand under the text.
 
     Example:
-        >>> for line in wrapped("note: ", "the error at x[0, 17] is rounding, " * 4):
-        ...     print(line)
-        note: the error at x[0, 17] is rounding, the error at x[0, 17] is rounding, the error at
-              x[0, 17] is rounding, the error at x[0, 17] is rounding,
+        >>> [line[:15] for line in wrapped("note: ", "x[0, 17] is small, " * 6)]
+        ['note: x[0, 17] ', '      x[0, 17] ']
     """
     lines = textwrap.wrap(
         _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),

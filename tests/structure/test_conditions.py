@@ -352,7 +352,7 @@ def test_a_refusal_ends_with_what_to_accept():
     with pytest.raises(StructureMismatch) as caught:
         assert_structure(haiku, POINT, causal=1)
     assert "condition |scores| <= 1e+30 at test_conditions.py" in str(caught.value)
-    assert "accept    pass conditions=1e6, if that always holds" in str(caught.value)
+    assert "accept    pass conditions=1e6, if it always holds" in str(caught.value)
 
 
 def test_a_mask_of_minus_30_is_said_to_weigh():
