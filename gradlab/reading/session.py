@@ -132,12 +132,12 @@ class Recorder:
             each = [self.pair(r, s) for r, s in zip(result, symbols)]
             named = isinstance(result, tuple) and hasattr(result, "_fields")
             return type(result)(*each) if named else type(result)(each)
+        if isinstance(symbols, bool | int):  # a choice, such as which half of a matrix is held
+            return symbols if isinstance(result, np.ndarray) else result
         if isinstance(result, np.ndarray):
             if self.is_view(result):
                 return self.array(result)
             return self.array(result, symbols)
-        if isinstance(symbols, bool | int):  # a choice, such as which half of a matrix is held
-            return result
         if isinstance(result, np.generic | bool | int | float | complex):
             return self.scalar(result, jnp.reshape(symbols, ()))
         raise self.refuse(f"a {type(result).__name__} is made of values")
