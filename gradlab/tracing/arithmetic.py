@@ -173,8 +173,8 @@ class NumPy:
             outputs = evaluate([a[i] if each else a for a, each in zip(inputs, drawn)])
             if outputs is None:
                 return outputs
-            columns.append([np.asarray(array) for array in outputs])
-        return [np.stack(column) for column in zip(*columns)]
+            columns.append([_at_once(array) for array in outputs])
+        return [_stacked(column) for column in zip(*columns)]
 
 
 @functools.cache
@@ -276,6 +276,10 @@ def _root(array: Array) -> Any:
     while type(array) is np.ndarray and array.base is not None:
         array = array.base
     return array
+
+
+def _stacked(column: Sequence[Array]) -> Any:
+    return (np if isinstance(column[0], np.ndarray) else jnp).stack(column)
 
 
 def _at_once(array: Array) -> Any:

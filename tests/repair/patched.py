@@ -1,6 +1,8 @@
 """The source of a fix, applied: what the user's file would be."""
 
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ def patched(fix: Fix) -> dict[str, Any]:
             at += 1
         elif line.startswith("+"):
             out.append(line[1:])
-    space: dict[str, Any] = {"__name__": "patched", "__file__": fix.file}
+    module = sys.modules["patched"] = types.ModuleType("patched")  # dataclasses ask for it
+    space: dict[str, Any] = vars(module)
+    space["__file__"] = fix.file
     exec(compile("\n".join([*out, *lines[at:]]), fix.file, "exec"), space)
     return space
