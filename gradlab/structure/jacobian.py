@@ -407,7 +407,7 @@ class Jacobian:
             >>> try:
             ...     J.to_dense()
             ... except gradlab.GradlabError as error:
-            ...     print(str(error)[:60])
+            ...     print(str(error)[:58])
             to_dense: the dense 409,600 x 409,600 matrix takes 625 GiB
         """
         refuse_dense(self.outputs, self.inputs, max_bytes)

@@ -399,3 +399,31 @@ def test_a_random_key_among_the_operands_of_a_rule_is_no_number():
     key, x = jax.random.key(0), jnp.linspace(0.5, 2.0, 5)
     assert gradlab.check(dropout, key, x).ok
     assert gradlab.audit(lambda x: dropout(key, x), x).ok
+
+
+def test_a_key_that_is_made_from_an_input_passes_through_the_walk():
+    @jax.custom_vjp
+    def dropout(seed, x):
+        return x * jax.random.bernoulli(jax.random.key(seed), 0.5, x.shape)
+
+    def backward(kept, g):
+        seed, x = kept
+        return None, g * jax.random.bernoulli(jax.random.key(seed), 0.5, x.shape)
+
+    dropout.defvjp(lambda seed, x: (dropout(seed, x), (seed, x)), backward)
+    assert gradlab.check(dropout, 3, jnp.linspace(0.5, 2.0, 5)).ok
+    assert gradlab.check(dropout, jnp.int32(3), jnp.linspace(0.5, 2.0, 5)).ok
+
+
+def test_places_that_are_written_to_stay_apart():
+    """Which of two writes to one place stands is nobody's promise."""
+
+    @jax.custom_vjp
+    def put(x, values, index):
+        return x.at[index].set(values)
+
+    put.defvjp(
+        lambda x, values, index: (put(x, values, index), index),
+        lambda index, g: (g.at[index].set(0.0), g[index], None),
+    )
+    assert gradlab.check(put, jnp.arange(1.0, 7.0), jnp.array([1.3, 0.9]), jnp.array([1, 4])).ok
