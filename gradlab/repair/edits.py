@@ -418,6 +418,8 @@ def _statement(
         mine = Site(statement.test, (statement,), index)
         new = f"not ({text.of(statement.test)})"
         yield write.put(mine, new, 6, "GL332", TOKENS)
+    if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return):
+        yield from _crossed(write, index, statement)
     simple = ast.Assign | ast.AugAssign | ast.Expr | ast.Continue
     if isinstance(statement, simple):
         yield write.piece(start, end, "pass", "GL212", NAMES, index)
@@ -428,6 +430,20 @@ def _statement(
         new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
         first = min(index, text.statements.index(following))
         yield write.piece(start, b, new, "GL323", TOKENS, first)
+
+
+def _crossed(write: _Writer, index: int, statement: ast.stmt) -> Iterator[Edit]:
+    """Exchange two names, each of which stands where the other should."""
+    text, called = write.text, set[ast.AST]()
+    for node in ast.walk(statement):
+        called |= {node.func} if isinstance(node, ast.Call) else set()
+    read = (n for n in ast.walk(statement) if isinstance(n, ast.Name) and n not in called)
+    found = sorted(text.span(name) for name in read if isinstance(name.ctx, ast.Load))
+    for (a, b), (c, d) in itertools.combinations(found, 2):
+        first, last = text.segment[a:b].decode(), text.segment[c:d].decode()
+        if first != last:
+            new = f"{last}{text.segment[b:c].decode()}{first}"
+            yield write.piece(a, d, new, "GL313", NAMES, index)
 
 
 def _next(text: Text, statement: ast.stmt) -> ast.stmt | None:
