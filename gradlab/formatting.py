@@ -35,6 +35,16 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
+def number_text(number: object) -> str:
+    """Return a number with commas between thousands; a formula of sizes as it is.
+
+    Example:
+        >>> number_text(409_600), number_text("8*B*T")
+        ('409,600', '8*B*T')
+    """
+    return f"{number:,}" if isinstance(number, Real) else str(number)
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun: `1 entry`, `409,600 entries`.
 
@@ -42,7 +52,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
         >>> count(1, "entry", "entries"), count(409_600, "entry", "entries")
         ('1 entry', '409,600 entries')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{number_text(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def scientific(number: float, decimals: int = 0) -> str:

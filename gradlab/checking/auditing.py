@@ -165,7 +165,8 @@ def audit(
     if not groups and not mapped and not _left(program):
         _refuse_numpy(program.name, function, inputs)
         notes.append("no custom rule was met; pass the function itself, not its gradient")
-    call = call_of("audit", function, names, seed, intended=intended, domain=domain)
+    more = None if samples == 1 else samples
+    call = call_of("audit", function, names, seed, intended=intended, domain=domain, samples=more)
     rules = tuple(
         dataclasses.replace(rule, report=dataclasses.replace(rule.report, call=call))
         for rule in rules
@@ -315,8 +316,8 @@ def _audited(
             unused = (
                 f"not used: {first.shielded} has its own rule, so nothing differentiates this one"
             )
-        elif not _passes(report) and outer and all(_passes(other.report) for other in outer):
-            unused = f"not judged: {first.shielded} has its own rule, which is right with it inside"
+        elif not report.ok and outer and all(other.report.ok for other in outer):
+            unused = f"not judged: {first.shielded} has its own rule, and that rule is right"
     elif report is None:
         unused = f"not used: no upstream reaches it in {whole.program.name}"
     if report is None or unused:
@@ -339,10 +340,6 @@ def _audited(
     )
 
 
-def _passes(report: CheckReport) -> bool:
-    return report.status in ("right", "right, loses digits")
-
-
 def _verdict(
     group: Sequence[Meeting],
     points: Sequence[Sequence[Any]],
@@ -361,7 +358,7 @@ def _verdict(
         return whole.report
     try:
         report = _judged(first, points, meaning, whole)
-        if _passes(report) or first.shielded:
+        if report.ok or first.shielded:
             return report
         occurs, note = first, ""
         reached = reached_outputs(whole.program, equations)

@@ -16,11 +16,11 @@ import numpy as np
 from gradlab.checking.differences import slopes
 from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import Reason, State, Verdict
 
 __all__ = ["kinks", "ties"]
 
-Array = np.ndarray[Any, Any]
 
 _NEAR, _NEARER = 2.0**-18, 2.0**-28
 _FEW, _MANY = 16, 160

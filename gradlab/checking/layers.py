@@ -301,7 +301,7 @@ class _Layer:
                 left.remove(found)
         if asked is None and (left or not (self.pairs or self.own)):
             raise self._no_match(returned, [str(_tokens(path)[-1]) for path in kept])
-        self._noted("by key" if asked is None else "as given")
+        self._noted("by key" if asked is None else "as you named them")
 
     def _by_position(self, returned: Any, asked: dict[str, str] | None) -> None:
         """Match returned gradients with the inputs, then with the parameters that were named."""
@@ -330,7 +330,7 @@ class _Layer:
         own = enumerate(floats) if start == floating else ((i, i) for i in floats)
         self.own = {i: f"#{k}" for k, i in own}
         self.pairs = {self._path(name): f"#{start + k}" for k, name in enumerate(names)}
-        self._noted("returned")
+        self._noted("by their order")
 
     def _stored(self, made: Any, kept: dict[str, Any], asked: dict[str, str] | None) -> None:
         """Find gradients beside parameters, after the backward ran."""
@@ -345,7 +345,7 @@ class _Layer:
                         f" pass its path: parameters={{{name!r}: 'PATH'}}"
                     )
                 self.pairs[path] = place
-            self._noted("as given")
+            self._noted("as you named them")
             return
         seen: set[int] = set()
         for path, value in kept.items():
@@ -360,7 +360,7 @@ class _Layer:
                 )
         self._require_all_met(made, kept)
         beside = any(p.rpartition(".")[0] != g.rpartition(".")[0] for p, g in self.pairs.items())
-        self._noted("side by side" if beside else "by name")
+        self._noted("by their place beside the parameters" if beside else "by name")
 
     def _require_all_met(self, made: Any, kept: dict[str, Any]) -> None:
         """Refuse a dict of gradients that stands beside one of parameters under other keys."""

@@ -14,9 +14,8 @@ from gradlab.checking.differences import LINE, Answer, answer, moves, scales, sl
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import REASONS, STATES, evidence_of_infinities
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Estimate, Reason, Slope, State, Verdict, known
-
-Array = np.ndarray[Any, Any]
 
 _DIRECTIONS, _ALONE = 1, 3  # more directions over all entries; entries asked with all care
 _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least

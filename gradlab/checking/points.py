@@ -127,7 +127,10 @@ class Points:
     ) -> list[float]:
         """Return <upstreams, outputs> at several steps, all in one pass."""
         times = np.array(steps, np.float64)
-        rows = {n: start[n] + times.reshape(-1, *(1,) * way.ndim) * way for n, way in ways.items()}
+        rows = {  # large inputs lie in JAX, which would add them in float32
+            n: np.asarray(start[n]) + times.reshape(-1, *(1,) * way.ndim) * way
+            for n, way in ways.items()
+        }
         outputs = self._run(start, rows, len(steps))
         totals = [
             np.real(widen(u) * y).reshape(len(steps), -1).sum(1) for u, y in zip(upstreams, outputs)

@@ -15,7 +15,7 @@ from gradlab.proof import BUDGET, LONG, Proof, prove
 from gradlab.proof.branches import Place, Side, Walked, outcomes, walk_branches
 from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
 from gradlab.tracing import Program, remember
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import is_inexact, is_key
 
 __all__ = ["Prove", "Reach", "Settings", "look_further"]
 
@@ -64,7 +64,7 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         return Reach(_because(skipped, "a gradient is not right at the given inputs"), (), points)
     if not (trial.has_rule and trial.has_reference):
         return Reach(_because(skipped, "it needs two programs to compare"), (), points)
-    if any(str(getattr(array, "dtype", "")).startswith("key") for array in trial.point.values()):
+    if any(is_key(getattr(array, "dtype", np.float64)) for array in trial.point.values()):
         reason = "an input is a random key, so only the given inputs were tried"
         return Reach(_because(skipped, reason), (), points)
     programs = [p for p in (trial.subject.forward, trial.subject.rule) if p is not None]

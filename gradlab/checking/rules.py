@@ -19,9 +19,10 @@ from gradlab.checking.forms import subject_of_program
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import GradlabError
 from gradlab.references import Estimate, Evaluation, Slope, finite_differences, inner, judge, known
-from gradlab.references.interpreted import Interpreted, in_numpy
+from gradlab.references.interpreted import Interpreted
 from gradlab.references.setting import Setting
 from gradlab.report import Entry, PartStatus, Rule, RulePart
 from gradlab.tracing import (
@@ -36,11 +37,10 @@ from gradlab.tracing import (
 )
 from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.jaxprs import Abstract, as_flat, body
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact
 
 __all__ = ["judge_parts", "judged_rules"]
 
-Array = np.ndarray[Any, Any]
 Flat = Callable[..., Sequence[Any]]
 
 _FURTHER, _SETS = 40, 3  # turns for which a loop runs on; operands of which all sets are batched

@@ -15,6 +15,7 @@ from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import disputes, infinities, judge_by_slopes, loops, zeros
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import (
     LIMIT,
     Estimate,
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 Verdicts: TypeAlias = tuple[Verdict, ...]
-Array = np.ndarray[Any, Any]
 
 _FLOAT32 = unit_roundoff("float32")
 _APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more

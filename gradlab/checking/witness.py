@@ -22,6 +22,7 @@ from gradlab.checking.differences import (
 )
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Estimate, Reason, State, Verdict
 from gradlab.tracing import Leaf, TooLong
 
@@ -36,7 +37,6 @@ __all__ = [
     "zeros",
 ]
 
-Array = np.ndarray[Any, Any]
 Verdicts = tuple[Verdict, ...]
 
 _SPLITS = 12

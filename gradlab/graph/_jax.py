@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from gradlab.common.arrays import Array, Function, Tree, is_inexact
 from gradlab.graph._equation import Equation
@@ -15,6 +13,7 @@ from gradlab.graph._group import as_step
 from gradlab.graph._plan import Branches, Plan, Recording, Run, Step
 from gradlab.graph._translate import node_for
 from gradlab.tracing import Program
+from gradlab.tracing.leaves import in_numpy
 from gradlab.tracing.wiring import WiredEquation, Wiring, wiring
 
 
@@ -210,6 +209,4 @@ def _as_numpy(arrays: Sequence[Array]) -> list[Array]:
 def _one_as_numpy(array: Array) -> Tree:
     if array is None or isinstance(array, jax.core.Tracer):
         return array
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return array
-    return np.asarray(array)
+    return in_numpy(array)

@@ -1,13 +1,18 @@
-"""What JAX sees on this machine: versions, devices, and what its float32 products really are."""
+"""What JAX sees on this machine: versions, devices, and which of its numbers not to trust."""
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from gradlab.common.arrays import Array, Function
+from gradlab.formatting import shape_text
 from gradlab.references import product_digits
 from gradlab.report import Report
 from gradlab.tracing import missing_kinds
@@ -50,6 +55,7 @@ class DoctorReport(Report):
         deterministic_flags: the switches that make a GPU repeat its bits.
         compilation_cache: the folder in which JAX keeps compiled programs, if any.
         missing_kinds: the ways to write a rule that this JAX does not have.
+        compilations: programs that this JAX compiles wrongly, of a few that were tried.
 
     Example:
         >>> from gradlab.numerics import doctor
@@ -67,6 +73,7 @@ class DoctorReport(Report):
     deterministic_flags: tuple[str, ...]
     compilation_cache: str
     missing_kinds: tuple[str, ...] = ()
+    compilations: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -100,7 +107,32 @@ def doctor() -> DoctorReport:
         deterministic_flags=tuple(flag for flag in _FLAGS if f"{flag}=true" in flags),
         compilation_cache=str(config.jax_compilation_cache_dir or ""),
         missing_kinds=missing_kinds(),
+        compilations=tuple(_wrong_compilations()),
     )
+
+
+def _rms_norm(x: Array) -> Array:
+    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+
+def _layer_norm(x: Array) -> Array:
+    return (x - x.mean(-1, keepdims=True)) * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-6)
+
+
+_TRIED: tuple[tuple[str, Function, tuple[int, ...]], ...] = (
+    ("x * x.sum(-1, keepdims=True)", lambda x: x * x.sum(-1, keepdims=True), (3, 8, 8)),
+    ("an RMS norm", _rms_norm, (24, 8)),
+    ("a layer norm", _layer_norm, (3, 8, 8)),
+)
+
+
+def _wrong_compilations() -> Iterator[str]:
+    """Yield the Jacobians that `jit(jacrev(f))` gets wrong: eager autodiff gives other numbers."""
+    for name, function, shape in _TRIED:
+        x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+        compiled, eager = jax.jit(jax.jacrev(function))(x), jax.jacrev(function)(x)
+        if not np.allclose(compiled, eager, rtol=1e-3, atol=1e-3):
+            yield f"jit(jacrev(f)) of {name} at {shape_text(shape)}"
 
 
 def _facts(device: jax.Device, count: int) -> DeviceFacts:

@@ -16,6 +16,7 @@ from gradlab.patterns import maps
 from gradlab.patterns.pattern import Pattern
 from gradlab.patterns.size import names_in
 
+FEW = 8  # the number that is drawn for a size without one
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """The bit of each dot of a braille character: four rows of two."""
 
@@ -93,10 +94,7 @@ def levels(pattern: Pattern, most: int = 100, steps: int = 3) -> list[Level]:
 def _with_numbers(pattern: Pattern) -> Pattern:
     """Return a pattern whose sizes have no numbers at small ones."""
     names = names_in((*pattern.output_shape, *pattern.input_shape))
-    return pattern.sized(dict.fromkeys(names, _FEW)) if names else pattern
-
-
-_FEW = 8
+    return pattern.sized(dict.fromkeys(names, FEW)) if names else pattern
 
 
 def _length(shape: Sequence[int], most: int) -> int:

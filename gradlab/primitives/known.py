@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import has_number, small
 from gradlab.primitives.ranges import Mark
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 MATERIALISED = 1 << 20

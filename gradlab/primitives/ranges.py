@@ -19,7 +19,6 @@ import numpy as np
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import small
 
-Array = np.ndarray[Any, Any]
 Kind = Literal["magnitude", "nonempty", "finite"]
 
 _MARKS = 6

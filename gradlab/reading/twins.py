@@ -27,21 +27,10 @@ _RENAMED = {"a_min": "min", "a_max": "max"}
 _DROPPED = frozenset(("order", "subok", "like", "casting", "device", "kind", "copy", "optimize"))
 _ORDERED = ("ravel", "reshape")
 _ONE_HALF = ("cholesky", "cho_factor", "eigh", "eigvalsh")
-_TAKE_LISTS = frozenset(
-    {
-        *(
-            "cho_solve",
-            "lu_solve",
-            "concatenate",
-            "stack",
-            "hstack",
-            "vstack",
-            "dstack",
-            "column_stack",
-            "block",
-        ),
-        *("concat", "meshgrid", "broadcast_arrays", "einsum", "select", "multi_dot", "lexsort"),
-    }
+_TAKE_LISTS = (
+    *("cho_solve", "lu_solve", "concatenate", "stack", "hstack", "vstack", "dstack", "block"),
+    *("column_stack", "concat", "meshgrid", "broadcast_arrays", "einsum", "select", "multi_dot"),
+    "lexsort",
 )
 
 

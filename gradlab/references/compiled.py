@@ -19,6 +19,7 @@ from gradlab.references.noise import PooledNoise, Pools, Units, fill
 from gradlab.references.rounding import Quiet, Rounder
 from gradlab.references.setting import Setting
 from gradlab.tracing import compile_once, remember
+from gradlab.tracing.leaves import is_key
 
 Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
 """What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
@@ -174,6 +175,6 @@ class Compiled:
 
 
 def _as_double(array: Any) -> Any:
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if is_key(array.dtype):
         array = jax.random.key_data(array)
     return array if jnp.iscomplexobj(array) else jnp.asarray(array, jnp.float64)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradlab.common.arrays import DTypeLike
 from gradlab.tracing import widen_dtype, without_checks
+from gradlab.tracing.leaves import is_key
 from gradlab.tracing.settings import default_device
 
 _SMALL = 1 << 17  # entries up to which compiling costs more than slow code
@@ -34,7 +34,7 @@ def as_read(value: Any, dtype: DTypeLike) -> Any:
         >>> as_read(np.float32([0.5]), np.float32).dtype, as_read(np.arange(2), np.int32).dtype
         (dtype('float64'), dtype('int32'))
     """
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    if is_key(dtype):
         return value
     wanted = widen_dtype(dtype)
     here = isinstance(value, jax.Array) and value.devices() == {_cpu()}

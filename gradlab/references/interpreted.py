@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
@@ -16,7 +15,7 @@ from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
 from gradlab.references.setting import Setting
 from gradlab.tracing import NumPy, Program, Value
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 
 _HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
 _TURNS = 20_000  # of loops, in one pass; who needs more is compiled
@@ -145,15 +144,8 @@ def _moved(array: Array, rank: int, names: list[str]) -> tuple[Array, dict[str, 
     return value, {n: np.hypot.reduce(rows[which == n], axis=0) for n in dict.fromkeys(names)}
 
 
-def in_numpy(array: Any) -> Any:
-    """Return an array as NumPy's; a random key stays what it is."""
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.extended):
-        return array
-    return np.asarray(array)
-
-
 def _as_double(array: Any) -> Array:
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if is_key(getattr(array, "dtype", np.float64)):
         array = jax.random.key_data(array)
     plain: Array = np.asarray(array)
     return plain if plain.dtype.kind == "c" else plain.astype(np.float64, copy=False)

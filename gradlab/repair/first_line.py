@@ -19,6 +19,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.formatting import count
 from gradlab.repair.bench import copied
 from gradlab.repair.pool import Scope
@@ -28,7 +29,6 @@ from gradlab.repair.world import Failed, Mark, World, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
 from gradlab.tracing.leaves import is_inexact
 
-Array = np.ndarray[Any, Any]
 _Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
 _RUNS = 800
 _LIKELY = 12  # right gradients that are tried in the place of a value

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.proof import BUDGET, prove
 from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, vjp_program
@@ -23,9 +24,8 @@ from gradlab.repair.source import Text
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
 from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace
 from gradlab.tracing.jaxprs import JAX_FOLDER
-from gradlab.tracing.leaves import flatten, is_inexact
+from gradlab.tracing.leaves import flatten, is_inexact, is_key
 
-Array = np.ndarray[Any, Any]
 Errors = tuple[float, float, float]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
@@ -423,7 +423,7 @@ def _to_jax(x: Any) -> Any:
 
 def wide(x: Any) -> Any:
     """Return an array in NumPy with wide floats; what is no array as it is."""
-    if not _is_array(x) or jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if not _is_array(x) or is_key(x.dtype):
         return x
     array = np.asarray(x)
     if array.dtype.kind == "c":

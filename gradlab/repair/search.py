@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
@@ -26,8 +27,6 @@ from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, place, quiet
-
-Array = np.ndarray[Any, Any]
 
 _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given

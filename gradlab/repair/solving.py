@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair.edits import Material
 
-Array = np.ndarray[Any, Any]
 _ENTRIES = 96
 _NEAR = 1e-6
 _POOL = 32

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from gradlab.repair.first_line import WrongLine
 from gradlab.repair.problem import HandRule, Kind, Mended, Problem, wide
@@ -32,7 +31,6 @@ from gradlab.report import Fix
 from gradlab.tracing import without_checks
 from gradlab.tracing.leaves import flatten
 
-Array = np.ndarray[Any, Any]
 Repaired = tuple[tuple[Fix, ...], WrongLine | None]
 
 

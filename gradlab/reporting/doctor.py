@@ -57,4 +57,5 @@ def _switches(report: "DoctorReport") -> list[tuple[str, str]]:
         ("determinism flags of XLA", ", ".join(report.deterministic_flags) or "none set"),
         ("compilation cache", report.compilation_cache or "none"),
         ("rules that this JAX lacks", ", ".join(report.missing_kinds) or "none"),
+        ("compiled wrongly", "; ".join(report.compilations) or "nothing that was tried"),
     ]

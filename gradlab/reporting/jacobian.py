@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from gradlab.formatting import count, shape_text, size_text
-from gradlab.patterns.drawing import draw
+from gradlab.formatting import count, number_text, shape_text, size_text
+from gradlab.patterns.drawing import FEW, draw
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
@@ -108,12 +108,12 @@ def _square(data: Data, block: Data, level: Data) -> Markup:
             x, width = 20 + run.start() * wide, (run.end() - run.start()) * wide
             place = {"x": f"{x:.2f}", "y": f"{20 + i * high:.2f}", "width": f"{width:.2f}"}
             parts.append(tag("rect", _class="entry", height=f"{high:.2f}", **place))
-    whole = level["rows"] * level["columns"] == math.prod(block["shape"])
+    whole = [level["rows"], level["columns"]] == list(block["shape"])
     names = [
         f"{_name(data, block, side)}: {_axes(data, block, side) if whole else n}"
         for side, n in (
-            ("input", f"{level['columns']:,} entries"),
-            ("output", f"{level['rows']:,} entries"),
+            ("input", count(level["columns"], "entry", "entries")),
+            ("output", count(level["rows"], "entry", "entries")),
         )
     ]
     turned = f"translate(14 {_SIDE + 20}) rotate(-90)"
@@ -130,7 +130,7 @@ def _name(data: Data, block: Data, side: str) -> str:
 def _axes(data: Data, block: Data, side: str) -> str:
     """Return the axes of an input or an output, with their lengths."""
     shape = next(s["shape"] for s in data[f"{side}s"] if s["path"] == block[side])
-    return ", ".join(f"{n:,} along axis {k}" for k, n in enumerate(shape)) or "a number"
+    return ", ".join(f"{number_text(n)} along axis {k}" for k, n in enumerate(shape)) or "a number"
 
 
 def html(data: Data) -> Markup:
@@ -144,7 +144,7 @@ def html(data: Data) -> Markup:
         else f"The Jacobian of {name} is {'a ' * (structure in NOUNS)}{structure}"
     )
     may = (
-        f"The matrix has {rows:,} rows and {columns:,} columns, and "
+        f"The matrix has {number_text(rows)} rows and {number_text(columns)} columns, and "
         f"{count(nnz, 'entry', 'entries')} may differ from zero."
     )
     so = (
@@ -170,6 +170,7 @@ def html(data: Data) -> Markup:
             section("What the backward multiplies", _products(data)),
             section("The first entries, by value", _by_value(data["corner"])),
             section("The proof, beside the source", _proof(data)),
+            section("Sizes", *(tag("p", f"{said}.") for said in data["sizes"].values())),
             section("Conditions", *map(_condition, data["conditions"])),
             section(
                 "Where the pattern may be too large", *(tag("p", note) for note in data["notes"])
@@ -188,6 +189,8 @@ def _levels(data: Data, block: Data) -> Markup:
             else "One square is one entry"
         )
         said = f"{one}. A blue square may hold entries that are not zero; all others are zero."
+        if not all(isinstance(n, int) for n in block["shape"]):
+            said += f" The picture takes {FEW} for each size without a number."
         square = _square(data, block, level)
         seen = drawn(one, "gradlab-jacobian", _STYLE, _SIDE + 24, _SIDE + 24, square)
         figures.append(tag("figure", seen, tag("figcaption", said, cls="soft"), cls="level"))
@@ -214,13 +217,15 @@ def _levels(data: Data, block: Data) -> Markup:
     )
 
 
-def _bars(kinds: Iterable[tuple[str, int]]) -> Markup:
-    """Return sizes in bytes as bars, each as long as the number of its digits."""
+def _bars(kinds: Iterable[tuple[str, int | str]]) -> Markup:
+    """Return sizes in bytes as bars, each as long as its digits; a formula has none."""
     rows = [
         (
             name,
-            size_text(size),
-            tag("span", cls="bar", style=f"width:{100 * math.log10(max(size, 1) + 1) / 15:.0f}%"),
+            size_text(size) if isinstance(size, int) else f"{size} B",
+            tag("span", cls="bar", style=f"width:{100 * math.log10(max(size, 1) + 1) / 15:.0f}%")
+            if isinstance(size, int)
+            else "",
         )
         for name, size in kinds
     ]
@@ -230,6 +235,9 @@ def _bars(kinds: Iterable[tuple[str, int]]) -> Markup:
 def _products(data: Data) -> Markup:
     """Return `upstream @ J` beside `upstream * d`, with the entries that were evaluated."""
     rows, columns = data["shape"]
+    both = isinstance(rows, int) and isinstance(columns, int)
+    entries = number_text(data["nnz"])
+    every = number_text(rows * columns) if both else f"{rows} x {columns}"
     corner = [row[:6] for row in data["corner"][:6]]
     given = list(_UPSTREAM[: len(corner)])
     d = [row[i] for i, row in enumerate(corner) if i < len(row)]
@@ -241,7 +249,7 @@ def _products(data: Data) -> Markup:
     full = tag(
         "div",
         tag("h3", "upstream @ J = backward"),
-        tag("p", f"{rows * columns:,} products with the whole matrix.{with_numbers}", cls="soft"),
+        tag("p", f"{every} products with the whole matrix.{with_numbers}", cls="soft"),
         _calc(
             ("upstream", given),
             *(("@ J" if not i else "", row) for i, row in enumerate(corner)),
@@ -251,7 +259,7 @@ def _products(data: Data) -> Markup:
     if data["structure"] != "diagonal":
         passes = count(data["passes"], "pass", "passes")
         give = "gives" if data["passes"] == 1 else "give"
-        few = f"{data['nnz']:,} products; {passes} of autodiff {give} every entry."
+        few = f"{entries} products; {passes} of autodiff {give} every entry."
         return tag(
             "div",
             full,
@@ -261,7 +269,11 @@ def _products(data: Data) -> Markup:
     alone = tag(
         "div",
         tag("h3", "upstream * d = backward"),
-        tag("p", f"{data['nnz']:,} products with the diagonal d, and the same result.", cls="soft"),
+        tag(
+            "p",
+            f"{entries} products with the diagonal d, and the same result.",
+            cls="soft",
+        ),
         _calc(("upstream", given), ("* d", d), ("= backward", [u * x for u, x in zip(given, d)])),
     )
     return tag("div", full, alone, cls="pair")
@@ -313,9 +325,7 @@ def _proof(data: Data) -> Markup:
 def _condition(condition: Data) -> Markup:
     """Return what has to hold of some values, and whether the proof rests on it."""
     bound = "" if condition["bound"] is None else f", at most {condition['bound']:g}"
-    used = (
-        "the proof rests on it" if condition["accepted"] else "accept it, and less depends on less"
-    )
+    used = "the proof rests on it" if condition["accepted"] else "accept it for a smaller pattern"
     what = f"{condition['what']} ({condition['kind']}{bound}) at {condition['source']}: {used}."
     return tag("p", what)
 

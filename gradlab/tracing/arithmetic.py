@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -18,7 +17,7 @@ from gradlab.tracing import numeric
 from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import Equation, bind, dtype_of, shape_of
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact
 
 _DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
 _TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
@@ -167,13 +166,13 @@ class NumPy:
         count = next((len(a) for a, each in zip(inputs, drawn) if each), None)
         if count is None:
             outputs = evaluate(list(inputs))
-            return outputs if outputs is None else [_at_once(array) for array in outputs]
+            return outputs if outputs is None else [in_numpy(array) for array in outputs]
         columns = []
         for i in range(count):
             outputs = evaluate([a[i] if each else a for a, each in zip(inputs, drawn)])
             if outputs is None:
                 return outputs
-            columns.append([_at_once(array) for array in outputs])
+            columns.append([in_numpy(array) for array in outputs])
         return [_stacked(column) for column in zip(*columns)]
 
 
@@ -280,8 +279,3 @@ def _root(array: Array) -> Any:
 
 def _stacked(column: Sequence[Array]) -> Any:
     return (np if isinstance(column[0], np.ndarray) else jnp).stack(column)
-
-
-def _at_once(array: Array) -> Any:
-    """Return a result as NumPy's; keys stay what they are."""
-    return array if jnp.issubdtype(array.dtype, jax.dtypes.extended) else np.asarray(array)

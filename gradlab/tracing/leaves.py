@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Leaf", "digits", "flatten", "is_inexact", "kind_of"]
+__all__ = ["Leaf", "digits", "flatten", "in_numpy", "is_inexact", "is_key", "kind_of"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,21 @@ class Leaf:
         return self.kind in ("real", "complex")
 
 
-@functools.cache
 @functools.lru_cache(256)
 def is_inexact(dtype: Any) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and the like included."""
     return bool(jnp.issubdtype(dtype, np.inexact))
+
+
+@functools.lru_cache(256)
+def is_key(dtype: Any) -> bool:
+    """Return whether a dtype is that of JAX's random keys."""
+    return bool(jnp.issubdtype(dtype, jax.dtypes.extended))
+
+
+def in_numpy(array: Any) -> Any:
+    """Return an array as NumPy's; a random key stays what it is."""
+    return array if is_key(getattr(array, "dtype", np.float64)) else np.asarray(array)
 
 
 @functools.lru_cache(256)
@@ -53,7 +63,7 @@ def digits(dtype: Any) -> int:
 def kind_of(dtype: Any) -> str:
     """Return the kind of leaf that an array of this dtype is."""
     names = {"complex": np.complexfloating, "real": np.floating, "boolean": np.bool_}
-    names |= {"integer": np.integer, "key": jax.dtypes.prng_key}
+    names |= {"integer": np.integer, "key": jax.dtypes.extended}
     return next((n for n, kind in names.items() if jnp.issubdtype(dtype, kind)), "static")
 
 

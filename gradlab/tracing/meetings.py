@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradlab.common.arrays import Array
@@ -20,7 +19,7 @@ from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import Literal, bind, contains, dtype_of, inner_jaxprs
 from gradlab.tracing.kinds import expansion_of, is_rule, kind_of
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, rule_of
 
@@ -77,9 +76,9 @@ def rule_inputs(program: Program, inputs: Sequence[Array]) -> list[Meeting]:
     """
     meeter = _Meeter()
     with jax.enable_x64(program.x64):
-        arrays = [x if _is_key(x) else np.asarray(x) for x in inputs]
+        arrays = list(map(in_numpy, inputs))
         avals = [aval.dtype for aval in program.in_avals]
-        typed = [x if _is_key(x) else x.astype(dtype) for x, dtype in zip(arrays, avals)]
+        typed = [x if is_key(x.dtype) else x.astype(dtype) for x, dtype in zip(arrays, avals)]
         meeter(program.jaxpr, [Value(x, is_inexact(dtype_of(x))) for x in typed])
         return [_meeting(program, met) for met in meeter.met.values()]
 
@@ -151,7 +150,7 @@ class _Meeter(Evaluator):
             outputs = self._rule(equation, inputs)
         elif equation.primitive.name in _LOOPS:
             found = bind(equation, [value.array for value in inputs])
-            outputs = [a if _is_key(a) else np.asarray(a) for a in found]
+            outputs = list(map(in_numpy, found))
         else:
             outputs = self._arithmetic.bind(equation, [value.array for value in inputs])
         hidden = any(v.rough or (stops and v.depends) for v in inputs)
@@ -208,7 +207,7 @@ class _Meeter(Evaluator):
         if primal is not None:
             return self(primal, inputs)
         arrays = bind(equation, [value.array for value in inputs])
-        return [Value(a if _is_key(a) else np.asarray(a), True) for a in arrays]
+        return [Value(in_numpy(a), True) for a in arrays]
 
 
 def _place(equation: Any) -> str:
@@ -224,10 +223,6 @@ def _place(equation: Any) -> str:
 
 def _holds_rules(equation: Any) -> bool:
     return any(contains(jaxpr, is_rule) for _, jaxpr in inner_jaxprs(equation))
-
-
-def _is_key(array: Array) -> bool:
-    return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))
 
 
 def _meeting(program: Program, met: _Met) -> Meeting:

@@ -22,7 +22,7 @@ from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body, contains, source_path
-from gradlab.tracing.leaves import Leaf, flatten, is_inexact, kind_of
+from gradlab.tracing.leaves import Leaf, flatten, in_numpy, is_inexact, kind_of
 from gradlab.tracing.platforms import require_platform
 
 __all__ = [
@@ -147,7 +147,7 @@ class Program:
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
             run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
             outputs = run(*arrays)
-            return self.unflatten([_to_numpy(output) for output in outputs])
+            return self.unflatten([in_numpy(output) for output in outputs])
 
     def _run(self, *arrays: Any) -> list[Any]:
         """Evaluate on flat inputs, also what this platform only interprets or calls back."""
@@ -432,7 +432,3 @@ def _blank(aval: Any) -> Any:
 def _kind(array: Array) -> Hashable:
     """Return what an executable asks of an argument."""
     return jax.typeof(array), getattr(array, "sharding", None)
-
-
-def _to_numpy(array: Array) -> Any:
-    return array if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else np.asarray(array)

@@ -13,7 +13,7 @@ from gradlab.common.arrays import Array
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
 from gradlab.tracing.evaluate import Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, contains, dtype_of
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 from gradlab.tracing.lift import Lifter
 from gradlab.tracing.program import Program, without_checks
 
@@ -43,7 +43,7 @@ def run_lifted(
     evaluator.turns = turns
     with without_checks():
         values = evaluator(jaxpr, [_entering(array) for array in arrays])
-        return [_numpy(evaluator.wide(value)) for value in values]
+        return [in_numpy(evaluator.wide(value)) for value in values]
 
 
 def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: int) -> list[Any]:
@@ -83,7 +83,7 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
         try:
             jaxpr = jax.make_jaxpr(differentiated)()
         except jax.errors.JAXTypeError:  # it reads values that are computed from its arguments
-            return [_numpy(result) for result in differentiated()]
+            return [in_numpy(result) for result in differentiated()]
     return run_lifted(jaxpr, [], turns, given)
 
 
@@ -132,15 +132,7 @@ class _AtOnce(Lifter):
 
 
 def _entering(array: Array) -> Value:
-    if _is_key(array):
-        return Value(array, False)
-    value = np.asarray(array)
+    value = in_numpy(array)
+    if is_key(value.dtype):
+        return Value(value, False)
     return Value(convert(value, widen_dtype(value.dtype)), is_inexact(value.dtype))
-
-
-def _numpy(array: Array) -> Any:
-    return array if _is_key(array) else np.asarray(array)
-
-
-def _is_key(array: Array) -> bool:
-    return bool(jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key))

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong, picked
 from gradlab.tracing.jaxprs import Atom, Equation, Variable, bind, dtype_of, shape_of
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import is_inexact, is_key
 from gradlab.tracing.numeric import evaluate, is_native
 from gradlab.tracing.program import Program
 from gradlab.tracing.walking import walk
@@ -37,7 +36,7 @@ def run_stepwise(program: Program, arrays: Sequence[Any]) -> list[Any] | None:
     if len(equations) > _EQUATIONS or sum(map(np.size, arrays)) > _ENTRIES:
         return None
     atoms = [*program.jaxpr.jaxpr.invars, *(v for e in equations for v in e.outvars)]
-    keys = any(jnp.issubdtype(dtype_of(atom), jax.dtypes.extended) for atom in atoms)
+    keys = any(is_key(dtype_of(atom)) for atom in atoms)
     if keys or any(equation.primitive.name in _HOSTS for equation in equations):
         return None
     try:

@@ -4,7 +4,7 @@ A sample runs always, all of it with --slow; tests/benchmarks/bench_check.py run
 seeds and scales, beside other checkers.
 """
 
-from pathlib import Path
+import types
 
 import jax
 import jax.numpy as jnp
@@ -76,21 +76,48 @@ def test_faults_are_found_and_named(fault):
     assert report.failed, report
     assert found <= set(fault.diagnosis), report
     assert found or report.fixes or not fault.diagnosis, report
-    own = Path(fault.backward.__code__.co_filename).name
-    for fix in report.fixes:  # one may edit what calls the backward, in another file
-        assert Path(fix.file).name != own or is_right(mended(fault, fix), fault), fix.diff
+    for fix in report.fixes:
+        assert is_right(mended(fault, fix), fault), fix.diff
 
 
 def mended(fault, fix):
     """Return the backward of a fault after a fix, read from its file as it would be."""
     kept = dict(OPERATIONS), list(FAULTS)
     try:
-        patched(fix)
-        return next(f.backward for f in FAULTS if f.id == fault.id and f not in kept[1])
+        space = patched(fix)
+        found = [f.backward for f in FAULTS if f.id == fault.id and f not in kept[1]]
     finally:
         OPERATIONS.clear()
         OPERATIONS.update(kept[0])
         FAULTS[:] = kept[1]
+    return found[0] if found else called_by(space, fault)
+
+
+def called_by(space, fault):
+    """Return the backward of a fault whose fix edits what the corpus calls it by, or with."""
+    names = fault.backward.__globals__
+    theirs = {n: space[n] for n in names if n in space and callable(space[n])}
+    code, held = fault.backward.__code__, fault.backward.__closure__
+    backward = types.FunctionType(code, {**names, **theirs}, closure=held)
+    rule = space["as_custom_vjp"](fault.operation, backward)
+
+    def pulled(xp, g, *inputs):
+        moving = inexact(inputs)
+
+        def moved(*some):
+            given = list(inputs)
+            for i, x in zip(moving, some):
+                given[i] = x
+            return rule(*given)
+
+        found = iter(jax.vjp(moved, *(inputs[i] for i in moving))[1](g))
+        return tuple(next(found) if i in moving else None for i in range(len(inputs)))
+
+    return pulled
+
+
+def inexact(inputs):
+    return [i for i, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
 
 
 def is_right(backward, fault):
@@ -100,9 +127,7 @@ def is_right(backward, fault):
         inputs = [
             jnp.asarray(x) if hasattr(x, "dtype") else x for x in cast(fault.make(3), wide, False)
         ]
-        moving = [
-            i for i, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-        ]
+        moving = inexact(inputs)
 
         def forward(*some):
             given = list(inputs)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import gradlab
+from gradlab.checking import points
+from gradlab.references import evaluation
 
 RNG = np.random.default_rng(0)
 N = 300_000
@@ -80,3 +82,12 @@ def test_a_small_input_beside_a_large_one_is_judged_entry_by_entry():
     assert report.ok
     report = gradlab.check(lambda x, s: jnp.tanh(x.reshape(-1, 3) * s), X, scale)
     assert report.ok and [leaf.right for leaf in report.leaves][1] == 3
+
+
+def test_inputs_that_lie_in_jax_keep_float64_where_numpy_interprets(monkeypatch):
+    monkeypatch.setattr(evaluation, "pays_to_compile", lambda work: True)
+    monkeypatch.setattr(points, "pays_to_compile", lambda work: False)
+    f = jax.custom_jvp(jnp.tanh)
+    f.defjvps(lambda t, y, x: t * (1 - y * y))
+    report = gradlab.check(f, X)
+    assert report.ok and not report.undecided, report

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from gradlab.numerics import doctor
@@ -58,3 +59,13 @@ def test_a_platform_that_is_not_here_is_named_in_plain_words():
         pytest.skip("the platform is here")
     environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, env=environment)
+
+
+def test_a_compilation_that_gives_other_numbers_is_named(monkeypatch):
+    room = sys.modules["gradlab.numerics.doctor"]
+    tried = (("a tanh", jnp.tanh, (3,)), ("a sine", jnp.sin, (2,)))
+    monkeypatch.setattr(room, "_TRIED", tried)
+    assert doctor().compilations == ()
+    doubled = lambda function: lambda x: function(x) * (2.0 if x.size == 3 else 1.0)  # noqa: E731
+    monkeypatch.setattr(room.jax, "jit", doubled)
+    assert doctor().compilations == ("jit(jacrev(f)) of a tanh at 3",)

@@ -71,3 +71,11 @@ def test_plot_writes_the_file_whole(tmp_path):
     jacobian(jnp.cumsum, np.ones(5, np.float32)).plot(target)
     assert [p.name for p in tmp_path.iterdir()] == ["spy.svg"]
     ElementTree.parse(target)
+
+
+def test_a_proof_for_every_size_has_its_page_and_its_picture():
+    J = jacobian(lambda x: x - x.mean(1, keepdims=True), "BxT")
+    page, picture = J.render("html"), J.render("svg")
+    assert "The matrix has B*T rows and B*T columns" in page
+    assert "B &gt;= 1." in page and "takes 8 for each size without a number" in page
+    assert "64 entries" in picture

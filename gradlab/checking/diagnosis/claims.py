@@ -18,9 +18,9 @@ import numpy as np
 from gradlab.checking.diagnosis.symptom import Case, Claim, Point, Symptom
 from gradlab.checking.laws.linearity import ignored_outputs
 from gradlab.checking.report import Finding
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing import without_checks
 
-Array = np.ndarray[Any, Any]
 Move = Callable[..., Any]
 
 _SHIFTS, _SLIDES = 16, 2
@@ -121,7 +121,7 @@ def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:
         if k != target:
             text = f"{the} is right only if {path} were all ones: it is left out"
             yield _right("input ignored", text, target, _values(np.ones_like, path))
-        text = f"{the} is the one at -{path}: a comparison or a sign is turned round"
+        text = f"{the} is the right one at -{path}: a comparison or a sign is reversed"
         yield _right("input negated", text, target, _values(np.negative, path))
         for kind, words, move in moves(other.shape) if math.prod(other.shape) <= _ENTRIES else ():
             if kind in ("transposed", "flipped"):

@@ -8,8 +8,8 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.report import Finding
+from gradlab.common.arrays import NumPyArray as Array
 
-Array = np.ndarray[Any, Any]
 Predicate = tuple[str, Callable[[dict[str, Any]], Array]]  # in words; the mask at some inputs
 
 _PERMUTATIONS = 3

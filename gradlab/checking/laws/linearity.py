@@ -234,7 +234,7 @@ def _wrong_alone(trial: Trial) -> str:
             moved = trial.many([still])[0]["pushforward"][trial.outputs :]
             ours = found[f"pushed {name}"][trial.outputs :]
             if any(_apart(a, b, np.zeros(1)) for a, b in zip(ours, moved)):
-                return f"wrong where {others} has no tangent: the tangent along {name} is another"
+                return f"wrong where {others} has no tangent: the tangent along {name} differs"
     for upstream in trial.subject.upstreams:
         if f"through {upstream.output}" not in found:
             continue
