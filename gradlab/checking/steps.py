@@ -7,14 +7,21 @@ that it decides carries the step's reason. A new step is one function and one li
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import disputes, infinities, judge_by_slopes, loops, zeros
+from gradlab.checking.witness import (
+    Verdicts,
+    disputes,
+    infinities,
+    judge_by_slopes,
+    loops,
+    zeros,
+)
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import (
     LIMIT,
@@ -40,8 +47,6 @@ __all__ = [
     "known_in_own_dtype",
     "truth",
 ]
-
-Verdicts: TypeAlias = tuple[Verdict, ...]
 
 _FLOAT32 = unit_roundoff("float32")
 _APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more

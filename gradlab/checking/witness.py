@@ -1,13 +1,14 @@
-"""The second witness of every dispute: slopes of the lifted forward, asked in groups of entries.
+"""The one witness of every dispute: slopes of the lifted forward, asked in groups of entries.
 
 A group of entries has one direction with random signs. A gradient that agrees with the slope along
 it is right in the whole group, up to the slope's error; a group that cannot be told as a whole is
 split until each entry stands alone. Thousands of entries cost a few dozen slopes.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from gradlab.checking.differences import (
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.references import LIMIT, Estimate, Reason, State, Verdict
-from gradlab.tracing import Leaf, TooLong
+from gradlab.references import LIMIT, Estimate, Reason, Slope, State, Verdict
+from gradlab.tracing import TooLong
 
 __all__ = [
     "REASONS",
     "STATES",
+    "Entries",
     "disputes",
     "evidence_of_infinities",
     "infinities",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 Verdicts = tuple[Verdict, ...]
+Tell = Callable[[Slope, int, Array], bool]
+"""Whether a slope, the n-th of several, tells of a whole group of entries."""
 
 _SPLITS = 12
 _PARTS = 16
@@ -62,77 +66,147 @@ STATES = {
 _STRONGER = (Reason.SLOPE_REFUTES, Reason.BESIDE_A_KINK, Reason.AT_A_KINK)  # in another direction
 
 
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Some entries of all gradients, in one row: of which gradient each is, and where in it."""
+
+    owner: Array
+    place: Array
+
+    @classmethod
+    def where(cls, masks: Sequence[Array]) -> "Entries":
+        """Return the entries at which masks are set, one mask for each gradient."""
+        places = [np.flatnonzero(mask) for mask in masks]
+        owner = np.repeat(np.arange(len(places)), [place.size for place in places])
+        return cls(owner, np.concatenate([np.zeros(0, np.int64), *places]))
+
+    def of(self, arrays: Sequence[Array]) -> Array:
+        """Return what arrays, one for each gradient, hold at these entries."""
+        parts = [np.ravel(a)[self.place[self.owner == i]] for i, a in enumerate(arrays)]
+        return np.concatenate([part for part in parts if part.size] or [np.zeros(0)])
+
+    def both(self, verdicts: Verdicts) -> tuple[Array, Array]:
+        """Return what came at these entries, and what was expected."""
+        return self.of([v.actual for v in verdicts]), self.of([v.expected for v in verdicts])
+
+    def steps(self, evidence: Evidence) -> Array:
+        """Return the step over which each entry changes its character."""
+        targets = evidence.subject.targets
+        return self.of([scales(evidence.values[target.path]) for target in targets])
+
+    def direction(self, evidence: Evidence, weights: Array, group: Array) -> dict[str, Array]:
+        """Return the direction that moves a group of the entries by its weights, and no other."""
+        ways: dict[str, Array] = {}
+        for i in np.unique(self.owner):
+            target, mine = evidence.subject.targets[i], group[self.owner[group] == i]
+            way = np.zeros(int(np.prod(target.shape, dtype=np.int64)), weights.dtype)
+            way[self.place[mine]] = weights[mine]
+            ways[target.path] = way.reshape(target.shape)
+        return ways
+
+    def settled(
+        self,
+        verdicts: Verdicts,
+        chosen: Array,
+        state: State,
+        reason: Reason,
+        notes: Sequence[str] = (),
+    ) -> Verdicts:
+        """Return the verdicts with the chosen of the entries decided; notes go to the first."""
+        found = list(verdicts)
+        for i in np.unique(self.owner[chosen]):
+            mask = np.zeros(found[i].state.size, bool)
+            mask[self.place[chosen & (self.owner == i)]] = True
+            mask = mask.reshape(found[i].state.shape)
+            found[i], notes = found[i].settle(mask, state, reason, notes=notes), ()
+        return tuple(found)
+
+    def notes(self, verdicts: Verdicts, confirmed: Array, who: str) -> list[str]:
+        """Say where autodiff is off, at the first entry at which the rule is confirmed."""
+        rule, reference = self.both(verdicts)
+        found = np.flatnonzero(confirmed & (rule != reference))
+        if not found.size:
+            return []
+        n = int(found[0])
+        verdict = verdicts[self.owner[n]]
+        index = list(map(int, np.unravel_index(self.place[n], verdict.state.shape)))
+        return [
+            f"at {verdict.path}{index or ''} autodiff gives {reference[n]:.6g}, and the rule gives "
+            f"{rule[n]:.6g}. {who} confirm the rule"
+        ]
+
+
+def ask(
+    evidence: Evidence,
+    entries: Entries,
+    weights: Array,
+    groups: Sequence[Array],
+    tell: Tell,
+    most: int = _MOST,
+) -> None:
+    """Ask slopes along groups of entries, and split what is not told, until each stands alone."""
+    for _ in range(_SPLITS):
+        groups = [group for group in groups if group.size][:most]
+        if not groups:
+            return
+        slope = slopes(evidence, (entries.direction(evidence, weights, g) for g in groups))
+        open_ = [g for n, g in enumerate(groups) if not tell(slope, n, g) and g.size > 1]
+        parts = (np.array_split(group, min(group.size, _PARTS)) for group in open_)
+        groups = list(itertools.chain.from_iterable(parts))
+
+
 def judge_by_slopes(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
     """Judge one gradient by slopes alone: there is no reference to compare it with."""
-    target = evidence.subject.targets[i]
+    target, size = evidence.subject.targets[i], gradient.value.size
     verdict = Verdict.unknown(gradient.value, target.path, str(target.dtype))
-    if gradient.value.size == 0:
+    if not size:
         return verdict
-    sheet = _Sheet(verdict, evidence, i, gradient)
+    outside = evidence_of_infinities(evidence, i).ravel()
+    sheet = _Sheet(verdict, gradient, outside, left_by_loops(evidence))
+    entries = Entries(np.full(size, i), np.arange(size))
     rng = np.random.default_rng([evidence.seed, 3])
-    scale = scales(evidence.values[target.path]).ravel()
-    signs = rng.choice((-1.0, 1.0), gradient.value.shape).ravel()
+    scale, most = scales(evidence.values[target.path]).ravel(), groups_of(evidence)
+    signs = rng.choice((-1.0, 1.0), size)
     for turn in (1.0, 1.0j) if target.kind == "complex" else (1.0,):
-        groups = sheet.groups(rng.permutation(gradient.value.size))
-        for _ in range(_SPLITS):
-            groups = sheet.ask(groups, signs * scale * turn)
-            if not groups:
-                break
+        weights, order = signs * scale * turn, rng.permutation(size)
+        order = order[~outside[order]]
+        finite = np.isfinite(sheet.actual[order])
+        groups = np.array_split(order[finite], max(1, min(most, int(finite.sum()))))
+        groups += [np.array([k]) for k in order[~finite][:_MOST]]
+        tell = partial(sheet.tell, evidence, i, weights)
+        ask(evidence, entries, weights, groups, tell, 4 * most + _MOST)
     return sheet.verdict()
 
 
 class _Sheet:
     """The answers of slopes to one gradient, entry by entry."""
 
-    def __init__(self, start: Verdict, evidence: Evidence, i: int, gradient: Estimate) -> None:
-        self._start, self._evidence, self._i = start, evidence, i
-        self.actual, self._scatter = start.actual.ravel(), gradient.scatter.ravel()
-        self._expected, self._reason = start.expected.ravel(), start.reason.ravel()
+    def __init__(self, start: Verdict, gradient: Estimate, outside: Array, left: float) -> None:
+        self._start, self._scatter, self._left = start, gradient.scatter.ravel(), left
+        self.actual, self._expected = start.actual.ravel(), start.expected.ravel()
         self._error, self._resolution = start.error.ravel(), start.resolution.ravel()
-        self._reason[:] = Reason.SLOPE_UNKNOWN.number
+        hidden, unknown = Reason.OUTPUT_NOT_FINITE.number, Reason.SLOPE_UNKNOWN.number
+        self._reason = np.where(outside, hidden, unknown).astype(start.reason.dtype)
 
-    def groups(self, order: Array) -> list[Array]:
-        """Return the entries in groups; what is not finite stands alone."""
-        outside = evidence_of_infinities(self._evidence, self._i).ravel()
-        self._reason[outside] = Reason.OUTPUT_NOT_FINITE.number
-        order = order[~outside[order]]
-        finite = np.isfinite(self.actual[order])
-        alone = [np.array([k]) for k in order[~finite][:_MOST]]
-        rest = order[finite]
-        return [*np.array_split(rest, max(1, min(groups_of(self._evidence), rest.size))), *alone]
-
-    def ask(self, groups: list[Array], direction: Array) -> list[Array]:
-        """Judge groups along a direction; return the parts of those that must be split."""
-        shape, path = self._start.actual.shape, self._start.path
-        groups = [group for group in groups if group.size]
-
-        def alone(group: Array) -> Array:
-            step = np.zeros_like(direction)
-            step[group] = direction[group]
-            return step.reshape(shape)
-
-        slope = slopes(self._evidence, ({path: alone(group)} for group in groups))
-        left = left_by_loops(self._evidence)
-        split: list[Array] = []
-        for i, group in enumerate(groups):
-            steps = direction[group]
-            with np.errstate(invalid="ignore"):
-                claim = float(np.real(np.sum(self.actual[group] * steps)))
-            spread = float(np.hypot(spread_along(self._scatter[group], steps), left))
-            strict = group.size == 1
-            said = answer(claim, slope, i, spread, strict)
-            if said == Answer.TOO_COARSE:
-                moved = self._evidence.input_scatter[self._i].ravel()[group]
-                spread = float(np.hypot(spread, spread_along(moved, steps)))
-                said = answer(claim, slope, i, spread, strict)
-            parted = said in (Answer.DISAGREES, Answer.BESIDE_A_KINK, Answer.UNKNOWN)
-            if parted and group.size > 1:
-                split += np.array_split(group, min(group.size, _PARTS))
-                continue
-            self._mark(said, group, float(slope.error[i]), steps)
-            if group.size == 1:
-                self._alone(group[0], slope.value[i] / steps[0], claim - slope.value[i], slope, i)
-        return split[: 4 * groups_of(self._evidence)]
+    def tell(
+        self, evidence: Evidence, i: int, weights: Array, slope: Slope, n: int, group: Array
+    ) -> bool:
+        """Write down what the n-th slope says of a group; whether it needs no splitting."""
+        steps, strict = weights[group], group.size == 1
+        with np.errstate(invalid="ignore"):
+            claim = float(np.real(np.sum(self.actual[group] * steps)))
+        spread = float(np.hypot(spread_along(self._scatter[group], steps), self._left))
+        said = answer(claim, slope, n, spread, strict)
+        if said == Answer.TOO_COARSE:
+            moved = evidence.input_scatter[i].ravel()[group]
+            spread = float(np.hypot(spread, spread_along(moved, steps)))
+            said = answer(claim, slope, n, spread, strict)
+        if said in (Answer.DISAGREES, Answer.BESIDE_A_KINK, Answer.UNKNOWN) and not strict:
+            return False
+        self._mark(said, group, float(slope.error[n]), steps)
+        if strict:
+            self._alone(group[0], slope.value[n] / steps[0], claim - slope.value[n], slope, n)
+        return True
 
     def _mark(self, said: Answer, group: Array, error: float, steps: Array) -> None:
         reason, told = REASONS[said], self._reason[group]
@@ -149,7 +223,7 @@ class _Sheet:
             known = (sizes > 0) & measured & np.isfinite(error)
             self._resolution[group] = np.where(known, LIMIT * error / sizes, np.inf)
 
-    def _alone(self, entry: int, value: complex, off: complex, slope: Any, i: int) -> None:
+    def _alone(self, entry: int, value: complex, off: complex, slope: Slope, i: int) -> None:
         """Note the value that a slope gives for one entry, and how far off the gradient is."""
         vertical = [end for end in (slope.left[i], slope.right[i]) if np.isinf(end)]
         self._expected[entry] = np.sign(value) * np.inf if vertical else value
@@ -202,82 +276,66 @@ def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """Settle where rule and reference differ, or are not finite: the slope sides with one of them.
 
     Where it confirms the rule and refutes the reference, the entry is right. Where it confirms
-    neither, or both as far as it can tell, the verdict stays.
+    neither, or both as far as it can tell, the verdict stays. A reference that the user gave is
+    believed; at a kink both may be right.
     """
-    rows = [
-        (i, int(k))
-        for i, (verdict, target) in enumerate(zip(verdicts, evidence.subject.targets))
-        if target.kind == "real"
-        for k in np.flatnonzero(verdict.wrong | verdict.decided_by(Reason.REFERENCE_NOT_FINITE))
-    ]
-    if not rows:
+    entries = _real(
+        evidence, [v.wrong | v.decided_by(Reason.REFERENCE_NOT_FINITE) for v in verdicts]
+    )
+    if not entries.owner.size:
         return verdicts
-    rule = np.array([verdicts[i].actual.ravel()[k] for i, k in rows])
-    reference = np.array([verdicts[i].expected.ravel()[k] for i, k in rows])
-    said = _sides(evidence, rows, rule, reference)
-    found = list(verdicts)
-    for i, verdict in enumerate(verdicts):
-        mine = [n for n, (owner, _) in enumerate(rows) if owner == i and n in said]
-        notes = []
-        told = [n for n in mine if said[n] == Reason.SLOPE_CONFIRMS and rule[n] != reference[n]]
-        if evidence.subject.stated:  # the user believes the reference; at a kink both may be right
-            mine, told = [n for n in mine if said[n] == Reason.AT_A_KINK], []
-        if told:
-            index = list(map(int, np.unravel_index(rows[told[0]][1], verdict.state.shape)))
-            notes.append(
-                f"at {verdict.path}{index or ''} autodiff gives {reference[told[0]]:.6g}, and the "
-                f"rule gives {rule[told[0]]:.6g}. Finite differences confirm the rule"
-            )
-        for reason in (
-            Reason.SLOPE_CONFIRMS,
-            Reason.AT_A_KINK,
-            Reason.BESIDE_A_KINK,
-            Reason.SLOPE_REFUTES,
-        ):
-            mask = _marked(verdict, [rows[n][1] for n in mine if said[n] == reason])
-            if reason == Reason.SLOPE_REFUTES:
-                mask &= ~verdict.wrong
-            state = STATES.get(reason, State.UNDECIDED)
-            verdict = verdict.settle(
-                mask, state, reason, notes=notes if reason == Reason.SLOPE_CONFIRMS else ()
-            )
-        found[i] = verdict
-    return tuple(found)
+    rule, reference = entries.both(verdicts)
+    said = _sides(evidence, entries, rule, reference)
+    for reason in (Reason.AT_A_KINK,) if evidence.subject.stated else _TOLD:
+        chosen = said == reason.number
+        if reason == Reason.SLOPE_REFUTES:
+            chosen &= ~entries.of([v.wrong for v in verdicts]).astype(bool)
+        confirmed = chosen & (reason == Reason.SLOPE_CONFIRMS)
+        notes = entries.notes(verdicts, confirmed, "Finite differences")
+        state = STATES.get(reason, State.UNDECIDED)
+        verdicts = entries.settled(verdicts, chosen, state, reason, notes)
+    return verdicts
 
 
-def _marked(verdict: Verdict, entries: Sequence[int]) -> Array:
-    mask = np.zeros(verdict.state.size, bool)
-    mask[list(entries)] = True
-    return mask.reshape(verdict.state.shape)
+_TOLD = (
+    Reason.SLOPE_CONFIRMS,
+    Reason.AT_A_KINK,
+    Reason.BESIDE_A_KINK,
+    Reason.SLOPE_REFUTES,
+)
 
 
-def _sides(
-    evidence: Evidence, rows: Sequence[tuple[int, int]], rule: Array, reference: Array
-) -> dict[int, Reason]:
-    """Return what slopes say of the entries in dispute, where they tell rule from reference."""
-    said: dict[int, Reason] = {}
-    steps, signs = _steps(evidence, rows), np.random.default_rng([evidence.seed, 8])
-    weights = steps * signs.choice((-1.0, 1.0), len(rows))
-    everything = np.arange(len(rows))
-    finite = np.isfinite(rule) & np.isfinite(reference)
-    groups = [everything[finite], *(np.array([n]) for n in everything[~finite][:_MOST])]
-    for _ in range(_SPLITS):
-        groups = [group for group in groups if group.size][:_MOST]
-        if not groups:
-            break
-        slope = slopes(evidence, (_direction(evidence, rows, weights, group) for group in groups))
-        split: list[Array] = []
-        for i, group in enumerate(groups):
-            ours, theirs = (
-                answer(float(np.sum(claim[group] * weights[group])), slope, i)
-                for claim in (rule, reference)
-            )
-            reason = _decided(ours, theirs, finite[group[0]])
-            if reason in (Reason.SLOPE_CONFIRMS, Reason.SLOPE_REFUTES) or group.size == 1:
-                said |= {int(n): reason for n in group if reason is not None}
-            else:
-                split += np.array_split(group, min(group.size, _PARTS))
-        groups = split
+def _real(evidence: Evidence, masks: Sequence[Array]) -> Entries:
+    """Return the entries at which masks are set, of gradients that are real."""
+    kinds = (target.kind for target in evidence.subject.targets)
+    return Entries.where([mask & (kind == "real") for mask, kind in zip(masks, kinds)])
+
+
+def _weights(evidence: Evidence, entries: Entries, salt: int) -> Array:
+    """Return the step of each entry, with a random sign."""
+    signs = np.random.default_rng([evidence.seed, salt]).choice((-1.0, 1.0), entries.owner.size)
+    return entries.steps(evidence) * signs
+
+
+def _sides(evidence: Evidence, entries: Entries, rule: Array, reference: Array) -> Array:
+    """Return the number of the reason that slopes give to each entry in dispute; 0 for none."""
+    weights = _weights(evidence, entries, 8)
+    finite, every = np.isfinite(rule) & np.isfinite(reference), np.arange(rule.size)
+    said = np.zeros(rule.size, np.uint8)
+
+    def tell(slope: Slope, n: int, group: Array) -> bool:
+        ours, theirs = (
+            answer(float(np.sum(claim[group] * weights[group])), slope, n)
+            for claim in (rule, reference)
+        )
+        reason = _decided(ours, theirs, finite[group[0]])
+        told = reason in (Reason.SLOPE_CONFIRMS, Reason.SLOPE_REFUTES)
+        if reason is not None and (told or group.size == 1):
+            said[group] = reason.number
+        return told
+
+    groups = [every[finite], *(np.array([n]) for n in every[~finite][:_MOST])]
+    ask(evidence, entries, weights, groups, tell)
     return said
 
 
@@ -294,84 +352,42 @@ def _decided(ours: Answer, theirs: Answer, finite: bool) -> Reason | None:
     return None
 
 
-def _steps(evidence: Evidence, rows: Sequence[tuple[int, int]]) -> Array:
-    sizes = {
-        i: scales(evidence.values[target.path]).ravel()
-        for i, target in enumerate(evidence.subject.targets)
-    }
-    return np.array([sizes[i][k] for i, k in rows])
-
-
-def _direction(
-    evidence: Evidence, rows: Sequence[tuple[int, int]], weights: Array, group: Array
-) -> dict[str, Array]:
-    """Return a direction over all inputs in dispute: the weights of one group of entries."""
-    targets: dict[int, Leaf] = {i: evidence.subject.targets[i] for i, _ in rows}
-    direction = {i: np.zeros(int(np.prod(t.shape, dtype=np.int64))) for i, t in targets.items()}
-    for n in group:
-        owner, entry = rows[n]
-        direction[owner][entry] = weights[n]
-    return {targets[i].path: row.reshape(targets[i].shape) for i, row in direction.items()}
-
-
 def zeros(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """An entry whose terms cancel is zero to their rounding; slopes confirm that it is no accident.
 
     Both sides must be zero as far as their own rounding tells, and no slope be found there.
     """
-    found = list(verdicts)
-    for i, (verdict, target) in enumerate(zip(verdicts, evidence.subject.targets)):
-        coarse = verdict.decided_by(Reason.TOO_COARSE)
-        if not coarse.any() or target.kind != "real":
-            continue
-        theirs, ours = (evidence.scatter_here(key, i) for key in ("reference", "rule"))
-        moves = np.fmax(theirs, ours) if np.isfinite(ours).all() else theirs
-        small = np.abs(verdict.expected) <= LIMIT * theirs
-        candidates = coarse & small & (np.abs(verdict.actual) <= LIMIT * moves)
-        if candidates.any():
-            confirmed = _no_slope(evidence, i, verdict, candidates, moves)
-            found[i] = verdict.settle(confirmed, State.RIGHT, Reason.ZERO)
-    return tuple(found)
-
-
-def _no_slope(
-    evidence: Evidence, i: int, verdict: Verdict, candidates: Array, moves: Array
-) -> Array:
-    """Say at which candidates no slope is found."""
-    rows = [(i, int(k)) for k in np.flatnonzero(candidates)]
-    claims = np.array([verdict.actual.ravel()[k] for _, k in rows])
-    spreads = np.array([np.ravel(moves)[k] for _, k in rows])
-    told = _told(evidence, rows, claims, spreads, Answer.ZERO)
-    return _marked(verdict, [rows[n][1] for n, said in told.items() if said == Answer.ZERO])
+    moves = [np.zeros(verdict.state.shape) for verdict in verdicts]
+    masks = [verdict.decided_by(Reason.TOO_COARSE) for verdict in verdicts]
+    for i, verdict in enumerate(verdicts):
+        if masks[i].any():
+            theirs, ours = (evidence.scatter_here(key, i) for key in ("reference", "rule"))
+            moves[i] = np.fmax(theirs, ours) if np.isfinite(ours).all() else theirs
+            masks[i] &= np.abs(verdict.expected) <= LIMIT * theirs
+            masks[i] &= np.abs(verdict.actual) <= LIMIT * moves[i]
+    entries = _real(evidence, masks)
+    claims, spreads = entries.of([v.actual for v in verdicts]), entries.of(moves)
+    told = _told(evidence, entries, claims, spreads, Answer.ZERO)
+    return entries.settled(verdicts, told == Answer.ZERO.value, State.RIGHT, Reason.ZERO)
 
 
 def _told(
-    evidence: Evidence,
-    rows: Sequence[tuple[int, int]],
-    gradients: Array,
-    spreads: Array,
-    wanted: Answer,
-) -> dict[int, Answer]:
+    evidence: Evidence, entries: Entries, claims: Array, spreads: Array, wanted: Answer
+) -> Array:
     """Return what slopes say of gradients: one answer for a group, which is split for another."""
-    signs = np.random.default_rng([evidence.seed, 9]).choice((-1.0, 1.0), len(rows))
-    weights = _steps(evidence, rows) * signs
-    found: dict[int, Answer] = {}
-    groups = [np.arange(len(rows))]
-    for _ in range(_SPLITS):
-        groups = [group for group in groups if group.size][:_MOST]
-        if not groups:
-            break
-        slope = slopes(evidence, (_direction(evidence, rows, weights, group) for group in groups))
-        split: list[Array] = []
-        for n, group in enumerate(groups):
-            spread = float(np.linalg.norm(spreads[group] * weights[group]))
-            said = answer(float(np.sum(gradients[group] * weights[group])), slope, n, spread)
-            if said == wanted or group.size == 1:
-                found |= dict.fromkeys(map(int, group), said)
-            else:
-                split += np.array_split(group, min(group.size, _PARTS))
-        groups = split
-    return found
+    weights = _weights(evidence, entries, 9)
+    said = np.zeros(claims.size, np.uint8)
+
+    def tell(slope: Slope, n: int, group: Array) -> bool:
+        spread = float(np.linalg.norm(spreads[group] * weights[group]))
+        found = answer(float(np.sum(claims[group] * weights[group])), slope, n, spread)
+        told = found == wanted or group.size == 1
+        if told:
+            said[group] = found.value
+        return told
+
+    ask(evidence, entries, weights, [np.arange(claims.size)], tell)
+    return said
 
 
 def loops(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
@@ -380,13 +396,8 @@ def loops(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     A rule for the exact solution is right there, and another one wrong. What does not converge is
     left as it is.
     """
-    rows = [
-        (i, int(k))
-        for i, (verdict, target) in enumerate(zip(verdicts, evidence.subject.targets))
-        if target.kind == "real"
-        for k in np.flatnonzero(verdict.wrong | verdict.decided_by(Reason.NOT_CONVERGED))
-    ]
-    if not rows or not evidence.has_rule or evidence.subject.is_called:
+    entries = _real(evidence, [v.wrong | v.decided_by(Reason.NOT_CONVERGED) for v in verdicts])
+    if not (entries.owner.size and evidence.has_rule) or evidence.subject.is_called:
         return verdicts
     try:
         (there, rule), (more, _) = evidence.further(_TURNS), evidence.further(2 * _TURNS)
@@ -394,17 +405,15 @@ def loops(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
         pairs = zip(there.forward([here]), more.forward([here]))
         if not all(a is None or np.allclose(a, b, _CONVERGED, 0.0) for a, b in pairs):
             return verdicts
-        gradients = np.array([np.ravel(rule[i])[k] for i, k in rows])
-        told = _told(there, rows, gradients, np.zeros(len(rows)), Answer.AGREES)
+        claims = entries.of(rule)
+        told = _told(there, entries, claims, np.zeros(claims.size), Answer.AGREES)
     except TooLong:
         return verdicts
-    found = list(verdicts)
     for said, state, reason in (
         (Answer.AGREES, State.RIGHT, Reason.CONVERGED),
         (Answer.DISAGREES, State.WRONG, Reason.SLOPE_REFUTES),
     ):
-        for i, verdict in enumerate(found):
-            mine = [rows[n][1] for n, each in told.items() if each == said and rows[n][0] == i]
-            mask = _marked(verdict, mine) & (verdict.state != state)
-            found[i] = verdict.settle(mask, state, reason)
-    return tuple(found)
+        settled = entries.of([v.state == state for v in verdicts]).astype(bool)
+        chosen = (told == said.value) & ~settled
+        verdicts = entries.settled(verdicts, chosen, state, reason)
+    return verdicts

@@ -67,7 +67,6 @@ class Reason(Enum):
     BESIDE_A_KINK = "beside a kink", "no slope near this kink is so far off, nor as close"
     NOT_TOGETHER = "impossible together", "tied entries cannot all have these values at once"
     POINTS_CONFIRM = "confirmed nearby", "inputs nearby confirm it, and refute autodiff here"
-    POINTS_REFUTE = "refuted nearby", "inputs nearby refute it, and refute autodiff here too"
     SLOPE_CONFIRMS = "confirmed by differences", "finite differences confirm it"
     SLOPE_REFUTES = "refuted by differences", "finite differences refute it"
     NOT_ASKED = "no calls left", "the allowed calls of the forward were used up"
