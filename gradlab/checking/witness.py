@@ -314,7 +314,7 @@ def _real(evidence: Evidence, masks: Sequence[Array]) -> Entries:
 def _weights(evidence: Evidence, entries: Entries, salt: int) -> Array:
     """Return the step of each entry, with a random sign."""
     signs = np.random.default_rng([evidence.seed, salt]).choice((-1.0, 1.0), entries.owner.size)
-    return entries.steps(evidence) * signs
+    return np.asarray(entries.steps(evidence) * signs)
 
 
 def _sides(evidence: Evidence, entries: Entries, rule: Array, reference: Array) -> Array:
