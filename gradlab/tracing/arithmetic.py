@@ -242,6 +242,8 @@ def _scatter(equation: Equation, arrays: list[Array], real: bool) -> list[Any]:
 class _Wide(Interpreter[Any]):
     """Evaluates the function of a reduction in JAX, in float64."""
 
+    staged = True
+
     def constant(self, array: NumPyArray) -> Any:
         return convert(array, widen_dtype(array.dtype))
 

@@ -27,6 +27,7 @@ from gradlab.tracing.jaxprs import (
     body,
     dtype_of,
 )
+from gradlab.tracing.leaves import in_numpy
 
 V = TypeVar("V")
 Simplify = Callable[[list[Any], Sequence[Any]], list[Any]]
@@ -53,6 +54,9 @@ class Interpreter(Generic[V]):
 
     turns: int | None = None
     """How many turns the loops may have together; then `TooLong`. None: no end."""
+
+    staged = False
+    """Whether JAX computes. Otherwise constants come in as arrays of NumPy."""
 
     # what an algebra gives
 
@@ -129,7 +133,8 @@ class Interpreter(Generic[V]):
         """Evaluate a jaxpr's outputs; a value is dropped when nothing reads it any more."""
         parts, steps, unread = _plan(jaxpr, self.simplified)
         env: dict[Any, V] = dict(zip(parts.invars, arguments))
-        env.update(zip(parts.constvars, map(self.constant, parts.constants)))
+        constants = parts.constants if self.staged else map(in_numpy, parts.constants)
+        env.update(zip(parts.constvars, map(self.constant, constants)))
         del arguments
         self.hold(env.values())
         self.release([env.pop(variable) for variable in unread])

@@ -54,7 +54,7 @@ class AtOnce(Interpreter[Any]):
 
     def constant(self, array: Any) -> Any:
         """Bring a constant of the program in."""
-        return np.asarray(array)
+        return array
 
     def equation(self, equation: Equation, inputs: list[Any]) -> list[Any]:
         """Evaluate one equation."""

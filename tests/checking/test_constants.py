@@ -47,3 +47,14 @@ def test_bounds_given_as_integers_have_all_digits_in_half_precision():
     report = gradlab.check(rule, jnp.asarray([-3.0, -0.5, 0.25, 2.0], jnp.float16))
     assert report.status == "right" and report.leaves[0].right == 4
     assert not any(law.status == "warned" for law in report.laws), report
+
+
+def test_a_rule_may_write_into_a_copy_of_an_array_that_it_closes_over():
+    table = jnp.asarray([1.0, 2.0, 3.0])
+
+    def backward(g, x, last):
+        return (g * table.at[2].set(last),)
+
+    for last, right in ((3.0, True), (0.5, False)):
+        rule = with_rule(lambda x: x * table, lambda g, x, last=last: backward(g, x, last))
+        assert gradlab.check(rule, jnp.ones(3)).ok == right
