@@ -4,6 +4,7 @@ It is held against autodiff of the primal that the rule decorates; with `referen
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -340,11 +341,16 @@ def same_outputs(
 
 
 def vjp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
-    """Return the program's VJP, or None where reverse mode is impossible."""
+    """Return the program's VJP, made of pushforwards where it is small and cannot be transposed.
+
+    None where that is impossible, too.
+    """
     try:
         return vjp_program(program, positions)
     except Exception:  # while loops, kernels: JAX has many words for it
-        return None
+        entries = sum(math.prod(program.in_avals[i].shape) for i in positions)
+        forward = entries <= _FORWARD and jvp_or_none(program, positions) is not None
+        return forward_gradient_program(program, positions) if forward else None
 
 
 def _of_the_rule(error: Exception) -> bool:

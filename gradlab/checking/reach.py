@@ -179,7 +179,6 @@ def _walked(trial: Trial, settings: Settings, programs: Sequence[Program]) -> Wa
         [name for name in trial.values if settings.branches and name not in subject.constant],
         lambda inputs: settings.legal({name: inputs[name] for name in trial.values}),
         trial.seed,
-        subject.holds,
         len(subject.asked),
         (programs.index(subject.rule), subject.reference, trial.outputs),
     )

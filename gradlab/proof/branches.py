@@ -3,14 +3,14 @@
 A *site* is an equation whose outcome depends on the inputs: a comparison, a maximum, a clamp, an
 absolute value, a branch. What rounds to whole numbers, or chooses entries by their order, is one
 too: its other side is any other outcome than at the given inputs. Programs are evaluated at many
-inputs in one pass; each pass records which sides were taken, and the margin: how far the numbers
-are from the other side.
+inputs in one pass; each pass says which sides were taken, how far the numbers are from the other
+side, and where the gradient that is judged differs from the one that is believed.
 """
 
 import ast
 import linecache
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice, permutations
@@ -40,19 +40,18 @@ from gradlab.tracing.program import without_checks
 __all__ = ["Outcomes", "Place", "Side", "Walked", "outcomes", "walk_branches"]
 
 Arrays = dict[str, NDArray[Any]]
+Key = tuple[int, ...]
+Target = tuple[Key, int]  # a site and one of its sides; no site: the gradients differ
 
 _LARGEST = 1 << 22  # entries times points of one pass
 _TURNS = 1 << 12
-_HALVINGS, _DEPTH = 12, 3  # of the way to a boundary, and how many in one pass
-_BEYOND = 0.05  # how far past a boundary the judged point stands
+_MOVES = 192  # points that are tried without a direction
 _SLOPES = 64  # directions along which margins are followed
+_LADDERS, _DEPTH = 2, 3  # passes that look for a boundary, and halvings of the way in each
+_FOLLOWED = 16  # sides whose boundaries are looked for
 _MOST = 8  # points to judge
 _APART = 3  # of them where sides are taken together that were not, and the gradients differ
-_COMBINED = 64  # sites whose sides are put together
-_ENTRIES = 1 << 12  # of each, at most
-_COMPARED_MOST = 24  # points at which gradients are compared
 _SAME = 1e-7  # relative: gradients that differ by less are taken for the same
-_OTHERS = 3  # of them for each input of whole numbers
 _COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _WITH_NUMBERS = (*_COMPARED, "eq", "ne", "max", "min", "clamp")
 
@@ -84,17 +83,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Walked:
-    """What walking found: places to judge, sides that nothing took, and what was tried."""
+    """What walking found: places to judge, sides that nothing took, or why nothing was tried."""
 
-    places: tuple[Place, ...]
-    unreached: tuple[Side, ...]
-    sites: int
-    runs: int
-    reason: str = ""  # why nothing was tried
-
-
-Key = tuple[int, ...]
-Target = tuple[Key, int]  # a site and one of its sides; no site: the gradients differ
+    places: tuple[Place, ...] = ()
+    unreached: tuple[Side, ...] = ()
+    reason: str = ""
 
 
 @dataclass(eq=False)
@@ -102,34 +95,30 @@ class _Site:
     """One equation, at one place in the program, over all points of a pass."""
 
     equation: Equation
-    line: str
-    taken: dict[int, NDArray[np.bool_]]  # by side: which points take it, in some entry
+    calls: tuple[tuple[Equation, Any], ...]  # that lead to it
+    taken: NDArray[np.bool_]  # (sides, points): which points take it, in some entry
     margins: NDArray[np.float64] | None  # (points, entries); above zero on side 1
-    sides: NDArray[np.bool_] | None  # (points, entries): whether side 1 is taken
 
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """Some points: the sites that they met, and the gradients of the program that is judged."""
+    """Some points: the sites that they met, and what is known of each point."""
 
-    points: Sequence[Arrays]
     sites: dict[Key, _Site]
-    gradients: list[NDArray[Any]]
+    apart: NDArray[np.bool_]  # the gradient differs from the one that is believed
+    held: NDArray[np.bool_]  # what was read decides as at the given inputs
 
-    def combinations(self, point: int) -> set[tuple[int, bytes]]:
-        """Return which sides one entry takes together, as bits, by how many entries there are."""
-        rows: dict[int, list[NDArray[np.bool_]]] = {1: []}
-        for site in list(self.sites.values())[:_COMBINED]:
-            if site.sides is not None:
-                row = site.sides[point, :_ENTRIES]
-                rows.setdefault(len(row), []).append(row)
-        found = set[tuple[int, bytes]]()
-        for n, each in rows.items():
-            if each:
-                table = np.stack([np.broadcast_to(r, n) for r in (*rows[1], *each)], 1)
-                bits = np.packbits(table, 1)
-                found |= {(n, column.tobytes()) for column in np.unique(bits, axis=0)}
-        return found
+    def takes(self, target: Target) -> NDArray[np.bool_]:
+        """Return which points are on a side, or where the gradients differ."""
+        key, side = target
+        if not key:
+            return self.apart
+        return self.sites[key].taken[side] if key in self.sites else np.zeros_like(self.apart)
+
+    def sides(self, point: int) -> frozenset[Target]:
+        """Return all sides that a point takes."""
+        found = ((k, *np.flatnonzero(site.taken[:, point])) for k, site in self.sites.items())
+        return frozenset((key, int(side)) for key, *sides in found for side in sides)
 
 
 class Outcomes(NamedTuple):
@@ -150,22 +139,17 @@ def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) ->
         >>> low == outcomes([program], {"x": np.full(3, 2.0)}), low == high
         (True, False)
     """
-    start = {name: _wide(np.asarray(array)) for name, array in inputs.items()}
-    if sum(array.size for array in start.values()) * 8 > _LARGEST:
+    walk = _Walk(programs, inputs)
+    if walk.size * 8 > _LARGEST:
         return None
-    every = len(programs)
-    walk = _Walk(programs, start, (), lambda inputs: True, 0, lambda inputs: True, every, None)
     try:
         with without_checks(), np.errstate(all="ignore"):
-            found = walk.tried([start])
+            found = walk.tried([walk.start])
     except TooLong:
         return None
     if found is None:
         return None
-    sides = [
-        (key[0], site.line, *((side, bool(taken[0])) for side, taken in site.taken.items()))
-        for key, site in found.sites.items()
-    ]
+    sides = [(key[0], _line(s), *map(bool, s.taken[:, 0])) for key, s in found.sites.items()]
     chosen = [(given.shape, given.tobytes()) for given in walk.given.values()]
     return Outcomes(tuple(sides), tuple(chosen))
 
@@ -176,7 +160,6 @@ def walk_branches(
     moved: Sequence[str],
     legal: Callable[[Arrays], bool] = lambda inputs: True,
     seed: int = 0,
-    holds: Callable[[Arrays], bool] = lambda inputs: True,
     deciding: int = 0,
     pair: tuple[int, Program, int] | None = None,
 ) -> Walked:
@@ -189,32 +172,27 @@ def walk_branches(
             inputs do not take are listed.
         legal: whether inputs lie in the domain that the user stated.
         seed: of the random directions.
-        holds: whether the programs are the function at some inputs; where they are not, the last
-            ones alone count, which say why.
-        deciding: how many these are.
+        deciding: how many of the last programs compute the values by which a function decided when
+            it was read. Where these are others, the programs before are not that function.
         pair: the number of the program that is judged, the one that is believed, and how many of
-            their outputs are no gradients. Where both sides of two nested conditions were taken,
-            and not together, inputs are looked for at which these differ.
+            their outputs are no gradients.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from gradlab.tracing import trace
         >>> program = trace(lambda x: jnp.where(x > 20.0, x, 2.0 * x), jnp.ones(3))
         >>> found = walk_branches([program], {"x": np.ones(3)}, ["x"])
-        >>> round(float(found.places[0].inputs["x"].max()), 1), found.unreached
-        (20.1, ())
+        >>> 20 < found.places[0].inputs["x"].max() <= 21, found.unreached
+        (True, ())
     """
-    start = {name: _wide(np.asarray(array)) for name, array in inputs.items()}
-    size = sum(array.size for array in start.values())
-    if size * 8 > _LARGEST:
-        return Walked((), (), 0, 0, "the inputs are too large to be moved")
+    walk = _Walk(programs, inputs, moved, legal, seed, deciding, pair)
+    if walk.size * 8 > _LARGEST:
+        return Walked(reason="the inputs are too large to be moved")
     try:
         with without_checks(), np.errstate(all="ignore"):
-            always = len(programs) - deciding
-            walk = _Walk(programs, start, moved, legal, seed, holds, always, pair)
             return walk.found()
     except TooLong:
-        return Walked((), (), 0, 0, "a loop runs too often")
+        return Walked(reason="a loop runs too often")
 
 
 class _Walk:
@@ -223,108 +201,82 @@ class _Walk:
     def __init__(
         self,
         programs: Sequence[Program],
-        start: Arrays,
-        moved: Sequence[str],
-        legal: Callable[[Arrays], bool],
-        seed: int,
-        holds: Callable[[Arrays], bool],
-        always: int,
-        pair: tuple[int, Program, int] | None,
+        inputs: Mapping[str, NDArray[Any]],
+        moved: Sequence[str] = (),
+        legal: Callable[[Arrays], bool] = lambda inputs: True,
+        seed: int = 0,
+        deciding: int = 0,
+        pair: tuple[int, Program, int] | None = None,
     ) -> None:
-        self.programs, self.start, self.legal = programs, start, legal
-        self.holds, self.always, self.pair = holds, always, pair
-        self.moved = [name for name in moved if start[name].size]
+        self.start = {name: _wide(np.asarray(array)) for name, array in inputs.items()}
+        self.size = sum(array.size for array in self.start.values())
+        self.programs, self.legal, self.pair = programs, legal, pair
+        self.always = len(programs) - deciding
+        self.moved = [name for name in moved if self.start[name].size]
+        self.floats = [name for name in self.moved if is_inexact(self.start[name].dtype)]
         self.rng = np.random.default_rng([seed, 17])
-        self.runs = 0
         self.given: dict[Key, NDArray[Any]] = {}
-        self.compared = 0
-        size = sum(array.size for array in start.values())
-        self.most = max(8, min(64, _LARGEST // max(1, size)))
+        self.decided: dict[Key, NDArray[Any]] = {}
+        self.most = max(8, min(64, _LARGEST // max(1, self.size)))
+        self.wanted: set[Target] = set()
+        self.reached: dict[Target, Arrays] = {}
+        self.known: set[frozenset[Target]] = set()  # sides that are taken together
+        self.largest: dict[int, float] = {}  # of each gradient at the given inputs
 
     def found(self) -> Walked:
         """Return the places to judge, after all ways of moving were tried."""
         here = self.visit([self.start])
-        sites, self.together = here.sites, here.combinations(0)
-        wanted = {
-            (key, side) for key, site in sites.items() for side, taken in site.taken.items()
-            if not taken.any()
-        }  # fmt: skip
-        reached: dict[Target, Arrays] = {}
-        self.look(list(self.moves()), wanted, reached)
-        for _ in range(2):
-            if wanted - reached.keys():
-                self.look(list(self.steps(sites, wanted - reached.keys())), wanted, reached)
-        if self.pair is not None:
-            several = islice(self.joined(list(reached.values())), self.most)
-            self.look(list(several), wanted, reached)
-        places: dict[bytes, tuple[Arrays, list[Side]]] = {}
-        for target, (before, point) in self.nearest(self.first(reached)).items():
-            apart = target not in wanted
-            new = self.crossed(before, point) if apart else [_side(sites[target[0]], target[1])]
-            number = b"".join(array.tobytes() for array in point.values())
-            places.setdefault(number, (point, []))[1].extend(new)
-        judged = list(places.values())
-        for name, others in self.whole_moves().items():
-            side = Side("", f"{name} holds other whole numbers", f"{name} is as given")
-            others = [p for p in others if not np.array_equal(p[name], self.start[name])]
-            judged += [(point, [side]) for point in others[:_OTHERS] if self.legal(point)]
-        decided = {
-            _side(sites[k], side) for k, side in wanted & reached.keys() if k[0] >= self.always
-        }
-        unreached = [_side(sites[key], side) for key, side in sorted(wanted - reached.keys())]
-        unreached = [side for side in unreached if side not in decided]
+        every = {(key, side) for key, site in here.sites.items() for side in range(len(site.taken))}
+        self.known = {here.sides(0)}
+        self.wanted = every - here.sides(0)
+        places = list[tuple[Arrays, Iterable[Side]]]()
+        if self.moved:
+            self.look(list(islice(self.moves(), _MOVES)))
+            if self.wanted - self.reached.keys():
+                self.look(list(self.steps(here)))
+            self.look(list(islice(self.joined(), self.most)))
+            for point, targets in self.covering(self.nearest()):
+                sides = [_side(here.sites[k], s) for k, s in sorted(targets & self.wanted)]
+                other = Side("", "conditions hold in another combination", "they hold as they do")
+                places.append((point, sides or [other]))
+            for name, points in self.whole_moves().items():
+                side = Side("", f"{name} holds other whole numbers", f"{name} is as given")
+                places += [(point, [side]) for point in self.worst(points)]
+        missed = sorted(self.wanted - self.reached.keys())
+        said = {_side(here.sites[k], s) for k, s in self.reached if k and k[0] >= self.always}
+        unreached = dict.fromkeys(_side(here.sites[key], side) for key, side in missed)
         return Walked(
-            tuple(Place(p, tuple(dict.fromkeys(s))) for p, s in judged[:_MOST]),
-            tuple(dict.fromkeys(unreached)),
-            len(sites),
-            self.runs,
+            tuple(Place(point, tuple(dict.fromkeys(sides))) for point, sides in places[:_MOST]),
+            tuple(side for side in unreached if side not in said),
         )
-
-    def first(self, reached: Mapping[Target, Arrays]) -> dict[Target, Arrays]:
-        """Return some of the targets, first those whose gradients differ where they are reached."""
-        apart: list[bool] = []
-        points = list(reached.values())
-        for start in range(0, len(points) if len(points) > _MOST else 0, self.most):
-            found = self.tried(points[start : start + self.most])
-            count = len(points[start : start + self.most])
-            apart += list(self.apart(found, range(count))) if found is not None else [True] * count
-        order = sorted(zip(apart or [True] * len(points), reached), key=lambda each: not each[0])
-        return {target: reached[target] for _, target in order[: 2 * _MOST]}
 
     def visit(self, points: Sequence[Arrays]) -> _Pass:
         """Evaluate all programs at some points in one pass."""
-        found: dict[Key, _Site] = {}
-        self.runs += len(points)
-        gradients: list[NDArray[Any]] = []
+        sites: dict[Key, _Site] = {}
+        apart, held = np.zeros(len(points), bool), np.ones(len(points), bool)
         for number, program in enumerate(self.programs):
-            watcher = _Watcher((number,), len(points), found, self.given)
-            outputs = watcher(program.jaxpr, self._columns(program, points))
+            watcher = _Watcher((number,), len(points), sites, self.given)
+            outputs = watcher(program.jaxpr, _columns(program, points))
             if self.pair is not None and self.pair[0] == number:
-                every = [output.array for output in outputs[self.pair[2] :]]
-                shapes = [aval.shape for aval in program.out_avals[self.pair[2] :]]
-                gradients = [np.broadcast_to(a, (len(points), *s)) for a, s in zip(every, shapes)]
-        return _Pass(points, found, gradients)
-
-    def apart(self, found: _Pass, which: Sequence[int]) -> NDArray[np.bool_]:
-        """Return at which of some points the gradient differs from the one that is believed."""
-        if self.pair is None or not which:
-            return np.zeros(len(which), bool)
-        _, believed, skipped = self.pair
-        columns = self._columns(believed, [found.points[k] for k in which])
-        others = Lifter(NumPy())(believed.jaxpr, columns)[skipped:]
-        differ = np.zeros(len(which), bool)
-        for mine, other in zip(found.gradients, others):
-            differ |= _differ(mine[list(which)], other.array)
-        return differ
-
-    def _columns(self, program: Program, points: Sequence[Arrays]) -> list[Value]:
-        return [
-            Value(
-                convert(np.stack([point[name] for point in points]), widen_dtype(aval.dtype)),
-                is_inexact(aval.dtype),
-            )
-            for name, aval in zip(program.in_names, program.in_avals)
-        ]
+                _, believed, skipped = self.pair
+                others = Lifter(NumPy())(believed.jaxpr, _columns(believed, points))
+                for k in range(skipped, len(outputs)):
+                    shape = len(points), *program.out_avals[k].shape
+                    mine, other = (
+                        np.broadcast_to(values[k].array, shape).reshape(len(points), -1)
+                        for values in (outputs, others)
+                    )
+                    size = np.where(np.isfinite(other), np.abs(other), 0.0)
+                    floor = self.largest.setdefault(k, size.max(initial=0.0))
+                    floor = 1e-3 * np.maximum(floor, size.max(1, initial=0.0, keepdims=True))
+                    far = np.abs(mine - other) > _SAME * (np.abs(other) + floor)
+                    apart |= (far & np.isfinite(mine)).any(1)
+            for k, output in enumerate(outputs if number >= self.always else ()):
+                found = np.broadcast_to(output.array, (len(points), *program.out_avals[k].shape))
+                first = self.decided.setdefault((number, k), found[0])
+                same = (found == first) | ((found != found) & (first != first))
+                held &= same.reshape(len(points), -1).all(1)
+        return _Pass(sites, apart & held, held)
 
     def tried(self, points: Sequence[Arrays]) -> _Pass | None:
         """Return what some points meet; None where a callback refuses to run."""
@@ -333,13 +285,15 @@ class _Walk:
         except Refused:
             return None
 
-    def look(
-        self, points: Sequence[Arrays], wanted: set[Target], reached: dict[Target, Arrays]
-    ) -> None:
-        """Note for each wanted side the first of some points that takes it.
+    def takes(self, found: _Pass, target: Target) -> NDArray[np.bool_]:
+        """Return which points take a side of the function itself, or where it is wrong."""
+        taken = found.takes(target)
+        return taken & found.held if target[0][:1] < (self.always,) else taken
 
-        Note points as well at which an entry takes sides together that none took, and the gradients
-        differ.
+    def look(self, points: Sequence[Arrays]) -> None:
+        """Note for each wanted side one of some points that takes it.
+
+        Note points as well where sides are taken together as none took them, and gradients differ.
         """
         points = [point for point in points if self.legal(point)]
         for first in range(0, len(points), self.most):
@@ -347,77 +301,72 @@ class _Walk:
             found = self.tried(some)
             if found is None and len(some) > 1:  # a callback refuses one of them
                 for point in some:
-                    self.look([point], wanted, reached)
+                    self.look([point])
             if found is None:
                 continue
-            held = np.array([self.always == len(self.programs) or self.holds(p) for p in some])
-            for key, site in found.sites.items():
-                for side, takes in site.taken.items():
-                    taken = takes if key[0] >= self.always else takes & held
-                    if (key, side) in wanted and (key, side) not in reached and taken.any():
-                        reached[key, side] = some[int(np.argmax(taken))]
-            fresh = []
-            for k in map(int, np.flatnonzero(held) if self.pair is not None else ()):
-                together = found.combinations(k) - self.together
-                if together and self.compared < _COMPARED_MOST:
-                    self.compared += 1
-                    self.together |= together
-                    fresh.append(k)
-            for k, apart in zip(fresh, self.apart(found, fresh)):
-                count = sum(not target[0] for target in reached)
-                if apart and count < _APART:
-                    reached[(), count] = some[k]
+            for target in self.wanted - self.reached.keys():
+                taken = self.takes(found, target)
+                if taken.any():
+                    self.reached[target] = some[int(np.argmax(taken))]
+            for k in map(int, np.flatnonzero(found.apart)):
+                count = sum(not key for key, _ in self.reached)
+                if count < _APART and found.sides(k) not in self.known:
+                    self.known.add(found.sides(k))
+                    self.reached[(), count] = some[k]
 
-    def nearest(self, reached: Mapping[Target, Arrays]) -> dict[Target, tuple[Arrays, Arrays]]:
-        """Return, for each target, the last point before its boundary and one a little beyond.
+    def nearest(self) -> dict[Target, Arrays]:
+        """Return for each target a point a little beyond its boundary, on the way to it."""
+        order = sorted(self.reached, key=lambda target: target[0] != ())[:_FOLLOWED]
+        low, high = dict.fromkeys(order, 0.0), dict.fromkeys(order, 1.0)
+        for _ in range(_LADDERS):
+            for first in range(0, len(order), self.most >> _DEPTH or 1):
+                some = order[first : first + (self.most >> _DEPTH or 1)]
+                ways = {t: _between(low[t], high[t], _DEPTH) for t in some}
+                points = [self.between(self.reached[t], s) for t in some for s in ways[t]]
+                found = self.tried(points)
+                if found is None:
+                    return {target: self.reached[target] for target in order}
+                legal, place = np.array([self.legal(point) for point in points]), 0
+                for target, shares in ways.items():
+                    here = slice(place, place := place + len(shares))
+                    taken = self.takes(found, target)[here] & legal[here]
+                    index = int(np.argmax(taken)) if taken.any() else len(shares)
+                    ends = [low[target], *shares, high[target]]
+                    low[target], high[target] = ends[index], ends[index + 1]
+        return {target: self.between(self.reached[target], high[target]) for target in order}
 
-        Both lie on the way to the point where it was reached. Many points cost what one does, where
-        they are small.
+    def covering(self, near: Mapping[Target, Arrays]) -> list[tuple[Arrays, frozenset[Target]]]:
+        """Return few points that together take all sides that some points take.
+
+        An entry of one point beside an entry of another often takes both their sides.
         """
-        low, high = dict.fromkeys(reached, 0.0), dict.fromkeys(reached, 1.0)
-        depth = _DEPTH if len(reached) << _DEPTH <= self.most else 1
-        for _ in range(_HALVINGS // depth if reached else 0):
-            ways = {t: _between(low[t], high[t], depth) for t in reached}
-            found = self.tried([self.between(reached[t], s) for t in reached for s in ways[t]])
-            if found is None:
-                return {target: (self.start, point) for target, point in reached.items()}
-            beyond = self.beyond(found, [t for t in reached for _ in ways[t]])
-            for (target, shares), taken in zip(ways.items(), beyond.reshape(len(ways), -1)):
-                first = int(np.argmax(taken)) if taken.any() else len(shares)
-                ends = [low[target], *shares, high[target]]
-                low[target], high[target] = ends[first], ends[first + 1]
-        shares_ = [h + _BEYOND * min(h, 1 - h) for h in high.values()]
-        points = [self.between(reached[t], share) for t, share in zip(reached, shares_)]
-        found = self.tried(points) if points else None
-        stand = [False] * len(points) if found is None else self.beyond(found, list(reached))
-        nearest: dict[Target, tuple[Arrays, Arrays]] = {}
-        for target, point, stands in zip(reached, points, stand):
-            stands = stands and (target[0][:1] >= (self.always,) or self.holds(point))
-            there = point if stands and self.legal(point) else reached[target]
-            nearest[target] = self.between(reached[target], low[target]), there
-        return nearest
+        points = list(near.values())
+        mixed = [p for p in (_mixed(points, 1), _mixed(points, 0)) if p and self.legal(p)]
+        found = self.tried([*mixed, *points]) if points else None
+        if found is None:
+            return [(point, frozenset([target])) for target, point in near.items()]
+        sides = [found.sides(k) for k in range(len(mixed) + len(points))]
+        rows = list(zip([*mixed, *points], sides))
+        chosen = [rows[len(mixed) + k] for k, target in enumerate(near) if not target[0]]
+        missing = {target for target in near if target[0]}
+        missing -= {target for _, sides in chosen for target in sides}
+        while missing:
+            best = max(rows, key=lambda row: len(row[1] & missing))
+            if not best[1] & missing:
+                break
+            chosen.append(best)
+            missing -= best[1]
+        return list({_bytes(point): (point, sides) for point, sides in chosen}.values())
 
-    def beyond(self, found: _Pass, targets: Sequence[Target]) -> NDArray[np.bool_]:
-        """Return, for the target of each point, whether it is on the far side of the boundary."""
-        stand = np.zeros(len(targets), bool)
-        which = [k for k, target in enumerate(targets) if not target[0]]
-        stand[which] = self.apart(found, which)
-        for k, (key, side) in enumerate(targets):
-            site = found.sites.get(key)
-            if site is not None:
-                stand[k] = site.taken[side][k]
-        return stand
-
-    def crossed(self, before: Arrays, after: Arrays) -> list[Side]:
-        """Return the sides that change in some entry between two points."""
-        sites = self.visit([before, after]).sites.values()
-        found = [
-            _side(site, int(site.sides[1][np.argmax(site.sides[0] ^ site.sides[1])]))
-            for site in sites
-            if site.sides is not None and (site.sides[0] ^ site.sides[1]).any()
-        ]
-        together = Side("", "conditions hold in another combination", "they hold as they do here")
-        return found or [together]
+    def worst(self, points: Sequence[Arrays]) -> list[Arrays]:
+        """Return one of some points, where the gradients differ if they do, and one a decision."""
+        legal = [point for point in points if self.legal(point)]
+        found = self.tried(legal) if legal else None
+        if found is None:
+            return legal[:1]
+        other = {found.sides(int(k)): legal[k] for k in np.flatnonzero(~found.held)}
+        first = legal[int(np.argmax(found.apart if found.apart.any() else found.held))]
+        return [*([first] if found.held.any() else []), *other.values()][:_APART]
 
     def between(self, far: Arrays, share: float) -> Arrays:
         """Return the point on the way; whole numbers are those of the far one."""
@@ -431,69 +380,60 @@ class _Walk:
     # ways of moving
 
     def moves(self) -> Iterator[Arrays]:
-        """Yield inputs that are scaled, rearranged, or set beside the program's constants.
-
-        What moves them far comes last: the first that takes a side is kept.
-        """
-        floats = [name for name in self.moved if is_inexact(self.start[name].dtype)]
-        groups = [floats] if len(floats) < 2 else [floats, *([name] for name in floats)]
-        for group in groups:
-            for factor in (2.0, 0.5, -1.0, 8.0, 0.1):
-                yield self.with_(group, partial(np.multiply, factor))
-        for name in floats:
-            array = self.start[name]
-            if array.ndim:
-                yield self.with_([name], lambda a: a[..., ::-1])
-                yield self.with_([name], lambda a: np.roll(a, 1, -1))
-                yield self.with_([name], lambda a: self.rng.permutation(a, axis=-1))
-            if array.ndim > 1:
-                yield self.with_([name], lambda a: np.concatenate([0 * a[:1], a[1:]]))
+        """Yield inputs that are scaled, rearranged, or set beside the program's constants."""
         for others in self.whole_moves().values():
             yield from others
-        for group in groups:
+        several = [self.floats] if len(self.floats) > 1 else []
+        for group in [*several, *([name] for name in self.floats)]:
+            for factor in (2.0, 0.5, -1.0, 8.0, 0.1):
+                yield self.with_(group, partial(np.multiply, factor))
             for number in self.numbers():
                 for shift in (0.05, -0.05):
                     beside = number + shift * max(abs(number), 1e-3)
                     yield self.with_(group, partial(np.full_like, fill_value=beside))
-            for factor in (64.0, 1e-3, 1e3, -64.0, 1e6, 1e-6, 0.0):
+            for factor in (64.0, 1e-3, 1e3, -64.0, 1e6, 1e-6, 1e-9):
                 yield self.with_(group, partial(np.multiply, factor))
+            array = self.start[group[0]]
+            if len(group) == 1 and array.ndim:
+                yield self.with_(group, lambda a: a[..., ::-1])
+                yield self.with_(group, lambda a: np.roll(a, 1, -1))
+                yield self.with_(group, lambda a: self.rng.permutation(a, axis=-1))
+            if len(group) == 1 and array.ndim > 1:
+                yield self.with_(group, lambda a: np.concatenate([1e-9 * a[:1], a[1:]]))
 
-    def joined(self, points: Sequence[Arrays]) -> Iterator[Arrays]:
+    def joined(self) -> Iterator[Arrays]:
         """Yield what moves one input as one of the points does, and the others as another."""
-        if len(self.moved) > 1:
-            for first, second in permutations(points[:_MOST], 2):
+        if len(self.moved) > 1 and self.pair is not None:
+            for first, second in permutations(list(self.reached.values())[:_MOST], 2):
                 yield from ({**second, name: first[name]} for name in self.moved)
 
     def whole_moves(self) -> dict[str, list[Arrays]]:
         """Return, for each input of whole numbers, the program's own numbers in their place."""
         found: dict[str, list[Arrays]] = {}
-        indexed = any(
-            equation.primitive.name in ("gather", "dynamic_slice", "scatter", "scatter-add")
-            for program in self.programs
-            for equation, _ in walk(program)
-        )
-        written_over = any(
-            equation.primitive.name == "scatter"
-            for number, program in enumerate(self.programs)
-            if self.pair is None or number != self.pair[0]
-            for equation, _ in walk(program)
-        )
+        judged = None if self.pair is None else self.pair[0]
+        met = {(e.primitive.name, k) for k, p in enumerate(self.programs) for e, _ in walk(p)}
+        names = {name for name, _ in met}
+        indexed = not names.isdisjoint(("gather", "dynamic_slice", "scatter", "scatter-add"))
+        written_over = any(name == "scatter" and k != judged for name, k in met)
         for name in self.moved:
             array = self.start[name]
             if written_over and array.size > 1 and np.unique(array).size == array.size:
                 continue  # which of two writes to one place stands is nobody's promise
             if array.dtype == bool:
-                changes: list[Callable[[Any], Any]] = [_half_flipped, np.logical_not]
-                changes += [np.zeros_like, np.ones_like]
+                half = np.arange(array.size).reshape(array.shape) % 2 == 0
+                others: list[Any] = [array ^ half, ~array, array & False, array | True]
             elif np.issubdtype(array.dtype, np.integer):
                 top = array.max(initial=0) if indexed else np.inf
                 near = {int(n) + d for n in self.numbers(True) for d in (0, -1, 1)}
                 meant = map(int, self.numbers(True, ("eq", "ne")))  # as -100 for what is ignored
                 inside = sorted({n for n in near if 0 <= n <= top} | set(meant))
-                changes = [partial(np.full_like, fill_value=n) for n in inside]
+                several = np.sort(np.resize(inside, array.size)) if inside else array
+                others = [several.astype(array.dtype).reshape(array.shape)]
+                others += [np.full_like(array, n) for n in inside]
             else:
                 continue
-            found[name] = [self.with_([name], change) for change in changes]
+            differ = [other for other in others if not np.array_equal(other, array)]
+            found[name] = [{**self.start, name: other} for other in differ]
         return found
 
     def with_(self, names: Sequence[str], change: Callable[[Any], Any]) -> Arrays:
@@ -502,49 +442,47 @@ class _Walk:
 
     def numbers(self, whole: bool = False, by: Sequence[str] = _WITH_NUMBERS) -> list[float]:
         """Return the numbers with which the programs compare."""
-        found: dict[float, None] = {}
-        for program in self.programs:
-            for equation, _ in walk(program):
-                if equation.primitive.name in by:
-                    for atom in equation.invars:
-                        scalar = isinstance(atom, Literal) and np.ndim(atom.val) == 0
-                        if scalar and is_inexact(dtype_of(atom)) != whole:
-                            found[float(atom.val)] = None
+        equations = (e for p in self.programs for e, _ in walk(p) if e.primitive.name in by)
+        scalars = (
+            atom
+            for equation in equations
+            for atom in equation.invars
+            if isinstance(atom, Literal) and np.ndim(atom.val) == 0
+        )
+        found = dict.fromkeys(float(a.val) for a in scalars if is_inexact(dtype_of(a)) != whole)
         return [number for number in found if np.isfinite(number)][:8]
 
-    def steps(self, sites: Mapping[Key, _Site], wanted: set[tuple[Key, int]]) -> Iterator[Arrays]:
-        """Yield Newton steps towards the other side, along measured slopes of the margins."""
-        floats = [name for name in self.moved if is_inexact(self.start[name].dtype)]
-        count = sum(self.start[name].size for name in floats)
+    def steps(self, here: _Pass) -> Iterator[Arrays]:
+        """Yield Newton steps towards the other sides, along measured slopes of the margins."""
+        count = sum(self.start[name].size for name in self.floats)
         if not count:
             return
-        if count <= _SLOPES:
-            directions = np.eye(count)
-        else:
+        directions = np.eye(count)
+        if count > _SLOPES:
             directions = self.rng.choice([-1.0, 1.0], (_SLOPES, count)) / np.sqrt(count)
-        size = np.sqrt(np.mean(np.concatenate([self.start[n].real.ravel() ** 2 for n in floats])))
-        step = 1e-6 * max(float(size), 1e-3)
+        flat = np.concatenate([self.start[n].real.ravel() for n in self.floats])
+        step = 1e-6 * max(float(np.sqrt(np.mean(flat**2))), 1e-3)
+        missing = {key for key, _ in self.wanted - self.reached.keys()}
         for first in range(0, len(directions), self.most):
             some = directions[first : first + self.most]
-            moved = self.visit([self.along(floats, step * d) for d in some]).sites
-            for key, _ in wanted:
-                if key not in moved:
+            moved = self.tried([self.along(step * d) for d in some])
+            if moved is None:
+                return
+            for key in missing & moved.sites.keys():
+                now, then = here.sites[key].margins, moved.sites[key].margins
+                if now is None or then is None or now.shape[1] != then.shape[1]:
                     continue
-                here, there = sites[key].margins, moved[key].margins
-                if here is None or there is None or here.shape[1] != there.shape[1]:
-                    continue
-                entry = int(np.argmin(np.abs(here[0])))
-                slopes = (there[:, entry] - here[0, entry]) / step
+                entry = int(np.argmin(np.abs(now[0])))
+                slopes = (then[:, entry] - now[0, entry]) / step
                 total = float(slopes @ slopes)
                 if total > 0 and np.isfinite(total):
-                    way = -here[0, entry] / total * (slopes @ some)
-                    for share in (1.05, 1.5, 3.0, 10.0):
-                        yield self.along(floats, share * way)
+                    way = -now[0, entry] / total * (slopes @ some)
+                    yield from (self.along(share * way) for share in (1.05, 1.5, 3.0, 10.0))
 
-    def along(self, names: Sequence[str], way: NDArray[np.float64]) -> Arrays:
-        """Return the starting point plus a step in all entries of some inputs."""
+    def along(self, way: NDArray[np.float64]) -> Arrays:
+        """Return the starting point plus a step in all entries of the float inputs."""
         found, first = dict(self.start), 0
-        for name in names:
+        for name in self.floats:
             array = self.start[name]
             found[name] = array + way[first : first + array.size].reshape(array.shape)
             first += array.size
@@ -577,22 +515,31 @@ class _Watcher(Lifter):
         """Evaluate one equation, and note what it decides."""
         outputs = super().equation(equation, inputs)
         name = equation.primitive.name
-        drawn = any(np.ndim(v.array) > len(a.aval.shape) for v, a in zip(inputs, equation.invars))
+        if name not in _DECIDES:
+            return outputs
+        ranks = [len(atom.aval.shape) for atom in equation.invars]
+        if not any(np.ndim(v.array) > rank for v, rank in zip(inputs, ranks)):
+            return outputs  # it does not depend on the inputs
         whole = not any(is_inexact(dtype_of(v.array)) for v in inputs)
-        if drawn and whole and name in ("eq", "ne", *_COMPARED):
-            if not _wraps(equation):
-                flat = outputs[0].array.reshape(self._points, -1)
-                self._sides(equation, {0: (~flat).any(1), 1: flat.any(1)}, None, flat)
-        elif drawn and name in _MARGINS:
-            shape = equation.outvars[0].aval.shape
-            arrays = [_drawn(v.array, a, shape) for v, a in zip(inputs, equation.invars)]
-            margins = _MARGINS[name](*arrays)
-            outcome = outputs[0].array > 0 if name in _COMPARED else None
+        rank = len(equation.outvars[0].aval.shape)
+        if name in ("eq", "ne") or (whole and name in _COMPARED):
+            if whole and not _wraps(equation):
+                self._note(equation, outputs[0].array, None)
+        elif name in _MARGINS:
+            shapes = [((1,) * (rank - r), a.aval.shape) for r, a in zip(ranks, equation.invars)]
+            arrays = [np.reshape(v.array, (-1, *one, *s)) for v, (one, s) in zip(inputs, shapes)]
+            margins = _MARGINS[name](*map(np.real, arrays))
+            margins = np.where(np.isnan(margins), 0.0, margins)
             if np.isfinite(margins).any():  # a maximum with minus infinity decides nothing
-                self._note(equation, margins, outcome)
-        elif drawn and (name in _ROUNDED or name in _CHOSEN) and not whole:
-            found = outputs[0].array if name in _ROUNDED else self._chosen(equation, inputs)
-            self._compare(equation, np.reshape(found, (self._points, -1)))
+                self._note(equation, outputs[0].array if name in _COMPARED else None, margins)
+        elif not whole:
+            outcome = outputs[0].array if name in _ROUNDED else self._chosen(equation, inputs)
+            key = self._key_of(equation)
+            self._turns[key] += 1
+            outcome = np.reshape(outcome, (self._points, -1))
+            first = self._given.setdefault((*key, self._turns[key]), outcome[0])
+            other = (outcome != first).any(1)
+            self._take(equation, np.stack([~other, other]), None)
         return outputs
 
     def _chosen(self, equation: Any, inputs: Sequence[Value]) -> Any:
@@ -605,59 +552,40 @@ class _Watcher(Lifter):
         inside = np.reshape(found, (self._points, -1)).clip(0, max(order.shape[1] - 1, 0))
         return np.take_along_axis(order, inside.astype(np.intp), 1)
 
-    def _compare(self, equation: Any, outcome: Any) -> None:
-        """Note at which points an outcome is another than at the given inputs."""
-        key = self._key_of(equation)
-        self._turns[key] += 1
-        first = self._given.setdefault((*key, self._turns[key]), outcome[0])
-        other = (outcome != first).any(1)
-        self._sides(equation, {0: ~other, 1: other}, None)
-
     def cond(self, equation: Any, inputs: list[Value]) -> list[Value]:
         """Choose a branch, and note which."""
         index = np.asarray(inputs[0].array)
         if index.ndim:
-            count = len(equation.params["branches"])
-            sides = index[:, None] > 0 if count == 2 else None
-            self._sides(equation, {k: index == k for k in range(count)}, None, sides)
+            branches = np.arange(len(equation.params["branches"]))
+            self._take(equation, index == branches[:, None], None)
         return super().cond(equation, inputs)
 
-    def _note(self, equation: Any, margins: Any, outcome: Any) -> None:
-        flat = np.broadcast_to(margins, (self._points, *margins.shape[1:]))
-        flat = flat.reshape(self._points, -1)
+    def _note(self, equation: Any, outcome: Any, margins: Any) -> None:
+        """Note the sides of a comparison, which has one at equality too, or of margins."""
+        if margins is not None:
+            margins = np.broadcast_to(margins, (self._points, *margins.shape[1:]))
+            margins = margins.reshape(self._points, -1)
         if outcome is None:
-            sides = flat > 0
-            taken = {0: (flat < 0).any(1), 1: sides.any(1)}
-        else:  # at equality a comparison has an outcome, and no margin
-            sides = outcome.reshape(self._points, -1)
-            taken = {0: (~sides).any(1), 1: sides.any(1)}
-        self._sides(equation, taken, flat, sides)
+            sides = np.stack([(margins < 0).any(1), (margins > 0).any(1)])
+        else:
+            flat = outcome.reshape(self._points, -1)
+            sides = np.stack([(~flat).any(1), flat.any(1)])
+        self._take(equation, sides, margins)
 
     def _key_of(self, equation: Any) -> Key:
         return (*self._key, *(id(call) for call, _ in self._calls), id(equation))
 
-    def _sides(self, equation: Any, taken: dict[int, Any], margins: Any, sides: Any = None) -> None:
+    def _take(self, equation: Any, taken: Any, margins: Any) -> None:
         key = self._key_of(equation)
         known = self._found.get(key)
         if known is None:
-            self._found[key] = _Site(equation, self._line(equation), taken, margins, sides)
-        else:  # another turn of a loop
-            known.sides = None
-            known.taken = {k: known.taken[k] | t for k, t in taken.items()}
-            if margins is not None and known.margins is not None:
-                closer = np.abs(margins).min(1) < np.abs(known.margins).min(1)
-                if margins.shape == known.margins.shape and closer[0]:
-                    known.margins = margins
-
-    def _line(self, equation: Any) -> str:
-        """Return the user's line: that of the call, where a function of JAX's own was called.
-
-        JAX traces its own functions once, and their equations keep the line of the first call.
-        """
-        for call, inner in self._calls:
-            if written_in(inner).startswith(NOT_THE_USERS):
-                return source_path(call)
-        return source_path(equation)
+            self._found[key] = _Site(equation, tuple(self._calls), taken, margins)
+            return
+        known.taken = known.taken | taken  # another turn of a loop
+        before = known.margins
+        same = before is not None and margins is not None and margins.shape == before.shape
+        if same and np.abs(margins[0]).min() < np.abs(before[0]).min():
+            known.margins = margins
 
 
 def _wraps(equation: Any) -> bool:
@@ -667,47 +595,49 @@ def _wraps(equation: Any) -> bool:
     return equation.primitive.name == "lt" and zero
 
 
-def _half_flipped(mask: Any) -> Any:
-    """Return a mask with every other entry the opposite."""
-    return mask ^ (np.arange(mask.size).reshape(mask.shape) % 2 == 0)
-
-
 _ROUNDED = frozenset(("argmax", "argmin", "ceil", "floor", "round"))
 _CHOSEN = CHOICES - {"clamp", "max", "min"}
-
-
-def _clamped(low: Any, x: Any, high: Any) -> Any:
-    return np.stack([x - low, high - x], -1)
-
-
 _MARGINS: dict[str, Callable[..., Any]] = {
-    "abs": lambda x: np.real(x),
-    "clamp": _clamped,
-    "ge": lambda x, y: _difference(x, y),
-    "gt": lambda x, y: _difference(x, y),
-    "le": lambda x, y: -_difference(x, y),
-    "lt": lambda x, y: -_difference(x, y),
-    "max": lambda x, y: _difference(x, y),
-    "min": lambda x, y: -_difference(x, y),
-    "sign": lambda x: np.real(x),
+    **dict.fromkeys(("abs", "sign"), lambda x: x),
+    **dict.fromkeys(("ge", "gt", "max"), lambda x, y: np.subtract(x, y, dtype=np.float64)),
+    **dict.fromkeys(("le", "lt", "min"), lambda x, y: np.subtract(y, x, dtype=np.float64)),
+    "clamp": lambda low, x, high: np.minimum(x - low, high - x),
 }
+_DECIDES = _ROUNDED | _CHOSEN | _MARGINS.keys() | {"eq", "ne"}
 
 
-def _difference(x: Any, y: Any) -> Any:
-    found = np.real(x).astype(np.float64) - np.real(y)
-    return np.where(np.isnan(found), 0.0, found)
-
-
-def _drawn(array: Any, atom: Any, shape: tuple[int, ...]) -> Any:
-    """Return an operand with an axis of points in front, broadcast against the result."""
-    drawn = np.ndim(array) > len(atom.aval.shape)
-    array = np.asarray(array) if drawn else np.asarray(array)[None]
-    return array.reshape(array.shape[0], *(1,) * (len(shape) + 1 - array.ndim), *array.shape[1:])
+def _columns(program: Program, points: Sequence[Arrays]) -> list[Value]:
+    return [
+        Value(
+            convert(np.stack([point[name] for point in points]), widen_dtype(aval.dtype)),
+            is_inexact(aval.dtype),
+        )
+        for name, aval in zip(program.in_names, program.in_avals)
+    ]
 
 
 def _wide(array: NDArray[Any]) -> NDArray[Any]:
     wide: NDArray[Any] = convert(array, widen_dtype(array.dtype))
     return wide
+
+
+def _bytes(point: Arrays) -> bytes:
+    return b"".join(array.tobytes() for array in point.values())
+
+
+def _mixed(points: Sequence[Arrays], axis: int) -> Arrays:
+    """Return a point with entries of all points in turn, or rows of all; nothing of one point."""
+    distinct = list({_bytes(point): point for point in points}.values())
+    if len(distinct) < 2:
+        return {}
+    mixed = {}
+    for name, first in distinct[0].items():
+        each = np.stack([point[name] for point in distinct])
+        turns = np.arange(first.size if axis else len(first) if first.ndim else 1) % len(each)
+        shape = first.shape if axis else (-1, *(1,) * (first.ndim - 1)) if first.ndim else ()
+        which = np.broadcast_to(turns.reshape(shape), first.shape)
+        mixed[name] = np.take_along_axis(each, which[None], 0)[0]
+    return mixed
 
 
 def _between(low: float, high: float, depth: int) -> list[float]:
@@ -720,21 +650,20 @@ def _between(low: float, high: float, depth: int) -> list[float]:
     return [*_between(low, half, depth - 1), half, *_between(half, high, depth - 1)]
 
 
-def _differ(mine: Any, other: Any) -> NDArray[np.bool_]:
-    """Return at which points two gradients differ, in some entry where both are finite."""
-    mine, other = np.broadcast_arrays(mine, other)
-    size = np.abs(other)
-    largest = size.max(initial=0.0, where=np.isfinite(size))
-    far = np.abs(mine - other) > _SAME * (size + 1e-3 * largest)
-    found: NDArray[np.bool_] = (far & np.isfinite(mine)).reshape(len(far), -1).any(1)
-    return found
+def _line(site: _Site) -> str:
+    """Return the user's line: that of the call, where a function of JAX's own was called.
+
+    JAX traces its own functions once, and their equations keep the line of the first call.
+    """
+    theirs = (call for call, inner in site.calls if written_in(inner).startswith(NOT_THE_USERS))
+    return source_path(next(theirs, site.equation))
 
 
 def _side(site: _Site, side: int) -> Side:
     """Return a side in the words of the source, where a line has them."""
-    name, path = site.equation.primitive.name, site.line
-    said = _said(name, path, side)
-    return Side(path.rsplit("/", 1)[-1], said, _said(name, path, 1 - side))
+    name, path = site.equation.primitive.name, _line(site)
+    said = [_said(name, path, each) for each in (side, 1 - side)]
+    return Side(path.rsplit("/", 1)[-1], *said)
 
 
 def _said(name: str, path: str, side: int) -> str:
@@ -760,11 +689,11 @@ def _said(name: str, path: str, side: int) -> str:
 def _condition(path: str, name: str) -> str:
     """Return the comparison of this kind in a line of source, where it holds one alone."""
     file, _, number = path.rpartition(":")
-    sign, mirrored = _COMPARED[name], _COMPARED[_MIRRORED[name]]
+    signs = {_COMPARED[name], _COMPARED[name].translate(_MIRROR)}
     found = {
         text
-        for first, last, signs, text in _comparisons("".join(linecache.getlines(file)))
-        if first <= int(number or 0) <= last and not {sign, mirrored}.isdisjoint(signs)
+        for first, last, theirs, text in _comparisons("".join(linecache.getlines(file)))
+        if first <= int(number or 0) <= last and not signs.isdisjoint(theirs)
     }
     return found.pop() if len(found) == 1 else ""
 
@@ -777,15 +706,10 @@ def _comparisons(text: str) -> list[tuple[int, int, list[str], str]]:
     except SyntaxError:
         return []
     return [
-        (
-            n.lineno,
-            n.end_lineno or n.lineno,
-            [_SIGNS.get(type(o), "") for o in n.ops],
-            ast.unparse(n),
-        )
+        (n.lineno, n.end_lineno or 0, [_SIGNS.get(type(o), "") for o in n.ops], ast.unparse(n))
         for n in nodes
     ]
 
 
 _SIGNS: dict[type, str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
+_MIRROR = str.maketrans("<>", "><")

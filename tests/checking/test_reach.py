@@ -224,6 +224,24 @@ LAYERS = [
         lambda u, x, mask: (jnp.where(mask, u, 0.0) / mask.size, None),
         (POSITIVE, jnp.ones(6, bool)),
     ),
+    Layer(  # JAX has no reverse mode for it
+        "while",
+        lambda x: jax.lax.while_loop(lambda x: (x * x).sum() > 400.0, lambda x: x / 2, x),
+        lambda u, x: (
+            jax.lax.while_loop(
+                lambda c: (c[0] * c[0]).sum() > 400.0, lambda c: (c[0] / 2, c[1] / 2), (x, u)
+            )[1],
+        ),
+        lambda u, x: (u,),
+        (X,),
+    ),
+    Layer(  # far from the boundary both gradients vanish
+        "elu",
+        lambda x: jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0))),
+        lambda u, x: (u * jnp.where(x > 0, 1.0, jnp.exp(jnp.minimum(x, 0))),),
+        lambda u, x: (u * jnp.where(x > 0, 1.0, 2 * jnp.exp(jnp.minimum(x, 0))),),
+        (POSITIVE,),
+    ),
 ]
 
 
