@@ -582,9 +582,12 @@ class _Watcher(Lifter):
             self._found[key] = _Site(equation, tuple(self._calls), taken, margins)
             return
         known.taken = known.taken | taken  # another turn of a loop
-        before = known.margins
-        same = before is not None and margins is not None and margins.shape == before.shape
-        if same and np.abs(margins[0]).min() < np.abs(before[0]).min():
+        if (
+            margins is not None
+            and known.margins is not None
+            and margins.shape == known.margins.shape
+            and np.abs(margins[0]).min() < np.abs(known.margins[0]).min()
+        ):
             known.margins = margins
 
 
