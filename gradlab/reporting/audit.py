@@ -28,11 +28,15 @@ def text(report: "AuditReport") -> str:
             "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip()
         )
         if is_detailed() or rule.status in ("undecided", "loses digits"):
-            told = [law for law in rule.report.laws if law.status != "passed"]
-            lines += law_lines(told, " " * 8)
+            open_laws = [law for law in rule.report.laws if law.status != "passed"]
+            lines += law_lines(open_laws, " " * 8)
     for note in report.notes:
         lines += wrapped("note: ", note)
-    for rule in [rule for rule in report.rules if rule.report.status == "wrong"]:
+    told: dict[object, AuditedRule] = {}  # what the same edit mends is told once
+    for rule in report.rules:
+        if rule.report.status == "wrong":
+            told.setdefault(rule.fixes[0].diff if rule.fixes else id(rule), rule)
+    for rule in told.values():
         lines += ["", failure(rule.report, headline(rule.report))]
     return "\n".join(lines)
 

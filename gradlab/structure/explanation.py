@@ -195,7 +195,7 @@ def couplings_of(
             after = [d[seed] for d in step.makes if seed in d]
             if not before:
                 continue
-            for axis in range(len(shape)):
+            for axis in range(max(1, len(shape))):  # a scalar is coupled where it gets entries
                 if all(kept(p, axis) for p in before) and not all(kept(p, axis) for p in after):
                     text = f"{_named_after(step, lines)}{_manner(after, axis)}"
                     code, span = _called(step.origin)
@@ -205,6 +205,8 @@ def couplings_of(
 
 def kept_apart(pattern: Pattern, axis: int) -> int | None:
     """Return the output axis that equals an input axis in every zone, or None."""
+    if not pattern.input_shape:
+        return 0 if all(same(size, 1) for size in pattern.output_shape) else None
     for k, size in enumerate(pattern.output_shape):
         if same(size, pattern.input_shape[axis]):
             kind, *_ = pattern.axis_relation(k, axis)
@@ -218,14 +220,14 @@ def _named_after(step: Step, lines: Sequence[Line]) -> str:
     here = [line for line in lines if line.source and line.source == step.source]
     if not here or any(line.name == step.name for line in here):
         return f"{step.name}{_axes_of(step.name, step.params)}"
-    mixing = [line for line in here if line.kind in ("mixes entries", "custom rule")]
-    return (mixing or here)[0].text
+    kinds = ("mixes entries", "custom rule", "entry by entry", "only moves entries")
+    return min(here, key=lambda line: kinds.index(line.kind)).text
 
 
 def _manner(after: Sequence[Pattern], axis: int) -> str:
     kinds = set()
     for pattern in after:
-        for k in range(len(pattern.output_shape)):
+        for k in range(len(pattern.output_shape) if pattern.input_shape else 0):
             kind, low, _ = pattern.axis_relation(k, axis)
             if kind in ("order", "band"):
                 causal = kind == "order" and low is not None and low >= 0
@@ -347,7 +349,8 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
         culprits = culprits_of(report, given.path, position, target)
         lines += shown_couplings(culprits)
         others = {s.source for s in report.steps if s.code} - {c.source for c in culprits}
-        if others and culprits and given is inputs[0]:
+        apart = report.read_in == "jvp" or any(side.shape for side in report.outputs)
+        if others and culprits and given is inputs[0] and apart:
             rest, keep = ("line", "keeps") if len(others) == 1 else (f"{len(others)} lines", "keep")
             lines.append(f"  the other {rest} {keep} axis {position} apart")
     if coupled:

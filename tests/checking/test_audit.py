@@ -208,6 +208,13 @@ def test_reports_in_every_format():
     assert "1 of 2 custom rules is WRONG" in report._repr_html_()
 
 
+def test_what_one_edit_mends_is_told_once():
+    report = gradlab.audit(lambda x: wrong(x).sum() + wrong(x[0]).sum(), X)
+    assert [rule.status for rule in report.rules] == ["wrong", "wrong"]
+    assert str(report).count("+    f.defjvps(lambda t, y, x: 2 * t)") == 1
+    assert str(report).count("WRONG  wrong") == 2
+
+
 def test_rules_of_one_factory_on_one_line_are_told_apart():
     def ruled(factor):
         @jax.custom_vjp

@@ -138,3 +138,20 @@ def test_nothing_reaches_the_output():
     text = jacobian(lambda x: jnp.round(x), blank(4)).why()
     assert "out does not depend on x." in text
     assert "zero" in text
+
+
+def test_why_names_the_line_where_a_scalar_output_is_made_behind_a_custom_rule():
+    """The Jacobian is read backwards, and a scalar has no axis: it is coupled where it is summed."""
+
+    @jax.custom_vjp
+    def square(x):
+        return x * x
+
+    square.defvjp(lambda x: (x * x, x), lambda x, u: (2 * x * u,))
+
+    def loss(x):
+        return square(jnp.sin(x)).sum()
+
+    text = jacobian(loss, blank(3)).why(0)
+    assert "square(jnp.sin(x)).sum()" in text and "sums over axis 0" in text
+    assert "no single line" not in text and "apart" not in text
