@@ -257,11 +257,11 @@ CODES: Final[dict[str, Code]] = {
         "Row by row, the same rule gives other numbers.",
     ),
     "GL414": Code(
-        "The gradient is straight-through, stopped or reversed. Say so: intended=.",
+        "The gradient is straight-through, stopped, or a distribution's. Say so: intended=.",
         "np.round(x) + 0.0 * x",
         "upstream",
         "0 * upstream",
-        "The gradient is exactly the upstream, zero, or the negative of the right one.",
+        "It is exactly the upstream, zero, or the negative of the right one; or the code draws.",
     ),
     "GL900": Code(
         "The gradient is wrong, and no edit of one or two places makes it right.",

@@ -413,7 +413,8 @@ def _judged(
     subject = subject_of_program(program, values[0], believed, oracle, wrt=wrt, stated=stated)
     constant = tuple(name for i, name in enumerate(program.in_names) if i not in wrt)
     subject = dataclasses.replace(subject, constant=constant, intended=_words(meaning))
-    subject = dataclasses.replace(subject, together=together)
+    shown = Rule(rule.name, rule.kind, rule.defined, rule.source)
+    subject = dataclasses.replace(subject, together=together, rules=(shown,) if rule.user else ())
     trial = Trial(subject, values[0], seed)
     others = [
         Trial(subject, point, seed + k, trial.evaluation) for k, point in enumerate(values[1:], 1)
@@ -432,8 +433,8 @@ def _judged(
     report = summarise([trial, *others], seed, 1, settings, mend)
     if not rule.user or meeting.broken:
         return report
-    shown = Rule(rule.name, rule.kind, rule.defined, rule.source, parts=judge_parts(meeting, trial))
-    return dataclasses.replace(report, rules=(shown,) if shown.parts else ())
+    shown = dataclasses.replace(shown, parts=judge_parts(meeting, trial))
+    return dataclasses.replace(report, rules=(shown,))
 
 
 def _expansion(program: Program, rule: CustomRule) -> tuple[Program | None, str]:

@@ -24,7 +24,7 @@ from gradlab.repair.source import Text
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
 from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace
 from gradlab.tracing.jaxprs import JAX_FOLDER
-from gradlab.tracing.leaves import flatten, is_inexact, is_key
+from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
 
 Errors = tuple[float, float, float]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
@@ -135,7 +135,8 @@ class Problem:
 
     def edits(self, path: str) -> bool:
         """Return whether a file's functions may be edited."""
-        return self.owned(path) and (not is_gradlabs(path) or path in self.rule.sources)
+        ours = is_gradlabs(path) and path not in self.rule.sources
+        return self.owned(path) and not ours and not path.startswith(JAX_FOLDER)
 
     def _usable(self, choices: list[dict[int, int]]) -> dict[int, int]:
         for lengths in choices:
@@ -321,7 +322,7 @@ class Problem:
         values, more = self._flat(Point(inputs, more, (), ""))
         flat = [*values, *more]
         lifter = Lifter(NumPy())
-        wide = [Value(np.asarray(a), is_inexact(np.asarray(a).dtype)) for a in flat]
+        wide = [Value(a, is_inexact(a.dtype)) for a in map(in_numpy, flat)]
         with jax.enable_x64(True):
             results = [np.asarray(lifter.wide(v)) for v in theirs(lifter, program.jaxpr, wide)]
         if self.rule.kind == "jvp":
@@ -407,7 +408,7 @@ def _part(by_name: dict[str, Any], root: str, path: str) -> Any:
 
 
 def _upstream(x: Any, rng: np.random.Generator) -> Any:
-    array = np.asarray(x)
+    array = np.zeros(x.shape, int) if _is_array(x) and is_key(x.dtype) else np.asarray(x)
     if array.dtype.kind == "c":
         return rng.normal(size=array.shape) + 1j * rng.normal(size=array.shape)
     return rng.normal(size=array.shape) if array.dtype.kind == "f" else np.zeros_like(array)

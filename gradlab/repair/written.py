@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradlab.repair.first_line import WrongLine
 from gradlab.repair.problem import HandRule, Kind, Mended, Problem, wide
@@ -47,16 +48,17 @@ def rules_met(
     met: list[tuple[Any, tuple[Any, ...]]] = []
     found: dict[int, HandRule] = {}
     mine = HandRule("pair", function, function, inputs, names, ()).files
-    for numpy in (True, False):  # where NumPy cannot take JAX's place, what runs is JAX
+    # where NumPy cannot take JAX's place, what runs is JAX; a kernel may ask for the user's dtypes
+    for numpy, widened in ((True, wide), (False, wide), (False, lambda array: array)):
         world = World(
             lambda path: path in mine or written_by_the_user(path),
             numpy,
             lambda rule, given: met.append((rule, given)),
         )
         with quiet(), contextlib.suppress(Failed):
-            world.call(world.load(function), *jax.tree.map(wide, inputs))
+            world.call(world.load(function), *jax.tree.map(widened, inputs))
             break
-    for rule, given in met:
+    for rule, given in [(rule, jax.tree.map(_row, given)) for rule, given in met]:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
             continue
         primal, fwd, bwd, jvp = functions_of(rule)
@@ -77,6 +79,15 @@ def rules_met(
             args = (kind, forward, backward, given, called, paths, primal, static)
             found.setdefault(id(rule), HandRule(*args))
     return list(found.values())
+
+
+def _row(leaf: Any) -> Any:
+    """Return the first row of a value under `vmap`, where JAX maps it; others as they are."""
+    if not isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "batch_dim"):
+        return leaf
+    whole, axis = _row(leaf.val), leaf.batch_dim
+    inside = axis is None or isinstance(whole, jax.core.Tracer)
+    return whole if inside else np.take(np.asarray(whole), 0, axis)
 
 
 def rule_of_node(

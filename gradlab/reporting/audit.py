@@ -65,7 +65,7 @@ def _how(report: "AuditReport") -> str:
 def _cells(rule: "AuditedRule") -> tuple[str, ...]:
     """Return a rule's verdict, name, kind, line, how often it was met, and what was seen."""
     worst = rule.report.worst
-    said: str = rule.grade or ""
+    said = ", ".join(filter(None, (rule.grade, "as intended" if rule.intended else "")))
     if rule.status == "wrong" and worst is not None:
         off = (
             f"off by a relative {worst.relative:.2g}"

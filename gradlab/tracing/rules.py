@@ -11,7 +11,7 @@ import linecache
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,11 +152,9 @@ def _older(equation: Any, kind: Kind) -> CustomRule:
             name = name or "custom_gradient"
         written = defined
     user, calls = not _in_jax(written) and title != "custom_root", source(equation)
-    if user and _LIBRARIES in defined:
-        wrapped = _unwrapped(primal, defined.rpartition(":")[0])
-        if wrapped:
-            name, defined = wrapped
-            calls = _outside(equation, defined, calls)
+    if user and _LIBRARIES in defined and _wraps(defined, name):
+        file = defined.rpartition(":")[0]
+        name, defined, calls = _unwrapped(equation, file) or (name, defined, calls)
     return CustomRule(
         name=name,
         kind=title,
@@ -359,30 +357,47 @@ def _inside(jaxpr: Any, default: str) -> str:
     return next((each[0][1] for each in frames if each), default)
 
 
-def _unwrapped(jaxpr: Any, wrapper: str) -> tuple[str, str] | None:
-    """Return the function that a library's wrapper calls, and its line; None: it wraps nothing."""
-    package = _package(wrapper)
-    for equation in body(jaxpr).equations:
-        frames = _frames(equation)
-        depth = next((i for i, frame in enumerate(frames) if frame[0] == wrapper), 0)
-        if depth and _package(frames[depth - 1][0]) != package:
-            file, name, line = frames[depth - 1]
-            function = _definition(file, name, line)
-            return name, f"{file}:{line if function is None else function.lineno}"
-    return None
+@functools.lru_cache(maxsize=256)
+def _wraps(defined: str, name: str) -> bool:
+    """Whether a function calls what the function around it was given, as a decorator's does."""
+    file, _, line = defined.rpartition(":")
+    function = _definition(file, name, int(line))
+    if function is None:
+        return False
+    outer = [f for f in _functions(file) if f.lineno < function.lineno <= (f.end_lineno or 0)]
+    given = {parameter for each in outer for parameter in _parameters(each)}
+    for call in ast.walk(function):
+        root = call.func if isinstance(call, ast.Call) else None
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name) and root.id in given:
+            return True
+    return False
 
 
-def _outside(equation: Any, defined: str, default: str) -> str:
-    """Return the line of a call that lies outside of any library, or else the one that is known."""
-    own = _LIBRARIES in defined
-    lines = (
-        f"{os.path.basename(f)}:{n}" for f, _, n in _frames(equation) if own or _LIBRARIES not in f
-    )
-    return next(lines, default)
+def _unwrapped(equation: Any, wrapper: str) -> tuple[str, str, str] | None:
+    """Return the function that a wrapper calls, else the caller of both; its line; who calls it."""
+    around = [frame for frame in _frames(equation) if frame[0] != wrapper]
+    called = [frame for frame in (_within(e, wrapper) for e in _primal(equation)) if frame]
+    if not called and not around:
+        return None
+    file, name, line = (called or around)[0]
+    function = _definition(file, name, line)
+    start = line if function is None else function.lineno
+    caller = next((frame for frame in around if _LIBRARIES not in frame[0]), (*around, None)[0])
+    calls = f"{os.path.basename(caller[0])}:{caller[2]}" if caller else ""
+    return name, f"{file}:{start}", calls
 
 
-def _package(path: str) -> str:
-    return path.rpartition(_LIBRARIES)[2].partition(os.sep)[0] if _LIBRARIES in path else path
+def _primal(equation: Any) -> Sequence[Any]:
+    return body(call_jaxpr(equation)).equations
+
+
+def _within(equation: Any, wrapper: str) -> tuple[str, str, int] | None:
+    """Return the frame that a wrapper's file calls; None: an equation's line lies in that file."""
+    frames = _frames(equation)
+    depth = next((i for i, frame in enumerate(frames) if frame[0] == wrapper), 0)
+    return frames[depth - 1] if depth else None
 
 
 def _operands(equation: Any, name: str, defined: str, kind: str) -> tuple[str, ...]:

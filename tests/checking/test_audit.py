@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 
 import gradlab
 
@@ -381,3 +382,55 @@ def test_a_shielded_rule_is_judged_where_the_outer_rule_differentiates_it(faulty
     assert report.ok is (faulty == "")
     if faulty == "inner":
         assert found["inner"].status == "wrong"
+
+
+def ruled_by(primal, backward):
+    f = jax.custom_vjp(primal)
+    f.defvjp(lambda x: (primal(x), x), backward)
+    return f
+
+
+def declared(report):
+    """Return the hint of a wrong rule, on one line."""
+    return " ".join(str(report).split()).partition("pass intended=")[2].partition("}")[0] + "}"
+
+
+def test_a_gradient_that_may_be_meant_says_how_to_declare_it():
+    through = ruled_by(lambda x: jnp.round(x), lambda x, u: (u,))
+    reverse = ruled_by(lambda x: x, lambda x, u: (-u,))
+    stopped = ruled_by(jnp.sin, lambda x, u: (0 * u,))
+    assert declared(gradlab.audit(lambda x: through(x), X)).endswith(": lambda x: x}")
+    assert declared(gradlab.audit(lambda x: reverse(x), X)).endswith(": lambda x: -x}")
+    assert declared(gradlab.audit(lambda x: stopped(x), X)) == '{"sin": lambda x: 0 * x}'
+    report = gradlab.audit(lambda x: stopped(x), X, intended={"sin": lambda x: 0 * x})
+    assert report.ok and "as intended" in str(report)
+
+
+def test_the_gradient_of_a_sampler_may_be_that_of_its_distribution():
+    """A rejection sampler's draw has slope 0 where the proposal ignores the rate."""
+
+    @jax.custom_jvp
+    def draw(rate, key):
+        return jnp.floor(3 * jax.random.uniform(key, rate.shape)) + 0 * rate
+
+    draw.defjvps(lambda t, y, rate, key: -y / rate * t, None)
+    rate, key = jnp.array([0.5, 2.0]), jax.random.key(0)
+    report = gradlab.audit(draw, rate, key)
+    assert not report.ok and "draws random numbers" in " ".join(str(report).split())
+    assert declared(report) == '{"draw": "any"}'
+    assert gradlab.audit(draw, rate, key, intended={"draw": "any"}).ok
+
+
+def test_a_rule_under_vmap_beside_a_kernel_has_a_fix():
+    def kernel(x_ref, y_ref):
+        y_ref[...] = x_ref[...] * x_ref[...]
+
+    def square(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return pl.pallas_call(kernel, shape, interpret=True)(x)
+
+    def model(x):
+        return square(x) + jax.vmap(jax.vmap(wrong))(x)
+
+    (rule,) = gradlab.audit(model, X).rules
+    assert "+    f.defjvps(lambda t, y, x: 2 * t)" in rule.fixes[0].diff

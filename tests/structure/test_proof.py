@@ -141,7 +141,7 @@ def test_nothing_reaches_the_output():
 
 
 def test_why_names_the_line_where_a_scalar_output_is_made_behind_a_custom_rule():
-    """The Jacobian is read backwards, and a scalar has no axis: it is coupled where it is summed."""
+    """The Jacobian is read backwards, and a scalar has no axis."""
 
     @jax.custom_vjp
     def square(x):

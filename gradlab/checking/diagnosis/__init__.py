@@ -8,12 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
-from gradlab.checking.diagnosis.claims import claims, further_claims, scaling, wrong_shape
+from gradlab.checking.diagnosis.claims import (
+    claims,
+    further_claims,
+    scaling,
+    through,
+    wrong_shape,
+)
 from gradlab.checking.diagnosis.conditions import conditions
 from gradlab.checking.diagnosis.symptom import Claim, Symptom
 from gradlab.checking.diagnosis.terms import terms
 from gradlab.checking.report import Finding, Law
+from gradlab.checking.subject import Subject
 from gradlab.checking.trial import Trial
+from gradlab.tracing.jaxprs import contains
 
 __all__ = ["diagnose", "mendable"]
 
@@ -25,6 +33,7 @@ _CODES = {
     "term": "GL211",
     "upstream ignored": "GL223",
     "upstream passed": "GL414",
+    "drawn": "GL414",
     "upstream averaged": "GL103",
     "detached": "GL211",
     "transposed": "GL301",
@@ -51,6 +60,7 @@ _CODES = {
     "dtype": "GL404",
     "nonfinite": "GL405",
 }
+_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator")
 _ENTRIES = 1 << 16
 _CHEAP_ENTRIES = 1 << 24  # of a gradient for which cheap hypotheses alone are tried
 _LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
@@ -92,9 +102,10 @@ def _diagnose(
         return tuple(found)
     found += [f for judged in trial.formula_verdicts for f in nonfinite(trial, judged)]
     explained = {f.path for f in found if f.kind != "dtype"}
-    if mended:
-        return tuple(found)
     symptom = Symptom(trial)
+    if mended:
+        meant = (f for k in symptom.wrong for f in _meant(symptom, k))
+        return (*found, *itertools.islice(meant, 1))
     if any(trial.subject.odd):
         odd = (k for k, odd in enumerate(trial.subject.odd) if odd)
         return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
@@ -116,6 +127,7 @@ def _tried(symptom: Symptom, target: int, end: float) -> Iterator[Finding]:
         yield from _held(scaling, symptom, target, np.inf)
     if not small:
         return
+    yield from _drawn(subject, target)
     yield from _held(claims, symptom, target, end)
     long = subject.rule is not None and len(subject.rule.jaxpr.eqns) > _LONG
     for hypothesis in (conditions, terms):
@@ -127,9 +139,40 @@ def _tried(symptom: Symptom, target: int, end: float) -> Iterator[Finding]:
 def _held(
     made: Callable[[Symptom, int], Iterator[Claim]], symptom: Symptom, target: int, end: float
 ) -> Iterator[Finding]:
-    path = symptom.subject.targets[target].path
+    subject = symptom.subject
     for claim in made(symptom, target):
         if time.process_time() > end:
             return
         if symptom.holds(claim, target):
-            yield Finding(claim.kind, path, claim.text)
+            text = claim.text + (_declaring(claim.meant, subject, "meant") if claim.meant else "")
+            yield Finding(claim.kind, subject.targets[target].path, text)
+
+
+def _meant(symptom: Symptom, target: int) -> Iterator[Finding]:
+    """Yield what the author of a rule may mean, though it is not its function's derivative."""
+
+    def made(symptom: Symptom, target: int) -> Iterator[Claim]:
+        found = itertools.chain(through(symptom, target), scaling(symptom, target))
+        return (claim for claim in found if claim.meant)
+
+    if symptom.subject.rules:
+        yield from _held(made, symptom, target, np.inf)
+        yield from _drawn(symptom.subject, target)
+
+
+def _drawn(subject: Subject, target: int) -> Iterator[Finding]:
+    """Yield that a function draws random numbers: its gradient may be that of a distribution."""
+    program = subject.believed or subject.forward
+    if program and contains(program.jaxpr, lambda e: e.primitive.name in _RANDOM):
+        text = f"{subject.name} draws random numbers, and this is not the slope of what it drew"
+        text += _declaring('"any"', subject, "the distribution's")
+        yield Finding("drawn", subject.targets[target].path, text)
+
+
+def _declaring(meaning: str, subject: Subject, what: str) -> str:
+    """Return how to say that a gradient is meant: by the name of the only rule."""
+    rules = [rule.name for rule in subject.rules]
+    if len(rules) > 1:
+        return ""
+    code = f'{{"{rules[0]}": {meaning}}}' if rules else meaning
+    return f"; if it is {what}, pass intended={code}"

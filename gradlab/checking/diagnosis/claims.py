@@ -41,7 +41,9 @@ def scaling(symptom: Symptom, target: int) -> Iterator[Claim]:
     leaf, subject = symptom.subject.targets[target], symptom.subject
     the = f"the gradient of {leaf.path}"
     if not np.any(symptom.cases[0].actual[target]):
-        yield Claim("detached", f"{the} is zero, as if it were detached", _times(0.0, target))
+        meant = _lambda(symptom, target, "0 * ")
+        text = f"{the} is zero, as if it were detached"
+        yield Claim("detached", text, _times(0.0, target), meant=meant)
         return
     ones = _upstreams(np.ones_like)
     yield _right(
@@ -58,7 +60,11 @@ def scaling(symptom: Symptom, target: int) -> Iterator[Claim]:
             yield _right("upstream ignored", text + more, target, at)
     factor = _ratio(symptom, target)
     if factor is not None and abs(factor + 1) < 1e-9:
-        yield Claim("sign", f"{the} has the wrong sign", _times(factor, target))
+        turned = any(
+            symptom.explains(0, target, -u) for u in symptom.cases[0].point.upstreams.values()
+        )
+        meant = _lambda(symptom, target, "-") if turned else '"any"'
+        yield Claim("sign", f"{the} has the wrong sign", _times(factor, target), meant=meant)
     elif factor is not None and abs(factor - 1) > 1e-6:
         yield Claim("factor", f"{the} is off by a factor {_named(factor)}", _times(factor, target))
     if leaf.kind == "complex":
@@ -81,6 +87,7 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
         yield _right("swapped" if swapped else "exchanged", text, k)
     for kind, words, move in moves(leaf.shape):
         yield Claim(kind, f"{the} is {words}", partial(_rearranged, move, target))
+    yield from through(symptom, target)
     for upstream in subject.upstreams:
         name = upstream.name
         for kind, words, move in moves(upstream.shape):
@@ -89,13 +96,6 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
             if kind == "flipped" and upstream.shape == leaf.shape:
                 text = f"{the} runs in the wrong direction, as if it were not reversed"
                 yield Claim(kind, text, partial(_rearranged, move, target), at)
-        if upstream.shape == leaf.shape:
-            for sign, words in (
-                (1, "through, as the identity would (straight-through)"),
-                (-1, "through with its sign reversed"),
-            ):
-                passed = _upstream_itself(name, sign)
-                yield Claim("upstream passed", f"{the} passes the upstream {words}", passed)
         of = f" of {upstream.output}" if len(subject.upstreams) > 1 else ""
         for kind, words, change in (
             ("sign", "has the wrong sign", np.negative),
@@ -107,6 +107,26 @@ def claims(symptom: Symptom, target: int) -> Iterator[Claim]:
     yield from _indices(symptom, target)
     text = f"the Jacobian for {leaf.path} is taken as diagonal, so its other entries are lost"
     yield from _jacobian(symptom, target, "diagonal", text, lambda m, u: np.diagonal(m) * u)
+
+
+def through(symptom: Symptom, target: int) -> Iterator[Claim]:
+    """Yield that a gradient is an upstream as it came, or its negative."""
+    leaf = symptom.subject.targets[target]
+    the = f"the gradient of {leaf.path} passes the upstream through"
+    for upstream in symptom.subject.upstreams:
+        for sign, words in ((1, ", as the identity would (straight-through)"), (-1, ", reversed")):
+            if upstream.shape == leaf.shape:
+                meant = _lambda(symptom, target, "-" if sign < 0 else "")
+                passed = _upstream_itself(upstream.name, sign)
+                yield Claim("upstream passed", the + words, passed, meant=meant)
+
+
+def _lambda(symptom: Symptom, target: int, before: str) -> str:
+    """Return code for a multiple of the only input; "any" where that does not fit."""
+    subject = symptom.subject
+    path, shape = subject.targets[target].path, subject.targets[target].shape
+    fits = len(subject.values) == 1 and [u.shape for u in subject.upstreams] == [shape]
+    return f"lambda {path}: {before}{path}" if fits and path.isidentifier() else '"any"'
 
 
 def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:

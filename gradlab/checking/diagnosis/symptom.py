@@ -41,12 +41,14 @@ class Claim(NamedTuple):
     """What a gradient may be instead of the right one.
 
     `made` makes it of a case and of the right gradients at another point, `at`; None: at the same.
+    `meant` is code that says so, where an author may mean it; empty: nobody does.
     """
 
     kind: str
     text: str
     made: Callable[[Case, list[Array]], Array | None]
     at: Callable[[Case], Point] | None = None
+    meant: str = ""
 
 
 class Symptom:

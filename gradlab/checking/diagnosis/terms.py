@@ -17,7 +17,7 @@ from gradlab.checking.report import Finding
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing import Lifter, NumPy, Program, Value, iterates, source, without_checks
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_numpy, is_inexact
 
 _GATES, _ENTRIES = 150, 1 << 20
 _TIMES = {
@@ -121,7 +121,7 @@ class _Gated:
             if rows.shape not in self._traced:
                 every = jax.vmap(self._gradients, in_axes=(0, None, None))
                 self._traced[rows.shape] = jax.make_jaxpr(every)(*given)
-            flat = [Value(x, is_inexact(x.dtype)) for x in map(np.asarray, jax.tree.leaves(given))]
+            flat = [Value(x, is_inexact(x.dtype)) for x in map(in_numpy, jax.tree.leaves(given))]
             lifter = Lifter(NumPy())
             return np.asarray(lifter.wide(lifter(self._traced[rows.shape], flat)[target]))
 
