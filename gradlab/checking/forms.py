@@ -205,12 +205,10 @@ def _gradient(program: Program, positions: tuple[int, ...]) -> tuple[Program, tu
     except Exception as error:  # JAX has many words for what it cannot transpose
         sizes = [program.in_avals[i].size for i in positions]
         kinds = [program.in_avals[i].dtype.kind for i in positions]
-        if not only_forward(program.jaxpr) or sum(sizes) > _FORWARD or "c" in kinds:
+        one_way = only_forward(program.jaxpr) and jvp_or_none(program, positions) is not None
+        if not one_way or sum(sizes) > _FORWARD or "c" in kinds:
             raise
-        try:
-            gradient = forward_gradient_program(program, positions)
-        except Exception:  # nor in forward mode: the first error says more
-            raise error from None
+        gradient = forward_gradient_program(program, positions)
         text = str(error).partition("\n")[0]
         note = f"JAX cannot differentiate it in reverse ({type(error).__name__}: {text})"
         return gradient, (f"{note}, so its gradient was taken in forward mode",)

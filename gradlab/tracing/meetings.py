@@ -191,10 +191,10 @@ class _Meeter(Evaluator):
         met.add([value.array for value in inputs])
         results = []
         for variable, value in zip(equation.outvars, outputs, strict=True):
-            promised, came = tuple(variable.aval.shape), np.shape(value.array)
-            if promised != came:  # what follows was traced for the promised shape
-                met.broken = f"it promises the shape {promised}, and returns {came}"
-                results.append(np.zeros(promised, dtype_of(variable)))
+            promised, came = map(_type, (variable.aval, value.array))
+            if promised != came:  # what follows was traced for what is promised
+                met.broken = f"it promises {promised}, and returns {came}"
+                results.append(np.zeros(variable.aval.shape, dtype_of(variable)))
             else:
                 results.append(value.array)
         return results
@@ -208,6 +208,10 @@ class _Meeter(Evaluator):
             return self(primal, inputs)
         arrays = bind(equation, [value.array for value in inputs])
         return [Value(in_numpy(a), True) for a in arrays]
+
+
+def _type(value: Any) -> str:
+    return f"{value.dtype}[{', '.join(map(str, np.shape(value)))}]"
 
 
 def _place(equation: Any) -> str:
