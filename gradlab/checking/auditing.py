@@ -45,6 +45,7 @@ from gradlab.tracing import (
     custom_rules,
     intend,
     moved_together,
+    open_kernels,
     reached_outputs,
     restricted,
     rule_inputs,
@@ -445,7 +446,7 @@ def _expansion(program: Program, rule: CustomRule) -> tuple[Program | None, str]
     )
     for which in choices:
         try:
-            return strip(program, which), f"autodiff of {rule.name} without its rule"
+            return open_kernels(strip(program, which)), f"autodiff of {rule.name} without its rule"
         except NotStrippable:  # a rule of the user inside a function that a rule of JAX calls
             continue
     return None, FINITE_DIFFERENCES

@@ -91,6 +91,11 @@ class Evidence:
         return not any(complaint.kind == "refused" for complaint in self.subject.complaints)
 
     @property
+    def primal(self) -> str:
+        """The program that says what the outputs are."""
+        return "reference" if self.has_reference else "forward"
+
+    @property
     def outputs(self) -> int:
         """How many results are outputs; the rest are gradients."""
         return len(self.subject.outputs)
@@ -340,11 +345,11 @@ class Evidence:
 
     @functools.cached_property
     def peers(self) -> list[Any]:
-        """What autodiff of the reference returns in the dtypes of the inputs."""
-        reference = self.subject.reference
+        """What autodiff of the reference returns in the dtypes of the inputs, or the forward."""
+        reference = self.subject.reference or self.subject.forward
         assert reference is not None
         with self.placed():
-            return list(reference(*(self.point[name] for name in reference.in_names)))
+            return list(reference.flat(*(self.point[name] for name in reference.in_names)))
 
     def stepwise(self, keyword: str) -> list[Any] | None:
         """Return what the rule or the reference gives without a compiler; None where too large."""
@@ -490,7 +495,7 @@ def programs_of(subject: Subject) -> dict[str, Any]:
         "reference": subject.reference,
         "tangent": subject.tangent if forward_mode else None,
         "pushforward": subject.pushforward if forward_mode and subject.believed else None,
-        "forward": subject.forward if subject.rule is None else None,
+        "forward": subject.forward if subject.rule is None or subject.reference is None else None,
     }
     return {name: program for name, program in programs.items() if program is not None}
 

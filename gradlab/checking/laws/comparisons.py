@@ -166,7 +166,7 @@ def _compared(trial: Trial, k: int) -> list[tuple[Verdict, Any, Any]]:
     """Judge the k-th output, lifted and as it runs: the verdict, and both values."""
     subject = trial.subject
     known = trial.accuracy if subject.opaque or not trial.has_rule else trial.formula
-    other = known["reference"][k]
+    other = known[trial.primal][k]
     actual = np.asarray(trial.actual[k])
     if not is_inexact(actual.dtype):
         exact = Estimate(np.asarray(other.value, np.float64), np.zeros(other.value.shape))
@@ -181,14 +181,14 @@ def _compared(trial: Trial, k: int) -> list[tuple[Verdict, Any, Any]]:
     if trial.has_rule:
         mine, finest = known["rule"][k], dtype if subject.opaque else np.float64
         found.append((judge(mine.value, other, mine, finest), mine.value, other.value))
-    verdict = judge(actual, trial.accuracy["reference"][k], _own(trial, k, trial.draws), dtype)
+    verdict = judge(actual, trial.accuracy[trial.primal][k], _own(trial, k, trial.draws), dtype)
     for draws in trial.more_draws if verdict.wrong.any() else ():
-        expected = trial.drawn(draws)[1]["reference"][k]
+        expected = trial.drawn(draws)[1][trial.primal][k]
         verdict = judge(actual, expected, _own(trial, k, draws), dtype)
     if verdict.wrong.any():  # where the reference fails too in this dtype, the dtype is to blame
-        peer = judge(trial.peers[k], trial.accuracy["reference"][k], None, dtype)
+        peer = judge(trial.peers[k], trial.accuracy[trial.primal][k], None, dtype)
         verdict = verdict.excused_by(peer)
-    return [*found, (verdict, widen(actual), trial.accuracy["reference"][k].value)]
+    return [*found, (verdict, widen(actual), trial.accuracy[trial.primal][k].value)]
 
 
 def _own(trial: Trial, k: int, draws: int) -> Estimate:
@@ -200,7 +200,7 @@ def _undefined(trial: Trial, k: int) -> bool:
     value = np.asarray(trial.actual[k])
     if not is_inexact(value.dtype) or not np.isnan(widen(value)).any():
         return False
-    return bool((np.isnan(widen(value)) & np.isnan(trial.formula["reference"][k].value)).any())
+    return bool((np.isnan(widen(value)) & np.isnan(trial.formula[trial.primal][k].value)).any())
 
 
 def _number(value: Any) -> str:
