@@ -349,7 +349,7 @@ class Evidence:
         reference = self.subject.reference or self.subject.forward
         assert reference is not None
         with self.placed():
-            return list(reference.flat(*(self.point[name] for name in reference.in_names)))
+            return jax.tree.leaves(reference(*(self.point[n] for n in reference.in_names)))
 
     def stepwise(self, keyword: str) -> list[Any] | None:
         """Return what the rule or the reference gives without a compiler; None where too large."""
