@@ -158,7 +158,7 @@ def subject_of_program(
         rule, notes = _gradient(program, positions)
     except ClosesOverTrace as error:
         positions, notes = _open(program, positions, error)
-        rule = vjp_program(program, positions)
+        rule = vjp_program(program, positions, apart=True)
         targets = tuple(t for t in targets if t.path in [program.in_names[i] for i in positions])
         common |= {"targets": targets, "unchecked": unchecked(program.leaves, targets)}
     except Exception as error:  # whatever the user's rule raises; JAX names what does not fit
@@ -233,7 +233,8 @@ def _open(
         raise error
     held = [program.in_names[i] for i in positions if i not in open_]
     if not held:
-        return tuple(open_), ()
+        text = "a rule inside closes over an input, so JAX differentiates by one input at a time"
+        return tuple(open_), (text,)
     text = f"a rule inside closes over {' and '.join(held)}; JAX does not differentiate it by that"
     return tuple(open_), (text,)
 

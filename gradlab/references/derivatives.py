@@ -26,7 +26,7 @@ def upstream_names(program: Program) -> list[str]:
     ]
 
 
-def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
+def vjp_program(program: Program, wrt: Sequence[int] | None = None, apart: bool = False) -> Program:
     """Return the program that computes the outputs and, from upstreams, the gradients.
 
     Its inputs are the program's, then one upstream per inexact output; its outputs are the
@@ -35,6 +35,7 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     Args:
         program: a traced program.
         wrt: positions among its flat inputs; all differentiable ones by default.
+        apart: whether to differentiate by each alone, where JAX does not by all at once.
 
     Example:
         >>> import numpy as np
@@ -50,15 +51,21 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
     def flat_function(run: Run, *arrays: Any) -> list[Any]:
-        inputs, upstreams = arrays[:count], iter(arrays[count:])
-        outputs, backward = jax.vjp(_part(run, inputs, chosen), *(inputs[i] for i in chosen))
-        seeds = [
-            next(upstreams) if flag else np.zeros(output.shape, jax.dtypes.float0)
-            for output, flag in zip(outputs, inexact)
-        ]
-        return [*outputs, *backward(seeds)]
+        inputs, gradients = arrays[:count], []
+        for group in [(i,) for i in chosen] if apart else [chosen]:
+            outputs, backward = jax.vjp(_part(run, inputs, group), *(inputs[i] for i in group))
+            upstreams = iter(arrays[count:])
+            seeds = [
+                next(upstreams) if flag else np.zeros(output.shape, jax.dtypes.float0)
+                for output, flag in zip(outputs, inexact)
+            ]
+            gradients += backward(seeds)
+        return [*outputs, *gradients]
 
-    return _gradients(program, flat_function, chosen, vjp_program)
+    def one_by_one(program: Program, wrt: Sequence[int]) -> Program:
+        return vjp_program(program, wrt, apart=True)
+
+    return _gradients(program, flat_function, chosen, one_by_one if apart else vjp_program)
 
 
 def _gradients(

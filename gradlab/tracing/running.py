@@ -15,7 +15,7 @@ from gradlab.tracing.evaluate import Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, contains, dtype_of
 from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 from gradlab.tracing.lift import Lifter
-from gradlab.tracing.program import Program, without_checks
+from gradlab.tracing.program import ClosesOverTrace, Program, without_checks
 
 _HOSTS = frozenset({"pure_callback", "io_callback", "ffi_call", "custom_vmap_call"})
 
@@ -84,6 +84,8 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
             jaxpr = jax.make_jaxpr(differentiated)()
         except jax.errors.JAXTypeError:  # it reads values that are computed from its arguments
             return [in_numpy(result) for result in differentiated()]
+    if any(isinstance(constant, jax.core.Tracer) for constant in jaxpr.consts):
+        raise ClosesOverTrace("a rule inside holds a value of another differentiation")
     return run_lifted(jaxpr, [], turns, given)
 
 

@@ -14,6 +14,7 @@ from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.references import LIMIT, blocks, known, unit_roundoff
 from gradlab.tracing import (
+    ClosesOverTrace,
     Program,
     TooLong,
     batches_by_itself,
@@ -95,6 +96,8 @@ def transforms(trial: Trial) -> Law:
         judged, batched = (0, "") if found else _batched(trial)
     except TooLong:
         return Law("transforms", "inconclusive", "a loop inside is too long to run eagerly")
+    except ClosesOverTrace as error:
+        return Law("transforms", "inconclusive", str(error))
     except _CannotBatch as error:
         return Law("transforms", "inconclusive", f"vmap fails: {error}")
     if found or batched:
