@@ -131,6 +131,5 @@ def looks_handwritten(result: Any, inputs: Sequence[Tree]) -> bool:
 
 def is_float(value: Any) -> bool:
     """Whether a value is a float or complex array, or a Python float."""
-    if isinstance(value, float):
-        return True
-    return getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c")
+    array = isinstance(value, np.ndarray | np.generic | jax.Array)
+    return isinstance(value, float) or (array and value.dtype.kind in "fc")

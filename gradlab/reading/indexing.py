@@ -111,7 +111,8 @@ def _part(reading: "Recorder", part: Any) -> Any:
     if type(part) is slice:
         ends = (part.start, part.stop, part.step)
         return slice(*(operator.index(end) if type(end) is Stand else end for end in ends))
-    if type(part) is list:
+    if type(part) in (list, tuple, range):
+        part = list(part)
         part = reading.call(np.array, (part,), {}) if reading.traced(part) else shadow_of(part)
     if type(part) is Stand and not part.traced:
         return part.shadow

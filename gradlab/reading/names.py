@@ -5,6 +5,7 @@ closures sees; and closures, defaults, attributes and containers that are reache
 """
 
 import builtins
+import collections
 import contextlib
 import functools
 import random
@@ -98,20 +99,20 @@ class _Walk:
         if new is not value:
             return new
         if id(value) in self.seen:
-            return self.seen[id(value)] if type(value) is tuple else value
+            return self.seen[id(value)]
         kind = type(value)
         if kind in _PLAIN:
             return value
         self.seen[id(value)] = value
-        if kind is tuple and len(value) <= _LARGEST:
+        if isinstance(value, tuple) and len(value) <= _LARGEST:
             items = tuple(map(self.visit, value))
-            changed = any(a is not b for a, b in zip(items, value))
-            self.seen[id(value)] = items if changed else value
+            if any(a is not b for a, b in zip(items, value)):
+                self.seen[id(value)] = kind(*items) if hasattr(kind, "_fields") else kind(items)
             self.before.append((value, value))  # keeps it alive, and so its number
             return self.seen[id(value)]
-        if kind is list and len(value) <= _LARGEST:
+        if isinstance(value, list | collections.deque) and len(value) <= _LARGEST:
             self._list(value)
-        elif kind is dict and len(value) <= _LARGEST:
+        elif isinstance(value, dict) and len(value) <= _LARGEST:
             self._dict(value)
         elif kind is types.FunctionType:
             self._function(value)
@@ -129,7 +130,9 @@ class _Walk:
         elif isinstance(value, type):
             if _is_users_type(value):
                 self._class(value)
-        elif _is_users_type(kind):
+        elif kind is types.SimpleNamespace:
+            self._attributes(value)
+        if _is_users_type(kind):
             self.visit(kind)
             self._attributes(value)
         return value
@@ -188,8 +191,9 @@ class _Walk:
                             container[name] = held[name]
                         else:
                             container.pop(name, None)
-            elif isinstance(container, list) and _holds_stand(container, {}):
-                container[:] = held
+            elif not isinstance(container, tuple) and _holds_stand(container, {}):
+                container.clear()
+                container.extend(held)
 
     def _replacement(self, value: Any) -> Any:
         if type(value) is np.ndarray and not self.only_look:
@@ -230,7 +234,7 @@ class _Walk:
                 if isinstance(value, np.ndarray):
                     self.reading.names.append((names, name, value))
 
-    def _list(self, items: list[Any]) -> None:
+    def _list(self, items: Any) -> None:
         self.before.append((items, list(items)))
         for place, value in enumerate(list(items)):
             new = self.visit(value)
@@ -326,9 +330,9 @@ def _holds_stand(value: Any, known: dict[int, Any], depth: int = 4) -> bool:
     kind = type(value)
     if depth == 0 or kind in _PLAIN or (id(value) in known and kind not in (list, tuple, dict)):
         return False
-    if kind in (list, tuple, set, frozenset):
+    if isinstance(value, list | tuple | set | frozenset | collections.deque):
         return any(_holds_stand(item, known, depth - 1) for item in list(value)[:_LARGEST])
-    if kind is dict:
+    if isinstance(value, dict):
         return any(_holds_stand(item, known, depth - 1) for item in list(value.values()))
     names = getattr(value, "__dict__", None)
     if isinstance(names, dict) and not isinstance(value, type | types.FunctionType):

@@ -94,7 +94,7 @@ def _places(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> A
     return reading.wrap(function(shadow_of(value), **kwargs))
 
 
-@_rule(np.unique, np.bincount, np.histogram, np.extract, np.compress)
+@_rule(np.unique, np.histogram, np.extract, np.compress)
 def _decided(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """Something whose shape depends on the values of its first argument."""
     first = reading.decide(args[0], "places") if is_stand(args[0]) else args[0]
@@ -102,15 +102,32 @@ def _decided(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> 
         kept = np.flatnonzero(np.asarray(first))
         axis = kwargs.get("axis", args[2] if len(args) > 2 else None)
         return reading.call(np.take, (args[1], kept, axis), {})
-    if function is np.bincount:
-        length = len(np.bincount(shadow_of(first), None, *shadow_of(args[2:])))
-        return reading.plainly(
-            function,
-            (first, *args[1:]),
-            kwargs,
-            functools.partial(jnp.bincount, length=max(length, kwargs.get("minlength", 0))),
-        )
     return reading.plainly(function, (first, *args[1:]), kwargs)
+
+
+@_rule(np.bincount)
+def _bincount(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Sums of weights by whole numbers: the largest of these decides how many sums there are."""
+    x, weights, least = (*args, *[kwargs.get(n) for n in ("weights", "minlength")[len(args) - 1 :]])
+    result = function(shadow_of(x), shadow_of(weights), int(least or 0))
+    if reading.traced(x):
+        int(np.maximum(np.max(x, initial=-1) + 1, least or 0))
+    found = reading.wrap(np.zeros_like(result))
+    np.add.at(found, x, 1 if weights is None else weights)
+    return found
+
+
+@_rule(np.linalg.lstsq)
+def _lstsq(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """JAX gives residuals where NumPy gives none."""
+    rest = function(*shadow_of(args), **shadow_of(kwargs))[1]
+
+    def twin(*operands: Any, **options: Any) -> Any:
+        found = list(jnp.linalg.lstsq(*operands, **options))
+        found[1] = jnp.reshape(found[1], rest.shape) if rest.size else jnp.zeros_like(rest)
+        return tuple(found)
+
+    return reading.plainly(function, args, kwargs, twin)
 
 
 # Writing in place
@@ -249,14 +266,6 @@ def _bits(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
 
 # The methods of ufuncs
 
-_REDUCED: dict[Any, Callable[..., Any]] = {
-    np.add: jnp.sum,
-    np.multiply: jnp.prod,
-    np.maximum: jnp.max,
-    np.minimum: jnp.min,
-    np.logical_and: jnp.all,
-    np.logical_or: jnp.any,
-}
 _ACCUMULATED: dict[Any, Callable[..., Any]] = {
     np.add: jnp.cumsum,
     np.multiply: jnp.cumprod,
@@ -276,17 +285,15 @@ _AT = {
 @_rule("reduce", "accumulate")
 def _folded(reading: "Recorder", ufunc: Any, inputs: Args, kwargs: Kwargs, method: str) -> Any:
     """A fold along an axis, by the function that JAX has for it, else step by step."""
-    table = _REDUCED if method == "reduce" else _ACCUMULATED
+    twin = _ACCUMULATED.get(ufunc)
+    if method == "reduce":
+        twin = getattr(getattr(jnp, ufunc.__name__, None), "reduce", None)
     names = ("axis", "dtype", "out", "keepdims", "initial", "where")
     options = {**dict(zip(names, inputs[1:])), **kwargs}
     options = {n: v for n, v in options.items() if v is not np._NoValue}
     function = getattr(ufunc, method)
-    if ufunc in table:
-        axis = options.pop("axis", 0)
-        twin = functools.partial(table[ufunc], axis=axis)
-        wrapped = functools.partial(function, axis=axis)
-        wrapped.__name__ = f"{ufunc.__name__}.{method}"  # type: ignore[attr-defined]
-        return reading.plainly(wrapped, inputs[:1], options, twin)
+    if twin is not None:
+        return reading.plainly(function, inputs[:1], {"axis": 0, **options}, twin)
     if not reading.traced(inputs):
         return reading.wrap(function(*shadow_of(inputs), **shadow_of(kwargs)))
     if set(options) - {"axis"}:

@@ -1,5 +1,6 @@
 """Layers as people write them: how parameters are found, and what is said when they are not."""
 
+import collections
 import inspect
 import types
 
@@ -237,6 +238,27 @@ def test_the_loss_of_a_model_is_the_model():
         assert report.ok and paths(report) == ["params.W1"]
     with pytest.raises(gradlab.InputError, match="pass the inputs for which it returns both"):
         gradlab.check(Scores(), X)
+
+
+class Ordered:
+    """A model with a dtype, whose layers hold its parameters in a dict that keeps its order."""
+
+    def __init__(self):
+        self.dtype = np.dtype(float)
+        self.params = {"w": np.ones((3, 2)), "b": np.zeros(2)}
+        self.layers = collections.OrderedDict(first=types.SimpleNamespace(**self.params))
+
+    def loss(self, x):
+        first = self.layers["first"]
+        y = np.tanh(x @ first.w + first.b)
+        d = 2 * y * (1 - y**2)
+        return np.sum(y**2), {"w": x.T @ d, "b": d.sum(0)}
+
+
+def test_a_model_may_have_a_dtype_and_keep_its_layers_in_any_dict():
+    report = gradlab.check(Ordered(), X)
+    assert [leaf.path for leaf in report.leaves] == ["params.w", "params.b"]
+    assert report.ok and "read from NumPy" in report.oracle, report
 
 
 class Looked:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+from scipy.special import digamma
 
 import gradlab
 
@@ -445,3 +447,26 @@ def test_places_that_are_written_to_stay_apart():
         lambda index, g: (g.at[index].set(0.0), g[index], None),
     )
     assert gradlab.check(put, jnp.arange(1.0, 7.0), jnp.array([1.3, 0.9]), jnp.array([1, 4])).ok
+
+
+def likelihood(a):
+    """NumPy whose derivative JAX knows to seven digits alone where `a` is large."""
+    return scipy.special.betaln(a, 0.7).sum(), (digamma(a) - digamma(a + 0.7),)
+
+
+def test_what_was_read_is_no_judge_where_it_is_not_what_numpy_computes():
+    report = gradlab.check(likelihood, np.array([0.5, 1.7, 1.1]), returns="output+gradients")
+    assert report.ok and "read from NumPy" in report.oracle, report
+
+
+def solved(a):
+    """NumPy that refuses an input which the walk over branches makes."""
+    x = np.linalg.lstsq(a, np.ones(4), rcond=None)[0]
+    u = np.linalg.solve(a.T @ a, np.ones(2))
+    return x.sum(), (np.outer(np.ones(4) - a @ x, u) - np.outer(a @ u, x),)
+
+
+def test_a_function_may_refuse_what_the_walk_makes():
+    a = np.random.default_rng(0).normal(size=(4, 2))
+    report = gradlab.check(solved, a, returns="output+gradients")
+    assert report.ok and "read from NumPy" in report.oracle, report

@@ -542,6 +542,28 @@ def bins(x):
     return np.bincount(np.array([0, 1, 1, 3]), weights=x[0]), np.searchsorted(PLAIN, x[0]), k
 
 
+def counted(x):
+    order = np.argsort(x[0])
+    sums = np.bincount(order, x[1], minlength=6), np.bincount([1, 1, 0, 2], weights=x[2])
+    return *sums, np.bincount(order) * x[0]
+
+
+def folds(x):
+    several = np.logaddexp.reduce(x, axis=(0, 1)), np.hypot.reduce(x, axis=1)
+    return np.logaddexp.reduce(x, axis=-1, keepdims=True), *several, np.subtract.reduce(x, axis=1)
+
+
+def ranges(x):
+    y = x.copy()
+    y[range(3), [0, 1, 1]] -= 1
+    return y, x[(0, 1), :][range(2), range(2)]
+
+
+def fits(x):
+    y, rest, _, _ = np.linalg.lstsq(x.T, x[0] ** 2, rcond=None)
+    return y, rest, np.linalg.lstsq(x, x[:, 0] ** 2)[1], np.linalg.lstsq(x.T, x.T[:, :2] ** 2)[1]
+
+
 def partials(x):
     return partial(np.sum, axis=1)(x) + partial(lambda a, b: a[0, 0] * b.sum(), b=TABLE)(x)
 
