@@ -154,8 +154,7 @@ class Handwritten:
 
     @contextlib.contextmanager
     def _steady(self, arrays: Sequence[Any] = ()) -> Iterator[None]:
-        """Enter the context of a call: x64 if needed; generators begin where they stand now."""
-        self._rewind()
+        """Enter the context of a call: x64 if needed; generators stay where they are."""
         try:
             with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
                 yield
@@ -164,7 +163,7 @@ class Handwritten:
 
     @property
     def _x64(self) -> bool:
-        ambient = jnp.zeros(()).dtype == np.float64
+        ambient = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
         return ambient or any(map(_is_wide, self.targets))
 
     def _look(self) -> None:

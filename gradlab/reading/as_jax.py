@@ -75,7 +75,7 @@ def ported(function: Function, inputs: tuple[Tree, ...], error: GradlabError) ->
     shapes = any(isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) for leaf in leaves)
     wide = any(str(getattr(leaf, "dtype", "")) in ("float64", "complex128") for leaf in leaves)
     try:
-        with jax.enable_x64(wide or jnp.zeros(()).dtype == np.float64):
+        with jax.enable_x64(wide or jax.dtypes.canonicalize_dtype(np.float64) == np.float64):
             found = JaxFunction(function, () if shapes else inputs, deciding=False)
             if shapes:
                 jax.eval_shape(found, *inputs)

@@ -71,6 +71,9 @@ def is_users(names: dict[str, Any]) -> bool:
     return isinstance(file, str) and not is_library(file)
 
 
+_is_users_module = functools.lru_cache(4096)(lambda module: is_users(module.__dict__))
+
+
 class _Walk:
     """One walk over the user's names, with the way back."""
 
@@ -90,7 +93,7 @@ class _Walk:
         for root in roots:
             self.visit(root)
         for module in list(sys.modules.values()):
-            if type(module) is types.ModuleType and is_users(module.__dict__):
+            if type(module) is types.ModuleType and _is_users_module(module):
                 self.namespace(module.__dict__)
 
     def visit(self, value: Any) -> Any:

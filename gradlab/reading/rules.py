@@ -108,7 +108,8 @@ def _decided(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> 
 @_rule(np.bincount)
 def _bincount(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """Sums of weights by whole numbers: the largest of these decides how many sums there are."""
-    x, weights, least = (*args, *[kwargs.get(n) for n in ("weights", "minlength")[len(args) - 1 :]])
+    given: Any = {**dict(zip(("x", "weights", "minlength"), args)), **kwargs}
+    x, weights, least = map(given.get, ("x", "weights", "minlength"))
     result = function(shadow_of(x), shadow_of(weights), int(least or 0))
     if reading.traced(x):
         int(np.maximum(np.max(x, initial=-1) + 1, least or 0))
