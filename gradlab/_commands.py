@@ -6,14 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from gradlab._targets import (
-    drawn_inputs,
-    dtype_of,
-    load,
-    load_inputs,
-    positional,
-    require_fitting,
-)
+from gradlab._targets import drawn_inputs, dtype_of, load, load_inputs, positional, require_fitting
 from gradlab._working import counting, working
 from gradlab.arguments import argument_names
 from gradlab.errors import InputError

@@ -19,11 +19,6 @@ def require_callable(argument: str, value: Any) -> None:
 
     Raises:
         InputTypeError: `value` is not callable.
-
-    Example:
-        >>> require_callable("function", 3)
-        Traceback (most recent call last):
-        gradlab.errors.InputTypeError: function: expected a function, got int 3
     """
     if not callable(value):
         raise InputTypeError(
@@ -37,11 +32,6 @@ def refuse_numbers(**numbers: Any) -> None:
     Raises:
         InputTypeError: not an integer.
         InputError: an integer out of range.
-
-    Example:
-        >>> refuse_numbers(seed=-1)
-        Traceback (most recent call last):
-        gradlab.errors.InputError: seed: expected at least 0, got -1
     """
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int):
@@ -56,12 +46,7 @@ def refuse_numbers(**numbers: Any) -> None:
 
 
 def several(value: Any) -> tuple[Any, ...]:
-    """Return one thing, or several in a container, as a tuple; a string is one thing.
-
-    Example:
-        >>> several("x"), several(["x", "y"]), several(0)
-        (('x',), ('x', 'y'), (0,))
-    """
+    """Return one thing, or several in a container, as a tuple; a string is one thing."""
     try:
         return (value,) if isinstance(value, str) else tuple(value)
     except TypeError:
@@ -69,13 +54,7 @@ def several(value: Any) -> tuple[Any, ...]:
 
 
 def name_of(function: Any) -> str:
-    """Return the name by which a person knows this function.
-
-    Example:
-        >>> import functools
-        >>> name_of(functools.partial(len))
-        'len'
-    """
+    """Return the name by which a person knows this function."""
     while isinstance(function, functools.partial):
         function = function.func
     named = getattr(function, "__name__", None) or getattr(function, "fun", None)
@@ -128,12 +107,7 @@ def argument_names(function: Callable[..., Any], number: int) -> tuple[str, ...]
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """Return which of the known names may have been meant, as a question; nothing if none is near.
-
-    Example:
-        >>> nearest("tahn", ["tanh", "exp"])
-        "did you mean 'tanh'?"
-    """
+    """Ask which of the known names may have been meant; nothing if none is near."""
     near = nearest_of(name, known)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
@@ -146,12 +120,7 @@ def nearest_of(name: Any, known: Iterable[str]) -> list[str]:
 
 
 def misfit(function: Callable[..., Any], inputs: Sequence[Any]) -> "inspect.Signature | None":
-    """Return the signature of a function that cannot be called with so many inputs, else None.
-
-    Example:
-        >>> print(misfit(lambda x, w: x @ w, [1.0]))
-        (x, w)
-    """
+    """Return the signature of a function that cannot be called with so many inputs, else None."""
     signature = _signature(function)
     try:
         if signature is not None:

@@ -62,11 +62,7 @@ class Report(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return this report as JSON-plain data; `schema` names the kind and its version."""
-        return {
-            "schema": f"gradlab.{self.kind}/{self.version}",
-            "ok": self.ok,
-            **_fields(self),
-        }
+        return {"schema": f"gradlab.{self.kind}/{self.version}", "ok": self.ok, **_fields(self)}
 
 
 def plain(value: Any) -> Any:
@@ -432,11 +428,6 @@ def report_status(
 
 
 def weakest(grades: Sequence[Grade | None]) -> Grade | None:
-    """Return the lowest of several grades; None if there is none, or one is missing.
-
-    Example:
-        >>> weakest(["proved", "points"]), weakest(["proved", None])
-        ('points', None)
-    """
+    """Return the lowest of several grades; None if there is none, or one is missing."""
     known = [grade for grade in grades if grade is not None]
     return min(known, key=GRADES.index) if known and len(known) == len(grades) else None

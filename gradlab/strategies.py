@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis.errors import InvalidArgument
 from hypothesis.extra import numpy as npst
 
-from gradlab.common.arrays import is_inexact
+from gradlab.common.arrays import Array, DTypeLike, NumPyArray, Tree, is_inexact
 from gradlab.errors import GradlabError
 from gradlab.nodes import Node, find
 from gradlab.nodes._base import Case
@@ -37,12 +37,12 @@ _LAYOUTS = ("C", "Fortran", "strided", "reversed", "read-only")
 
 def arrays(
     shape: Sequence[int],
-    dtype: Any = np.float64,
+    dtype: DTypeLike = np.float64,
     *,
     domain: Domain = REALS,
     near_kinks: bool = False,
     layouts: bool = False,
-) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+) -> st.SearchStrategy[NumPyArray]:
     """Return arrays of one shape whose entries lie in a domain.
 
     Args:
@@ -67,8 +67,8 @@ def arrays(
 
 
 def _arrays(
-    sizes: Any, dtype: Any, domain: Domain, near_kinks: bool, layouts: bool
-) -> st.SearchStrategy[Any]:
+    sizes: Any, dtype: DTypeLike, domain: Domain, near_kinks: bool, layouts: bool
+) -> st.SearchStrategy[Array]:
     if not isinstance(sizes, tuple | list) or any(not isinstance(n, int) or n < 0 for n in sizes):
         raise InvalidArgument(
             f"shape: {sizes!r} is no shape; expected a tuple of integers that are 0 or more"
@@ -92,7 +92,7 @@ def _arrays(
     return drawn
 
 
-def _is_floating(dtype: Any) -> bool:
+def _is_floating(dtype: DTypeLike) -> bool:
     try:
         return is_inexact(np.dtype(dtype))
     except TypeError:  # NumPy knows no such dtype
@@ -121,7 +121,7 @@ def _points(domain: Domain, near_kinks: bool, at_least: int) -> list[float]:
         step /= 8
 
 
-def _laid_out(x: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
+def _laid_out(x: NumPyArray, layout: str) -> NumPyArray:
     """Return equal entries in another memory layout."""
     if layout == "Fortran":
         return np.asfortranarray(x)
@@ -136,8 +136,8 @@ def _laid_out(x: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
 
 
 def inputs_for(
-    node: Any, *, dtype: Any = np.float64, near_kinks: bool = False, layouts: bool = False
-) -> st.SearchStrategy[tuple[np.ndarray[Any, Any], ...]]:
+    node: Any, *, dtype: DTypeLike = np.float64, near_kinks: bool = False, layouts: bool = False
+) -> st.SearchStrategy[tuple[NumPyArray, ...]]:
     """Return inputs of a node: the shapes of its generic cases, entries in its domains.
 
     Args:
@@ -176,7 +176,7 @@ def _cases(node: Any) -> list[Case]:
 
 
 def _input(
-    case: Case, position: int, spec: Any, dtype: Any, near_kinks: bool, layouts: bool
+    case: Case, position: int, spec: Any, dtype: DTypeLike, near_kinks: bool, layouts: bool
 ) -> st.SearchStrategy[Any]:
     if not isinstance(spec, tuple):
         return st.just(spec)
@@ -184,7 +184,7 @@ def _input(
     return arrays(spec, dtype, domain=domain, near_kinks=near_kinks, layouts=layouts)
 
 
-def upstreams(output: Any, *, layouts: bool = True) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+def upstreams(output: Array, *, layouts: bool = True) -> st.SearchStrategy[NumPyArray]:
     """Return upstreams for an output: signed, generic, in every memory layout.
 
     Args:
@@ -205,7 +205,7 @@ def upstreams(output: Any, *, layouts: bool = True) -> st.SearchStrategy[np.ndar
     return st.deferred(lambda: _upstreams(output, layouts))
 
 
-def _upstreams(output: Any, layouts: bool) -> st.SearchStrategy[Any]:
+def _upstreams(output: Array, layouts: bool) -> st.SearchStrategy[Array]:
     if not hasattr(output, "shape") or not hasattr(output, "dtype"):
         raise InvalidArgument(
             f"output: {type(output).__name__} has no shape and dtype; pass the array that the "
@@ -250,7 +250,7 @@ def _shapes_for(signature: str, sizes: tuple[int, ...]) -> st.SearchStrategy[Any
     )
 
 
-def pytrees(leaves: st.SearchStrategy[Any], *, max_leaves: int = 4) -> st.SearchStrategy[Any]:
+def pytrees(leaves: st.SearchStrategy[Tree], *, max_leaves: int = 4) -> st.SearchStrategy[Any]:
     """Return dicts, lists and tuples of leaves, nested.
 
     Args:

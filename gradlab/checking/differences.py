@@ -14,18 +14,12 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.references import (
-    LIMIT,
-    Slope,
-    finite_differences,
-    known,
-    norm,
-    unit_roundoff,
-)
+from gradlab.common.arrays import Tree
+from gradlab.references import LIMIT, Slope, finite_differences, known, norm, unit_roundoff
 from gradlab.tracing import Leaf
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
-_CHUNK, _HELD = 64, 1 << 22  # directions at once, and entries that they may have together
+_CHUNK = 64  # directions at once
 _AT_ONCE = 1 << 19  # entries of the points of several steps
 _WORK = 1 << 21  # outputs of all groups together, of one step
 _LARGE = 1 << 18
@@ -162,6 +156,16 @@ class Answer(Enum):
     UNKNOWN = auto()
     """The function jumps here, or is not finite nearby."""
 
+    @property
+    def refutes(self) -> bool:
+        """Whether the claim is wrong."""
+        return self in (Answer.DISAGREES, Answer.BESIDE_A_KINK)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is told of the claim."""
+        return self in (Answer.TOO_COARSE, Answer.UNKNOWN)
+
 
 def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool = True) -> Answer:
     """Return what the i-th measured slope says of a claim.
@@ -171,8 +175,9 @@ def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool
         slope: what was measured.
         i: which of its entries.
         spread: how far rounding may move the claim.
-        strict: whether a claim at a kink must lie between the slopes on both sides. Along a
-            direction over several kinks a right gradient need not, if its upstreams differ in sign.
+        strict: whether the claim is that of one entry. Along a direction over several kinks a right
+            gradient need not lie between the slopes on both sides, if its upstreams differ in sign;
+            what is not finite is told entry by entry.
     """
     value, error, left, right = (
         float(np.real(np.ravel(each)[i]))
@@ -180,6 +185,8 @@ def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool
     )
     ends = sorted(end for end in (left, right) if not np.isnan(end))
     if not np.isfinite(claim):
+        if not strict:
+            return Answer.UNKNOWN
         vertical = any(map(np.isinf, ends))
         if claim in ends:
             return Answer.AGREES
@@ -199,29 +206,6 @@ def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool
     if nothing and abs(claim) <= LIMIT * spread and abs(value) <= slack:
         return Answer.ZERO
     return Answer.AGREES if max(abs(value), abs(claim)) > slack else Answer.TOO_COARSE
-
-
-_WORDS = {
-    Answer.AGREES: "right",
-    Answer.ZERO: "right",
-    Answer.AT_A_KINK: "kink",
-    Answer.BESIDE_A_KINK: "wrong",
-    Answer.DISAGREES: "wrong",
-    Answer.TOO_COARSE: "inconclusive",
-    Answer.UNKNOWN: "inconclusive",
-}
-
-
-def compare(claim: float, slope: Slope, i: int, spread: float = 0.0) -> str:
-    """Say whether a claimed slope is right, wrong, at a kink, or cannot be told.
-
-    A claim that is not finite is told entry by entry, never along a direction.
-    """
-    return (
-        _WORDS[answer(claim, slope, i, spread, strict=False)]
-        if np.isfinite(claim)
-        else "inconclusive"
-    )
 
 
 def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: float = 1.0) -> Slope:
@@ -374,7 +358,7 @@ def _forward(
     return called
 
 
-def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Any]) -> list[Any]:
+def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Tree]) -> list[Any]:
     """Call a NumPy forward a step away, where its domain may have ended."""
     try:
         with np.errstate(all="ignore"):
@@ -388,7 +372,7 @@ def _upstreams(evidence: Evidence) -> list[Any]:
     return named or [np.float64(1.0)]  # a loss that returns its own gradient
 
 
-def scales(value: Any) -> Array:
+def scales(value: Tree) -> Array:
     """Return the steps over which entries change their character: their sizes, zeros a little."""
     sizes = np.abs(np.asarray(widen(value)))
     scales: Array = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)

@@ -7,8 +7,9 @@ import numpy as np
 
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.laws.entries import entry_name
-from gradlab.checking.steps import Verdicts, truth
+from gradlab.checking.steps import truth
 from gradlab.checking.widen import widen
+from gradlab.checking.witness import Verdicts
 from gradlab.references import (
     LEAST_DIGITS,
     digits_left,

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 
 from gradlab.arguments import nearest
+from gradlab.common.arrays import Function, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.tracing.leaves import flatten
-
-__all__ = ["Domain", "parse_domain"]
 
 Arrays = dict[str, Any]
 _WORDS = ("positive", "finite")
@@ -58,7 +57,7 @@ class Domain:
         return moved
 
 
-def parse_domain(domain: Any, inputs: tuple[Any, ...], names: Sequence[str]) -> Domain:
+def parse_domain(domain: Any, inputs: tuple[Tree, ...], names: Sequence[str]) -> Domain:
     """Return what was said of the inputs.
 
     Args:
@@ -106,7 +105,7 @@ def parse_domain(domain: Any, inputs: tuple[Any, ...], names: Sequence[str]) -> 
 
 
 def _rule(
-    name: str, said: Any, inputs: tuple[Any, ...], names: Sequence[str]
+    name: str, said: Any, inputs: tuple[Tree, ...], names: Sequence[str]
 ) -> tuple[Rule, tuple[float, float] | None]:
     """Return what must hold of one input, and its interval if it has one."""
     if isinstance(said, str):
@@ -145,7 +144,7 @@ def _rule(
 
 
 def _of_all(
-    function: Callable[..., Any], inputs: tuple[Any, ...], names: Sequence[str]
+    function: Function, inputs: tuple[Tree, ...], names: Sequence[str]
 ) -> Callable[[Arrays], bool]:
     given, leaves, tree = flatten(inputs, tuple(names))
 

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
@@ -31,6 +31,7 @@ from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
+from gradlab.common.arrays import Function, Tree
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
@@ -41,15 +42,13 @@ if TYPE_CHECKING:
     from gradlab.repair.problem import HandRule, Kind
     from gradlab.repair.written import Repaired
 
-__all__ = ["assert_gradients", "check"]
-
 
 @undisturbed()
 def check(
     function: Any,
-    *inputs: Any,
-    backward: Callable[..., Any] | None = None,
-    reference: Callable[..., Any] | None = None,
+    *inputs: Tree,
+    backward: Function | None = None,
+    reference: Function | None = None,
     returns: Returns = "output",
     parameters: Any = None,
     gradients: Any = None,
@@ -180,7 +179,7 @@ def check(
     return report
 
 
-def assert_gradients(function: Any, *inputs: Any, **options: Any) -> CheckReport:
+def assert_gradients(function: Any, *inputs: Tree, **options: Any) -> CheckReport:
     """Check a gradient as `gradlab.check` does, in its memory, and raise if it is not right.
 
     Args:
@@ -234,7 +233,7 @@ class _Asked:
     def __init__(
         self,
         function: Any,
-        inputs: tuple[Any, ...],
+        inputs: tuple[Tree, ...],
         backward: Any,
         reference: Any,
         returns: Any,
@@ -299,13 +298,13 @@ class _Asked:
         self.domain = parse_domain(domain, inputs, self.names)
         self.calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
 
-    def anew(self, values: Mapping[str, Any]) -> Subject:
+    def anew(self, values: Mapping[str, Tree]) -> Subject:
         """Return the subject at other inputs, given by path; those that are not stay."""
         given, leaves, tree = flatten(self.inputs, self.names or ())
         placed = [values.get(leaf.path, value) for value, leaf in zip(given, leaves)]
         return self.subject(jax.tree_util.tree_unflatten(tree, placed))
 
-    def subject(self, inputs: tuple[Any, ...]) -> Subject:
+    def subject(self, inputs: tuple[Tree, ...]) -> Subject:
         assert self.names is not None
         names, wrt, intended = self.names, self.wrt, self.intended
         if self.backward is None and self.returns == "output":
@@ -319,7 +318,7 @@ class _Asked:
         return dataclasses.replace(subject, notes=notes, domain=self.domain)
 
 
-def _willing(asked: _Asked, inputs: tuple[Any, ...]) -> Subject:
+def _willing(asked: _Asked, inputs: tuple[Tree, ...]) -> Subject:
     """Return the subject at the inputs as they are; in float32 where only float64 is refused."""
     try:
         subject = asked.subject(inputs)
@@ -356,13 +355,13 @@ def _is_node(function: Any, of_class: bool = False) -> bool:
     )
 
 
-def _from_graph(graph: "Graph") -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _from_graph(graph: "Graph") -> tuple[Function, Function]:
     """Return a graph's forward and backward as functions that keep nothing."""
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Tree) -> Any:
         return graph(*inputs)
 
-    def backward(upstream: Any, *inputs: Any) -> Any:
+    def backward(upstream: Any, *inputs: Tree) -> Any:
         return graph.value_and_gradient(*inputs, upstream=upstream)[1]
 
     forward.__name__ = graph.title
@@ -372,10 +371,10 @@ def _from_graph(graph: "Graph") -> tuple[Callable[..., Any], Callable[..., Any]]
 def _from_node(node: Any, reference: Any, count: int) -> tuple[Any, ...]:
     """Return a node's forward and backward as functions, and the reference that it names."""
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Tree) -> Any:
         return node.forward(*inputs)
 
-    def backward(upstream: Any, residuals: Any) -> Any:
+    def backward(upstream: Any, residuals: Tree) -> Any:
         return node.backward(upstream, residuals)
 
     named = getattr(node, "name", None)

@@ -17,6 +17,7 @@ from gradlab.checking.points import Points
 from gradlab.checking.probes import Dropped
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.references import (
     DRAWS,
     Estimate,
@@ -32,18 +33,6 @@ from gradlab.tracing import opaque, widen_dtype
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import platform_here
 from gradlab.tracing.stepwise import run_stepwise
-
-__all__ = [
-    "Evidence",
-    "copied",
-    "draw_tangents",
-    "draw_upstreams",
-    "near",
-    "nearby",
-    "programs_of",
-    "signed",
-    "typical",
-]
 
 Leaves = list[np.ndarray[Any, Any]]
 Estimates = dict[str, list[Estimate]]
@@ -80,6 +69,7 @@ class Evidence:
         self.evaluation = evaluation
         self._drawn: tuple[int, tuple[Estimates, Estimates] | None] = 0, None
         self._stepwise: dict[str, list[Any] | None] = {}
+        self._crossed: dict[str, list[Any]] = {}
         self.lines: dict[int, tuple[Arrays, Slope]] = {}  # slopes that cost calls, by direction
         self.dropped = Dropped(subject.name)
         self.has_rule = subject.rule is not None
@@ -99,6 +89,11 @@ class Evidence:
     def outputs(self) -> int:
         """How many results are outputs; the rest are gradients."""
         return len(self.subject.outputs)
+
+    @property
+    def wide_point(self) -> Arrays:
+        """Inputs and upstreams in float64."""
+        return {name: widen(value) for name, value in self.point.items()}
 
     @functools.cached_property
     def full_point(self) -> Arrays:
@@ -168,10 +163,10 @@ class Evidence:
         """The scatter of a rule that cannot be traced: its results one ulp away."""
         return self.scatter_of(list(self.point.values()))
 
-    def scatter_of(self, arrays: Sequence[Any]) -> list[Estimate]:
+    def scatter_of(self, arrays: Sequence[Array]) -> list[Estimate]:
         """Return a rule's results at these arguments, and how they scatter one ulp away."""
 
-        def flat(*moved: Any) -> list[Any]:
+        def flat(*moved: Array) -> list[Array]:
             return self.probe(dict(zip(self.point, moved)))
 
         return numpy_estimate(flat, arrays, seed=self.seed)
@@ -180,7 +175,7 @@ class Evidence:
     def wide(self) -> Leaves | None:
         """A rule that cannot be traced, called with float64 inputs; None where it refuses."""
         try:
-            return self.run({name: widen(value) for name, value in self.point.items()})
+            return self.run(self.wide_point)
         except Exception:  # a rule may insist on its dtype
             return None
 
@@ -235,7 +230,7 @@ class Evidence:
         """Return the results at all cases from one pass, or None where they go one by one."""
         if len(cases) < 2 or self.subject.opaque:
             return None
-        point: dict[str, Any] = {**self.full_point}
+        point: dict[str, Tree] = {**self.full_point}
         names = dict.fromkeys(name for case in cases for name in case)
         moved = {n: np.stack([{**point, **case}[n] for case in cases]) for n in names}
         found = self.dropped.attempt(lambda: evaluation.rows(self.full_point, moved, only))
@@ -279,8 +274,7 @@ class Evidence:
         points = Points(self.subject.forward, programs.values(), self.dropped, turns)
         there.__dict__["_points"] = points
         walk = Interpreted(Setting(programs, {}, None, {}), turns)
-        point = {name: widen(value) for name, value in self.point.items()}
-        return there, self.gradients(walk.values(point, "rule")["rule"])
+        return there, self.gradients(walk.values(self.wide_point, "rule")["rule"])
 
     def legal(self, case: Arrays) -> bool:
         """Whether a change to the point stays among the inputs that `domain=` allows."""
@@ -299,7 +293,7 @@ class Evidence:
         return found
 
     def line(
-        self, direction: Arrays, upstreams: Sequence[Any]
+        self, direction: Arrays, upstreams: Sequence[Array]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return <upstreams, forward> as a function of several steps along a direction."""
         start = self.values if self.evaluation is None else self.full_point
@@ -330,7 +324,7 @@ class Evidence:
         parts = [part for program in programs if program is not None for part in opaque(program)]
         return any(part.digits < _FLOAT32 for part in parts)
 
-    def gradients(self, results: Sequence[Any]) -> list[Any]:
+    def gradients(self, results: Sequence[Array]) -> list[Array]:
         """Return the gradients among a program's results."""
         return list(results[self.outputs :])
 
@@ -355,11 +349,10 @@ class Evidence:
         """Return what the rule or the reference gives without a compiler; None where too large."""
         if keyword not in self._stepwise:
             program = programs_of(self.subject).get(keyword)
-            self._stepwise[keyword] = (
-                None
-                if program is None
-                else run_stepwise(program, [self.point[name] for name in program.in_names])
-            )
+            self._stepwise[keyword] = None
+            if program is not None:
+                given = [self.point[name] for name in program.in_names]
+                self._stepwise[keyword] = run_stepwise(program, given)
         return self._stepwise[keyword]
 
     @functools.cached_property
@@ -369,8 +362,8 @@ class Evidence:
             return list(self.formula["rule"][self.outputs :])
         if self.wide is None:
             return None
-        arrays = [widen(value) for value in self.point.values()]
-        wide, own = self.scatter_of(arrays)[self.outputs :], self.own_scatter[self.outputs :]
+        wide = self.scatter_of(list(self.wide_point.values()))[self.outputs :]
+        own = self.own_scatter[self.outputs :]
         return list(map(_in_digits_it_has, wide, own))
 
     @functools.cached_property
@@ -382,20 +375,16 @@ class Evidence:
         """Return the gradients of rule or reference in float64, under the other upstreams."""
         if keyword not in self._crossed:
             case = {name: widen(u) for name, u in self.other_upstreams.items()}
-            self._crossed.update(self.gradients_under(case, keyword))
+            (self._crossed[keyword],) = self.gradients_at(keyword, [case])
         return self._crossed[keyword]
 
-    @functools.cached_property
-    def _crossed(self) -> dict[str, list[Any]]:
-        return {}
-
-    def gradients_here(self, keyword: str) -> list[Any]:
+    def gradients_here(self, keyword: str) -> list[Array]:
         """Return the gradients of the rule or the reference in float64, at the point."""
         if keyword == "reference":
             return [e.value for e in self.formula["reference"][self.outputs :]]
         return [e.value for e in self.formula_gradients or ()]
 
-    def scatter_here(self, keyword: str, i: int) -> Any:
+    def scatter_here(self, keyword: str, i: int) -> Array:
         """Return how far rounding to float64 moves the i-th gradient of rule or reference."""
         if keyword == "reference":
             return self.expected("formula", i).scatter
@@ -432,7 +421,7 @@ class Evidence:
         return True
 
     @functools.cached_property
-    def input_scatter(self) -> list[Any]:
+    def input_scatter(self) -> list[Array]:
         """How far each of the rule's gradients moves when the inputs move by their own rounding."""
         here = self.gradients_here("rule")
         rng = np.random.default_rng([self.seed, 10])
@@ -450,8 +439,7 @@ class Evidence:
     @functools.cached_property
     def without_infinities(self) -> list[Any] | None:
         """The rule's gradients under upstreams of zero where an output is not finite, else None."""
-        known = self.formula["rule"] if self.has_rule else None
-        outputs = [e.value for e in known] if known is not None else self.wide
+        outputs = [e.value for e in self.formula["rule"]] if self.has_rule else self.wide
         if outputs is None:
             return None
         case = {}
@@ -459,27 +447,12 @@ class Evidence:
             finite = np.isfinite(outputs[self.subject.outputs.index(upstream.output)])
             if not finite.all():
                 case[upstream.name] = np.where(finite, widen(self.upstreams[upstream.name]), 0)
-        return self.gradients_under(case, "rule")["rule"] if case else None
-
-    def gradients_under(self, case: Arrays, keyword: str | None = None) -> dict[str, list[Any]]:
-        """Return the gradients in float64, by program, at a change to the point.
-
-        Where one keyword is given, others may be missing.
-        """
-        found = {}
-        if self.evaluation is not None and (self.has_rule or keyword != "rule"):
-            results = self.many([case], keyword)[0]
-            found = {key: self.gradients(values) for key, values in results.items()}
-        if not self.has_rule and keyword != "reference":
-            point = {name: widen(value) for name, value in self.point.items()}
-            found["rule"] = self.gradients(self.probe({**point, **case}))
-        return found
+        return self.gradients_at("rule", [case])[0] if case else None
 
     def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
         """Return the gradients of the rule or the reference in float64, at changes to the point."""
         if keyword == "rule" and not self.has_rule:
-            point = {name: widen(value) for name, value in self.point.items()}
-            return [self.gradients(self.probe({**point, **case})) for case in cases]
+            return [self.gradients(self.probe({**self.wide_point, **case})) for case in cases]
         return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
 
 
@@ -539,7 +512,7 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
     return {target.path: values[target.path] for target in subject.targets}
 
 
-def near(array: Any, rng: np.random.Generator, reach: float = 0.1) -> Any:
+def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
     """Return an array close to the given one: same shape, dtype, signs; zeros become small."""
     value = np.asarray(array)
     wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
@@ -549,7 +522,7 @@ def near(array: Any, rng: np.random.Generator, reach: float = 0.1) -> Any:
     return (wide * factor + added).astype(value.dtype)
 
 
-def typical(value: Any) -> float:
+def typical(value: Tree) -> float:
     """Return the typical size of an array's entries, of some where they are millions; else 1."""
     some = np.ravel(value)[:: 1 + np.size(value) // _LARGE]
     sizes = np.abs(some.astype(np.complex128))
@@ -557,7 +530,7 @@ def typical(value: Any) -> float:
     return float(np.median(sizes)) if sizes.size else 1.0
 
 
-def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
     """Return signed numbers of order one, none near zero."""
 
     def real() -> Any:

@@ -48,17 +48,6 @@ from gradlab.tracing import (
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.linearise import forbids_forward_mode
 
-__all__ = [
-    "FINITE_DIFFERENCES",
-    "in_words",
-    "jvp_or_none",
-    "notes_on",
-    "own_rule",
-    "same_outputs",
-    "subject_of_program",
-    "vjp_or_none",
-]
-
 _FORWARD = 256  # entries that are differentiated one by one, where there is no reverse mode
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
 

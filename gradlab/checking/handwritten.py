@@ -14,23 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import name_of, users_fault
-from gradlab.checking.gradients import (
-    call_that_works,
-    keyed,
-    looks_handwritten,
-    wrong_number,
-)
+from gradlab.checking.gradients import call_that_works, keyed, looks_handwritten, wrong_number
 from gradlab.checking.inputs import Returns
 from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Arrays, Complaint, Upstream, nothing_to_differentiate
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.reading import is_library, rewinder
 from gradlab.tracing import Leaf
 from gradlab.tracing.leaves import flatten, is_inexact
-
-__all__ = ["Handwritten"]
 
 
 class Handwritten:
@@ -41,10 +35,10 @@ class Handwritten:
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        backward: Callable[..., Any] | None,
+        function: Function,
+        backward: Function | None,
         returns: Returns,
-        inputs: tuple[Any, ...],
+        inputs: tuple[Tree, ...],
         names: tuple[str, ...],
         wrt: tuple[int, ...] | None,
         calls: Calls,
@@ -87,19 +81,19 @@ class Handwritten:
         """The shapes of the outputs."""
         return [np.shape(example) for example in self._examples]
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Tree) -> Any:
         """Return the output alone."""
         result = self._counted(*inputs)
         return result if self._returns == "output" else self._pair(result)[0]
 
-    def _counted(self, *inputs: Any) -> Any:
+    def _counted(self, *inputs: Tree) -> Any:
         self.calls.made += 1
         return self._function(*inputs)
 
     def primal(self, values: Arrays) -> list[Any]:
         """Evaluate the forward alone, as the user does."""
 
-        def output(arrays: Sequence[Any]) -> list[Any]:
+        def output(arrays: Sequence[Array]) -> list[Array]:
             with self._steady(arrays):
                 found = self.forward(*self._rebuild(arrays))
                 return [np.asarray(result) for result in jax.tree.leaves(found)]
@@ -107,7 +101,7 @@ class Handwritten:
         return self._in_digits_it_takes(output, [values[name] for name in self.order])
 
     def _in_digits_it_takes(
-        self, compute: Callable[[Sequence[Any]], list[Any]], arrays: list[Any]
+        self, compute: Callable[[Sequence[Any]], list[Any]], arrays: list[Array]
     ) -> list[Any]:
         """Compute from arrays, in the dtypes that were given where float64 is refused at any point.
 
@@ -131,12 +125,12 @@ class Handwritten:
                     return found
             raise
 
-    def _narrowed(self, arrays: list[Any]) -> list[Any]:
+    def _narrowed(self, arrays: list[Array]) -> list[Any]:
         dtypes = [np.asarray(value).dtype for value in self.values.values()]
         dtypes += [upstream.dtype for upstream in self.upstreams]
         return [np.asarray(array).astype(dtype) for array, dtype in zip(arrays, dtypes)]
 
-    def flat(self, *arrays: Any) -> list[Any]:
+    def flat(self, *arrays: Array) -> list[Array]:
         """Evaluate forward and backward on flat inputs followed by upstreams."""
         inputs = self._rebuild(arrays[: len(self.order)])
         output, gradients = self._both(inputs, arrays[len(self.order) :])
@@ -145,7 +139,7 @@ class Handwritten:
     def run(self, values: Arrays) -> list[Any]:
         """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
 
-        def results(arrays: Sequence[Any]) -> list[Any]:
+        def results(arrays: Sequence[Array]) -> list[Array]:
             with self._steady(arrays):
                 return [np.asarray(result) for result in self.flat(*arrays)]
 
@@ -153,7 +147,7 @@ class Handwritten:
         return self._in_digits_it_takes(results, [values[name] for name in names])
 
     @contextlib.contextmanager
-    def _steady(self, arrays: Sequence[Any] = ()) -> Iterator[None]:
+    def _steady(self, arrays: Sequence[Array] = ()) -> Iterator[None]:
         """Enter the context of a call: x64 if needed; generators stay where they are."""
         try:
             with jax.enable_x64(self._x64 or any(map(_is_wide, arrays))):
@@ -186,7 +180,7 @@ class Handwritten:
         if hint and shapes and looks_handwritten(output, given):
             raise InputError(f"backward: {shapes[0]}; {hint}")
 
-    def _examine(self, output: Any) -> None:
+    def _examine(self, output: Tree) -> None:
         """Note the forms of the outputs, and of the gradients that the backward returns."""
         with self._steady(), np.errstate(all="ignore"):
             pairs, self._out_tree = jax.tree_util.tree_flatten_with_path(output)
@@ -228,7 +222,7 @@ class Handwritten:
         return tuple(Upstream(label, *each) for label, each in zip(labels, inexact))
 
     def _both(
-        self, inputs: tuple[Any, ...], upstreams: Sequence[Any], careful: bool = False
+        self, inputs: tuple[Tree, ...], upstreams: Sequence[Array], careful: bool = False
     ) -> tuple[Any, Any]:
         call = self._call if careful else _plain
         if self._returns == "output+gradients":
@@ -242,7 +236,7 @@ class Handwritten:
         return output, call("backward", self._backward, upstream, residuals)
 
     def _rebound(
-        self, inputs: tuple[Any, ...], leaves: Sequence[Any], tree: Any
+        self, inputs: tuple[Tree, ...], leaves: Sequence[Tree], tree: Tree
     ) -> list[Complaint]:
         """Return which containers among the inputs hold something else now.
 
@@ -267,10 +261,10 @@ class Handwritten:
             if _root(path) in judged
         ]
 
-    def _upstream_tree(self, upstreams: Sequence[Any]) -> Any:
+    def _upstream_tree(self, upstreams: Sequence[Array]) -> Tree:
         """Return the upstreams in the output's tree, as arrays of the output's kind."""
         supply = iter(upstreams)
-        leaves: list[Any] = []
+        leaves: list[Tree] = []
         for example in self._examples:
             if not is_inexact(_dtype(example)):
                 leaves.append(np.zeros(np.shape(example), _dtype(example)))
@@ -280,7 +274,7 @@ class Handwritten:
             leaves.append(jnp.asarray(upstream) if numpy_ else upstream)
         return jax.tree_util.tree_unflatten(self._out_tree, leaves)
 
-    def _align(self, gradients: Any, complaints: list[Complaint]) -> list[Any]:
+    def _align(self, gradients: Tree, complaints: list[Complaint]) -> list[Any]:
         """Return one gradient per target, zeros where `None` was returned."""
         by_position = self._by_position(gradients)
         aligned = []
@@ -315,7 +309,7 @@ class Handwritten:
             aligned.append(found)
         return aligned
 
-    def _takes(self, dtype: Any, target: Leaf, value: Any) -> bool:
+    def _takes(self, dtype: DTypeLike, target: Leaf, value: Tree) -> bool:
         """Whether a gradient may have this dtype: its input's, or a number's any.
 
         NumPy's may be wider, and as narrow as any of the numbers that it is computed from.
@@ -331,13 +325,13 @@ class Handwritten:
         wide = self.numpy and same and dtype.itemsize >= least
         return bool(wide or dtype == target.dtype)
 
-    def _narrow(self, gradients: Any) -> None:
+    def _narrow(self, gradients: Tree) -> None:
         """Where a dict names what it has gradients of, and the user named nothing, take these."""
         if isinstance(gradients, Mapping) and not self._asked:
             found = keyed(gradients, self._inputs, self._names)
             self.targets = tuple(t for t in self.targets if t.position in found) or self.targets
 
-    def _by_position(self, gradients: Any) -> dict[int, Any]:
+    def _by_position(self, gradients: Tree) -> dict[int, Any]:
         """Return the gradients by the position of their input, however they were gathered."""
         differentiable = sorted({target.position for target in self.targets})
         if isinstance(gradients, Mapping):
@@ -356,7 +350,7 @@ class Handwritten:
         loss = self._returns == "output+gradients"
         raise wrong_number(self.name, self._names, self._inputs, gradients, loss)
 
-    def _pair(self, result: Any) -> tuple[Any, Any]:
+    def _pair(self, result: Tree) -> tuple[Any, Any]:
         if not isinstance(result, tuple) or len(result) < 2:
             raise InputError(
                 f"{self.name}: returns={self._returns!r} expects a pair from the forward, "
@@ -364,7 +358,7 @@ class Handwritten:
             )
         return (result[0], result[1]) if len(result) == 2 else (result[0], result[1:])
 
-    def _rebuild(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+    def _rebuild(self, arrays: Sequence[Array]) -> tuple[Any, ...]:
         supply = iter(arrays)
         leaves = [
             _like(value, next(supply)) if leaf.traced else value
@@ -375,7 +369,7 @@ class Handwritten:
     def _copies(self) -> tuple[Any, ...]:
         return self._rebuild([_copy(value) for value in self.values.values()])
 
-    def _call(self, who: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, who: str, function: Function, *arguments: Tree) -> Any:
         """Call the user's function; what it raises is said to be its own."""
         try:
             return function(*arguments)
@@ -387,19 +381,19 @@ class Handwritten:
             raise users_fault(who, function, arguments, error, called_as) from error
 
 
-def _plain(who: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _plain(who: str, function: Function, *arguments: Tree) -> Any:
     return function(*arguments)
 
 
-def _dtype(value: Any) -> Any:
+def _dtype(value: Tree) -> DTypeLike:
     return getattr(value, "dtype", np.asarray(value).dtype)
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Tree) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def _like(example: Any, array: Any) -> Any:
+def _like(example: Any, array: Array) -> Any:
     """Return an array of the kind of the example: NumPy where that was given, JAX otherwise."""
     if isinstance(example, jax.Array) and isinstance(array, np.ndarray):
         return jnp.asarray(array)
@@ -428,5 +422,5 @@ def _leaf_at(gradient: Any, inputs: tuple[Any, ...], leaves: Sequence[Leaf], tar
     return None
 
 
-def _is_wide(array: Any) -> bool:
+def _is_wide(array: Array) -> bool:
     return str(getattr(array, "dtype", "")) in ("float64", "complex128")

@@ -9,16 +9,6 @@ import numpy as np
 from gradlab.arguments import nearest_of, several
 from gradlab.errors import InputError, InputTypeError
 
-__all__ = [
-    "RETURNS",
-    "Returns",
-    "cast",
-    "has_float64",
-    "parse_dtypes",
-    "parse_wrt",
-    "require_arrays",
-]
-
 Returns = Literal["output", "output+residuals", "output+gradients"]
 RETURNS: tuple[Returns, ...] = ("output", "output+residuals", "output+gradients")
 

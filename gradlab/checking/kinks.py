@@ -15,9 +15,8 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import Entries, Verdicts
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.common.arrays import Tree
 from gradlab.references import Reason, State
-
-__all__ = ["kinks", "ties"]
 
 _NEAR, _NEARER = 2.0**-18, 2.0**-28  # how close inputs are
 _FEW, _TOGETHER, _MANY = 16, 32, 160  # and how many
@@ -213,7 +212,7 @@ def _moved(evidence: Evidence, rng: np.random.Generator, reach: float) -> dict[s
     return {path: _nudged(rng, evidence.values[path], reach) for path in paths}
 
 
-def _nudged(rng: np.random.Generator, value: Any, reach: float) -> Any:
+def _nudged(rng: np.random.Generator, value: Tree, reach: float) -> Any:
     """Return an array in float64, each entry moved by up to `reach` of its size."""
     array = np.asarray(value)
     wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

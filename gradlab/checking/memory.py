@@ -10,8 +10,6 @@ from gradlab.errors import InputError
 from gradlab.formatting import size_text
 from gradlab.tracing.leaves import is_inexact
 
-__all__ = ["require_memory"]
-
 _COPIES = 12  # float64 copies of its inputs that a check holds at least; elementwise layers need 40
 
 
@@ -25,9 +23,6 @@ def require_memory(caller: str, inputs: Any, samples: int = 1) -> None:
 
     Raises:
         InputError: the least that is needed is more than this machine has.
-
-    Example:
-        >>> require_memory("check", np.zeros((100, 4096)))
     """
     sizes = [
         np.size(leaf) for leaf in jax.tree.leaves(inputs) if is_inexact(getattr(leaf, "dtype", int))

@@ -11,7 +11,7 @@ from jax import lax
 
 from gradlab.checking.probes import Dropped
 from gradlab.checking.widen import widen
-from gradlab.common.arrays import Array, NumPyArray
+from gradlab.common.arrays import Array, NumPyArray, Tree
 from gradlab.references import as_read, on_host, options_for
 from gradlab.references.evaluation import pays_to_compile
 from gradlab.references.interpreted import Interpreted
@@ -34,11 +34,7 @@ class Points:
     """
 
     def __init__(
-        self,
-        program: Program,
-        companions: Iterable[Program],
-        dropped: Dropped,
-        further: int = 0,
+        self, program: Program, companions: Iterable[Program], dropped: Dropped, further: int = 0
     ) -> None:
         self._program, self._dropped = program, dropped
         beside = {f"beside {i}": other for i, other in enumerate(companions)}
@@ -55,7 +51,7 @@ class Points:
         self._compiled: dict[Any, Callable[..., list[Any]]] = {}
 
     def __call__(
-        self, values: dict[str, Any], cases: Sequence[dict[str, Any]]
+        self, values: dict[str, Tree], cases: Sequence[dict[str, Any]]
     ) -> list[NumPyArray | None]:
         """Return the outputs, one row per case; None for those that are not inexact.
 
@@ -75,7 +71,7 @@ class Points:
         return [next(outputs) if inexact else None for inexact in self._inexact]
 
     def line(
-        self, values: dict[str, Any], direction: dict[str, Any], upstreams: Sequence[Array]
+        self, values: dict[str, Tree], direction: dict[str, Array], upstreams: Sequence[Array]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return Re <upstreams, outputs> as a function of several t, at `values + t * direction`.
 
@@ -85,7 +81,7 @@ class Points:
         start = self._as_read(values)
         ways = {name: np.asarray(way) for name, way in direction.items()}
 
-        def all_products(steps: Any, count: Any, start: Any, ways: Any, upstreams: Any) -> Any:
+        def all_products(steps: Any, count: Any, start: Any, ways: Any, upstreams: Array) -> Any:
             def one(i: Any, products: Any) -> Any:
                 moved = {n: start[n] + steps[i] * w.astype(start[n].dtype) for n, w in ways.items()}
                 outputs = zip(upstreams, self._one({**start, **moved}), strict=True)
@@ -137,7 +133,7 @@ class Points:
         ]
         return [float(total) for total in sum(totals)]
 
-    def _as_read(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _as_read(self, values: dict[str, Tree]) -> dict[str, Any]:
         return {name: as_read(values[name], dtype) for name, dtype in self._dtypes.items()}
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
@@ -207,7 +203,7 @@ class Points:
 
         return list(lax.fori_loop(0, count, one, empty))
 
-    def _one(self, values: dict[str, Any]) -> list[Any]:
+    def _one(self, values: dict[str, Tree]) -> list[Any]:
         lifter = Exact(self._constants)
         arguments = [
             Value(values[name], is_inexact(aval.dtype))

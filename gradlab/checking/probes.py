@@ -9,8 +9,6 @@ import jax
 
 from gradlab.tracing.callbacks import Refused, run_callbacks
 
-__all__ = ["Calls", "Dropped"]
-
 T = TypeVar("T")
 
 _LAST = 16  # calls that are kept for what must run
@@ -18,13 +16,7 @@ _LAST = 16  # calls that are kept for what must run
 
 @dataclass
 class Calls:
-    """How often a forward was called, and how often it may be.
-
-    Example:
-        >>> calls = Calls.for_entries(10)
-        >>> calls.allowed, calls.grants(10), calls.grants(300), calls.share(500, 2)
-        (220, True, False, 101)
-    """
+    """How often a forward was called, and how often it may be."""
 
     allowed: float = math.inf
     made: int = 0
@@ -57,15 +49,7 @@ class Calls:
 
 
 class Dropped:
-    """The reasons for which points were dropped, without repeats.
-
-    Example:
-        >>> dropped = Dropped("f")
-        >>> print(dropped.attempt(lambda: [1.0][1], python=True))
-        None
-        >>> print(dropped.notes[0])
-        f raises IndexError: list index out of range at an input that gradlab made; it was left out
-    """
+    """The reasons for which points were dropped, without repeats."""
 
     def __init__(self, name: str) -> None:
         self._name = name

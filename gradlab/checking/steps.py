@@ -14,14 +14,8 @@ import numpy as np
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import (
-    Verdicts,
-    disputes,
-    infinities,
-    judge_by_slopes,
-    loops,
-    zeros,
-)
+from gradlab.checking.witness import Verdicts, disputes, infinities, judge_by_slopes, loops, zeros
+from gradlab.common.arrays import DTypeLike
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import (
     LIMIT,
@@ -35,18 +29,6 @@ from gradlab.references import (
 )
 from gradlab.references.precision import largest
 from gradlab.tracing import repeats
-
-__all__ = [
-    "ACCURACY_STEPS",
-    "FORMULA_STEPS",
-    "Step",
-    "Verdicts",
-    "accuracy_verdicts",
-    "formula_verdicts",
-    "judged_in_own_dtype",
-    "known_in_own_dtype",
-    "truth",
-]
 
 _FLOAT32 = unit_roundoff("float32")
 _APPROXIMATE = 2.0**6 * _FLOAT32  # slopes of polynomials fitted to float32 err more
@@ -139,7 +121,7 @@ def _drawn(
     evidence: Evidence,
     i: int,
     actual: Any,
-    dtype: Any,
+    dtype: DTypeLike,
     known: Callable[[int], tuple[Estimate, Estimate]],
 ) -> Verdict:
     """Judge a gradient; a verdict of wrong that is close is not left to a few draws."""

@@ -13,24 +13,16 @@ import numpy as np
 
 from gradlab.checking.domain import Domain
 from gradlab.checking.probes import Calls
+from gradlab.common.arrays import DTypeLike, Tree
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.report import Rule, Unchecked
 from gradlab.tracing import Leaf, Program
 
-__all__ = [
-    "Arrays",
-    "Complaint",
-    "Subject",
-    "Upstream",
-    "nothing_to_differentiate",
-    "unchecked",
-]
-
 Arrays = dict[str, Any]
 
 
-def anywhere(inputs: Mapping[str, Any]) -> bool:
+def anywhere(inputs: Mapping[str, Tree]) -> bool:
     """Return that a program is the function at every input."""
     return True
 
@@ -42,7 +34,7 @@ class Upstream:
     name: str
     output: str
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: DTypeLike
 
 
 @dataclass(frozen=True)
@@ -150,18 +142,12 @@ def nothing_to_differentiate(leaves: Sequence[Leaf], wrt: Sequence[int] | None) 
         return InputError("there is no input, so there is no gradient; give a float array")
     shape, dtype = shape_text(asked[0].shape), asked[0].dtype
     return InputError(
-        f"{kinds}, so {so}{alone}; give a float array",
-        (f"{shape}:{dtype}", f"{shape}:float32"),
+        f"{kinds}, so {so}{alone}; give a float array", (f"{shape}:{dtype}", f"{shape}:float32")
     )
 
 
 def unchecked(leaves: Sequence[Leaf], targets: Sequence[Leaf]) -> tuple[Unchecked, ...]:
-    """Return the arrays and numbers among the inputs that are not checked, and why.
-
-    Example:
-        >>> unchecked([Leaf("x", 0, "integer", (3,), np.dtype("int32"))], [])[0].reason
-        'x is int32, so it has no gradient and was not checked'
-    """
+    """Return the arrays and numbers among the inputs that are not checked, and why."""
     checked = {target.path for target in targets}
     return tuple(_unchecked(leaf) for leaf in leaves if leaf.path not in checked)
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from gradlab.checking.laws import hold_laws
 from gradlab.checking.locate import worst_output
 from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Finding, Law, Leaf
-from gradlab.checking.steps import Verdicts
 from gradlab.checking.trial import Trial
+from gradlab.checking.witness import Verdicts
+from gradlab.common.arrays import Tree
 from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.references.verdict import error_map
@@ -24,8 +25,6 @@ from gradlab.report import STATUSES, ErrorMap, LawStatus, ReasonCount, Unchecked
 
 if TYPE_CHECKING:
     from gradlab.repair.written import Repaired
-
-__all__ = ["explaining", "summarise"]
 
 explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
 """Whether the cause of a wrong gradient is searched for."""
@@ -106,9 +105,7 @@ def summarise(
 
 
 def _explained(
-    wrong: tuple[Trial, list[Law]] | None,
-    mend: "Callable[[], Repaired] | None",
-    seconds: float,
+    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[], Repaired] | None", seconds: float
 ) -> "tuple[Repaired, tuple[Finding, ...]]":
     """Return the fixes and the first wrong line of what is wrong, and causes found in `seconds`."""
     if wrong is None:
@@ -295,5 +292,5 @@ def _laws(trial: Trial) -> tuple[tuple[str, Verdicts], ...]:
     return ("formula", trial.formula_verdicts), ("accuracy", trial.accuracy_verdicts)
 
 
-def _number(value: Any) -> complex:
+def _number(value: Tree) -> complex:
     return complex(value) if np.iscomplexobj(value) else float(value)

@@ -1,16 +1,16 @@
 """One subject at one point, measured and judged: what every law is given."""
 
 import functools
-from typing import Any
 
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.steps import (
-    Verdicts,
     accuracy_verdicts,
     formula_verdicts,
     judged_in_own_dtype,
     known_in_own_dtype,
 )
+from gradlab.checking.witness import Verdicts
+from gradlab.common.arrays import Array
 from gradlab.references import Estimate, Reason, judge
 
 
@@ -31,7 +31,7 @@ class Trial(Evidence):
         """Return what a gradient should be; at a kink, what the rule's own formula says."""
         return known_in_own_dtype(self, self.formula_verdicts, i, draws)
 
-    def within_rounding(self, i: int, actual: Any) -> bool:
+    def within_rounding(self, i: int, actual: Array) -> bool:
         """Whether a gradient of the i-th target, run again, is as good as rounding lets it be."""
         if self.has_rule:
             return judged_in_own_dtype(self, self.formula_verdicts, i, actual).ok

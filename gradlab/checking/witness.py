@@ -27,18 +27,6 @@ from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Estimate, Reason, Slope, State, Verdict
 from gradlab.tracing import TooLong
 
-__all__ = [
-    "REASONS",
-    "STATES",
-    "Entries",
-    "disputes",
-    "evidence_of_infinities",
-    "infinities",
-    "judge_by_slopes",
-    "loops",
-    "zeros",
-]
-
 Verdicts = tuple[Verdict, ...]
 Tell = Callable[[Slope, int, Array], bool]
 """Whether a slope, the n-th of several, tells of a whole group of entries."""
@@ -297,12 +285,7 @@ def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     return verdicts
 
 
-_TOLD = (
-    Reason.SLOPE_CONFIRMS,
-    Reason.AT_A_KINK,
-    Reason.BESIDE_A_KINK,
-    Reason.SLOPE_REFUTES,
-)
+_TOLD = (Reason.SLOPE_CONFIRMS, Reason.AT_A_KINK, Reason.BESIDE_A_KINK, Reason.SLOPE_REFUTES)
 
 
 def _real(evidence: Evidence, masks: Sequence[Array]) -> Entries:

@@ -83,11 +83,7 @@ class JaxMap(Operator):
     transposed_name = "JaxMap"
 
     def __init__(
-        self,
-        evaluate: Evaluate,
-        inputs: Sequence[Array],
-        position: int,
-        output: int,
+        self, evaluate: Evaluate, inputs: Sequence[Array], position: int, output: int
     ) -> None:
         self._made_of = (evaluate, tuple(inputs), position, output)
         # JAX makes the attributes of its configuration while it is imported; no type is declared

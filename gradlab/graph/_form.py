@@ -122,12 +122,7 @@ def leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
 
 
 def rebuild(tree: Tree, leaf: Callable[[Tree], Tree]) -> Tree:
-    """Return the container with every leaf replaced by `leaf(leaf)`, called in order.
-
-    Example:
-        >>> rebuild({"w": 1.0, "b": (2.0, 3.0)}, lambda x: 10 * x)
-        {'w': 10.0, 'b': (20.0, 30.0)}
-    """
+    """Return the container with every leaf replaced by `leaf(leaf)`, called in order."""
     if isinstance(tree, dict):
         return type(tree)((key, rebuild(value, leaf)) for key, value in tree.items())
     if isinstance(tree, list | tuple):

@@ -511,11 +511,7 @@ class Graph:
             raise
 
     def _backward(
-        self,
-        run: Run,
-        upstream: Tree,
-        wanted: frozenset[int],
-        branches: Branches | None = None,
+        self, run: Run, upstream: Tree, wanted: frozenset[int], branches: Branches | None = None
     ) -> list[Array]:
         outputs = [run.values[wire] for wire in self.plan.outputs]
         given = self._returned.unpack(upstream)

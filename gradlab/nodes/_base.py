@@ -51,9 +51,7 @@ from gradlab.common.arrays import (
     namespace,
     repeated_axes,
 )
-from gradlab.common.arrays import (
-    Namespace as Namespace,
-)
+from gradlab.common.arrays import Namespace as Namespace
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.nodes._domain import REALS, Domain

@@ -73,14 +73,7 @@ def node_pages(names: Sequence[str] = ()) -> NodesReport:
 def _page(cls: type[Node]) -> NodePage:
     parameters = {f.name: repr(f.default) for f in dataclasses.fields(cls)}
     notes = dict.fromkeys(case.note for case in cls.cases())
-    return NodePage(
-        cls.name(),
-        cls.family(),
-        cls.input_names(),
-        parameters,
-        _text(cls),
-        (*notes,),
-    )
+    return NodePage(cls.name(), cls.family(), cls.input_names(), parameters, _text(cls), (*notes,))
 
 
 def _text(cls: type[Node]) -> str:

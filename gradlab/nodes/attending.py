@@ -195,10 +195,7 @@ class Attention(_Attention):
         "2x3x2 2x4x2 2x4x3; 3x4 2x4 2x5 scale=1.0; 1x2x2x1 1x2x3x1 1x2x3x2; "
         "size-1 axes: 1x1 1x1 1x1; zero size: 0x2x3 0x2x3 0x2x3"
     )
-    points = {
-        "saturated": ({"scale": 1.0}, *_SATURATED),
-        "ties": ([[1.0]], [[2.0], [2.0]], (2, 2)),
-    }
+    points = {"saturated": ({"scale": 1.0}, *_SATURATED), "ties": ([[1.0]], [[2.0], [2.0]], (2, 2))}
 
 
 class CausalAttention(_Attention):

@@ -266,10 +266,7 @@ class ScatterMax(_Scattering):
     Backward: the upstream goes to the greatest; those that tie share it equally, as in JAX.
     """
 
-    points = {
-        **_Scattering.points,
-        "ties": ([1.0, 2.0, 3.0], [0, 0, 2], [5.0, 5.0, 3.0]),
-    }
+    points = {**_Scattering.points, "ties": ([1.0, 2.0, 3.0], [0, 0, 2], [5.0, 5.0, 3.0])}
 
     def write(
         self, xp: Namespace, x: Array, indices: Array, updates: Array

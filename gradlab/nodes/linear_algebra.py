@@ -151,10 +151,7 @@ class Slogdet(Node):
 
     shapes = f"{_SQUARE} -> (*batch), (*batch)"
     drawn = "3x3; 2x2x2; 3x1x1"
-    points = {
-        "large": [[1e200, 0.0], [1.0, 1e200]],
-        "a reflection": [[0.0, 1.0], [1.0, 0.0]],
-    }
+    points = {"large": [[1e200, 0.0], [1.0, 1e200]], "a reflection": [[0.0, 1.0], [1.0, 0.0]]}
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         sign, log = (y.astype(x.dtype) for y in xp.linalg.slogdet(x))
@@ -335,10 +332,7 @@ class Cholesky(Node):
     """
 
     shapes = f"{_SQUARE} -> (*batch, n, n)"
-    points = {
-        "diagonal": [[4.0, 0.0], [0.0, 9.0]],
-        "not symmetric": [[4.0, 2.0], [0.0, 9.0]],
-    }
+    points = {"diagonal": [[4.0, 0.0], [0.0, 9.0]], "not symmetric": [[4.0, 2.0], [0.0, 9.0]]}
 
     def apply(self, xp: Namespace, x: Array) -> Applied:
         y = xp.linalg.cholesky(_symmetric(x)).astype(x.dtype)

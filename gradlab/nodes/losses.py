@@ -12,14 +12,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from gradlab.common.arrays import (
-    Array,
-    DType,
-    Function,
-    Shape,
-    at_least_float32,
-    namespace,
-)
+from gradlab.common.arrays import Array, DType, Function, Shape, at_least_float32, namespace
 from gradlab.errors import InputError
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Pulled, after_xp
 from gradlab.nodes._domain import BOOLEANS, POSITIVE, REALS, Domain
@@ -324,11 +317,7 @@ class SigmoidCrossEntropy(_EntryLoss):
 
     weight: float = 1.0
     points = {
-        "saturated": (
-            {"weight": 3.0},
-            [-800.0, -40.0, 0.0, 40.0, 800.0],
-            [0.0, 1.0, 0.5, 1.0, 0.0],
-        )
+        "saturated": ({"weight": 3.0}, [-800.0, -40.0, 0.0, 40.0, 800.0], [0.0, 1.0, 0.5, 1.0, 0.0])
     }
 
     def value(self, xp: Namespace, x: Array, target: Array) -> Array:
@@ -658,9 +647,7 @@ class TemporalSoftmaxLoss(Loss):
         "2x3x4 [[0,2,3],[1,1,0]] 2x3; 1x4x3 [[2,0,1,2]] 1x4; 3x1x3 [[2],[0],[1]] 3x1; "
         "nothing counts: 1x2x3 [[0,1]] [[False,False]]"
     )
-    points = {
-        "saturated": ([[[0.0, 1e3], [40.0, -40.0]]], [[0, 0]], [[True, True]]),
-    }
+    points = {"saturated": ([[[0.0, 1e3], [40.0, -40.0]]], [[0, 0]], [[True, True]])}
 
     def per_item(self, xp: Namespace, *x: Array) -> Items:
         scores, labels, mask = x

@@ -137,9 +137,7 @@ class LayerNorm(_Normalisation):
 
     shapes = "x (*rows, features), scale (features), shift (features) -> (*rows, features)"
     drawn = "3x4 4 4; 2x3x4 4 4 eps=1e-3; 5 5 5; size-1 axes: 3x1 1 1; zero size: 0x3 3 3"
-    points = {
-        "constant and distant rows": ([[2.0] * 3, [1e3, 1e3 + 1, 1e3 - 3]], (3,), (3,)),
-    }
+    points = {"constant and distant rows": ([[2.0] * 3, [1e3, 1e3 + 1, 1e3 - 3]], (3,), (3,))}
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:
         return tuple(range(len(shape))), prod(shape[:-1]), len(shape) - 1
@@ -162,11 +160,7 @@ class BatchNorm(_Normalisation):
     shapes = "x (batch, features, *positions), scale (features), shift (features)"
     drawn = "5x3 3 3; 3x2x4 2 2 eps=1e-3; 2x3x2x2 3 3; a batch of one: 1x2 2 2"
     points = {
-        "constant and distant features": (
-            [[2.0, 1e3], [2.0, 1e3 + 1], [2.0, 1e3 - 3]],
-            (2,),
-            (2,),
-        ),
+        "constant and distant features": ([[2.0, 1e3], [2.0, 1e3 + 1], [2.0, 1e3 - 3]], (2,), (2,))
     }
 
     def layout(self, shape: Shape) -> tuple[Shape, int, int]:

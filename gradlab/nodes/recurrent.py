@@ -273,9 +273,7 @@ class LstmCell(Cell):
         "wh (width, columns), b (columns) -> (batch, width), (batch, width)"
     )
     drawn = "2x3 2x2 2x2 3x8 2x8 8; 3x1 3x1 3x1 1x4 1x4 4; 1x2 1x3 1x3 2x12 3x12 12"
-    points = {
-        "saturated": ([[40.0]], (1, 1), (1, 1), [[1.0, -1.0, 1.0, -1.0]], (1, 4), (4,)),
-    }
+    points = {"saturated": ([[40.0]], (1, 1), (1, 1), [[1.0, -1.0, 1.0, -1.0]], (1, 4), (4,))}
 
     @classmethod
     def step(cls, a: Array, r: Array, states: States) -> tuple[States, tuple[GateSlopes, ...]]:
@@ -290,10 +288,7 @@ class LstmCell(Cell):
         of_c = xp.stack([g * di, c * df, none, i * (1.0 - g * g)], axis=1)
         of_o = xp.stack([none, none, squashed * do, none], axis=1)
         of_h = pass_on[:, None, :] * of_c + of_o
-        slopes = (
-            GateSlopes(of_h, of_h, (None, pass_on * f)),
-            GateSlopes(of_c, of_c, (None, f)),
-        )
+        slopes = (GateSlopes(of_h, of_h, (None, pass_on * f)), GateSlopes(of_c, of_c, (None, f)))
         return (o * squashed, after), slopes
 
     def reference(self, x: Array, h: Array, c: Array, wx: Array, wh: Array, b: Array) -> Outputs:

@@ -113,9 +113,7 @@ class Prod(_Reduction):
     """
 
     jax = "jax.numpy.prod"
-    points = {
-        "zeros": ({"axis": 1}, [[2.0, 3.0, -1.0], [0.0, 3.0, 2.0], [0.0, 5.0, 0.0]]),
-    }
+    points = {"zeros": ({"axis": 1}, [[2.0, 3.0, -1.0], [0.0, 3.0, 2.0], [0.0, 5.0, 0.0]])}
 
     def value(self, xp: Namespace, x: Array, axes: Shape) -> Array:
         return xp.prod(x, axis=axes, keepdims=True)
@@ -144,9 +142,7 @@ class Logsumexp(_Reduction):
     """
 
     jax = "jax.nn.logsumexp"
-    points = {
-        "large and masked": ({"axis": 1}, [[1e3, 1e3, -1e3], [0.5, -math.inf, -40.0]]),
-    }
+    points = {"large and masked": ({"axis": 1}, [[1e3, 1e3, -1e3], [0.5, -math.inf, -40.0]])}
     formulas = lambda xp, x, axes: logsumexp(x, axes), lambda xp, axes, x: softmax(x, axes)
 
 

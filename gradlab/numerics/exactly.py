@@ -107,12 +107,7 @@ def _functions(mp: Any) -> dict[str, Function]:
         "sqrt": lambda x: mp.sqrt(x) if x >= 0 else mp.nan,
         "square": lambda x: x * x,
     }
-    of_two = {
-        "div": lambda x, y: x / y if y else mp.nan,
-        "max": max,
-        "min": min,
-        "pow": mp.power,
-    }
+    of_two = {"div": lambda x, y: x / y if y else mp.nan, "max": max, "min": min, "pow": mp.power}
     comparisons = {
         "eq": np.equal,
         "ge": np.greater_equal,

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradlab.arguments import name_of, require_callable
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputError
 from gradlab.numerics.exactly import exactly
 from gradlab.progress import tracked
@@ -93,7 +94,7 @@ class SweepReport(Report):
 
 
 def sweep(
-    function: Callable[..., Any], dtype: str = "float32", every: bool = False, jobs: int = 1
+    function: Function, dtype: str = "float32", every: bool = False, jobs: int = 1
 ) -> SweepReport:
     """Hold a function's gradient against float64 over a whole dtype.
 
@@ -151,7 +152,7 @@ class _Span:
     others: tuple[float, ...] = ()
 
 
-def _inputs(function: Callable[..., Any], dtype: str) -> int:
+def _inputs(function: Function, dtype: str) -> int:
     for count in (1, 2):
         try:
             trace(function, *(jnp.ones(4, dtype) for _ in range(count)))
@@ -194,12 +195,12 @@ def _unsigned(dtype: str) -> str:
 class _Judge:
     """The gradient as it runs, autodiff's, and float64's, in one compiled program."""
 
-    def __init__(self, function: Callable[..., Any], dtype: str, count: int) -> None:
+    def __init__(self, function: Function, dtype: str, count: int) -> None:
         self.dtype, self.count = dtype, count
         self.least = smallest_normal(dtype)
         self.full = -math.log10(unit_roundoff(dtype))
         self.function = function
-        self._compiled: dict[int, Callable[..., Any]] = {}
+        self._compiled: dict[int, Function] = {}
 
     def programs(self, size: int) -> tuple[Program, Program]:
         """Return the gradient, and autodiff of the function without its rules, at one size."""
@@ -219,7 +220,7 @@ class _Judge:
                 best = found
         return None if best is None or math.isnan(best[0]) else best
 
-    def _compile(self, size: int) -> Callable[..., Any]:
+    def _compile(self, size: int) -> Function:
         if size not in self._compiled:
             rule, reference = self.programs(size)
             lifted = lift(reference)
@@ -245,13 +246,13 @@ class _Judge:
                 self._compiled[size] = jax.jit(run)
         compiled = self._compiled[size]
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Tree) -> Any:
             with jax.enable_x64(True):
                 return compiled(*arguments)
 
         return call
 
-    def digits(self, xp: Any, came: Any, exact: Any) -> Any:
+    def digits(self, xp: Any, came: Array, exact: Array) -> Any:
         """Return correct decimal digits; all of them where float64 itself is not finite."""
         came, exact = came.astype(np.float64), exact.astype(np.float64)
         error = xp.abs(came - exact) / xp.maximum(xp.abs(exact), self.least)

@@ -288,11 +288,7 @@ class Selection(Operator):
     transposed_name = "Scatter"
 
     def __init__(
-        self,
-        indices: Array,
-        input_shape: Sequence[int],
-        dtype: DTypeLike,
-        axis: int | None = None,
+        self, indices: Array, input_shape: Sequence[int], dtype: DTypeLike, axis: int | None = None
     ) -> None:
         if not hasattr(indices, "dtype"):
             indices = np.asarray(indices, dtype=None if np.size(indices) else np.intp)

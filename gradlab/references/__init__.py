@@ -8,12 +8,7 @@ from gradlab.references.derivatives import (
     vjp_program,
 )
 from gradlab.references.differences import Slope, finite_difference, finite_differences
-from gradlab.references.digits_left import (
-    LEAST_DIGITS,
-    digits_left,
-    full_digits,
-    zero_to_rounding,
-)
+from gradlab.references.digits_left import LEAST_DIGITS, digits_left, full_digits, zero_to_rounding
 from gradlab.references.estimates import DRAWS, Estimate, known
 from gradlab.references.evaluation import Evaluation
 from gradlab.references.host import as_read, on_host, options_for

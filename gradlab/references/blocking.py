@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -12,28 +11,18 @@ _BLOCK = 1 << 16
 
 
 def blocks(size: int) -> Iterator[slice]:
-    """Yield slices that cover a flat array of `size` entries.
-
-    Example:
-        >>> [row.stop - row.start for row in blocks(100_000)]
-        [65536, 34464]
-    """
+    """Yield slices that cover a flat array of `size` entries."""
     for start in range(0, size, _BLOCK):
         yield slice(start, min(start + _BLOCK, size))
 
 
-def inner(a: Any, b: Any) -> float:
-    """Return Re sum(a b), without conjugation.
-
-    Example:
-        >>> inner(np.array([1.0, 2.0]), np.array([3.0, -1.0]))
-        1.0
-    """
+def inner(a: Array, b: Array) -> float:
+    """Return Re sum(a b), without conjugation."""
     a, b = np.ravel(a), np.ravel(b)
     return math.fsum(float(np.sum(np.real(a[row] * b[row]))) for row in blocks(a.size))
 
 
-def norm(a: Any, b: Any) -> float:
+def norm(a: Array, b: Array) -> float:
     """Return the root of sum(|a b| ** 2), whose squares may neither overflow nor vanish.
 
     Example:

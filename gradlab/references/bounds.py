@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradlab.primitives import lookup
 from gradlab.primitives.rounding import Exact, Rounding, SumOf, Units, Unknown
-from gradlab.tracing.jaxprs import body, dtype_of, inner_jaxprs, view
+from gradlab.tracing.jaxprs import Jaxpr, body, dtype_of, inner_jaxprs, view
 from gradlab.tracing.leaves import digits, is_inexact
 
 
@@ -70,7 +70,7 @@ def terms_inside(equation: Any) -> int:
     return steps * max(_terms_of(program, longest) for program in programs)
 
 
-def _terms_of(jaxpr: Any, unknown: int) -> int:
+def _terms_of(jaxpr: Jaxpr, unknown: int) -> int:
     """Return the terms of the longest sum in a program, whose `while` loops run `unknown` times."""
     longest = 1
     for equation in body(jaxpr).equations:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradlab.common.arrays import Function
+from gradlab.common.arrays import Function, Tree
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references.estimates import deviation
 from gradlab.references.host import options_for
@@ -39,8 +39,8 @@ class _Executable(NamedTuple):
 class _Measured(NamedTuple):
     """What a draw starts from."""
 
-    arguments: dict[str, Any]
-    values: list[Any]
+    arguments: dict[str, Tree]
+    values: list[Tree]
     sums: list[Any]
 
 
@@ -52,17 +52,17 @@ class Compiled:
         self._silence = fill(setting.silence)
         self._executables: dict[Kind, _Executable] = {}
 
-    def placed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def placed(self, arguments: Mapping[str, Tree]) -> dict[str, Any]:
         """Return arguments where the programs read them, so that no run copies them again."""
         return {name: jax.device_put(array) for name, array in arguments.items()}
 
-    def values(self, arguments: dict[str, Any]) -> dict[str, list[Array]]:
+    def values(self, arguments: dict[str, Tree]) -> dict[str, list[Array]]:
         """Return all outputs, without noise."""
         return self._named([np.asarray(array) for array in self._run(arguments)])
 
     def scatters(
         self,
-        arguments: dict[str, Any],
+        arguments: dict[str, Tree],
         roundings: Mapping[str, Units],
         draws: int,
         generator: np.random.Generator,
@@ -107,7 +107,7 @@ class Compiled:
         layout = next(iter(self._executables.values())).layout
         return {key: [flat[i] for i in indices] for key, indices in layout.items()}
 
-    def _run(self, arguments: dict[str, Any], pools: Pools | None = None) -> list[Any]:
+    def _run(self, arguments: dict[str, Tree], pools: Pools | None = None) -> list[Any]:
         """Return the distinct outputs, without noise unless pools of it are given.
 
         Where compiling is what costs, silence is a noise like any other.
@@ -116,12 +116,12 @@ class Compiled:
         values: list[Any] = self._called(kind, arguments, self._silence if pools is None else pools)
         return values
 
-    def _called(self, kind: Kind, *arguments: Any) -> Any:
+    def _called(self, kind: Kind, *arguments: Tree) -> Any:
         if kind not in self._executables:
             self._executables[kind] = self._compile(kind, arguments)
         return self._executables[kind].run(*arguments)
 
-    def _compile(self, kind: Kind, arguments: tuple[Any, ...]) -> _Executable:
+    def _compile(self, kind: Kind, arguments: tuple[Tree, ...]) -> _Executable:
         setting = self._setting
 
         def compile_it() -> _Executable:
@@ -135,19 +135,19 @@ class Compiled:
             def silent(pools: Pools) -> Quiet:
                 return Quiet(PooledNoise(pools), setting.constants, frozenset(pools))
 
-            def evaluate(rounder: Rounder, arguments: Any) -> list[Any]:
+            def evaluate(rounder: Rounder, arguments: Tree) -> list[Any]:
                 distinct, places = setting.evaluate(rounder, arguments)
                 layout.update(places)
                 stays_narrow.update(rounder.stays_narrow)
                 return [_as_double(array) for array in distinct]
 
-            def noisy(arguments: Any, pools: Pools) -> list[Any]:
+            def noisy(arguments: Tree, pools: Pools) -> list[Any]:
                 return evaluate(rounder(pools), arguments)
 
-            def quiet(arguments: Any, pools: Pools) -> list[Any]:
+            def quiet(arguments: Tree, pools: Pools) -> list[Any]:
                 return evaluate(silent(pools), arguments)
 
-            def sums(arguments: Any, pools: Pools) -> tuple[list[Any], list[Any]]:
+            def sums(arguments: Tree, pools: Pools) -> tuple[list[Any], list[Any]]:
                 listening = silent(pools)
                 return evaluate(listening, arguments), listening.seen
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.common.arrays import Array
+from gradlab.common.arrays import Array, Tree
 from gradlab.tracing import ClosesOverTrace, Program, derive
 from gradlab.tracing.jaxprs import Abstract, contains
 from gradlab.tracing.kinds import is_rule
@@ -50,7 +50,7 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None, apart: bool 
     count = len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
-    def flat_function(run: Run, *arrays: Any) -> list[Any]:
+    def flat_function(run: Run, *arrays: Array) -> list[Any]:
         inputs, gradients = arrays[:count], []
         for group in [(i,) for i in chosen] if apart else [chosen]:
             outputs, backward = jax.vjp(_part(run, inputs, group), *(inputs[i] for i in group))
@@ -102,11 +102,11 @@ def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
     chosen, count = tuple(wrt), len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
-    def flat_function(run: Run, *arrays: Any) -> list[Any]:
+    def flat_function(run: Run, *arrays: Array) -> list[Any]:
         inputs, given = arrays[:count], arrays[count:]
         part, points = _part(run, inputs, chosen), [inputs[i] for i in chosen]
 
-        def along(k: int, unit: Any) -> Any:
+        def along(k: int, unit: Array) -> Any:
             still = [jnp.zeros_like(x) for x in points]
             still[k] = unit.reshape(points[k].shape)
             _, moved = jax.jvp(part, points, still)
@@ -142,7 +142,7 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     count = len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
 
-    def flat_function(run: Run, *arrays: Any) -> list[Any]:
+    def flat_function(run: Run, *arrays: Array) -> list[Any]:
         inputs, tangents = arrays[:count], arrays[count:]
         at = tuple(inputs[i] for i in chosen)
         outputs, pushed = jax.jvp(_part(run, inputs, chosen), at, tuple(tangents))
@@ -188,7 +188,7 @@ def _derive(
 def _part(run: Run, inputs: Sequence[Array], chosen: Sequence[int]) -> Any:
     """Return a program as a function of the chosen inputs alone."""
 
-    def function(*values: Any) -> list[Any]:
+    def function(*values: Tree) -> list[Any]:
         full = list(inputs)
         for position, value in zip(chosen, values):
             full[position] = value

@@ -15,12 +15,6 @@ def digits_of(program: Any, device: Any) -> set[str]:
     Args:
         program: a jaxpr.
         device: which may keep fewer digits of float32 factors: that counts as a dtype too.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> program = jax.make_jaxpr(lambda x: x.astype("bfloat16") * 2)(jnp.ones(3))
-        >>> sorted(digits_of(program, jax.devices("cpu")[0]))
-        ['bfloat16', 'float32']
     """
     names = set()
     for jaxpr in jaxprs(program):

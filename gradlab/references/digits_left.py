@@ -23,22 +23,12 @@ _UNCERTAIN = 1e-2  # of the reference, which may scatter so far and still count 
 
 
 def full_digits(dtype: DTypeLike) -> float:
-    """Return how many decimal digits a dtype holds.
-
-    Example:
-        >>> [round(full_digits(name), 1) for name in ("float64", "float32", "float16", "bfloat16")]
-        [16.0, 7.2, 3.3, 2.4]
-    """
+    """Return how many decimal digits a dtype holds."""
     return float(-np.log10(unit_roundoff(dtype)))
 
 
 def zero_to_rounding(truth: Estimate) -> Array:
-    """Return where a reference is zero, or cannot be told from zero: the terms in it cancel.
-
-    Example:
-        >>> zero_to_rounding(Estimate(np.array([0.0, 2e-17, 1.0]), np.full(3, 1e-17)))
-        array([ True,  True, False])
-    """
+    """Return where a reference is zero, or cannot be told from zero: the terms in it cancel."""
     size = np.abs(truth.value)
     return np.asarray((size == 0) | (np.isfinite(size) & (size <= LIMIT * known(truth.scatter))))
 

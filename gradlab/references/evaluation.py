@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.common.arrays import Tree
 from gradlab.errors import InputError
 from gradlab.references.compiled import Compiled
 from gradlab.references.digits import digits_of
@@ -39,14 +40,7 @@ _COMPILED = 6e-3  # seconds of XLA for one equation with its noise
 
 
 def pays_to_compile(work: Work) -> bool:
-    """Return whether a check is done sooner when XLA compiles its programs first.
-
-    Example:
-        >>> pays_to_compile(Work(100, 100, 10_000, 10_000, 100))
-        False
-        >>> pays_to_compile(Work(100, 100, 10**9, 10**7, 10**6))
-        True
-    """
+    """Return whether a check is done sooner when XLA compiles its programs first."""
     interpreted = _PASSES * _STEP * work.steps + _ROWS * _ENTRY * work.entries
     return interpreted > _COMPILED * work.equations
 
@@ -117,7 +111,7 @@ class Evaluation:
         )
         self._alone: dict[str, Evaluation] = {}
 
-    def values(self, inputs: Mapping[str, Any], only: str | None = None) -> Outputs:
+    def values(self, inputs: Mapping[str, Tree], only: str | None = None) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword.
 
         Args:
@@ -139,7 +133,7 @@ class Evaluation:
             )
 
     def rows(
-        self, inputs: Mapping[str, Any], moved: Mapping[str, Any], only: str | None = None
+        self, inputs: Mapping[str, Tree], moved: Mapping[str, Any], only: str | None = None
     ) -> Outputs:
         """Return the outputs at many points, one row for each.
 
@@ -164,7 +158,7 @@ class Evaluation:
         }
 
     def along(
-        self, inputs: Mapping[str, Any], direction: Mapping[str, Any], only: str | None = None
+        self, inputs: Mapping[str, Tree], direction: Mapping[str, Any], only: str | None = None
     ) -> Callable[[Sequence[float]], Outputs]:
         """Return the outputs as a function of steps t, at `inputs + t * direction`, row by row."""
         start = self.placed(inputs)
@@ -183,7 +177,7 @@ class Evaluation:
 
     def estimates(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Tree],
         law: Law = "formula",
         draws: int | None = None,
         seed: int = 0,
@@ -201,7 +195,7 @@ class Evaluation:
         return self._laws(inputs, draws, seed, law)[0]
 
     def both(
-        self, inputs: Mapping[str, Any], draws: int | None = None, seed: int = 0
+        self, inputs: Mapping[str, Tree], draws: int | None = None, seed: int = 0
     ) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
         """Return the estimates of both laws, formula first.
 
@@ -211,13 +205,13 @@ class Evaluation:
         formula, accuracy = self._laws(inputs, draws, seed, "formula", "accuracy")
         return formula, accuracy
 
-    def placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def placed(self, inputs: Mapping[str, Tree]) -> dict[str, Any]:
         """Return inputs as the programs read them, so that no evaluation copies them again."""
         with on_host():
             return self._engine.placed(self._arguments(inputs))
 
     def _laws(
-        self, inputs: Mapping[str, Any], draws: int | None, seed: int, *laws: Law
+        self, inputs: Mapping[str, Tree], draws: int | None, seed: int, *laws: Law
     ) -> list[dict[str, list[Estimate]]]:
         """Return the estimates for some laws; what they have in common is drawn once."""
         draws = self.draws[0] if draws is None else draws
@@ -329,7 +323,7 @@ class Evaluation:
             for name in self._units
         }
 
-    def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _arguments(self, inputs: Mapping[str, Tree]) -> dict[str, Tree]:
         missing = [name for name in self.names if name not in inputs]
         if missing:
             raise InputError(f"Evaluation: no value for input {missing[0]!r}; it has {self.names}")

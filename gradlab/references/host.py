@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.common.arrays import DTypeLike
+from gradlab.common.arrays import DTypeLike, Tree
 from gradlab.tracing import widen_dtype, without_checks
 from gradlab.tracing.leaves import is_key
 from gradlab.tracing.settings import default_device
@@ -23,16 +23,12 @@ def on_host() -> Iterator[None]:
         yield
 
 
-def as_read(value: Any, dtype: DTypeLike) -> Any:
+def as_read(value: Tree, dtype: DTypeLike) -> Any:
     """Return a value as a lifted program reads it, copied only if it is not so already.
 
     Args:
         value: an array, or a PRNG key.
         dtype: of the traced program's input; NumPy's int64 may have been traced as int32.
-
-    Example:
-        >>> as_read(np.float32([0.5]), np.float32).dtype, as_read(np.arange(2), np.int32).dtype
-        (dtype('float64'), dtype('int32'))
     """
     if is_key(dtype):
         return value

@@ -5,15 +5,16 @@ compiled program the pools are arguments, so that it stays small, and hold one d
 evaluates, they hold all draws at once, and the first of these is without noise.
 """
 
+import abc
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jax import lax
 
-from gradlab.common.arrays import NumPyArray
+from gradlab.common.arrays import Array, NumPyArray
 
 Units: TypeAlias = Mapping[str, Mapping[str, float]]
 """Per dtype: `unit` and `tiny` of its results, `constant`, the unit of what stays narrow, and
@@ -46,23 +47,30 @@ def fill(units: Units, generator: np.random.Generator | None = None) -> Pools:
     }
 
 
-class Noise(Protocol):
+class Noise(abc.ABC):
     """Random numbers, others at every call; inside a loop every turn gets its own."""
 
-    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Array:
         """Return factors close to 1: `once`, `twice` or `constant`."""
+        return self._drawn(dtype, kind, 1.0, shape)
 
-    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Array:
         """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
+        return self._drawn(dtype, kind, 0.0, shape)
 
-    def largest(self, dtype: str, rank: int) -> Any:
+    @abc.abstractmethod
+    def largest(self, dtype: str, rank: int) -> Array:
         """Return the number beyond which a dtype overflows, for arrays with so many axes."""
 
+    @abc.abstractmethod
     def shifted(self, turn: Any) -> "Noise":
         """Return the noise of one turn of a loop; None: the same in every turn."""
 
+    @abc.abstractmethod
+    def _drawn(self, dtype: str, kind: str, middle: float, shape: Sequence[int]) -> Array: ...
 
-class Draws:
+
+class Draws(Noise):
     """Noise of many draws, in NumPy: the first axis of all that it returns.
 
     Args:
@@ -79,19 +87,7 @@ class Draws:
         self._pools: dict[tuple[str, str, float], NumPyArray] = {}
         self._cuts, self._shift = 0, 0
 
-    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
-        """Return factors close to 1: `once`, `twice` or `constant`."""
-        if math.prod(shape) <= self._cut_at_most:
-            return self._cut(dtype, kind, 1.0, math.prod(shape)).reshape((len(self._rows), *shape))
-        return 1.0 + self._large(dtype, kind, shape)
-
-    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
-        """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
-        if math.prod(shape) <= self._cut_at_most:
-            return self._cut(dtype, kind, 0.0, math.prod(shape)).reshape((len(self._rows), *shape))
-        return self._large(dtype, kind, shape)
-
-    def largest(self, dtype: str, rank: int) -> Any:
+    def largest(self, dtype: str, rank: int) -> Array:
         """Return the number beyond which a dtype overflows, infinite without noise."""
         return self._units(dtype, "largest").reshape((-1,) + (1,) * (rank - 1))
 
@@ -103,7 +99,13 @@ class Draws:
         inner._shift = self._shift + 389 * (turn or 0)
         return inner
 
-    def _cut(self, dtype: str, kind: str, middle: float, size: int) -> Any:
+    def _drawn(self, dtype: str, kind: str, middle: float, shape: Sequence[int]) -> Array:
+        if math.prod(shape) > self._cut_at_most:
+            return middle + self._large(dtype, kind, shape)
+        cut = self._cut(dtype, kind, middle, math.prod(shape))
+        return cut.reshape((len(self._rows), *shape))
+
+    def _cut(self, dtype: str, kind: str, middle: float, size: int) -> Array:
         key = dtype, kind, middle
         if key not in self._pools:
             times = 2.0 if kind == "twice" else 1.0
@@ -113,7 +115,7 @@ class Draws:
         start = (self._cuts * 1571 + self._shift) % _OFFSETS
         return self._pools[key][:, start : start + size]
 
-    def _large(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
+    def _large(self, dtype: str, kind: str, shape: Sequence[int]) -> Array:
         """Return random signs times a cut: still uncorrelated, from two small cuts."""
         size = math.prod(shape)
         columns = min(math.isqrt(size - 1) + 1, self._cut_at_most)
@@ -129,26 +131,20 @@ class Draws:
         return np.array([row[dtype][name] for row in self._rows])
 
 
-class PooledNoise:
+class PooledNoise(Noise):
     """Cuts of pools, each another one; inside a loop every iteration gets its own."""
 
     def __init__(self, pools: Pools, cuts: int = 0) -> None:
         self._pools = pools
         self._cuts = cuts
 
-    def factors(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
-        """Return factors close to 1: `once`, `twice` or `constant`."""
+    def _drawn(self, dtype: str, kind: str, middle: float, shape: Sequence[int]) -> Array:
+        pool = self._pools[dtype][kind]
         if math.prod(shape) <= _LARGEST:
-            return lax.reshape(self._cut(self._pools[dtype][kind], math.prod(shape)), shape)
-        return self._large(self._pools[dtype][kind] - 1.0, shape) + 1.0
+            return lax.reshape(self._cut(pool, math.prod(shape)), shape)
+        return self._large(pool - middle, shape) + middle
 
-    def amounts(self, dtype: str, kind: str, shape: Sequence[int]) -> Any:
-        """Return amounts close to 0, to be added (`tiny`) or to multiply a size (`unit`)."""
-        if math.prod(shape) <= _LARGEST:
-            return lax.reshape(self._cut(self._pools[dtype][kind], math.prod(shape)), shape)
-        return self._large(self._pools[dtype][kind], shape)
-
-    def largest(self, dtype: str, rank: int) -> Any:
+    def largest(self, dtype: str, rank: int) -> Array:
         """Return the number beyond which a dtype overflows, infinite without noise."""
         return self._pools[dtype]["largest"]
 
@@ -169,7 +165,7 @@ class PooledNoise:
         }
         return PooledNoise(pools, self._cuts * 101)
 
-    def _large(self, pool: Any, shape: Sequence[int]) -> Any:
+    def _large(self, pool: Array, shape: Sequence[int]) -> Array:
         """Return random signs times a cut: still uncorrelated, from two small cuts."""
         size = math.prod(shape)
         columns = math.isqrt(size - 1) + 1 if size < _LARGEST**2 else _LARGEST
@@ -179,7 +175,7 @@ class PooledNoise:
         flat = lax.reshape(signs * entries, (rows * columns,))
         return lax.reshape(lax.slice(flat, (0,), (size,)), shape)
 
-    def _cut(self, pool: Any, size: int) -> Any:
+    def _cut(self, pool: Array, size: int) -> Array:
         self._cuts += 1
         start = self._cuts * 1571 % _OFFSETS
         return lax.slice(pool, (start,), (start + size,))

@@ -8,27 +8,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-__all__ = [
-    "TENSORFLOAT32",
-    "largest",
-    "name_with_bits",
-    "real_name",
-    "smallest_normal",
-    "underflow",
-    "unit_roundoff",
-]
+from gradlab.common.arrays import DTypeLike
 
 TENSORFLOAT32 = "tensorfloat32"
 
 
 @functools.cache
-def real_name(dtype: Any) -> str:
-    """Return the name of a dtype's real part: complex64 is made of float32.
-
-    Example:
-        >>> real_name("complex64"), real_name("bfloat16")
-        ('float32', 'bfloat16')
-    """
+def real_name(dtype: DTypeLike) -> str:
+    """Return the name of a dtype's real part: complex64 is made of float32."""
     if dtype == TENSORFLOAT32:
         return TENSORFLOAT32
     name: str = jnp.dtype(dtype).name
@@ -42,26 +29,21 @@ def name_with_bits(mantissa_bits: int) -> str:
 
 
 @functools.cache
-def unit_roundoff(dtype: Any) -> float:
-    """Return u, the largest relative error of rounding to nearest: half the spacing at 1.
-
-    Example:
-        >>> unit_roundoff("bfloat16") == 2**-9 * 2
-        True
-    """
+def unit_roundoff(dtype: DTypeLike) -> float:
+    """Return u, the largest relative error of rounding to nearest: half the spacing at 1."""
     if dtype == TENSORFLOAT32:
         return 2.0**-11
     return 0.5 * float(_info(dtype).eps)
 
 
 @functools.cache
-def smallest_normal(dtype: Any) -> float:
+def smallest_normal(dtype: DTypeLike) -> float:
     """Return the smallest number that keeps all its digits."""
     return float(_info(dtype).smallest_normal)
 
 
 @functools.cache
-def underflow(dtype: Any) -> float:
+def underflow(dtype: DTypeLike) -> float:
     """Return the absolute error that underflow may cause.
 
     XLA flushes subnormal numbers to zero on the CPU, except float16's, which are float32's normal.
@@ -72,11 +54,11 @@ def underflow(dtype: Any) -> float:
 
 
 @functools.cache
-def largest(dtype: Any) -> float:
+def largest(dtype: DTypeLike) -> float:
     """Return the largest finite number."""
     return float(_info(dtype).max)
 
 
-def _info(dtype: Any) -> Any:
+def _info(dtype: DTypeLike) -> Any:
     finfo: Any = jnp.finfo
     return finfo("float32" if dtype == TENSORFLOAT32 else real_name(dtype))

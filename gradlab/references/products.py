@@ -23,12 +23,7 @@ _MANY = 16.0  # units times the root of the number of terms; a sum of float32 er
 
 
 def device_here() -> Any:
-    """Return the device on which JAX computes here what no device was named for.
-
-    Example:
-        >>> device_here() in jax.devices()
-        True
-    """
+    """Return the device on which JAX computes here what no device was named for."""
     chosen = default_device()
     if chosen is None or isinstance(chosen, str):
         return jax.local_devices(backend=chosen)[0]

@@ -13,6 +13,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.primitives import lookup
 from gradlab.primitives.rounding import BackwardStable, Near, Spectrum, Steep, SumOf
 from gradlab.references.bounds import (
@@ -35,8 +36,6 @@ from gradlab.tracing.identity import fingerprint
 from gradlab.tracing.interpreter import Step
 from gradlab.tracing.jaxprs import Loop, body, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = ["Exact", "Quiet", "Rounder"]
 
 _BLOCK = 64  # XLA sums half precision in blocks: more terms do not add to the error
 _FINITE = 1e300  # the largest amount to add: an infinite one would make infinities NaN
@@ -79,7 +78,7 @@ class Exact(Lifter):
         self.release(fixed)
         return carry
 
-    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+    def enters(self, array: Array, dtype: DTypeLike, rough: bool) -> Any:
         """Return a constant with the digits that it lost; anything else as any lifter does."""
         if isinstance(array, np.ndarray) and not rough:
             return self._constants.lifted(array)[0]
@@ -109,7 +108,7 @@ class Rounder(Lifter):
         noise: Noise,
         constants: Constants,
         allowed: frozenset[str],
-        sums: Iterator[Any] | None = None,
+        sums: Iterator[Array] | None = None,
         device: Any = None,
         arithmetic: Arithmetic = JAX,
     ) -> None:
@@ -163,7 +162,7 @@ class Rounder(Lifter):
             return inexact and not is_exact(equation)
         return any(self.rounds(inner) for inner in body(called).equations)
 
-    def enters(self, array: Any, dtype: Any, rough: bool) -> Any:
+    def enters(self, array: Array, dtype: DTypeLike, rough: bool) -> Any:
         """Widen a constant, or another value that does not depend on the inputs."""
         key = _identity(Value(array, False)), rough
         if key not in self._entered:
@@ -176,12 +175,12 @@ class Rounder(Lifter):
             self._entered[key] = (array, wide)
         return self._entered[key][1]
 
-    def opaque_result(self, variable: Any, array: Any) -> Any:
+    def opaque_result(self, variable: Any, array: Array) -> Tree:
         """Widen what an equation that cannot be lifted returned."""
         wide = super().opaque_result(variable, array)
         return self._narrow(wide, variable.aval.shape, dtype_of(variable))
 
-    def as_traced(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def as_traced(self, equation: Any, arrays: list[Array]) -> list[Any]:
         """Perturb what an equation reads that cannot be lifted: how it rounds inside is not seen.
 
         Moving the terms of a sum, each by the root of their number, moves it as rounding does.
@@ -198,7 +197,7 @@ class Rounder(Lifter):
             narrow.append(array)
         return self._cut(equation, narrow)
 
-    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def before(self, equation: Any, arrays: list[Array]) -> list[Array]:
         """Perturb the factors of a product, or the matrix of a backward stable algorithm."""
         if multiplies_matrices(equation):
             return self._cut(equation, arrays)
@@ -209,8 +208,8 @@ class Rounder(Lifter):
         return [self._shift(arrays[0], size, equation.invars[0]), *arrays[1:]]
 
     def after(
-        self, equation: Any, inputs: Sequence[Value], arrays: list[Any], outputs: list[Any]
-    ) -> list[Any]:
+        self, equation: Any, inputs: Sequence[Value], arrays: list[Array], outputs: list[Any]
+    ) -> list[Array]:
         """Perturb the results of an equation as rounding would."""
         name = equation.primitive.name
         stable = isinstance(rounding_of(equation), BackwardStable)
@@ -223,7 +222,7 @@ class Rounder(Lifter):
             for array, variable in zip(outputs, equation.outvars)
         ]
 
-    def _bounded(self, array: Any, dtype: Any) -> Any:
+    def _bounded(self, array: Array, dtype: DTypeLike) -> Any:
         """Let float16 overflow: the only dtype whose range everyday numbers leave."""
         xp = self.arithmetic.arrays
         if self._slot(dtype) != "float16" or xp.iscomplexobj(array):
@@ -231,7 +230,7 @@ class Rounder(Lifter):
         over = xp.abs(array) > self._noise.largest("float16", array.ndim)
         return xp.where(over, array * np.inf, array)
 
-    def _rounded(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
+    def _rounded(self, equation: Any, arrays: list[Array], array: Array, variable: Any) -> Any:
         name, xp = equation.primitive.name, self.arithmetic.arrays
         shape, dtype = variable.aval.shape, dtype_of(variable)
         if name == "reduce_precision":
@@ -259,7 +258,7 @@ class Rounder(Lifter):
             return xp.where(array == 0, array, moved)
         return rounded
 
-    def _sum(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
+    def _sum(self, equation: Any, arrays: list[Array], array: Array, variable: Any) -> Any:
         """Perturb a sum of K terms: by u sqrt(K) times the sum of their magnitudes."""
         name, dtype, shape = equation.primitive.name, dtype_of(variable), variable.aval.shape
         size = self._units(equation, arrays) if self._sums is None else next(self._sums)
@@ -271,7 +270,7 @@ class Rounder(Lifter):
         blocks = max(1.0, terms(equation) / _BLOCK)
         return self._moved(inside, size / math.sqrt(blocks), shape, dtype)
 
-    def _cut(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def _cut(self, equation: Any, arrays: list[Array]) -> list[Any]:
         """Perturb factors of which the device keeps fewer digits than their dtype has.
 
         Some devices do not round them but truncate: all of an array then err to one side.
@@ -281,7 +280,7 @@ class Rounder(Lifter):
             return arrays
         slot = self._slot(digits)
 
-        def cut(array: Any, shape: tuple[int, ...]) -> Any:
+        def cut(array: Array, shape: tuple[int, ...]) -> Any:
             one, common = (self._noise.factors(slot, "once", s) for s in (shape, (1,) * len(shape)))
             return array * one * common
 
@@ -290,7 +289,7 @@ class Rounder(Lifter):
             for array, atom in zip(arrays, equation.invars)
         ]
 
-    def _units(self, equation: Any, arrays: list[Any]) -> Any:
+    def _units(self, equation: Any, arrays: list[Array]) -> Any:
         """Return how many units rounding moves a sum: root of K times its terms' magnitudes.
 
         K is the number of terms, for a scatter that of the hits. Of many draws, the first one's
@@ -313,7 +312,7 @@ class Rounder(Lifter):
         assert outputs is not None  # it has been evaluated before
         return outputs[0]
 
-    def _size(self, array: Any) -> Any:
+    def _size(self, array: Array) -> Any:
         if not self.staged:
             return np.abs(array)
         if id(array) not in self._sizes:
@@ -326,11 +325,11 @@ class Rounder(Lifter):
         factors = self._noise.factors(self._slot(dtype), "constant", shape)
         return array * (factors if units == 1.0 else 1.0 + units * (factors - 1.0))
 
-    def _shift(self, array: Any, size: Any, variable: Any) -> Any:
+    def _shift(self, array: Array, size: Any, variable: Any) -> Any:
         """Perturb by `size` units, however large, what a variable of an equation holds."""
         return self._moved(array, self._finite(size), variable.aval.shape, dtype_of(variable))
 
-    def _moved(self, array: Any, size: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    def _moved(self, array: Array, size: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Perturb by `size` units; a complex number gets half the variance on each part."""
         xp = self.arithmetic.arrays
         if xp.iscomplexobj(array):
@@ -339,7 +338,7 @@ class Rounder(Lifter):
             return real + 1j * self._moved(array.imag, half, shape, dtype)
         return array + size * self._noise.amounts(self._slot(dtype), "unit", shape)
 
-    def _slot(self, dtype: Any) -> str:
+    def _slot(self, dtype: DTypeLike) -> str:
         """Return the dtype that counts: none coarser than those allowed to the program."""
         name = real_name(dtype)
         coarsest = max(self.allowed, key=unit_roundoff)
@@ -361,14 +360,14 @@ class Quiet(Rounder):
         super().__init__(noise, constants, allowed)
         self.seen: list[Any] = []
 
-    def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
+    def before(self, equation: Any, arrays: list[Array]) -> list[Array]:
         """Return the inputs of an equation as they are."""
         return arrays
 
-    def _bounded(self, array: Any, dtype: Any) -> Any:
+    def _bounded(self, array: Array, dtype: DTypeLike) -> Any:
         return array
 
-    def _rounded(self, equation: Any, arrays: list[Any], array: Any, variable: Any) -> Any:
+    def _rounded(self, equation: Any, arrays: list[Array], array: Array, variable: Any) -> Any:
         if terms(equation) > 1:
             self.seen.append(self._units(equation, arrays))
         return array * 1.0  # another array, as there: outputs are told apart by it
@@ -385,7 +384,7 @@ def _identity(value: Value) -> Any:
     return id(array), value.depends
 
 
-def _scales_by_two(name: str, inputs: Sequence[Value], arrays: Sequence[Any]) -> bool:
+def _scales_by_two(name: str, inputs: Sequence[Value], arrays: Sequence[Array]) -> bool:
     """Whether a product or quotient with a constant power of two, which is exact."""
     start = {"mul": 0, "div": 1}.get(name, len(arrays))
     constants = [
@@ -396,7 +395,7 @@ def _scales_by_two(name: str, inputs: Sequence[Value], arrays: Sequence[Any]) ->
     return any(np.isreal(a).all() and abs(np.frexp(a.real)[0]) == 0.5 for a in constants)
 
 
-def _spectrum_size(xp: Any, equation: Any, array: Any) -> Any:
+def _spectrum_size(xp: Any, equation: Any, array: Array) -> Any:
     """Return the error of a transform in units: log2(n) times the root mean square."""
     lengths = equation.params["fft_lengths"]
     power = xp.mean(xp.abs(array) ** 2, tuple(range(-len(lengths), 0)), keepdims=True)

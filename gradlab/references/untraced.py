@@ -20,12 +20,6 @@ def numpy_estimate(
         inputs: arrays; integer ones and exact zeros are not moved.
         draws: how many times it is run again.
         seed: of the moves.
-
-    Example:
-        >>> x = np.array([1.0, 2.0], np.float32)
-        >>> estimate = numpy_estimate(lambda x: [x * x], [x])[0]
-        >>> bool((estimate.scatter < 1e-5).all() and (estimate.scatter > 0).all())
-        True
     """
     generator = np.random.default_rng(seed)
     values = [_wide(array) for array in function(*map(np.array, inputs))]
@@ -42,7 +36,7 @@ def numpy_estimate(
         ]
 
 
-def _moved(array: Array, generator: np.random.Generator) -> Any:
+def _moved(array: Array, generator: np.random.Generator) -> Array:
     if not is_inexact(array.dtype):
         return array.copy()
     if np.iscomplexobj(array):
@@ -54,6 +48,6 @@ def _moved(array: Array, generator: np.random.Generator) -> Any:
     return np.where(array == 0, array, moved)
 
 
-def _wide(array: Array) -> Any:
+def _wide(array: Array) -> Array:
     array = np.asarray(array)
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)

@@ -12,12 +12,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.references.blocking import blocks
 from gradlab.references.estimates import Estimate, known
 from gradlab.references.precision import largest, smallest_normal, unit_roundoff
 from gradlab.report import Cell, ErrorMap
-
-__all__ = ["LIMIT", "LOST", "WARN", "Reason", "State", "Verdict", "error_map", "floor", "judge"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -310,11 +309,7 @@ def floor(reference: Estimate, rule: Estimate | None, unit: float, smallest_norm
 
 
 def judge(
-    actual: Any,
-    reference: Estimate,
-    rule: Estimate | None,
-    dtype: Any,
-    limit: float = LIMIT,
+    actual: Any, reference: Estimate, rule: Estimate | None, dtype: DTypeLike, limit: float = LIMIT
 ) -> Verdict:
     """Judge each entry of a gradient against a reference.
 
@@ -360,7 +355,7 @@ def judge(
 
 
 def _judge(
-    value: Array, reference: Estimate, rule: Estimate | None, dtype: Any, limit: float
+    value: Array, reference: Estimate, rule: Estimate | None, dtype: DTypeLike, limit: float
 ) -> tuple[Array, ...]:
     """Return state, reason, error, resolution and instability."""
     value = value.astype(np.complex128 if np.iscomplexobj(value) else np.float64, copy=False)

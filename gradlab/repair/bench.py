@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Array, Tree
 from gradlab.repair.edits import Site, sites
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, edited
@@ -66,7 +67,7 @@ class Bench:
         except Failed:
             return None
 
-    def gradients(self, edit: Edit, **put: Any) -> list[Any] | None:
+    def gradients(self, edit: Edit, **put: Any) -> list[Array] | None:
         """Return the gradients of an edit at the first point, run from before its statement."""
         new = edited(self.text, edit)
         if put:
@@ -156,7 +157,7 @@ class Bench:
         return Scope(tuple(found), self.copy.__globals__) if whole else None
 
     def value_sites(
-        self, wanted: set[int], before: dict[str, Any] | None = None
+        self, wanted: set[int], before: dict[str, Array] | None = None
     ) -> Iterator[tuple[Site, Scope]]:
         """Yield the places of values in the statements that are wanted, with the locals `before`.
 
@@ -174,7 +175,7 @@ class Bench:
                     yield site, scope
 
 
-def copied(value: Any, memo: dict[int, Any]) -> Any:
+def copied(value: Tree, memo: dict[int, Any]) -> Any:
     """Copy arrays and containers, so that what writes in place spoils nothing."""
     if id(value) in memo:
         return memo[id(value)]

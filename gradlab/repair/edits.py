@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gradlab.common.arrays import Tree
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
 TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
@@ -97,7 +98,7 @@ class Material:
 
     text: str
     binds: int
-    values: tuple[Any, ...]
+    values: tuple[Tree, ...]
     code: str = ""
 
     @property

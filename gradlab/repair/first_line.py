@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.common.arrays import Tree
 from gradlab.formatting import count
 from gradlab.repair.bench import copied
 from gradlab.repair.pool import Scope
@@ -266,7 +267,7 @@ class _Watch:
         self._put, self._count = put, 0
         return self._run()
 
-    def _at(self, place: int, part: int | None, scope: dict[str, Any], value: Any) -> Any:
+    def _at(self, place: int, part: int | None, scope: dict[str, Any], value: Tree) -> Any:
         """Note a value, or give the one that stands in its place."""
         if isinstance(value, tuple | list) and type(value) in (tuple, list):
             each = (self._at(place, k, scope, v) for k, v in enumerate(value))
@@ -350,7 +351,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def gradients_within(
-    program: Program, inputs: Sequence[Any], more: Sequence[Any], forward: bool
+    program: Program, inputs: Sequence[Tree], more: Sequence[Any], forward: bool
 ) -> Within:
     """Return each value of a program, and the gradients with respect to it and to each use of it.
 
@@ -375,7 +376,7 @@ def gradients_within(
         if not forward:
             return jax.vjp(lambda moves: outputs(given, moves)[0], zeros)[1](rest)[0]
 
-        def values(*some: Any) -> list[Any]:
+        def values(*some: Any) -> list[Tree]:
             full = dict(enumerate(given)) | dict(zip(moving, some))
             return outputs(list(full.values()), None)[1]
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.repair.edits import TOKENS, tokens
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, compiled, quiet, theirs
@@ -119,14 +120,14 @@ def _mutant(
     return Mutant(text, edit, code, same)
 
 
-def _results(world: World, copy: Callable[..., Any], point: Any) -> list[Any]:
+def _results(world: World, copy: Function, point: Tree) -> list[Array]:
     given = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, point)
     came = world.call(copy, *given)
     return [theirs(np.asarray, x) for x in jax.tree.leaves(came)]
 
 
-def _drawn(arguments: tuple[Any, ...], rng: np.random.Generator, given: bool) -> Any:
-    def one(x: Any) -> Any:
+def _drawn(arguments: tuple[Tree, ...], rng: np.random.Generator, given: bool) -> Tree:
+    def one(x: Array) -> Any:
         if not hasattr(x, "dtype"):
             return x
         traced = isinstance(x, jax.core.Tracer)

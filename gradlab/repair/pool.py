@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import Tree
 from gradlab.repair.edits import Material
 from gradlab.repair.source import ATOM
 from gradlab.repair.world import Failed, theirs
@@ -22,7 +23,7 @@ class Scope:
     locals: tuple[dict[str, Any], ...]
     globals: dict[str, Any]
 
-    def value(self, text: str) -> tuple[Any, ...] | None:
+    def value(self, text: str) -> tuple[Tree, ...] | None:
         """Return an expression's values, None where it has none."""
         try:
             code = theirs(compile, text.replace("\n", " "), "<gradlab value>", "eval")
@@ -142,7 +143,7 @@ def derived(
     return _distinct([*pool, *made])[known:]
 
 
-def _size(value: Any) -> float:
+def _size(value: Tree) -> float:
     """Return how many entries a value has; infinitely many where it is no array."""
     try:
         return float(np.size(value))

@@ -7,7 +7,7 @@ NumPy.
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Function, Tree
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.proof import BUDGET, prove
 from gradlab.reading import Reading, read
@@ -52,12 +53,12 @@ class HandRule:
     """
 
     kind: Kind
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    inputs: tuple[Any, ...]
+    forward: Function
+    backward: Function
+    inputs: tuple[Tree, ...]
     names: tuple[str, ...]
     paths: tuple[str, ...]
-    primal: Callable[..., Any] | None = None
+    primal: Function | None = None
     static: tuple[int, ...] = ()
     wrt: tuple[int, ...] | None = None
     sources: tuple[str, ...] = ()
@@ -96,7 +97,7 @@ class Point:
     `label` says it in words: "x 5x4, gamma 4, seed 0".
     """
 
-    inputs: tuple[Any, ...]
+    inputs: tuple[Tree, ...]
     upstream: Any
     expected: tuple[Array, ...]
     label: str
@@ -156,17 +157,17 @@ class Problem:
 
     # how it is run
 
-    def value(self, world: World, point: Point) -> list[Any]:
+    def value(self, world: World, point: Point) -> list[Tree]:
         """Return the forward's outputs at a point, which no edit may change."""
         return list(jax.tree.leaves(self._value(world, point.inputs)))
 
-    def _value(self, world: World, inputs: tuple[Any, ...]) -> Any:
+    def _value(self, world: World, inputs: tuple[Tree, ...]) -> Tree:
         result = world.call(world.load(self.rule.primal or self.rule.forward), *_copies(inputs))
         return (
             result if self.rule.primal or self.rule.kind in ("pair", "node") else _pair(result)[0]
         )
 
-    def arguments(self, world: World, point: Point) -> tuple[Any, ...]:
+    def arguments(self, world: World, point: Point) -> tuple[Tree, ...]:
         """Return the entry's arguments at a point."""
         rule, inputs = self.rule, _copies(point.inputs)
         method = hasattr(self._called, "__func__")
@@ -183,10 +184,10 @@ class Problem:
             (*held, kept, point.upstream) if rule.kind == "vjp" else (*held, point.upstream, kept)
         )
 
-    def _moving(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    def _moving(self, inputs: Sequence[Tree]) -> tuple[Any, ...]:
         return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)
 
-    def gradients(self, result: Any) -> list[Any]:
+    def gradients(self, result: Tree) -> list[Any]:
         """Read the gradients out of what the entry returned; None where it gives none."""
         rule = self.rule
         if rule.kind == "node":
@@ -200,7 +201,7 @@ class Problem:
         """Return the input that a leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
         return max((n for n in self.rule.names if path.startswith(n)), key=len)
 
-    def _by_name(self, result: Any) -> dict[str, Any]:
+    def _by_name(self, result: Tree) -> dict[str, Any]:
         """Return gradients by the name of their input, however they were gathered."""
         rule = self.rule
         every = [n for i, n in enumerate(rule.names) if i not in rule.static]
@@ -246,7 +247,7 @@ class Problem:
         label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k}"
         return Point(inputs, upstream, expected, label)
 
-    def _upstream(self, inputs: tuple[Any, ...], rng: np.random.Generator, k: int) -> Any:
+    def _upstream(self, inputs: tuple[Tree, ...], rng: np.random.Generator, k: int) -> Any:
         if self.rule.kind == "jvp":
             return jax.tree.map(lambda x: _upstream(x, rng), self._moving(inputs))
         output = self._value(self.world, inputs)
@@ -261,7 +262,7 @@ class Problem:
 
     # the right gradients
 
-    def _program(self, inputs: tuple[Any, ...]) -> Program:
+    def _program(self, inputs: tuple[Tree, ...]) -> Program:
         """Return the derivative of the forward as a program."""
         values, _, tree = flatten(inputs, self.rule.names)
         key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
@@ -275,7 +276,7 @@ class Problem:
             self._programs[key] = found
         return found
 
-    def _primal(self, inputs: tuple[Any, ...]) -> tuple[Program, bool]:
+    def _primal(self, inputs: tuple[Tree, ...]) -> tuple[Program, bool]:
         """Return the forward as a program, and whether that depends on values."""
         root = self.rule.primal or self.rule.forward
         return self._read(self._forward(inputs, root), self._moving(inputs), (root,))
@@ -291,7 +292,7 @@ class Problem:
         more = [u for u in jax.tree.leaves(point.upstream) if is_inexact(np.asarray(u).dtype)]
         return [v for v, leaf in zip(values, leaves) if leaf.traced], more
 
-    def _forward(self, inputs: tuple[Any, ...], root: Callable[..., Any]) -> Callable[..., Any]:
+    def _forward(self, inputs: tuple[Tree, ...], root: Function) -> Function:
         rule = self.rule
 
         def forward(*moving: Any) -> Any:
@@ -303,7 +304,7 @@ class Problem:
         return forward
 
     def _read(
-        self, function: Callable[..., Any], inputs: tuple[Any, ...], roots: tuple[Any, ...]
+        self, function: Function, inputs: tuple[Tree, ...], roots: tuple[Any, ...]
     ) -> tuple[Program, bool]:
         """Return a function as a program, and whether that depends on values."""
         names = [n for i, n in enumerate(self.rule.names) if i not in self.rule.static]
@@ -316,7 +317,7 @@ class Problem:
             reading: Reading = theirs(reader, function, *inputs)
             return reading.program, bool(reading.decisions)
 
-    def _expected(self, inputs: tuple[Any, ...], more: Any) -> tuple[Array, ...]:
+    def _expected(self, inputs: tuple[Tree, ...], more: Any) -> tuple[Array, ...]:
         """Return the right gradients; of a node the outputs before them, and each of them twice."""
         program = self._program(inputs)
         values, more = self._flat(Point(inputs, more, (), ""))
@@ -391,7 +392,7 @@ class Problem:
         return all(proof.proved for proof in prove(aligned, reference, inputs, outputs, 0, BUDGET))
 
 
-def _pair(result: Any) -> tuple[Any, Any]:
+def _pair(result: Tree) -> tuple[Any, Any]:
     """Return the two things that a function returns; more than one behind the first are one."""
     if not isinstance(result, tuple | list) or len(result) < 2:
         raise Failed("it returns no pair")
@@ -432,7 +433,7 @@ def wide(x: Any) -> Any:
     return array.astype(np.float64) if is_inexact(array.dtype) else np.array(array)
 
 
-def _copies(inputs: Any) -> Any:
+def _copies(inputs: Tree) -> Any:
     return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, inputs)
 
 
@@ -472,7 +473,7 @@ def _distribution(x: Array, lengths: dict[int, int], rng: np.random.Generator, n
     return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
 
 
-def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:
+def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
     """Yield choices of other lengths; equal ones change together, and 1 stays."""
     found = sorted({n for x in jax.tree.leaves(inputs) for n in np.shape(x) if n > 1})
     if not found:
@@ -489,7 +490,7 @@ def _lengths(inputs: Any, smaller: bool) -> Iterator[dict[int, int]]:
         yield {n: 2 * n for n in found}
 
 
-def _label(names: Sequence[str], inputs: Any) -> str:
+def _label(names: Sequence[str], inputs: Tree) -> str:
     shapes = ("x".join(map(str, np.shape(x))) or "scalar" for x in inputs)
     return ", ".join(f"{n} {s}" for n, s in itertools.islice(zip(names, shapes), 4))
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.common.arrays import Tree
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
@@ -178,7 +179,7 @@ class _Search:
             self._limits[point.label] = _TIMES * max(lines, self.world.lines, _TIMES)
         return self.problem.gradients(result)
 
-    def _arguments(self, point: Point, changed: CodeType | None) -> tuple[Any, ...]:
+    def _arguments(self, point: Point, changed: CodeType | None) -> tuple[Tree, ...]:
         kept = self._given.get(point.label)
         if kept is not None and (changed is None or place(changed) not in self._before):
             self.world.lines = 0
@@ -476,7 +477,7 @@ class _Search:
         return self._fresh
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Tree) -> bool:
     """Whether a value holds arrays and numbers alone, which can be copied."""
     if isinstance(value, list | tuple):
         return type(value) in (list, tuple) and all(map(_is_plain, value))

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Function, Tree
 from gradlab.repair.source import Text, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
@@ -39,7 +40,7 @@ class Failed(Exception):
     """What the user's code raised, whatever it was, or that it ran away."""
 
 
-def theirs(function: Callable[..., Any], *arguments: Any, edited: bool = False) -> Any:
+def theirs(function: Function, *arguments: Tree, edited: bool = False) -> Any:
     """Call the user's code. This is the one place that takes whatever it raises.
 
     What is no `Exception` passes through, unless it may be an edit that raises it.
@@ -97,12 +98,12 @@ class World:
         self._globals: dict[int, dict[str, Any]] = {}
         self._original: dict[int, dict[str, Any]] = {}
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Function, *arguments: Tree) -> Any:
         """Call a copy, and note what ran; raise `Failed` where it raises or runs away."""
         self.lines, self.ran = 0, set()
         return theirs(function, *arguments, edited=self._edited)
 
-    def load(self, value: Any) -> Any:
+    def load(self, value: Tree) -> Any:
         """Return the copy of a value in this world."""
         if id(value) in self._memo:
             return self._memo[id(value)]
@@ -113,7 +114,7 @@ class World:
         self._memo[id(value)] = copied
         return copied
 
-    def _copied(self, value: Any) -> Any:
+    def _copied(self, value: Tree) -> Any:
         inner = _decorated(value)
         if inner is not None and any(functions_of(value)[1:]) and self.met is not None:
             return self._told(value, self.load(inner))
@@ -141,8 +142,8 @@ class World:
             return function_of(value)
         return self._instance(value)
 
-    def _told(self, rule: Any, primal: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any) -> Any:
+    def _told(self, rule: Any, primal: Function) -> Function:
+        def called(*arguments: Tree) -> Any:
             assert self.met is not None
             self.met(rule, arguments)
             return primal(*arguments)
@@ -224,7 +225,7 @@ class World:
                 setattr(copy, name, property(*(p and self.load(p) for p in parts)))
         return abc.update_abstractmethods(copy)
 
-    def _instance(self, value: Any) -> Any:
+    def _instance(self, value: Tree) -> Any:
         kind: Any = self.load(type(value)) if type(value).__module__ != "builtins" else type(value)
         if kind is type(value) or jax.tree.leaves(value) != [value]:
             return value
@@ -346,7 +347,7 @@ def quiet() -> Iterator[None]:
         random.setstate(other)
 
 
-def _decorated(value: Any) -> Any:
+def _decorated(value: Tree) -> Any:
     """Return the function inside what JAX makes of it: jit, custom_vjp, custom_jvp, checkpoint."""
     module = str(getattr(type(value), "__module__", "") or "")
     if isinstance(value, types.FunctionType):

@@ -9,12 +9,13 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.repair.first_line import WrongLine
 from gradlab.repair.problem import HandRule, Kind, Mended, Problem, wide
 from gradlab.repair.search import mend
@@ -36,10 +37,7 @@ Repaired = tuple[tuple[Fix, ...], WrongLine | None]
 
 
 def rules_met(
-    function: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    names: tuple[str, ...],
-    wanted: Sequence[str] = (),
+    function: Function, inputs: tuple[Tree, ...], names: tuple[str, ...], wanted: Sequence[str] = ()
 ) -> list[HandRule]:
     """Return the custom rules that a JAX function meets, with the values that reach them.
 
@@ -91,7 +89,7 @@ def _row(leaf: Any) -> Any:
 
 
 def rule_of_node(
-    node: Any, believed: Callable[..., Any], inputs: tuple[Any, ...], wrt: tuple[int, ...]
+    node: Any, believed: Function, inputs: tuple[Tree, ...], wrt: tuple[int, ...]
 ) -> HandRule:
     """Return a node's backward and its local gradients as one rule.
 
@@ -102,10 +100,10 @@ def rule_of_node(
         wrt: the positions of the inputs that have gradients.
     """
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Tree) -> Any:
         return believed(*inputs)
 
-    def backward(upstream: Any, *inputs: Any) -> list[Any]:
+    def backward(upstream: Array, *inputs: Tree) -> list[Any]:
         output, residuals = node.forward(*inputs)
         pulled, local = node.backward(upstream, residuals), node.local_gradient(residuals)
         if not isinstance(output, tuple):

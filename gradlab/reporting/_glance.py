@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.common.arrays import Array
 from gradlab.formatting import shape_text
 
 if TYPE_CHECKING:
     from gradlab.graph._glance import Glance
 
 
-def number(x: Any, digits: int = 4) -> str:
+def number(x: Array, digits: int = 4) -> str:
     """Return a number in few digits.
 
     Example:
@@ -77,7 +78,7 @@ def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
     return (low if low == high else f"{mean} [{low}, {high}]",)
 
 
-def short(x: Any, decimals: int) -> str:
+def short(x: Array, decimals: int) -> str:
     """Return a number with so many decimals, or in scientific notation where they would not do.
 
     Example:

@@ -269,11 +269,7 @@ def _products(data: Data) -> Markup:
     alone = tag(
         "div",
         tag("h3", "upstream * d = backward"),
-        tag(
-            "p",
-            f"{entries} products with the diagonal d, and the same result.",
-            cls="soft",
-        ),
+        tag("p", f"{entries} products with the diagonal d, and the same result.", cls="soft"),
         _calc(("upstream", given), ("* d", d), ("= backward", [u * x for u, x in zip(given, d)])),
     )
     return tag("div", full, alone, cls="pair")

@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from gradlab.common.arrays import Tree
 from gradlab.report import Report
 
 Schema = dict[str, Any]
@@ -123,7 +124,7 @@ def rebuilt(data: dict[str, Any]) -> Report:
 _NO_NUMBERS = ("nan", "inf", "-inf")
 
 
-def _value(hint: Any, data: Any) -> Any:
+def _value(hint: Any, data: Any) -> Tree:
     """Return a value of a type from what JSON has of it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):

@@ -109,11 +109,7 @@ def html(report: SessionReport) -> Markup:
     failing = dict.fromkeys(record.test for record in records if not record.ok)
     return join(
         [
-            top(
-                "pytest",
-                count(len(records), "check"),
-                f"{seconds:.1f} s of checks",
-            ),
+            top("pytest", count(len(records), "check"), f"{seconds:.1f} s of checks"),
             head(word, tone, title, f"Evidence of the right ones: {lead}." if lead else ""),
             tag(
                 "div",
@@ -140,10 +136,7 @@ def _row(record: Record, first: bool) -> Markup:
         tag("span", f"{record.seconds:.1f} s", cls="soft"),
         cls="row",
     )
-    known = {
-        "data_verdict": record.status,
-        "data_name": f"{record.test} {record.function}",
-    }
+    known = {"data_verdict": record.status, "data_name": f"{record.test} {record.function}"}
     inside = [*_inside(record), command(record.repeat) if record.repeat else ""]
     if not any(inside):
         return tag(

@@ -12,15 +12,7 @@ from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import source, source_path
 from gradlab.tracing.kinds import NOT_JUDGED, missing_kinds, only_forward
 from gradlab.tracing.leaves import Leaf
-from gradlab.tracing.lift import (
-    Lifter,
-    Narrowing,
-    Opaque,
-    cannot_lift,
-    lift,
-    narrowings,
-    opaque,
-)
+from gradlab.tracing.lift import Lifter, Narrowing, Opaque, cannot_lift, lift, narrowings, opaque
 from gradlab.tracing.meetings import Meeting, rule_inputs
 from gradlab.tracing.opening import kernels, open_kernels
 from gradlab.tracing.program import (

@@ -36,7 +36,7 @@ class Arithmetic(Protocol):
     """
 
     staged: bool
-    arrays: Any
+    arrays: Array
 
     def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         """Evaluate an equation as it was traced."""
@@ -52,7 +52,7 @@ class Arithmetic(Protocol):
 
 class _Jax:
     staged = True
-    arrays: Any = jnp
+    arrays: Array = jnp
 
     def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         return bind(equation, inputs)
@@ -73,7 +73,7 @@ class NumPy:
     """
 
     staged = False
-    arrays: Any = np
+    arrays: Array = np
 
     def __init__(self) -> None:
         self._held: dict[int, list[Any]] = {}  # by the address of what owns memory: how often, it
@@ -159,7 +159,7 @@ class NumPy:
         equation: Equation,
         inputs: Sequence[Array],
         evaluate: Callable[[list[Any]], list[Any] | None],
-    ) -> list[Any] | None:
+    ) -> list[Array] | None:
         """Evaluate in JAX, one draw after another where there are draws."""
         ranks = [len(shape_of(v)) for v in equation.invars]
         drawn = [np.ndim(a) > rank for a, rank in zip(inputs, ranks)]
@@ -177,7 +177,7 @@ class NumPy:
 
 
 @functools.cache
-def widen_dtype(dtype: DTypeLike) -> Any:
+def widen_dtype(dtype: DTypeLike) -> DTypeLike:
     """Return float64 for a real dtype, complex128 for a complex one, others as they are."""
     if jnp.issubdtype(dtype, np.complexfloating):
         return np.dtype("complex128")
@@ -229,7 +229,7 @@ def _widened_params(equation: Equation, real: bool) -> dict[str, Any]:
     return changed
 
 
-def _scatter(equation: Equation, arrays: list[Array], real: bool) -> list[Any]:
+def _scatter(equation: Equation, arrays: list[Array], real: bool) -> list[Array]:
     """Scatter through the lax function: the primitive's update jaxpr is typed."""
     params, name = equation.params, equation.primitive.name
     if real and name == "scatter-sub":  # magnitudes add

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from gradlab.common.arrays import Function
+from gradlab.common.arrays import Function, Tree
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def remember(
 
 def compile_once(
     function: Function,
-    *arguments: Any,
+    *arguments: Tree,
     options: Mapping[str, Any] | None = None,
     donate: tuple[int, ...] = (),
 ) -> Function:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.dependence import carried, flow
 from gradlab.tracing.interpreter import Interpreter, picked, platform_branch
 from gradlab.tracing.jaxprs import Atom, Equation, Loop, Variable, bind, dtype_of, shape_of
@@ -21,7 +22,7 @@ class Value(NamedTuple):
     `depends`: on the program's inputs. `rough`: does not, but was rounded on its way.
     """
 
-    array: Any
+    array: Array
     depends: bool
     rough: bool = False
 
@@ -34,7 +35,7 @@ class Evaluator(Interpreter[Value]):
 
     counts_iterations = False
 
-    def constant(self, array: Any) -> Value:
+    def constant(self, array: Array) -> Value:
         """Bring a constant of the program in."""
         return Value(array, False)
 
@@ -48,7 +49,7 @@ class Evaluator(Interpreter[Value]):
         return np.asarray(value.array)
 
     def choose(
-        self, which: Any, alternatives: list[list[Value]], atoms: Sequence[Any], rows: int = 0
+        self, which: Any, alternatives: list[list[Value]], atoms: Sequence[Atom], rows: int = 0
     ) -> list[Value]:
         """Return the values of the alternative whose number each draw, and each row, has."""
         return [
@@ -162,7 +163,7 @@ def _while(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Val
 
     steady = self.steady()
 
-    def going(arrays: Any) -> Any:
+    def going(arrays: Array) -> Any:
         """Return whether the loop goes on; one answer per row where vmap made it several."""
         values = [Value(a, d) for a, d in zip(arrays, state)]
         judge = steady or self.enter()
@@ -188,7 +189,7 @@ def _while(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Val
     return [Value(a, d, not d) for a, d in zip(last[0], state)]
 
 
-def _where(alive: Any, following: Any, before: Any) -> Any:
+def _where(alive: Any, following: Any, before: Array) -> Any:
     """Return the next state of the rows that go on, and leave the others."""
     if not alive.ndim:
         return following

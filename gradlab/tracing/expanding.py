@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.jaxprs import Abstract, Equation, dtype_of, shape_of
 from gradlab.tracing.leaves import is_inexact
 
@@ -31,7 +32,7 @@ def expansion(equation: Equation) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _expanded(primitive: Any, avals: tuple[tuple[tuple[int, ...], Any], ...], wide: bool) -> Any:
-    def flat(*arrays: Any) -> Any:
+    def flat(*arrays: Array) -> Array:
         found = primitive.expand(*primitive.in_tree.unflatten(arrays))
         return jax.tree.leaves(found)
 

@@ -8,10 +8,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-from gradlab.common.arrays import Array, Function
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import ClosedJaxpr, Literal, bind, body
+from gradlab.tracing.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, bind, body
 from gradlab.tracing.program import Program, trace
 from gradlab.tracing.rules import custom_rules
 from gradlab.tracing.walking import walk
@@ -89,7 +89,7 @@ def contains_its_primal(program: Program, source: int, output: int) -> bool:
 def _holds_primal(program: Program, source: int, output: int) -> bool:
     avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in program.in_avals]  # type: ignore[no-untyped-call]  # it has no types
 
-    def opened(*values: Any) -> Any:
+    def opened(*values: Tree) -> Any:
         scalars: list[Any] = []
         made = _opened(program.jaxpr, values, scalars)
         return made[output], scalars
@@ -107,7 +107,7 @@ def _holds_primal(program: Program, source: int, output: int) -> bool:
         if any(call_jaxpr(e) is not None for e in body(primal).equations):  # a rule of its own
             continue
 
-        def scalar(*values: Any, primal: Any = primal) -> Any:
+        def scalar(*values: Tree, primal: Any = primal) -> Any:
             return jex.jaxpr_as_fun(primal)(*values)[0]
 
         for differentiate in (jax.grad, jax.jacrev):
@@ -117,13 +117,13 @@ def _holds_primal(program: Program, source: int, output: int) -> bool:
     return False
 
 
-def _opened(jaxpr: Any, values: Sequence[Array], scalars: list[Any]) -> list[Any]:
+def _opened(jaxpr: Jaxpr, values: Sequence[Array], scalars: list[Any]) -> list[Any]:
     """Evaluate a jaxpr with its calls opened, and collect the real numbers that it makes."""
     parts = body(jaxpr)
     known = dict(zip(parts.constvars, parts.constants))
     known.update(zip(parts.invars, values, strict=True))
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Any:
         return atom.val if isinstance(atom, Literal) else known[atom]
 
     for equation in parts.equations:
@@ -139,9 +139,9 @@ def _opened(jaxpr: Any, values: Sequence[Array], scalars: list[Any]) -> list[Any
     return [read(atom) for atom in parts.outvars]
 
 
-def _live(jaxpr: Any, place: int) -> Any:
+def _live(jaxpr: Jaxpr, place: int) -> Any:
     """Return the part of a program that one of its outputs needs; every input stays."""
-    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    opened: Jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     wanted = [k == place for k in range(len(opened.outvars))]
     live, _ = partial_eval.dce_jaxpr(opened, wanted, instantiate=True)
     return live if getattr(live, "consts", None) else ClosedJaxpr(live, jaxpr.consts)

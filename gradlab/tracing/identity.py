@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradlab.common.arrays import Tree
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.jaxprs import (
     Atom,
@@ -100,7 +101,7 @@ def _equation(equation: Equation, key: "_Key") -> Hashable:
     return equation.primitive, _parameter(equation.params, key), outputs, equation.ctx
 
 
-def _parameter(value: Any, key: "_Key") -> Hashable:
+def _parameter(value: Tree, key: "_Key") -> Hashable:
     if isinstance(value, dict):
         return tuple((name, _parameter(value[name], key)) for name in sorted(value))
     if isinstance(value, tuple | list):

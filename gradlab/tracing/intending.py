@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from gradlab.arguments import name_of, users_fault
-from gradlab.common.arrays import Array, Function
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.tracing.evaluate import Evaluator, Value
@@ -43,7 +43,7 @@ def with_derivative_of(primal: Program, other: Program) -> Program:
         first, second = primal.wide, other.wide
         return None if first is None or second is None else with_derivative_of(first, second)
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(*arrays: Array) -> list[Any]:
         return _joined(primal.flat, other.flat)(*arrays)
 
     names = primal.in_names, primal.out_names
@@ -69,7 +69,7 @@ def intend(program: Program, chosen: Chosen) -> Program:
     if not contains(program.jaxpr, goes):
         return program
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(*arrays: Array) -> list[Any]:
         values = [Value(array, True) for array in arrays]
         return [value.array for value in _Intender(goes, chosen)(program.jaxpr, values)]
 
@@ -104,11 +104,11 @@ class _Intender(Evaluator):
         function = self._chosen(rule)
         skipped = len(equation.invars) - _arguments(equation)
 
-        def value(*arrays: Any) -> list[Any]:
+        def value(*arrays: Array) -> list[Tree]:
             values = _Stripped()(primal, [Value(array, True) for array in arrays])
             return [each.array for each in values]
 
-        def meant(*arrays: Any) -> list[Any]:
+        def meant(*arrays: Array) -> list[Any]:
             assert function is not None
             return _called(function, rule, arrays[skipped:], equation.outvars)
 
@@ -129,12 +129,12 @@ def _arguments(equation: Equation) -> int:
 
 
 def _joined(
-    value: Callable[..., list[Any]], meant: Callable[..., list[Any]]
+    value: Callable[..., list[Tree]], meant: Callable[..., list[Any]]
 ) -> Callable[..., list[Any]]:
     """Return a function with the values of one function and the derivatives of another."""
 
     @jax.custom_jvp
-    def joined(*arrays: Any) -> list[Any]:
+    def joined(*arrays: Array) -> list[Any]:
         return value(*arrays)
 
     @joined.defjvp

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gradlab.common.arrays import Array, NumPyArray
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.jaxprs import (
     Atom,
@@ -60,7 +60,7 @@ class Interpreter(Generic[V]):
 
     # what an algebra gives
 
-    def constant(self, array: NDArray[Any]) -> V:
+    def constant(self, array: NumPyArray) -> V:
         """Bring a constant or a literal of the program in, at the dtype of the trace."""
         raise NotImplementedError
 
@@ -68,7 +68,7 @@ class Interpreter(Generic[V]):
         """Evaluate one equation that is neither a call nor a loop nor a branch."""
         raise NotImplementedError
 
-    def concrete(self, value: V) -> NDArray[Any]:
+    def concrete(self, value: V) -> NumPyArray:
         """Return the number by which a branch is chosen or a `while` goes on.
 
         Several numbers, one for each draw, are allowed where `choose` is given.
@@ -86,7 +86,7 @@ class Interpreter(Generic[V]):
     # what an algebra may change
 
     def choose(
-        self, which: NDArray[Any], alternatives: list[list[V]], atoms: Sequence[Any], rows: int = 0
+        self, which: NumPyArray, alternatives: list[list[V]], atoms: Sequence[Atom], rows: int = 0
     ) -> list[V]:
         """Return the values of the alternative whose number each draw, and each row, has.
 
@@ -94,7 +94,7 @@ class Interpreter(Generic[V]):
         """
         raise NotImplementedError
 
-    def goes_on(self, value: V, rows: int) -> NDArray[Any]:
+    def goes_on(self, value: V, rows: int) -> NumPyArray:
         """Return whether a `while` goes on, for each row where `vmap` made it several."""
         return self.concrete(value)
 
@@ -247,7 +247,7 @@ class Interpreter(Generic[V]):
                 raise TooLong
 
 
-def picked(which: NDArray[Any], arrays: Sequence[Any], rank: int, rows: int) -> Any:
+def picked(which: NumPyArray, arrays: Sequence[Array], rank: int, rows: int) -> Any:
     """Return, entry by entry, the array whose number `which` has.
 
     Args:

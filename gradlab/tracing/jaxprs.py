@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.source_info_util import user_context
 
+from gradlab.common.arrays import DTypeLike, Tree
 from gradlab.primitives import Equation as EquationView
 from gradlab.tracing.callbacks import bind_callback, is_wide_callback
 from gradlab.tracing.settings import platform_here
@@ -51,14 +52,14 @@ class Body(NamedTuple):
     outvars: Sequence[Any]
 
 
-def body(jaxpr: Any) -> Body:
+def body(jaxpr: Jaxpr) -> Body:
     """Return the parts of an open or closed jaxpr."""
     constants = getattr(jaxpr, "consts", ())
-    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    opened: Jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     return Body(opened.constvars, constants, opened.invars, opened.eqns, opened.outvars)
 
 
-def closed(jaxpr: Any) -> Any:
+def closed(jaxpr: Jaxpr) -> Any:
     """Return a jaxpr without constants as a closed one."""
     return jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, ())
 
@@ -71,7 +72,7 @@ def inner_jaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
                 yield name, item
 
 
-def contains(jaxpr: Any, wanted: Any) -> bool:
+def contains(jaxpr: Jaxpr, wanted: Any) -> bool:
     """Return whether an equation at any depth satisfies the predicate `wanted`."""
     return any(
         wanted(equation) or any(contains(inner, wanted) for _, inner in inner_jaxprs(equation))
@@ -173,21 +174,21 @@ def view(equation: Any) -> EquationView:
     )
 
 
-def _shape(atom: Any) -> tuple[int, ...]:
+def _shape(atom: Atom) -> tuple[int, ...]:
     return tuple(getattr(atom.aval, "shape", ()))
 
 
-def _numpy_dtype(atom: Any) -> Any:
+def _numpy_dtype(atom: Atom) -> DTypeLike:
     dtype = getattr(atom.aval, "dtype", None)
     return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
-def as_flat(jaxpr: Any) -> Any:
+def as_flat(jaxpr: Jaxpr) -> Any:
     """Return a closed jaxpr as a function of flat arrays."""
     return jex.jaxpr_as_fun(jaxpr)
 
 
-def with_outputs(jaxpr: Any, chosen: slice) -> Any:
+def with_outputs(jaxpr: Jaxpr, chosen: slice) -> Any:
     """Return a closed jaxpr with some of its outputs, without what no other of them needs."""
     opened = jaxpr.jaxpr
     outvars = list(opened.outvars)[chosen]
@@ -209,7 +210,7 @@ def shape_of(atom: Atom) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def dtype_of(value: Any) -> Any:
+def dtype_of(value: Tree) -> Any:
     """Return the dtype of an array, a variable or a literal; PRNG keys have theirs, too."""
     if type(value) is np.ndarray:
         return value.dtype
@@ -226,7 +227,7 @@ def source_path(equation: Any) -> str:
     return ""
 
 
-def written_in(jaxpr: Any) -> str:
+def written_in(jaxpr: Jaxpr) -> str:
     """Return the file of the function that a jaxpr was traced from, or nothing."""
     info = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
     return str(getattr(info, "func_filename", None) or "")

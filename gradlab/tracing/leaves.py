@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Leaf", "digits", "flatten", "in_numpy", "is_inexact", "is_key", "kind_of"]
+from gradlab.common.arrays import Array, DTypeLike, Tree
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Leaf:
     position: int
     kind: str
     shape: tuple[int, ...] = ()
-    dtype: Any = None
+    dtype: DTypeLike = None
 
     @property
     def traced(self) -> bool:
@@ -37,37 +37,37 @@ class Leaf:
 
 
 @functools.lru_cache(256)
-def is_inexact(dtype: Any) -> bool:
+def is_inexact(dtype: DTypeLike) -> bool:
     """Return whether a dtype is real or complex floating point, bfloat16 and the like included."""
     return bool(jnp.issubdtype(dtype, np.inexact))
 
 
 @functools.lru_cache(256)
-def is_key(dtype: Any) -> bool:
+def is_key(dtype: DTypeLike) -> bool:
     """Return whether a dtype is that of JAX's random keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.extended))
 
 
-def in_numpy(array: Any) -> Any:
+def in_numpy(array: Array) -> Any:
     """Return an array as NumPy's; a random key stays what it is."""
     return array if is_key(getattr(array, "dtype", np.float64)) else np.asarray(array)
 
 
 @functools.lru_cache(256)
-def digits(dtype: Any) -> int:
+def digits(dtype: DTypeLike) -> int:
     """Return how many binary digits a dtype keeps after the leading one."""
     info: Any = jnp.finfo
     return int(info(dtype).nmant)
 
 
-def kind_of(dtype: Any) -> str:
+def kind_of(dtype: DTypeLike) -> str:
     """Return the kind of leaf that an array of this dtype is."""
     names = {"complex": np.complexfloating, "real": np.floating, "boolean": np.bool_}
     names |= {"integer": np.integer, "key": jax.dtypes.extended}
     return next((n for n, kind in names.items() if jnp.issubdtype(dtype, kind)), "static")
 
 
-def flatten(inputs: tuple[Any, ...], names: tuple[str, ...]) -> tuple[list[Any], list[Leaf], Any]:
+def flatten(inputs: tuple[Tree, ...], names: tuple[str, ...]) -> tuple[list[Any], list[Leaf], Any]:
     """Flatten positional inputs into values, their leaves and the tree; `None` is a leaf here.
 
     A Python number is traced only as a whole positional input: inside a container it is a setting
@@ -83,7 +83,7 @@ def flatten(inputs: tuple[Any, ...], names: tuple[str, ...]) -> tuple[list[Any],
     return values, leaves, tree
 
 
-def _leaf(path: str, position: int, value: Any, whole: bool) -> Leaf:
+def _leaf(path: str, position: int, value: Tree, whole: bool) -> Leaf:
     if value is None:
         return Leaf(path, position, "none")
     if isinstance(value, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):

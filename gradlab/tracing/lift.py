@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import Array, DTypeLike
+from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
@@ -80,7 +80,7 @@ class Lifter(Evaluator):
         if isinstance(self.arithmetic, NumPy):
             self.arithmetic.release(value.array for value in values)
 
-    def before(self, equation: Equation, arrays: list[Array]) -> list[Any]:
+    def before(self, equation: Equation, arrays: list[Array]) -> list[Array]:
         """Return the widened inputs of an equation; the place to perturb them."""
         return arrays
 
@@ -90,7 +90,7 @@ class Lifter(Evaluator):
 
     def after(
         self, equation: Equation, inputs: Sequence[Value], arrays: list[Array], outputs: list[Array]
-    ) -> list[Any]:
+    ) -> list[Array]:
         """Return the lifted outputs of an equation; the place to perturb them."""
         return outputs
 
@@ -98,7 +98,7 @@ class Lifter(Evaluator):
         """Widen a value that does not depend on the inputs where it meets one that does."""
         return convert(array, widen_dtype(dtype))
 
-    def wide(self, value: Value) -> Any:
+    def wide(self, value: Value) -> Array:
         """Return a value's array in float64."""
         if value.depends:
             return value.array
@@ -140,7 +140,7 @@ class Lifter(Evaluator):
         """Whether an equation's results are rounded."""
         return False
 
-    def opaque_result(self, variable: Variable, array: Array) -> Any:
+    def opaque_result(self, variable: Variable, array: Array) -> Tree:
         """Widen what an equation that cannot be lifted returned."""
         return convert(array, widen_dtype(dtype_of(variable)))
 
@@ -169,7 +169,7 @@ def lift(program: Program) -> Callable[..., list[Any]]:
         float64
     """
 
-    def lifted(*arrays: Any) -> list[Any]:
+    def lifted(*arrays: Array) -> list[Any]:
         lifter = Lifter()
         values = [
             Value(convert(a, widen_dtype(dtype_of(a))), is_inexact(dtype_of(a))) for a in arrays

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 from jax.interpreters import partial_eval
 
-from gradlab.common.arrays import Function
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.primitives import lookup
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.implementing import implementation
@@ -62,7 +62,7 @@ def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> L
     tangents = [at[k] for k in wrt]
     upstreams = [_aval(program.out_avals[k]) for k in outputs]
 
-    def restricted(flat: Sequence[Any]) -> Callable[..., list[Any]]:
+    def restricted(flat: Sequence[Array]) -> Callable[..., list[Any]]:
         def function(*chosen: Any) -> list[Any]:
             full = list(flat)
             for k, value in zip(wrt, chosen, strict=True):
@@ -72,10 +72,10 @@ def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> L
 
         return function
 
-    def pushforward(flat: Sequence[Any], seeds: Sequence[Any]) -> Any:
+    def pushforward(flat: Sequence[Array], seeds: Sequence[Any]) -> Any:
         return jax.jvp(restricted(flat), [flat[k] for k in wrt], list(seeds))[1]
 
-    def pullback(flat: Sequence[Any], seeds: Sequence[Any]) -> Any:
+    def pullback(flat: Sequence[Array], seeds: Sequence[Any]) -> Any:
         return jax.vjp(restricted(flat), *[flat[k] for k in wrt])[1](list(seeds))
 
     with jax.enable_x64(program.x64):
@@ -137,7 +137,7 @@ def forbids_forward_mode(equation: Equation) -> bool:
     return equation.primitive.name in ("custom_lin", "call_hi_primitive_linearized")
 
 
-def _aval(value: Any) -> jax.ShapeDtypeStruct:
+def _aval(value: Tree) -> jax.ShapeDtypeStruct:
     weak = bool(getattr(value, "weak_type", False))
     return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]  # it has no types
         value.shape, value.dtype, weak_type=weak

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.common.arrays import Array
+from gradlab.common.arrays import Array, Tree
 from gradlab.primitives import lookup
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.dependence import call_jaxpr, through
@@ -244,7 +244,7 @@ def _meeting(program: Program, met: _Met) -> Meeting:
             same[i] = same[next(alike, i)]
     inputs = [i for i in range(count) if same[i] == i]
 
-    def flat_function(*values: Any) -> list[Any]:
+    def flat_function(*values: Tree) -> list[Any]:
         found = dict(zip(inputs, values))
         return bind(equation, [found[same[i]] for i in range(count)])
 
@@ -264,7 +264,7 @@ def _meeting(program: Program, met: _Met) -> Meeting:
     return Meeting(rule, equation, alone, tuple(wrt), values, *told)
 
 
-def _one(a: Any, b: Any, points: Sequence[Sequence[Any]], i: int, j: int) -> bool:
+def _one(a: Array, b: Array, points: Sequence[Sequence[Any]], i: int, j: int) -> bool:
     """Whether two operands are one array, by name or at every point."""
     if a is b and not isinstance(a, Literal):
         return True

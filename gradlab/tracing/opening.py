@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from gradlab.common.arrays import Array
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
@@ -31,7 +32,7 @@ def open_kernels(program: Program) -> Program:
     if not _has_kernel(program.jaxpr):
         return program
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(*arrays: Array) -> list[Any]:
         outputs = _Opener()(program.jaxpr, [Value(array, True) for array in arrays])
         return [value.array for value in outputs]
 

@@ -15,28 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import argument_names, name_of, require_callable, users_fault
-from gradlab.common.arrays import Array, Function
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, body, contains, source_path
+from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, Jaxpr, body, contains, source_path
 from gradlab.tracing.leaves import Leaf, flatten, in_numpy, is_inexact, kind_of
 from gradlab.tracing.platforms import require_platform
-
-__all__ = [
-    "ClosesOverTrace",
-    "NotTraceable",
-    "Program",
-    "as_function",
-    "attributes_kept",
-    "derive",
-    "rename",
-    "restricted",
-    "trace",
-    "without_checks",
-]
 
 
 class NotTraceable(GradlabError, TypeError):
@@ -70,7 +57,7 @@ class Program:
     """
 
     name: str
-    jaxpr: Any = field(repr=False)
+    jaxpr: Jaxpr = field(repr=False)
     leaves: tuple[Leaf, ...] = field(repr=False)
     in_names: tuple[str, ...]
     out_names: tuple[str, ...]
@@ -135,11 +122,11 @@ class Program:
         """Return flat outputs as the function's own output tree."""
         return jax.tree_util.tree_unflatten(self.out_tree, outputs)
 
-    def flat(self, *arrays: Any) -> list[Any]:
+    def flat(self, *arrays: Array) -> list[Array]:
         """Evaluate on flat inputs; JAX can trace, compile and differentiate this."""
         return list(jex.jaxpr_as_fun(self.jaxpr)(*arrays))
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Tree) -> Any:
         """Run as traced, compiled, and return the output tree with NumPy leaves."""
         with jax.enable_x64(self.x64):
             arrays = self.flatten(inputs)
@@ -149,7 +136,7 @@ class Program:
             outputs = run(*arrays)
             return self.unflatten([in_numpy(output) for output in outputs])
 
-    def _run(self, *arrays: Any) -> list[Any]:
+    def _run(self, *arrays: Array) -> list[Any]:
         """Evaluate on flat inputs, also what this platform only interprets or calls back."""
         if not contains(self.jaxpr, runs_elsewhere):
             return self.flat(*arrays)
@@ -158,10 +145,7 @@ class Program:
 
 
 def trace(
-    function: Function,
-    *inputs: Any,
-    names: Sequence[str] | None = None,
-    fixed: Sequence[int] = (),
+    function: Function, *inputs: Tree, names: Sequence[str] | None = None, fixed: Sequence[int] = ()
 ) -> Program:
     """Trace a function at the dtypes of its inputs.
 
@@ -201,7 +185,7 @@ def trace(
 def as_function(program: Program) -> Function:
     """Return the program as a function of the original inputs that JAX can transform."""
 
-    def function(*inputs: Any) -> Any:
+    def function(*inputs: Tree) -> Any:
         return program.unflatten(program.flat(*program.flatten(inputs)))
 
     function.__name__ = program.name
@@ -276,7 +260,7 @@ def restricted(program: Program, outputs: Sequence[int]) -> Program:
         ('output[1]',)
     """
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(*arrays: Array) -> list[Any]:
         found = program.flat(*arrays)
         return [found[k] for k in outputs]
 
@@ -308,12 +292,12 @@ def without_checks() -> Iterator[None]:
 
 
 def _trace(
-    function: Function, values: list[Array], leaves: list[Leaf], tree: Any, x64: bool
+    function: Function, values: list[Array], leaves: list[Leaf], tree: Tree, x64: bool
 ) -> Program:
     seen: dict[str, Any] = {}
     name = name_of(function)
 
-    def flat_function(*arrays: Any) -> list[Any]:
+    def flat_function(*arrays: Array) -> list[Any]:
         supply = iter(arrays)
         merged = [next(supply) if leaf.traced else v for v, leaf in zip(values, leaves)]
         with attributes_kept(function):
@@ -402,7 +386,7 @@ def _layers(thing: Any, known: bool = False, depth: int = 4) -> Iterator[dict[st
             yield from _layers(each, depth=depth - 1)
 
 
-def _require_array(name: str, leaf: Any) -> None:
+def _require_array(name: str, leaf: Tree) -> None:
     known = isinstance(leaf, int | float | complex) or hasattr(leaf, "__jax_array__")
     if not known and not hasattr(leaf, "dtype"):
         raise InputTypeError(f"{name}: returned {type(leaf).__name__}, expected arrays")
@@ -418,7 +402,7 @@ def _needs_x64(values: Sequence[Array], leaves: Sequence[Leaf]) -> bool:
     )
 
 
-def _widened(value: Any) -> Any:
+def _widened(value: Tree) -> Any:
     if isinstance(value, float | complex):
         return value
     wide = np.complex128 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float64

@@ -59,12 +59,12 @@ def reached_outputs(program: Program, equations: Sequence[Any]) -> tuple[int, ..
 
         return outputs
 
-    def pulled(*arrays: Any) -> list[Any]:
+    def pulled(*arrays: Array) -> list[Array]:
         zeros = [np.zeros(each.shape, each.dtype) for each in added]
         back = jax.vjp(following(arrays[:count]), *zeros)[1]
         return list(back(list(arrays[count:])))
 
-    def pushed(*arrays: Any) -> list[Any]:
+    def pushed(*arrays: Array) -> list[Any]:
         zeros = [np.zeros(each.shape, each.dtype) for each in added]
         return list(jax.jvp(following(arrays[:count]), zeros, list(arrays[count:]))[1])
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import batching
 
-from gradlab.common.arrays import Array
+from gradlab.common.arrays import Array, Tree
 from gradlab.tracing.arithmetic import NumPy, convert, widen_dtype
 from gradlab.tracing.evaluate import Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, contains, dtype_of
@@ -69,7 +69,7 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
             for aval, flag in zip(program.out_avals, inexact)
         ]
 
-        def part(*values: Any) -> list[Any]:
+        def part(*values: Tree) -> list[Any]:
             full = list(given[:count])
             for position, value in zip(wrt, values):
                 full[position] = value

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradlab.common.arrays import Array, Tree
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong, picked
 from gradlab.tracing.jaxprs import Atom, Equation, Variable, bind, dtype_of, shape_of
@@ -22,7 +23,7 @@ _TURNS, _EQUATIONS, _ENTRIES = 2_000, 2_000, 1 << 18
 _HOSTS = ("pure_callback", "io_callback", "ffi_call", "pallas_call", "shard_map")
 
 
-def run_stepwise(program: Program, arrays: Sequence[Any]) -> list[Any] | None:
+def run_stepwise(program: Program, arrays: Sequence[Array]) -> list[Any] | None:
     """Return a program's outputs, each equation rounded to its dtype; None where it is too large.
 
     Example:
@@ -52,7 +53,7 @@ class AtOnce(Interpreter[Any]):
     def __init__(self) -> None:
         self._numpy = NumPy()
 
-    def constant(self, array: Any) -> Any:
+    def constant(self, array: Array) -> Any:
         """Bring a constant of the program in."""
         return array
 
@@ -60,7 +61,7 @@ class AtOnce(Interpreter[Any]):
         """Evaluate one equation."""
         return self._numpy.bind(equation, inputs)
 
-    def concrete(self, value: Any) -> Any:
+    def concrete(self, value: Tree) -> Any:
         """Return the number by which a branch is chosen or a `while` goes on."""
         return np.asarray(value)
 
@@ -71,19 +72,19 @@ class AtOnce(Interpreter[Any]):
         pairs = zip(zip(*alternatives), atoms)
         return [picked(which, values, len(shape_of(atom)), rows) for values, atom in pairs]
 
-    def row(self, value: Any, index: int, atom: Atom) -> Any:
+    def row(self, value: Tree, index: int, atom: Atom) -> Array:
         """Return what a turn of a `scan` reads of a column."""
         return value[index]
 
-    def stack(self, rows: list[Any], variable: Variable) -> Any:
+    def stack(self, rows: list[Array], variable: Variable) -> Any:
         """Return the rows of a `scan` as one value."""
         return np.stack(rows) if rows else np.zeros(shape_of(variable), dtype_of(variable))
 
-    def hold(self, values: Iterable[Any]) -> None:
+    def hold(self, values: Iterable[Tree]) -> None:
         """Note that values are kept."""
         self._numpy.hold(values)
 
-    def release(self, values: Iterable[Any]) -> None:
+    def release(self, values: Iterable[Tree]) -> None:
         """Note that values are no longer kept."""
         self._numpy.release(values)
 
@@ -98,6 +99,6 @@ class _Stepwise(AtOnce):
         return [np.asarray(r, dtype_of(v)) for r, v in zip(results, equation.outvars)]
 
 
-def _native(array: Any) -> Any:
+def _native(array: Array) -> Any:
     narrow = is_inexact(array.dtype) and not is_native(array.dtype)
     return array.astype(np.float32) if narrow else array

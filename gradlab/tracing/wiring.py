@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import DTypeLike
 from gradlab.primitives import lookup
 from gradlab.tracing.jaxprs import (
     Atom,
@@ -50,7 +51,7 @@ class WiredEquation:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[Any, ...]
+    dtypes: tuple[DTypeLike, ...]
     parameters: dict[str, Any] = field(repr=False)
     line: str
     repeats: int | None = None

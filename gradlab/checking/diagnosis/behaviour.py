@@ -13,6 +13,7 @@ from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array
 from gradlab.references import Verdict, judge, unit_roundoff
 from gradlab.tracing import Lifter, Value, narrowings, source_path
 from gradlab.tracing.arithmetic import NumPy
@@ -94,7 +95,7 @@ class _Watcher(Lifter):
         return outputs
 
 
-def _finite(array: Any) -> bool:
+def _finite(array: Array) -> bool:
     numbers = np.asarray(array)
     return numbers.dtype.kind not in "fc" or bool(np.isfinite(numbers).all())
 

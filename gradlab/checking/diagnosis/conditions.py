@@ -8,13 +8,14 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.report import Finding
+from gradlab.common.arrays import Function, Tree
 from gradlab.common.arrays import NumPyArray as Array
 
-Predicate = tuple[str, Callable[[dict[str, Any]], Array]]  # in words; the mask at some inputs
+Mask = Callable[[dict[str, Any]], Array]  # an array at some inputs
+Predicate = tuple[str, Mask]  # in words, and where it holds
 
 _PERMUTATIONS = 3
 _NEARLY_EVERYWHERE = ("is beyond index 0 on", "is not at the border on")
-_COMPARED = (("== 0", np.equal, 0), ("!= 0", np.not_equal, 0), ("!= 1", np.not_equal, 1))
 
 
 def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
@@ -35,7 +36,7 @@ def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
             return
 
 
-def _inputs(symptom: Symptom) -> dict[str, Any]:
+def _inputs(symptom: Symptom) -> dict[str, Tree]:
     return {**symptom.trial.values, **symptom.cases[0].point.values}
 
 
@@ -51,7 +52,7 @@ def _fits(symptom: Symptom, case: int, target: int, mask: Array) -> bool:
     return bool(np.all(wrong | ~mask | mute))
 
 
-def _moved(symptom: Symptom, target: int, mask_at: Callable[[dict[str, Any]], Array]) -> bool:
+def _moved(symptom: Symptom, target: int, mask_at: Mask) -> bool:
     """Whether entries are wrong only under the condition when the input's entries change places."""
     if not symptom.trial.has_reference:
         return _gap(symptom, target)
@@ -96,29 +97,45 @@ def _instead(symptom: Symptom, target: int, mask: Array) -> str:
 
 def _predicates(symptom: Symptom, target: int) -> Iterator[Predicate]:
     """Yield conditions on the entries of the inputs."""
-    leaf, values = symptom.subject.targets[target], _inputs(symptom)
-    path, shape = leaf.path, leaf.shape
-    for name in sorted(values, key=lambda name: name != path):
-        dtype = getattr(values[name], "dtype", np.dtype("O"))
-        kind, fits = getattr(dtype, "kind", "O"), _fitted(np.shape(values[name]), shape)
-        for text, compare, number in _COMPARED if fits and kind in "biufc" else ():
-            if kind != "b" or number == 0:
-                words = text if kind != "b" else {"== 0": "is False", "!= 0": "is True"}[text]
-                yield f"{name} {words}", partial(_compared, name, compare, number, shape)
-        if fits and kind in "iufc":
-            yield from _limits(symptom.differs(0, target), name, values, kind == "c")
-        if fits and name != path and np.shape(values[name]) == shape:
-            yield f"{path} == {name}", partial(_equal, path, name)
-        if kind in "iu":
-            for words, least, most in (
-                ("an index in {} is repeated", 2, np.inf),
-                ("an index is in {} once", 1, 1),
-                ("an index is not in {}", 0, 0),
-                ("an index is in {}", 1, np.inf),
-            ):
-                yield words.format(name), partial(_counted, name, least, most, shape)
-    yield from _borders(path, shape)
-    yield f"{path} is tied with another entry", partial(_tied, path)
+    values, leaf = _inputs(symptom), symptom.subject.targets[target]
+    for name in sorted(values, key=lambda name: name != leaf.path):
+        yield from _of_one(symptom, target, name, values)
+    yield from _borders(leaf.path, leaf.shape)
+    yield f"{leaf.path} is tied with another entry", partial(_tied, leaf.path)
+
+
+def _of_one(
+    symptom: Symptom, target: int, name: str, values: dict[str, Any]
+) -> Iterator[Predicate]:
+    """Yield conditions on the entries of one input."""
+    path, shape = symptom.subject.targets[target].path, symptom.subject.targets[target].shape
+    given, kind = np.shape(values[name]), getattr(getattr(values[name], "dtype", None), "kind", "O")
+
+    def read(at: dict[str, Any]) -> Array:
+        return np.broadcast_to(np.asarray(at[name]), shape)
+
+    def counts(at: dict[str, Any]) -> Array:
+        """Return how often an index names each row."""
+        index = np.ravel(at[name])
+        found = np.bincount(index[(index >= 0) & (index < shape[0])], minlength=shape[0])
+        return np.broadcast_to(found.reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+    if _fitted(given, shape):
+        if kind == "b":
+            yield f"{name} is False", lambda at: ~read(at)
+            yield f"{name} is True", read
+        elif kind in "iufc":
+            yield f"{name} == 0", lambda at: read(at) == 0
+            yield f"{name} != 0", lambda at: read(at) != 0
+            yield f"{name} != 1", lambda at: read(at) != 1
+            yield from _limits(symptom.differs(0, target), name, read, values, kind == "c")
+        if name != path and given == shape:
+            yield f"{path} == {name}", lambda at: read(at) == np.asarray(at[path])
+    if kind in "iu":
+        yield f"an index in {name} is repeated", lambda at: counts(at) > 1
+        yield f"an index is in {name} once", lambda at: counts(at) == 1
+        yield f"an index is not in {name}", lambda at: counts(at) == 0
+        yield f"an index is in {name}", lambda at: counts(at) > 0
 
 
 def _fitted(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
@@ -128,16 +145,14 @@ def _fitted(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
         return False
 
 
-def _wide(values: dict[str, Any], name: str, shape: tuple[int, ...]) -> Array:
-    return np.broadcast_to(np.asarray(values[name]), shape)
-
-
-def _limits(wrong: Array, name: str, values: dict[str, Any], sized: bool) -> Iterator[Predicate]:
+def _limits(
+    wrong: Array, name: str, read: Mask, values: dict[str, Any], sized: bool
+) -> Iterator[Predicate]:
     """Yield the limits on an input, or on its size, that part wrong entries from right ones."""
     if wrong.all() or not wrong.any():
         return
     for label, take in ((name, np.real), (f"|{name}|", np.abs))[sized:]:
-        x = take(_wide(values, name, wrong.shape))
+        x = take(read(values))
         for sign, sides in ((1.0, ("<", "<=")), (-1.0, (">", ">="))):
             top, bottom = float(np.max(sign * x[wrong])), float(np.min(sign * x[~wrong]))
             if not top < bottom:
@@ -145,40 +160,19 @@ def _limits(wrong: Array, name: str, values: dict[str, Any], sized: bool) -> Ite
             middle = (top + bottom) / 2
             plain = [0.0, 1.0, -1.0, *(float(f"{middle:.{digits}g}") for digits in (1, 2, 3, 17))]
             limit = next(c for c in plain if top <= c <= bottom)
-            side = sides[limit == top]
-            text = f"{label} {side} {sign * limit:.3g}"
-            yield text, partial(_beyond, name, take, sign, limit, limit == top, wrong.shape)
+            beyond = np.less_equal if limit == top else np.less
+            text = f"{label} {sides[limit == top]} {sign * limit:.3g}"
+            yield text, partial(_beyond, read, take, sign, beyond, limit)
 
 
 def _beyond(
-    name: str, take: Any, sign: float, limit: float, equal: bool, shape: Any, at: dict[str, Any]
+    read: Mask, take: Function, sign: float, compare: np.ufunc, limit: float, at: dict[str, Any]
 ) -> Array:
-    x = sign * take(_wide(at, name, shape))
-    return np.asarray(x <= limit if equal else x < limit)
+    return np.asarray(compare(sign * take(read(at)), limit))
 
 
-def _compared(
-    name: str, compare: Any, number: int, shape: tuple[int, ...], at: dict[str, Any]
-) -> Array:
-    return np.asarray(compare(_wide(at, name, shape), number))
-
-
-def _equal(path: str, name: str, at: dict[str, Any]) -> Array:
-    return np.asarray(np.asarray(at[path]) == np.asarray(at[name]))
-
-
-def _counted(
-    name: str, least: float, most: float, shape: tuple[int, ...], at: dict[str, Any]
-) -> Array:
-    """Return the rows that an index names so often."""
-    index = np.ravel(at[name])
-    count = np.bincount(index[(index >= 0) & (index < shape[0])], minlength=shape[0])
-    named = (least <= count) & (count <= most)
-    return np.broadcast_to(named.reshape((shape[0], *[1] * (len(shape) - 1))), shape)
-
-
-def _tied(path: str, values: dict[str, Any]) -> Array:
-    x = np.asarray(values[path])
+def _tied(path: str, at: dict[str, Any]) -> Array:
+    x = np.asarray(at[path])
     _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
     return np.asarray((count[inverse] > 1).reshape(x.shape))
 

@@ -12,6 +12,7 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array, Tree
 from gradlab.references import LIMIT, blocks, known, unit_roundoff
 from gradlab.tracing import (
     ClosesOverTrace,
@@ -23,9 +24,8 @@ from gradlab.tracing import (
     run_lifted,
     stage,
 )
+from gradlab.tracing.jaxprs import Jaxpr
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = ["pure", "reuse", "transforms"]
 
 Abstract: Any = jax.ShapeDtypeStruct
 _ROWS = 3
@@ -185,7 +185,7 @@ def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]
     return judged, ""
 
 
-def _run(trial: Trial, jaxpr: Any, arrays: Sequence[Any]) -> list[Any]:
+def _run(trial: Trial, jaxpr: Jaxpr, arrays: Sequence[Array]) -> list[Any]:
     return trial.dropped.attempt(lambda: run_lifted(jaxpr, arrays, _TURNS)) or []
 
 
@@ -197,12 +197,12 @@ def _sets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield from itertools.combinations(names, size)
 
 
-def _moved(trial: Trial, seed: int) -> dict[str, Any]:
+def _moved(trial: Trial, seed: int) -> dict[str, Array]:
     values = nearby(trial.subject, trial.values, seed)
     return {**trial.values, **values, **draw_upstreams(trial.subject, seed)}
 
 
-def _row_apart(trial: Trial, rule: Program, ours: Sequence[Any], loop: Sequence[Any]) -> str:
+def _row_apart(trial: Trial, rule: Program, ours: Sequence[Array], loop: Sequence[Any]) -> str:
     estimates = trial.drawn(trial.draws)[trial.subject.opaque]["rule"]
     for name, mine, expected, estimate in zip(rule.out_names, ours, loop, estimates):
         if np.shape(mine) != np.shape(expected):
@@ -220,7 +220,7 @@ def _row_apart(trial: Trial, rule: Program, ours: Sequence[Any], loop: Sequence[
     return ""
 
 
-def _apart(actual: Any, expected: Any, most: Any) -> tuple[int, ...] | None:
+def _apart(actual: Array, expected: Array, most: Any) -> tuple[int, ...] | None:
     """Return where two arrays differ by more than `most`, at the worst entry; None: nowhere."""
     off = np.abs(widen(actual) - widen(expected))
     both = np.isnan(widen(actual)) & np.isnan(widen(expected))
@@ -270,7 +270,7 @@ def _compiled_and_batched(trial: Trial) -> str:
     return ""
 
 
-def _same_bits(before: Any, after: Any) -> bool:
+def _same_bits(before: Array, after: Array) -> bool:
     if not isinstance(before, np.ndarray):
         return True
     if before.shape != np.shape(after):
@@ -279,7 +279,7 @@ def _same_bits(before: Any, after: Any) -> bool:
     return all(a[row].tobytes() == b[row].tobytes() for row in blocks(a.size))
 
 
-def _strided(value: Any) -> Any:
+def _strided(value: Tree) -> Any:
     """Return the same numbers in another layout: reversed strides, gaps between them."""
     array = np.asarray(value)
     if array.ndim == 0:

@@ -23,8 +23,6 @@ from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
 
-__all__ = ["LAWS", "LawRow", "Need", "hold_laws"]
-
 
 class Need(NamedTuple):
     """What a law cannot do without, and what is said where it is missing."""

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checking.differences import compare, spread_along
+from gradlab.checking.differences import answer, spread_along
 from gradlab.checking.evidence import signed
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, from_verdicts
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array, Tree
 from gradlab.references import (
     LIMIT,
     Estimate,
@@ -24,8 +25,6 @@ from gradlab.references import (
 )
 from gradlab.tracing import Program, derive
 from gradlab.tracing.leaves import is_inexact
-
-__all__ = ["accuracy", "form", "formula", "pushforward", "second_order", "value"]
 
 _ENTRIES = 64  # entries that are differentiated one by one
 
@@ -119,7 +118,7 @@ def second_order(trial: Trial) -> Law:
     programs["forward"] = _differentiated(jvp_or_none, rule, trial)
     evaluation = Evaluation(**{key: p for key, p in programs.items() if p is not None})
     rng = np.random.default_rng([trial.seed, 6])
-    point: dict[str, Any] = dict(trial.point)
+    point: dict[str, Tree] = dict(trial.point)
     for label, aval in evaluation.inputs.items():
         if label not in point:
             point[label] = signed(rng, tuple(aval.shape), aval.dtype)
@@ -181,18 +180,14 @@ def _compared(trial: Trial, k: int) -> list[tuple[Verdict, Any, Any]]:
     if trial.has_rule:
         mine, finest = known["rule"][k], dtype if subject.opaque else np.float64
         found.append((judge(mine.value, other, mine, finest), mine.value, other.value))
-    verdict = judge(actual, trial.accuracy[trial.primal][k], _own(trial, k, trial.draws), dtype)
+    verdict = judge(actual, trial.accuracy[trial.primal][k], trial.own(k, trial.draws), dtype)
     for draws in trial.more_draws if verdict.wrong.any() else ():
         expected = trial.drawn(draws)[1][trial.primal][k]
-        verdict = judge(actual, expected, _own(trial, k, draws), dtype)
+        verdict = judge(actual, expected, trial.own(k, draws), dtype)
     if verdict.wrong.any():  # where the reference fails too in this dtype, the dtype is to blame
         peer = judge(trial.peers[k], trial.accuracy[trial.primal][k], None, dtype)
         verdict = verdict.excused_by(peer)
     return [*found, (verdict, widen(actual), trial.accuracy[trial.primal][k].value)]
-
-
-def _own(trial: Trial, k: int, draws: int) -> Estimate:
-    return trial.drawn(draws)[1]["rule"][k] if trial.has_rule else trial.own_scatter[k]
 
 
 def _undefined(trial: Trial, k: int) -> bool:
@@ -203,20 +198,18 @@ def _undefined(trial: Trial, k: int) -> bool:
     return bool((np.isnan(widen(value)) & np.isnan(trial.formula[trial.primal][k].value)).any())
 
 
-def _number(value: Any) -> str:
+def _number(value: Tree) -> str:
     return f"{value:.9g}"
 
 
-def _approximates(trial: Trial, mine: Any, other: Any) -> bool:
+def _approximates(trial: Trial, mine: Array, other: Array) -> bool:
     """Whether a difference is one that the formula's law forgives in these dtypes."""
     forgiven = max((each.forgiven for each in trial.formula_verdicts), default=0.0)
     return not trial.any_wrong and bool(np.all(np.abs(mine - other) <= forgiven * np.abs(other)))
 
 
 def _differentiated(
-    derivative: Callable[[Program, tuple[int, ...]], Program | None],
-    program: Program,
-    trial: Trial,
+    derivative: Callable[[Program, tuple[int, ...]], Program | None], program: Program, trial: Trial
 ) -> Program | None:
     """Return a derivative of a program's gradients, or None where it cannot be had."""
     outputs = trial.outputs
@@ -237,7 +230,7 @@ def _differentiated(
 
 
 def _transposed(
-    trial: Trial, ours: Program, point: dict[str, Any], found: dict[str, Any], count: int
+    trial: Trial, ours: Program, point: dict[str, Tree], found: dict[str, Any], count: int
 ) -> str:
     """Say how forward over reverse and reverse over reverse disagree; nothing where they agree."""
     first = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
@@ -254,7 +247,7 @@ def _transposed(
 
 
 def _product(
-    directions: Sequence[Any], estimates: Sequence[Estimate]
+    directions: Sequence[Array], estimates: Sequence[Estimate]
 ) -> tuple[float, float, float]:
     """Return a product, how far rounding moves it, and the size of its terms."""
     value = error = size = 0.0
@@ -268,7 +261,7 @@ def _product(
 
 def _by_slopes(
     trial: Trial,
-    point: dict[str, Any],
+    point: dict[str, Tree],
     ours: Program,
     mine: Sequence[Estimate],
     unknown: Sequence[Any],
@@ -286,7 +279,7 @@ def _by_slopes(
     told, faults = 0, []
     for text, direction in directions:
 
-        def pulled(t: float, direction: dict[str, Any] = direction) -> Any:
+        def pulled(t: float, direction: dict[str, Array] = direction) -> Array:
             moved = {n: widen(trial.values[n]) + t * way for n, way in direction.items()}
             pairs = zip(cotangents, trial.gradients_at("rule", [moved])[0], strict=True)
             return np.array([sum(inner(v, g) for v, g in pairs)])
@@ -295,11 +288,9 @@ def _by_slopes(
         chosen = [(direction[t.path], e) for t, e in zip(targets, mine) if t.path in direction]
         claim = sum(inner(step, e.value) for step, e in chosen)
         spread = float(np.hypot.reduce([spread_along(e.scatter, step) for step, e in chosen]))
-        state = compare(claim, slope, 0, spread)
-        if np.isnan(claim) and _known(slope):
-            state = "wrong"
-        told += state in ("right", "kink")
-        if state == "wrong":
+        said = answer(claim, slope, 0, spread, strict=False)
+        told += not (said.refutes or said.is_silent)
+        if said.refutes or (np.isnan(claim) and _known(slope)):
             faults.append(
                 f"{text}, the gradient changes by {float(slope.value[0]):.9g}, "
                 f"and the second gradient predicts {claim:.9g}"

@@ -12,12 +12,7 @@ from gradlab.report import LawStatus
 
 
 def entry_name(path: str, index: Sequence[int]) -> str:
-    """Return an entry as people write it.
-
-    Example:
-        >>> entry_name("x", (3, 1)), entry_name("scale", ())
-        ('x[3, 1]', 'scale')
-    """
+    """Return an entry as people write it."""
     return f"{path}[{', '.join(str(int(i)) for i in index)}]" if len(index) else path
 
 

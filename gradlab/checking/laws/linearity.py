@@ -16,10 +16,9 @@ from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
+from gradlab.common.arrays import Array
 from gradlab.references import LIMIT, LOST, Evaluation, blocks, known
 from gradlab.tracing import Program, ends_by, restricted, symbolic_zeros
-
-__all__ = ["adjoint", "ignored_outputs", "linear", "nonlinearity", "used"]
 
 _UNIT = 2.0**-53
 _A, _B = 896.0, -320.0  # large: some rules clip
@@ -168,7 +167,7 @@ def _halves(claim: _Claim) -> float:
 
 
 def _differs(
-    actual: Any, parts: Sequence[tuple[float, Any]], scatter: Any, coarse: float | None
+    actual: Array, parts: Sequence[tuple[float, Any]], scatter: Array, coarse: float | None
 ) -> tuple[int, ...] | None:
     """Return where a gradient is not a sum of multiples of others, entry by entry; None: nowhere.
 
@@ -247,7 +246,7 @@ def _wrong_alone(trial: Trial) -> str:
     return ""
 
 
-def _apart(actual: Any, expected: Any, scatter: Any) -> bool:
+def _apart(actual: Array, expected: Array, scatter: Array) -> bool:
     return _differs(actual, [(1.0, expected)], known(scatter), None) is not None
 
 
@@ -277,7 +276,7 @@ def _moves(trial: Trial, upstream: Upstream, keyword: str, target: int | None) -
         crossed = trial.gradients_crossed(keyword)
     else:
         other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
-        crossed = trial.gradients_under(other, keyword)[keyword]
+        (crossed,) = trial.gradients_at(keyword, [other])
     pairs = list(zip(trial.gradients_here(keyword), crossed))
     return _moved(pairs if target is None else [pairs[target]])
 
@@ -296,7 +295,7 @@ def _has_slope(trial: Trial, upstream: Upstream, target: int | None) -> bool:
     return bool(np.isfinite(error) and abs(value) > LIMIT * error)
 
 
-def _product(directions: list[Any], trial: Trial, keyword: str) -> tuple[float, float]:
+def _product(directions: list[Array], trial: Trial, keyword: str) -> tuple[float, float]:
     """Return a program's product with directions, and how far rounding may move it."""
     product = spread = 0.0
     with np.errstate(over="ignore", invalid="ignore"):

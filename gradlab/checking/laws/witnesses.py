@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from gradlab.checking.differences import (
-    compare,
+    Answer,
+    answer,
     directional,
     left_by_loops,
     real_slope,
@@ -16,9 +17,6 @@ from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
 from gradlab.references import LIMIT, Reason, Slope, inner
-
-__all__ = ["finite_differences", "special"]
-
 
 _DIRECTIONS = 3  # along which a function that was read is checked, not trusted
 
@@ -55,12 +53,12 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
         terms = sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
         spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * terms
     spread = float(np.hypot(spread, left_by_loops(trial)))
-    state = compare(claim, slope, 0, float(spread))
+    said = answer(claim, slope, 0, spread, strict=False)
     text = (
         f"the forward rises by {float(slope.value[0]):.9g} along a direction; the "
         f"gradient predicts {claim:.9g}"
     )
-    if state == "wrong":
+    if said.refutes:
         if trial.subject.stated and not trial.any_wrong:
             return Law(name, "warned", f"{text}; the given reference has the same fault")
         if trial.subject.approximate and not trial.any_wrong:
@@ -70,9 +68,9 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
                 f"{text}; the function iterates, so the reference is not exact",
             )
         return Law(name, "failed", text, _error(claim, slope))
-    if state == "kink":
+    if said == Answer.AT_A_KINK:
         return Law(name, "passed", "at a kink: the gradient lies between the one-sided slopes")
-    if state == "inconclusive":
+    if said.is_silent:
         return Law(
             name,
             "inconclusive",
