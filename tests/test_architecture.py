@@ -1,6 +1,7 @@
 """The layout tells the architecture: imports run downwards, and doors are light."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,11 @@ ROOMS = (
     ),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room_of(path: Path) -> str:
@@ -50,28 +55,28 @@ def room_of(path: Path) -> str:
 
 def imports_of(tree: ast.AST) -> set[str]:
     """Every module that is imported for real; what only a type checker reads does not count."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.body:
-                for inner in ast.walk(child):
-                    inner.skip = True  # type: ignore[attr-defined]  # our own mark
-    for node in ast.walk(tree):
-        if getattr(node, "skip", False):
-            continue
+    found, rest = set(), [tree]
+    while rest:
+        node = rest.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            rest += node.orelse
+        elif not isinstance(node, ast.expr):
+            rest += ast.iter_child_nodes(node)
     return found
 
 
-IMPORTS = {path: imports_of(tree) for path, tree in TREES.items()}
+@functools.cache
+def imports() -> dict[Path, set[str]]:
+    return {path: imports_of(tree) for path, tree in trees().items()}
 
 
 def test_imports_run_downwards() -> None:
-    for path, modules in IMPORTS.items():
+    for path, modules in imports().items():
         here = LEVEL[room_of(path)]
         for module in modules:
             parts = module.split(".")
@@ -80,12 +85,12 @@ def test_imports_run_downwards() -> None:
 
 
 def test_files_say_what_they_are_for() -> None:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         assert ast.get_docstring(tree), f"{path}: a module says what it is for"
 
 
 def test_only_tracing_touches_what_jax_does_not_promise() -> None:
-    for path, modules in IMPORTS.items():
+    for path, modules in imports().items():
         if path.name != "kernels.py":  # Pallas' interpreter is nowhere else, and may be missing
             assert not any(m.startswith("jax._src") for m in modules), path
         if room_of(path) != "tracing":
@@ -98,13 +103,13 @@ def test_only_tracing_touches_what_jax_does_not_promise() -> None:
     [("patterns", "jax"), ("reporting", "jax"), ("cli", "numpy")],
 )
 def test_rooms_stay_light(room: str, forbidden: str) -> None:
-    for path, modules in IMPORTS.items():
+    for path, modules in imports().items():
         if room_of(path) == room:
             assert not any(m.split(".")[0] == forbidden for m in modules), path.name
 
 
 def test_nothing_sets_global_state_of_jax() -> None:
-    assert not [path for path in TREES if "config.update" in path.read_text()]
+    assert not [path for path in trees() if "config.update" in path.read_text()]
 
 
 def test_importing_gradlab_loads_neither_jax_nor_numpy() -> None:

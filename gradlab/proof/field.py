@@ -354,13 +354,13 @@ def _raise(lanes: Lanes, bases: F64, exponents: F64) -> F64:
 def _powers(prime: int, square: int) -> tuple[F64, F64]:
     """Return `square ** k` and `square ** (2^11 k)` for k below 2^11."""
     step = pow(square, _HALF, prime)
-    return _geometric(square, _HALF, prime), _geometric(step, _HALF, prime)
+    return _geometric(square, _HALF, prime) + 0.0, _geometric(step, _HALF, prime) + 0.0
 
 
-def _geometric(ratio: int, count: int, prime: int) -> F64:
-    found = np.ones(1)
+def _geometric(ratio: int, count: int, prime: int) -> NDArray[np.int64]:
+    found = np.ones(1, np.int64)  # whole numbers divide faster than float64 does
     while len(found) < count:
-        found = np.concatenate([found, np.fmod(found * pow(ratio, len(found), prime), prime)])
+        found = np.concatenate([found, found * pow(ratio, len(found), prime) % prime])
     return found[:count]
 
 
@@ -368,9 +368,9 @@ def _geometric(ratio: int, count: int, prime: int) -> F64:
 def _logarithms(prime: int, base: int) -> NDArray[np.float32]:
     """Return the exponent of the magnitude of every element; NaN for zero."""
     order = (prime - 1) // 2
-    squares = _geometric(base, order, prime).astype(np.int64)
+    squares = _geometric(base, order, prime)
     table = np.full(prime, np.nan, np.float32)  # exponents are below 2^24
-    table[squares] = table[prime - squares] = np.arange(order)
+    table[squares] = table[prime - squares] = np.arange(order, dtype=np.float32)
     return table
 
 

@@ -12,8 +12,13 @@ from gradlab.structure import jacobian
 
 RNG = np.random.default_rng(2)
 MATRIX = np.where(RNG.random((6, 8)) < 0.25, RNG.uniform(1, 2, (6, 8)), 0).astype(np.float32)
-BCOO, BCSR = sparse.BCOO.fromdense(MATRIX), sparse.BCSR.fromdense(MATRIX)
-PADDED = sparse.BCOO.fromdense(MATRIX, nse=BCOO.nse + 3)
+PLACES = np.argwhere(MATRIX).astype(np.int32)
+ENTRIES = MATRIX[tuple(PLACES.T)]
+STARTS = np.searchsorted(PLACES[:, 0], np.arange(7)).astype(np.int32)
+BEYOND = np.array([MATRIX.shape] * 3, np.int32)
+BCOO = sparse.BCOO((ENTRIES, PLACES), shape=MATRIX.shape)
+BCSR = sparse.BCSR((ENTRIES, PLACES[:, 1], STARTS), shape=MATRIX.shape)
+PADDED = sparse.BCOO((np.pad(ENTRIES, (0, 3)), np.vstack([PLACES, BEYOND])), shape=MATRIX.shape)
 SQUARE = (RNG.uniform(0.1, 1, (3, 4, 4)) + 2 * np.eye(4)).astype(np.float32)
 GROUPS = np.array([1, 0, 2])
 

@@ -119,6 +119,11 @@ CASES = {
     "extremes so far": (lambda a: lax.cummax(a, 1) + lax.cumlogsumexp(a, 0, reverse=True), X),
     "moved": (lambda a: jnp.roll(a, 2, 1) + jnp.tile(a[:1], (4, 1)) + jnp.tril(a), X),
     "in another order": (lambda a: lax.reshape(a, (8, 3), (1, 0)), X),
+    "stacked": (
+        lambda a, b: jnp.stack([a, a * b], 1) * sum(jnp.unstack(b, axis=1))[:, None, None],
+        X,
+        Y,
+    ),
     "recomputed": (jax.checkpoint(lambda a: jnp.sin(jnp.tanh(a) * a)), X),
     "matrix power": (lambda a: jnp.linalg.matrix_power(a, 5), SQUARE),
 }
