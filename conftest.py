@@ -1,5 +1,9 @@
 """What every test run of this repository shares."""
 
+import gc
+import os
+from importlib.metadata import version
+
 import pytest
 from hypothesis import settings
 
@@ -10,6 +14,22 @@ pytest_plugins = ["gradlab.pytest_plugin", "pytester"]
 
 settings.register_profile("gradlab", deadline=None, print_blob=True)
 settings.load_profile("gradlab")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Prepare what costs a run most: who runs what, what compiles, and what is collected."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"  # a file stays with one worker: it is prepared once
+    if version("jaxlib") < "0.11" and not config.getoption("--slow"):
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # half the time
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes need not compile gradlab again
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.collect()
+    gc.freeze()  # modules and tests outlive the run
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

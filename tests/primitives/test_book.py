@@ -19,7 +19,8 @@ from gradlab.primitives import Site, lookup, names
 from gradlab.primitives.rounding import Exact, SumOf, Units
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.interpreter import Interpreter
-from gradlab.tracing.jaxprs import bind, view
+from gradlab.tracing.jaxprs import bind, body, view
+from gradlab.tracing.walking import jaxprs
 
 OPENED = {
     "after_all", "call", "closed_call", "cond", "create_token", "custom_jvp_call", "custom_lin",
@@ -57,6 +58,12 @@ class Meeting(Interpreter[jax.Array]):
         return bind(equation, inputs)
 
 
+def primitives_of(program):
+    """Return the names of all primitives at any depth that are not opened."""
+    inside = [equation for each in jaxprs(program) for equation in body(each).equations]
+    return {equation.primitive.name for equation in inside} - OPENED
+
+
 @functools.cache
 def equations():
     """Return equations with their operands, by the name of the primitive; few of each."""
@@ -66,7 +73,10 @@ def equations():
         for traced in (function, lambda x, f=function: jax.jvp(f, (x,), (jnp.cos(x),))[1]):
             walk = Meeting()
             try:
-                walk(jax.make_jaxpr(traced)(x), [jnp.asarray(x)])
+                program = jax.make_jaxpr(traced)(x)
+                if all(len(found.get(met, ())) == 3 for met in primitives_of(program)):
+                    continue  # what is met often enough is not compiled again
+                walk(program, [jnp.asarray(x)])
             except Exception:  # a mutable array, or a loop whose carry is of another kind
                 continue
             for equation, inputs in walk.met:
