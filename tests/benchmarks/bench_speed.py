@@ -1,7 +1,8 @@
 """How much CPU time a check of a small layer costs, beside the checkers that it replaces.
 
 Run it from the root of a clone: `python tests/benchmarks/bench_speed.py [LAYERS]`. Every figure is
-measured in a process of its own, after `import jax` or `import torch`, on one thread:
+measured in a process of its own, after `import jax`, autograd or torch, on one thread, with byte
+code, as an installed package has it:
 
 * first: the first check of the process;
 * warm: the first check of this layer, in a process that has checked another one;
@@ -33,6 +34,7 @@ OTHER = "log_softmax vjp"
 TOOLS = {
     "gradlab": "jax",
     "check_grads": "jax",
+    "autograd check_grads": "autograd",
     "torch gradcheck fast": "torch",
     "torch gradcheck full": "torch",
 }
@@ -106,10 +108,41 @@ def checker(tool: str, layer: str) -> Any:
             check_grads(of_floats, [full[i] for i in floats], 1, ("rev",), rtol=1.0, atol=1.0)
 
         return check_in_jax
+    if tool == "autograd check_grads":
+        return in_autograd(op)
     from bench_check_peers import PEERS
 
     rejects = PEERS[tool][0]
     return lambda seed: rejects(op, op.backward, op.make(seed), "float64")
+
+
+def in_autograd(op: Any) -> Any:
+    """Return a function of a seed that checks a layer with HIPS autograd, in float64."""
+    import numpy as np
+    from autograd.extend import defvjp, primitive
+    from autograd.test_util import check_grads
+
+    def check(seed: int) -> None:
+        full = [np.asarray(x) for x in op.make(seed)]
+        floats = [i for i, x in enumerate(full) if x.dtype.kind == "f"]
+
+        def at(values: Any) -> list[Any]:
+            changed = dict(zip(floats, values))
+            return [changed.get(i, x) for i, x in enumerate(full)]
+
+        rule = primitive(lambda *values: op.forward(np, *at(values)))
+
+        def gradients(g: Any, values: Any) -> Any:
+            made = op.backward(np, g, *at(values))
+            return made if isinstance(made, tuple) else (made,)
+
+        def pulled(k: int) -> Any:
+            return lambda y, *values: lambda g: gradients(g, values)[floats[k]]
+
+        defvjp(rule, *map(pulled, range(len(floats))))
+        check_grads(rule, modes=["rev"], order=1)(*(full[i] for i in floats))
+
+    return check
 
 
 def measure(tool: str, layer: str) -> dict[str, float]:
@@ -120,6 +153,7 @@ def measure(tool: str, layer: str) -> dict[str, float]:
         paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise SystemExit(f"{tool}, {layer}: {done.stderr}")
