@@ -164,19 +164,18 @@ def programs(
     given = tuple(
         jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in cast(inputs, "float32", True)
     )
-    reference = vjp_program(trace(lambda *a: operation.forward(jnp, *a), *given))
-    outputs = operation.forward(jnp, *given)
-    leaves, tree = jax.tree_util.tree_flatten(outputs)
+    primal = trace(lambda *a: operation.forward(jnp, *a), *given)
+    reference = vjp_program(primal)
     rng = np.random.default_rng(3)
     upstreams = [
-        jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
-        for leaf in leaves
+        rng.normal(size=leaf.shape).astype(leaf.dtype)
+        for leaf in primal.out_avals
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
 
     def rule(*arrays: Any) -> Any:
         x, upstream = arrays[: len(given)], arrays[len(given) :]
-        gradients = backward(jnp, jax.tree_util.tree_unflatten(tree, upstream), *x)
+        gradients = backward(jnp, primal.unflatten(upstream), *x)
         gradients = gradients if isinstance(gradients, tuple | list) else (gradients,)
         out = jax.tree_util.tree_leaves(operation.forward(jnp, *x))
         return [*out, *(g for g in gradients if g is not None)]
