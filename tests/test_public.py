@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import gc
 import inspect
 import pathlib
 
@@ -107,3 +108,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 )
 def test_errors_are_also_what_callers_expect(error: str, base: type[Exception]) -> None:
     assert issubclass(getattr(gradlab, error), base)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_looking_up_a_name_leaves_the_collector_of_garbage_as_it_was(on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        assert gradlab.__getattr__("check") is gradlab.check
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if before else gc.disable)()

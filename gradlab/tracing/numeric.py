@@ -318,14 +318,6 @@ def _concatenate(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.concatenate(arrays, axis=equation.params["dimension"] + lead)
 
 
-def _stack(equation: Equation, arrays: list[Any], lead: int) -> Any:
-    return np.stack(arrays, axis=equation.params["axis"] + lead)
-
-
-def _unstack(equation: Equation, arrays: list[Any], lead: int) -> Any:
-    return np.moveaxis(arrays[0], equation.params["axis"] + lead, 0)
-
-
 def _slice(equation: Equation, arrays: list[Any], lead: int) -> Any:
     p = equation.params
     strides = p["strides"] or (1,) * len(p["start_indices"])
@@ -767,8 +759,8 @@ NUMPY: dict[str, NumPyRule] = {
     "transpose": NumPyRule(_transpose),
     "rev": NumPyRule(_rev),
     "concatenate": NumPyRule(_concatenate),
-    "stack": NumPyRule(_stack),
-    "unstack": NumPyRule(_unstack),
+    "stack": NumPyRule(lambda eqn, of, lead: np.stack(of, eqn.params["axis"] + lead)),
+    "unstack": NumPyRule(lambda eqn, of, lead: np.moveaxis(of[0], eqn.params["axis"] + lead, 0)),
     "slice": NumPyRule(_slice),
     "pad": NumPyRule(_pad),
     "split": NumPyRule(_split),
