@@ -204,7 +204,7 @@ def _nodes(options: Options) -> Report:
 
 
 def _check(options: Options) -> Report:
-    from gradlab.checking.entry import check
+    from gradlab import check
 
     function, inputs = _function_and_inputs(options)
     chosen = _given(options, "returns", "parameters", "gradients", "wrt", "order", "dtypes")
@@ -216,7 +216,7 @@ def _check(options: Options) -> Report:
 
 
 def _audit(options: Options) -> Report:
-    from gradlab.checking.auditing import audit
+    from gradlab import audit
 
     function, inputs = _function_and_inputs(options)
     pairs = [word.partition("=") for word in options.intended]
@@ -226,7 +226,7 @@ def _audit(options: Options) -> Report:
 
 
 def _jacobian(options: Options) -> Report:
-    from gradlab.structure import assert_structure, jacobian
+    from gradlab import assert_structure, jacobian
     from gradlab.structure.sizes import Names, named, numbered, of_words
 
     sizes = of_words(options.sizes)
@@ -273,7 +273,7 @@ def _graph(options: Options) -> Report:
 
 
 def _precision(options: Options) -> Report:
-    from gradlab.numerics import precision
+    from gradlab import precision
 
     function, inputs = _function_and_inputs(options)
     with working(f"measuring {options.target}") as options.spent:

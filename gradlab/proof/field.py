@@ -354,7 +354,8 @@ def _raise(lanes: Lanes, bases: F64, exponents: F64) -> F64:
 def _powers(prime: int, square: int) -> tuple[F64, F64]:
     """Return `square ** k` and `square ** (2^11 k)` for k below 2^11."""
     step = pow(square, _HALF, prime)
-    return _geometric(square, _HALF, prime) + 0.0, _geometric(step, _HALF, prime) + 0.0
+    small, large = (_geometric(each, _HALF, prime) for each in (square, step))
+    return small.astype(np.float64), large.astype(np.float64)
 
 
 def _geometric(ratio: int, count: int, prime: int) -> NDArray[np.int64]:
