@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 Layout = Literal["matrix", "leaves"]
 
-_SMALL = 1 << 15  # numbers of all passes, beyond which reading them is a program of its own
+_FOLDED = 1 << 20
+"""Numbers in all seeds up to which they are constants of the program: XLA moves them beforehand.
+
+Only tangents: jaxlib 0.10.2 on the CPU compiles constant upstreams wrongly.
+"""
 
 
 class CompiledJacobian:
@@ -129,8 +133,7 @@ class CompiledJacobian:
 
     def _at(self, values: Sequence[Array]) -> Any:
         (colours, index), every = self._prepare()
-        m, n = self.shape
-        if self._plan.jvps * m + self._plan.vjps * n > _SMALL and not is_traced(values):
+        if self._plan.vjps and not is_traced(values):  # in one program XLA may compile them wrongly
             results, rows = self._pass(colours, *values)
             found = self._pick(index, rows)
         else:
@@ -163,15 +166,15 @@ class CompiledJacobian:
                 self._parts = {("", ""): listing}
         if self._held is not None:
             return self._held
-        colours = [
-            None if c is None else c.astype(np.int32) for c in (self._plan.columns, self._plan.rows)
-        ]
+        plan = self._plan
+        columns = None if plan.jvps * self.shape[1] <= _FOLDED else plan.columns
+        colours = [None if c is None else c.astype(np.int32) for c in (columns, plan.rows)]
         parts = self._parts.values()
         index = [index_of(self.format, part) for part in parts]
         pairs = [pairs_of(part) if self.format == "bcoo" else None for part in parts]
         arrays: tuple[Any, list[Any]] = (colours, index), pairs
         with jax.ensure_compile_time_eval():
-            held: tuple[Any, list[Any]] = jax.tree.map(jnp.asarray, arrays)
+            held: tuple[Any, list[Any]] = jax.device_put(arrays)
         if is_traced(jax.tree.leaves(held)):
             return arrays
         self._held = held
@@ -189,6 +192,7 @@ class CompiledJacobian:
         results: list[Any] = []
         found: list[Any] = []
         columns, rows = colours
+        columns = plan.columns if columns is None else columns
         for mode, number, assigned in (("jvp", plan.jvps, columns), ("vjp", plan.vjps, rows)):
             if number:
                 whole = self._value and not found
@@ -214,12 +218,14 @@ class CompiledJacobian:
     ) -> tuple[list[Any], Any]:
         """Return the function's outputs, where they are wanted, and a row for each pass.
 
-        Few passes run in two batches: XLA would compute what one batch gives entry by entry where
-        the entries are gathered.
+        More than a few VJPs, or many JVPs, run in two batches at least: jaxlib 0.10.2 on the CPU
+        compiles some wrongly in one.
         """
-        chunk = min(self._chunk, -(-number // 2) if number > 3 else number)
+        chunk = min(self._chunk, number)
+        if number > (TOGETHER if mode == "jvp" else 3):
+            chunk = min(chunk, -(-number // 2))
         batches = -(-number // chunk)
-        order = jnp.arange(batches * chunk, dtype=jnp.int32).reshape(batches, chunk)
+        order = np.arange(batches * chunk, dtype=np.int32).reshape(batches, chunk)
 
         def batch(colours_of_batch: Any, whole: bool = False) -> Any:
             return self._derivative.coloured(mode, values, colours_of_batch, colours, whole)
@@ -227,12 +233,10 @@ class CompiledJacobian:
         if batches == 1:
             made = batch(order[0], whole)
             return made if whole else ([], made)
-        if whole:
-            results, first = batch(order[0], True)
-            rest = jax.lax.map(batch, order[1:]).reshape(-1, first.shape[-1])
-            return results, jnp.concatenate([first, rest])
-        rows = jax.lax.map(batch, order)
-        return [], rows.reshape(-1, rows.shape[-1])
+        results, first = batch(order[0], True) if whole else ([], None)
+        rest = jax.lax.map(batch, jnp.asarray(order if first is None else order[1:]))
+        rest = rest.reshape(-1, rest.shape[-1])
+        return results, rest if first is None else jnp.concatenate([first, rest])
 
 
 def point_of(

@@ -82,16 +82,6 @@ class Listing:
         return max(0, int(apart.max())), max(0, int(-apart.min()))
 
     @functools.cached_property
-    def bcoo(self) -> Any:
-        """The tree of a BCOO array with these entries."""
-        from jax.experimental.sparse import BCOO
-
-        with jax.ensure_compile_time_eval():
-            parts = jnp.zeros(1), jnp.zeros((1, 2), jnp.int32)
-            array = BCOO(parts, shape=self.shape, indices_sorted=True, unique_indices=True)
-        return jax.tree.structure(array)
-
-    @functools.cached_property
     def positions(self) -> Array:
         """Where each entry stands in the flattened dense matrix."""
         wide = np.int64 if math.prod(self.shape) > np.iinfo(np.int32).max else self.rows.dtype
@@ -218,7 +208,10 @@ def wrapped(format: Format, listing: Listing, found: Any, indices: Any) -> Any:
 
 
 def _bcoo(listing: Listing, data: Any, indices: Any) -> Any:
-    return jax.tree.unflatten(listing.bcoo, (data, indices))
+    from jax.experimental.sparse import BCOO
+
+    about = {"shape": listing.shape, "indices_sorted": True, "unique_indices": True}
+    return BCOO.tree_unflatten(about, (data, indices))  # checks nothing, and compiles nothing
 
 
 def pairs_of(listing: Listing) -> Array:

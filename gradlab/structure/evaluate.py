@@ -1,8 +1,8 @@
 """The entries of a Jacobian from few derivative passes, once its pattern is known.
 
 A pass is one JVP or one VJP of the traced function. Its seed is made where it is used, by comparing
-the colours of the entries with the number of the pass, so that no array of passes x entries is
-held. What came is held against one JVP in a random direction.
+the colours of the entries with the number of the pass, so that no large array of passes x entries
+is held. What came is held against one JVP in a random direction.
 """
 
 import math
@@ -131,7 +131,8 @@ class Derivative:
                 return jax.jvp(function, moved, self._parts(mode, seed), has_aux=True)[1]
 
         axes = _varying(values)
-        rows = jax.vmap(lambda c: self._flat(mode, run(_spread(assigned == c, axes))))(colours)
+        seeds = jnp.asarray(colours[:, None] == assigned)
+        rows = jax.vmap(lambda seed: self._flat(mode, run(_spread(seed, axes))))(seeds)
         return (results, rows) if whole else rows
 
     def _parts(self, mode: str, seed: Any) -> list[Any]:

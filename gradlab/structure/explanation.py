@@ -256,13 +256,10 @@ def prove(report: "JacobianReport") -> str:
         said += _consequences(report, pair, pattern, labels)
     said += [f"The pattern may be larger than the truth: {note}." for note in report.notes[:_SHOWN]]
     accepted = [condition for condition in report.conditions if condition.accepted]
-    if report.least:
-        said.append(
-            f"It holds for every {' and every '.join(report.sizes[n] for n in report.least)}."
-        )
+    sizes = " and every ".join(report.sizes[name] for name in report.least)
     said.append(
-        "Proved from the program: true for every input of this shape whose values are finite"
-        f"{', while:' if accepted else '.'}"
+        f"Proved from the program: true for every {sizes or 'input of this shape'}, for all values "
+        f"that are finite{', while:' if accepted else '.'}"
     )
     said += [f"  {condition}" for condition in accepted]
     refused = [condition for condition in report.conditions if not condition.accepted]

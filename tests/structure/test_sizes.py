@@ -174,7 +174,7 @@ def test_claims_are_proved_for_all_sizes():
     with pytest.raises(StructureMismatch, match="conditions=1e6"):
         assert_structure(lambda x: attend(x, -1e30), "BxTx4", causal=1)
     J = assert_structure(lambda x: attend(x, -1e30), "3BxTx4", causal=1, conditions=1e6)
-    assert "It holds for every B >= 1 and every T >= 1" in J.why()
+    assert "true for every B >= 1 and every T >= 1, for all values" in J.why()
     with pytest.raises(StructureMismatch):
         assert_structure(lambda x: x[:, ::-1], "BxTx4", causal=1)
 
