@@ -116,9 +116,10 @@ def _square(data: Data, block: Data, level: Data) -> Markup:
             ("output", count(level["rows"], "entry", "entries")),
         )
     ]
-    turned = f"translate(14 {_SIDE + 20}) rotate(-90)"
-    parts.append(tag("text", f"input {names[0]}", x=20, y=14))
-    parts.append(tag("text", names[1], transform=turned))
+    places = "translate(20 14)", f"translate(14 {_SIDE + 20}) rotate(-90)"
+    for words, place in zip((f"input {names[0]}", names[1]), places):
+        fits = {"textLength": _SIDE} if 7 * len(words) > _SIDE else {}  # squeezed, never cut
+        parts.append(tag("text", words, transform=place, lengthAdjust="spacingAndGlyphs", **fits))
     return join(parts)
 
 
@@ -130,6 +131,8 @@ def _name(data: Data, block: Data, side: str) -> str:
 def _axes(data: Data, block: Data, side: str) -> str:
     """Return the axes of an input or an output, with their lengths."""
     shape = next(s["shape"] for s in data[f"{side}s"] if s["path"] == block[side])
+    if len(shape) > 2:
+        return shape_text(shape)
     return ", ".join(f"{number_text(n)} along axis {k}" for k, n in enumerate(shape)) or "a number"
 
 
@@ -313,9 +316,9 @@ def _proof(data: Data) -> Markup:
         (tag("span", where, cls="nowrap"), tag("code", code), "; ".join(dict.fromkeys(does)))
         for (where, code), does in steps.items()
     ]
-    return join(
-        [table(("line", "source", "what it does"), rows), tag("p", f"{_PROVED}.", cls="soft")]
-    )
+    sizes = " and every ".join(data["sizes"].values()) or "input of this shape"
+    said = f"{_PROVED}{sizes}, for all values that are finite."
+    return join([table(("line", "source", "what it does"), rows), tag("p", said, cls="soft")])
 
 
 def _condition(condition: Data) -> Markup:

@@ -79,3 +79,12 @@ def test_a_proof_for_every_size_has_its_page_and_its_picture():
     assert "The matrix has B*T rows and B*T columns" in page
     assert "B &gt;= 1." in page and "takes 8 for each size without a number" in page
     assert "64 entries" in picture
+
+
+def test_a_page_says_for_which_inputs_it_is_proved_and_cuts_no_label():
+    page = jacobian(jax.nn.softmax, "BxTx64").render("html")
+    assert "true for every B &gt;= 1 and every T &gt;= 1, for all values" in page
+    assert "of this shape" not in page
+    page = jacobian(jnp.tanh, np.ones((2, 16, 16, 8), np.float32)).render("html")
+    assert "true for every input of this shape, for all values" in page
+    assert "input x: 2x16x16x8" in page
