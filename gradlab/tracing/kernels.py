@@ -8,14 +8,18 @@ known number of times, which makes it a `scan`, that can be differentiated backw
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradlab.common.arrays import Array
 from gradlab.tracing.jaxprs import (
     Abstract,
     Atom,
+    Body,
     ByIdentity,
     Equation,
     Jaxpr,
@@ -48,31 +52,158 @@ def _opened(key: ByIdentity) -> Any:
             blocks = params["grid_mapping"].grid
             if not all(isinstance(size, int) for size in blocks):
                 return interpreted
-            return jax.make_jaxpr(_counted(interpreted, math.prod(blocks)))(*avals)
+            return jax.make_jaxpr(_counted(interpreted, blocks))(*avals)
     except Exception:  # whatever Pallas' interpreter raises: what it does not know
         return None
 
 
-def _counted(interpreted: Any, steps: int) -> Any:
-    """Return the interpretation as a function whose loop over the grid is counted."""
+def _counted(interpreted: Any, grid: Sequence[int]) -> Any:
+    """Return the interpretation as a function whose loop over the grid is counted.
+
+    Where no block is written twice, there is no loop: all blocks are computed at once.
+    """
+    steps = math.prod(grid)
 
     def loop(equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         skipped, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
         fixed, start = inputs[skipped : skipped + constants], inputs[skipped + constants :]
+        inside = equation.params["body_jaxpr"]
 
         def step(carry: Sequence[Any]) -> list[Any]:
-            return _evaluated(equation.params["body_jaxpr"], [*fixed, *carry], {})
+            return _evaluated(inside, [*fixed, *carry], {})
 
         if steps == 1:
             return step(start)
+        apart = _Blocks.of(inside, constants, grid)
+        if apart is not None:
+            return apart.run(fixed, start)
         last: list[Any] = jax.lax.fori_loop(0, steps, lambda _, carry: step(carry), list(start))
         return last
 
     return lambda *arrays: _evaluated(interpreted, arrays, {"while": loop})
 
 
-def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Array], special: Mapping[str, Any]) -> list[Any]:
-    """Evaluate a jaxpr, in which a block that is the whole array is the array itself."""
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """A loop over a grid that reads blocks of arrays, and writes none twice.
+
+    Attributes:
+        jaxpr: of one step.
+        counters: for some inputs of a step, by their place, the number at every step.
+        windows: the equations that take or write a block of a carried array, and where.
+        writes: the same of those that write, for the inputs that are written.
+    """
+
+    jaxpr: Any
+    counters: Mapping[int, Any]
+    windows: Mapping[int, tuple[Equation, Any]]
+    writes: Mapping[int, tuple[Equation, Any]]
+
+    @classmethod
+    def of(cls, jaxpr: Any, constants: int, grid: Sequence[int]) -> "_Blocks | None":
+        """Return a loop's blocks; None where steps may depend on one another."""
+        parts, count = body(jaxpr), np.arange(math.prod(grid))
+        indices = [count, *np.unravel_index(count, grid)]
+        counters = {constants + n: index.astype(np.int32) for n, index in enumerate(indices)}
+        carried = parts.invars[constants + len(counters) :]
+        found: dict[Any, Equation] = {}
+        for equation in parts.equations:
+            used = [v for v in equation.invars if not isinstance(v, Literal) and v in carried]
+            if used:
+                if equation.primitive.name not in _PARTS or used != [equation.invars[0]]:
+                    return None
+                found[equation.outvars[0]] = equation
+        places = _places(parts, counters, list(found.values()))
+        if places is None:
+            return None
+        windows = {id(each): (each, at) for each, at in zip(found.values(), places)}
+        writes = {}
+        for n, variable in enumerate(carried, constants + len(counters)):
+            result = parts.outvars[n - constants]
+            if result is variable:
+                continue
+            if isinstance(result, Literal) or result not in found:
+                return None
+            write, at = windows[id(found[result])]
+            read = found.get(write.invars[1])
+            if read and read.invars[0] is variable and np.array_equal(windows[id(read)][1], at):
+                continue  # what was read is written back
+            twice = len(np.unique(at, axis=0)) < len(at) or (at % shape_of(write.invars[1])).any()
+            beside = [where for e, where in windows.values() if e.invars[0] is variable]
+            if twice or not all(np.array_equal(at, where) for where in beside):
+                return None
+            writes[n] = write, at
+        return cls(jaxpr, counters, windows, writes)
+
+    def run(self, fixed: Sequence[Array], start: Sequence[Array]) -> list[Any]:
+        """Return the carried values after all steps."""
+        values = [*fixed, *start]
+        arrays = dict(zip(body(self.jaxpr).invars, values))
+        made = {
+            n: jax.vmap(jax.lax.dynamic_slice, (None, 0, None))(
+                arrays[each.invars[0]], at, shape_of(each.outvars[0])
+            )
+            for n, (each, at) in self.windows.items()
+            if each.primitive.name == _PARTS[0]
+        }
+        wanted = [each.invars[1] for each, _ in self.writes.values()]
+
+        def step(counters: Mapping[int, Any], blocks: Mapping[int, Any]) -> list[Any]:
+            inputs = [counters.get(n, value) for n, value in enumerate(values)]
+            known = {n: blocks.get(n) for n in self.windows}
+            return _evaluated(self.jaxpr, inputs, {}, known, wanted)
+
+        updates = jax.vmap(step)(dict(self.counters), made)
+        for (n, (_, at)), update in zip(self.writes.items(), updates):
+            axes = tuple(range(at.shape[1]))
+            numbers = jax.lax.ScatterDimensionNumbers(tuple(k + 1 for k in axes), (), axes)
+            values[n] = jax.lax.scatter(values[n], at, update, numbers, unique_indices=True)
+        return values[len(fixed) :]
+
+
+_PARTS = ("dynamic_slice", "dynamic_update_slice")
+
+
+def _places(parts: Body, counters: Mapping[int, Any], windows: Sequence[Equation]) -> Any:
+    """Return where each window starts at every step, if the counters alone say that."""
+    blocks = [e.outvars[0] if e.primitive.name == _PARTS[0] else e.invars[1] for e in windows]
+
+    def starts(counters: Mapping[int, Any]) -> list[list[Any]]:
+        known = {parts.invars[n]: number for n, number in counters.items()}
+        for equation in parts.equations:
+            inputs = [a.val if isinstance(a, Literal) else known.get(a) for a in equation.invars]
+            if all(value is not None for value in inputs):
+                known.update(zip(equation.outvars, _made(equation, inputs)))
+        return [
+            [a.val if isinstance(a, Literal) else known[a] for a in e.invars[-len(shape_of(b)) :]]
+            for e, b in zip(windows, blocks)
+        ]
+
+    try:
+        with jax.ensure_compile_time_eval():
+            found = jax.jit(jax.vmap(starts))(dict(counters))
+    except KeyError:
+        return None
+    room = [np.subtract(shape_of(e.invars[0]), shape_of(b)) for e, b in zip(windows, blocks)]
+    return [np.clip(np.stack(at, 1), 0, most).astype(np.int32) for at, most in zip(found, room)]
+
+
+def _evaluated(
+    jaxpr: Jaxpr,
+    arrays: Sequence[Array],
+    special: Mapping[str, Any],
+    known: Mapping[int, Any] = MappingProxyType({}),
+    wanted: Sequence[Any] | None = None,
+) -> list[Any]:
+    """Evaluate a jaxpr.
+
+    Args:
+        jaxpr: to be evaluated.
+        arrays: its inputs.
+        special: what is done instead, by the primitive's name.
+        known: what an equation makes, by its identity.
+        wanted: the variables to return, by default its outputs.
+    """
     parts = body(jaxpr)
     env = dict(zip(parts.constvars, parts.constants)) | dict(zip(parts.invars, arrays))
 
@@ -81,14 +212,20 @@ def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Array], special: Mapping[str, Any]
 
     for equation in parts.equations:
         inputs, name = [read(atom) for atom in equation.invars], equation.primitive.name
-        made = shape_of(equation.outvars[0]) if equation.outvars else None
-        if name in special:
+        if id(equation) in known:
+            outputs = [known[id(equation)]]
+        elif name in special:
             outputs = special[name](equation, inputs)
-        elif name == "dynamic_slice" and made == shape_of(equation.invars[0]):
-            outputs = inputs[:1]
-        elif name == "dynamic_update_slice" and made == shape_of(equation.invars[1]):
-            outputs = inputs[1:2]
         else:
-            outputs = bind(equation, inputs)
+            outputs = _made(equation, inputs)
         env.update(zip(equation.outvars, outputs))
-    return [read(atom) for atom in parts.outvars]
+    return [read(atom) for atom in (parts.outvars if wanted is None else wanted)]
+
+
+def _made(equation: Equation, inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate an equation; a block that is the whole array is the array itself."""
+    shape = shape_of(equation.outvars[0]) if equation.outvars else None
+    for n, name in enumerate(_PARTS):
+        if equation.primitive.name == name and shape == shape_of(equation.invars[n]):
+            return [inputs[n]]
+    return bind(equation, inputs)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 from programs.kernels import KERNELS, SHAPE, call
 
 import gradlab
@@ -55,3 +56,68 @@ def test_what_neither_jax_nor_pallas_differentiates_is_said():
 
     with pytest.raises(InputError, match="neither forwards nor backwards"):
         gradlab.jacobian(function, jnp.ones(3))
+
+
+def over(grid, block, at, kernel, x, out=None, where=None):
+    """Call a kernel over a grid of blocks, the result's blocks being at `where`."""
+    spec = pl.BlockSpec(block, at)
+    shape = jax.ShapeDtypeStruct(x.shape if out is None else out, x.dtype)
+    outs = pl.BlockSpec(block, where or at)
+    return pl.pallas_call(
+        kernel, shape, grid=grid, in_specs=[spec], out_specs=outs, interpret=True
+    )(x)
+
+
+def tanh_of(x_ref, out_ref):
+    out_ref[...] = jnp.tanh(x_ref[...])
+
+
+@pytest.mark.parametrize("grid", [(3,), (2048,)])
+def test_a_grid_of_any_number_of_blocks_is_read_block_by_block(grid):
+    x = np.random.default_rng(0).normal(size=8 * grid[0]).astype(np.float32)
+    J = gradlab.jacobian(lambda x: over(grid, (8,), lambda i: (i,), tanh_of, x), x)
+    assert J.structure == "diagonal" and J.nnz == x.size
+    assert np.allclose(J.evaluate().to("data"), 1 - np.tanh(x) ** 2, atol=1e-6)
+
+
+def test_blocks_of_a_grid_may_be_written_elsewhere():
+    x = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
+
+    def moved(x):
+        return over((2, 3), (4, 4), lambda i, j: (i, j), tanh_of, x, None, lambda i, j: (1 - i, j))
+
+    J = gradlab.jacobian(moved, x)
+    expected = jax.jacrev(lambda x: jnp.tanh(jnp.concatenate([x[4:], x[:4]])))(x)
+    assert J.nnz == x.size
+    assert np.allclose(J.to_dense(), np.reshape(expected, J.shape), atol=1e-6)
+
+
+def test_a_kernel_knows_which_block_of_the_grid_it_is():
+    def kernel(x_ref, out_ref):
+        rows = 4 * pl.program_id(0) + jax.lax.broadcasted_iota(jnp.int32, (4, 4 * 512), 0)
+        columns = jax.lax.broadcasted_iota(jnp.int32, rows.shape, 1)
+        whole = jnp.where(rows >= columns, x_ref[...][None], 0)
+        out_ref[...] = jnp.sin(whole).sum(1)
+
+    def masked(x):
+        shape, whole = SHAPE(x.shape, x.dtype), pl.BlockSpec(x.shape, lambda i: (0,))
+        outs = pl.BlockSpec((4,), lambda i: (i,))
+        call = pl.pallas_call(
+            kernel, shape, grid=(512,), in_specs=[whole], out_specs=outs, interpret=True
+        )
+        return call(x)
+
+    J = gradlab.jacobian(masked, jax.ShapeDtypeStruct((4 * 512,), np.float32))
+    assert J.structure == "lower-triangular"
+
+
+def test_a_block_that_is_written_twice_is_read_step_by_step():
+    def kernel(x_ref, out_ref):
+        out_ref[...] = jnp.where(pl.program_id(0) == 0, 0, out_ref[...]) + x_ref[...] ** 2
+
+    x = np.random.default_rng(0).normal(size=12).astype(np.float32)
+    J = gradlab.jacobian(
+        lambda x: over((3,), (4,), lambda i: (i,), kernel, x, (4,), lambda i: (0,)), x
+    )
+    expected = jax.jacrev(lambda x: (x.reshape(3, 4) ** 2).sum(0))(x)
+    assert np.allclose(J.to_dense(), expected, atol=1e-6)
