@@ -221,10 +221,7 @@ class Sizes:
         """Return a plus, or minus, b."""
         key = a, b, sign
         if key not in self._sums:
-            total = dict(_terms(a))
-            for monomial, factor in _terms(b).items():
-                total[monomial] = total.get(monomial, 0) + sign * factor
-            self._sums[key] = self._of(total)
+            self._sums[key] = self._of(_plus(_terms(a), _terms(b), sign))
         return self._sums[key]
 
     def product(self, a: Any, b: Any) -> Any:

@@ -73,11 +73,14 @@ def _between(wide: Zone, k: int, other: int) -> tuple[str, int | None, int | Non
     d, x, y = wide.bounds, wide.frame.starts[k], wide.frame.starts[other]
     above = exact(d[x, y]) if d[x, y] < d[x, 0] + d[0, y] else None
     below = -exact(d[y, x]) if d[y, x] < d[y, 0] + d[0, x] else None
-    if above is None and below is None:
-        return "full", None, None
-    if above is None or below is None:
-        return "order", below, above
-    return ("equal" if above == below == 0 else "band"), below, above
+    return _kind(below, above), below, above
+
+
+def _kind(low: int | None, high: int | None) -> str:
+    """Return what bounds of a difference are called."""
+    if low is None or high is None:
+        return "full" if low is high else "order"
+    return "equal" if low == high == 0 else "band"
 
 
 def axis_relation(
@@ -94,11 +97,7 @@ def axis_relation(
         highs.append(high)
     low = None if None in lows else min(v for v in lows if v is not None)
     high = None if None in highs else max(v for v in highs if v is not None)
-    if low is None and high is None:
-        return "full", None, None
-    if low is None or high is None:
-        return "order", low, high
-    return ("equal" if low == high == 0 else "band"), low, high
+    return _kind(low, high), low, high
 
 
 def describe(

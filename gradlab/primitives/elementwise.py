@@ -124,6 +124,11 @@ _SAME = replace(_ODD, moves=slice(0, 1), affine=positions.same, rounds=EXACT)
 _EACH = replace(_SAME, reads=_each_its_own, zero=_own_is_zero, affine=None, moves=slice(None))
 _FACTORS = replace(_ODD, reads=_product)
 
+_EXACT = replace(_PLAIN, rounds=EXACT)
+_COMPARED = replace(_EXACT, known=facts.of_comparison, affine=positions.compared)
+_EXPONENTIAL = replace(_PLAIN, known=facts.of_exponential, settles=True, underflows="everyday")
+_MAY_UNDERFLOW = replace(_PLAIN, underflows="possible")
+
 RECORDS = (
     # the value as it is
     *each(
@@ -141,7 +146,7 @@ RECORDS = (
         rounds=ONCE,
         underflows="possible",
     ),
-    replace(_ODD, name="reduce_precision", rounds=ONCE, underflows="possible"),
+    *each(replace(_ODD, rounds=ONCE, underflows="possible"), "reduce_precision square"),
     # arithmetic
     replace(_ODD, name="neg", known=facts.of_minus, affine=positions.negative, rounds=EXACT),
     replace(
@@ -158,127 +163,62 @@ RECORDS = (
         underflows="possible",
         commutes=True,
     ),
-    replace(_ODD, name="mulhi", rounds=EXACT),
     replace(
-        _PLAIN,
+        _MAY_UNDERFLOW,
         name="div",
         known=facts.of_quotient,
         reads=_quotient,
         zero=_zero_over,
         rounds=ONCE,
-        underflows="possible",
     ),
-    replace(_PLAIN, name="rem", zero=_zero_over, rounds=EXACT),
-    replace(_PLAIN, name="pow", underflows="possible"),
-    replace(
-        _PLAIN,
-        name="integer_pow",
-        zero=_positive_power,
-        rounds=Units(_doublings),
-        underflows="possible",
-    ),
-    replace(_ODD, name="square", rounds=ONCE, underflows="possible"),
-    replace(_PLAIN, name="one_minus_square"),
+    replace(_EXACT, name="rem", zero=_zero_over),
+    replace(_MAY_UNDERFLOW, name="pow"),
+    replace(_MAY_UNDERFLOW, name="integer_pow", zero=_positive_power, rounds=Units(_doublings)),
     replace(_ODD, name="sqrt", rounds=ONCE),
-    replace(_PLAIN, name="rsqrt"),
-    replace(_ODD, name="cbrt"),
     replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
     # size and order
-    *each(replace(_ODD, rounds=EXACT), "abs sign floor ceil round"),
-    replace(_PLAIN, name="nextafter", rounds=EXACT),
+    replace(_EXACT, name="max", known=facts.of_larger, zero=_within((0, 1)), commutes=True),
+    replace(_EXACT, name="min", known=facts.of_smaller, zero=_within((), (0, 1)), commutes=True),
+    replace(_EXACT, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
     replace(
-        _PLAIN,
-        name="max",
-        known=facts.of_larger,
-        zero=_within(at_most=(0, 1)),
-        rounds=EXACT,
-        commutes=True,
-    ),
-    replace(
-        _PLAIN,
-        name="min",
-        known=facts.of_smaller,
-        zero=_within(at_least=(0, 1)),
-        rounds=EXACT,
-        commutes=True,
-    ),
-    replace(_PLAIN, name="clamp", zero=_within(at_most=(0,), at_least=(2,)), rounds=EXACT),
-    replace(
-        _PLAIN,
+        _EXACT,
         name="select_n",
         known=facts.of_choice,
         reads=_choice,
         zero=zero_if(start=1),
         moves=slice(1, None),
-        rounds=EXACT,
     ),
-    replace(_PLAIN, name="eq", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
-    replace(_SUM, name="ne", known=facts.of_comparison, affine=positions.compared, rounds=EXACT),
-    *each(
-        replace(_PLAIN, known=facts.of_comparison, affine=positions.compared, rounds=EXACT), "ge le"
-    ),
-    replace(
-        _PLAIN,
-        name="gt",
-        known=facts.of_comparison,
-        affine=positions.compared,
-        zero=_within(at_most=(0,), at_least=(1,)),
-        rounds=EXACT,
-    ),
-    replace(
-        _PLAIN,
-        name="lt",
-        known=facts.of_comparison,
-        affine=positions.compared,
-        zero=_within(at_most=(1,), at_least=(0,)),
-        rounds=EXACT,
-    ),
-    *each(replace(_PLAIN, rounds=EXACT), "eq_to le_to lt_to is_finite"),
+    *each(_COMPARED, "eq ge le"),
+    replace(_COMPARED, name="ne", zero=zero_if()),
+    replace(_COMPARED, name="gt", zero=_within(at_most=(0,), at_least=(1,))),
+    replace(_COMPARED, name="lt", zero=_within(at_most=(1,), at_least=(0,))),
     # bits; a zero may be -0.0, whose bits are not zero
     replace(_FACTORS, name="and", known=facts.of_conjunction, rounds=EXACT),
     replace(_SUM, name="or", known=facts.of_disjunction, rounds=EXACT),
-    replace(_SUM, name="xor", rounds=EXACT),
-    replace(_PLAIN, name="not", known=facts.of_negation, rounds=EXACT),
+    replace(_EXACT, name="not", known=facts.of_negation),
     *each(
-        replace(_ODD, zero=zero_if(0), rounds=EXACT),
-        "shift_left shift_right_arithmetic shift_right_logical",
+        replace(_EXACT, zero=zero_if(0)), "shift_left shift_right_arithmetic shift_right_logical"
     ),
-    replace(_ODD, name="population_count", rounds=EXACT),
-    replace(_PLAIN, name="clz", rounds=EXACT),
-    # complex numbers
-    replace(_SUM, name="complex", rounds=EXACT),
-    *each(replace(_ODD, rounds=EXACT), "real imag conj"),
+    # without rounding, complex numbers among them
+    *each(replace(_SUM, rounds=EXACT), "xor complex"),
+    *each(
+        replace(_ODD, rounds=EXACT),
+        "mulhi abs sign floor ceil round population_count real imag conj",
+    ),
+    *each(_EXACT, "nextafter eq_to le_to lt_to is_finite clz"),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
-    replace(_PLAIN, name="exp", known=facts.of_exponential, settles=True, underflows="everyday"),
-    replace(
-        _PLAIN,
-        name="exp2",
-        known=facts.of_exponential,
-        settles=True,
-        rounds=Steep(),
-        underflows="everyday",
-    ),
-    replace(_ODD, name="expm1"),
+    *each(_EXPONENTIAL, "exp logistic"),
+    replace(_EXPONENTIAL, name="exp2", rounds=Steep()),
     replace(_PLAIN, name="log", known=facts.of_logarithm),
-    replace(_PLAIN, name="log2"),
-    replace(_ODD, name="log1p", rounds=Units(64.0)),
-    replace(
-        _PLAIN, name="logistic", known=facts.of_exponential, settles=True, underflows="everyday"
-    ),
-    replace(_ODD, name="sin"),
-    replace(_PLAIN, name="cos"),
-    *each(_ODD, "tan asin"),
-    replace(_PLAIN, name="acos"),
-    replace(_ODD, name="atan"),
-    replace(_PLAIN, name="atan2"),
+    *each(replace(_ODD, rounds=Units(64.0)), "log1p atanh"),
     replace(_ODD, name="sinh", rounds=Steep()),
     replace(_PLAIN, name="cosh", rounds=Steep()),
     replace(_ODD, name="tanh", bounded=(-1.0, 1.0)),
-    replace(_ODD, name="asinh"),
-    replace(_PLAIN, name="acosh"),
-    replace(_ODD, name="atanh", rounds=Units(64.0)),
+    *each(_ODD, "cbrt expm1 sin tan asin atan asinh"),
+    *each(_PLAIN, "rsqrt one_minus_square log2 cos acos atan2 acosh"),
     # special functions
-    replace(_ODD, name="erf"),
+    *each(_ODD, "erf bessel_i1e"),
+    replace(_PLAIN, name="bessel_i0e"),
     replace(_PLAIN, name="erfc", rounds=Units(4.0), underflows="everyday"),
     replace(_ODD, name="erf_inv", rounds=Near(16.0)),
     *each(
@@ -286,6 +226,4 @@ RECORDS = (
         "lgamma digamma polygamma zeta igamma igamma_grad_a igammac random_gamma_grad "
         "regularized_incomplete_beta",
     ),
-    replace(_PLAIN, name="bessel_i0e"),
-    replace(_ODD, name="bessel_i1e"),
 )

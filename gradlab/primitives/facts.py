@@ -259,11 +259,6 @@ def of_sum(site: Site) -> Known | None:
     return _sum(site, False)
 
 
-def of_difference(site: Site) -> Known | None:
-    """0 where both are; the bounds of one and of the other's negative add."""
-    return _sum(site, True)
-
-
 def _sum(site: Site, minus: bool) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
     site = _laid_over(site, (0, 1))
@@ -276,6 +271,9 @@ def _sum(site: Site, minus: bool) -> Known | None:
     return told(_either(a, b), None, upper, lower)
 
 
+of_difference = functools.partial(_sum, minus=True)
+
+
 def of_minus(site: Site) -> Known | None:
     """The bounds of a negated value."""
     known = site.known[0]
@@ -284,17 +282,8 @@ def of_minus(site: Site) -> Known | None:
     return told(known.nonzero, None, known.low, known.high)
 
 
-def of_larger(site: Site) -> Known | None:
-    """0 where both are; as large as the larger."""
-    return _one_of(site, True)
-
-
-def of_smaller(site: Site) -> Known | None:
-    """0 where both are; as small as the smaller."""
-    return _one_of(site, False)
-
-
 def _one_of(site: Site, larger: bool) -> Known | None:
+    """0 where both are; as large as the larger, or as small as the smaller."""
     a, b = _sides(site, lambda k: k.nonzero)
     site = _laid_over(site, (0, 1))
     upper, lower = (
@@ -304,17 +293,12 @@ def _one_of(site: Site, larger: bool) -> Known | None:
     return told(_either(a, b), None, upper, lower)
 
 
-def of_largest(site: Site) -> Known | None:
-    """The largest of what an entry reads: no less than any entry that is certainly there."""
-    return _extreme(site, 1)
-
-
-def of_smallest(site: Site) -> Known | None:
-    """The smallest of what an entry reads."""
-    return _extreme(site, -1)
+of_larger = functools.partial(_one_of, larger=True)
+of_smaller = functools.partial(_one_of, larger=False)
 
 
 def _extreme(site: Site, sign: int) -> Known | None:
+    """The largest, or smallest, of what an entry reads, of which some is certainly there."""
     known = site.known[0]
     local = site.reads(0)[0]
     if known is None or local is None or not _is_float(site) or 0 in site.in_shapes[0]:
@@ -336,6 +320,9 @@ def _extreme(site: Site, sign: int) -> Known | None:
     sides = ranges.rounded(highest, site.out_dtypes[0]), ranges.rounded(lowest, site.out_dtypes[0])
     upper, lower = sides if sign > 0 else sides[::-1]
     return told(_zeros(site, 0), None, upper, lower)
+
+
+of_largest, of_smallest = functools.partial(_extreme, sign=1), functools.partial(_extreme, sign=-1)
 
 
 def of_exponential(site: Site) -> Known | None:
@@ -380,22 +367,17 @@ def of_negation(site: Site) -> Known | None:
     return None if known is None else told(support=known.untrue, false=known.nonzero)
 
 
-def of_conjunction(site: Site) -> Known | None:
-    """`and`, of booleans."""
+def _joined(site: Site, conjunction: bool) -> Known | None:
+    """`and`, or `or`, of booleans."""
     if not _is_boolean(site):
         return None
-    a, b = _sides(site, lambda k: k.nonzero)
-    not_a, not_b = _sides(site, lambda k: k.untrue)
-    return told(support=_both(a, b), false=_either(not_a, not_b))
+    true, false = (_sides(site, read) for read in (lambda k: k.nonzero, lambda k: k.untrue))
+    join, meet = (_both, _either) if conjunction else (_either, _both)
+    return told(support=join(*true), false=meet(*false))
 
 
-def of_disjunction(site: Site) -> Known | None:
-    """`or`, of booleans."""
-    if not _is_boolean(site):
-        return None
-    a, b = _sides(site, lambda k: k.nonzero)
-    not_a, not_b = _sides(site, lambda k: k.untrue)
-    return told(support=_either(a, b), false=_both(not_a, not_b))
+of_conjunction = functools.partial(_joined, conjunction=True)
+of_disjunction = functools.partial(_joined, conjunction=False)
 
 
 def of_choice(site: Site) -> Known | None:

@@ -158,7 +158,7 @@ def told(
     lower: tuple[Mark, ...] = (),
 ) -> Known | None:
     """Return facts about regions; None if none of them says anything."""
-    regions = [None if r is None or r.is_dense else r for r in (support, false)]
+    regions = [None if r and r.is_dense and not r.is_zero else r for r in (support, false)]
     if regions == [None, None] and not upper and not lower:
         return None
     return Known(support=regions[0], false=regions[1], upper=upper, lower=lower)

@@ -3,6 +3,7 @@
 `i - j < 16` over 4096 x 4096 positions is one bound, not sixteen million booleans.
 """
 
+import functools
 from math import prod
 from typing import Any
 
@@ -129,17 +130,8 @@ def negative(site: Site) -> Known | None:
     return Known(affine=Affine(site.shape, tuple(-s for s in form.steps), -form.offset))
 
 
-def plus(site: Site) -> Known | None:
-    """The sum of positions."""
-    return _sum(site, 1)
-
-
-def minus(site: Site) -> Known | None:
-    """The difference of positions."""
-    return _sum(site, -1)
-
-
 def _sum(site: Site, sign: int) -> Known | None:
+    """The sum of positions, or their difference."""
     forms = _pair(site)
     if forms is None or site.out_dtypes[0].kind != "i":
         return None
@@ -147,6 +139,9 @@ def _sum(site: Site, sign: int) -> Known | None:
     steps = [x + sign * y for x, y in zip(a.steps, b.steps)]
     form = Affine(site.shape, tuple(steps), a.offset + sign * b.offset)
     return _within(form, site.out_dtypes[0])
+
+
+plus, minus = functools.partial(_sum, sign=1), functools.partial(_sum, sign=-1)
 
 
 def times(site: Site) -> Known | None:

@@ -319,14 +319,9 @@ class Jacobian:
         values = point_of(at, self._statics, inputs, "operator")
         with jax.enable_x64(at.program.x64):
             linear = linearise(at.program, at.wrt, at.outputs)
-            paths = {
-                (o, i): (out.path, given.path)
-                for o, out in enumerate(self.outputs)
-                for i, given in enumerate(self.inputs)
-            }
-            patterns = {place: self.patterns[pair] for place, pair in paths.items()}
+            patterns = self.report.grid[0]
             found = operators_of(at, linear, [jnp.asarray(value) for value in values], patterns)
-        named = {paths[place]: operator for place, operator in found.items()}
+        named = dict(zip(self.patterns, found.values(), strict=True))
         return next(iter(named.values())) if len(named) == 1 else named
 
     @functools.cached_property
@@ -340,13 +335,7 @@ class Jacobian:
         if len(report.patterns) == 1 and alone.is_diagonal and alone.nnz == m == n:
             rows = cols = np.arange(m, dtype=kind)
         else:
-            numbers = {
-                (o, i): report.patterns[out.path, given.path]
-                for o, out in enumerate(report.outputs)
-                for i, given in enumerate(report.inputs)
-            }
-            made, given = ([s.size for s in sides] for sides in (report.outputs, report.inputs))
-            matrix = listed(numbers, made, given)
+            matrix = listed(*report.grid)
             rows = np.repeat(np.arange(m, dtype=kind), np.diff(matrix.indptr))
             cols = matrix.indices.astype(kind)
         places = plan.places(rows.astype(np.int64), cols.astype(np.int64)).astype(kind)

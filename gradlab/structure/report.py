@@ -1,6 +1,7 @@
 """What is known of a function's Jacobian, as plain data: its pattern by axis, and why it is so."""
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -181,13 +182,14 @@ class JacobianReport(Report):
     @functools.cached_property
     def plan(self) -> Plan:
         """The passes that give every entry, of all inputs and outputs together."""
-        numbers = {
-            (o, i): self.patterns[out.path, given.path]
-            for o, out in enumerate(self.outputs)
-            for i, given in enumerate(self.inputs)
-        }
+        return plan_for(*self.grid, self.modes, self.symmetric)
+
+    @property
+    def grid(self) -> tuple[dict[tuple[int, int], Pattern], list[int], list[int]]:
+        """The patterns by the numbers of output and input, and how many entries these have."""
         made, given = ([side.size for side in sides] for sides in (self.outputs, self.inputs))
-        return plan_for(numbers, made, given, self.modes, self.symmetric)
+        places = itertools.product(range(len(made)), range(len(given)))
+        return dict(zip(places, self.patterns.values(), strict=True)), made, given
 
     @property
     def passes(self) -> int:

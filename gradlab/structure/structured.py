@@ -51,13 +51,16 @@ class Factor:
     key: Hashable
 
 
+Factors = tuple[Factor, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """One map of a seed: `out[...] = scale * sum of factors * seed[...]`."""
 
     out: tuple[Label, ...]
     into: tuple[Label, ...]
-    factors: tuple[Factor, ...] = ()
+    factors: Factors = ()
     scale: float = 1.0
 
     def names(self) -> set[int]:
@@ -322,21 +325,8 @@ class _Reader:
         name, params = equation.primitive.name, equation.params
         shape = tuple(equation.outvars[0].aval.shape)
         held = [operand for operand in operands if isinstance(operand, dict)]
-        if name in ("add", "add_any", "sub"):
-            joined: Terms = {}
-            for k, operand in enumerate(operands):
-                if isinstance(operand, Known):
-                    if operand.number != 0:
-                        raise Opaque(name)
-                    continue
-                sign = -1.0 if name == "sub" and k else 1.0
-                grown = self._grown(operand, np.shape(_of(equation.invars[k])), shape)
-                for seed, terms in grown.items():
-                    scaled = [replace(t, scale=sign * t.scale) for t in terms]
-                    joined.setdefault(seed, []).extend(scaled)
-            return joined
-        if name == "select_n":
-            return self._select(operands, equation, shape)
+        if name in ("add", "add_any", "sub", "select_n"):
+            return self._joined(equation, operands, shape)
         if name == "dot_general":
             return self._dot(equation, operands)
         if name in ("mul", "div") and len(held) == 1:
@@ -376,22 +366,26 @@ class _Reader:
             array = self._once(key, lambda: jnp.reshape(array, shape))
         return Factor(array, names, key)
 
-    def _select(self, operands: Sequence[Value], equation: Any, shape: tuple[int, ...]) -> Terms:
-        choice, *cases = operands
-        if not isinstance(choice, Known):
-            raise Opaque("select_n")
+    def _joined(self, equation: Any, operands: Sequence[Value], shape: tuple[int, ...]) -> Terms:
+        """Add the terms of operands, each times its sign or where it is selected."""
+        choice = operands[0] if equation.primitive.name == "select_n" else None
+        dtype = equation.outvars[0].aval.dtype
         joined: Terms = {}
-        for number, case in enumerate(cases):
-            if isinstance(case, Known):
-                if case.number != 0:
-                    raise Opaque("select_n")
+        for k, operand in enumerate(operands if choice is None else operands[1:]):
+            if isinstance(operand, Known) and operand.number == 0:
                 continue
-            dtype = equation.outvars[0].aval.dtype
-            key = choice.key, "is", number, str(dtype)
-            mask = self._once(key, functools.partial(_mask, choice.base, number, dtype))
-            where = Known(mask, choice.axes, choice.shape or shape, key)
-            for seed, terms in case.items():
-                joined.setdefault(seed, []).extend(self._times(t, where) for t in terms)
+            if isinstance(operand, Known) or isinstance(choice, dict):
+                raise Opaque(equation.primitive.name)
+            part = Known(
+                None, (), shape, None, -1.0 if equation.primitive.name == "sub" and k else 1.0
+            )
+            if choice is not None:
+                key = choice.key, "is", k, str(dtype)
+                mask = self._once(key, functools.partial(_mask, choice.base, k, dtype))
+                part = Known(mask, choice.axes, choice.shape or shape, key)
+            before = np.shape(_of(equation.invars[k + (choice is not None)]))
+            for seed, terms in self._grown(operand, before, shape).items():
+                joined.setdefault(seed, []).extend(self._times(t, part) for t in terms)
         return joined
 
     def _dot(self, equation: Any, operands: Sequence[Value]) -> Terms:
@@ -449,20 +443,12 @@ class _Reader:
         for size in shape:
             label: list[int] = []
             while size > 1:
-                if not rest:
+                own = self.sizes[rest[0]] if rest else 0
+                if not own or (size % own and own % size):
                     raise Opaque("reshape")
-                own = self.sizes[rest[0]]
                 if size % own:
-                    if own % size:
-                        raise Opaque("reshape")
-                    first, second = self.fresh(size), self.fresh(own // size)
-                    term, split = self._split(term, rest[0], (*first, *second)), rest[0]
-                    rest = [n for r in rest for n in ((*first, *second) if r == split else (r,))]
-                    out = [
-                        tuple(n for m in o for n in ((*first, *second) if m == split else (m,)))
-                        for o in out
-                    ]
-                    own = size
+                    parts = *self.fresh(size), *self.fresh(own // size)
+                    return self.reshape(self._split(term, rest[0], parts), params, shape)
                 label.append(rest.pop(0))
                 size //= own
             out.append(tuple(label))
@@ -545,41 +531,29 @@ class _Reader:
     def _parts(self, group: Sequence[Term], out: Any, source: Any) -> list[tuple[Operator, str]]:
         """Return the operators of terms with one structure."""
         first = group[0]
-        rows = set(itertools.chain(*first.out))
-        columns = set(itertools.chain(*first.into))
-        tied = rows & columns
-        plain = [t for t in group if t.names() <= rows | columns]
-        deep = [t for t in group if t not in plain]
-        parts = [self._part(t, t.factors, out, source, tied, t.scale) for t in deep]
-        mixed: list[Term] = []
-        apart: list[Term] = []
-        for t in plain:
-            across = any(
-                set(f.names) & (rows - tied) and set(f.names) & (columns - tied) for f in t.factors
-            )
-            (mixed if across or rows == columns else apart).append(t)
         digits = [tuple(itertools.chain(*side)) for side in (first.out, first.into)]
-        if mixed and digits[0] == digits[1] and not any(t.factors for t in mixed):
-            same: Operator = Identity(source.shape, out.dtype)
-            if tuple(out.shape) != tuple(source.shape):
-                same = Reshape(source.shape, out.shape, out.dtype)
-            number = sum(t.scale for t in mixed)
-            parts.append((same * number, "I" if number == 1 else f"{number:.6g} * I"))
-        elif mixed:
-            total = self._sum([(t.factors, t.scale) for t in mixed])
-            parts.append(self._part(first, (total,), out, source, tied))
-        pairs: dict[
-            Hashable, tuple[tuple[Factor, ...], list[tuple[tuple[Factor, ...], float]]]
-        ] = {}
-        for t in apart:
+        rows, columns = map(set, digits)
+        tied = rows & columns
+        parts: list[tuple[Operator, str]] = []
+        pairs: dict[Hashable, tuple[Factors, list[tuple[Factors, float]]]] = {}
+        for t in group:
+            if not t.names() <= rows | columns:
+                parts.append(self._part(t, t.factors, out, source, tied, t.scale))
+                continue
             right = tuple(f for f in t.factors if set(f.names) & (columns - tied))
+            if any(set(f.names) & (rows - tied) for f in right):
+                right = ()
             left = tuple(f for f in t.factors if f not in right)
             alike = frozenset((f.key, f.names) for f in right)
             pairs.setdefault(alike, (right, []))[1].append((left, t.scale))
-        sides: list[tuple[Factor, ...]] = [
-            (self._sum(lefts), self._product(right, _union(right)))
-            if right
-            else (self._sum(lefts),)
+        if pairs and digits[0] == digits[1] and not any(f for f, _ in pairs[frozenset()][1]):
+            same: Operator = Identity(source.shape, out.dtype)
+            if tuple(out.shape) != tuple(source.shape):
+                same = Reshape(source.shape, out.shape, out.dtype)
+            number = sum(scale for _, scale in pairs[frozenset()][1])
+            return [*parts, (same * number, "I" if number == 1 else f"{number:.6g} * I")]
+        sides = [
+            (self._sum(lefts), *([self._product(right, _union(right))] if right else []))
             for right, lefts in pairs.values()
         ]
         held = sum(math.prod(f.array.shape) for side in sides for f in side)
@@ -691,33 +665,20 @@ def _formula(
     return f"{left}{each}" if not set(columns) - tied else f"{left} {right}'{each}"
 
 
-def _transpose(reader: _Reader, term: Term, params: Mapping[str, Any], shape: Any) -> Term:
-    return replace(term, out=tuple(term.out[k] for k in params["permutation"]))
-
-
-def _same(reader: _Reader, term: Term, params: Mapping[str, Any], shape: Any) -> Term:
-    return term
-
-
-def _negated(reader: _Reader, term: Term, params: Mapping[str, Any], shape: Any) -> Term:
-    return replace(term, scale=-term.scale)
-
-
-def _squeezed(reader: _Reader, term: Term, params: Mapping[str, Any], shape: Any) -> Term:
-    return reader.reshape(term, {}, shape)
-
-
 _MOVES: dict[str, Callable[[_Reader, Term, Mapping[str, Any], Any], Term]] = {
+    **dict.fromkeys(
+        ("convert_element_type", "copy", "copy_p", "optimization_barrier", "reduce_precision"),
+        lambda reader, term, params, shape: term,
+    ),
+    **dict.fromkeys(
+        ("expand_dims", "squeeze"),
+        lambda reader, term, params, shape: reader.reshape(term, {}, shape),
+    ),
     "broadcast_in_dim": _Reader.broadcast,
-    "convert_element_type": _same,
-    "copy": _same,
-    "copy_p": _same,
-    "expand_dims": _squeezed,
-    "neg": _negated,
-    "optimization_barrier": _same,
-    "reduce_precision": _same,
+    "neg": lambda reader, term, params, shape: replace(term, scale=-term.scale),
     "reduce_sum": _Reader.reduce_sum,
     "reshape": _Reader.reshape,
-    "squeeze": _squeezed,
-    "transpose": _transpose,
+    "transpose": lambda reader, term, params, shape: replace(
+        term, out=tuple(term.out[k] for k in params["permutation"])
+    ),
 }

@@ -155,3 +155,14 @@ def test_why_names_the_line_where_a_scalar_output_is_made_behind_a_custom_rule()
     text = jacobian(loss, blank(3)).why(0)
     assert "square(jnp.sin(x)).sum()" in text and "sums over axis 0" in text
     assert "no single line" not in text and "apart" not in text
+
+
+def test_parallel_scans_are_causal_though_they_join_empty_arrays():
+    def decayed(x):
+        half = jnp.full(x.shape, 0.5)
+        pairs = lax.associative_scan(lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1]), (half, x))
+        return pairs[1]
+
+    assert jacobian(decayed, jnp.ones(8)).nnz == 36
+    J = jacobian(lambda x: lax.cumlogsumexp(x, axis=1), jnp.ones((4, 5)))
+    assert J.nnz == 60 and not J.notes
