@@ -5,6 +5,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gradlab.structure import jacobian
 
