@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradlab.errors import InputError
-from gradlab.patterns.compose import refine
+from gradlab.patterns.compose import refined
 from gradlab.patterns.dbm import Indices
 from gradlab.patterns.layout import Axis, chain
 from gradlab.patterns.size import exact, has_number
@@ -253,13 +253,12 @@ def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
         strides.append(common)
     found: set[tuple[int, ...]] = set()
     for zone in conflicts.zones:
-        pieces: list[Zone] | None = [zone]
+        pieces = [zone]
         for k in range(2 * n):
-            finer = [refine(piece, k, strides[k % n]) for piece in pieces or ()]
-            if any(each is None for each in finer):
+            if (finer := refined(pieces, k, strides[k % n], _DIFFERENCES)) is None:
                 return None
-            pieces = [piece for each in finer for piece in each or ()]
-        for piece in pieces or ():
+            pieces = finer
+        for piece in pieces:
             ranges = []
             for k in range(n):
                 for x, y in zip(piece.frame.digits(k), piece.frame.digits(n + k), strict=True):

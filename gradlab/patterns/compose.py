@@ -39,12 +39,17 @@ def refine(zone: Zone, axis: int, strides: tuple[int, ...]) -> list[Zone] | None
         return [zone]
     coarse = next(v for v in zone.frame.digits(axis) if zone.frame.strides[v - 1] < missing[-1])
     pieces = _split(zone, coarse, missing[-1] // zone.frame.strides[coarse - 1])
-    if pieces is None:
-        return None
+    return None if pieces is None else refined(pieces, axis, strides)
+
+
+def refined(
+    zones: Sequence[Zone], axis: int, strides: tuple[int, ...], most: int = _PIECES
+) -> list[Zone] | None:
+    """Return each zone refined; None where one cannot be, or they are more than `most`."""
     result: list[Zone] = []
-    for piece in pieces:
-        finer = refine(piece, axis, strides)
-        if finer is None or len(result) + len(finer) > _PIECES:
+    for zone in zones:
+        finer = refine(zone, axis, strides)
+        if finer is None or len(result) + len(finer) > most:
             return None
         result += finer
     return result

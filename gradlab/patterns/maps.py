@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.patterns import dbm
-from gradlab.patterns.compose import refine
+from gradlab.patterns.compose import refine, refined
 from gradlab.patterns.layout import Axis, frame, plain
 from gradlab.patterns.pattern import Pattern
 from gradlab.patterns.pieces import Run, pieces
@@ -141,11 +141,7 @@ def _dilated(outputs: int, inputs: int, kernel: int, low: int, dilation: int) ->
     if min(outputs, inputs) <= dilation:
         taps = (low - dilation * k for k in range(kernel))
         return Pattern.union([Pattern.from_axes(*shape, [(0, ~0, t, t)]) for t in taps])
-    split = [
-        piece
-        for half in refine(full(*shape), 0, (dilation, 1)) or ()
-        for piece in refine(half, 1, (dilation, 1)) or ()
-    ]
+    split = refined(refine(full(*shape), 0, (dilation, 1)) or (), 1, (dilation, 1)) or ()
     shift, rest = divmod(low, dilation)
     zones = []
     for piece in split:

@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from gradlab.patterns import dbm
-from gradlab.patterns.compose import refine, with_relation
+from gradlab.patterns.compose import refined, with_relation
 from gradlab.patterns.dbm import Bounds, count_bounds
 from gradlab.patterns.layout import Axis, Frame, chain
 from gradlab.patterns.size import divides, exact, proved, same, small
@@ -82,10 +82,10 @@ def alike(zones: Sequence[Zone]) -> list[list[Zone]] | None:
             if strides is None:
                 return None
             for g, group in enumerate(pieces):
-                finer = [refine(piece, k, strides) for piece in group]
-                pieces[g] = [piece for parts in finer for piece in parts or ()]
-                if None in finer or len(pieces[g]) > _PIECES:
+                finer = refined(group, k, strides, _PIECES)
+                if finer is None:
                     return None
+                pieces[g] = finer
     return pieces
 
 
@@ -359,10 +359,9 @@ def _holds_no_more(coarse: Zone, group: list[Zone]) -> bool:
     """Whether the zone over joined digits lies in the union of the finer zones."""
     pieces = [coarse]
     for k, axis in enumerate(group[0].frame.axes):
-        finer = [refine(piece, k, axis.strides) for piece in pieces]
-        if None in finer:
+        if (finer := refined(pieces, k, axis.strides, _PIECES)) is None:
             return False
-        pieces = [piece for parts in finer for piece in parts or ()]
+        pieces = finer
     if any(piece.frame is not group[0].frame for piece in pieces):
         return False
     return covered(pieces, group) is True

@@ -211,7 +211,8 @@ def _bcoo(listing: Listing, data: Any, indices: Any) -> Any:
     from jax.experimental.sparse import BCOO
 
     about = {"shape": listing.shape, "indices_sorted": True, "unique_indices": True}
-    return BCOO.tree_unflatten(about, (data, indices))  # checks nothing, and compiles nothing
+    unflatten: Any = BCOO.tree_unflatten  # checks nothing, and compiles nothing
+    return unflatten(about, (data, indices))
 
 
 def pairs_of(listing: Listing) -> Array:
