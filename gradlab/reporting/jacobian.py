@@ -117,9 +117,9 @@ def _square(data: Data, block: Data, level: Data) -> Markup:
         )
     ]
     places = "translate(20 14)", f"translate(14 {_SIDE + 20}) rotate(-90)"
-    for words, place in zip((f"input {names[0]}", names[1]), places):
-        fits = {"textLength": _SIDE} if 7 * len(words) > _SIDE else {}  # squeezed, never cut
-        parts.append(tag("text", words, transform=place, lengthAdjust="spacingAndGlyphs", **fits))
+    for words, moved in zip((f"input {names[0]}", names[1]), places):
+        fits: Any = {"textLength": _SIDE} if 7 * len(words) > _SIDE else {}  # squeezed, never cut
+        parts.append(tag("text", words, transform=moved, lengthAdjust="spacingAndGlyphs", **fits))
     return join(parts)
 
 
