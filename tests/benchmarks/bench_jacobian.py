@@ -190,6 +190,63 @@ def evaluate() -> None:
     )
 
 
+def heat(u):
+    p = jnp.pad(u, 1)
+    return p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] - 4 * u + u**3
+
+
+def control(z):
+    """Return how far each state is from what the dynamics make of the one before."""
+    x, u = z[:, :4], z[:, 4:]
+    turn = x[:, 2]
+    way = 0.1 * x[:, 3]
+    ahead = [x[:, 0] + way * jnp.cos(turn), x[:, 1] + way * jnp.sin(turn)]
+    ahead += [turn + 0.1 * u[:, 0], x[:, 3] + 0.1 * u[:, 1]]
+    return x[1:] - jnp.stack(ahead, 1)[:-1]
+
+
+SOLVED: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "brusselator 64": (brusselator, (64, 64, 2)),
+    "burgers 20,000": (burgers, (20_000,)),
+    "heat 100x100": (heat, (100, 100)),
+    "control 2,000": (control, (2000, 6)),
+}
+
+
+def cpu(make: Callable[[], Callable[..., Any]], point: Any, fresh: bool = True) -> float:
+    """Return the CPU time of making a function and calling it, in milliseconds."""
+    if fresh:
+        jax.clear_caches()
+    began = time.process_time()
+    jax.block_until_ready(make()(point).data)
+    return 1e3 * (time.process_time() - began)
+
+
+def new_point(function: Callable[..., Any], shape: tuple[int, ...], repeats: int = 60) -> str:
+    """Return a new point and the first evaluation beside asdex, compiled and as it is called."""
+    import asdex
+
+    drawn = np.random.default_rng(0).uniform(0.5, 1.5, (8, *shape)).astype(np.float32)
+    points = list(map(jnp.asarray, drawn))
+    made = (
+        lambda: jacobian(function, points[0]).compile("bcoo"),
+        lambda: asdex.jacobian(function, points[0]),
+        lambda: jax.jit(asdex.jacobian(function, points[0])),
+    )
+    first = [cpu(make, points[0]) for make in made]
+    ours, theirs = made[0](), made[2]()
+    times: tuple[list[float], list[float]] = [], []
+    for n in range(repeats):
+        for found, call in zip(times, (ours, theirs)):
+            found.append(cpu(lambda call=call: call, points[n % 8], fresh=False))
+    a, b = (float(np.median(found[6:])) for found in times)
+    count = asdex.jacobian_coloring(function, points[0]).num_colors
+    return (
+        f"{a:6.3f} of {b:6.3f}: {a / b:4.2f} {first[0]:8.0f} of {first[1]:6.0f}, "
+        f"{first[2]:6.0f} compiled {ours.passes:>6} of {count}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
@@ -197,6 +254,10 @@ def main() -> None:
     chosen = parser.parse_args()
     detect(chosen.cases or list(CASES), chosen.peers)
     evaluate()
+    if chosen.peers:
+        print(f"\n{'CPU ms, a BCOO':18} {'new point':>22} {'first evaluation':>38} {'passes':>10}")
+        for name, (function, shape) in SOLVED.items():
+            print(f"{name:18} {new_point(function, shape)}")
 
 
 if __name__ == "__main__":
