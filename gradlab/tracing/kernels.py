@@ -108,7 +108,10 @@ class _Blocks:
         carried = parts.invars[constants + len(counters) :]
         found: dict[Any, Equation] = {}
         for equation in parts.equations:
-            used = [v for v in equation.invars if not isinstance(v, Literal) and v in carried]
+            given = [v for v in equation.invars if not isinstance(v, Literal)]
+            used = [v for v in given if v in carried]
+            if any(v in found and found[v].primitive.name == _PARTS[1] for v in given):
+                return None  # an array is read after it was written
             if used:
                 if equation.primitive.name not in _PARTS or used != [equation.invars[0]]:
                     return None
@@ -125,10 +128,13 @@ class _Blocks:
             if isinstance(result, Literal) or result not in found:
                 return None
             write, at = windows[id(found[result])]
-            read = found.get(write.invars[1])
+            if write.primitive.name != _PARTS[1] or write.invars[0] is not variable:
+                return None
+            update = write.invars[1]
+            read = None if isinstance(update, Literal) else found.get(update)
             if read and read.invars[0] is variable and np.array_equal(windows[id(read)][1], at):
                 continue  # what was read is written back
-            twice = len(np.unique(at, axis=0)) < len(at) or (at % shape_of(write.invars[1])).any()
+            twice = len(np.unique(at, axis=0)) < len(at) or (at % shape_of(update)).any()
             beside = [where for e, where in windows.values() if e.invars[0] is variable]
             if twice or not all(np.array_equal(at, where) for where in beside):
                 return None
@@ -148,12 +154,15 @@ class _Blocks:
         }
         wanted = [each.invars[1] for each, _ in self.writes.values()]
 
-        def step(counters: Mapping[int, Any], blocks: Mapping[int, Any]) -> list[Any]:
+        def step(together: tuple[Mapping[int, Any], Mapping[int, Any]]) -> list[Any]:
+            counters, blocks = together
             inputs = [counters.get(n, value) for n, value in enumerate(values)]
             known = {n: blocks.get(n) for n in self.windows}
             return _evaluated(self.jaxpr, inputs, {}, known, wanted)
 
-        updates = jax.vmap(step)(dict(self.counters), made)
+        names = {each.primitive.name for each in body(self.jaxpr).equations}
+        together = dict(self.counters), made  # vmap would compute both sides of a branch
+        updates = jax.lax.map(step, together) if "cond" in names else jax.vmap(step)(together)
         for (n, (_, at)), update in zip(self.writes.items(), updates):
             axes = tuple(range(at.shape[1]))
             numbers = jax.lax.ScatterDimensionNumbers(tuple(k + 1 for k in axes), (), axes)
