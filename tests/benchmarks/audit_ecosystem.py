@@ -535,9 +535,9 @@ LIBRARIES: dict[str, Callable[[], Iterator[Call]]] = {
 
 
 def main(chosen: list[str]) -> None:
-    """Print a line for each call that meets a rule, and the counts."""
+    """Print a line for each call that meets a rule, then the counts of each library."""
     warnings.filterwarnings("ignore")
-    counts: Counter[str] = Counter()
+    counted: dict[str, Counter[str]] = {}
     for library, calls in LIBRARIES.items():
         if chosen and library not in chosen:
             continue
@@ -546,6 +546,7 @@ def main(chosen: list[str]) -> None:
         except Exception as error:  # it is not installed, or another version of it
             print(f"{library}: left out ({type(error).__name__}: {str(error)[:60]})")
             continue
+        counts = counted.setdefault(library, Counter())
         for call in found:
             clock = time.process_time()
             status, told = _audited(call)
@@ -553,12 +554,15 @@ def main(chosen: list[str]) -> None:
             if status != "no rule":
                 took = time.process_time() - clock
                 print(f"{library:<12}{call.name:<44}{status:<12}{took:5.1f} s  {told}", flush=True)
-    print(dict(counts))
+        print(f"{library:<12}{counts.total()} calls: {dict(counts)}", flush=True)
+    total: Counter[str] = sum(counted.values(), Counter())
+    print(f"{len(counted)} libraries, {total.total()} calls: {dict(total)}")
 
 
 def _audited(call: Call) -> tuple[str, str]:
+    inputs = jax.tree.map(_on_the_device, call.inputs)
     try:
-        report = gradlab.audit(call.function, *call.inputs)
+        report = gradlab.audit(call.function, *inputs)
     except gradlab.GradlabError as error:
         return "refused", str(error)[:120]
     except Exception as error:  # a crash of gradlab's own is what this script looks for
@@ -569,8 +573,15 @@ def _audited(call: Call) -> tuple[str, str]:
     worst = [rule for rule in judged if rule.status not in ("right", "right, loses digits")]
     if not worst:
         return "right", ", ".join(dict.fromkeys(rule.name for rule in judged))
-    told = worst[0].report.diagnosis or "; ".join(law.reason for law in worst[0].report.failed)
-    return worst[0].status, f"{worst[0].name} at {worst[0].defined}: {told[:140]}"
+    said = worst[0].report
+    laws = "; ".join(law.reason for law in said.laws if law.status in ("failed", "inconclusive"))
+    return worst[0].status, f"{worst[0].name} at {worst[0].defined}: {said.diagnosis or laws}"[:200]
+
+
+def _on_the_device(value: Any) -> Any:
+    """Return what a caller of JAX has: a NumPy array that JAX keeps as it is, is JAX's."""
+    kept = isinstance(value, np.ndarray) and value.dtype in (np.float32, np.int32)
+    return jnp.asarray(value) if kept else value
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ def primitive(wrong: str) -> Made:
     @p.def_abstract_eval
     def _(x, y):
         shape = (1, *x.shape) if wrong == "shape" else x.shape
-        return jax.core.ShapedArray(shape, x.dtype)
+        return jax.core.ShapedArray(shape, jnp.float16 if wrong == "dtype" else x.dtype)
 
     mlir.register_lowering(p, mlir.lower_fun(expansion, multiple_results=False))
 
@@ -389,7 +389,10 @@ def pallas(wrong: str) -> Made:
     def square(x):
         return call(double, x, x)
 
-    square.defvjp(lambda x: (call(double, x, x), x), lambda x, u: (call(slope, x, x, u),))
+    def fwd(x):
+        return call(double, x, x) * (2 if wrong == "value" else 1), x
+
+    square.defvjp(fwd, lambda x, u: (call(slope, x, x, u),))
     return square, (X,)
 
 
@@ -411,7 +414,8 @@ def callback(wrong: str) -> Made:
         return call(x)
 
     slope = jnp.sin if wrong == "backward" else jnp.cos
-    f.defvjp(lambda x: (call(x), x), lambda x, u: (u * slope(x),))
+    scale = 1.5 if wrong == "value" else 1
+    f.defvjp(lambda x: (scale * call(x), x), lambda x, u: (u * slope(x),))
     return f, (X,)
 
 
@@ -454,6 +458,25 @@ def closes_over(wrong: str) -> Made:
     return outer, (X, Y)
 
 
+def closes_over_in_reverse(wrong: str) -> Made:
+    """3 cos(x) + y; JAX differentiates by x or by y, but not by both at once."""
+
+    def outer(x, y):
+        total = jnp.sum(y)
+
+        @jax.custom_vjp
+        def inner(x):
+            return 3 * jnp.cos(x)
+
+        def bwd(x, u):
+            return (u * -3 * jnp.sin(x) + (0.2 if wrong == "backward" else 0.0) * total,)
+
+        inner.defvjp(lambda x: (3 * jnp.cos(x), x), bwd)
+        return inner(x) + y
+
+    return outer, (X, Y)
+
+
 class Kind(NamedTuple):
     """How to make examples of a kind, and which faults they may have."""
 
@@ -488,15 +511,16 @@ KINDS = {
     "custom_linear_solve": Kind(custom_linear_solve, ("transpose", "symmetric")),
     "custom_linear_solve, matrix": Kind(custom_linear_solve_of_the_matrix, ("solve",)),
     "custom_root": Kind(custom_root, ("tangent",)),
-    "primitive": Kind(primitive, ("implementation", "shape", "jvp", "batching")),
+    "primitive": Kind(primitive, ("implementation", "shape", "dtype", "jvp", "batching")),
     "linear primitive": Kind(linear_primitive, ("transpose",)),
     "hijax": Kind(hijax_primitive, ("jvp", "jvp value", "lin", "forward value", "vjp", "batching")),
     "custom_vjp3": Kind(custom_vjp3, ("backward", "value"), _has("custom_vjp3")),
     "custom_jvp3": Kind(custom_jvp3, ("jvp",), _has("custom_jvp3")),
-    "pallas": Kind(pallas, ("backward",)),
-    "callback": Kind(callback, ("backward", "batching")),
+    "pallas": Kind(pallas, ("backward", "value")),
+    "callback": Kind(callback, ("backward", "batching", "value")),
     "shard_map": Kind(sharded, ("psum",), lambda: len(jax.devices("cpu")) > 1),
     "closes over a traced value": Kind(closes_over, ("jvp",)),
+    "closes over an input, reverse": Kind(closes_over_in_reverse, ("backward",)),
 }
 
 

@@ -180,3 +180,14 @@ def test_a_part_that_refuses_does_not_undecide_a_function_that_does_without_it()
 
     assert gradlab.check(weighted, x, **FAST).ok
     assert gradlab.check(bind, x, **FAST).status == "undecided"
+
+
+def test_what_jax_differentiates_neither_way_is_undecided():
+    """`sequential_vmap` has no reverse mode, and a custom_vjp no forward mode."""
+    sine = jax.custom_vjp(lambda x: jnp.sin(x))
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, u: (u * jnp.cos(x),))
+    function = jax.custom_batching.sequential_vmap(lambda x: 2 * sine(x))
+    with pytest.raises(ValueError, match="Linearization failed"):
+        jax.grad(lambda x: function(x).sum())(X)
+    assert gradlab.check(function, X, **FAST).status == "undecided"
+    assert not gradlab.audit(lambda x: function(2 * x), X, **FAST).ok
