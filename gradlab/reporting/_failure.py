@@ -74,7 +74,10 @@ def place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
     found = [f for f in report.findings if f.code]
     if found:
         return found[0].code, found[0].line
-    return "GL900", next((f.line for f in report.findings if f.line), "")
+    wrong = (part.part for rule in report.rules for part in rule.parts if part.status == "wrong")
+    codes = {"implementation": "GL412", "batching": "GL413"}
+    code = codes.get(next(wrong, ""), "GL900")
+    return code, next((f.line for f in report.findings if f.line), "")
 
 
 def _source(fix: "Fix") -> list[str]:

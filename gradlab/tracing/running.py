@@ -82,10 +82,14 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
         given = [jnp.asarray(array) for array in arrays]
         try:
             jaxpr = jax.make_jaxpr(differentiated)()
+            if any(isinstance(constant, jax.core.Tracer) for constant in jaxpr.consts):
+                raise jax.errors.UnexpectedTracerError("a constant is a traced value")
         except jax.errors.JAXTypeError:  # it reads values that are computed from its arguments
-            return [in_numpy(result) for result in differentiated()]
-    if any(isinstance(constant, jax.core.Tracer) for constant in jaxpr.consts):
-        raise ClosesOverTrace("a rule inside holds a value of another differentiation")
+            try:
+                return [in_numpy(result) for result in differentiated()]
+            except jax.errors.UnexpectedTracerError as error:
+                text = "a rule inside holds a value of another differentiation"
+                raise ClosesOverTrace(text) from error
     return run_lifted(jaxpr, [], turns, given)
 
 

@@ -89,7 +89,7 @@ def test_a_batch_that_is_wrong_says_which_row():
     wrong = jax.vmap(function, in_axes=(None, 0))(x, y)[0]
     assert abs(wrong - x * jnp.sin(Y)).max() > 0.1
     assert part.status == "wrong" and "a loop gives" in part.reason and "axis 0" in part.reason
-    assert part.reason in str(report)
+    assert part.reason in str(report) and "gradlab explain GL413" in str(report)
 
 
 def test_a_wrong_transpose_is_named():
