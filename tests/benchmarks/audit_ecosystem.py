@@ -285,9 +285,10 @@ def _tfp() -> Iterator[Call]:
         yield from _density(module.distributions, P + 0.05, name, X, Y)
     for name in ("Beta", "Kumaraswamy"):
         yield from _density(module.distributions, P, name, X, Y)
-    for name in ("HalfNormal", "HalfStudentT", "Exponential", "Chi2", "Chi", "Poisson"):
+    for name in ("HalfNormal", "Exponential", "Chi2", "Chi", "Poisson"):
         yield from _density(module.distributions, X, name, Y)
     yield from _density(module.distributions, X, "StudentT", X + 1, Y, P)
+    yield from _density(module.distributions, X + 1, "HalfStudentT", X + 1, Y, P)
     yield from _density(module.distributions, X, "VonMises", Y, P)
     yield from _density(module.distributions, X, "TruncatedNormal", Y, P, -Y, X + 1)
     yield from _density(module.distributions, X, "GeneralizedNormal", Y, P, X)
