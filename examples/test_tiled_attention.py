@@ -68,7 +68,8 @@ Q, K, V = np.random.default_rng(0).normal(size=(3, 12, 5))
 
 
 def test_the_tiles_are_plain_attention(gradcheck):
-    gradcheck(tiled_attention, Q, K, V, reference=plain_attention)
+    report = gradcheck(tiled_attention, Q, K, V, reference=plain_attention)
+    assert report.grade == "proved"  # both are one formula
 
 
 def test_no_position_sees_the_future(jacobian):

@@ -14,6 +14,8 @@ from gradlab.tracing import Program, as_function
 _HALF = ("bfloat16", "float16")
 _DIAGONAL = ("zero", "identity", "diagonal")
 
+SAME = 1e-10  # relative; gradients that differ by less need no verdict
+
 Anew = Callable[[Mapping[str, Any]], Subject]
 """From arrays in place of inputs, by path, to the same rule there."""
 
@@ -24,11 +26,11 @@ def finite_values(dtype: str) -> Any:
     return jnp.asarray(values[np.isfinite(values.astype(np.float32))])
 
 
-def every_value(trial: Trial, anew: Anew) -> Trial | None:
-    """Return the rule at every finite value of its dtype; None where that does not speak for it.
+def every_value(trial: Trial, anew: Anew) -> tuple[int, Trial | None]:
+    """Return at how many values of its dtype a rule was tried, and the rule where it is in doubt.
 
-    It does where the rule has one input, in half precision, and is proved elementwise: then an
-    entry of the gradient depends on its own input and upstream alone.
+    It is tried at all that are finite, where it has one input, in half precision, and is proved
+    elementwise: then an entry of the gradient depends on its own input and upstream alone.
 
     Args:
         trial: at the given inputs.
@@ -36,14 +38,30 @@ def every_value(trial: Trial, anew: Anew) -> Trial | None:
     """
     subject = trial.subject
     if len(subject.values) != 1 or len(subject.targets) != 1 or len(subject.upstreams) != 1:
-        return None
+        return 0, None
     dtype = str(subject.targets[0].dtype)
     programs = subject.forward, subject.rule
     if dtype not in _HALF or any(p is None or not _elementwise(p, trial) for p in programs):
-        return None
+        return 0, None
+    values = finite_values(dtype)
+    there = _at(values, trial, anew)
+    if there is None:
+        return 0, None
+    found = there.many([{}])[0]
+    first, second = (np.asarray(found[name][-1]) for name in ("rule", "reference"))
+    with np.errstate(all="ignore"):
+        same = np.abs(first - second) <= SAME * np.abs(second)
+    doubt = ~same & (np.isfinite(first) | np.isfinite(second))
+    other = _at(values[doubt], trial, anew) if doubt.any() else None
+    return (0 if doubt.any() and other is None else values.size), other
+
+
+def _at(values: Any, trial: Trial, anew: Anew) -> Trial | None:
+    """Return the rule at some values; None where the function takes one shape alone."""
+    subject = trial.subject
     try:
-        there = anew({subject.targets[0].path: finite_values(dtype)})
-    except GradlabError:  # the function takes this shape alone
+        there = anew({subject.targets[0].path: values})
+    except GradlabError:
         return None
     if there.rule is None or there.reference is None or there.outputs != subject.outputs:
         return None

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradlab.checking.every_value import Anew, every_value
+from gradlab.checking.every_value import SAME, Anew, every_value
 from gradlab.checking.laws.comparisons import value as output_value
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
 from gradlab.errors import GradlabError
 from gradlab.formatting import count
-from gradlab.proof import BUDGET, LONG, Proof, prove
+from gradlab.proof import BUDGET, LONG, STOPPED, Proof, prove
 from gradlab.proof.branches import Place, Side, Walked, outcomes, walk_branches
 from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
 from gradlab.tracing import Program, remember
@@ -21,8 +21,6 @@ from gradlab.tracing.leaves import is_inexact, is_key
 __all__ = ["Prove", "Reach", "Settings", "look_further"]
 
 Prove = Literal[False, True, "long"]
-
-_SAME = 1e-10  # relative; gradients that differ by less need no verdict at a place
 
 
 def anywhere(inputs: Mapping[str, Any]) -> bool:
@@ -64,7 +62,10 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
     if not right or any(leaf.status == "wrong" for leaf in leaves):
         return Reach(_because(skipped, "a gradient is not right at the given inputs"), (), points)
     if not (trial.has_rule and trial.has_reference):
-        return Reach(_because(skipped, "it needs two programs to compare"), (), points)
+        lacking = "the forward cannot be differentiated; pass reference="
+        if not trial.has_rule:
+            lacking = "the rule cannot be read as a program"
+        return Reach(_because(skipped, lacking), (), points)
     if any(is_key(getattr(array, "dtype", np.float64)) for array in trial.point.values()):
         reason = "an input is a random key, so only the given inputs were tried"
         return Reach(_because(skipped, reason), (), points)
@@ -87,7 +88,7 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         for k, leaf in enumerate(leaves)
         if leaf in right
     }
-    return Reach(found.law, (), evidence)
+    return Reach(found.law, (), evidence, _stopped(here, settings))
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,13 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
     there = {place: _there(trial, place, settings.anew) for place in walked.places}
     if settings.branches:
         law, wrong = _judged(walked, trial, there)
-    every = every_value(trial, settings.anew) if settings.anew and not wrong else None
-    if every is not None and any(verdict.wrong.any() for verdict in every.formula_verdicts):
-        filled = _filled(trial, every)
+    values, doubt = every_value(trial, settings.anew) if settings.anew and not wrong else (0, None)
+    if doubt is not None and doubt.any_wrong:
+        filled = _filled(trial, doubt)
         if any(verdict.wrong.any() for verdict in filled.formula_verdicts):
             reason = "wrong at other finite values of the dtype, inputs that gradlab made"
             law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
-    right = every is not None and all(verdict.right.any() for verdict in every.formula_verdicts)
+        values = 0
     proofs = {}
     for place, other in there.items() if leaves and not wrong else ():
         sides = "; ".join(s.other for s in place.sides)
@@ -151,7 +152,7 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
         law=law,
         unreached=walked.unreached,
         places=len(walked.places),
-        values=sum(v.state.size for v in every.formula_verdicts) if every and right else 0,
+        values=values,
         proofs=proofs,
         wrong=wrong,
     )
@@ -261,7 +262,7 @@ def _filled(trial: Trial, every: Trial) -> Trial:
 
 def _same(first: Any, second: Any) -> bool:
     with np.errstate(all="ignore"):
-        return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
+        return bool((np.abs(first - second) <= SAME * np.abs(second)).all())
 
 
 def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> Evidence:
@@ -293,6 +294,14 @@ def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> 
         assumes=assumes,
         tried=tried,
     )
+
+
+def _stopped(proofs: Sequence[Proof], settings: Settings) -> tuple[str, ...]:
+    """Return the note on a proof that came to no end."""
+    if all(proof.reason != STOPPED for proof in proofs):
+        return ()
+    more = "check smaller inputs" if settings.prove == "long" else 'pass prove="long"'
+    return (f"the proof takes too long, so gradlab stopped it; {more} to reach a proof",)
 
 
 def _outside(trial: Trial) -> str:

@@ -295,8 +295,8 @@ class _Judge:
         outputs = len(names) - 1
         estimates = lab.estimates(point, law="formula")["reference"][-outputs:]
         scatter = np.max([np.abs(e.scatter) for e in estimates], axis=0)
-        sure = scatter <= 0.1 * np.abs(came - exact)
-        sure |= came == exact
+        unit = unit_roundoff(self.dtype)
+        sure = scatter <= 0.1 * np.fmax(np.abs(came - exact), unit * np.abs(exact))
         if not sure.all() and importlib.util.find_spec("mpmath") is not None:
             better = exactly(reference, point, np.flatnonzero(~sure))
             for place, value in better.items():

@@ -107,18 +107,20 @@ class _Pass:
     sites: dict[Key, _Site]
     apart: NDArray[np.bool_]  # the gradient differs from the one that is believed
     held: NDArray[np.bool_]  # what was read decides as at the given inputs
+    always: int  # programs from this one on tell what it decides, wherever it does
 
     def takes(self, target: Target) -> NDArray[np.bool_]:
-        """Return which points are on a side, or where the gradients differ."""
+        """Return which points are on a side of the function itself, or where it is wrong."""
         key, side = target
-        if not key:
-            return self.apart
-        return self.sites[key].taken[side] if key in self.sites else np.zeros_like(self.apart)
+        if key and key not in self.sites:
+            return np.zeros_like(self.apart)
+        taken = self.sites[key].taken[side] if key else self.apart
+        return taken if key[:1] >= (self.always,) else taken & self.held
 
     def sides(self, point: int) -> frozenset[Target]:
         """Return all sides that a point takes."""
-        found = ((k, *np.flatnonzero(site.taken[:, point])) for k, site in self.sites.items())
-        return frozenset((key, int(side)) for key, *sides in found for side in sides)
+        every = ((key, side) for key, site in self.sites.items() for side in range(len(site.taken)))
+        return frozenset(target for target in every if self.takes(target)[point])
 
 
 class Outcomes(NamedTuple):
@@ -276,7 +278,7 @@ class _Walk:
                 first = self.decided.setdefault((number, k), found[0])
                 same = (found == first) | ((found != found) & (first != first))
                 held &= same.reshape(len(points), -1).all(1)
-        return _Pass(sites, apart & held, held)
+        return _Pass(sites, apart & held, held, self.always)
 
     def tried(self, points: Sequence[Arrays]) -> _Pass | None:
         """Return what some points meet; None where a callback refuses to run."""
@@ -284,11 +286,6 @@ class _Walk:
             return run_callbacks(partial(self.visit, points))
         except Refused:
             return None
-
-    def takes(self, found: _Pass, target: Target) -> NDArray[np.bool_]:
-        """Return which points take a side of the function itself, or where it is wrong."""
-        taken = found.takes(target)
-        return taken & found.held if target[0][:1] < (self.always,) else taken
 
     def look(self, points: Sequence[Arrays]) -> None:
         """Note for each wanted side one of some points that takes it.
@@ -305,9 +302,8 @@ class _Walk:
             if found is None:
                 continue
             for target in self.wanted - self.reached.keys():
-                taken = self.takes(found, target)
-                if taken.any():
-                    self.reached[target] = some[int(np.argmax(taken))]
+                if found.takes(target).any():
+                    self.reached[target] = some[int(np.argmax(found.takes(target)))]
             for k in map(int, np.flatnonzero(found.apart)):
                 count = sum(not key for key, _ in self.reached)
                 if count < _APART and found.sides(k) not in self.known:
@@ -317,23 +313,23 @@ class _Walk:
     def nearest(self) -> dict[Target, Arrays]:
         """Return for each target a point a little beyond its boundary, on the way to it."""
         order = sorted(self.reached, key=lambda target: target[0] != ())[:_FOLLOWED]
-        low, high = dict.fromkeys(order, 0.0), dict.fromkeys(order, 1.0)
-        for _ in range(_LADDERS):
-            for first in range(0, len(order), self.most >> _DEPTH or 1):
-                some = order[first : first + (self.most >> _DEPTH or 1)]
-                ways = {t: _between(low[t], high[t], _DEPTH) for t in some}
-                points = [self.between(self.reached[t], s) for t in some for s in ways[t]]
-                found = self.tried(points)
-                if found is None:
-                    return {target: self.reached[target] for target in order}
-                legal, place = np.array([self.legal(point) for point in points]), 0
-                for target, shares in ways.items():
-                    here = slice(place, place := place + len(shares))
-                    taken = self.takes(found, target)[here] & legal[here]
-                    index = int(np.argmax(taken)) if taken.any() else len(shares)
-                    ends = [low[target], *shares, high[target]]
-                    low[target], high[target] = ends[index], ends[index + 1]
-        return {target: self.between(self.reached[target], high[target]) for target in order}
+        near = {target: self.reached[target] for target in order}
+        some = order[: self.most >> _DEPTH]
+        low, high = dict.fromkeys(some, 0.0), dict.fromkeys(some, 1.0)
+        for _ in range(_LADDERS if some else 0):
+            ways = [(t, _between(low[t], high[t], _DEPTH)) for t in some]
+            points = [self.between(self.reached[t], s) for t, shares in ways for s in shares]
+            found = self.tried(points)
+            if found is None:
+                return near
+            legal, place = np.array([self.legal(point) for point in points]), 0
+            for target, shares in ways:
+                here = slice(place, place := place + len(shares))
+                taken = found.takes(target)[here] & legal[here]
+                index = int(np.argmax(taken)) if taken.any() else len(shares)
+                ends = [low[target], *shares, high[target]]
+                low[target], high[target] = ends[index], ends[index + 1]
+        return near | {target: self.between(near[target], high[target]) for target in some}
 
     def covering(self, near: Mapping[Target, Arrays]) -> list[tuple[Arrays, frozenset[Target]]]:
         """Return few points that together take all sides that some points take.
@@ -345,11 +341,9 @@ class _Walk:
         found = self.tried([*mixed, *points]) if points else None
         if found is None:
             return [(point, frozenset([target])) for target, point in near.items()]
-        sides = [found.sides(k) for k in range(len(mixed) + len(points))]
-        rows = list(zip([*mixed, *points], sides))
+        rows = [(point, found.sides(k)) for k, point in enumerate([*mixed, *points])]
         chosen = [rows[len(mixed) + k] for k, target in enumerate(near) if not target[0]]
-        missing = {target for target in near if target[0]}
-        missing -= {target for _, sides in chosen for target in sides}
+        missing = {t for t in near if t[0]}.difference(*(sides for _, sides in chosen))
         while missing:
             best = max(rows, key=lambda row: len(row[1] & missing))
             if not best[1] & missing:

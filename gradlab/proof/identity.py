@@ -20,7 +20,7 @@ from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import without_checks
 
-__all__ = ["BUDGET", "LONG", "Proof", "prove"]
+__all__ = ["BUDGET", "LONG", "STOPPED", "Proof", "prove"]
 
 BUDGET, LONG = 6e7, 4e8  # entries times lanes: about 0.3 and 2 seconds
 _BOUND = 2.0**-40
@@ -30,6 +30,7 @@ _TURNS = 4096
 _NEAR = 2.0**-9  # how far the concrete point lies from the given inputs
 _AGREE = 1e-4
 
+STOPPED = "the proof would take too long"
 DIFFER = "the formulas differ, or a law that they rest on is not known"
 ASSUMES = (
     "powers of a generator at different exponents behave as independent numbers",
@@ -99,7 +100,7 @@ def prove(
                 run_callbacks(functools.partial(attempt.compare, strict=True))
             return attempt.proofs()
     except TooLarge:
-        reason = "the proof would take too long"
+        reason = STOPPED
     except TooLong:
         reason = "a loop runs too often to be proved"
     except Refused:

@@ -113,13 +113,18 @@ def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
             terms = [jnp.sum(u * t) for u, t in zip(given, _kept(moved, inexact))]
             return functools.reduce(jnp.add, terms).astype(points[k].dtype)
 
-        gradients = [
-            jax.lax.map(functools.partial(along, k), np.eye(x.size, dtype=x.dtype))
-            for k, x in enumerate(points)
-        ]
+        gradients = []
+        for k, x in enumerate(points):
+            unit, each = np.eye(x.size, dtype=x.dtype), functools.partial(along, k)
+            by_turns = contains(program.jaxpr, _batches_itself)
+            gradients.append(jax.lax.map(each, unit) if by_turns else jax.vmap(each)(unit))
         return [*run(*inputs), *(g.reshape(x.shape) for g, x in zip(gradients, points))]
 
     return _gradients(program, flat_function, chosen, forward_gradient_program)
+
+
+def _batches_itself(equation: Any) -> bool:
+    return str(equation.primitive).startswith("custom_vmap")
 
 
 def _kept(values: Sequence[Array], flags: Sequence[bool]) -> list[Any]:

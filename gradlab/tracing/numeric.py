@@ -318,6 +318,14 @@ def _concatenate(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.concatenate(arrays, axis=equation.params["dimension"] + lead)
 
 
+def _in_order(array: Any) -> Any:
+    """Return whole numbers in the order of JAX's total order, in which -0 < 0 < inf < nan."""
+    if array.dtype.kind != "f":
+        return array
+    bits = array.copy().view(f"i{array.dtype.itemsize}")
+    return bits ^ ((bits >> (8 * bits.dtype.itemsize - 1)) & np.iinfo(bits.dtype).max)
+
+
 def _slice(equation: Equation, arrays: list[Any], lead: int) -> Any:
     p = equation.params
     strides = p["strides"] or (1,) * len(p["start_indices"])
@@ -762,6 +770,8 @@ NUMPY: dict[str, NumPyRule] = {
     "stack": NumPyRule(lambda eqn, of, lead: np.stack(of, eqn.params["axis"] + lead)),
     "unstack": NumPyRule(lambda eqn, of, lead: np.moveaxis(of[0], eqn.params["axis"] + lead, 0)),
     "slice": NumPyRule(_slice),
+    "le_to": _entrywise(lambda x, y: _in_order(x) <= _in_order(y)),
+    "lt_to": _entrywise(lambda x, y: _in_order(x) < _in_order(y)),
     "pad": NumPyRule(_pad),
     "split": NumPyRule(_split),
     "iota": NumPyRule(_iota),

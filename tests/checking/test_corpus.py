@@ -16,7 +16,12 @@ from repair.patched import patched
 
 import gradlab
 from gradlab.checking import points
-from gradlab.references import evaluation
+from gradlab.proof import prove
+from gradlab.references import evaluation, vjp_program
+from gradlab.tracing import strip, trace
+from gradlab.tracing.arithmetic import NumPy
+from gradlab.tracing.evaluate import Value
+from gradlab.tracing.lift import Lifter
 
 IN_NUMPY = [op for op in OPERATIONS.values() if op.form == "any"]
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -54,6 +59,51 @@ def test_correct_backwards_pass_in_numpy(op):
         backward=lambda g, *inputs: op.backward(np, g, *inputs),
     )
     assert report.ok, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "op", [op for op in OPERATIONS.values() if not op.large], ids=lambda op: op.name
+)
+def test_no_proved_rule_is_contradicted_at_ten_thousand_points(op):
+    """At points of the same sides, both programs in float64."""
+    dtype = next(d for d in ("float32", "complex64") if d in op.dtypes)
+    inputs = cast(op.make(0), dtype, jax=True)
+    program = trace(as_custom_vjp(op, op.backward), *inputs)
+    rule, reference = vjp_program(program), vjp_program(strip(program))
+    rng = np.random.default_rng(0)
+    arrays = [*map(np.asarray, jax.tree.leaves(inputs))]
+    arrays += [rng.normal(size=a.shape).astype(a.dtype) for a in rule.in_avals[len(arrays) :]]
+    point = dict(zip(rule.in_names, arrays))
+    gradients = [k for k, name in enumerate(rule.out_names) if name.startswith("gradient")]
+    proofs = prove(rule, reference, point, gradients)
+    assert all(proof.proved for proof in proofs)
+    size = max(1, min(500, 100_000 // sum(map(np.size, arrays))))
+    for _ in range(10_000 // size):
+        moved = [np.stack([_moved(a, rng) for _ in range(size)]) for a in arrays]
+        ours, theirs = (_at_once(p, moved) for p in (rule, reference))
+        for k in gradients:
+            mine, other = (each[k].reshape(-1, rule.out_avals[k].size) for each in (ours, theirs))
+            largest = np.abs(other).max(where=np.isfinite(other), initial=0)
+            far = np.abs(mine - other) > 1e-6 * largest  # less than that, terms may cancel
+            assert not (far & np.isfinite(mine)).any()
+
+
+def _moved(array, rng):
+    if array.dtype.kind not in "fc":
+        return array
+    wide = array.astype(complex if array.dtype.kind == "c" else float)
+    factors = rng.uniform(0.3, 3.0) * rng.uniform(0.5, 2.0, array.shape)
+    return wide * factors + (wide == 0) * rng.normal(size=array.shape)
+
+
+def _at_once(program, columns):
+    count = len(columns[0])
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        values = [Value(c, c.dtype.kind in "fc") for c in columns]
+        outputs = Lifter(NumPy())(program.jaxpr, values)
+    shapes = [(count, *aval.shape) for aval in program.out_avals]
+    return [np.broadcast_to(o.array, shape) for o, shape in zip(outputs, shapes)]
 
 
 @pytest.mark.parametrize("fault", sampled(FAULTS, 10, lambda fault: fault.id))

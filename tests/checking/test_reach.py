@@ -11,6 +11,7 @@ import scipy.special
 from scipy.special import digamma
 
 import gradlab
+from gradlab.checking import reach
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(-3, 3, (4, 5)), jnp.float32)
@@ -470,3 +471,78 @@ def test_a_function_may_refuse_what_the_walk_makes():
     a = np.random.default_rng(0).normal(size=(4, 2))
     report = gradlab.check(solved, a, returns="output+gradients")
     assert report.ok and "read from NumPy" in report.oracle, report
+
+
+@pytest.mark.parametrize(("prove", "then"), [(True, 'prove="long"'), ("long", "smaller inputs")])
+def test_a_proof_that_is_stopped_leaves_a_note_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, prove: reach.Prove, then: str
+) -> None:
+    for name in ("BUDGET", "LONG"):
+        monkeypatch.setattr(reach, name, 10.0)
+    layer = rule(jnp.tanh, lambda u, x: (u * (1 - jnp.tanh(x) ** 2),))
+    report = gradlab.check(layer, jnp.linspace(-1.0, 1.0, 17), prove=prove)
+    assert report.ok and report.grade == "every branch"
+    assert any("stopped it" in note and then in note for note in report.notes)
+
+
+def _blocks(x: Any) -> Any:
+    return x.reshape(-1, 2, x.shape[-1])
+
+
+def _flash(q: Any, k: Any, v: Any) -> Any:
+    """Attention block by block, and the logarithm of each row's sum."""
+
+    def step(carry: Any, block: Any) -> Any:
+        (top, total, out), (keys, values) = carry, block
+        scores = q @ keys.T / q.shape[-1] ** 0.5
+        new = jnp.maximum(top, scores.max(-1))
+        p, shrink = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
+        return (new, total * shrink + p.sum(-1), out * shrink[:, None] + p @ values), None
+
+    zeros = jnp.zeros(len(q), q.dtype)
+    start = zeros - 1e30, zeros, jnp.zeros((len(q), v.shape[1]), q.dtype)
+    (top, total, out), _ = jax.lax.scan(step, start, (_blocks(k), _blocks(v)))
+    return out / total[:, None], top + jnp.log(total)
+
+
+def _flash_backward(g: Any, q: Any, k: Any, v: Any, out: Any, sums: Any, forget: bool) -> Any:
+    delta = 0 if forget else (g * out).sum(-1, keepdims=True)
+
+    def step(dq: Any, block: Any) -> Any:
+        keys, values = block
+        p = jnp.exp(q @ keys.T / q.shape[-1] ** 0.5 - sums[:, None])
+        ds = p * (g @ values.T - delta) / q.shape[-1] ** 0.5
+        return dq + ds @ keys, (ds.T @ q, p.T @ g)
+
+    dq, (dk, dv) = jax.lax.scan(step, jnp.zeros_like(q), (_blocks(k), _blocks(v)))
+    return dq, dk.reshape(k.shape), dv.reshape(v.shape)
+
+
+def flash_attention(forget: bool = False) -> Callable[..., Any]:
+    @jax.custom_vjp
+    def layer(q: Any, k: Any, v: Any) -> Any:
+        return _flash(q, k, v)[0]
+
+    def forward(q: Any, k: Any, v: Any) -> Any:
+        out, sums = _flash(q, k, v)
+        return out, (q, k, v, out, sums)
+
+    layer.defvjp(forward, lambda kept, g: _flash_backward(g, *kept, forget))
+    return layer
+
+
+def test_a_flash_attention_backward_is_proved_with_its_bound() -> None:
+    inputs = [jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32) for _ in range(3)]
+    report = gradlab.check(flash_attention(), *inputs)
+    assert report.status == "right" and report.grade == "proved"
+    for evidence in report.evidence.values():
+        assert evidence.bound is not None and evidence.bound <= 2.0**-40 and not evidence.where
+    assert "proved as a formula" in str(report)
+    wrong = gradlab.check(flash_attention(forget=True), *inputs)
+    assert wrong.status == "wrong" and wrong.grade is None
+
+
+def test_a_failure_on_a_branch_names_the_line_of_the_comparison() -> None:
+    report = gradlab.check(rule(softplus, LAYERS[0].wrong), X)
+    law = next(law for law in report.laws if law.name == "branches")
+    assert "test_reach.py:" in law.reason and "`x > 20` is true" in law.reason

@@ -64,6 +64,30 @@ def test_more_digits_judge_where_float64_cancels() -> None:
     assert small and all(b.expected == pytest.approx(0.5, rel=1e-3) for b in small)
 
 
+def test_what_is_expected_is_right_where_float64_and_fifty_digits_cancel() -> None:
+    """The slope of log(ndtr(x)) at far negative x is -x."""
+    pytest.importorskip("mpmath")
+    report = sweep(jax.scipy.special.log_ndtr)
+    far = [b for b in report.binades if b.worst[0] < -1e4]
+    assert far and all(b.expected == pytest.approx(-b.worst[0], rel=1e-3) for b in far)
+    assert all(b.lost for b in far if b.worst[0] < -1e6)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "low", "high"),
+    [
+        (jax.nn.gelu, "float16", -65504.0, -64.0),
+        (jax.nn.squareplus, "float32", -1e38, -1e4),
+        (jnp.sinc, "float32", -1e-3, 1e-3),
+        (lambda x: jnp.log(1 + jnp.exp(x)), "float32", 64.0, 1e38),
+    ],
+    ids=["gelu", "squareplus", "sinc", "log(1 + exp(x))"],
+)
+def test_a_sweep_finds_where_public_functions_lose_their_digits(function, dtype, low, high) -> None:
+    report = sweep(function, dtype)
+    assert any(low <= b.worst[0] <= high and b.digits < 1 for b in report.binades)
+
+
 def test_what_cannot_be_swept_says_what_to_do() -> None:
     with pytest.raises(InputError, match="float16"):
         sweep(jnp.sin, "float64")
