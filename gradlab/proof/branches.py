@@ -419,8 +419,9 @@ class _Walk:
             elif np.issubdtype(array.dtype, np.integer):
                 top = array.max(initial=0) if indexed else np.inf
                 near = {int(n) + d for n in self.numbers(True) for d in (0, -1, 1)}
-                meant = map(int, self.numbers(True, ("eq", "ne")))  # as -100 for what is ignored
-                inside = sorted({n for n in near if 0 <= n <= top} | set(meant))
+                meant = {int(n) for n in self.numbers(True, ("eq", "ne"))}  # -100: to be ignored
+                meant |= {int(n) - 1 for n in self.numbers(True, ("ge",))}  # so is what is below 0
+                inside = sorted({n for n in near if 0 <= n <= top} | meant)
                 several = np.sort(np.resize(inside, array.size)) if inside else array
                 others = [several.astype(array.dtype).reshape(array.shape)]
                 others += [np.full_like(array, n) for n in inside]

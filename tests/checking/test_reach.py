@@ -221,6 +221,13 @@ LAYERS = [
         (X, jnp.array([0, 2, 1, 4])),
     ),
     Layer(
+        "labels_below_zero",
+        lambda x, t: -jnp.where(t >= 0, _picked(x, jnp.where(t < 0, 0, t)), 0.0).sum(),
+        lambda u, x, t: (-u * jax.nn.one_hot(t, 5) * (t >= 0)[:, None], None),
+        lambda u, x, t: (-u * jax.nn.one_hot(jnp.where(t < 0, 0, t), 5), None),
+        (X, jnp.array([0, 2, 1, 4])),
+    ),
+    Layer(
         "masked_mean",
         lambda x, mask: jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(), 1),
         lambda u, x, mask: (jnp.where(mask, u, 0.0) / jnp.maximum(mask.sum(), 1), None),
