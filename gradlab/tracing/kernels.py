@@ -60,7 +60,7 @@ def _opened(key: ByIdentity) -> Any:
 def _counted(interpreted: Any, grid: Sequence[int]) -> Any:
     """Return the interpretation as a function whose loop over the grid is counted.
 
-    Where no block is written twice, there is no loop: all blocks are computed at once.
+    All blocks are computed at once, where the steps that write a block follow one another.
     """
     steps = math.prod(grid)
 
@@ -85,16 +85,18 @@ def _counted(interpreted: Any, grid: Sequence[int]) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """A loop over a grid that reads blocks of arrays, and writes none twice.
+    """A loop over a grid that reads blocks of arrays, and is done with one before the next.
 
     Attributes:
         jaxpr: of one step.
+        repeats: how many steps write one block, each of which finds what the one before wrote.
         counters: for some inputs of a step, by their place, the number at every step.
         windows: the equations that take or write a block of a carried array, and where.
         writes: the same of those that write, for the inputs that are written.
     """
 
     jaxpr: Any
+    repeats: int
     counters: Mapping[int, Any]
     windows: Mapping[int, tuple[Equation, Any]]
     writes: Mapping[int, tuple[Equation, Any]]
@@ -134,37 +136,63 @@ class _Blocks:
             read = None if isinstance(update, Literal) else found.get(update)
             if read and read.invars[0] is variable and np.array_equal(windows[id(read)][1], at):
                 continue  # what was read is written back
-            twice = len(np.unique(at, axis=0)) < len(at) or (at % shape_of(update)).any()
             beside = [where for e, where in windows.values() if e.invars[0] is variable]
-            if twice or not all(np.array_equal(at, where) for where in beside):
+            if (at % shape_of(update)).any() or not all(np.array_equal(at, w) for w in beside):
                 return None
             writes[n] = write, at
-        return cls(jaxpr, counters, windows, writes)
+        moves = [(np.diff(at, axis=0) != 0).any(axis=1) for _, at in writes.values()]
+        repeats = min((int(np.argmax(m)) + 1 for m in moves if m.any()), default=len(count))
+        for _, at in writes.values():
+            first = at[::repeats]
+            apart = len(np.unique(first, axis=0)) == len(first)
+            if len(at) % repeats or not apart or (np.repeat(first, repeats, axis=0) != at).any():
+                return None
+        return cls(jaxpr, repeats, counters, windows, writes)
 
     def run(self, fixed: Sequence[Array], start: Sequence[Array]) -> list[Any]:
         """Return the carried values after all steps."""
         values = [*fixed, *start]
         arrays = dict(zip(body(self.jaxpr).invars, values))
-        made = {
-            n: jax.vmap(jax.lax.dynamic_slice, (None, 0, None))(
-                arrays[each.invars[0]], at, shape_of(each.outvars[0])
-            )
-            for n, (each, at) in self.windows.items()
-            if each.primitive.name == _PARTS[0]
-        }
-        wanted = [each.invars[1] for each, _ in self.writes.values()]
 
-        def step(together: tuple[Mapping[int, Any], Mapping[int, Any]]) -> list[Any]:
-            counters, blocks = together
+        def taken(variable: Any, at: Any, block: Any) -> Any:
+            cut = jax.vmap(jax.lax.dynamic_slice, (None, 0, None))
+            return cut(arrays[variable], at, shape_of(block))
+
+        own = {write.invars[0]: k for k, (write, _) in enumerate(self.writes.values())}
+        made = {
+            n: taken(each.invars[0], at, each.outvars[0])
+            for n, (each, at) in self.windows.items()
+            if each.primitive.name == _PARTS[0] and each.invars[0] not in own
+        }
+        wanted = [write.invars[1] for write, _ in self.writes.values()]
+        first = [
+            taken(e.invars[0], at[:: self.repeats], e.invars[1]) for e, at in self.writes.values()
+        ]
+
+        def step(blocks: Sequence[Any], given: Any) -> tuple[list[Any], None]:
+            counters, read = given
             inputs = [counters.get(n, value) for n, value in enumerate(values)]
-            known = {n: blocks.get(n) for n in self.windows}
-            return _evaluated(self.jaxpr, inputs, {}, known, wanted)
+            known = {
+                n: blocks[own[each.invars[0]]] if each.invars[0] in own else read.get(n)
+                for n, (each, _) in self.windows.items()
+            }
+            return _evaluated(self.jaxpr, inputs, {}, known, wanted), None
+
+        def run(together: Any) -> list[Any]:
+            blocks, given = together
+            if self.repeats == 1:
+                return step(blocks, jax.tree.map(lambda x: x[0], given))[0]
+            last: list[Any] = jax.lax.scan(step, blocks, given)[0]
+            return last
 
         names = {each.primitive.name for each in body(self.jaxpr).equations}
-        together = dict(self.counters), made  # vmap would compute both sides of a branch
-        updates = jax.lax.map(step, together) if "cond" in names else jax.vmap(step)(together)
+        given = jax.tree.map(
+            lambda x: x.reshape(-1, self.repeats, *x.shape[1:]), (dict(self.counters), made)
+        )
+        together = first, given  # vmap would compute both sides of a branch
+        updates = jax.lax.map(run, together) if "cond" in names else jax.vmap(run)(together)
         for (n, (_, at)), update in zip(self.writes.items(), updates):
-            axes = tuple(range(at.shape[1]))
+            axes, at = tuple(range(at.shape[1])), at[:: self.repeats]
             numbers = jax.lax.ScatterDimensionNumbers(tuple(k + 1 for k in axes), (), axes)
             values[n] = jax.lax.scatter(values[n], at, update, numbers, unique_indices=True)
         return values[len(fixed) :]

@@ -121,3 +121,34 @@ def test_a_block_that_is_written_twice_is_read_step_by_step():
     )
     expected = jax.jacrev(lambda x: (x.reshape(3, 4) ** 2).sum(0))(x)
     assert np.allclose(J.to_dense(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("tiles", [(2, 3, 2), (16, 20, 16)])
+def test_blocks_that_add_up_over_the_grid_are_read_at_once(tiles):
+    rows, columns, inner = tiles
+
+    def kernel(x_ref, y_ref, out_ref):
+        @pl.when(pl.program_id(2) == 0)
+        def _():
+            out_ref[...] = jnp.zeros_like(out_ref)
+
+        out_ref[...] += x_ref[...] @ y_ref[...]
+
+    def product(x, y):
+        blocks = [
+            pl.BlockSpec((4, 4), at)
+            for at in (lambda i, j, k: (i, k), lambda i, j, k: (k, j), lambda i, j, k: (i, j))
+        ]
+        return pl.pallas_call(
+            kernel, SHAPE((4 * rows, 4 * columns), x.dtype), grid=(rows, columns, inner),
+            in_specs=blocks[:2], out_specs=blocks[2], interpret=True,
+        )(x, y)  # fmt: skip
+
+    draw = np.random.default_rng(0).normal
+    x = draw(size=(4 * rows, 4 * inner)).astype(np.float32)
+    y = draw(size=(4 * inner, 4 * columns)).astype(np.float32)
+    J = gradlab.jacobian(product, x, y, wrt=0)
+    assert J.notation == "out[b, :] <- x[b, :]" and not J.notes
+    if tiles == (2, 3, 2):
+        expected = jax.jacfwd(lambda x: x @ y)(x)
+        assert np.allclose(J.to_dense(), np.reshape(expected, J.shape), atol=1e-5)
