@@ -169,20 +169,18 @@ class Problem:
 
     def arguments(self, world: World, point: Point) -> tuple[Tree, ...]:
         """Return the entry's arguments at a point."""
-        rule, inputs = self.rule, _copies(point.inputs)
+        rule, inputs, (upstream,) = self.rule, _copies(point.inputs), _copies((point.upstream,))
         method = hasattr(self._called, "__func__")
         before = (world.load(self._called.__self__),) if method else ()  # type: ignore[attr-defined]
         held = (*before, *(inputs[i] for i in rule.static))
         if rule.kind == "gradients":
             return (*held, *inputs)
         if rule.kind == "jvp":
-            return (*held, self._moving(inputs), point.upstream)
+            return (*held, self._moving(inputs), upstream)
         if rule.kind in ("pair", "node"):
-            return (*held, point.upstream, *inputs)
+            return (*held, upstream, *inputs)
         kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
-        return (
-            (*held, kept, point.upstream) if rule.kind == "vjp" else (*held, point.upstream, kept)
-        )
+        return (*held, kept, upstream) if rule.kind == "vjp" else (*held, upstream, kept)
 
     def _moving(self, inputs: Sequence[Tree]) -> tuple[Any, ...]:
         return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)

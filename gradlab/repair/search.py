@@ -333,6 +333,8 @@ class _Search:
                 for pool in [[m for m in simple(scope) if shape or not m.shape]]
             )
             some = itertools.chain(some, *pooled)
+        if tier == TRIED:
+            some = itertools.chain(some, _slopes(text, bench, wanted, aliases))
         right = [i for i, ok in enumerate(draft.right) if ok]
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)
@@ -475,6 +477,18 @@ class _Search:
             made.append(next((p for p in sizes if p is not None), None))
             self._fresh = [p for p in made if p is not None] if all(made) else []
         return self._fresh
+
+
+def _slopes(text: Text, bench: Bench, wanted: set[int], aliases: Sequence[str]) -> Iterator[Edit]:
+    """Yield products with slopes of activations, in loops: no value there can be solved for."""
+    known: dict[int, list[Material]] = {}
+    for site, scope in bench.value_sites(wanted):
+        if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
+            if site.statement not in known:
+                known[site.statement] = derived(scope, simple(scope), aliases, (), 0)
+            for each in known[site.statement]:
+                if each.code == "GL221" and each.shape == shape:
+                    yield kinds.filled(text, site, "{s} * {m}", each)
 
 
 def _is_plain(value: Tree) -> bool:

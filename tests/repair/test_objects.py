@@ -87,3 +87,34 @@ def test_a_forward_that_keeps_another_function_of_a_value_is_mended():
     report = gradlab.check(centred, jnp.array([0.3, -1.0, 2.0, 0.7, 1.1]))
     assert report.status == "wrong"
     assert "(y, jax.lax.rsqrt(variance))" in report.fixes[0].after[0]
+
+
+class Recurrent:
+    """Its backward lacks the slope of tanh, and may write into its upstream."""
+
+    def __init__(self, w, u):
+        self.w, self.u = w, u
+
+    def forward(self, xs):
+        h = np.zeros((xs.shape[1], len(self.u)))
+        self.kept = []
+        for x in xs:
+            before, h = h, np.tanh(x @ self.w + h @ self.u)
+            self.kept.append((x, before, h))
+        return h
+
+    def backward(self, dh):
+        self.dw, self.du = np.zeros_like(self.w), np.zeros_like(self.u)
+        for x, before, h in reversed(self.kept):  # noqa: B007 - the factor that lacks
+            da = dh
+            self.dw += x.T @ da
+            self.du += before.T @ da
+            dh = da @ self.u.T
+
+
+def test_a_slope_that_a_loop_lacks_is_found():
+    rng = np.random.default_rng(0)
+    layer = Recurrent(rng.normal(size=(3, 4)), rng.normal(size=(4, 4)))
+    report = gradlab.check(layer, rng.normal(size=(3, 2, 3)))
+    assert report.status == "wrong"
+    assert report.fixes[0].after == ("            da = dh * (1 - h**2)",)
