@@ -73,9 +73,9 @@ def _large(evidence: Evidence) -> bool:
     return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
 
 
-def real_slope(evidence: Evidence, direction: dict[str, Any]) -> Slope:
+def real_slope(evidence: Evidence, direction: dict[str, Any], scale: float = 1.0) -> Slope:
     """Return the slope of the function itself, which is called, not of the program it became."""
-    return _along_line(evidence, direction, 1 / _SHORTER, real=True)
+    return _along_line(evidence, direction, scale / _SHORTER, real=True)
 
 
 def _along_line(

@@ -78,23 +78,15 @@ def reduced(reading: "Recorder", name: str, value: Chosen, args: Any, kwargs: An
     if name not in ("sum", "mean", "max", "min", "any", "all"):
         return None
     axis = args[0] if args else kwargs.get("axis")
-    single = value.where.ndim == value.whole.ndim
-    if len(args) > 1 or set(kwargs) - {"axis"} or axis not in (None, 0) or (axis and not single):
+    if len(args) > 1 or set(kwargs) - {"axis"} or axis not in (None, 0):
         return None
-    if axis == 0 and not single:
-        axes: Any = tuple(range(value.where.ndim))
-    else:
-        axes = None
-    where = _over(value.mask, value.whole.shape)
+    where, whole = _over(value.mask, value.whole.shape), value.whole
     shadow = getattr(value.shadow, name)(axis)
+    axes = tuple(range(value.where.ndim)) if axis == 0 else None
     options: dict[str, Any] = {"axis": axes, "where": where}
-    whole = value.whole
     if name in ("max", "min"):
-        info = np.iinfo if value.shadow.dtype.kind in "iu" else np.finfo
-        least, most = info(value.shadow.dtype).min, info(value.shadow.dtype).max
-        never = np.full(whole.shape, least if name == "max" else most, value.shadow.dtype)
-        whole = lax.select(where, whole, jnp.asarray(never))
-        options = {"axis": axes}
+        info = (np.iinfo if value.shadow.dtype.kind in "iu" else np.finfo)(value.shadow.dtype)
+        options["initial"] = info.min if name == "max" else info.max
     if name in ("sum", "mean"):
         whole = lax.convert_element_type(whole, shadow.dtype)
     return reading.pair(shadow, getattr(jnp, name)(whole, **options))

@@ -40,22 +40,14 @@ def _rule(*keys: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 @_rule(np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.copy)
 def _array(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> Any:
     """An array of numbers, arrays and lists of them; JAX's knows no stand-ins in lists."""
+    if function is np.copy and type(args[0]) is Chosen:
+        return args[0]
     value = reading.plain(args[0]) if args and type(args[0]) is Chosen else (*args, None)[0]
     result = function(*shadow_of((value, *args[1:])), **shadow_of(kwargs))
     if not reading.traced(value) or reading.is_view(result):
         return reading.wrap(result)
-    return reading.pair(result, _built(reading, value, result.dtype, result.shape))
-
-
-def _built(reading: "Recorder", value: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
-    if type(value) in (list, tuple) and value:
-        if not reading.traced(value):
-            return np.asarray(shadow_of(value), dtype)
-        parts = [_built(reading, item, dtype, shape[1:]) for item in value]
-        rows = [lax.expand_dims(jnp.asarray(part), (0,)) for part in parts]
-        return lax.concatenate(rows, 0)
-    symbol = lax.convert_element_type(reading.symbol(value), dtype)
-    return symbol if symbol.shape == shape else lax.reshape(symbol, shape)
+    symbol = jnp.asarray(reading.symbol(value), result.dtype)
+    return reading.pair(result, jnp.reshape(symbol, result.shape))
 
 
 @_rule(np.empty, np.empty_like, np.zeros_like, np.ones_like)
@@ -72,15 +64,7 @@ def _where(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> An
     """A choice between two; with one argument, the places where it is true."""
     if len(args) == 1:
         return _places(reading, function, args, kwargs)
-    result = function(*shadow_of(args), **kwargs)
-    if not reading.traced(args):
-        return reading.wrap(result)
-    args = tuple(reading.call(np.array, (a,), {}) if type(a) in (list, tuple) else a for a in args)
-    where, *values = args
-    mask = reading.spread(where, np.dtype(bool), np.shape(result))
-    dtype = np.asarray(result).dtype
-    sides = [jnp.asarray(reading.spread(v, dtype, np.shape(result))) for v in values]
-    return reading.pair(result, lax.select(jnp.asarray(mask), *sides))
+    return reading.plainly(function, args, kwargs)
 
 
 @_rule(np.nonzero, np.flatnonzero, np.argwhere)
@@ -99,9 +83,8 @@ def _decided(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> 
     """Something whose shape depends on the values of its first argument."""
     first = reading.decide(args[0], "places") if is_stand(args[0]) else args[0]
     if function in (np.extract, np.compress):
-        kept = np.flatnonzero(np.asarray(first))
         axis = kwargs.get("axis", args[2] if len(args) > 2 else None)
-        return reading.call(np.take, (args[1], kept, axis), {})
+        return reading.call(np.take, (args[1], np.flatnonzero(first), axis), {})
     return reading.plainly(function, (first, *args[1:]), kwargs)
 
 
@@ -224,14 +207,6 @@ def _astype(reading: "Recorder", stand: Any, args: Args, kwargs: Kwargs) -> Any:
     return reading.pair(result, reading.cast(stand, result.dtype))
 
 
-@_rule(".copy")
-def _copied(reading: "Recorder", stand: Any, args: Args, kwargs: Kwargs) -> Any:
-    if type(stand) is Chosen:
-        return stand
-    result = stand.shadow.copy(*args, **kwargs)
-    return reading.pair(result, reading.symbol(stand)) if stand.traced else reading.wrap(result)
-
-
 @_rule(".item")
 def _item(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
     """A number of Python: it leaves the dtype of what it meets alone."""
@@ -260,53 +235,27 @@ def _view(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
     return reading.wrap(result)
 
 
-@_rule(".tobytes", ".tofile", ".dump", ".dumps", ".byteswap", ".getfield", ".setfield", ".resize")
-def _bits(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
-    raise reading.refuse("the bits of an array are read, or its size changes")
-
-
 # The methods of ufuncs
 
-_ACCUMULATED: dict[Any, Callable[..., Any]] = {
-    np.add: jnp.cumsum,
-    np.multiply: jnp.cumprod,
-    np.maximum: lax.cummax,
-    np.minimum: lax.cummin,
-}
-_AT = {
-    np.add: "add",
-    np.subtract: "subtract",
-    np.multiply: "multiply",
-    np.true_divide: "divide",
-    np.maximum: "max",
-    np.minimum: "min",
-}
+
+def _twin(reading: "Recorder", ufunc: Any) -> Any:
+    """Return JAX's ufunc of the same name, which has the same methods."""
+    found = getattr(jnp, ufunc.__name__, None)
+    if found is None:
+        raise reading.refuse(f"{ufunc.__name__} has no counterpart in JAX")
+    return found if isinstance(found, jnp.ufunc) else jnp.frompyfunc(found, 2, 1)
 
 
 @_rule("reduce", "accumulate")
 def _folded(reading: "Recorder", ufunc: Any, inputs: Args, kwargs: Kwargs, method: str) -> Any:
-    """A fold along an axis, by the function that JAX has for it, else step by step."""
-    twin = _ACCUMULATED.get(ufunc)
-    if method == "reduce":
-        twin = getattr(getattr(jnp, ufunc.__name__, None), "reduce", None)
+    """A fold along an axis."""
     names = ("axis", "dtype", "out", "keepdims", "initial", "where")
-    options = {**dict(zip(names, inputs[1:])), **kwargs}
+    options = {"axis": 0, **dict(zip(names, inputs[1:])), **kwargs}
     options = {n: v for n, v in options.items() if v is not np._NoValue}
-    function = getattr(ufunc, method)
-    if twin is not None:
-        return reading.plainly(function, inputs[:1], {"axis": 0, **options}, twin)
-    if not reading.traced(inputs):
-        return reading.wrap(function(*shadow_of(inputs), **shadow_of(kwargs)))
-    if set(options) - {"axis"}:
-        raise reading.refuse(f"{ufunc.__name__}.{method} with options")
-    along: Any = options.get("axis") or 0
-    rows = list(reading.call(np.moveaxis, (inputs[0], along, 0), {}))
-    steps = [rows[0]]
-    for row in rows[1:]:
-        steps.append(ufunc(steps[-1], row))
-    if method == "reduce":
-        return steps[-1]
-    return np.moveaxis(reading.call(np.array, (steps,), {}), 0, along)
+    twin = getattr(_twin(reading, ufunc), method)
+    if method == "accumulate" and ufunc in (np.maximum, np.minimum):
+        twin = lax.cummax if ufunc is np.maximum else lax.cummin
+    return reading.plainly(getattr(ufunc, method), inputs[:1], options, twin)
 
 
 @_rule("outer")
@@ -321,12 +270,12 @@ def _at(reading: "Recorder", ufunc: Any, inputs: Args, kwargs: Kwargs, method: s
     place, index, *values = inputs
 
     def symbol(whole: Any) -> Any:
-        if ufunc not in _AT or not values:
+        if not values:
             raise reading.refuse(f"{ufunc.__name__}.at has no counterpart in JAX")
         shape = np.shape(place.shadow[shadow_of(index)])
-        return getattr(whole.at[address(reading, index, whole.shape)], _AT[ufunc])(
-            reading.spread(values[0], place.dtype, shape)
-        )
+        value = reading.spread(values[0], place.dtype, shape)
+        there = address(reading, index, whole.shape)
+        return _twin(reading, ufunc).at(whole, there, value, inplace=False)
 
     def write() -> None:
         ufunc.at(*shadow_of(inputs))

@@ -462,8 +462,9 @@ def likelihood(a):
     return scipy.special.betaln(a, 0.7).sum(), (digamma(a) - digamma(a + 0.7),)
 
 
-def test_what_was_read_is_no_judge_where_it_is_not_what_numpy_computes():
-    report = gradlab.check(likelihood, np.array([0.5, 1.7, 1.1]), returns="output+gradients")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_was_read_is_no_judge_where_it_is_not_what_numpy_computes(dtype):
+    report = gradlab.check(likelihood, np.array([0.5, 1.7, 1.1], dtype), returns="output+gradients")
     assert report.ok and "read from NumPy" in report.oracle, report
 
 
