@@ -47,7 +47,8 @@ def _array(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) -> An
     if not reading.traced(value) or reading.is_view(result):
         return reading.wrap(result)
     symbol = jnp.asarray(reading.symbol(value), result.dtype)
-    return reading.pair(result, jnp.reshape(symbol, result.shape))
+    whole = symbol.shape == np.shape(result)
+    return reading.pair(result, symbol if whole else jnp.reshape(symbol, result.shape))
 
 
 @_rule(np.empty, np.empty_like, np.zeros_like, np.ones_like)
@@ -213,9 +214,11 @@ def _item(reading: "Recorder", stand: Stand, args: Args, kwargs: Kwargs) -> Any:
     result = stand.shadow.item(*args)
     if not stand.traced:
         return result
-    symbol = jnp.ravel(reading.symbol(stand))
-    place = np.arange(symbol.size).reshape(stand.shadow.shape).item(*args)
-    return reading.pair(result, taken(symbol, place))
+    symbol = reading.symbol(stand)
+    if np.size(symbol) > 1:
+        place = np.arange(symbol.size).reshape(symbol.shape).item(*args)
+        symbol = taken(jnp.ravel(symbol), place)
+    return reading.pair(result, symbol)
 
 
 @_rule(".tolist")

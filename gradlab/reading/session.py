@@ -139,7 +139,7 @@ class Recorder:
                 return self.array(result)
             return self.array(result, symbols)
         if isinstance(result, np.generic | bool | int | float | complex):
-            return self.scalar(result, jnp.reshape(symbols, ()))
+            return self.scalar(result, symbols if not np.ndim(symbols) else jnp.squeeze(symbols))
         raise self.refuse(f"a {type(result).__name__} is made of values")
 
     def elsewhere(self, stand: Stand, key: Any, shadow: Any, symbol: Any) -> Stand:

@@ -28,7 +28,7 @@ _DROPPED = frozenset(("order", "subok", "like", "casting", "device", "kind", "co
 _ORDERED = ("ravel", "reshape")
 _ONE_HALF = ("cholesky", "cho_factor", "eigh", "eigvalsh")
 _TAKE_LISTS = (
-    *("cho_solve", "lu_solve", "concatenate", "stack", "hstack", "vstack", "dstack", "block"),
+    *("cho_solve", "lu_solve", "concatenate", "stack", "hstack", "vstack", "dstack"),
     *("column_stack", "concat", "meshgrid", "broadcast_arrays", "einsum", "select", "multi_dot"),
     "lexsort",
 )
@@ -55,14 +55,16 @@ def twin_of(function: Any) -> Callable[..., Any] | None:
 
 def as_arrays(reading: "Recorder", function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return arguments with arrays for lists of traced numbers, where JAX asks for arrays."""
-    if getattr(function, "__name__", "") in _TAKE_LISTS:
+    name = getattr(function, "__name__", "")
+
+    def array(each: Any) -> Any:
+        several = type(each) in (list, tuple) and reading.traced(each)
+        return reading.call(np.array, (each,), {}) if several else each
+
+    if name == "block":
         return args
-    return tuple(
-        reading.call(np.array, (each,), {})
-        if type(each) in (list, tuple) and reading.traced(each)
-        else each
-        for each in args
-    )
+    lists = (list, tuple) if name in _TAKE_LISTS else ()
+    return tuple(type(a)(map(array, a)) if type(a) in lists else array(a) for a in args)
 
 
 def _of_one_half(twin: Any, numpy: bool, a: Any, *args: Any, **kwargs: Any) -> Any:

@@ -24,6 +24,7 @@ from gradlab.tracing.jaxprs import (
     Literal,
     Loop,
     Variable,
+    at_line,
     body,
     dtype_of,
 )
@@ -158,7 +159,8 @@ class Interpreter(Generic[V]):
 
     def _open(self, step: "Step", inputs: list[V]) -> list[V]:
         if step.inner is not None and not self.keeps(step.equation):
-            return self(step.inner, inputs)
+            with at_line(step.equation):
+                return self(step.inner, inputs)
         return self.step(step, inputs)
 
     def scan(self, equation: Equation, inputs: list[V]) -> list[V]:

@@ -136,7 +136,7 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     if not traced:  # what a library implements in JAX counts on JAX's arrays
         inputs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in inputs]
     params = primitive.get_bind_params({**equation.params, **changed})
-    with equation.ctx.manager, user_context(equation.source_info.traceback):
+    with equation.ctx.manager, at_line(equation):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
 
@@ -218,9 +218,18 @@ def dtype_of(value: Tree) -> Any:
     return value.dtype if aval is None else getattr(aval, "dtype", np.dtype(object))
 
 
+def at_line(equation: Any) -> Any:
+    """Enter the user's line that made an equation; where a library did, the caller's line stays."""
+    return user_context(equation.source_info.traceback if source_path(equation) else None)
+
+
 def source_path(equation: Any) -> str:
     """Return `/full/path/layer.py:12`, the user's line that made an equation, or nothing."""
-    traceback = equation.source_info.traceback
+    return _users_line(equation.source_info.traceback)
+
+
+@functools.lru_cache(1 << 12)
+def _users_line(traceback: Any) -> str:
     for frame in traceback.frames if traceback is not None else ():
         if users_file(frame.file_name):
             return f"{frame.file_name}:{frame.line_num}"

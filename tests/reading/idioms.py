@@ -564,6 +564,11 @@ def fits(x):
     return y, rest, np.linalg.lstsq(x, x[:, 0] ** 2)[1], np.linalg.lstsq(x.T, x.T[:, :2] ** 2)[1]
 
 
+def lists_among_arrays(x):
+    row = np.concatenate([x[0], [x[1, 1], 1.0], [2 * x[0, 0]]])
+    return row, np.hstack([x, [[x[0, 0]], [1.0], [2.0]]]), np.block([[x, x], [x, x]])
+
+
 def partials(x):
     return partial(np.sum, axis=1)(x) + partial(lambda a, b: a[0, 0] * b.sum(), b=TABLE)(x)
 

@@ -208,3 +208,15 @@ def test_another_dtype_is_another_reading():
         ported(jnp.ones(shape, dtype))
     assert set(seen) == {((3,), "float32"), ((2, 3), "float32"), ((3,), "int32")}
     assert jax.jit(ported)(jnp.ones(3)).shape == (3,)
+
+
+def test_what_jax_does_inside_is_done_at_the_users_line():
+    def folded(x):
+        sums = np.zeros(4)
+        np.add.at(sums, [0, 1, 1], x[0])
+        return np.where(sums > 0, sums, np.add.reduce(x[:, 0]))
+
+    x = np.random.default_rng(0).normal(size=(3, 3))
+    gradlab.jacobian(folded, x)  # JAX keeps how it traced its own functions
+    said = str(gradlab.jacobian(lambda x: folded(2 * x), x))
+    assert "np.add.at(sums, [0, 1, 1], x[0])" in said and "inside JAX" not in said, said
