@@ -44,12 +44,11 @@ def elementwise(
     traced = reading.traced(inputs)
     if traced and not all(map(_is_numeric, shadow_of(inputs))):
         return NotImplemented
+    plain = shadow_of(inputs)  # NumPy first, which says what it refuses
+    result = (ufunc if out is not None else shadow or ufunc)(*plain, **shadow_of(kwargs))
     symbols = symbols_of(reading, ufunc, inputs, kwargs) if traced else None
-    plain = shadow_of(inputs)
     if out is None:
-        result = (shadow or ufunc)(*plain, **shadow_of(kwargs))
         return reading.pair(result, symbols) if traced else reading.wrap(result)
-    result = ufunc(*plain, **shadow_of(kwargs))
     results = result if isinstance(result, tuple) else (result,)
     many = symbols if isinstance(symbols, tuple) else (symbols,) * len(results)
     for place, value, symbol in zip(out, results, many):

@@ -5,6 +5,7 @@ symbol from a rule of ours (`rules`), else from the function of the same name in
 """
 
 import operator
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -284,8 +285,8 @@ class Recorder:
 
     def _python(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Run NumPy's own Python on stand-ins, where JAX has no function of that name."""
-        inside = getattr(function, "__wrapped__", None)
-        if inside is None:
+        inside = getattr(function, "__wrapped__", function)
+        if type(inside) is not types.FunctionType:
             raise self.refuse(f"{name} has no counterpart in JAX")
         result = inside(*args, **kwargs)
         if not self.traced(result):

@@ -41,9 +41,9 @@ def twin_of(function: Any) -> Callable[..., Any] | None:
     home = "" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or ""
     name = {"psi": "digamma"}.get(name, name)
     if name in ("softmax", "log_softmax") and home.startswith("scipy.special"):
-        return getattr(jax.nn, name)  # type: ignore[no-any-return]
+        return lambda x, axis=None: getattr(jax.nn, name)(x, axis)
     for space, module in _SPACES:
-        if home and not home.startswith(space):
+        if home and not (home == space or (home.startswith(space) and space[0] == "s")):
             continue
         found = getattr(importlib.import_module(module), name, None)
         if callable(found) and not name.startswith("_"):

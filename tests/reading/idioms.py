@@ -564,6 +564,18 @@ def fits(x):
     return y, rest, np.linalg.lstsq(x, x[:, 0] ** 2)[1], np.linalg.lstsq(x.T, x.T[:, :2] ** 2)[1]
 
 
+def refused_and_caught(x):
+    try:
+        return x @ x
+    except ValueError:
+        return x @ x.T
+
+
+def namesakes_elsewhere(x):
+    several = np.poly1d([1.0, 2.0])(x), np.polynomial.polynomial.polyval(x, [1.0, 2.0, 3.0])
+    return *several, scipy.special.log_softmax(x), scipy.special.softmax(x, 1)
+
+
 def lists_among_arrays(x):
     row = np.concatenate([x[0], [x[1, 1], 1.0], [2 * x[0, 0]]])
     return row, np.hstack([x, [[x[0, 0]], [1.0], [2.0]]]), np.block([[x, x], [x, x]])
