@@ -10,7 +10,7 @@ from gradlab.common.arrays import Array, Tree
 from gradlab.errors import InputError
 from gradlab.formatting import count
 
-SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "g{}")
+SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "grad{}", "g{}")
 
 
 def spelled(name: Any, keys: Any) -> Any:

@@ -60,7 +60,7 @@ def layer_form(
         InputError: a parameter that is not there, or that has no gradient after the backward.
         InputTypeError: a class in place of an object, or an object without a backward.
     """
-    methods = _methods(function, backward)
+    methods = _methods(function, backward, inputs)
     if methods is None:
         if parameters is not None or gradients is not None:
             raise InputError(
@@ -73,7 +73,7 @@ def layer_form(
     return layer.form()
 
 
-def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
+def _methods(function: Any, backward: Any, inputs: tuple[Any, ...]) -> tuple[Any, str, str] | None:
     """Return an object and the names of its forward and its backward, "" where a loss has none."""
     owner = getattr(function, "__self__", None) if isinstance(function, types.MethodType) else None
     if owner is not None and not isinstance(owner, type):
@@ -98,9 +98,11 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
     if plain or backward is not None:
         return None
     kind = type(function)
-    forward = next((n for n in ("forward", "__call__") if hasattr(kind, n)), "")
-    if forward and hasattr(kind, "backward"):
-        return function, forward, "backward"
+    called = ("forward", *(["__call__"] if callable(function) else []), "loss")
+    forwards = [name for name in called if hasattr(kind, name)]
+    if forwards and hasattr(kind, "backward"):
+        fit = (name for name in forwards if _fits(getattr(function, name), inputs))
+        return function, next(fit, forwards[0]), "backward"
     if hasattr(kind, "loss"):
         return function, "loss", ""
     if hasattr(kind, "forward"):
@@ -111,6 +113,15 @@ def _methods(function: Any, backward: Any) -> tuple[Any, str, str] | None:
             f"of them: check(layer.forward, x, backward=layer.{other})"
         )
     return None
+
+
+def _fits(method: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    """Whether a method can be called with these inputs."""
+    try:
+        inspect.signature(method).bind(*inputs)
+    except (TypeError, ValueError):  # or it has no signature
+        return False
+    return True
 
 
 def _made(cls: type) -> str:
@@ -284,7 +295,7 @@ class _Layer:
         self, returned: Mapping[str, Any], kept: dict[str, Any], asked: dict[str, str] | None
     ) -> None:
         """Match returned gradients by their keys with inputs and parameters."""
-        left = list(returned)
+        left = [key for k, v in returned.items() for key in _keys(k, v)]
         for i, name in enumerate(self.names):
             key = spelled(name, left)
             if key is not None and is_float(self.inputs[i]):
@@ -293,14 +304,14 @@ class _Layer:
         if asked is not None:
             wanted = {self._path(name): (name, key) for name, key in asked.items()}
         else:
-            wanted = {path: (_tokens(path)[-1], "") for path in kept}
+            wanted = {path: (_key(path), "") for path in kept}
         for path, (name, key) in wanted.items():
             found = key if key in left else spelled(str(name), left)
             if found is not None:
                 self.pairs[path] = f"#{found}"
                 left.remove(found)
         if asked is None and (left or not (self.pairs or self.own)):
-            raise self._no_match(returned, [str(_tokens(path)[-1]) for path in kept])
+            raise self._no_match(returned, list(map(_key, kept)))
         self._noted("by key" if asked is None else "as you named them")
 
     def _by_position(self, returned: Any, asked: dict[str, str] | None) -> None:
@@ -430,7 +441,22 @@ def _place(place: str, returned: Any, thing: Any) -> Any:
         return _get(thing, place)
     if place == "#":
         return returned
-    return returned[place[1:]] if isinstance(returned, Mapping) else returned[int(place[1:])]
+    if isinstance(returned, Mapping):
+        return returned[place[1:]] if place[1:] in returned else _get(returned, place[1:])
+    return returned[int(place[1:])]
+
+
+def _keys(key: Any, value: Any) -> list[Any]:
+    """Return a key of gradients, or those of the entries of a list that stands there."""
+    several = isinstance(value, list | tuple) and all(isinstance(v, np.ndarray) for v in value)
+    return [f"{key}[{i}]" for i in range(len(value))] if several else [key]
+
+
+def _key(path: str) -> str:
+    """Return the last name of a path, with the places in a list behind it."""
+    tokens = _tokens(path)
+    last = max((i for i, token in enumerate(tokens) if isinstance(token, str)), default=0)
+    return _written(tokens[last:])
 
 
 def _beside(path: str, made: Any) -> Iterator[str]:

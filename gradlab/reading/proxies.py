@@ -122,6 +122,9 @@ class _Ufunc:
         found = getattr(self._real, name)
         return _Ufunc(self._real, name) if callable(found) else found
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
 
 _ufunc = functools.cache(_Ufunc)
 

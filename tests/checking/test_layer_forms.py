@@ -261,6 +261,50 @@ def test_a_model_may_have_a_dtype_and_keep_its_layers_in_any_dict():
     assert report.ok and "read from NumPy" in report.oracle, report
 
 
+class Stack:
+    """Lists of weights; a function of NumPy's is kept in a dict."""
+
+    def __init__(self):
+        self.weights, self.act = [np.ones((3, 4)) / 3, np.ones((4, 2))], {"first": np.tanh}
+
+    def loss(self, x):
+        a = self.act["first"](x @ self.weights[0])
+        y = a @ self.weights[1]
+        first = x.T @ (y @ self.weights[1].T * (1 - a**2))
+        return 0.5 * np.sum(y**2), {"weights": [first, a.T @ y]}
+
+
+def test_gradients_may_stand_in_lists_as_their_parameters_do():
+    report = gradlab.check(Stack(), X)
+    assert [leaf.path for leaf in report.leaves] == ["weights[0]", "weights[1]"]
+    assert report.ok and "read from NumPy" in report.oracle, report
+
+
+class Squares:
+    """A loss with a backward of its own; a subclass has a forward beside it."""
+
+    def __init__(self):
+        self.w = np.ones((3, 2))
+
+    def loss(self, x, y):
+        self.x, self.e = x, x @ self.w - y
+        return 0.5 * np.sum(self.e**2)
+
+    def backward(self):
+        self.dw = self.x.T @ self.e
+
+
+class Predicting(Squares):
+    def forward(self, x):
+        return x @ self.w
+
+
+@pytest.mark.parametrize("model", [Squares(), Predicting()])
+def test_a_loss_may_have_a_backward_beside_it(model):
+    report = gradlab.check(model, X, X[:, :2])
+    assert report.ok and [leaf.path for leaf in report.leaves] == ["w"], report
+
+
 class Looked:
     def __init__(self):
         self.table = np.ones((5, 2))
