@@ -18,7 +18,6 @@ from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
 from gradlab.references import LIMIT, Reason, Slope, inner
 
-
 _CLOSER = 2.0**-6  # of the steps, where these disagree
 _DIRECTIONS = 3  # along which a function that was read is checked, not trusted
 
