@@ -196,8 +196,4 @@ def _narrow(array: Array) -> Any:
 def _made_up(value: Any, rng: np.random.Generator) -> Any:
     if jnp.issubdtype(value.dtype, np.inexact):
         return rng.uniform(0.5, 1.5, value.shape).astype(value.dtype)
-    return (
-        np.ones(value.shape, value.dtype)
-        if value.dtype == bool
-        else (np.zeros(value.shape, value.dtype))
-    )
+    return np.full(value.shape, value.dtype == bool, value.dtype)

@@ -251,10 +251,9 @@ class _Walk:
         slots = [s for kind in type(value).__mro__ for s in getattr(kind, "__slots__", ())]
         for name in slots:
             if hasattr(value, name):
-                self._attribute(value, name)
+                self._attribute(value, name, getattr(value, name))
 
-    def _attribute(self, value: Any, name: str) -> None:
-        old = getattr(value, name)
+    def _attribute(self, value: Any, name: str, old: Any) -> None:
         new = self.visit(old)
         if new is not old:
             self.undo.append(lambda: setattr(value, name, old))
@@ -266,10 +265,7 @@ class _Walk:
                 self.visit(base)
         for name, value in list(vars(kind).items()):
             if not name.startswith("__") or isinstance(value, types.FunctionType):
-                new = self.visit(value)
-                if new is not value:
-                    self.undo.append(functools.partial(setattr, kind, name, value))
-                    setattr(kind, name, new)
+                self._attribute(kind, name, value)
 
     def _partial(self, value: Any) -> Any:
         args = tuple(map(self.visit, value.args))
@@ -288,7 +284,7 @@ class _Walk:
         for cell in function.__closure__ or ():
             self._cell(cell)
         if function.__defaults__:
-            self._attribute(function, "__defaults__")
+            self._attribute(function, "__defaults__", function.__defaults__)
         if function.__kwdefaults__:
             self._dict(function.__kwdefaults__)
         self._dict(function.__dict__)
@@ -304,11 +300,8 @@ class _Walk:
         new = self.visit(old)
 
         def back() -> None:
-            if (
-                is_stand(cell.cell_contents)
-                or original(cell.cell_contents) is not (cell.cell_contents)
-                or _holds_stand(cell.cell_contents, {})
-            ):
+            now = cell.cell_contents
+            if original(now) is not now or _holds_stand(now, {}):
                 cell.cell_contents = old
 
         self.undo.append(back)

@@ -92,12 +92,6 @@ class _Module:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(object.__getattribute__(self, "_real"), name, value)
 
-    def __dir__(self) -> list[str]:
-        return dir(object.__getattribute__(self, "_real"))
-
-    def __repr__(self) -> str:
-        return repr(object.__getattribute__(self, "_real"))
-
 
 _module = functools.cache(_Module)
 
