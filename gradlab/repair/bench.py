@@ -42,6 +42,7 @@ class Bench:
         self.world, self.code, self.text, self._run, self.reads = world, code, text, run, reads
         self.copy = world.copies[code][0]
         self._rest: dict[int, CodeType | None] = {}
+        self._scopes: dict[int, Scope | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: dict[int, int] = {}
         for k in range(points):
@@ -152,9 +153,18 @@ class Bench:
 
     def scope(self, statement: int) -> Scope | None:
         """Return the locals before a statement, where every point reaches it."""
-        found = [kept[statement] for kept in self.kept if statement in kept]
-        whole = len(found) == len(self.kept) and found
-        return Scope(tuple(found), self.copy.__globals__) if whole else None
+        if statement not in self._scopes:
+            found = tuple(kept[statement] for kept in self.kept if statement in kept)
+            whole = len(found) == len(self.kept) and found
+            scope = Scope(found, self.copy.__globals__, self._written) if whole else None
+            self._scopes[statement] = scope
+        return self._scopes[statement]
+
+    @functools.cached_property
+    def _written(self) -> tuple[str, ...]:
+        entries = (s.node for s in sites(self.text) if isinstance(s.node, ast.Subscript))
+        read = (self.text.of(n) for n in entries if isinstance(n.ctx, ast.Load))
+        return tuple(dict.fromkeys(read))
 
     def value_sites(
         self, wanted: set[int], before: dict[str, Array] | None = None
@@ -168,7 +178,8 @@ class Bench:
             stored = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
             apart = any(isinstance(p, ast.keyword | ast.Slice) for p in site.parents)
             called = isinstance(site.parent, ast.Call) and site.parent.func is node
-            listed = isinstance(node, ast.Tuple | ast.Constant | ast.Starred | ast.Slice)
+            listed = isinstance(node, ast.Tuple | ast.Starred | ast.Slice)
+            listed |= isinstance(node, ast.Constant) and not isinstance(site.parent, ast.Compare)
             if not (stored or apart or called or listed) and site.statement in wanted:
                 held = Scope((before,), self.copy.__globals__) if before is not None else None
                 if (scope := held or self.scope(site.statement)) is not None:

@@ -208,7 +208,10 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
         if not (isinstance(each, ast.Attribute) and each.attr == "T"):
             yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
     code = "GL212" if name in ("+", "-") else "GL202"
+    multiplied = isinstance(site.parent, ast.BinOp) and symbol(site.parent) == "*"
     for kept, gone in ((left, right), (right, left)):
+        if multiplied and isinstance(kept, ast.Constant) and kept.value == 1:
+            continue  # nobody writes x * 1
         number = code == "GL202" and isinstance(gone, ast.Constant)
         power = name == "**" and kept is left
         tier, kind = (TOKENS, "GL203") if power else (NAMES, "GL102" if number else code)
@@ -420,7 +423,7 @@ def _statement(
         new = f"not ({text.of(statement.test)})"
         yield write.put(mine, new, 6, "GL332", TOKENS)
     if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return):
-        yield from _crossed(write, index, statement)
+        yield from _crossed(write, index, statement, aliases)
     simple = ast.Assign | ast.AugAssign | ast.Expr | ast.Continue
     if isinstance(statement, simple):
         yield write.piece(start, end, "pass", "GL212", NAMES, index)
@@ -433,7 +436,9 @@ def _statement(
         yield write.piece(start, b, new, "GL323", TOKENS, first)
 
 
-def _crossed(write: _Writer, index: int, statement: ast.stmt) -> Iterator[Edit]:
+def _crossed(
+    write: _Writer, index: int, statement: ast.stmt, aliases: Sequence[str]
+) -> Iterator[Edit]:
     """Exchange two names, each of which stands where the other should."""
     text, called = write.text, set[ast.AST]()
     for node in ast.walk(statement):
@@ -442,7 +447,7 @@ def _crossed(write: _Writer, index: int, statement: ast.stmt) -> Iterator[Edit]:
     found = sorted(text.span(name) for name in read if isinstance(name.ctx, ast.Load))
     for (a, b), (c, d) in itertools.combinations(found, 2):
         first, last = text.segment[a:b].decode(), text.segment[c:d].decode()
-        if first != last:
+        if first != last and first not in aliases and last not in aliases:
             new = f"{last}{text.segment[b:c].decode()}{first}"
             yield write.piece(a, d, new, "GL313", NAMES, index)
 
@@ -465,6 +470,9 @@ def names(
     """Yield another value in the place of this one; where it runs `again`, beside it too."""
     write, old = _Writer(text), text.of(site.node)
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
+    if named and len(shape) >= 2:
+        yield write.put(site, f"{old}.T", ATOM, "GL301", NAMES)
+    named = named or isinstance(site.parent, ast.Compare)
     for each in pool:
         if each.text != old and (named or each.shape == shape):
             yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
@@ -525,6 +533,9 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):
         yield write.put(site, new, binds, "GL203", SOLVED), new
+    if not isinstance(site.node, ast.UnaryOp):
+        new = f"-{write.within(site.node, 14)}"
+        yield write.put(site, new, 14, "GL101", SOLVED), new
 
 
 def _name(node: ast.AST) -> str:

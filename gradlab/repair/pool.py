@@ -18,10 +18,14 @@ _LARGEST = 1 << 16
 
 @dataclass(frozen=True)
 class Scope:
-    """The locals before a statement, at each point, and the globals of its module."""
+    """The locals before a statement, at each point, and the globals of its module.
+
+    `written` are the entries and slices that the function's text reads, such as `upstream[i]`.
+    """
 
     locals: tuple[dict[str, Any], ...]
     globals: dict[str, Any]
+    written: tuple[str, ...] = ()
 
     def value(self, text: str) -> tuple[Tree, ...] | None:
         """Return an expression's values, None where it has none."""
@@ -34,16 +38,21 @@ class Scope:
     @functools.cached_property
     def shapes(self) -> frozenset[tuple[int, ...]]:
         """The shapes that values in scope have."""
-        return frozenset(np.shape(m.values[0]) for m in simple(self))
+        return frozenset(np.shape(m.values[0]) for m in self.simple)
+
+    @functools.cached_property
+    def simple(self) -> list[Material]:
+        """The numbers and arrays that have a name, an attribute or a key, and their sizes."""
+        return _simple(self)
 
 
-def simple(scope: Scope) -> list[Material]:
-    """Return the numbers and arrays that have a name, an attribute or a key, and their sizes."""
+def _simple(scope: Scope) -> list[Material]:
     first = scope.locals[0]
     found: list[tuple[str, tuple[Any, ...]]] = []
     for name in first:
         if all(name in each for each in scope.locals):
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
+    found += [(w, values) for w in scope.written if (values := scope.value(w)) is not None]
     made = _distinct(Material(text, ATOM, values) for text, values in found)
     sizes = []
     for each in made:
@@ -54,8 +63,8 @@ def simple(scope: Scope) -> list[Material]:
         if np.ndim(each.values[0]) > 1:
             counts = tuple(float(np.size(v)) for v in each.values)
             sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
-    constants = [Material("2", ATOM, (2.0,) * len(scope.locals))]
-    constants += [Material("0.5", ATOM, (0.5,) * len(scope.locals))]
+    every = len(scope.locals)
+    constants = [Material(n, ATOM, (float(n),) * every) for n in ("2", "0.5", "3", "4")]
     return _distinct([*made, *constants, *sizes])
 
 

@@ -213,8 +213,14 @@ class Problem:
 
     # points
 
+    def points(self, k: int) -> Iterator[Point]:
+        """Yield the k-th point: of each choice of other sizes, and last of the given ones."""
+        for size in (*range(1, len(self._sizes) + 1), 0):
+            if (point := self.point(k, size)) is not None:
+                yield point
+
     def point(self, k: int, size: int) -> Point | None:
-        """Make the k-th point: of the given sizes, or of the first or second choice of others.
+        """Make the k-th point: of the given sizes, or of a choice of others, from 1.
 
         None where the function refuses it.
         """
@@ -486,6 +492,8 @@ def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
     else:
         yield {n: n + 1 for n in found}
         yield {n: 2 * n for n in found}
+        if len(found) > 1:  # a function may ask for one of them
+            yield from ({n: 2 * n} for n in found)
 
 
 def _label(names: Sequence[str], inputs: Tree) -> str:

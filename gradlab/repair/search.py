@@ -23,7 +23,7 @@ from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench, copied
 from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
 from gradlab.repair.first_line import WrongLine, first_wrong_line
-from gradlab.repair.pool import Scope, derived, simple
+from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
@@ -64,18 +64,23 @@ class _Solved(NamedTuple):
         """Yield the edits that give the place a value that is needed."""
         text, site, value = self.text, self.site, self.need.value
         multiplied = set(kinds.factors(text, site.node))
-        for each in self.pool:
-            new = np.asarray(each.values[0], float)
-            forms = {"{m}": new}
-            if _wider(value.shape, new.shape):
-                forms |= {"{s} * {m}": value * new}
-                if one_sign(new):
-                    forms |= {"{s} / {m}": value / new}
-                if each.text not in multiplied:  # nobody writes x + x
-                    forms |= {"{s} + {m}": value + new, "{s} - {m}": value - new}
-                forms |= {"1 + {m} * {s}": 1 + value * new}
-            for form, result in forms.items():
-                if self.need.met(result):
+        fitting = [m for m in self.pool if _wider(value.shape, m.shape)]
+        wide = [np.broadcast_to(np.asarray(m.values[0], float), value.shape) for m in fitting]
+        new = np.stack(wide) if wide else np.empty((0, *value.shape))
+        forms = {"{m}": new, "{s} * {m}": value * new, "{s} / {m}": value / new}
+        forms |= {
+            "{s} + {m}": value + new,
+            "{s} - {m}": value - new,
+            "1 + {m} * {s}": 1 + value * new,
+        }
+        for form, results in forms.items():
+            for k in self.need.close(results):
+                each = fitting[k]
+                if form == "{s} / {m}" and not one_sign(new[k]):
+                    continue
+                if form in ("{s} + {m}", "{s} - {m}") and each.text in multiplied:
+                    continue  # nobody writes x + x
+                if self.need.met(results[k]):
                     yield kinds.filled(text, site, form, each)
         for edit, written in kinds.wraps(text, site, self.calls):
             values = self.scope.value(written)
@@ -109,9 +114,8 @@ def mend(problem: Problem) -> tuple[list[Mended], WrongLine | None]:
         given = problem.point(0, 0)
         if given is None:
             return [], None
-        other = next((p for size in (1, 2, 0) if (p := problem.point(1, size)) is not None), given)
         for numpy in (True, False):
-            search = _Search(problem, World(problem.owned, numpy), [given, other])
+            search = _Search(problem, World(problem.owned, numpy), given)
             try:
                 search.begin()
             except Failed:  # the user's code does not run on copies
@@ -121,8 +125,8 @@ def mend(problem: Problem) -> tuple[list[Mended], WrongLine | None]:
 
 
 class _Search:
-    def __init__(self, problem: Problem, world: World, points: list[Point]) -> None:
-        self.problem, self.world, self.points = problem, world, points
+    def __init__(self, problem: Problem, world: World, given: Point) -> None:
+        self.problem, self.world, self.points = problem, world, [given]
         self.entry = world.load(problem.entry)
         self.verified: list[Mended] = []
         self.texts: dict[CodeType, Text] = {}
@@ -144,10 +148,7 @@ class _Search:
         clock = time.process_time()
         came = self._at(self.points[0])
         first = time.process_time() - clock
-        try:
-            self._at(self.points[1])
-        except Failed:  # the other sizes are refused by the backward
-            self.points = self.points[:1]
+        self.points += self._of_other_sizes(1, came)
         each = 2 * min(self._seconds() for _ in range(5)) + 3e-4
         if not self.world.numpy:  # JAX compiles each candidate anew
             each, self._tiers = max(each, first), _TIERS[:1]
@@ -157,6 +158,18 @@ class _Search:
             if known and (text := read(code)) is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
+
+    def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:
+        """Return the k-th point of sizes that the backward takes, as at the first point."""
+        known = [np.shape(c) == np.shape(e) for c, e in zip(came, self.points[0].expected)]
+        refused = []
+        for point in self.problem.points(k):
+            with contextlib.suppress(Failed):
+                there = zip(known, self._at(point), point.expected)
+                if all(np.shape(c) == np.shape(e) for fits, c, e in there if fits):
+                    return [point]
+                refused.append(point)
+        return refused[:1]
 
     def _seconds(self) -> float:
         clock = time.process_time()
@@ -330,7 +343,7 @@ class _Search:
                 for site, scope in bench.value_sites(wanted)
                 if (shape := _shape(scope, text.of(site.node))) is not None
                 and (shape == ()) == (tier == NAMES)
-                for pool in [[m for m in simple(scope) if shape or not m.shape]]
+                for pool in [_fitting(site, shape, scope.simple)]
             )
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
@@ -363,7 +376,7 @@ class _Search:
                 hopeless |= set() if needed is None else {site.node}
                 continue
             if site.statement not in pools:
-                few = simple(scope)
+                few = scope.simple
                 most = 12 if first is None else 40
                 pools[site.statement] = [*few, *derived(scope, few, aliases, calls, most)]
                 self._spend(len(pools[site.statement]) / 12)
@@ -472,10 +485,9 @@ class _Search:
     def fresh(self) -> list[Point]:
         """Three points that the search never saw; one of other sizes where that is possible."""
         if not hasattr(self, "_fresh"):
-            made = [self.problem.point(11, 0), self.problem.point(12, 0)]
-            sizes = (self.problem.point(13, size) for size in (2, 1, 0))
-            made.append(next((p for p in sizes if p is not None), None))
-            self._fresh = [p for p in made if p is not None] if all(made) else []
+            made = [p for k in (11, 12) if (p := self.problem.point(k, 0)) is not None]
+            made += self._of_other_sizes(13, self._at(self.points[0]))
+            self._fresh = made if len(made) == 3 else []
         return self._fresh
 
 
@@ -505,6 +517,12 @@ def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:
     values = scope.value(written)
     known = values is not None and isinstance(values[0], np.ndarray | np.generic | float | int)
     return np.shape(values[0]) if values is not None and known else None
+
+
+def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:
+    """Return what may stand in a place: no array where a number does, but in a comparison."""
+    compared = isinstance(site.parent, ast.Compare)
+    return [each for each in pool if shape or compared or not each.shape]
 
 
 def _wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:

@@ -41,11 +41,16 @@ class Need(NamedTuple):
             return False
         if array.dtype.kind not in "fiub":
             return False
-        moved = (array - self.value).ravel()
-        if not abs(self.probe[:-1] @ moved - self.probe[-1]) <= 1e-4 * abs(self.probe[-1]):
+        if not self.close(array[None]).size:
             return False
-        off = self.matrix @ moved - self.lacking
+        off = self.matrix @ (array - self.value).ravel() - self.lacking
         return off.size > 0 and bool(np.abs(off).max() <= _NEAR * np.abs(self.lacking).max())
+
+    def close(self, candidates: Array) -> Array:
+        """Return which of many new values, along axis 0, one row of the system lets pass."""
+        moved = (candidates - self.value).reshape(len(candidates), -1)
+        off = np.abs(moved @ self.probe[:-1] - self.probe[-1])
+        return np.flatnonzero(off <= 1e-4 * abs(self.probe[-1]))
 
 
 def needs(

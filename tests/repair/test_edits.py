@@ -1,0 +1,85 @@
+"""One edit mends one kind of slip, in a function of a few lines."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradlab
+
+SLIPS = {
+    "transposed argument": (
+        "def forward(a, b):\n    return np.linalg.solve(a, b)\n\n\n"
+        "def backward(upstream, a, b):\n"
+        "    y = np.linalg.solve(a, b)\n"
+        "    db = np.linalg.solve(a, upstream)\n"
+        "    return -np.outer(db, y), db\n",
+        ((3, 3), (3,)),
+        "    db = np.linalg.solve(a.T, upstream)",
+    ),
+    "count of a power": (
+        "def forward(x):\n    return np.tanh(x + 0.044715 * x**3)\n\n\n"
+        "def backward(upstream, x):\n"
+        "    t = np.tanh(x + 0.044715 * x**3)\n"
+        "    return upstream * (1 - t**2) * (1 + 0.044715 * x**2)\n",
+        ((4, 3),),
+        "    return upstream * (1 - t**2) * (1 + 0.044715 * x**2 * 3)",
+    ),
+    "sign of a term": (
+        "def forward(a, x):\n    return x[0] * np.cos(a) - x[1] * np.sin(a)\n\n\n"
+        "def backward(upstream, a, x):\n"
+        "    c, s = np.cos(a), np.sin(a)\n"
+        "    da = upstream * (x[0] * s - x[1] * c)\n"
+        "    return da, np.stack([upstream * c, -upstream * s])\n",
+        ((4,), (2, 4)),
+        "    da = upstream * (-x[0] * s - x[1] * c)",
+    ),
+    "factor in a loop": (
+        "def forward(x, w):\n"
+        "    return np.array([x[i : i + 3] @ w for i in range(len(x) - 2)])\n\n\n"
+        "def backward(upstream, x, w):\n"
+        "    dx, dw = np.zeros_like(x), np.zeros_like(w)\n"
+        "    for i in range(len(upstream)):\n"
+        "        dx[i : i + 3] += upstream[i] * w\n"
+        "        dw += x[i : i + 3]\n"
+        "    return dx, dw\n",
+        ((8,), (3,)),
+        "        dw += x[i : i + 3] * upstream[i]",
+    ),
+    "value in a comparison": (
+        "def forward(x):\n    return x.max(axis=1)\n\n\n"
+        "def backward(upstream, x):\n"
+        "    top = x.max(axis=1, keepdims=True)\n"
+        "    mask = x >= 0\n"
+        "    return mask * upstream[:, None]\n",
+        ((3, 4),),
+        "    mask = x >= top",
+    ),
+    "factor too many": (
+        "def forward(x):\n    return np.log1p(np.exp(x))\n\n\n"
+        "def backward(upstream, x):\n"
+        "    p = 1 / (1 + np.exp(-x))\n"
+        "    return upstream * (1 - p) * p\n",
+        ((4, 3),),
+        "    return upstream * p",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_fix_is_the_line_that_was_meant(slip: str, tmp_path: Path) -> None:
+    text, shapes, meant = SLIPS[slip]
+    path = tmp_path / f"{slip.replace(' ', '_')}.py"
+    path.write_text(f"import numpy as np\n\n\n{text}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=s) + (3 * np.eye(3) if s == (3, 3) else 0) for s in shapes]
+    report = gradlab.check(module.forward, *inputs, backward=module.backward)
+    assert report.status == "wrong"
+    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
