@@ -145,10 +145,8 @@ class Bench:
             if bare.startswith(b"return") and not bare[6:7].isalnum():
                 lines[i] = line.replace(b"return", b"__result__ =", 1)
         tree = theirs(ast.parse, b"if 1:\n" + b"\n".join(lines))
-        counted(tree, place(self.code))
-        made: CodeType = theirs(
-            compile, ast.fix_missing_locations(tree), "<gradlab candidate>", "exec"
-        )
+        counted(tree.body, place(self.code))
+        made: CodeType = theirs(compile, tree, "<gradlab candidate>", "exec")
         return made
 
     def scope(self, statement: int) -> Scope | None:

@@ -517,15 +517,17 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
             measures.append((4.0, 4.0, 1.0))
             continue
         known = np.isfinite(true)
-        off, size = np.abs(array - true), np.abs(np.where(known, true, 0.0))
-        largest = float(np.max(size, initial=0.0))
-        close = (off <= _CLOSE * size + 1e-2 * _CLOSE * largest) | ~known
-        right.append(bool(np.all(close)))
-        norm = float(np.linalg.norm(size)) or 1.0
-        other = float(np.linalg.norm(array[known])) or 1.0
-        dot = abs(complex(np.sum(np.conj(true[known]) * array[known])))
-        angle = np.sqrt(max(0.0, 1.0 - (dot / (norm * other)) ** 2))
-        error = min(float(np.linalg.norm(off[known])) / norm, 4.0)
-        measures.append((error, angle, float(np.mean(~close)) if close.size else 0.0))
+        array, true = array[known], np.asarray(true)[known]
+        off, size = np.abs(array - true), np.abs(true)
+        close = off <= _CLOSE * size + 1e-2 * _CLOSE * size.max(initial=0.0)
+        right.append(bool(close.all()))
+        norm, other = _norm(true) or 1.0, _norm(array) or 1.0
+        angle = np.sqrt(max(0.0, 1.0 - (abs(np.vdot(true, array)) / (norm * other)) ** 2))
+        wrong = (close.size - np.count_nonzero(close)) / max(known.size, 1)
+        measures.append((min(_norm(off) / norm, 4.0), angle, wrong))
     sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
     return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
+
+
+def _norm(array: Array) -> float:
+    return float(np.sqrt(np.vdot(array, array).real))

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import Function, Tree
-from gradlab.repair.source import Text, read
+from gradlab.repair.source import Text, inside, read
 from gradlab.repair.standin import function_of, numbers, numpy_module, stand_in
 
 _LIBRARIES = tuple(
@@ -275,27 +275,30 @@ def compiled(
     """
     node = theirs(text.parsed)
     if isinstance(node, ast.Lambda):
-        node = ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
+        made = ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
+        node = ast.fix_missing_locations(made)
     assert isinstance(node, ast.FunctionDef)
     node.name = "__candidate__"  # its own name is looked up in its module, as ever
     node.decorator_list, node.returns = [], None
-    node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
-    node.args.kw_defaults = [d and ast.Constant(None) for d in node.args.kw_defaults]
+    none = ast.Constant(None, lineno=1, col_offset=0)
+    node.args.defaults = [none for _ in node.args.defaults]
+    node.args.kw_defaults = [d and none for d in node.args.kw_defaults]
     for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
         argument.annotation = None
     if mark is not None:
         mark(node)
+        ast.fix_missing_locations(node)
     if counts:
-        counted(node, place(original))
+        counted([node], place(original))
     if original.co_freevars:  # the closure keeps its cells, whatever the edit leaves out
         held: list[ast.expr] = [ast.Name(n, ast.Load()) for n in original.co_freevars]
-        use = ast.Expr(ast.Tuple(held, ast.Load()))
-        node.body.insert(0, ast.If(ast.Constant(0), [use], []))
+        use = ast.If(ast.Constant(0), [ast.Expr(ast.Tuple(held, ast.Load()))], [])
+        node.body.insert(0, ast.fix_missing_locations(use))
     outside = [ast.arg(n) for n in original.co_freevars]
     arguments = ast.arguments([], outside, None, [], [], None, [])
-    factory = ast.FunctionDef("factory", arguments, [node], [])
-    module = ast.fix_missing_locations(ast.Module([factory], []))
-    whole = theirs(compile, module, _CODE_NAME, "exec")
+    factory = ast.fix_missing_locations(ast.FunctionDef("factory", arguments, [], []))
+    factory.body = [node]
+    whole = theirs(compile, ast.Module([factory], []), _CODE_NAME, "exec")
     outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
     code = next(c for c in outer.co_consts if isinstance(c, CodeType))
     if set(code.co_freevars) != set(original.co_freevars):
@@ -308,12 +311,13 @@ def place(code: CodeType) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}:{code.co_name}"
 
 
-def counted(tree: ast.AST, where: str) -> None:
-    """Let every function and every turn of a loop in a tree count its lines."""
-    for node in ast.walk(tree):
+def counted(statements: list[ast.stmt], where: str) -> None:
+    """Let every function and every turn of a loop among statements count its lines."""
+    for node in list(inside(statements)):
         if isinstance(node, ast.While | ast.For | ast.FunctionDef):
             lines: list[ast.expr] = [ast.Constant(where), ast.Constant(len(node.body))]
-            node.body.insert(0, ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), lines, [])))
+            call = ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), lines, []))
+            node.body.insert(0, ast.fix_missing_locations(call))
 
 
 class _Copied:
