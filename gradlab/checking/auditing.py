@@ -425,11 +425,11 @@ def _judged(
     settings = dataclasses.replace(whole.settings, branches=branches)
     clock = time.process_time()
 
-    def mend() -> "Repaired":
+    def mend(lost: str) -> "Repaired":
         from gradlab.repair import repair  # a right rule never needs it
 
         found = [hand for hand in whole.written if hand.place == (rule.name, rule.defined)]
-        return repair(found, time.process_time() - clock, seed)
+        return repair(found, time.process_time() - clock, seed, lost)
 
     report = summarise([trial, *others], seed, 1, settings, mend)
     if not rule.user or meeting.broken:

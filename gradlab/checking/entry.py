@@ -138,11 +138,11 @@ def check(
         trials += list(_trials(subject, seed, samples, place))
     subject = trials[0].subject
 
-    def mend() -> "Repaired":
+    def mend(lost: str) -> "Repaired":
         from gradlab.repair import repair  # a search that right gradients never need
 
         rules = _written(asked, tuple(target.path for target in subject.targets))
-        return repair(rules, time.process_time() - clock, seed)
+        return repair(rules, time.process_time() - clock, seed, lost)
 
     stated = asked.reference is not None and not _is_node(function)
     opaque = subject.forward is None  # a search would call it thousands of times

@@ -47,7 +47,7 @@ def summarise(
     seed: int,
     order: int,
     settings: Settings | None = None,
-    mend: "Callable[[], Repaired] | None" = None,
+    mend: "Callable[[str], Repaired] | None" = None,
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
@@ -57,7 +57,8 @@ def summarise(
         order: of the derivatives, 1 or 2.
         settings: how far to look beyond these inputs.
         mend: searches the source for fixes; it is called where a formula is wrong and nothing
-            hides the cause, such as a rule that changes its input.
+            hides the cause, such as a rule that changes its input. Where the formula is
+            right and digits are lost that another form keeps, it is given their dtype.
     """
     subject, clock = trials[0].subject, time.process_time()
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
@@ -78,6 +79,10 @@ def summarise(
     seconds = 1.2 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
         (fixes, first), findings = _explained(wrong, mend, seconds)
+        formula = wrong is None or (wrong[0].runs and not wrong[0].any_wrong)
+        lost = [left.digits.dtype for _, left in counted if left and left.digits.avoidable]
+        if mend is not None and formula and lost and explaining.get():
+            fixes, first = mend(lost[0])
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
         line = Finding("line", path, first.told, code="GL900", line=first.place)
@@ -105,14 +110,16 @@ def summarise(
 
 
 def _explained(
-    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[], Repaired] | None", seconds: float
+    wrong: tuple[Trial, list[Law]] | None,
+    mend: "Callable[[str], Repaired] | None",
+    seconds: float,
 ) -> "tuple[Repaired, tuple[Finding, ...]]":
     """Return the fixes and the first wrong line of what is wrong, and causes found in `seconds`."""
     if wrong is None:
         return ((), None), ()
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
-    repaired = mend() if mend and mendable(*wrong) else ((), None)
+    repaired = mend("") if mend and mendable(*wrong) else ((), None)
     return repaired, diagnose(*wrong, any(repaired), seconds)
 
 

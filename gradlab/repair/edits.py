@@ -17,7 +17,7 @@ import numpy as np
 from gradlab.common.arrays import Tree
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
-TOKENS, NAMES, SOLVED, TRIED, FITTED = range(5)
+TOKENS, NAMES, SOLVED, TRIED, FITTED, SAFE = range(6)
 
 _OTHERS: Final = {
     "+": "- *",

@@ -4,6 +4,7 @@ The right gradients are those of autodiff of the forward, traced or read as a pr
 NumPy.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -361,6 +362,37 @@ class Problem:
         except Failed:  # JAX refuses what NumPy takes
             return False
         return all(judged(came, point.expected)[0])
+
+    def lost(self, name: str, code: CodeType | None = None, new: Text | None = None) -> float:
+        """Return the largest relative error at the given inputs, in the dtype of this name.
+
+        Infinite where an entry is not finite that should be, or where the user's code fails. With
+        a function's text, it is the mended rule that runs.
+        """
+        world, entry = self._in_jax
+        dtype = jax.numpy.dtype(name)
+
+        def narrow(x: Any) -> Any:
+            array = x.astype(dtype) if _is_array(x) and is_inexact(x.dtype) else x
+            return array if self.rule.primal is None else _to_jax(array)
+
+        try:
+            upstream = self._upstream(self.given, np.random.default_rng([self.seed, 0, 7]), 0)
+            inputs, upstream = jax.tree.map(narrow, (self.given, upstream))
+            expected = self._expected(*jax.tree.map(wide, (inputs, upstream)))
+            mended = world.exchanged(code, new) if code and new else contextlib.nullcontext()
+            with mended, jax.enable_x64(dtype == np.float64):
+                there = Point(inputs, upstream, expected, "")
+                came = self.gradients(world.call(entry, *self.arguments(world, there)))
+        except Failed:
+            return np.inf
+        least = float(jax.numpy.finfo(dtype).tiny)
+        worst = 0.0
+        for mine, true in zip(came, expected, strict=True):
+            known = np.isfinite(true)
+            off = np.abs(wide(mine)[known] - true[known]) / np.maximum(np.abs(true[known]), least)
+            worst = max(worst, float(np.max(np.nan_to_num(off, nan=np.inf), initial=0.0)))
+        return worst
 
     def proved(self, mended: Mended) -> bool:
         """Whether every gradient of the mended rule is proved one formula with the reference."""

@@ -25,6 +25,7 @@ from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material,
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
+from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Need, fitted, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, place, quiet
@@ -37,6 +38,7 @@ _FIT = 250  # candidates, in whose time a product is fitted at one place
 _RUNS_AWAY = 1.1  # times the CPU that the search may take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
+_LOST = 0.1  # the relative error of an entry that keeps its first digit
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -105,10 +107,14 @@ class _Ended(Exception):
     """The search has tried as many candidates as it may."""
 
 
-def mend(problem: Problem) -> tuple[list[Mended], WrongLine | None]:
+def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | None]:
     """Return the cheapest verified edits that make every gradient right: at most three.
 
     The second is the first wrong line of a long backward, where that is known.
+
+    Args:
+        problem: the rule, and the right gradients.
+        lost: the dtype in which a right formula loses digits; then safe forms are tried.
     """
     with quiet():
         given = problem.point(0, 0)
@@ -120,7 +126,10 @@ def mend(problem: Problem) -> tuple[list[Mended], WrongLine | None]:
                 search.begin()
             except Failed:  # the user's code does not run on copies
                 continue
-            return (search.found() if search.wrong else []), search.first
+            found = search.safe(lost or "float64") if lost or not search.finite else []
+            if not (found or lost) and search.wrong:
+                found = search.found()
+            return found, search.first
         return [], None
 
 
@@ -158,6 +167,11 @@ class _Search:
             if known and (text := read(code)) is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
+        self.finite = all(
+            np.isfinite(np.asarray(c, complex)[np.isfinite(e)]).all()
+            for c, e in zip(came, self.points[0].expected)
+            if np.shape(c) == np.shape(e)
+        )
 
     def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:
         """Return the k-th point of sizes that the backward takes, as at the first point."""
@@ -227,6 +241,16 @@ class _Search:
             if not self.verified and forward:  # what it keeps may be wrong
                 self._total = min(self._total, int(self.tried) + self.problem.forwards)
                 self._second(forward, 1.0)
+        return sorted(self.verified, key=_cost)[:3]
+
+    def safe(self, dtype: str) -> list[Mended]:
+        """Return the safe forms with which every gradient keeps its digits."""
+        finite = np.isfinite(self.problem.lost(dtype))
+        for code, text in self.texts.items():
+            for edit in safe_forms(text, "GL204" if finite else "GL405"):
+                new = edited(text, edit)
+                if self.problem.lost(dtype, code, new) < _LOST:
+                    self._verify(code, new)
         return sorted(self.verified, key=_cost)[:3]
 
     def _first_line(self, drafts: list[_Draft]) -> WrongLine | None:

@@ -5,6 +5,7 @@ import dataclasses
 import re
 
 from gradlab._codes import CODES
+from gradlab.repair.edits import SAFE
 from gradlab.repair.problem import Mended
 from gradlab.repair.source import Edit, Text, edited
 
@@ -40,6 +41,8 @@ def _sentence(edit: Edit, old: Text) -> str:
     term = re.fullmatch(r"(.*) [+-] (.+)", edit.new, re.DOTALL)
     if code == "GL211" and term and term[1] == edit.old:
         said = f"the term `{term[2]}` is missing"
+    if edit.tier == SAFE:
+        said = "this form loses digits"
     if code == "GL103":
         said = f"this {edit.old} should be a {edit.new}"
     if code == "GL311" and edit.old.isidentifier():

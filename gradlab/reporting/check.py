@@ -54,6 +54,11 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
         for law in report.laws:
             if law.status == "inconclusive" and law.name not in ("formula", "accuracy"):
                 yield "reason", f"{_name(law)}: {law.reason}"
+    if report.fixes:
+        first, *more = report.fixes[0].diff.splitlines()
+        yield from (("fix", first), *(("", line) for line in more))
+    elif report.status.endswith("loses digits"):
+        yield "next", "write the formula so that nothing cancels or overflows, or use a wider dtype"
     if report.status == "undecided":
         yield "next", "check in a wider dtype, at other inputs (domain=), or against reference="
     alike: dict[tuple[object, ...], list[str]] = {}
@@ -94,8 +99,12 @@ def _lost(report: "CheckReport", path: str, digits: "Digits") -> Iterator[tuple[
     index = f"[{', '.join(map(str, digits.at))}]" if digits.at else ""
     yield "reason", f"{digits.least:.1f} of {digits.full:.1f} digits are left at {path}{index}"
     if digits.autodiff_least is not None:
-        too = "there too, so this is a warning" if report.ok else "there"
-        yield "compare", f"autodiff has {digits.autodiff_least:.1f} digits {too}"
+        said = f"autodiff has {digits.autodiff_least:.1f} digits there"
+        if report.ok:
+            said += " too, so this is a warning"
+        elif digits.autodiff_least < digits.least + 1:
+            said += " too, but this gradient is not finite where the right one is"
+        yield "compare", said
 
 
 def reached(evidence: "Evidence") -> str:

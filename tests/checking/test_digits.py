@@ -1,5 +1,8 @@
 """Digits that are left: a right formula is not ok where its numbers are worthless."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +77,34 @@ def test_digits_that_a_compiler_hides_are_counted():
     rule = with_rule(lambda x: jnp.exp(x) - 1, lambda x, g: g * ((jnp.exp(x) - 1) + 1))
     assert gradlab.check(rule, np.array([-0.5, 1.0])).status == "right"
     assert gradlab.check(rule, np.array([-40.0, 1.0])).status == "loses digits"
+
+
+SAFE = {
+    "g * e / (1 + e)": ("softplus(x)", 100.0, "g / (1 + jnp.exp(-x))"),
+    "g * (x + 1e8 - 1e8)": ("x * x / 2", 1e-9, "g * (x)"),
+    "g * (jnp.exp(x) - 1 + 1)": ("jnp.exp(x) - 1", -40.0, "g * (jnp.exp(x))"),
+}
+
+
+@pytest.mark.parametrize("written", SAFE)
+def test_a_safe_form_is_found_where_digits_are_lost(written: str, tmp_path: Path) -> None:
+    forward, at, safe = SAFE[written]
+    path = tmp_path / "layer.py"
+    text = (
+        "import jax\nimport jax.numpy as jnp\nfrom jax.nn import softplus\n\n\n"
+        f"@jax.custom_vjp\ndef layer(x):\n    return {forward}\n\n\n"
+        f"def bwd(x, g):\n    e = jnp.exp(x)\n    return ({written},)\n\n\n"
+        "layer.defvjp(lambda x: (layer(x), x), bwd)\n"
+    )
+    x = np.array([1.0, at], np.float32)
+    reports = []
+    for name, source in (("layer", text), ("mended", text.replace(written, safe))):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source)
+        space = runpy.run_path(str(path))
+        reports.append(gradlab.check(space["layer"], x, branches=False))
+    assert not reports[0].ok and reports[1].ok
+    assert reports[0].fixes[0].after == (f"    return ({safe},)",)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
