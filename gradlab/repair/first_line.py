@@ -134,7 +134,7 @@ def first_wrong_line(
     watch = _Watch(world, texts, run)
     try:
         with watch:
-            sure = [*known.values, *known.gradients]
+            sure = _Known([*known.values, *known.gradients])
             found = _first(watch, right, right(watch.came), known.gradients, sure)
     except Failed:
         return None
@@ -151,13 +151,14 @@ def _first(
     right: Callable[[list[Any]], Sequence[bool]],
     before: Sequence[bool],
     known: Sequence[Array],
-    sure: Sequence[Array],
+    sure: "_Known",
 ) -> tuple[int, _Healed] | None:
     """Return the number of the first wrong event, and what its right value does."""
     wrong = {i for i, ok in enumerate(before) if not ok}
-    matched = [_matches(event.value, sure) for event in watch.events]
+    matched = [sure.holds(event.value) for event in watch.events]
     values = [event.value for event in watch.events]
-    lacking = [each for each in known if not _matches(each, values)]  # nothing computes them
+    computed = _Known(values)
+    lacking = [each for each in known if not computed.holds(each)]
 
     def healed(e: int) -> _Healed:
         value = watch.events[e].value
@@ -201,12 +202,12 @@ def _first(
     return None
 
 
-def _feeders(watch: "_Watch", event: _Event, sure: Sequence[Array]) -> Iterator[int]:
+def _feeders(watch: "_Watch", event: _Event, sure: "_Known") -> Iterator[int]:
     """Yield the statements that feed a wrong one with values that nothing confirms."""
     statements = watch.texts[event.code].statements
     doubtful: dict[str, int] = {}
     for each in watch.events:
-        if each.code is event.code and not _matches(each.value, sure):
+        if each.code is event.code and not sure.holds(each.value):
             for name in _names(statements[each.statement], ast.Store):
                 doubtful[name] = each.statement
     found, todo = {event.statement}, [event.statement]
@@ -322,13 +323,19 @@ def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:
     return best[0][:_LIKELY] + best[1][: _LIKELY // 3]
 
 
-def _matches(value: Array, known: Sequence[Array]) -> bool:
-    """Whether a value is one of those that are known, or one with its axes in another order."""
-    if not value.any():
-        return True
-    size = float(np.linalg.norm(value))
-    near = (k for k in known if abs(float(np.linalg.norm(k)) - size) <= _NEAR * size)
-    return any(_equal(way, value) for each in near for way in _turned(each, value.shape))
+class _Known:
+    """Some arrays, and their norms, by which one of them is found."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self.norms = np.array([np.linalg.norm(each) for each in arrays])
+
+    def holds(self, value: Array) -> bool:
+        """Whether a value is one of these, or one with its axes in another order."""
+        size = float(np.linalg.norm(value))
+        near = np.flatnonzero(np.abs(self.norms - size) <= _NEAR * size)
+        ways = (way for k in near.tolist() for way in _turned(self.arrays[k], value.shape))
+        return size == 0 or any(_equal(way, value) for way in ways)
 
 
 def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
@@ -345,9 +352,8 @@ def _equal(one: Any, other: Any) -> bool:
     if one is None or other is None or np.shape(one) != np.shape(other):
         return one is other
     one, other = np.asarray(one), np.asarray(other)
-    return bool(
-        np.allclose(one, other, rtol=_NEAR, atol=_NEAR * float(np.max(np.abs(one), initial=0.0)))
-    )
+    size = np.abs(one)
+    return bool((np.abs(one - other) <= _NEAR * (size + size.max(initial=0.0))).all())
 
 
 def gradients_within(

@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any, Literal
 
 import jax
+import ml_dtypes
 import numpy as np
 
 from gradlab.common.arrays import Function, Tree
@@ -194,18 +195,22 @@ class Problem:
         if rule.kind == "jvp":
             return list(jax.tree.leaves(_pair(result)[1]))
         by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
-        return [_part(by_name, self._root(path), path) for path in rule.paths]
+        parts = {root: _parts(root, by_name[root]) for root in self._roots if root in by_name}
+        return [parts.get(root, {}).get(path) for root, path in zip(self._roots, rule.paths)]
 
-    def _root(self, path: str) -> str:
-        """Return the input that a leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
-        return max((n for n in self.rule.names if path.startswith(n)), key=len)
+    @functools.cached_property
+    def _roots(self) -> tuple[str, ...]:
+        """The input that each leaf belongs to; `xs[0]` may be a name or a leaf of `xs`."""
+        names = self.rule.names
+        paths = self.rule.paths
+        return tuple(max((n for n in names if path.startswith(n)), key=len) for path in paths)
 
     def _by_name(self, result: Tree) -> dict[str, Any]:
         """Return gradients by the name of their input, however they were gathered."""
         rule = self.rule
         every = [n for i, n in enumerate(rule.names) if i not in rule.static]
         chosen = [rule.names[i] for i in rule.wrt] if rule.wrt is not None else every
-        choices = [chosen, list(dict.fromkeys(map(self._root, rule.paths))), every]
+        choices = [chosen, list(dict.fromkeys(self._roots)), every]
         if isinstance(result, dict) and any(set(result) & set(names) for names in choices):
             return result
         whole = result if isinstance(result, tuple | list) else (result,)
@@ -386,7 +391,7 @@ class Problem:
                 came = self.gradients(world.call(entry, *self.arguments(world, there)))
         except Failed:
             return np.inf
-        least = float(jax.numpy.finfo(dtype).tiny)
+        least = float(ml_dtypes.finfo(dtype).tiny)  # type: ignore[no-untyped-call]
         worst = 0.0
         for mine, true in zip(came, expected, strict=True):
             known = np.isfinite(true)
@@ -435,13 +440,12 @@ def _pair(result: Tree) -> tuple[Any, Any]:
     return result[0], result[1] if len(result) == 2 else result[1:]
 
 
-def _part(by_name: dict[str, Any], root: str, path: str) -> Any:
-    """Return the gradient of one leaf of an input."""
-    gradient = by_name.get(root)
-    if root == path or gradient is None:
-        return gradient
+def _parts(root: str, gradient: Any) -> dict[str, Any]:
+    """Return the gradients of the leaves of an input, by path, and the whole by its name."""
+    if isinstance(gradient, np.ndarray):
+        return {root: gradient}
     found, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
-    return next((v for keys, v in found if root + jax.tree_util.keystr(keys) == path), None)
+    return {root + jax.tree_util.keystr(keys): v for keys, v in found} | {root: gradient}
 
 
 def _upstream(x: Any, rng: np.random.Generator) -> Any:

@@ -77,9 +77,10 @@ def _assigned(text: Text) -> dict[str, ast.expr]:
     for statement in text.statements:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target, value = statement.targets[0], statement.value
-            parts = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
-            pairs = zip(target.elts, value.elts) if parts else [(target, value)]
-            for name, held in pairs:
+            both = [(target, value)]
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                both = list(zip(target.elts, value.elts))
+            for name, held in both:
                 if isinstance(name, ast.Name):
                     found.setdefault(name.id, []).append(held)
     return {name: held[0] for name, held in found.items() if len(held) == 1}
@@ -102,9 +103,10 @@ def _matches(
     elif isinstance(form, ast.UnaryOp) and isinstance(node, ast.UnaryOp):
         yield from _matches(form.operand, node.operand, bound, known)
     elif isinstance(form, ast.Call) and isinstance(node, ast.Call):
-        named = isinstance(node.func, ast.Attribute) and node.func.attr == ast.unparse(form.func)
-        if named and len(node.args) == 1 and not node.keywords:
-            yield from _matches(form.args[0], node.args[0], {**bound, ".": node.func.value}, known)
+        called, name = node.func, ast.unparse(form.func)
+        if isinstance(called, ast.Attribute) and called.attr == name and len(node.args) == 1:
+            if not node.keywords:
+                yield from _matches(form.args[0], node.args[0], {**bound, ".": called.value}, known)
     elif isinstance(form, ast.BinOp) and isinstance(node, ast.BinOp):
         pairs = [(node.left, node.right)]
         pairs += [(node.right, node.left)] if isinstance(form.op, ast.Add | ast.Mult) else []

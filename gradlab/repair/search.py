@@ -233,7 +233,7 @@ class _Search:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
             if self.first is not None and not self.verified:
                 self._focus = self.first
-                self._searched([d for d in behind if d.code is self.first.code], 0.6)
+                self._searched([d for d in behind if d.code is self.first.code], 0.85)
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
             if not self.verified:

@@ -71,7 +71,12 @@ class Text:
 
     def parsed(self) -> Definition:
         """Parse the definition anew, so that the tree may be changed."""
-        return _definitions(ast.parse(b"if 1:\n" + self._indented))[self.name][self.which]
+        tree = ast.parse(b"if 1:\n" + self._indented)
+        block = tree.body[0]
+        first = block.body[0] if isinstance(block, ast.If) else block
+        if isinstance(first, ast.FunctionDef) and first.name == self.name and not self.which:
+            return first
+        return _definitions(tree)[self.name][self.which]
 
     @property
     def _indented(self) -> bytes:

@@ -55,8 +55,8 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
             if law.status == "inconclusive" and law.name not in ("formula", "accuracy"):
                 yield "reason", f"{_name(law)}: {law.reason}"
     if report.fixes:
-        first, *more = report.fixes[0].diff.splitlines()
-        yield from (("fix", first), *(("", line) for line in more))
+        for k, line in enumerate(report.fixes[0].diff.splitlines()):
+            yield "" if k else "fix", line
     elif report.status.endswith("loses digits"):
         yield "next", "write the formula so that nothing cancels or overflows, or use a wider dtype"
     if report.status == "undecided":
