@@ -104,9 +104,9 @@ def _matches(
         yield from _matches(form.operand, node.operand, bound, known)
     elif isinstance(form, ast.Call) and isinstance(node, ast.Call):
         called, name = node.func, ast.unparse(form.func)
-        if isinstance(called, ast.Attribute) and called.attr == name and len(node.args) == 1:
-            if not node.keywords:
-                yield from _matches(form.args[0], node.args[0], {**bound, ".": called.value}, known)
+        given = [*node.args, *node.keywords]
+        if isinstance(called, ast.Attribute) and called.attr == name and len(given) == 1:
+            yield from _matches(form.args[0], node.args[0], {**bound, ".": called.value}, known)
     elif isinstance(form, ast.BinOp) and isinstance(node, ast.BinOp):
         pairs = [(node.left, node.right)]
         pairs += [(node.right, node.left)] if isinstance(form.op, ast.Add | ast.Mult) else []
