@@ -233,7 +233,7 @@ class _Search:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
             if self.first is not None and not self.verified:
                 self._focus = self.first
-                self._searched([d for d in behind if d.code is self.first.code], 0.85)
+                self._searched([d for d in behind if d.code is self.first.code], 0.9)
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
             if not self.verified:
@@ -278,7 +278,7 @@ class _Search:
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.75 * share + 0.25 * spent)
+            better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
