@@ -284,7 +284,7 @@ class _Search:
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
             if partly and tier > alone and not self.verified:
                 gone_on |= {draft.text.segment for draft in partly}
-                self._second(_best(partly), min(share, self.tried / self._total + 0.25))
+                self._second(_best(partly), min(share, self.tried / self._total + 0.4))
             if self.verified:
                 return
         self._second(_best(better), share)
@@ -521,7 +521,7 @@ def _slopes(text: Text, bench: Bench, wanted: set[int], aliases: Sequence[str]) 
     for site, scope in bench.value_sites(wanted):
         if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
             if site.statement not in known:
-                known[site.statement] = derived(scope, simple(scope), aliases, (), 0)
+                known[site.statement] = derived(scope, scope.simple, aliases, (), 0)
             for each in known[site.statement]:
                 if each.code == "GL221" and each.shape == shape:
                     yield kinds.filled(text, site, "{s} * {m}", each)
