@@ -242,6 +242,20 @@ def _convergence(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     return tuple(found)
 
 
+def _unconverged(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
+    """Where a reference is no more exact than its loop, slopes confirm a rule as if it had none."""
+    found = []
+    for i, verdict in enumerate(verdicts):
+        doubted = verdict.decided_by(Reason.NOT_CONVERGED)
+        if doubted.any():
+            told = judge_by_slopes(evidence, i, (evidence.formula_gradients or ())[i])
+            coarse = np.where(doubted, np.fmax(verdict.resolution, told.resolution), 0.0)
+            verdict = replace(verdict, resolution=np.fmax(verdict.resolution, coarse))
+            verdict = verdict.settle(doubted & told.right, State.RIGHT, Reason.SLOPE_CONFIRMS)
+        found.append(verdict)
+    return tuple(found)
+
+
 def _approximation(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """A primal may approximate its function to float32, where its rule is exact.
 
@@ -338,6 +352,10 @@ def _iterates(evidence: Evidence) -> bool:
     return not subject.stated and (subject.loops or subject.approximate or repeated)
 
 
+def _confirmable(evidence: Evidence) -> bool:
+    return _iterates(evidence) and evidence.has_reference and not evidence.subject.is_called
+
+
 FORMULA_STEPS: tuple[Step, ...] = (
     Step("lifting", _always, _lifting),
     Step("infinities", _has_reference, infinities),
@@ -348,6 +366,7 @@ FORMULA_STEPS: tuple[Step, ...] = (
     Step("ties", _always, ties),
     Step("convergence", _iterates, _convergence),
     Step("loops that run on", _iterates, loops),
+    Step("loops that end early", _confirmable, _unconverged),
     Step("approximation", _always, _approximation),
 )
 ACCURACY_STEPS: tuple[Step, ...] = (

@@ -62,7 +62,7 @@ class Evaluator(Interpreter[Value]):
     def row(self, value: Value, index: int, atom: Atom) -> Value:
         """Return what a turn of a `scan` reads of a column."""
         drawn = value.array.ndim > len(atom.aval.shape)
-        return value._replace(array=value.array[:, index] if drawn else value.array[index])
+        return value._replace(array=value.array[:, index] if drawn else value.array[index, ...])
 
     def stack(self, rows: list[Value], variable: Variable) -> Value:
         """Return the rows of a `scan` as one value."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.ode import odeint
 
 import gradlab
 
@@ -85,3 +86,18 @@ def test_a_rule_for_the_exact_solution_is_judged_by_the_loop_that_runs_on(solve)
     assert report.ok and report.leaves[0].right == 3, report
     report = gradlab.check(implicit(solve, 1.003), a)
     assert report.status == "wrong" and report.leaves[0].wrong == 3, report
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, "right"), (1.01, "wrong")])
+def test_a_solver_with_adaptive_steps_is_confirmed_by_slopes(factor, status):
+    """Its loop ends by a tolerance, so autodiff of it is no more exact than that."""
+
+    def solved(y):
+        return odeint(lambda y, t: -0.7 * y + jnp.sin(t), y, jnp.array([0.0, 0.5, 1.0]))
+
+    def adjoint(y, upstream):
+        return (factor * jax.vjp(solved, y)[1](upstream)[0],)
+
+    rule = jax.custom_vjp(solved)
+    rule.defvjp(lambda y: (solved(y), y), adjoint)
+    assert gradlab.check(rule, jnp.array([0.7, 1.3]), branches=False).status == status
