@@ -116,7 +116,7 @@ def program(steps):
     return function
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.integers(0, 1000))
 def test_a_reading_computes_what_numpy_computes(steps, seed):
     function = program(steps)

@@ -110,7 +110,7 @@ NODES = sorted(registry())
 
 def test_nodes_need_hardly_more_bytes_than_their_hand_written_gradients():
     fewer = total = 0
-    for name in NODES[::4]:
+    for name in NODES[::8]:
         case = next(iter(registry()[name]().cases()))
         inputs = case.draw(0)
         out, residuals = case.node.forward(*inputs)

@@ -152,7 +152,7 @@ def _meant(symptom: Symptom, target: int) -> Iterator[Finding]:
     """Yield what the author of a rule may mean, though it is not its function's derivative."""
 
     def made(symptom: Symptom, target: int) -> Iterator[Claim]:
-        found = itertools.chain(through(symptom, target), scaling(symptom, target))
+        found = itertools.chain(scaling(symptom, target), through(symptom, target))
         return (claim for claim in found if claim.meant)
 
     if symptom.subject.rules:
