@@ -109,7 +109,7 @@ def _dtype_name(dtype: Any) -> str:
         return dtype
     try:
         return str(getattr(dtype, "__name__", None) or np.dtype(dtype).name)
-    except TypeError:
+    except (TypeError, ValueError):  # a random key says so
         return str(dtype)
 
 

@@ -1,6 +1,6 @@
 """A check as a page: the answer, the line and its fix, a map of the errors, inputs, laws."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import scientific, shape_text
@@ -50,13 +50,16 @@ def status_of(status: str) -> Markup:
     return tag("b", word, cls=tone)
 
 
-def html(report: "CheckReport", verdict: str) -> Markup:
-    """Return the body of the page; `verdict` is the headline in words."""
+def html(report: "CheckReport", verdict: str, told: Sequence[str]) -> Markup:
+    """Return the body of the page; `verdict` is the headline, `told` says why, and what is next."""
     word, tone = STATES[report.status]
     return join(
         [
             top("check", report.function, ", ".join(report.dtypes), f"seed {report.seed}"),
-            head(word, tone, f"{report.function}: {verdict}", _sentence(report)),
+            head(word, tone, f"{report.function}: {verdict}", _sentence(report, told)),
+            section(
+                "Why, and what to do next", *(tag("p", _sentence_of(each)) for each in told[1:])
+            ),
             found(report),
             section("Repeat this check", *_commands(report)),
             tag("p", f"Reference: {report.oracle}.", cls="soft"),
@@ -64,7 +67,7 @@ def html(report: "CheckReport", verdict: str) -> Markup:
     )
 
 
-def _sentence(report: "CheckReport") -> str:
+def _sentence(report: "CheckReport", told: Sequence[str]) -> str:
     """Return what a person wants to know next."""
     if report.status == "wrong" and report.fixes:
         return f"{_said(report.fixes[0])} With the edit below, every gradient is right."
@@ -72,10 +75,11 @@ def _sentence(report: "CheckReport") -> str:
         return report.findings[0].text
     if report.status == "wrong":
         return f"{NO_FIX}."
-    told = [
-        r.sentence for leaf in report.leaves if leaf.status == report.status for r in leaf.reasons
-    ]
-    return "" if report.status == "right" or not told else f"The entries: {told[-1]}."
+    return _sentence_of(told[0]) if told else ""
+
+
+def _sentence_of(said: str) -> str:
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def found(report: "CheckReport") -> Markup:
@@ -100,8 +104,7 @@ def found(report: "CheckReport") -> Markup:
 
 
 def _said(fix: "Fix") -> str:
-    said = fix.explanation.split(": `")[0].rstrip(".")
-    return f"{said[:1].upper()}{said[1:]}."
+    return _sentence_of(fix.explanation.split(": `")[0].rstrip("."))
 
 
 def _worst(entry: "Entry | None") -> Part:
@@ -179,7 +182,8 @@ def _span(block: int, size: int) -> str:
 
 def _cell_text(path: str, cell: "Cell") -> str:
     index = f"[{', '.join(map(str, cell.at))}]" if cell.at else ""
-    numbers = f"the backward gives {cell.actual:.8g}, the right value is {cell.expected:.8g}"
+    known = "the reference gives" if cell.state == "undecided" else "the right value is"
+    numbers = f"the backward gives {cell.actual:.8g}, {known} {cell.expected:.8g}"
     off = f"off by a relative {cell.relative:.2g}" if cell.relative else "no difference"
     return f"{path}{index} is {cell.state}: {numbers}; {off}"
 

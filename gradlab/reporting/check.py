@@ -210,7 +210,8 @@ def _name(law: "Law") -> str:
 
 def html(report: "CheckReport") -> Markup:
     """Return the body of the check's page."""
-    return check_page(report, verdict(report))
+    told = [said for name, said in _told(report) if name in ("reason", "compare", "next")]
+    return check_page(report, verdict(report), told)
 
 
 def junit(report: "CheckReport") -> str:

@@ -93,11 +93,11 @@ def test_a_solver_with_adaptive_steps_is_confirmed_by_slopes(factor, status):
     """Its loop ends by a tolerance, so autodiff of it is no more exact than that."""
 
     def solved(y):
-        return odeint(lambda y, t: -0.7 * y + jnp.sin(t), y, jnp.array([0.0, 0.5, 1.0]))
+        return odeint(lambda y, t: -0.7 * y + jnp.sin(t), y, jnp.array([0.0, 0.3]))
 
     def adjoint(y, upstream):
         return (factor * jax.vjp(solved, y)[1](upstream)[0],)
 
     rule = jax.custom_vjp(solved)
     rule.defvjp(lambda y: (solved(y), y), adjoint)
-    assert gradlab.check(rule, jnp.array([0.7, 1.3]), branches=False).status == status
+    assert gradlab.check(rule, jnp.array([0.7]), branches=False, prove=False).status == status

@@ -50,7 +50,10 @@ def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
     program = subject.believed if subject.stated else subject.forward  # which knows its lines
     if program is None or not symptom.trial.has_reference or iterates(program):
         return  # JAX differentiates a loop that ends by numbers through a rule alone, if at all
-    gated = _Gated(symptom, program)
+    try:
+        gated = _Gated(symptom, program)
+    except ValueError:  # a loop that JAX differentiates forwards alone
+        return
     gates, path = gated.gates, subject.targets[target].path
     if not 0 < len(gates) <= _GATES or symptom.entries * len(gates) > _ENTRIES:
         return

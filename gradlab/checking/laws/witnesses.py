@@ -75,10 +75,13 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
     if said == Answer.AT_A_KINK:
         return Law(name, "passed", "at a kink: the gradient lies between the one-sided slopes")
     if said.is_silent:
+        finest = float(slope.error[0])
         return Law(
             name,
             "inconclusive",
-            f"finite differences know the slope only to {float(slope.error[0]):.2g}",
+            f"the slope is known only to {finest:.2g}"
+            if np.isfinite(finest)
+            else "no slope can be measured here: the function jumps, or is not finite nearby",
         )
     return Law(name, "passed", error=_error(claim, slope), judged=1)
 
