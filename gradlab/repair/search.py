@@ -237,7 +237,7 @@ class _Search:
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
             if not self.verified:
-                self._searched(behind, 0.7 if forward else 0.9)
+                self._searched(behind, 0.6 if forward else 0.9)
             if not self.verified and forward:  # what it keeps may be wrong
                 self._total = min(self._total, int(self.tried) + self.problem.forwards)
                 self._second(forward, 1.0)
