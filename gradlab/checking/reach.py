@@ -221,7 +221,9 @@ def _judged(
         judged += sum(int(np.isfinite(a).sum()) for a in second)
         if all(map(_same, first, second)):
             continue
-        if any(verdict.wrong.any() for verdict in there.formula_verdicts) and _is_itself(there):
+        if any(verdict.wrong.any() for verdict in there.formula_verdicts) and _is_itself(
+            there, trial
+        ):
             sides = "; ".join(map(str, place.sides))
             reason = f"wrong at an input that gradlab made, where {sides}"
             return Law("branches", "failed", reason, judged=judged), (there,)
@@ -236,10 +238,14 @@ def _judged(
     return Law("branches", "passed", reason, judged=judged), ()
 
 
-def _is_itself(there: Trial) -> bool:
-    """Whether the function runs there, and what was read of it computes the same."""
-    if there.dropped.attempt(lambda: there.actual, python=True) is None:
+def _is_itself(there: Trial, trial: Trial) -> bool:
+    """Whether the function runs there, in its domain, and what was read of it computes the same."""
+    actual = there.dropped.attempt(lambda: there.actual, python=True)
+    if actual is None:
         return False
+    for made, given in zip(actual[: there.outputs], trial.actual[: there.outputs]):
+        if (~np.isfinite(widen(made)) & np.isfinite(widen(given))).any():
+            return False  # it has no value there
     if not there.subject.read:
         return True
     pairs = zip(there.wide or (), there.formula["reference"][: there.outputs])

@@ -554,3 +554,9 @@ def test_a_failure_on_a_branch_names_the_line_of_the_comparison() -> None:
     report = gradlab.check(rule(softplus, LAYERS[0].wrong), X)
     law = next(law for law in report.laws if law.name == "branches")
     assert "test_reach.py:" in law.reason and "`x > 20` is true" in law.reason
+
+
+def test_where_a_function_has_no_value_nothing_is_judged():
+    rule = jax.custom_vjp(lambda p: jnp.where(p <= 1, p * p, jnp.nan))
+    rule.defvjp(lambda p: (rule(p), p), lambda p, u: (u * jnp.where(p <= 1, 2 * p, jnp.nan),))
+    assert gradlab.check(rule, jnp.array([0.2, 0.5])).status == "right"
