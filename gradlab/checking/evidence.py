@@ -274,7 +274,8 @@ class Evidence:
         points = Points(self.subject.forward, programs.values(), self.dropped, turns)
         there.__dict__["_points"] = points
         walk = Interpreted(Setting(programs, {}, None, {}), turns)
-        return there, self.gradients(walk.values(self.wide_point, "rule")["rule"])
+        with jax.enable_x64(True):  # what NumPy has no rule for goes to JAX
+            return there, self.gradients(walk.values(self.wide_point, "rule")["rule"])
 
     def legal(self, case: Arrays) -> bool:
         """Whether a change to the point stays among the inputs that `domain=` allows."""
