@@ -250,7 +250,7 @@ CODES: Final[dict[str, Code]] = {
         "np.round(x) + 0.0 * x",
         "upstream",
         "0 * upstream",
-        knows="It is exactly the upstream, zero, or minus the right one; or the code draws.",
+        knows="It is the upstream, zero, or minus the right one; or the function draws numbers.",
     ),
     "GL900": Code(
         "The gradient is wrong, and no edit of one or two places makes it right.",

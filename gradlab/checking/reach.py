@@ -221,9 +221,8 @@ def _judged(
         judged += sum(int(np.isfinite(a).sum()) for a in second)
         if all(map(_same, first, second)):
             continue
-        if any(verdict.wrong.any() for verdict in there.formula_verdicts) and _is_itself(
-            there, trial
-        ):
+        wrong = any(verdict.wrong.any() for verdict in there.formula_verdicts)
+        if wrong and _is_itself(there, trial):
             sides = "; ".join(map(str, place.sides))
             reason = f"wrong at an input that gradlab made, where {sides}"
             return Law("branches", "failed", reason, judged=judged), (there,)
@@ -323,8 +322,10 @@ def _stopped(proofs: Sequence[Proof], settings: Settings) -> tuple[str, ...]:
     """Return the note on a proof that came to no end."""
     if all(proof.reason != STOPPED for proof in proofs):
         return ()
-    more = "check smaller inputs" if settings.prove == "long" else 'pass prove="long"'
-    return (f"the proof takes too long, so gradlab stopped it; {more} to reach a proof",)
+    more = 'pass prove="long" to give it seven times the time'
+    if settings.prove == "long":
+        more = "check smaller inputs"
+    return (f"gradlab stopped the proof, which takes too long; {more}",)
 
 
 def _outside(trial: Trial) -> str:

@@ -249,8 +249,8 @@ def _unconverged(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
         doubted = verdict.decided_by(Reason.NOT_CONVERGED)
         if doubted.any():
             told = judge_by_slopes(evidence, i, (evidence.formula_gradients or ())[i])
-            coarse = np.where(doubted, np.fmax(verdict.resolution, told.resolution), 0.0)
-            verdict = replace(verdict, resolution=np.fmax(verdict.resolution, coarse))
+            coarser = np.fmax(verdict.resolution, told.resolution)
+            verdict = replace(verdict, resolution=np.where(doubted, coarser, verdict.resolution))
             verdict = verdict.settle(doubted & told.right, State.RIGHT, Reason.SLOPE_CONFIRMS)
         found.append(verdict)
     return tuple(found)

@@ -79,9 +79,9 @@ def summarise(
     seconds = 1.2 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
         (fixes, first), findings = _explained(wrong, mend, seconds)
-        formula = wrong is None or (wrong[0].runs and not wrong[0].any_wrong)
+        right = wrong is None or (wrong[0].runs and not wrong[0].any_wrong)
         lost = [left.digits.dtype for _, left in counted if left and left.digits.avoidable]
-        if mend is not None and formula and lost and explaining.get():
+        if mend is not None and right and lost and explaining.get():
             fixes, first = mend(lost[0])
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)

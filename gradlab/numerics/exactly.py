@@ -108,6 +108,7 @@ def _functions(mp: Any) -> dict[str, Function]:
         "log": lambda x: mp.log(x) if x > 0 else mp.nan,
         "log1p": lambda x: mp.log1p(x) if x > -1 else mp.nan,
         "logistic": lambda x: 1 / (1 + mp.exp(-x)),
+        "one_minus_square": lambda x: 1 - x * x,  # of newer JAX
         "rsqrt": lambda x: 1 / mp.sqrt(x) if x > 0 else mp.nan,
         "sqrt": lambda x: mp.sqrt(x) if x >= 0 else mp.nan,
         "square": lambda x: x * x,

@@ -14,14 +14,13 @@ from types import CodeType
 from typing import Any, Literal
 
 import jax
-import ml_dtypes
 import numpy as np
 
 from gradlab.common.arrays import Function, Tree
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.proof import BUDGET, prove
 from gradlab.reading import Reading, read
-from gradlab.references import jvp_program, vjp_program
+from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
 from gradlab.repair.source import Text
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
@@ -391,7 +390,7 @@ class Problem:
                 came = self.gradients(world.call(entry, *self.arguments(world, there)))
         except Failed:
             return np.inf
-        least = float(ml_dtypes.finfo(dtype).tiny)  # type: ignore[no-untyped-call]
+        least = smallest_normal(dtype)
         worst = 0.0
         for mine, true in zip(came, expected, strict=True):
             known = np.isfinite(true)

@@ -136,7 +136,7 @@ def reached(evidence: "Evidence") -> str:
             f"{scientific(evidence.bound)} at most"
         )
     if evidence.grade != "proved" and evidence.unreached:
-        words += f"; no input reached {'; '.join(evidence.unreached[:2])}"
+        words += f"; no input was found where {', or where '.join(evidence.unreached[:2])}"
     return words
 
 

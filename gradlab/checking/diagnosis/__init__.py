@@ -127,13 +127,13 @@ def _tried(symptom: Symptom, target: int, end: float) -> Iterator[Finding]:
         yield from _held(scaling, symptom, target, np.inf)
     if not small:
         return
-    yield from _drawn(subject, target)
     yield from _held(claims, symptom, target, end)
     long = subject.rule is not None and len(subject.rule.jaxpr.eqns) > _LONG
     for hypothesis in (conditions, terms):
         if time.process_time() < end and not (long and hypothesis is terms):
             yield from hypothesis(symptom, target)
     yield from _held(further_claims, symptom, target, end)
+    yield from _drawn(subject, target)
 
 
 def _held(
@@ -165,7 +165,7 @@ def _drawn(subject: Subject, target: int) -> Iterator[Finding]:
     program = subject.believed or subject.forward
     if program and contains(program.jaxpr, lambda e: e.primitive.name in _RANDOM):
         text = f"{subject.name} draws random numbers, and this is not the slope of what it drew"
-        text += _declaring('"any"', subject, "the distribution's")
+        text += _declaring('"any"', subject, "the slope of a distribution")
         yield Finding("drawn", subject.targets[target].path, text)
 
 
