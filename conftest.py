@@ -22,7 +22,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"  # a file stays with one worker: it is prepared once
     if version("jaxlib") < "0.11" and not config.getoption("--slow"):
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # half the time
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false"
+        )  # a quarter less; --slow and newer JAX compile as for users
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes need not compile gradlab again
 
 

@@ -14,7 +14,6 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.common.arrays import Tree
 from gradlab.references import LIMIT, Slope, finite_differences, known, norm, unit_roundoff
 from gradlab.tracing import Leaf
 
@@ -358,7 +357,7 @@ def _forward(
     return called
 
 
-def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Tree]) -> list[Any]:
+def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Array]) -> list[Any]:
     """Call a NumPy forward a step away, where its domain may have ended."""
     try:
         with np.errstate(all="ignore"):
@@ -372,7 +371,7 @@ def _upstreams(evidence: Evidence) -> list[Any]:
     return named or [np.float64(1.0)]  # a loss that returns its own gradient
 
 
-def scales(value: Tree) -> Array:
+def scales(value: Array) -> Array:
     """Return the steps over which entries change their character: their sizes, zeros a little."""
     sizes = np.abs(np.asarray(widen(value)))
     scales: Array = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)

@@ -31,7 +31,7 @@ from gradlab.checking.report import CheckReport
 from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
-from gradlab.common.arrays import Function, Tree
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
@@ -298,7 +298,7 @@ class _Asked:
         self.domain = parse_domain(domain, inputs, self.names)
         self.calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
 
-    def anew(self, values: Mapping[str, Tree]) -> Subject:
+    def anew(self, values: Mapping[str, Array]) -> Subject:
         """Return the subject at other inputs, given by path; those that are not stay."""
         given, leaves, tree = flatten(self.inputs, self.names or ())
         placed = [values.get(leaf.path, value) for value, leaf in zip(given, leaves)]

@@ -17,7 +17,7 @@ from gradlab.checking.points import Points
 from gradlab.checking.probes import Dropped
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.widen import widen
-from gradlab.common.arrays import Array, DTypeLike, Tree
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.references import (
     DRAWS,
     Estimate,
@@ -230,7 +230,7 @@ class Evidence:
         """Return the results at all cases from one pass, or None where they go one by one."""
         if len(cases) < 2 or self.subject.opaque:
             return None
-        point: dict[str, Tree] = {**self.full_point}
+        point: dict[str, Array] = {**self.full_point}
         names = dict.fromkeys(name for case in cases for name in case)
         moved = {n: np.stack([{**point, **case}[n] for case in cases]) for n in names}
         found = self.dropped.attempt(lambda: evaluation.rows(self.full_point, moved, only))
@@ -523,7 +523,7 @@ def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
     return (wide * factor + added).astype(value.dtype)
 
 
-def typical(value: Tree) -> float:
+def typical(value: Array) -> float:
     """Return the typical size of an array's entries, of some where they are millions; else 1."""
     some = np.ravel(value)[:: 1 + np.size(value) // _LARGE]
     sizes = np.abs(some.astype(np.complex128))

@@ -15,7 +15,6 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import Entries, Verdicts
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.common.arrays import Tree
 from gradlab.references import Reason, State
 
 _NEAR, _NEARER = 2.0**-18, 2.0**-28  # how close inputs are
@@ -212,7 +211,7 @@ def _moved(evidence: Evidence, rng: np.random.Generator, reach: float) -> dict[s
     return {path: _nudged(rng, evidence.values[path], reach) for path in paths}
 
 
-def _nudged(rng: np.random.Generator, value: Tree, reach: float) -> Any:
+def _nudged(rng: np.random.Generator, value: Array, reach: float) -> Any:
     """Return an array in float64, each entry moved by up to `reach` of its size."""
     array = np.asarray(value)
     wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

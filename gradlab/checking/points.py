@@ -11,7 +11,7 @@ from jax import lax
 
 from gradlab.checking.probes import Dropped
 from gradlab.checking.widen import widen
-from gradlab.common.arrays import Array, NumPyArray, Tree
+from gradlab.common.arrays import Array, NumPyArray
 from gradlab.references import as_read, on_host, options_for
 from gradlab.references.evaluation import pays_to_compile
 from gradlab.references.interpreted import Interpreted
@@ -51,7 +51,7 @@ class Points:
         self._compiled: dict[Any, Callable[..., list[Any]]] = {}
 
     def __call__(
-        self, values: dict[str, Tree], cases: Sequence[dict[str, Any]]
+        self, values: dict[str, Array], cases: Sequence[dict[str, Any]]
     ) -> list[NumPyArray | None]:
         """Return the outputs, one row per case; None for those that are not inexact.
 
@@ -71,7 +71,7 @@ class Points:
         return [next(outputs) if inexact else None for inexact in self._inexact]
 
     def line(
-        self, values: dict[str, Tree], direction: dict[str, Array], upstreams: Sequence[Array]
+        self, values: dict[str, Array], direction: dict[str, Array], upstreams: Sequence[Array]
     ) -> Callable[[Sequence[float]], list[float]]:
         """Return Re <upstreams, outputs> as a function of several t, at `values + t * direction`.
 
@@ -133,7 +133,7 @@ class Points:
         ]
         return [float(total) for total in sum(totals)]
 
-    def _as_read(self, values: dict[str, Tree]) -> dict[str, Any]:
+    def _as_read(self, values: dict[str, Array]) -> dict[str, Any]:
         return {name: as_read(values[name], dtype) for name, dtype in self._dtypes.items()}
 
     def _moved(self, case: dict[str, Any]) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ class Points:
 
         return list(lax.fori_loop(0, count, one, empty))
 
-    def _one(self, values: dict[str, Tree]) -> list[Any]:
+    def _one(self, values: dict[str, Array]) -> list[Any]:
         lifter = Exact(self._constants)
         arguments = [
             Value(values[name], is_inexact(aval.dtype))

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradlab.checking.domain import Domain
 from gradlab.checking.probes import Calls
-from gradlab.common.arrays import DTypeLike, Tree
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.report import Rule, Unchecked
@@ -22,7 +22,7 @@ from gradlab.tracing import Leaf, Program
 Arrays = dict[str, Any]
 
 
-def anywhere(inputs: Mapping[str, Tree]) -> bool:
+def anywhere(inputs: Mapping[str, Array]) -> bool:
     """Return that a program is the function at every input."""
     return True
 

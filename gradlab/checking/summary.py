@@ -17,7 +17,7 @@ from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport, Entry, Finding, Law, Leaf
 from gradlab.checking.trial import Trial
 from gradlab.checking.witness import Verdicts
-from gradlab.common.arrays import Tree
+from gradlab.common.arrays import Array
 from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.references.verdict import error_map
@@ -299,5 +299,5 @@ def _laws(trial: Trial) -> tuple[tuple[str, Verdicts], ...]:
     return ("formula", trial.formula_verdicts), ("accuracy", trial.accuracy_verdicts)
 
 
-def _number(value: Tree) -> complex:
+def _number(value: Array) -> complex:
     return complex(value) if np.iscomplexobj(value) else float(value)

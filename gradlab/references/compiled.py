@@ -39,7 +39,7 @@ class _Executable(NamedTuple):
 class _Measured(NamedTuple):
     """What a draw starts from."""
 
-    arguments: dict[str, Tree]
+    arguments: dict[str, Array]
     values: list[Tree]
     sums: list[Any]
 
@@ -52,17 +52,17 @@ class Compiled:
         self._silence = fill(setting.silence)
         self._executables: dict[Kind, _Executable] = {}
 
-    def placed(self, arguments: Mapping[str, Tree]) -> dict[str, Any]:
+    def placed(self, arguments: Mapping[str, Array]) -> dict[str, Any]:
         """Return arguments where the programs read them, so that no run copies them again."""
         return {name: jax.device_put(array) for name, array in arguments.items()}
 
-    def values(self, arguments: dict[str, Tree]) -> dict[str, list[Array]]:
+    def values(self, arguments: dict[str, Array]) -> dict[str, list[Array]]:
         """Return all outputs, without noise."""
         return self._named([np.asarray(array) for array in self._run(arguments)])
 
     def scatters(
         self,
-        arguments: dict[str, Tree],
+        arguments: dict[str, Array],
         roundings: Mapping[str, Units],
         draws: int,
         generator: np.random.Generator,
@@ -107,7 +107,7 @@ class Compiled:
         layout = next(iter(self._executables.values())).layout
         return {key: [flat[i] for i in indices] for key, indices in layout.items()}
 
-    def _run(self, arguments: dict[str, Tree], pools: Pools | None = None) -> list[Any]:
+    def _run(self, arguments: dict[str, Array], pools: Pools | None = None) -> list[Any]:
         """Return the distinct outputs, without noise unless pools of it are given.
 
         Where compiling is what costs, silence is a noise like any other.

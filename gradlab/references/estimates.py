@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradlab.common.arrays import NumPyArray, Tree
+from gradlab.common.arrays import NumPyArray
 
 Array: TypeAlias = NumPyArray
 
@@ -32,7 +32,7 @@ def known(scatter: Array) -> Array:
     return scatter if finite.all() else np.where(finite, scatter, 0.0)
 
 
-def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Tree], draws: int) -> list[Any]:
+def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Array], draws: int) -> list[Any]:
     """Return the root mean square deviation of drawn arrays from their values."""
     totals: list[Any] = [np.zeros(np.shape(value)) for value in values]
     with np.errstate(all="ignore"):
@@ -43,7 +43,7 @@ def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Tree], draws: 
         return [total / np.sqrt(draws) for total in totals]
 
 
-def estimate(value: Tree, deviations: Sequence[Array], scales: Sequence[float]) -> Estimate:
+def estimate(value: Array, deviations: Sequence[Array], scales: Sequence[float]) -> Estimate:
     """Return an estimate from deviations, each drawn at `scale` times the real rounding."""
     with np.errstate(all="ignore"):
         parts = [_divided(np.asarray(d), scale) for d, scale in zip(deviations, scales)]

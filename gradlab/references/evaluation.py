@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.common.arrays import Tree
 from gradlab.errors import InputError
 from gradlab.references.compiled import Compiled
 from gradlab.references.digits import digits_of
@@ -111,7 +110,7 @@ class Evaluation:
         )
         self._alone: dict[str, Evaluation] = {}
 
-    def values(self, inputs: Mapping[str, Tree], only: str | None = None) -> Outputs:
+    def values(self, inputs: Mapping[str, Array], only: str | None = None) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword.
 
         Args:
@@ -133,7 +132,7 @@ class Evaluation:
             )
 
     def rows(
-        self, inputs: Mapping[str, Tree], moved: Mapping[str, Any], only: str | None = None
+        self, inputs: Mapping[str, Array], moved: Mapping[str, Any], only: str | None = None
     ) -> Outputs:
         """Return the outputs at many points, one row for each.
 
@@ -158,7 +157,7 @@ class Evaluation:
         }
 
     def along(
-        self, inputs: Mapping[str, Tree], direction: Mapping[str, Any], only: str | None = None
+        self, inputs: Mapping[str, Array], direction: Mapping[str, Any], only: str | None = None
     ) -> Callable[[Sequence[float]], Outputs]:
         """Return the outputs as a function of steps t, at `inputs + t * direction`, row by row."""
         start = self.placed(inputs)
@@ -177,7 +176,7 @@ class Evaluation:
 
     def estimates(
         self,
-        inputs: Mapping[str, Tree],
+        inputs: Mapping[str, Array],
         law: Law = "formula",
         draws: int | None = None,
         seed: int = 0,
@@ -195,7 +194,7 @@ class Evaluation:
         return self._laws(inputs, draws, seed, law)[0]
 
     def both(
-        self, inputs: Mapping[str, Tree], draws: int | None = None, seed: int = 0
+        self, inputs: Mapping[str, Array], draws: int | None = None, seed: int = 0
     ) -> tuple[dict[str, list[Estimate]], dict[str, list[Estimate]]]:
         """Return the estimates of both laws, formula first.
 
@@ -205,13 +204,13 @@ class Evaluation:
         formula, accuracy = self._laws(inputs, draws, seed, "formula", "accuracy")
         return formula, accuracy
 
-    def placed(self, inputs: Mapping[str, Tree]) -> dict[str, Any]:
+    def placed(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         """Return inputs as the programs read them, so that no evaluation copies them again."""
         with on_host():
             return self._engine.placed(self._arguments(inputs))
 
     def _laws(
-        self, inputs: Mapping[str, Tree], draws: int | None, seed: int, *laws: Law
+        self, inputs: Mapping[str, Array], draws: int | None, seed: int, *laws: Law
     ) -> list[dict[str, list[Estimate]]]:
         """Return the estimates for some laws; what they have in common is drawn once."""
         draws = self.draws[0] if draws is None else draws
@@ -323,7 +322,7 @@ class Evaluation:
             for name in self._units
         }
 
-    def _arguments(self, inputs: Mapping[str, Tree]) -> dict[str, Tree]:
+    def _arguments(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         missing = [name for name in self.names if name not in inputs]
         if missing:
             raise InputError(f"Evaluation: no value for input {missing[0]!r}; it has {self.names}")

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.common.arrays import DTypeLike, Tree
+from gradlab.common.arrays import Array, DTypeLike
 from gradlab.tracing import widen_dtype, without_checks
 from gradlab.tracing.leaves import is_key
 from gradlab.tracing.settings import default_device
@@ -23,7 +23,7 @@ def on_host() -> Iterator[None]:
         yield
 
 
-def as_read(value: Tree, dtype: DTypeLike) -> Any:
+def as_read(value: Array, dtype: DTypeLike) -> Any:
     """Return a value as a lifted program reads it, copied only if it is not so already.
 
     Args:

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.common.arrays import Tree
 from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
 from gradlab.references.setting import Setting
@@ -37,12 +36,12 @@ class Interpreted:
         self._setting, self._further = setting, further
         self.stays_narrow: set[str] = set()
 
-    def placed(self, arguments: Mapping[str, Tree]) -> dict[str, Any]:
+    def placed(self, arguments: Mapping[str, Array]) -> dict[str, Any]:
         """Return arguments as NumPy's arrays."""
         return {name: in_numpy(array) for name, array in arguments.items()}
 
     def values(
-        self, arguments: Mapping[str, Tree], only: str | None = None
+        self, arguments: Mapping[str, Array], only: str | None = None
     ) -> dict[str, list[Array]]:
         """Return the outputs of all programs, or of one, without noise."""
         given = self.placed(arguments)
@@ -51,7 +50,7 @@ class Interpreted:
             return {key: self._evaluated(program, given) for key, program in chosen.items()}
 
     def rows(
-        self, arguments: Mapping[str, Tree], moved: Mapping[str, Array], only: str | None = None
+        self, arguments: Mapping[str, Array], moved: Mapping[str, Array], only: str | None = None
     ) -> dict[str, list[Array]]:
         """Return the outputs at many points, one row for each, from some inputs' values there."""
         count = len(next(iter(moved.values())))
@@ -81,7 +80,7 @@ class Interpreted:
 
     def scatters(
         self,
-        arguments: Mapping[str, Tree],
+        arguments: Mapping[str, Array],
         roundings: Mapping[str, Units],
         draws: int,
         generator: np.random.Generator,
@@ -113,7 +112,7 @@ class Interpreted:
         }
 
     def _drawn(
-        self, arguments: Mapping[str, Tree], units: list[Units], generator: np.random.Generator
+        self, arguments: Mapping[str, Array], units: list[Units], generator: np.random.Generator
     ) -> tuple[list[tuple[Array, int]], dict[str, list[int]]]:
         """Return the distinct outputs, with their number of axes, and which are whose."""
         setting = self._setting

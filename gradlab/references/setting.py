@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradlab.common.arrays import Tree
+from gradlab.common.arrays import Array
 from gradlab.references.noise import Units
 from gradlab.references.rounding import Rounder
 from gradlab.tracing import Program, Value
@@ -66,7 +66,7 @@ class Setting:
         return *rows, self.constants.identity, self.device.platform, self.device.device_kind
 
     def evaluate(
-        self, rounder: Rounder, arguments: Mapping[str, Tree], only: str | None = None
+        self, rounder: Rounder, arguments: Mapping[str, Array], only: str | None = None
     ) -> tuple[list[Any], dict[str, list[int]]]:
         """Evaluate the programs, or one, with one rounder: they share what they have in common.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradlab.common.arrays import DTypeLike, Tree
+from gradlab.common.arrays import DTypeLike
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.tracing.jaxprs import Equation, shape_of
 
@@ -437,7 +437,7 @@ def windows(
     return as_strided(array, shape, (*array.strides[:first], *outer, *inside), writeable=False)
 
 
-def _padded(array: Any, config: Sequence[tuple[int, int, int]], value: Tree) -> Any:
+def _padded(array: Array, config: Sequence[tuple[int, int, int]], value: Array) -> Any:
     """Return an array padded as XLA pads: low, high, and between the entries of each axis."""
     if all(each == (0, 0, 0) for each in config):
         return array
@@ -458,7 +458,7 @@ def _padded(array: Any, config: Sequence[tuple[int, int, int]], value: Tree) -> 
     return result
 
 
-def _windowed(equation: Equation, array: Any, lead: int, value: Tree) -> tuple[Any, int]:
+def _windowed(equation: Equation, array: Array, lead: int, value: Array) -> tuple[Any, int]:
     """Return the windows of an array as (draws, places, entries of a window), and their rank."""
     p = equation.params
     rank = array.ndim - lead

@@ -402,7 +402,7 @@ def _needs_x64(values: Sequence[Array], leaves: Sequence[Leaf]) -> bool:
     )
 
 
-def _widened(value: Tree) -> Any:
+def _widened(value: Array) -> Any:
     if isinstance(value, float | complex):
         return value
     wide = np.complex128 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float64

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradlab.common.arrays import Array, Tree
+from gradlab.common.arrays import Array
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong, picked
 from gradlab.tracing.jaxprs import Atom, Equation, Variable, bind, dtype_of, shape_of
@@ -61,7 +61,7 @@ class AtOnce(Interpreter[Any]):
         """Evaluate one equation."""
         return self._numpy.bind(equation, inputs)
 
-    def concrete(self, value: Tree) -> Any:
+    def concrete(self, value: Array) -> Any:
         """Return the number by which a branch is chosen or a `while` goes on."""
         return np.asarray(value)
 
@@ -72,7 +72,7 @@ class AtOnce(Interpreter[Any]):
         pairs = zip(zip(*alternatives), atoms)
         return [picked(which, values, len(shape_of(atom)), rows) for values, atom in pairs]
 
-    def row(self, value: Tree, index: int, atom: Atom) -> Array:
+    def row(self, value: Array, index: int, atom: Atom) -> Array:
         """Return what a turn of a `scan` reads of a column."""
         return value[index]
 
@@ -80,11 +80,11 @@ class AtOnce(Interpreter[Any]):
         """Return the rows of a `scan` as one value."""
         return np.stack(rows) if rows else np.zeros(shape_of(variable), dtype_of(variable))
 
-    def hold(self, values: Iterable[Tree]) -> None:
+    def hold(self, values: Iterable[Array]) -> None:
         """Note that values are kept."""
         self._numpy.hold(values)
 
-    def release(self, values: Iterable[Tree]) -> None:
+    def release(self, values: Iterable[Array]) -> None:
         """Note that values are no longer kept."""
         self._numpy.release(values)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.report import Finding
-from gradlab.common.arrays import Function, Tree
+from gradlab.common.arrays import Function
 from gradlab.common.arrays import NumPyArray as Array
 
 Mask = Callable[[dict[str, Any]], Array]  # an array at some inputs
@@ -36,7 +36,7 @@ def conditions(symptom: Symptom, target: int) -> Iterator[Finding]:
             return
 
 
-def _inputs(symptom: Symptom) -> dict[str, Tree]:
+def _inputs(symptom: Symptom) -> dict[str, Array]:
     return {**symptom.trial.values, **symptom.cases[0].point.values}
 
 

@@ -16,7 +16,6 @@ from gradlab.checking.evidence import draw_upstreams, nearby
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.common.arrays import Tree
 
 _RELATIVE = 1e-9
 _FEW = 64  # entries whose gradient may be taken by differences again and again
@@ -25,7 +24,7 @@ _FEW = 64  # entries whose gradient may be taken by differences again and again
 class Point(NamedTuple):
     """Inputs and upstreams, in float64."""
 
-    values: dict[str, Tree]
+    values: dict[str, Array]
     upstreams: dict[str, Any]
 
 

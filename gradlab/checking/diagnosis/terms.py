@@ -129,19 +129,19 @@ class _Gated:
             lifter = Lifter(NumPy())
             return np.asarray(lifter.wide(lifter(self._traced[rows.shape], flat)[target]))
 
-    def _arguments(self, case: int) -> tuple[list[Tree], list[Tree]]:
+    def _arguments(self, case: int) -> tuple[list[Array], list[Array]]:
         values, upstreams = self._symptom.cases[case].point
         values = {**self._symptom.trial.point, **values}
         inputs = [widen(values[name]) for name in self._program.in_names]
         given = [upstreams[u.name] for u in self._symptom.subject.upstreams]
         return inputs, given or [np.float64(1.0)]
 
-    def _gradients(self, settings: Any, inputs: Sequence[Tree], upstreams: Sequence[Any]) -> Any:
+    def _gradients(self, settings: Any, inputs: Sequence[Array], upstreams: Sequence[Array]) -> Any:
         paths = [target.path for target in self._symptom.subject.targets]
         chosen = [self._program.in_names.index(path) for path in paths]
         self.gates = []
 
-        def outputs(*values: Tree) -> list[Any]:
+        def outputs(*values: Array) -> list[Any]:
             full = list(inputs)
             for position, value in zip(chosen, values):
                 full[position] = value
@@ -194,6 +194,6 @@ def _gated(array: Any, passed: Any, setting: Any) -> Any:
 
 
 @_gated.defjvp
-def _gated_jvp(primals: Tree, tangents: Any) -> Any:
+def _gated_jvp(primals: Tree, tangents: Tree) -> Any:
     array, _, setting = primals
     return array, setting * tangents[0] + (1 - setting) * tangents[1]

@@ -12,7 +12,7 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
-from gradlab.common.arrays import Array, Tree
+from gradlab.common.arrays import Array
 from gradlab.references import LIMIT, blocks, known, unit_roundoff
 from gradlab.tracing import (
     ClosesOverTrace,
@@ -279,7 +279,7 @@ def _same_bits(before: Array, after: Array) -> bool:
     return all(a[row].tobytes() == b[row].tobytes() for row in blocks(a.size))
 
 
-def _strided(value: Tree) -> Any:
+def _strided(value: Array) -> Any:
     """Return the same numbers in another layout: reversed strides, gaps between them."""
     array = np.asarray(value)
     if array.ndim == 0:

@@ -12,7 +12,7 @@ from gradlab.checking.laws.entries import entry_name, from_verdicts
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
-from gradlab.common.arrays import Array, Tree
+from gradlab.common.arrays import Array
 from gradlab.references import (
     LIMIT,
     Estimate,
@@ -118,7 +118,7 @@ def second_order(trial: Trial) -> Law:
     programs["forward"] = _differentiated(jvp_or_none, rule, trial)
     evaluation = Evaluation(**{key: p for key, p in programs.items() if p is not None})
     rng = np.random.default_rng([trial.seed, 6])
-    point: dict[str, Tree] = dict(trial.point)
+    point: dict[str, Array] = dict(trial.point)
     for label, aval in evaluation.inputs.items():
         if label not in point:
             point[label] = signed(rng, tuple(aval.shape), aval.dtype)
@@ -198,7 +198,7 @@ def _undefined(trial: Trial, k: int) -> bool:
     return bool((np.isnan(widen(value)) & np.isnan(trial.formula[trial.primal][k].value)).any())
 
 
-def _number(value: Tree) -> str:
+def _number(value: Array) -> str:
     return f"{value:.9g}"
 
 
@@ -230,7 +230,7 @@ def _differentiated(
 
 
 def _transposed(
-    trial: Trial, ours: Program, point: dict[str, Tree], found: dict[str, Any], count: int
+    trial: Trial, ours: Program, point: dict[str, Array], found: dict[str, Any], count: int
 ) -> str:
     """Say how forward over reverse and reverse over reverse disagree; nothing where they agree."""
     first = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
@@ -261,7 +261,7 @@ def _product(
 
 def _by_slopes(
     trial: Trial,
-    point: dict[str, Tree],
+    point: dict[str, Array],
     ours: Program,
     mine: Sequence[Estimate],
     unknown: Sequence[Any],
