@@ -437,7 +437,7 @@ def windows(
     return as_strided(array, shape, (*array.strides[:first], *outer, *inside), writeable=False)
 
 
-def _padded(array: Array, config: Sequence[tuple[int, int, int]], value: Array) -> Any:
+def _padded(array: Array, config: Sequence[tuple[int, int, int]], value: Array | float) -> Any:
     """Return an array padded as XLA pads: low, high, and between the entries of each axis."""
     if all(each == (0, 0, 0) for each in config):
         return array
@@ -458,7 +458,7 @@ def _padded(array: Array, config: Sequence[tuple[int, int, int]], value: Array) 
     return result
 
 
-def _windowed(equation: Equation, array: Array, lead: int, value: Array) -> tuple[Any, int]:
+def _windowed(equation: Equation, array: Array, lead: int, value: Array | float) -> tuple[Any, int]:
     """Return the windows of an array as (draws, places, entries of a window), and their rank."""
     p = equation.params
     rank = array.ndim - lead
