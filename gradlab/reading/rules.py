@@ -95,7 +95,7 @@ def _bincount(reading: "Recorder", function: Any, args: Args, kwargs: Kwargs) ->
     given: Any = {**dict(zip(("x", "weights", "minlength"), args)), **kwargs}
     x, weights, least = map(given.get, ("x", "weights", "minlength"))
     result = function(shadow_of(x), shadow_of(weights), int(least or 0))
-    if reading.traced(x):
+    if reading.traced(x):  # the number of sums is a decision: the program is for this one alone
         int(np.maximum(np.max(x, initial=-1) + 1, least or 0))
     found = reading.wrap(np.zeros_like(result))
     np.add.at(found, x, 1 if weights is None else weights)

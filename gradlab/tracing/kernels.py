@@ -189,8 +189,11 @@ class _Blocks:
         given = jax.tree.map(
             lambda x: x.reshape(-1, self.repeats, *x.shape[1:]), (dict(self.counters), made)
         )
-        together = first, given  # vmap would compute both sides of a branch
-        updates = jax.lax.map(run, together) if "cond" in names else jax.vmap(run)(together)
+        together, apart = (first, given), "cond" in names  # vmap would compute both of its sides
+        try:
+            updates = (functools.partial(jax.lax.map, run) if apart else jax.vmap(run))(together)
+        except NotImplementedError:  # what Triton adds cannot be batched
+            updates = jax.lax.map(run, together)
         for (n, (_, at)), update in zip(self.writes.items(), updates):
             axes, at = tuple(range(at.shape[1])), at[:: self.repeats]
             numbers = jax.lax.ScatterDimensionNumbers(tuple(k + 1 for k in axes), (), axes)

@@ -10,6 +10,7 @@ from programs.kernels import KERNELS, compiled_tanh, tanh
 
 import gradlab
 from gradlab.tracing import iterates, lift, opaque, open_kernels, trace, without_checks
+from gradlab.tracing.jaxprs import contains
 
 X = np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(4, 6)
 
@@ -99,3 +100,17 @@ def test_a_rule_stays_a_rule_where_kernels_are_opened():
     found = jax.grad(lambda x: opened.flat(x)[0].sum())(jnp.asarray(X))
     y = np.tanh(X)
     np.testing.assert_allclose(found, 3 * (1 - np.tanh(y) ** 2) * (1 - y**2), rtol=1e-4)
+
+
+def test_a_kernel_with_a_primitive_that_cannot_be_batched_is_opened():
+    """JAX's own layer norm spreads its rows by a primitive of Triton's."""
+    norms = pytest.importorskip("jax.experimental.pallas.ops.gpu.layer_norm")
+    x, w = jnp.linspace(-1.0, 2.0, 32).reshape(1, 4, 8), jnp.linspace(0.5, 1.5, 8)
+
+    def pulled(x, w, b):
+        out, pull = jax.vjp(lambda *args: norms.layer_norm(*args, interpret=True), x, w, b)
+        return pull(out)
+
+    batched = jax.vmap(pulled, in_axes=(0, None, None))
+    program = open_kernels(trace(batched, jnp.stack([x, x + 1, -x]), w, jnp.zeros(8)))
+    assert not contains(program.jaxpr, lambda equation: equation.primitive.name == "pallas_call")
