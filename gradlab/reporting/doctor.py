@@ -51,11 +51,15 @@ def _devices(report: "DoctorReport") -> list[tuple[str, ...]]:
 
 
 def _switches(report: "DoctorReport") -> list[tuple[str, str]]:
+    wrong = "; ".join(report.compilations)
     return [
         ("x64", "on" if report.x64 else "off (gradlab turns it on where it needs it)"),
         ("matmul precision", report.matmul_precision),
         ("determinism flags of XLA", ", ".join(report.deterministic_flags) or "none set"),
         ("compilation cache", report.compilation_cache or "none"),
         ("rules that this JAX lacks", ", ".join(report.missing_kinds) or "none"),
-        ("compiled wrongly", "; ".join(report.compilations) or "nothing that was tried"),
+        (
+            "compiled wrongly",
+            f"{wrong}; call jacrev without jit" if wrong else "nothing of what was tried",
+        ),
     ]
