@@ -490,7 +490,7 @@ def test_a_proof_that_is_stopped_leaves_a_note_with_what_to_do(
     layer = rule(jnp.tanh, lambda u, x: (u * (1 - jnp.tanh(x) ** 2),))
     report = gradlab.check(layer, jnp.linspace(-1.0, 1.0, 17), prove=prove)
     assert report.ok and report.grade == "every branch"
-    assert any("stopped it" in note and then in note for note in report.notes)
+    assert any("stopped the proof" in note and then in note for note in report.notes)
 
 
 def _blocks(x: Any) -> Any:
