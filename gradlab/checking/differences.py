@@ -169,14 +169,8 @@ class Answer(Enum):
 def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool = True) -> Answer:
     """Return what the i-th measured slope says of a claim.
 
-    Args:
-        claim: the slope that a gradient predicts.
-        slope: what was measured.
-        i: which of its entries.
-        spread: how far rounding may move the claim.
-        strict: whether the claim is that of one entry. Along a direction over several kinks a right
-            gradient need not lie between the slopes on both sides, if its upstreams differ in sign;
-            what is not finite is told entry by entry.
+    Unless `strict`, the claim is along a direction over several kinks. A right gradient need not
+    lie between the slopes on both sides there; what is not finite is told entry by entry.
     """
     value, error, left, right = (
         float(np.real(np.ravel(each)[i]))

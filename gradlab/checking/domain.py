@@ -19,16 +19,12 @@ Rule = tuple[str, Callable[[Any], bool]]  # in words, and whether it holds
 
 @dataclass(frozen=True)
 class Domain:
-    """What the inputs may be.
+    """What the inputs may be."""
 
-    Attributes:
-        rules: for each input or leaf by name, what must hold of its values.
-        whole: what must hold of all inputs together.
-        bounds: the intervals among the rules, which points are clipped into.
-    """
-
+    # for each input or leaf by name, what must hold of its values
     rules: tuple[tuple[str, Rule], ...] = ()
-    whole: Callable[[Arrays], bool] | None = None
+    whole: Callable[[Arrays], bool] | None = None  # what must hold of all inputs together
+    # the intervals among the rules, which points are clipped into
     bounds: tuple[tuple[str, float, float], ...] = ()
 
     @property
@@ -59,16 +55,6 @@ class Domain:
 
 def parse_domain(domain: Any, inputs: tuple[Tree, ...], names: Sequence[str]) -> Domain:
     """Return what was said of the inputs.
-
-    Args:
-        domain: `(low, high)` (None is open), "positive", "finite", the integers that are allowed, a
-            function from the inputs to bool; or a dict from inputs' names to these.
-        inputs: the inputs that were given, which must be legal.
-        names: of the inputs.
-
-    Raises:
-        InputError: a name that no input has, an empty interval, or an input that is not legal.
-        InputTypeError: something else was given.
 
     Example:
         >>> inside = parse_domain({"x": (0.0, None)}, (np.ones(2), np.ones(2)), ("x", "y"))

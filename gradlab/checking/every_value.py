@@ -31,10 +31,6 @@ def every_value(trial: Trial, anew: Anew) -> tuple[int, Trial | None]:
 
     It is tried at all that are finite, where it has one input, in half precision, and is proved
     elementwise: then an entry of the gradient depends on its own input and upstream alone.
-
-    Args:
-        trial: at the given inputs.
-        anew: makes the subject at other inputs.
     """
     subject = trial.subject
     if len(subject.values) != 1 or len(subject.targets) != 1 or len(subject.upstreams) != 1:

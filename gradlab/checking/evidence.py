@@ -264,11 +264,7 @@ class Evidence:
         return there
 
     def further(self, turns: int) -> tuple["Evidence", list[Any]]:
-        """Return the same and the rule's gradients, where loops to a fixed point run on.
-
-        Raises:
-            TooLong: some loop takes too many turns to be run here.
-        """
+        """Return the same and the rule's gradients, where loops to a fixed point run on."""
         assert self.subject.forward is not None
         there, programs = self.at(self.values, self.upstreams), programs_of(self.subject)
         points = Points(self.subject.forward, programs.values(), self.dropped, turns)

@@ -14,12 +14,7 @@ SPELLINGS = ("{}", "d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "grad{}",
 
 
 def spelled(name: Any, keys: Any) -> Any:
-    """Return the key under which the gradient of a name stands, or None.
-
-    Example:
-        >>> spelled("W", {"db": 0, "dW": 1})
-        'dW'
-    """
+    """Return the key under which the gradient of a name stands, or None."""
     if not isinstance(name, str):
         return name if name in keys else None
     return next((each for each in (s.format(name) for s in SPELLINGS) if each in keys), None)
@@ -31,9 +26,6 @@ def keyed(
     """Return gradients by the position of their input, from their keys.
 
     A key names an argument, or an entry of an argument that is a dict.
-
-    Raises:
-        InputError: a key that names neither; it lists both sides.
 
     Example:
         >>> keyed({"W": 1, "dx": 2}, ({"W": 0, "b": 0}, 0), ("params", "x"))
@@ -63,12 +55,7 @@ def keyed(
 
 
 def quoted(names: Iterable[Any]) -> str:
-    """Return names as a list in a sentence.
-
-    Example:
-        >>> quoted(["W", "b"])
-        "'W', 'b'"
-    """
+    """Return names as a list in a sentence."""
     return ", ".join(repr(str(name)) for name in names)
 
 

@@ -103,12 +103,7 @@ class Handwritten:
     def _in_digits_it_takes(
         self, compute: Callable[[Sequence[Any]], list[Any]], arrays: list[Array]
     ) -> list[Any]:
-        """Compute from arrays, in the dtypes that were given where float64 is refused at any point.
-
-        Args:
-            compute: calls the user's function.
-            arrays: one for each input, and one for each upstream after them.
-        """
+        """Compute from arrays, in the dtypes that were given where float64 is refused anywhere."""
         if self._refuses_wide:
             return compute(self._narrowed(arrays))
         try:

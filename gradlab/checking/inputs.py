@@ -20,10 +20,6 @@ _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
 def require_arrays(inputs: tuple[Any, ...], names: Sequence[str]) -> None:
     """Refuse leaves that are arrays of another library, or have more digits than float64.
 
-    Raises:
-        InputTypeError: a torch tensor, a table, or another array that is neither NumPy's nor JAX's.
-        InputError: long doubles.
-
     Example:
         >>> require_arrays((np.zeros(2, np.longdouble),), ("x",))
         Traceback (most recent call last):
@@ -50,11 +46,7 @@ def require_arrays(inputs: tuple[Any, ...], names: Sequence[str]) -> None:
 
 
 def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the positions that `wrt` names, in the order of the inputs; None for all.
-
-    Raises:
-        InputError: a position or a name that no input has.
-    """
+    """Return the positions that `wrt` names, in the order of the inputs; None for all."""
     if wrt is None:
         return None
     positions = []
@@ -86,11 +78,7 @@ def parse_wrt(wrt: Any, names: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def parse_dtypes(dtypes: Any) -> tuple[str | None, ...]:
-    """Return the names of the dtypes to check in; `(None,)`: the inputs' own.
-
-    Raises:
-        InputError: a dtype that is no float.
-    """
+    """Return the names of the dtypes to check in; `(None,)`: the inputs' own."""
     if dtypes is None:
         return (None,)
     names = tuple(_dtype_name(dtype) for dtype in several(dtypes))
@@ -121,11 +109,7 @@ def has_float64(inputs: tuple[Any, ...]) -> bool:
 
 
 def cast(inputs: tuple[Any, ...], dtype: str | None) -> tuple[Any, ...]:
-    """Return the inputs with every inexact array in `dtype`; complex ones in its complex twin.
-
-    Raises:
-        InputError: a complex input, and `dtype` has no complex twin.
-    """
+    """Return the inputs with every inexact array in `dtype`; complex ones in its complex twin."""
     if dtype is None:
         return inputs
     import jax

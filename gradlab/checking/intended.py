@@ -15,17 +15,12 @@ Meaning: TypeAlias = Function | Literal["any"]
 
 @dataclass(frozen=True)
 class Intended:
-    """What is meant by a whole function, or by rules inside it.
+    """What is meant by a whole function, or by rules inside it."""
 
-    Attributes:
-        whole: what the function under check means.
-        rules: what rules inside mean: by the decorated function, its name, or `file.py:name`.
-        met: the keys for which a rule was found.
-    """
-
-    whole: Meaning | None = None
+    whole: Meaning | None = None  # what the function under check means
+    # what rules inside mean: by the decorated function, its name, or `file.py:name`
     rules: Mapping[Any, Meaning] = field(default_factory=dict)
-    met: set[Any] = field(default_factory=set)
+    met: set[Any] = field(default_factory=set)  # the keys for which a rule was found
 
     def meaning(self, rule: CustomRule) -> Meaning | None:
         """Return what a rule means; None where that was not said."""
@@ -41,11 +36,7 @@ class Intended:
         return None if isinstance(meaning, str) else meaning
 
     def require_met(self, rules: Iterable[CustomRule]) -> None:
-        """Refuse a key that no rule has.
-
-        Raises:
-            InputError: it lists the rules that were met.
-        """
+        """Refuse a key that no rule has."""
         known = [f"{rule.name} at {rule.defined}" for rule in rules]
         for key in self.rules:
             if id(key) not in self.met:
@@ -60,13 +51,6 @@ class Intended:
 
 def parse_intended(intended: Any, whole: bool) -> Intended:
     """Return what was said to be intended.
-
-    Args:
-        intended: a function, "any", or a dict from rules to these; None: nothing.
-        whole: whether one function, for the whole, is allowed.
-
-    Raises:
-        InputTypeError: something else was given.
 
     Example:
         >>> parse_intended({"round_ste": "any"}, whole=False).rules

@@ -48,17 +48,8 @@ def layer_form(
 ) -> Form | None:
     """Return an object or its bound methods as a form; None for what is neither.
 
-    Args:
-        function: an object with `forward` (or `__call__`) and `backward`, a model with `loss`, or
-            one method of an object.
-        backward: another method of the same object, or None.
-        inputs: of the forward.
-        parameters: names or paths of parameters, or a dict from these to paths of gradients.
-        gradients: paths of gradients in the order of `parameters`, or the same dict.
-
-    Raises:
-        InputError: a parameter that is not there, or that has no gradient after the backward.
-        InputTypeError: a class in place of an object, or an object without a backward.
+    `function` has `forward` or `__call__` and `backward`, is a model with `loss`, or one method.
+    `parameters` are names or paths, `gradients` paths in their order; or both are the same dict.
     """
     methods = _methods(function, backward, inputs)
     if methods is None:

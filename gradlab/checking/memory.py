@@ -14,16 +14,7 @@ _COPIES = 12  # float64 copies of its inputs that a check holds at least; elemen
 
 
 def require_memory(caller: str, inputs: Any, samples: int = 1) -> None:
-    """Raise if the inputs are so large that no check of them can fit.
-
-    Args:
-        caller: the public function's name.
-        inputs: arrays or pytrees of them.
-        samples: how many checks are held at once.
-
-    Raises:
-        InputError: the least that is needed is more than this machine has.
-    """
+    """Raise if the inputs are so large that no check of them can fit."""
     sizes = [
         np.size(leaf) for leaf in jax.tree.leaves(inputs) if is_inexact(getattr(leaf, "dtype", int))
     ]

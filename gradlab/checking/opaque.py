@@ -35,20 +35,13 @@ _NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """Every real number of all gradients, in one row.
+    """Every real number of all gradients, in one row."""
 
-    Attributes:
-        owner: which gradient it is of, and `entry`: which entry.
-        weight: the step that moves it, as long as its input; imaginary for an imaginary part.
-        claim: by how much the gradient says that the step moves <upstream, forward>.
-        spread: how far rounding may move the claim.
-    """
-
-    owner: Array
+    owner: Array  # which gradient it is of, and `entry`: which entry
     entry: Array
-    weight: Array
-    claim: Array
-    spread: Array
+    weight: Array  # the step that moves it, as long as its input; imaginary for an imaginary part
+    claim: Array  # by how much the gradient says that the step moves <upstream, forward>
+    spread: Array  # how far rounding may move the claim
 
     @classmethod
     def of(cls, evidence: Evidence, gradients: Sequence[Estimate]) -> "_Row":

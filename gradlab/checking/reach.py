@@ -53,13 +53,7 @@ class Reach:
 
 
 def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Settings) -> Reach:
-    """Judge the sides of conditions that the given inputs do not take, and try to prove the rest.
-
-    Args:
-        trials: the check's, at the given inputs and at samples near them.
-        leaves: their verdicts; those that are right get a grade.
-        settings: what was asked for.
-    """
+    """Judge the sides of conditions that the inputs do not take, and try to prove the rest."""
     trial, skipped = trials[0], Law("branches", "skipped")
     right = [leaf for leaf in leaves if leaf.status in ("right", "right, loses digits")]
     points = {leaf.path: Evidence(grade="points", tried={"points": len(trials)}) for leaf in right}

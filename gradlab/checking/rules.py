@@ -49,14 +49,7 @@ _FURTHER, _SETS = 40, 3  # turns for which a loop runs on; operands of which all
 def judged_rules(
     rules: tuple[Rule, ...], program: Program, values: Any, seed: int
 ) -> tuple[Rule, ...]:
-    """Return the rules of a checked program, with a verdict on every part beyond its gradient.
-
-    Args:
-        rules: as they were listed.
-        program: the program that holds them.
-        values: its inputs by name.
-        seed: of everything random.
-    """
+    """Return the rules of a checked program, with a verdict on every part beyond its gradient."""
     if not any(rule.parts for rule in rules):
         return rules
     places = {(rule.name, rule.defined, rule.source): rule for rule in rules}
@@ -123,11 +116,7 @@ class _Bench:
         self.upstreams = [np.asarray(value) for value in trial.upstreams.values()]
 
     def traced(self, function: Flat, arrays: Sequence[Any]) -> Program:
-        """Return a function of flat arrays as a program.
-
-        Raises:
-            _Raises: the user's rule raises; the cause says what.
-        """
+        """Return a function of flat arrays as a program."""
         plain = [np.asarray(array) for array in arrays]
         small = {"f": np.float32, "c": np.complex64}
         dtypes = [
@@ -196,11 +185,7 @@ class _Bench:
     def hold(
         self, actual: Sequence[Estimate], expected: Sequence[Estimate], says: str, name: str
     ) -> None:
-        """Compare results, entry by entry, by their rounding.
-
-        Raises:
-            _Wrong: they differ by more than that explains; `says` what the expected ones are.
-        """
+        """Compare results, entry by entry, by their rounding."""
         for k, (mine, right) in enumerate(zip(actual, expected, strict=True)):
             label = f"{name}[{k}]" if len(expected) > 1 else name
             if mine.value.shape != right.value.shape:

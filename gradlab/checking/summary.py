@@ -51,14 +51,8 @@ def summarise(
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
-    Args:
-        trials: at the given inputs, and at samples near them.
-        seed: of everything random.
-        order: of the derivatives, 1 or 2.
-        settings: how far to look beyond these inputs.
-        mend: searches the source for fixes; it is called where a formula is wrong and nothing
-            hides the cause, such as a rule that changes its input. Where the formula is
-            right and digits are lost that another form keeps, it is given their dtype.
+    `mend` searches the source for fixes, where a formula is wrong and nothing hides the cause.
+    Where digits are lost that another form keeps, it is given their dtype.
     """
     subject, clock = trials[0].subject, time.process_time()
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]

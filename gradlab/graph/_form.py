@@ -70,11 +70,7 @@ class Form:
 
 
 class Returned:
-    """What a function returns: one array, or a container of them.
-
-    Args:
-        tree: what it returned, with any leaf in place of each array.
-    """
+    """What a function returns: one array, or a container of them."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -105,12 +101,7 @@ def _as_array(path: str, leaf: Tree) -> Array:
 
 
 def leaves(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
-    """Yield every leaf of a container with its path, in order.
-
-    Example:
-        >>> list(leaves({"w": 1.0, "b": (2.0, None)}, "params"))
-        [("params['w']", 1.0), ("params['b'][0]", 2.0), ("params['b'][1]", None)]
-    """
+    """Yield every leaf of a container with its path, in order."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from leaves(value, f"{path}[{key!r}]")

@@ -22,28 +22,18 @@ Branches: TypeAlias = dict[tuple[int, int], Array | None]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One node at work.
+    """One node at work."""
 
-    Attributes:
-        node: the node.
-        inputs: the wires that enter it.
-        outputs: the wires that leave it.
-        several: whether the node returns a tuple, if only of one.
-        line: the user's line that it is from.
-        label: what to call it where not by the node's name.
-        gradless: positions of inputs that have no gradient here, beside those of the node's domain.
-        inside: the steps that this one stands for, if it is a group.
-        frame: the groups that it was in before they were opened, outermost first.
-    """
-
-    node: Node
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    several: bool = False
-    line: str = ""
-    label: str = ""
+    node: Node  # the node
+    inputs: tuple[int, ...]  # the wires that enter it
+    outputs: tuple[int, ...]  # the wires that leave it
+    several: bool = False  # whether the node returns a tuple, if only of one
+    line: str = ""  # the user's line that it is from
+    label: str = ""  # what to call it where not by the node's name
+    # positions of inputs that have no gradient here, beside those of the node's domain
     gradless: frozenset[int] = frozenset()
-    inside: "tuple[Step, ...]" = ()
+    inside: "tuple[Step, ...]" = ()  # the steps that this one stands for, if it is a group
+    # the groups that it was in before they were opened, outermost first
     frame: tuple[str, ...] = ()
 
     @property
@@ -93,15 +83,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The steps of a graph in an order in which they can run.
-
-    Args:
-        size: the number of wires.
-        inputs: the wires that are given.
-        constants: the values of wires that never change.
-        steps: the nodes, each after those that feed it.
-        outputs: the wires that are returned.
-    """
+    """The steps of a graph in an order in which they can run."""
 
     size: int
     inputs: tuple[int, ...]
@@ -125,9 +107,7 @@ class Plan:
     def forward(self, inputs: Iterable[Array], residuals: list[Kept] | None = None) -> Run:
         """Return the values and residuals of all nodes at these inputs.
 
-        Args:
-            inputs: one array for each wire of `self.inputs`.
-            residuals: an empty list to be filled; if a node raises, its length tells which one.
+        If a node raises, the length of `residuals`, which is filled, tells which one.
         """
         values = self._blank.copy()
         for wire, value in zip(self.inputs, inputs, strict=True):
@@ -169,12 +149,7 @@ class Plan:
 
         A wire that feeds several nodes receives the sum of what they send back.
 
-        Args:
-            run: the forward pass.
-            upstreams: the gradient with respect to each output.
-            wanted: the wires whose gradients are asked for.
-            branches: filled, if given, with what each step sends back to each of its inputs, by
-                the number of the step and the position of the input.
+        `branches`, if given, is filled with what each step sends back to each of its inputs.
         """
         steps = self._backward.get(wanted)
         if steps is None:

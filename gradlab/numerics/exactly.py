@@ -25,11 +25,6 @@ def exactly(
     """Return the gradients at some places that no more digits change (needs mpmath).
 
     A program with a primitive that mpmath has no function for gives nothing.
-
-    Args:
-        program: an elementwise program: outputs, then one gradient per input but the upstream.
-        inputs: one-dimensional arrays, by name.
-        places: positions in these arrays.
     """
     import mpmath
 

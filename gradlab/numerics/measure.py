@@ -23,17 +23,7 @@ from gradlab.tracing import Program, trace
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A gradient in one dtype: how to run it, and what it should be.
-
-    Args:
-        dtype: the dtype of the differentiable inputs.
-        forward: the function, traced at that dtype.
-        trace: traces it again: at another precision of products it is another program.
-        values: its flat inputs and upstreams by name.
-        exact: the gradient of each differentiable input, in float64.
-        function: the function that was traced.
-        inputs: its inputs in that dtype.
-    """
+    """A gradient in one dtype: how to run it, and what it should be."""
 
     dtype: str
     forward: Program
@@ -95,12 +85,7 @@ def _scaled(upstream: Array, scale: float) -> Array:
 
 
 def prepare(function: Function, inputs: Sequence[Tree], dtype: DTypeLike, seed: int) -> Subject:
-    """Trace a function at one dtype and evaluate its gradient in float64.
-
-    Raises:
-        InputTypeError: no input can be differentiated.
-        InputError: no output can.
-    """
+    """Trace a function at one dtype and evaluate its gradient in float64."""
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
     again = functools.partial(trace, function, *cast)
     try:

@@ -60,17 +60,7 @@ def as_jax(function: Function, *example: Any) -> "JaxFunction":
 
 
 def ported(function: Function, inputs: tuple[Tree, ...], error: GradlabError) -> Function:
-    """Return what JAX could not trace as a function that it can, if it is NumPy.
-
-    Args:
-        function: what was to be traced.
-        inputs: of it; shapes and dtypes may suffice.
-        error: what the tracing raised.
-
-    Raises:
-        NotReadable: it is NumPy, and decides by the values of its inputs.
-        GradlabError: `error`, where it is no NumPy function.
-    """
+    """Return what JAX could not trace as a function that it can, if it is NumPy."""
     leaves = jax.tree_util.tree_leaves(inputs)
     shapes = any(isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer) for leaf in leaves)
     wide = any(str(getattr(leaf, "dtype", "")) in ("float64", "complex128") for leaf in leaves)

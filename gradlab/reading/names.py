@@ -30,9 +30,7 @@ _one_at_a_time = threading.RLock()
 def replaced(reading: Recorder, roots: tuple[Any, ...]) -> Iterator[None]:
     """Give the user's names their meaning in a reading; afterwards each is what it was.
 
-    Args:
-        reading: whose stand-ins arrays become.
-        roots: functions and objects from which the walk starts, beside the user's modules.
+    The walk starts from `roots`, functions and objects, and from the user's modules.
     """
     with _one_at_a_time:
         walk = _Walk(reading)
@@ -48,8 +46,7 @@ def replaced(reading: Recorder, roots: tuple[Any, ...]) -> Iterator[None]:
 def rewinder(roots: tuple[Any, ...]) -> Callable[[], None]:
     """Return what puts the generators of random numbers back to where they are now.
 
-    Args:
-        roots: functions and objects from which the walk starts, beside the user's modules.
+    The walk starts from `roots`, functions and objects, and from the user's modules.
     """
     walk = _Walk(Recorder({}), only_look=True)
     walk.everywhere(roots)

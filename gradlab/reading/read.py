@@ -27,20 +27,14 @@ from gradlab.tracing.program import attributes_kept
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A NumPy function as a program.
+    """A NumPy function as a program."""
 
-    Attributes:
-        program: what the function computes, at the dtypes that NumPy gives at the example.
-        decisions: the values of inputs that the function asked for; the program holds where they
-            are the same.
-        asked: the program that computes them, None where there are none.
-        equations: how many operations were written down.
-    """
-
-    program: Program
+    program: Program  # what the function computes, at the dtypes that NumPy gives at the example
+    # the values of inputs that the function asked for; the program holds where they are the same
     decisions: tuple[Decision, ...]
+    # the program that computes them, None where there are none
     asked: Program | None = field(repr=False)
-    equations: int = 0
+    equations: int = 0  # how many operations were written down
 
     def holds(self, *inputs: Any) -> bool:
         """Whether the function would decide at these inputs as it did at the example."""
@@ -69,27 +63,8 @@ def read(
 ) -> Reading:
     """Read a NumPy function as a program: run it once on stand-ins for its arrays.
 
-    Args:
-        function: of positional arguments; it computes with NumPy.
-        *inputs: arrays, Python numbers, or pytrees of them, at which it is run.
-        names: names of the positional inputs; the function's argument names by default.
-        roots: functions and objects that `function` calls, where it is not itself the user's.
-        deciding: whether values of inputs may decide (an `if`, a shape).
-        checked: whether it is compared with the function, here and at two moved inputs.
-
-    Raises:
-        NotReadable: something takes values out of sight, or JAX cannot compute it.
-        InputError: the function raised.
-        InputTypeError: it cannot be called, or returns something that is no array.
-
-    Example:
-        >>> def layer(x, w):
-        ...     out = np.zeros((2, 3))
-        ...     out[:] = x @ w
-        ...     return out[0]
-        >>> reading = read(layer, np.ones((2, 2)), np.ones((2, 3)))
-        >>> reading.program.in_names, reading.program.out_avals[0].shape
-        (('x', 'w'), (3,))
+    `roots`: what `function` calls, where it is not itself the user's. `deciding`: values of inputs
+    may decide. `checked`: it is compared with the function, here and at two moved inputs.
     """
     require_callable("function", function)
     labels = tuple(names) if names is not None else argument_names(function, len(inputs))

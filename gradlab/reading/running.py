@@ -40,16 +40,6 @@ def require_same(
     """Compare a reading with the function, at its inputs and at others where it decides alike.
 
     A difference elsewhere is a dependence that was lost.
-
-    Args:
-        program: what was read.
-        holds: whether the function decides at some inputs as it did when it was read.
-        function: what was read.
-        inputs: where.
-        rewind: puts generators back to where they were when it was read.
-
-    Raises:
-        NotReadable: an output differs.
     """
     _compare(program, function, inputs, rewind, "where it was read")
     left, rng = _MOVED, np.random.default_rng(0)

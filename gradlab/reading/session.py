@@ -39,17 +39,11 @@ _ABOUT_SHAPES = frozenset(
 
 @dataclass(frozen=True)
 class Decision:
-    """A value of the inputs that the function asked for, as `if` does.
+    """A value of the inputs that the function asked for, as `if` does."""
 
-    Attributes:
-        line: the user's line, as `layer.py:12`.
-        kind: "if", "int", "index", "key", "mask" or "places".
-        value: what it was.
-    """
-
-    line: str
-    kind: str
-    value: Any
+    line: str  # the user's line, as `layer.py:12`
+    kind: str  # "if", "int", "index", "key", "mask" or "places"
+    value: Any  # what it was
 
     def __str__(self) -> str:
         one = np.ndim(self.value) == 0
@@ -60,9 +54,7 @@ class Decision:
 class Recorder:
     """What a reading writes down; stand-ins hand it whatever they are asked.
 
-    Args:
-        deciding: whether values may decide; without it, they end the reading.
-        rules: what is computed otherwise than by the function of the same name in JAX.
+    `deciding`: values may decide; without it, they end the reading.
     """
 
     def __init__(self, rules: dict[Any, Callable[..., Any]], deciding: bool = True) -> None:

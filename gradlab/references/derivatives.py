@@ -31,20 +31,6 @@ def vjp_program(program: Program, wrt: Sequence[int] | None = None, apart: bool 
 
     Its inputs are the program's, then one upstream per inexact output; its outputs are the
     program's, then one gradient per differentiable input.
-
-    Args:
-        program: a traced program.
-        wrt: positions among its flat inputs; all differentiable ones by default.
-        apart: whether to differentiate by each alone, where JAX does not by all at once.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.tracing import trace
-        >>> gradient = vjp_program(trace(lambda x, y: x * y, np.ones(3), np.ones(3)))
-        >>> gradient.in_names
-        ('x', 'y', 'upstream')
-        >>> gradient.out_names
-        ('output', 'gradient x', 'gradient y')
     """
     chosen = program.differentiable if wrt is None else tuple(wrt)
     count = len(program.in_names)
@@ -136,12 +122,6 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
 
     Its inputs are the program's, then one tangent per differentiable input; its outputs are the
     program's, then one pushforward per inexact output.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.tracing import trace
-        >>> jvp_program(trace(lambda x: x * x, np.ones(3))).out_names
-        ('output', 'pushforward output')
     """
     chosen = program.differentiable if wrt is None else tuple(wrt)
     count = len(program.in_names)

@@ -54,19 +54,7 @@ class Slope:
 
 
 def finite_difference(function: Callable[[float], Any], scale: float = 1.0) -> Slope:
-    """Return the derivative at 0 of an array-valued function of one number.
-
-    Args:
-        function: returns a float64 or complex128 array for each step.
-        scale: a step over which the function changes its character; steps start at a quarter of it.
-
-    Example:
-        >>> slope = finite_difference(lambda t: np.array([np.sin(0.3 + t), abs(t)]))
-        >>> bool(abs(slope.value[0] - np.cos(0.3)) < slope.error[0] < 1e-10)
-        True
-        >>> slope.kink, float(slope.left[1]), float(slope.right[1])
-        (array([False,  True]), -1.0, 1.0)
-    """
+    """Return the derivative at 0 of an array-valued function of one number."""
     return finite_differences(lambda steps: [[np.asarray(function(t))] for t in steps], scale)[0]
 
 
@@ -78,13 +66,8 @@ def finite_differences(
 ) -> list[Slope]:
     """Return the derivatives at 0 of several arrays, from the same evaluations.
 
-    Args:
-        function: given several steps, returns a list of arrays for each. It is asked for
-            `2 * steps + points` in all, and for up to twice `points` more if it is computed in
-            fewer digits than float64.
-        scale: as for `finite_difference`.
-        steps: how many times the step is halved; at least 5.
-        points: at how many places close together the noise is measured; at least 7.
+    `function` takes several steps and returns a list of arrays for each. It is given
+    `2 * steps + points`, and up to twice `points` more where it has fewer digits than float64.
     """
     sizes = [scale * _COARSEST * 2.0**-k for k in range(steps)]
     close = [k * _CLOSE * scale for k in range(points)]

@@ -12,9 +12,7 @@ from gradlab.tracing.walking import jaxprs
 def digits_of(program: Any, device: Any) -> set[str]:
     """Return the names of the real dtypes to which a program rounds where it runs.
 
-    Args:
-        program: a jaxpr.
-        device: which may keep fewer digits of float32 factors: that counts as a dtype too.
+    A `device` may keep fewer digits of float32 factors: that counts as a dtype too.
     """
     names = set()
     for jaxpr in jaxprs(program):

@@ -36,16 +36,7 @@ def zero_to_rounding(truth: Estimate) -> Array:
 def digits_left(actual: Any, truth: Estimate, rounding: Array, dtype: DTypeLike) -> Array:
     """Return the correct digits of each entry: 0 to `full_digits(dtype)`, NaN where not known.
 
-    Args:
-        actual: the gradient, as it came in its own dtype.
-        truth: the lifted reference with the scatter of float64; NaN where it is not known.
-        rounding: how far rounding in the dtype moves the terms of each entry.
-        dtype: the dtype of the gradient.
-
-    Example:
-        >>> truth = Estimate(np.array([1.0, 1.0, 0.0]), np.zeros(3))
-        >>> digits_left(np.array([1.0, np.nan, 1e-9]), truth, np.full(3, 1e-7), "float32").round(1)
-        array([7.2, 0. , 7.2])
+    `truth` is the lifted reference; `rounding` is how far the dtype moves the terms of each entry.
     """
     came, value = np.ravel(actual), np.ravel(truth.value)
     scatter, moves = np.ravel(truth.scatter), np.ravel(rounding)

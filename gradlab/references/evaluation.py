@@ -54,27 +54,8 @@ class _Loops:
 class Evaluation:
     """Programs lifted to float64 and compiled together; inputs with the same name are the same.
 
-    Args:
-        **programs: traced programs by keyword. One called `reference` limits the others: a dtype
-            coarser than all of its own does not excuse their errors. They are taken to run on the
-            device that is JAX's default where this is made.
-
-    Attributes:
-        names: of all inputs.
-        inputs: shape and dtype of each, by name.
-        draws: how often rounding is drawn; then, for as long as a verdict of wrong is close.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.references import vjp_program
-        >>> from gradlab.tracing import trace
-        >>> x = jnp.arange(1.0, 4.0)
-        >>> lab = Evaluation(reference=vjp_program(trace(lambda x: x * x, x)))
-        >>> estimate = lab.estimates({"x": x, "upstream": jnp.ones(3)}, law="accuracy")
-        >>> estimate["reference"][1].value
-        array([2., 4., 6.])
-        >>> bool((estimate["reference"][1].scatter < 1e-6).all())
-        True
+    A program called `reference` limits the others: a dtype coarser than all of its own does not
+    excuse their errors. They are taken to run on the device that is JAX's default here.
     """
 
     def __init__(self, **programs: Program) -> None:
@@ -113,9 +94,7 @@ class Evaluation:
     def values(self, inputs: Mapping[str, Array], only: str | None = None) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword.
 
-        Args:
-            inputs: an array for each of `names`.
-            only: the one program whose outputs are wanted; of large ones, no other is run.
+        `only`: the one program whose outputs are wanted; of large ones, no other is run.
         """
         if only is not None and self._large:
             if only not in self._alone:
@@ -136,10 +115,7 @@ class Evaluation:
     ) -> Outputs:
         """Return the outputs at many points, one row for each.
 
-        Args:
-            inputs: as for `values`.
-            moved: for some names an array with one row for each point.
-            only: as for `values`.
+        `moved`: for some names an array with one row for each point.
         """
         if isinstance(self._engine, Interpreted):
             with on_host():
@@ -183,13 +159,8 @@ class Evaluation:
     ) -> dict[str, list[Estimate]]:
         """Return each output with its scatter under rounding.
 
-        Args:
-            inputs: an array for each of `names`.
-            law: "formula": everything is rounded to float64, and only constants that are known to
-                fewer digits scatter at their own; "accuracy": each result is rounded to the dtype
-                that it has in the traced program.
-            draws: how many times rounding is drawn.
-            seed: of the noise.
+        Law "formula" rounds everything to float64: only constants that are known to fewer digits
+        scatter at their own. "accuracy" rounds each result to its dtype in the traced program.
         """
         return self._laws(inputs, draws, seed, law)[0]
 

@@ -24,12 +24,7 @@ def on_host() -> Iterator[None]:
 
 
 def as_read(value: Array, dtype: DTypeLike) -> Any:
-    """Return a value as a lifted program reads it, copied only if it is not so already.
-
-    Args:
-        value: an array, or a PRNG key.
-        dtype: of the traced program's input; NumPy's int64 may have been traced as int32.
-    """
+    """Return a value as a lifted program reads it, copied only if it is not so already."""
     if is_key(dtype):
         return value
     wanted = widen_dtype(dtype)

@@ -24,12 +24,8 @@ _TURNS = 20_000  # of loops, in one pass; who needs more is compiled
 class Interpreted:
     """Programs that NumPy runs; its methods raise `TooLong` where a loop takes too many turns.
 
-    Args:
-        setting: the programs.
-        further: for how many turns each `while` runs on where no noise is drawn.
-
-    Attributes:
-        stays_narrow: the dtypes whose digits are all that some value has, once `scatters` has run.
+    `further`: for how many turns each `while` runs on where no noise is drawn. `stays_narrow`: the
+    dtypes whose digits are all that some value has, once `scatters` has run.
     """
 
     def __init__(self, setting: Setting, further: int = 0) -> None:

@@ -73,10 +73,7 @@ class Noise(abc.ABC):
 class Draws(Noise):
     """Noise of many draws, in NumPy: the first axis of all that it returns.
 
-    Args:
-        rows: the units of each draw; those without noise have none above zero.
-        largest: entries of the largest array that is perturbed.
-        generator: of the random numbers.
+    `rows`: the units of each draw; those without noise have none above zero.
     """
 
     def __init__(self, rows: Sequence[Units], largest: int, generator: np.random.Generator) -> None:

@@ -31,12 +31,7 @@ def device_here() -> Any:
 
 
 def cut_to(equation: Any, device: Any) -> str | None:
-    """Return the digits that a device keeps of float32 factors; None: all, or no such factors.
-
-    Args:
-        equation: a product of matrices, or one with programs inside, such as a kernel.
-        device: where it runs; None: where all digits are kept.
-    """
+    """Return the digits that a device keeps of float32 factors; None: all, or no such factors."""
     if device is None:
         return None
     if not multiplies_matrices(equation):
@@ -57,14 +52,6 @@ def product_digits(device: Any, precision: Any = None) -> str:
 
     A number with one far digit is multiplied, and seen whether the digit is still there. Some ways
     to multiply keep it in most factors, and lose it in others: they count as tensorfloat32.
-
-    Args:
-        device: which is asked.
-        precision: what is asked of it, as in an equation: None, or JAX's word for it.
-
-    Example:
-        >>> product_digits(jax.devices("cpu")[0])
-        'float32'
     """
     exact = np.eye(_SIZE, dtype=np.float32)
     asked = lax.Precision.DEFAULT if precision is None else precision

@@ -91,14 +91,9 @@ class Rounder(Lifter):
     Equal values are computed, and so perturbed, once: a recomputed `x == max(x)` still holds, and
     programs that one Rounder evaluates share what they have in common.
 
-    Args:
-        noise: what is drawn.
-        constants: of the programs.
-        allowed: the dtypes whose rounding counts.
-        sums: how far rounding moves the sums outside loops, in order, where it is known already.
-        device: where the programs are run in their own dtypes.
-        arithmetic: who computes. NumPy rounds all draws at once: they are the first axis, and the
-            first of them is not rounded at all.
+    `allowed`: the dtypes whose rounding counts. `sums`: how far rounding moves the sums outside
+    loops, in order, where it is known. NumPy rounds all draws at once: they are the first axis, and
+    the first of them is not rounded at all.
     """
 
     counts_iterations = True
@@ -351,9 +346,7 @@ class Rounder(Lifter):
 class Quiet(Rounder):
     """Evaluates what a Rounder does, array for array, and rounds nothing.
 
-    Attributes:
-        seen: how many units rounding moves the sums outside loops, in order, for the Rounders that
-            follow.
+    `seen`: how many units rounding moves the sums outside loops, for the Rounders that follow.
     """
 
     def __init__(self, noise: Noise, constants: Constants, allowed: frozenset[str]) -> None:

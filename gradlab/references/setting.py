@@ -17,19 +17,12 @@ from gradlab.tracing.work import Work, work
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Programs that are evaluated together.
+    """Programs that are evaluated together."""
 
-    Attributes:
-        programs: by keyword.
-        dtypes: the real dtypes to which each rounds where it runs.
-        device: where they run in their own dtypes.
-        silence: units of a draw without noise.
-    """
-
-    programs: Mapping[str, Program]
-    dtypes: Mapping[str, set[str]]
-    device: Any
-    silence: Units
+    programs: Mapping[str, Program]  # by keyword
+    dtypes: Mapping[str, set[str]]  # the real dtypes to which each rounds where it runs
+    device: Any  # where they run in their own dtypes
+    silence: Units  # units of a draw without noise
 
     @functools.cached_property
     def constants(self) -> Constants:
@@ -70,8 +63,7 @@ class Setting:
     ) -> tuple[list[Any], dict[str, list[int]]]:
         """Evaluate the programs, or one, with one rounder: they share what they have in common.
 
-        Returns:
-            The distinct outputs, and which of them are each program's, in order.
+        Returns the distinct outputs, and which of them are each program's, in order.
         """
         distinct: dict[int, tuple[int, Any]] = {}
         layout = {}

@@ -15,11 +15,7 @@ def numpy_estimate(
 ) -> list[Estimate]:
     """Return a function's results, and their scatter at inputs a unit or two away.
 
-    Args:
-        function: takes arrays and returns a list of arrays.
-        inputs: arrays; integer ones and exact zeros are not moved.
-        draws: how many times it is run again.
-        seed: of the moves.
+    Integer inputs and exact zeros are not moved.
     """
     generator = np.random.default_rng(seed)
     values = [_wide(array) for array in function(*map(np.array, inputs))]

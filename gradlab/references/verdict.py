@@ -99,33 +99,19 @@ _REASONS = tuple(Reason)
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What is known of each entry of one gradient; nothing writes to it, `settle` returns another.
+    """What is known of each entry of one gradient; `settle` returns another verdict."""
 
-    Attributes:
-        actual: the gradient that came.
-        expected: what it should be; NaN where that is not known.
-        state: a `State` for each entry.
-        reason: the number of a `Reason` for each entry.
-        error: distance from what was expected, in floors, in float32.
-        resolution: the smallest relative error that would have been seen, in float32.
-        instability: the rule's scatter in units of the reference's, in float32.
-        path: the input whose gradient it is.
-        dtype: the input's dtype.
-        forgiven: relative errors up to it are warned about and do not fail.
-        notes: what else should be said, such as where autodiff is wrong.
-    """
-
-    actual: Array
-    expected: Array
-    state: Array
-    reason: Array
-    error: Array
-    resolution: Array
-    instability: Array
-    path: str = ""
-    dtype: str = ""
-    forgiven: float = 0.0
-    notes: tuple[str, ...] = ()
+    actual: Array  # the gradient that came
+    expected: Array  # what it should be; NaN where that is not known
+    state: Array  # a `State` for each entry
+    reason: Array  # the number of a `Reason` for each entry
+    error: Array  # distance from what was expected, in floors, in float32
+    resolution: Array  # the smallest relative error that would have been seen, in float32
+    instability: Array  # the rule's scatter in units of the reference's, in float32
+    path: str = ""  # the input whose gradient it is
+    dtype: str = ""  # the input's dtype
+    forgiven: float = 0.0  # relative errors up to it are warned about and do not fail
+    notes: tuple[str, ...] = ()  # what else should be said, such as where autodiff is wrong
 
     @classmethod
     def unknown(cls, actual: Array, path: str = "", dtype: str = "") -> "Verdict":
@@ -222,13 +208,7 @@ class Verdict:
     ) -> "Verdict":
         """Return this verdict with some entries decided otherwise, and why.
 
-        Args:
-            where: the entries, as a mask.
-            state: the verdict on them.
-            reason: what decided it. The error of an entry that a witness calls wrong is infinite:
-                it was not measured in floors.
-            expected: what the whole gradient should be; by default what was expected before.
-            notes: what else should be said.
+        An entry that a witness calls wrong has an infinite error: it was not measured in floors.
 
         Example:
             >>> verdict = judge(np.array([1.5]), Estimate(np.ones(1), np.zeros(1)), None, "float64")
@@ -318,21 +298,6 @@ def judge(
     Otherwise it is right if the floors are fine enough to tell: 0, -q and 2q in its place would
     each have been called wrong. A reference that is exactly zero and does not scatter is always
     fine enough.
-
-    Args:
-        actual: the gradient, any dtype.
-        reference: what it should be.
-        rule: its own estimate, or None where nothing is known of its rounding.
-        dtype: the dtype of the gradient, whose rounding counts.
-        limit: in floors.
-
-    Raises:
-        ValueError: the shapes differ.
-
-    Example:
-        >>> q = Estimate(np.array([1.0, 1.0, 0.0]), np.full(3, 1e-16))
-        >>> judge(np.array([1.0, 1.001, 0.0]), q, None, np.float64).wrong
-        array([False,  True, False])
     """
     value = np.asarray(actual)
     if value.shape != reference.value.shape:

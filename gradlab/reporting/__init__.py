@@ -43,15 +43,7 @@ def formats(kind: str) -> tuple[str, ...]:
 
 
 def render(report: "Report", format: str) -> str:
-    """Return `report` in `format`.
-
-    Args:
-        report: any of gradlab's reports.
-        format: one of `formats(report.kind)`.
-
-    Raises:
-        InputError: this kind of report has no such format.
-    """
+    """Return `report` in `format`."""
     known = formats(report.kind)
     if format not in known:
         raise InputError(

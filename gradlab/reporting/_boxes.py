@@ -9,29 +9,17 @@ _PULLS = (1.0, 2.0, 8.0)  # of an edge with none, one or both of its ends a bend
 
 @dataclass(eq=False)
 class Box:
-    """A rectangle to be placed; ports are heights of edge ends, measured from its middle.
+    """A rectangle to be placed; ports are heights of edge ends, measured from its middle."""
 
-    Attributes:
-        width: how wide it is.
-        above: how far it reaches above its middle.
-        below: how far it reaches below.
-        left: the ports where edges arrive, by position.
-        right: the ports where edges leave.
-        free: whether the ports on the left may change places, for fewer crossings.
-        x: the left side, once placed.
-        y: the middle, once placed.
-        room: the width of its column, once placed.
-    """
-
-    width: float
-    above: float
-    below: float
-    left: Sequence[float] = ()
-    right: Sequence[float] = ()
-    free: bool = False
-    x: float = 0.0
-    y: float = 0.0
-    room: float = 0.0
+    width: float  # how wide it is
+    above: float  # how far it reaches above its middle
+    below: float  # how far it reaches below
+    left: Sequence[float] = ()  # the ports where edges arrive, by position
+    right: Sequence[float] = ()  # the ports where edges leave
+    free: bool = False  # whether the ports on the left may change places, for fewer crossings
+    x: float = 0.0  # the left side, once placed
+    y: float = 0.0  # the middle, once placed
+    room: float = 0.0  # the width of its column, once placed
 
 
 @dataclass(eq=False)

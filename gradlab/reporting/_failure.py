@@ -193,11 +193,6 @@ def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
 
     Words, numbers, paths and indices stay whole, be the line too long for it.
 
-    Args:
-        head: what stands before the text, to its column.
-        body: the text.
-        hang: the indentation of the later lines; by default they stand under the text.
-
     Example:
         >>> [line[:15] for line in wrapped("note: ", "x[0, 17] is small, " * 6)]
         ['note: x[0, 17] ', '      x[0, 17] ']

@@ -34,14 +34,7 @@ def heat_size(heat: Heat) -> tuple[float, float]:
 
 
 def heat_map(heat: Heat, x: float, y: float, what: str) -> str:
-    """Return an array's heat map as SVG, its upper left corner at x and y.
-
-    Args:
-        heat: the cells, row by row.
-        x: the left side.
-        y: the upper side.
-        what: what it shows, for those who cannot see it.
-    """
+    """Return an array's heat map as SVG, its upper left corner at x and y."""
     wide, high = heat_size(heat)
     if not wide:
         return ""

@@ -10,15 +10,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that was held: what it is, how it ended, and what there is to say.
-
-    Args:
-        group: what is tested: a function, a node.
-        name: what is asked of it.
-        outcome: passed, failed, or skipped: not decided.
-        text: why; its first line is the message.
-        seconds: how long it took, where that was measured.
-    """
+    """One thing that was held: what it is, how it ended, and what there is to say."""
 
     group: str
     name: str

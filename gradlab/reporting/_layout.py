@@ -30,11 +30,8 @@ class Layout:
 def lay_out(boxes: Sequence[Box], edges: Sequence[Edge], early: Sequence[Box] = ()) -> Layout:
     """Place the boxes and route the edges; both are changed in place.
 
-    Args:
-        boxes: in an order in which edges run forward.
-        edges: what connects them.
-        early: boxes without arriving edges that are wanted in the first column; others stand just
-            before their first user.
+    Edges run forward in the order of the boxes. Boxes in `early` stand in the first column, others
+    without arriving edges just before their first user.
     """
     layer = _layers_of(boxes, edges, early)
     columns: list[list[Box]] = [[] for _ in range(max(layer.values(), default=0) + 1)]

@@ -29,15 +29,7 @@ Part: TypeAlias = "Markup | str | int | None"
 def tag(name: str, *inside: Part, cls: str = "", **attributes: str | int) -> Markup:
     """Return an element; text inside is escaped, markup is not.
 
-    Args:
-        name: of the element.
-        inside: text and markup.
-        cls: classes, without the `gl-` that keeps them apart from a notebook's.
-        attributes: `data_x` stands for `data-x`.
-
-    Example:
-        >>> tag("p", "1 < 2", tag("b", "yes"), cls="soft", data_x="3")
-        '<p class="gl-soft" data-x="3">1 &lt; 2<b>yes</b></p>'
+    `cls` stands without the `gl-` that keeps classes apart from a notebook's.
     """
     classes = " ".join(f"gl-{each}" for each in cls.split())
     given: dict[str, str | int] = {**({"class": classes} if classes else {}), **attributes}
@@ -171,15 +163,7 @@ def level(relative: float, explained: bool) -> int:
 def map_of(
     title: str, columns: int, cells: Sequence[tuple[int, str]], labels: Sequence[str], worst: int
 ) -> Markup:
-    """Return a map of errors: a square for each entry, or for the worst of a block of entries.
-
-    Args:
-        title: what is shown, for those who cannot see it.
-        columns: how many cells stand in a row.
-        cells: the colour and the words of each, row by row.
-        labels: what stands before each row.
-        worst: the cell that is marked at first.
-    """
+    """Return a map of errors: a square for each entry, or for the worst of a block of entries."""
     made: list[Part] = []
     for k, (colour, words) in enumerate(cells):
         if k % columns == 0:

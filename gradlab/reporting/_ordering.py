@@ -19,12 +19,7 @@ End = tuple[Box, float]  # the box at the other end of a link, and the height of
 
 
 def order(columns: list[list[Box]], links: Sequence[Link]) -> None:
-    """Reorder each column, and the ports of boxes that are free to; both are changed in place.
-
-    Args:
-        columns: the boxes, layer by layer.
-        links: each from one layer to the next.
-    """
+    """Reorder each column, and the ports of boxes that are free to; both are changed in place."""
     sides = _Sides(links)
     best, fewest = [list(column) for column in columns], crossings(columns, links)
     for centre in (median, fmean):

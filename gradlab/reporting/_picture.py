@@ -21,21 +21,13 @@ _MANY = 40  # with so many, small arrays are no longer written out, nor what for
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn, the edges between, and the wire that each edge is.
+    """What is drawn, the edges between, and the wire that each edge is."""
 
-    Attributes:
-        things: inputs and gates.
-        edges: the wires between them.
-        wires: the name of each edge's wire.
-        size: how long and how wide it became, in the direction of the wires and across.
-        down: whether wires run downwards, and not to the right.
-    """
-
-    things: list[Thing]
-    edges: list[Edge]
-    wires: list[str]
-    size: Layout
-    down: bool
+    things: list[Thing]  # inputs and gates
+    edges: list[Edge]  # the wires between them
+    wires: list[str]  # the name of each edge's wire
+    size: Layout  # how long and how wide it became, in the direction of the wires and across
+    down: bool  # whether wires run downwards, and not to the right
 
 
 def picture(report: "GraphReport", down: bool = False, narrow: bool = False) -> Picture:

@@ -48,14 +48,7 @@ def width_now() -> int:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without frames; columns that hold numbers are aligned to the right.
-
-    Example:
-        >>> print(table(("node", "error"), [("tanh", "0.5"), ("softmax", "12.5")]))
-        node     error
-        tanh       0.5
-        softmax   12.5
-    """
+    """Return a table without frames; columns that hold numbers are aligned to the right."""
     columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
     numeric = [bool(rows) and all(map(_NUMBER.match, cells[1:])) for cells in columns]
     widths = _widths(columns, numeric, width_now())

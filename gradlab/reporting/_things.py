@@ -31,52 +31,30 @@ class Port:
 
 @dataclass(frozen=True)
 class Exit:
-    """A wire where it leaves: its name if it was given one, value lines above, gradient below.
+    """A wire where it leaves: its name if it was given one, value lines above, gradient below."""
 
-    Attributes:
-        wire: the wire.
-        name: its name, where that says more than the gate.
-        above: the lines of its value.
-        below: the lines of its gradient.
-        users: how many gates it goes to.
-        final: whether the function returns it.
-        height: where it stands, from the middle of the box.
-    """
-
-    wire: "WireView"
-    name: str
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    users: int
-    final: bool
-    height: float = 0.0
+    wire: "WireView"  # the wire
+    name: str  # its name, where that says more than the gate
+    above: tuple[str, ...]  # the lines of its value
+    below: tuple[str, ...]  # the lines of its gradient
+    users: int  # how many gates it goes to
+    final: bool  # whether the function returns it
+    height: float = 0.0  # where it stands, from the middle of the box
 
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """What is drawn in one box: a gate, or an input.
+    """What is drawn in one box: a gate, or an input."""
 
-    Attributes:
-        box: its place.
-        gate: the gate; None for an input.
-        title: the sign of the gate, or the name of the input.
-        body: the width of the circle or pill, or of the name.
-        round: whether the gate is a circle.
-        deep: how far it reaches in the direction of the wires.
-        zone: the room before it that the ports' labels take.
-        ports: where wires enter.
-        exits: where wires leave.
-    """
-
-    box: Box
-    gate: "Gate | None"
-    title: str
-    body: float
-    deep: float
-    round: bool = False
-    zone: float = 0.0
-    ports: tuple[Port, ...] = ()
-    exits: tuple[Exit, ...] = ()
+    box: Box  # its place
+    gate: "Gate | None"  # the gate; None for an input
+    title: str  # the sign of the gate, or the name of the input
+    body: float  # the width of the circle or pill, or of the name
+    deep: float  # how far it reaches in the direction of the wires
+    round: bool = False  # whether the gate is a circle
+    zone: float = 0.0  # the room before it that the ports' labels take
+    ports: tuple[Port, ...] = ()  # where wires enter
+    exits: tuple[Exit, ...] = ()  # where wires leave
 
 
 def text_width(text: str, size: float = TEXT) -> float:
@@ -117,14 +95,7 @@ def input_thing(exit: Exit, down: bool) -> Thing:
 
 
 def gate_thing(gate: "Gate", hidden: dict[str, str], exits: list[Exit], down: bool) -> Thing:
-    """Return a gate with the wires that enter and leave it.
-
-    Args:
-        gate: the gate.
-        hidden: what to write for the inputs that are not drawn.
-        exits: the wires that leave, where anybody wants them.
-        down: whether wires run downwards, and not to the right.
-    """
+    """Return a gate with the wires that enter and leave it."""
     title = sign(gate, hidden)
     round = len(title) <= 3
     body = 2 * _RADIUS if round else text_width(title, 14.0) + 20.0

@@ -34,10 +34,6 @@ class Refused(Exception):
 def run_callbacks(compute: Callable[[], T]) -> T:
     """Return what `compute` returns, which runs programs with callbacks inside.
 
-    Raises:
-        Refused: a callback raised.
-        jax.errors.JaxRuntimeError: there is not enough memory.
-
     Example:
         >>> run_callbacks(lambda: 3)
         3
@@ -92,11 +88,7 @@ def is_callback(equation: Any) -> bool:
 
 
 def call_host(equation: Any, inputs: Sequence[Array]) -> list[Any]:
-    """Call the host at once, on this thread.
-
-    Raises:
-        Refused: what it calls raised.
-    """
+    """Call the host at once, on this thread."""
     try:
         found = equation.params["callback"](*map(jnp.asarray, inputs))
     except Exception as error:  # whatever the user's callback raises

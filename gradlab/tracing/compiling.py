@@ -36,10 +36,6 @@ def remember(
     """Return what `make` returned for this key under JAX's present settings; None: make it anew.
 
     `keeps` says whether what was made is worth remembering, `store` what it is.
-
-    Example:
-        >>> remember(("an example", 1), lambda: [1, 2]) is remember(("an example", 1), list)
-        True
     """
     if key is None:
         return make()
@@ -66,21 +62,7 @@ def compile_once(
     options: Mapping[str, Any] | None = None,
     donate: tuple[int, ...] = (),
 ) -> Function:
-    """Return `function` compiled for arguments like these, from memory where it was met before.
-
-    Args:
-        function: what to compile; it is traced at each call of `compile_once`.
-        *arguments: pytrees of arrays; later calls must have their structure, shapes and dtypes.
-        options: XLA's compiler options.
-        donate: which arguments' memory the outputs may take.
-
-    Example:
-        >>> import numpy as np
-        >>> double = compile_once(lambda x: 2.0 * x, np.ones(3, np.float32))
-        >>> again = compile_once(lambda y: 2.0 * y, np.ones(3, np.float32))
-        >>> again is double
-        True
-    """
+    """Return `function` compiled for arguments like these, from memory where it was met before."""
     # Unused arguments are kept: where they were dropped, equal texts could take different ones.
     chosen = dict(options) if options else None
     jitted = jax.jit(function, keep_unused=True, compiler_options=chosen, donate_argnums=donate)

@@ -32,12 +32,6 @@ def is_gradient(
     taken here, is the same program; and where nothing in that function has a derivative of the
     user's making, which need not be the derivative of anything.
 
-    Args:
-        function: what was traced.
-        inputs: its positional inputs, of any shapes and dtypes.
-        program: its trace.
-        position: of the positional input.
-
     Example:
         >>> import jax.numpy as jnp
         >>> gradient = jax.grad(lambda x: jnp.sin(x).sum())
@@ -65,11 +59,6 @@ def contains_its_primal(program: Program, source: int, output: int) -> bool:
     The program of a gradient computes the function first, and traces keep what is not used. So
     each scalar that the program holds may be that function: it is, if its gradient is this very
     program, equation by equation. Jit, lambdas and `functools.partial` do not matter then.
-
-    Args:
-        program: a traced function.
-        source: the flat input to differentiate by.
-        output: the flat output.
 
     Example:
         >>> def gradient(x):

@@ -55,9 +55,6 @@ def fingerprint(equation: Equation) -> Hashable:
     """Return a key that two equations share only if they compute the same from the same inputs.
 
     It holds while the programs that they belong to are alive.
-
-    Raises:
-        TypeError: a parameter cannot be compared.
     """
     key: Hashable = _equation(equation, _Key(id))
     hash(key)
@@ -67,18 +64,7 @@ def fingerprint(equation: Equation) -> Hashable:
 def identity(jaxpr: Jaxpr, rules: bool = True) -> Hashable | None:
     """Return a key that two programs share only if they compute the same, for good; None: unknown.
 
-    Args:
-        jaxpr: the program.
-        rules: whether they are differentiated in the same way, too. Otherwise of a call, and of a
-            function with a rule, counts only what it computes.
-
-    Example:
-        >>> import jax
-        >>> first, second = (jax.make_jaxpr(lambda x, c=c: x * c)(1.0) for c in (2.0, 3.0))
-        >>> identity(first) == identity(jax.make_jaxpr(lambda y: y * 2.0)(1.0))
-        True
-        >>> identity(first) == identity(second)
-        False
+    `rules`: they are differentiated in the same way, too; else only what they compute counts.
     """
     try:
         return _Hashed(_program(jaxpr, _Key(_contents, rules)))

@@ -26,10 +26,6 @@ Chosen = Callable[[CustomRule], Function | None]
 def with_derivative_of(primal: Program, other: Program) -> Program:
     """Return the program with the values of one, and the derivatives of another.
 
-    Args:
-        primal: gives the values.
-        other: of the same inputs, with outputs of the same shapes.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from gradlab.tracing import trace
@@ -55,12 +51,7 @@ def with_derivative_of(primal: Program, other: Program) -> Program:
 def intend(program: Program, chosen: Chosen) -> Program:
     """Return the program with chosen rules replaced: their values, and what is meant by them.
 
-    Args:
-        program: a traced program.
-        chosen: returns for a rule the function of its operands that is meant, or None.
-
-    Raises:
-        InputError: such a function cannot be called with the rule's operands, or returns others.
+    `chosen` returns for a rule the function of its operands that is meant, or None.
     """
 
     def goes(equation: Equation) -> bool:

@@ -39,19 +39,7 @@ class TooLong(Exception):
 
 
 class Interpreter(Generic[V]):
-    """Evaluates jaxprs in an algebra of values `V`; call it with a jaxpr and its inputs.
-
-    Example:
-        >>> import jax, numpy as np
-        >>> class Plain(Interpreter[np.ndarray]):
-        ...     def constant(self, array):
-        ...         return array
-        ...     def equation(self, equation, inputs):
-        ...         return [{"mul": np.multiply, "sin": np.sin}[equation.primitive.name](*inputs)]
-        >>> jaxpr = jax.make_jaxpr(lambda x: jax.numpy.sin(x) * 2.0)(1.0)
-        >>> float(Plain()(jaxpr, [np.float64(0.0)])[0])
-        0.0
-    """
+    """Evaluates jaxprs in an algebra of values `V`; call it with a jaxpr and its inputs."""
 
     turns: int | None = None
     """How many turns the loops may have together; then `TooLong`. None: no end."""
@@ -252,11 +240,7 @@ class Interpreter(Generic[V]):
 def picked(which: NumPyArray, arrays: Sequence[Array], rank: int, rows: int) -> Any:
     """Return, entry by entry, the array whose number `which` has.
 
-    Args:
-        which: numbers of arrays; `rows` axes, after those of draws, are the arrays' first.
-        arrays: of `rank` axes, and those of draws before them.
-        rank: how many axes an array has.
-        rows: how many of them `which` has.
+    `which` has `rows` axes after those of draws: the first of the arrays' `rank` axes.
     """
     spread = which.reshape(*which.shape, *(1,) * (rank - rows))
     *every, spread = np.broadcast_arrays(*arrays, spread)

@@ -85,20 +85,15 @@ def _counted(interpreted: Any, grid: Sequence[int]) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """A loop over a grid that reads blocks of arrays, and is done with one before the next.
+    """A loop over a grid that reads blocks of arrays, and is done with one before the next."""
 
-    Attributes:
-        jaxpr: of one step.
-        repeats: how many steps write one block, each of which finds what the one before wrote.
-        counters: for some inputs of a step, by their place, the number at every step.
-        windows: the equations that take or write a block of a carried array, and where.
-        writes: the same of those that write, for the inputs that are written.
-    """
-
-    jaxpr: Any
-    repeats: int
+    jaxpr: Any  # of one step
+    repeats: int  # how many steps write one block, each of which finds what the one before wrote
+    # for some inputs of a step, by their place, the number at every step
     counters: Mapping[int, Any]
+    # the equations that take or write a block of a carried array, and where
     windows: Mapping[int, tuple[Equation, Any]]
+    # the same of those that write, for the inputs that are written
     writes: Mapping[int, tuple[Equation, Any]]
 
     @classmethod
@@ -237,12 +232,7 @@ def _evaluated(
 ) -> list[Any]:
     """Evaluate a jaxpr.
 
-    Args:
-        jaxpr: to be evaluated.
-        arrays: its inputs.
-        special: what is done instead, by the primitive's name.
-        known: what an equation makes, by its identity.
-        wanted: the variables to return, by default its outputs.
+    `special`: what is done instead, by the primitive's name; `known`: what an equation makes.
     """
     parts = body(jaxpr)
     env = dict(zip(parts.constvars, parts.constants)) | dict(zip(parts.invars, arrays))

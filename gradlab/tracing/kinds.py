@@ -39,25 +39,17 @@ NOT_JUDGED = ("custom_transpose_call", "custom_partitioning", "run_state")
 
 
 class Kind(NamedTuple):
-    """One way to write a rule.
+    """One way to write a rule."""
 
-    Attributes:
-        name: as reports print it.
-        recognises: whether an equation is of this kind.
-        expansion: a closed jaxpr of the equation's operands, to be believed; None: there is none.
-        written: the functions or jaxprs that somebody wrote; the first gives name and line.
-        parts: what is compared, beside the ordinary laws.
-        shields: whether rules inside are hidden from differentiation.
-        exists: whether this JAX has the kind.
-    """
-
-    name: str
-    recognises: Callable[[Any], bool]
+    name: str  # as reports print it
+    recognises: Callable[[Any], bool]  # whether an equation is of this kind
+    # a closed jaxpr of the equation's operands, to be believed; None: there is none
     expansion: Callable[[Any], Any]
+    # the functions or jaxprs that somebody wrote; the first gives name and line
     written: Callable[[Any], Iterator[Any]]
-    parts: tuple[str, ...] = ()
-    shields: bool = True
-    exists: Callable[[], bool] = lambda: True
+    parts: tuple[str, ...] = ()  # what is compared, beside the ordinary laws
+    shields: bool = True  # whether rules inside are hidden from differentiation
+    exists: Callable[[], bool] = lambda: True  # whether this JAX has the kind
 
 
 def is_rule(equation: Equation) -> bool:

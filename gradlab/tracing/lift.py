@@ -58,11 +58,7 @@ class Opaque:
 
 
 class Lifter(Evaluator):
-    """Evaluates in float64; subclasses may round where the traced program rounds.
-
-    Args:
-        arithmetic: who computes: JAX by default, for a function that is compiled or transformed.
-    """
+    """Evaluates in float64; subclasses may round where the traced program rounds."""
 
     simplified = staticmethod(swapped)  # no product is computed only to be transposed
 
@@ -159,14 +155,6 @@ def lift(program: Program) -> Callable[..., list[Any]]:
     """Return the program as a function of flat inputs that computes in float64.
 
     Call it, or compile it, inside `jax.enable_x64(True)`; its inexact inputs are widened.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> lifted = lift(trace(lambda x: x * 0.1, jnp.ones(3, jnp.float32)))
-        >>> with jax.enable_x64(True):
-        ...     print(lifted(jnp.ones(3))[0].dtype)
-        float64
     """
 
     def lifted(*arrays: Array) -> list[Any]:

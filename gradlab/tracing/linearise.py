@@ -33,31 +33,17 @@ CELLS = frozenset({"get", "swap", "addupdate", "new_ref", "empty_ref", "free_ref
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """The linear program of a function at any point.
+    """The linear program of a function at any point."""
 
-    Attributes:
-        mode: "jvp": seeds are tangents of the inputs and outputs are tangents of the outputs;
-            "vjp": seeds are upstreams of the outputs and outputs are gradients of the inputs.
-        jaxpr: the program. Its inputs are the function's inputs followed by the seeds.
-        seeds: how many of its last inputs are seeds.
-    """
-
+    # "jvp": seeds are tangents of the inputs and outputs are tangents of the outputs; "vjp":
+    # seeds are upstreams of the outputs and outputs are gradients of the inputs
     mode: Literal["jvp", "vjp"]
-    jaxpr: Jaxpr
-    seeds: int
+    jaxpr: Jaxpr  # the program. Its inputs are the function's inputs followed by the seeds
+    seeds: int  # how many of its last inputs are seeds
 
 
 def linearise(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> Linearised:
-    """Trace the derivative of a program and remove what does not reach its result.
-
-    Args:
-        program: the traced function.
-        wrt: positions among its flat traced inputs to differentiate by.
-        outputs: positions among its flat outputs, all of inexact dtype.
-
-    Raises:
-        Exception: whatever JAX raises where neither mode can differentiate the program.
-    """
+    """Trace the derivative of a program and remove what does not reach its result."""
     at = [_aval(a) for a in program.in_avals]
     tangents = [at[k] for k in wrt]
     upstreams = [_aval(program.out_avals[k]) for k in outputs]

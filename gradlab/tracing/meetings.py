@@ -31,49 +31,25 @@ _POINTS = 8  # of a rule in a loop: the first, the last, and some between
 
 @dataclass(frozen=True, eq=False)
 class Meeting:
-    """A custom rule where a program meets it.
+    """A custom rule where a program meets it."""
 
-    Attributes:
-        rule: what is known of it.
-        equation: the call of it.
-        program: the decorated function alone; its inputs are all operands.
-        wrt: the positions of those that depend on the inputs of the whole; others are constant.
-        points: the operands' values, each time that they were kept.
-        calls: how often it was met.
-        shielded: the outermost rule around it that has a derivative of its own; or empty.
-        made_up: the branch that holds it was not taken, so that its inputs were made up.
-        broken: how what it returns differs from what it promises; empty: nowhere.
-        bound: an operand moves with the inputs behind a `stop_gradient`, as a factorisation beside
-            its matrix does: the rule need not be right where operands move by themselves.
-    """
-
-    rule: CustomRule
-    equation: Any
-    program: Program
+    rule: CustomRule  # what is known of it
+    equation: Any  # the call of it
+    program: Program  # the decorated function alone; its inputs are all operands
+    # the positions of those that depend on the inputs of the whole; others are constant
     wrt: tuple[int, ...]
-    points: tuple[tuple[Any, ...], ...]
-    calls: int
-    shielded: str = ""
-    made_up: bool = False
-    broken: str = ""
+    points: tuple[tuple[Any, ...], ...]  # the operands' values, each time that they were kept
+    calls: int  # how often it was met
+    shielded: str = ""  # the outermost rule around it that has a derivative of its own; or empty
+    made_up: bool = False  # the branch that holds it was not taken, so that its inputs were made up
+    broken: str = ""  # how what it returns differs from what it promises; empty: nowhere
+    # an operand moves with the inputs behind a `stop_gradient`, as a factorisation beside its
+    # matrix does: the rule need not be right where operands move by themselves
     bound: bool = False
 
 
 def rule_inputs(program: Program, inputs: Sequence[Array]) -> list[Meeting]:
-    """Return every custom rule of a program with the inputs that it meets, innermost first.
-
-    Args:
-        program: a traced program.
-        inputs: its flat inputs, as `program.flatten` returns them.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> x = jnp.array([-1.0, 2.0])
-        >>> met = rule_inputs(trace(lambda x: jax.nn.relu(2.0 * x), x), [x])
-        >>> met[0].rule.name, met[0].points[0][0].tolist()
-        ('relu', [-2.0, 4.0])
-    """
+    """Return every custom rule of a program with the inputs that it meets, innermost first."""
     meeter = _Meeter()
     with jax.enable_x64(program.x64):
         arrays = list(map(in_numpy, inputs))

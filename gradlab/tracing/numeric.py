@@ -45,17 +45,8 @@ def evaluate(
 ) -> list[Any] | None:
     """Return an equation's results in NumPy, whatever their dtypes; None where it has no rule.
 
-    Args:
-        equation: whose shapes are those of one draw.
-        arrays: the operands, each with or without a leading axis of draws.
-        mine: whether an update may write into its first operand.
-        real: of magnitudes, so that what is subtracted adds up.
-
-    Example:
-        >>> import jax
-        >>> jaxpr = jax.make_jaxpr(lambda x: x.sum(0))(np.ones((2, 3), np.float32))
-        >>> evaluate(jaxpr.eqns[0], [np.arange(6.0).reshape(2, 3)])
-        [array([3., 5., 7.])]
+    `mine`: an update may write into its first operand. `real`: of magnitudes, so that what is
+    subtracted adds up.
     """
     name = equation.primitive.name
     if real and name == "scatter-sub":

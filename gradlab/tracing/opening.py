@@ -17,17 +17,6 @@ def open_kernels(program: Program) -> Program:
 
     JAX does not differentiate a kernel backwards. What it computes, block after block, it does. A
     kernel under a custom rule is left alone: it is the rule that JAX differentiates there.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from jax.experimental import pallas as pl
-        >>> from gradlab.tracing import trace
-        >>> def kernel(x_ref, y_ref):
-        ...     y_ref[...] = x_ref[...] ** 2
-        >>> square = pl.pallas_call(kernel, jax.ShapeDtypeStruct((3,), jnp.float32))
-        >>> opened = open_kernels(trace(square, jnp.arange(3.0)))
-        >>> jax.grad(lambda x: opened.flat(x)[0].sum())(jnp.arange(3.0))
-        Array([0., 2., 4.], dtype=float32)
     """
     if not _has_kernel(program.jaxpr):
         return program

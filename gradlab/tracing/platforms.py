@@ -12,10 +12,6 @@ from gradlab.errors import InputError
 def require_platform() -> None:
     """Start JAX's platform.
 
-    Raises:
-        InputError: the platform that was asked for is not here; JAX itself says so with an empty
-            assertion.
-
     Example:
         >>> require_platform()
     """

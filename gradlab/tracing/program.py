@@ -152,22 +152,7 @@ def trace(
     Arrays are traced; `None`, functions, strings and settings (Python numbers in a container,
     Python integers) stay part of the function. float64 leaves are traced with x64 on.
 
-    Args:
-        function: a JAX function of positional arguments.
-        *inputs: arrays, scalars or pytrees of them.
-        names: names of the positional inputs; the function's argument names by default.
-        fixed: positions of inputs that stay part of the function, as settings do.
-
-    Raises:
-        NotTraceable: the function reads values of its inputs, or hands them to NumPy.
-        InputError: JAX cannot start the platform that it was asked for.
-        InputTypeError: `function` cannot be called, or returns something that is no array.
-
-    Example:
-        >>> import numpy as np
-        >>> program = trace(lambda x, w: x @ w, np.ones((2, 3)), np.ones((3, 4)))
-        >>> program.in_names, program.out_avals[0].shape
-        (('x', 'w'), (2, 4))
+    `fixed`: positions of inputs that stay part of the function, as settings do.
     """
     require_callable("function", function)
     require_platform()

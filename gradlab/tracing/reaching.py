@@ -24,12 +24,7 @@ __all__ = ["moved_together", "reached_outputs"]
 def reached_outputs(program: Program, equations: Sequence[Any]) -> tuple[int, ...] | None:
     """Return the outputs of a rule to which autodiff of a program sends an upstream.
 
-    Args:
-        program: what is differentiated.
-        equations: the calls of the rule in it, all with the same outputs.
-
-    Returns:
-        The positions; None where JAX does not differentiate what follows the rule.
+    None where JAX does not differentiate what follows the rule.
 
     Example:
         >>> import jax, jax.numpy as jnp

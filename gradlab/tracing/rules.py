@@ -75,14 +75,7 @@ class CustomRule:
 
 
 def custom_rules(program: Program) -> list[CustomRule]:
-    """Return every custom rule in a program, in the order of the equations, at any depth.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> [(rule.name, rule.user) for rule in custom_rules(trace(jax.nn.relu, jnp.ones(3)))]
-        [('relu', False)]
-    """
+    """Return every custom rule in a program, in the order of the equations, at any depth."""
     found = ((equation, inside) for equation, inside in walk(program) if is_rule(equation))
     return [replace(rule_of(equation), inside=inside) for equation, inside in found]
 
@@ -171,14 +164,13 @@ def _older(equation: Any, kind: Kind) -> CustomRule:
 class Differentiated:
     """What the differentiation of a function ran: which rules it used, however deep inside.
 
-    Attributes:
-        gradient: the program that came of it; None where JAX does not differentiate the function.
-        called: `/full/file.py:line` of each Python function that was called.
-        by_parts: the same of each function whose derivatives `defjvps` gave, and which were called.
+    `called`: the places of Python functions that were called; `by_parts`: of those with `defjvps`.
     """
 
+    # the program that came of it; None where JAX does not differentiate the function
     gradient: Program | None
-    called: frozenset[str]
+    called: frozenset[str]  # `/full/file.py:line` of each Python function that was called
+    # the same of each function whose derivatives `defjvps` gave, and which were called
     by_parts: frozenset[str]
 
     @classmethod
@@ -241,25 +233,8 @@ def symbolic_zeros(program: Program) -> bool:
 def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -> Program:
     """Return the program with custom rules replaced by the primal functions that they decorate.
 
-    Args:
-        program: a traced program.
-        which: says of each rule whether it goes; by default all the user's rules go and JAX's stay.
-
-    Raises:
-        NotStrippable: a rule lies where it cannot be taken out: in a `shard_map`, or in a function
-            that a rule which stays calls (`odeint` over a function with a rule).
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> @jax.custom_jvp
-        ... def wrong(x):
-        ...     return x * x
-        >>> wrong.defjvp(lambda x, t: (x[0] * x[0], 3.0 * t[0]))  # doctest: +ELLIPSIS
-        <function ...>
-        >>> stripped = strip(trace(wrong, jnp.ones(3)))
-        >>> float(jax.grad(lambda x: stripped.flat(x)[0].sum())(jnp.ones(3))[0])
-        2.0
+    All the user's rules go and JAX's stay, or those of which `which` says so. NotStrippable: one
+    is in a `shard_map`, or in a function that a rule which stays calls (`odeint`).
     """
     chosen = which or (lambda rule: rule.user)
 

@@ -25,14 +25,7 @@ def run_lifted(
 ) -> list[Any]:
     """Evaluate a closed jaxpr lifted to float64, in NumPy, without compiling it.
 
-    Args:
-        jaxpr: a closed jaxpr.
-        arrays: its inputs.
-        turns: how many turns its loops may take together.
-        given: arrays that count as inputs where they are constants of the jaxpr.
-
-    Raises:
-        TooLong: the loops take more turns.
+    `given`: arrays that count as inputs where they are constants of the jaxpr.
 
     Example:
         >>> square = jax.make_jaxpr(lambda x: x * x)(np.ones(2, np.float32))
@@ -51,12 +44,6 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
 
     Nothing is compiled: what the Python computes with JAX is staged out, and run in NumPy. Python
     that looks at its arguments sees arrays, as it does without `jit`, and no tracers.
-
-    Args:
-        program: a traced function.
-        wrt: positions among its inputs.
-        arrays: its inputs, then one upstream for each inexact output.
-        turns: how many turns its loops may take together.
     """
     count = len(program.in_names)
     run = program.flat if program.live is None else program.live

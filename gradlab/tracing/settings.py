@@ -35,14 +35,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def default_device() -> Any:
-    """Return the device, or the platform's name, that `jax.default_device` names here; None: none.
-
-    Example:
-        >>> import jax
-        >>> with jax.default_device(jax.devices("cpu")[0]):
-        ...     print(default_device().platform)
-        cpu
-    """
+    """Return the device or platform that `jax.default_device` names here; None: none."""
     # JAX makes the attributes of its configuration while it is imported; no type is declared
     return jax.config.jax_default_device  # type: ignore[attr-defined]  # made at run time
 

@@ -14,16 +14,7 @@ from gradlab.tracing.jaxprs import Literal
 def swapped(equations: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
     """Return the equations of a jaxpr with every `transpose(a @ b)` that may be as `b @ a`.
 
-    Args:
-        equations: in order, each of them needed.
-        outvars: the outputs of the jaxpr: a product among them is left as it is.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing.jaxprs import body
-        >>> parts = body(jax.make_jaxpr(lambda a, b: (a @ b).T)(jnp.ones((2, 3)), jnp.ones((3, 4))))
-        >>> [equation.primitive.name for equation in swapped(parts.equations, parts.outvars)]
-        ['dot_general']
+    A product among `outvars`, the outputs of the jaxpr, is left as it is.
     """
     atoms = [atom for equation in equations for atom in equation.invars]
     uses = Counter(atom for atom in (*atoms, *outvars) if not isinstance(atom, Literal))

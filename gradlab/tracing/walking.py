@@ -18,15 +18,7 @@ from gradlab.tracing.program import Program
 
 
 def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield each equation, with the names of the primitives that it lies inside, outermost first.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> program = trace(lambda x: jax.lax.map(jnp.sin, x), jnp.ones(3))
-        >>> [(equation.primitive.name, inside) for equation, inside in walk(program)]
-        [('scan', ()), ('sin', ('scan',))]
-    """
+    """Yield each equation, with the primitives that it lies inside, outermost first."""
     yield from _walk(program.jaxpr, ())
 
 

@@ -29,32 +29,21 @@ from gradlab.tracing.program import Program
 
 @dataclass(frozen=True, eq=False)
 class WiredEquation:
-    """One equation between its wires.
+    """One equation between its wires."""
 
-    Attributes:
-        primitive: the name of the primitive.
-        name: the name of the function that a call or a custom rule is about, else the primitive's.
-        evaluate: from a list of input arrays to a list of output arrays; JAX can differentiate it.
-        inputs: the wires that enter.
-        outputs: the wires that leave.
-        shapes: the shape of each input.
-        dtypes: the dtype of each input.
-        parameters: what the equation was traced with.
-        line: the user's line, as `layer.py:12`.
-        repeats: how often a loop runs, where that is known.
-        inside: the equations of a call, which can be opened; None for everything else.
-    """
-
-    primitive: str
+    primitive: str  # the name of the primitive
+    # the name of the function that a call or a custom rule is about, else the primitive's
     name: str
+    # from a list of input arrays to a list of output arrays; JAX can differentiate it
     evaluate: Callable[[Sequence[Any]], list[Any]] = field(repr=False)
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[DTypeLike, ...]
-    parameters: dict[str, Any] = field(repr=False)
-    line: str
-    repeats: int | None = None
+    inputs: tuple[int, ...]  # the wires that enter
+    outputs: tuple[int, ...]  # the wires that leave
+    shapes: tuple[tuple[int, ...], ...]  # the shape of each input
+    dtypes: tuple[DTypeLike, ...]  # the dtype of each input
+    parameters: dict[str, Any] = field(repr=False)  # what the equation was traced with
+    line: str  # the user's line, as `layer.py:12`
+    repeats: int | None = None  # how often a loop runs, where that is known
+    # the equations of a call, which can be opened; None for everything else
     inside: "Wiring | None" = None
 
 

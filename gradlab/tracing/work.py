@@ -19,35 +19,18 @@ _VIEWS = frozenset(
 
 
 class Work(NamedTuple):
-    """What one evaluation of a program takes.
+    """What one evaluation of a program takes."""
 
-    Attributes:
-        equations: how many there are, those inside loops counted once.
-        steps: how many are evaluated, those inside loops once for each turn.
-        entries: how many numbers all steps compute; of a matrix product more, as it takes longer.
-        held: how many numbers the results of the equations have together.
-        largest: how many the largest of them has.
-        counted: whether the program says how often all of its loops turn.
-    """
-
-    equations: int
-    steps: int
-    entries: int
-    held: int
-    largest: int
-    counted: bool = True
+    equations: int  # how many there are, those inside loops counted once
+    steps: int  # how many are evaluated, those inside loops once for each turn
+    entries: int  # how many numbers all steps compute; of a matrix product more, as it takes longer
+    held: int  # how many numbers the results of the equations have together
+    largest: int  # how many the largest of them has
+    counted: bool = True  # whether the program says how often all of its loops turn
 
 
 def work(jaxpr: Jaxpr) -> Work:
-    """Return how much work a jaxpr is.
-
-    Example:
-        >>> import jax
-        >>> from jax import lax
-        >>> program = lambda x: lax.fori_loop(0, 10, lambda i, x: x * 2.0, x)
-        >>> work(jax.make_jaxpr(program)(jax.numpy.ones(5)))
-        Work(equations=3, steps=21, entries=60, held=12, largest=5, counted=True)
-    """
+    """Return how much work a jaxpr is."""
     parts = body(jaxpr)
     equations = steps = entries = held = 0
     counted = True

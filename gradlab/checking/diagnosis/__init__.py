@@ -81,11 +81,7 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Return what is wrong with a gradient, each cause with its code, as far as it was verified.
 
-    Args:
-        trial: of the wrong gradient.
-        laws: as they were held.
-        mended: whether the source was; then what was seen is told, and nothing searched for.
-        seconds: of CPU for hypotheses; one that has begun ends.
+    `mended`: the source was; then what was seen is told, and nothing is searched for.
     """
     found = _diagnose(trial, laws, mended, seconds)
     return tuple(dataclasses.replace(f, code=f.code or _CODES.get(f.kind, "")) for f in found)

@@ -154,12 +154,7 @@ _SECOND = LawRow(
 
 
 def hold_laws(trial: Trial, order: int) -> list[Law]:
-    """Hold a trial to every law; one whose needs are not met is skipped, and says why.
-
-    Args:
-        trial: one subject at one point.
-        order: 2 adds the law of the second order.
-    """
+    """Hold a trial to every law; one whose needs are not met is skipped, and says why."""
     rows = (*LAWS, _SECOND) if order == 2 else LAWS
     return [_held(row, trial) for row in tracked(rows, lambda row: row.name)]
 

@@ -251,12 +251,7 @@ def _apart(actual: Array, expected: Array, scatter: Array) -> bool:
 
 
 def ignored_outputs(trial: Trial, target: int | None = None) -> list[str]:
-    """Return the outputs whose upstream changes nothing, though it should.
-
-    Args:
-        trial: what was measured.
-        target: of which gradient; None: of all together.
-    """
+    """Return the outputs whose upstream changes nothing, though it should."""
     names = []
     for upstream in trial.subject.upstreams:
         if 0 in upstream.shape or _moves(trial, upstream, "rule", target):
