@@ -29,12 +29,7 @@ _NUMPY_OR_NONE = frozenset((np.ndarray, tuple, int, float, bool))  # of no names
 
 
 def namespace(*arrays: Array) -> Namespace:
-    """Return the namespace that computes with all the arrays: JAX's if one is JAX's, else NumPy.
-
-    Example:
-        >>> namespace(np.ones(2), 3.0) is np
-        True
-    """
+    """Return the namespace that computes with all the arrays: JAX's if one is JAX's, else NumPy."""
     for array in arrays:
         if array.__class__ not in _NUMPY_OR_NONE and hasattr(array, "__array_namespace__"):
             xp = array.__array_namespace__()
@@ -100,16 +95,7 @@ def as_shape(shape: Iterable[int]) -> Shape:
 
 
 def normal_axes(axis: int | Sequence[int] | None, shape: Shape, caller: object) -> Shape:
-    """Return axes sorted and counted from the front; None means all of them.
-
-    Args:
-        axis: one axis or several; negative ones count from the end.
-        shape: the shape that has these axes.
-        caller: who asks; its text begins the message.
-
-    Raises:
-        InputError: an axis does not exist, or is named twice.
-    """
+    """Return axes sorted and counted from the front; None means all of them."""
     rank = len(shape)
     if axis is None:
         return tuple(range(rank))
@@ -175,22 +161,12 @@ def add_at(target: Array, index: Index, values: Array) -> Array:
 
 
 def scatter_add(shape: Shape, index: Index, updates: Array) -> Array:
-    """Return zeros of `shape` with `updates` added at `index`; repeated indices add up.
-
-    Example:
-        >>> scatter_add((3,), (np.array([1, 1]),), np.array([2.0, 5.0]))
-        array([0., 7., 0.])
-    """
+    """Return zeros of `shape` with `updates` added at `index`; repeated indices add up."""
     return add_at(namespace(updates).zeros(shape, dtype=updates.dtype), index, updates)
 
 
 def set_at(x: Array, index: Index, values: Array) -> Array:
-    """Return x with `values` written at `index`; x itself is left as it is.
-
-    Example:
-        >>> set_at(np.zeros(3), slice(1, 3), np.array([5.0, 7.0]))
-        array([0., 5., 7.])
-    """
+    """Return x with `values` written at `index`; x itself is left as it is."""
     if hasattr(x, "at"):
         return x.at[index].set(values)
     out = x.copy()

@@ -26,12 +26,7 @@ Padding: TypeAlias = int | tuple[int | tuple[int, int], ...]
 class Windows:
     """A window, where it stands and what it covers, on each spatial axis.
 
-    Args:
-        size: the spatial sizes.
-        window: the number of taps.
-        stride: the step from one place of the window to the next.
-        padding: what is added before and after each axis.
-        dilation: the step from one tap to the next.
+    `padding`: what is added before and after each axis. `dilation`: the step between taps.
     """
 
     size: Shape
@@ -110,11 +105,7 @@ class Windows:
     def total(self, lead: Shape, like: Array, parts: Iterator[tuple[Index, Array]]) -> Array:
         """Return the sum of parts, each set into zeros at its index: `(*lead, *size)`.
 
-        Args:
-            lead: the sizes of the axes before the spatial ones.
-            like: an array of the wanted namespace and dtype.
-            parts: pairs of an index of the padded axes and what is added there. No index names
-                a place twice.
+        `lead`: the sizes of the axes before the spatial ones. No index names a place twice.
         """
         xp = namespace(like)
         total = xp.zeros((*lead, *self.padded), dtype=like.dtype)
@@ -137,11 +128,7 @@ class Windows:
 
 
 def per_axis(caller: object, argument: str, value: PerAxis, rank: int) -> Shape:
-    """Return one positive number for each spatial axis.
-
-    Raises:
-        InputError: their number is not the rank, or one is not positive.
-    """
+    """Return one positive number for each spatial axis."""
     numbers = (value,) * rank if isinstance(value, int) else tuple(value)
     if len(numbers) != rank or any(n < 1 for n in numbers):
         raise InputError(
@@ -152,11 +139,7 @@ def per_axis(caller: object, argument: str, value: PerAxis, rank: int) -> Shape:
 
 
 def paddings(caller: object, padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
-    """Return a pair (before, after) for each spatial axis.
-
-    Raises:
-        InputError: their number is not the rank, or one is negative.
-    """
+    """Return a pair (before, after) for each spatial axis."""
     sides = (padding,) * rank if isinstance(padding, int) else tuple(padding)
     pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in sides)
     if len(pairs) != rank or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
@@ -178,18 +161,7 @@ def windows(
 ) -> Windows:
     """Return the windows that these arguments describe, checked.
 
-    Args:
-        caller: who asks; its text begins the message.
-        size: the spatial sizes.
-        window: the window's sizes.
-        stride: one number, or one per axis.
-        padding: one number, or per axis one number or a pair (before, after).
-        dilation: one number, or one per axis.
-        ceil: whether a last window may hang over the end, if it begins before it.
-
-    Raises:
-        InputError: an argument does not fit the axes, or the window is larger than the padded
-            axes.
+    `ceil`: a last window may hang over the end, if it begins before it.
     """
     rank = len(size)
     strides = per_axis(caller, "stride", stride, rank)

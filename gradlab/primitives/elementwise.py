@@ -91,9 +91,7 @@ def _positive_power(site: Site, output: int) -> bool:
 def _within(at_most: tuple[int, ...] = (), at_least: tuple[int, ...] = ()) -> Zero:
     """Zero if the operands are, or are known limits beyond which zero is not: `clip(g, -1, 1)`.
 
-    Args:
-        at_most: operands that may be anything up to zero.
-        at_least: operands that may be anything from zero on.
+    Operands in `at_most` may be anything up to zero, those in `at_least` anything from zero on.
     """
 
     def harmless(site: Site, k: int) -> bool:

@@ -30,12 +30,7 @@ _NEARLY = -1e3
 def facts(
     site: Site, value: Callable[[], tuple[Known, ...] | None] = lambda: None
 ) -> tuple[Known | None, ...]:
-    """Return what is known of each output of an equation.
-
-    Args:
-        site: the equation.
-        value: evaluates it, where all operands are known.
-    """
+    """Return what is known of each output of an equation."""
     record = site.primitive
     known = record.affine(site) if record.affine else None
     if known is not None:

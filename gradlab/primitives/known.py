@@ -51,26 +51,16 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Facts about one array.
+    """Facts about one array."""
 
-    Attributes:
-        array: its value.
-        affine: its value as a function of the index.
-        support: the region outside which it is 0 (False).
-        false: for booleans, the region outside which it is True.
-        upper: bounds from above, where a rule has found any.
-        lower: bounds of the negated value from above.
-        murky: whether it is made of masked values in a way that no rule follows.
-        columns: what is known of each entry of the last axis, where that is not one thing.
-    """
-
-    array: Array | None = None
-    affine: Affine | None = None
-    support: Pattern | None = None
-    false: Pattern | None = None
-    upper: tuple[Mark, ...] = ()
-    lower: tuple[Mark, ...] = ()
-    murky: bool = False
+    array: Array | None = None  # its value
+    affine: Affine | None = None  # its value as a function of the index
+    support: Pattern | None = None  # the region outside which it is 0 (False)
+    false: Pattern | None = None  # for booleans, the region outside which it is True
+    upper: tuple[Mark, ...] = ()  # bounds from above, where a rule has found any
+    lower: tuple[Mark, ...] = ()  # bounds of the negated value from above
+    murky: bool = False  # whether it is made of masked values in a way that no rule follows
+    # what is known of each entry of the last axis, where that is not one thing
     columns: "tuple[Known | None, ...]" = ()
 
     def value(self) -> Array | None:

@@ -37,21 +37,13 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """Outside `region`, values are at most `offset + slope * M`.
+    """Outside `region`, values are at most `offset + slope * M`."""
 
-    Attributes:
-        region: indices of the array.
-        offset: the bound at M = 0.
-        slope: how often M is added; never negative.
-        limit: the largest M at which this holds.
-        needs: what is granted besides.
-    """
-
-    region: Pattern
-    offset: float
-    slope: float = 0.0
-    limit: float = math.inf
-    needs: frozenset[Need] = frozenset()
+    region: Pattern  # indices of the array
+    offset: float  # the bound at M = 0
+    slope: float = 0.0  # how often M is added; never negative
+    limit: float = math.inf  # the largest M at which this holds
+    needs: frozenset[Need] = frozenset()  # what is granted besides
 
     @property
     def is_deep(self) -> bool:
@@ -176,11 +168,7 @@ def _moved(local: Pattern, region: Pattern) -> Pattern:
 
 
 def at_once(parts: Sequence[tuple[Sequence[Mark], Pattern]]) -> Marks:
-    """Return the marks of an array put together from several: a choice, a concatenation.
-
-    Args:
-        parts: for each, its marks, and which of its entries are put where.
-    """
+    """Return the marks of an array put together from several: a choice, a concatenation."""
     options: list[list[Mark]] = []
     for marks, local in parts:
         whole = local @ Pattern.region(local.input_shape)

@@ -25,52 +25,36 @@ Local = Pattern | tuple[Pattern | None, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Primitive:
-    """What is known of one primitive.
+    """What is known of one primitive."""
 
-    Attributes:
-        name: as JAX calls it.
-        reads: for one operand, which of its entries each output entry may read with a coefficient
-            that is not zero. None: every entry, and the report names the primitive.
-        zero: whether an output is zero, given which operands are.
-        known: what holds of the result whatever the inputs are: where it is 0, -inf, True. None:
-            what follows from `zero` and `moves`.
-        affine: the result as a function of the index, where the operands are.
-        moves: the operands whose entries the outputs are made of, unchanged. None: none is known.
-        entrywise: whether an output entry is computed from the operands' entries at its own index.
-        commutes: whether its two operands may change places.
-        rounds: how far its results are from those of exact arithmetic.
-        underflows: whether its results may be too small for a dtype that holds its operands.
-        placed: whether it means something on a mesh of devices only.
-        talks: whether devices read one another's arrays.
-        calls: the parameter that holds the program which an equation stands for; "" for the only
-            one that there is. None: it is no call.
-        plain: whether it is a call that says nothing but that: a function under `jit`.
-        stateful: whether it reads or writes a mutable array.
-        words: what people call it; "" for its name.
-        combines: the parameter that holds the program which joins entries, two at a time.
-        bounded: between which numbers its results lie.
-        settles: whether results of masked values are ordinary values again.
-    """
-
-    name: str
+    name: str  # as JAX calls it
+    # for one operand, which of its entries each output entry may read with a coefficient that is
+    # not zero. None: every entry, and the report names the primitive
     reads: "Reads | None" = None
-    zero: "Zero | None" = None
+    zero: "Zero | None" = None  # whether an output is zero, given which operands are
+    # what holds of the result whatever the inputs are: where it is 0, -inf, True. None: what
+    # follows from `zero` and `moves`
     known: "Facts | None" = None
-    affine: "Facts | None" = None
+    affine: "Facts | None" = None  # the result as a function of the index, where the operands are
+    # the operands whose entries the outputs are made of, unchanged. None: none is known
     moves: slice | None = None
+    # whether an output entry is computed from the operands' entries at its own index
     entrywise: bool = False
-    commutes: bool = False
-    rounds: Rounding = UNKNOWN
+    commutes: bool = False  # whether its two operands may change places
+    rounds: Rounding = UNKNOWN  # how far its results are from those of exact arithmetic
+    # whether its results may be too small for a dtype that holds its operands
     underflows: Underflow = "possible"
-    placed: bool = False
-    talks: bool = False
+    placed: bool = False  # whether it means something on a mesh of devices only
+    talks: bool = False  # whether devices read one another's arrays
+    # the parameter that holds the program which an equation stands for; "" for the only one that
+    # there is. None: it is no call
     calls: str | None = None
-    plain: bool = False
-    stateful: bool = False
-    words: str = ""
-    combines: str = ""
-    bounded: tuple[float, float] | None = None
-    settles: bool = False
+    plain: bool = False  # whether it is a call that says nothing but that: a function under `jit`
+    stateful: bool = False  # whether it reads or writes a mutable array
+    words: str = ""  # what people call it; "" for its name
+    combines: str = ""  # the parameter that holds the program which joins entries, two at a time
+    bounded: tuple[float, float] | None = None  # between which numbers its results lie
+    settles: bool = False  # whether results of masked values are ordinary values again
 
     @property
     def is_identity(self) -> bool:
@@ -89,11 +73,7 @@ class Grants(Protocol):
     def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
         """Name a condition on an operand.
 
-        Args:
-            kind: of condition.
-            operand: which one.
-            level: nonempty: a row that keeps an entry has a maximum above it.
-            besides: nonempty: rows of the result of which it is not asked.
+        Nonempty: a row that keeps an entry has a maximum above `level`; not asked of `besides`.
         """
 
     def granted(self, needs: frozenset[Need], bound: float) -> bool:
@@ -105,23 +85,15 @@ class Grants(Protocol):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Site(Equation):
-    """An equation, with what is known of its operands: what a rule is asked about.
+    """An equation, with what is known of its operands: what a rule is asked about."""
 
-    Attributes:
-        primitive: the record of its primitive.
-        depends: for each operand, whether it carries seeds (tangents or upstreams).
-        known: for each operand, what is known of its value at every input.
-        vanishes: for each operand, whether it is zero wherever all seeds are.
-        notes: what the rule wants the report to say, such as "index arrays are not known".
-        grants: what may be assumed of operands; None: nothing.
-    """
-
-    primitive: Primitive
-    depends: tuple[bool, ...]
-    known: tuple[Known | None, ...]
-    vanishes: tuple[bool, ...]
+    primitive: Primitive  # the record of its primitive
+    depends: tuple[bool, ...]  # for each operand, whether it carries seeds (tangents or upstreams)
+    known: tuple[Known | None, ...]  # for each operand, what is known of its value at every input
+    vanishes: tuple[bool, ...]  # for each operand, whether it is zero wherever all seeds are
+    # what the rule wants the report to say, such as "index arrays are not known"
     notes: list[str] = field(default_factory=list)
-    grants: "Grants | None" = None
+    grants: "Grants | None" = None  # what may be assumed of operands; None: nothing
 
     def value(self, k: int) -> np.ndarray[Any, Any] | None:
         """The value of operand `k`, where it is the same at every input."""
@@ -177,9 +149,7 @@ def each(record: Primitive, names: str) -> tuple[Primitive, ...]:
 def zero_if(*operands: int, start: int = 0) -> Zero:
     """Zero if all of these operands are, whatever the others hold: a sum, or a choice.
 
-    Args:
-        *operands: their positions; without any, all operands from `start` on.
-        start: the first operand that counts.
+    Without any, all operands from `start` on.
     """
 
     def rule(site: Site, output: int) -> bool:

@@ -42,26 +42,19 @@ class Steep:
 
 @dataclass(frozen=True)
 class SumOf:
-    """A sum of K terms: off by the root of K units of their magnitudes.
+    """A sum of K terms: off by the root of K units of their magnitudes."""
 
-    Attributes:
-        terms: K, at most.
-        of_products: whether the terms are products, of factors that a device may cut short.
-    """
-
-    terms: Callable[[Equation], int]
+    terms: Callable[[Equation], int]  # K, at most
+    # whether the terms are products, of factors that a device may cut short
     of_products: bool = False
 
 
 @dataclass(frozen=True)
 class BackwardStable:
-    """Exact for a matrix nearby.
+    """Exact for a matrix nearby."""
 
-    Attributes:
-        size: how near, for each entry of the matrix, in units times the root of its size; an array
-            that broadcasts to it.
-    """
-
+    # how near, for each entry of the matrix, in units times the root of its size; an array that
+    # broadcasts to it
     size: Callable[[Any], Any]
 
 

@@ -64,10 +64,7 @@ class Symbol:
 class Field(Interpreter[Symbol]):
     """Evaluates a program in some lanes.
 
-    Args:
-        lanes: the fields.
-        constants: how the programs' constants are lifted.
-        budget: entries times lanes that may be computed before `TooLarge` is raised.
+    More work than the `budget`, in entries times lanes, raises `TooLarge`.
     """
 
     def __init__(self, lanes: Lanes, constants: Constants, budget: float) -> None:

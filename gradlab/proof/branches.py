@@ -167,25 +167,10 @@ def walk_branches(
 ) -> Walked:
     """Find inputs near the given ones that take the sides which these do not take.
 
-    Args:
-        programs: those whose conditions count; their inputs have the names of `inputs`.
-        inputs: where to start from, by name.
-        moved: the names of the inputs that may be moved; without any, the sides that the given
-            inputs do not take are listed.
-        legal: whether inputs lie in the domain that the user stated.
-        seed: of the random directions.
-        deciding: how many of the last programs compute the values by which a function decided when
-            it was read. Where these are others, the programs before are not that function.
-        pair: the number of the program that is judged, the one that is believed, and how many of
-            their outputs are no gradients.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> program = trace(lambda x: jnp.where(x > 20.0, x, 2.0 * x), jnp.ones(3))
-        >>> found = walk_branches([program], {"x": np.ones(3)}, ["x"])
-        >>> 20 < float(found.places[0].inputs["x"].max()) <= 21, found.unreached
-        (True, ())
+    Without names that may be `moved`, the sides that the given inputs do not take are listed. The
+    last `deciding` programs compute the values by which a function decided when it was read: where
+    these are others, the programs before are not that function. `pair`: the numbers of the program
+    that is judged and of the one that is believed, and how many outputs are no gradients.
     """
     walk = _Walk(programs, inputs, moved, legal, seed, deciding, pair)
     if walk.size * 8 > _LARGEST:

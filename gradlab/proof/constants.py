@@ -42,15 +42,7 @@ class Reading:
 def read(value: float, digits: int) -> Reading:
     """Return what a constant stands for.
 
-    Args:
-        value: a finite number.
-        digits: binary digits that it was rounded to: 53 for float64, 24 for float32.
-
-    Example:
-        >>> read(0.5, 53).rational
-        Fraction(1, 2)
-        >>> read(math.sqrt(2 / math.pi), 53).text
-        '0.797885 is read as sqrt(2 / pi)'
+    `digits`: the binary digits that it was rounded to: 53 for float64, 24 for float32.
     """
     if value == 0:
         return Reading(1, Fraction(0))

@@ -40,19 +40,12 @@ ASSUMES = (
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of trying to prove one output.
+    """What came of trying to prove one output."""
 
-    Attributes:
-        proved: whether rule and reference are one formula, on the branches that were taken.
-        bound: the probability that different formulas pass, 1 where nothing is proved.
-        assumes: what the proof takes for granted.
-        reason: why nothing is proved; empty where it is.
-    """
-
-    proved: bool
-    bound: float = 1.0
-    assumes: tuple[str, ...] = ()
-    reason: str = ""
+    proved: bool  # whether rule and reference are one formula, on the branches that were taken
+    bound: float = 1.0  # the probability that different formulas pass, 1 where nothing is proved
+    assumes: tuple[str, ...] = ()  # what the proof takes for granted
+    reason: str = ""  # why nothing is proved; empty where it is
 
 
 def prove(
@@ -69,25 +62,7 @@ def prove(
     Zippel 1979). What is chosen by numbers (branches, comparisons, maxima) is taken from one run
     near the given inputs, so a proof speaks of the branches that it takes.
 
-    Args:
-        rule: the program under test.
-        reference: the program that is believed.
-        inputs: an array for each input of both programs, by name.
-        outputs: positions of the outputs to compare, the same in both programs.
-        seed: of the random points.
-        budget: work, in entries times lanes, after which the proof stops.
-
-    Returns:
-        A `Proof` for each output.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> x = jnp.linspace(-1.0, 1.0, 5)
-        >>> first = trace(lambda x: 1 - jnp.tanh(x) ** 2, x)
-        >>> second = trace(lambda x: 1 / jnp.cosh(x) ** 2, x)
-        >>> prove(first, second, {"x": x}, [0])[0].proved
-        True
+    `budget`: work, in entries times lanes, after which the proof stops.
     """
     try:
         narrow = _narrowed(rule, reference)
@@ -159,9 +134,8 @@ class _Attempt:
     def compare(self, strict: bool) -> None:
         """Compare all outputs at more and more points, until their bounds are low.
 
-        Args:
-            strict: whether roots and logarithms of what is no square are undefined. Then
-                exp(log(x)) = x and sqrt(x) sqrt(y) = sqrt(x y) hold wherever they are defined.
+        `strict`: roots and logarithms of what is no square are undefined. Then exp(log(x)) = x and
+        sqrt(x) sqrt(y) = sqrt(x y) hold wherever they are defined.
         """
         if any(self._least(program, strict) > self.budget for program in self.programs):
             raise TooLarge  # before anything is drawn

@@ -8,13 +8,11 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-from gradlab.common.arrays import Array, Function, Tree
+from gradlab.common.arrays import Array, Tree
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, bind, body
-from gradlab.tracing.program import Program, trace
-from gradlab.tracing.rules import custom_rules
-from gradlab.tracing.walking import walk
+from gradlab.tracing.program import Program
 
 _EQUATIONS = 2000
 _TRIED = 6
@@ -23,37 +21,7 @@ _CALLS = ("pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpo
 _BEYOND_AUTODIFF = ("linear_call", "custom_linear_solve", "ffi_call")
 
 
-def is_gradient(
-    function: Function, inputs: Sequence[Array], program: Program, position: int
-) -> bool:
-    """Return whether a program is JAX's own gradient of a scalar function, by one input.
-
-    So it is where the function wraps another (as what `jax.grad` returns does) whose gradient,
-    taken here, is the same program; and where nothing in that function has a derivative of the
-    user's making, which need not be the derivative of anything.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> gradient = jax.grad(lambda x: jnp.sin(x).sum())
-        >>> is_gradient(gradient, [jnp.ones(3)], trace(gradient, jnp.ones(3)), 0)
-        True
-    """
-    wrapped = getattr(function, "__wrapped__", None)
-    if not callable(wrapped) or program.identity is None:
-        return False
-    try:
-        gradient = trace(jax.grad(wrapped, position), *inputs)
-        if gradient.identity != program.identity:
-            return False
-        scalar = trace(wrapped, *inputs)
-    except Exception:  # whatever it wraps, it is no scalar function of these inputs
-        return False
-    return not any(rule.user for rule in custom_rules(scalar)) and not any(
-        equation.primitive.name in _BEYOND_AUTODIFF for equation, _ in walk(scalar)
-    )
-
-
-def contains_its_primal(program: Program, source: int, output: int) -> bool:
+def is_gradient(program: Program, source: int, output: int) -> bool:
     """Return whether an output is JAX's gradient, by an input, of a number that the program holds.
 
     The program of a gradient computes the function first, and traces keep what is not used. So
@@ -61,9 +29,10 @@ def contains_its_primal(program: Program, source: int, output: int) -> bool:
     program, equation by equation. Jit, lambdas and `functools.partial` do not matter then.
 
     Example:
+        >>> from gradlab.tracing import trace
         >>> def gradient(x):
         ...     return jax.jit(jax.grad(lambda y: (jnp.sin(y) * y[0]).sum()))(x)
-        >>> contains_its_primal(trace(gradient, jnp.ones(3)), 0, 0)
+        >>> is_gradient(trace(gradient, jnp.ones(3)), 0, 0)
         True
     """
     if len(body(program.jaxpr).equations) > _EQUATIONS:
