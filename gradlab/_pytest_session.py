@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gradlab.files import write_whole
-from gradlab.formatting import count, legible
-from gradlab.report import GRADES, STATUSES, weakest
+from gradlab.formatting import legible
+from gradlab.report import STATUSES
 
 if TYPE_CHECKING:
     from gradlab.reporting.session import Record
@@ -152,9 +152,13 @@ class Session:
         """Say what was checked, if anything was, and write the report that was asked for."""
         records = list(_records(terminalreporter))
         path = setting(self.config, None, "report")
-        if not records:
+        if not records and path is None:
             return
         terminalreporter.section("gradlab")
+        if not records:
+            fixtures = "use the fixtures gradcheck, gradaudit or jacobian"
+            terminalreporter.line(f"no test used gradlab, so {path} was not written: {fixtures}")
+            return
         verbose = self.config.getoption("verbose") > 0
         durations = setting(self.config, None, "durations")
         for line in _summary(records, durations, verbose, path):
@@ -209,18 +213,11 @@ def _summary(
     records: "list[Record]", durations: int, verbose: bool, path: str | None
 ) -> Iterator[str]:
     """Yield the lines of the summary: tests as pytest counts them, and each one that failed."""
-    tests: dict[str, list[Record]] = {}
-    for record in records:
-        tests.setdefault(record.test, []).append(record)
-    passed = [rs for rs in tests.values() if rs[0].outcome != "failed"]
-    failed = {test: rs for test, rs in tests.items() if rs[0].outcome == "failed"}
-    weakest_of = [weakest([r.grade for r in rs]) for rs in passed]
-    counts = [(grade, weakest_of.count(grade)) for grade in reversed(GRADES)]
-    graded = ", ".join(f"{number} {grade}" for grade, number in counts if number)
-    reach = f". Evidence of the {len(passed)}: {graded}" if graded else ""
-    used = f"{count(len(tests), 'test uses', 'tests use')} gradlab"
-    yield f"{used}: {len(passed)} passed, {len(failed)} failed{reach}"
-    rows = [_failed(test, rs) for test, rs in failed.items()]
+    from gradlab.reporting.session import counted
+
+    yield ". ".join(filter(None, counted(records)))
+    failed = dict.fromkeys(record.test for record in records if record.outcome == "failed")
+    rows = [_failed(test, [r for r in records if r.test == test]) for test in failed]
     wide = max((len(test) for _, test, _ in rows), default=0)
     yield from (f"  {word:<9}  {test:<{wide}}  {why}".rstrip() for word, test, why in rows)
     near = max((r for r in records if r.nearest), key=lambda r: r.nearest or 0.0, default=None)

@@ -238,6 +238,26 @@ def test_reports_and_junit_properties(pytester):
     assert any(p.get("name") == "gradlab" for p in properties)
 
 
+def test_a_report_of_nothing_is_said_to_be_missing(pytester):
+    result = run(pytester, "def test_nothing(): pass", "--gradlab-report=out.html")
+    result.stdout.fnmatch_lines(["no test used gradlab, so out.html was not written: *gradcheck*"])
+    assert not (pytester.path / "out.html").exists()
+
+
+def test_page_and_terminal_count_the_same_tests(pytester):
+    tests = """
+        def test_right(gradcheck, jacobian):
+            gradcheck(right, X, backward=right_backward)
+            jacobian(right, X)
+            jacobian(right, X)
+        """
+    result = run(pytester, tests, "--gradlab-report=out.html")
+    said = "1 test uses gradlab: 1 passed, 0 failed", "Evidence of the 1: 1 "
+    result.stdout.fnmatch_lines([f"{said[0]}. {said[1]}*"])
+    page = (pytester.path / "out.html").read_text()
+    assert said[0] in page and said[1] in page
+
+
 def test_the_fixtures_are_documented(pytester):
     result = pytester.runpytest_inprocess("--fixtures")
     result.stdout.fnmatch_lines(["*gradcheck*session scope*", "*Assert that a gradient is right*"])

@@ -1,11 +1,12 @@
 """A session of pytest as a page: failures first, each folds in as its own page shows it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gradlab.formatting import count
-from gradlab.report import STATUSES, Grade, Report, Status
+from gradlab.report import STATUSES, Grade, Report, Status, weakest
 from gradlab.reporting._check_page import STATES, found, status_of
 from gradlab.reporting._markup import (
     Markup,
@@ -88,16 +89,24 @@ class SessionReport(Report):
         return all(record.ok for record in self.records)
 
 
+def counted(records: Iterable[Record]) -> tuple[str, str]:
+    """Return how many tests passed, as pytest counts them, and how far those reach."""
+    tests: dict[str, list[Record]] = {}
+    for record in records:
+        tests.setdefault(record.test, []).append(record)
+    passed = [each for each in tests.values() if each[0].outcome != "failed"]
+    used = count(len(tests), "test uses", "tests use")
+    title = f"{used} gradlab: {len(passed)} passed, {len(tests) - len(passed)} failed"
+    grades = Counter(weakest([record.grade for record in each]) for each in passed)
+    reach = ", ".join(f"{grades[grade]} {grade}" for grade, _ in _GRADES if grades[grade])
+    return title, f"Evidence of the {len(passed)}: {reach}" if reach else ""
+
+
 def html(report: SessionReport) -> Markup:
     """Return the body of the page."""
     records = sorted(report.records, key=lambda record: STATUSES.index(record.status))
     verdicts = Counter(record.status for record in records)
-    tests = {record.test: record.outcome for record in records}
-    bad = sum(outcome == "failed" for outcome in tests.values())
-    used = count(len(tests), "test uses", "tests use")
-    title = f"{used} gradlab: {len(tests) - bad} passed, {bad} failed"
-    graded = Counter(record.grade for record in records if record.ok and record.grade)
-    lead = ", ".join(f"{graded[grade]} {grade}" for grade, _ in _GRADES if graded[grade])
+    title, reach = counted(records)
     seconds = sum(record.seconds for record in records)
     word, tone = STATES[records[0].status]
     kinds = [tag("button", f"{len(records)} all", data_kind="", aria_pressed="true", type="button")]
@@ -110,7 +119,7 @@ def html(report: SessionReport) -> Markup:
     return join(
         [
             top("pytest", count(len(records), "check"), f"{seconds:.1f} s of checks"),
-            head(word, tone, title, f"Evidence of the right ones: {lead}." if lead else ""),
+            head(word, tone, title, f"{reach}." if reach else ""),
             tag(
                 "div",
                 tag("div", *kinds, name, cls="tool filter"),

@@ -84,7 +84,7 @@ def _verdict(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
 
 def _summary(report: "VerifyReport", wrong: list["NodeResult"]) -> str:
     dtypes = ", ".join(dict.fromkeys(d for node in report.nodes for d in node.dtypes))
-    took = f"{sum(node.seconds for node in report.nodes):.0f} s"
+    took = f"{sum(node.seconds for node in report.nodes):.0f} s of CPU"
     how = f"({dtypes}, seed {report.seed}, {took}); compared with jax.grad and jax.jacfwd"
     graded = [node for node in report.nodes if node.evidence]
     proved = sum(node.grade == "proved" for node in graded)
