@@ -26,6 +26,18 @@ def require_callable(argument: str, value: Any) -> None:
         )
 
 
+def require_inputs(function: Callable[..., Any], inputs: Sequence[Any]) -> None:
+    """Raise an InputError where a function was given nothing to differentiate by.
+
+    Example:
+        >>> require_inputs(abs, [])
+        Traceback (most recent call last):
+        gradlab.errors.InputError: inputs: abs got none; pass arrays to differentiate by
+    """
+    if not inputs:
+        raise InputError(f"inputs: {name_of(function)} got none; pass arrays to differentiate by")
+
+
 def refuse_numbers(**numbers: Any) -> None:
     """Refuse a seed, order or number of samples that is no such number.
 

@@ -37,6 +37,10 @@ def same(x):
     return 2 * x
 
 
+def rate(x=1.0):
+    return 2 * x
+
+
 def two(x, w):
     return x @ w
 
@@ -156,6 +160,7 @@ CHECK = [
     (lambda: gradlab.assert_gradients(3, X), "function: expected a function, got int 3"),
     (lambda: gradlab.audit(3, X), "function: expected a function, got int 3"),
     (lambda: gradlab.audit(same), "inputs: same got none; pass arrays to differentiate by"),
+    (lambda: gradlab.jacobian(rate), "inputs: rate got none; pass arrays to differentiate by"),
     (lambda: gradlab.audit(same, X, seed=1.0), "seed: expected an integer, got float"),
     (lambda: gradlab.audit(f, X), NOT_READ),
 ]

@@ -18,6 +18,9 @@ def right(x):
 def two(x, w):
     return (x + w) * w
 
+def rate(x=1.0):
+    return 2 * x
+
 def numpy(x):
     return np.tanh(x)
 
@@ -153,6 +156,7 @@ REFUSED = [  # a command, its message, the command that ends it
         "wrt: 'y' is no differentiable input of right; choose among x",
         "layers:right 3 --wrt x",
     ),
+    ("graph layers:rate", "inputs: rate got none; pass arrays to differentiate by", HELP),
     ("graph layers:two 2 3", "...shapes 2 and 3 do not broadcast...", HELP),
     (
         "precision layers:right 3 --dtypes int8",

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
+from gradlab.arguments import (
+    argument_names,
+    call_of,
+    name_of,
+    refuse_numbers,
+    require_callable,
+    require_inputs,
+)
 from gradlab.checking.domain import Domain, parse_domain
 from gradlab.checking.evidence import near
 from gradlab.checking.forms import (
@@ -127,8 +134,7 @@ def audit(
         )
     require_callable("function", function)
     refuse_numbers(seed=seed, samples=samples)
-    if not inputs:
-        raise InputError(f"inputs: {name_of(function)} got none; pass arrays to differentiate by")
+    require_inputs(function, inputs)
     names = argument_names(function, len(inputs))
     require_arrays(inputs, names)
     meanings = parse_intended(intended, whole=False)

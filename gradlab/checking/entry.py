@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import jax
 import numpy as np
 
-from gradlab.arguments import argument_names, call_of, name_of, refuse_numbers, require_callable
+from gradlab.arguments import (
+    argument_names,
+    call_of,
+    refuse_numbers,
+    require_callable,
+    require_inputs,
+)
 from gradlab.checking.domain import parse_domain
 from gradlab.checking.evidence import nearby
 from gradlab.checking.forms import own_rule
@@ -281,10 +287,7 @@ class _Asked:
             raise InputError(
                 "backward: leave it out; with returns='output+gradients' the function has its own"
             )
-        if not inputs:
-            raise InputError(
-                f"inputs: {name_of(function)} got none; pass arrays to differentiate by"
-            )
+        require_inputs(function, inputs)
         self.names = self.names or argument_names(function, len(inputs))
         require_arrays(inputs, self.names)
         self.wrt = parse_wrt(wrt, self.names)

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from gradlab.arguments import argument_names, nearest, require_callable, users_fault
+from gradlab.arguments import (
+    argument_names,
+    nearest,
+    require_callable,
+    require_inputs,
+    users_fault,
+)
 from gradlab.common.arrays import Array, Function, Tree, is_inexact, namespace
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
@@ -661,6 +667,7 @@ def read_graph(function: Function, *inputs: Tree) -> Graph:
         >>> read_graph(np.tanh, np.ones(3)).names, read_graph(jnp.tanh, np.ones(3)).names
         (['x', 'tanh'], ['x', 'tanh'])
     """
+    require_inputs(function, inputs)
     try:
         graph = Graph(function, *inputs)
     except TypeError:  # it is no function of variables; whatever else is wrong, JAX will say

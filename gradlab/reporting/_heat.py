@@ -24,18 +24,18 @@ _WIDE, _HIGH = 96.0, 60.0  # no heat map is larger
 _CELL = 7.0  # nor is a cell
 
 
-def heat_size(heat: Heat) -> tuple[float, float]:
+def heat_size(heat: Heat, highest: float = _HIGH) -> tuple[float, float]:
     """Return the width and the height of an array's heat map; zeros where there is none."""
     if not heat or not heat[0]:
         return 0.0, 0.0
     across, down = len(heat[0]), len(heat)
     wide = across * min(_CELL, _WIDE / across)
-    return wide, down * min(max(_CELL, wide / 24), _HIGH / down)
+    return wide, down * min(max(_CELL, wide / 24), highest / down)
 
 
-def heat_map(heat: Heat, x: float, y: float, what: str) -> str:
+def heat_map(heat: Heat, x: float, y: float, what: str, highest: float = _HIGH) -> str:
     """Return an array's heat map as SVG, its upper left corner at x and y."""
-    wide, high = heat_size(heat)
+    wide, high = heat_size(heat, highest)
     if not wide:
         return ""
     top = max((abs(v) for row in heat for v in row if math.isfinite(v)), default=0.0)

@@ -24,6 +24,7 @@ _STYLE = (
     "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}.quiet{fill:#a0a9b2}"
     ".frame{fill:#161b22;stroke:#6e7681}.entry{fill:#79a7ff}}"
 )
+_CORNER = 96.0  # the height of the entries by value: their width, so that cells are squares
 _UPSTREAM = (0.5, -1.2, 2.0, 0.3, -0.75, 1.4)  # of the example
 Data = dict[str, Any]
 _RUNGS = {
@@ -282,8 +283,8 @@ def _by_value(corner: list[list[float]]) -> Part:
     """Return the entries that were evaluated as cells: blue below zero, orange above."""
     if not corner:
         return ""
-    wide, high = heat_size(corner)
-    cells = Markup(heat_map(corner, 0.0, 0.0, "the Jacobian"))
+    wide, high = heat_size(corner, _CORNER)
+    cells = Markup(heat_map(corner, 0.0, 0.0, "the Jacobian", _CORNER))
     seen = drawn("entries of the Jacobian", "gradlab-heat", HEAT_STYLE, wide, high, cells)
     size = f"{len(corner)} rows and {len(corner[0])} columns; the deepest colour is the largest"
     legend = tag("p", f"Blue is below zero, orange above. {size}.", cls="soft")

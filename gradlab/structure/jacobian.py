@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.arguments import several
+from gradlab.arguments import require_inputs, several
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import shape_text
@@ -482,6 +482,7 @@ def jacobian(
             ) from error
         function = ported(function, inputs, error)
         program = trace(function, *blanks)
+    require_inputs(function, inputs)
     sources = _chosen(program, wrt)
     outputs = tuple(
         k

@@ -302,6 +302,15 @@ def test_jit_of_jacrev_is_warned_of_where_this_jax_compiles_it_wrongly():
     assert same or jax.__version__ in found.reason
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(
+    "function", [jnp.fft.fft, lambda x: x * (1 + 2j), lambda x: jnp.exp(1j * x)]
+)
+def test_a_plain_function_may_make_complex_numbers_of_real_ones(function, order):
+    report = gradlab.check(function, jnp.linspace(-1.0, 2.0, 6).reshape(2, 3), order=order)
+    assert report.status == "right", report
+
+
 # second order
 
 

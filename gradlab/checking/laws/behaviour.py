@@ -242,8 +242,9 @@ def _compiled_and_batched(trial: Trial) -> str:
     upstreams = trial.subject.upstreams
     rows = sum(int(np.prod(u.shape)) for u in upstreams)
     columns = sum(int(np.prod(t.shape)) for t in trial.subject.targets)
-    kinds = {t.kind for t in trial.subject.targets} | {np.dtype(u.dtype).kind for u in upstreams}
-    if len(upstreams) != 1 or rows < 2 or rows * columns > _JACOBIAN or "complex" in kinds:
+    asked = (*trial.subject.targets, *upstreams)
+    is_complex = any(np.dtype(each.dtype).kind == "c" for each in asked)
+    if len(upstreams) != 1 or rows < 2 or rows * columns > _JACOBIAN or is_complex:
         return ""
     upstream, output = upstreams[0], trial.subject.outputs.index(upstreams[0].output)
     positions = tuple(forward.in_names.index(target.path) for target in trial.subject.targets)
