@@ -242,8 +242,8 @@ def _compiled_and_batched(trial: Trial) -> str:
     upstreams = trial.subject.upstreams
     rows = sum(int(np.prod(u.shape)) for u in upstreams)
     columns = sum(int(np.prod(t.shape)) for t in trial.subject.targets)
-    asked = (*trial.subject.targets, *upstreams)
-    is_complex = any(np.dtype(each.dtype).kind == "c" for each in asked)
+    dtypes = [t.dtype for t in trial.subject.targets] + [u.dtype for u in upstreams]
+    is_complex = any(np.dtype(dtype).kind == "c" for dtype in dtypes)
     if len(upstreams) != 1 or rows < 2 or rows * columns > _JACOBIAN or is_complex:
         return ""
     upstream, output = upstreams[0], trial.subject.outputs.index(upstreams[0].output)
