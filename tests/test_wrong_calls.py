@@ -23,7 +23,7 @@ NOT_TRACED = (
     "NumPy inside); use jax.numpy, jnp.where, jax.lax.cond"
 )
 NOT_READ = (
-    "gradlab cannot read this function at test_wrong_calls.py:45: it reads values "
+    "gradlab cannot read this function at test_wrong_calls.py:49: it reads values "
     "of its inputs here, where shapes "
     "alone may decide; choose with np.where"
 )
