@@ -27,9 +27,8 @@ from gradlab.checking.forms import (
     subject_of_program,
     vjp_or_none,
 )
-from gradlab.checking.inputs import require_arrays
+from gradlab.checking.inputs import require_arrays, require_memory
 from gradlab.checking.intended import Meaning, parse_intended
-from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Dropped
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf

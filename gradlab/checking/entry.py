@@ -27,10 +27,10 @@ from gradlab.checking.inputs import (
     parse_dtypes,
     parse_wrt,
     require_arrays,
+    require_memory,
 )
 from gradlab.checking.intended import parse_intended
 from gradlab.checking.layers import layer_form
-from gradlab.checking.memory import require_memory
 from gradlab.checking.probes import Calls
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import CheckReport

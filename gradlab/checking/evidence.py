@@ -31,8 +31,8 @@ from gradlab.references.interpreted import Interpreted
 from gradlab.references.setting import Setting
 from gradlab.tracing import opaque, widen_dtype
 from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.running import run_stepwise
 from gradlab.tracing.settings import platform_here
-from gradlab.tracing.stepwise import run_stepwise
 
 Leaves = list[np.ndarray[Any, Any]]
 Estimates = dict[str, list[Estimate]]

@@ -1,13 +1,17 @@
 """What was asked, made uniform: inputs, their names, which are differentiated, in which dtypes."""
 
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from gradlab.arguments import nearest_of, several
 from gradlab.errors import InputError, InputTypeError
+from gradlab.formatting import size_text
+from gradlab.tracing.leaves import is_inexact
 
 Returns = Literal["output", "output+residuals", "output+gradients"]
 RETURNS: tuple[Returns, ...] = ("output", "output+residuals", "output+gradients")
@@ -129,3 +133,29 @@ def cast(inputs: tuple[Any, ...], dtype: str | None) -> tuple[Any, ...]:
         return jnp.asarray(array) if jax_alone and wanted not in _WIDE else array
 
     return tuple(jax.tree.map(one, inputs))
+
+
+_COPIES = 12  # float64 copies of its inputs that a check holds at least; elementwise layers need 40
+
+
+def require_memory(caller: str, inputs: Any, samples: int = 1) -> None:
+    """Raise if the inputs are so large that no check of them can fit."""
+    sizes = [
+        np.size(leaf) for leaf in jax.tree.leaves(inputs) if is_inexact(getattr(leaf, "dtype", int))
+    ]
+    needed = 8 * _COPIES * sum(sizes) * samples
+    here = _physical()
+    if here and needed > here:
+        raise InputError(
+            f"{caller}: inputs of {sum(sizes):,} entries need at least {size_text(needed)}, and "
+            f"this machine has {size_text(here)}; pass a smaller batch. "
+            "assert_structure can prove that a function treats all rows alike"
+        )
+
+
+def _physical() -> int:
+    """Return the machine's memory in bytes; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0

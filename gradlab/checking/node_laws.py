@@ -12,19 +12,158 @@ All cases of a node are one reference program and one node program, compiled tog
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import numpy as np
 
-from gradlab.checking.node_runs import ByHand, Quantities, Run, prepare
 from gradlab.common.arrays import Array, DTypeLike, Function, Tree
+from gradlab.errors import GradlabError
 from gradlab.formatting import shape_text
+from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 from gradlab.operators import Operator
+from gradlab.proof import LONG, Proof, prove
 from gradlab.references import Evaluation, judge
+from gradlab.report import Evidence
 from gradlab.structure import jacobian
 from gradlab.tracing import trace
+
+# by law and subject, as ("local gradient", "d output / d x") or ("backward", "gradient of x")
+Quantities = dict[tuple[str, str], Array]
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What a node's own methods return: local gradients as one row of operators per output."""
+
+    output: tuple[Array, ...]
+    gradients: tuple[Array, ...]
+    operators: tuple[tuple[Any, ...], ...]  # an operator, or None where there is no gradient
+
+
+@dataclass(frozen=True)
+class Run:
+    """One case of a node: its inputs, one upstream per output, and how to speak of it."""
+
+    node: Node
+    inputs: tuple[Array, ...]
+    upstream: tuple[Array, ...]
+    text: str
+
+    @property
+    def wrt(self) -> tuple[int, ...]:
+        """The positions of the differentiable inputs."""
+        return tuple(i for i in range(len(self.inputs)) if self.node.domain(i).differentiable)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs."""
+        n = len(self.upstream)
+        return ("output",) if n == 1 else tuple(f"output[{o}]" for o in range(n))
+
+    def by_hand(self, inputs: tuple[Array, ...], upstream: tuple[Array, ...]) -> ByHand:
+        """Run the node's own forward, backward and local gradient."""
+        output, residuals = self.node.forward(*inputs)
+        several = isinstance(output, tuple)
+        gradients = self.node.backward(tuple(upstream) if several else upstream[0], residuals)
+        local = self.node.local_gradient(residuals)
+        return ByHand(
+            output if several else (output,), tuple(gradients), local if several else (local,)
+        )
+
+    def quantities(self, hand: ByHand, upstream: tuple[Array, ...]) -> Quantities:
+        """Return what the node says, as arrays."""
+        found: Quantities = {}
+        for name, y, row in zip(self.outputs, hand.output, hand.operators):
+            found["forward", name] = y
+            for i in self.wrt:
+                found["local gradient", self._derivative(name, i)] = row[i].to_dense()
+        for i in self.wrt:
+            found["backward", self._gradient(i)] = hand.gradients[i]
+            pulled = [row[i].T @ u for row, u in zip(hand.operators, upstream)]
+            found["transpose", self._gradient(i)] = sum(pulled[1:], start=pulled[0])
+        return found
+
+    def reference(self, inputs: tuple[Array, ...]) -> Callable[..., tuple[Array, ...]]:
+        """Return the reference as a function of the differentiable inputs alone."""
+
+        def outputs(*chosen: Array) -> tuple[Array, ...]:
+            every = list(inputs)
+            for i, x in zip(self.wrt, chosen):
+                every[i] = x
+            y = self.node.reference(*every)
+            return y if isinstance(y, tuple) else (y,)
+
+        return outputs
+
+    def by_jax(self, inputs: tuple[Array, ...], upstream: tuple[Array, ...]) -> Quantities:
+        """Return what JAX says of the node's reference: its value, `jax.jacfwd` and `jax.grad`."""
+        import jax
+        import jax.numpy as jnp
+
+        outputs = self.reference(inputs)
+
+        def weighted(*chosen: Array) -> Array:
+            return sum(jnp.sum(u * y) for u, y in zip(upstream, outputs(*chosen)))
+
+        chosen = [inputs[i] for i in self.wrt]
+        argnums = tuple(range(len(chosen)))
+        found: Quantities = {}
+        y = outputs(*chosen)
+        for name, yo in zip(self.outputs, y):
+            found["forward", name] = yo
+            for i, x in zip(self.wrt, chosen):
+                found["local gradient", self._derivative(name, i)] = jnp.zeros((yo.size, x.size))
+        # `jacfwd` does not take an axis of size 0: where there are no entries, zeros stay. (Batches
+        # of VJPs are compiled wrongly by some versions of jaxlib, batches of JVPs are not.)
+        rows = [o for o, yo in enumerate(y) if yo.size]
+        columns = tuple(k for k, x in enumerate(chosen) if x.size)
+        blocks: Tree = []
+        if rows and columns:
+            blocks = jax.jacfwd(lambda *x: [outputs(*x)[o] for o in rows], columns)(*chosen)
+        for o, row in zip(rows, blocks):
+            for k, block in zip(columns, row):
+                key = "local gradient", self._derivative(self.outputs[o], self.wrt[k])
+                found[key] = block.reshape(y[o].size, chosen[k].size)
+        for i, gradient in zip(self.wrt, jax.grad(weighted, argnums)(*chosen)):
+            found["backward", self._gradient(i)] = gradient
+            found["transpose", self._gradient(i)] = gradient
+        return found
+
+    def _derivative(self, output: str, i: int) -> str:
+        return f"d {output} / d {self.node.input_name(i)}"
+
+    def _gradient(self, i: int) -> str:
+        return f"gradient of {self.node.input_name(i)}"
+
+    def entry(self, quantity: tuple[str, str], index: tuple[int, ...]) -> tuple[int, ...]:
+        """Return an index as a person counts: a matrix entry as output entry, then input entry."""
+        shapes = {
+            ("local gradient", self._derivative(name, i)): (u.shape, self.inputs[i].shape)
+            for name, u in zip(self.outputs, self.upstream)
+            for i in self.wrt
+        }
+        if quantity not in shapes:
+            return index
+        pairs = zip(index, shapes[quantity])
+        return tuple(int(k) for n, shape in pairs for k in np.unravel_index(n, shape))
+
+
+def prepare(case: Case, seed: int, dtype: DTypeLike) -> Run:
+    """Return a case with inputs drawn and an upstream for each output, signed and generic."""
+    node, inputs = case.node, case.draw(seed, dtype)
+    rng = np.random.default_rng([seed, 1])
+    output, _ = node.forward(*inputs)
+    upstream = tuple(
+        np.asarray(rng.standard_normal(np.shape(y)), np.asarray(y).dtype)
+        for y in (output if isinstance(output, tuple) else (output,))
+    )
+    shapes = ", ".join(f"{node.input_name(i)} {shape_text(x.shape)}" for i, x in enumerate(inputs))
+    return Run(node, inputs, upstream, f"{case.note}: {node!r} at {shapes} ({dtype})")
+
 
 _FUSED = ("forward", "backward")  # what is judged on JAX by default; operators cost twice as much
 
@@ -242,3 +381,50 @@ def _strays(
     if len(strays):
         subject = f"local gradient of {run.node.input_name(i)}"
         yield Finding("pattern", where, run.text, subject, tuple(map(int, strays[0])), text=text)
+
+
+def node_evidence(cases: Sequence[Case], seed: int) -> dict[str, Evidence]:
+    """Return, for each input of a node, whether all cases prove its gradient."""
+    found: dict[str, list[Proof]] = {}
+    for case in cases:
+        run = prepare(case, seed, np.dtype(np.float64))
+        for i, proof in zip(run.wrt, prove_case(run, seed)):
+            found.setdefault(run.node.input_name(i), []).append(proof)
+    return {name: _evidence(proofs) for name, proofs in found.items()}
+
+
+def _evidence(proofs: Sequence[Proof]) -> Evidence:
+    tried = {"points": len(proofs)}
+    if not all(proof.proved for proof in proofs):
+        return Evidence(grade="points", tried=tried)
+    return Evidence(
+        grade="proved",
+        also=("points",),
+        bound=max(proof.bound for proof in proofs),
+        assumes=tuple(dict.fromkeys(text for proof in proofs for text in proof.assumes)),
+        tried=tried,
+    )
+
+
+def prove_case(run: Run, seed: int) -> list[Proof]:
+    """Try to prove each gradient that a node's backward returns."""
+    count, outputs = len(run.inputs), len(run.upstream)
+
+    def rule(*arrays: Array) -> list[Array]:
+        hand = run.by_hand(arrays[:count], arrays[count:])
+        return [hand.gradients[i] for i in run.wrt]
+
+    def reference(*arrays: Array) -> list[Array]:
+        inputs, upstream = arrays[:count], arrays[count:]
+        _, backward = jax.vjp(run.reference(inputs), *(inputs[i] for i in run.wrt))
+        return list(backward(tuple(upstream)))
+
+    names = [f"input {k}" for k in range(count)] + [f"upstream {k}" for k in range(outputs)]
+    arrays = [np.asarray(array) for array in (*run.inputs, *run.upstream)]
+    try:
+        with jax.enable_x64(True):
+            programs = [trace(f, *arrays, names=names) for f in (rule, reference)]
+    except GradlabError as error:
+        return [Proof(False, reason=str(error)) for _ in run.wrt]
+    point = dict(zip(names, arrays))
+    return prove(programs[0], programs[1], point, range(len(run.wrt)), seed, LONG)

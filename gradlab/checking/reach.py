@@ -4,26 +4,28 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
-from gradlab.checking.every_value import SAME, Anew, every_value
 from gradlab.checking.laws.comparisons import value as output_value
-from gradlab.checking.subject import Arrays
+from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
-from gradlab.errors import GradlabError
+from gradlab.errors import GradlabError, InputError
 from gradlab.formatting import count
 from gradlab.proof import BUDGET, LONG, STOPPED, Proof, prove
 from gradlab.proof.branches import Place, Side, Walked, outcomes, walk_branches
 from gradlab.references import judge
 from gradlab.report import GRADES, Evidence, Grade, Law, Leaf
-from gradlab.tracing import Program, remember
+from gradlab.tracing import Program, as_function, remember
 from gradlab.tracing.leaves import is_inexact, is_key
 
-__all__ = ["Prove", "Reach", "Settings", "look_further"]
-
 Prove = Literal[False, True, "long"]
+Anew = Callable[[Mapping[str, Any]], Subject]  # from arrays, by path, to the same rule there
 
+_HALF = ("bfloat16", "float16")
+_DIAGONAL = ("zero", "identity", "diagonal")
+_SAME = 1e-10  # relative; gradients that differ by less need no verdict
 _GROSSLY = 1e-3  # relative; a slip of rounding or of a series in JAX is smaller
 
 
@@ -278,7 +280,7 @@ def _filled(trial: Trial, every: Trial) -> Trial:
 
 def _same(first: Any, second: Any) -> bool:
     with np.errstate(all="ignore"):
-        return bool((np.abs(first - second) <= SAME * np.abs(second)).all())
+        return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
 
 
 def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> Evidence:
@@ -329,3 +331,60 @@ def _outside(trial: Trial) -> str:
         "the given inputs never take this branch; if it cannot occur, state the legal inputs: "
         f"domain={{{names}}}"
     )
+
+
+def finite_values(dtype: str) -> Any:
+    """Return all finite numbers of a dtype of 16 bits, as one array."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(jnp.dtype(dtype))
+    return jnp.asarray(values[np.isfinite(values.astype(np.float32))])
+
+
+def every_value(trial: Trial, anew: Anew) -> tuple[int, Trial | None]:
+    """Return at how many values of its dtype a rule was tried, and the rule where it is in doubt.
+
+    It is tried at all that are finite, where it has one input, in half precision, and is proved
+    elementwise: then an entry of the gradient depends on its own input and upstream alone.
+    """
+    subject = trial.subject
+    if len(subject.values) != 1 or len(subject.targets) != 1 or len(subject.upstreams) != 1:
+        return 0, None
+    dtype = str(subject.targets[0].dtype)
+    programs = subject.forward, subject.rule
+    if dtype not in _HALF or any(p is None or not _elementwise(p, trial) for p in programs):
+        return 0, None
+    values = finite_values(dtype)
+    there = _anew_at(values, trial, anew)
+    if there is None:
+        return 0, None
+    found = there.many([{}])[0]
+    first, second = (np.asarray(found[name][-1]) for name in ("rule", "reference"))
+    with np.errstate(all="ignore"):
+        same = np.abs(first - second) <= _SAME * np.abs(second)
+    doubt = ~same & (np.isfinite(first) | np.isfinite(second))
+    other = _anew_at(values[doubt], trial, anew) if doubt.any() else None
+    return (0 if doubt.any() and other is None else values.size), other
+
+
+def _anew_at(values: Any, trial: Trial, anew: Anew) -> Trial | None:
+    """Return the rule at some values; None where the function takes one shape alone."""
+    subject = trial.subject
+    try:
+        there = anew({subject.targets[0].path: values})
+    except GradlabError:
+        return None
+    if there.rule is None or there.reference is None or there.outputs != subject.outputs:
+        return None
+    return Trial(there, there.values, trial.seed, place=trial.place)
+
+
+def _elementwise(program: Program | None, trial: Trial) -> bool:
+    """Whether no output of a program depends on an entry elsewhere, proved from the program."""
+    assert program is not None
+    inputs = [jnp.asarray(trial.point[name]) for name in program.in_names]
+    from gradlab.structure.jacobian import jacobian  # with SciPy, for half precision alone
+
+    try:
+        report = jacobian(as_function(program), *inputs)
+    except InputError:  # JAX differentiates it in no way, as a callback without a rule
+        return False
+    return all(pattern.structure in _DIAGONAL for pattern in report.patterns.values())

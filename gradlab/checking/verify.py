@@ -19,9 +19,7 @@ import numpy as np
 
 from gradlab.arguments import refuse_numbers
 from gradlab.checking.inputs import parse_dtypes
-from gradlab.checking.node_laws import Finding, Ledger, judge_cases
-from gradlab.checking.node_proofs import node_evidence
-from gradlab.checking.node_runs import prepare
+from gradlab.checking.node_laws import Finding, Ledger, judge_cases, node_evidence, prepare
 from gradlab.common.arrays import DType, DTypeLike
 from gradlab.errors import GradlabError, InputError
 from gradlab.nodes import Node, find, registry
@@ -29,8 +27,7 @@ from gradlab.nodes._base import Case
 from gradlab.nodes._registry import NodeLike
 from gradlab.progress import tracked
 from gradlab.report import Evidence, Fix, Grade, Report, weakest
-from gradlab.tracing.platforms import require_platform
-from gradlab.tracing.settings import undisturbed
+from gradlab.tracing.settings import require_platform, undisturbed
 
 _MENDABLE = ("local gradient", "backward", "transpose", "form")
 _TRIED = 2  # cases at which a mistake is searched for

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import Array
-from gradlab.numerics.errors import errors_of, floors_of
-from gradlab.numerics.measure import Subject
+from gradlab.numerics.measure import Subject, errors_of, floors_of
 from gradlab.numerics.report import Measurement
 from gradlab.references import LIMIT
 

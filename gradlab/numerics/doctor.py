@@ -16,7 +16,7 @@ from gradlab.formatting import shape_text
 from gradlab.references import product_digits
 from gradlab.report import Report
 from gradlab.tracing import missing_kinds
-from gradlab.tracing.platforms import require_platform
+from gradlab.tracing.settings import require_platform
 
 _PACKAGES = ("gradlab", "jax", "jaxlib", "numpy", "scipy", "pytest", "hypothesis")
 _FLAGS = ("xla_gpu_deterministic_ops", "xla_gpu_exclude_nondeterministic_ops")

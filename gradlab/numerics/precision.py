@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.arguments import refuse_numbers, require_callable, several
-from gradlab.checking.memory import require_memory
+from gradlab.checking.inputs import require_memory
 from gradlab.common.arrays import DType, DTypeLike, Function, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.numerics.advice import advise
 from gradlab.numerics.measure import measure, prepare
 from gradlab.numerics.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
-from gradlab.tracing.platforms import require_platform
-from gradlab.tracing.settings import undisturbed
+from gradlab.tracing.settings import require_platform, undisturbed
 
 _WIDE = ("float64", "float32", "bfloat16", "float16")
 _NARROW = ("float8_e4m3fn", "float8_e5m2")

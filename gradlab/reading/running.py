@@ -12,7 +12,7 @@ from gradlab.errors import NotReadable
 from gradlab.reading.memory import Array
 from gradlab.tracing import Program, without_checks
 from gradlab.tracing.program import attributes_kept
-from gradlab.tracing.stepwise import AtOnce
+from gradlab.tracing.running import AtOnce
 
 _REACHES = (3e-2, -1e-2, 1e-3, -1e-4, 1e-6)  # relative moves that are tried
 _MOVED = 2  # of them that must agree

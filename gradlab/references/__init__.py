@@ -1,54 +1,35 @@
 """What a gradient should be: lifted autodiff, rounding scatter, finite differences, the verdict."""
 
-from gradlab.references.blocking import blocks, inner, norm
-from gradlab.references.derivatives import (
-    forward_gradient_program,
-    jvp_program,
-    upstream_names,
-    vjp_program,
-)
-from gradlab.references.differences import Slope, finite_difference, finite_differences
-from gradlab.references.digits_left import LEAST_DIGITS, digits_left, full_digits, zero_to_rounding
-from gradlab.references.estimates import DRAWS, Estimate, known
-from gradlab.references.evaluation import Evaluation
-from gradlab.references.host import as_read, on_host, options_for
-from gradlab.references.precision import smallest_normal, unit_roundoff
-from gradlab.references.products import product_digits
-from gradlab.references.untraced import numpy_estimate
-from gradlab.references.verdict import LIMIT, LOST, WARN, Reason, State, Verdict, floor, judge
-
-__all__ = [
-    "DRAWS",
-    "LEAST_DIGITS",
-    "LIMIT",
-    "LOST",
-    "WARN",
-    "Estimate",
-    "Evaluation",
-    "Reason",
-    "Slope",
-    "State",
-    "Verdict",
-    "as_read",
-    "blocks",
-    "digits_left",
-    "finite_difference",
-    "finite_differences",
-    "floor",
-    "forward_gradient_program",
-    "full_digits",
-    "inner",
-    "judge",
-    "jvp_program",
-    "known",
-    "norm",
-    "numpy_estimate",
-    "on_host",
-    "options_for",
-    "product_digits",
-    "smallest_normal",
-    "unit_roundoff",
-    "upstream_names",
-    "vjp_program",
-    "zero_to_rounding",
-]
+from gradlab.references.bounds import product_digits as product_digits
+from gradlab.references.derivatives import forward_gradient_program as forward_gradient_program
+from gradlab.references.derivatives import jvp_program as jvp_program
+from gradlab.references.derivatives import upstream_names as upstream_names
+from gradlab.references.derivatives import vjp_program as vjp_program
+from gradlab.references.differences import Slope as Slope
+from gradlab.references.differences import finite_difference as finite_difference
+from gradlab.references.differences import finite_differences as finite_differences
+from gradlab.references.estimates import DRAWS as DRAWS
+from gradlab.references.estimates import Estimate as Estimate
+from gradlab.references.estimates import blocks as blocks
+from gradlab.references.estimates import inner as inner
+from gradlab.references.estimates import known as known
+from gradlab.references.estimates import norm as norm
+from gradlab.references.estimates import numpy_estimate as numpy_estimate
+from gradlab.references.evaluation import Evaluation as Evaluation
+from gradlab.references.host import as_read as as_read
+from gradlab.references.host import on_host as on_host
+from gradlab.references.host import options_for as options_for
+from gradlab.references.precision import smallest_normal as smallest_normal
+from gradlab.references.precision import unit_roundoff as unit_roundoff
+from gradlab.references.verdict import LEAST_DIGITS as LEAST_DIGITS
+from gradlab.references.verdict import LIMIT as LIMIT
+from gradlab.references.verdict import LOST as LOST
+from gradlab.references.verdict import WARN as WARN
+from gradlab.references.verdict import Reason as Reason
+from gradlab.references.verdict import State as State
+from gradlab.references.verdict import Verdict as Verdict
+from gradlab.references.verdict import digits_left as digits_left
+from gradlab.references.verdict import floor as floor
+from gradlab.references.verdict import full_digits as full_digits
+from gradlab.references.verdict import judge as judge
+from gradlab.references.verdict import zero_to_rounding as zero_to_rounding

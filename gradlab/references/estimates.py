@@ -1,14 +1,43 @@
 """An array with its rounding scatter, and how the scatter is measured."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import NumPyArray
+from gradlab.common.arrays import NumPyArray as Array
+from gradlab.tracing.leaves import is_inexact
 
-Array: TypeAlias = NumPyArray
+_BLOCK = 1 << 16
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Yield slices that cover a flat array of `size` entries."""
+    for start in range(0, size, _BLOCK):
+        yield slice(start, min(start + _BLOCK, size))
+
+
+def inner(a: Array, b: Array) -> float:
+    """Return Re sum(a b), without conjugation."""
+    a, b = np.ravel(a), np.ravel(b)
+    return math.fsum(float(np.sum(np.real(a[row] * b[row]))) for row in blocks(a.size))
+
+
+def norm(a: Array, b: Array) -> float:
+    """Return the root of sum(|a b| ** 2), whose squares may neither overflow nor vanish."""
+    a, b = np.ravel(a), np.ravel(b)
+    return float(np.hypot.reduce([_norm(a[row] * b[row]) for row in blocks(a.size)], initial=0.0))
+
+
+def _norm(array: Array) -> float:
+    sizes = np.abs(array)
+    largest = float(np.max(sizes, initial=0.0))
+    if largest == 0.0 or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(np.sum((sizes / largest) ** 2)))
+
 
 DRAWS = (12, 120)
 """How many times rounding is drawn for an estimate; then, where a verdict of wrong is close."""
@@ -55,3 +84,42 @@ def estimate(value: Array, deviations: Sequence[Array], scales: Sequence[float])
 
 def _divided(array: Array, scale: float) -> Array:
     return array if scale == 1.0 else array / scale
+
+
+def numpy_estimate(
+    function: Callable[..., Sequence[Any]], inputs: Sequence[Array], draws: int = 8, seed: int = 0
+) -> list[Estimate]:
+    """Return a function's results, and their scatter at inputs a unit or two away.
+
+    Integer inputs and exact zeros are not moved.
+    """
+    generator = np.random.default_rng(seed)
+    values = [_wide(array) for array in function(*map(np.array, inputs))]
+    spreads = [np.zeros(value.shape) for value in values]
+    with np.errstate(all="ignore"):
+        for _ in range(draws):
+            results = function(*(_moved(np.asarray(array), generator) for array in inputs))
+            for spread, result, value in zip(spreads, results, values):
+                off = np.abs(_wide(result) - value) / np.sqrt(draws)
+                spread[...] = np.hypot(spread, off)
+        return [
+            Estimate(value, np.where(np.isnan(spread), np.inf, spread))
+            for value, spread in zip(values, spreads)
+        ]
+
+
+def _moved(array: Array, generator: np.random.Generator) -> Array:
+    if not is_inexact(array.dtype):
+        return array.copy()
+    if np.iscomplexobj(array):
+        parts = _moved(array.real, generator), _moved(array.imag, generator)
+        return (parts[0] + 1j * parts[1]).astype(array.dtype)
+    target = generator.choice(np.array([-np.inf, np.inf]), array.shape).astype(array.dtype)
+    once = np.nextafter(array, target)
+    moved = np.where(generator.random(array.shape) < 0.5, once, np.nextafter(once, target))
+    return np.where(array == 0, array, moved)
+
+
+def _wide(array: Array) -> Array:
+    array = np.asarray(array)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)

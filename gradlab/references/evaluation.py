@@ -13,14 +13,13 @@ import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError
+from gradlab.references.bounds import device_here, digits_of
 from gradlab.references.compiled import Compiled
-from gradlab.references.digits import digits_of
 from gradlab.references.estimates import DRAWS, Estimate, estimate
 from gradlab.references.host import as_read, on_host
 from gradlab.references.interpreted import Interpreted
 from gradlab.references.noise import Units
 from gradlab.references.precision import largest, underflow, unit_roundoff
-from gradlab.references.products import device_here
 from gradlab.references.setting import Setting
 from gradlab.tracing import Program, TooLong, remember
 from gradlab.tracing.work import Work

@@ -17,6 +17,8 @@ from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.primitives import lookup
 from gradlab.primitives.rounding import BackwardStable, Near, Spectrum, Steep, SumOf
 from gradlab.references.bounds import (
+    cut_to,
+    digits_of,
     is_exact,
     multiplies_matrices,
     rounding_of,
@@ -24,10 +26,8 @@ from gradlab.references.bounds import (
     terms_inside,
     units_of_result,
 )
-from gradlab.references.digits import digits_of
 from gradlab.references.noise import Noise
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
-from gradlab.references.products import cut_to
 from gradlab.tracing import Lifter, Value, repeated
 from gradlab.tracing.arithmetic import JAX, Arithmetic
 from gradlab.tracing.constants import Constants

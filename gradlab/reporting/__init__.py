@@ -12,26 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import InputError
 from gradlab.formatting import legible
-from gradlab.reporting._failure import repeated_by
-from gradlab.reporting._markup import Markup, document
+from gradlab.reporting._failure import repeated_by as repeated_by
+from gradlab.reporting._markup import Markup, document, renamed
 from gradlab.reporting._markup import fragment as in_notebook
-from gradlab.reporting._style import renamed
-from gradlab.reporting._table import detailed, fitted
-from gradlab.reporting.schema import json_schema, rebuilt
+from gradlab.reporting._table import detailed as detailed
+from gradlab.reporting._table import fitted as fitted
+from gradlab.reporting.schema import json_schema as json_schema
+from gradlab.reporting.schema import rebuilt
 
 if TYPE_CHECKING:
     from gradlab.report import Report
 
-__all__ = [
-    "detailed",
-    "fitted",
-    "formats",
-    "fragment",
-    "json_schema",
-    "page",
-    "render",
-    "repeated_by",
-]
 
 _FORMATS = ("text", "json", "junit", "html", "svg", "dot", "mermaid")
 

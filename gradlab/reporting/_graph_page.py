@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gradlab.reporting._glance import glance_text
 from gradlab.reporting._markup import Markup, Part, fold, head, join, table, tag, top
-from gradlab.reporting._picture import WIDEST, picture
 from gradlab.reporting._svg import drawing
+from gradlab.reporting._things import WIDEST, picture
 
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView

@@ -6,12 +6,22 @@ from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from gradlab.reporting._boxes import Box, Edge
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
-from gradlab.reporting._picture import WIDEST, Picture, picture
-from gradlab.reporting._style import scoped
-from gradlab.reporting._things import LINE, SMALL, TEXT, Exit, Thing, shape_line, text_width
+from gradlab.reporting._layout import Box, Edge
+from gradlab.reporting._markup import scoped
+from gradlab.reporting._things import (
+    LINE,
+    SMALL,
+    TEXT,
+    WIDEST,
+    Exit,
+    Picture,
+    Thing,
+    picture,
+    shape_line,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport

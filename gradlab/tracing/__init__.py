@@ -3,95 +3,58 @@
 The only room that touches `jax.extend` or anything of JAX that is not documented as stable.
 """
 
-from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, widen_dtype
-from gradlab.tracing.compiling import compile_once, remember
-from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.gradients import is_gradient
-from gradlab.tracing.intending import intend, with_derivative_of
-from gradlab.tracing.interpreter import Interpreter, TooLong
-from gradlab.tracing.jaxprs import source, source_path
-from gradlab.tracing.kinds import NOT_JUDGED, missing_kinds, only_forward
-from gradlab.tracing.leaves import Leaf
-from gradlab.tracing.lift import Lifter, Narrowing, Opaque, cannot_lift, lift, narrowings, opaque
-from gradlab.tracing.meetings import Meeting, rule_inputs
-from gradlab.tracing.opening import kernels, open_kernels
-from gradlab.tracing.program import (
-    ClosesOverTrace,
-    NotTraceable,
-    Program,
-    as_function,
-    derive,
-    rename,
-    restricted,
-    trace,
-    without_checks,
-)
-from gradlab.tracing.reaching import moved_together, reached_outputs
-from gradlab.tracing.rules import (
-    CustomRule,
-    Differentiated,
-    NotStrippable,
-    custom_rules,
-    strip,
-    symbolic_zeros,
-)
-from gradlab.tracing.running import batches_by_itself, run_lifted, stage
-from gradlab.tracing.walking import ends_by, iterates, repeated, repeats, walk
-
-__all__ = [
-    "JAX",
-    "NOT_JUDGED",
-    "Arithmetic",
-    "ClosesOverTrace",
-    "CustomRule",
-    "Differentiated",
-    "Evaluator",
-    "Interpreter",
-    "Leaf",
-    "Lifter",
-    "Meeting",
-    "Narrowing",
-    "NotStrippable",
-    "NotTraceable",
-    "NumPy",
-    "Opaque",
-    "Program",
-    "TooLong",
-    "Value",
-    "as_function",
-    "batches_by_itself",
-    "cannot_lift",
-    "compile_once",
-    "custom_rules",
-    "derive",
-    "ends_by",
-    "intend",
-    "is_gradient",
-    "iterates",
-    "kernels",
-    "lift",
-    "missing_kinds",
-    "moved_together",
-    "narrowings",
-    "only_forward",
-    "opaque",
-    "open_kernels",
-    "reached_outputs",
-    "remember",
-    "rename",
-    "repeated",
-    "repeats",
-    "restricted",
-    "rule_inputs",
-    "run_lifted",
-    "source",
-    "source_path",
-    "stage",
-    "strip",
-    "symbolic_zeros",
-    "trace",
-    "walk",
-    "widen_dtype",
-    "with_derivative_of",
-    "without_checks",
-]
+from gradlab.tracing.arithmetic import JAX as JAX
+from gradlab.tracing.arithmetic import Arithmetic as Arithmetic
+from gradlab.tracing.arithmetic import NumPy as NumPy
+from gradlab.tracing.arithmetic import widen_dtype as widen_dtype
+from gradlab.tracing.compiling import compile_once as compile_once
+from gradlab.tracing.compiling import remember as remember
+from gradlab.tracing.evaluate import Evaluator as Evaluator
+from gradlab.tracing.evaluate import Value as Value
+from gradlab.tracing.gradients import is_gradient as is_gradient
+from gradlab.tracing.intending import intend as intend
+from gradlab.tracing.intending import with_derivative_of as with_derivative_of
+from gradlab.tracing.interpreter import Interpreter as Interpreter
+from gradlab.tracing.interpreter import TooLong as TooLong
+from gradlab.tracing.jaxprs import source as source
+from gradlab.tracing.jaxprs import source_path as source_path
+from gradlab.tracing.kinds import NOT_JUDGED as NOT_JUDGED
+from gradlab.tracing.kinds import missing_kinds as missing_kinds
+from gradlab.tracing.kinds import only_forward as only_forward
+from gradlab.tracing.leaves import Leaf as Leaf
+from gradlab.tracing.lift import Lifter as Lifter
+from gradlab.tracing.lift import Narrowing as Narrowing
+from gradlab.tracing.lift import Opaque as Opaque
+from gradlab.tracing.lift import cannot_lift as cannot_lift
+from gradlab.tracing.lift import lift as lift
+from gradlab.tracing.lift import narrowings as narrowings
+from gradlab.tracing.lift import opaque as opaque
+from gradlab.tracing.meetings import Meeting as Meeting
+from gradlab.tracing.meetings import rule_inputs as rule_inputs
+from gradlab.tracing.opening import kernels as kernels
+from gradlab.tracing.opening import open_kernels as open_kernels
+from gradlab.tracing.program import ClosesOverTrace as ClosesOverTrace
+from gradlab.tracing.program import NotTraceable as NotTraceable
+from gradlab.tracing.program import Program as Program
+from gradlab.tracing.program import as_function as as_function
+from gradlab.tracing.program import derive as derive
+from gradlab.tracing.program import rename as rename
+from gradlab.tracing.program import restricted as restricted
+from gradlab.tracing.program import trace as trace
+from gradlab.tracing.program import without_checks as without_checks
+from gradlab.tracing.reaching import moved_together as moved_together
+from gradlab.tracing.reaching import reached_outputs as reached_outputs
+from gradlab.tracing.rules import CustomRule as CustomRule
+from gradlab.tracing.rules import Differentiated as Differentiated
+from gradlab.tracing.rules import NotStrippable as NotStrippable
+from gradlab.tracing.rules import custom_rules as custom_rules
+from gradlab.tracing.rules import strip as strip
+from gradlab.tracing.rules import symbolic_zeros as symbolic_zeros
+from gradlab.tracing.running import batches_by_itself as batches_by_itself
+from gradlab.tracing.running import run_lifted as run_lifted
+from gradlab.tracing.running import stage as stage
+from gradlab.tracing.walking import ends_by as ends_by
+from gradlab.tracing.walking import iterates as iterates
+from gradlab.tracing.walking import repeated as repeated
+from gradlab.tracing.walking import repeats as repeats
+from gradlab.tracing.walking import walk as walk

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from gradlab.primitives import lookup
-from gradlab.tracing.expanding import HIGHER, expanded
+from gradlab.tracing.implementing import HIGHER, expanded
 from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, Literal, body, inner_jaxprs, loop_parts
 from gradlab.tracing.kernels import kernel_jaxpr
 

@@ -16,8 +16,7 @@ import numpy as np
 from jax.experimental import hijax
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.expanding import HIGHER, expansion
-from gradlab.tracing.implementing import implementation
+from gradlab.tracing.implementing import HIGHER, expansion, implementation
 from gradlab.tracing.jaxprs import (
     JAX_FOLDER,
     Abstract,

@@ -5,6 +5,7 @@ x64, `finfo(x.dtype).eps` too, and a scan with a float32 carry raises. A lifted 
 that was traced. What does not depend on the inputs runs at the dtype of the trace and is widened.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,10 @@ from gradlab.common.arrays import Array, DTypeLike, Tree
 from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dtype
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.expanding import HIGHER, expansion
-from gradlab.tracing.jaxprs import Equation, Variable, dtype_of, source
+from gradlab.tracing.implementing import HIGHER, expansion
+from gradlab.tracing.jaxprs import Equation, Literal, Variable, dtype_of, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
-from gradlab.tracing.swapping import swapped
 
 _SILENT = frozenset({"debug_callback", "debug_print"})
 _OPAQUE = frozenset(
@@ -55,6 +55,58 @@ class Opaque:
 
     def __str__(self) -> str:
         return f"{self.name} runs as traced" + (f" at {self.source}" if self.source else "")
+
+
+def swapped(equations: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
+    """Return the equations of a jaxpr with every `transpose(a @ b)` that may be as `b @ a`.
+
+    Autodiff writes `(u' x)'`. XLA folds that by itself, but not once noise stands in between. A
+    product among `outvars`, the outputs of the jaxpr, is left as it is.
+    """
+    atoms = [atom for equation in equations for atom in equation.invars]
+    uses = Counter(atom for atom in (*atoms, *outvars) if not isinstance(atom, Literal))
+    products = {
+        equation.outvars[0]: equation
+        for equation in equations
+        if equation.primitive.name == "dot_general" and uses[equation.outvars[0]] == 1
+    }
+    exchanged = {}
+    for equation in equations:
+        if equation.primitive.name == "transpose" and not isinstance(equation.invars[0], Literal):
+            product = products.get(equation.invars[0])
+            if product and tuple(equation.params["permutation"]) == _exchange(product):
+                exchanged[id(equation)] = product
+    dropped = {id(product) for product in exchanged.values()}
+    return [
+        _other_way_round(exchanged[id(e)], e.outvars) if id(e) in exchanged else e
+        for e in equations
+        if id(e) not in dropped
+    ]
+
+
+def _exchange(product: Any) -> tuple[int, ...] | None:
+    """Return the permutation that exchanges the rows and columns of a product."""
+    if product.params.get("out_sharding") is not None:
+        return None
+    (contracted, _), (batch, _) = product.params["dimension_numbers"]
+    first = len(batch)
+    second = product.invars[0].aval.ndim - len(contracted)  # the columns come after the rows
+    last = product.outvars[0].aval.ndim
+    return (*range(first), *range(second, last), *range(first, second))
+
+
+def _other_way_round(product: Any, outvars: Sequence[Any]) -> Any:
+    (left, right), (left_batch, right_batch) = product.params["dimension_numbers"]
+    precision = product.params["precision"]
+    return product.replace(
+        invars=product.invars[::-1],
+        outvars=list(outvars),
+        params={
+            **product.params,
+            "dimension_numbers": ((right, left), (right_batch, left_batch)),
+            "precision": precision[::-1] if isinstance(precision, tuple) else precision,
+        },
+    )
 
 
 class Lifter(Evaluator):

@@ -23,7 +23,7 @@ from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, Jaxpr, body, contains, source_path
 from gradlab.tracing.leaves import Leaf, flatten, in_numpy, is_inexact, kind_of
-from gradlab.tracing.platforms import require_platform
+from gradlab.tracing.settings import require_platform
 
 
 class NotTraceable(GradlabError, TypeError):

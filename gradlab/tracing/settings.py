@@ -1,11 +1,15 @@
 """The settings of JAX that gradlab reads, and those that it switches off while it works."""
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+
+from gradlab.errors import InputError
 
 
 @contextlib.contextmanager
@@ -53,3 +57,21 @@ def platform_here() -> str:
     if chosen is None:
         return jax.default_backend()
     return chosen if isinstance(chosen, str) else chosen.platform
+
+
+@functools.cache
+def require_platform() -> None:
+    """Start JAX's platform.
+
+    Example:
+        >>> require_platform()
+    """
+    try:
+        jax.devices()
+    except Exception as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).partition("\n")[0] or "it has no such platform here"
+        raise InputError(
+            f"JAX cannot start the platform {wanted or 'that it chose'!r} ({reason}); unset "
+            "JAX_PLATFORMS, or install JAX for that platform"
+        ) from None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gradlab
-from gradlab.checking.memory import require_memory
+from gradlab.checking.inputs import require_memory
 
 HUGE = np.broadcast_to(np.float32(1.0), (10**6, 10**6))
 

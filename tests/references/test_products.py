@@ -11,7 +11,7 @@ from jax import lax
 from programs.kernels import KERNELS
 
 from gradlab.references import Evaluation, products, unit_roundoff
-from gradlab.references.products import cut_to, product_digits
+from gradlab.references.bounds import cut_to, product_digits
 from gradlab.tracing import trace
 
 CPU = jax.devices("cpu")[0]

@@ -107,7 +107,7 @@ def test_at_its_limits():
 def test_judged_in_pieces_it_is_the_same(rule, monkeypatch):
     actual = Q * np.array([1.0, 1.01, 1.01, 1.0])
     whole = judge(actual, estimate(), rule, "float32")
-    monkeypatch.setattr("gradlab.references.blocking._BLOCK", 3)
+    monkeypatch.setattr("gradlab.references.estimates._BLOCK", 3)
     pieces = judge(actual, estimate(), rule, "float32")
     for name in ("right", "wrong", "error", "resolution", "instability"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))

@@ -11,8 +11,8 @@ import pytest
 
 from gradlab import Graph, nodes
 from gradlab.reporting import _layout
-from gradlab.reporting._picture import picture
 from gradlab.reporting._svg import drawing
+from gradlab.reporting._things import picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('\"&')</script>"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradlab.references import on_host, options_for, vjp_program
 from gradlab.tracing import Interpreter, Lifter, NumPy, TooLong, Value, compile_once, trace
 from gradlab.tracing.leaves import is_inexact
-from gradlab.tracing.stepwise import AtOnce
+from gradlab.tracing.running import AtOnce
 
 RNG = np.random.default_rng(0)
 X, Y, W = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6)), RNG.normal(size=(6, 5))

@@ -8,7 +8,7 @@ from jax import lax
 
 from gradlab.tracing import lift, trace
 from gradlab.tracing.jaxprs import body
-from gradlab.tracing.swapping import swapped
+from gradlab.tracing.lift import swapped
 
 RNG = np.random.default_rng(0)
 
