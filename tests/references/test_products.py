@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from programs.kernels import KERNELS
 
-from gradlab.references import Evaluation, products, unit_roundoff
+from gradlab.references import Evaluation, bounds, unit_roundoff
 from gradlab.references.bounds import cut_to, product_digits
 from gradlab.tracing import trace
 
@@ -53,7 +53,7 @@ def coarse(monkeypatch):
         asked = precision in (None, lax.Precision.DEFAULT)
         return "tensorfloat32" if asked else "float32"
 
-    monkeypatch.setattr(products, "product_digits", digits)
+    monkeypatch.setattr(bounds, "product_digits", digits)
 
 
 def convolved(a, b):
