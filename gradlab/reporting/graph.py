@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from gradlab.reporting._gates import folded_constants, sign
 from gradlab.reporting._glance import glance_text
+from gradlab.reporting._graph_page import html as html
+from gradlab.reporting._svg import svg as svg
 from gradlab.reporting._table import table
 
 if TYPE_CHECKING:
