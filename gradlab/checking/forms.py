@@ -77,12 +77,12 @@ def own_rule(
         _refuse_numpy(function, inputs, names)
     values = dict(zip(program.in_names, program.flatten(inputs)))
     if intended.whole is None and not intended.rules:
-        believed, oracle, why = _believed(program, reference, inputs, fixed)
+        believed, oracle = _believed(program, reference, inputs, fixed)
         stated = reference is not None
     else:
-        believed, oracle, why = _meant(program, intended, inputs, names, fixed)
+        believed, oracle = _meant(program, intended, inputs, names, fixed)
         stated = True
-    subject = subject_of_program(program, values, believed, oracle, why=why, wrt=wrt, stated=stated)
+    subject = subject_of_program(program, values, believed, oracle, wrt=wrt, stated=stated)
     return replace(subject, intended=in_words(intended), rules=_listed(program, intended))
 
 
@@ -119,7 +119,6 @@ def subject_of_program(
     believed: Program | None,
     oracle: str,
     *,
-    why: str = "",
     wrt: tuple[int, ...] | None = None,
     stated: bool = False,
 ) -> Subject:
@@ -157,7 +156,7 @@ def subject_of_program(
         return Subject(**common, run=_untouched, oracle=broken, complaints=(complaint,))
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
-        why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
+        oracle = FINITE_DIFFERENCES
     common["notes"] = (*common["notes"], *notes)
     return Subject(
         **common,
@@ -169,7 +168,6 @@ def subject_of_program(
         tangent=jvp_or_none(believed if believed is not None else program, positions),
         pushforward=jvp_or_none(program, positions),
         forward_mode=bool(notes) and "forward mode" in notes[0],
-        why_no_reference=why,
         stated=stated,
         approximate=believed is not None and not stated and iterates(believed),
         shapes=tuple(tuple(target.shape) for target in targets),
@@ -233,30 +231,23 @@ def _believed(
     reference: Callable[..., Any] | None,
     inputs: tuple[Any, ...],
     fixed: tuple[int, ...],
-) -> tuple[Program | None, str, str]:
-    """Return the program that is believed, what to call it, and why there is none."""
+) -> tuple[Program | None, str]:
+    """Return the program that is believed, None if there is none, and what to call it."""
     if reference is not None:
         other = trace(reference, *inputs, fixed=fixed)
         shapes = [tuple(aval.shape) for aval in program.out_avals]
         same_outputs(program.name, shapes, other, name_of(reference))
         named = rename(open_kernels(other), program.in_names)
-        return named, f"autodiff of {name_of(reference)}", ""
+        return named, f"autodiff of {name_of(reference)}"
     rules = [rule for rule in custom_rules(program) if rule.user]
     if not rules:
-        return (
-            None,
-            FINITE_DIFFERENCES,
-            "there is no custom rule, so gradlab checks JAX's own gradient",
-        )
+        return None, FINITE_DIFFERENCES
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
+    without = f"autodiff of {primals} without {'its rule' if len(rules) == 1 else 'their rules'}"
     try:
-        return (
-            open_kernels(strip(program)),
-            f"autodiff of {primals} without {'its rule' if len(rules) == 1 else 'their rules'}",
-            "",
-        )
-    except NotStrippable as error:
-        return None, FINITE_DIFFERENCES, str(error)
+        return open_kernels(strip(program)), without
+    except NotStrippable:
+        return None, FINITE_DIFFERENCES
 
 
 def _meant(
@@ -265,7 +256,7 @@ def _meant(
     inputs: tuple[Any, ...],
     names: tuple[str, ...],
     fixed: tuple[int, ...],
-) -> tuple[Program, str, str]:
+) -> tuple[Program, str]:
     """Return the program whose derivative is meant, and what to call it."""
     rules = [rule for rule in custom_rules(program) if rule.user]
     if callable(intended.whole):
@@ -274,16 +265,16 @@ def _meant(
         same_outputs(program.name, shapes, meaning, name_of(intended.whole), "intended")
         plain = open_kernels(strip(program))
         both = with_derivative_of(plain, open_kernels(rename(meaning, program.in_names)))
-        return both, f"autodiff of {name_of(intended.whole)}, as intended", ""
+        return both, f"autodiff of {name_of(intended.whole)}, as intended"
     if intended.whole == "any":
-        return open_kernels(strip(program)), "none: any derivative is intended", ""
+        return open_kernels(strip(program)), "none: any derivative is intended"
     plain = strip(program, lambda rule: rule.user and intended.meaning(rule) is None)
     for rule in rules:
         intended.meaning(rule)
     intended.require_met(rules)
     primals = ", ".join(dict.fromkeys(rule.name for rule in rules))
     meant = open_kernels(intend(plain, intended.function))
-    return meant, f"autodiff of {primals}, as intended", ""
+    return meant, f"autodiff of {primals}, as intended"
 
 
 def in_words(intended: Intended) -> str:

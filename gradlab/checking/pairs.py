@@ -54,7 +54,6 @@ def pair(
     hand = Handwritten(function, backward, returns, inputs, names, wrt, calls)
     outputs, upstreams = hand.outputs, hand.upstreams
     forward, reading = _program(hand, inputs, names)
-    why = ""
     ruled: Reading | None = None
     rule = None
     if forward is not None:
@@ -79,10 +78,10 @@ def pair(
             believed = with_derivative_of(believed, rename(other, hand.order))
             oracle = f"autodiff of {name_of(intended.whole)}, as intended"
     else:
-        why, oracle = str(reading), f"{FINITE_DIFFERENCES} ({reading})"
+        oracle = f"{FINITE_DIFFERENCES} ({reading})"
     differentiated = None if believed is None else vjp_or_none(believed, positions)
     if believed is not None and differentiated is None:
-        why, oracle = f"{oracle} cannot be differentiated in reverse", FINITE_DIFFERENCES
+        oracle = FINITE_DIFFERENCES
     if differentiated is not None and not upstreams:
         differentiated = _of_the_loss(differentiated)
     return Subject(
@@ -99,7 +98,6 @@ def pair(
         believed=believed,
         reference=differentiated,
         tangent=None if believed is None else jvp_or_none(believed, positions),
-        why_no_reference=why,
         stated=reference is not None or callable(intended.whole),
         intended=in_words(intended),
         approximate=reference is None and believed is not None and iterates(believed),

@@ -88,7 +88,6 @@ class Subject:
     reference: Program | None = None
     tangent: Program | None = None
     pushforward: Program | None = None
-    why_no_reference: str = ""
     stated: bool = False
     approximate: bool = False
     loops: bool = False

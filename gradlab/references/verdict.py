@@ -201,7 +201,6 @@ class Verdict:
         state: State,
         reason: Reason,
         *,
-        expected: Array | None = None,
         notes: Sequence[str] = (),
     ) -> "Verdict":
         """Return this verdict with some entries decided otherwise, and why.
@@ -223,7 +222,6 @@ class Verdict:
             state=np.where(where, np.uint8(state), self.state),
             reason=np.where(where, np.uint8(reason.number), self.reason),
             error=error,
-            expected=self.expected if expected is None else expected,
             notes=(*self.notes, *notes),
         )
 

@@ -35,45 +35,13 @@ def json_schema(kind: str) -> Schema:
     name = f"gradlab.{kind}/{cls.version}"
     head = {
         "schema": {"const": name, "description": "kind and version"},
-        "ok": _flag("whether what was asked holds"),
+        "ok": {"type": "boolean", "description": "whether what was asked holds"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
         **_object("", **head, **_properties(cls)),
     }
-
-
-def _text(description: str) -> Schema:
-    return {"type": "string", "description": description}
-
-
-def _one_of(description: str, *words: str) -> Schema:
-    return {"enum": list(words), "description": description}
-
-
-def _flag(description: str) -> Schema:
-    return {"type": "boolean", "description": description}
-
-
-def _count(description: str) -> Schema:
-    return {"type": "integer", "description": description}
-
-
-def _number(description: str) -> Schema:
-    return {"type": ["number", "string"], "description": description}
-
-
-def _maybe(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}], "description": schema.get("description", "")}
-
-
-def _list(description: str, items: Schema) -> Schema:
-    return {"type": "array", "items": items, "description": description}
-
-
-def _table(description: str, values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values, "description": description}
 
 
 def _object(description: str, **fields: Schema) -> Schema:
@@ -86,6 +54,8 @@ def _object(description: str, **fields: Schema) -> Schema:
     }
 
 
+_NUMBER = ["number", "string"]  # JSON has no word for some
+_SIMPLE = {str: "string", bool: "boolean", int: "integer", float: _NUMBER, complex: _NUMBER}
 _DERIVED = {  # kind: where its dataclass is; importing most of them loads JAX
     "check": ("checking.report", "CheckReport"),
     "audit": ("checking.report", "AuditReport"),
@@ -164,19 +134,20 @@ def _properties(cls: type) -> Schema:
 def _of(hint: Any, description: str) -> Schema:
     """Return the schema of a type, with a description."""
     origin, arguments = get_origin(hint), get_args(hint)
+    said = {"description": description}
     if hint is Any:
-        return {"description": description}
+        return said
     if origin is Literal:
-        return _one_of(description, *arguments)
+        return {"enum": list(arguments), **said}
     if origin in (Union, UnionType):
-        return _maybe(_of(next(a for a in arguments if a is not NoneType), description))
+        kind = _of(next(a for a in arguments if a is not NoneType), description)
+        return {"anyOf": [kind, {"type": "null"}], "description": kind["description"]}
     if origin is tuple:
-        return _list(description, _of(arguments[0], ""))
+        return {"type": "array", "items": _of(arguments[0], ""), **said}
     if origin in (dict, Mapping):
-        return _table(description, _of(arguments[1], ""))
-    simple = {str: _text, bool: _flag, int: _count, float: _number, complex: _number}
-    if hint in simple:
-        return simple[hint](description)
+        return {"type": "object", "additionalProperties": _of(arguments[1], ""), **said}
+    if hint in _SIMPLE:
+        return {"type": _SIMPLE[hint], **said}
     words = description or (inspect.getdoc(hint) or "").partition("\n")[0].rstrip(".")
     return _object(words, **_properties(hint))
 

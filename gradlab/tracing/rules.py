@@ -68,11 +68,6 @@ class CustomRule:
     inside: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
-    @property
-    def depth(self) -> int:
-        """How many loops, branches and calls lie around it."""
-        return len(self.inside)
-
 
 def custom_rules(program: Program) -> list[CustomRule]:
     """Return every custom rule in a program, in the order of the equations, at any depth."""

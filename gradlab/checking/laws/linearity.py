@@ -250,42 +250,35 @@ def _apart(actual: Array, expected: Array, scatter: Array) -> bool:
     return _differs(actual, [(1.0, expected)], known(scatter), None) is not None
 
 
-def ignored_outputs(trial: Trial, target: int | None = None) -> list[str]:
+def ignored_outputs(trial: Trial) -> list[str]:
     """Return the outputs whose upstream changes nothing, though it should."""
-    names = []
-    for upstream in trial.subject.upstreams:
-        if 0 in upstream.shape or _moves(trial, upstream, "rule", target):
-            continue
-        if trial.has_reference:
-            matters = _moves(trial, upstream, "reference", target)
-        else:
-            matters = _has_slope(trial, upstream, target)
-        if matters:
-            names.append(upstream.output)
-    return names
+    return [
+        upstream.output
+        for upstream in trial.subject.upstreams
+        if 0 not in upstream.shape and not _moves(trial, upstream, "rule")
+        if (
+            _moves(trial, upstream, "reference")
+            if trial.has_reference
+            else _has_slope(trial, upstream)
+        )
+    ]
 
 
-def _moves(trial: Trial, upstream: Upstream, keyword: str, target: int | None) -> bool:
+def _moves(trial: Trial, upstream: Upstream, keyword: str) -> bool:
     """Whether another upstream of one output alone changes the gradients."""
     if len(trial.subject.upstreams) == 1:
         crossed = trial.gradients_crossed(keyword)
     else:
         other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
         (crossed,) = trial.gradients_at(keyword, [other])
-    pairs = list(zip(trial.gradients_here(keyword), crossed))
-    return _moved(pairs if target is None else [pairs[target]])
-
-
-def _moved(pairs: Sequence[tuple[Any, Any]]) -> bool:
+    pairs = zip(trial.gradients_here(keyword), crossed)
     return any(a.shape != b.shape or not np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
-def _has_slope(trial: Trial, upstream: Upstream, target: int | None) -> bool:
+def _has_slope(trial: Trial, upstream: Upstream) -> bool:
     """Whether finite differences show that one output changes with the inputs: no sign or count."""
     ours = {n: u if n == upstream.name else 0 * u for n, u in trial.upstreams.items()}
-    paths = [t.path for i, t in enumerate(trial.subject.targets) if target in (None, i)]
-    tangents = {path: trial.tangents[path] for path in paths}
-    slope = directional(trial.at(trial.values, ours), tangents)
+    slope = directional(trial.at(trial.values, ours), trial.tangents)
     value, error = float(slope.value[0]), float(slope.error[0])
     return bool(np.isfinite(error) and abs(value) > LIMIT * error)
 
