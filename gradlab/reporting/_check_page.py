@@ -54,16 +54,12 @@ def html(report: "CheckReport", verdict: str, told: Sequence[str]) -> Markup:
     """Return the body of the page; `verdict` is the headline, `told` says why, and what is next."""
     word, tone = STATES[report.status]
     return join(
-        [
-            top("check", report.function, ", ".join(report.dtypes), f"seed {report.seed}"),
-            head(word, tone, f"{report.function}: {verdict}", _sentence(report, told)),
-            section(
-                "Why, and what to do next", *(tag("p", _sentence_of(each)) for each in told[1:])
-            ),
-            found(report),
-            section("Repeat this check", *_commands(report)),
-            tag("p", f"Reference: {report.oracle}.", cls="soft"),
-        ]
+        top("check", report.function, ", ".join(report.dtypes), f"seed {report.seed}"),
+        head(word, tone, f"{report.function}: {verdict}", _sentence(report, told)),
+        section("Why, and what to do next", *(tag("p", _sentence_of(each)) for each in told[1:])),
+        found(report),
+        section("Repeat this check", *_commands(report)),
+        tag("p", f"Reference: {report.oracle}.", cls="soft"),
     )
 
 
@@ -85,21 +81,19 @@ def _sentence_of(said: str) -> str:
 def found(report: "CheckReport") -> Markup:
     """Return what a check found, without its headline: for this page, an audit's and a suite's."""
     return join(
-        [
-            _worst(report.worst),
-            section("The mistake and its fix", *(_fix(report, fix) for fix in report.fixes[:1]))
-            or section("The cause", *(tag("p", each.text) for each in report.findings[1:])),
-            *(_map(report, path, seen) for path, seen in report.maps.items()),
-            scale() if report.maps else "",
-            section(
-                "Inputs",
-                _inputs(report),
-                *(tag("p", each.reason, cls="soft") for each in report.unchecked),
-            ),
-            section("Derivative rules", *map(_rule, report.rules)),
-            section("What was checked", *(_law(report, law) for law in report.laws)),
-            section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
-        ]
+        _worst(report.worst),
+        section("The mistake and its fix", *(_fix(report, fix) for fix in report.fixes[:1]))
+        or section("The cause", *(tag("p", each.text) for each in report.findings[1:])),
+        *(_map(report, path, seen) for path, seen in report.maps.items()),
+        scale() if report.maps else "",
+        section(
+            "Inputs",
+            _inputs(report),
+            *(tag("p", each.reason, cls="soft") for each in report.unchecked),
+        ),
+        section("Derivative rules", *map(_rule, report.rules)),
+        section("What was checked", *(_law(report, law) for law in report.laws)),
+        section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
     )
 
 
@@ -133,7 +127,7 @@ def _fix(report: "CheckReport", fix: "Fix") -> Markup:
     diff = [
         (line, {"-": "hit", "+": "add"}.get(line[:1], "")) for line in fix.diff.splitlines()[2:]
     ]
-    before = lines(join([tag("b", where), f"  {code}"]), wrong, _said(fix))
+    before = lines(join(tag("b", where), f"  {code}"), wrong, _said(fix))
     return tag(
         "div", before, lines(tag("b", "Fix"), diff, f"Verified: {verified(fix)}."), cls="pair"
     )
@@ -143,7 +137,7 @@ def marked(number: int, text: str, fix: "Fix") -> tuple[Markup, str]:
     """Return a line of source with its number; what is wrong in the first one is marked."""
     start, end = span(fix) if number == fix.line and fix.after else (len(text), len(text))
     mark = tag("mark", text[start:end]) if start < end else ""
-    return join([f"{number:>4}  {text[:start]}", mark, text[end:]]), "hit"
+    return join(f"{number:>4}  {text[:start]}", mark, text[end:]), "hit"
 
 
 def _map(report: "CheckReport", path: str, seen: "ErrorMap") -> Markup:
@@ -230,7 +224,7 @@ def _law(report: "CheckReport", law: "Law") -> Markup:
     measured = f"{law.judged:,} entries judged{error if law.status == 'passed' else ''}."
     name = f"{law.name} ({law.dtype})" if law.dtype else law.name
     said = [law.reason or "", measured if law.judged else ""]
-    head = join([status_of(law.status), f"  {name}"])
+    head = join(status_of(law.status), f"  {name}")
     return fold(
         head, *(tag("p", each, cls="soft") for each in said if each), open=law.status == "failed"
     )

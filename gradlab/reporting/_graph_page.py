@@ -43,26 +43,24 @@ def html(report: "GraphReport") -> Markup:
     word, tone = ("right", "good") if report.ok else ("WRONG", "bad")
     checked = sum(gate.check is not None for gate in report.gates)
     return join(
-        [
-            top("graph", report.title, f"{len(report.gates)} gates"),
-            head(
-                word if checked or not report.ok else "graph",
-                tone,
-                f"{report.title}, gate by gate",
-                _LEAD,
-                *report.findings,
-            ),
-            tag(
-                "section",
-                *drawn,
-                _buttons(groups),
-                tag("output", f"{len(_steps(report))} steps: all values and gradients are shown"),
-                tag("p", f"{keys}.", cls="soft"),
-                tag("div", *_gates(forms), cls="gates"),
-                data_steps=json.dumps(_steps(report)),
-            ),
-            tag("section", fold("Every wire", _wires(report))),
-        ]
+        top("graph", report.title, f"{len(report.gates)} gates"),
+        head(
+            word if checked or not report.ok else "graph",
+            tone,
+            f"{report.title}, gate by gate",
+            _LEAD,
+            *report.findings,
+        ),
+        tag(
+            "section",
+            *drawn,
+            _buttons(groups),
+            tag("output", f"{len(_steps(report))} steps: all values and gradients are shown"),
+            tag("p", f"{keys}.", cls="soft"),
+            tag("div", *_gates(forms), cls="gates"),
+            data_steps=json.dumps(_steps(report)),
+        ),
+        tag("section", fold("Every wire", _wires(report))),
     )
 
 

@@ -88,7 +88,7 @@ def drawn(title: str, cls: str, style: str, width: float, height: float, *parts:
     return tag("svg", tag("title", title), rules, paper, *parts, **named, **box)
 
 
-def join(parts: Iterable[Part]) -> Markup:
+def join(*parts: Part) -> Markup:
     """Return parts one after another."""
     return Markup("".join(x if isinstance(x, Markup) else html.escape(str(x)) for x in parts))
 
@@ -121,11 +121,9 @@ def top(kind: str, name: str, *more: str) -> Markup:
 def head(word: str, tone: str, title: str, *lead: str) -> Markup:
     """Return the answer: one word, one headline, a sentence or two."""
     return join(
-        [
-            tag("span", word, cls=f"word {tone}"),
-            tag("h1", title),
-            *(tag("p", each, cls="lead") for each in lead if each),
-        ]
+        tag("span", word, cls=f"word {tone}"),
+        tag("h1", title),
+        *(tag("p", each, cls="lead") for each in lead if each),
     )
 
 
@@ -208,7 +206,7 @@ def map_of(
     style = f"grid-template-columns:max-content repeat({columns},minmax(4px,24px))"
     attributes = {"role": "img", "tabindex": "0", "aria_label": title, "data_columns": str(columns)}
     grid = tag("div", *made, cls="cells", style=style, **attributes)
-    return join([tag("div", grid, cls="map"), tag("output", cells[worst][1])])
+    return join(tag("div", grid, cls="map"), tag("output", cells[worst][1]))
 
 
 def scale() -> Markup:

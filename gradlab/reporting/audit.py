@@ -92,19 +92,17 @@ def html(report: "AuditReport") -> Markup:
     order = sorted(report.rules, key=lambda rule: STATUSES.index(rule.status))
     word, tone = STATES[order[0].status if order else "right"]
     return join(
-        [
-            top("audit", report.function, f"seed {report.seed}"),
-            head(word, tone, _headline(report)),
-            section("Custom rules, where they are met", *map(_folded, order)),
-            section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
-        ]
+        top("audit", report.function, f"seed {report.seed}"),
+        head(word, tone, _headline(report)),
+        section("Custom rules, where they are met", *map(_folded, order)),
+        section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
     )
 
 
 def _folded(rule: "AuditedRule") -> Markup:
     inside = f", inside {' > '.join(rule.inside)}" if rule.inside else ""
     where = f"  {rule.name}  {rule.kind} at {rule.source}{inside}  "
-    summary = join([status_of(rule.status), where, evidence(rule.grade)])
+    summary = join(status_of(rule.status), where, evidence(rule.grade))
     return fold(summary, tag("div", found(rule.report)), open=rule.status == "wrong")
 
 

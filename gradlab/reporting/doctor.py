@@ -23,12 +23,10 @@ def text(report: "DoctorReport") -> str:
 def html(report: "DoctorReport") -> Markup:
     """Return the body of the page."""
     return join(
-        [
-            top("doctor", f"Python {report.python}"),
-            head("here", "link", "What JAX sees on this machine", _versions(report)),
-            section("Devices", columns(_HEADERS, _devices(report), ("count",))),
-            section("Switches", columns(("switch", "value"), _switches(report))),
-        ]
+        top("doctor", f"Python {report.python}"),
+        head("here", "link", "What JAX sees on this machine", _versions(report)),
+        section("Devices", columns(_HEADERS, _devices(report), ("count",))),
+        section("Switches", columns(("switch", "value"), _switches(report))),
     )
 
 

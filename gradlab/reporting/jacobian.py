@@ -121,7 +121,7 @@ def _square(data: Data, block: Data, level: Data) -> Markup:
     for words, moved in zip((f"input {names[0]}", names[1]), places):
         fits: Any = {"textLength": _SIDE} if 7 * len(words) > _SIDE else {}  # squeezed, never cut
         parts.append(tag("text", words, transform=moved, lengthAdjust="spacingAndGlyphs", **fits))
-    return join(parts)
+    return join(*parts)
 
 
 def _name(data: Data, block: Data, side: str) -> str:
@@ -161,25 +161,19 @@ def html(data: Data) -> Markup:
     )
     kinds = (("whole matrix", data["dense_bytes"]), ("the entries alone", data["stored_bytes"]))
     return join(
-        [
-            top("jacobian", name, *sides),
-            head(f"{data['evidence']}: {structure}", "good", title, may + so),
-            *(
-                section(
-                    f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block)
-                )
-                for block in data["blocks"]
-            ),
-            section("Memory, on a scale of powers of ten", _bars(kinds)),
-            section("What the backward multiplies", _products(data)),
-            section("The first entries, by value", _by_value(data["corner"])),
-            section("The proof, beside the source", _proof(data)),
-            section("Sizes", *(tag("p", f"{said}.") for said in data["sizes"].values())),
-            section("Conditions", *map(_condition, data["conditions"])),
-            section(
-                "Where the pattern may be too large", *(tag("p", note) for note in data["notes"])
-            ),
-        ]
+        top("jacobian", name, *sides),
+        head(f"{data['evidence']}: {structure}", "good", title, may + so),
+        *(
+            section(f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block))
+            for block in data["blocks"]
+        ),
+        section("Memory, on a scale of powers of ten", _bars(kinds)),
+        section("What the backward multiplies", _products(data)),
+        section("The first entries, by value", _by_value(data["corner"])),
+        section("The proof, beside the source", _proof(data)),
+        section("Sizes", *(tag("p", f"{said}.") for said in data["sizes"].values())),
+        section("Conditions", *map(_condition, data["conditions"])),
+        section("Where the pattern may be too large", *(tag("p", note) for note in data["notes"])),
     )
 
 
@@ -319,7 +313,7 @@ def _proof(data: Data) -> Markup:
     ]
     sizes = " and every ".join(data["sizes"].values()) or "input of this shape"
     said = f"{_PROVED}{sizes}, for all values that are finite."
-    return join([table(("line", "source", "what it does"), rows), tag("p", said, cls="soft")])
+    return join(table(("line", "source", "what it does"), rows), tag("p", said, cls="soft"))
 
 
 def _condition(condition: Data) -> Markup:

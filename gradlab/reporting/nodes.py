@@ -26,25 +26,23 @@ def html(report: "NodesReport") -> Markup:
     """Return the body of the page: each node folds in, under its family."""
     families = dict.fromkeys(page.family for page in report.pages)
     return join(
-        [
-            top("nodes", count(len(report.pages), "node")),
-            head("reference", "link", "The nodes, with forward, local gradient and backward"),
-            *(
-                section(
-                    family,
-                    *(
-                        fold(
-                            join([tag("b", page.name), f"  {page.summary}"]),
-                            tag("pre", _page(page)),
-                            open=not report.listed,
-                        )
-                        for page in report.pages
-                        if page.family == family
-                    ),
-                )
-                for family in families
-            ),
-        ]
+        top("nodes", count(len(report.pages), "node")),
+        head("reference", "link", "The nodes, with forward, local gradient and backward"),
+        *(
+            section(
+                family,
+                *(
+                    fold(
+                        join(tag("b", page.name), f"  {page.summary}"),
+                        tag("pre", _page(page)),
+                        open=not report.listed,
+                    )
+                    for page in report.pages
+                    if page.family == family
+                ),
+            )
+            for family in families
+        ),
     )
 
 

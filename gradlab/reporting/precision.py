@@ -97,23 +97,21 @@ def html(report: "PrecisionReport") -> Markup:
     word, tone = ("right", "good") if report.ok else ("loses digits", "warn")
     told = report.advice or ("Every gradient is as exact as its dtype allows.",)
     return join(
-        [
-            top("precision", report.function, f"seed {report.seed}"),
-            head(
-                word,
-                tone,
-                f"Precision of the gradient of {report.function}",
-                "Each gradient is compared with float64 on the CPU.",
-            ),
-            section("Correct digits", svg(report)),
-            section("What to do", *(tag("p", line) for line in told)),
-            section(
-                "Every measurement",
-                columns(HEADERS, map(_row, report.measurements), ("digits", "worst", "floors")),
-                tag("p", _LEGEND, cls="soft"),
-            ),
-            section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
-        ]
+        top("precision", report.function, f"seed {report.seed}"),
+        head(
+            word,
+            tone,
+            f"Precision of the gradient of {report.function}",
+            "Each gradient is compared with float64 on the CPU.",
+        ),
+        section("Correct digits", svg(report)),
+        section("What to do", *(tag("p", line) for line in told)),
+        section(
+            "Every measurement",
+            columns(HEADERS, map(_row, report.measurements), ("digits", "worst", "floors")),
+            tag("p", _LEGEND, cls="soft"),
+        ),
+        section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
     )
 
 

@@ -117,20 +117,18 @@ def html(report: SessionReport) -> Markup:
     name = tag("input", placeholder="Filter by name", aria_label="filter by name")
     failing = dict.fromkeys(record.test for record in records if not record.ok)
     return join(
-        [
-            top("pytest", count(len(records), "check"), f"{seconds:.1f} s of checks"),
-            head(word, tone, title, f"{reach}." if reach else ""),
-            tag(
-                "div",
-                tag("div", *kinds, name, cls="tool filter"),
-                *(_row(r, r is records[0]) for r in records),
-            ),
-            section(
-                "What evidence means",
-                *(tag("p", evidence(g), f". {words}") for g, words in _GRADES),
-            ),
-            section("Repeat the failures", command("pytest --last-failed") if failing else ""),
-        ]
+        top("pytest", count(len(records), "check"), f"{seconds:.1f} s of checks"),
+        head(word, tone, title, f"{reach}." if reach else ""),
+        tag(
+            "div",
+            tag("div", *kinds, name, cls="tool filter"),
+            *(_row(r, r is records[0]) for r in records),
+        ),
+        section(
+            "What evidence means",
+            *(tag("p", evidence(g), f". {words}") for g, words in _GRADES),
+        ),
+        section("Repeat the failures", command("pytest --last-failed") if failing else ""),
     )
 
 

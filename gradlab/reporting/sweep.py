@@ -72,12 +72,10 @@ def html(report: "SweepReport") -> Markup:
     word, tone = ("loses digits", "warn") if lost or not report.ok else ("right", "good")
     lead = f"{report.tried:,} inputs of {report.dtype} were tried."
     return join(
-        [
-            top("sweep", report.function, report.dtype),
-            head(word, tone, _headline(report), lead),
-            section("Relative error at the worst input of each range", svg(report), _legend()),
-            section("The worst ranges", columns(_HEADERS, map(_row, _worst(report)), _HEADERS)),
-        ]
+        top("sweep", report.function, report.dtype),
+        head(word, tone, _headline(report), lead),
+        section("Relative error at the worst input of each range", svg(report), _legend()),
+        section("The worst ranges", columns(_HEADERS, map(_row, _worst(report)), _HEADERS)),
     )
 
 

@@ -103,12 +103,10 @@ def html(report: "VerifyReport") -> Markup:
         for node in nodes
     ]
     return join(
-        [
-            top("verify", count(len(nodes), "node"), f"seed {report.seed}"),
-            head(word, tone, _verdict(report, wrong), " ".join(_LEGEND.split())),
-            section("What is wrong", *(tag("pre", _findings(node)) for node in wrong)),
-            section("Nodes", columns(HEADERS, rows, HEADERS[1:5])),
-        ]
+        top("verify", count(len(nodes), "node"), f"seed {report.seed}"),
+        head(word, tone, _verdict(report, wrong), " ".join(_LEGEND.split())),
+        section("What is wrong", *(tag("pre", _findings(node)) for node in wrong)),
+        section("Nodes", columns(HEADERS, rows, HEADERS[1:5])),
     )
 
 
