@@ -28,15 +28,7 @@ _DTYPES = (
 
 
 def load(target: str, option: str = "") -> Callable[..., Any]:
-    """Return the function that `package.module:name` names, importing its module.
-
-    Raises:
-        InputError: it cannot be found; the nearest names are told.
-
-    Example:
-        >>> load("math:sqrt")(9.0)
-        3.0
-    """
+    """Return the function that `package.module:name` names, importing its module."""
     what = option and f"{option}: "
     module_name, colon, path = target.partition(":")
     if not colon or not module_name or not path or module_name.startswith("."):
@@ -94,14 +86,7 @@ def drawn_inputs(
     Floats are standard normal; integers are 0 or 1, which index
     any axis of two or more; booleans are as likely true as false.
 
-    Args:
-        specs: `SHAPE[:DTYPE]`, `scalar`, or `NAME=VALUE`.
-        seed: of the random numbers.
-        names: what the function calls its inputs; a named value takes the place of its name.
-        dtype: of the inputs whose word names none.
-
-    Raises:
-        InputError: a word is not of that form, or no input has that name.
+    A named value takes the place of its name among the inputs; `dtype` is of words that name none.
 
     Example:
         >>> [x.shape for x in drawn_inputs(["2x3", "scalar:float64"], seed=0)]
@@ -181,9 +166,6 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
     """Return the inputs that a function returns (`MODULE:FUNCTION`) or a file holds (`FILE.npz`).
 
     The arrays of a file are taken by name where they are named like the arguments, else in order.
-
-    Raises:
-        InputError: there is no such function or file, or it holds something else.
     """
     if not source.endswith(".npz"):
         given = load(source, "--inputs")
@@ -215,10 +197,7 @@ def load_inputs(source: str, function: Callable[..., Any]) -> tuple[Any, ...]:
 def require_fitting(function: Callable[..., Any], inputs: Sequence[Any], words: str) -> None:
     """Raise an InputError if a function cannot be called with so many inputs.
 
-    Args:
-        function: the function.
-        inputs: what it would be called with.
-        words: the command as it was given: its name, the target, a word for each input.
+    `words`: the command as it was given: its name, the target, a word for each input.
     """
     if misfit(function, inputs) is None:
         return
@@ -232,12 +211,7 @@ def require_fitting(function: Callable[..., Any], inputs: Sequence[Any], words: 
 
 
 def positional(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the inputs that a function must be given.
-
-    Example:
-        >>> positional(lambda x, weight, eps=1e-6: x)
-        ['x', 'weight']
-    """
+    """Return the names of the inputs that a function must be given."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some builtins have none

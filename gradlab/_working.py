@@ -16,9 +16,6 @@ def working(doing: str) -> Iterator[dict[str, float]]:
 
     Nothing is shown where standard error is no terminal, or where the work is done in a moment.
     What is entered is a dict of the CPU seconds of each step.
-
-    Args:
-        doing: what is done as a whole; what is done now (see `gradlab.progress`) stands behind it.
     """
     if not sys.stderr.isatty():
         with listening(lambda share, now: None) as spent:

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def require_callable(argument: str, value: Any) -> None:
-    """Refuse what cannot be called, and say what was expected.
-
-    Raises:
-        InputTypeError: `value` is not callable.
-    """
+    """Refuse what cannot be called, and say what was expected."""
     if not callable(value):
         raise InputTypeError(
             f"{argument}: expected a function, got {type(value).__name__} {value!r:.60}"
@@ -39,12 +35,7 @@ def require_inputs(function: Callable[..., Any], inputs: Sequence[Any]) -> None:
 
 
 def refuse_numbers(**numbers: Any) -> None:
-    """Refuse a seed, order or number of samples that is no such number.
-
-    Raises:
-        InputTypeError: not an integer.
-        InputError: an integer out of range.
-    """
+    """Refuse a seed, order or number of samples that is no such number."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
@@ -75,13 +66,6 @@ def name_of(function: Any) -> str:
 
 def call_of(called: str, function: Any, names: Sequence[str], seed: int, **options: object) -> str:
     """Return the call that repeats this one, as its author would write it.
-
-    Args:
-        called: the public function, such as "check".
-        function: its first argument.
-        names: of the inputs.
-        seed: its seed.
-        **options: the others; those that are None were not given.
 
     Example:
         >>> call_of("check", len, ["x"], 0, backward=sum, wrt="x", domain=None)
@@ -161,13 +145,7 @@ def users_fault(
 ) -> GradlabError:
     """Return what to raise from an error that a user's function raised.
 
-    Args:
-        who: the function's name, or the argument that it is.
-        function: the function.
-        inputs: what it was called with.
-        error: what it raised.
-        called_as: how gradlab calls it, where that is not simply with the inputs.
-        hint: what to do if it was called as it asks to be.
+    `called_as`: how gradlab calls it, where that is not simply with the inputs.
 
     Example:
         >>> print(users_fault("f", lambda x, w: x, [1.0], TypeError("missing w")))

@@ -7,11 +7,7 @@ from gradlab.errors import InputError
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a text file in one stroke: it is there complete, or the old one still is.
-
-    Raises:
-        InputError: it cannot be written there.
-    """
+    """Write a text file in one stroke: it is there complete, or the old one still is."""
     draft = f"{path}.{os.getpid()}"
     try:
         with open(draft, "x", encoding="utf-8") as file:

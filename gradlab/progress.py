@@ -46,21 +46,7 @@ def tracked(
 ) -> Iterator[Item]:
     """Yield the items, and tell before each one what is done now and what share is done.
 
-    Args:
-        items: what is worked on, one after the other.
-        doing: from an item to what is done with it, in a word or two.
-        total: how many items there are, where `items` has no length.
-
-    Example:
-        >>> with listening(lambda share, doing: print(f"{share:.0%} {doing}")):
-        ...     for rule in tracked(["relu", "gelu"], str):
-        ...         laws = list(tracked(["value", "formula"], str))
-        0% relu
-        0% relu, value
-        25% relu, formula
-        50% gelu
-        50% gelu, value
-        75% gelu, formula
+    `total`: how many items there are, where `items` has no length.
     """
     work = _work.get()
     if work is None:
@@ -97,9 +83,6 @@ def listening(listener: Listener) -> Iterator[dict[str, float]]:
     """Call `listener` with the share that is done, and what is done now, as work goes on inside.
 
     What is entered is a dict that holds, once the work is done, the CPU seconds of each step.
-
-    Args:
-        listener: called as `listener(share, doing)`, `share` from 0 to 1.
     """
     work = _Work(listener)
     token = _work.set(work)
