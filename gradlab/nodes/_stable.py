@@ -96,13 +96,7 @@ def _shifted_exp(x: Array, axis: Axis) -> tuple[Array, Array]:
 
 
 def flat_index(indices: Array, axis: int, shape: Shape) -> Array:
-    """Return indices along an axis as indices into the flattened array of this shape.
-
-    Args:
-        indices: of the array's rank; along the other axes each place refers to itself.
-        axis: the axis that is indexed, counted from the front.
-        shape: the array's shape.
-    """
+    """Return indices along an axis as indices into the flattened array of this shape."""
     xp, rank = namespace(indices), len(shape)
     stride, total = 1, 0
     for i in reversed(range(rank)):
