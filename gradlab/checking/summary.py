@@ -11,7 +11,7 @@ import numpy as np
 
 from gradlab.checking.digits import Left, count_digits, worst_left
 from gradlab.checking.domain import Domain
-from gradlab.checking.laws import hold_laws
+from gradlab.checking.laws.book import hold_laws
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.reach import Settings, look_further
