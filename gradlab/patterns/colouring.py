@@ -259,6 +259,8 @@ def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
                 return None
             pieces = finer
         for piece in pieces:
+            if any(axis.strides != strides[k % n] for k, axis in enumerate(piece.frame.axes)):
+                return None  # digits tied to one another were refined further
             ranges = []
             for k in range(n):
                 for x, y in zip(piece.frame.digits(k), piece.frame.digits(n + k), strict=True):

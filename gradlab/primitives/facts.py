@@ -28,15 +28,22 @@ _NEARLY = -1e3
 
 
 def facts(
-    site: Site, value: Callable[[], tuple[Known, ...] | None] = lambda: None
+    site: Site, value: Callable[[], tuple[Known | None, ...] | None] = lambda: None
 ) -> tuple[Known | None, ...]:
     """Return what is known of each output of an equation."""
     record = site.primitive
     known = record.affine(site) if record.affine else None
     if known is not None:
         return (known,)
-    if (found := value()) is not None:
-        return found
+    found = value()
+    if found is not None and found[0] and found[0].between:
+        return (replace(_ruled(site)[0] or Known(), between=found[0].between),)
+    return _ruled(site) if found is None else found
+
+
+def _ruled(site: Site) -> tuple[Known | None, ...]:
+    """Return what the rule of a primitive says of each output."""
+    record = site.primitive
     results: tuple[Known | None, ...] = (None,) * len(site.out_shapes)
     if any(site.known):
         known = record.known(site) if record.known else None

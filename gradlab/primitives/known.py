@@ -60,6 +60,7 @@ class Known:
     upper: tuple[Mark, ...] = ()  # bounds from above, where a rule has found any
     lower: tuple[Mark, ...] = ()  # bounds of the negated value from above
     murky: bool = False  # whether it is made of masked values in a way that no rule follows
+    between: tuple[Array, Array] | None = None  # bounds of its value
     # what is known of each entry of the last axis, where that is not one thing
     columns: "tuple[Known | None, ...]" = ()
 
@@ -92,6 +93,11 @@ class Known:
     @cached_property
     def nonzero(self) -> Pattern | None:
         """The region outside which it is 0, found in its value where no rule has said it."""
+        if self.between is not None:
+            sizes = abs(self.between[0]) + abs(self.between[1])
+            found = _region(sizes, lambda size: size != 0)
+            if found is not None:
+                return found if self.support is None else found & self.support
         if self.support is not None or self.array is None or self.array.dtype.kind == "O":
             return self.support
         return _region(self.array, lambda array: array != 0)

@@ -1,9 +1,11 @@
 """Equations whose operands are all written into the program, evaluated before it runs.
 
-What XLA will compute is known only where nothing is rounded: integers, booleans, floats that are
-moved, compared or chosen. Loops and branches are run where that holds of all that they do.
+What XLA will compute is known where nothing is rounded: integers, booleans, floats that are moved,
+compared or chosen, sums and products of small multiples of 1/16. Loops and branches are run where
+that holds of all that they do. Of other floats `between` finds bounds.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +15,9 @@ import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.primitives import lookup, names
+from gradlab.primitives.known import Known
 from gradlab.primitives.rounding import Exact
+from gradlab.structure.between import between
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.interpreter import Interpreter, TooLong
 from gradlab.tracing.jaxprs import bind, dtype_of
@@ -29,22 +33,36 @@ class _NotExact(Exception):
     """An equation rounds, or what it makes is too large."""
 
 
-def evaluated(equation: Any, values: Sequence[Array]) -> list[Array] | None:
-    """Return the results of an equation; None where XLA's may be others, or are large.
+def evaluated(equation: Any, known: Sequence[Known | None]) -> tuple[Known | None, ...] | None:
+    """Return what is known of an equation's results from the values of its operands.
 
     Args:
         equation: of a jaxpr.
-        values: its operands.
+        known: its operands. What a sort only carries along may be missing.
     """
+    values = [_value(atom, each) for atom, each in zip(equation.invars, known, strict=True)]
+    name, kept = equation.primitive.name, [value is not None for value in values]
+    if name == "sort" and all(kept[: equation.params["num_keys"]]):
+        missing = [np.zeros(atom.aval.shape, atom.aval.dtype) for atom in equation.invars]
+        values = [m if value is None else value for m, value in zip(missing, values)]
     walk = _Exactly()
     try:
-        if equation.primitive.name in _LOOPS:
-            found = getattr(walk, _LOOPS[equation.primitive.name])(equation, list(values))
-        else:
-            found = walk.equation(equation, list(values))
+        given = [value for value in values if value is not None]
+        if len(given) < len(values):
+            raise _NotExact
+        run = getattr(walk, _LOOPS[name]) if name in _LOOPS else walk.equation
+        found = [np.asarray(array) for array in run(equation, given)]
     except (_NotExact, TooLong):
-        return None
-    return [np.asarray(array) for array in found]
+        bounds = [None if each is None else each.between for each in known]
+        return between(equation, [b if v is None else v for v, b in zip(values, bounds)])
+    return tuple(
+        Known(array=array) if name != "sort" or kept[k] else None for k, array in enumerate(found)
+    )
+
+
+def _value(atom: Any, known: Known | None) -> Array | None:
+    value = None if known is None else known.value()
+    return value if value is None or value.dtype.kind == "O" else value.astype(dtype_of(atom))
 
 
 _LOOPS = {"scan": "scan", "while": "while_loop", "cond": "cond"}
@@ -106,7 +124,23 @@ def _is_exact(equation: Any, inputs: Sequence[Array]) -> bool:
     if all(getattr(dtype, "kind", "O") in "biuO" for dtype in dtypes):  # a key has no kind
         return name in names()
     exact = isinstance(lookup(name).rounds, Exact) or name == "convert_element_type"
+    exact = exact or (name in _FIXED and _is_fixed(name, inputs, dtypes[-1]))
     return exact and bool(inputs) and not any(map(_is_tiny, inputs))
+
+
+_FIXED = {"add", "add_any", "sub", "mul", "reduce_sum", "cumsum"}
+
+
+def _is_fixed(name: str, inputs: Sequence[Array], dtype: Any) -> bool:
+    """Whether all are multiples of 1/16, and so small that no sum or product of them is rounded."""
+    if any(array.dtype.kind != "f" for array in inputs):
+        return False
+    scaled = [16 * abs(array.astype(np.float64)) for array in inputs]
+    if any((array != np.rint(array)).any() for array in scaled):
+        return False
+    sizes = [array.sum() if len(scaled) == 1 else array.max(initial=0) for array in scaled]
+    limits: Any = jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # it has no types
+    return bool((math.prod(sizes) if name == "mul" else sum(sizes)) < 2.0**limits.nmant)
 
 
 def _is_key(atom: Any) -> bool:

@@ -13,7 +13,7 @@ A mutable array holds what was last written, and what was written to parts of it
 writes of a whole array are exact; of a part, they count as reaching all of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,9 @@ from gradlab.primitives.known import Known
 from gradlab.primitives.ranges import is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.structure.sizes import in_sizes
-from gradlab.tracing.jaxprs import body, loop_parts
+from gradlab.tracing.dependence import flow
+from gradlab.tracing.jaxprs import body, dtype_of, loop_parts
+from gradlab.tracing.leaves import is_inexact
 
 Matrix = Mapping[tuple[int, int], Pattern]
 """Patterns by (row, column); a missing block is zero."""
@@ -140,6 +142,12 @@ def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     tests, constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
     test_operands, operands = operands[:tests], operands[tests:]
     jaxpr, carried = equation.params["body_jaxpr"], len(operands) - constants
+    first_step, said = len(walk.steps), walk.said
+    followed = _counted(walk, equation, test_operands, operands)
+    if followed is not None:
+        return followed
+    del walk.steps[first_step:]
+    walk.said = said
     step = _Step(walk, equation, jaxpr, operands, constants, carried)
     seeds = [step.inside(n) for n in step.carries]
     [test] = walk.run(equation.params["cond_jaxpr"], [*test_operands, *seeds])
@@ -158,6 +166,23 @@ def _while(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     ]
 
 
+def _counted(
+    walk: Walk, equation: Any, tests: list[Traced], operands: list[Traced]
+) -> list[Traced] | None:
+    """Return what a short loop makes whose every test is known; None where one is not."""
+    constants, jaxpr = equation.params["body_nconsts"], equation.params["body_jaxpr"]
+    carry = operands[constants:]
+    for _ in range(_EQUATIONS // (1 + len(body(jaxpr).equations))):
+        [test] = walk.run(equation.params["cond_jaxpr"], [*tests, *carry])
+        known = None if test.reads or test.known is None else test.known.value()
+        if known is None or known.ndim:
+            return None
+        if not known:
+            return carry
+        carry = walk.run(jaxpr, [*operands[:constants], *carry])
+    return None
+
+
 def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     """The carried values after the last step, and the outputs of every step, stacked in time."""
     constants, carried = loop_parts(equation)
@@ -167,7 +192,8 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     jaxpr = equation.params["jaxpr"]
     phases = _phases(operands, constants + carried, length)
     step = _Step(walk, equation, jaxpr, operands, constants, carried, phases)
-    counts = walk.unclear > unclear and any(map(_is_counter, operands[constants:]))
+    counters = [n >= constants and _is_counter(each) for n, each in enumerate(operands)]
+    counts = any(counters) and (walk.unclear > unclear or _decides(jaxpr, operands, counters))
     if (counts or len(walk.notes) > len(said[0])) and worth_unrolling(equation):
         walk.said = said
         return unrolled(walk, equation, operands)
@@ -225,6 +251,27 @@ def _is_counter(operand: Traced) -> bool:
     """Whether a carried value, or what each step takes, is a known integer."""
     value = None if operand.known is None else operand.known.value()
     return value is not None and value.dtype.kind in "iu"
+
+
+def _decides(jaxpr: Any, operands: Sequence[Traced], counters: Sequence[bool]) -> bool:
+    """Whether a counter alone chooses between numbers, or a branch, in the body of a loop."""
+    clouded: set[int] = set()
+    found: set[int] = set()
+
+    def chosen(into: set[int]) -> Callable[[Any, Sequence[bool]], None]:
+        def see(equation: Any, flags: Sequence[bool]) -> None:
+            numbers = equation.primitive.name == "select_n" and is_inexact(
+                dtype_of(equation.outvars[0])
+            )
+            if flags[0] and (numbers or equation.primitive.name == "cond"):
+                into.add(id(equation))
+
+        return see
+
+    others = [not c and each.known is None for c, each in zip(counters, operands, strict=True)]
+    flow(jaxpr, others, chosen(clouded))
+    flow(jaxpr, counters, chosen(found))
+    return bool(found - clouded)
 
 
 def _linear_solve(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:

@@ -19,7 +19,7 @@ from gradlab.structure.conditions import Accept, Condition, Watch, refuse
 from gradlab.structure.constants import evaluated
 from gradlab.structure.sizes import has_names, in_sizes
 from gradlab.tracing.interpreter import platform_branch
-from gradlab.tracing.jaxprs import Literal, body, dtype_of, inner_jaxprs, source, view
+from gradlab.tracing.jaxprs import Literal, body, inner_jaxprs, source, view
 from gradlab.tracing.linearise import call_body, part_of_jax
 
 Shape = tuple[int, ...]
@@ -299,19 +299,13 @@ class Walk:
             for shape in shapes
         ]
 
-    def value(self, equation: Any, operands: Sequence[Traced]) -> tuple[Known, ...] | None:
-        """Return the results of an equation whose operands are all known, where they are exact."""
-        values = []
-        for atom, operand in zip(equation.invars, operands):
-            known = operand.known
-            value = None if known is None else known.value()
-            if known is None or value is None:
-                return None
-            values.append(value if known.array is not None else value.astype(dtype_of(atom)))
+    def value(self, equation: Any, operands: Sequence[Traced]) -> tuple[Known | None, ...] | None:
+        """Return what the values of operands tell of an equation's results."""
         if self.sizes and (any(inner_jaxprs(equation)) or has_names(equation)):
             return None
-        results = evaluated(equation, values)
-        return None if results is None else tuple(Known(array=array) for array in results)
+        if not all(operand.known for operand in operands) and equation.primitive.name != "sort":
+            return None
+        return evaluated(equation, [operand.known for operand in operands])
 
     def remark(self, equation: Any, site: Site) -> None:
         """Record what rules and facts have noted of an equation."""

@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from gradlab.structure import jacobian
+from gradlab.structure.infer import Walk
 
 RNG = np.random.default_rng(0)
 ORDER = RNG.permutation(12)
@@ -94,6 +95,29 @@ def _right(x):
 
 
 # name -> function of 12 numbers, how many entries too many the pattern may have
+def _by_step(x):
+    def step(total, both):
+        k, value = both
+        return total + value, jnp.where(k < 3, total + value, 0.0)
+
+    return lax.scan(step, 0.0, (jnp.arange(12), x))[1]
+
+
+def _branch_by_step(x):
+    def step(first, both):
+        k, value = both
+        return first, lax.cond(k < 2, lambda v: v * first, lambda v: v, value)
+
+    return lax.scan(step, x[0], (jnp.arange(12), x))[1]
+
+
+def _counting_while(x):
+    def turn(state):
+        return state[0] + 1, state[1] + jnp.roll(state[1], 1)
+
+    return lax.while_loop(lambda state: state[0] < 2, turn, (0, x))[1]
+
+
 FUNCTIONS = {
     "argsort": (lambda x: x[jnp.argsort(jnp.asarray(KNOTS[ORDER]))], 0),
     "sort of integers": (lambda x: x[jnp.sort(jnp.asarray(ORDER))[:4]], 0),
@@ -106,6 +130,18 @@ FUNCTIONS = {
     "bins": (lambda x: x[jnp.digitize(jnp.asarray(AT), jnp.asarray(KNOTS))], 0),
     "a random permutation": (lambda x: x[jax.random.permutation(jax.random.key(3), 12)], 0),
     "random signs": (lambda x: x * (jax.random.bits(jax.random.PRNGKey(1), (12,)) % 2), 0),
+    "a permutation": (lambda x: jax.random.permutation(jax.random.key(3), x), 0),
+    "dropped entries": (
+        lambda x: jnp.where(jax.random.bernoulli(jax.random.key(1), 0.4, (12,)), x, 0),
+        0,
+    ),
+    "resampled": (lambda x: jax.image.resize(x, (17,), "linear"), 0),
+    "resampled by cubes": (lambda x: jax.image.resize(x, (19,), "cubic"), 0),
+    "nearest samples": (lambda x: jax.image.resize(x, (8,), "nearest"), 0),
+    "powers": (lambda x: jnp.vander(x, 4), 0),
+    "chosen by the step": (_by_step, 0),
+    "a branch of the step": (_branch_by_step, 0),
+    "a while that counts": (_counting_while, 0),
     "counted": (_counted, 0),
     "while": (_first_above, 0),
     "scattered indices": (
@@ -149,9 +185,53 @@ def test_constants_narrow_what_is_read(name):
     assert (pattern & ~seen).sum() <= spare
 
 
-def test_numbers_that_are_rounded_are_not_foretold():
-    def function(x):
-        place = (jnp.asarray(AT) * 0.1).sum()  # in which order, and how, is XLA's to choose
-        return lax.dynamic_slice(x, (jnp.floor(place).astype(int),), (1,))
+BOUNDED = {
+    "add": jnp.add,
+    "sub": jnp.subtract,
+    "mul": jnp.multiply,
+    "div": lambda a, b: a / (1.5 + abs(b)),
+    "less": jnp.less,
+    "equal": jnp.equal,
+    "different": jnp.not_equal,
+    "true": lambda a, b: (a - b).astype(bool),
+    "floor": lambda a, b: jnp.floor(4 * a) + b.astype(int),
+    "choice": lambda a, b: jnp.where(a < b, a, b) + jnp.clip(a, b, 1.0),
+    "sum": lambda a, b: jnp.cumsum(a) + b.sum(),
+    "square": lambda a, b: a * a + jnp.square(b) - abs(a + b),
+    "moved": lambda a, b: jnp.flip(jnp.concatenate([a, b])).reshape(2, -1),
+}
 
-    assert jacobian(function, np.ones(12, np.float32)).pattern.is_dense
+
+@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bounds_hold_what_is_computed(name, dtype):
+    for seed in range(8):
+        a, b = np.random.default_rng(seed).integers(-9, 9, (2, 6)) / 7
+
+        def function(a=a, b=b):
+            x, y = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+            return BOUNDED[name](x * x, y * jnp.asarray(0.3, dtype))
+
+        seen = np.asarray(jax.jit(function)(), np.float64)
+        [told] = Walk().run(jax.make_jaxpr(function)(), [])
+        if told.known is not None and told.known.between is not None:
+            low, high = told.known.between
+            assert ((low <= seen) & (seen <= high)).all()
+        elif told.known is not None and told.known.array is not None:
+            assert (told.known.array == seen).all()
+        region = told.known and told.known.nonzero
+        assert region is None or region.to_dense().ravel()[seen.ravel() != 0].all()
+
+
+@pytest.mark.parametrize(
+    ("place", "known"), [(2.4, True), (3.0, False)], ids=["clear", "on the edge"]
+)
+def test_numbers_that_are_rounded_are_foretold_between_bounds(place, known):
+    def function(x):
+        rounded = (jnp.asarray(AT) * 0.1).sum()  # in which order, and how, is XLA's to choose
+        index = jnp.floor(rounded - (float(np.sum(AT * 0.1)) - place)).astype(int)
+        return lax.dynamic_slice(x, (index,), (1,))
+
+    pattern = jacobian(function, np.ones(12, np.float32)).pattern
+    assert pattern.nnz == (1 if known else 12)
+    assert pattern.to_dense()[0, 2]

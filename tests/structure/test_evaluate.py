@@ -103,6 +103,21 @@ def test_an_arrow_without_symmetry_takes_three_passes():
     assert np.allclose(J.to_dense(), jax.jacfwd(function)(X.ravel()[:12]), atol=1e-5)
 
 
+def test_a_cycle_over_two_grids_is_coloured_and_evaluated():
+    def residual(u):
+        return jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1)
+
+    def two_grids(u):
+        r = residual(u)
+        coarse = 0.5 * r[::2] + 0.25 * (jnp.roll(r, 1)[::2] + jnp.roll(r, -1)[::2])
+        return u + jnp.stack([coarse, 0.5 * (coarse + jnp.roll(coarse, -1))], 1).ravel()
+
+    u = np.arange(8, dtype=np.float32)
+    J = jacobian(two_grids, u)
+    assert J.passes <= 8
+    assert np.allclose(J.evaluate().to_dense(), jax.jacfwd(two_grids)(u))
+
+
 def test_leaves_that_share_no_row_share_colours():
     def model(p):
         return {k: jnp.convolve(v, np.array([1.0, 2, 1], np.float32), "same") for k, v in p.items()}
