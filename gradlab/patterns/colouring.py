@@ -10,6 +10,8 @@ difference of two inputs with a common output maps to 0 (stencils, periodic ones
 colouring of the listed matrix where that is small.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -155,19 +157,17 @@ def greedy(matrix: Any) -> Indices:
         return np.zeros(matrix.shape[1], np.int64)
     if rows.nnz > _LISTED:
         return _in_turns(rows)
-    by_row = np.split(rows.indices, rows.indptr[1:-1])
     columns = matrix.tocsc()
-    by_column = np.split(columns.indices, columns.indptr[1:-1])
-    taken: list[set[int]] = [set() for _ in by_row]
+    touched, starts = columns.indices.tolist(), columns.indptr.tolist()
+    taken = [0] * matrix.shape[0]  # the colours in a row, as bits
     assigned = np.zeros(matrix.shape[1], np.int64)
-    for j, touched in enumerate(by_column):
-        used = set().union(*(taken[i] for i in touched.tolist()))
-        colour = 0
-        while colour in used:
-            colour += 1
-        assigned[j] = colour
-        for i in touched.tolist():
-            taken[i].add(colour)
+    for j in range(matrix.shape[1]):
+        here = touched[starts[j] : starts[j + 1]]
+        used = functools.reduce(operator.or_, map(taken.__getitem__, here), 0)
+        colour = ~used & (used + 1)
+        assigned[j] = colour.bit_length() - 1
+        for i in here:
+            taken[i] |= colour
     return assigned
 
 

@@ -128,7 +128,7 @@ def plan_for(
         least = _widest(here)
         count = _fewest(options).count
         if least < count and (entries <= _ORDERED or 4 * count > 5 * least):
-            colours = _greedy(here, least, _fewest(options).count)
+            colours = _greedy(here, least, len(patterns) > 1)
             count = int(colours.max(initial=-1)) + 1
             options.append(
                 Plan(shape, jvps=count, columns=colours)
@@ -209,10 +209,13 @@ def _widest(matrix: Any) -> int:
     return int(np.diff(matrix.indptr).max(initial=0))
 
 
-def _greedy(matrix: Any, least: int, most: int) -> Indices:
-    """Return the best greedy colouring of the columns, of three orders."""
-    best = greedy(matrix)
-    for order in _orders(matrix) if matrix.nnz <= _ORDERED else ():
+def _greedy(matrix: Any, least: int, joined: bool) -> Indices:
+    """Return the best greedy colouring of the columns, of three orders.
+
+    A block that is the matrix has been coloured in the order of its columns already.
+    """
+    best: Indices = np.arange(matrix.shape[1])
+    for order in _orders(matrix, joined):
         if int(best.max(initial=-1)) + 1 == least:
             break
         colours = np.empty(matrix.shape[1], np.int64)
@@ -221,8 +224,12 @@ def _greedy(matrix: Any, least: int, most: int) -> Indices:
     return best
 
 
-def _orders(matrix: Any) -> Iterator[Indices]:
-    """Yield orders of the columns: most neighbours first, then last to first."""
+def _orders(matrix: Any, joined: bool) -> Iterator[Indices]:
+    """Yield orders of the columns: first to last, most neighbours first, then last to first."""
+    if joined or matrix.nnz > _ORDERED:
+        yield np.arange(matrix.shape[1])
+    if matrix.nnz > _ORDERED:
+        return
     rows = np.diff(matrix.indptr).astype(np.float64)
     if float(rows @ rows) <= _NEIGHBOURS:
         wide = matrix.astype(np.int32)
@@ -248,7 +255,7 @@ def _both_ways(matrix: Any, most: int) -> list[Plan]:
         taken = np.sort(fullest[:number])
         rows[taken] = greedy(here[taken].T.tocsr())
         rest = np.setdiff1d(np.arange(here.shape[0]), taken)
-        colours = _greedy(here[rest], int(ordered[number]), most)
+        colours = _greedy(here[rest], int(ordered[number]), True)
         across, along = int(colours.max(initial=-1)) + 1, int(rows.max()) + 1
         plans.append(
             Plan(matrix.shape, along, across, rows, colours, preferred="jvp")
@@ -273,7 +280,7 @@ def _by_symmetry(matrix: Any) -> list[Plan]:
         colours = np.empty(matrix.shape[0], np.int64)
         colours[fullest[:number]] = np.arange(number)
         rest = _without(matrix, fullest[:number])
-        colours[others] = number + _greedy(rest, _widest(rest), matrix.shape[0])
+        colours[others] = number + _greedy(rest, _widest(rest), True)
         options.append(colours)
     if matrix.nnz <= _STAR:
         options += [_star(matrix, order) for order in (np.arange(matrix.shape[0]), fullest)]
