@@ -1,4 +1,4 @@
-"""Types of the nodes. Written by `python -m gradlab.nodes._stub`: do not edit."""
+"""Types of the nodes. Written by `python tests/nodes/test_stub.py`: do not edit."""
 
 from typing import Any, TypeAlias
 

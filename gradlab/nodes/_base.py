@@ -21,7 +21,7 @@ entries. `Elementwise` and `Linear` ask for less still.
 
 To add a node, write its class in the file of its family, with a docstring that gives the formula,
 the local gradient and the backward. The registry finds it. `gradlab nodes NAME` shows its page,
-`gradlab verify NAME` compares it with JAX, `python -m gradlab.nodes._stub` writes its types down.
+`gradlab verify NAME` compares it with JAX, `python tests/nodes/test_stub.py` writes its types down.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """All nodes by name, found by reading the files of this folder: one file is one family.
 
-Adding a node is writing its class in its family's file. `python -m gradlab.nodes._stub` then writes
-its types down for type checkers.
+Adding a node is writing its class in its family's file; `python tests/nodes/test_stub.py` then
+writes its types down for type checkers.
 """
 
 import functools
