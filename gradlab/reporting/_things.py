@@ -113,20 +113,11 @@ def gate_thing(gate: "Gate", hidden: dict[str, str], exits: list[Exit], down: bo
         top += above + below + 4.0
     shift = reaches[0] if len(reaches) == 1 else top / 2
     placed = tuple(replace(exit, height=y - shift) for exit, y in zip(exits, reaches))
-    box = Box(
-        zone + deep + widest,
-        max([body / 2 if down else _RADIUS + 4.0, shift, *(12.0 - height for height in heights)]),
-        max(
-            [
-                body / 2 if down else _RADIUS + 4.0,
-                top - shift,
-                *(12.0 + height for height in heights),
-            ]
-        ),
-        heights,
-        tuple(exit.height for exit in placed),
-        free=gate.node in _ANY_ORDER,
-    )
+    least, leaves = body / 2 if down else _RADIUS + 4.0, tuple(exit.height for exit in placed)
+    above = max([least, shift, *(12.0 - height for height in heights)])
+    below = max([least, top - shift, *(12.0 + height for height in heights)])
+    free = gate.node in _ANY_ORDER
+    box = Box(zone + deep + widest, above, below, heights, leaves, free)
     return Thing(box, gate, title, body, deep, round, zone, ports, placed)
 
 

@@ -1,6 +1,7 @@
 """How a Jacobian report looks: one screen of text, and a picture of its blocks as SVG."""
 
 import math
+import operator
 import re
 import textwrap
 from collections.abc import Iterable
@@ -194,25 +195,11 @@ def _levels(data: Data, block: Data) -> Markup:
         figures.append(tag("figure", seen, tag("figcaption", said, cls="soft"), cls="level"))
     names = ("all blocks", "one block", "inside it")[: len(figures)]
     buttons = (tag("button", each, data_level=k, type="button") for k, each in enumerate(names))
-    tools = tag(
-        "div",
-        *buttons,
-        tag(
-            "span", "Click the picture or press Enter to look inside; Escape goes back.", cls="soft"
-        ),
-        cls="tool",
-    )
-    about = tag(
-        "p",
-        f"{block['notation'].replace(' <- ', ' depends on ')}: {block['structure']}",
-        cls="mono",
-    )
-    return tag(
-        "div",
-        about,
-        tools if len(figures) > 1 else "",
-        tag("div", *figures, cls="levels", tabindex=0),
-    )
+    how = "Click the picture or press Enter to look inside; Escape goes back."
+    tools = tag("div", *buttons, tag("span", how, cls="soft"), cls="tool")
+    reads = f"{block['notation'].replace(' <- ', ' depends on ')}: {block['structure']}"
+    levels = tag("div", *figures, cls="levels", tabindex=0)
+    return tag("div", tag("p", reads, cls="mono"), tools if len(figures) > 1 else "", levels)
 
 
 def _bars(kinds: Iterable[tuple[str, int | str]]) -> Markup:
@@ -239,10 +226,7 @@ def _products(data: Data) -> Markup:
     corner = [row[:6] for row in data["corner"][:6]]
     given = list(_UPSTREAM[: len(corner)])
     d = [row[i] for i, row in enumerate(corner) if i < len(row)]
-    sums = [
-        sum(u * row[j] for u, row in zip(given, corner))
-        for j in range(len(corner[0]) if corner else 0)
-    ]
+    sums = [sum(map(operator.mul, given, column)) for column in zip(*corner)]
     with_numbers = " The same with the first rows and columns alone:" if corner else ""
     full = tag(
         "div",
@@ -258,12 +242,8 @@ def _products(data: Data) -> Markup:
         passes = count(data["passes"], "pass", "passes")
         give = "gives" if data["passes"] == 1 else "give"
         few = f"{entries} products; {passes} of autodiff {give} every entry."
-        return tag(
-            "div",
-            full,
-            tag("div", tag("h3", "the entries alone"), tag("p", few, cls="soft")),
-            cls="pair",
-        )
+        rest = tag("div", tag("h3", "the entries alone"), tag("p", few, cls="soft"))
+        return tag("div", full, rest, cls="pair")
     alone = tag(
         "div",
         tag("h3", "upstream * d = backward"),
@@ -288,18 +268,9 @@ def _by_value(corner: list[list[float]]) -> Part:
 def _calc(*rows: tuple[str, list[float]]) -> Markup:
     if not any(numbers for _, numbers in rows):
         return Markup("")
-    return tag(
-        "table",
-        *(
-            tag(
-                "tr",
-                tag("th", name),
-                *(tag("td", f"{x:.2f}", cls="link" if x else "soft") for x in numbers),
-            )
-            for name, numbers in rows
-        ),
-        cls="calc",
-    )
+    cells = [[tag("td", f"{x:.2f}", cls="link" if x else "soft") for x in each] for _, each in rows]
+    lines = (tag("tr", tag("th", name), *row) for (name, _), row in zip(rows, cells))
+    return tag("table", *lines, cls="calc")
 
 
 def _proof(data: Data) -> Markup:

@@ -146,12 +146,8 @@ def _row(record: Record, first: bool) -> Markup:
     known = {"data_verdict": record.status, "data_name": f"{record.test} {record.function}"}
     inside = [*_inside(record), command(record.repeat) if record.repeat else ""]
     if not any(inside):
-        return tag(
-            "details",
-            tag("summary", summary),
-            tag("p", "Nothing more to say: it is right.", cls="soft"),
-            **known,
-        )
+        said = tag("p", "Nothing more to say: it is right.", cls="soft")
+        return fold(summary, said, open=False, **known)
     return fold(summary, tag("div", *inside), open=first and not record.ok, **known)
 
 
@@ -164,12 +160,6 @@ def _inside(record: Record) -> list[Part]:
     report: Any = rebuilt(record.report)
     if record.kind == "check":
         return [found(report)]
-    return [
-        tag(
-            "div",
-            tag("h3", f"{rule.name} at {rule.source}: {STATES[rule.status][0]}"),
-            found(rule.report),
-        )
-        for rule in report.rules
-        if rule.status not in ("right", "right, loses digits")
-    ]
+    open_ = [rule for rule in report.rules if rule.status not in ("right", "right, loses digits")]
+    titles = [f"{rule.name} at {rule.source}: {STATES[rule.status][0]}" for rule in open_]
+    return [tag("div", tag("h3", t), found(rule.report)) for t, rule in zip(titles, open_)]

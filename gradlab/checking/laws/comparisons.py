@@ -8,7 +8,7 @@ import numpy as np
 from gradlab.checking.differences import answer, spread_along
 from gradlab.checking.evidence import signed
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
-from gradlab.checking.laws.entries import entry_name, from_verdicts
+from gradlab.checking.laws.entries import entry_name, from_verdicts, not_exact
 from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
@@ -150,11 +150,7 @@ def second_order(trial: Trial) -> Law:
         if trial.subject.stated:
             return Law(name, "warned", f"{faults[0]}; the given reference has the same fault")
         if trial.subject.approximate:
-            return Law(
-                name,
-                "inconclusive",
-                f"{faults[0]}; the function iterates, so the reference is not exact",
-            )
+            return not_exact(name, faults[0])
         return Law(name, "failed", faults[0])
     if not judged + told:
         return Law(name, "inconclusive", "no entry of the second gradient could be judged")

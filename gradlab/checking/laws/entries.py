@@ -16,6 +16,12 @@ def entry_name(path: str, index: Sequence[int]) -> str:
     return f"{path}[{', '.join(str(int(i)) for i in index)}]" if len(index) else path
 
 
+def not_exact(name: str, text: str, error: float | None = None) -> Law:
+    """Return a law that a function which iterates breaks: its reference is not exact."""
+    reason = f"{text}; the function iterates, so the reference is not exact"
+    return Law(name, "inconclusive", reason, error)
+
+
 def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True) -> Law:
     """Return the law that holds where no entry is wrong; `stable`: nor loses digits."""
     wrong = [v for v in verdicts if v.wrong.any()]

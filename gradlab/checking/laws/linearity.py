@@ -11,7 +11,7 @@ import numpy as np
 
 from gradlab.checking.differences import directional
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
-from gradlab.checking.laws.entries import entry_name
+from gradlab.checking.laws.entries import entry_name, not_exact
 from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
@@ -43,12 +43,7 @@ def adjoint(trial: Trial) -> Law:
     if error <= 4 * LIMIT:
         return Law("adjoint", "passed", error=error, judged=1)
     if subject.loops and not trial.any_wrong:
-        return Law(
-            "adjoint",
-            "inconclusive",
-            f"{text}; the function iterates, so the reference is not exact",
-            error,
-        )
+        return not_exact("adjoint", text, error)
     if trial.only_kinks:
         reason = f"{text}, where the rule was found right and the reference is not the judge"
         return Law("adjoint", "inconclusive", reason, error)

@@ -13,6 +13,7 @@ from gradlab.checking.differences import (
     spread_along,
 )
 from gradlab.checking.evidence import draw_tangents
+from gradlab.checking.laws.entries import not_exact
 from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
@@ -66,23 +67,15 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
         if trial.subject.stated and not trial.any_wrong:
             return Law(name, "warned", f"{text}; the given reference has the same fault")
         if trial.subject.approximate and not trial.any_wrong:
-            return Law(
-                name,
-                "inconclusive",
-                f"{text}; the function iterates, so the reference is not exact",
-            )
+            return not_exact(name, text)
         return Law(name, "failed", text, _error(claim, slope))
     if said == Answer.AT_A_KINK:
         return Law(name, "passed", "at a kink: the gradient lies between the one-sided slopes")
     if said.is_silent:
         finest = float(slope.error[0])
-        return Law(
-            name,
-            "inconclusive",
-            f"the slope is known only to {finest:.2g}"
-            if np.isfinite(finest)
-            else "no slope can be measured here: the function jumps, or is not finite nearby",
-        )
+        none = "no slope can be measured here: the function jumps, or is not finite nearby"
+        told = f"the slope is known only to {finest:.2g}" if np.isfinite(finest) else none
+        return Law(name, "inconclusive", told)
     return Law(name, "passed", error=_error(claim, slope), judged=1)
 
 
