@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.checking.laws.comparisons import value as output_value
+from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.subject import Arrays, Subject
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
@@ -140,7 +141,7 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
     if doubt is not None and doubt.any_wrong:
         filled = _filled(trial, doubt)
         if any(verdict.wrong.any() for verdict in filled.formula_verdicts):
-            reason = "wrong at other finite values of the dtype, inputs that gradlab made"
+            reason = "wrong at an input that gradlab made, another finite value of the dtype"
             law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
         values = 0
     proofs = {}
@@ -325,11 +326,17 @@ def _stopped(proofs: Sequence[Proof], settings: Settings) -> tuple[str, ...]:
 
 
 def _outside(trial: Trial) -> str:
-    """Return the note on a failure at inputs that nobody gave."""
-    names = ", ".join(f"{leaf.path!r}: (low, high)" for leaf in trial.subject.targets[:1])
+    """Return the note on a failure at inputs that nobody gave: an input where the rule is wrong."""
+    path, made = trial.subject.targets[0].path, "these inputs"
+    for target, verdict in zip(trial.subject.targets, trial.formula_verdicts):
+        if verdict.wrong.any():
+            path, values = target.path, np.asarray(trial.point[target.path])
+            index = np.argwhere(verdict.wrong.reshape(values.shape))[0]
+            made = f"{entry_name(path, index)} = {values[tuple(index)].item():.6g}"
+            break
     return (
-        "the given inputs never take this branch; if it cannot occur, state the legal inputs: "
-        f"domain={{{names}}}"
+        f"gradlab made {made}; if this cannot occur, state the legal inputs: "
+        f"domain={{{path!r}: (low, high)}}"
     )
 
 

@@ -47,13 +47,13 @@ class Form:
         if found.keys() != self._leaves.keys():
             raise InputTypeError(
                 f"the graph was recorded with leaves {', '.join(self._leaves)}, "
-                f"but now come {', '.join(found)}; build another graph for another form"
+                f"but these inputs have {', '.join(found)}; build another graph for them"
             )
         for path, leaf in self._leaves.items():
             given = found[path]
             if leaf is not _VARIES and leaf is not given and leaf != given:
                 raise InputError(
-                    f"{path}: the graph was recorded with {leaf!r}, but now comes {given!r}; "
+                    f"{path}: the graph was recorded with {leaf!r}, but you gave {given!r}; "
                     "build another graph for it"
                 )
         return [_as_array(path, found[path]) for path in self.paths]

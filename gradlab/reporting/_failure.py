@@ -1,5 +1,6 @@
 """How a failure looks: the line of source, the numbers, the edit that mends it, the command."""
 
+import cmath
 import contextlib
 import os
 import re
@@ -153,10 +154,10 @@ def _are(number: int) -> str:
 
 def _off(entry: "Entry") -> str:
     explained = f"rounding explains {scientific(entry.explained, 1)}"
+    if not cmath.isfinite(entry.actual) or not cmath.isfinite(entry.expected):
+        return "no relative error: a number is not finite"
     if entry.expected == 0:
         return f"off by {abs(entry.actual):.2g}, where 0 is expected"
-    if entry.relative != entry.relative or entry.relative == float("inf"):
-        return "no relative error: a number is not finite"
     return f"off by a relative {entry.relative:.2g}; {explained}"
 
 

@@ -156,7 +156,7 @@ def test_containers_and_static_leaves() -> None:
     np.testing.assert_array_equal(gradients["w"], [2.0, 2.0])
     np.testing.assert_array_equal(dx, [6.0, 6.0])
     assert gradients["scale"] is None and gradients["b"][1] is None and none is None
-    with pytest.raises(InputError, match="recorded with 'train', but now comes 'test'"):
+    with pytest.raises(InputError, match="recorded with 'train', but you gave 'test'"):
         g.forward(parameters, np.ones(2), "test")
 
 
