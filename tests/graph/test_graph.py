@@ -215,7 +215,7 @@ WRONG = {
     "constant": (lambda: _run(Graph(lambda x: x + 1.0, 1.0)).gradients["constant"], "depend"),
     "labels": (lambda: Graph(lambda x: nodes.exp(x), 1.0).label(exp="x", x="y"), "taken"),
     "too many": (lambda: Graph(lambda x: -x, 1.0).forward(1.0, 2.0), "but 2 came"),
-    "form": (lambda: Graph(lambda x: -x, 1.0).forward([1.0]), "another form"),
+    "form": (lambda: Graph(lambda x: -x, 1.0).forward([1.0]), "another graph"),
     "later": (lambda: Graph(lambda x, y: x @ y, *TWO).forward(TWO[0], TWO[0]), "2x3 and 2x3"),
     "no node": (lambda: Graph(lambda x: nodes.exp(x), 1.0).local_gradients["x", 0], "not a node"),
     "no input": (lambda: Graph(np.exp, 1.0).local_gradients["exp", "y"], "does not enter"),
