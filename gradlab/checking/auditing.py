@@ -31,7 +31,7 @@ from gradlab.checking.inputs import require_arrays, require_memory
 from gradlab.checking.intended import Meaning, parse_intended
 from gradlab.checking.probes import Dropped
 from gradlab.checking.reach import Prove, Settings
-from gradlab.checking.report import AuditedRule, AuditReport, CheckReport, Law, Leaf
+from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
 from gradlab.checking.rules import judge_parts
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
@@ -39,7 +39,7 @@ from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.progress import tracked
 from gradlab.reading import ported
 from gradlab.references import vjp_program
-from gradlab.report import Rule
+from gradlab.report import Law, Leaf, Rule
 from gradlab.tracing import (
     NOT_JUDGED,
     ClosesOverTrace,
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from gradlab.repair import HandRule
     from gradlab.repair.written import Repaired
 
-__all__ = ["audit"]
 
 _MAPS = frozenset({"shard_map", "xla_pmap"})
 _POINTS = 8  # at which one rule is judged

@@ -23,8 +23,6 @@ from gradlab.checking.inputs import Returns
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import count, listed
 
-__all__ = ["Form", "layer_form"]
-
 _TWINS = {"params": ("grads", "gradients"), "parameters": ("grads", "gradients")}
 _HEAP_TYPE = 1 << 9  # the flag of a class that a program makes
 _DEEPEST = 4

@@ -21,8 +21,6 @@ from gradlab.report import (
     weakest,
 )
 
-__all__ = ["AuditReport", "AuditedRule", "CheckReport", "Entry", "Finding", "Law", "Leaf"]
-
 
 @dataclass(frozen=True)
 class CheckReport(Report):

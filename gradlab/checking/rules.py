@@ -39,8 +39,6 @@ from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.jaxprs import Abstract, as_flat, body
 from gradlab.tracing.leaves import in_numpy, is_inexact
 
-__all__ = ["judge_parts", "judged_rules"]
-
 Flat = Callable[..., Sequence[Any]]
 
 _FURTHER, _SETS = 40, 3  # turns for which a loop runs on; operands of which all sets are batched

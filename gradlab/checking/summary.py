@@ -15,14 +15,25 @@ from gradlab.checking.laws.book import hold_laws
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.reach import Settings, look_further
-from gradlab.checking.report import CheckReport, Entry, Finding, Law, Leaf
+from gradlab.checking.report import CheckReport
 from gradlab.checking.trial import Trial
 from gradlab.checking.witness import Verdicts
 from gradlab.common.arrays import Array, NumPyArray
 from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
 from gradlab.references.verdict import error_map
-from gradlab.report import STATUSES, ErrorMap, LawStatus, ReasonCount, Unchecked, leaf_status
+from gradlab.report import (
+    STATUSES,
+    Entry,
+    ErrorMap,
+    Finding,
+    Law,
+    LawStatus,
+    Leaf,
+    ReasonCount,
+    Unchecked,
+    leaf_status,
+)
 
 if TYPE_CHECKING:
     from gradlab.repair.written import Repaired

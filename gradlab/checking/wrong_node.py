@@ -3,9 +3,10 @@
 import copy
 import dataclasses
 
-from gradlab.checking.report import CheckReport, Finding
+from gradlab.checking.report import CheckReport
 from gradlab.common.arrays import Tree
 from gradlab.graph import Graph
+from gradlab.report import Finding
 
 
 def name_wrong_node(report: CheckReport, graph: Graph, inputs: tuple[Tree, ...]) -> CheckReport:

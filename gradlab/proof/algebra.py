@@ -35,8 +35,6 @@ from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.lift import cannot_lift
 from gradlab.tracing.numeric import cast
 
-__all__ = ["Field", "Symbol", "TooLarge"]
-
 _EACH = 1000  # entries that cost what an equation does beside its entries
 _MOST_TERMS = 1 << 11  # of a sum of products of residues below 2^21
 _MOST_READ = 1 << 14  # different numbers of one constant

@@ -37,8 +37,6 @@ from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import Lifter
 from gradlab.tracing.program import without_checks
 
-__all__ = ["Outcomes", "Place", "Side", "Walked", "outcomes", "walk_branches"]
-
 Arrays = dict[str, NDArray[Any]]
 Key = tuple[int, ...]
 Target = tuple[Key, int]  # a site and one of its sides; no site: the gradients differ

@@ -20,8 +20,6 @@ from gradlab.tracing.jaxprs import Literal, body, dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import without_checks
 
-__all__ = ["BUDGET", "LONG", "STOPPED", "Proof", "prove"]
-
 BUDGET, LONG = 6e7, 4e8  # entries times lanes: about 0.3 and 2 seconds
 _BOUND = 2.0**-40
 _ROUNDS = 3

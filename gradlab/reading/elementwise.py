@@ -14,7 +14,6 @@ from gradlab.reading.twins import twin_of
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["apply", "elementwise"]
 
 _NAMES = (  # NumPy's name, and that of JAX where it is another
     "exp log expm1 log1p sqrt cbrt square sin cos tan sinh cosh tanh floor ceil add subtract:sub "

@@ -17,8 +17,6 @@ from gradlab.reading.standins import Chosen, Stand, is_stand, shadow_of
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["address", "get", "put", "spread", "taken"]
-
 
 def get(reading: "Recorder", stand: Stand, key: Any) -> Any:
     """Return `stand[key]`: a view, a number, or a new array."""

@@ -16,8 +16,6 @@ from gradlab.reading.standins import Chosen, Stand, shadow_of
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["choose", "chosen", "entrywise", "reduced"]
-
 
 def chosen(reading: "Recorder", stand: Stand, mask: Stand) -> Any:
     """Return `stand[mask]`."""

@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from jax import lax
 
-__all__ = ["Array", "Buffer", "Source", "Symbol", "buffer_of", "owner_of", "seen_as"]
-
 Array: TypeAlias = npt.NDArray[Any]
 Symbol: TypeAlias = jax.Array
 Shape: TypeAlias = tuple[int, ...]

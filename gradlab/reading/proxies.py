@@ -15,8 +15,6 @@ import numpy as np
 from gradlab.reading.rules import each_entry, vectorized
 from gradlab.reading.standins import Stand, current, is_stand, shadow_of
 
-__all__ = ["Float", "original", "replacement"]
-
 _ROOTS = ("numpy", "scipy")
 _MATH = {
     **{name: getattr(np, name) for name in dir(math) if hasattr(np, name)},

@@ -19,7 +19,6 @@ from gradlab.reading.standins import Chosen, Stand, is_stand, shadow_of
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["RULES"]
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]

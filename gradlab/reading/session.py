@@ -22,8 +22,6 @@ from gradlab.reading.memory import Buffer, Source, buffer_of, owner_of, seen_as
 from gradlab.reading.standins import Chosen, Stand, is_stand, shadow_of
 from gradlab.reading.twins import as_arrays, twin_of
 
-__all__ = ["Decision", "Recorder"]
-
 _MOST = 200_000  # equations
 _SMALL = 1 << 12  # bytes of a constant that is told apart by them
 _HELD = 1 << 24  # bytes of a user's array that are held while the function is run beside it

@@ -17,8 +17,6 @@ from gradlab.reading.memory import Buffer
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["Chosen", "Stand", "active", "current", "is_stand", "shadow_of"]
-
 
 _local = threading.local()
 

@@ -12,7 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from gradlab.reading.session import Recorder
 
-__all__ = ["as_arrays", "twin_of"]
 
 _SPACES = (  # each is imported when a function of it is met: SciPy takes a tenth of a second
     ("numpy.linalg", "jax.numpy.linalg"),

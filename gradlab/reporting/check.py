@@ -11,8 +11,8 @@ from gradlab.reporting._markup import Markup
 from gradlab.reporting._table import is_detailed, width_now
 
 if TYPE_CHECKING:
-    from gradlab.checking.report import CheckReport, Law
-    from gradlab.report import Digits, Evidence
+    from gradlab.checking.report import CheckReport
+    from gradlab.report import Digits, Evidence, Law
 
 _MARKS = {"passed": "ok", "warned": "warn", "failed": "FAIL", "skipped": "-", "inconclusive": "?"}
 _OUTCOMES: dict[str, Outcome] = {

@@ -23,8 +23,6 @@ from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.rules import CustomRule, rule_of
 
-__all__ = ["Meeting", "rule_inputs"]
-
 _LOOPS = ("scan", "while")
 _POINTS = 8  # of a rule in a loop: the first, the last, and some between
 

@@ -18,8 +18,6 @@ from gradlab.tracing.jaxprs import Abstract, contains, dtype_of, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-__all__ = ["moved_together", "reached_outputs"]
-
 
 def reached_outputs(program: Program, equations: Sequence[Any]) -> tuple[int, ...] | None:
     """Return the outputs of a rule to which autodiff of a program sends an upstream.

@@ -32,16 +32,6 @@ from gradlab.tracing.kinds import Kind, expansion_of, is_rule, kind_of
 from gradlab.tracing.program import Program, derive
 from gradlab.tracing.walking import walk
 
-__all__ = [
-    "CustomRule",
-    "Differentiated",
-    "NotStrippable",
-    "custom_rules",
-    "rule_of",
-    "strip",
-    "symbolic_zeros",
-]
-
 _FROM_JVPS = "custom_jvp.defjvps.<locals>.jvp"
 _OLDER = ("custom_jvp_call", "custom_vjp_call")
 _LIBRARIES = f"{os.sep}site-packages{os.sep}"

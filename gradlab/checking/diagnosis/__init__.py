@@ -18,12 +18,10 @@ from gradlab.checking.diagnosis.claims import (
 from gradlab.checking.diagnosis.conditions import conditions
 from gradlab.checking.diagnosis.symptom import Claim, Symptom
 from gradlab.checking.diagnosis.terms import terms
-from gradlab.checking.report import Finding, Law
 from gradlab.checking.subject import Subject
 from gradlab.checking.trial import Trial
+from gradlab.report import Finding, Law
 from gradlab.tracing.jaxprs import contains
-
-__all__ = ["diagnose", "mendable"]
 
 _CODES = {
     "sign": "GL101",

@@ -10,11 +10,11 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Point, Symptom
 from gradlab.checking.laws.linearity import nonlinearity
-from gradlab.checking.report import Finding, Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
 from gradlab.references import Verdict, judge, unit_roundoff
+from gradlab.report import Finding, Law
 from gradlab.tracing import Lifter, Value, narrowings, source_path
 from gradlab.tracing.arithmetic import NumPy
 from gradlab.tracing.leaves import is_inexact

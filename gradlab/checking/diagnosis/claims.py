@@ -17,8 +17,8 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Case, Claim, Point, Symptom
 from gradlab.checking.laws.linearity import ignored_outputs
-from gradlab.checking.report import Finding
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.report import Finding
 from gradlab.tracing import without_checks
 
 Move = Callable[..., Any]

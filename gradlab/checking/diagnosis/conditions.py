@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Point, Symptom
-from gradlab.checking.report import Finding
 from gradlab.common.arrays import Function
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.report import Finding
 
 Mask = Callable[[dict[str, Any]], Array]  # an array at some inputs
 Predicate = tuple[str, Mask]  # in words, and where it holds

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
-from gradlab.checking.report import Finding
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
+from gradlab.report import Finding
 from gradlab.tracing import Lifter, NumPy, Program, Value, iterates, source, without_checks
 from gradlab.tracing.leaves import in_numpy, is_inexact
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from gradlab.checking.evidence import copied, draw_upstreams, nearby
 from gradlab.checking.laws.entries import entry_name
-from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
 from gradlab.references import LIMIT, blocks, known, unit_roundoff
+from gradlab.report import Law
 from gradlab.tracing import (
     ClosesOverTrace,
     Program,

@@ -19,9 +19,9 @@ from gradlab.checking.laws.comparisons import (
 )
 from gradlab.checking.laws.linearity import adjoint, linear, used
 from gradlab.checking.laws.witnesses import finite_differences, special
-from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.progress import tracked
+from gradlab.report import Law
 
 
 class Need(NamedTuple):

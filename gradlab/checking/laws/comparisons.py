@@ -9,7 +9,6 @@ from gradlab.checking.differences import answer, spread_along
 from gradlab.checking.evidence import signed
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, from_verdicts, not_exact
-from gradlab.checking.report import Law
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
@@ -23,6 +22,7 @@ from gradlab.references import (
     inner,
     judge,
 )
+from gradlab.report import Law
 from gradlab.tracing import Program, derive
 from gradlab.tracing.leaves import is_inexact
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradlab.checking.report import Law
 from gradlab.checking.widen import widen
 from gradlab.formatting import count
 from gradlab.references import Reason, Verdict, blocks
-from gradlab.report import LawStatus
+from gradlab.report import Law, LawStatus
 
 
 def entry_name(path: str, index: Sequence[int]) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 from gradlab.checking.differences import directional
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, not_exact
-from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
 from gradlab.references import LIMIT, LOST, Evaluation, blocks, known
+from gradlab.report import Law
 from gradlab.tracing import Program, ends_by, restricted, symbolic_zeros
 
 _UNIT = 2.0**-53

@@ -14,10 +14,10 @@ from gradlab.checking.differences import (
 )
 from gradlab.checking.evidence import draw_tangents
 from gradlab.checking.laws.entries import not_exact
-from gradlab.checking.report import Law
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
 from gradlab.references import LIMIT, Reason, Slope, inner
+from gradlab.report import Law
 
 _CLOSER = 2.0**-6  # of the steps, where these disagree
 _DIRECTIONS = 3  # along which a function that was read is checked, not trusted
