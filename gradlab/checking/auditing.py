@@ -28,7 +28,7 @@ from gradlab.checking.forms import (
     vjp_or_none,
 )
 from gradlab.checking.inputs import require_arrays, require_memory
-from gradlab.checking.intended import Meaning, parse_intended
+from gradlab.checking.intended import Meaning, in_words, parse_intended
 from gradlab.checking.probes import Dropped
 from gradlab.checking.reach import Prove, Settings
 from gradlab.checking.report import AuditedRule, AuditReport, CheckReport
@@ -340,7 +340,7 @@ def _audited(
         calls=0 if unused else sum(meeting.calls for meeting in group),
         inputs_tried=0 if unused else len(points),
         parts=tuple(part for each in report.rules for part in each.parts),
-        intended=_words(meaning),
+        intended=in_words(meaning),
         report=report,
     )
 
@@ -417,7 +417,7 @@ def _judged(
         oracle = f"autodiff of {name_of(meaning)}, as intended"
     subject = subject_of_program(program, values[0], believed, oracle, wrt=wrt, stated=stated)
     constant = tuple(name for i, name in enumerate(program.in_names) if i not in wrt)
-    subject = dataclasses.replace(subject, constant=constant, intended=_words(meaning))
+    subject = dataclasses.replace(subject, constant=constant, intended=in_words(meaning))
     shown = Rule(rule.name, rule.kind, rule.defined, rule.source)
     subject = dataclasses.replace(subject, together=together, rules=(shown,) if rule.user else ())
     trial = Trial(subject, values[0], seed)
@@ -502,12 +502,6 @@ def _unjudged(name: str, targets: Sequence[TracedLeaf], seed: int, reason: str) 
         seed=seed,
         dtypes=tuple(dict.fromkeys(str(leaf.dtype) for leaf in targets)),
     )
-
-
-def _words(meaning: Meaning | None) -> str:
-    if meaning is None or isinstance(meaning, str):
-        return meaning or ""
-    return name_of(meaning)
 
 
 def _place(rule: CustomRule) -> str:

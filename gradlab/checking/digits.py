@@ -1,6 +1,5 @@
 """How many digits a gradient has left, and whether the lost ones could have been kept."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,8 +82,3 @@ def _reasons(evidence: Evidence, path: str, digits: Digits) -> tuple[ReasonCount
     value = widen(evidence.values[path])[digits.at]
     place = f"{entry_name(path, digits.at)} = {value:.6g}"
     return (ReasonCount("digits lost", f"loses digits at {place}", digits.lost),)
-
-
-def worst_left(found: Sequence[Left]) -> Left:
-    """Return the digits of the sample at which most are lost."""
-    return min(found, key=lambda left: (-left.digits.avoidable, -left.digits.lost))

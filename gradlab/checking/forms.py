@@ -13,7 +13,7 @@ import numpy as np
 
 from gradlab.arguments import name_of
 from gradlab.checking.gradients import call_that_works, looks_handwritten
-from gradlab.checking.intended import Intended
+from gradlab.checking.intended import Intended, in_words
 from gradlab.checking.subject import (
     Complaint,
     Subject,
@@ -83,7 +83,7 @@ def own_rule(
         believed, oracle = _meant(program, intended, inputs, names, fixed)
         stated = True
     subject = subject_of_program(program, values, believed, oracle, wrt=wrt, stated=stated)
-    return replace(subject, intended=in_words(intended), rules=_listed(program, intended))
+    return replace(subject, intended=intended.said, rules=_listed(program, intended))
 
 
 def _refuse_numpy(
@@ -277,20 +277,11 @@ def _meant(
     return meant, f"autodiff of {primals}, as intended"
 
 
-def in_words(intended: Intended) -> str:
-    """Return what a whole function means: a name, "any", or that rules inside were declared."""
-    if intended.whole is None:
-        return "rules inside" if intended.rules else ""
-    return intended.whole if isinstance(intended.whole, str) else name_of(intended.whole)
-
-
 def _listed(program: Program, intended: Intended) -> tuple[Rule, ...]:
     """Return the user's rules in a program, as reports list them."""
     found = {}
     for rule in custom_rules(program):
         if rule.user:
-            meaning = intended.meaning(rule) or intended.whole
-            said = meaning if isinstance(meaning, str) else name_of(meaning) if meaning else ""
             found[rule.name, rule.defined, rule.source] = Rule(
                 name=rule.name,
                 kind=rule.kind,
@@ -299,7 +290,7 @@ def _listed(program: Program, intended: Intended) -> tuple[Rule, ...]:
                 inside=rule.inside,
                 calls=1,
                 inputs_tried=1,
-                intended=said,
+                intended=in_words(intended.meaning(rule) or intended.whole),
                 parts=tuple(RulePart(part, "undecided") for part in rule.parts),
             )
     return tuple(found.values())

@@ -284,23 +284,13 @@ class Handwritten:
                     f"backward: returned {type(found).__name__} for {path}, expected an array of "
                     f"shape {shape_text(np.shape(value))}, or None"
                 )
-            if np.shape(found) != np.shape(value):
-                complaints.append(
-                    Complaint(
-                        path,
-                        f"gradient of {path} has shape {shape_text(np.shape(found))}; "
-                        f"the input has {shape_text(np.shape(value))}",
-                        "shape",
-                    )
-                )
-            elif hasattr(found, "dtype") and not self._takes(found.dtype, target, value):
-                complaints.append(
-                    Complaint(
-                        path,
-                        f"gradient of {path} has dtype {found.dtype}; the input has {target.dtype}",
-                        "dtype",
-                    )
-                )
+            kind, theirs, ours = "shape", shape_text(np.shape(found)), shape_text(np.shape(value))
+            dtype = getattr(found, "dtype", None)
+            if theirs == ours and dtype is not None and not self._takes(dtype, target, value):
+                kind, theirs, ours = "dtype", str(dtype), str(target.dtype)
+            if theirs != ours:
+                text = f"gradient of {path} has {kind} {theirs}; the input has {ours}"
+                complaints.append(Complaint(path, text, kind))
             aligned.append(found)
         return aligned
 
@@ -362,7 +352,8 @@ class Handwritten:
         return tuple(jax.tree_util.tree_unflatten(self._tree, leaves))
 
     def _copies(self) -> tuple[Any, ...]:
-        return self._rebuild([_copy(value) for value in self.values.values()])
+        given = self.values.values()
+        return self._rebuild([x.copy() if isinstance(x, np.ndarray) else x for x in given])
 
     def _call(self, who: str, function: Function, *arguments: Tree) -> Any:
         """Call the user's function; what it raises is said to be its own."""
@@ -382,10 +373,6 @@ def _plain(who: str, function: Function, *arguments: Tree) -> Any:
 
 def _dtype(value: Tree) -> DTypeLike:
     return getattr(value, "dtype", np.asarray(value).dtype)
-
-
-def _copy(value: Tree) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _like(example: Any, array: Array) -> Any:

@@ -30,6 +30,11 @@ class Intended:
                 return meaning
         return None
 
+    @property
+    def said(self) -> str:
+        """What the whole function means, or that rules inside were declared."""
+        return in_words(self.whole) or ("rules inside" if self.rules else "")
+
     def function(self, rule: CustomRule) -> Function | None:
         """Return the function that a rule means; None where that was not said, or is "any"."""
         meaning = self.meaning(rule)
@@ -96,3 +101,8 @@ def _names(key: Any, rule: CustomRule) -> bool:
 
 
 _INSIDE = ("__wrapped__", "fun", "fn", "func")
+
+
+def in_words(meaning: Meaning | None) -> str:
+    """Return what a rule means: a name, "any", or "" where nothing was said."""
+    return meaning if isinstance(meaning, str) else name_of(meaning) if meaning else ""

@@ -12,7 +12,6 @@ import numpy as np
 from gradlab.arguments import name_of
 from gradlab.checking.forms import (
     FINITE_DIFFERENCES,
-    in_words,
     jvp_or_none,
     notes_on,
     same_outputs,
@@ -99,7 +98,7 @@ def pair(
         reference=differentiated,
         tangent=None if believed is None else jvp_or_none(believed, positions),
         stated=reference is not None or callable(intended.whole),
-        intended=in_words(intended),
+        intended=intended.said,
         approximate=reference is None and believed is not None and iterates(believed),
         loops=forward is not None and iterates(forward),
         opaque=any(bool(opaque(p)) for p in (forward, rule) if p is not None),

@@ -7,7 +7,7 @@ that it decides carries the step's reason. A new step is one function and one li
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +37,8 @@ _UNCONVERGED = 5e-3  # of an entry, or of a typical one: by how much loops may b
 _CLOSE = 1e4  # floors; an entry further off is wrong however often rounding is drawn
 
 
-class Step(NamedTuple):
-    """One step: its name, when it applies, and what it makes of the verdicts so far."""
-
-    name: str
-    applies: Callable[[Evidence], bool]
-    settle: Callable[[Verdicts, Evidence], Verdicts]
+Step = tuple[Callable[[Evidence], bool], Callable[[Verdicts, Evidence], Verdicts]]
+"""When a step applies, and what it makes of the verdicts so far."""
 
 
 def formula_verdicts(evidence: Evidence) -> Verdicts:
@@ -69,9 +65,9 @@ def accuracy_verdicts(evidence: Evidence, formula: Verdicts) -> Verdicts:
 
 
 def _settled(verdicts: Verdicts, steps: Sequence[Step], evidence: Evidence) -> Verdicts:
-    for step in steps:
-        if step.applies(evidence):
-            verdicts = step.settle(verdicts, evidence)
+    for applies, settle in steps:
+        if applies(evidence):
+            verdicts = settle(verdicts, evidence)
     return verdicts
 
 
@@ -357,19 +353,19 @@ def _confirmable(evidence: Evidence) -> bool:
 
 
 FORMULA_STEPS: tuple[Step, ...] = (
-    Step("lifting", _always, _lifting),
-    Step("infinities", _has_reference, infinities),
-    Step("zeros", _has_reference, zeros),
-    Step("zeros by chance", _has_reference, _chance),
-    Step("kinks", _has_reference, kinks),
-    Step("disputes", _has_reference, disputes),
-    Step("ties", _always, ties),
-    Step("convergence", _iterates, _convergence),
-    Step("loops that run on", _iterates, loops),
-    Step("loops that end early", _confirmable, _unconverged),
-    Step("approximation", _always, _approximation),
+    (_always, _lifting),
+    (_has_reference, infinities),
+    (_has_reference, zeros),
+    (_has_reference, _chance),
+    (_has_reference, kinks),
+    (_has_reference, disputes),
+    (_always, ties),
+    (_iterates, _convergence),
+    (_iterates, loops),
+    (_confirmable, _unconverged),
+    (_always, _approximation),
 )
 ACCURACY_STEPS: tuple[Step, ...] = (
-    Step("overflow", _has_reference, _overflow),
-    Step("rounding inside", _is_called, _rounding_inside),
+    (_has_reference, _overflow),
+    (_is_called, _rounding_inside),
 )

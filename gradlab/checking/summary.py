@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradlab.checking.digits import Left, count_digits, worst_left
-from gradlab.checking.domain import Domain
+from gradlab.checking.digits import Left, count_digits
 from gradlab.checking.laws.book import hold_laws
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport
 from gradlab.checking.trial import Trial
-from gradlab.checking.witness import Verdicts
 from gradlab.common.arrays import Array, NumPyArray
 from gradlab.progress import step, tracked
 from gradlab.references import LIMIT, Reason, Verdict
@@ -73,14 +71,17 @@ def summarise(
     with step("digits"):
         counted = _leaves(trials)
     with step("branches and proof"):
-        legal = _within(subject.domain, settings or Settings())
-        reach = look_further(trials, [leaf for leaf, _ in counted], legal)
+        settings = settings or Settings()
+        if not subject.domain.everything:
+            legal = subject.domain.broken
+            settings = dataclasses.replace(settings, legal=lambda values: not legal(dict(values)))
+        reach = look_further(trials, [leaf for leaf, _ in counted], settings)
     if reach.wrong:
         trials = [*trials, *reach.wrong]
         found = [*found, *((trial, _held(trial, order)) for trial in reach.wrong)]
         counted = _leaves(trials)
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
-    failing = ((trial, laws) for trial, laws in found if _failed(laws))
+    failing = (pair for pair in found if any(law.status == "failed" for law in pair[1]))
     wrong = next(failing, None) if explaining.get() else None
     seconds = 1.2 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
@@ -160,13 +161,6 @@ def _excused(trial: Trial, law: Law) -> Law:
     return law
 
 
-def _within(domain: Domain, settings: Settings) -> Settings:
-    """Return the settings, with the inputs that are legal."""
-    if domain.everything:
-        return settings
-    return dataclasses.replace(settings, legal=lambda values: not domain.broken(dict(values)))
-
-
 def _not_judged(found: Sequence[tuple[Trial, list[Law]]], seed: int) -> CheckReport:
     """Return the report of a rule whose derivative is meant to be what it is."""
     trials = [trial for trial, _ in found]
@@ -189,10 +183,6 @@ def _not_judged(found: Sequence[tuple[Trial, list[Law]]], seed: int) -> CheckRep
         seed=seed,
         dtypes=tuple(dict.fromkeys(map(_dtype, trials))),
     )
-
-
-def _failed(laws: Sequence[Law]) -> bool:
-    return any(law.status == "failed" for law in laws)
 
 
 def _dtype(trial: Trial) -> str:
@@ -242,7 +232,7 @@ def _counted(trials: Sequence[Trial], k: int) -> tuple[Leaf, Left | None]:
         for trial in trials
         if trial.runs and trial.formula_verdicts and not trial.subject.odd[k]
     ]
-    left = worst_left(lefts) if lefts else None
+    left = min(lefts, key=lambda n: (-n.digits.avoidable, -n.digits.lost), default=None)
     digits, zeros, lost = (None, 0, ()) if left is None else left
     leaf = Leaf(
         path=target.path,
@@ -286,7 +276,7 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     law, judged, trial, k = min(found, key=lambda f: (f[0], -f[1].error[f[1].worst]))
     index = judged.worst
     assert index is not None
-    names = [n for n, v in _laws(trial) if v]
+    name = "formula" if trial.formula_verdicts and not law else "accuracy"
     actual, expected = _number(judged.actual[index]), _number(judged.expected[index])
     return Entry(
         path=judged.path,
@@ -294,15 +284,11 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
         actual=actual,
         expected=expected,
         error=float(judged.error[index]),
-        law=names[law],
-        output=worst_output(trial, k, index) if names[law] == "formula" else "",
+        law=name,
+        output=worst_output(trial, k, index) if name == "formula" else "",
         relative=abs(actual - expected) / abs(expected) if expected else math.inf,
         explained=float(judged.resolution[index]) / LIMIT,
     )
-
-
-def _laws(trial: Trial) -> tuple[tuple[str, Verdicts], ...]:
-    return ("formula", trial.formula_verdicts), ("accuracy", trial.accuracy_verdicts)
 
 
 def _number(value: Array) -> complex:
