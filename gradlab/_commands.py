@@ -247,7 +247,7 @@ def _jacobian(options: Options) -> Report:
         read = assert_structure if claimed else jacobian
         known = {**_given(options, "wrt", "conditions"), **(claims if claimed else {})}
         J = read(function, *inputs, **known)
-        report = J.report
+        report = J.described() if options.format == "html" else J.report
         small = report.passes * report.shape[1] <= _SMALL and options.specs
         if options.evaluate or (options.format == "html" and small):
             corner = J.evaluate(options.max_bytes).to_scipy()[:_CORNER, :_CORNER].toarray()

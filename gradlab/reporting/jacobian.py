@@ -160,7 +160,9 @@ def html(data: Data) -> Markup:
     sides = (
         f"{side['path']} {shape_text(side['shape'])} {side['dtype']}" for side in data["inputs"]
     )
-    kinds = (("whole matrix", data["dense_bytes"]), ("the entries alone", data["stored_bytes"]))
+    kinds = [("whole matrix", data["dense_bytes"]), ("the entries alone", data["stored_bytes"])]
+    if all(block["operator"] for block in data["blocks"]):
+        kinds.append(("the operator", sum(block["operator_bytes"] for block in data["blocks"])))
     return join(
         top("jacobian", name, *sides),
         head(f"{data['evidence']}: {structure}", "good", title, may + so),
@@ -198,8 +200,18 @@ def _levels(data: Data, block: Data) -> Markup:
     how = "Click the picture or press Enter to look inside; Escape goes back."
     tools = tag("div", *buttons, tag("span", how, cls="soft"), cls="tool")
     reads = f"{block['notation'].replace(' <- ', ' depends on ')}: {block['structure']}"
-    levels = tag("div", *figures, cls="levels", tabindex=0)
-    return tag("div", tag("p", reads, cls="mono"), tools if len(figures) > 1 else "", levels)
+    letters = "Letters are arrays, 1 is a vector of ones, ' a transpose."
+    operator = (
+        tag("p", f"as an operator: {block['operator']}", cls="mono"),
+        tag("p", f"{letters} The arrays take {size_text(block['operator_bytes'])}.", cls="soft"),
+    )
+    return tag(
+        "div",
+        tag("p", reads, cls="mono"),
+        *(operator if block["operator"] else ()),
+        tools if len(figures) > 1 else "",
+        tag("div", *figures, cls="levels", tabindex=0),
+    )
 
 
 def _bars(kinds: Iterable[tuple[str, int | str]]) -> Markup:

@@ -39,6 +39,7 @@ from gradlab.structure.lanes import lanes_for
 from gradlab.structure.products import formulas
 from gradlab.structure.report import JacobianReport
 from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
+from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.linearise import Linearised, linearise, stateful
@@ -91,7 +92,7 @@ class Jacobian:
         return self.report.ok
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_()
+        return self.described()._repr_html_()
 
     # of its report
     kind: str
@@ -314,14 +315,31 @@ class Jacobian:
             diag(d) + u v' for each i 614400
         """
         self._numbers("operator")
-        at = self.derivative
-        values = point_of(at, self._statics, inputs, "operator")
-        with jax.enable_x64(at.program.x64):
-            linear = linearise(at.program, at.wrt, at.outputs)
-            patterns = self.report.grid[0]
-            found = operators_of(at, linear, [jnp.asarray(value) for value in values], patterns)
+        found = self._operators(point_of(self.derivative, self._statics, inputs, "operator"))
         named = dict(zip(self.patterns, found.values(), strict=True))
         return next(iter(named.values())) if len(named) == 1 else named
+
+    def _operators(self, values: Sequence[Any]) -> dict[tuple[int, int], Structured]:
+        at = self.derivative
+        with jax.enable_x64(at.program.x64):
+            linear = linearise(at.program, at.wrt, at.outputs)
+            values = [jnp.asarray(value) for value in values]
+            return operators_of(at, linear, values, self.report.grid[0])
+
+    def described(self) -> JacobianReport:
+        """Return the report, with the formula of each block's operator; no value is needed."""
+        report, program = self.report, self.derivative.program
+        found: dict[Pair, tuple[str, int]] = {}
+
+        def read(*values: Any) -> None:
+            for pair, block in zip(self.patterns, self._operators(values).values(), strict=True):
+                if not isinstance(block.operator, Unread):
+                    found[pair] = str(block), block.stored_bytes
+
+        if not report.least:
+            with jax.enable_x64(program.x64):
+                jax.eval_shape(read, *program.in_avals)
+        return replace(report, operators=found)
 
     @functools.cached_property
     def _listing(self) -> Listing:

@@ -30,6 +30,8 @@ class BlockView:
         shape: rows and columns.
         widened: where its pattern may be larger than the truth.
         levels: the block seen from far, then closer.
+        operator: its structured operator as a formula, if it was asked for.
+        operator_bytes: what that holds.
     """
 
     output: str
@@ -41,6 +43,8 @@ class BlockView:
     shape: tuple[int, int]
     widened: tuple[str, ...]
     levels: tuple[Level, ...]
+    operator: str = ""
+    operator_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,12 @@ class JacobianReport(Report):
         sizes: for each name of a size its number, or the numbers for which the pattern is proved.
         least: for each name of a size without a number, from where on, in what divides it.
         corner: the first rows and columns of the matrix, where its entries were evaluated.
+        operators: the formula and the bytes of the blocks' operators, where they were asked for.
     """
 
     kind: ClassVar[str] = "jacobian"
     version: ClassVar[int] = 2
-    hidden: ClassVar[tuple[str, ...]] = ("patterns", "least")
+    hidden: ClassVar[tuple[str, ...]] = ("patterns", "least", "operators")
     derived: ClassVar[tuple[str, ...]] = (
         *("structure", "notation", "shape", "nnz", "exact", "density", "dense_bytes"),
         *("stored_bytes", "passes", "jvps", "vjps", "rung", "blocks"),
@@ -96,6 +101,7 @@ class JacobianReport(Report):
     sizes: Mapping[str, str] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict, repr=False)
     corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    operators: Mapping[Pair, tuple[str, int]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -230,6 +236,7 @@ class JacobianReport(Report):
                 pattern.shape,
                 pattern.widened,
                 tuple(levels(pattern)),
+                *self.operators.get(pair, ("", 0)),
             )
             for pair, pattern in self.patterns.items()
         )

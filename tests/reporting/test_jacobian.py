@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradlab.cli import main
 from gradlab.structure import jacobian
 
 
@@ -88,3 +89,16 @@ def test_a_page_says_for_which_inputs_it_is_proved_and_cuts_no_label():
     page = jacobian(jnp.tanh, np.ones((2, 16, 16, 8), np.float32)).render("html")
     assert "true for every input of this shape, for all values" in page
     assert "input x: 2x16x16x8" in page
+
+
+def test_the_page_says_which_operator_it_is_where_the_program_tells():
+    page = jacobian(jax.nn.softmax, blank(100, 512))._repr_html_()
+    assert "as an operator: diag(d) + u v&#x27; for each i" in page
+    assert "614.4 kB" in page
+    assert "as an operator" not in jacobian(jnp.cumsum, blank(4))._repr_html_()
+
+
+def test_the_page_of_the_command_line_says_it_too(tmp_path):
+    path = tmp_path / "page.html"
+    assert main(["jacobian", "jax.nn:softmax", "3x4", "-o", str(path)]) == 0
+    assert "as an operator: diag(d) + u v&#x27; for each i" in path.read_text()
