@@ -6,7 +6,6 @@ from gradlab.references.derivatives import jvp_program as jvp_program
 from gradlab.references.derivatives import upstream_names as upstream_names
 from gradlab.references.derivatives import vjp_program as vjp_program
 from gradlab.references.differences import Slope as Slope
-from gradlab.references.differences import finite_difference as finite_difference
 from gradlab.references.differences import finite_differences as finite_differences
 from gradlab.references.estimates import DRAWS as DRAWS
 from gradlab.references.estimates import Estimate as Estimate

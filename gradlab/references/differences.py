@@ -53,11 +53,6 @@ class Slope:
         return cls(**{n: np.concatenate([getattr(slope, n) for slope in slopes]) for n in names})
 
 
-def finite_difference(function: Callable[[float], Any], scale: float = 1.0) -> Slope:
-    """Return the derivative at 0 of an array-valued function of one number."""
-    return finite_differences(lambda steps: [[np.asarray(function(t))] for t in steps], scale)[0]
-
-
 def finite_differences(
     function: Callable[[Sequence[float]], Sequence[Sequence[Any]]],
     scale: float = 1.0,

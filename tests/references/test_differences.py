@@ -1,7 +1,15 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
-from gradlab.references import finite_difference, finite_differences
+from gradlab.references import Slope, finite_differences
+
+
+def finite_difference(function: Callable[[float], Any]) -> Slope:
+    return finite_differences(lambda steps: [[np.asarray(function(t))] for t in steps])[0]
+
 
 SMOOTH = {
     "sin": (np.sin, np.cos, 0.3),

@@ -18,7 +18,7 @@ from gradlab.references import (
     Evaluation,
     Slope,
     Verdict,
-    finite_difference,
+    finite_differences,
     inner,
     judge,
 )
@@ -27,6 +27,7 @@ from gradlab.tracing import Program, derive
 from gradlab.tracing.leaves import is_inexact
 
 _ENTRIES = 64  # entries that are differentiated one by one
+_AT_ONCE = 1 << 20  # numbers of moved inputs that are held at once
 
 
 def form(trial: Trial) -> Law:
@@ -272,30 +273,39 @@ def _by_slopes(
             step = np.zeros(mask.shape)
             step[tuple(index)] = max(abs(widen(trial.values[target.path])[tuple(index)]), 1.0)
             directions.append((f"along {entry_name(target.path, index)}", {target.path: step}))
+    entries = sum(np.size(way) for _, direction in directions for way in direction.values())
+    together = max(1, _AT_ONCE // entries)
+
+    def pulled(steps: Sequence[float]) -> list[list[Array]]:
+        rows = []
+        for first in range(0, len(steps), together):
+            moved = [
+                {name: widen(trial.values[name]) + t * way for name, way in direction.items()}
+                for t in steps[first : first + together]
+                for _, direction in directions
+            ]
+            found = trial.gradients_at("rule", moved)
+            rows += [sum(map(inner, cotangents, gradients)) for gradients in found]
+        return [[row] for row in np.reshape(rows, (len(steps), len(directions)))]
+
+    (slope,) = finite_differences(pulled)
     told, faults = 0, []
-    for text, direction in directions:
-
-        def pulled(t: float, direction: dict[str, Array] = direction) -> Array:
-            moved = {n: widen(trial.values[n]) + t * way for n, way in direction.items()}
-            pairs = zip(cotangents, trial.gradients_at("rule", [moved])[0], strict=True)
-            return np.array([sum(inner(v, g) for v, g in pairs)])
-
-        slope = finite_difference(pulled)
+    for at, (text, direction) in enumerate(directions):
         chosen = [(direction[t.path], e) for t, e in zip(targets, mine) if t.path in direction]
         claim = sum(inner(step, e.value) for step, e in chosen)
         spread = float(np.hypot.reduce([spread_along(e.scatter, step) for step, e in chosen]))
-        said = answer(claim, slope, 0, spread, strict=False)
+        said = answer(claim, slope, at, spread, strict=False)
         told += not (said.refutes or said.is_silent)
-        if said.refutes or (np.isnan(claim) and _known(slope)):
+        if said.refutes or (np.isnan(claim) and _known(slope, at)):
             faults.append(
-                f"{text}, the gradient changes by {float(slope.value[0]):.9g}, "
+                f"{text}, the gradient changes by {float(slope.value[at]):.9g}, "
                 f"and the second gradient predicts {claim:.9g}"
             )
     return told, faults
 
 
-def _known(slope: Slope) -> bool:
+def _known(slope: Slope, at: int) -> bool:
     """Whether a slope is a number told to some digits, at no kink: a NaN is not its place."""
-    value, error = float(slope.value[0]), float(slope.error[0])
+    value, error = float(slope.value[at]), float(slope.error[at])
     sure = np.isfinite(value) and np.isfinite(error) and LIMIT * error < abs(value)
-    return bool(sure and not slope.kink[0])
+    return bool(sure and not slope.kink[at])
