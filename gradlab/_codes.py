@@ -219,12 +219,7 @@ CODES: Final = {row[:5]: _read(row[6:]) for row in re.split(r"\n(?=GL)", _TABLE)
 
 
 def explanation(code: str) -> str:
-    """Return the page of a code as text.
-
-    Example:
-        >>> print(explanation("GL101").splitlines()[0])
-        GL101: A sign is wrong.
-    """
+    """Return the page of a code as text."""
     page = CODES[code]
     names = ["x", "w"] if " w" in page.forward or "@ w" in page.forward else ["x", "y"]
     names = ["x", "b"] if "+ b" in page.forward else names

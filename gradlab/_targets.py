@@ -87,12 +87,6 @@ def drawn_inputs(
     any axis of two or more; booleans are as likely true as false.
 
     A named value takes the place of its name among the inputs; `dtype` is of words that name none.
-
-    Example:
-        >>> [x.shape for x in drawn_inputs(["2x3", "scalar:float64"], seed=0)]
-        [(2, 3), ()]
-        >>> drawn_inputs(["z=-4", "x=-2", "y=5"], 0, ["x", "y", "z"])
-        (-2.0, 5.0, -4.0)
     """
     named = dict(spec.split("=", 1) for spec in specs if "=" in spec)
     for name in named:

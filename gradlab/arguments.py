@@ -23,13 +23,7 @@ def require_callable(argument: str, value: Any) -> None:
 
 
 def require_inputs(function: Callable[..., Any], inputs: Sequence[Any]) -> None:
-    """Raise an InputError where a function was given nothing to differentiate by.
-
-    Example:
-        >>> require_inputs(abs, [])
-        Traceback (most recent call last):
-        gradlab.errors.InputError: inputs: abs got none; pass arrays to differentiate by
-    """
+    """Raise an InputError where a function was given nothing to differentiate by."""
     if not inputs:
         raise InputError(f"inputs: {name_of(function)} got none; pass arrays to differentiate by")
 
@@ -65,12 +59,7 @@ def name_of(function: Any) -> str:
 
 
 def call_of(called: str, function: Any, names: Sequence[str], seed: int, **options: object) -> str:
-    """Return the call that repeats this one, as its author would write it.
-
-    Example:
-        >>> call_of("check", len, ["x"], 0, backward=sum, wrt="x", domain=None)
-        "gradlab.check(len, x, backward=sum, wrt='x', seed=0)"
-    """
+    """Return the call that repeats this one, as its author would write it."""
 
     def word(value: Any) -> str:
         owner = getattr(value, "__self__", None)
@@ -85,12 +74,7 @@ def call_of(called: str, function: Any, names: Sequence[str], seed: int, **optio
 
 
 def argument_names(function: Callable[..., Any], number: int) -> tuple[str, ...]:
-    """Return the names of a function's first positional arguments, as it spells them.
-
-    Example:
-        >>> argument_names(lambda x, *rest: x, 3)
-        ('x', 'rest[0]', 'rest[1]')
-    """
+    """Return the names of a function's first positional arguments, as it spells them."""
     signature = _signature(function)
     names: list[str] = []
     for parameter in signature.parameters.values() if signature else ():
@@ -146,10 +130,6 @@ def users_fault(
     """Return what to raise from an error that a user's function raised.
 
     `called_as`: how gradlab calls it, where that is not simply with the inputs.
-
-    Example:
-        >>> print(users_fault("f", lambda x, w: x, [1.0], TypeError("missing w")))
-        inputs: f takes (x, w), but 1 input came; pass one for each
     """
     signature = misfit(function, inputs) if isinstance(error, TypeError) else None
     if signature is not None:

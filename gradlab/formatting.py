@@ -12,12 +12,7 @@ _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MB", 10**6), ("kB", 10**3))
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes as people read it.
-
-    Example:
-        >>> size_text(409_600 * 4), size_text(409_600**2 * 4)
-        ('1.6 MB', '625 GiB')
-    """
+    """Return a number of bytes as people read it."""
     number: object = size  # of sizes without numbers it is a formula
     for unit, scale in _UNITS if isinstance(number, Real) else ():
         if size >= scale:
@@ -26,53 +21,28 @@ def size_text(size: int) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """Return a shape as `100x4096`; a scalar's is `scalar`.
-
-    Example:
-        >>> shape_text((100, 4096)), shape_text(())
-        ('100x4096', 'scalar')
-    """
+    """Return a shape as `100x4096`; a scalar's is `scalar`."""
     return "x".join(map(str, shape)) or "scalar"
 
 
 def number_text(number: object) -> str:
-    """Return a number with commas between thousands; a formula of sizes as it is.
-
-    Example:
-        >>> number_text(409_600), number_text("8*B*T")
-        ('409,600', '8*B*T')
-    """
+    """Return a number with commas between thousands; a formula of sizes as it is."""
     return f"{number:,}" if isinstance(number, Real) else str(number)
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun: `1 entry`, `409,600 entries`.
-
-    Example:
-        >>> count(1, "entry", "entries"), count(409_600, "entry", "entries")
-        ('1 entry', '409,600 entries')
-    """
+    """Return a number with its noun: `1 entry`, `409,600 entries`."""
     return f"{number_text(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def scientific(number: float, decimals: int = 0) -> str:
-    """Return a number with its power of ten as short as it can be.
-
-    Example:
-        >>> scientific(4e-6), scientific(1.24e-7, 1)
-        ('4e-6', '1.2e-7')
-    """
+    """Return a number with its power of ten as short as it can be."""
     mantissa, power, exponent = f"{number:.{decimals}e}".partition("e")
     return f"{mantissa}e{int(exponent)}" if power else mantissa
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: at most four, the rest counted.
-
-    Example:
-        >>> listed(["x"]), listed(["x", "w"]), listed(list("abcdef"))
-        ('x', 'x and w', 'a, b, c, d and 2 more')
-    """
+    """Return names as a sentence has them: at most four, the rest counted."""
     if len(names) > 4:
         return f"{', '.join(names[:4])} and {len(names) - 4:,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -82,9 +52,5 @@ def legible(text: str) -> str:
     r"""Return text whose control characters, which a user's names may hold, are written out.
 
     Lines and tabs stay.
-
-    Example:
-        >>> legible("a name\x1b[2J that clears\nthe screen")
-        'a name\\x1b[2J that clears\nthe screen'
     """
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -26,10 +26,6 @@ def keyed(
     """Return gradients by the position of their input, from their keys.
 
     A key names an argument, or an entry of an argument that is a dict.
-
-    Example:
-        >>> keyed({"W": 1, "dx": 2}, ({"W": 0, "b": 0}, 0), ("params", "x"))
-        {1: 2, 0: {'W': 1}}
     """
     left = dict(gradients)
     found: dict[int, Any] = {}
@@ -83,12 +79,7 @@ def wrong_number(
 
 
 def call_that_works(name: str, names: Sequence[str], result: Any, backward: str = "") -> str:
-    """Return the call for a forward that returns more than its output, or nothing.
-
-    Example:
-        >>> call_that_works("dense", ("x", "w"), (np.ones(2), "cache"), "back")[:59]
-        'dense returns a pair: where it is output and cache, call gr'
-    """
+    """Return the call for a forward that returns more than its output, or nothing."""
     if not isinstance(result, tuple) or len(result) < 2:
         return ""
     arguments = ", ".join((name, *names))

@@ -55,12 +55,7 @@ class Intended:
 
 
 def parse_intended(intended: Any, whole: bool) -> Intended:
-    """Return what was said to be intended.
-
-    Example:
-        >>> parse_intended({"round_ste": "any"}, whole=False).rules
-        {'round_ste': 'any'}
-    """
+    """Return what was said to be intended."""
     if intended is None:
         return Intended()
     if isinstance(intended, Mapping):

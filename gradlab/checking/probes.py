@@ -56,15 +56,7 @@ class Dropped:
         self._reasons: dict[str, None] = {}
 
     def attempt(self, compute: Callable[[], T], python: bool = False) -> T | None:
-        """Return what `compute` returns; None where the user's code raises.
-
-        Args:
-            compute: runs a compiled program, in which callbacks may raise, or the user's Python.
-            python: which of both it is.
-
-        Raises:
-            jax.errors.JaxRuntimeError: there is not enough memory, which no point is to blame for.
-        """
+        """Return what `compute` returns; None where the user's code raises, Python if `python`."""
         try:
             return run_callbacks(compute)
         except Refused as refused:

@@ -125,13 +125,7 @@ class Subject:
 
 
 def nothing_to_differentiate(leaves: Sequence[Leaf], wrt: Sequence[int] | None) -> InputError:
-    """Return what to raise where no input has a gradient.
-
-    Example:
-        >>> x = Leaf("x", 0, "integer", (3,), np.dtype("int32"))
-        >>> print(nothing_to_differentiate([x], (0,)))
-        x is int32, so it has no gradient, and you asked for x alone; give a float array
-    """
+    """Return what to raise where no input has a gradient."""
     asked = [leaf for leaf in leaves if wrt is None or leaf.position in wrt]
     kinds = " and ".join(f"{leaf.path} is {leaf.dtype or leaf.kind}" for leaf in asked)
     so = "it has no gradient" if len(asked) == 1 else "they have no gradient"

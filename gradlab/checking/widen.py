@@ -8,12 +8,7 @@ from gradlab.tracing.leaves import is_inexact
 
 
 def widen(value: Any) -> Any:
-    """Return an inexact array in float64 or complex128; keys, integers and booleans as they are.
-
-    Example:
-        >>> widen(np.float32(0.5)).dtype, widen(np.arange(3)).dtype.kind
-        (dtype('float64'), 'i')
-    """
+    """Return an inexact array in float64 or complex128; keys, integers and booleans as they are."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         value = np.asarray(value)

@@ -118,10 +118,6 @@ def repeated_axes(small: Shape, large: Shape) -> Shape | None:
     """Return the axes of `large` along which NumPy repeats an array of shape `small`.
 
     None if `small` does not broadcast to `large`.
-
-    Example:
-        >>> repeated_axes((1, 3), (4, 2, 3))
-        (0, 1)
     """
     extra = len(large) - len(small)
     pairs = list(zip(small, large[extra:])) if extra >= 0 else []
@@ -175,12 +171,7 @@ def set_at(x: Array, index: Index, values: Array) -> Array:
 
 
 def max_at(x: Array, index: Index, values: Array) -> Array:
-    """Return x with the greater of itself and `values` at `index`; repeated indices all count.
-
-    Example:
-        >>> max_at(np.zeros(2), np.array([0, 0]), np.array([5.0, 3.0]))
-        array([5., 0.])
-    """
+    """Return x with the greater of itself and `values` at `index`; repeated indices all count."""
     if hasattr(x, "at"):
         return x.at[index].max(values)
     out = x.copy()

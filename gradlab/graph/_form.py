@@ -15,13 +15,6 @@ class Form:
 
     Arrays vary, and so do Python numbers that are an argument by themselves, which become float64.
     Everything else (None, strings, functions, numbers inside containers) stays as it was.
-
-    Example:
-        >>> form = Form(["x", "options"], (2.0, {"eps": 1e-5, "w": np.ones(3)}))
-        >>> form.paths
-        ['x', "options['w']"]
-        >>> form.unflatten(["a", "b"])
-        ('a', {'eps': 1e-05, 'w': 'b'})
     """
 
     def __init__(self, names: list[str], inputs: tuple[Tree, ...]) -> None:

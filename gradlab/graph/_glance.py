@@ -51,15 +51,7 @@ class Glance:
 
 
 def glance(array: Array, heat: bool = False) -> Glance:
-    """Return an array at a glance.
-
-    Example:
-        >>> glance(np.array([[1.0, 0.0], [-1.0, 4.0]])).entries
-        [[1.0, 0.0], [-1.0, 4.0]]
-        >>> picture = glance(np.arange(12.0))
-        >>> picture.low, picture.mean, picture.high, picture.zeros
-        (0.0, 5.5, 11.0, 1)
-    """
+    """Return an array at a glance."""
     if not isinstance(array, np.ndarray | np.generic) and not _is_plain(array):
         return Glance(tuple(array.shape), str(array.dtype))  # random keys, tracers
     array = np.asarray(array)

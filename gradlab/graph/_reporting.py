@@ -160,14 +160,7 @@ def _in_words(operator: Operator | None, name: str) -> str:
 
 
 def marks(value: Glance, gradient: Glance | None, used: bool) -> tuple[str, ...]:
-    """Return what is odd about a wire.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.graph._glance import glance
-        >>> marks(glance(np.array([1.0, np.nan])), glance(np.zeros(2)), used=True)
-        ('NaN', 'gradient is zero')
-    """
+    """Return what is odd about a wire."""
     found = [] if used else ["unused"]
     if not value.finite:
         found.append("NaN" if value.nans else "infinite")

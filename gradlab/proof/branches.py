@@ -129,16 +129,7 @@ class Outcomes(NamedTuple):
 
 
 def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) -> Outcomes | None:
-    """Return what the inputs decide in some programs; None where that cannot be told.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> program = trace(lambda x: jnp.where(x > 20.0, x, 2.0 * x), np.ones(3))
-        >>> low, high = (outcomes([program], {"x": np.full(3, x)}) for x in (1.0, 21.0))
-        >>> low == outcomes([program], {"x": np.full(3, 2.0)}), low == high
-        (True, False)
-    """
+    """Return what the inputs decide in some programs; None where that cannot be told."""
     walk = _Walk(programs, inputs)
     if walk.size * 8 > _LARGEST:
         return None

@@ -77,13 +77,6 @@ def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
     """Return what `vjp_program` does, in forward mode: one pushforward for each input entry.
 
     It is for rules that JAX cannot transpose, such as those of `custom_vmap`.
-
-    Example:
-        >>> import numpy as np
-        >>> from gradlab.tracing import trace
-        >>> program = forward_gradient_program(trace(lambda x: x * x, np.arange(3.0)), [0])
-        >>> program(np.arange(3.0), np.ones(3))[1]
-        array([0., 2., 4.])
     """
     chosen, count = tuple(wrt), len(program.in_names)
     inexact = [is_inexact(aval.dtype) for aval in program.out_avals]

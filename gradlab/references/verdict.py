@@ -206,11 +206,6 @@ class Verdict:
         """Return this verdict with some entries decided otherwise, and why.
 
         An entry that a witness calls wrong has an infinite error: it was not measured in floors.
-
-        Example:
-            >>> verdict = judge(np.array([1.5]), Estimate(np.ones(1), np.zeros(1)), None, "float64")
-            >>> verdict.settle(verdict.wrong, State.RIGHT, Reason.AT_A_KINK).right
-            array([ True])
         """
         if not where.any():
             return self
@@ -227,14 +222,7 @@ class Verdict:
 
 
 def error_map(verdict: Verdict, rows: int = 16, columns: int = 32) -> ErrorMap:
-    """Return a gradient seen from far: at most rows x columns blocks, each with its worst entry.
-
-    Example:
-        >>> ones = Estimate(np.ones(2), np.zeros(2))
-        >>> seen = error_map(judge(np.array([1.0, 3.0]), ones, None, "float64"))
-        >>> seen.columns, seen.cells[1].at, seen.cells[1].relative, seen.cells[1].state
-        (2, (1,), 2.0, 'wrong')
-    """
+    """Return a gradient seen from far: at most rows x columns blocks, each with its worst entry."""
     shape = verdict.error.shape
     wide = shape[-1] if shape else 1
     high = verdict.error.size // wide

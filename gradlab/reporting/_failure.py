@@ -193,10 +193,6 @@ def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:
     """Return `head + body` in lines as wide as the terminal, the later ones indented.
 
     Words, numbers, paths and indices stay whole, be the line too long for it.
-
-    Example:
-        >>> [line[:15] for line in wrapped("note: ", "x[0, 17] is small, " * 6)]
-        ['note: x[0, 17] ', '      x[0, 17] ']
     """
     lines = textwrap.wrap(
         _WHOLE.sub(lambda whole: whole[0].replace(" ", "\0"), body),

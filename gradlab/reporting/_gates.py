@@ -43,17 +43,7 @@ def folded_constants(report: "GraphReport") -> dict[str, str]:
 
 
 def sign(gate: "Gate", constants: dict[str, str]) -> str:
-    """Return what is written in a gate.
-
-    Args:
-        gate: the gate.
-        constants: what to write for the inputs that are not drawn.
-
-    Example:
-        >>> from gradlab.graph.report import Gate
-        >>> sign(Gate("y", "add", "", ("x", "constant"), ("y",)), {"constant": "1"})
-        '+1'
-    """
+    """Return what is written in a gate."""
     name = _SIGNS.get(gate.node, gate.node)
     values = [constants.get(wire) for wire in gate.inputs]
     if len(values) == 2 and len(name) == 1 and values.count(None) == 1:

@@ -10,26 +10,12 @@ if TYPE_CHECKING:
 
 
 def number(x: Array, digits: int = 4) -> str:
-    """Return a number in few digits.
-
-    Example:
-        >>> number(-12.0), number(0.7310585), number(1e-9), number(float("nan")), number(7)
-        ('-12', '0.7311', '1e-09', 'nan', '7')
-    """
+    """Return a number in few digits."""
     return str(x) if isinstance(x, int) else f"{x:.{digits}g}"
 
 
 def glance_text(glance: "Glance | None", digits: int = 4) -> str:
-    """Return an array in a line: its entries if they are few, else shape, mean and range.
-
-    Example:
-        >>> from gradlab.graph._glance import glance
-        >>> import numpy as np
-        >>> glance_text(glance(np.array([0.22, 0.26])))
-        '[0.22 0.26]'
-        >>> glance_text(glance(np.arange(12.0)))
-        '12: mean 5.5 in [0, 11], 1 zero'
-    """
+    """Return an array in a line: its entries if they are few, else shape, mean and range."""
     if glance is None:
         return ""
     if glance.entries is not None:
@@ -51,16 +37,7 @@ def _entries_text(entries: Any, digits: int) -> str:
 
 
 def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
-    """Return an array in the lines that stand at its wire: a small matrix, or mean [range].
-
-    Example:
-        >>> from gradlab.graph._glance import glance
-        >>> import numpy as np
-        >>> label_lines(glance(np.array([[0.1, 0.5], [-0.3, 0.8]])), 3)
-        ('⎡ 0.1 0.5⎤', '⎣-0.3 0.8⎦')
-        >>> label_lines(glance(np.arange(12.0)), 3)
-        ('5.5 [0, 11]',)
-    """
+    """Return an array in the lines that stand at its wire: a small matrix, or mean [range]."""
     if glance is None:
         return ()
     entries = glance.entries
@@ -79,12 +56,7 @@ def label_lines(glance: "Glance | None", decimals: int) -> tuple[str, ...]:
 
 
 def short(x: Array, decimals: int) -> str:
-    """Return a number with so many decimals, or in scientific notation where they would not do.
-
-    Example:
-        >>> short(-12.0, 2), short(0.7310585, 2), short(1.5e-7, 2), short(12345.6, 2)
-        ('-12', '0.73', '1.5e-7', '1.23e4')
-    """
+    """Return a number with so many decimals, or in scientific notation where they would not do."""
     if isinstance(x, bool | int) or x != x or x in (float("inf"), float("-inf")):
         return str(x)
     if x and not 10.0**-decimals <= abs(x) < 10_000:

@@ -13,12 +13,7 @@ _RULE = re.compile(r"([^{}@]+)(?=\{[^{}]*\})")  # the selectors of a rule, insid
 
 
 def renamed(markup: str) -> str:
-    """Return markup whose classes all begin with `gl-`, in elements and in styles.
-
-    Example:
-        >>> renamed('<style>.gradlab-graph .ink{fill:red}</style><b class="ink odd">x .ink</b>')
-        '<style>.gradlab-graph .gl-ink{fill:red}</style><b class="gl-ink gl-odd">x .ink</b>'
-    """
+    """Return markup whose classes all begin with `gl-`, in elements and in styles."""
 
     def named(found: re.Match[str]) -> str:
         names = (n if n.startswith("g") and "-" in n else f"gl-{n}" for n in found[1].split())
@@ -34,12 +29,7 @@ def renamed(markup: str) -> str:
 
 
 def scoped(css: str, root: str) -> str:
-    """Return style whose rules hold below an element of class `root`, and nowhere else.
-
-    Example:
-        >>> scoped("text,.ink{fill:#222}@media (width>9px){.ink{fill:#eee}}", "graph")
-        '.graph text,.graph .ink{fill:#222}@media (width>9px){.graph .ink{fill:#eee}}'
-    """
+    """Return style whose rules hold below an element of class `root`, and nowhere else."""
     return _RULE.sub(
         lambda found: ",".join(f".{root} {each.strip()}" for each in found[1].split(",")), css
     )

@@ -135,12 +135,7 @@ def _stub(exit: Exit, down: bool) -> tuple[float, float, float]:
 
 
 def _structure(words: str) -> str:
-    """Return the number that a local gradient is, or the name of its structure.
-
-    Example:
-        >>> _structure("0.25"), _structure("diagonal: out[i] depends on x[i]; stored ...")
-        ('0.25', 'diagonal')
-    """
+    """Return the number that a local gradient is, or the name of its structure."""
     return words.partition(":")[0].partition("(")[0]
 
 

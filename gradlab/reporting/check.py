@@ -109,15 +109,7 @@ def _lost(report: "CheckReport", path: str, digits: "Digits") -> Iterator[tuple[
 
 
 def reached(evidence: "Evidence") -> str:
-    """Return how far a right gradient's verdict reaches, in a sentence or two.
-
-    Example:
-        >>> from gradlab.report import Evidence
-        >>> reached(Evidence(grade="points", tried={"points": 1}))
-        'right at the given inputs'
-        >>> reached(Evidence(grade="proved", bound=2e-13)).partition(";")[0]
-        'proved as a formula, for every input of this shape'
-    """
+    """Return how far a right gradient's verdict reaches, in a sentence or two."""
     points = evidence.tried.get("points", 1)
     words = {
         None: "nothing was judged",

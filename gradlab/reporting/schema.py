@@ -78,14 +78,7 @@ def _class_of(kind: str) -> type[Report]:
 
 
 def rebuilt(data: dict[str, Any]) -> Report:
-    """Return the report that `to_dict` made this data from.
-
-    Example:
-        >>> from gradlab.nodes._pages import node_pages
-        >>> report = node_pages(["tanh"])
-        >>> rebuilt(report.to_dict()) == report
-        True
-    """
+    """Return the report that `to_dict` made this data from."""
     kind = data["schema"].partition(".")[2].partition("/")[0]
     report: Report = _value(_class_of(kind), data)
     return report

@@ -32,12 +32,7 @@ class Refused(Exception):
 
 
 def run_callbacks(compute: Callable[[], T]) -> T:
-    """Return what `compute` returns, which runs programs with callbacks inside.
-
-    Example:
-        >>> run_callbacks(lambda: 3)
-        3
-    """
+    """Return what `compute` returns, which runs programs with callbacks inside."""
     _LOG.addFilter(_unheard)
     try:
         return compute()

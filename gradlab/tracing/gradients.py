@@ -27,13 +27,6 @@ def is_gradient(program: Program, source: int, output: int) -> bool:
     The program of a gradient computes the function first, and traces keep what is not used. So
     each scalar that the program holds may be that function: it is, if its gradient is this very
     program, equation by equation. Jit, lambdas and `functools.partial` do not matter then.
-
-    Example:
-        >>> from gradlab.tracing import trace
-        >>> def gradient(x):
-        ...     return jax.jit(jax.grad(lambda y: (jnp.sin(y) * y[0]).sum()))(x)
-        >>> is_gradient(trace(gradient, jnp.ones(3)), 0, 0)
-        True
     """
     if len(body(program.jaxpr).equations) > _EQUATIONS:
         return False

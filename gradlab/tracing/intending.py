@@ -24,16 +24,7 @@ Chosen = Callable[[CustomRule], Function | None]
 
 
 def with_derivative_of(primal: Program, other: Program) -> Program:
-    """Return the program with the values of one, and the derivatives of another.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> x = jnp.array([0.4, 1.6])
-        >>> both = with_derivative_of(trace(jnp.round, x), trace(lambda x: 3 * x, x))
-        >>> jax.jvp(lambda x: both.flat(x)[0], (x,), (jnp.ones(2),))
-        (Array([0., 2.], dtype=float32), Array([3., 3.], dtype=float32))
-    """
+    """Return the program with the values of one, and the derivatives of another."""
 
     def wide() -> Program | None:
         first, second = primal.wide, other.wide

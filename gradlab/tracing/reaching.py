@@ -23,16 +23,6 @@ def reached_outputs(program: Program, equations: Sequence[Any]) -> tuple[int, ..
     """Return the outputs of a rule to which autodiff of a program sends an upstream.
 
     None where JAX does not differentiate what follows the rule.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> both = jax.custom_jvp(lambda x: (x, 2 * x))
-        >>> both.defjvps(lambda t, y, x: (t, 2 * t))
-        >>> program = trace(lambda x: both(x)[0] + jax.lax.stop_gradient(both(x)[1]), jnp.ones(3))
-        >>> [reached_outputs(program, [each]) for each in program.jaxpr.eqns if each.params.get(
-        ...     "call_jaxpr") is not None]
-        [(0,), ()]
     """
     variables = equations[0].outvars
     floats = [k for k, each in enumerate(variables) if is_inexact(dtype_of(each))]

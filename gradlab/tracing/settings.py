@@ -18,12 +18,6 @@ def undisturbed() -> Iterator[None]:
 
     Probes overflow, copy between host and device, and stage programs out on purpose. Everything is
     a context of this thread; nothing global changes.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> with jax.debug_nans(True), undisturbed():
-        ...     print(jnp.log(-1.0))
-        nan
     """
     with contextlib.ExitStack() as stack:
         for context in (
@@ -45,14 +39,7 @@ def default_device() -> Any:
 
 
 def platform_here() -> str:
-    """Return the platform on which JAX computes here what no device was named for.
-
-    Example:
-        >>> import jax
-        >>> with jax.default_device("cpu"):
-        ...     platform_here()
-        'cpu'
-    """
+    """Return the platform on which JAX computes here what no device was named for."""
     chosen = default_device()
     if chosen is None:
         return jax.default_backend()
@@ -61,11 +48,7 @@ def platform_here() -> str:
 
 @functools.cache
 def require_platform() -> None:
-    """Start JAX's platform.
-
-    Example:
-        >>> require_platform()
-    """
+    """Start JAX's platform."""
     try:
         jax.devices()
     except Exception as error:

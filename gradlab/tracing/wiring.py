@@ -59,15 +59,7 @@ class Wiring:
 
 
 def wiring(program: Program) -> Wiring:
-    """Return a program's equations as a graph, without those that lead to no output.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from gradlab.tracing import trace
-        >>> graph = wiring(trace(lambda x: jnp.sin(x) * x, jnp.ones(3)))
-        >>> [(e.name, e.inputs, e.outputs) for e in graph.equations]
-        [('sin', (0,), (1,)), ('mul', (1, 0), (2,))]
-    """
+    """Return a program's equations as a graph, without those that lead to no output."""
     return _wiring(program.jaxpr)
 
 
