@@ -42,6 +42,7 @@ from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
+from gradlab.tracing.gradients import wraps_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
 Patterns = Mapping[Pair, Pattern]
@@ -515,7 +516,7 @@ def jacobian(
         )
     with names.watching():
         program, linear = _linearised(program, sources, outputs)
-    symmetric = _is_symmetric(program, sources, outputs)
+    symmetric = _is_symmetric(function, blanks, program, sources, outputs)
     reading = _Reading(program, linear, sources, outputs, symmetric, names, names.sizes())
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
     known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
@@ -656,14 +657,23 @@ class _Reading:
         return walk, patterns
 
 
-def _is_symmetric(program: Program, sources: Sequence[int], outputs: Sequence[int]) -> bool:
+def _is_symmetric(
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    program: Program,
+    sources: Sequence[int],
+    outputs: Sequence[int],
+) -> bool:
     """Return whether the function is the gradient of a scalar one, by this very input."""
     if not len(sources) == len(outputs) == 1:
         return False
     given, made = program.in_avals[sources[0]], program.out_avals[outputs[0]]
     if given.shape != made.shape or (isinstance(given.size, int) and given.size < 3):
         return False
-    return is_gradient(program, sources[0], outputs[0])
+    position = [leaf for leaf in program.leaves if leaf.traced][sources[0]].position
+    return is_gradient(program, sources[0], outputs[0]) or wraps_primal(
+        function, inputs, program, position
+    )
 
 
 def _linearised(

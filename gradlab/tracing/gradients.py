@@ -8,17 +8,38 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-from gradlab.common.arrays import Array, Tree
+from gradlab.common.arrays import Array, Function, Tree
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Atom, ClosedJaxpr, Jaxpr, Literal, bind, body
-from gradlab.tracing.program import Program
+from gradlab.tracing.program import Program, trace
+from gradlab.tracing.rules import custom_rules
+from gradlab.tracing.walking import walk
 
 _EQUATIONS = 2000
 _TRIED = 6
 _CALLS = ("pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
 
 _BEYOND_AUTODIFF = ("linear_call", "custom_linear_solve", "ffi_call")
+
+
+def wraps_primal(
+    function: Function, inputs: Sequence[Array], program: Program, position: int
+) -> bool:
+    """Return whether a function wraps another, as `jax.grad` does, whose gradient is its program.
+
+    A derivative of the user's making, inside of that one, need not be the derivative of anything.
+    """
+    wrapped = getattr(function, "__wrapped__", None)
+    if not callable(wrapped) or program.identity is None:
+        return False
+    try:
+        gradient, scalar = trace(jax.grad(wrapped, position), *inputs), trace(wrapped, *inputs)
+    except Exception:  # whatever it wraps, it is no scalar function of these inputs
+        return False
+    beyond = any(equation.primitive.name in _BEYOND_AUTODIFF for equation, _ in walk(scalar))
+    made = beyond or any(rule.user for rule in custom_rules(scalar))
+    return gradient.identity == program.identity and not made
 
 
 def is_gradient(program: Program, source: int, output: int) -> bool:

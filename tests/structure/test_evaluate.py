@@ -94,6 +94,22 @@ def test_a_gradient_is_recognised_in_its_program(function, passes, name):
     assert np.allclose(other.to_dense()[1:], J.to_dense()[1:], atol=1e-3)
 
 
+def test_the_gradient_of_a_loop_is_recognised_by_what_it_wraps():
+    weights = np.arange(6, dtype=np.float32)
+
+    def cost(x):
+        def step(state, both):
+            each, weight = both
+            state = 0.9 * state + each
+            return state, weight * jnp.tanh(state[0]) ** 2 + each**4
+
+        return jnp.sum(jax.lax.scan(step, jnp.zeros(2), (x, jnp.asarray(weights)))[1])
+
+    x = np.ones(6, np.float32)
+    assert jacobian(jax.grad(cost), x).report.symmetric
+    assert not jacobian(lambda x: jax.grad(cost)(x)[::-1], x).report.symmetric
+
+
 def test_an_arrow_without_symmetry_takes_three_passes():
     def function(x):
         return x * x[0] + jnp.zeros(12).at[0].set((x**2).sum())
