@@ -8,6 +8,7 @@ import builtins
 import collections
 import contextlib
 import functools
+import operator
 import random
 import sys
 import threading
@@ -80,6 +81,7 @@ class _Walk:
         self.arrays: dict[int, Any] = {}  # one stand-in for each, so that aliases stay aliases
         self.seen: dict[int, Any] = {}
         self.before: list[tuple[Any, Any]] = []
+        self.modules = dict.fromkeys(("builtins", "typing", "abc"), False)  # whose are the user's
         state = np.random.get_state()  # noqa: NPY002 - the user's code may use it
         reading.generators.append(lambda: np.random.set_state(state))  # noqa: NPY002
         python = random.getstate()
@@ -95,12 +97,14 @@ class _Walk:
 
     def visit(self, value: Any) -> Any:
         """Return what stands for a value; what is inside of it is replaced there."""
-        new = self._replacement(value)
+        kind = type(value)
+        if kind in _NUMBERS:
+            return value
+        new = value if kind in _CONTAINERS else self._replacement(value)
         if new is not value:
             return new
         if id(value) in self.seen:
             return self.seen[id(value)]
-        kind = type(value)
         if kind in _PLAIN:
             return value
         self.seen[id(value)] = value
@@ -128,14 +132,21 @@ class _Walk:
             self.visit(value.func)
             return self._partial(value)
         elif isinstance(value, type):
-            if _is_users_type(value):
+            if self._is_users(value):
                 self._class(value)
         elif kind is types.SimpleNamespace:
             self._attributes(value)
-        if _is_users_type(kind):
+        if self._is_users(kind):
             self.visit(kind)
             self._attributes(value)
         return value
+
+    def _is_users(self, kind: type) -> bool:
+        name = kind.__module__
+        if name not in self.modules:
+            module = sys.modules.get(name)
+            self.modules[name] = module is None or is_users(module.__dict__)
+        return self.modules[name]
 
     def namespace(self, names: dict[str, Any]) -> None:
         """Replace what a module's names mean, and give it another `float`."""
@@ -184,6 +195,8 @@ class _Walk:
         for container, held in self.before:
             if isinstance(container, dict):
                 for name, value in list(container.items()):
+                    if held.get(name) is value:
+                        continue
                     if original(value) is not value:
                         container[name] = original(value)
                     elif _holds_stand(value, self.seen):
@@ -191,7 +204,9 @@ class _Walk:
                             container[name] = held[name]
                         else:
                             container.pop(name, None)
-            elif not isinstance(container, tuple) and _holds_stand(container, {}):
+            elif isinstance(container, tuple) or _same(container, held):
+                continue
+            elif _holds_stand(container, {}):
                 container.clear()
                 container.extend(held)
 
@@ -258,7 +273,7 @@ class _Walk:
 
     def _class(self, kind: type) -> None:
         for base in kind.__mro__[1:]:
-            if _is_users_type(base):
+            if self._is_users(base):
                 self.visit(base)
         for name, value in list(vars(kind).items()):
             if not name.startswith("__") or isinstance(value, types.FunctionType):
@@ -306,14 +321,13 @@ class _Walk:
             cell.cell_contents = new
 
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, types.ModuleType, types.CodeType)
+_NUMBERS = frozenset((type(None), bool, int, float, complex, str, bytes, types.CodeType))
+_PLAIN = _NUMBERS | {types.ModuleType}
+_CONTAINERS = frozenset((dict, list, tuple))
 
 
-def _is_users_type(kind: type) -> bool:
-    module = sys.modules.get(kind.__module__)
-    if kind.__module__ in ("builtins", "typing", "abc"):
-        return False
-    return module is None or is_users(module.__dict__)
+def _same(items: Any, others: Any) -> bool:
+    return len(items) == len(others) and all(map(operator.is_, items, others))
 
 
 def _holds_stand(value: Any, known: dict[int, Any], depth: int = 4) -> bool:
