@@ -100,11 +100,11 @@ class _Walk:
         kind = type(value)
         if kind in _NUMBERS:
             return value
+        if id(value) in self.seen:
+            return self.seen[id(value)]
         new = value if kind in _CONTAINERS else self._replacement(value)
         if new is not value:
             return new
-        if id(value) in self.seen:
-            return self.seen[id(value)]
         if kind in _PLAIN:
             return value
         self.seen[id(value)] = value
@@ -193,6 +193,8 @@ class _Walk:
     def _clear(self) -> None:
         """Remove stand-ins and proxies that the code has put into what was reached."""
         for container, held in self.before:
+            if isinstance(container, tuple) or _same(container, held):
+                continue
             if isinstance(container, dict):
                 for name, value in list(container.items()):
                     if held.get(name) is value:
@@ -204,8 +206,6 @@ class _Walk:
                             container[name] = held[name]
                         else:
                             container.pop(name, None)
-            elif isinstance(container, tuple) or _same(container, held):
-                continue
             elif _holds_stand(container, {}):
                 container.clear()
                 container.extend(held)
@@ -241,17 +241,19 @@ class _Walk:
         container[name] = new
 
     def _dict(self, names: dict[Any, Any]) -> None:
-        self.before.append((names, dict(names)))
-        for name, value in list(names.items()):
-            new = self.visit(value)
+        held = dict(names)
+        self.before.append((names, held))
+        for name, value in held.items():
+            new = value if type(value) in _NUMBERS else self.visit(value)
             if new is not value and not (isinstance(name, str) and name.startswith("__")):
                 self._set(names, name, new)
                 if isinstance(value, np.ndarray):
                     self.reading.names.append((names, name, value))
 
     def _list(self, items: Any) -> None:
-        self.before.append((items, list(items)))
-        for place, value in enumerate(list(items)):
+        held = list(items)
+        self.before.append((items, held))
+        for place, value in enumerate(held):
             new = self.visit(value)
             if new is not value:
                 self._set(items, place, new)
@@ -289,10 +291,11 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> None:
         names = function.__globals__
-        if is_users(names):
-            self.namespace(names)
-        elif is_library(function.__code__.co_filename):
-            return
+        if id(names) not in self.seen:
+            if is_users(names):
+                self.namespace(names)
+            elif is_library(function.__code__.co_filename):
+                return
         for cell in function.__closure__ or ():
             self._cell(cell)
         if function.__defaults__:
@@ -313,7 +316,7 @@ class _Walk:
 
         def back() -> None:
             now = cell.cell_contents
-            if original(now) is not now or _holds_stand(now, {}):
+            if now is not old and (original(now) is not now or _holds_stand(now, {})):
                 cell.cell_contents = old
 
         self.undo.append(back)
@@ -327,7 +330,12 @@ _CONTAINERS = frozenset((dict, list, tuple))
 
 
 def _same(items: Any, others: Any) -> bool:
-    return len(items) == len(others) and all(map(operator.is_, items, others))
+    """Whether two dicts, or two sequences, hold the same objects."""
+    if len(items) != len(others):
+        return False
+    if isinstance(items, dict) and not all(map(operator.is_, items.values(), others.values())):
+        return False
+    return all(map(operator.is_, items, others))
 
 
 def _holds_stand(value: Any, known: dict[int, Any], depth: int = 4) -> bool:

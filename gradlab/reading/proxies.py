@@ -33,6 +33,8 @@ _SPECIAL = {"erf": "erf", "erfc": "erfc", "gamma": "gamma", "lgamma": "gammaln"}
 
 def replacement(value: Any) -> Any:
     """Return what stands for a module, function or type of NumPy's, or the value itself."""
+    if type(value) is types.FunctionType:
+        return _function(value) if _of_a_library(value) else value
     if isinstance(value, types.ModuleType):
         known = value is math or value.__name__.partition(".")[0] in _ROOTS
         return _module(value) if known else value
@@ -46,7 +48,7 @@ def replacement(value: Any) -> Any:
         return _vectorized(value, value.pyfunc, value.otypes)
     if isinstance(value, np.random.Generator | np.random.RandomState):
         return _Drawer(value)
-    if callable(value) and _home(value).partition(".")[0] in _ROOTS and _is_function(value):
+    if callable(value) and _of_a_library(value):
         return _function(value)
     if isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math":
         return _math(value)
@@ -65,8 +67,8 @@ def original(value: Any) -> Any:
     return value
 
 
-def _is_function(value: Any) -> bool:
-    return not isinstance(value, type) and hasattr(value, "__name__")
+def _of_a_library(function: Any) -> bool:
+    return _home(function).partition(".")[0] in _ROOTS and hasattr(function, "__name__")
 
 
 def _home(function: Any) -> str:
