@@ -21,10 +21,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare what costs a run most: who runs what, what compiles, and what is collected."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"  # a file stays with one worker: it is prepared once
-    if version("jaxlib") < "0.11" and not config.getoption("--slow"):
-        os.environ.setdefault(
-            "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false"
-        )  # a quarter less; --slow and newer JAX compile as for users
+    if not config.getoption("--slow"):  # --slow compiles as for users
+        quick = ["--xla_backend_optimization_level=0"]
+        if version("jaxlib") < "0.11":
+            quick.append("--xla_cpu_use_fusion_emitters=false")
+        os.environ.setdefault("XLA_FLAGS", " ".join(quick))  # programs run once: half the time
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes need not compile gradlab again
 
 
