@@ -1,7 +1,7 @@
 """The user's names during a reading: found, given another meaning, and put back as they were.
 
-All of the user's modules are walked, for a function may be reached in ways that no walk over
-closures sees; and closures, defaults, attributes and containers that are reached from there.
+Modules, closures, defaults, attributes and containers are walked that are reached from the
+function. It may reach others in ways that no walk sees: then all of the user's modules are walked.
 """
 
 import builtins
@@ -28,15 +28,15 @@ _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
-def replaced(reading: Recorder, roots: tuple[Any, ...]) -> Iterator[None]:
+def replaced(reading: Recorder, roots: tuple[Any, ...], everywhere: bool) -> Iterator[None]:
     """Give the user's names their meaning in a reading; afterwards each is what it was.
 
-    The walk starts from `roots`, functions and objects, and from the user's modules.
+    The walk starts from `roots`, functions and objects; `everywhere`: from the user's modules, too.
     """
     with _one_at_a_time:
         walk = _Walk(reading)
         try:
-            walk.everywhere(roots)
+            walk.start(roots, everywhere)
             walk.imports()
             with active(reading):
                 yield
@@ -50,7 +50,7 @@ def rewinder(roots: tuple[Any, ...]) -> Callable[[], None]:
     The walk starts from `roots`, functions and objects, and from the user's modules.
     """
     walk = _Walk(Recorder({}), only_look=True)
-    walk.everywhere(roots)
+    walk.start(roots, everywhere=True)
     generators = walk.reading.generators
 
     def rewind() -> None:
@@ -87,13 +87,13 @@ class _Walk:
         python = random.getstate()
         reading.generators.append(lambda: random.setstate(python))
 
-    def everywhere(self, roots: tuple[Any, ...]) -> None:
-        """Walk from the roots, and over all of the user's modules."""
+    def start(self, roots: tuple[Any, ...], everywhere: bool) -> None:
+        """Walk from the roots, and over all of the user's modules where that is asked for."""
         for root in roots:
             self.visit(root)
-        for module in list(sys.modules.values()):
-            if type(module) is types.ModuleType and _is_users_module(module):
-                self.namespace(module.__dict__)
+        for module in list(sys.modules.values()) if everywhere else ():
+            if type(module) is types.ModuleType:
+                self.visit(module)
 
     def visit(self, value: Any) -> Any:
         """Return what stands for a value; what is inside of it is replaced there."""
@@ -105,7 +105,9 @@ class _Walk:
         new = value if kind in _CONTAINERS else self._replacement(value)
         if new is not value:
             return new
-        if kind in _PLAIN:
+        if kind is types.ModuleType:
+            if _is_users_module(value):
+                self.namespace(value.__dict__)
             return value
         self.seen[id(value)] = value
         if isinstance(value, tuple) and len(value) <= _LARGEST:
@@ -165,7 +167,7 @@ class _Walk:
         def find(name: str, names: Any = None, *rest: Any) -> Any:
             module = real(name, names, *rest)
             if current() is reading and names is not None and is_users(names):
-                return replacement(module)
+                return self.visit(module)
             return module
 
         self.undo.append(lambda: setattr(builtins, "__import__", real))

@@ -68,6 +68,22 @@ def read(
     """
     require_callable("function", function)
     labels = tuple(names) if names is not None else argument_names(function, len(inputs))
+    given = function, inputs, labels, roots, deciding, checked
+    try:
+        return _read(*given, everywhere=False)
+    except NotReadable:  # it may reach a module in a way that nobody saw
+        return _read(*given, everywhere=True)
+
+
+def _read(
+    function: Function,
+    inputs: tuple[Any, ...],
+    labels: Sequence[str],
+    roots: Sequence[Any],
+    deciding: bool,
+    checked: bool,
+    everywhere: bool,
+) -> Reading:
     values, leaves, tree = flatten(inputs, labels)
     name = name_of(function)
     recorder = Recorder(RULES, deciding)
@@ -80,7 +96,8 @@ def read(
             for value, leaf in zip(values, leaves)
         ]
         arguments = jax.tree_util.tree_unflatten(tree, merged)
-        with replaced(recorder, (function, *roots, *_statics(values, leaves))):
+        start = (function, *roots, *_statics(values, leaves))
+        with replaced(recorder, start, everywhere):
             with attributes_kept(function):
                 output = function(*arguments)
             pairs, seen["tree"] = jax.tree_util.tree_flatten_with_path(output)

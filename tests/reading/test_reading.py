@@ -129,6 +129,36 @@ def test_other_threads_see_numpy(module):
     assert evaluate(readings[0].program, x)[0].shape == (2, 3)
 
 
+def test_a_module_that_the_function_does_not_reach_is_left_alone(module):
+    other = types.ModuleType("users_others")
+    other.__file__, other.np = "/somewhere/users_others.py", np
+    sys.modules["users_others"] = other
+    seen = []
+
+    def looks(x):
+        seen.append([type(names.np) for names in (sys.modules["users_others"], module)])
+        return np.sin(x)
+
+    try:
+        read(looks, np.ones(3), checked=False)
+    finally:
+        del sys.modules["users_others"]
+    assert seen[0][0] is types.ModuleType and seen[0][1] is not types.ModuleType
+
+
+def test_a_module_that_is_reached_out_of_sight_is_read_too(module):
+    def fills(x):
+        np_ = sys.modules["users_layers"].np
+        out = np_.zeros(3)
+        out[1:] = x[1:] * sys.modules["users_layers"].weights[1, 1]
+        return out
+
+    del module  # no walk from the function meets it
+    program = read(fills, np.ones(3)).program
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(evaluate(program, x)[0], fills(x))
+
+
 def test_the_users_arrays_are_put_back(module):
     def grows(x):
         module.weights[...] = 5.0
