@@ -65,6 +65,18 @@ def test_a_small_check_compiles_the_rule_alone_and_that_once(monkeypatch):
     assert len(compiled) == 1
 
 
+def test_the_cause_of_a_wrong_gradient_is_searched_for_without_compiling(caplog):
+    @jax.custom_vjp
+    def layer(x):
+        return x * jnp.tanh(x * 0.41)
+
+    layer.defvjp(lambda x: (layer(x), x), lambda x, u: (u * x * jnp.cos(x * 0.41),))
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        assert gradlab.check(layer, np.ones((2, 1), np.float32) * X).failed
+    compiled = [r.message for r in caplog.records if r.message.startswith("Compiling")]
+    assert 1 <= len(compiled) <= 3, compiled
+
+
 def test_proof_and_branches_are_remembered_where_the_inputs_decide_alike(monkeypatch):
     @jax.custom_vjp
     def layer(x):

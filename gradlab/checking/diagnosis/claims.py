@@ -17,9 +17,10 @@ import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Case, Claim, Point, Symptom
 from gradlab.checking.laws.linearity import ignored_outputs
+from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.report import Finding
-from gradlab.tracing import without_checks
+from gradlab.tracing import run_lifted, without_checks
 
 Move = Callable[..., Any]
 
@@ -314,10 +315,11 @@ def _jacobian(
 def _of_another(
     function: Callable[[Any], Any], path: str, upstream: str, case: Case, _: list[Array]
 ) -> Array:
-    x = case.point.values[path]
+    x = widen(case.point.values[path])
     with without_checks():
-        slope = jax.vmap(jax.grad(function))(jnp.ravel(x))
-    return np.asarray(case.point.upstreams[upstream] * np.asarray(slope).reshape(np.shape(x)))
+        slopes = jax.make_jaxpr(jax.vmap(jax.grad(function)))(x.ravel())
+    (slope,) = run_lifted(slopes, [x.ravel()])  # in NumPy: nothing is compiled for it
+    return np.asarray(case.point.upstreams[upstream] * slope.reshape(x.shape))
 
 
 def wrong_shape(symptom: Symptom, target: int) -> Iterator[Finding]:
