@@ -78,7 +78,7 @@ def read(
 def _read(
     function: Function,
     inputs: tuple[Any, ...],
-    labels: Sequence[str],
+    labels: tuple[str, ...],
     roots: Sequence[Any],
     deciding: bool,
     checked: bool,
