@@ -28,27 +28,30 @@ class Constants:
     def __init__(self, programs: Iterable[Program]) -> None:
         self._known: dict[Any, Any] = {}
         self.rounded: set[Any] = set()
-        candidates: dict[Any, list[Any]] = {}
-        everywhere: list[Any] = []
+        candidates: dict[Any, dict[Any, Any]] = {}
+        everywhere: dict[Any, Any] = {}
         for program in programs:
             own = list(_constants(program))
-            short = [c for c in own if _narrow(c.dtype)]
-            unknown = [
-                c for c in short if _long(c) and not any(_rounds_to(w, c) for w in everywhere)
-            ]
+            short = _distinct(c for c in own if _narrow(c.dtype))
+            long = {key: c for key, c in short.items() if _long(c)}
             pairs = []
+            unknown = any(
+                not any(_rounds_to(w, c) for w in everywhere.values()) for c in long.values()
+            )
             if unknown and program.wide is not None:  # tracing once more is what costs here
-                everywhere += _constants(program.wide)
+                everywhere |= _distinct(_constants(program.wide))
                 pairs = _paired(own, program.wide)
-            for narrow, wide in pairs or ((c, None) for c in short):
+            for narrow, wide in pairs or ((c, None) for c in short.values()):
                 if _narrow(narrow.dtype):
-                    found = [c for c in everywhere if _long(narrow) and _rounds_to(c, narrow)]
-                    found = found if wide is None else [wide]
-                    candidates.setdefault(_key(narrow), []).extend(found or [narrow])
-        for key, found in candidates.items():
-            if all(_same(c, found[0]) for c in found):
-                self._known[key] = found[0].astype(widen_dtype(found[0].dtype))
-                if _narrow(found[0].dtype) and _long(found[0]) and not found[0].ndim:
+                    key, found = _key(narrow), [] if wide is None else [wide]
+                    if wide is None and key in long:
+                        found = [c for c in everywhere.values() if _rounds_to(c, narrow)]
+                    candidates.setdefault(key, {}).update(_distinct(found or [narrow]))
+        for key, alike in candidates.items():
+            first = next(iter(alike.values()))
+            if all(_same(c, first) for c in alike.values()):
+                self._known[key] = first.astype(widen_dtype(first.dtype))
+                if _narrow(first.dtype) and _long(first) and not first.ndim:
                     self.rounded.add(key)
             else:
                 self.rounded.add(key)
@@ -115,6 +118,10 @@ def _narrow(dtype: DTypeLike) -> bool:
 
 def _key(constant: NumPyArray) -> Any:
     return constant.dtype, constant.shape, constant.tobytes()
+
+
+def _distinct(constants: Iterable[NumPyArray]) -> dict[Any, NumPyArray]:
+    return {_key(constant): constant for constant in constants}
 
 
 def _long(constant: NumPyArray) -> bool:
