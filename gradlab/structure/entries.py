@@ -188,7 +188,7 @@ def wrapped(format: Format, listing: Listing, found: Any, indices: Any) -> Any:
         indices: for "bcoo" the (row, column) of each entry, as a JAX array.
     """
     if format == "bcoo":
-        return _bcoo(listing, found, indices)
+        return bcoo(listing.shape, found, indices)
     if format == "csr":
         if isinstance(found, jax.core.Tracer):
             raise InputError(
@@ -207,12 +207,17 @@ def wrapped(format: Format, listing: Listing, found: Any, indices: Any) -> Any:
     return found
 
 
-def _bcoo(listing: Listing, data: Any, indices: Any) -> Any:
+def bcoo(shape: tuple[int, int], data: Any, indices: Any) -> Any:
+    """Return the JAX BCOO of entries that are sorted and unique."""
+    about = {"shape": shape, "indices_sorted": True, "unique_indices": True}
+    return _kind_of_bcoo().tree_unflatten(about, (data, indices))  # checks and compiles nothing
+
+
+@functools.cache
+def _kind_of_bcoo() -> Any:
     from jax.experimental.sparse import BCOO
 
-    about = {"shape": listing.shape, "indices_sorted": True, "unique_indices": True}
-    unflatten: Any = BCOO.tree_unflatten  # checks nothing, and compiles nothing
-    return unflatten(about, (data, indices))
+    return BCOO
 
 
 def pairs_of(listing: Listing) -> Array:
