@@ -253,13 +253,14 @@ class _Wide(Interpreter[Any]):
 
 def _reduce(equation: Equation, arrays: list[Array], real: bool) -> list[Any]:
     """Reduce with the evaluated function: the primitive's jaxpr is typed."""
-    half, jaxpr = len(arrays) // 2, equation.params["jaxpr"]
-
-    def combine(left: Any, right: Any) -> list[Any]:
-        return _Wide()(jaxpr, [*left, *right])
-
+    half, combine = len(arrays) // 2, _combining(equation.params["jaxpr"])
     outputs = lax.reduce(arrays[:half], arrays[half:], combine, equation.params["dimensions"])
     return list(outputs)
+
+
+@functools.lru_cache(64)  # JAX compiles a reduction anew for each function object
+def _combining(jaxpr: Any) -> Callable[[Any, Any], list[Any]]:
+    return lambda left, right: _Wide()(jaxpr, [*left, *right])
 
 
 _SPECIAL: dict[str, Callable[[Any, list[Any], bool], list[Any]]] = {
