@@ -228,7 +228,7 @@ class Evidence:
         self, evaluation: Evaluation, cases: Sequence[Arrays], only: str | None
     ) -> list[dict[str, Leaves]] | None:
         """Return the results at all cases from one pass, or None where they go one by one."""
-        if len(cases) < 2 or self.subject.opaque:
+        if len(cases) < 2 or self.subject.opaque or not evaluation.interpreted:
             return None
         point: dict[str, Array] = {**self.full_point}
         names = dict.fromkeys(name for case in cases for name in case)

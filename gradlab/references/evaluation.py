@@ -90,6 +90,11 @@ class Evaluation:
         )
         self._alone: dict[str, Evaluation] = {}
 
+    @property
+    def interpreted(self) -> bool:
+        """Whether NumPy evaluates, so that many points go through in one pass."""
+        return isinstance(self._engine, Interpreted)
+
     def values(self, inputs: Mapping[str, Array], only: str | None = None) -> Outputs:
         """Return all outputs, lifted and without noise, as float64 arrays by keyword.
 
