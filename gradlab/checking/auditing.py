@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -427,13 +426,12 @@ def _judged(
     # JAX's own rules have conventions of their own beyond the inputs that they are made for
     branches = whole.settings.branches and rule.user
     settings = dataclasses.replace(whole.settings, branches=branches)
-    clock = time.process_time()
 
     def mend(lost: str) -> "Repaired":
         from gradlab.repair import repair  # a right rule never needs it
 
         found = [hand for hand in whole.written if hand.place == (rule.name, rule.defined)]
-        return repair(found, time.process_time() - clock, seed, lost)
+        return repair(found, seed, lost)
 
     report = summarise([trial, *others], seed, 1, settings, mend)
     if not rule.user or meeting.broken:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,7 @@ def summarise(
     `mend` searches the source for fixes, where a formula is wrong and nothing hides the cause.
     Where digits are lost that another form keeps, it is given their dtype.
     """
-    subject, clock = trials[0].subject, time.process_time()
+    subject = trials[0].subject
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
     if subject.intended == "any":
         return _not_judged(found, seed)
@@ -83,9 +82,8 @@ def summarise(
     label = _dtype(trials[0]) if len(set(map(_dtype, trials))) > 1 else ""
     failing = (pair for pair in found if any(law.status == "failed" for law in pair[1]))
     wrong = next(failing, None) if explaining.get() else None
-    seconds = 1.2 + 0.5 * (time.process_time() - clock)
     with step("cause and fix"):
-        (fixes, first), findings = _explained(wrong, mend, seconds)
+        (fixes, first), findings = _explained(wrong, mend)
         right = wrong is None or (wrong[0].runs and not wrong[0].any_wrong)
         lost = [left.digits.dtype for _, left in counted if left and left.digits.avoidable]
         if mend is not None and right and lost and explaining.get():
@@ -117,17 +115,15 @@ def summarise(
 
 
 def _explained(
-    wrong: tuple[Trial, list[Law]] | None,
-    mend: "Callable[[str], Repaired] | None",
-    seconds: float,
+    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[str], Repaired] | None"
 ) -> "tuple[Repaired, tuple[Finding, ...]]":
-    """Return the fixes and the first wrong line of what is wrong, and causes found in `seconds`."""
+    """Return the fixes and the first wrong line of what is wrong, and its causes."""
     if wrong is None:
         return ((), None), ()
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
     repaired = mend("") if mend and mendable(*wrong) else ((), None)
-    return repaired, diagnose(*wrong, any(repaired), seconds)
+    return repaired, diagnose(*wrong, any(repaired))
 
 
 def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:

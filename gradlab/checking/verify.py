@@ -177,10 +177,9 @@ def results(
     require_platform()
 
     def result(cases: tuple[Case, ...]) -> NodeResult:
-        clock = time.process_time()
         found = _result(cases if thorough else _generic(cases), chosen, seed, thorough)
         if any(finding.law in _MENDABLE for finding in found.findings):
-            return replace(found, fixes=_fixes(_generic(cases), time.process_time() - clock, seed))
+            return replace(found, fixes=_fixes(_generic(cases), seed))
         if not prove or found.findings:
             return found
         return replace(found, evidence=node_evidence(_generic(cases), seed))
@@ -191,13 +190,13 @@ def results(
         yield from tracked(found, lambda node: node.name, len(subjects))
 
 
-def _fixes(cases: tuple[Case, ...], spent: float, seed: int) -> tuple[Fix, ...]:
+def _fixes(cases: tuple[Case, ...], seed: int) -> tuple[Fix, ...]:
     """Return the edits that mend a node, at the first of its cases at which it is wrong."""
     from gradlab.repair import repair, rule_of_node  # a search that right nodes never need
 
     runs = (prepare(case, seed, np.dtype(np.float64)) for case in cases[:_TRIED])
     rules = [rule_of_node(run.node, run.node.reference, run.inputs, run.wrt) for run in runs]
-    return repair(rules, spent, seed)[0]
+    return repair(rules, seed)[0]
 
 
 def _cases_of(node: NodeLike) -> tuple[Case, ...]:

@@ -126,7 +126,7 @@ def _fixes(graph: "Graph", step: Step) -> tuple[Fix, ...]:
         return ()
     inputs = tuple(np.asarray(graph.run.values[wire]) for wire in step.inputs)
     wrt = tuple(position for position, _ in step.differentiable())
-    return repair([rule_of_node(step.node, forward, inputs, wrt)], 0.0, 0)[0]
+    return repair([rule_of_node(step.node, forward, inputs, wrt)], 0)[0]
 
 
 def _count(step: Step) -> int:

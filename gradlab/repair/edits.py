@@ -17,7 +17,7 @@ import numpy as np
 from gradlab.common.arrays import Tree
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
-TOKENS, NAMES, SOLVED, TRIED, FITTED, SAFE = range(6)
+TOKENS, NAMES, SOLVED, FITTED, TRIED, SAFE = range(6)
 
 _OTHERS: Final = {
     "+": "- *",
@@ -172,9 +172,9 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _operator(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             code = "GL101" if isinstance(node.op, ast.USub) else "GL332"
-            code = "GL322" if isinstance(site.parent, ast.Slice) else code
             operand = node.operand
-            yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
+            if not isinstance(site.parent, ast.Slice) or node is not site.parent.step:
+                yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
         elif isinstance(node, ast.Constant):
             yield from _constant(write, site, node)
         elif isinstance(node, ast.Compare) and len(node.ops) == 1:
@@ -277,7 +277,11 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     scaled = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult | ast.Div | ast.Pow)
     idle = 0 if added else 1 if scaled else None  # there the constant goes altogether
     for new in dict.fromkeys(news):
-        if new not in (value, idle):
+        if (
+            new not in (value, idle)
+            and not (power and new == 0)
+            and not (new < 0 and isinstance(parent, ast.UnaryOp))
+        ):
             yield (repr(int(new)) if new == int(new) else repr(float(new))), code
 
 

@@ -27,7 +27,7 @@ from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, inside, is_docstring
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, Mark, World, theirs
-from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, trace
+from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, run_lifted, trace
 from gradlab.tracing.leaves import is_inexact
 
 _Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
@@ -79,6 +79,11 @@ class WrongLine:
         parts = list(made[0].values()) if isinstance(made[0], dict) else made[0]
         known = isinstance(parts, list | tuple) and self.part < len(parts)
         return [parts[self.part]] if known else None
+
+    def misses(self, edit: Edit, world: dict[str, Any]) -> bool:
+        """Whether an edit of the line makes another value than the one that is needed."""
+        made = self.made(edit, world)
+        return made is not None and not _equal(self.needed, made[0])
 
     @property
     def place(self) -> str:
@@ -393,9 +398,7 @@ def gradients_within(
         theirs(counter, program.jaxpr, wide)
         zeros = [np.zeros(np.shape(array)) for array in counter.arrays]
         traced = theirs(functools.partial(trace, names=names), derived, *inputs, *more)
-        plain = Lifter(NumPy())
-        given = list(map(_value, (*inputs, *more)))
-        found = [np.asarray(plain.wide(v)) for v in theirs(plain, traced.jaxpr, given)]
+        found = theirs(run_lifted, traced.jaxpr, [*inputs, *more])
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]):

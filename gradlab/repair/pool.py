@@ -56,10 +56,12 @@ def _simple(scope: Scope) -> list[Material]:
     made = _distinct(Material(text, ATOM, values) for text, values in found)
     sizes = []
     for each in made:
-        for axis in range(min(np.ndim(each.values[0]), 3)):
-            if all(np.ndim(v) > axis for v in each.values):
+        dimensions = np.ndim(each.values[0])
+        for axis in range(dimensions) if dimensions < 5 else ():
+            if all(np.ndim(v) == dimensions for v in each.values):
                 lengths = tuple(float(np.shape(v)[axis]) for v in each.values)
-                sizes.append(Material(f"{each.text}.shape[{axis}]", ATOM, lengths, ""))
+                shown = -1 if axis == dimensions - 1 > 1 else axis
+                sizes.append(Material(f"{each.text}.shape[{shown}]", ATOM, lengths, ""))
         if np.ndim(each.values[0]) > 1:
             counts = tuple(float(np.size(v)) for v in each.values)
             sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
@@ -143,6 +145,11 @@ def derived(
             texts += [(f"{v}[..., None]", ATOM, ""), (f"{v}[None]", ATOM, "")]
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
     texts += [(f"{c}({v})", ATOM, "") for c in calls if c.endswith("sqrt") for v in lengths]
+    for np_ in aliases[:1]:  # the numbers of Gauss and of other bases
+        texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
+        for inner in ("pi", "2 * {}.pi", "2 / {}.pi"):
+            inner = inner.format(np_) if "{" in inner else f"{np_}.pi"
+            texts.append((f"{np_}.sqrt({inner})", ATOM, "GL102"))
     made = []
     for text, binds, code in texts:
         values = scope.value(text)

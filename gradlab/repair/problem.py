@@ -24,15 +24,19 @@ from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
 from gradlab.repair.source import Text
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
-from gradlab.tracing import Lifter, NumPy, Program, Value, rename, strip, trace
+from gradlab.tracing import Program, rename, run_lifted, strip, trace
 from gradlab.tracing.jaxprs import JAX_FOLDER
-from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
+from gradlab.tracing.leaves import flatten, is_inexact, is_key
+from gradlab.tracing.work import work
 
 Errors = tuple[float, float, float]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
+_CHECK = 120  # evaluations that a check takes
+_CANDIDATE, _LINE, _ENTRY = 3e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
+_COMPILED = 5e-3  # seconds of an equation that JAX compiles
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-7
 
@@ -118,8 +122,8 @@ class Mended:
 class Problem:
     """Runs a rule in copies of the user's functions, and knows the right gradients."""
 
-    def __init__(self, rule: HandRule, allowance: float, seed: int) -> None:
-        self.rule, self.allowance, self.seed = rule, allowance, seed
+    def __init__(self, rule: HandRule, seed: int, share: float = 1.0) -> None:
+        self.rule, self.seed, self._share = rule, seed, share
         self.forwards = _MANY if rule.primal is not None else _FEW
         self._files = rule.files
         self._called = rule.forward if rule.kind == "gradients" else rule.backward
@@ -269,6 +273,23 @@ class Problem:
             )
         return upstream
 
+    # how long it may take
+
+    def allowed(self, lines: int, numpy: bool) -> tuple[int, float]:
+        """Return how many candidates may be tried, and about how many seconds they take.
+
+        That depends on the program, never on a clock: the same on every machine. A search takes
+        about twice as long as a check, and 1.2 s.
+
+        Args:
+            lines: how many the backward runs.
+            numpy: whether NumPy takes JAX's place.
+        """
+        size = work(self._program(self._drawn(0, self._small)).jaxpr)
+        seconds = min(1.2 + 2 * _CHECK * size.seconds, 8.0) * self._share
+        each = _CANDIDATE + _LINE * (lines + size.steps) + _ENTRY * size.entries
+        return int(seconds / (each if numpy else _COMPILED * size.steps)), seconds
+
     # the right gradients
 
     def _program(self, inputs: tuple[Tree, ...]) -> Program:
@@ -330,11 +351,7 @@ class Problem:
         """Return the right gradients; of a node the outputs before them, and each of them twice."""
         program = self._program(inputs)
         values, more = self._flat(Point(inputs, more, (), ""))
-        flat = [*values, *more]
-        lifter = Lifter(NumPy())
-        wide = [Value(a, is_inexact(a.dtype)) for a in map(in_numpy, flat)]
-        with jax.enable_x64(True):
-            results = [np.asarray(lifter.wide(v)) for v in theirs(lifter, program.jaxpr, wide)]
+        results = theirs(run_lifted, program.jaxpr, [*values, *more])
         if self.rule.kind == "jvp":
             return tuple(results[len(results) // 2 :])
         gradients = results[-len(self.rule.paths) :]
@@ -359,6 +376,11 @@ class Problem:
         if point is None:
             return False
         try:
+            program = self._mended(code, new, point)
+            if program is not None:  # evaluated in NumPy: compiling takes longer than the search
+                flat = itertools.chain(*self._flat(point))
+                came = theirs(run_lifted, program.jaxpr, flat)[-len(point.expected) :]
+                return all(judged(came, point.expected)[0])
             with world.exchanged(code, new), jax.enable_x64(True):
                 inputs, upstream = jax.tree.map(_to_jax, (point.inputs, point.upstream))
                 there = Point(inputs, upstream, point.expected, point.label)
@@ -398,15 +420,13 @@ class Problem:
             worst = max(worst, float(np.max(np.nan_to_num(off, nan=np.inf), initial=0.0)))
         return worst
 
-    def proved(self, mended: Mended) -> bool:
-        """Whether every gradient of the mended rule is proved one formula with the reference."""
-        point, (world, entry) = mended.points[0], self._in_jax
+    def _mended(self, code: CodeType, new: Text, point: Point) -> Program | None:
+        """Return the forward's values and the gradients of a mended rule as a program."""
+        world, entry = self._in_jax
         tree = jax.tree.structure(point.upstream)
         moving, upstreams = self._moving(point.inputs), jax.tree.leaves(point.upstream)
-        if self.rule.kind not in ("pair", "residuals", "vjp") or mended.code not in world.copies:
-            return False
-        if not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
-            return False
+        if code not in world.copies or not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
+            return None
 
         def rule(*arrays: Any) -> list[Any]:
             given, more = iter(arrays[: len(moving)]), arrays[len(moving) :]
@@ -417,15 +437,25 @@ class Problem:
             return [*self.value(world, there), *came]
 
         try:
-            with world.exchanged(mended.code, mended.new), jax.enable_x64(True):
+            with world.exchanged(code, new), jax.enable_x64(True):
                 roots = (entry, world.load(self.rule.forward))
                 program, _ = self._read(rule, (*moving, *upstreams), roots)
         except Failed:
+            return None
+        return program
+
+    def proved(self, mended: Mended) -> bool:
+        """Whether every gradient of the mended rule is proved one formula with the reference."""
+        point = mended.points[0]
+        if self.rule.kind not in ("pair", "residuals", "vjp"):
             return False
-        reference = self._program(point.inputs)
+        program, reference = (
+            self._mended(mended.code, mended.new, point),
+            self._program(point.inputs),
+        )
         flat = map(np.asarray, itertools.chain(*self._flat(point)))
         inputs = dict(zip(reference.in_names, flat))
-        if len(program.in_names) != len(inputs):
+        if program is None or len(program.in_names) != len(inputs):
             return False
         outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
         aligned = rename(program, reference.in_names)
@@ -526,6 +556,7 @@ def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
         yield {n: 2 + 2 * i for i, n in enumerate(found)}
     else:
         yield {n: n + 1 for n in found}
+        yield {n: (2 + i % 2) * n for i, n in enumerate(found)}  # what is no multiple stays none
         yield {n: 2 * n for n in found}
         if len(found) > 1:  # a function may ask for one of them
             yield from ({n: 2 * n} for n in found)
@@ -557,7 +588,7 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
         close = off <= _CLOSE * size + 1e-2 * _CLOSE * size.max(initial=0.0)
         right.append(bool(close.all()))
         norm, other = _norm(true) or 1.0, _norm(array) or 1.0
-        angle = np.sqrt(max(0.0, 1.0 - (abs(np.vdot(true, array)) / (norm * other)) ** 2))
+        angle = np.sqrt(max(1.0 - (abs(np.vdot(true, array)) / (norm * other)) ** 2, 0.0))
         wrong = (close.size - np.count_nonzero(close)) / max(known.size, 1)
         measures.append((min(_norm(off) / norm, 4.0), angle, wrong))
     sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple
@@ -26,19 +26,20 @@ from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
-from gradlab.repair.solving import Need, fitted, needs, one_sign
+from gradlab.repair.solving import Fitter, Need, needs, one_sign
 from gradlab.repair.source import Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, place, quiet
 
 _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
-_TIERS = (TOKENS, NAMES, SOLVED, TRIED, FITTED)
+_TIERS = (TOKENS, NAMES, SOLVED, FITTED, TRIED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
-_FIT = 250  # candidates, in whose time a product is fitted at one place
-_RUNS_AWAY = 1.1  # times the CPU that the search may take
+_RUNS_AWAY = 4  # times the CPU that the search should take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
 _LOST = 0.1  # the relative error of an entry that keeps its first digit
+_ALONE = 0.03  # of the time of a candidate, in which one line runs
+_CALLED = 6  # characters, of an edit in a function that is called
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -59,14 +60,14 @@ class _Solved(NamedTuple):
     site: Site
     scope: Scope
     need: Need
-    pool: Sequence[Material]
+    fitter: Fitter
     calls: Sequence[str]
 
     def texts(self) -> Iterator[Edit]:
         """Yield the edits that give the place a value that is needed."""
         text, site, value = self.text, self.site, self.need.value
         multiplied = set(kinds.factors(text, site.node))
-        fitting = [m for m in self.pool if _wider(value.shape, m.shape)]
+        fitting = [m for m in self.fitter.pool if _wider(value.shape, m.shape)]
         wide = [np.broadcast_to(np.asarray(m.values[0], float), value.shape) for m in fitting]
         new = np.stack(wide) if wide else np.empty((0, *value.shape))
         forms = {"{m}": new, "{s} * {m}": value * new, "{s} / {m}": value / new}
@@ -89,18 +90,17 @@ class _Solved(NamedTuple):
             if values is not None and self.need.met(values[0]):
                 yield edit
 
-    def products(self) -> Iterator[Edit]:
+    def products(self, spend: Callable[[float], None]) -> Iterator[Edit]:
         """Yield the edits that add or multiply by a product, found by fitting."""
-        text, site, value, exact = self.text, self.site, self.need.value, self.need.exact
+        value, exact = self.need.value, self.need.exact
         if exact is None:
             return
-        for product in fitted(self.pool, exact):
-            yield kinds.filled(text, site, "{m}", Material(product, 13, (), "GL211"))
-        for product in fitted(self.pool, exact - value):
-            yield kinds.filled(text, site, "{s} + {m}", Material(product, 13, ()))
-        if np.all(value != 0):
-            for product in fitted(self.pool, exact / value):
-                yield kinds.filled(text, site, "{s} * {m}", Material(product, 13, ()))
+        wanted = {"{m}": exact, "{s} + {m}": exact - value}
+        wanted |= {"{s} * {m}": exact / value} if np.all(value != 0) else {}
+        for form, array in wanted.items():
+            for product in self.fitter.products(array, spend):
+                code = "GL211" if form == "{m}" else ""
+                yield kinds.filled(self.text, self.site, form, Material(product, 13, (), code))
 
 
 class _Ended(Exception):
@@ -150,18 +150,16 @@ class _Search:
         self._tiers: tuple[int, ...] = _TIERS
         self._clock = time.process_time()
         self.tried = 0.0
-        self._total, self._end = 0, 0.0
+        self._total, self._end, self._seconds = 0, 0.0, 0.0
 
     def begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
-        clock = time.process_time()
         came = self._at(self.points[0])
-        first = time.process_time() - clock
-        self.points += self._of_other_sizes(1, came)
-        each = 2 * min(self._seconds() for _ in range(5)) + 3e-4
+        lines = self._limits[self.points[0].label] // _TIMES
+        self._total, self._seconds = self.problem.allowed(lines, self.world.numpy)
         if not self.world.numpy:  # JAX compiles each candidate anew
-            each, self._tiers = max(each, first), _TIERS[:1]
-        self._total = int(self.problem.allowance / each)
+            self._tiers = _TIERS[:1]
+        self.points += self._of_other_sizes(1, came)
         for code in self.world.copies:
             known = place(code) in self.world.ever and self.problem.edits(code.co_filename)
             if known and (text := read(code)) is not None:
@@ -184,11 +182,6 @@ class _Search:
                     return [point]
                 refused.append(point)
         return refused[:1]
-
-    def _seconds(self) -> float:
-        clock = time.process_time()
-        self._at(self.points[0])
-        return time.process_time() - clock
 
     @property
     def wrong(self) -> bool:
@@ -237,11 +230,13 @@ class _Search:
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
             if not self.verified:
-                self._searched(behind, 0.6 if forward else 0.9)
-            if not self.verified and forward:  # what it keeps may be wrong
-                self._total = min(self._total, int(self.tried) + self.problem.forwards)
-                self._second(forward, 1.0)
-        return sorted(self.verified, key=_cost)[:3]
+                self._searched(behind, 1.0, forward)
+        return self._best_first()
+
+    def _best_first(self) -> list[Mended]:
+        """Return what was verified, the cheapest first; what the entry calls costs a little."""
+        mine = getattr(self.problem.entry, "__code__", None)
+        return sorted(self.verified, key=lambda m: _cost(m, _CALLED * (m.code is not mine)))[:3]
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -251,7 +246,7 @@ class _Search:
                 new = edited(text, edit)
                 if self.problem.lost(dtype, code, new) < _LOST:
                     self._verify(code, new)
-        return sorted(self.verified, key=_cost)[:3]
+        return self._best_first()
 
     def _first_line(self, drafts: list[_Draft]) -> WrongLine | None:
         """Return the first wrong line of a backward that is too long to try everything."""
@@ -271,14 +266,19 @@ class _Search:
             known,
         )
 
-    def _searched(self, drafts: list[_Draft], share: float) -> None:
-        """Search with one edit, then with two, in a share of the candidates that are left."""
+    def _searched(self, drafts: list[_Draft], share: float, forward: Sequence[_Draft] = ()) -> None:
+        """Search with one edit, then with two, in a share of the candidates that are left.
+
+        One edit of a `forward` is tried as well, since what it keeps may be wrong.
+        """
         spent = self.tried / self._total
         share = spent + share * (1 - spent)
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
+            better += self._tried_tier(drafts, tier, 0.6 * share + 0.4 * spent)
+            if tier <= NAMES and not self.verified:
+                self._tried_tier(forward, tier, self._kept(0.2))
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
@@ -287,15 +287,23 @@ class _Search:
                 self._second(_best(partly), min(share, self.tried / self._total + 0.4))
             if self.verified:
                 return
-        self._second(_best(better), share)
+        self._second(forward, self._kept(0.5))
+        if not self.verified:
+            self._second(_best(better), share)
 
-    def _second(self, drafts: list[_Draft], share: float) -> None:
-        for tier in self._tiers if drafts else ():
-            self._tried_tier(drafts, tier, share)
-            if self.verified:
-                return
+    def _kept(self, most: float) -> float:
+        """Return up to which share of all candidates edits of a forward may be tried."""
+        spent = self.tried / self._total
+        return spent + min(self.problem.forwards / self._total, most * (1 - spent))
 
-    def _tried_tier(self, drafts: list[_Draft], tier: int, share: float) -> list[_Draft]:
+    def _second(self, drafts: Sequence[_Draft], share: float) -> None:
+        for some in (drafts[:_SOLVED], drafts[_SOLVED:]):  # the best ones first
+            for tier in self._tiers if some else ():
+                self._tried_tier(some, tier, share)
+                if self.verified:
+                    return
+
+    def _tried_tier(self, drafts: Sequence[_Draft], tier: int, share: float) -> list[_Draft]:
         """Try the edits of one tier of each draft; return those that make something better.
 
         Args:
@@ -320,9 +328,9 @@ class _Search:
         return better
 
     def _spend(self, candidates: float) -> None:
-        """Count what is tried; CPU time only stops what the count does not see."""
+        """Count what is tried; the clock only stops what runs away."""
         self.tried += candidates
-        if time.process_time() - self._clock > _RUNS_AWAY * self.problem.allowance:
+        if time.process_time() - self._clock > _RUNS_AWAY * self._seconds:
             raise _Ended
 
     def _bench(self, draft: _Draft) -> Bench:
@@ -348,8 +356,7 @@ class _Search:
             made: list[Edit] = []
             for place in self._places[draft]:
                 if tier == FITTED and self.tried < self._end:
-                    self._spend(_FIT)
-                    made += place.products()
+                    made += place.products(self._spend)
                 made += place.texts() if tier == SOLVED else ()
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
@@ -387,7 +394,7 @@ class _Search:
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:
         """Return the places where another value would make gradients, or the wrong line, right."""
         found: list[_Solved] = []
-        pools: dict[int, list[Material]] = {}
+        pools: dict[int, Fitter] = {}
         aliases, _, calls = vocabulary(self.world, bench, self.texts)
         hopeless: set[ast.AST] = set()
         first = self._focus if not draft.text.edits else None
@@ -402,9 +409,11 @@ class _Search:
             if site.statement not in pools:
                 few = scope.simple
                 most = 12 if first is None else 40
-                pools[site.statement] = [*few, *derived(scope, few, aliases, calls, most)]
-                self._spend(len(pools[site.statement]) / 12)
-            found.append(_Solved(draft.text, site, scope, needed[0], pools[site.statement], calls))
+                whole = [*few, *derived(scope, few, aliases, calls, most)]
+                self._spend(len(whole) / 12)
+                pools[site.statement] = Fitter(whole)
+            fitter = pools[site.statement]
+            found += [_Solved(draft.text, site, scope, each, fitter, calls) for each in needed]
         return found
 
     def _needs(
@@ -429,7 +438,7 @@ class _Search:
         chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
 
         def move(delta: Array) -> Array | None:
-            self._spend(0.35 if first is None else 0.03)  # how much of a candidate's time it takes
+            self._spend(0.35 if first is None else _ALONE)
             came: Sequence[Any] | None
             if first is None:
                 came = bench.gradients(edit, __moved__=delta)
@@ -454,6 +463,10 @@ class _Search:
         if (draft.code, new.segment) in self._seen:
             return None
         self._seen.add((draft.code, new.segment))
+        first = self._focus if not draft.text.edits else None
+        if first is not None and first.misses(edit, bench.copy.__globals__):
+            self._spend(_ALONE)
+            return None
         self._spend(1)
         came = bench.gradients(edit)
         if came is None or len(came) != len(self.points[0].expected):
@@ -556,10 +569,9 @@ def _wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
         return False
 
 
-def _cost(mended: Mended) -> tuple[int, int, int]:
+def _cost(mended: Mended, size: int) -> tuple[int, int, int]:
     """Return what orders fixes: how far the search went, how much is new or in another style."""
     known = mended.old.segment.decode()
-    size = 0
     for edit in mended.new.edits:
         strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
         styled = f"={edit.new}" in known
@@ -580,10 +592,8 @@ def _changed(old: str, new: str) -> int:
 def _best(drafts: list[_Draft]) -> list[_Draft]:
     """Return those with most right gradients, or the best few by each measure."""
     most = max((sum(d.right) for d in drafts), default=0)
-    kept: dict[bytes, _Draft] = {}
-    for k in range(3):
-        for draft in sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k]))[:_BEAM]:
-            kept.setdefault(draft.text.segment, draft)
+    ranked = (sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3))
+    kept = {d.text.segment: d for row in itertools.islice(zip(*ranked), _BEAM) for d in row}
     return list(kept.values())
 
 
@@ -606,6 +616,7 @@ def vocabulary(
                 written = text.of(node.func)
                 if written.split(".")[0] in scope:
                     found[written] = None
+    found |= dict.fromkeys(world.helpers(scope))
     for alias in aliases[:1]:
         found |= {f"{alias}.{name}": None for name in ("sqrt", "exp", "log", "tanh", "cos")}
     return aliases, held | {"sum", "mean", "max", "min"}, list(found)

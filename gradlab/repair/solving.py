@@ -6,7 +6,6 @@ texts are held against it without being run, and a product that is lacking is fo
 the logarithm of a product is a sum.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +13,13 @@ import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair.edits import Material
+from gradlab.repair.source import ATOM
 
-_ENTRIES = 96
+_ENTRIES = 160
 _NEAR = 1e-6
-_POOL = 32
+_POOL, _TRIED = 32, 64
+_FIT = 15  # candidates, in whose time a product is fitted
+_POWERS = (1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5)
 
 
 class Need(NamedTuple):
@@ -88,6 +90,7 @@ def needs(
         columns.append((moved - here) / size)
     whole = np.stack(columns, axis=1)
     finite &= np.isfinite(whole).all(axis=1)
+    found = []
     for rows in chosen:
         matrix, lacking = whole[rows & finite], (goal - here)[rows & finite]
         if not np.any(lacking):
@@ -99,12 +102,14 @@ def needs(
             if rank == value.size:
                 exact = np.array(value + solution.reshape(value.shape))
                 noise = 1e-10 * np.max(np.abs(goal[finite]))
-                noise = noise * np.linalg.norm(np.linalg.pinv(matrix), axis=1)
+                noise = noise * np.sqrt(np.diag(np.linalg.inv(matrix.T @ matrix)))
                 exact[noise.reshape(value.shape) > 1e-7 * np.abs(exact - value)] = np.nan
             mixed = np.cos(1.0 + 2.0 * np.arange(lacking.size))
             probe = np.append(mixed @ matrix, mixed @ lacking)
-            return [Need(value, matrix, lacking, exact, probe)]
-    return []
+            found.append(Need(value, matrix, lacking, exact, probe))
+            if rows.all():
+                break
+    return found
 
 
 def one_sign(array: Array) -> bool:
@@ -112,76 +117,130 @@ def one_sign(array: Array) -> bool:
     return bool(np.all(array > 0) or np.all(array < 0))
 
 
-def fitted(pool: Sequence[Material], wanted: Array) -> Iterator[str]:
-    """Yield the text of the product of powers of values that equals what is wanted, with its sign.
+class Fitter:
+    """Finds products of powers of values: their logarithms are sums.
 
-    Exponents are halves, and at most four values take part.
+    A sum of four is two sums of two, so that sorted pairs are all that is searched.
     """
-    known: list[tuple[Material, Array]] = []
-    rows: list[Array] = []
-    with np.errstate(all="ignore"):
+
+    def __init__(self, pool: Sequence[Material]) -> None:
+        self.pool = pool
+        self._found: dict[bytes, list[str]] = {}
+        self._made: dict[bytes, _Table] = {}  # by the entries that are used
+
+    def products(self, wanted: Array, spend: Callable[[float], None]) -> list[str]:
+        """Return the texts of products that equal what is wanted, with their signs.
+
+        At most four arrays take part, and two numbers.
+
+        Args:
+            wanted: an array; NaN where it is not known.
+            spend: is told what a search takes, in candidates.
+        """
+        with np.errstate(all="ignore"):
+            key = np.round(wanted / np.nanmax(np.abs(wanted)), 6).tobytes()
+            if key not in self._found:
+                spend(_FIT)
+                self._found[key] = list(self._products(wanted))
+        return self._found[key]
+
+    def _products(self, wanted: Array) -> Iterator[str]:
         logs = np.log(np.abs(wanted)).ravel()
-    use = np.isfinite(logs) & (logs > -25)
-    if use.sum() < 3:
-        return
-    goal = logs[use] - logs[use].mean()
-    if np.ptp(goal) <= 1e-6:
-        yield from _product([], np.ones(0), wanted)
-        return
-    for each in pool:
-        try:
-            wide = np.broadcast_to(np.asarray(each.values[0], float), wanted.shape)
-        except (TypeError, ValueError):
-            continue
-        logs = np.log(np.abs(wide)).ravel()[use]
-        if np.isfinite(logs).all() and np.ptp(logs) > 1e-9 and len(rows) < _POOL:
-            rows.append(logs - logs.mean())
-            known.append((each, wide))
-    if not rows:
-        return
-    matrix, total = np.stack(rows), float(goal @ goal)
-    gram, moment = matrix @ matrix.T, matrix @ goal
-    for count in range(1, min(4, len(rows), int(use.sum()) - 2) + 1):
-        subsets = np.array(list(itertools.combinations(range(len(rows)), count)))
-        grams = gram[subsets[:, :, None], subsets[:, None, :]]
-        grams = grams + 1e-11 * np.trace(gram) / len(rows) * np.eye(count)
-        powers = np.linalg.solve(grams, moment[subsets][..., None])[..., 0]
-        lost = total - np.sum(powers * moment[subsets], axis=1)
-        halves = np.abs(2 * powers - np.round(2 * powers)).max(axis=1)
-        good = (np.abs(lost) <= 1e-6 * total + 1e-12) & (halves < 2e-3)
-        found = False
-        for k in np.flatnonzero(good & (np.abs(powers).max(axis=1) < 5))[:6]:
-            exponents = np.round(2 * powers[k]) / 2
-            if any(e < 0 and not one_sign(known[i][1]) for i, e in zip(subsets[k], exponents)):
-                continue
-            for text in _product([known[i] for i in subsets[k]], exponents, wanted):
-                found = True
-                yield text
-        if found:
+        use = np.isfinite(logs) & (logs > -25)
+        if not use.any():
             return
+        if use.tobytes() not in self._made:
+            self._made[use.tobytes()] = _Table(self.pool, wanted.shape, use)
+        made = self._made[use.tobytes()]
+        goal = logs[use] - logs[use].mean()
+        if np.ptp(goal) <= 1e-6:
+            yield from _product([], wanted, made.numbers)
+            return
+        found = 0
+        for some in made.sums(float(goal @ made.mixed)) if goal.size >= 3 else ():
+            if 0 < found < len(some):
+                return
+            left = goal - sum((e * made.rows[k] for k, e in some), start=np.zeros(goal.size))
+            if np.abs(left).max() <= 1e-6 * np.abs(goal).max():
+                for text in _product([(*made.known[k], e) for k, e in some], wanted, made.numbers):
+                    found = len(some)
+                    yield text
+
+
+class _Table:
+    """The logarithms of a pool's values, and the sorted sums of two of their multiples."""
+
+    def __init__(self, pool: Sequence[Material], shape: tuple[int, ...], use: Array) -> None:
+        self.known: list[tuple[str, Array]] = []
+        self.numbers: list[tuple[str, Array]] = []
+        self.rows: list[Array] = []
+        self.mixed = np.cos(1.0 + 2.0 * np.arange(np.count_nonzero(use)))
+        for each in pool:
+            try:
+                wide = np.broadcast_to(np.asarray(each.values[0], float), shape)
+            except (TypeError, ValueError):
+                continue
+            text = each.text if each.binds >= ATOM else f"({each.text})"
+            logs = np.log(np.abs(wide)).ravel()[use]
+            if not np.isfinite(logs).all():
+                continue
+            if np.ptp(logs) <= 1e-9:
+                self.numbers.append((text, wide))
+            elif len(self.rows) < _POOL:
+                self.rows.append(logs - logs.mean())
+                self.known.append((text, wide))
+        self.sums = _sums([float(row @ self.mixed) for row in self.rows], _POWERS, 4)
+
+
+def _sums(
+    logs: Sequence[float], powers: Sequence[float], most: int
+) -> Callable[[float], Iterator[list[tuple[int, float]]]]:
+    """Return what yields the multiples of at most so many logarithms that sum to a goal."""
+    terms = [(-1, 0.0), *((k, e) for k in range(len(logs)) for e in powers)]
+    sizes = np.array([0.0, *(e * logs[k] for k, e in terms[1:])])
+    pairs = np.stack(np.triu_indices(len(terms)), axis=1)
+    pairs = pairs[np.argsort(sizes[pairs].sum(axis=1))]
+    table, none = sizes[pairs].sum(axis=1), pairs == 0
+
+    def found(goal: float) -> Iterator[list[tuple[int, float]]]:
+        near, tried = _NEAR * abs(goal), 0
+        for lefts in (pairs[none.all(axis=1)], pairs[none.any(axis=1)], pairs)[: most - 1]:
+            rest = goal - sizes[lefts].sum(axis=1)
+            low, high = (np.searchsorted(table, rest + shift) for shift in (-near, near))
+            for k in np.flatnonzero(high > low):
+                for pair in pairs[low[k] : high[k]]:
+                    some = [terms[t] for t in (*lefts[k], *pair) if t]
+                    if len({i for i, _ in some}) == len(some) and tried < _TRIED:
+                        tried += 1
+                        yield sorted(some)
+
+    return found
 
 
 def _product(
-    factors: Sequence[tuple[Material, Array]], exponents: Array, wanted: Array
+    factors: Sequence[tuple[str, Array, float]], wanted: Array, numbers: Sequence[tuple[str, Array]]
 ) -> Iterator[str]:
     made = np.ones(wanted.shape)
-    for (_, wide), exponent in zip(factors, exponents):
-        made = made * np.abs(wide) ** exponent
-    signs = [np.sign(w) for (_, w), e in zip(factors, exponents) if e % 2 == 1]
-    made = made * np.prod(signs, axis=0) if signs else made
+    for _, wide, exponent in factors:
+        if exponent < 0 and not one_sign(wide):
+            return
+        made = made * np.abs(wide) ** exponent * (np.sign(wide) if exponent % 2 == 1 else 1.0)
     known = np.isfinite(wanted) & (made != 0)
     constant = float(np.median((wanted / made)[known]))
     if not np.allclose(constant * made[known], wanted[known], rtol=1e-6, atol=1e-9):
         return
     short = f"{abs(constant):.2g}"  # a constant that someone would write
-    if abs(float(short) - abs(constant)) > 1e-6 * abs(constant):
-        return
-    above = [] if float(short) == 1 else [short]
-    below: list[str] = []
-    for (each, _), exponent in zip(factors, exponents):
-        inner = each.text if each.binds >= 16 else f"({each.text})"
-        power = f"{abs(exponent):g}"
-        (above if exponent > 0 else below).append(inner if power == "1" else f"{inner}**{power}")
-    text = " / ".join([" * ".join(above) or "1", *below])
-    if exponents.all():
+    plain = abs(float(short) - abs(constant)) <= 1e-9 * abs(constant)
+    ways: list[list[tuple[str, float]]] = [[] if float(short) == 1 else [(short, 1.0)]]
+    if not plain:
+        logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
+        some = _sums(logs, (1.0, -1.0), 2)(float(np.log(abs(constant))))
+        ways = [[(numbers[k][0], e) for k, e in each] for each in some][:2]
+    for way in ways:
+        powers = [*way, *((text, e) for text, _, e in factors)]
+        above, below = (
+            [t if abs(e) == 1 else f"{t}**{abs(e):g}" for t, e in powers if side * e > 0]
+            for side in (1, -1)
+        )
+        text = " / ".join([" * ".join(above) or "1", *below])
         yield f"-{text}" if constant < 0 else text

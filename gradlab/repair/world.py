@@ -34,6 +34,7 @@ _GRADLAB = str(Path(__file__).parent.parent)
 Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
+_HELPERS = 6
 
 
 class Failed(Exception):
@@ -238,6 +239,16 @@ class World:
         """Return the modules that a module of the user's imports, by the names that it uses."""
         original = self._original[id(scope)]
         return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
+
+    def helpers(self, scope: dict[str, Any]) -> list[str]:
+        """Return the user's functions of one argument that a module holds, and load them."""
+        original = self._original[id(scope)]
+        functions = {n: v for n, v in original.items() if isinstance(v, FunctionType)}
+        alone = [n for n, v in functions.items() if v.__code__.co_argcount == 1]
+        owned = [n for n in alone if self.owned(functions[n].__code__.co_filename)]
+        for name in owned[:_HELPERS]:
+            scope.setdefault(name, self.load(functions[name]))
+        return owned[:_HELPERS]
 
     @contextmanager
     def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:

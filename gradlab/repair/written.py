@@ -120,19 +120,16 @@ def rule_of_node(
     return HandRule("node", forward, backward, inputs, names, paths, sources=tuple(mine))
 
 
-def repair(rules: Sequence[HandRule], spent: float, seed: int, lost: str = "") -> Repaired:
+def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
     """Return the fixes of the first of these rules that is wrong and can be mended.
 
     Where none can, the first wrong line may be known. Where a right formula loses digits,
     `lost` is their dtype, and the fixes are safe forms.
-
-    The search takes twice the CPU that was `spent` so far and 1.2 s, at most eight.
     """
-    allowance = min(1.2 + 2.0 * spent, 8.0) / max(1, len(rules[:4]))
     line = None
     for rule in rules[:4]:
         try:
-            fixes, first = fixes_of(rule, allowance, seed, lost)
+            fixes, first = fixes_of(rule, seed, lost, 1 / len(rules[:4]))
         except Exception as error:  # a fault of the search must not cost the verdict
             said = f"{type(error).__name__}: {error}".split("\n")[0]
             text = f"gradlab's search for a fix failed ({said}). The verdict stands. Report this."
@@ -144,10 +141,10 @@ def repair(rules: Sequence[HandRule], spent: float, seed: int, lost: str = "") -
     return (), line
 
 
-def fixes_of(rule: HandRule, allowance: float, seed: int, lost: str = "") -> Repaired:
+def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> Repaired:
     """Return the edits of the user's source that make every gradient right, best first."""
     with without_checks():
-        problem = Problem(rule, allowance, seed)
+        problem = Problem(rule, seed, share)
         edits, first = mend(problem, lost)
         found = [
             (each, fix) for each in edits if (fix := _fix(each, problem.upstream_name)) is not None

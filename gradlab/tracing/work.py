@@ -28,6 +28,11 @@ class Work(NamedTuple):
     largest: int  # how many the largest of them has
     counted: bool = True  # whether the program says how often all of its loops turn
 
+    @property
+    def seconds(self) -> float:
+        """About how long NumPy takes for one evaluation: the same number on every machine."""
+        return 15e-6 * self.steps + 3e-9 * self.entries
+
 
 def work(jaxpr: Jaxpr) -> Work:
     """Return how much work a jaxpr is."""

@@ -57,6 +57,45 @@ SLIPS = {
         ((3, 4),),
         "    mask = x >= top",
     ),
+    "constant of a logarithm": (
+        "def forward(x):\n    return np.log2(1 + np.exp(x))\n\n\n"
+        "def backward(upstream, x):\n"
+        "    return upstream / (1 + np.exp(-x))\n",
+        ((4, 3),),
+        "    return upstream / (1 + np.exp(-x)) / np.log(2)",
+    ),
+    "term in a factor": (
+        "def forward(x, w):\n    return (np.tanh(x) * x) @ w + np.sin(x) @ w\n\n\n"
+        "def backward(upstream, x, w):\n"
+        "    t, d = np.tanh(x), upstream @ w.T\n"
+        "    dw = (t * x + np.sin(x)).T @ upstream\n"
+        "    return d * (1 - t**2) * x + d * np.cos(x), dw\n",
+        ((5, 3), (3, 3)),
+        "    return d * (1 - t**2) * x + d * (np.cos(x) + t), dw",
+    ),
+    "helper that nothing calls": (
+        "def sigmoid(z):\n    return 1 / (1 + np.exp(-z))\n\n\n"
+        "def forward(x):\n    return np.tanh(np.log1p(np.exp(x)))\n\n\n"
+        "def backward(upstream, x):\n"
+        "    t = np.tanh(np.log1p(np.exp(x)))\n"
+        "    return upstream * (1 - t**2)\n",
+        ((4, 3),),
+        "    return upstream * (1 - t**2) * sigmoid(x)",
+    ),
+    "length that another one equals": (
+        "def forward(x):\n"
+        "    b, d = x.shape\n"
+        "    half = d // 2\n"
+        "    return np.sin(x[:, :half]) * half\n\n\n"
+        "def backward(upstream, x):\n"
+        "    b, d = x.shape\n"
+        "    half = d // 2\n"
+        "    dx = np.zeros_like(x)\n"
+        "    dx[:, :half] = upstream * np.cos(x[:, :half]) * d\n"
+        "    return dx\n",
+        ((2, 4),),
+        "    dx[:, :half] = upstream * np.cos(x[:, :half]) * half",
+    ),
     "factor too many": (
         "def forward(x):\n    return np.log1p(np.exp(x))\n\n\n"
         "def backward(upstream, x):\n"

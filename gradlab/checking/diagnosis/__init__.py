@@ -2,10 +2,8 @@
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from gradlab.checking.diagnosis.behaviour import lower_precision, nonfinite, witnessed
 from gradlab.checking.diagnosis.claims import (
@@ -22,6 +20,7 @@ from gradlab.checking.subject import Subject
 from gradlab.checking.trial import Trial
 from gradlab.report import Finding, Law
 from gradlab.tracing.jaxprs import contains
+from gradlab.tracing.work import work
 
 _CODES = {
     "sign": "GL101",
@@ -62,32 +61,48 @@ _RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator")
 _ENTRIES = 1 << 16
 _CHEAP_ENTRIES = 1 << 24  # of a gradient for which cheap hypotheses alone are tried
 _LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
+_CHECK = 35  # evaluations that take half the time of a check
+_GATED, _CLAIM = 5e-3, 1e-3  # seconds of an equation in `terms`, and of a claim
+
+
+@dataclass
+class _Budget:
+    """What hypotheses may take, in seconds that depend on the programs and on no clock."""
+
+    seconds: float
+    steps: int
+    each: float  # of one evaluation
+
+    @classmethod
+    def of(cls, subject: Subject) -> "_Budget":
+        programs = (subject.rule, subject.believed or subject.forward)
+        sizes = [work(program.jaxpr) for program in programs if program is not None]
+        each = 2 * sum(size.seconds for size in sizes)
+        return cls(1.2 + _CHECK * each, sum(size.steps for size in sizes), each)
+
+    def grants(self, cost: float) -> bool:
+        """Whether something is left; if so, take the cost from it."""
+        granted = self.seconds > 0
+        self.seconds -= cost
+        return granted
 
 
 def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
     """Whether an edit of the source can be searched for: a formula is wrong, and the code pure."""
     failed = {law.name for law in laws if law.status == "failed"}
-    return (
-        trial.runs
-        and bool(failed & {"formula", "form", "linear"})
-        and not failed & {"pure", "reuse"}
-    )
+    return bool(failed & {"formula", "form", "linear"}) and not failed & {"pure", "reuse"}
 
 
-def diagnose(
-    trial: Trial, laws: Sequence[Law], mended: bool, seconds: float
-) -> tuple[Finding, ...]:
+def diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding, ...]:
     """Return what is wrong with a gradient, each cause with its code, as far as it was verified.
 
     `mended`: the source was; then what was seen is told, and nothing is searched for.
     """
-    found = _diagnose(trial, laws, mended, seconds)
+    found = _diagnose(trial, laws, mended)
     return tuple(dataclasses.replace(f, code=f.code or _CODES.get(f.kind, "")) for f in found)
 
 
-def _diagnose(
-    trial: Trial, laws: Sequence[Law], mended: bool, seconds: float
-) -> tuple[Finding, ...]:
+def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding, ...]:
     if not trial.runs:
         return ()
     found = list(witnessed(trial, laws))
@@ -105,37 +120,41 @@ def _diagnose(
         return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
     # nothing is tried where too little is off to explain
     wrong = [k for k in symptom.wrong if symptom.differs(0, k).any()]
-    end = time.process_time() + seconds
+    budget = _Budget.of(trial.subject)
     for target in wrong:
         path = trial.subject.targets[target].path
-        tried = _tried(symptom, target, end) if path not in explained else ()
+        tried = _tried(symptom, target, budget) if path not in explained else ()
         found += itertools.islice(tried, 1)
     return tuple(found)
 
 
-def _tried(symptom: Symptom, target: int, end: float) -> Iterator[Finding]:
+def _tried(symptom: Symptom, target: int, budget: _Budget) -> Iterator[Finding]:
     """Yield what holds, simplest first, in reasonable time, which grows with the entries."""
     subject = symptom.subject
     small = symptom.trial.formula_verdicts[target].wrong.size <= _ENTRIES
     if small or (symptom.trial.has_reference and symptom.entries <= _CHEAP_ENTRIES):
-        yield from _held(scaling, symptom, target, np.inf)
+        yield from _held(scaling, symptom, target)
     if not small:
         return
-    yield from _held(claims, symptom, target, end)
+    yield from _held(claims, symptom, target, budget)
+    if budget.grants(_CLAIM):
+        yield from conditions(symptom, target)
     long = subject.rule is not None and len(subject.rule.jaxpr.eqns) > _LONG
-    for hypothesis in (conditions, terms):
-        if time.process_time() < end and not (long and hypothesis is terms):
-            yield from hypothesis(symptom, target)
-    yield from _held(further_claims, symptom, target, end)
+    if not long and budget.grants(_GATED * budget.steps):
+        yield from terms(symptom, target)
+    yield from _held(further_claims, symptom, target, budget)
     yield from _drawn(subject, target)
 
 
 def _held(
-    made: Callable[[Symptom, int], Iterator[Claim]], symptom: Symptom, target: int, end: float
+    made: Callable[[Symptom, int], Iterator[Claim]],
+    symptom: Symptom,
+    target: int,
+    budget: _Budget | None = None,
 ) -> Iterator[Finding]:
     subject = symptom.subject
     for claim in made(symptom, target):
-        if time.process_time() > end:
+        if budget and not budget.grants(_CLAIM + (claim.at is not None) * budget.each):
             return
         if symptom.holds(claim, target):
             text = claim.text + (_declaring(claim.meant, subject, "meant") if claim.meant else "")
@@ -150,8 +169,7 @@ def _meant(symptom: Symptom, target: int) -> Iterator[Finding]:
         return (claim for claim in found if claim.meant)
 
     if symptom.subject.rules:
-        yield from _held(made, symptom, target, np.inf)
-        yield from _drawn(symptom.subject, target)
+        yield from _held(made, symptom, target)
 
 
 def _drawn(subject: Subject, target: int) -> Iterator[Finding]:

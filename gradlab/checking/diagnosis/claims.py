@@ -151,7 +151,7 @@ def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:
     text = f"{the} multiplies the upstream by the Jacobian, and not by its transpose: "
     text += "forward mode is taken for reverse mode"
     yield from _jacobian(symptom, target, "not transposed", text, np.matmul)
-    same = (u.name for u in subject.upstreams if u.shape == leaf.shape)
+    same = (u.name for u in subject.upstreams if _entry_by_entry(symptom, target, u.name))
     if leaf.kind == "real" and math.prod(leaf.shape) >= 3:
         for name, (words, function) in itertools.product(same, _FUNCTIONS.items()):
             made = partial(_of_another, function, leaf.path, name)
@@ -310,6 +310,16 @@ def _jacobian(
             return np.reshape(product(rows, held[name].ravel()), shape)
 
         yield Claim(kind, text, made)
+
+
+def _entry_by_entry(symptom: Symptom, target: int, upstream: str) -> bool:
+    """Whether a gradient is its upstream times what no upstream changes."""
+    first, second = (
+        (case.actual[target], case.point.upstreams[upstream]) for case in symptom.cases[:2]
+    )
+    if np.shape(first[0]) != np.shape(first[1]):
+        return False
+    return np.allclose(first[0] * second[1], second[0] * first[1], rtol=1e-6, atol=0)
 
 
 def _of_another(

@@ -17,8 +17,8 @@ from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.report import Finding
-from gradlab.tracing import Lifter, NumPy, Program, Value, iterates, source, without_checks
-from gradlab.tracing.leaves import in_numpy, is_inexact
+from gradlab.tracing import Lifter, Program, Value, iterates, run_lifted, source, without_checks
+from gradlab.tracing.leaves import is_inexact
 
 _GATES, _ENTRIES = 150, 1 << 20
 _TIMES = {
@@ -125,9 +125,8 @@ class _Gated:
             if rows.shape not in self._traced:
                 every = jax.vmap(self._gradients, in_axes=(0, None, None))
                 self._traced[rows.shape] = jax.make_jaxpr(every)(*given)
-            flat = [Value(x, is_inexact(x.dtype)) for x in map(in_numpy, jax.tree.leaves(given))]
-            lifter = Lifter(NumPy())
-            return np.asarray(lifter.wide(lifter(self._traced[rows.shape], flat)[target]))
+            results = run_lifted(self._traced[rows.shape], jax.tree.leaves(given))
+            return np.asarray(results[target])
 
     def _arguments(self, case: int) -> tuple[list[Array], list[Array]]:
         values, upstreams = self._symptom.cases[case].point
