@@ -273,7 +273,8 @@ def _grouped(met: Sequence[Meeting]) -> list[list[Meeting]]:
     groups: dict[Hashable, list[Meeting]] = {}
     for meeting in met:
         rule = meeting.rule
-        shapes = tuple((tuple(a.shape), str(a.dtype)) for a in rule.in_avals)
+        avals = [atom.aval for atom in meeting.equation.invars]
+        shapes = tuple((tuple(a.shape), str(a.dtype)) for a in avals)
         meaning = _meaning(meeting)
         place = rule.name, rule.defined, rule.source, shapes, meaning, meeting.wrt
         groups.setdefault((*place, bool(meeting.shielded), meeting.made_up), []).append(meeting)

@@ -15,10 +15,10 @@ from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.tracing.evaluate import Evaluator, Value
-from gradlab.tracing.jaxprs import Equation, closed, contains, inner_jaxprs
+from gradlab.tracing.jaxprs import Equation, closed, contains
 from gradlab.tracing.kinds import expansion_of, is_rule
-from gradlab.tracing.program import Program, derive
-from gradlab.tracing.rules import CustomRule, NotStrippable, rule_of
+from gradlab.tracing.program import Program, derive, rewritten
+from gradlab.tracing.rules import Chooser, CustomRule, NotStrippable, rule_of
 
 Chosen = Callable[[CustomRule], Function | None]
 
@@ -51,33 +51,18 @@ def intend(program: Program, chosen: Chosen) -> Program:
     if not contains(program.jaxpr, goes):
         return program
 
-    def flat_function(*arrays: Array) -> list[Any]:
-        values = [Value(array, True) for array in arrays]
-        return [value.array for value in _Intender(goes, chosen)(program.jaxpr, values)]
-
-    def wide() -> Program | None:
-        return None if program.wide is None else intend(program.wide, chosen)
-
-    names = program.in_names, program.out_names
-    meant = derive(program, flat_function, program.in_avals, *names, wide)
-    trees = {"in_tree": program.in_tree, "out_tree": program.out_tree}
-    return replace(meant, leaves=program.leaves, **trees)
+    return rewritten(program, _Intender(goes, chosen), lambda twin: intend(twin, chosen))
 
 
-class _Intender(Evaluator):
+class _Intender(Chooser):
     """Evaluates as traced, except that chosen rules differentiate as they are meant to."""
 
     def __init__(self, goes: Callable[[Any], bool], chosen: Chosen) -> None:
-        self._goes, self._chosen = goes, chosen
-
-    def keeps(self, equation: Equation) -> bool:
-        if is_rule(equation):
-            return True
-        inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
-        return not any(contains(jaxpr, self._goes) for jaxpr in inner)
+        super().__init__(goes)
+        self._chosen = chosen
 
     def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
-        if not self._goes(equation):
+        if not self.goes(equation):
             return super().equation(equation, inputs)
         rule, primal = rule_of(equation), expansion_of(equation)
         if primal is None:

@@ -1,14 +1,10 @@
 """Open kernels: what a `pallas_call` computes, in operations that JAX differentiates."""
 
-from dataclasses import replace
-from typing import Any
-
-from gradlab.common.arrays import Array
-from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.evaluate import Evaluator
 from gradlab.tracing.jaxprs import Equation, Jaxpr, body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
 from gradlab.tracing.kinds import is_rule
-from gradlab.tracing.program import Program, derive
+from gradlab.tracing.program import Program, rewritten
 from gradlab.tracing.walking import walk
 
 
@@ -18,20 +14,8 @@ def open_kernels(program: Program) -> Program:
     JAX does not differentiate a kernel backwards. What it computes, block after block, it does. A
     kernel under a custom rule is left alone: it is the rule that JAX differentiates there.
     """
-    if not _has_kernel(program.jaxpr):
-        return program
-
-    def flat_function(*arrays: Array) -> list[Any]:
-        outputs = _Opener()(program.jaxpr, [Value(array, True) for array in arrays])
-        return [value.array for value in outputs]
-
-    def wide() -> Program | None:
-        return open_kernels(program.wide) if program.wide is not None else None
-
-    names = program.in_names, program.out_names
-    opened = derive(program, flat_function, program.in_avals, *names, wide)
-    trees = {"in_tree": program.in_tree, "out_tree": program.out_tree}
-    return replace(opened, leaves=program.leaves, **trees)
+    held = _has_kernel(program.jaxpr)
+    return rewritten(program, _Opener(), open_kernels) if held else program
 
 
 def kernels(program: Program) -> list[str]:

@@ -235,6 +235,24 @@ def derive(
     )
 
 
+def rewritten(
+    program: Program, evaluator: Evaluator, again: Callable[[Program], Program]
+) -> Program:
+    """Return what an evaluator makes of a program; `again` does the same to its float64 twin."""
+
+    def flat_function(*arrays: Array) -> list[Any]:
+        outputs = evaluator(program.jaxpr, [Value(array, True) for array in arrays])
+        return [value.array for value in outputs]
+
+    def wide() -> Program | None:
+        return None if program.wide is None else again(program.wide)
+
+    names = program.in_names, program.out_names
+    made = derive(program, flat_function, program.in_avals, *names, wide)
+    trees = {"in_tree": program.in_tree, "out_tree": program.out_tree}
+    return replace(made, leaves=program.leaves, **trees)
+
+
 def restricted(program: Program, outputs: Sequence[int]) -> Program:
     """Return a program with some of its flat outputs alone, named as they were."""
 

@@ -29,7 +29,7 @@ from gradlab.tracing.jaxprs import (
     users_file,
 )
 from gradlab.tracing.kinds import Kind, expansion_of, is_rule, kind_of
-from gradlab.tracing.program import Program, derive
+from gradlab.tracing.program import Program, rewritten
 from gradlab.tracing.walking import walk
 
 _FROM_JVPS = "custom_jvp.defjvps.<locals>.jvp"
@@ -52,8 +52,6 @@ class CustomRule:
     user: bool
     source: str
     defined: str
-    in_avals: tuple[Any, ...]
-    out_avals: tuple[Any, ...]
     operands: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -89,8 +87,6 @@ def _described(equation: Any, kind: Kind) -> CustomRule:
         user=user,
         source=source(equation) or os.path.basename(where),
         defined=os.path.basename(where),
-        in_avals=tuple(atom.aval for atom in equation.invars),
-        out_avals=tuple(atom.aval for atom in equation.outvars),
         operands=_named_operands(equation, kind, name, defined),
         parts=() if own else kind.parts,  # JAX's own way to batch needs no judge
     )
@@ -139,8 +135,6 @@ def _older(equation: Any, kind: Kind) -> CustomRule:
         user=user,
         source=calls or os.path.basename(defined),
         defined=os.path.basename(defined),
-        in_avals=tuple(atom.aval for atom in equation.invars),
-        out_avals=tuple(atom.aval for atom in equation.outvars),
         operands=_operands(equation, name, defined, title),
     )
 
@@ -228,38 +222,36 @@ def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -
 
     if not contains(program.jaxpr, goes):
         return program
-    evaluator = _Stripper(goes)
-
-    def flat_function(*arrays: Any) -> list[Any]:
-        outputs = evaluator(program.jaxpr, [Value(array, True) for array in arrays])
-        return [value.array for value in outputs]
-
-    def wide() -> Program | None:
-        return strip(program.wide, which) if program.wide is not None else None
-
-    stripped = derive(
-        program, flat_function, program.in_avals, program.in_names, program.out_names, wide
-    )
+    stripped = rewritten(program, _Stripper(goes), lambda twin: strip(twin, which))
     if contains(stripped.jaxpr, goes):
         left = next(rule for rule in custom_rules(stripped) if chosen(rule))
         raise NotStrippable(
             f"the rule of {left.name} ({left.defined}) cannot be taken out of {program.name}: it "
             f"lies inside {' in '.join(reversed(left.inside)) or 'a call'}; check it by itself"
         )
-    return replace(
-        stripped, leaves=program.leaves, in_tree=program.in_tree, out_tree=program.out_tree
-    )
+    return stripped
 
 
 class NotStrippable(GradlabError):
     """A custom rule lies where it cannot be replaced by its primal function."""
 
 
-class _Stripper(Evaluator):
-    """Evaluates as traced, except that chosen rules become their primals."""
+class Chooser(Evaluator):
+    """Evaluates as traced, except for chosen rules: it opens what holds them."""
 
     def __init__(self, goes: Callable[[Any], bool]) -> None:
         self.goes = goes
+
+    def keeps(self, equation: Any) -> bool:
+        """Whether an equation holds no chosen rule inside, or is one."""
+        if is_rule(equation):
+            return True
+        inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
+        return not any(contains(jaxpr, self.goes) for jaxpr in inner)
+
+
+class _Stripper(Chooser):
+    """Evaluates as traced, except that chosen rules become their primals."""
 
     def _open(self, step: Step, inputs: list[Value]) -> list[Value]:
         if not self.goes(step.equation):
@@ -269,12 +261,6 @@ class _Stripper(Evaluator):
             rule = rule_of(step.equation)
             raise NotStrippable(f"nothing says what {rule.name} ({rule.kind}) stands for")
         return self(believed, inputs)
-
-    def keeps(self, equation: Any) -> bool:
-        if is_rule(equation):
-            return True
-        inner = [jaxpr for _, jaxpr in inner_jaxprs(equation)]
-        return not any(contains(jaxpr, self.goes) for jaxpr in inner)
 
 
 def _debug(jaxpr: Any) -> Any:
