@@ -16,6 +16,7 @@ import numpy as np
 
 from gradlab.checking.evidence import near, signed
 from gradlab.checking.forms import subject_of_program
+from gradlab.checking.laws.behaviour import sets
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
@@ -392,7 +393,7 @@ def _batched(
 ) -> None:
     rng = np.random.default_rng(bench.trial.seed + 5)
     others = [[near(a, rng) for a in given] for _ in range(2)]
-    for size, chosen in itertools.product(sizes, _sets(len(given))):
+    for size, chosen in itertools.product(sizes, sets(range(len(given)))):
         rows = [
             [a if i in chosen else b for i, (a, b) in enumerate(zip(row, given))]
             for row in [given, *others][:size]
@@ -410,13 +411,6 @@ def _batched(
                 where = " and ".join(f"axis {axis}" for axis in dict.fromkeys(axes))
                 row = [Estimate(y.value[k], y.scatter[k]) for y in batch]
                 bench.hold(row, expected, "a loop gives", f"{what}along {where}, row {k}")
-
-
-def _sets(count: int) -> Iterator[tuple[int, ...]]:
-    """Yield all operands, then each alone, then other sets of few."""
-    yield tuple(range(count))
-    for size in range(1, count) if count <= _SETS else (1,):
-        yield from itertools.combinations(range(count), size)
 
 
 def _axes(ranks: Sequence[int], full: bool) -> Iterator[tuple[int, ...]]:

@@ -15,8 +15,8 @@ from gradlab.tracing import Program, narrowings
 from gradlab.tracing.callbacks import Refused, run_callbacks
 from gradlab.tracing.constants import constants_of
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.interpreter import TooLong, needed
-from gradlab.tracing.jaxprs import Literal, body, dtype_of
+from gradlab.tracing.interpreter import TooLong
+from gradlab.tracing.jaxprs import Literal, body, dtype_of, needed
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import without_checks
 
@@ -219,7 +219,7 @@ def _least(jaxpr: Any, unknown: Sequence[bool]) -> int:
     """Return how many entries the equations have that depend on some inputs, loops left out."""
     parts, found = body(jaxpr), 0
     depends = {variable for variable, flag in zip(parts.invars, unknown) if flag}
-    for equation in needed(parts):
+    for equation in needed(parts.equations, parts.outvars):
         flags = [not isinstance(atom, Literal) and atom in depends for atom in equation.invars]
         if any(flags):
             results = [v for v in equation.outvars if is_inexact(dtype_of(v))]

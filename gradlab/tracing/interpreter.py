@@ -27,6 +27,7 @@ from gradlab.tracing.jaxprs import (
     at_line,
     body,
     dtype_of,
+    needed,
 )
 from gradlab.tracing.leaves import in_numpy
 
@@ -279,7 +280,9 @@ def _plan(jaxpr: Jaxpr, simplify: Simplify) -> tuple[Body, list[Step], tuple[Any
     known = _plans.setdefault(getattr(jaxpr, "jaxpr", jaxpr), {})
     parts = body(jaxpr)
     if simplify not in known:
-        known[simplify] = _steps(parts, simplify(needed(parts), parts.outvars))
+        known[simplify] = _steps(
+            parts, simplify(needed(parts.equations, parts.outvars), parts.outvars)
+        )
     return parts, *known[simplify]
 
 
@@ -296,14 +299,3 @@ def _steps(parts: Body, equations: Sequence[Any]) -> tuple[list[Step], tuple[Any
         steps.append(Step(equation, opens, inner, last, unread))
     entrance = dict.fromkeys((*parts.invars, *parts.constvars))
     return steps[::-1], tuple(v for v in entrance if v not in read)
-
-
-def needed(parts: Body) -> list[Any]:
-    """Return the equations that an output needs, or that have an effect."""
-    wanted = {atom for atom in parts.outvars if not isinstance(atom, Literal)}
-    kept = []
-    for equation in reversed(parts.equations):
-        if equation.effects or not wanted.isdisjoint(equation.outvars):
-            kept.append(equation)
-            wanted.update(atom for atom in equation.invars if not isinstance(atom, Literal))
-    return kept[::-1]

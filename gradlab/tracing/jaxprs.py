@@ -188,20 +188,26 @@ def as_flat(jaxpr: Jaxpr) -> Any:
     return jex.jaxpr_as_fun(jaxpr)
 
 
+def needed(equations: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
+    """Return the equations that an output needs, or that have an effect."""
+    wanted = {atom for atom in outvars if not isinstance(atom, Literal)}
+    kept = []
+    for equation in reversed(equations):
+        if equation.effects or not wanted.isdisjoint(equation.outvars):
+            kept.append(equation)
+            wanted.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+    return kept[::-1]
+
+
 def with_outputs(jaxpr: Jaxpr, chosen: slice) -> Any:
     """Return a closed jaxpr with some of its outputs, without what no other of them needs."""
     opened = jaxpr.jaxpr
     outvars = list(opened.outvars)[chosen]
-    wanted = {atom for atom in outvars if not isinstance(atom, Literal)}
-    kept = []
-    for equation in reversed(opened.eqns):
-        if equation.effects or not wanted.isdisjoint(equation.outvars):
-            kept.append(equation)
-            wanted.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+    kept = needed(opened.eqns, outvars)
     info = opened.debug_info
     if getattr(info, "result_paths", None) is not None:
         info = info._replace(result_paths=tuple(info.result_paths)[chosen])
-    fewer = opened.replace(outvars=outvars, eqns=kept[::-1], debug_info=info)
+    fewer = opened.replace(outvars=outvars, eqns=kept, debug_info=info)
     return jaxpr.replace(jaxpr=fewer)
 
 

@@ -4,8 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.interpreter import needed
-from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, shape_of
+from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, needed, shape_of
 
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
 _PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
@@ -40,7 +39,7 @@ def work(jaxpr: Jaxpr) -> Work:
     equations = steps = entries = held = 0
     counted = True
     largest = max((_size(v) for v in (*parts.invars, *parts.constvars)), default=1)
-    for equation in needed(parts):
+    for equation in needed(parts.equations, parts.outvars):
         outputs = [_size(variable) for variable in equation.outvars]
         largest = max(largest, *outputs, 0)
         held += sum(outputs)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from gradlab.tracing import (
 from gradlab.tracing.jaxprs import Jaxpr
 from gradlab.tracing.leaves import is_inexact
 
+T = TypeVar("T")
 Abstract: Any = jax.ShapeDtypeStruct
 _ROWS = 3
 _ENTRIES = 1 << 14  # of inputs and outputs; larger programs are batched, but not run
@@ -155,7 +156,7 @@ def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]
     inputs = list(rule.in_names)
     movable = [n for n, a in zip(inputs, rule.in_avals) if is_inexact(a.dtype)]
     judged = 0
-    for chosen in _sets(movable) if several else [tuple(movable)]:
+    for chosen in sets(movable) if several else [tuple(movable)]:
         axes = [0 if name in chosen else None for name in inputs]
         avals = [
             Abstract((_ROWS, *a.shape), a.dtype) if n in chosen else a
@@ -189,12 +190,11 @@ def _run(trial: Trial, jaxpr: Jaxpr, arrays: Sequence[Array]) -> list[Any]:
     return trial.dropped.attempt(lambda: run_lifted(jaxpr, arrays, _TURNS)) or []
 
 
-def _sets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield all, then each alone, then every other set of few names."""
-    yield tuple(names)
-    sizes = range(1, len(names)) if len(names) <= 3 else (1,)
-    for size in sizes:
-        yield from itertools.combinations(names, size)
+def sets(several: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    """Yield all, then each alone, then every other set of few."""
+    yield tuple(several)
+    for size in range(1, len(several)) if len(several) <= 3 else (1,):
+        yield from itertools.combinations(several, size)
 
 
 def _moved(trial: Trial, seed: int) -> dict[str, Array]:
