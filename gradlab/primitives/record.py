@@ -61,11 +61,6 @@ class Primitive:
         """Whether each result is the operand of its place, as it is."""
         return self.entrywise and self.moves in (slice(0, 1), slice(None))
 
-    @property
-    def mixes(self) -> bool:
-        """Whether an output entry may be computed from operands' entries at other indices."""
-        return not self.entrywise and self.moves is None
-
 
 class Grants(Protocol):
     """What whoever asks for a pattern lets a rule assume at one equation."""

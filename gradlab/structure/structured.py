@@ -333,7 +333,7 @@ class _Reader:
             k = 0 if isinstance(operands[0], dict) else 1
             other = operands[1 - k]
             if isinstance(other, Known) and (name == "mul" or k == 0):
-                grown = self._grown(held[0], np.shape(_of(equation.invars[k])), shape)
+                grown = self._grown(held[0], np.shape(equation.invars[k].aval), shape)
                 return _each(grown, lambda t: self._times(t, other, name == "div"))
         if len(operands) == 1 and name in _MOVES:
             return _each(held[0], lambda t: _MOVES[name](self, t, params, shape))
@@ -383,7 +383,7 @@ class _Reader:
                 key = choice.key, "is", k, str(dtype)
                 mask = self._once(key, functools.partial(_mask, choice.base, k, dtype))
                 part = Known(mask, choice.axes, choice.shape or shape, key)
-            before = np.shape(_of(equation.invars[k + (choice is not None)]))
+            before = np.shape(equation.invars[k + (choice is not None)].aval)
             for seed, terms in self._grown(operand, before, shape).items():
                 joined.setdefault(seed, []).extend(self._times(t, part) for t in terms)
         return joined
@@ -635,10 +635,6 @@ def _einsum(operands: list[Array], names: Label) -> Any:
 
 def _each(terms: Terms, change: Callable[[Term], Term]) -> Terms:
     return {seed: [change(t) for t in each] for seed, each in terms.items()}
-
-
-def _of(atom: Any) -> Any:
-    return atom.aval
 
 
 def _formula(

@@ -194,7 +194,7 @@ def test_a_primitive_that_nobody_knows_gets_the_safe_answers():
     unknown = lookup("my_own")
     assert unknown.reads is unknown.zero is unknown.moves is unknown.known is None
     assert not isinstance(unknown.rounds, Exact | Units | SumOf)
-    assert not unknown.entrywise and not unknown.commutes and unknown.mixes
+    assert not unknown.entrywise and not unknown.commutes and unknown.moves is None
     equation = equations()["sin"][0][0]
     at = replace(site(equation, (True,), (True,)), primitive=unknown)
     assert at.reads(0)[0].is_dense and not at.is_zero(0)
