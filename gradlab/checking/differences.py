@@ -369,7 +369,7 @@ def scales(value: Array) -> Array:
     """Return the steps over which entries change their character: their sizes, zeros a little."""
     sizes = np.abs(np.asarray(widen(value)))
     scales: Array = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)
-    return scales
+    return np.where(np.isfinite(scales), scales, 1.0)
 
 
 def _ahead(evidence: Evidence, direction: dict[str, Any], t: float) -> dict[str, Any]:

@@ -151,13 +151,15 @@ def judge_by_slopes(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
         return verdict
     outside = evidence_of_infinities(evidence, i).ravel()
     sheet = _Sheet(verdict, gradient, outside, left_by_loops(evidence))
+    # no step moves an infinite input, so no slope refutes what a rule says there
+    unmoved = ~np.isfinite(widen(evidence.values[target.path])).ravel() & (sheet.actual != 0)
     entries = Entries(np.full(size, i), np.arange(size))
     rng = np.random.default_rng([evidence.seed, 3])
     scale, most = scales(evidence.values[target.path]).ravel(), groups_of(evidence)
     signs = rng.choice((-1.0, 1.0), size)
     for turn in (1.0, 1.0j) if target.kind == "complex" else (1.0,):
         weights, order = signs * scale * turn, rng.permutation(size)
-        order = order[~outside[order]]
+        order = order[~(outside | unmoved)[order]]
         finite = np.isfinite(sheet.actual[order])
         groups = np.array_split(order[finite], max(1, min(most, int(finite.sum()))))
         groups += [np.array([k]) for k in order[~finite][:_MOST]]

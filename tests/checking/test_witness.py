@@ -248,3 +248,31 @@ def test_a_function_that_rounds_by_a_large_number_is_not_judged_by_its_lifting(d
     for slope in (1.0, 2.0):
         rule = with_rule(fraction, lambda g, x, s=slope: (jnp.asarray(s, x.dtype) * g,))
         assert gradlab.check(rule, x).status == "undecided"
+
+
+FLAT = (jnp.exp, jnp.tanh, jax.nn.sigmoid, jax.nn.softplus, jax.nn.relu, lambda x: 1 / x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("function", FLAT)
+def test_no_slope_refutes_a_plain_function_at_an_infinite_input(function, dtype):
+    """JAX's gradient there is 0 where the output stays finite, as its limit is."""
+    with jax.enable_x64(True):
+        x = jnp.asarray([-jnp.inf, 1.0, 0.5], dtype)
+        report = gradlab.check(function, x)
+        assert report.status == "right", report
+        assert report.leaves[0].right == 3
+        assert gradlab.check(function, x[:1]).status == "right"
+
+
+def test_what_is_wrong_beside_an_infinite_input_is_found():
+    def wrong(x):
+        return np.exp(x), lambda u: u * np.exp(x) * np.where(x > 0, 1.01, 1.0)
+
+    def backward(u, x):
+        return wrong(x)[1](u)
+
+    x = np.array([-np.inf, 1.0, -0.5])
+    report = gradlab.check(lambda x: wrong(x)[0], x, backward=backward)
+    assert report.status == "wrong"
+    assert report.worst is not None and report.worst.index == (1,)
