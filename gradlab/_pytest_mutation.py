@@ -6,6 +6,7 @@ Single mistakes are put into a function, one at a time, and only the tests that 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -54,7 +55,7 @@ class Mutation:
         finally:
             for target, code in watched:
                 target.function.__code__ = code
-                target.function.__globals__.pop("__keep__", None)
+                target.function.__globals__.pop(_keeper(target), None)
         for target in self._targets:
             if session.testsfailed:
                 target.note = "the tests must pass without a mutant first"
@@ -81,8 +82,9 @@ class Mutation:
                 if len(target.calls) < 4:
                     target.calls.append(tuple(found[name] for name in names))
 
-        function.__globals__["__keep__"] = keep
-        function.__code__ = compiled(text, function.__code__, watched, counts=False)
+        function.__globals__[_keeper(target)] = keep
+        mark = partial(watched, keeper=_keeper(target))
+        function.__code__ = compiled(text, function.__code__, mark, counts=False)
 
     def _mutate(self, target: _Target) -> None:
         import jax
@@ -149,6 +151,11 @@ class Mutation:
             reached = 100 * target.caught >= (least or 0) * target.total and not target.note
             if least is not None and not reached:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _keeper(target: _Target) -> str:
+    """Return the name by which a function tells its calls: each its own, within a module too."""
+    return f"__keep_{target.function.__name__}__"
 
 
 def _function(value: Any) -> FunctionType:

@@ -53,3 +53,10 @@ def test_no_mutant_runs_where_the_tests_fail(tmp_path: Path) -> None:
     wrong = WEAK.replace("layers.scale, x", "lambda x, w: 2 * x * w, x")
     done = run(tmp_path, wrong, "--gradlab-mutate=layers_to_mutate:scale_backward")
     assert "must pass without a mutant first" in done.stdout and done.returncode == 1
+
+
+def test_two_functions_of_one_module_keep_their_own_calls(tmp_path: Path) -> None:
+    names = ("scale_backward", "scale")
+    done = run(tmp_path, WEAK, *(f"--gradlab-mutate=layers_to_mutate:{name}" for name in names))
+    for name in names:
+        assert re.search(rf"mutate:{name}   \d+ of \d+ caught", done.stdout), done.stdout

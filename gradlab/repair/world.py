@@ -386,8 +386,8 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def watched(node: ast.FunctionDef) -> None:
-    """Put a call before every statement that keeps the locals there."""
+def watched(node: ast.FunctionDef, keeper: str = "__keep__") -> None:
+    """Put a call of the `keeper` before every statement, which keeps the locals there."""
     count = iter(range(1 << 20))
 
     def inner(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -397,7 +397,7 @@ def watched(node: ast.FunctionDef) -> None:
                 out.append(each)
                 continue
             call = ast.Call(
-                ast.Name("__keep__", ast.Load()),
+                ast.Name(keeper, ast.Load()),
                 [ast.Constant(next(count)), ast.Call(ast.Name("locals", ast.Load()), [], [])],
                 [],
             )
