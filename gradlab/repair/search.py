@@ -462,11 +462,12 @@ class _Search:
         new = edited(draft.text, edit)
         if (draft.code, new.segment) in self._seen:
             return None
-        self._seen.add((draft.code, new.segment))
         first = self._focus if not draft.text.edits else None
-        if first is not None and first.misses(edit, bench.copy.__globals__):
-            self._spend(_ALONE)
+        once = first is not None and bench.visits[first.statement] == 1  # what it reads is right
+        if first is not None and once and first.misses(edit, bench.copy.__globals__):
+            self._spend(_ALONE)  # it may still be tried when all lines are
             return None
+        self._seen.add((draft.code, new.segment))
         self._spend(1)
         came = bench.gradients(edit)
         if came is None or len(came) != len(self.points[0].expected):
