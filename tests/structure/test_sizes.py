@@ -50,7 +50,8 @@ def rnn(x):
 
 
 def rotated(x):
-    angle = jnp.arange(x.shape[1], dtype=x.dtype)[:, None] * jnp.array([1.0, 0.1], x.dtype)
+    turn = 1 + jnp.arange(x.shape[1], dtype=x.dtype)  # the sine of 0 is known at numbers alone
+    angle = turn[:, None] * jnp.array([1.0, 0.1], x.dtype)
     a, b = x[..., :2], x[..., 2:]
     c, s = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([a * c - b * s, a * s + b * c], -1)
