@@ -43,7 +43,8 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     if not (evidence.has_rule and evidence.has_reference):
         return slopes(evidence, [direction])
     assert evidence.evaluation is not None
-    at = evidence.evaluation.along(evidence.full_point, direction, "reference")
+    point, first = evidence.full_point, evidence.outputs
+    at = evidence.evaluation.along(point, direction, "reference", first)
     upstreams, inexact = _upstreams(evidence), _inexact(evidence)
 
     def function(steps: Sequence[float]) -> list[list[Any]]:

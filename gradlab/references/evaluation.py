@@ -34,6 +34,7 @@ _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw
 
 _PASSES, _ROWS = 40, 100  # of a check through its programs in NumPy, and draws and points together
 _STEP, _ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry more
+_SHORT = 2_000  # equations that NumPy runs in the time of a few calls of a compiled program
 _COMPILED = 6e-3  # seconds of XLA for one equation with its noise
 
 
@@ -115,17 +116,25 @@ class Evaluation:
             )
 
     def rows(
-        self, inputs: Mapping[str, Array], moved: Mapping[str, Any], only: str | None = None
+        self,
+        inputs: Mapping[str, Array],
+        moved: Mapping[str, Any],
+        only: str | None = None,
+        first: int | None = None,
     ) -> Outputs:
         """Return the outputs at many points, one row for each.
 
         `moved`: for some names an array with one row for each point.
         """
-        if isinstance(self._engine, Interpreted):
+        engine = self._engine
+        work = self._setting.work
+        if first is not None and not self._large and work.counted and work.steps <= _SHORT:
+            engine = Interpreted(self._setting)  # of what is compiled, everything would run
+        if isinstance(engine, Interpreted):
             with on_host():
                 arguments = self._arguments(inputs)
                 try:
-                    return self._engine.rows(arguments, moved, only)
+                    return engine.rows(arguments, moved, only, first)
                 except TooLong:
                     self._compile()
         count = len(next(iter(moved.values())))
@@ -137,9 +146,16 @@ class Evaluation:
         }
 
     def along(
-        self, inputs: Mapping[str, Array], direction: Mapping[str, Any], only: str | None = None
+        self,
+        inputs: Mapping[str, Array],
+        direction: Mapping[str, Any],
+        only: str | None = None,
+        first: int | None = None,
     ) -> Callable[[Sequence[float]], Outputs]:
-        """Return the outputs as a function of steps t, at `inputs + t * direction`, row by row."""
+        """Return the outputs as a function of steps t, at `inputs + t * direction`, row by row.
+
+        `first`: how many of the outputs are wanted; what only others need is left out.
+        """
         start = self.placed(inputs)
         ways = {name: np.asarray(way, start[name].dtype) for name, way in direction.items()}
 
@@ -147,10 +163,10 @@ class Evaluation:
             times = np.asarray(steps, np.float64)
             with on_host():  # without it JAX adds an array of its own in float32
                 moved = {
-                    name: start[name] + times.reshape(-1, *(1,) * way.ndim) * way
+                    name: np.asarray(start[name]) + times.reshape(-1, *(1,) * way.ndim) * way
                     for name, way in ways.items()
                 }
-            return self.rows(start, moved, only)
+            return self.rows(start, moved, only, first)
 
         return at
 

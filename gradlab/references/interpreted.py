@@ -15,6 +15,7 @@ from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
 from gradlab.references.setting import Setting
 from gradlab.tracing import NumPy, Program, Value
+from gradlab.tracing.jaxprs import with_outputs
 from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
 
 _HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
@@ -37,16 +38,20 @@ class Interpreted:
         return {name: in_numpy(array) for name, array in arguments.items()}
 
     def values(
-        self, arguments: Mapping[str, Array], only: str | None = None
+        self, arguments: Mapping[str, Array], only: str | None = None, first: int | None = None
     ) -> dict[str, list[Array]]:
-        """Return the outputs of all programs, or of one, without noise."""
+        """Return the outputs of all programs, or of one, without noise; or their first ones."""
         given = self.placed(arguments)
         chosen = self._setting.programs if only is None else {only: self._setting.programs[only]}
         with np.errstate(all="ignore"):
-            return {key: self._evaluated(program, given) for key, program in chosen.items()}
+            return {key: self._evaluated(program, given, first) for key, program in chosen.items()}
 
     def rows(
-        self, arguments: Mapping[str, Array], moved: Mapping[str, Array], only: str | None = None
+        self,
+        arguments: Mapping[str, Array],
+        moved: Mapping[str, Array],
+        only: str | None = None,
+        first: int | None = None,
     ) -> dict[str, list[Array]]:
         """Return the outputs at many points, one row for each, from some inputs' values there."""
         count = len(next(iter(moved.values())))
@@ -54,10 +59,12 @@ class Interpreted:
         parts = []
         for start in range(0, count, most):
             part = {name: rows[start : start + most] for name, rows in moved.items()}
-            parts.append((min(most, count - start), self.values({**arguments, **part}, only)))
+            parts.append(
+                (min(most, count - start), self.values({**arguments, **part}, only, first))
+            )
         found = {}
         for key in parts[0][1]:
-            shapes = [aval.shape for aval in self._setting.programs[key].out_avals]
+            shapes = [aval.shape for aval in self._setting.programs[key].out_avals[:first]]
             found[key] = [
                 np.concatenate(
                     [np.broadcast_to(values[key][i], (n, *shape)) for n, values in parts]
@@ -66,12 +73,15 @@ class Interpreted:
             ]
         return found
 
-    def _evaluated(self, program: Program, given: Mapping[str, Any]) -> list[Array]:
+    def _evaluated(
+        self, program: Program, given: Mapping[str, Any], first: int | None
+    ) -> list[Array]:
+        jaxpr = program.jaxpr if first is None else with_outputs(program.jaxpr, slice(first))
         walk = Exact(self._setting.constants, NumPy(), self._further)
         walk.turns = _TURNS
         pairs = zip(program.in_names, program.in_avals)
         inputs = [Value(given[name], is_inexact(aval.dtype)) for name, aval in pairs]
-        outputs = walk(program.jaxpr, inputs)
+        outputs = walk(jaxpr, inputs)
         return [_as_double(walk.wide(value)) for value in outputs]
 
     def scatters(
