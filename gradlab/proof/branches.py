@@ -12,7 +12,7 @@ import linecache
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import islice, permutations
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ _FOLLOWED = 16  # sides whose boundaries are looked for
 _MOST = 8  # points to judge
 _APART = 3  # of them where sides are taken together that were not, and the gradients differ
 _SAME = 1e-7  # relative: gradients that differ by less are taken for the same
+_MASK = -1e4  # or less: a number that hides an entry of a softmax
 _COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _WITH_NUMBERS = (*_COMPARED, "eq", "ne", "max", "min", "clamp")
 
@@ -359,15 +360,17 @@ class _Walk:
                 for shift in (0.05, -0.05):
                     beside = number + shift * max(abs(number), 1e-3)
                     yield self.with_(group, partial(np.full_like, fill_value=beside))
+            alone = len(group) == 1
+            most = self.mask**0.5 if alone else min(64.0, self.mask**0.25)
             for factor in (64.0, 1e-3, 1e3, -64.0, 1e6, 1e-6, 1e-9):
-                if len(group) == 1 or factor < 1e3:  # products of inputs would grow beyond a mask
+                if abs(factor) <= most:  # else products of inputs would grow beyond a mask
                     yield self.with_(group, partial(np.multiply, factor))
             array = self.start[group[0]]
-            if len(group) == 1 and array.ndim:
+            if alone and array.ndim:
                 yield self.with_(group, lambda a: a[..., ::-1])
                 yield self.with_(group, lambda a: np.roll(a, 1, -1))
                 yield self.with_(group, lambda a: self.rng.permutation(a, axis=-1))
-            if len(group) == 1 and array.ndim > 1:
+            if alone and array.ndim > 1:
                 yield self.with_(group, lambda a: np.concatenate([1e-9 * a[:1], a[1:]]))
 
     def joined(self) -> Iterator[Arrays]:
@@ -409,6 +412,15 @@ class _Walk:
     def with_(self, names: Sequence[str], change: Callable[[Any], Any]) -> Arrays:
         """Return the starting point with some inputs changed."""
         return {n: np.asarray(change(a)) if n in names else a for n, a in self.start.items()}
+
+    @cached_property
+    def mask(self) -> float:
+        """The size of the large negative numbers that stand for -inf in the programs, if any."""
+        atoms = [a for p in self.programs for e, _ in walk(p) for a in e.invars]
+        held: list[Any] = [atom.val for atom in atoms if isinstance(atom, Literal)]
+        held += [constant for p in self.programs for constant in p.jaxpr.consts]
+        real = [a for a in held if is_inexact(dtype_of(a)) and np.isrealobj(a) and np.size(a)]
+        return min((-low for low in map(float, map(np.min, real)) if low <= _MASK), default=np.inf)
 
     def numbers(self, whole: bool = False, by: Sequence[str] = _WITH_NUMBERS) -> list[float]:
         """Return the numbers with which the programs compare."""

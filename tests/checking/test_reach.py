@@ -460,6 +460,28 @@ def test_places_that_are_written_to_stay_apart():
     assert gradlab.check(put, jnp.arange(1.0, 7.0), jnp.array([1.3, 0.9]), jnp.array([1, 4])).ok
 
 
+MASK = np.tril(np.ones((4, 4), bool))
+
+
+def attention(x, w):
+    s = np.where(MASK, (x @ w) @ x.T, -1e9)
+    e = np.exp(s - s.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def attention_backward(u, x, w):
+    p = attention(x, w)
+    s = p * (u - (u * p).sum(1, keepdims=True))  # p is 0 where the mask hides: no mask is needed
+    return s @ x @ w.T + s.T @ (x @ w), x.T @ s @ x
+
+
+def test_one_input_that_multiplies_itself_stays_within_a_mask():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(4, 3)), rng.normal(size=(3, 3))
+    report = gradlab.check(attention, x, w, backward=attention_backward)
+    assert report.ok, report
+
+
 def likelihood(a):
     """NumPy whose derivative JAX knows to seven digits alone where `a` is large."""
     return scipy.special.betaln(a, 0.7).sum(), (digamma(a) - digamma(a + 0.7),)
