@@ -484,7 +484,7 @@ def names(
     for each in pool if again else ():
         forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
         if each.shape in (shape, ()) and each.text != old:  # never twice the same
-            added = each.shape == shape and each.text not in multiplied
+            added = each.shape == shape and each.text.removeprefix("-") not in multiplied
             for form in forms if added else forms[:2]:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     for edit, _ in wraps(text, site, ()) if again else ():
@@ -496,6 +496,8 @@ def factors(text: Text, node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
         yield from factors(text, node.left)
         yield from factors(text, node.right)
+    elif isinstance(node, ast.UnaryOp):
+        yield from factors(text, node.operand)
     else:
         yield text.of(node)
 

@@ -81,7 +81,7 @@ class _Solved(NamedTuple):
                 each = fitting[k]
                 if form == "{s} / {m}" and not one_sign(new[k]):
                     continue
-                if form in ("{s} + {m}", "{s} - {m}") and each.text in multiplied:
+                if form in ("{s} + {m}", "{s} - {m}") and each.text.removeprefix("-") in multiplied:
                     continue  # nobody writes x + x
                 if self.need.met(results[k]):
                     yield kinds.filled(text, site, form, each)
@@ -185,8 +185,9 @@ class _Search:
 
     @property
     def wrong(self) -> bool:
-        """Whether there is something to mend, and something to edit."""
-        return bool(self.texts) and not all(self.right)
+        """Whether there is something to edit, and something to mend: any x - x makes a zero."""
+        pairs = zip(self.right, self.points[0].expected)
+        return bool(self.texts) and any(np.any(e) for right, e in pairs if not right)
 
     def _at(self, point: Point, changed: CodeType | None = None) -> list[Any]:
         """Return the gradients at a point, in the time that the original takes there."""

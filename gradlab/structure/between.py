@@ -38,11 +38,13 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
         equation: of a jaxpr.
         operands: values, or bounds of them.
     """
-    name, [out, *more] = equation.primitive.name, equation.outvars
+    if len(equation.outvars) != 1:
+        return None
+    name, [out] = equation.primitive.name, equation.outvars
     record = lookup(name)
     moved = record.moves is not None and name != "select_n"
     sides = [each if isinstance(each, tuple) else (each,) for each in operands if each is not None]
-    if more or len(sides) < len(operands):
+    if len(sides) < len(operands):
         return None
     if name in ("eq", "ne") and ((sides[0][0] > sides[1][-1]) | (sides[0][-1] < sides[1][0])).all():
         return (Known(array=np.full(out.aval.shape, name == "ne")),)

@@ -41,9 +41,9 @@ def test_digits_that_autodiff_keeps_are_missed():
 
 
 def test_digits_that_autodiff_loses_too_are_a_warning():
-    """The slope of tanh at 9 is 6e-8, and autodiff's 1 - tanh(9)**2 is 0 in float32."""
+    """The slope of tanh at 9 is 6e-8; autodiff's 1 - tanh(9)**2 in float32 is 0, or far off."""
     x = jnp.asarray([9.0, 0.5], jnp.float32)
-    assert float(jax.grad(jnp.tanh)(x[0])) == 0.0
+    assert abs(float(jax.grad(jnp.tanh)(x[0])) - 6.092e-8) > 6e-8
     report = gradlab.check(with_rule(jnp.tanh, lambda x, g: g * (1 - jnp.tanh(x) ** 2)), x)
     digits = report.digits["x"]
     assert report.ok and report.status == "right, loses digits"
