@@ -247,4 +247,5 @@ def _write(path: Path, records: "list[Record]") -> None:
     from gradlab.reporting.session import SessionReport
 
     report = SessionReport(tuple(records))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(str(path), report.render("html" if path.suffix == ".html" else "json"))

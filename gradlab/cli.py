@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command == "explain":
-        return _explain(options.code, options.api)
+        with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
+            return _explain(options.code, options.api)
+        return _quietly(0)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     from gradlab.reporting import detailed, fitted, repeated_by
@@ -89,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*map(legible, said), sep="\n  ", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
-        return _status(report)
+        return _quietly(_status(report))
     except Exception as error:
         _show_cause(error, always=True)
         print(
@@ -98,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return _status(report)
+
+
+def _quietly(status: int) -> int:
+    """Return the status; nothing more is written to a reader that has gone."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
+    return status
 
 
 def _times(spent: dict[str, float]) -> str:

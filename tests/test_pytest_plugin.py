@@ -251,10 +251,10 @@ def test_page_and_terminal_count_the_same_tests(pytester):
             jacobian(right, X)
             jacobian(right, X)
         """
-    result = run(pytester, tests, "--gradlab-report=out.html")
+    result = run(pytester, tests, "--gradlab-report=new/out.html")
     said = "1 test uses gradlab: 1 passed, 0 failed", "Evidence of the 1: 1 "
     result.stdout.fnmatch_lines([f"{said[0]}. {said[1]}*"])
-    page = (pytester.path / "out.html").read_text()
+    page = (pytester.path / "new" / "out.html").read_text()
     assert said[0] in page and said[1] in page
 
 

@@ -348,6 +348,7 @@ class _Layer:
             self._noted("as you named them")
             return
         seen: set[int] = set()
+        alone = []
         for path, value in kept.items():
             place = next(_beside(path, made), "")
             alias = hasattr(value, "dtype") and id(value) in seen
@@ -358,6 +359,15 @@ class _Layer:
                 self.notes.append(
                     f"{path} was not checked: {place} is None after {self.backward or 'loss'}"
                 )
+            elif np.ndim(value) and not alias:
+                alone.append(path)
+        alone = [path for path in alone if path not in self.pairs.values()]
+        if alone:
+            example = f"parameters={{{alone[0]!r}: 'd{_tokens(alone[0])[-1]}'}}"
+            self.notes.append(
+                f"not checked, because no gradient stands beside: {listed(alone)}; "
+                f"for a parameter, pass {example}"
+            )
         self._require_all_met(made, kept)
         beside = any(p.rpartition(".")[0] != g.rpartition(".")[0] for p, g in self.pairs.items())
         self._noted("by their place beside the parameters" if beside else "by name")
@@ -459,6 +469,9 @@ def _beside(path: str, made: Any) -> Iterator[str]:
             other += _TWINS[token]
             tails += [[s.format(tokens[-1])] for s in SPELLINGS[1:] if isinstance(tokens[-1], str)]
         places += [[*tokens[:k], each, *tail] for each in other for tail in tails]
+    if isinstance(tokens[-1], str):  # `W` as an attribute, and `grads["W"]` or `grads["dW"]`
+        keys = [spelling.format(tokens[-1]) for spelling in SPELLINGS]
+        places += [[*tokens[:-1], home, key] for home in _TWINS["params"] for key in keys]
     missing = object()
     for place in map(_written, places):
         if _get(made, place, missing) is not missing:

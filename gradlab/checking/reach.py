@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.checking.evidence import nearby
 from gradlab.checking.laws.comparisons import value as output_value
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.subject import Arrays, Subject
@@ -76,10 +77,11 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
     here: list[Proof] = []
     if settings.prove:  # before the branches: how far they are proved depends on it
         here = remember(chosen, lambda: _proved(trial, len(leaves), settings))
-    proved = any(proof.proved for proof in here)
+    proved = [proof.proved for proof in here]
+    leaf_count, moves = len(leaves) if any(proved) else 0, not proved or not all(proved)
     found = remember(
-        None if known is None else (known, proved),
-        lambda: _beyond(trial, len(leaves) if proved else 0, settings, programs),
+        None if known is None else (known, leaf_count, moves),
+        lambda: _beyond(trial, leaf_count, moves, settings, programs),
         lambda made: not made.wrong and not trial.dropped.notes,
     )
     if found.wrong:
@@ -130,11 +132,20 @@ def _known(
     return known, ("proof", known, taken.chosen, whole)
 
 
-def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Program]) -> _Beyond:
-    """Walk to the other sides, judge the rule there and, for so many leaves, try to prove it."""
+def _beyond(
+    trial: Trial, leaves: int, moves: bool, settings: Settings, programs: Sequence[Program]
+) -> _Beyond:
+    """Walk to the other sides, judge the rule there and, for so many leaves, try to prove it.
+
+    `moves`: judge it near the given inputs, too. Ones, zeros and the like hide what is forgotten.
+    """
     walked = _walked(trial, settings, programs)
     law, wrong = Law("branches", "skipped", "branches=False"), tuple[Trial, ...]()
-    there = {place: _there(trial, place, settings.anew) for place in walked.places}
+    places = list(walked.places)
+    if moves and not walked.reason:
+        point = {name: np.asarray(array) for name, array in trial.point.items()}
+        places.append(Place({**point, **nearby(trial.subject, trial.values, trial.seed)}, ()))
+    there = {place: _there(trial, place, settings.anew) for place in places}
     if settings.branches:
         law, wrong = _judged(walked, trial, there)
     values, doubt = every_value(trial, settings.anew) if settings.anew and not wrong else (0, None)
@@ -145,7 +156,8 @@ def _beyond(trial: Trial, leaves: int, settings: Settings, programs: Sequence[Pr
             law, wrong = Law("branches", "failed", reason, judged=law.judged), (filled,)
         values = 0
     proofs = {}
-    for place, other in there.items() if leaves and not wrong else ():
+    for place in walked.places if leaves and not wrong else ():
+        other = there[place]
         sides = "; ".join(s.other for s in place.sides)
         unread = [Proof(False, reason="it cannot be read there")] * leaves
         proofs[sides] = unread if other is None else _proved(other, leaves, settings)
@@ -221,7 +233,8 @@ def _judged(
         wrong = any(verdict.wrong.any() for verdict in there.formula_verdicts)
         if wrong and _is_itself(there, trial):
             sides = "; ".join(map(str, place.sides))
-            reason = f"wrong at an input that gradlab made, where {sides}"
+            where = f"where {sides}" if sides else "near the given ones"
+            reason = f"wrong at an input that gradlab made, {where}"
             return Law("branches", "failed", reason, judged=judged), (there,)
     missed = (
         f"{count(len(walked.unreached), 'side')} of conditions not reached: "

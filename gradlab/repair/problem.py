@@ -518,7 +518,8 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
     kind = array.dtype.kind
-    if kind not in "fc" or np.isin(array, (0, 1)).all():
+    mask = kind in "fc" and np.isin(array, (0, 1)).all() and np.ptp(array) > 0
+    if kind not in "fc" or mask or not array.size:
         if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
             array = array % min(lengths.values())
         shuffled = array.ndim and len(array) > 1 and not near

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+from collections.abc import Iterable
 
 from gradlab._codes import CODES
 from gradlab.repair.edits import SAFE
@@ -22,13 +23,24 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
     """
     parts = []
     text = mended.old
-    for edit in mended.new.edits:
+    for edit in _joined(mended.new.edits):
         factor = _ADDED.fullmatch(edit.new)
         if factor and upstream and upstream in (factor[1], factor[2]) and edit.code == "GL201":
             edit = dataclasses.replace(edit, code="GL223")
         parts.append((edit.code, _sentence(edit, text)))
         text = edited(text, edit)
     return parts[0][0], "; ".join(sentence for _, sentence in parts)
+
+
+def _joined(edits: Iterable[Edit]) -> list[Edit]:
+    """Return the edits; one that replaces what the one before it wrote, as one with that."""
+    found: list[Edit] = []
+    for edit in edits:
+        last = found[-1] if found else None
+        if last and (edit.start, edit.end) == (last.start, last.start + len(last.new.encode())):
+            edit = dataclasses.replace(edit, end=last.end, old=found.pop().old)
+        found.append(edit)
+    return found
 
 
 def _sentence(edit: Edit, old: Text) -> str:

@@ -42,16 +42,15 @@ def failure(report: "CheckReport", headline: str) -> str:
     code, where = place(report, fix)
     lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2), ""]
     lines += [*_source(fix), ""] if fix is not None else []
-    lines += wrong_lines(report, 3 if fix is not None else _LEAVES)
-    lines += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4)]
+    told = wrong_lines(report, 3 if fix is not None else _LEAVES)
+    told += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4)]
     end = _end(report, fix, code)
-    if fix is not None:
-        shown = [
-            f"  {'fix' if not i else '':<10}{line}" for i, line in enumerate(fix.diff.splitlines())
-        ]
-        room = max(3, _LINES - len(lines) - len(end) - 1)
-        lines += ["", *shown[:room]]
-    lines += end
+    if fix is not None:  # what is to be changed stands there whole, before all that is told of it
+        diff = [f"  {'' if i else 'fix':<10}{d}" for i, d in enumerate(fix.diff.splitlines())]
+        room = _LINES - len(lines) - len(end) - 1
+        told = told[: max(3, room - len(diff))]
+        told += ["", *diff[: max(5, room - len(told))]]
+    lines += [*told, *end]
     notes = [line for note in report.notes for line in wrapped("  note    ", note, 10)]
     return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
 

@@ -338,7 +338,9 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             (out.path, given.path): report.patterns[out.path, given.path] for out in report.outputs
         }
         if all(kept_apart(p, position) is not None for p in ends.values()):
-            lines.append(f"{name} stays apart: each output reads one index of it")
+            lines.append(
+                f"{name} stays apart: the derivative of each output is 0 but at one index of it"
+            )
             continue
         coupled = True
         said = " and ".join(_reach(p, report.labels(pair), position) for pair, p in ends.items())

@@ -506,3 +506,50 @@ def scaled_backward(up, x, w):
 def test_a_report_says_the_call_that_repeats_it(thing, options, call):
     inputs = (np.ones((3, 2)), np.ones((3, 2)))[: 1 + bool(options)]
     assert gradlab.check(thing, *inputs, **options).call == call
+
+
+class _Affine:
+    def __init__(self):
+        self.W, self.b = np.random.default_rng(0).normal(size=(6, 4)), np.zeros(4)
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W + self.b
+
+
+class _Forgotten(_Affine):
+    def backward(self, u):
+        self.dW = self.x.T @ u
+        return u @ self.W.T
+
+
+class _InOneDict(_Affine):
+    def backward(self, u):
+        self.grads = {"W": self.x.T @ u, "b": u.mean(0)}
+        return u @ self.W.T
+
+
+class _NotSummed(_Affine):
+    def backward(self, u):
+        self.dW = self.x.T @ u
+        self.db = u
+        return u @ self.W.T
+
+
+def test_arrays_without_a_gradient_are_said_to_be_unchecked():
+    report = gradlab.check(_Forgotten(), np.random.default_rng(1).normal(size=(5, 6)))
+    assert report.ok
+    assert any("no gradient stands beside: b; " in note for note in report.notes), report.notes
+
+
+def test_a_dict_of_gradients_may_stand_beside_attributes():
+    report = gradlab.check(_InOneDict(), np.random.default_rng(1).normal(size=(5, 6)))
+    assert [leaf.path for leaf in report.leaves if leaf.wrong] == ["b"], report
+
+
+def test_a_fix_is_verified_where_a_bias_is_not_zero_and_shown_whole():
+    report = gradlab.check(_NotSummed(), np.random.default_rng(1).normal(size=(5, 6)))
+    assert [line.strip() for line in report.fixes[0].after] == ["self.db = u.sum(axis=0)"], report
+    text = str(report)
+    assert "-        self.db = u\n" in text and "+        self.db = u.sum(axis=0)\n" in text
+    assert len(text.splitlines()) <= 24

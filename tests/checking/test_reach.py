@@ -482,6 +482,42 @@ def test_one_input_that_multiplies_itself_stays_within_a_mask():
     assert report.ok, report
 
 
+@jax.custom_vjp
+def scaled_norm(x, w):
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True)) * w
+
+
+def scaled_norm_backward(kept, g):
+    x, _ = kept
+    r = jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True))
+    return r * (g - x * r * jnp.mean(g * x * r, -1, keepdims=True)), jnp.sum(g * x * r, axis=0)
+
+
+scaled_norm.defvjp(lambda x, w: (scaled_norm(x, w), (x, w)), scaled_norm_backward)
+
+
+def affine(x, w, b):
+    return x @ w + b, (x, w, b)
+
+
+def affine_backward(u, kept):
+    x, w, b = kept
+    return u @ w.T, x.T @ u, u.sum(0) + b
+
+
+def test_weights_of_ones_and_biases_of_zero_hide_nothing():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(4, 8)), jnp.float32)
+    report = gradlab.check(scaled_norm, x, jnp.ones(8))
+    assert report.status == "wrong" and "w were all ones" in report.diagnosis, report
+    assert "near the given ones" in str(report) and "gradlab made" in str(report)
+    arrays = rng.normal(size=(5, 3)), rng.normal(size=(3, 4)), np.zeros(4)
+    options = {"backward": affine_backward, "returns": "output+residuals"}
+    report = gradlab.check(affine, *arrays, **options)
+    assert report.status == "wrong" and [leaf.path for leaf in report.leaves if leaf.wrong] == ["b"]
+    assert gradlab.check(affine, *arrays, **options, domain={"b": lambda b: not b.any()}).ok
+
+
 def likelihood(a):
     """NumPy whose derivative JAX knows to seven digits alone where `a` is large."""
     return scipy.special.betaln(a, 0.7).sum(), (digamma(a) - digamma(a + 0.7),)
