@@ -13,7 +13,7 @@ from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
 from gradlab.reporting._table import is_detailed
-from gradlab.structure.explanation import NOUNS, in_words, passes_text
+from gradlab.structure.explanation import NOUNS, in_one_line, in_words, passes_text
 
 if TYPE_CHECKING:
     from gradlab.structure.report import JacobianReport
@@ -291,7 +291,7 @@ def _proof(data: Data) -> Markup:
         does = in_words(step["text"]) if step["kind"] == "mixes entries" else step["kind"]
         steps.setdefault((step["source"] or "inside JAX", step["code"]), []).append(does)
     rows = [
-        (tag("span", where, cls="nowrap"), tag("code", code), "; ".join(dict.fromkeys(does)))
+        (tag("span", where, cls="nowrap"), tag("code", code), in_one_line(does))
         for (where, code), does in steps.items()
     ]
     sizes = " and every ".join(data["sizes"].values()) or "input of this shape"

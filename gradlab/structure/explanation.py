@@ -8,7 +8,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -281,7 +281,7 @@ def _shown(steps: Sequence[Line]) -> list[str]:
     for source, here in list(by_line.items())[:_SHOWN]:
         code = here[0].code or ", ".join(dict.fromkeys(step.name for step in here))
         code = code if len(code) <= _WIDTH else code[: _WIDTH - 3] + "..."
-        rows.append((source or "inside JAX", code, "; ".join(dict.fromkeys(map(_does, here)))))
+        rows.append((source or "inside JAX", code, in_one_line(map(_does, here))))
     left = max(len(row[0]) for row in rows)
     middle = max(len(row[1]) for row in rows)
     lines = []
@@ -292,6 +292,13 @@ def _shown(steps: Sequence[Line]) -> list[str]:
         lines += textwrap.wrap(c, wide, initial_indent=head, subsequent_indent=rest)
     more = len(by_line) - len(rows)
     return [*lines, f"... and {count(more, 'more line')}"] if more else lines
+
+
+def in_one_line(does: Iterable[str]) -> str:
+    """Return what the steps of one line do together: what mixes entries, where something does."""
+    told = dict.fromkeys(does)
+    quiet = [each for each in ("entry by entry", "only moves entries") if each in told]
+    return "; ".join([each for each in told if each not in quiet] or quiet[:1])
 
 
 def _does(step: Line) -> str:
