@@ -510,13 +510,32 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
 
 
 def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
-    """Return an array close to the given one: same shape, dtype, signs; zeros become small."""
+    """Return an array close to the given one: same shape, dtype, signs; zeros become small.
+
+    Rows of probabilities and of length one stay so, and a symmetric matrix stays symmetric: a rule
+    may be right of such alone.
+    """
     value = np.asarray(array)
     wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
     size = typical(wide)
     factor = 1 + reach * rng.uniform(-1, 1, value.shape)
     added = np.where(wide == 0, reach * size * rng.uniform(0.1, 1, value.shape), 0.0)
-    return (wide * factor + added).astype(value.dtype)
+    return _as_special(value, wide * factor + added).astype(value.dtype)
+
+
+def _as_special(given: Array, moved: Array) -> Array:
+    wide = given.astype(moved.dtype)
+    if given.ndim == 0 or given.shape[-1] < 2 or np.ptp(np.abs(wide)) == 0:
+        return moved
+    slack = 8 * given.shape[-1] * unit_roundoff(given.dtype)
+    sizes = (np.sum, np.linalg.norm) if (np.real(wide) >= 0).all() else (np.linalg.norm,)
+    for size in sizes:
+        if np.allclose(size(wide, axis=-1), 1, rtol=slack, atol=0):
+            return moved / size(moved, axis=-1, keepdims=True)
+    square = given.ndim > 1 and given.shape[-1] == given.shape[-2]
+    if square and (np.swapaxes(wide, -1, -2) == wide).all():
+        return (moved + np.swapaxes(moved, -1, -2)) / 2
+    return moved
 
 
 def typical(value: Array) -> float:

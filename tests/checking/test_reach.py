@@ -518,6 +518,34 @@ def test_weights_of_ones_and_biases_of_zero_hide_nothing():
     assert gradlab.check(affine, *arrays, **options, domain={"b": lambda b: not b.any()}).ok
 
 
+def cross_entropy(logits, labels):
+    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return -(labels * logp).sum(), (np.exp(logp) - labels, -logp)
+
+
+def trace_of_square(a):
+    return np.sum(a * a.T), (2 * a,)  # a transpose is left out: a is symmetric
+
+
+def component(x):
+    """How far a direction points along (1, 2, 3, 4); the gradient takes the length of x for 1."""
+    along = np.arange(1.0, 5.0)
+    return along @ x / np.sqrt(x @ x), (along - x * (along @ x),)
+
+
+def test_rows_of_probabilities_symmetric_matrices_and_unit_vectors_stay_so():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(4, 4))
+    q = rng.normal(size=4)
+    for function, arrays in (
+        (cross_entropy, (rng.normal(size=(5, 3)), np.eye(3)[[0, 2, 1, 1, 0]])),
+        (trace_of_square, (a @ a.T + np.eye(4),)),
+        (component, (q / np.linalg.norm(q),)),
+    ):
+        report = gradlab.check(function, *arrays, returns="output+gradients")
+        assert report.ok, report
+
+
 def likelihood(a):
     """NumPy whose derivative JAX knows to seven digits alone where `a` is large."""
     return scipy.special.betaln(a, 0.7).sum(), (digamma(a) - digamma(a + 0.7),)
