@@ -109,7 +109,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     ),
     "parameters": _word("the parameters of an object to check", "A,B", type=_list),
     "gradients": _word("the gradients of the parameters, in the same order", "A,B", type=_list),
-    "intended": _word("function whose derivative is intended, or any", "TARGET"),
+    "intended": _word("function with the intended derivative, or: any", "TARGET"),
     "order": _word("2: check second derivatives too (default: 1)", type=int, default=1),
     "device": _word("device that runs the rule: cpu, gpu, gpu:1"),
     "patch": _word("write the diff of the fix to FILE", "FILE"),
@@ -150,7 +150,7 @@ _WORDS: dict[str, dict[str, Any]] = {
 }
 _ELSEWHERE: dict[tuple[str, str], dict[str, Any]] = {
     ("audit", "intended"): _word(
-        "function whose derivative is intended for RULE, or any",
+        "function with the intended derivative of RULE, or: any",
         "RULE=TARGET",
         action="append",
         default=[],

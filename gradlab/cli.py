@@ -132,6 +132,7 @@ def _patch(report: "Report", path: str) -> None:
     diffs = [each.fixes[0].diff for each in found if getattr(each, "fixes", ())]
     if diffs:
         write_whole(path, "".join(dict.fromkeys(diffs)))
+        print(f"--patch: {path} holds the fix; run: patch -p1 < {path}", file=sys.stderr)
     elif not report.ok:
         print(f"--patch: no fix was found, so {path} was not written", file=sys.stderr)
 

@@ -495,9 +495,10 @@ def jacobian(
             program = trace(function, *blanks)
     except GradlabError as error:
         if names.units:
+            eights = ", ".join(f"{name!r}: 8" for name in names.units)
             raise InputError(
-                f"{str(error).rstrip('.')}; JAX traces it at no size without a number: give "
-                f"sizes={{{', '.join(f'{name!r}: 8' for name in names.units)}}}, or --sizes"
+                f"{str(error).rstrip('.')}; if the shapes fit each other, JAX needs numbers here: "
+                f"give sizes={{{eights}}}, or --sizes"
             ) from error
         function = ported(function, inputs, error)
         program = trace(function, *blanks)
