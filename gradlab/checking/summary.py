@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradlab.repair.written import Repaired
 
 explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
-"""Whether the cause of a wrong gradient is searched for."""
+"""Whether the cause of a wrong gradient is searched for, and a right one followed further."""
 
 _PRODUCTS = ("pushforward", "adjoint", "linear", "finite differences")
 _OPEN = (
@@ -71,6 +71,8 @@ def summarise(
         counted = _leaves(trials)
     with step("branches and proof"):
         settings = settings or Settings()
+        if not explaining.get():  # a mutant is judged where the tests look, and nowhere else
+            settings = dataclasses.replace(settings, branches=False, prove=False)
         if not subject.domain.everything:
             legal = subject.domain.broken
             settings = dataclasses.replace(settings, legal=lambda values: not legal(dict(values)))
