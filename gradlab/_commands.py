@@ -1,6 +1,7 @@
 """The commands of the command line: their words, an example each, and the function behind them."""
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -243,10 +244,16 @@ def _jacobian(options: Options) -> Report:
         function, inputs = _function_and_inputs(options)
     claims = _given(options, *_CLAIMS)
     with working(f"reading {options.target}") as options.spent:
-        claimed = any(claim is not None and claim is not False for claim in claims.values())
+        claimed = [
+            name if claim is True else f"{name} {claim}"
+            for name, claim in claims.items()
+            if claim is not None and claim is not False
+        ]
         read = assert_structure if claimed else jacobian
         known = {**_given(options, "wrt", "conditions"), **(claims if claimed else {})}
         J = read(function, *inputs, **known)
+        if claimed:  # else it raises
+            print(f"proved, as asserted: {', '.join(claimed)}", file=sys.stderr)
         report = J.described() if options.format == "html" else J.report
         small = report.passes * report.shape[1] <= _SMALL and options.specs
         if options.evaluate or (options.format == "html" and small):

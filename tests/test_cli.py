@@ -247,6 +247,7 @@ def test_a_claim_that_is_refuted_exits_with_one_and_says_the_line(tmp_path, monk
     assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "0"]) == 1
     assert "leaks.py:2" in capsys.readouterr().out
     assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "1"]) == 0
+    assert "proved, as asserted: independent 1\n" in capsys.readouterr().err
     assert main(["jacobian", "leaks:leaky", "6x3", "--why", "0"]) == 0
     assert "axis 0 of x is coupled" in capsys.readouterr().out
 
