@@ -105,7 +105,7 @@ def check(
         dtypes: float dtypes to check in, one after the other: "float64", "float32", "bfloat16",
             "float16".
         device: device that runs the rule: "cpu", "gpu" or "gpu:1". The reference runs on the CPU.
-        branches: whether to check branches too that the given inputs do not take.
+        branches: whether to check near the inputs, and branches that they do not take.
         prove: whether to try to prove the gradient; "long" spends seven times the time on it.
 
     Returns:
