@@ -102,7 +102,7 @@ def audit(
         domain: the legal inputs of the function, as for `check`.
         seed: seed of upstreams, tangents and rounding noise.
         samples: number of inputs: the given ones, and others near them.
-        branches: whether to check branches too that the given inputs do not take.
+        branches: whether to check near the inputs, and branches that they do not take.
         prove: whether to try proofs, as for `check`.
 
     Returns:
