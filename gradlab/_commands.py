@@ -228,6 +228,7 @@ def _audit(options: Options) -> Report:
 
 def _jacobian(options: Options) -> Report:
     from gradlab import assert_structure, jacobian
+    from gradlab.structure.jacobian import with_operators
     from gradlab.structure.sizes import Names, named, numbered, of_words
 
     sizes = of_words(options.sizes)
@@ -254,7 +255,7 @@ def _jacobian(options: Options) -> Report:
         J = read(function, *inputs, **known)
         if claimed:  # else it raises
             print(f"proved, as asserted: {', '.join(claimed)}", file=sys.stderr)
-        report = J.described() if options.format == "html" else J.report
+        report = with_operators(J) if options.format == "html" else J.report
         small = report.passes * report.shape[1] <= _SMALL and options.specs
         if options.evaluate or (options.format == "html" and small):
             corner = J.evaluate(options.max_bytes).to_scipy()[:_CORNER, :_CORNER].toarray()

@@ -86,7 +86,7 @@ def drawn_inputs(
     Floats are standard normal; integers are 0 or 1, which index
     any axis of two or more; booleans are as likely true as false.
 
-    A named value takes the place of its name among the inputs; `dtype` is of words that name none.
+    A named value takes the place of its name among the inputs; `dtype` is for words without one.
     """
     named = dict(spec.split("=", 1) for spec in specs if "=" in spec)
     for name in named:

@@ -512,8 +512,8 @@ def nearby(subject: Subject, values: Arrays, seed: int, reach: float = 0.1) -> A
 def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
     """Return an array close to the given one: same shape, dtype, signs; zeros become small.
 
-    Rows of probabilities and of length one stay so, and a symmetric matrix stays symmetric: a rule
-    may be right of such alone.
+    Rows of probabilities and rows of length one stay so, and a symmetric matrix stays symmetric:
+    some rules are right for these inputs alone.
     """
     value = np.asarray(array)
     wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)

@@ -301,6 +301,8 @@ class _Layer:
                 left.remove(found)
         if asked is None and (left or not (self.pairs or self.own)):
             raise self._no_match(returned, list(map(_key, kept)))
+        if asked is None:
+            self._note_missing([path for path, value in kept.items() if np.ndim(value)])
         self._noted("by key" if asked is None else "as you named them")
 
     def _by_position(self, returned: Any, asked: dict[str, str] | None) -> None:
@@ -361,13 +363,7 @@ class _Layer:
                 )
             elif np.ndim(value) and not alias:
                 alone.append(path)
-        alone = [path for path in alone if path not in self.pairs.values()]
-        if alone:
-            example = f"parameters={{{alone[0]!r}: 'd{_tokens(alone[0])[-1]}'}}"
-            self.notes.append(
-                f"not checked, because no gradient stands beside: {listed(alone)}; "
-                f"for a parameter, pass {example}"
-            )
+        self._note_missing(alone)
         self._require_all_met(made, kept)
         beside = any(p.rpartition(".")[0] != g.rpartition(".")[0] for p, g in self.pairs.items())
         self._noted("by their place beside the parameters" if beside else "by name")
@@ -425,6 +421,16 @@ class _Layer:
         else:
             self.notes.append(
                 f"backward adds to the gradients of {', '.join(adds)}, and replaces the others"
+            )
+
+    def _note_missing(self, paths: Sequence[str]) -> None:
+        """Name the arrays among these for which no gradient was found."""
+        missing = [p for p in paths if p not in self.pairs and p not in self.pairs.values()]
+        if missing:
+            example = f"parameters={{{missing[0]!r}: 'd{_key(missing[0])}'}}"
+            self.notes.append(
+                f"not checked, because no gradient was found: {listed(missing)}; "
+                f"for a parameter, pass {example}"
             )
 
     def _noted(self, said: str) -> None:

@@ -77,11 +77,12 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
     here: list[Proof] = []
     if settings.prove:  # before the branches: how far they are proved depends on it
         here = remember(chosen, lambda: _proved(trial, len(leaves), settings))
-    proved = [proof.proved for proof in here]
-    leaf_count, moves = len(leaves) if any(proved) else 0, not proved or not all(proved)
+    proved = sum(proof.proved for proof in here)
+    tried = len(leaves) if proved else 0
+    moves = proved < len(leaves)
     found = remember(
-        None if known is None else (known, leaf_count, moves),
-        lambda: _beyond(trial, leaf_count, moves, settings, programs),
+        None if known is None else (known, tried, moves),
+        lambda: _beyond(trial, tried, moves, settings, programs),
         lambda made: not made.wrong and not trial.dropped.notes,
     )
     if found.wrong:

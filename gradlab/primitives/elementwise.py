@@ -122,8 +122,11 @@ _SAME = replace(_ODD, moves=slice(0, 1), affine=positions.same, rounds=EXACT)
 _EACH = replace(_SAME, reads=_each_its_own, zero=_own_is_zero, affine=None, moves=slice(None))
 _FACTORS = replace(_ODD, reads=_product)
 
+_ADDED = replace(_SUM, rounds=ONCE, extremes="sum")
 _EXACT = replace(_PLAIN, rounds=EXACT)
+_MONOTONE = replace(_EXACT, extremes="corners")
 _COMPARED = replace(_EXACT, known=facts.of_comparison, affine=positions.compared)
+_ORDERED = replace(_COMPARED, extremes="corners")
 _EXPONENTIAL = replace(_PLAIN, known=facts.of_exponential, settles=True, underflows="everyday")
 _MAY_UNDERFLOW = replace(_PLAIN, underflows="possible")
 
@@ -143,15 +146,22 @@ RECORDS = (
         affine=positions.cast,
         rounds=ONCE,
         underflows="possible",
+        extremes="corners",
     ),
-    *each(replace(_ODD, rounds=ONCE, underflows="possible"), "reduce_precision square"),
+    replace(_ODD, name="reduce_precision", rounds=ONCE, underflows="possible"),
+    replace(_ODD, name="square", rounds=ONCE, underflows="possible", extremes="corners"),
     # arithmetic
-    replace(_ODD, name="neg", known=facts.of_minus, affine=positions.negative, rounds=EXACT),
     replace(
-        _SUM, name="add", known=facts.of_sum, affine=positions.plus, rounds=ONCE, commutes=True
+        _ODD,
+        name="neg",
+        known=facts.of_minus,
+        affine=positions.negative,
+        rounds=EXACT,
+        extremes="corners",
     ),
-    replace(_SUM, name="add_any", known=facts.of_sum, rounds=ONCE, commutes=True),
-    replace(_SUM, name="sub", known=facts.of_difference, affine=positions.minus, rounds=ONCE),
+    replace(_ADDED, name="add", known=facts.of_sum, affine=positions.plus, commutes=True),
+    replace(_ADDED, name="add_any", known=facts.of_sum, commutes=True),
+    replace(_ADDED, name="sub", known=facts.of_difference, affine=positions.minus),
     replace(
         _FACTORS,
         name="mul",
@@ -160,6 +170,7 @@ RECORDS = (
         rounds=ONCE,
         underflows="possible",
         commutes=True,
+        extremes="corners",
     ),
     replace(
         _MAY_UNDERFLOW,
@@ -168,6 +179,7 @@ RECORDS = (
         reads=_quotient,
         zero=_zero_over,
         rounds=ONCE,
+        extremes="corners",
     ),
     replace(_EXACT, name="rem", zero=_zero_over),
     replace(_MAY_UNDERFLOW, name="pow"),
@@ -175,21 +187,22 @@ RECORDS = (
     replace(_ODD, name="sqrt", rounds=ONCE),
     replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
     # size and order
-    replace(_EXACT, name="max", known=facts.of_larger, zero=_within((0, 1)), commutes=True),
-    replace(_EXACT, name="min", known=facts.of_smaller, zero=_within((), (0, 1)), commutes=True),
-    replace(_EXACT, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
+    replace(_MONOTONE, name="max", known=facts.of_larger, zero=_within((0, 1)), commutes=True),
+    replace(_MONOTONE, name="min", known=facts.of_smaller, zero=_within((), (0, 1)), commutes=True),
+    replace(_MONOTONE, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
     replace(
-        _EXACT,
+        _MONOTONE,
         name="select_n",
         known=facts.of_choice,
         reads=_choice,
         zero=zero_if(start=1),
         moves=slice(1, None),
     ),
-    *each(_COMPARED, "eq ge le"),
+    replace(_COMPARED, name="eq"),
     replace(_COMPARED, name="ne", zero=zero_if()),
-    replace(_COMPARED, name="gt", zero=_within(at_most=(0,), at_least=(1,))),
-    replace(_COMPARED, name="lt", zero=_within(at_most=(1,), at_least=(0,))),
+    *each(_ORDERED, "ge le"),
+    replace(_ORDERED, name="gt", zero=_within(at_most=(0,), at_least=(1,))),
+    replace(_ORDERED, name="lt", zero=_within(at_most=(1,), at_least=(0,))),
     # bits; a zero may be -0.0, whose bits are not zero
     replace(_FACTORS, name="and", known=facts.of_conjunction, rounds=EXACT),
     replace(_SUM, name="or", known=facts.of_disjunction, rounds=EXACT),
@@ -199,10 +212,8 @@ RECORDS = (
     ),
     # without rounding, complex numbers among them
     *each(replace(_SUM, rounds=EXACT), "xor complex"),
-    *each(
-        replace(_ODD, rounds=EXACT),
-        "mulhi abs sign floor ceil round population_count real imag conj",
-    ),
+    *each(replace(_ODD, rounds=EXACT), "mulhi population_count real imag conj"),
+    *each(replace(_MONOTONE, zero=stays_zero), "abs sign floor ceil round"),
     *each(_EXACT, "nextafter eq_to le_to lt_to is_finite clz"),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
     *each(_EXPONENTIAL, "exp logistic"),

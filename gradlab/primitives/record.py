@@ -6,7 +6,7 @@ reads is every entry, zero need not stay zero, nothing is only moved.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -54,6 +54,9 @@ class Primitive:
     words: str = ""  # what people call it; "" for its name
     combines: str = ""  # the parameter that holds the program which joins entries, two at a time
     bounded: tuple[float, float] | None = None  # between which numbers its results lie
+    # where its extremes lie while its operands lie between bounds: at the corners of these. "sum":
+    # there, and it rounds by the sizes of what it adds. "": nobody knows
+    extremes: Literal["", "corners", "sum"] = ""
     settles: bool = False  # whether results of masked values are ordinary values again
 
     @property
@@ -68,7 +71,7 @@ class Grants(Protocol):
     def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
         """Name a condition on an operand.
 
-        Nonempty: a row that keeps an entry has a maximum above `level`; not asked of `besides`.
+        Nonempty: a row that keeps an entry has a maximum above `level`; `besides` is left out.
         """
 
     def granted(self, needs: frozenset[Need], bound: float) -> bool:

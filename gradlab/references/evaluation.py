@@ -22,7 +22,7 @@ from gradlab.references.noise import Units
 from gradlab.references.precision import largest, underflow, unit_roundoff
 from gradlab.references.setting import Setting
 from gradlab.tracing import Program, TooLong, remember
-from gradlab.tracing.work import Work
+from gradlab.tracing.work import ENTRY, STEP, Work
 
 T = TypeVar("T")
 Law: TypeAlias = Literal["formula", "accuracy"]
@@ -33,14 +33,13 @@ _FEW_DRAWS = (4, 8, 16, 64)  # of large programs
 _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw larger, scale back
 
 _PASSES, _ROWS = 40, 100  # of a check through its programs in NumPy, and draws and points together
-_STEP, _ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry more
 _SHORT = 2_000  # equations that NumPy runs in the time of a few calls of a compiled program
 _COMPILED = 6e-3  # seconds of XLA for one equation with its noise
 
 
 def pays_to_compile(work: Work) -> bool:
     """Return whether a check is done sooner when XLA compiles its programs first."""
-    interpreted = _PASSES * _STEP * work.steps + _ROWS * _ENTRY * work.entries
+    interpreted = _PASSES * STEP * work.steps + _ROWS * ENTRY * work.entries
     return interpreted > _COMPILED * work.equations
 
 

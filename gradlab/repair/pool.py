@@ -147,8 +147,7 @@ def derived(
     texts += [(f"{c}({v})", ATOM, "") for c in calls if c.endswith("sqrt") for v in lengths]
     for np_ in aliases[:1]:  # the numbers of Gauss and of other bases
         texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
-        for inner in ("pi", "2 * {}.pi", "2 / {}.pi"):
-            inner = inner.format(np_) if "{" in inner else f"{np_}.pi"
+        for inner in (f"{np_}.pi", f"2 * {np_}.pi", f"2 / {np_}.pi"):
             texts.append((f"{np_}.sqrt({inner})", ATOM, "GL102"))
     made = []
     for text, binds, code in texts:

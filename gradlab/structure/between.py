@@ -14,19 +14,15 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.primitives import lookup
 from gradlab.primitives.known import Known
-from gradlab.primitives.rounding import Exact
+from gradlab.primitives.rounding import Exact, SumOf
+from gradlab.tracing.jaxprs import view
 from gradlab.tracing.numeric import evaluate
 
 Bounds = tuple[Array, Array]
 
 _ENTRIES = 1 << 18
 _UNITS = 32.0
-"""How many units an operation may round by."""
-_SUMS = {"add", "add_any", "sub", "reduce_sum", "cumsum"}
-_MONOTONE = {
-    *_SUMS, "mul", "div", "neg", "abs", "square", "max", "min", "clamp", "floor", "ceil", "round",
-    "sign", "select_n", "convert_element_type", "lt", "le", "gt", "ge", "reduce_max", "reduce_min",
-}  # fmt: skip
+"""How many units an operation may round by; a sum of more terms, by one unit for each."""
 
 
 def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[Known] | None:
@@ -48,7 +44,7 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
         return None
     if name in ("eq", "ne") and ((sides[0][0] > sides[1][-1]) | (sides[0][-1] < sides[1][0])).all():
         return (Known(array=np.full(out.aval.shape, name == "ne")),)
-    if not (moved or name in _MONOTONE) or (name == "convert_element_type" and _is_flag(out)):
+    if not (moved or record.extremes) or (name == "convert_element_type" and _is_flag(out)):
         return None
     if any(a.size > _ENTRIES or a.dtype.kind not in "biuf" for side in sides for a in side):
         return None
@@ -68,11 +64,13 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
             low = np.where((sides[0][0] < 0) & (sides[0][1] > 0), 0.0, low)
         if not (moved or isinstance(record.rounds, Exact)):
             sizes = [np.maximum(abs(_wide(side[0])), abs(_wide(side[-1]))) for side in sides]
-            size = np.maximum(abs(low), abs(high))
-            if name in _SUMS:
+            size, units = np.maximum(abs(low), abs(high)), _UNITS
+            if record.extremes == "sum":
                 size = sizes[0] + sizes[1] if len(sizes) == 2 else sizes[0].sum()
+            if isinstance(record.rounds, SumOf):
+                units = max(units, record.rounds.terms(view(equation)))
             limits: Any = jnp.finfo(out.aval.dtype)  # type: ignore[no-untyped-call]  # it has no types
-            spread = np.where(size > 0, _UNITS * float(limits.eps) * size + float(limits.tiny), 0.0)
+            spread = np.where(size > 0, units * float(limits.eps) * size + float(limits.tiny), 0.0)
             low, high = low - spread, high + spread
     finite = np.isfinite(low).all() and np.isfinite(high).all()
     return (Known(between=(low, high)),) if finite else None

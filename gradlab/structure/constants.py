@@ -18,9 +18,9 @@ from gradlab.primitives import lookup, names
 from gradlab.primitives.known import Known
 from gradlab.primitives.rounding import Exact
 from gradlab.structure.between import between
-from gradlab.tracing.arithmetic import NumPy
-from gradlab.tracing.interpreter import Interpreter, TooLong
+from gradlab.tracing.interpreter import TooLong
 from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.running import AtOnce
 
 _BYTES = 1 << 26
 """How large an operand or result may be: index arrays of ten million entries in int32."""
@@ -68,30 +68,10 @@ def _value(atom: Any, known: Known | None) -> Array | None:
 _LOOPS = {"scan": "scan", "while": "while_loop", "cond": "cond"}
 
 
-class _Exactly(Interpreter[Array]):
+class _Exactly(AtOnce):
     """Computes in NumPy what NumPy and XLA cannot compute differently."""
 
-    def __init__(self) -> None:
-        self.turns = _TURNS
-        self._numpy = NumPy()
-
-    def constant(self, array: Array) -> Array:
-        """Bring a constant in."""
-        return array
-
-    def concrete(self, value: Array) -> Array:
-        """Return the number that decides."""
-        return np.asarray(value)
-
-    def row(self, value: Array, index: int, atom: Any) -> Array:
-        """Return what a turn of a `scan` reads."""
-        return np.asarray(value[index])
-
-    def stack(self, rows: list[Array], variable: Any) -> Array:
-        """Return the rows of a `scan` as one array."""
-        if not rows:
-            return np.zeros(variable.aval.shape, dtype_of(variable))
-        return np.stack(rows)
+    turns = _TURNS
 
     def equation(self, equation: Any, inputs: list[Array]) -> list[Array]:
         """Evaluate one equation, or refuse."""
@@ -124,11 +104,9 @@ def _is_exact(equation: Any, inputs: Sequence[Array]) -> bool:
     if all(getattr(dtype, "kind", "O") in "biuO" for dtype in dtypes):  # a key has no kind
         return name in names()
     exact = isinstance(lookup(name).rounds, Exact) or name == "convert_element_type"
-    exact = exact or (name in _FIXED and _is_fixed(name, inputs, dtypes[-1]))
+    added = name == "mul" or lookup(name).extremes == "sum"
+    exact = exact or (added and _is_fixed(name, inputs, dtypes[-1]))
     return exact and bool(inputs) and not any(map(_is_tiny, inputs))
-
-
-_FIXED = {"add", "add_any", "sub", "mul", "reduce_sum", "cumsum"}
 
 
 def _is_fixed(name: str, inputs: Sequence[Array], dtype: Any) -> bool:

@@ -93,7 +93,7 @@ class Jacobian:
         return self.report.ok
 
     def _repr_html_(self) -> str:
-        return self.described()._repr_html_()
+        return with_operators(self)._repr_html_()
 
     # of its report
     kind: str
@@ -327,21 +327,6 @@ class Jacobian:
             values = [jnp.asarray(value) for value in values]
             return operators_of(at, linear, values, self.report.grid[0])
 
-    def described(self) -> JacobianReport:
-        """Return the report, with the formula of each block's operator; no value is needed."""
-        report, program = self.report, self.derivative.program
-        found: dict[Pair, tuple[str, int]] = {}
-
-        def read(*values: Any) -> None:
-            for pair, block in zip(self.patterns, self._operators(values).values(), strict=True):
-                if not isinstance(block.operator, Unread):
-                    found[pair] = str(block), block.stored_bytes
-
-        if not report.least:
-            with jax.enable_x64(program.x64):
-                jax.eval_shape(read, *program.in_avals)
-        return replace(report, operators=found)
-
     @functools.cached_property
     def _listing(self) -> Listing:
         """Where the entries of the whole matrix stand."""
@@ -537,6 +522,22 @@ def jacobian(
             function, *called, wrt=wrt, conditions=conditions, sizes={**numbers, **more}
         ),
     )
+
+
+def with_operators(J: Jacobian) -> JacobianReport:
+    """Return the report of a Jacobian with the formula of each block's operator; needs no value."""
+    report, program = J.report, J.derivative.program
+    found: dict[Pair, tuple[str, int]] = {}
+
+    def read(*values: Any) -> None:
+        for pair, block in zip(J.patterns, J._operators(values).values(), strict=True):
+            if not isinstance(block.operator, Unread):
+                found[pair] = str(block), block.stored_bytes
+
+    if not report.least:
+        with jax.enable_x64(program.x64):
+            jax.eval_shape(read, *program.in_avals)
+    return replace(report, operators=found)
 
 
 @dataclass(frozen=True, eq=False)

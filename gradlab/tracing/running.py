@@ -39,7 +39,7 @@ def run_lifted(
 
     `given`: arrays that count as inputs where they are constants of the jaxpr.
     """
-    evaluator = _AtOnce(given)
+    evaluator = _Widened(given)
     evaluator.turns = turns
     with without_checks():
         values = evaluator(jaxpr, [_entering(array) for array in arrays])
@@ -114,7 +114,7 @@ def _modules(function: Any) -> Iterator[str]:
             yield from _modules(cell.cell_contents)
 
 
-class _AtOnce(Lifter):
+class _Widened(Lifter):
     """Lifts in NumPy; constants that are the inputs of a staged call are inputs."""
 
     def __init__(self, given: Sequence[Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, needed, shape_of
 
+STEP, ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry more
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
 _PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
 _PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -30,7 +31,7 @@ class Work(NamedTuple):
     @property
     def seconds(self) -> float:
         """About how long NumPy takes for one evaluation: the same number on every machine."""
-        return 15e-6 * self.steps + 3e-9 * self.entries
+        return STEP * self.steps + ENTRY * self.entries
 
 
 def work(jaxpr: Jaxpr) -> Work:

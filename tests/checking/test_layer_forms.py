@@ -539,7 +539,24 @@ class _NotSummed(_Affine):
 def test_arrays_without_a_gradient_are_said_to_be_unchecked():
     report = gradlab.check(_Forgotten(), np.random.default_rng(1).normal(size=(5, 6)))
     assert report.ok
-    assert any("no gradient stands beside: b; " in note for note in report.notes), report.notes
+    assert any("no gradient was found: b; " in note for note in report.notes), report.notes
+
+
+class _HalfAModel:
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.params = {"W": rng.normal(size=(6, 1)), "b": np.ones(1)}
+
+    def loss(self, X, y):
+        error = X @ self.params["W"] + self.params["b"] - y
+        return np.sum(error**2), {"W": 2 * X.T @ error}
+
+
+def test_a_model_that_returns_no_gradient_of_a_parameter_is_told_so():
+    rng = np.random.default_rng(1)
+    report = gradlab.check(_HalfAModel(), rng.normal(size=(5, 6)), rng.normal(size=(5, 1)))
+    assert report.ok
+    assert any("no gradient was found: params.b; " in note for note in report.notes), report.notes
 
 
 def test_a_dict_of_gradients_may_stand_beside_attributes():

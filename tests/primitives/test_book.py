@@ -5,6 +5,7 @@ derivatives, each at the numbers that it meets there.
 """
 
 import functools
+import itertools
 from dataclasses import replace
 
 import jax
@@ -133,6 +134,29 @@ def test_zero_stays_zero_where_the_record_says_so(name):
                 for output, result in enumerate(results):
                     if here.is_zero(output):
                         assert not np.any(np.asarray(result)), (name, operands)
+
+
+@pytest.mark.parametrize("name", [name for name in MET if lookup(name).extremes])
+def test_between_bounds_of_operands_no_result_lies_beyond_the_corners(name):
+    """No operand changes its sign: the square of what lies around 0 is for others to mind."""
+    rng = np.random.default_rng(0)
+    for equation, inputs in equations().get(name, ()):
+        moved = [k for k, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
+        if any(jnp.iscomplexobj(x) for x in inputs):
+            continue
+
+        def at(shares, equation=equation, inputs=inputs):
+            given = [x * (1 + shares.get(k, 0.0)) for k, x in enumerate(inputs)]
+            given = [new.astype(x.dtype) for new, x in zip(given, inputs)]
+            return np.asarray(bind(equation, given)[0]).astype(np.float64)
+
+        ends = itertools.product((-0.25, 0.25), repeat=len(moved))
+        corners = [at(dict(zip(moved, shares))) for shares in ends]
+        slack = 1e-5 * sum(np.abs(np.asarray(x, np.float64)).sum() for x in inputs)
+        for _ in range(6):
+            inner = at({k: rng.uniform(-0.25, 0.25, inputs[k].shape) for k in moved})
+            assert (np.minimum.reduce(corners) <= inner + slack).all()
+            assert (inner <= np.maximum.reduce(corners) + slack).all()
 
 
 @pytest.mark.parametrize("name", MET)

@@ -94,7 +94,6 @@ def _right(x):
     return lax.linalg.triangular_solve(matrix, x.reshape(1, 12), left_side=False, lower=True)
 
 
-# name -> function of 12 numbers, how many entries too many the pattern may have
 def _by_step(x):
     def step(total, both):
         k, value = both
@@ -118,6 +117,7 @@ def _counting_while(x):
     return lax.while_loop(lambda state: state[0] < 2, turn, (0, x))[1]
 
 
+# name -> function of 12 numbers, how many entries too many the pattern may have
 FUNCTIONS = {
     "argsort": (lambda x: x[jnp.argsort(jnp.asarray(KNOTS[ORDER]))], 0),
     "sort of integers": (lambda x: x[jnp.sort(jnp.asarray(ORDER))[:4]], 0),
