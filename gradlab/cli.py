@@ -53,7 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     _Parser.words = words
-    options = parser.parse_args(words)
+    options, later = parser.parse_known_args(words)
+    inputs = getattr(options, "specs", getattr(options, "names", None))
+    unknown = [word for word in later if word.startswith("-") or inputs is None]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if later and inputs is not None:
+        inputs += later  # argparse stops at the first option; what follows is an input, too
     if options.command is None:
         parser.print_help()
         return 2
@@ -209,13 +215,16 @@ class _Parser(argparse.ArgumentParser):
         elif found := re.match(r"unrecognized arguments: (-[^\s=]+)", message):
             old, known = found[1], _OPTIONS.get(self.words[0], [])
             message = f"there is no option {old}"
+        elif found := re.match(r"unrecognized arguments: (.*)", message):
+            message = f"there are words too many: {found[1]}"
         elif found := re.match(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
             message = (
                 f"{found[1]}: expected {_EXPECTED.get(found[2], 'another word')}, got {found[3]}"
             )
         near = (nearest_of(old, known) if old else []) or [""]
-        told = [f"{self.prog}: {message}"]
-        told += _next(message, (old if near[0] else "", near[0]), self.words, self.prog[8:])
+        command = self.prog[8:] or next((word for word in self.words if word in _OPTIONS), "")
+        told = [f"{f'gradlab {command}'.rstrip()}: {message}"]
+        told += _next(message, (old if near[0] else "", near[0]), self.words, command)
         print(*told, sep="\n  ", file=sys.stderr)
         sys.exit(2)
 

@@ -181,10 +181,11 @@ REFUSED = [  # a command, its message, the command that ends it
     ),
 ]
 UNREADABLE = [
+    ("doctor 3", "gradlab doctor: there are words too many: 3", ""),
     ("chekc layers:right 3", "gradlab: there is no command chekc; ...", "check layers:right 3"),
     (
         "check layers:right 3 --sampels 2",
-        "gradlab: there is no option --sampels",
+        "gradlab check: there is no option --sampels",
         "check layers:right 3 --samples 2",
     ),
     ("check", "gradlab check: the following arguments are required: TARGET, INPUT", ""),

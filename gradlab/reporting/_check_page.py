@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import scientific, shape_text
-from gradlab.reporting._failure import NO_FIX, place, repeat, span, verified
+from gradlab.reporting._failure import NO_FIX, place, repeat, rounding, span, verified
 from gradlab.reporting._markup import (
     Markup,
     Part,
@@ -81,7 +81,7 @@ def _sentence_of(said: str) -> str:
 def found(report: "CheckReport") -> Markup:
     """Return what a check found, without its headline: for this page, an audit's and a suite's."""
     return join(
-        _worst(report.worst),
+        _worst(report),
         section("The mistake and its fix", *(_fix(report, fix) for fix in report.fixes[:1]))
         or section("The cause", *(tag("p", each.text) for each in report.findings[1:])),
         *(_map(report, path, seen) for path, seen in report.maps.items()),
@@ -101,7 +101,8 @@ def _said(fix: "Fix") -> str:
     return _sentence_of(fix.explanation.split(": `")[0].rstrip("."))
 
 
-def _worst(entry: "Entry | None") -> Part:
+def _worst(report: "CheckReport") -> Part:
+    entry = report.worst
     if entry is None:
         return ""
     index = f"[{', '.join(map(str, entry.index))}]" if entry.index else ""
@@ -114,7 +115,7 @@ def _worst(entry: "Entry | None") -> Part:
                 "off by a relative",
                 f"{entry.relative:.2g}" if entry.expected else "no ratio: 0 is expected",
             ),
-            ("rounding explains", scientific(entry.explained, 1)),
+            ("rounding explains", rounding(report, entry)),
         ]
     )
 

@@ -21,6 +21,7 @@ _WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 _LINES = 24
 _LEAVES = 8
 NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
+_LEAST_FLOAT32 = 1e-8  # no rounding of float32 or narrower is as small
 _NUMBERS = ("formula", "accuracy")
 _WITNESSES = ("adjoint", "finite differences", "pushforward", "linear", "used")  # say it again
 _command: ContextVar[str] = ContextVar("gradlab_command", default="")
@@ -120,7 +121,7 @@ def wrong_lines(report: "CheckReport", most: int = _LEAVES) -> list[str]:
         head = f"  {leaf.path:<{column}}"
         lines += wrapped(head, _leaf_text(leaf, report.worst), column + 2)
         if report.worst is not None and report.worst.path == leaf.path:
-            lines += wrapped(" " * (column + 2), _off(report.worst), column + 2)
+            lines += wrapped(" " * (column + 2), _off(report), column + 2)
     if len(leaves) > most:
         more = len(leaves) - most
         lines.append(f"  {count(more, 'more input')}: run with -v to see all")
@@ -151,13 +152,20 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _off(entry: "Entry") -> str:
-    explained = f"rounding explains {scientific(entry.explained, 1)}"
+def _off(report: "CheckReport") -> str:
+    entry = report.worst
+    assert entry is not None
     if not cmath.isfinite(entry.actual) or not cmath.isfinite(entry.expected):
         return "no relative error: a number is not finite"
     if entry.expected == 0:
         return f"off by {abs(entry.actual):.2g}, where 0 is expected"
-    return f"off by a relative {entry.relative:.2g}; {explained}"
+    return f"off by a relative {entry.relative:.2g}; rounding explains {rounding(report, entry)}"
+
+
+def rounding(report: "CheckReport", entry: "Entry") -> str:
+    """Return the relative error that rounding explains, and where gradlab ran a wider dtype."""
+    wider = "float64" not in report.dtypes and entry.explained < _LEAST_FLOAT32
+    return f"{scientific(entry.explained, 1)}{' in float64' * wider}"
 
 
 def _end(report: "CheckReport", fix: "Fix | None", code: str) -> list[str]:

@@ -106,6 +106,9 @@ class Names:
         words = [value for value in inputs if named(value, numbers)]
         constraints = [c for text in words for c in constraints_of(text)]
         names = dict.fromkeys(name for text in words for name in _names(text))
+        if surplus := [name for name in numbers if name not in names]:
+            has = f"the names are {', '.join(names)}" if names else "no shape has a name"
+            raise InputError(f"sizes: no shape has a size {surplus[0]}; {has}")
         units = {name: 1 for name in names if name not in numbers}
         least, known = dict.fromkeys(units, 1), []
         for left, compared, right in constraints:

@@ -248,9 +248,16 @@ def test_names_stand_for_the_numbers_given():
     ],
 )
 def test_sizes_are_sums_of_products(words, shape, dtype):
-    J = jacobian(jnp.tanh, words, sizes={"B": 2, "T": 4})
+    sizes = {name: number for name, number in {"B": 2, "T": 4}.items() if name in words}
+    J = jacobian(jnp.tanh, words, sizes=sizes)
     assert (J.inputs[0].shape, J.inputs[0].dtype) == (shape, str(np.dtype(dtype)))
     assert J.structure == "diagonal"
+
+
+@pytest.mark.parametrize("given", ["BxT", np.zeros((2, 3), np.float32)])
+def test_a_number_for_a_name_that_no_shape_has_is_refused(given):
+    with pytest.raises(InputError, match="no shape has a size K"):
+        jacobian(jnp.tanh, given, sizes={"K": 3})
 
 
 def test_other_strings_stay_what_they_are():
