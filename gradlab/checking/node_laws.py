@@ -21,7 +21,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.errors import GradlabError
-from gradlab.formatting import shape_text
+from gradlab.formatting import count, shape_text
 from gradlab.nodes import Node
 from gradlab.nodes._base import Case
 from gradlab.operators import Operator
@@ -322,7 +322,8 @@ def _malformed(run: Run, hand: ByHand) -> Iterator[tuple[str, str]]:
     """Yield every gradient or operator that has not its input's form, and what is wrong."""
     gradients = hand.gradients
     if len(gradients) != len(run.inputs):
-        yield "backward", f"returns {len(gradients)} gradients for {len(run.inputs)} inputs"
+        found, wanted = count(len(gradients), "gradient"), count(len(run.inputs), "input")
+        yield "backward", f"returns {found} for {wanted}"
         return
     for i, (g, x) in enumerate(zip(gradients, run.inputs)):
         subject = f"gradient of {run.node.input_name(i)}"
@@ -408,18 +409,18 @@ def _evidence(proofs: Sequence[Proof]) -> Evidence:
 
 def prove_case(run: Run, seed: int) -> list[Proof]:
     """Try to prove each gradient that a node's backward returns."""
-    count, outputs = len(run.inputs), len(run.upstream)
+    n, outputs = len(run.inputs), len(run.upstream)
 
     def rule(*arrays: Array) -> list[Array]:
-        hand = run.by_hand(arrays[:count], arrays[count:])
+        hand = run.by_hand(arrays[:n], arrays[n:])
         return [hand.gradients[i] for i in run.wrt]
 
     def reference(*arrays: Array) -> list[Array]:
-        inputs, upstream = arrays[:count], arrays[count:]
+        inputs, upstream = arrays[:n], arrays[n:]
         _, backward = jax.vjp(run.reference(inputs), *(inputs[i] for i in run.wrt))
         return list(backward(tuple(upstream)))
 
-    names = [f"input {k}" for k in range(count)] + [f"upstream {k}" for k in range(outputs)]
+    names = [f"input {k}" for k in range(n)] + [f"upstream {k}" for k in range(outputs)]
     arrays = [np.asarray(array) for array in (*run.inputs, *run.upstream)]
     try:
         with jax.enable_x64(True):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from gradlab.common.arrays import Array, namespace
+from gradlab.errors import InputError
+from gradlab.formatting import count
 from gradlab.nodes import Node
 from gradlab.nodes._base import Kept
 
@@ -167,6 +169,8 @@ class Plan:
             else:
                 upstream = _together([gradients[t] for t in target], [values[t] for t in target])
             results = backward(asked, upstream, residuals[step])
+            if len(results) != len(asked):
+                raise InputError(_miscounted(self.steps[step], len(results)))
             for position, wire in sources:
                 gradient = results[position]
                 if branches is not None:
@@ -202,6 +206,13 @@ class Plan:
             target = step.outputs if step.several else step.outputs[0]
             compiled.append((step.node.backward_to, wanted, index, target, sources))
         return compiled
+
+
+def _miscounted(step: Step, found: int) -> str:
+    inputs = count(len(step.inputs), "input")
+    return (
+        f"{step.node}.backward: returned {count(found, 'gradient')} for {inputs}; return one each"
+    )
 
 
 def _together(upstreams: list[Array], outputs: list[Array]) -> tuple[Array, ...]:

@@ -106,6 +106,8 @@ def rule_of_node(
     def backward(upstream: Array, *inputs: Tree) -> list[Any]:
         output, residuals = node.forward(*inputs)
         pulled, local = node.backward(upstream, residuals), node.local_gradient(residuals)
+        if len(pulled) != len(inputs):
+            pulled = (None,) * len(inputs)
         if not isinstance(output, tuple):
             output, upstream, local = (output,), (upstream,), (local,)
         products = [[row[i].T @ u for row, u in zip(local, upstream)] for i in wrt]

@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gradlab
 from gradlab import Graph, nodes
+from gradlab.errors import InputError
 from gradlab.nodes import registry
+from gradlab.nodes._base import generic
 
 
 class Wrong(registry()["tanh"]):
@@ -62,6 +65,40 @@ def test_what_is_not_finite_is_skipped_or_left_out():
     log, product = checks(graph)
     assert (log.status, log.reason) == ("passed", "1 of 2 entries too rough to tell")
     assert product.status == "skipped"
+
+
+class TooMany(gradlab.Node):
+    """A product that returns the gradients of its inputs exchanged, and a third."""
+
+    @classmethod
+    def cases(cls):
+        return (generic(cls(), (3,), (3,)),)
+
+    def forward(self, x, y):
+        return x * y, (x, y)
+
+    def backward(self, upstream, residuals):
+        x, y = residuals
+        return upstream * x, upstream * y, upstream
+
+    def local_gradient(self, residuals):
+        x, y = residuals
+        return gradlab.operators.Diagonal(y), gradlab.operators.Diagonal(x)
+
+    def reference(self, x, y):
+        return x * y
+
+
+def test_a_wrong_number_of_gradients_is_refused_and_never_taken_for_mended():
+    graph = Graph(lambda x, y: TooMany()(x, y), np.ones(3), np.arange(3.0))
+    said = "returned 3 gradients for 2 inputs"
+    with pytest.raises(InputError, match=said):
+        graph.backward(np.ones(3))
+    with pytest.raises(InputError, match=said):
+        gradlab.check(graph, np.ones(3), np.arange(3.0))
+    (result,) = gradlab.verify(TooMany()).nodes
+    assert "returns 3 gradients for 2 inputs" in str(result.findings[0])
+    assert result.fixes == ()
 
 
 def test_what_has_no_real_derivative_is_skipped():
