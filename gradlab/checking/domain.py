@@ -39,7 +39,7 @@ class Domain:
                 if _belongs(path, name) and not holds(np.asarray(value)):
                     return f"{path} is not {text}"
         if self.whole is not None and not self.whole(values):
-            return "the inputs do not fulfil it"
+            return "the inputs do not satisfy it"
         return ""
 
     def clipped(self, values: Arrays) -> Arrays:

@@ -273,7 +273,7 @@ def prove(report: "JacobianReport") -> str:
 def _shown(steps: Sequence[Line]) -> list[str]:
     """Return the steps, one line of source each."""
     if not steps:
-        return ["No equation: the output is an input, or depends on none."]
+        return ["The function computes nothing: its output is an input or a constant."]
     by_line: dict[str, list[Line]] = {}
     for step in steps:
         by_line.setdefault(step.source, []).append(step)
@@ -345,9 +345,7 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             (out.path, given.path): report.patterns[out.path, given.path] for out in report.outputs
         }
         if all(kept_apart(p, position) is not None for p in ends.values()):
-            lines.append(
-                f"{name} stays apart: the derivative of each output is 0 but at one index of it"
-            )
+            lines.append(f"{name} stays apart: each output depends on one index of it")
             continue
         coupled = True
         said = " and ".join(_reach(p, report.labels(pair), position) for pair, p in ends.items())

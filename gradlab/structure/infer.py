@@ -244,7 +244,7 @@ class Walk:
     def offset(self, equation: Any, operands: Iterable[Traced]) -> Note:
         """Return where the first of several values, or else an equation, ceased to be zero."""
         before = next((operand.offset for operand in operands if operand.offset), None)
-        text = "not zero where the derivative is zero: dense on all axes"
+        text = "its backward is not zero for an upstream of zero: dense on all axes"
         return before or Note(text, equation.primitive.name, self.source(equation))
 
     def result(self, value: Traced, shape: Shape, seeds: Mapping[int, Shape]) -> Dependence:
@@ -254,7 +254,7 @@ class Walk:
         if value.offset:
             self.notes[value.offset] = None
         else:
-            text = "not zero where the derivative is zero: dense on all axes"
+            text = "its backward is not zero for an upstream of zero: dense on all axes"
             self.notes[Note(text, "output", "")] = None
         return {seed: Pattern.dense(shape, given) for seed, given in seeds.items()}
 

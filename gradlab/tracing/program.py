@@ -35,8 +35,8 @@ class ClosesOverTrace(GradlabError, ValueError):
 
 
 _INDICES = (
-    "; JAX remembers the dtype that a NumPy array of int64 had when it was traced first, with x64 "
-    "on or off: give it as int32, or wrap it in jnp.asarray inside the function"
+    "; JAX keeps the dtype of an int64 array from its first trace, whether x64 is on or off; "
+    "give the array as int32, or wrap it in jnp.asarray inside the function"
 )
 _READS_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -318,8 +318,8 @@ def _trace(
         raise
     except jax.errors.UnexpectedTracerError as error:
         raise NotTraceable(
-            f"{name}: JAX cannot trace this function, because it takes an input where only a "
-            "constant may stand (nondiff_argnums of a custom_vjp, or a value of another trace); "
+            f"{name}: JAX cannot trace this function, because an input stands where JAX needs a "
+            "constant; such a place is in nondiff_argnums of a custom_vjp, or in another trace; "
             "close over it: lambda x: f(x, 0.1)"
         ) from error
     except Exception as error:

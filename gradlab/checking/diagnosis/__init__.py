@@ -176,7 +176,7 @@ def _drawn(subject: Subject, target: int) -> Iterator[Finding]:
     """Yield that a function draws random numbers: its gradient may be that of a distribution."""
     program = subject.believed or subject.forward
     if program and contains(program.jaxpr, lambda e: e.primitive.name in _RANDOM):
-        text = f"{subject.name} draws random numbers, and this is not the slope of what it drew"
+        text = f"{subject.name} draws random numbers; this is not the gradient for the drawn values"
         text += _declaring('"any"', subject, "the slope of a distribution")
         yield Finding("drawn", subject.targets[target].path, text)
 

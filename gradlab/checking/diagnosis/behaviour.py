@@ -50,8 +50,8 @@ def nonfinite(trial: Trial, judged: Verdict) -> Iterator[Finding]:
         kinds = "NaN" if np.isnan(judged.actual[bad]).any() else "infinite"
         path = judged.path
         text = (
-            f"the gradient of {path} is {kinds} in {int(bad.sum())} of {bad.size} entries, "
-            "where the right one is finite (0 * inf, 0 / 0, inf - inf?)"
+            f"the gradient of {path} is {kinds} in {int(bad.sum())} of {bad.size} entries; "
+            "the right one is finite there (look for 0 * inf, 0 / 0, inf - inf)"
         )
         name, place = _first_nonfinite(trial)
         if place:

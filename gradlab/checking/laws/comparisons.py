@@ -89,7 +89,7 @@ def pushforward(trial: Trial) -> Law:
                 f"expected {_number(other.value[at])}"
             )
             if _approximates(trial, mine.value[verdict.wrong], other.value[verdict.wrong]):
-                return Law("pushforward", "warned", f"{text}: one of the two approximates")
+                return Law("pushforward", "warned", f"{text}; float32 holds fewer digits")
             if trial.only_kinks:
                 return Law("pushforward", "inconclusive", f"{text}; the gradient is right there")
             return Law("pushforward", "failed", text, float(verdict.error[at]))

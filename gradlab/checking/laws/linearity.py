@@ -45,7 +45,7 @@ def adjoint(trial: Trial) -> Law:
     if subject.loops and not trial.any_wrong:
         return not_exact("adjoint", text, error)
     if trial.only_kinks:
-        reason = f"{text}, where the rule was found right and the reference is not the judge"
+        reason = f"{text}; other witnesses judged these entries, so this law does not"
         return Law("adjoint", "inconclusive", reason, error)
     return Law("adjoint", "failed", text, error)
 
