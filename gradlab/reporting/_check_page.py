@@ -26,7 +26,7 @@ from gradlab.reporting._markup import (
 
 if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
-    from gradlab.report import Cell, Entry, ErrorMap, Fix, Law, Rule
+    from gradlab.report import Cell, ErrorMap, Fix, Law, Rule
 
 STATES = {
     "wrong": ("WRONG", "bad"),

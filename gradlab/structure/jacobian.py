@@ -696,7 +696,7 @@ def _linearised(
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"function: JAX cannot differentiate {program.name} in forward or reverse mode: {reason}"
+            f"function: JAX differentiates {program.name} in no mode: {reason}"
         ) from error
 
 
