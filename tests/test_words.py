@@ -1,4 +1,4 @@
-"""What people read: every text in the code, held to the rules of plain English that can be counted."""
+"""What people read: every text in the code, held to the rules of plain English that count."""
 
 import ast
 import re
@@ -23,9 +23,8 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.JoinedStr):
             parts = [v.value if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield node.lineno, "".join(map(str, parts))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in inside | documentation:
-                yield node.lineno, node.value
+        elif isinstance(node, ast.Constant) and id(node) not in inside | documentation:
+            yield from [(node.lineno, node.value)] * isinstance(node.value, str)
 
 
 def sentences(text: str) -> list[str]:

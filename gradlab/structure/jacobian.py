@@ -696,7 +696,8 @@ def _linearised(
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"function: JAX differentiates {program.name} in no mode: {reason}"
+            f"function: JAX cannot differentiate {program.name} in forward mode or in reverse mode: "
+            f"{reason}"
         ) from error
 
 
