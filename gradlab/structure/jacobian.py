@@ -696,8 +696,8 @@ def _linearised(
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"function: JAX cannot differentiate {program.name} in forward mode or in reverse mode: "
-            f"{reason}"
+            f"function: JAX cannot differentiate {program.name} in forward mode or in reverse "
+            f"mode: {reason}"
         ) from error
 
 
