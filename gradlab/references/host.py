@@ -1,7 +1,6 @@
 """Where a reference is evaluated: in float64, on the CPU, whatever the user's settings are."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array, DTypeLike
 from gradlab.tracing import widen_dtype, without_checks
+from gradlab.tracing.compiling import quickest
 from gradlab.tracing.leaves import is_key
 from gradlab.tracing.settings import default_device
 
@@ -34,22 +34,7 @@ def as_read(value: Array, dtype: DTypeLike) -> Any:
 
 def options_for(entries: int) -> Mapping[str, Any] | None:
     """Return the compiler's options for a program with so many entries among its inputs."""
-    return _quickest() if entries < _SMALL and _cpu() is not None else None
-
-
-@functools.cache
-def _quickest() -> Mapping[str, Any]:
-    """Return the options with which this jaxlib compiles soonest.
-
-    Up to 0.10 it still has the emitter of loops that takes a third of the time of its successor.
-    """
-    level: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    options = {**level, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0.0)).compile()
-    except jax.errors.JaxRuntimeError:
-        return level
-    return options
+    return quickest() if entries < _SMALL and _cpu() is not None else None
 
 
 def _cpu() -> Any:

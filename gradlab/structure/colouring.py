@@ -111,10 +111,13 @@ def plan_for(
         return Plan(shape, jvps, vjps)
     flipped = {(i, o): pattern.T for (o, i), pattern in patterns.items()}
     options: list[Plan] = []
+    tried = modes
     if "jvp" in modes:
         count, colours = _closed(patterns, inputs)
         options.append(Plan(shape, jvps=count, columns=colours))
-    if "vjp" in modes:
+        if _mirrored(patterns):  # rows are coloured as columns are
+            tried = ("jvp",)
+    if "vjp" in tried:
         count, colours = _closed(flipped, outputs)
         options.append(Plan(shape, vjps=count, rows=colours))
     best = _fewest(options)
@@ -123,7 +126,7 @@ def plan_for(
         return best
     matrix = listed(patterns, outputs, inputs)
     options.append(best)
-    for mode in modes:
+    for mode in tried:
         here = matrix if mode == "jvp" else matrix.T.tocsr()
         least = _widest(here)
         count = _fewest(options).count
@@ -161,6 +164,13 @@ def listed(patterns: Mapping[Block, Pattern], outputs: Sequence[int], inputs: Se
         matrix = sp.block_array(blocks, format="csr")
     matrix.sort_indices()
     return matrix
+
+
+def _mirrored(patterns: Mapping[Block, Pattern]) -> bool:
+    """Return whether the matrix has an entry wherever its transpose has one."""
+    pattern, *others = patterns.values()
+    same = not others and pattern.input_shape == pattern.output_shape
+    return same and pattern.covers(pattern.T)
 
 
 def _fewest(options: Sequence[Plan]) -> Plan:

@@ -5,6 +5,7 @@ the colours of the entries with the number of the pass, so that no large array o
 is held. What came is held against one JVP in a random direction.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,11 @@ from gradlab.progress import tracked
 from gradlab.structure.colouring import Plan
 from gradlab.structure.entries import Listing
 from gradlab.structure.lanes import Lanes
+from gradlab.tracing.compiling import quickest
 from gradlab.tracing.jaxprs import body, inner_jaxprs
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
+from gradlab.tracing.settings import platform_here
 
 Mode = Literal["jvp", "vjp"]
 
@@ -149,11 +152,24 @@ class Derivative:
         flat = [leaf.astype(dtype).reshape(-1) for leaf in made]
         return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
-    def jitted(self, function: Function, *key: Any) -> Function:
-        """Return a function compiled once for this derivative; `key` tells it from others."""
+    def jitted(self, function: Function, *key: Any, soon: bool = False) -> Function:
+        """Return a function compiled once for this derivative.
+
+        Args:
+            function: to compile.
+            *key: what tells it from others.
+            soon: whether compiling takes longer than the few calls that follow.
+        """
         if key not in self.compiled:
-            self.compiled[key] = jax.jit(function)
+            options = dict(quickest()) if soon and platform_here() == "cpu" else None
+            self.compiled[key] = jax.jit(function, compiler_options=options)
         return self.compiled[key]
+
+    def passed(self, mode: str, values: Sequence[Any], seed: Array) -> Array:
+        """Return the flattened result of one pass, compiled apart from the passes of a plan."""
+        run = self.jitted(functools.partial(self.along, mode), "along", mode, soon=True)
+        with jax.enable_x64(self.program.x64):
+            return np.asarray(run(list(values), seed))
 
 
 def _varying(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -307,9 +323,7 @@ def confirm(
         return _wide(draw.astype(np.float16 if kinds == np.float16 else kinds))
 
     def passed(seed: Array) -> Array:
-        with jax.enable_x64(at.program.x64):
-            run = at.jitted(lambda values, seed: at.along(mode, values, seed), "along", mode)
-            return _wide(np.asarray(run(list(values), seed)))
+        return _wide(at.passed(mode, values, seed))
 
     draw = drawn()
     truth = passed(draw)

@@ -6,12 +6,14 @@ executable depends on, constants included, so that equal text is equal meaning. 
 what has a key of its own is not even lowered again.
 """
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from gradlab.common.arrays import Function, Tree
 
@@ -82,3 +84,18 @@ def _compiled(lowered: jax.stages.Lowered) -> Function:
             return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
         except jax.errors.JaxRuntimeError:
             raise error from None
+
+
+@functools.cache
+def quickest() -> Mapping[str, Any]:
+    """Return the options with which this jaxlib compiles soonest for the CPU.
+
+    Up to 0.10 it still has the emitter of loops that takes a third of the time of its successor.
+    """
+    level: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    options = {**level, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0.0)).compile()
+    except jax.errors.JaxRuntimeError:
+        return level
+    return options
