@@ -525,7 +525,7 @@ def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
 
 def _as_special(given: Array, moved: Array) -> Array:
     wide = given.astype(moved.dtype)
-    if given.ndim == 0 or given.shape[-1] < 2 or np.ptp(np.abs(wide)) == 0:
+    if given.ndim == 0 or given.shape[-1] < 2 or not given.size or np.ptp(np.abs(wide)) == 0:
         return moved
     slack = 8 * given.shape[-1] * unit_roundoff(given.dtype)
     sizes = (np.sum, np.linalg.norm) if (np.real(wide) >= 0).all() else (np.linalg.norm,)

@@ -71,7 +71,7 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
         yield "evidence", names + reached(weakest)
     seen: dict[str, list[str]] = {}
     for path, finest in report.resolution.items():
-        if finest < 1:
+        if 0 < finest < 1:
             seen.setdefault(scientific(finest), []).append(path)
     if seen:
         parts = [f"of {size} or more in {listed(paths)}" for size, paths in seen.items()]

@@ -46,6 +46,19 @@ def test_gradients_whose_squares_overflow(dtype):
     assert report.ok, report
 
 
+@pytest.mark.parametrize("add", [np.add, jnp.add])
+def test_an_array_without_entries_beside_one_with_entries(add):
+    """The sum over no rows is zero."""
+    empty, row = np.zeros((0, 3), np.float32), np.ones(3, np.float32)
+
+    def backward(upstream, a, b):
+        return upstream, upstream.sum(0)
+
+    report = gradlab.check(lambda a, b: add(a, b), empty, row, backward=backward)
+    assert report.ok, report
+    assert [leaf.right for leaf in report.leaves] == [0, 3]
+
+
 def test_infinite_gradients_give_no_warning():
     rule = ruled(jnp.log2, lambda x: 1 / (x * np.log(2)))
     gradlab.check(rule, np.array([0.0, 1.0, 2.0]), dtypes="float16")
