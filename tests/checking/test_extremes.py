@@ -145,3 +145,20 @@ def test_a_gradient_is_not_judged_where_the_output_is_not_finite(dtype):
     assert report.ok, report
     assert (report.leaves[0].right, report.leaves[0].inconclusive) == (2, 1)
     assert "output not finite" in [reason.code for reason in report.leaves[0].reasons]
+
+
+def test_bit_tricks_that_approximate_are_held_to_what_they_can_keep():
+    """Three Newton steps from the bits of 1 / sqrt(x) leave 4e-12, which float32 cannot hold."""
+
+    def inverse_root(x):
+        bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+        y = jax.lax.bitcast_convert_type(0x5F3759DF - (bits >> 1), jnp.float32)
+        for _ in range(3):
+            y = y * (1.5 - 0.5 * x * y * y)
+        return y
+
+    x = np.array([0.5, 2.0, 7.0], np.float32)
+    for factor, status in ((1.0, "right"), (1.001, "wrong")):
+        rule = ruled(inverse_root, lambda x, factor=factor: -0.5 * factor * inverse_root(x) ** 3)
+        report = gradlab.check(rule, x, reference=jax.lax.rsqrt)
+        assert report.status == status, report

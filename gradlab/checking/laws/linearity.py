@@ -16,7 +16,7 @@ from gradlab.checking.subject import Arrays, Upstream
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
-from gradlab.references import LIMIT, LOST, Evaluation, blocks, known
+from gradlab.references import LIMIT, LOST, Evaluation, Verdict, blocks, known
 from gradlab.report import Law
 from gradlab.tracing import Program, ends_by, restricted, symbolic_zeros
 
@@ -31,11 +31,15 @@ _OUTPUTS = 8  # of many outputs, some are asked alone
 
 
 def adjoint(trial: Trial) -> Law:
-    """Hold <J t, u> to <t, J' u>: the transpose is held against forward mode, not itself."""
+    """Hold <J t, u> to <t, J' u>: the transpose is held against forward mode, not itself.
+
+    An entry counts with the error that the formula's law allows it, if rounding explains less.
+    """
     subject = trial.subject
+    directions = [trial.tangents[t.path] for t in subject.targets]
     left, above = _product([trial.upstreams[u.name] for u in subject.upstreams], trial, "tangent")
-    right, below = _product([trial.tangents[t.path] for t in subject.targets], trial, "rule")
-    floor = max(above + below, LOST)
+    right, below = _product(directions, trial, "rule")
+    floor = max(above + below, _allowed(directions, trial.formula_verdicts), LOST)
     if not np.isfinite(left - right) or not np.isfinite(floor):
         return Law("adjoint", "inconclusive", "the products are not finite")
     error = abs(left - right) / floor
@@ -276,6 +280,16 @@ def _has_slope(trial: Trial, upstream: Upstream) -> bool:
     slope = directional(trial.at(trial.values, ours), trial.tangents)
     value, error = float(slope.value[0]), float(slope.error[0])
     return bool(np.isfinite(error) and abs(value) > LIMIT * error)
+
+
+def _allowed(directions: list[Array], verdicts: Sequence[Verdict]) -> float:
+    """Return how far a product with directions moves if each right entry is off by its floor."""
+    spread = 0.0
+    for direction, verdict in zip(directions, verdicts):
+        judged = verdict.right & np.isfinite(verdict.resolution)
+        moves = (direction * verdict.actual)[judged] * verdict.resolution[judged] / LIMIT
+        spread = float(np.hypot.reduce(np.abs(moves), initial=spread))
+    return spread
 
 
 def _product(directions: list[Array], trial: Trial, keyword: str) -> tuple[float, float]:
