@@ -23,9 +23,11 @@ _FOLLOWED = 1 << 24
 
 def _gather(site: Site, k: int) -> Pattern:
     """The output's batch axes choose a window of the operand, its offset axes an entry of it."""
-    if k == 1:
-        return site.dense(1)[0]
     numbers = site.params["dimension_numbers"]
+    if k == 1:
+        batch = [axis for axis in range(len(site.shape)) if axis not in numbers.offset_dims]
+        pairs = tuple((axis, n) for n, axis in enumerate(batch))
+        return maps.contraction(site.shape, site.in_shapes[1], pairs)
     return _windows(
         site,
         operand=site.in_shapes[0],

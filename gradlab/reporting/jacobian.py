@@ -176,6 +176,7 @@ def html(data: Data) -> Markup:
         section("The proof, beside the source", _proof(data)),
         section("Sizes", *(tag("p", f"{said}.") for said in data["sizes"].values())),
         section("Conditions", *map(_condition, data["conditions"])),
+        section("Beside the derivative", data["unseen"] and tag("p", f"{data['unseen']}.")),
         section("Where the pattern may be too large", *(tag("p", note) for note in data["notes"])),
     )
 

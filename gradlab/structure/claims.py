@@ -38,6 +38,9 @@ def assert_structure(
 ) -> Jacobian:
     """Raise unless the Jacobian is proved to have a structure, at every input.
 
+    A claim is about derivatives. Where values go further without one, as through an argmax, the
+    result's `unseen` says so.
+
     Memory: none that grows with the arrays while claims hold; a search for a witness against one
     takes 8 derivatives.
 

@@ -255,6 +255,7 @@ def prove(report: "JacobianReport") -> str:
         said.append(reads(pattern, labels))
         said += _consequences(report, pair, pattern, labels)
     said += [f"The pattern may be larger than the truth: {note}." for note in report.notes[:_SHOWN]]
+    said += [f"{report.unseen}."] * bool(report.unseen)
     accepted = [condition for condition in report.conditions if condition.accepted]
     sizes = " and every ".join(report.sizes[name] for name in report.least)
     said.append(
@@ -359,6 +360,7 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
             lines.append(f"  the other {rest} {keep} axis {position} apart")
     if coupled:
         lines += [f"hint: {note}" for note in report.notes if note.endswith(FINITE_MASK)]
+    lines += [report.unseen] * bool(report.unseen)
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ from gradlab.structure.report import JacobianReport
 from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
+from gradlab.structure.unseen import unseen
 from gradlab.tracing import Program, is_gradient, open_kernels, trace
 from gradlab.tracing.gradients import wraps_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
@@ -606,6 +607,7 @@ class _Reading:
             conditions=conditions,
             sizes=self.names.described(self.sizes, reach),
             least=reach,
+            unseen=unseen(program, self.sources, self.outputs, patterns, self.sizes),
         )
 
     def _reach(self, patterns: Patterns, accept: Accept) -> Mapping[str, int]:

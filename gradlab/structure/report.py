@@ -72,6 +72,7 @@ class JacobianReport(Report):
             smaller.
         sizes: for each name of a size its number, or the numbers for which the pattern is proved.
         least: for each name of a size without a number, from where on, in what divides it.
+        unseen: through what, without a derivative, inputs reach outputs outside of the pattern.
         corner: the first rows and columns of the matrix, where its entries were evaluated.
         operators: the formula and the bytes of the blocks' operators, where they were asked for.
     """
@@ -100,6 +101,7 @@ class JacobianReport(Report):
     conditions: tuple[Condition, ...] = ()
     sizes: Mapping[str, str] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict, repr=False)
+    unseen: str = ""
     corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     operators: Mapping[Pair, tuple[str, int]] = field(default_factory=dict, repr=False)
 

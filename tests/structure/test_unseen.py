@@ -1,0 +1,68 @@
+"""Values that reach an output without a derivative are named, and no others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from programs.drawn import draw
+
+import gradlab
+
+X = np.ones((4, 6), np.float32)
+
+
+def attention(x):
+    mask = jnp.tril(jnp.ones((x.shape[0], x.shape[0]), bool))
+    return jax.nn.softmax(jnp.where(mask, x @ x.T, -jnp.inf)) @ jnp.where(x > 0, x, 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "through"),
+    [
+        (lambda x: x * lax.stop_gradient(x.mean(0)), "stop_gradient"),
+        (lambda x: jax.nn.one_hot(jnp.argmax(x, 1), 6), "argmax"),
+        (lambda x: x[jnp.argmax(x, 1) % 4], "argmax"),
+        (lambda x: jnp.floor(x), "floor"),
+        (lambda x: x * x.sum().astype(jnp.int32), "convert_element_type"),
+        (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), "gt"),
+        (lambda x: lax.while_loop(lambda c: c.sum() < 99, lambda c: c * 2, x), "while"),
+    ],
+)
+def test_what_has_no_derivative_is_named_where_a_value_goes_beyond_the_pattern(function, through):
+    J = gradlab.jacobian(function, X)
+    assert J.unseen.startswith(f"x also reaches out through {through} at test_unseen.py:")
+    assert J.unseen in J.why() and J.unseen in J.why(0) and J.unseen in str(J)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        jax.nn.softmax,
+        jax.nn.relu,
+        attention,
+        lambda x: jnp.where(x > 0, x, -x),
+        lambda x: x + lax.stop_gradient(jnp.round(x) - x),
+        lambda x: jnp.take_along_axis(x, jnp.argsort(x, axis=1), 1),
+        lambda x: jnp.sort(x, 1) * jnp.sign(x.max(1, keepdims=True)),
+        lambda x: lax.scan(lambda c, v: (c + v, jnp.where(v > 0, v, c)), x[0], x)[1],
+    ],
+)
+def test_nothing_is_said_where_the_pattern_tells_all(function):
+    assert gradlab.jacobian(function, X).unseen == ""
+
+
+FOLLOWED = {"scan", "loop", "last carry", "while", "reversing rule", "clipping rule"}
+
+
+def test_no_value_goes_beyond_a_pattern_without_a_word():
+    for seed in range(0, 1000, 25):
+        program = draw(seed)
+        if FOLLOWED & set(program.names):
+            continue
+        J = gradlab.jacobian(program.function, np.zeros(program.shape, np.float32))
+        point = np.random.default_rng(seed).standard_normal(program.shape).astype(np.float32)
+        steps = 2 * np.eye(point.size, dtype=np.float32).reshape(-1, *program.shape)
+        there = [np.ravel(program.function(at)) for at in (point, *(point + steps))]
+        changed = ~np.isclose(there[1:], there[0], atol=1e-4, equal_nan=True).T
+        assert J.unseen or not (changed & ~J.pattern.to_dense()).any(), (seed, program.names)
