@@ -31,12 +31,14 @@ _PIECES = 64
 def refine(zone: Zone, axis: int, strides: tuple[int, ...]) -> list[Zone] | None:
     """Return zones that together are `zone`, their axis written with at least these strides.
 
-    None where a digit that is tied to the axis has no such finer reading.
+    None where the axis, or a digit that is tied to it, has no such finer reading.
     """
     size, present = zone.frame.axes[axis]
     missing = [s for s in strides if s not in present and s < size]
     if not missing:
         return [zone]
+    if chain((*present, *missing)) is None:
+        return None
     coarse = next(v for v in zone.frame.digits(axis) if zone.frame.strides[v - 1] < missing[-1])
     pieces = _split(zone, coarse, missing[-1] // zone.frame.strides[coarse - 1])
     return None if pieces is None else refined(pieces, axis, strides)
