@@ -520,22 +520,31 @@ def near(array: Array, rng: np.random.Generator, reach: float = 0.1) -> Any:
     size = typical(wide)
     factor = 1 + reach * rng.uniform(-1, 1, value.shape)
     added = np.where(wide == 0, reach * size * rng.uniform(0.1, 1, value.shape), 0.0)
-    return _as_special(value, wide * factor + added).astype(value.dtype)
+    return _in_form(wide * factor + added, form_of(value)).astype(value.dtype)
 
 
-def _as_special(given: Array, moved: Array) -> Array:
-    wide = given.astype(moved.dtype)
-    if given.ndim == 0 or given.shape[-1] < 2 or not given.size or np.ptp(np.abs(wide)) == 0:
-        return moved
-    slack = 8 * given.shape[-1] * unit_roundoff(given.dtype)
-    sizes = (np.sum, np.linalg.norm) if (np.real(wide) >= 0).all() else (np.linalg.norm,)
-    for size in sizes:
-        if np.allclose(size(wide, axis=-1), 1, rtol=slack, atol=0):
-            return moved / size(moved, axis=-1, keepdims=True)
-    square = given.ndim > 1 and given.shape[-1] == given.shape[-2]
-    if square and (np.swapaxes(wide, -1, -2) == wide).all():
-        return (moved + np.swapaxes(moved, -1, -2)) / 2
-    return moved
+def form_of(value: Array) -> str:
+    """Return which special form an array has that `near` keeps; empty where it has none."""
+    if value.ndim == 0 or value.shape[-1] < 2 or not value.size:
+        return ""
+    wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
+    if np.ptp(np.abs(wide)) == 0:
+        return ""  # ones and zeros are where layers start
+    slack = 8 * value.shape[-1] * unit_roundoff(value.dtype)
+    if (np.real(wide) >= 0).all() and np.allclose(wide.sum(-1), 1, rtol=slack, atol=0):
+        return "probabilities"
+    if np.allclose(np.linalg.norm(wide, axis=-1), 1, rtol=slack, atol=0):
+        return "unit vectors"
+    square = value.ndim > 1 and value.shape[-1] == value.shape[-2]
+    return "symmetric" if square and (np.swapaxes(wide, -1, -2) == wide).all() else ""
+
+
+def _in_form(moved: Array, form: str) -> Array:
+    if form == "probabilities":
+        return moved / moved.sum(-1, keepdims=True)
+    if form == "unit vectors":
+        return moved / np.linalg.norm(moved, axis=-1, keepdims=True)
+    return (moved + np.swapaxes(moved, -1, -2)) / 2 if form == "symmetric" else moved
 
 
 def typical(value: Array) -> float:

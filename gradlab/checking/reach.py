@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.checking.evidence import nearby
+from gradlab.checking.evidence import form_of, nearby
 from gradlab.checking.laws.comparisons import value as output_value
 from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.subject import Arrays, Subject
@@ -128,6 +128,7 @@ def _known(
         *("beyond", *((p.computes, p.place, p.in_names, p.out_names) for p in every)),
         *(subject.targets, subject.intended, subject.stated, subject.constant, str(trial.place)),
         *(settings.branches, settings.prove, settings.anew is None, taken.sides),
+        tuple(form_of(point[target.path]) for target in subject.targets),  # which `nearby` keeps
     )
     whole = tuple(a.tobytes() for a in point.values() if not is_inexact(a.dtype))
     return known, ("proof", known, taken.chosen, whole)

@@ -429,7 +429,7 @@ class _Walk:
             atom
             for equation in equations
             for atom in equation.invars
-            if isinstance(atom, Literal) and np.ndim(atom.val) == 0
+            if isinstance(atom, Literal) and np.ndim(atom.val) == 0 and np.isrealobj(atom.val)
         )
         found = dict.fromkeys(float(a.val) for a in scalars if is_inexact(dtype_of(a)) != whole)
         return [number for number in found if np.isfinite(number)][:8]
@@ -497,7 +497,7 @@ class _Watcher(Lifter):
         """Evaluate one equation, and note what it decides."""
         outputs = super().equation(equation, inputs)
         name = equation.primitive.name
-        if name not in _DECIDES:
+        if name not in _DECIDES or any(0 in atom.aval.shape for atom in equation.invars):
             return outputs
         ranks = [len(atom.aval.shape) for atom in equation.invars]
         if not any(np.ndim(v.array) > rank for v, rank in zip(inputs, ranks)):

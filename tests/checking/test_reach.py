@@ -1,5 +1,6 @@
 """Rules that are wrong only on a branch are found from inputs that never take it."""
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -544,6 +545,28 @@ def test_rows_of_probabilities_symmetric_matrices_and_unit_vectors_stay_so():
     ):
         report = gradlab.check(function, *arrays, returns="output+gradients")
         assert report.ok, report
+
+
+def half_transposed(x, w):
+    """A matrix product whose gradient is right if w is symmetric."""
+    return (x @ w).sum(), (np.ones_like(x @ w) @ w, x.T @ np.ones_like(x @ w))
+
+
+def test_what_was_found_near_a_symmetric_matrix_says_nothing_of_others():
+    x, s = np.random.default_rng(1).normal(size=(2, 4, 4))
+    check = functools.partial(gradlab.check, half_transposed, returns="output+gradients")
+    for w, status in ((s @ s.T, "right"), (np.full((4, 4), 0.3), "wrong")):
+        assert check(x, w).status == status
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: jnp.abs(jnp.fft.fft(x)) ** 2, lambda x: jax.lax.cummax(x, 1)]
+)
+def test_complex_constants_and_arrays_without_entries_pass_through_the_walk(function):
+    rule = jax.custom_vjp(function)
+    rule.defvjp(lambda x: (function(x), x), lambda x, u: jax.vjp(function, x)[1](u))
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    assert gradlab.check(rule, x).ok
 
 
 def likelihood(a):
