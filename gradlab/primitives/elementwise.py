@@ -183,13 +183,24 @@ RECORDS = (
     ),
     replace(_EXACT, name="rem", zero=_zero_over),
     replace(_MAY_UNDERFLOW, name="pow"),
-    replace(_MAY_UNDERFLOW, name="integer_pow", zero=_positive_power, rounds=Units(_doublings)),
+    replace(
+        _MAY_UNDERFLOW,
+        name="integer_pow",
+        zero=_positive_power,
+        rounds=Units(_doublings),
+        extremes="corners",
+    ),
     replace(_ODD, name="sqrt", rounds=ONCE),
     replace(_PLAIN, name="polynomial", zero=zero_if(start=1)),
     # size and order
     replace(_MONOTONE, name="max", known=facts.of_larger, zero=_within((0, 1)), commutes=True),
     replace(_MONOTONE, name="min", known=facts.of_smaller, zero=_within((), (0, 1)), commutes=True),
-    replace(_MONOTONE, name="clamp", zero=_within(at_most=(0,), at_least=(2,))),
+    replace(
+        _MONOTONE,
+        name="clamp",
+        affine=positions.limited,
+        zero=_within(at_most=(0,), at_least=(2,)),
+    ),
     replace(
         _MONOTONE,
         name="select_n",

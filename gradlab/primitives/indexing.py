@@ -15,10 +15,12 @@ from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import same
 from gradlab.patterns.zone import Bound
 from gradlab.primitives.equation import Equation, Shape
+from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site, complement, each, zero_if
 from gradlab.primitives.rounding import EXACT, ONCE, SumOf
 
 _FOLLOWED = 1 << 24
+_POSSIBLE = 16  # index arrays that are tried one by one
 
 
 def _gather(site: Site, k: int) -> Pattern:
@@ -28,6 +30,8 @@ def _gather(site: Site, k: int) -> Pattern:
         batch = [axis for axis in range(len(site.shape)) if axis not in numbers.offset_dims]
         pairs = tuple((axis, n) for n, axis in enumerate(batch))
         return maps.contraction(site.shape, site.in_shapes[1], pairs)
+    if several := _possible(site):
+        return Pattern.union([_gather(each, 0) for each in several])
     return _windows(
         site,
         operand=site.in_shapes[0],
@@ -46,6 +50,9 @@ def _scatter(site: Site, k: int) -> Pattern:
     operand, _, updates = site.in_shapes
     if k == 1:
         return site.dense(1)[0]
+    if several := _possible(site):
+        stays = Pattern.identity(operand)
+        return Pattern.union([_scatter(each, 2) for each in several]) if k == 2 else stays
     numbers = site.params["dimension_numbers"]
     window = set(numbers.update_window_dims)
     single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
@@ -71,14 +78,12 @@ def _scatter(site: Site, k: int) -> Pattern:
 
 
 def _dynamic_slice(site: Site, k: int) -> Pattern:
-    """A window whose place is an operand; whole axes stay equal."""
-    given, made = site.in_shapes[0], site.shape
+    """A window whose place is an operand."""
     if k > 0:
         return site.dense(k)[0]
-    starts = _starts(site, 1, given, made)
-    if starts is not None:
-        return maps.slice(given, starts, tuple(s + n for s, n in zip(starts, made)))
-    return _anywhere(site, made, given)
+    starts = _starts(site, 1, site.in_shapes[0], site.shape)
+    moved = [(a, ~a, -high, -low) for a, (low, high) in enumerate(starts)]
+    return Pattern.from_axes(site.shape, site.in_shapes[0], moved)
 
 
 def _dynamic_update_slice(site: Site, k: int) -> Pattern:
@@ -87,35 +92,33 @@ def _dynamic_update_slice(site: Site, k: int) -> Pattern:
     if k > 1:
         return site.dense(k)[0]
     starts = _starts(site, 2, whole, part)
-    if starts is None:
-        return Pattern.identity(whole) if k == 0 else _anywhere(site, part, whole).T
-    high = tuple(n - s - m for n, s, m in zip(whole, starts, part))
-    placed = maps.pad(part, starts, high)
     if k == 1:
-        return placed
-    return Pattern.identity(whole).where(complement(placed.rows()))
+        placed = [(a, ~a, low, high) for a, (low, high) in enumerate(starts)]
+        return Pattern.from_axes(whole, part, placed)
+    stays = Pattern.identity(whole)
+    if any(high is not low and high >= low + m for (low, high), m in zip(starts, part)):
+        return stays
+    over = [(a, None, high, low + part[a] - 1) for a, (low, high) in enumerate(starts)]
+    return stays.where(complement(Pattern.from_axes(whole, (), over)))  # the rest is overwritten
 
 
-def _starts(site: Site, first: int, whole: Shape, part: Shape) -> Shape | None:
-    """Return where a dynamic window starts, clamped as XLA does, if that is known."""
-    values = [site.number(k) for k in range(first, first + len(whole))]
-    starts = []
-    for value, n, m in zip(values, whole, part):
+def _starts(site: Site, first: int, whole: Shape, part: Shape) -> list[tuple[Any, Any]]:
+    """Return between which places a window starts along each axis, clamped as XLA does."""
+    starts, loose = [], []
+    for axis, (n, m) in enumerate(zip(whole, part)):
+        known, value = site.known[first + axis], site.number(first + axis)
+        low, high = 0, n - m
         if same(n, m):
-            starts.append(0)
-        elif value is None:
-            return None
+            high = 0
+        elif value is not None:
+            low = high = min(max(value, 0), n - m)
         else:
-            starts.append(min(max(value, 0), n - m))
-    return tuple(starts)
-
-
-def _anywhere(site: Site, window: Shape, whole: Shape) -> Pattern:
-    """Return a window at an unknown place: equal along the axes that it spans."""
-    equal = tuple((a, a) for a, (m, n) in enumerate(zip(window, whole)) if same(m, n))
-    moved = [a for a in range(len(whole)) if (a, a) not in equal]
-    _say_unknown(site, moved)
-    return maps.contraction(window, whole, equal)
+            loose.append(axis)
+            if known is not None and known.between and not site.depends[first + axis]:
+                low, high = (min(max(int(end), 0), n - m) for end in known.between)
+        starts.append((low, high))
+    _say_unknown(site, loose, "a window may move")
+    return starts
 
 
 def _windows(
@@ -302,10 +305,27 @@ def _followed(
     return np.where(inside.reshape(batch + (1,) * len(loose)), flat, -1)
 
 
-def _say_unknown(site: Site, axes: list[int]) -> None:
+def _say_unknown(site: Site, axes: list[int], so: str = "dense") -> None:
     if axes:
         listed = ", ".join(map(str, axes))
-        site.notes.append(f"indices are not known before the run: dense along axis {listed}")
+        site.notes.append(f"indices are not known before the run: {so} along axis {listed}")
+
+
+def _possible(site: Site) -> list[Site]:
+    """Return the equation with each index array that the bounds of its indices allow."""
+    known = site.known[1]
+    if known is None or known.between is None or site.depends[1]:
+        return []
+    low, high = known.between
+    spread = (high - low).reshape(-1, high.shape[-1]).max(0, initial=0)
+    if math.prod(spread + 1) > _POSSIBLE or low.size > _FOLLOWED:
+        return []
+    _say_unknown(site, list(range(len(site.in_shapes[0]))), "a window may move")
+    arrays = (np.minimum(low + step, high) for step in np.ndindex(*(spread + 1)))
+    return [
+        replace(site, known=(site.known[0], Known(array=array), *site.known[2:]), notes=[])
+        for array in arrays
+    ]
 
 
 def _overwrites(site: Site) -> bool:

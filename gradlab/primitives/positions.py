@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.patterns import Pattern
-from gradlab.patterns.size import small
+from gradlab.patterns.size import has_number, small
 from gradlab.primitives.known import MATERIALISED, Affine, Known, told
 from gradlab.primitives.record import Site
 
@@ -40,6 +40,25 @@ def counted(site: Site) -> Known | None:
 def dimension(site: Site) -> Known | None:
     """The size of an axis, as a number of the program."""
     return Known(affine=Affine((), (), site.params["dim"]))
+
+
+def found(site: Site) -> Known | None:
+    """The place of an entry along an axis, as `argmax` finds it."""
+    [axis] = site.params["axes"]
+    return _between(site, 0, 0, site.in_shapes[0][axis] - 1)
+
+
+def limited(site: Site) -> Known | None:
+    """An integer that is held between known limits."""
+    limits = [None if known is None else known.fill for known in (site.known[0], site.known[2])]
+    return None if None in limits or not _integer(site) else _between(site, 1, *limits)
+
+
+def _between(site: Site, k: int, low: Any, high: Any) -> Known | None:
+    """Return bounds of the result, unless operand `k` tells more."""
+    if site.known[k] or not (has_number(high) and small(prod(site.shape), MATERIALISED)):
+        return None
+    return Known(between=(np.full(site.shape, low), np.full(site.shape, high)))
 
 
 def same(site: Site) -> Known | None:

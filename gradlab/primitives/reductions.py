@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives import facts
+from gradlab.primitives import facts, positions
 from gradlab.primitives.equation import Equation
 from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, Near, SumOf, root_of
@@ -82,7 +82,7 @@ RECORDS = (
     replace(_REDUCED, name="reduce_min", known=facts.of_smallest, extremes="corners"),
     replace(_REDUCED, name="reduce_and"),
     *each(replace(_REDUCED, zero=zero_if(0)), "reduce_or reduce_xor"),
-    *each(_REDUCED, "argmax argmin"),
+    *each(replace(_REDUCED, affine=positions.found), "argmax argmin"),
     Primitive(name="reduce", reads=_general_reduction, combines="jaxpr"),
     replace(_RUNNING, name="cumsum", rounds=SumOf(_along), extremes="sum"),
     replace(_RUNNING, name="cumprod", rounds=root_of(_along), underflows="possible"),

@@ -1,7 +1,8 @@
-"""Floats that are written into a program, known between two bounds.
+"""Numbers that are known between two bounds: floats that a program writes down, and places.
 
-XLA may round what it computes, in any order and fused at will. The bounds are wide enough for all
-that. What they leave no choice is known: a floor, a comparison, the zeros of a resampling kernel.
+XLA may round floats that it computes, in any order and fused at will. The bounds are wide enough
+for all that. Integers are exact as long as they are small. What the bounds leave no choice is
+known: a floor, a comparison, the zeros of a resampling kernel.
 """
 
 import itertools
@@ -21,6 +22,7 @@ from gradlab.tracing.numeric import evaluate
 Bounds = tuple[Array, Array]
 
 _ENTRIES = 1 << 18
+_LARGEST = 1 << 20  # integers whose products do not overflow here
 _UNITS = 32.0
 """How many units an operation may round by; a sum of more terms, by one unit for each."""
 
@@ -50,18 +52,25 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
         return None
     if out.aval.size > _ENTRIES or (name == "div" and not _one_sign(sides[1])):
         return None
+    even = name in ("abs", "square")
+    if name == "integer_pow":
+        exponent = equation.params["y"]
+        if exponent < 0 or (out.aval.dtype.kind != "f" and exponent > 3):
+            return None
+        even = exponent % 2 == 0
+    if any(a.dtype.kind in "iu" and a.size and abs(a).max() > _LARGEST for s in sides for a in s):
+        return None
     corners = _together(sides) if moved else list(itertools.product(*sides))
     with np.errstate(all="ignore"):
         found = [evaluate(equation, [_wide(a) for a in corner]) for corner in corners]
         made = [np.asarray(each[0]) for each in found if each is not None]
         if len(made) < len(corners) or out.aval.dtype.kind not in "biuf":
             return None
-        if out.aval.dtype.kind != "f":
-            same = all(np.array_equal(made[0], each) for each in made)
-            return (Known(array=made[0].astype(out.aval.dtype)),) if same else None
         low, high = np.minimum.reduce(made), np.maximum.reduce(made)
-        if name in ("abs", "square") and len(sides[0]) == 2:
-            low = np.where((sides[0][0] < 0) & (sides[0][1] > 0), 0.0, low)
+        if even and len(sides[0]) == 2:
+            low = np.where((sides[0][0] < 0) & (sides[0][1] > 0), 0, low)
+        if out.aval.dtype.kind != "f":
+            return _whole(low, high, out.aval.dtype)
         if not (moved or isinstance(record.rounds, Exact)):
             sizes = [np.maximum(abs(_wide(side[0])), abs(_wide(side[-1]))) for side in sides]
             size, units = np.maximum(abs(low), abs(high)), _UNITS
@@ -74,6 +83,14 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
             low, high = low - spread, high + spread
     finite = np.isfinite(low).all() and np.isfinite(high).all()
     return (Known(between=(low, high)),) if finite else None
+
+
+def _whole(low: Array, high: Array, dtype: Any) -> tuple[Known] | None:
+    if np.array_equal(low, high):
+        return (Known(array=low.astype(dtype)),)
+    if dtype.kind == "b" or low.min() < np.iinfo(dtype).min or high.max() > np.iinfo(dtype).max:
+        return None
+    return (Known(between=(low, high)),)
 
 
 def _is_flag(variable: Any) -> bool:
@@ -89,4 +106,5 @@ def _together(sides: Sequence[Sequence[Array]]) -> list[tuple[Array, ...]]:
 
 
 def _wide(array: Array) -> Array:
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+    wide = {"f": np.float64, "i": np.int64, "u": np.int64}
+    return array.astype(wide.get(array.dtype.kind, array.dtype))

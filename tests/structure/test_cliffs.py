@@ -55,6 +55,26 @@ FUNCTIONS = {
         BCOO.data,
         0,
     ),
+    "a window at a place within bounds": (
+        lambda x: lax.dynamic_slice(x, (1 + 2 * jnp.argmax(x[:2]),), (3,)),
+        np.array([1, 2, 0, 0, 0, 0, 0], np.float32),
+        6,
+    ),
+    "written at a place within bounds": (
+        lambda x: lax.dynamic_update_slice(x, jnp.sin(x[2:4]), (jnp.argmax(x[:2]),)),
+        np.array([2, 1, 0, 0], np.float32),
+        3,
+    ),
+    "entries at places within bounds": (
+        lambda x: x[jnp.array([0, 1]) + jnp.argmax(x[:2])],
+        np.array([2, 1, 0, 0], np.float32),
+        2,
+    ),
+    "written within bounds": (
+        lambda x: x.at[lax.clamp(1, x[0].astype(int), 2)].set(x[5]),
+        np.array([2, 1, 0, 0, 1, 2], np.float32),
+        2,
+    ),
     "determinants": (jnp.linalg.det, SQUARE, 0),
     "logarithms of determinants": (lambda x: jnp.linalg.slogdet(x)[1], SQUARE, 0),
     "inverses": (jnp.linalg.inv, SQUARE, 0),
