@@ -14,7 +14,16 @@ from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.references import LIMIT, Slope, finite_differences, known, norm, unit_roundoff
+from gradlab.references import (
+    LIMIT,
+    Estimate,
+    Slope,
+    finite_differences,
+    inner,
+    known,
+    norm,
+    unit_roundoff,
+)
 from gradlab.tracing import Leaf
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
@@ -26,7 +35,7 @@ _FEW_STEPS, _MORE_STEPS, _FEW_POINTS = 6, 10, 7  # of a large forward, and of on
 LINE = 2 * _MORE_STEPS + 3 * _FEW_POINTS + 3  # calls of the latter, at most
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
 _UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
-_NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
+NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 
 def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
@@ -119,9 +128,15 @@ def gradient_by_differences(
     return np.asarray(gradient, kind).reshape(target.shape)
 
 
-def spread_along(scatter: Array, direction: Array) -> float:
-    """Return how far rounding may move a gradient's product with a direction."""
-    return norm(known(scatter), direction)
+def along(directions: Sequence[Array], estimates: Sequence[Estimate]) -> tuple[float, float, float]:
+    """Return gradients' product with directions, how far rounding moves it, and its terms' size."""
+    value = spread = size = 0.0
+    for direction, estimate in zip(directions, estimates, strict=True):
+        way = widen(direction)
+        value += inner(way, estimate.value)
+        spread = float(np.hypot(spread, norm(known(estimate.scatter), way)))
+        size += inner(np.abs(way), np.abs(estimate.value))
+    return value, spread, size
 
 
 def left_by_loops(evidence: Evidence) -> float:
@@ -196,7 +211,7 @@ def answer(claim: float, slope: Slope, i: int, spread: float = 0.0, strict: bool
         return Answer.AT_A_KINK if inside else Answer.BESIDE_A_KINK
     if abs(claim - value) > slack:
         return Answer.DISAGREES
-    nothing = error <= _NOTHING * float(np.ravel(slope.noise)[i])
+    nothing = error <= NOTHING * float(np.ravel(slope.noise)[i])
     if nothing and abs(claim) <= LIMIT * spread and abs(value) <= slack:
         return Answer.ZERO
     return Answer.AGREES if max(abs(value), abs(claim)) > slack else Answer.TOO_COARSE

@@ -6,22 +6,27 @@ What entries may be together is told by what stays the same at every input close
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradlab.checking.differences import slopes
+from gradlab.checking.calls import CLOSER, noise_and_step, slopes_by_calls, to_both_sides
+from gradlab.checking.differences import left_by_loops, slopes
 from gradlab.checking.evidence import Evidence, typical
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import Entries, Verdicts
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.references import Reason, State
+from gradlab.references import LIMIT, Reason, Slope, State
 
 _NEAR, _NEARER = 2.0**-18, 2.0**-28  # how close inputs are
 _FEW, _TOGETHER, _MANY = 16, 32, 160  # and how many
 _SLACK = 1e-6
 _FAR, _ROUGH, _CLASSES = 2.0**-10, 1e-2, 8  # where slopes are measured, and how well they agree
 _SEEN = 4  # how often each of two slopes is seen before two entries are called tied
+_FEW_SEEN = 4  # inputs close by at which a forward is called
+_SAME = 1e-5  # of the terms of a sum
+_AT_KINKS = (Reason.AT_A_KINK, Reason.BESIDE_A_KINK)
 
 
 def kinks(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
@@ -61,11 +66,9 @@ def ties(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     two entries are tied, one gives the other at every input close by. Where several are, their sum
     is the same at every input close by, for they move together without leaving the tie.
     """
-    if evidence.subject.is_called:
-        from gradlab.checking.opaque import tied as tied_by_calls  # few forwards cannot be read
-
-        return tied_by_calls(verdicts, evidence)
-    masks = [v.decided_by(Reason.AT_A_KINK, Reason.BESIDE_A_KINK) for v in verdicts]
+    called = evidence.subject.is_called
+    asked = (*_AT_KINKS, Reason.NOT_ASKED) if called else _AT_KINKS
+    masks = [v.decided_by(*asked) for v in verdicts]
     if not any(mask.any() for mask in masks):
         return verdicts
     inputs = [widen(evidence.values[target.path]) for target in evidence.subject.targets]
@@ -75,12 +78,14 @@ def ties(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     claims, values = entries.both(verdicts)[0], entries.of(inputs)
     if np.iscomplexobj(claims):
         return verdicts
-    if evidence.has_reference:
+    if evidence.has_reference and not called:
         bad = _refuted_close_by(evidence, entries, claims, values)
-    else:
-        beside = entries.of([v.decided_by(Reason.BESIDE_A_KINK) for v in verdicts]).astype(bool)
-        bad = _refuted_by_slopes(evidence, entries, claims, values, beside)
-    return entries.settled(verdicts, bad, State.WRONG, Reason.NOT_TOGETHER)
+        return entries.settled(verdicts, bad, State.WRONG, Reason.NOT_TOGETHER)
+    suspect = entries.of(masks).astype(bool)
+    beside = entries.of([v.decided_by(Reason.BESIDE_A_KINK) for v in verdicts]).astype(bool)
+    bad, open_ = _refuted_by_slopes(evidence, entries, claims, values, beside)
+    verdicts = entries.settled(verdicts, bad & suspect, State.WRONG, Reason.NOT_TOGETHER)
+    return entries.settled(verdicts, open_ & suspect, State.UNDECIDED, Reason.NOT_ASKED)
 
 
 def _refuted_close_by(evidence: Evidence, entries: Entries, claims: Array, values: Array) -> Array:
@@ -100,42 +105,75 @@ def _refuted_close_by(evidence: Evidence, entries: Entries, claims: Array, value
 
 def _refuted_by_slopes(
     evidence: Evidence, entries: Entries, claims: Array, values: Array, beside: Array
-) -> Array:
-    """Say which entries slopes refute, at the point and at inputs close by.
+) -> tuple[Array, Array]:
+    """Say which entries slopes refute, at the point and at inputs close by; for which calls lack.
 
     Equal inputs are moved together: where the slope is the same close by, their sum is known. An
     entry beside a kink is refuted if its slope close by takes two values, and it is outside.
     """
-    members, bad = np.unique(values, return_inverse=True)[1], np.zeros(values.size, bool)
-    sizes = np.bincount(members)
-    tied = [np.flatnonzero(members == k) for k in np.argsort(-sizes)[:_CLASSES] if sizes[k] > 1]
-    groups = [*tied, np.arange(values.size)][: _CLASSES + 1 if values.size > 1 else 0]
+    bad, open_, called = *np.zeros((2, values.size), bool), evidence.subject.is_called
+    groups = _equal(values)
+    groups += [np.arange(values.size)] if values.size > 1 and not called else []
     groups += [np.array([n]) for n in np.flatnonzero(beside)[:_CLASSES]]
+    groups = [group for group in groups if np.isfinite(claims[group]).all()]
+    if called:
+        asked = evidence.subject.calls.share(len(groups), 2 * (1 + _FEW_SEEN))
+        for group in groups[asked:]:
+            open_[group] = True
+        groups = groups[:asked]
     if not groups:
-        return bad
-    steps = [max(float(np.max(np.abs(values[group]))), 1.0) for group in groups]
+        return bad, open_
+    steps = [max(float(np.max(np.abs(values[group]))), typical(values)) for group in groups]
     weights = [np.full(values.size, step) for step in steps]
     directions = [entries.direction(evidence, w, g) for w, g in zip(weights, groups)]
-    here, rng = slopes(evidence, directions), np.random.default_rng([evidence.seed, 7])
-    seen = []
-    for _ in range(2 * _SEEN):
-        moved = {**evidence.values, **_moved(evidence, rng, _FAR)}
-        there = evidence.at(moved, evidence.upstreams)
-        seen.append(slopes(there, directions, _FAR / 8).value)
-    near = np.array(seen)
+    here, near = (_by_calls if called else _by_lines)(evidence, directions)
+    left = left_by_loops(evidence)
     for k, (group, step) in enumerate(zip(groups, steps)):
-        claim = float(np.sum(claims[group])) * step
-        low, high = float(np.min(near[:, k])), float(np.max(near[:, k]))
-        scale = max(float(np.sum(np.abs(claims[group]))) * step, abs(low), abs(high))
+        claim, size = (float(np.sum(each[group])) * step for each in (claims, np.abs(claims)))
+        low, high, slope = float(np.min(near[:, k])), float(np.max(near[:, k])), here.value[k]
+        scale = max(size, abs(low), abs(high))
         if group.size > 1:  # moved together they stay tied
-            low, high = min(low, float(here.value[k])), max(high, float(here.value[k]))
-            told = not here.kink[k] and high - low <= _ROUGH * scale
+            told = not here.kink[k] and max(high, slope) - min(low, slope) <= _ROUGH * scale
+            slack = LIMIT * (here.error[k] + left) + _SAME * size
+            low = high = slope
         else:
             told = bool(np.all(np.minimum(near[:, k] - low, high - near[:, k]) <= _ROUGH * scale))
-        slack = 5 * _ROUGH * scale
+            slack = 5 * _ROUGH * scale
         if told and np.isfinite(high - low) and not low - slack <= claim <= high + slack:
             bad[group] = True
-    return bad
+    return bad, open_
+
+
+def _by_lines(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> tuple[Slope, Array]:
+    """Return slopes of the lifted forward at the point, and those at inputs close by, in rows."""
+    rng, seen = np.random.default_rng([evidence.seed, 7]), []
+    for _ in range(2 * _SEEN):
+        there = evidence.at({**evidence.values, **_moved(evidence, rng, _FAR)}, evidence.upstreams)
+        seen.append(slopes(there, directions, _FAR / 8).value)
+    return slopes(evidence, directions), np.array(seen)
+
+
+def _by_calls(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> tuple[Slope, Array]:
+    """Return the same of a forward that is called."""
+    noise, step = noise_and_step(evidence)
+    rng, seen = np.random.default_rng([evidence.seed, 7]), []
+    for _ in range(_FEW_SEEN):
+        there = evidence.at({**evidence.values, **_moved(evidence, rng, step)}, evidence.upstreams)
+        seen.append(to_both_sides(there, directions, CLOSER * step, noise)[:2].mean(axis=0))
+    return slopes_by_calls(evidence, directions.__getitem__, len(directions), 0)[0], np.array(seen)
+
+
+def _equal(values: Array) -> list[Array]:
+    """Return the numbers that have one value, for each value that several have: few of these."""
+    members = np.unique(values, return_inverse=True)[1]
+    sizes = np.bincount(members)
+    return [np.flatnonzero(members == k) for k in np.argsort(-sizes)[:_CLASSES] if sizes[k] > 1]
+
+
+def calls_for_ties(evidence: Evidence) -> int:
+    """Return how many calls of the forward tied entries may need."""
+    values = [widen(evidence.values[t.path]).ravel() for t in evidence.subject.targets]
+    return (1 + _FEW_SEEN) * (1 + 2 * len(_equal(np.concatenate(values))))
 
 
 def _outside(actual: Array, seen: Array) -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradlab.checking.differences import along
 from gradlab.checking.evidence import near, signed
 from gradlab.checking.forms import subject_of_program
 from gradlab.checking.laws.behaviour import sets
@@ -22,7 +23,7 @@ from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import GradlabError
-from gradlab.references import Estimate, Evaluation, Slope, finite_differences, inner, judge, known
+from gradlab.references import Estimate, Evaluation, Slope, finite_differences, judge, known
 from gradlab.references.interpreted import Interpreted
 from gradlab.references.setting import Setting
 from gradlab.report import Entry, PartStatus, Rule, RulePart
@@ -319,13 +320,8 @@ def _reverse(bench: _Bench) -> None:
 
 def _paired(weights: Sequence[Any], found: Sequence[Estimate]) -> Estimate:
     """Return the sum of products of arrays with results, and its scatter."""
-    pairs = [(widen(np.asarray(w)), each) for w, each in zip(weights, found, strict=True)]
-    spread = [np.abs(w * known(each.scatter)).ravel() for w, each in pairs]
-    sizes = [np.abs(w * each.value).ravel() for w, each in pairs]
-    rounding = float(np.sum(np.concatenate(sizes))) * 2.0**-53
-    value = sum(inner(w, each.value) for w, each in pairs)
-    total = np.hypot(np.linalg.norm(np.concatenate(spread)), rounding)
-    return Estimate(np.asarray(value), np.asarray(total))
+    value, spread, size = along(weights, found)
+    return Estimate(np.asarray(value), np.hypot(spread, np.asarray(2.0**-53 * size)))
 
 
 def _transpose(bench: _Bench) -> str:

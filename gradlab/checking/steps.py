@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.checking.by_slopes import judge_by_slopes
 from gradlab.checking.evidence import Evidence, nearby
 from gradlab.checking.kinks import kinks, ties
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import Verdicts, disputes, infinities, judge_by_slopes, loops, zeros
+from gradlab.checking.witness import Verdicts, disputes, infinities, loops, zeros
 from gradlab.common.arrays import DTypeLike
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import (
@@ -171,14 +172,14 @@ def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
 
 def _by_slopes(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
     """Judge each gradient by slopes of the forward."""
+    shaped = [i for i, odd in enumerate(evidence.subject.odd) if not odd]
     if evidence.subject.forward is None:
         from gradlab.checking.opaque import judge_by_calls  # few forwards cannot be read
 
-        return judge_by_calls(evidence, gradients)
-    return tuple(
-        _unknown(evidence, i) if evidence.subject.odd[i] else judge_by_slopes(evidence, i, gradient)
-        for i, gradient in enumerate(gradients)
-    )
+        judged = judge_by_calls(evidence, gradients, shaped)
+    else:
+        judged = {i: judge_by_slopes(evidence, i, gradients) for i in shaped}
+    return tuple(judged.get(i) or _unknown(evidence, i) for i in range(len(gradients)))
 
 
 def _lifting(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
@@ -244,7 +245,7 @@ def _unconverged(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     for i, verdict in enumerate(verdicts):
         doubted = verdict.decided_by(Reason.NOT_CONVERGED)
         if doubted.any():
-            told = judge_by_slopes(evidence, i, (evidence.formula_gradients or ())[i])
+            told = judge_by_slopes(evidence, i, evidence.formula_gradients or ())
             coarser = np.fmax(verdict.resolution, told.resolution)
             verdict = replace(verdict, resolution=np.where(doubted, coarser, verdict.resolution))
             verdict = verdict.settle(doubted & told.right, State.RIGHT, Reason.SLOPE_CONFIRMS)

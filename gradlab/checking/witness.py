@@ -7,24 +7,15 @@ split until each entry stands alone. Thousands of entries cost a few dozen slope
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradlab.checking.differences import (
-    Answer,
-    answer,
-    groups_of,
-    left_by_loops,
-    scales,
-    slopes,
-    spread_along,
-)
+from gradlab.checking.differences import Answer, answer, scales, slopes
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.references import LIMIT, Estimate, Reason, Slope, State, Verdict
+from gradlab.references import LIMIT, Reason, Slope, State, Verdict
 from gradlab.tracing import TooLong
 
 Verdicts = tuple[Verdict, ...]
@@ -34,7 +25,7 @@ Tell = Callable[[Slope, int, Array], bool]
 _SPLITS = 12
 _PARTS = 16
 _TURNS, _CONVERGED = 40, 1e-13  # for which a loop runs on, and by which it still changes
-_MOST = 64  # entries that are not finite, and directions of one round of a dispute
+MOST = 64  # entries that are not finite, and directions of one round of a dispute
 REASONS = {
     Answer.AGREES: Reason.SLOPE_CONFIRMS,
     Answer.ZERO: Reason.ZERO,
@@ -49,9 +40,7 @@ STATES = {
     Reason.ZERO: State.RIGHT,
     Reason.AT_A_KINK: State.RIGHT,
     Reason.SLOPE_REFUTES: State.WRONG,
-    Reason.NOT_TOGETHER: State.WRONG,
 }
-_STRONGER = (Reason.SLOPE_REFUTES, Reason.BESIDE_A_KINK, Reason.AT_A_KINK)  # in another direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +77,9 @@ class Entries:
         for i in np.unique(self.owner):
             target, mine = evidence.subject.targets[i], group[self.owner[group] == i]
             way = np.zeros(int(np.prod(target.shape, dtype=np.int64)), weights.dtype)
-            way[self.place[mine]] = weights[mine]
-            ways[target.path] = way.reshape(target.shape)
+            np.add.at(way, self.place[mine], weights[mine])  # a complex entry has two parts
+            part: Array = way if target.kind == "complex" else way.real
+            ways[target.path] = part.reshape(target.shape)
         return ways
 
     def settled(
@@ -130,7 +120,7 @@ def ask(
     weights: Array,
     groups: Sequence[Array],
     tell: Tell,
-    most: int = _MOST,
+    most: int = MOST,
 ) -> None:
     """Ask slopes along groups of entries, and split what is not told, until each stands alone."""
     for _ in range(_SPLITS):
@@ -141,100 +131,6 @@ def ask(
         open_ = [g for n, g in enumerate(groups) if not tell(slope, n, g) and g.size > 1]
         parts = (np.array_split(group, min(group.size, _PARTS)) for group in open_)
         groups = list(itertools.chain.from_iterable(parts))
-
-
-def judge_by_slopes(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
-    """Judge one gradient by slopes alone: there is no reference to compare it with."""
-    target, size = evidence.subject.targets[i], gradient.value.size
-    verdict = Verdict.unknown(gradient.value, target.path, str(target.dtype))
-    if not size:
-        return verdict
-    outside = evidence_of_infinities(evidence, i).ravel()
-    sheet = _Sheet(verdict, gradient, outside, left_by_loops(evidence))
-    # no step moves an infinite input, so no slope refutes what a rule says there
-    unmoved = ~np.isfinite(widen(evidence.values[target.path])).ravel() & (sheet.actual != 0)
-    entries = Entries(np.full(size, i), np.arange(size))
-    rng = np.random.default_rng([evidence.seed, 3])
-    scale, most = scales(evidence.values[target.path]).ravel(), groups_of(evidence)
-    signs = rng.choice((-1.0, 1.0), size)
-    for turn in (1.0, 1.0j) if target.kind == "complex" else (1.0,):
-        weights, order = signs * scale * turn, rng.permutation(size)
-        order = order[~(outside | unmoved)[order]]
-        finite = np.isfinite(sheet.actual[order])
-        groups = np.array_split(order[finite], max(1, min(most, int(finite.sum()))))
-        groups += [np.array([k]) for k in order[~finite][:_MOST]]
-        tell = partial(sheet.tell, evidence, i, weights)
-        ask(evidence, entries, weights, groups, tell, 4 * most + _MOST)
-    return sheet.verdict()
-
-
-class _Sheet:
-    """The answers of slopes to one gradient, entry by entry."""
-
-    def __init__(self, start: Verdict, gradient: Estimate, outside: Array, left: float) -> None:
-        self._start, self._scatter, self._left = start, gradient.scatter.ravel(), left
-        self.actual, self._expected = start.actual.ravel(), start.expected.ravel()
-        self._error, self._resolution = start.error.ravel(), start.resolution.ravel()
-        hidden, unknown = Reason.OUTPUT_NOT_FINITE.number, Reason.SLOPE_UNKNOWN.number
-        self._reason = np.where(outside, hidden, unknown).astype(start.reason.dtype)
-
-    def tell(
-        self, evidence: Evidence, i: int, weights: Array, slope: Slope, n: int, group: Array
-    ) -> bool:
-        """Write down what the n-th slope says of a group; whether it needs no splitting."""
-        steps, strict = weights[group], group.size == 1
-        with np.errstate(invalid="ignore"):
-            claim = float(np.real(np.sum(self.actual[group] * steps)))
-        spread = float(np.hypot(spread_along(self._scatter[group], steps), self._left))
-        said = answer(claim, slope, n, spread, strict)
-        if said == Answer.TOO_COARSE:
-            moved = evidence.input_scatter[i].ravel()[group]
-            spread = float(np.hypot(spread, spread_along(moved, steps)))
-            said = answer(claim, slope, n, spread, strict)
-        if said in (Answer.DISAGREES, Answer.BESIDE_A_KINK, Answer.UNKNOWN) and not strict:
-            return False
-        self._mark(said, group, float(slope.error[n]), steps)
-        if strict:
-            self._alone(group[0], slope.value[n] / steps[0], claim - slope.value[n], slope, n)
-        return True
-
-    def _mark(self, said: Answer, group: Array, error: float, steps: Array) -> None:
-        reason, told = REASONS[said], self._reason[group]
-        stronger = _STRONGER[: _STRONGER.index(reason)] if reason in _STRONGER else _STRONGER
-        keep = np.isin(told, [each.number for each in stronger])
-        if said in (Answer.TOO_COARSE, Answer.UNKNOWN):  # right in one direction is told
-            keep = keep | (told == Reason.SLOPE_CONFIRMS.number)
-        self._reason[group] = np.where(keep, told, reason.number)
-        if said == Answer.DISAGREES:
-            self._error[group] = np.inf
-        sizes = np.abs(self.actual[group] * steps)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            measured = said in (Answer.AGREES, Answer.DISAGREES)
-            known = (sizes > 0) & measured & np.isfinite(error)
-            self._resolution[group] = np.where(known, LIMIT * error / sizes, np.inf)
-
-    def _alone(self, entry: int, value: complex, off: complex, slope: Slope, i: int) -> None:
-        """Note the value that a slope gives for one entry, and how far off the gradient is."""
-        vertical = [end for end in (slope.left[i], slope.right[i]) if np.isinf(end)]
-        self._expected[entry] = np.sign(value) * np.inf if vertical else value
-        with np.errstate(over="ignore", invalid="ignore"):
-            excess = abs(off) / max(float(slope.error[i]), 1e-300)
-            self._error[entry] = excess if np.isfinite(excess) else np.inf
-
-    def verdict(self) -> Verdict:
-        """Return the verdict that all answers together make."""
-        state = np.zeros(self._reason.shape, np.uint8)
-        for reason, verdict in STATES.items():
-            state[self._reason == reason.number] = verdict
-        shape = self._start.actual.shape
-        return replace(
-            self._start,
-            expected=self._expected.reshape(shape),
-            state=state.reshape(shape),
-            reason=self._reason.reshape(shape),
-            error=self._error.reshape(shape),
-            resolution=self._resolution.reshape(shape),
-        )
 
 
 def evidence_of_infinities(evidence: Evidence, i: int) -> Array:
@@ -319,7 +215,7 @@ def _sides(evidence: Evidence, entries: Entries, rule: Array, reference: Array) 
             said[group] = reason.number
         return told
 
-    groups = [every[finite], *(np.array([n]) for n in every[~finite][:_MOST])]
+    groups = [every[finite], *(np.array([n]) for n in every[~finite][:MOST])]
     ask(evidence, entries, weights, groups, tell)
     return said
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checking.differences import answer, spread_along
+from gradlab.checking.differences import along, answer
 from gradlab.checking.evidence import signed
 from gradlab.checking.forms import jvp_or_none, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, from_verdicts, not_exact
@@ -232,8 +232,8 @@ def _transposed(
     """Say how forward over reverse and reverse over reverse disagree; nothing where they agree."""
     first = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
     paths = [name.removeprefix("gradient ") for name in ours.out_names[count:]]
-    left = _product([point[name] for name in first], found["forward"][count:])
-    right = _product([point[f"tangent {path}"] for path in paths], found["rule"][count:])
+    left = along([point[name] for name in first], found["forward"][count:])
+    right = along([point[f"tangent {path}"] for path in paths], found["rule"][count:])
     slope, error = left[0] - right[0], float(np.hypot(left[1], right[1]))
     if not np.isfinite(slope) or abs(slope) <= 64 * max(error, 2.0**-40 * left[2]):
         return ""
@@ -241,19 +241,6 @@ def _transposed(
         f"forward over reverse gives {left[0]:.9g} along a direction, "
         f"reverse over reverse {right[0]:.9g}"
     )
-
-
-def _product(
-    directions: Sequence[Array], estimates: Sequence[Estimate]
-) -> tuple[float, float, float]:
-    """Return a product, how far rounding moves it, and the size of its terms."""
-    value = error = size = 0.0
-    for direction, estimate in zip(directions, estimates):
-        wide = widen(direction)
-        value += inner(wide, estimate.value)
-        error = float(np.hypot(error, spread_along(estimate.scatter, wide)))
-        size += inner(np.abs(wide), np.abs(estimate.value))
-    return value, error, size
 
 
 def _by_slopes(
@@ -291,9 +278,8 @@ def _by_slopes(
     (slope,) = finite_differences(pulled)
     told, faults = 0, []
     for at, (text, direction) in enumerate(directions):
-        chosen = [(direction[t.path], e) for t, e in zip(targets, mine) if t.path in direction]
-        claim = sum(inner(step, e.value) for step, e in chosen)
-        spread = float(np.hypot.reduce([spread_along(e.scatter, step) for step, e in chosen]))
+        moved = [e for t, e in zip(targets, mine) if t.path in direction]
+        claim, spread, _ = along(list(direction.values()), moved)
         said = answer(claim, slope, at, spread, strict=False)
         told += not (said.refutes or said.is_silent)
         if said.refutes or (np.isnan(claim) and _known(slope, at)):

@@ -6,17 +6,17 @@ import numpy as np
 
 from gradlab.checking.differences import (
     Answer,
+    along,
     answer,
     directional,
     left_by_loops,
     real_slope,
-    spread_along,
 )
 from gradlab.checking.evidence import draw_tangents
 from gradlab.checking.laws.entries import not_exact
 from gradlab.checking.subject import Arrays
 from gradlab.checking.trial import Trial
-from gradlab.references import LIMIT, Reason, Slope, inner
+from gradlab.references import LIMIT, Reason, Slope
 from gradlab.report import Law
 
 _CLOSER = 2.0**-6  # of the steps, where these disagree
@@ -43,17 +43,12 @@ def _along(trial: Trial, tangents: Arrays) -> Law:
     assert gradients is not None
     slope = real_slope(trial, tangents) if trial.subject.read else directional(trial, tangents)
     steps = [tangents[target.path] for target in trial.subject.targets]
-    claim = sum(inner(t, g.value) for t, g in zip(steps, gradients))
-    known = [gradients]
+    claim, spread, size = along(steps, gradients)
     if trial.has_reference:  # the forward itself may hold constants of few digits
-        known.append(trial.formula["reference"][trial.outputs :])
-    spread = max(
-        np.hypot.reduce([spread_along(g.scatter, t) for t, g in zip(steps, each)]) for each in known
-    )
+        spread = max(spread, along(steps, trial.formula["reference"][trial.outputs :])[1])
     approximate = (each.decided_by(Reason.APPROXIMATION) for each in trial.formula_verdicts)
     if any(mask.any() for mask in approximate):  # one of the two approximates
-        terms = sum(inner(np.abs(t), np.abs(g.value)) for t, g in zip(steps, gradients))
-        spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * terms
+        spread += max(each.forgiven for each in trial.formula_verdicts) / LIMIT * size
     spread = float(np.hypot(spread, left_by_loops(trial)))
     said = answer(claim, slope, 0, spread, strict=False)
     if said.refutes and trial.subject.read:  # a kink may lie close by, not so close as this
