@@ -25,6 +25,7 @@ _SLACK = 1e-6
 _FAR, _ROUGH, _CLASSES = 2.0**-10, 1e-2, 8  # where slopes are measured, and how well they agree
 _SEEN = 4  # how often each of two slopes is seen before two entries are called tied
 _FEW_SEEN = 4  # inputs close by at which a forward is called
+_CALLS = 2 * (1 + _FEW_SEEN)  # for each group of tied entries
 _SAME = 1e-5  # of the terms of a sum
 _AT_KINKS = (Reason.AT_A_KINK, Reason.BESIDE_A_KINK)
 
@@ -81,11 +82,10 @@ def ties(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     if evidence.has_reference and not called:
         bad = _refuted_close_by(evidence, entries, claims, values)
         return entries.settled(verdicts, bad, State.WRONG, Reason.NOT_TOGETHER)
+    bad, unasked = _refuted_by_slopes(evidence, entries, verdicts, values)
     suspect = entries.of(masks).astype(bool)
-    beside = entries.of([v.decided_by(Reason.BESIDE_A_KINK) for v in verdicts]).astype(bool)
-    bad, open_ = _refuted_by_slopes(evidence, entries, claims, values, beside)
-    verdicts = entries.settled(verdicts, bad & suspect, State.WRONG, Reason.NOT_TOGETHER)
-    return entries.settled(verdicts, open_ & suspect, State.UNDECIDED, Reason.NOT_ASKED)
+    verdicts = entries.settled(verdicts, suspect & bad, State.WRONG, Reason.NOT_TOGETHER)
+    return entries.settled(verdicts, suspect & unasked, State.UNDECIDED, Reason.NOT_ASKED)
 
 
 def _refuted_close_by(evidence: Evidence, entries: Entries, claims: Array, values: Array) -> Array:
@@ -104,25 +104,25 @@ def _refuted_close_by(evidence: Evidence, entries: Entries, claims: Array, value
 
 
 def _refuted_by_slopes(
-    evidence: Evidence, entries: Entries, claims: Array, values: Array, beside: Array
+    evidence: Evidence, entries: Entries, verdicts: Verdicts, values: Array
 ) -> tuple[Array, Array]:
-    """Say which entries slopes refute, at the point and at inputs close by; for which calls lack.
+    """Say which entries slopes refute, at the point and at inputs close by; and which lack calls.
 
     Equal inputs are moved together: where the slope is the same close by, their sum is known. An
     entry beside a kink is refuted if its slope close by takes two values, and it is outside.
     """
-    bad, open_, called = *np.zeros((2, values.size), bool), evidence.subject.is_called
-    groups = _equal(values)
-    groups += [np.arange(values.size)] if values.size > 1 and not called else []
-    groups += [np.array([n]) for n in np.flatnonzero(beside)[:_CLASSES]]
-    groups = [group for group in groups if np.isfinite(claims[group]).all()]
-    if called:
-        asked = evidence.subject.calls.share(len(groups), 2 * (1 + _FEW_SEEN))
-        for group in groups[asked:]:
-            open_[group] = True
-        groups = groups[:asked]
+    claims, every = entries.both(verdicts)[0], np.arange(values.size)
+    beside = entries.of([v.decided_by(Reason.BESIDE_A_KINK) for v in verdicts]).astype(bool)
+    tied = [group for group in _equal(values) if np.isfinite(claims[group]).all()]
+    alone = [np.array([n]) for n in every[beside & np.isfinite(claims)][:_CLASSES]]
+    groups, called = [*tied, *alone], evidence.subject.is_called
+    count = evidence.subject.calls.share(len(groups), _CALLS) if called else len(groups)
+    groups, bad = groups[:count], np.zeros(values.size, bool)
+    if not called and every.size > 1 and np.isfinite(claims).all():
+        groups.append(every)
+    unasked = np.isin(every, np.concatenate([[], *tied[count:]]))
     if not groups:
-        return bad, open_
+        return bad, unasked
     steps = [max(float(np.max(np.abs(values[group]))), typical(values)) for group in groups]
     weights = [np.full(values.size, step) for step in steps]
     directions = [entries.direction(evidence, w, g) for w, g in zip(weights, groups)]
@@ -141,7 +141,7 @@ def _refuted_by_slopes(
             slack = 5 * _ROUGH * scale
         if told and np.isfinite(high - low) and not low - slack <= claim <= high + slack:
             bad[group] = True
-    return bad, open_
+    return bad, unasked & ~bad
 
 
 def _by_lines(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> tuple[Slope, Array]:
@@ -173,7 +173,7 @@ def _equal(values: Array) -> list[Array]:
 def calls_for_ties(evidence: Evidence) -> int:
     """Return how many calls of the forward tied entries may need."""
     values = [widen(evidence.values[t.path]).ravel() for t in evidence.subject.targets]
-    return (1 + _FEW_SEEN) * (1 + 2 * len(_equal(np.concatenate(values))))
+    return _CALLS * len(_equal(np.concatenate(values))) + _CALLS // 2
 
 
 def _outside(actual: Array, seen: Array) -> Array:
