@@ -312,9 +312,9 @@ def _judge_run(
         ledger.inconclusive += int(verdict.inconclusive.sum())
         ledger.worst[law] = max(ledger.worst[law], float(error.max(initial=0.0)))
         if verdict.wrong.any():
-            at = np.unravel_index(np.argmax(np.where(verdict.wrong, error, -1.0)), error.shape)
+            at = verdict.worst or ()
             numbers = found[at].item(), q.value[at].item(), float(error[at])
-            index = run.entry(quantity, tuple(map(int, at)))
+            index = run.entry(quantity, at)
             ledger.findings.append(Finding(law, where, run.text, subject, index, *numbers))
 
 

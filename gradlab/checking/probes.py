@@ -27,9 +27,9 @@ class Calls:
         """Return what is allowed for so many entries of the inputs."""
         return cls(min(2 * count + 200, 2000))
 
-    def grants(self, count: int, later: int = _LAST) -> bool:
+    def grants(self, count: int) -> bool:
         """Return whether so many calls may be made, with some left for later."""
-        granted = self.made + count + later <= self.allowed
+        granted = self.made + count + _LAST <= self.allowed
         self.refused |= not granted
         return granted
 

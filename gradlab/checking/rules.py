@@ -18,7 +18,7 @@ from gradlab.checking.differences import along
 from gradlab.checking.evidence import near, signed
 from gradlab.checking.forms import subject_of_program
 from gradlab.checking.laws.behaviour import sets
-from gradlab.checking.laws.entries import entry_name
+from gradlab.checking.laws.entries import entry_name, worst_entry
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
@@ -192,17 +192,9 @@ class _Bench:
                 raise _Wrong(f"{label} has shape {mine.value.shape}, {says} {right.value.shape}")
             verdict = judge(mine.value, right, mine, np.float64)
             if verdict.wrong.any():
-                errors = np.where(verdict.wrong, verdict.error, -1.0)
-                index = tuple(map(int, np.unravel_index(int(np.argmax(errors)), errors.shape)))
-                got, wanted = mine.value[index], right.value[index]
-                relative = float(abs(got - wanted) / abs(wanted)) if wanted else np.inf
-                raise _Wrong(
-                    f"{entry_name(label, index)} is {got:.6g}, {says} {wanted:.6g}",
-                    Entry(
-                        label, index, complex(got), complex(wanted), float(errors[index]), "rules",
-                        "", relative,
-                    ),
-                )  # fmt: skip
+                worst = worst_entry(verdict, "rules", label)
+                place, wanted = entry_name(label, worst.index), f"{says} {worst.expected:.6g}"
+                raise _Wrong(f"{place} is {worst.actual:.6g}, {wanted}", worst)
 
 
 def _judged(name: str, bench: _Bench) -> RulePart:
@@ -234,9 +226,9 @@ def _implementation(bench: _Bench) -> None:
             raise _Wrong(f"output[{k}] is {_type(mine)} eagerly, {_type(other)} compiled")
         spread = own[k].scatter if k < len(own) else np.zeros(np.shape(other))
         compiled, eager = (Estimate(widen(np.asarray(y)), known(spread)) for y in (other, mine))
-        wrong = judge(eager.value, compiled, eager, other.dtype).wrong
-        if wrong.any():
-            at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        verdict = judge(eager.value, compiled, eager, other.dtype)
+        if verdict.wrong.any():
+            at = verdict.worst or ()
             where, values = entry_name("output", at), (eager.value[at], compiled.value[at])
             raise _Wrong(f"{where} is {values[0]:.6g} eagerly, {values[1]:.6g} compiled")
 

@@ -1,7 +1,6 @@
 """From trials to a report: each law at its worst, each input's count, the worst entry, the why."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,14 @@ import numpy as np
 
 from gradlab.checking.digits import Left, count_digits
 from gradlab.checking.laws.book import hold_laws
-from gradlab.checking.laws.entries import entry_name
+from gradlab.checking.laws.entries import entry_name, worst_entry
 from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport
 from gradlab.checking.trial import Trial
-from gradlab.common.arrays import Array, NumPyArray
+from gradlab.common.arrays import NumPyArray
 from gradlab.progress import step, tracked
-from gradlab.references import LIMIT, Reason, Verdict
+from gradlab.references import Reason, Verdict
 from gradlab.references.verdict import error_map
 from gradlab.report import (
     STATUSES,
@@ -272,25 +271,9 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     if not found:
         return None
     law, judged, trial, k = min(found, key=lambda f: (f[0], -f[1].error[f[1].worst]))
-    index = judged.worst
-    assert index is not None
     name = "formula" if trial.formula_verdicts and not law else "accuracy"
-    actual, expected = _number(judged.actual[index]), _number(judged.expected[index])
-    return Entry(
-        path=judged.path,
-        index=index,
-        actual=actual,
-        expected=expected,
-        error=float(judged.error[index]),
-        law=name,
-        output=worst_output(trial, k, index) if name == "formula" else "",
-        relative=abs(actual - expected) / abs(expected) if expected else math.inf,
-        explained=float(judged.resolution[index]) / LIMIT,
-    )
-
-
-def _number(value: Array) -> complex:
-    return complex(value) if np.iscomplexobj(value) else float(value)
+    output = worst_output(trial, k, judged.worst or ()) if name == "formula" else ""
+    return worst_entry(judged, name, judged.path, output)
 
 
 _PARTS = 8

@@ -59,17 +59,15 @@ class Setting:
         return *rows, self.constants.identity, self.device.platform, self.device.device_kind
 
     def evaluate(
-        self, rounder: Rounder, arguments: Mapping[str, Array], only: str | None = None
+        self, rounder: Rounder, arguments: Mapping[str, Array]
     ) -> tuple[list[Any], dict[str, list[int]]]:
-        """Evaluate the programs, or one, with one rounder: they share what they have in common.
+        """Evaluate the programs with one rounder: they share what they have in common.
 
         Returns the distinct outputs, and which of them are each program's, in order.
         """
         distinct: dict[int, tuple[int, Any]] = {}
         layout = {}
         for key, program in self.programs.items():
-            if only is not None and key != only:
-                continue
             rounder.allowed = frozenset(self.dtypes.get("reference", self.dtypes[key]))
             values = [
                 Value(arguments[name], is_inexact(aval.dtype))

@@ -221,12 +221,12 @@ class Verdict:
         )
 
 
-def error_map(verdict: Verdict, rows: int = 16, columns: int = 32) -> ErrorMap:
-    """Return a gradient seen from far: at most rows x columns blocks, each with its worst entry."""
+def error_map(verdict: Verdict) -> ErrorMap:
+    """Return a gradient seen from far: at most 16 x 32 blocks, each with its worst entry."""
     shape = verdict.error.shape
     wide = shape[-1] if shape else 1
     high = verdict.error.size // wide
-    height, width = -(-high // rows), -(-wide // columns)
+    height, width = -(-high // 16), -(-wide // 32)
     down, across = -(-high // height), -(-wide // width)
     ranked = np.full((down * height, across * width), -1.0, np.float32)
     error = np.nan_to_num(verdict.error.reshape(high, wide), nan=np.inf, posinf=np.inf)

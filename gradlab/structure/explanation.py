@@ -99,14 +99,14 @@ class Coupling:
         return f"{self.source}, {self.text}" if self.source else self.text
 
 
-def equations_of(jaxpr: Any, reached: Sequence[bool], path: str = "") -> tuple[Line, ...]:
+def equations_of(jaxpr: Any, reached: Sequence[bool]) -> tuple[Line, ...]:
     """List the equations through which the inputs reach the outputs, calls entered.
 
     Loops count as one equation, and so does a `custom_vjp`, whose backward pass stands for it.
     Values without a derivative (indices, masks) are not followed.
     """
     lines: list[Line] = []
-    _follow(jaxpr, reached, path, lines)
+    _follow(jaxpr, reached, "", lines)
     return tuple(lines)
 
 

@@ -1,18 +1,39 @@
 """From verdicts on entries to what a law says."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from gradlab.checking.widen import widen
 from gradlab.formatting import count
-from gradlab.references import Reason, Verdict, blocks
-from gradlab.report import Law, LawStatus
+from gradlab.references import LIMIT, Reason, Verdict, blocks
+from gradlab.report import Entry, Law, LawStatus
 
 
 def entry_name(path: str, index: Sequence[int]) -> str:
     """Return an entry as people write it."""
     return f"{path}[{', '.join(str(int(i)) for i in index)}]" if len(index) else path
+
+
+def worst_entry(verdict: Verdict, law: str, path: str, output: str = "") -> Entry:
+    """Return the entry of a gradient that is furthest off, a wrong one if there is one."""
+    index = verdict.worst or ()
+    actual, expected = (
+        complex(array[index]) if np.iscomplexobj(array) else float(array[index])
+        for array in (verdict.actual, verdict.expected)
+    )
+    return Entry(
+        path=path,
+        index=index,
+        actual=actual,
+        expected=expected,
+        error=float(verdict.error[index]),
+        law=law,
+        output=output,
+        relative=abs(actual - expected) / abs(expected) if expected else math.inf,
+        explained=float(verdict.resolution[index]) / LIMIT,
+    )
 
 
 def not_exact(name: str, text: str, error: float | None = None) -> Law:
