@@ -85,7 +85,7 @@ class Sheet:
         claim = float(np.sum(self.claim[group] * signs[group]))
         spread = float(np.hypot(norm(self.spread[group], signs[group]), self._left))
         said = answer(claim, slope, n, spread, strict)
-        if said == Answer.TOO_COARSE:
+        if said == Answer.TOO_COARSE and self.evidence.subject.forward is not None:
             moved = norm(self._scatter[group], signs[group])
             said = answer(claim, slope, n, float(np.hypot(spread, moved)), strict)
         return said

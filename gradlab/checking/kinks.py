@@ -170,10 +170,10 @@ def _equal(values: Array) -> list[Array]:
     return [np.flatnonzero(members == k) for k in np.argsort(-sizes)[:_CLASSES] if sizes[k] > 1]
 
 
-def calls_for_ties(evidence: Evidence) -> int:
-    """Return how many calls of the forward tied entries may need."""
+def ties_of(evidence: Evidence) -> int:
+    """Return how many values there are that several inputs have, up to a few."""
     values = [widen(evidence.values[t.path]).ravel() for t in evidence.subject.targets]
-    return _CALLS * len(_equal(np.concatenate(values))) + _CALLS // 2
+    return len(_equal(np.concatenate(values)))
 
 
 def _outside(actual: Array, seen: Array) -> Array:

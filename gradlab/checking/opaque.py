@@ -13,7 +13,7 @@ from gradlab.checking.by_slopes import Sheet
 from gradlab.checking.calls import noise_of, slopes_by_calls
 from gradlab.checking.differences import LINE, NOTHING, Answer, slopes
 from gradlab.checking.evidence import Evidence
-from gradlab.checking.kinks import calls_for_ties
+from gradlab.checking.kinks import ties_of
 from gradlab.checking.widen import widen
 from gradlab.checking.witness import REASONS
 from gradlab.common.arrays import NumPyArray as Array
@@ -21,7 +21,7 @@ from gradlab.references import LIMIT, Estimate, Reason, Verdict, norm
 
 _DIRECTIONS, _ALONE = 1, 3  # more directions over all entries; entries asked with all care
 _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
-_LATER = 40  # calls that the other laws need
+_LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
 _SEARCH = _LATER + 13 * LINE  # and the search for one wrong entry among thousands
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
 
@@ -88,7 +88,7 @@ def _each(sheet: Sheet, later: int) -> None:
     order = waiting[np.argsort(-np.abs(sheet.claim[waiting]), kind="stable")]
     if calls.made + 2 * order.size + _LATER <= calls.allowed:  # none is left to be searched for
         later = _LATER
-    later += calls_for_ties(sheet.evidence)
+    later += _TIED * ties_of(sheet.evidence)
     groups = [np.array([k]) for k in order[: calls.share(order.size, 2, later)]]
     if not groups:
         return
@@ -121,6 +121,8 @@ def _search(sheet: Sheet) -> None:
 def _confirm(sheet: Sheet) -> None:
     """Ask once more for what two calls refute, where no direction over all entries does."""
     wrong = np.flatnonzero(sheet.told(Reason.SLOPE_REFUTES) & sheet.finite)
+    if not wrong.size:
+        return
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.abs(sheet.claim - sheet.value)[wrong] / sheet.error[wrong]
     asked = wrong[np.argsort(-excess)[:_ALONE]]

@@ -72,6 +72,24 @@ def test_of_many_entries_the_largest_are_judged_and_the_rest_said_to_wait():
     assert any("calls it at most 2000 times" in note for note in report.notes)
 
 
+def test_a_gradient_of_a_wrong_shape_is_said_to_have_one():
+    x, b = RNG.normal(size=(3, 4)), RNG.normal(size=4)
+    report = checked(lambda x, b: np.tanh(x) + b, lambda g, x, b: (g / np.cosh(x) ** 2, g), x, b)
+    assert [leaf.status for leaf in report.leaves] == ["right", "wrong"]
+    assert "has shape 3x4" in report.failed[0].reason
+
+
+def test_nan_where_the_forward_has_a_slope_is_wrong():
+    x = np.array([0.0, 1.0, -2.0])
+
+    def backward(g: Any, x: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return (g * 2 * x * (x / x),)
+
+    report = checked(np.square, backward, x)
+    assert report.leaves[0].wrong == 1 and report.worst.index == (0,)
+
+
 ZEROS = np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.5]])
 TIES = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 0.0], [1.0, 2.0, 3.0]])
 

@@ -250,6 +250,20 @@ def test_a_function_that_rounds_by_a_large_number_is_not_judged_by_its_lifting(d
         assert gradlab.check(rule, x).status == "undecided"
 
 
+def test_slopes_alone_tell_both_parts_of_a_complex_gradient():
+    """JAX cannot reverse the loop, and there are too many entries to go forwards."""
+
+    def fourth(z):
+        twice = jax.lax.while_loop(lambda s: s[1] < 2, lambda s: (s[0] ** 2, s[1] + 1), (z, 0))
+        return twice[0]
+
+    z = np.exp(1j * np.linspace(0.1, 3.0, 300))
+    rule = with_rule(fourth, lambda g, z: (3 * g * z**3,))
+    report = gradlab.check(rule, z, branches=False, prove=False)
+    assert report.status == "wrong" and "finite differences" in report.oracle
+    assert abs(report.worst.actual / report.worst.expected - 0.75) < 1e-6
+
+
 FLAT = (jnp.exp, jnp.tanh, jax.nn.sigmoid, jax.nn.softplus, jax.nn.relu, lambda x: 1 / x)
 
 
