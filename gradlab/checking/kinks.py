@@ -244,14 +244,10 @@ def _finite(witnesses: Array) -> Array:
 
 
 def _moved(evidence: Evidence, rng: np.random.Generator, reach: float) -> dict[str, Array]:
-    """Return inputs close by."""
-    paths = [target.path for target in evidence.subject.targets]
-    return {path: _nudged(rng, evidence.values[path], reach) for path in paths}
-
-
-def _nudged(rng: np.random.Generator, value: Array, reach: float) -> Any:
-    """Return an array in float64, each entry moved by up to `reach` of its size."""
-    array = np.asarray(value)
-    wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-    size = np.maximum(np.abs(wide), typical(value))
-    return wide + reach * size * rng.uniform(0.5, 1.0, wide.shape) * rng.choice((-1, 1), wide.shape)
+    """Return inputs close by: each entry moved by up to `reach` of its size."""
+    moved = {}
+    for path in (target.path for target in evidence.subject.targets):
+        wide = widen(evidence.values[path])
+        size = reach * np.maximum(np.abs(wide), typical(wide)) * rng.uniform(0.5, 1.0, wide.shape)
+        moved[path] = wide + size * rng.choice((-1, 1), wide.shape)
+    return moved

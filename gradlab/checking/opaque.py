@@ -19,7 +19,7 @@ from gradlab.checking.witness import REASONS
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Estimate, Reason, Verdict, norm
 
-_DIRECTIONS, _ALONE = 1, 3  # more directions over all entries; entries asked with all care
+_ALONE = 3  # entries that are asked with all care
 _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
 _SEARCH = _LATER + 13 * LINE  # and the search for one wrong entry among thousands
@@ -65,7 +65,7 @@ def _together(sheet: Sheet) -> bool:
 
 
 def _directions(sheet: Sheet) -> Iterator[tuple[dict[str, Any], Array]]:
-    """Yield directions over all entries, and by how many of its steps each number moves.
+    """Yield two directions over all entries, and by how many of its steps each number moves.
 
     The first is that of the law of finite differences, so that it costs no more calls.
     """
@@ -76,9 +76,8 @@ def _directions(sheet: Sheet) -> Iterator[tuple[dict[str, Any], Array]]:
         steps = sheet.entries.of([widen(tangents[t.path]) for t in targets]) / sheet.weight
         if (np.abs(steps) >= _LEAST).all():
             yield tangents, steps
-    for _ in range(_DIRECTIONS):
-        steps = np.where(sheet.finite, rng.choice((-1.0, 1.0), size), 0.0)
-        yield sheet.direction(np.arange(size), steps), steps
+    steps = np.where(sheet.finite, rng.choice((-1.0, 1.0), size), 0.0)
+    yield sheet.direction(np.arange(size), steps), steps
 
 
 def _each(sheet: Sheet, later: int) -> None:
