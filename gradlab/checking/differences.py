@@ -35,6 +35,7 @@ _FEW_STEPS, _MORE_STEPS, _FEW_POINTS = 6, 10, 7  # of a large forward, and of on
 LINE = 2 * _MORE_STEPS + 3 * _FEW_POINTS + 3  # calls of the latter, at most
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
 _UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
+_ROUNDING = 2.0**-53  # of the terms of a sum
 NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
 
 
@@ -136,7 +137,7 @@ def along(directions: Sequence[Array], estimates: Sequence[Estimate]) -> tuple[f
         value += inner(way, estimate.value)
         spread = float(np.hypot(spread, norm(known(estimate.scatter), way)))
         size += inner(np.abs(way), np.abs(estimate.value))
-    return value, spread, size
+    return value, float(np.hypot(spread, _ROUNDING * size)), size
 
 
 def left_by_loops(evidence: Evidence) -> float:

@@ -312,8 +312,8 @@ def _reverse(bench: _Bench) -> None:
 
 def _paired(weights: Sequence[Any], found: Sequence[Estimate]) -> Estimate:
     """Return the sum of products of arrays with results, and its scatter."""
-    value, spread, size = along(weights, found)
-    return Estimate(np.asarray(value), np.hypot(spread, np.asarray(2.0**-53 * size)))
+    value, spread, _ = along(weights, found)
+    return Estimate(np.asarray(value), np.asarray(spread))
 
 
 def _transpose(bench: _Bench) -> str:

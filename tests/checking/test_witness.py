@@ -264,6 +264,13 @@ def test_slopes_alone_tell_both_parts_of_a_complex_gradient():
     assert abs(report.worst.actual / report.worst.expected - 0.75) < 1e-6
 
 
+@pytest.mark.parametrize(("size", "seed"), [(3, 5), (6, 0), (6, 2), (40, 4)])
+def test_a_linear_function_at_zero_has_slopes_without_error(size, seed):
+    """Its quotients are all the same number; what the gradient predicts is still rounded."""
+    rule = with_rule(lambda x: x * 8, lambda g, x: (g * 8,))
+    assert gradlab.check(rule, np.zeros(size), seed=seed).ok
+
+
 FLAT = (jnp.exp, jnp.tanh, jax.nn.sigmoid, jax.nn.softplus, jax.nn.relu, lambda x: 1 / x)
 
 
