@@ -169,7 +169,7 @@ def _few(array: Array) -> Array:
 def _region(array: Array, holds: Callable[[Array], Array]) -> Pattern | None:
     """Return where a condition holds, as a region; None if everywhere, or too large to look."""
     few = _few(array)
-    if few.size > 16 * MATERIALISED or (where := holds(few)).all():
+    if few.size > 16 * MATERIALISED or ((where := holds(few)).all() and array.size):
         return None
     if not where.any():
         return Pattern.zero(array.shape, ())

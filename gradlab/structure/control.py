@@ -241,10 +241,14 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     facts += [_zero(shape) if step.is_zero(k) else step.murk(k) for k, shape in enumerate(shapes)]
     offsets = [step.offsets.get(k) for k in step.carries]
     offsets += [step.offset_of(k) for k in range(len(shapes))]
-    return [
+    made = [
         Traced(apply(found, states), fact, offset)
         for found, fact, offset in zip(blocks, facts, offsets, strict=True)
     ]
+    for k, shape in enumerate(shapes, carried):
+        if not made[k].reads and offsets[k] is None:  # a seed comes too late for it
+            made[k] = Traced(known=_zero(shape))
+    return made
 
 
 def _is_counter(operand: Traced) -> bool:

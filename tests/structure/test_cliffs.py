@@ -75,6 +75,16 @@ FUNCTIONS = {
         np.array([2, 1, 0, 0, 1, 2], np.float32),
         2,
     ),
+    "beside nothing": (
+        lambda x: jnp.concatenate([jnp.zeros(0), x, jnp.ones(0)]),
+        np.ones(3, np.float32),
+        0,
+    ),
+    "a loop that runs once": (
+        lambda x: jnp.hstack(lax.scan(lambda c, v: (c + v, c[0]), jnp.zeros(2), x[None])),
+        np.ones(2, np.float32),
+        0,
+    ),
     "determinants": (jnp.linalg.det, SQUARE, 0),
     "logarithms of determinants": (lambda x: jnp.linalg.slogdet(x)[1], SQUARE, 0),
     "inverses": (jnp.linalg.inv, SQUARE, 0),
