@@ -121,7 +121,8 @@ class Sheet:
         expected, off = np.full(actual.size, np.nan, verdict.expected.dtype), np.zeros(actual.size)
         expected[place], errors = 0, np.zeros(actual.size)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            np.add.at(expected, place, value / self.weight[mine])
+            slope = value / self.weight[mine]  # complex, if any of the gradients is
+            np.add.at(expected, place, slope if target.kind == "complex" else slope.real)
             excess = np.abs(self.claim[mine] - value) / np.maximum(error, 1e-300)
             np.maximum.at(off, place, np.where(np.isfinite(excess), excess, np.inf))
             np.maximum.at(errors, place, error)

@@ -14,8 +14,9 @@ RNG = np.random.default_rng(0)
 def hidden(y: Any) -> Any:
     """Return a copy, made where nothing that reads NumPy can see it."""
     copy = np.empty_like(y)
+    number = complex if np.iscomplexobj(y) else float
     for i, value in enumerate(np.nditer(y)):
-        copy.flat[i] = float(value)
+        copy.flat[i] = number(value)
     return copy
 
 
@@ -90,6 +91,13 @@ def test_nan_where_the_forward_has_a_slope_is_wrong():
     assert report.leaves[0].wrong == 1 and report.worst.index == (0,)
 
 
+@pytest.mark.parametrize(("factor", "status"), [(1.0, "right"), (1.1, "wrong")])
+def test_real_and_complex_inputs_may_stand_together(factor, status):
+    z, x = np.array([1 + 2j, -0.5j, 2.0]), np.array([0.5, -1.2, 2.0])
+    report = checked(lambda z, x: z * x, lambda g, z, x: (g * x, factor * np.real(g * z)), z, x)
+    assert report.leaves[0].right == 3 and report.leaves[1].status == status
+
+
 ZEROS = np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.5]])
 TIES = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 0.0], [1.0, 2.0, 3.0]])
 
@@ -100,6 +108,11 @@ def relu(x: Any) -> Any:
 
 def largest(x: Any) -> Any:
     return x.max(-1, keepdims=True)
+
+
+def opposed(x: Any) -> Any:
+    """Equal entries that are not tied: each has a kink of its own, and moved together they stay."""
+    return np.abs(x[:1]) - np.abs(x[1:])
 
 
 def both(g: Any, x: Any) -> Any:
@@ -119,8 +132,10 @@ def halves(g: Any, x: Any) -> Any:
         (relu, ZEROS, lambda g, x: (g * np.where(x == 0, 2.0, x > 0),), False),
         (largest, TIES, halves, True),
         (largest, TIES, both, False),
+        (opposed, np.zeros(2), lambda g, x: (g * [1.0, 0.0],), True),
+        (opposed, np.zeros(2), lambda g, x: (g * [1.2, 0.0],), False),
     ],
-    ids=["relu", "relu from 0", "twice at 0", "shared", "sent to both"],
+    ids=["relu", "relu from 0", "twice at 0", "shared", "sent to both", "apart", "too steep"],
 )
 def test_at_kinks(forward, x, backward, ok):
     assert checked(forward, backward, x).ok == ok
