@@ -42,7 +42,8 @@ Key = tuple[int, ...]
 Target = tuple[Key, int]  # a site and one of its sides; no site: the gradients differ
 
 _LARGEST = 1 << 22  # entries times points of one pass
-_TURNS = 1 << 12
+_TURNS = 1 << 12  # of the loops of all programs, in the first pass
+_FURTHER = 12  # times as many, in all passes after it; a pass may take a sixth of them
 _MOVES = 192  # points that are tried without a direction
 _SLOPES = 64  # directions along which margins are followed
 _LADDERS, _DEPTH = 2, 3  # passes that look for a boundary, and halvings of the way in each
@@ -134,11 +135,8 @@ def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) ->
     walk = _Walk(programs, inputs)
     if walk.size * 8 > _LARGEST:
         return None
-    try:
-        with without_checks(), np.errstate(all="ignore"):
-            found = walk.tried([walk.start])
-    except TooLong:
-        return None
+    with without_checks(), np.errstate(all="ignore"):
+        found = walk.tried([walk.start])
     if found is None:
         return None
     sides = [(key[0], _line(s), *map(bool, s.taken[:, 0])) for key, s in found.sites.items()]
@@ -189,6 +187,7 @@ class _Walk:
         self.size = sum(array.size for array in self.start.values())
         self.programs, self.legal, self.pair = programs, legal, pair
         self.always = len(programs) - deciding
+        self.turns = self.at_once = _TURNS * len(programs)  # that are left, and for one pass
         self.moved = [name for name in moved if self.start[name].size]
         self.floats = [name for name in self.moved if is_inexact(self.start[name].dtype)]
         self.rng = np.random.default_rng([seed, 17])
@@ -203,6 +202,8 @@ class _Walk:
     def found(self) -> Walked:
         """Return the places to judge, after all ways of moving were tried."""
         here = self.visit([self.start])
+        self.turns = max(_TURNS, _FURTHER * (self.at_once - self.turns))
+        self.at_once = self.turns // 6
         every = {(key, side) for key, site in here.sites.items() for side in range(len(site.taken))}
         self.known = {here.sides(0)}
         self.wanted = every - here.sides(0)
@@ -233,7 +234,11 @@ class _Walk:
         apart, held = np.zeros(len(points), bool), np.ones(len(points), bool)
         for number, program in enumerate(self.programs):
             watcher = _Watcher((number,), len(points), sites, self.given)
-            outputs = watcher(program.jaxpr, _columns(program, points))
+            watcher.turns = allowed = min(self.turns, self.at_once)
+            try:
+                outputs = watcher(program.jaxpr, _columns(program, points))
+            finally:
+                self.turns -= allowed - max(watcher.turns, 0)
             if self.pair is not None and self.pair[0] == number:
                 _, believed, skipped = self.pair
                 others = Lifter(NumPy())(believed.jaxpr, _columns(believed, points))
@@ -256,10 +261,10 @@ class _Walk:
         return _Pass(sites, apart & held, held, self.always)
 
     def tried(self, points: Sequence[Arrays]) -> _Pass | None:
-        """Return what some points meet; None where a callback refuses to run."""
+        """Return what some points meet; None where a callback refuses, or loops run too often."""
         try:
             return run_callbacks(partial(self.visit, points))
-        except Refused:
+        except (Refused, TooLong):
             return None
 
     def look(self, points: Sequence[Arrays]) -> None:
@@ -474,7 +479,7 @@ class _Walk:
 class _Watcher(Lifter):
     """Evaluates a program at many points, and notes the sides that each takes."""
 
-    turns = _TURNS
+    turns: int
 
     def __init__(
         self, key: Key, points: int, found: dict[Key, _Site], given: dict[Key, NDArray[Any]]
