@@ -22,6 +22,7 @@ _POINTS = 9  # for the noise
 _CLOSE = 2.0**-20  # how far these are apart
 _WIDER = (2.0**-14, 2.0**-8)  # for functions computed in fewer digits
 _UNIT = 2.0**-53
+_QUOTIENT = 4.0 * _UNIT  # by how much a quotient is rounded, of a function without noise, too
 _SAFETY = 4.0
 _LEVELS = 3  # of a step function, over all steps
 _LOUD = 64.0  # roundings; a jump is larger
@@ -88,7 +89,8 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
     right_value, right_error = _best(_extrapolated(right, 1), steps, 2 * noise)
     left_value, left_error = _best(_extrapolated(left, 1), steps, 2 * noise)
     jump, jump_error = _best(_extrapolated(right - left, 1), steps, 4 * noise)
-    kink = np.abs(jump) > _SAFETY * jump_error
+    rounding = _QUOTIENT * np.fmax(np.abs(right_value), np.abs(left_value))
+    kink = np.abs(jump) > _SAFETY * np.fmax(jump_error, rounding)
     middle = (left_value + right_value) / 2
     half = np.abs(right_value - left_value) / 2 + left_error + right_error
     value, error = np.where(kink, middle, value), np.where(kink, half, error)
@@ -113,7 +115,7 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
         known &= ~(np.isinf(right_value) | np.isinf(left_value))
     return Slope(
         value=value,
-        error=np.where(known, error, np.inf),
+        error=np.where(known, np.fmax(error, _QUOTIENT * np.abs(value)), np.inf),
         left=left_value,
         right=right_value,
         kink=kink & np.isfinite(left_value) & np.isfinite(right_value),

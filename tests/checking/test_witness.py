@@ -271,6 +271,14 @@ def test_a_linear_function_at_zero_has_slopes_without_error(size, seed):
     assert gradlab.check(rule, np.zeros(size), seed=seed).ok
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plain_difference_of_equal_inputs_is_right(value, seed):
+    x = np.full(40, value)
+    report = gradlab.check(lambda a, b: a - b, x, x, seed=seed, branches=False, prove=False)
+    assert report.status == "right", report
+
+
 FLAT = (jnp.exp, jnp.tanh, jax.nn.sigmoid, jax.nn.softplus, jax.nn.relu, lambda x: 1 / x)
 
 

@@ -32,6 +32,18 @@ def test_the_error_estimate_covers_the_error(name):
     assert slope.error <= 1e-7 * max(abs(derivative(x)), abs(function(x)), 1e-30)
 
 
+def test_a_quotient_is_rounded_where_the_function_shows_no_noise():
+    """A linear function that is zero at the point has the same quotient at every step."""
+    slopes = np.random.default_rng(0).normal(size=1000)
+
+    def function(steps):
+        return [[np.array(t * slopes * 3) / 3] for t in steps]
+
+    (found,) = finite_differences(function)
+    assert (found.value != slopes).any() and not found.kink.any()
+    assert (np.abs(found.value - slopes) <= found.error).all()
+
+
 def test_the_noise_of_the_function_is_measured():
     def noisy(t):
         return np.asarray(np.float64(np.float32(np.sin(0.3 + t))))
