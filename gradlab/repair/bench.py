@@ -2,17 +2,17 @@
 
 import ast
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
-from gradlab.common.arrays import Array, Tree
-from gradlab.repair.edits import Site, sites
-from gradlab.repair.pool import Scope
+from gradlab.common.arrays import Array
+from gradlab.repair.edits import Site, is_number, sites
+from gradlab.repair.pool import Scope, spoken
 from gradlab.repair.source import Edit, Text, edited
-from gradlab.repair.world import Failed, Mark, World, counted, place, theirs, watched
+from gradlab.repair.world import Failed, Mark, World, copied, counted, place, theirs, watched
 
 Run = Callable[[int], list[Any]]
 _TIMES, _ROOM = 10, 1 << 20  # how much more memory an edit may take, and bytes that it may anyway
@@ -28,6 +28,7 @@ class Bench:
         run: evaluates the gradients at the k-th point; raises `Failed` where the user's code does.
         reads: reads the gradients out of what the entry returns; None where this is no entry.
         points: how many points there are.
+        texts: of the user's functions, from whose words edits are made.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Bench:
         run: Run,
         reads: Callable[[Any], Sequence[Any]] | None,
         points: int,
+        texts: Iterable[Text],
     ) -> None:
         self.world, self.code, self.text, self._run, self.reads = world, code, text, run, reads
         self.copy = world.copies[code][0]
@@ -58,6 +60,9 @@ class Bench:
             self.visits.clear()
             self.whole(text, k, watched)
             self.kept.append(found)
+        held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
+        helpers = world.helpers(self.copy)
+        self.words = spoken(text, texts, self.copy.__globals__ | held, helpers)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
 
@@ -121,11 +126,13 @@ class Bench:
         return line if not self.text.segment[line:start].strip() else -1
 
     def _top(self, edit: Edit) -> ast.stmt | None:
-        for node in self._body:
-            start, end = self.text.span(node)
-            if start <= edit.start <= end and node in self.text.statements:
-                return node
-        return None
+        found = (node for node, (start, end) in self._tops if start <= edit.start <= end)
+        return next(found, None)
+
+    @functools.cached_property
+    def _tops(self) -> list[tuple[ast.stmt, tuple[int, int]]]:
+        statements = self.text.statements
+        return [(node, self.text.span(node)) for node in self._body if node in statements]
 
     def _after(self, node: ast.stmt, edit: Edit) -> CodeType | None:
         """Return the code of what follows a statement, compiled once."""
@@ -162,15 +169,9 @@ class Bench:
         if statement not in self._scopes:
             found = tuple(kept[statement] for kept in self.kept if statement in kept)
             whole = len(found) == len(self.kept) and found
-            scope = Scope(found, self.copy.__globals__, self._written) if whole else None
+            scope = Scope(found, self.copy.__globals__, self.words) if whole else None
             self._scopes[statement] = scope
         return self._scopes[statement]
-
-    @functools.cached_property
-    def _written(self) -> tuple[str, ...]:
-        entries = (s.node for s in sites(self.text) if isinstance(s.node, ast.Subscript))
-        read = (self.text.of(n) for n in entries if isinstance(n.ctx, ast.Load))
-        return tuple(dict.fromkeys(read))
 
     def value_sites(
         self, wanted: set[int], before: dict[str, Array] | None = None
@@ -185,26 +186,11 @@ class Bench:
             apart = any(isinstance(p, ast.keyword | ast.Slice) for p in site.parents)
             called = isinstance(site.parent, ast.Call) and site.parent.func is node
             listed = isinstance(node, ast.Tuple | ast.Starred | ast.Slice)
-            listed |= isinstance(node, ast.Constant) and not isinstance(site.parent, ast.Compare)
+            listed |= isinstance(node, ast.Constant) and not is_number(site)
             if not (stored or apart or called or listed) and site.statement in wanted:
-                held = Scope((before,), self.copy.__globals__) if before is not None else None
+                held = before and Scope((before,), self.copy.__globals__, self.words)
                 if (scope := held or self.scope(site.statement)) is not None:
                     yield site, scope
-
-
-def copied(value: Tree, memo: dict[int, Any]) -> Any:
-    """Copy arrays and containers, so that what writes in place spoils nothing."""
-    if id(value) in memo:
-        return memo[id(value)]
-    if isinstance(value, np.ndarray):
-        memo[id(value)] = value.copy()
-    elif type(value) in (list, tuple):
-        memo[id(value)] = type(value)(copied(v, memo) for v in value)
-    elif type(value) is dict:
-        memo[id(value)] = {k: copied(v, memo) for k, v in value.items()}
-    else:
-        return value
-    return memo[id(value)]
 
 
 def _bytes(scope: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ values in scope offer.
 import ast
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from gradlab.common.arrays import Tree
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
-TOKENS, NAMES, SOLVED, FITTED, TRIED, SAFE = range(6)
+TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED, SAFE = range(7)
 
 _OTHERS: Final = {
     "+": "- *",
@@ -43,7 +44,8 @@ _CONFUSED: Final = [
         *("sum mean", "max min", "amax amin", "maximum minimum", "argmax argmin", "exp expm1"),
         *("log log1p log2", "sin cos", "sinh cosh tanh", "sqrt square rsqrt", "var std"),
         *("tanh sigmoid arctan", "tril triu", "zeros_like ones_like", "zeros ones", "fft ifft"),
-        *("rfft irfft", "softmax log_softmax", "sign abs", "floor ceil", "hstack vstack"),
+        *("rfft irfft", "softmax log_softmax", "sign abs", "floor ceil trunc round"),
+        *("hstack vstack",),
         *("cumsum cumprod", "inv pinv", "real imag", "outer multiply", "set add"),
     )
 ]
@@ -92,16 +94,42 @@ def _walk(node: ast.AST, parents: tuple[ast.AST, ...], index: int) -> Iterator[S
         yield from _walk(child, (*parents, node), index)
 
 
+def is_number(site: Site) -> bool:
+    """Whether an expression is a number that is calculated with: no axis, no index, no shape."""
+    value, parent = getattr(site.node, "value", None), site.parent
+    held = any(isinstance(p, ast.Subscript | ast.Slice) or _is_axis(p) for p in site.parents)
+    listed = isinstance(parent, ast.Tuple | ast.List) and site.parents[-2:-1] != site.parents[:1]
+    return type(value) in (int, float) and not held and not listed
+
+
+def is_bound(site: Site) -> bool:
+    """Whether an expression is what a value is compared with."""
+    functions = ("where", "clip", "minimum", "maximum")
+    parent = site.parent
+    return isinstance(parent, ast.Compare) or (
+        isinstance(parent, ast.Call) and _name(parent) in functions
+    )
+
+
+def _is_axis(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg in ("axis", "axes")
+
+
 @dataclass(frozen=True)
 class Material:
-    """A text that can be put in, how tightly it binds, and its values at the points."""
+    """A text that can be put in, how tightly it binds, and its values at some points."""
 
     text: str
     binds: int
     values: tuple[Tree, ...]
     code: str = ""
 
-    @property
+    @functools.cached_property
+    def value(self) -> Any:
+        """Its value at the first point, as an array."""
+        return np.asarray(self.values[0])
+
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """Its shape at the first point."""
         return np.shape(self.values[0])
@@ -187,7 +215,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         elif isinstance(node, ast.Attribute):
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
-            yield from _subscript(write, site, node)
+            yield from _subscript(write, site, node, aliases)
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             returned = isinstance(site.parent, ast.Return)
             yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
@@ -261,12 +289,12 @@ def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
 
 def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     parent = site.parent
-    axis = any(isinstance(p, ast.keyword) and p.arg in ("axis", "axes") for p in site.parents)
+    axis = any(map(_is_axis, site.parents))
     axis = axis or (isinstance(parent, ast.Call) and _name(parent.func) in _REDUCTIONS)
     if axis and isinstance(value, int):
         yield from ((each, "GL303" if each[0] == "(" else "GL302") for each in _AXES)
         return
-    index = any(isinstance(p, ast.Subscript) for p in site.parents)
+    index = any(isinstance(p, ast.Subscript) for p in site.parents) or _name(parent) == "slice"
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     added = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub)
     code = "GL321" if index else "GL203" if power else "GL213" if added else "GL102"
@@ -342,7 +370,9 @@ def _attribute(
                     yield write.piece(start, end, other, code, TOKENS, site.statement)
 
 
-def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
+def _subscript(
+    write: _Writer, site: Site, node: ast.Subscript, aliases: Sequence[str]
+) -> Iterator[Edit]:
     text, base, index = write.text, node.value, node.slice
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
@@ -363,10 +393,23 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
                 yield write.piece(start, end, new, code, TOKENS, site.statement)
         elif isinstance(part, ast.Name | ast.BinOp):
             news = [f"{text.of(part)} + 1", f"{text.of(part)} - 1"]
+            news += [f"{alias}.argsort({text.of(part)})" for alias in aliases[:1]]
             if isinstance(part, ast.BinOp) and isinstance(part.right, ast.Constant):
                 news = [text.of(part.left)]
             for new in news:
                 yield write.piece(start, end, new, "GL321", TOKENS, site.statement)
+
+
+def others(text: Text, node: ast.Subscript) -> Iterator[str]:
+    """Yield the other part of what a slice cuts off: `x[3:]` for `x[:3]`."""
+    indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    start = text.span(node)[0]
+    for part in indices:
+        if isinstance(part, ast.Slice) and (part.lower is None) != (part.upper is None):
+            (a, b), here = text.span(part), text.of(node).encode()
+            bounds = (p and text.of(p) for p in (part.upper, part.lower))
+            new = ":".join(p or "" for p in bounds)
+            yield (here[: a - start] + new.encode() + here[b - start :]).decode()
 
 
 def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr], code: str) -> Iterator[Edit]:
@@ -469,7 +512,12 @@ def _next(text: Text, statement: ast.stmt) -> ast.stmt | None:
 
 
 def names(
-    text: Text, site: Site, shape: tuple[int, ...], pool: Sequence[Material], again: bool
+    text: Text,
+    site: Site,
+    shape: tuple[int, ...],
+    pool: Sequence[Material],
+    again: bool,
+    calls: Sequence[str],
 ) -> Iterator[Edit]:
     """Yield another value in the place of this one; where it runs `again`, beside it too."""
     write, old = _Writer(text), text.of(site.node)
@@ -487,8 +535,34 @@ def names(
             added = each.shape == shape and each.text.removeprefix("-") not in multiplied
             for form in forms if added else forms[:2]:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
-    for edit, _ in wraps(text, site, ()) if again else ():
+    functions = calls if isinstance(site.parent, ast.Compare) else ()
+    for edit, _ in wraps(text, site, functions) if again or functions else ():
         yield dataclasses.replace(edit, tier=NAMES)
+
+
+def summed(
+    text: Text, site: Site, shape: tuple[int, ...], wanted: tuple[int, ...]
+) -> Iterator[Edit]:
+    """Yield the sums of a value over some of its axes that have the shape which is wanted."""
+    write = _Writer(text)
+    here, every = write.within(site.node, ATOM), range(len(shape))
+    for axes in itertools.chain(*(itertools.combinations(every, k + 1) for k in every)):
+        written = str(axes[0]) if len(axes) == 1 else str(axes)
+        left = tuple(n for k, n in enumerate(shape) if k not in axes)
+        kept = tuple(1 if k in axes else n for k, n in enumerate(shape))
+        for result, more in ((left, ""), (kept, ", keepdims=True")):
+            if result == wanted:
+                new = f"{here}.sum(axis={written}{more})"
+                yield write.put(site, new, ATOM, "GL303", NAMES)
+
+
+def conjugated(text: Text) -> Iterator[Edit]:
+    """Yield the conjugates of what has a name."""
+    write = _Writer(text)
+    for site in sites(text):
+        if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Load):
+            new = f"{text.of(site.node)}.conj()"
+            yield write.put(site, new, ATOM, "GL406", TOKENS)
 
 
 def factors(text: Text, node: ast.expr) -> Iterator[str]:

@@ -22,11 +22,10 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.formatting import count
-from gradlab.repair.bench import copied
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text, inside, is_docstring
 from gradlab.repair.standin import numbers
-from gradlab.repair.world import Failed, Mark, World, theirs
+from gradlab.repair.world import Failed, Mark, World, copied, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, run_lifted, trace
 from gradlab.tracing.leaves import is_inexact
 
@@ -75,8 +74,8 @@ class WrongLine:
         written = segment[start : edit.start] + edit.new.encode() + segment[edit.end : end]
         made = Scope((self.scope,), world).value(written.decode())
         if made is None or self.part is None:
-            return None if made is None else [made[0]]
-        parts = list(made[0].values()) if isinstance(made[0], dict) else made[0]
+            return None if made is None else [made]
+        parts = list(made.values()) if isinstance(made, dict) else made
         known = isinstance(parts, list | tuple) and self.part < len(parts)
         return [parts[self.part]] if known else None
 

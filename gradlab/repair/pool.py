@@ -1,44 +1,130 @@
 """What an edit may put in: the values in scope, and what is commonly made of them."""
 
+import ast
 import functools
+import importlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from gradlab.common.arrays import Tree
-from gradlab.repair.edits import Material
-from gradlab.repair.source import ATOM
-from gradlab.repair.world import Failed, theirs
+from gradlab.repair.edits import Material, is_bound, is_number, others, sites
+from gradlab.repair.source import ATOM, Text
+from gradlab.repair.world import Failed, copied, theirs
 
 _LARGEST = 1 << 16
+_BOUNDS = 3
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a user's source writes, from which edits are made.
+
+    Attributes:
+        aliases: the names of NumPy or `jax.numpy` in a function's scope.
+        held: what these modules hold, and methods of arrays.
+        calls: what is called with one value, such as `np.exp`.
+        written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
+        bounds: the numbers that values are compared with.
+    """
+
+    aliases: tuple[str, ...] = ()
+    held: frozenset[str] = frozenset()
+    calls: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
+
+
+_NUMPY = ("numpy", "jax.numpy")
+_CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs")
+_LONGEST = 60  # characters of an expression that is used elsewhere
+
+
+def spoken(
+    own: Text, texts: Iterable[Text], scope: Mapping[str, Any], helpers: Iterable[str]
+) -> Words:
+    """Return the words of a user's functions.
+
+    Args:
+        own: the text of the one to edit.
+        texts: of all.
+        scope: the globals and locals of the one to edit.
+        helpers: the user's functions of one value.
+    """
+
+    def strange(alias: str) -> tuple[bool, bool]:
+        return f"{alias}." not in own.segment.decode(), scope[alias].__name__ == "numpy"
+
+    aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in _NUMPY]
+    aliases.sort(key=strange)
+    held = frozenset(itertools.chain.from_iterable(map(_held, aliases and _NUMPY)))
+    calls, written, bounds = dict[str, None](), dict[str, None](), dict[str, None]()
+    for text in texts:
+        for site in sites(text):
+            node, here = site.node, text.of(site.node)
+            if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+                called = text.of(node.func)
+                calls |= {called: None} if called.split(".")[0] in scope else {}
+            if isinstance(node, ast.Constant) and is_number(site):
+                written[here] = None
+                bounds |= {here: None} if node.value and is_bound(site) else {}
+            elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+                written |= dict.fromkeys([here, *others(text, node)])
+            elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
+                written |= {here: None} if len(here) <= _LONGEST else {}
+    calls |= dict.fromkeys(helpers)
+    calls |= {f"{alias}.{name}": None for alias in aliases[:1] for name in _CALLS}
+    held |= {"sum", "mean", "max", "min"}
+    return Words(tuple(aliases), held, tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS])
+
+
+@functools.cache
+def _held(module: str) -> tuple[str, ...]:
+    return tuple(dir(importlib.import_module(module)))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _expression(text: str) -> CodeType:
+    return compile(text.replace("\n", " "), "<gradlab value>", "eval")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The locals before a statement, at each point, and the globals of its module.
-
-    `written` are the entries and slices that the function's text reads, such as `upstream[i]`.
-    """
+    """The locals before a statement, at each point, and the globals of its module."""
 
     locals: tuple[dict[str, Any], ...]
     globals: dict[str, Any]
-    written: tuple[str, ...] = ()
+    words: Words = Words()
 
-    def value(self, text: str) -> tuple[Tree, ...] | None:
-        """Return an expression's values, None where it has none."""
+    @functools.cached_property
+    def _spaces(self) -> tuple[dict[str, Any], ...]:
+        return tuple({**self.globals, **each} for each in self.locals)
+
+    def value(self, text: str) -> Any:
+        """Return an expression's value at the first point, None where it has none."""
         try:
-            code = theirs(compile, text.replace("\n", " "), "<gradlab value>", "eval")
-            return tuple(theirs(eval, code, {**self.globals, **each}) for each in self.locals)
+            return theirs(eval, theirs(_expression, text), self._spaces[0])
+        except Failed:
+            return None
+
+    def values(self, text: str) -> tuple[Any, ...] | None:
+        """Return an expression's values at all points; a call may write into what it reads."""
+        try:
+            code: CodeType = theirs(_expression, text)
+            read = ({n: s[n] for n in code.co_names if n in s} for s in self._spaces)
+            spaces = ({**s, **copied(each, {})} for s, each in zip(self._spaces, read))
+            return tuple(theirs(eval, code, space) for space in spaces)
         except Failed:
             return None
 
     @functools.cached_property
     def shapes(self) -> frozenset[tuple[int, ...]]:
         """The shapes that values in scope have."""
-        return frozenset(np.shape(m.values[0]) for m in self.simple)
+        return frozenset(m.shape for m in self.simple)
 
     @functools.cached_property
     def simple(self) -> list[Material]:
@@ -52,28 +138,36 @@ def _simple(scope: Scope) -> list[Material]:
     for name in first:
         if all(name in each for each in scope.locals):
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
-    found += [(w, values) for w in scope.written if (values := scope.value(w)) is not None]
-    made = _distinct(Material(text, ATOM, values) for text, values in found)
+    made = ((w, scope.values(w)) for w in scope.words.written)
+    found += [(w, values) for w, values in made if values is not None and _is_one(values)]
+    named = _distinct(Material(text, ATOM, values) for text, values in found)
     sizes = []
-    for each in made:
-        dimensions = np.ndim(each.values[0])
+    for each in named:
+        dimensions = len(each.shape)
         for axis in range(dimensions) if dimensions < 5 else ():
             if all(np.ndim(v) == dimensions for v in each.values):
                 lengths = tuple(float(np.shape(v)[axis]) for v in each.values)
                 shown = -1 if axis == dimensions - 1 > 1 else axis
                 sizes.append(Material(f"{each.text}.shape[{shown}]", ATOM, lengths, ""))
-        if np.ndim(each.values[0]) > 1:
+        if dimensions > 1:
             counts = tuple(float(np.size(v)) for v in each.values)
             sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
     every = len(scope.locals)
     constants = [Material(n, ATOM, (float(n),) * every) for n in ("2", "0.5", "3", "4")]
-    return _distinct([*made, *constants, *sizes])
+    return _distinct([*named, *constants, *sizes])
+
+
+def _is_one(values: tuple[Any, ...]) -> bool:
+    """Whether a value is a number, or an array that is not too large."""
+    first = values[0]
+    known = isinstance(first, np.ndarray | np.generic | float | complex) or type(first) is int
+    return known and np.size(first) <= _LARGEST and np.asarray(first).dtype.kind in "fcib"
 
 
 def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
     first = values[0]
-    if isinstance(first, np.ndarray | np.generic | float | complex) or type(first) is int:
-        if np.size(first) <= _LARGEST and np.asarray(first).dtype.kind in "fcib":
+    if isinstance(first, np.ndarray | np.generic | float | complex | int):
+        if _is_one(values):
             yield text, values
     elif depth > 1:
         return
@@ -88,21 +182,18 @@ def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str
                 yield from _parts(f"{text}.{name}", parts, depth + 1)
 
 
-def derived(
-    scope: Scope,
-    pool: Sequence[Material],
-    aliases: Sequence[str],
-    calls: Sequence[str],
-    most: int = 12,
-) -> list[Material]:
+def derived(scope: Scope, most: int = 12) -> list[Material]:
     """Return what is commonly made of the values in scope: slopes, reductions, products.
 
     Pairs are made of the first arrays, at `most` so many.
     """
+    pool, words = scope.simple, scope.words
+    alias = words.aliases[0] if words.aliases else ""
     texts: list[tuple[str, int, str]] = []
-    arrays = [m for m in pool if np.asarray(m.values[0]).dtype.kind in "fc" and m.binds == ATOM]
+    arrays = [m for m in pool if _kind(m) in "fc" and m.binds == ATOM]
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
-    whole = [m for m in arrays if np.ndim(m.values[0]) >= 1][:most]
+    indices = [m.text for m in pool if _kind(m) == "i" and m.shape and m.text.isidentifier()][:2]
+    whole = [m for m in arrays if m.shape][:most]
     for a in whole:
         for b in whole:
             if a.shape == b.shape and a.text <= b.text:
@@ -120,10 +211,10 @@ def derived(
         (f"({a.text} - {b.text})", ATOM, "")
         for a in whole
         for b in whole
-        if a.shape != b.shape and np.ndim(a.values[0]) == np.ndim(b.values[0])
+        if a.shape != b.shape and len(a.shape) == len(b.shape)
     ]
     for each in arrays:
-        v, dimensions = each.text, np.ndim(each.values[0])
+        v, dimensions = each.text, len(each.shape)
         texts += [
             (f"(1 - {v}**2)", ATOM, "GL221"),
             (f"{v} * (1 - {v})", 13, "GL221"),
@@ -133,7 +224,11 @@ def derived(
             (f"(1 + {v})", ATOM, ""),
             (f"(1 / {v})", ATOM, ""),
         ]
-        texts += [(f"{call}({v})", ATOM, "") for call in calls]
+        texts += [(f"{call}({v})", ATOM, "") for call in words.calls if most]
+        for c in words.bounds if v.isidentifier() else ():
+            texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]
+            texts += [(f"({alias}.abs({v}) < {c})", ATOM, "GL333")] if alias else []
+            texts += [(f"{alias}.clip({v}, -{c}, {c})", ATOM, "GL333")] if alias else []
         if dimensions >= 2:
             for verb in ("mean", "sum"):
                 texts.append((f"{v}.{verb}(axis=-1, keepdims=True)", ATOM, ""))
@@ -142,20 +237,28 @@ def derived(
         if dimensions == 3:
             texts.append((f"{v}.transpose(0, 2, 1)", ATOM, "GL301"))
         if dimensions >= 1:
-            texts += [(f"{v}[..., None]", ATOM, ""), (f"{v}[None]", ATOM, "")]
+            texts += [(f"{v}[{i}]", ATOM, "") for i in ("..., None", "None", "::-1", *indices)]
+        if dimensions >= 2:
+            texts.append((f"{v}[:, ::-1]", ATOM, ""))
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
-    texts += [(f"{c}({v})", ATOM, "") for c in calls if c.endswith("sqrt") for v in lengths]
-    for np_ in aliases[:1]:  # the numbers of Gauss and of other bases
+    texts += [(f"{c}({v})", ATOM, "") for c in words.calls if c.endswith("sqrt") for v in lengths]
+    texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in pool if _kind(m) == "b"]
+    for np_ in words.aliases[:1]:  # the numbers of Gauss and of other bases
         texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
         for inner in (f"{np_}.pi", f"2 * {np_}.pi", f"2 / {np_}.pi"):
             texts.append((f"{np_}.sqrt({inner})", ATOM, "GL102"))
     made = []
     for text, binds, code in texts:
-        values = scope.value(text)
-        if values is not None and _size(values[0]) <= _LARGEST:
-            made.append(Material(text, binds, values, code))
+        value = scope.value(text)
+        if value is not None and (size := _size(value)) <= _LARGEST:
+            values = scope.values(text) if size == 1 else (value,)
+            made += [Material(text, binds, values, code)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]
+
+
+def _kind(material: Material) -> str:
+    return material.value.dtype.kind
 
 
 def _size(value: Tree) -> float:

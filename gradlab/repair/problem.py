@@ -23,6 +23,7 @@ from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
 from gradlab.repair.source import Text
+from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
 from gradlab.tracing import Program, rename, run_lifted, strip, trace
 from gradlab.tracing.jaxprs import JAX_FOLDER
@@ -129,6 +130,8 @@ class Problem:
         self._called = rule.forward if rule.kind == "gradients" else rule.backward
         self.entry = getattr(self._called, "__func__", self._called)
         self.world = World(self.owned)
+        leaves = jax.tree.leaves(rule.inputs)
+        self._jax = rule.primal is not None or any(isinstance(x, jax.Array) for x in leaves)
         self.given = tuple(jax.tree.map(wide, rule.inputs))
         self._programs: dict[Any, Program] = {}
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
@@ -145,8 +148,13 @@ class Problem:
         return self.owned(path) and not ours and not path.startswith(JAX_FOLDER)
 
     def _usable(self, choices: list[dict[int, int]]) -> dict[int, int]:
+        """Return the first lengths that the forward and the backward take."""
         for lengths in choices:
-            if self._point(20, lengths) is not None:
+            point = self._point(20, lengths)
+            if point is None:
+                continue
+            with contextlib.suppress(Failed), quiet():
+                self.world.call(self.world.load(self.entry), *self.arguments(self.world, point))
                 self._sizes = list(_lengths(self._drawn(20, lengths), False))
                 return lengths
         return {}
@@ -167,14 +175,16 @@ class Problem:
         return list(jax.tree.leaves(self._value(world, point.inputs)))
 
     def _value(self, world: World, inputs: tuple[Tree, ...]) -> Tree:
-        result = world.call(world.load(self.rule.primal or self.rule.forward), *_copies(inputs))
+        given = self._arrays(world, inputs)
+        result = world.call(world.load(self.rule.primal or self.rule.forward), *given)
         return (
             result if self.rule.primal or self.rule.kind in ("pair", "node") else _pair(result)[0]
         )
 
     def arguments(self, world: World, point: Point) -> tuple[Tree, ...]:
         """Return the entry's arguments at a point."""
-        rule, inputs, (upstream,) = self.rule, _copies(point.inputs), _copies((point.upstream,))
+        rule = self.rule
+        inputs, upstream = self._arrays(world, (point.inputs, point.upstream))
         method = hasattr(self._called, "__func__")
         before = (world.load(self._called.__self__),) if method else ()  # type: ignore[attr-defined]
         held = (*before, *(inputs[i] for i in rule.static))
@@ -186,6 +196,18 @@ class Problem:
             return (*held, upstream, *inputs)
         kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
         return (*held, kept, upstream) if rule.kind == "vjp" else (*held, upstream, kept)
+
+    def _arrays(self, world: World, inputs: Tree) -> Any:
+        """Return copies of arrays, as the user's code takes them in this world."""
+
+        def one(x: Any) -> Any:
+            if not isinstance(x, np.ndarray):
+                return x
+            if not self._jax:
+                return x.copy()
+            return numbers(x.copy()) if world.numpy else jax.numpy.asarray(x)
+
+        return jax.tree.map(one, inputs)
 
     def _moving(self, inputs: Sequence[Tree]) -> tuple[Any, ...]:
         return tuple(x for i, x in enumerate(inputs) if i not in self.rule.static)
@@ -231,7 +253,8 @@ class Problem:
     def point(self, k: int, size: int) -> Point | None:
         """Make the k-th point: of the given sizes, or of a choice of others, from 1.
 
-        None where the function refuses it.
+        The first one, 0, is near the given inputs; -1 is at them. None where the function
+        refuses it.
         """
         if size > len(self._sizes):
             return None
@@ -243,15 +266,17 @@ class Problem:
         return self._point(k, lengths)
 
     def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
-        rng = np.random.default_rng([self.seed, k, sum(lengths.values())])
-        near = k == 0 and not lengths
+        rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])
+        near = 0.0 if k < 0 else 1e-3 if k == 0 and not lengths else None
         return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
 
     def _point(self, k: int, lengths: dict[int, int]) -> Point | None:
         inputs = self._drawn(k, lengths)
         try:
             with quiet():
-                upstream = self._upstream(inputs, np.random.default_rng([self.seed, k, 7]), k)
+                upstream = self._upstream(
+                    inputs, np.random.default_rng([self.seed, max(k, 0), 7]), k
+                )
                 expected = self._expected(inputs, upstream)
         except Failed:  # the function refuses a point that was made for it
             return None
@@ -381,10 +406,8 @@ class Problem:
                 flat = itertools.chain(*self._flat(point))
                 came = theirs(run_lifted, program.jaxpr, flat)[-len(point.expected) :]
                 return all(judged(came, point.expected)[0])
-            with world.exchanged(code, new), jax.enable_x64(True):
-                inputs, upstream = jax.tree.map(_to_jax, (point.inputs, point.upstream))
-                there = Point(inputs, upstream, point.expected, point.label)
-                came = self.gradients(world.call(entry, *self.arguments(world, there)))
+            with world.exchanged(code, new):
+                came = self.gradients(world.call(entry, *self.arguments(world, point)))
         except Failed:  # JAX refuses what NumPy takes
             return False
         return all(judged(came, point.expected)[0])
@@ -399,8 +422,7 @@ class Problem:
         dtype = jax.numpy.dtype(name)
 
         def narrow(x: Any) -> Any:
-            array = x.astype(dtype) if _is_array(x) and is_inexact(x.dtype) else x
-            return array if self.rule.primal is None else _to_jax(array)
+            return x.astype(dtype) if _is_array(x) and is_inexact(x.dtype) else x
 
         try:
             upstream = self._upstream(self.given, np.random.default_rng([self.seed, 0, 7]), 0)
@@ -437,7 +459,7 @@ class Problem:
             return [*self.value(world, there), *came]
 
         try:
-            with world.exchanged(code, new), jax.enable_x64(True):
+            with world.exchanged(code, new):
                 roots = (entry, world.load(self.rule.forward))
                 program, _ = self._read(rule, (*moving, *upstreams), roots)
         except Failed:
@@ -488,10 +510,6 @@ def _is_array(x: Any) -> bool:
     return hasattr(x, "dtype")
 
 
-def _to_jax(x: Any) -> Any:
-    return jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x
-
-
 def wide(x: Any) -> Any:
     """Return an array in NumPy with wide floats; what is no array as it is."""
     if not _is_array(x) or is_key(x.dtype):
@@ -502,12 +520,8 @@ def wide(x: Any) -> Any:
     return array.astype(np.float64) if is_inexact(array.dtype) else np.array(array)
 
 
-def _copies(inputs: Tree) -> Any:
-    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, inputs)
-
-
-def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Any:
-    """Return an input like the given one, with other values and lengths; `near` it, or not."""
+def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: float | None) -> Any:
+    """Return an input like the given one, of other lengths; its values are as `near` as said."""
     if not isinstance(x, np.ndarray):
         return x
     if x.ndim and x.size and x.dtype.kind in "fiu" and (x >= 0).all():
@@ -522,18 +536,20 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: bool
     if kind not in "fc" or mask or not array.size:
         if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
             array = array % min(lengths.values())
-        shuffled = array.ndim and len(array) > 1 and not near
+        shuffled = array.ndim and len(array) > 1 and near is None
         return array[rng.permutation(len(array))] if shuffled else array
     noise = rng.normal(size=array.shape)
     spread = float(np.std(array)) or float(np.abs(array).max()) or 1.0
-    if near:
-        return array + 1e-3 * noise * np.minimum(np.abs(array) + 1e-2 * spread, spread)
+    if near is not None:
+        return array + near * noise * np.minimum(np.abs(array) + 1e-2 * spread, spread)
     drawn = rng.permutation(array.ravel()).reshape(array.shape)
     positive = kind == "f" and (array > 0).all()
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
 
 
-def _distribution(x: Array, lengths: dict[int, int], rng: np.random.Generator, near: bool) -> Array:
+def _distribution(
+    x: Array, lengths: dict[int, int], rng: np.random.Generator, near: float | None
+) -> Array:
     """Return an array like the given one, whose last axis sums to 1 as well."""
     if np.isin(x, (0, 1)).all():
         last = lengths.get(x.shape[-1], x.shape[-1])

@@ -7,7 +7,9 @@ search never saw.
 
 import ast
 import contextlib
+import dataclasses
 import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,26 +22,29 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.repair import edits as kinds
-from gradlab.repair.bench import Bench, copied
-from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, Material, Site
+from gradlab.repair.bench import Bench
+from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, WIDE, Material, Site
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
-from gradlab.repair.solving import Fitter, Need, needs, one_sign
+from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
 from gradlab.repair.source import Edit, Text, edited, read
-from gradlab.repair.world import Failed, World, place, quiet
+from gradlab.repair.world import Failed, World, copied, place, quiet
 
 _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
-_TIERS = (TOKENS, NAMES, SOLVED, FITTED, TRIED)
+_TIERS = (TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
+_LOOK = 16  # candidates, after which the clock is read: that is slow on some machines
 _RUNS_AWAY = 4  # times the CPU that the search should take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
 _LOST = 0.1  # the relative error of an entry that keeps its first digit
+_ALGEBRA = 5e-6  # of the time of a candidate: an operation of linear algebra
 _ALONE = 0.03  # of the time of a candidate, in which one line runs
 _CALLED = 6  # characters, of an edit in a function that is called
+_FEW = 32  # entries of a value that is solved for first
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -61,15 +66,13 @@ class _Solved(NamedTuple):
     scope: Scope
     need: Need
     fitter: Fitter
-    calls: Sequence[str]
 
     def texts(self) -> Iterator[Edit]:
         """Yield the edits that give the place a value that is needed."""
         text, site, value = self.text, self.site, self.need.value
         multiplied = set(kinds.factors(text, site.node))
-        fitting = [m for m in self.fitter.pool if _wider(value.shape, m.shape)]
-        wide = [np.broadcast_to(np.asarray(m.values[0], float), value.shape) for m in fitting]
-        new = np.stack(wide) if wide else np.empty((0, *value.shape))
+        around = [text.of(p) for p in site.parents if isinstance(p, ast.Call)]
+        fitting, new = self.fitter.wide(value.shape)
         forms = {"{m}": new, "{s} * {m}": value * new, "{s} / {m}": value / new}
         forms |= {
             "{s} + {m}": value + new,
@@ -79,15 +82,17 @@ class _Solved(NamedTuple):
         for form, results in forms.items():
             for k in self.need.close(results):
                 each = fitting[k]
+                if any(call in each.text for call in around):
+                    continue  # nobody writes a function of what it makes
                 if form == "{s} / {m}" and not one_sign(new[k]):
                     continue
                 if form in ("{s} + {m}", "{s} - {m}") and each.text.removeprefix("-") in multiplied:
                     continue  # nobody writes x + x
                 if self.need.met(results[k]):
                     yield kinds.filled(text, site, form, each)
-        for edit, written in kinds.wraps(text, site, self.calls):
+        for edit, written in kinds.wraps(text, site, self.scope.words.calls):
             values = self.scope.value(written)
-            if values is not None and self.need.met(values[0]):
+            if values is not None and self.need.met(values):
                 yield edit
 
     def products(self, spend: Callable[[float], None]) -> Iterator[Edit]:
@@ -117,20 +122,24 @@ def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | No
         lost: the dtype in which a right formula loses digits; then safe forms are tried.
     """
     with quiet():
-        given = problem.point(0, 0)
-        if given is None:
-            return [], None
-        for numpy in (True, False):
-            search = _Search(problem, World(problem.owned, numpy), given)
-            try:
-                search.begin()
-            except Failed:  # the user's code does not run on copies
+        for k in (0, -1):  # near the given inputs, then at them: a value may be a special one
+            given = problem.point(k, 0)
+            search = given and _begun(problem, given)
+            if not search:
                 continue
             found = search.safe(lost or "float64") if lost or not search.finite else []
             if not (found or lost) and search.wrong:
                 found = search.found()
-            return found, search.first
+            if found or lost or search.wrong:
+                return found, search.first
         return [], None
+
+
+def _begun(problem: Problem, given: Point) -> "_Search | None":
+    for numpy in (True, False):
+        with contextlib.suppress(Failed):  # the user's code may not run on copies
+            return _Search(problem, World(problem.owned, numpy), given)
+    return None
 
 
 class _Search:
@@ -151,8 +160,9 @@ class _Search:
         self._clock = time.process_time()
         self.tried = 0.0
         self._total, self._end, self._seconds = 0, 0.0, 0.0
+        self._begin()
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
         came = self._at(self.points[0])
         lines = self._limits[self.points[0].label] // _TIMES
@@ -165,6 +175,7 @@ class _Search:
             if known and (text := read(code)) is not None:
                 self.texts[code] = text
         self.right, self.errors = judged(came, self.points[0].expected)
+        self.shapes = [np.shape(c) for c in came]
         self.finite = all(
             np.isfinite(np.asarray(c, complex)[np.isfinite(e)]).all()
             for c, e in zip(came, self.points[0].expected)
@@ -316,7 +327,7 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         self._end = end = min(share, 1.0) * self._total
-        for draft, bench in both[: _SOLVED if tier in (SOLVED, FITTED) else None]:
+        for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end:
                     if self.verified or end == self._total:
@@ -330,8 +341,9 @@ class _Search:
 
     def _spend(self, candidates: float) -> None:
         """Count what is tried; the clock only stops what runs away."""
-        self.tried += candidates
-        if time.process_time() - self._clock > _RUNS_AWAY * self._seconds:
+        before, self.tried = self.tried, self.tried + candidates
+        looked = before // _LOOK < self.tried // _LOOK
+        if looked and time.process_time() - self._clock > _RUNS_AWAY * self._seconds:
             raise _Ended
 
     def _bench(self, draft: _Draft) -> Bench:
@@ -344,34 +356,40 @@ class _Search:
         def run(k: int) -> list[Any]:
             return self._at(self.points[k], draft.code)
 
-        bench = Bench(self.world, draft.code, draft.text, run, read_, len(self.points))
+        count, texts = len(self.points), self.texts.values()
+        bench = Bench(self.world, draft.code, draft.text, run, read_, count, texts)
         self._benches[draft] = bench
         return bench
 
     def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
         """Yield the edits of one tier, those that only wrong gradients need first."""
         text, wanted = draft.text, self._wanted(draft, bench)
-        if tier in (SOLVED, FITTED):
-            if draft not in self._places:
-                self._places[draft] = self._solved(draft, bench, wanted)
+        if tier in (SOLVED, WIDE, FITTED):
+            known = self._places.setdefault(draft, [])
+            places = known if tier == FITTED else self._solved(draft, bench, wanted, tier)
             made: list[Edit] = []
-            for place in self._places[draft]:
-                if tier == FITTED and self.tried < self._end:
+            for place in places:
+                if tier != FITTED:
+                    made += place.texts()
+                elif self.tried < self._end:
                     made += place.products(self._spend)
-                made += place.texts() if tier == SOLVED else ()
+            known += places if tier != FITTED else ()
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
-        aliases, held, calls = vocabulary(self.world, bench, self.texts)
-        some: Iterable[Edit] = (
-            e for e in kinds.tokens(text, aliases, held) if e.tier == tier and e.statement in wanted
-        )
+        words = bench.words
+        every = kinds.tokens(text, words.aliases, words.held)
+        some: Iterable[Edit] = (e for e in every if e.tier == tier and e.statement in wanted)
+        if tier == TOKENS and any(np.iscomplexobj(e) for e in self.points[0].expected):
+            some = itertools.chain(some, kinds.conjugated(text))
+        if tier == NAMES:
+            some = itertools.chain(some, self._summed(text, bench, wanted))
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
-            wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, calls))
+            wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
             some = itertools.chain(wrapped, some)
         if tier in (NAMES, TRIED):  # another number first: a count is often the wrong one
             pooled = (
-                kinds.names(text, site, shape, pool, bench.visits[site.statement] > 1)
+                kinds.names(text, site, shape, pool, bench.visits[site.statement] > 1, words.calls)
                 for site, scope in bench.value_sites(wanted)
                 if (shape := _shape(scope, text.of(site.node))) is not None
                 and (shape == ()) == (tier == NAMES)
@@ -379,10 +397,19 @@ class _Search:
             )
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
-            some = itertools.chain(some, _slopes(text, bench, wanted, aliases))
+            some = itertools.chain(some, _slopes(text, bench, wanted))
         right = [i for i, ok in enumerate(draft.right) if ok]
         innocent = _slice(text, right, len(draft.right)) or set()
         yield from sorted(some, key=lambda e: e.statement in innocent)
+
+    def _summed(self, text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+        """Yield the sums of values that have the shape of a gradient of another shape."""
+        pairs = [(s, np.shape(e)) for s, e in zip(self.shapes, self.points[0].expected)]
+        pairs = [(came, right) for came, right in pairs if came != right]
+        for site, scope in bench.value_sites(wanted) if pairs else ():
+            shape = _shape(scope, text.of(site.node))
+            for right in (right for came, right in pairs if came == shape):
+                yield from kinds.summed(text, site, shape or (), right)
 
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
@@ -392,40 +419,57 @@ class _Search:
             reached &= self._focus.near
         return reached if found is None else found & reached
 
-    def _solved(self, draft: _Draft, bench: Bench, wanted: set[int]) -> list[_Solved]:
-        """Return the places where another value would make gradients, or the wrong line, right."""
+    def _solved(self, draft: _Draft, bench: Bench, wanted: set[int], tier: int) -> list[_Solved]:
+        """Return the places where another value would make gradients, or the wrong line, right.
+
+        Values of few entries come first: they are solved in little time.
+        """
         found: list[_Solved] = []
         pools: dict[int, Fitter] = {}
-        aliases, _, calls = vocabulary(self.world, bench, self.texts)
         hopeless: set[ast.AST] = set()
         first = self._focus if not draft.text.edits else None
-        wanted = wanted if first is None else {first.statement}
-        for site, scope in bench.value_sites(wanted, first.scope if first else None):
-            if self.tried >= self._total or not hopeless.isdisjoint(site.parents):
-                continue
-            needed = self._needs(draft, bench, site, scope, first)
-            if not needed:
-                hopeless |= set() if needed is None else {site.node}
-                continue
-            if site.statement not in pools:
-                few = scope.simple
-                most = 12 if first is None else 40
-                whole = [*few, *derived(scope, few, aliases, calls, most)]
-                self._spend(len(whole) / 12)
-                pools[site.statement] = Fitter(whole)
-            fitter = pools[site.statement]
-            found += [_Solved(draft.text, site, scope, each, fitter, calls) for each in needed]
+        for line in [None] if first is None else self._traced(draft, bench, first):
+            chosen = wanted if line is None else {line.statement}
+            for site, scope in bench.value_sites(chosen, line.scope if line else None):
+                shape = _shape(scope, draft.text.of(site.node))
+                sized = shape is not None and (math.prod(shape) > _FEW) == (tier == WIDE)
+                if not sized or self.tried >= self._end or not hopeless.isdisjoint(site.parents):
+                    continue
+                needed = self._needs(draft, bench, site, scope, line)
+                if not needed:
+                    hopeless |= set() if needed is None else {site.node}
+                    continue
+                if site.statement not in pools:
+                    whole = [*scope.simple, *derived(scope, 12 if line is None else 40)]
+                    self._spend(len(whole) / 12)
+                    pools[site.statement] = Fitter(whole)
+                fitter = pools[site.statement]
+                found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
         return found
+
+    def _traced(self, draft: _Draft, bench: Bench, line: WrongLine) -> Iterator[WrongLine]:
+        """Yield a wrong line, and those before it that make what it needs another value of."""
+        yield line
+        for site, scope in bench.value_sites({line.statement}, line.scope):
+            if not isinstance(site.node, ast.Name):
+                continue
+            makers = [i for i in line.near if _assigns(draft.text.statements[i], site.node.id)]
+            if len(makers) != 1 or makers[0] >= line.statement or bench.visits[makers[0]] != 1:
+                continue
+            for need in self._needs(draft, bench, site, scope, line) or ():
+                if need.exact is not None and np.isfinite(need.exact).any():
+                    before = {"statement": makers[0], "scope": bench.kept[0][makers[0]]}
+                    made = dataclasses.replace(line, part=None, needed=need.exact, **before)
+                    yield from self._traced(draft, bench, made)
 
     def _needs(
         self, draft: _Draft, bench: Bench, site: Site, scope: Scope, first: WrongLine | None
     ) -> list[Need] | None:
         """Return what a value must be: for all that is wrong, or for one wrong gradient."""
-        values = scope.value(draft.text.of(site.node))
-        value = None if values is None else values[0]
-        if not isinstance(value, np.ndarray | np.generic | float):
+        value = scope.value(draft.text.of(site.node))
+        if not isinstance(value, np.ndarray | np.generic | float | int):
             return None
-        value = np.asarray(value)
+        value = np.asarray(value, float if isinstance(site.node, ast.Constant) else None)
         if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
             return None
         if first is None and bench.visits[site.statement] != 1:
@@ -450,10 +494,12 @@ class _Search:
             return np.concatenate([np.ravel(c) for c in came])
 
         found: list[Need] | None = None
-        wider = [s for s in scope.shapes if s != value.shape and _wider(s, value.shape)]
-        for shape in [value.shape, *wider[:2]]:
+        others = [s for s in scope.shapes if s != value.shape and wider(s, value.shape)]
+        for shape in [value.shape, *sorted(others)[:2]]:
             wide = np.broadcast_to(value, shape).astype(float)
             found = needs(wide, move, goal, chosen)
+            if found is not None:
+                self._spend(_ALGEBRA * goal.size * wide.size**2)
             if found:
                 break
         return found
@@ -530,16 +576,22 @@ class _Search:
         return self._fresh
 
 
-def _slopes(text: Text, bench: Bench, wanted: set[int], aliases: Sequence[str]) -> Iterator[Edit]:
+def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     """Yield products with slopes of activations, in loops: no value there can be solved for."""
     known: dict[int, list[Material]] = {}
     for site, scope in bench.value_sites(wanted):
         if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
             if site.statement not in known:
-                known[site.statement] = derived(scope, scope.simple, aliases, (), 0)
+                known[site.statement] = derived(scope, 0)
             for each in known[site.statement]:
                 if each.code == "GL221" and each.shape == shape:
                     yield kinds.filled(text, site, "{s} * {m}", each)
+
+
+def _assigns(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement gives its value to this name alone."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [getattr(target, "id", None) for target in targets] == [name]
 
 
 def _is_plain(value: Tree) -> bool:
@@ -553,22 +605,14 @@ def _is_plain(value: Tree) -> bool:
 
 def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:
     """Return the shape of an expression's value, where that is a number or an array."""
-    values = scope.value(written)
-    known = values is not None and isinstance(values[0], np.ndarray | np.generic | float | int)
-    return np.shape(values[0]) if values is not None and known else None
+    value = scope.value(written)
+    return np.shape(value) if isinstance(value, np.ndarray | np.generic | float | int) else None
 
 
 def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:
     """Return what may stand in a place: no array where a number does, but in a comparison."""
     compared = isinstance(site.parent, ast.Compare)
     return [each for each in pool if shape or compared or not each.shape]
-
-
-def _wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
-    try:
-        return bool(np.broadcast_shapes(shape, narrow) == shape)
-    except ValueError:
-        return False
 
 
 def _cost(mended: Mended, size: int) -> tuple[int, int, int]:
@@ -595,33 +639,11 @@ def _best(drafts: list[_Draft]) -> list[_Draft]:
     """Return those with most right gradients, or the best few by each measure."""
     most = max((sum(d.right) for d in drafts), default=0)
     ranked = (sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3))
-    kept = {d.text.segment: d for row in itertools.islice(zip(*ranked), _BEAM) for d in row}
+    kept: dict[tuple[object, ...], _Draft] = {}  # those that do the same are one
+    for row in itertools.islice(zip(*ranked), _BEAM):
+        for d in row:
+            kept.setdefault((d.code, d.right, *(f"{e:.6g}" for e in d.errors)), d)
     return list(kept.values())
-
-
-def vocabulary(
-    world: World, bench: Bench, texts: dict[CodeType, Text]
-) -> tuple[list[str], frozenset[str], list[str]]:
-    """Return the names of NumPy in a function's module, what they hold, and what the source calls.
-
-    The calls are those of one value, as they are written.
-    """
-    scope = bench.copy.__globals__
-    modules = {n: m for n, m in world.modules(scope) if m.__name__ in ("numpy", "jax.numpy")}
-    aliases = [name for name in modules if name in scope]
-    held = frozenset(itertools.chain.from_iterable(map(dir, modules.values())))
-    found: dict[str, None] = {}
-    for text in texts.values():
-        for site in kinds.sites(text):
-            node = site.node
-            if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
-                written = text.of(node.func)
-                if written.split(".")[0] in scope:
-                    found[written] = None
-    found |= dict.fromkeys(world.helpers(scope))
-    for alias in aliases[:1]:
-        found |= {f"{alias}.{name}": None for name in ("sqrt", "exp", "log", "tanh", "cos")}
-    return aliases, held | {"sum", "mean", "max", "min"}, list(found)
 
 
 def _slice(text: Text, chosen: Sequence[int], count: int) -> set[int] | None:

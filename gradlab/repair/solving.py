@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair.edits import Material
@@ -68,11 +69,13 @@ def needs(
         goal: the gradients that are right, flat; NaN where they are not known.
         chosen: sets of entries that must be right, the most wanted first.
     """
+    if value.size > _ENTRIES:
+        return None
     here = move(np.zeros(value.shape))
     size = float(np.std(value)) + 1e-3 * float(np.max(np.abs(value), initial=1.0))
     delta = size * np.cos(1.0 + np.arange(value.size)).reshape(value.shape)
     one, two = move(delta), move(2 * delta)
-    if here is None or one is None or two is None or value.size > _ENTRIES:
+    if here is None or one is None or two is None:
         return None
     finite = np.isfinite(goal) & np.isfinite(here) & np.isfinite(one)
     first, second = one - here, two - here
@@ -90,19 +93,19 @@ def needs(
         columns.append((moved - here) / size)
     whole = np.stack(columns, axis=1)
     finite &= np.isfinite(whole).all(axis=1)
+    reached = np.any(whole != 0, axis=1)
     found = []
     for rows in chosen:
         matrix, lacking = whole[rows & finite], (goal - here)[rows & finite]
-        if not np.any(lacking):
+        if not np.any(lacking) or np.any(wrong & rows & finite & ~reached):
             continue
-        solution, _, rank, _ = np.linalg.lstsq(matrix, lacking, rcond=1e-9)
+        solution, spread = _solved(matrix, lacking)
         off = np.max(np.abs(matrix @ solution - lacking), initial=0.0)
         if off <= _NEAR * np.max(np.abs(lacking), initial=0.0):
             exact = None
-            if rank == value.size:
+            if spread is not None:
                 exact = np.array(value + solution.reshape(value.shape))
-                noise = 1e-10 * np.max(np.abs(goal[finite]))
-                noise = noise * np.sqrt(np.diag(np.linalg.inv(matrix.T @ matrix)))
+                noise = 1e-10 * np.max(np.abs(goal[finite])) * spread
                 exact[noise.reshape(value.shape) > 1e-7 * np.abs(exact - value)] = np.nan
             mixed = np.cos(1.0 + 2.0 * np.arange(lacking.size))
             probe = np.append(mixed @ matrix, mixed @ lacking)
@@ -110,6 +113,23 @@ def needs(
             if rows.all():
                 break
     return found
+
+
+def _solved(matrix: Array, right: Array) -> tuple[Array, Array | None]:
+    """Return the least squares solution, and how errors spread in it; None where it is not one."""
+    if len(matrix) >= matrix.shape[1]:
+        q, r = np.linalg.qr(matrix)
+        sizes = np.abs(np.diag(r))
+        if sizes.min() > 1e-9 * sizes.max():
+            inverse = scipy.linalg.lapack.dtrtri(r)[0]
+            return inverse @ (q.T @ right), np.sqrt((inverse**2).sum(axis=1))
+    return np.linalg.lstsq(matrix, right, rcond=1e-9)[0], None
+
+
+def wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
+    """Whether an array of the second shape fills one of the first."""
+    pairs = zip(reversed(shape), reversed(narrow))
+    return len(narrow) <= len(shape) and all(n in (1, length) for length, n in pairs)
 
 
 def one_sign(array: Array) -> bool:
@@ -127,6 +147,15 @@ class Fitter:
         self.pool = pool
         self._found: dict[bytes, list[str]] = {}
         self._made: dict[bytes, _Table] = {}  # by the entries that are used
+        self._wide: dict[tuple[int, ...], tuple[list[Material], Array]] = {}
+
+    def wide(self, shape: tuple[int, ...]) -> tuple[list[Material], Array]:
+        """Return what fits a shape, and its values in that shape."""
+        if shape not in self._wide:
+            fitting = [m for m in self.pool if wider(shape, m.shape) and m.value.dtype.kind != "c"]
+            arrays = [np.broadcast_to(np.asarray(m.value, float), shape) for m in fitting]
+            self._wide[shape] = fitting, np.array(arrays).reshape(-1, *shape)
+        return self._wide[shape]
 
     def products(self, wanted: Array, spend: Callable[[float], None]) -> list[str]:
         """Return the texts of products that equal what is wanted, with their signs.
@@ -177,7 +206,7 @@ class _Table:
         self.mixed = np.cos(1.0 + 2.0 * np.arange(np.count_nonzero(use)))
         for each in pool:
             try:
-                wide = np.broadcast_to(np.asarray(each.values[0], float), shape)
+                wide = np.broadcast_to(np.asarray(each.value, float), shape)
             except (TypeError, ValueError):
                 continue
             text = each.text if each.binds >= ATOM else f"({each.text})"

@@ -122,6 +122,7 @@ class Namespace:
         self, real: Any, twin: Any = None, own: Mapping[str, Any] = types.MappingProxyType({})
     ) -> None:
         self._real, self._twin, self._own = real, twin, own
+        self.__name__ = real.__name__
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

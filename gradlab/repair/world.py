@@ -181,11 +181,15 @@ class World:
     def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
         if id(original) not in self._globals:
             safe = dict(vars(builtins), print=_nothing, open=None, input=None, exec=None, eval=None)
-            safe["__ran__"] = self._run
-            self._globals[id(original)] = {"__builtins__": safe, "__name__": _CODE_NAME}
+            safe |= {"__ran__": self._run, "__import__": self._imported}
+            within = {n: original.get(n) for n in ("__package__", "__spec__")}
+            self._globals[id(original)] = {"__builtins__": safe, "__name__": _CODE_NAME, **within}
             scope = self._globals[id(original)]
             self._original[id(scope)] = original
         return self._globals[id(original)]
+
+    def _imported(self, *named: Any) -> Any:
+        return self.load(builtins.__import__(*named))
 
     def _run(self, where: str, lines: int) -> None:
         """Count lines; an edit may have made a loop that never ends."""
@@ -235,13 +239,9 @@ class World:
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
         return copy
 
-    def modules(self, scope: dict[str, Any]) -> list[tuple[str, types.ModuleType]]:
-        """Return the modules that a module of the user's imports, by the names that it uses."""
-        original = self._original[id(scope)]
-        return [(n, v) for n, v in original.items() if isinstance(v, types.ModuleType)]
-
-    def helpers(self, scope: dict[str, Any]) -> list[str]:
-        """Return the user's functions of one argument that a module holds, and load them."""
+    def helpers(self, copy: FunctionType) -> list[str]:
+        """Return the user's functions of one argument that a copy's module holds, and load them."""
+        scope = copy.__globals__
         original = self._original[id(scope)]
         functions = {n: v for n, v in original.items() if isinstance(v, FunctionType)}
         alone = [n for n, v in functions.items() if v.__code__.co_argcount == 1]
@@ -329,6 +329,21 @@ def counted(statements: list[ast.stmt], where: str) -> None:
             lines: list[ast.expr] = [ast.Constant(where), ast.Constant(len(node.body))]
             call = ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), lines, []))
             node.body.insert(0, ast.fix_missing_locations(call))
+
+
+def copied(value: Tree, memo: dict[int, Any]) -> Any:
+    """Copy arrays and containers, so that what writes in place spoils nothing."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, np.ndarray):
+        memo[id(value)] = value.copy()
+    elif type(value) in (list, tuple):
+        memo[id(value)] = type(value)(copied(v, memo) for v in value)
+    elif type(value) is dict:
+        memo[id(value)] = {k: copied(v, memo) for k, v in value.items()}
+    else:
+        return value
+    return memo[id(value)]
 
 
 class _Copied:
