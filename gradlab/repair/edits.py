@@ -102,6 +102,11 @@ def is_number(site: Site) -> bool:
     return type(value) in (int, float) and not held and not listed
 
 
+def compared(text: Text) -> list[tuple[int, int]]:
+    """Return where a function compares values."""
+    return [text.span(s.node) for s in sites(text) if isinstance(s.node, ast.Compare)]
+
+
 def is_bound(site: Site) -> bool:
     """Whether an expression is what a value is compared with."""
     functions = ("where", "clip", "minimum", "maximum")
@@ -215,7 +220,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         elif isinstance(node, ast.Attribute):
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
-            yield from _subscript(write, site, node, aliases)
+            yield from _subscript(write, site, node)
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             returned = isinstance(site.parent, ast.Return)
             yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
@@ -339,6 +344,9 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
             added += [(f"axis={a}, keepdims=True", "GL302") for a in _AXES[:3] if len(added) > 1]
         for new, code in added:
             yield write.piece(end, end, comma + new, code, TOKENS, site.statement)
+    if name in ("cumsum", "cumprod") and node.args:
+        new = text.of(node).replace(text.of(node.args[0]), f"{text.of(node.args[0])}[::-1]", 1)
+        yield write.put(site, f"{new}[::-1]", ATOM, "GL322", TOKENS)
     if name == "scan" and "reverse" not in given:
         yield write.piece(end, end, comma + "reverse=True", "GL322", TOKENS, site.statement)
     for i, keyword in enumerate(node.keywords):
@@ -370,9 +378,7 @@ def _attribute(
                     yield write.piece(start, end, other, code, TOKENS, site.statement)
 
 
-def _subscript(
-    write: _Writer, site: Site, node: ast.Subscript, aliases: Sequence[str]
-) -> Iterator[Edit]:
+def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
     text, base, index = write.text, node.value, node.slice
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
@@ -393,7 +399,6 @@ def _subscript(
                 yield write.piece(start, end, new, code, TOKENS, site.statement)
         elif isinstance(part, ast.Name | ast.BinOp):
             news = [f"{text.of(part)} + 1", f"{text.of(part)} - 1"]
-            news += [f"{alias}.argsort({text.of(part)})" for alias in aliases[:1]]
             if isinstance(part, ast.BinOp) and isinstance(part.right, ast.Constant):
                 news = [text.of(part.left)]
             for new in news:
@@ -535,7 +540,8 @@ def names(
             added = each.shape == shape and each.text.removeprefix("-") not in multiplied
             for form in forms if added else forms[:2]:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
-    functions = calls if isinstance(site.parent, ast.Compare) else ()
+    compared = isinstance(site.parent, ast.Compare) and not isinstance(site.node, ast.Constant)
+    functions = calls if compared else ()
     for edit, _ in wraps(text, site, functions) if again or functions else ():
         yield dataclasses.replace(edit, tier=NAMES)
 

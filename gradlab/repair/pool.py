@@ -14,10 +14,12 @@ import numpy as np
 from gradlab.common.arrays import Tree
 from gradlab.repair.edits import Material, is_bound, is_number, others, sites
 from gradlab.repair.source import ATOM, Text
+from gradlab.repair.standin import Namespace
 from gradlab.repair.world import Failed, copied, theirs
 
 _LARGEST = 1 << 16
 _BOUNDS = 3
+_PARTS = 4  # of a tuple
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def spoken(
                 bounds |= {here: None} if node.value and is_bound(site) else {}
             elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
                 written |= dict.fromkeys([here, *others(text, node)])
+            elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
+                written[here] = None  # one of the module's; the others are known
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
                 written |= {here: None} if len(here) <= _LONGEST else {}
     calls |= dict.fromkeys(helpers)
@@ -140,6 +144,7 @@ def _simple(scope: Scope) -> list[Material]:
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
     made = ((w, scope.values(w)) for w in scope.words.written)
     found += [(w, values) for w, values in made if values is not None and _is_one(values)]
+    found.sort(key=lambda each: not each[0].isidentifier())
     named = _distinct(Material(text, ATOM, values) for text, values in found)
     sizes = []
     for each in named:
@@ -171,11 +176,14 @@ def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str
             yield text, values
     elif depth > 1:
         return
+    elif type(first) in (tuple, list) and len({len(v) for v in values}) == 1:
+        for k in range(min(len(first), _PARTS)):
+            yield from _parts(f"{text}[{k}]", tuple(v[k] for v in values), depth + 1)
     elif type(first) is dict:
         for key in first:
             if isinstance(key, str) and all(key in v for v in values):
                 yield from _parts(f'{text}["{key}"]', tuple(v[key] for v in values), depth + 1)
-    elif hasattr(first, "__dict__") and not callable(first):
+    elif hasattr(first, "__dict__") and not (callable(first) or isinstance(first, Namespace)):
         for name in vars(first):
             if not name.startswith("__") and all(name in vars(v) for v in values):
                 parts = tuple(vars(v)[name] for v in values)
@@ -215,6 +223,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     ]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
+        own = dimensions or v in scope.locals[0]
         texts += [
             (f"(1 - {v}**2)", ATOM, "GL221"),
             (f"{v} * (1 - {v})", 13, "GL221"),
@@ -224,7 +233,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             (f"(1 + {v})", ATOM, ""),
             (f"(1 / {v})", ATOM, ""),
         ]
-        texts += [(f"{call}({v})", ATOM, "") for call in words.calls if most]
+        texts += [(f"{call}({v})", ATOM, "") for call in words.calls if most and own]
         for c in words.bounds if v.isidentifier() else ():
             texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]
             texts += [(f"({alias}.abs({v}) < {c})", ATOM, "GL333")] if alias else []
@@ -240,6 +249,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             texts += [(f"{v}[{i}]", ATOM, "") for i in ("..., None", "None", "::-1", *indices)]
         if dimensions >= 2:
             texts.append((f"{v}[:, ::-1]", ATOM, ""))
+        if dimensions == 1:
+            texts.append((f"{v}[:, None, None]", ATOM, ""))
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
     texts += [(f"{c}({v})", ATOM, "") for c in words.calls if c.endswith("sqrt") for v in lengths]
     texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in pool if _kind(m) == "b"]
@@ -258,7 +269,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
 
 
 def _kind(material: Material) -> str:
-    return material.value.dtype.kind
+    return str(material.value.dtype.kind)
 
 
 def _size(value: Tree) -> float:

@@ -528,6 +528,10 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
         whole = x.sum(axis=-1, keepdims=True)
         if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
             return _distribution(x, lengths, rng, near)
+    if x.ndim == 1 and x.dtype.kind in "iu" and 1 < len(set(x.tolist())) == len(x) and near is None:
+        length = lengths.get(len(x), len(x))  # places, none of them twice
+        if x.min() >= 0:
+            return rng.permutation(max(int(x.max()) + 1, length))[:length].astype(x.dtype)
     array = x
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)

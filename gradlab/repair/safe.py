@@ -33,6 +33,7 @@ _FORMS: Final = {
     "sqrt(a ** 2 + b ** 2)": "hypot(a, b)",
     "sqrt(a + b) - sqrt(a)": "b / (sqrt(a + b) + sqrt(a))",
     "a ** 2 - b ** 2": "(a - b) * (a + b)",
+    "a * b / b": "a",
     "a + b - b": "a",
     "a - b + b": "a",
 }  # as it is written, and as it keeps its digits; single letters stand for any expression

@@ -124,7 +124,7 @@ def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | No
     with quiet():
         for k in (0, -1):  # near the given inputs, then at them: a value may be a special one
             given = problem.point(k, 0)
-            search = given and _begun(problem, given)
+            search = given and _begun(problem, given, special=k < 0)
             if not search:
                 continue
             found = search.safe(lost or "float64") if lost or not search.finite else []
@@ -135,16 +135,18 @@ def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | No
         return [], None
 
 
-def _begun(problem: Problem, given: Point) -> "_Search | None":
+def _begun(problem: Problem, given: Point, special: bool) -> "_Search | None":
     for numpy in (True, False):
         with contextlib.suppress(Failed):  # the user's code may not run on copies
-            return _Search(problem, World(problem.owned, numpy), given)
+            return _Search(problem, World(problem.owned, numpy), given, special)
     return None
 
 
 class _Search:
-    def __init__(self, problem: Problem, world: World, given: Point) -> None:
-        self.problem, self.world, self.points = problem, world, [given]
+    """The search at one point: where its values are `special`, no comparison is edited."""
+
+    def __init__(self, problem: Problem, world: World, given: Point, special: bool) -> None:
+        self.problem, self.world, self.points, self._special = problem, world, [given], special
         self.entry = world.load(problem.entry)
         self.verified: list[Mended] = []
         self.texts: dict[CodeType, Text] = {}
@@ -327,12 +329,17 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         self._end = end = min(share, 1.0) * self._total
-        for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
+        fixed = [kinds.compared(draft.text) if self._special else [] for draft, _ in both]
+        for (draft, bench), spans in [*zip(both, fixed)][
+            : _SOLVED if tier in (SOLVED, WIDE, FITTED) else None
+        ]:
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end:
                     if self.verified or end == self._total:
                         raise _Ended
                     return better
+                if any(start <= edit.start and edit.end <= end for start, end in spans):
+                    continue
                 made = self._tried(bench, draft, edit)
                 better += [made] if made is not None else []
                 if len(self.verified) >= _ENOUGH:
@@ -391,6 +398,7 @@ class _Search:
             pooled = (
                 kinds.names(text, site, shape, pool, bench.visits[site.statement] > 1, words.calls)
                 for site, scope in bench.value_sites(wanted)
+                if not isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Compare)
                 if (shape := _shape(scope, text.of(site.node))) is not None
                 and (shape == ()) == (tier == NAMES)
                 for pool in [_fitting(site, shape, scope.simple)]
@@ -441,6 +449,7 @@ class _Search:
                     continue
                 if site.statement not in pools:
                     whole = [*scope.simple, *derived(scope, 12 if line is None else 40)]
+                    whole.sort(key=lambda m: "(" in m.text and m.text in scope.words.written)
                     self._spend(len(whole) / 12)
                     pools[site.statement] = Fitter(whole)
                 fitter = pools[site.statement]
@@ -458,8 +467,9 @@ class _Search:
                 continue
             for need in self._needs(draft, bench, site, scope, line) or ():
                 if need.exact is not None and np.isfinite(need.exact).any():
-                    before = {"statement": makers[0], "scope": bench.kept[0][makers[0]]}
-                    made = dataclasses.replace(line, part=None, needed=need.exact, **before)
+                    made = dataclasses.replace(line, statement=makers[0], part=None)
+                    before, needed = bench.kept[0][makers[0]], need.exact
+                    made = dataclasses.replace(made, scope=before, needed=needed)
                     yield from self._traced(draft, bench, made)
 
     def _needs(
@@ -469,7 +479,9 @@ class _Search:
         value = scope.value(draft.text.of(site.node))
         if not isinstance(value, np.ndarray | np.generic | float | int):
             return None
-        value = np.asarray(value, float if isinstance(site.node, ast.Constant) else None)
+        value = np.asarray(value)
+        masks = value.dtype.kind == "b" or isinstance(site.node, ast.Constant)
+        value = value.astype(float) if masks else value
         if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
             return None
         if first is None and bench.visits[site.statement] != 1:
@@ -521,7 +533,10 @@ class _Search:
             return None
         right, errors = judged(came, self.points[0].expected)
         if all(right):
-            self._verify(draft.code, new)
+            alone = _last_alone(draft, edit) if draft.text.edits else None
+            again = bench.whole(alone, 0) if alone is not None else None
+            enough = again is not None and all(judged(again, self.points[0].expected)[0])
+            self._verify(draft.code, alone if alone is not None and enough else new)
             return None
         if any(was and not now for was, now in zip(draft.right, right)):
             return None
@@ -574,6 +589,18 @@ class _Search:
             made += self._of_other_sizes(13, self._at(self.points[0]))
             self._fresh = made if len(made) == 3 else []
         return self._fresh
+
+
+def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
+    """Return the text with the last edit alone; None where it builds on the one before it."""
+    before, old = draft.text.edits[-1], read(draft.code)
+    after = before.start + len(before.new.encode())
+    shift = after - before.end if edit.start >= after else 0
+    apart = edit.start >= after or edit.end <= before.start
+    if old is None or len(draft.text.edits) > 1 or not apart:
+        return None
+    start, end = edit.start - shift, edit.end - shift
+    return edited(old, dataclasses.replace(edit, start=start, end=end))
 
 
 def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:

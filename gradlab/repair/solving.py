@@ -18,7 +18,7 @@ from gradlab.repair.source import ATOM
 
 _ENTRIES = 160
 _NEAR = 1e-6
-_POOL, _TRIED = 32, 64
+_POOL, _TRIED = 32, 400
 _FIT = 15  # candidates, in whose time a product is fitted
 _POWERS = (1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5)
 
@@ -214,11 +214,19 @@ class _Table:
             if not np.isfinite(logs).all():
                 continue
             if np.ptp(logs) <= 1e-9:
-                self.numbers.append((text, wide))
-            elif len(self.rows) < _POOL:
+                self.numbers += (
+                    [(text, wide)] if abs(logs[0]) > _NEAR else []
+                )  # one changes nothing
+            elif len(self.rows) < _POOL and not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))
         self.sums = _sums([float(row @ self.mixed) for row in self.rows], _POWERS, 4)
+
+    def _is_power(self, row: Array) -> bool:
+        """Whether a value is a power of one that is known."""
+        size = float(row @ row)
+        angles = ((row @ other) ** 2 / (size * (other @ other)) for other in self.rows)
+        return any(angle > 1 - 1e-12 for angle in angles)
 
 
 def _sums(
@@ -239,9 +247,11 @@ def _sums(
             for k in np.flatnonzero(high > low):
                 for pair in pairs[low[k] : high[k]]:
                     some = [terms[t] for t in (*lefts[k], *pair) if t]
-                    if len({i for i, _ in some}) == len(some) and tried < _TRIED:
-                        tried += 1
+                    tried += 1
+                    if len({i for i, _ in some}) == len(some):
                         yield sorted(some)
+                    if tried >= _TRIED:
+                        return
 
     return found
 
