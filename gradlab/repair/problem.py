@@ -40,6 +40,7 @@ _CANDIDATE, _LINE, _ENTRY = 3e-4, 2e-6, 2e-9  # seconds: of any candidate, and o
 _COMPILED = 5e-3  # seconds of an equation that JAX compiles
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-7
+_LARGEST = 1 << 16  # of a place; what is larger may be a key
 
 
 @dataclass(frozen=True)
@@ -528,10 +529,9 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
         whole = x.sum(axis=-1, keepdims=True)
         if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
             return _distribution(x, lengths, rng, near)
-    if x.ndim == 1 and x.dtype.kind in "iu" and 1 < len(set(x.tolist())) == len(x) and near is None:
-        length = lengths.get(len(x), len(x))  # places, none of them twice
-        if x.min() >= 0:
-            return rng.permutation(max(int(x.max()) + 1, length))[:length].astype(x.dtype)
+    if near is None and _is_places(x):
+        length = lengths.get(len(x), len(x))
+        return rng.permutation(max(int(x.max()) + 1, length))[:length].astype(x.dtype)
     array = x
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
@@ -549,6 +549,12 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     drawn = rng.permutation(array.ravel()).reshape(array.shape)
     positive = kind == "f" and (array > 0).all()
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _is_places(x: Array) -> bool:
+    """Whether an array holds places, none of them twice."""
+    known = x.ndim == 1 and x.dtype.kind in "iu" and len(x) > 1
+    return known and 0 <= x.min() <= x.max() < _LARGEST and len(set(x.tolist())) == len(x)
 
 
 def _distribution(

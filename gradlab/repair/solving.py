@@ -274,7 +274,8 @@ def _product(
     if not plain:
         logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
         some = _sums(logs, (1.0, -1.0), 2)(float(np.log(abs(constant))))
-        ways = [[(numbers[k][0], e) for k, e in each] for each in some][:2]
+        ways = [[(numbers[k][0], e) for k, e in each] for each in some]
+        ways = sorted(ways, key=lambda way: (len(way), sum(len(text) for text, _ in way)))[:2]
     for way in ways:
         powers = [*way, *((text, e) for text, _, e in factors)]
         above, below = (
