@@ -58,6 +58,8 @@ def _between(site: Site, k: int, low: Any, high: Any) -> Known | None:
     """Return bounds of the result, unless operand `k` tells more."""
     if site.known[k] or not (has_number(high) and small(prod(site.shape), MATERIALISED)):
         return None
+    if high > np.iinfo(site.out_dtypes[0]).max:
+        return None
     return Known(between=(np.full(site.shape, low), np.full(site.shape, high)))
 
 

@@ -52,13 +52,16 @@ def between(equation: Any, operands: Sequence[Array | Bounds | None]) -> tuple[K
         return None
     if out.aval.size > _ENTRIES or (name == "div" and not _one_sign(sides[1])):
         return None
+    moves = range(len(sides))[record.moves] if record.moves else range(0)
+    if moved and any(len(side) > 1 for k, side in enumerate(sides) if k not in moves):
+        return None  # nothing tells where entries go
     even = name in ("abs", "square")
     if name == "integer_pow":
         exponent = equation.params["y"]
         if exponent < 0 or (out.aval.dtype.kind != "f" and exponent > 3):
             return None
         even = exponent % 2 == 0
-    if any(a.dtype.kind in "iu" and a.size and abs(a).max() > _LARGEST for s in sides for a in s):
+    if not all(_fits(a, out.aval.dtype) for side in sides for a in side):
         return None
     corners = _together(sides) if moved else list(itertools.product(*sides))
     with np.errstate(all="ignore"):
@@ -91,6 +94,17 @@ def _whole(low: Array, high: Array, dtype: Any) -> tuple[Known] | None:
     if dtype.kind == "b" or low.min() < np.iinfo(dtype).min or high.max() > np.iinfo(dtype).max:
         return None
     return (Known(between=(low, high)),)
+
+
+def _fits(array: Array, dtype: Any) -> bool:
+    """Whether numbers stay what they are as small integers of a dtype, where it is one."""
+    whole = dtype.kind in "iu"
+    if not array.size or array.dtype.kind == "b" or not (whole or array.dtype.kind in "iu"):
+        return True
+    low, high = -_LARGEST, _LARGEST
+    if whole:
+        low, high = max(low, np.iinfo(dtype).min), min(high, np.iinfo(dtype).max)
+    return bool(low <= array.min() and array.max() <= high)
 
 
 def _is_flag(variable: Any) -> bool:

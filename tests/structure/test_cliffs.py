@@ -75,6 +75,16 @@ FUNCTIONS = {
         np.array([2, 1, 0, 0, 1, 2], np.float32),
         2,
     ),
+    "set at places within bounds": (
+        lambda x: x.at[jnp.arange(2) + jnp.maximum(2 * jnp.argmax(x), 1)].set(jnp.cos(x[:2])),
+        np.array([3, 2, 1, 0, 0, 0, 0], np.float32),
+        12,
+    ),
+    "at a place that a cast wraps": (
+        lambda x: lax.dynamic_slice(x, ((100 * jnp.argmax(x[:5])).astype(jnp.uint8) // 25,), (2,)),
+        np.array([0, 1, 2, 4, 0, 0, 0, 0], np.float32),
+        14,
+    ),
     "beside nothing": (
         lambda x: jnp.concatenate([jnp.zeros(0), x, jnp.ones(0)]),
         np.ones(3, np.float32),
