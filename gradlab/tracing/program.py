@@ -132,7 +132,12 @@ class Program:
             arrays = self.flatten(inputs)
             known = self.computes
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
-            run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
+            try:
+                run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
+            except NotImplementedError as error:  # LAPACK has no half precision
+                raise InputError(
+                    f"{self.name}: JAX cannot compile it: {error.args[-1]} Pass another dtype"
+                ) from error
             outputs = run(*arrays)
             return self.unflatten([in_numpy(output) for output in outputs])
 
