@@ -48,7 +48,7 @@ WRONG_CALLS = [
     (lambda: gradlab.check(lambda x: np.sin(x) if x.sum() > 0 else x, X), "cannot trace"),
     (
         lambda: gradlab.check(lambda a: jnp.linalg.inv(a), np.eye(3), dtypes="bfloat16"),
-        "JAX cannot compile it: Unsupported dtype bfloat16. Pass another dtype",
+        "(JAX cannot compile it: Unsupported|does not accept) dtype bfloat16",
     ),
     (lambda: gradlab.audit(3, X), "function: expected a function"),
     (lambda: gradlab.audit(same), "inputs: same got none"),
