@@ -528,13 +528,14 @@ def jacobian(
 
 
 def with_operators(J: Jacobian) -> JacobianReport:
-    """Return the report of a Jacobian with the formula of each block's operator; needs no value."""
+    """Return the report of a Jacobian with the formula of each operator that saves memory."""
     report, program = J.report, J.derivative.program
     found: dict[Pair, tuple[str, int]] = {}
 
     def read(*values: Any) -> None:
         for pair, block in zip(J.patterns, J._operators(values).values(), strict=True):
-            if not isinstance(block.operator, Unread):
+            saves = block.stored_bytes < block.operator.dense_bytes
+            if saves and not isinstance(block.operator, Unread):
                 found[pair] = str(block), block.stored_bytes
 
     if not report.least:
