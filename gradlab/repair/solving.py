@@ -121,8 +121,9 @@ def _solved(matrix: Array, right: Array) -> tuple[Array, Array | None]:
         q, r = np.linalg.qr(matrix)
         sizes = np.abs(np.diag(r))
         if sizes.min() > 1e-9 * sizes.max():
-            inverse = scipy.linalg.lapack.dtrtri(r)[0]
-            return inverse @ (q.T @ right), np.sqrt((inverse**2).sum(axis=1))
+            (invert,) = scipy.linalg.get_lapack_funcs(("trtri",), (r,))
+            inverse = invert(r)[0]
+            return inverse @ (q.conj().T @ right), np.sqrt((np.abs(inverse) ** 2).sum(axis=1))
     return np.linalg.lstsq(matrix, right, rcond=1e-9)[0], None
 
 

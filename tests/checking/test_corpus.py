@@ -146,6 +146,7 @@ SMALL = [  # one kind of small edit each
         "softmax-normaliser_held_constant",
         "softplus-one_at_zero",
         "squared_modulus-not_conjugated",
+        "squared_modulus-half_of_it",
         "strided_slice-start_forgotten",
         "tile-one_copy_lost",
         "where-both_branches",
