@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.formatting import count, number_text, shape_text, size_text
 from gradlab.patterns.drawing import FEW, draw
+from gradlab.reporting._failure import wrapped
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
 from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
@@ -59,12 +60,15 @@ def text(report: "JacobianReport") -> str:
         ("backward", _backward(report)),
         ("axes", _RUNGS[report.rung]),
     ]
+    if report.unseen:
+        rows.append(("values", report.unseen))
     if report.unknown:
         rows.append(("unknown", f"{', '.join(report.unknown)}: taken as dense"))
     kept = ("The Jacobian is", "Its Jacobian", "Every output may")  # said elsewhere
-    lines += [f"  {line.rstrip('.')}" for line in said.splitlines() if not line.startswith(kept)]
+    told = [line.rstrip(".") for line in said.splitlines() if not line.startswith(kept)]
+    lines += [f"  {line}" for line in told if line != report.unseen]
     lines += [f"  {line}" for line in (_picture(report) if is_detailed() else [])]
-    lines += [f"  {name:<9} {value}" for name, value in rows]
+    lines += [line for name, value in rows for line in wrapped(f"  {name:<9} ", value)]
     return "\n".join([*lines, *(f"  {line}" for line in shown)])
 
 

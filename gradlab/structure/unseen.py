@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes
 from gradlab.primitives import Site
@@ -59,7 +61,7 @@ class _Values(Walk):
 
     def _hide(self, value: Traced, equation: Any) -> Traced:
         parts: dict[int, list[Pattern]] = {}
-        where = f"{equation.primitive.name} at {self.source(equation)}".removesuffix(" at ")
+        where = f"{_word(equation)} at {self.source(equation)}".removesuffix(" at ")
         for seed, pattern in value.reads.items():
             if seed < self.given:
                 seed = self.hidden.setdefault((seed, where), self.given + len(self.hidden))
@@ -75,6 +77,14 @@ class _Values(Walk):
             depends=tuple(sorts and carries for carries in site.depends),
             vanishes=tuple(operand.is_zero for operand in operands),
         )
+
+
+def _word(equation: Any) -> str:
+    """Return what an equation without a derivative is, as a person calls it."""
+    if equation.outvars[0].aval.dtype == np.bool_:
+        return "a comparison"
+    name: str = equation.primitive.name
+    return {"convert_element_type": "a cast to integers", "while": "a loop"}.get(name, name)
 
 
 def _is_flat(name: str, variable: Any) -> bool:
@@ -126,5 +136,5 @@ def unseen(
         f"{' and '.join([*places][:_SHOWN])}"
         for (made, given), places in found.items()
     ]
-    more = ", which has no derivative: the pattern is that of derivatives alone"
+    more = ", which has no derivative; this pattern is about derivatives alone"
     return f"{'; '.join(said[:_SHOWN])}{more}" if said else ""

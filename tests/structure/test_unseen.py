@@ -24,15 +24,15 @@ def attention(x):
         (lambda x: jax.nn.one_hot(jnp.argmax(x, 1), 6), "argmax"),
         (lambda x: x[jnp.argmax(x, 1) % 4], "argmax"),
         (lambda x: jnp.floor(x), "floor"),
-        (lambda x: x * x.sum().astype(jnp.int32), "convert_element_type"),
-        (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), "gt"),
-        (lambda x: lax.while_loop(lambda c: c.sum() < 99, lambda c: c * 2, x), "while"),
+        (lambda x: x * x.sum().astype(jnp.int32), "a cast to integers"),
+        (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), "a comparison"),
+        (lambda x: lax.while_loop(lambda c: c.sum() < 99, lambda c: c * 2, x), "a loop"),
     ],
 )
 def test_what_has_no_derivative_is_named_where_a_value_goes_beyond_the_pattern(function, through):
     J = gradlab.jacobian(function, X)
     assert J.unseen.startswith(f"x also reaches out through {through} at test_unseen.py:")
-    assert J.unseen in J.why() and J.unseen in J.why(0) and J.unseen in str(J)
+    assert J.unseen in J.why() and J.unseen in J.why(0) and J.unseen in " ".join(str(J).split())
 
 
 @pytest.mark.parametrize(
