@@ -159,10 +159,11 @@ class Field(Interpreter[Symbol]):
             reals = found
         if not any(map(is_inexact, dtypes)):
             return [Symbol(real, None, known=True) for real in reals]
-        self.budget -= (size + _EACH) * len(self.lanes)
+        name = equation.primitive.name
+        products = ENTRIES[name].products if name in ENTRIES else 1
+        self.budget -= (size * products + _EACH) * len(self.lanes)
         if self.budget < 0:
             raise TooLarge
-        name = equation.primitive.name
         self.ambiguous |= name in ("log", "log1p", "pow", "rsqrt", "sqrt", "cholesky", "abs")
         with np.errstate(all="ignore"):
             symbols = self._computed(name, equation, inputs, reals)

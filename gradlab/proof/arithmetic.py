@@ -29,6 +29,11 @@ class Entry(NamedTuple):
     function: Function
     degree: Grow
 
+    @property
+    def products(self) -> int:
+        """About how many products of residues an entry takes: a power takes dozens."""
+        return _PRODUCTS.get(self.degree, 1)
+
 
 def masked(numbers: NDArray[Any]) -> NDArray[np.bool_]:
     """Return where an exponent hides an entry: minus infinity, or as good as that."""
@@ -153,6 +158,8 @@ def _odd(name: str) -> Entry:
 
 _INTEGER = Entry(_locally(True), lambda degrees, keys: Degree(0))
 _IDENTITY = _plain(lambda x: x, _same)
+
+_PRODUCTS: Mapping[Grow, int] = {_inside: 32, _quotient: 16, _root: 16, _inverse_root: 16}
 
 ENTRIES: dict[str, Entry] = {
     "abs": Entry(_abs, _same),
