@@ -149,6 +149,11 @@ class _Writer:
     def put(self, site: Site, new: str, binds: int, code: str, tier: int, cost: int = 0) -> Edit:
         """Replace an expression, in parentheses where it must stand in some."""
         start, end = self.text.span(site.node)
+        parent = site.parent
+        if new == "1" and isinstance(parent, ast.BinOp) and _is_factor(parent, site.node):
+            other = parent.left if site.node is parent.right else parent.right
+            kept = self.within(other, precedence(parent))  # nobody multiplies by one
+            return self.piece(*self.text.span(parent), kept, code, tier, site.statement, cost)
         if new.startswith("(") and new.endswith(")"):
             with contextlib.suppress(SyntaxError):  # as `(a) * (b)`
                 inner = ast.parse(new[1:-1], mode="eval").body
@@ -169,6 +174,12 @@ class _Writer:
         """Return the text of an expression as it must stand under an operator."""
         written = self.text.of(node)
         return f"({written})" if precedence(node) < binds else written
+
+
+def _is_factor(product: ast.BinOp, node: ast.expr) -> bool:
+    if isinstance(product.op, ast.Div):
+        return node is product.right
+    return isinstance(product.op, ast.Mult)
 
 
 def _needed(parent: ast.AST, node: ast.expr) -> int:

@@ -15,7 +15,7 @@ from gradlab.common.arrays import Tree
 from gradlab.repair.edits import Material, is_bound, is_number, others, sites
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
-from gradlab.repair.world import Failed, copied, theirs
+from gradlab.repair.world import BUILTINS, Failed, copied, is_pure, theirs
 
 _LARGEST = 1 << 16
 _BOUNDS = 3
@@ -70,10 +70,13 @@ def spoken(
             node, here = site.node, text.of(site.node)
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
-                calls |= {called: None} if called.split(".")[0] in scope else {}
+                known = called.split(".")[0] in scope and _is_mathematics(node.func, scope)
+                calls |= {called: None} if known else {}
             if isinstance(node, ast.Constant) and is_number(site):
                 written[here] = None
                 bounds |= {here: None} if node.value and is_bound(site) else {}
+            elif not _calls_mathematics(node, scope):
+                continue
             elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
                 written |= dict.fromkeys([here, *others(text, node)])
             elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
@@ -84,6 +87,20 @@ def spoken(
     calls |= {f"{alias}.{name}": None for alias in aliases[:1] for name in _CALLS}
     held |= {"sum", "mean", "max", "min"}
     return Words(tuple(aliases), held, tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS])
+
+
+def _calls_mathematics(node: ast.AST, scope: Mapping[str, Any]) -> bool:
+    """Whether all that an expression calls is mathematics, or a method of an array."""
+    called = (each.func for each in ast.walk(node) if isinstance(each, ast.Call))
+    return all(_is_mathematics(each, scope) for each in called)
+
+
+def _is_mathematics(called: ast.AST, scope: Mapping[str, Any]) -> bool:
+    while isinstance(called, ast.Attribute | ast.Subscript):
+        called = called.value
+    if not isinstance(called, ast.Name):
+        return True  # a method of what another call returns
+    return called.id in BUILTINS or is_pure(scope.get(called.id))
 
 
 @functools.cache

@@ -77,6 +77,7 @@ def needs(
     one, two = move(delta), move(2 * delta)
     if here is None or one is None or two is None:
         return None
+    here, one, two = (each + 0.0 for each in (here, one, two))  # some edits give booleans
     finite = np.isfinite(goal) & np.isfinite(here) & np.isfinite(one)
     first, second = one - here, two - here
     scale = float(np.max(np.abs(second[finite]), initial=0.0))

@@ -8,6 +8,7 @@ count the lines that they run, so that a candidate that runs away is stopped.
 import abc
 import ast
 import builtins
+import dis
 import functools
 import random
 import sys
@@ -35,6 +36,48 @@ Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
 _HELPERS = 6
+
+
+_MATHEMATICS = ("numpy", "jax", "scipy", "math", "gradlab.repair")
+BUILTINS = frozenset(
+    [
+        *("abs", "bool", "complex", "divmod", "enumerate", "float", "int", "isinstance", "len"),
+        *("list", "max", "min", "pow", "range", "reversed", "round", "sorted", "sum", "tuple"),
+        *("zip", "slice"),
+    ]
+)
+_EFFECTS = ("save", "load", "tofile", "fromfile", "random", "callback", "print", "seed")
+
+
+def is_pure(value: Any, within: frozenset[int] = frozenset()) -> bool:
+    """Whether calling a value runs mathematics alone: the search calls nothing else by itself."""
+    if not isinstance(value, FunctionType) or _is_mathematics(value.__module__):
+        kind = type(value)
+        owner = value.__name__ if kind is types.ModuleType else getattr(value, "__module__", None)
+        plain = isinstance(value, np.ndarray | np.generic | int | float | complex | str | tuple)
+        return plain or _is_mathematics(owner) or _is_mathematics(kind.__module__)
+    if id(value) in within:
+        return True  # it calls itself
+    return _calls_mathematics(value, value.__code__, within | {id(value)})
+
+
+def _calls_mathematics(function: FunctionType, code: CodeType, within: frozenset[int]) -> bool:
+    for step in dis.get_instructions(code):
+        name = str(step.argval)
+        if step.opname in ("IMPORT_NAME", "STORE_GLOBAL") or name.startswith(_EFFECTS):
+            return False
+        if step.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or name.startswith("__"):
+            continue
+        known = function.__globals__.get(name)
+        if name not in BUILTINS and (known is None or not is_pure(known, within)):
+            return False
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return all(_calls_mathematics(function, each, within) for each in inner)
+
+
+def _is_mathematics(module: object) -> bool:
+    name = module if isinstance(module, str) else ""
+    return any(name == each or name.startswith(f"{each}.") for each in _MATHEMATICS)
 
 
 class Failed(Exception):
@@ -246,6 +289,7 @@ class World:
         functions = {n: v for n, v in original.items() if isinstance(v, FunctionType)}
         alone = [n for n, v in functions.items() if v.__code__.co_argcount == 1]
         owned = [n for n in alone if self.owned(functions[n].__code__.co_filename)]
+        owned = [n for n in owned if is_pure(functions[n])]
         for name in owned[:_HELPERS]:
             scope.setdefault(name, self.load(functions[name]))
         return owned[:_HELPERS]

@@ -218,7 +218,7 @@ def test_several_outputs_and_one_that_is_ignored():
     x = jnp.asarray(X)
     report = gradlab.check(both, x, backward=backward)
     assert report.failed
-    assert "upstream of output[1]['square'] is ignored" in report.diagnosis
+    assert 'the term `2 * x * g[1]["square"]` is missing' in report.diagnosis
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
@@ -246,7 +246,7 @@ def test_complex_gradients():
         return (z * z.conj()).real
 
     assert gradlab.check(forward, z, backward=lambda g, z: 2 * g * z.conj()).ok
-    assert "conjugate" in gradlab.check(forward, z, backward=lambda g, z: 2 * g * z).diagnosis
+    assert "z.conj()" in gradlab.check(forward, z, backward=lambda g, z: 2 * g * z).diagnosis
     assert gradlab.check(jnp.abs, jnp.asarray(z)).ok
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gradlab
+from gradlab.repair.world import is_pure
 
 SOURCE = """
 import numpy as np
@@ -118,3 +119,38 @@ def test_a_slope_that_a_loop_lacks_is_found():
     report = gradlab.check(layer, rng.normal(size=(3, 2, 3)))
     assert report.status == "wrong"
     assert report.fixes[0].after == ("            da = dh * (1 - h**2)",)
+
+
+def slope_of_sigmoid(z):
+    s = 1 / (1 + np.exp(-z))
+    return s * (1 - s)
+
+
+def slope_of_slope(z):
+    return slope_of_sigmoid(z) * 2
+
+
+def checks_itself(z):
+    return gradlab.check(np.sin, z).ok
+
+
+def writes_a_file(path):
+    np.save(path, np.zeros(3))
+
+
+def opens_a_file(path):
+    import os
+
+    return os.remove(path)
+
+
+@pytest.mark.parametrize(
+    ("function", "pure"),
+    [
+        *((slope_of_sigmoid, True), (slope_of_slope, True), (np.linalg.norm, True)),
+        *((checks_itself, False), (writes_a_file, False), (opens_a_file, False), (print, False)),
+    ],
+)
+def test_the_search_calls_mathematics_alone(function, pure):
+    """A candidate once ran another test of its module, which checked 1,402 rules."""
+    assert is_pure(function) == pure

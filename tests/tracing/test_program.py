@@ -122,7 +122,7 @@ def test_an_index_array_that_jax_remembers_under_another_x64_has_a_way_out():
     layer = jax.custom_vjp(lambda x: x[:, index])
     layer.defvjp(lambda x: (x[:, index], None), lambda _, g: (g,))
     held = trace(layer, np.ones((2, 3)))
-    with pytest.raises(InputError, match="give it as int32"):
+    with pytest.raises(InputError, match="give the array as int32"):
         trace(layer, np.ones((2, 3), np.float32))
     assert held.in_avals[0].dtype == np.float64
     index = index.astype(np.int32)
