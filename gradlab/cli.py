@@ -216,7 +216,7 @@ class _Parser(argparse.ArgumentParser):
             old, known = found[1], _OPTIONS.get(self.words[0], [])
             message = f"there is no option {old}"
         elif found := re.match(r"unrecognized arguments: (.*)", message):
-            message = f"there are words too many: {found[1]}"
+            message = f"it takes no further words, and got {found[1]}"
         elif found := re.match(r"argument (\S+): invalid (\w+) value: '(.*)'", message):
             message = (
                 f"{found[1]}: expected {_EXPECTED.get(found[2], 'another word')}, got {found[3]}"

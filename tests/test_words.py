@@ -12,7 +12,8 @@ import gradlab
 PACKAGE = Path(gradlab.__file__).parent
 MOST_WORDS = 20  # in a sentence
 FORBIDDEN = r"\b(thereof|of which|whereby|hence|e\.g\.|i\.e\.|resp\.)"
-NOT_PROSE = re.compile(r"[<{]|\w+:\w+ |->|\n {4}|^\w+( \w+)*$")  # markup, tables of names, code
+PROSE = re.compile(r"\b(the|a|an|is|are|of|to|in|not|no|it|for|with|by|as|at|and)\b", re.I)
+NOT_PROSE = re.compile(r"[<{]|\w+:\w+ |->|\n {4}")  # markup, tables of names, code
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -38,7 +39,7 @@ MODULES = sorted(str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py"
 def test_messages_are_short_and_plain(module):
     """One idea to a sentence, at most 20 words, no words of lawyers."""
     for line, text in texts(ast.parse((PACKAGE / module).read_text())):
-        if NOT_PROSE.search(text):
+        if NOT_PROSE.search(text) or not PROSE.search(text):
             continue
         for sentence in sentences(text):
             words = re.findall(r"[\w'.()\[\]=-]+", sentence)

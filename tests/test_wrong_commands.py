@@ -181,7 +181,7 @@ REFUSED = [  # a command, its message, the command that ends it
     ),
 ]
 UNREADABLE = [
-    ("doctor 3", "gradlab doctor: there are words too many: 3", ""),
+    ("doctor 3", "gradlab doctor: it takes no further words, and got 3", ""),
     ("chekc layers:right 3", "gradlab: there is no command chekc; ...", "check layers:right 3"),
     (
         "check layers:right 3 --sampels 2",

@@ -134,9 +134,10 @@ RECORDS = (
     # the value as it is
     *each(
         _SAME,
-        "copy copy_p name stop_gradient layout_constraint sharding_constraint reshard pvary "
-        "pcast mesh_cast with_sharding_constraint with_memory_space_constraint stage",
+        "copy copy_p name layout_constraint sharding_constraint reshard pvary pcast mesh_cast "
+        "with_sharding_constraint with_memory_space_constraint stage",
     ),
+    replace(_SAME, name="stop_gradient", flat=True),
     *each(_EACH, "optimization_barrier device_put"),
     Primitive(name="tie", reads=_second, zero=zero_if(1), moves=slice(1, 2), rounds=EXACT),
     replace(
@@ -224,7 +225,8 @@ RECORDS = (
     # without rounding, complex numbers among them
     *each(replace(_SUM, rounds=EXACT), "xor complex"),
     *each(replace(_ODD, rounds=EXACT), "mulhi population_count real imag conj"),
-    *each(replace(_MONOTONE, zero=stays_zero), "abs sign floor ceil round"),
+    replace(_MONOTONE, name="abs", zero=stays_zero),
+    *each(replace(_MONOTONE, zero=stays_zero, flat=True), "sign floor ceil round"),
     *each(_EXACT, "nextafter eq_to le_to lt_to is_finite clz"),
     # exponentials, circles and hyperbolas; atan2 of 0 and -0.0 is pi
     *each(_EXPONENTIAL, "exp logistic"),

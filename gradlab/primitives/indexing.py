@@ -103,7 +103,7 @@ def _dynamic_update_slice(site: Site, k: int) -> Pattern:
 
 
 def _starts(site: Site, first: int, whole: Shape, part: Shape) -> list[tuple[Any, Any]]:
-    """Return between which places a window starts along each axis, clamped as XLA does."""
+    """Return the first and the last place where a window may start, as XLA clamps it."""
     starts, loose = [], []
     for axis, (n, m) in enumerate(zip(whole, part)):
         known, value = site.known[first + axis], site.number(first + axis)

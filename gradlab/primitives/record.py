@@ -58,6 +58,7 @@ class Primitive:
     # there, and it rounds by the sizes of what it adds. "": nobody knows
     extremes: Literal["", "corners", "sum"] = ""
     settles: bool = False  # whether results of masked values are ordinary values again
+    flat: bool = False  # whether its derivative is zero, though its results are no integers
 
     @property
     def is_identity(self) -> bool:

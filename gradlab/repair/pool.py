@@ -15,7 +15,7 @@ from gradlab.common.arrays import Tree
 from gradlab.repair.edits import Material, is_bound, is_number, others, sites
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
-from gradlab.repair.world import BUILTINS, Failed, copied, is_pure, theirs
+from gradlab.repair.world import BUILTINS, Failed, copied, has_effect, is_pure, theirs
 
 _LARGEST = 1 << 16
 _BOUNDS = 3
@@ -70,12 +70,12 @@ def spoken(
             node, here = site.node, text.of(site.node)
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
-                known = called.split(".")[0] in scope and _is_mathematics(node.func, scope)
+                known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
                 calls |= {called: None} if known else {}
             if isinstance(node, ast.Constant) and is_number(site):
                 written[here] = None
                 bounds |= {here: None} if node.value and is_bound(site) else {}
-            elif not _calls_mathematics(node, scope):
+            elif not _may_run(node, scope):
                 continue
             elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
                 written |= dict.fromkeys([here, *others(text, node)])
@@ -89,14 +89,16 @@ def spoken(
     return Words(tuple(aliases), held, tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS])
 
 
-def _calls_mathematics(node: ast.AST, scope: Mapping[str, Any]) -> bool:
-    """Whether all that an expression calls is mathematics, or a method of an array."""
+def _may_run(node: ast.AST, scope: Mapping[str, Any]) -> bool:
+    """Whether an expression calls mathematics alone, so that the search may run it by itself."""
     called = (each.func for each in ast.walk(node) if isinstance(each, ast.Call))
-    return all(_is_mathematics(each, scope) for each in called)
+    return all(_may_be_called(each, scope) for each in called)
 
 
-def _is_mathematics(called: ast.AST, scope: Mapping[str, Any]) -> bool:
+def _may_be_called(called: ast.AST, scope: Mapping[str, Any]) -> bool:
     while isinstance(called, ast.Attribute | ast.Subscript):
+        if isinstance(called, ast.Attribute) and has_effect(called.attr):
+            return False
         called = called.value
     if not isinstance(called, ast.Name):
         return True  # a method of what another call returns

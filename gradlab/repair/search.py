@@ -329,16 +329,14 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         self._end = end = min(share, 1.0) * self._total
-        fixed = [kinds.compared(draft.text) if self._special else [] for draft, _ in both]
-        for (draft, bench), spans in [*zip(both, fixed)][
-            : _SOLVED if tier in (SOLVED, WIDE, FITTED) else None
-        ]:
+        for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
+            fixed = kinds.compared(draft.text) if self._special else []
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end:
                     if self.verified or end == self._total:
                         raise _Ended
                     return better
-                if any(start <= edit.start and edit.end <= end for start, end in spans):
+                if any(first <= edit.start and edit.end <= last for first, last in fixed):
                     continue
                 made = self._tried(bench, draft, edit)
                 better += [made] if made is not None else []

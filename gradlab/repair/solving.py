@@ -216,9 +216,8 @@ class _Table:
             if not np.isfinite(logs).all():
                 continue
             if np.ptp(logs) <= 1e-9:
-                self.numbers += (
-                    [(text, wide)] if abs(logs[0]) > _NEAR else []
-                )  # one changes nothing
+                if abs(logs[0]) > _NEAR:  # one changes nothing
+                    self.numbers.append((text, wide))
             elif len(self.rows) < _POOL and not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))

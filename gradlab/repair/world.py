@@ -49,6 +49,11 @@ BUILTINS = frozenset(
 _EFFECTS = ("save", "load", "tofile", "fromfile", "random", "callback", "print", "seed")
 
 
+def has_effect(name: str) -> bool:
+    """Whether a function of this name may do more than mathematics, such as `save` or `random`."""
+    return name.startswith(_EFFECTS)
+
+
 def is_pure(value: Any, within: frozenset[int] = frozenset()) -> bool:
     """Whether calling a value runs mathematics alone: the search calls nothing else by itself."""
     if not isinstance(value, FunctionType) or _is_mathematics(value.__module__):
@@ -64,7 +69,7 @@ def is_pure(value: Any, within: frozenset[int] = frozenset()) -> bool:
 def _calls_mathematics(function: FunctionType, code: CodeType, within: frozenset[int]) -> bool:
     for step in dis.get_instructions(code):
         name = str(step.argval)
-        if step.opname in ("IMPORT_NAME", "STORE_GLOBAL") or name.startswith(_EFFECTS):
+        if step.opname in ("IMPORT_NAME", "STORE_GLOBAL") or has_effect(name):
             return False
         if step.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or name.startswith("__"):
             continue

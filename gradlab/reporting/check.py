@@ -203,8 +203,8 @@ def _name(law: "Law") -> str:
 
 def html(report: "CheckReport") -> Markup:
     """Return the body of the check's page."""
-    said_of = () if report.status == "wrong" else _told(report)  # a failure has its own words
-    told = [said for name, said in said_of if name in ("reason", "compare", "next")]
+    rows = () if report.status == "wrong" else _told(report)  # a failure has its own words
+    told = [said for name, said in rows if name in ("reason", "compare", "next")]
     return check_page(report, verdict(report), told)
 
 

@@ -149,7 +149,7 @@ def html(data: Data) -> Markup:
     diagonal = structure == "diagonal"
     title = (
         f"Each output of {name} depends on one input"
-        if diagonal
+        if diagonal and not data["unseen"]
         else f"The Jacobian of {name} is {'a ' * (structure in NOUNS)}{structure}"
     )
     may = (
@@ -170,6 +170,7 @@ def html(data: Data) -> Markup:
     return join(
         top("jacobian", name, *sides),
         head(f"{data['evidence']}: {structure}", "good", title, may + so),
+        section("Values go further", data["unseen"] and tag("p", f"{data['unseen']}.")),
         *(
             section(f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block))
             for block in data["blocks"]
@@ -180,7 +181,6 @@ def html(data: Data) -> Markup:
         section("The proof, beside the source", _proof(data)),
         section("Sizes", *(tag("p", f"{said}.") for said in data["sizes"].values())),
         section("Conditions", *map(_condition, data["conditions"])),
-        section("Beside the derivative", data["unseen"] and tag("p", f"{data['unseen']}.")),
         section("Where the pattern may be too large", *(tag("p", note) for note in data["notes"])),
     )
 

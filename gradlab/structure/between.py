@@ -97,7 +97,7 @@ def _whole(low: Array, high: Array, dtype: Any) -> tuple[Known] | None:
 
 
 def _fits(array: Array, dtype: Any) -> bool:
-    """Whether numbers stay what they are as small integers of a dtype, where it is one."""
+    """Whether a cast keeps these numbers; integers must also be small, on either side of it."""
     whole = dtype.kind in "iu"
     if not array.size or array.dtype.kind == "b" or not (whole or array.dtype.kind in "iu"):
         return True

@@ -158,7 +158,7 @@ class Derivative:
         Args:
             function: to compile.
             *key: what tells it from others.
-            soon: whether compiling takes longer than the few calls that follow.
+            soon: compile fast, since only a few calls follow.
         """
         if key not in self.compiled:
             options = dict(quickest()) if soon and platform_here() == "cpu" else None

@@ -1,8 +1,8 @@
 """Values that reach an output without a derivative: through comparisons, indices, `stop_gradient`.
 
-No pattern of derivatives tells of them. The program itself is walked as that of its derivative is.
-What an equation makes that has no derivative gets seeds of its own, one for each input behind it;
-so the outputs tell what they read through that equation. What a loop's body hides is not followed.
+A pattern of derivatives does not show them. So the function's own program is walked, with a seed in
+each input. An equation without a derivative replaces these seeds by new ones, one for each input.
+The outputs that read a new seed read an input through that equation. Loop bodies are not entered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes
-from gradlab.primitives import Site
+from gradlab.primitives import Site, lookup
 from gradlab.structure.infer import Traced, Walk, union
 from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.dependence import flow
@@ -21,8 +21,6 @@ from gradlab.tracing.jaxprs import dtype_of
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
 
-_FLAT = frozenset({"stop_gradient", "floor", "ceil", "round", "sign", "nextafter"})
-"""Primitives whose results are numbers, and whose derivative is zero."""
 _LOOPS = frozenset({"scan", "while"})
 _SHOWN = 3
 
@@ -88,7 +86,7 @@ def _word(equation: Any) -> str:
 
 
 def _is_flat(name: str, variable: Any) -> bool:
-    return name in _FLAT or not is_inexact(dtype_of(variable))
+    return lookup(name).flat or not is_inexact(dtype_of(variable))
 
 
 def unseen(

@@ -134,9 +134,11 @@ class Program:
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
             try:
                 run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
-            except NotImplementedError as error:  # LAPACK has no half precision
+            except NotImplementedError as error:  # such as LAPACK in half precision
+                said = str(error.args[-1]).rstrip(".")
+                other = "dtypes=" if "dtype" in said else "device="
                 raise InputError(
-                    f"{self.name}: JAX cannot compile it: {error.args[-1]} Pass another dtype"
+                    f"{self.name}: JAX cannot compile it: {said}; pass another {other}"
                 ) from error
             outputs = run(*arrays)
             return self.unflatten([in_numpy(output) for output in outputs])

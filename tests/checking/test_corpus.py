@@ -130,28 +130,26 @@ def test_faults_are_found_and_named(fault):
         assert is_right(mended(fault, fix), fault), fix.diff
 
 
-SMALL = [  # one kind of small edit each
-    *(
-        "absolute-sign_lost",
-        "clip-straight_through",
-        "flip-not_flipped",
-        "gated-zero_over_zero",
-        "gather-overwrites",
-        "leaky_relu-slope_twice",
-        "multiply_mask-mask_not_reduced",
-        "remainder-floor_for_trunc",
-        "residual_rms_norm-stream_ignored",
-        "running_sum-not_reversed",
-        "scatter_set-values_forgotten",
-        "softmax-normaliser_held_constant",
-        "softplus-one_at_zero",
-        "squared_modulus-not_conjugated",
-        "squared_modulus-half_of_it",
-        "strided_slice-start_forgotten",
-        "tile-one_copy_lost",
-        "where-both_branches",
-    ),
-]
+SMALL = (  # one kind of small edit each
+    "absolute-sign_lost",
+    "clip-straight_through",
+    "flip-not_flipped",
+    "gated-zero_over_zero",
+    "gather-overwrites",
+    "leaky_relu-slope_twice",
+    "multiply_mask-mask_not_reduced",
+    "remainder-floor_for_trunc",
+    "residual_rms_norm-stream_ignored",
+    "running_sum-not_reversed",
+    "scatter_set-values_forgotten",
+    "softmax-normaliser_held_constant",
+    "softplus-one_at_zero",
+    "squared_modulus-not_conjugated",
+    "squared_modulus-half_of_it",
+    "strided_slice-start_forgotten",
+    "tile-one_copy_lost",
+    "where-both_branches",
+)
 
 
 @pytest.mark.parametrize("name", SMALL)

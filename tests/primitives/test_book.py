@@ -159,6 +159,28 @@ def test_between_bounds_of_operands_no_result_lies_beyond_the_corners(name):
             assert (inner <= np.maximum.reduce(corners) + slack).all()
 
 
+@pytest.mark.parametrize("name", [name for name in MET if name not in OTHERS])
+def test_a_record_is_flat_where_every_derivative_is_zero(name):
+    slopes, rng = [], np.random.default_rng(0)
+    for equation, inputs in equations().get(name, ()):
+        floats = [jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars]
+        for k, x in enumerate(inputs):
+            if not jnp.issubdtype(x.dtype, jnp.floating) or not any(floats):
+                continue
+
+            def at(moved, equation=equation, inputs=inputs, k=k):
+                return bind(equation, [moved if n == k else y for n, y in enumerate(inputs)])
+
+            try:
+                way = jnp.asarray(rng.normal(size=x.shape), x.dtype)
+                tangents = jax.jvp(at, [x], [way])[1]
+            except (NotImplementedError, TypeError, ValueError):  # JAX has no such derivative
+                continue
+            slopes += [np.any(np.asarray(t)) for t, kept in zip(tangents, floats) if kept]
+    if slopes:
+        assert lookup(name).flat == (not any(slopes))
+
+
 @pytest.mark.parametrize("name", MET)
 def test_no_entry_is_read_beside_those_of_the_record(name):
     for equation, inputs in equations().get(name, ()):

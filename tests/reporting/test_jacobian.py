@@ -91,6 +91,16 @@ def test_a_page_says_for_which_inputs_it_is_proved_and_cuts_no_label():
     assert "input x: 2x16x16x8" in page
 
 
+def test_a_page_does_not_say_one_input_where_values_go_further():
+    def scaled(x):
+        return x / jax.lax.stop_gradient(x.max())
+
+    page = jacobian(scaled, blank(4, 3)).report.render("html")
+    assert "The Jacobian of scaled is diagonal" in page and "depends on one input" not in page
+    assert "Values go further" in page and "through stop_gradient at" in page
+    assert "depends on one input" in jacobian(jnp.tanh, blank(4, 3)).report.render("html")
+
+
 def test_the_page_says_which_operator_it_is_where_the_program_tells():
     page = jacobian(jax.nn.softmax, blank(100, 512))._repr_html_()
     assert "as an operator: diag(d) + u v&#x27; for each i" in page

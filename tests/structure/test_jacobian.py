@@ -315,7 +315,10 @@ def test_float64_is_traced_as_float64():
     ("call", "match"),
     [
         (lambda: jacobian(3, 1.0), "function: expected a function"),
-        (lambda: jacobian(lambda x: jax.pure_callback(np.sin, x, x), np.ones(3)), "callback"),
+        (
+            lambda: jacobian(lambda x: jax.pure_callback(np.sin, x, x), np.ones(3)),
+            "cannot differentiate",
+        ),
         (lambda: jacobian(jnp.tanh, np.ones(3, int)), "floating"),
         (lambda: jacobian(jnp.argmax, np.ones(3, np.float32)), "no derivative"),
         (lambda: jacobian(jnp.tanh, np.ones(3), wrt="y"), "wrt"),
