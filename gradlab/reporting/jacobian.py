@@ -322,5 +322,5 @@ def _passes(report: "JacobianReport") -> str:
     """Return how many passes of autodiff give every entry."""
     plan = report.plan
     give = "gives" if plan.count == 1 else "give"
-    mirrored = " of this symmetric matrix" if plan.symmetric else ""
+    mirrored = " of this symmetric matrix" if plan.mirrors is not None else ""
     return f"{passes_text(report)} {give} every entry{mirrored}"

@@ -46,7 +46,8 @@ class Plan:
         columns: the JVP that each column is in, -1 for none.
         rows: the VJP that each row is in, -1 for none.
         preferred: the mode from which an entry is read whose row and column are both in a pass.
-        symmetric: whether an entry may be read from the column of its row.
+        mirrors: for a symmetric matrix in another order of its rows, the column that is equal to
+            each row: an entry may be read from the column of its row.
     """
 
     shape: tuple[int, int]
@@ -55,7 +56,7 @@ class Plan:
     columns: Indices | None = None
     rows: Indices | None = None
     preferred: Mode = "vjp"
-    symmetric: bool = False
+    mirrors: Indices | None = None
 
     @property
     def count(self) -> int:
@@ -73,9 +74,10 @@ class Plan:
         found = np.zeros(len(rows), np.int64)
         if self.columns is not None:
             found = self.columns[columns] * m + rows
-            if self.symmetric:
+            if self.mirrors is not None:
                 alone = np.bincount(found, minlength=self.jvps * m)[found] == 1
-                found = np.where(alone, found, self.columns[rows] * m + columns)
+                mirrored = self.columns[self.mirrors[rows]] * m + np.argsort(self.mirrors)[columns]
+                found = np.where(alone, found, mirrored)
         if self.rows is not None:
             backward = self.jvps * m + self.rows[rows] * n + columns
             chosen = self.rows[rows] >= 0
@@ -90,7 +92,7 @@ def plan_for(
     outputs: Sequence[int],
     inputs: Sequence[int],
     modes: Sequence[str],
-    symmetric: bool,
+    mirrors: Sequence[int],
 ) -> Plan:
     """Return the passes for a matrix of blocks, as few as are found.
 
@@ -99,7 +101,7 @@ def plan_for(
         outputs: the number of entries of each output.
         inputs: the same of each input.
         modes: what AD can run: "jvp", "vjp" or both.
-        symmetric: whether the matrix is known to be symmetric.
+        mirrors: for each output its input, where the matrix is known to be symmetric then.
     """
     shape = sum(outputs), sum(inputs)
     if not all(map(has_number, shape)):  # block by block, in closed form
@@ -138,8 +140,10 @@ def plan_for(
                 if mode == "jvp"
                 else Plan(shape, vjps=count, rows=colours)
             )
-    if symmetric and "jvp" in modes and _fewest(options).count > 2:
-        options += _by_symmetry(matrix)
+    if mirrors and "jvp" in modes and _fewest(options).count > 2:
+        starts = np.cumsum([0, *inputs])
+        equal = np.concatenate([np.arange(starts[k], starts[k + 1]) for k in mirrors])
+        options += _by_symmetry(matrix, equal)
     if len(modes) == 2 and _fewest(options).count > 2:
         options += _both_ways(matrix, _fewest(options).count)
     return _fewest(options)
@@ -275,8 +279,9 @@ def _both_ways(matrix: Any, most: int) -> list[Plan]:
     return plans
 
 
-def _by_symmetry(matrix: Any) -> list[Plan]:
+def _by_symmetry(matrix: Any, mirrors: Indices) -> list[Plan]:
     """Return plans for a symmetric matrix that read some entries from the column of their row."""
+    matrix = matrix[np.argsort(mirrors)]
     if (matrix != matrix.T).nnz:
         return []
     options = []
@@ -295,7 +300,7 @@ def _by_symmetry(matrix: Any) -> list[Plan]:
     if matrix.nnz <= _STAR:
         options += [_star(matrix, order) for order in (np.arange(matrix.shape[0]), fullest)]
     plans = [
-        Plan(matrix.shape, int(colours.max()) + 1, 0, colours, symmetric=True)
+        Plan(matrix.shape, int(colours.max()) + 1, 0, colours, mirrors=mirrors)
         for colours in options
     ]
     return [plan for plan in plans if _told_apart(plan, matrix)]

@@ -42,7 +42,7 @@ from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.structure.unseen import unseen
-from gradlab.tracing import Program, is_gradient, open_kernels, trace
+from gradlab.tracing import Program, gradients_of, open_kernels, trace
 from gradlab.tracing.gradients import wraps_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
@@ -505,8 +505,8 @@ def jacobian(
         )
     with names.watching():
         program, linear = _linearised(program, sources, outputs)
-    symmetric = _is_symmetric(function, blanks, program, sources, outputs)
-    reading = _Reading(program, linear, sources, outputs, symmetric, names, names.sizes())
+    mirrors = _mirrors(function, blanks, program, sources, outputs)
+    reading = _Reading(program, linear, sources, outputs, mirrors, names, names.sizes())
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None)
     known = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
 
@@ -552,7 +552,7 @@ class _Reading:
     linear: Linearised
     sources: tuple[int, ...]
     outputs: tuple[int, ...]
-    symmetric: bool
+    mirrors: tuple[int, ...]
     names: Names
     sizes: Sizes | None
 
@@ -604,7 +604,7 @@ class _Reading:
             formulas=formulas(program.jaxpr, program.in_names, "out"),
             modes=_modes(linear, walk.steps),
             read_in=linear.mode,
-            symmetric=self.symmetric,
+            mirrors=self.mirrors,
             conditions=conditions,
             sizes=self.names.described(self.sizes, reach),
             least=reach,
@@ -664,23 +664,26 @@ class _Reading:
         return walk, patterns
 
 
-def _is_symmetric(
+def _mirrors(
     function: Callable[..., Any],
     inputs: Sequence[Any],
     program: Program,
     sources: Sequence[int],
     outputs: Sequence[int],
-) -> bool:
-    """Return whether the function is the gradient of a scalar one, by this very input."""
-    if not len(sources) == len(outputs) == 1:
-        return False
-    given, made = program.in_avals[sources[0]], program.out_avals[outputs[0]]
-    if given.shape != made.shape or (isinstance(given.size, int) and given.size < 3):
-        return False
-    position = [leaf for leaf in program.leaves if leaf.traced][sources[0]].position
-    return is_gradient(program, sources[0], outputs[0]) or wraps_primal(
-        function, inputs, program, position
-    )
+) -> tuple[int, ...]:
+    """Return for each output the input by which it is the gradient of one scalar function."""
+    given = [program.in_avals[k] for k in sources]
+    made = [program.out_avals[k] for k in outputs]
+    kinds = [sorted(str((aval.shape, aval.dtype)) for aval in avals) for avals in (given, made)]
+    sizes = [aval.size for aval in given]
+    if kinds[0] != kinds[1] or (all(isinstance(n, int) for n in sizes) and sum(sizes) < 3):
+        return ()
+    leaves = [leaf for leaf in program.leaves if leaf.traced]
+    found = gradients_of(program, sources, outputs)
+    positions = list(dict.fromkeys(leaves[k].position for k in sources))
+    if not found and wraps_primal(function, inputs, program, positions):
+        return tuple(range(len(sources)))
+    return found
 
 
 def _linearised(

@@ -67,7 +67,8 @@ class JacobianReport(Report):
         formulas: for each input path, the entries in a formula, where the function is one product.
         modes: what AD can run: "jvp", "vjp" or both.
         read_in: the program that was read, "jvp" or "vjp".
-        symmetric: whether the function is the gradient of a scalar one.
+        mirrors: where the function is the gradient of a scalar one: for each output the number of
+            its input.
         conditions: those that the pattern rests on (accepted), and those that would make it
             smaller.
         sizes: for each name of a size its number, or the numbers for which the pattern is proved.
@@ -79,10 +80,10 @@ class JacobianReport(Report):
 
     kind: ClassVar[str] = "jacobian"
     version: ClassVar[int] = 2
-    hidden: ClassVar[tuple[str, ...]] = ("patterns", "least", "operators")
+    hidden: ClassVar[tuple[str, ...]] = ("patterns", "mirrors", "least", "operators")
     derived: ClassVar[tuple[str, ...]] = (
         *("structure", "notation", "shape", "nnz", "exact", "density", "dense_bytes"),
-        *("stored_bytes", "passes", "jvps", "vjps", "rung", "blocks"),
+        *("stored_bytes", "passes", "jvps", "vjps", "rung", "blocks", "symmetric"),
     )
 
     name: str
@@ -97,7 +98,7 @@ class JacobianReport(Report):
     formulas: Mapping[str, str] = field(default_factory=dict, repr=False)
     modes: tuple[str, ...] = ("jvp", "vjp")
     read_in: str = "jvp"
-    symmetric: bool = False
+    mirrors: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
     sizes: Mapping[str, str] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict, repr=False)
@@ -187,10 +188,15 @@ class JacobianReport(Report):
         """The memory of the entries alone."""
         return self.bytes_of({pair: p.nnz for pair, p in self.patterns.items()})
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the matrix is symmetric: a Hessian, its outputs in the order of its inputs."""
+        return bool(self.mirrors) and list(self.mirrors) == sorted(self.mirrors)
+
     @functools.cached_property
     def plan(self) -> Plan:
         """The passes that give every entry, of all inputs and outputs together."""
-        return plan_for(*self.grid, self.modes, self.symmetric)
+        return plan_for(*self.grid, self.modes, self.mirrors)
 
     @property
     def grid(self) -> tuple[dict[tuple[int, int], Pattern], list[int], list[int]]:

@@ -11,7 +11,7 @@ from gradlab.tracing.compiling import compile_once as compile_once
 from gradlab.tracing.compiling import remember as remember
 from gradlab.tracing.evaluate import Evaluator as Evaluator
 from gradlab.tracing.evaluate import Value as Value
-from gradlab.tracing.gradients import is_gradient as is_gradient
+from gradlab.tracing.gradients import gradients_of as gradients_of
 from gradlab.tracing.intending import intend as intend
 from gradlab.tracing.intending import with_derivative_of as with_derivative_of
 from gradlab.tracing.interpreter import Interpreter as Interpreter

@@ -24,7 +24,7 @@ _BEYOND_AUTODIFF = ("linear_call", "custom_linear_solve", "ffi_call")
 
 
 def wraps_primal(
-    function: Function, inputs: Sequence[Array], program: Program, position: int
+    function: Function, inputs: Sequence[Array], program: Program, positions: Sequence[int]
 ) -> bool:
     """Return whether a function wraps another, as `jax.grad` does, whose gradient is its program.
 
@@ -34,7 +34,10 @@ def wraps_primal(
     if not callable(wrapped) or program.identity is None:
         return False
     try:
-        gradient, scalar = trace(jax.grad(wrapped, position), *inputs), trace(wrapped, *inputs)
+        gradient, scalar = (
+            trace(jax.grad(wrapped, tuple(positions)), *inputs),
+            trace(wrapped, *inputs),
+        )
     except Exception:  # whatever it wraps, it is no scalar function of these inputs
         return False
     beyond = any(equation.primitive.name in _BEYOND_AUTODIFF for equation, _ in walk(scalar))
@@ -42,33 +45,40 @@ def wraps_primal(
     return gradient.identity == program.identity and not made
 
 
-def is_gradient(program: Program, source: int, output: int) -> bool:
-    """Return whether an output is JAX's gradient, by an input, of a number that the program holds.
+def gradients_of(
+    program: Program, sources: Sequence[int], outputs: Sequence[int]
+) -> tuple[int, ...]:
+    """Return for each output the source by which it is JAX's gradient of one and the same number.
 
     The program of a gradient computes the function first, and traces keep what is not used. So
     each scalar that the program holds may be that function: it is, if its gradient is this very
     program, equation by equation. Jit, lambdas and `functools.partial` do not matter then.
+
+    Returns:
+        Places in `sources`, each once; nothing where the outputs are no such gradients.
     """
     if len(body(program.jaxpr).equations) > _EQUATIONS:
-        return False
+        return ()
     try:
         with jax.enable_x64(program.x64):
-            return _holds_primal(program, source, output)
+            return _of_one_primal(program, tuple(sources), outputs)
     except Exception:  # what cannot be differentiated again is no such function
-        return False
+        return ()
 
 
-def _holds_primal(program: Program, source: int, output: int) -> bool:
+def _of_one_primal(
+    program: Program, sources: tuple[int, ...], outputs: Sequence[int]
+) -> tuple[int, ...]:
     avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in program.in_avals]  # type: ignore[no-untyped-call]  # it has no types
 
     def opened(*values: Tree) -> Any:
         scalars: list[Any] = []
         made = _opened(program.jaxpr, values, scalars)
-        return made[output], scalars
+        return [made[k] for k in outputs], scalars
 
     whole = jax.make_jaxpr(opened)(*avals)
-    scalars = range(len(whole.out_avals) - 1, 0, -1)
-    target = identity(_live(whole, 0))
+    scalars = range(len(whole.out_avals) - 1, len(outputs) - 1, -1)
+    targets = [identity(_live(whole, place)) for place in range(len(outputs))]
     used = {id(v) for e in body(whole).equations for v in e.invars}
     ends = body(whole).outvars
     order = sorted(scalars, key=lambda k: id(ends[k]) in used)
@@ -83,10 +93,11 @@ def _holds_primal(program: Program, source: int, output: int) -> bool:
             return jex.jaxpr_as_fun(primal)(*values)[0]
 
         for differentiate in (jax.grad, jax.jacrev):
-            gradient = jax.make_jaxpr(differentiate(scalar, source))(*avals)
-            if target is not None and identity(_live(gradient, 0)) == target:
-                return True
-    return False
+            gradient = jax.make_jaxpr(differentiate(scalar, sources))(*avals)
+            found = [identity(_live(gradient, k)) for k in range(len(sources))]
+            if None not in found and set(found) == set(targets):
+                return tuple(map(found.index, targets))
+    return ()
 
 
 def _opened(jaxpr: Jaxpr, values: Sequence[Array], scalars: list[Any]) -> list[Any]:

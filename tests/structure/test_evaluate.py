@@ -94,6 +94,30 @@ def test_a_gradient_is_recognised_in_its_program(function, passes, name):
     assert np.allclose(other.to_dense()[1:], J.to_dense()[1:], atol=1e-3)
 
 
+def meeting(x, y, z):
+    return (x * y).sum() + (jnp.sin(y) * z).sum() + (z[1:] * z[:-1]).sum()
+
+
+@pytest.mark.parametrize(
+    ("order", "passes"), [((0, 1), 2), ((1, 0), 2), ((2, 0), 2), ((2, 0, 1), 3)]
+)
+def test_a_hessian_over_several_inputs_is_read_by_columns_and_rows(order, passes):
+    points = np.random.default_rng(2).standard_normal((3, 6)).astype(np.float32)
+    gradient, wrt = jax.grad(meeting, order), tuple(sorted(order))
+    J = jacobian(gradient, *points, wrt=wrt)
+    assert J.passes == passes
+    assert J.report.symmetric == (order == wrt)
+    blocks = jax.jacfwd(gradient, wrt)(*points)
+    dense = np.block([[np.asarray(block) for block in row] for row in blocks])
+    assert np.allclose(J.to_dense(), dense, atol=1e-5)
+    assert np.allclose(J.compile("dense")(*points), dense, atol=1e-5)
+    other = jacobian(
+        lambda *x: [2 * g if k else g for k, g in enumerate(gradient(*x))], *points, wrt=wrt
+    )
+    assert not other.report.mirrors
+    assert np.allclose(other.to_dense()[:6], dense[:6], atol=1e-5)
+
+
 def test_the_gradient_of_a_loop_is_recognised_by_what_it_wraps():
     weights = np.arange(6, dtype=np.float32)
 
