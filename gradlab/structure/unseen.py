@@ -2,7 +2,9 @@
 
 A pattern of derivatives does not show them. So the function's own program is walked, with a seed in
 each input. An equation without a derivative replaces these seeds by new ones, one for each input.
-The outputs that read a new seed read an input through that equation. Loop bodies are not entered.
+The outputs that read a new seed read an input through that equation. A loop's body has seeds of its
+own, so there the equations carry on what they read; where that goes beyond the pattern, the walk is
+done again with one of them alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,9 @@ from gradlab.tracing.program import Program
 
 _LOOPS = frozenset({"scan", "while"})
 _SHOWN = 3
+_TRIED = 8
+_Found = dict[tuple[str, str], dict[str, None]]
+"""For the paths of an output and an input: through which equations values go beyond the pattern."""
 
 
 @dataclass(eq=False)
@@ -33,11 +38,15 @@ class _Values(Walk):
         given: how many inputs have seeds.
         hidden: for an input and an equation without a derivative, the seed of what it makes.
         loops: how many loops the walk is inside of; their bodies have seeds of their own.
+        inside: the equations without a derivative that were met in loops.
+        only: those of them that carry on what they read; None: all.
     """
 
     given: int = 0
     hidden: dict[tuple[int, str], int] = field(default_factory=dict)
     loops: int = 0
+    inside: dict[str, None] = field(default_factory=dict)
+    only: frozenset[str] | None = None
 
     def equation(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Return what each output of an equation reads, with and without a derivative."""
@@ -46,20 +55,26 @@ class _Values(Walk):
         made = super().equation(equation, operands)
         self.loops -= name in _LOOPS
         return [
-            self._hide(value, equation) if not self.loops and _is_flat(name, variable) else value
+            self._hide(value, equation) if _is_flat(name, variable) else value
             for variable, value in zip(equation.outvars, made, strict=True)
         ]
 
     def dense(self, equation: Any, operands: Sequence[Traced], why: str) -> list[Traced]:
         """Let every output read every seed; how often a loop runs has no derivative."""
         made = super().dense(equation, operands, why)
-        if equation.primitive.name != "while" or self.loops > 1:
+        if equation.primitive.name != "while":
             return made
-        return [self._hide(value, equation) for value in made]
+        self.loops -= 1  # it is no part of its own body
+        made = [self._hide(value, equation) for value in made]
+        self.loops += 1
+        return made
 
     def _hide(self, value: Traced, equation: Any) -> Traced:
         parts: dict[int, list[Pattern]] = {}
         where = f"{_word(equation)} at {self.source(equation)}".removesuffix(" at ")
+        if self.loops and value.reads:
+            self.inside[where] = None
+            return value if self.only is None or where in self.only else replace(value, reads={})
         for seed, pattern in value.reads.items():
             if seed < self.given:
                 seed = self.hidden.setdefault((seed, where), self.given + len(self.hidden))
@@ -115,24 +130,45 @@ def unseen(
     flow(program.jaxpr, [k in inputs for k in range(len(program.in_avals))], see)
     if not flat:
         return ""
-    walk = _Values(sizes=sizes, given=len(inputs))
     states = [Traced()] * len(program.in_avals)
     for n, k in enumerate(inputs):
         shape = in_sizes(tuple(program.in_avals[k].shape), sizes)
         states[k] = Traced({n: Pattern.identity(shape)})
-    results = walk.run(program.jaxpr, states)
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for k in outputs:
-        for (source, where), seed in walk.hidden.items():
-            reached = results[k].reads.get(seed)
-            pair = program.out_names[k], program.in_names[inputs[source]]
-            if reached is not None and not patterns[pair].covers(reached):
-                found.setdefault(pair, {})[where] = None
-    alone = len(outputs) == 1
+
+    def walked(only: frozenset[str] | None) -> tuple[dict[str, None], _Found]:
+        walk = _Values(sizes=sizes, given=len(inputs), only=only)
+        results = walk.run(program.jaxpr, states)
+        places = {n: (n, "") for n in range(len(inputs))}
+        places |= {seed: place for place, seed in walk.hidden.items()}
+        beyond: _Found = {}
+        for k in outputs:
+            for seed, (source, where) in places.items():
+                reached = results[k].reads.get(seed)
+                pair = program.out_names[k], program.in_names[inputs[source]]
+                if reached is not None and not patterns[pair].covers(reached):
+                    beyond.setdefault(pair, {})[where] = None
+        return walk.inside, beyond
+
+    inside, found = walked(None)
+    if inside and any("" in places for places in found.values()):
+        without = walked(frozenset())[1]
+        first = [*inside][:_TRIED]
+        ones = {where: walked(frozenset([where]))[1] for where in first}
+        others = {where: walked(frozenset(inside) - {where})[1] for where in first}
+        for pair, places in found.items():
+            if "" not in places or "" in without.get(pair, {}):
+                continue
+            alone = [where for where, one in ones.items() if "" in one.get(pair, {})]
+            needed = [where for where, rest in others.items() if "" not in rest.get(pair, {})]
+            places |= dict.fromkeys(alone or needed[:1] or inside)
+    for places in found.values():
+        places.pop("", None)
+    single = len(outputs) == 1
     said = [
-        f"{given} also reaches {'out' if alone else made} through "
+        f"{given} also reaches {'out' if single else made} through "
         f"{' and '.join([*places][:_SHOWN])}"
         for (made, given), places in found.items()
+        if places
     ]
     more = ", which has no derivative; this pattern is about derivatives alone"
     return f"{'; '.join(said[:_SHOWN])}{more}" if said else ""
