@@ -608,8 +608,15 @@ class _Reading:
             conditions=conditions,
             sizes=self.names.described(self.sizes, reach),
             least=reach,
-            unseen=unseen(program, self.sources, self.outputs, patterns, self.sizes),
+            unseen=self._unseen(patterns),
         )
+
+    def _unseen(self, patterns: Patterns) -> str:
+        """Say where values go beyond the patterns; what it asks of sizes is no part of a proof."""
+        sizes = self.names.sizes()
+        numbers = {name: sizes.named(name) for name in sizes.least} if sizes else {}
+        same = {pair: p.sized(numbers) if numbers else p for pair, p in patterns.items()}
+        return unseen(self.program, self.sources, self.outputs, same, sizes)
 
     def _reach(self, patterns: Patterns, accept: Accept) -> Mapping[str, int]:
         """Return for each name of a size from which number on the patterns are proved.

@@ -180,6 +180,15 @@ def test_claims_are_proved_for_all_sizes():
         assert_structure(lambda x: x[:, ::-1], "BxTx4", causal=1)
 
 
+def test_what_values_read_is_no_part_of_a_claims_proof():
+    def signed(x):
+        return jnp.where(x[..., 0, None] > 0, 1.0, 2.0) * jnp.cumsum(x, 1)
+
+    J = assert_structure(signed, "BxTx16", independent=0, causal=1)
+    assert J.sizes == {"B": "B >= 1", "T": "T >= 1"}
+    assert J.unseen.startswith("x also reaches out through a comparison")
+
+
 def test_what_a_function_asks_of_a_size_is_said():
     def special(x):
         return x.cumsum(0) if x.shape[0] == 8 else x
