@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import Array
-from gradlab.repair.edits import Site, is_number, sites
+from gradlab.repair.edits import Site, is_number, is_stored, sites
 from gradlab.repair.pool import Scope, spoken
 from gradlab.repair.source import Edit, Text, edited
 from gradlab.repair.world import Failed, Mark, World, copied, counted, place, theirs, watched
@@ -93,7 +93,8 @@ class Bench:
     def _finish(
         self, new: Text, node: ast.stmt, edit: Edit, kept: dict[str, Any], rest: CodeType
     ) -> Any:
-        end = max(self.text.span(node)[1], edit.end)
+        starting = (span for _, span in self._tops if span[0] < edit.end)
+        end = max(edit.end, *(last for _, last in starting))
         stop = end + len(new.segment) - len(self.text.segment)
         code = self._once(new.segment[self._line(node) : stop])
         scope = {**self.copy.__globals__, **self._free}
@@ -182,7 +183,7 @@ class Bench:
         """
         for site in sites(self.text):
             node = site.node
-            stored = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
+            stored = is_stored(node)
             apart = any(isinstance(p, ast.keyword | ast.Slice) for p in site.parents)
             called = isinstance(site.parent, ast.Call) and site.parent.func is node
             listed = isinstance(node, ast.Tuple | ast.Starred | ast.Slice)

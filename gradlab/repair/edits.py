@@ -63,11 +63,15 @@ _AXES: Final = (
 
 
 class Site(NamedTuple):
-    """An expression, what holds it, and the statement in which it stands."""
+    """An expression, what holds it, the statement in which it stands, and where it stands again.
+
+    An edit of a place that stands again changes all of them alike.
+    """
 
     node: ast.expr
     parents: tuple[ast.AST, ...]
     statement: int
+    again: "tuple[Site, ...]" = ()
 
     @property
     def parent(self) -> ast.AST:
@@ -87,11 +91,37 @@ def sites(text: Text) -> Iterator[Site]:
                 yield from _walk(part, (statement,), index)
 
 
+def repeated(text: Text, every: Sequence[Site]) -> Iterator[Site]:
+    """Yield the names that are read several times, in one statement or in all: each as one place.
+
+    What such a name holds may be wrong wherever it is read.
+    """
+    stored = [(s.statement, getattr(s.node, "id", "")) for s in sites(text) if is_stored(s.node)]
+    within: dict[tuple[int, str], list[Site]] = {}
+    everywhere: dict[str, list[Site]] = {}
+    for site in every:
+        if isinstance(site.node, ast.Name):
+            within.setdefault((site.statement, site.node.id), []).append(site)
+            everywhere.setdefault(site.node.id, []).append(site)
+    found = [some for some in within.values() if len(some) > 1]
+    for name, some in everywhere.items():
+        start, end = some[0].statement, some[-1].statement
+        if start < end and not any(n == name and start <= i < end for i, n in stored):
+            found.append(some)
+    for first, *more in found:
+        yield first._replace(again=tuple(more))
+
+
 def _walk(node: ast.AST, parents: tuple[ast.AST, ...], index: int) -> Iterator[Site]:
     if isinstance(node, ast.expr):
         yield Site(node, parents, index)
     for child in ast.iter_child_nodes(node):
         yield from _walk(child, (*parents, node), index)
+
+
+def is_stored(node: ast.AST) -> bool:
+    """Whether an expression is written, not read."""
+    return isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
 
 
 def is_number(site: Site) -> bool:
@@ -129,6 +159,11 @@ class Material:
     values: tuple[Tree, ...]
     code: str = ""
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number as such, which has no name."""
+        return self.text[:1].isdigit()
+
     @functools.cached_property
     def value(self) -> Any:
         """Its value at the first point, as an array."""
@@ -146,8 +181,17 @@ class _Writer:
     def __init__(self, text: Text) -> None:
         self.text = text
 
+    @functools.cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The axes that the function writes, and others."""
+        mine = (self.text.of(s.node) for s in sites(self.text) if _is_axis(s.parent))
+        return tuple(dict.fromkeys([*mine, *_AXES]))
+
     def put(self, site: Site, new: str, binds: int, code: str, tier: int, cost: int = 0) -> Edit:
         """Replace an expression, in parentheses where it must stand in some."""
+        if site.again:
+            alone = (site._replace(again=()), *site.again)
+            return self.joined([self.put(s, new, binds, code, tier, cost) for s in alone])
         start, end = self.text.span(site.node)
         parent = site.parent
         if new == "1" and isinstance(parent, ast.BinOp) and _is_factor(parent, site.node):
@@ -169,6 +213,15 @@ class _Writer:
     ) -> Edit:
         old = self.text.segment[start:end].decode()
         return Edit(start, end, old, new, code, tier, statement, cost)
+
+    def joined(self, edits: Sequence[Edit]) -> Edit:
+        """Return edits of one function, in the order of the text, as one."""
+        new, at = "", edits[0].start
+        for each in edits:
+            new += self.text.segment[at : each.start].decode() + each.new
+            at = each.end
+        old = self.text.segment[edits[0].start : at].decode()
+        return dataclasses.replace(edits[0], end=at, old=old, new=new)
 
     def within(self, node: ast.expr, binds: int) -> str:
         """Return the text of an expression as it must stand under an operator."""
@@ -290,14 +343,16 @@ def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
         code = "GL304" if isinstance(parent, ast.keyword) and parent.arg == "keepdims" else "GL332"
         yield write.put(site, str(not value), ATOM, code, TOKENS)
     elif isinstance(value, str) and "->" in value:
+        quote = write.text.of(node)[-1]
         for i in range(len(value) - 1):
             if value[i].isalpha() and value[i + 1].isalpha():
                 new = value[:i] + value[i + 1] + value[i] + value[i + 2 :]
-                yield write.put(site, repr(new), ATOM, "GL301", TOKENS)
+                yield write.put(site, f"{quote}{new}{quote}", ATOM, "GL301", TOKENS)
         inputs, out = value.split("->")
         if "," in inputs and inputs.count(",") == 1:
             first, second = inputs.split(",")
-            yield write.put(site, repr(f"{second},{first}->{out}"), ATOM, "GL313", TOKENS)
+            new = f"{quote}{second},{first}->{out}{quote}"
+            yield write.put(site, new, ATOM, "GL313", TOKENS)
     elif isinstance(value, int | float):
         for new, code in _numbers(site, value):
             yield write.put(site, new, 14 if new[0] == "-" else ATOM, code, TOKENS)
@@ -363,14 +418,31 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
     for i, keyword in enumerate(node.keywords):
         if keyword.arg == "axis" and not isinstance(keyword.value, ast.Constant):
             mine = Site(keyword.value, (*site.parents, node, keyword), site.statement)
-            for axis in _AXES:
-                yield write.put(mine, axis, ATOM, "GL302", TOKENS)
+            for axis in write.axes:
+                if axis != text.of(keyword.value):
+                    yield write.put(mine, axis, ATOM, "GL302", TOKENS)
+        if keyword.arg == "axis" and name in _REDUCTIONS:
+            yield from _reshaped(write, site, node, keyword.value)
         start, stop = text.span(keyword)
         before: list[ast.expr | ast.keyword] = [*node.args, *node.keywords[:i]]
         if before:
             start = text.span(before[-1])[1]
             code = "GL304" if keyword.arg == "keepdims" else "GL302"
             yield write.piece(start, stop, "", code, NAMES, site.statement)
+
+
+def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Iterator[Edit]:
+    """Exchange two lengths of what is reshaped and then reduced, over another axis with them."""
+    made = node.args[0] if _of_module(node) and node.args else getattr(node.func, "value", None)
+    if not isinstance(made, ast.Call) or _name(made) != "reshape" or not made.args:
+        return
+    last = made.args[-1]
+    lengths = last.elts if isinstance(last, ast.Tuple) else made.args[_of_module(made) :]
+    for exchanged in _exchanged(write, site, lengths, "GL302"):
+        for k in map(str, range(len(lengths))):
+            if k != write.text.of(axis):
+                other = write.piece(*write.text.span(axis), k, "GL302", TOKENS, site.statement)
+                yield write.joined([exchanged, other])
 
 
 def _attribute(
@@ -390,12 +462,12 @@ def _attribute(
 
 
 def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
-    text, base, index = write.text, node.value, node.slice
+    text, base = write.text, node.value
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
-        if isinstance(index, ast.Constant) and isinstance(base, ast.Call):
+        if isinstance(node.slice, ast.Constant) and isinstance(base, ast.Call):
             yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, "GL303", TOKENS)
-    for part in index.elts if isinstance(index, ast.Tuple) else [index]:
+    for part in _indices(node):
         start, end = text.span(part)
         if isinstance(part, ast.Slice):
             lower, upper = (p and text.of(p) for p in (part.lower, part.upper))
@@ -416,11 +488,39 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
                 yield write.piece(start, end, new, "GL321", TOKENS, site.statement)
 
 
+def slices(text: Text) -> Iterator[str]:
+    """Yield the slices that a function writes, as an index holds them: `1::3`."""
+    for site in sites(text):
+        for part in _indices(site.node):
+            if isinstance(part, ast.Slice):
+                yield text.of(part)
+
+
+def sliced(text: Text, written: Sequence[str]) -> Iterator[Edit]:
+    """Yield other slices, of those that the user's source writes."""
+    write = _Writer(text)
+    for site in sites(text):
+        for part in _indices(site.node):
+            for new in written if isinstance(part, ast.Slice) else ():
+                yield write.piece(*text.span(part), new, "GL321", NAMES, site.statement)
+        if isinstance(site.node, ast.Call) and _name(site.node) == "slice":
+            for new in written:
+                parts = (*new.split(":"), "")[:3] if new.count(":") < 3 else ()
+                called = ", ".join(p.strip() or "None" for p in parts)
+                if called:
+                    new = f"{text.of(site.node.func)}({called})"
+                    yield write.put(site, new, ATOM, "GL321", NAMES)
+
+
+def _indices(node: ast.expr) -> Sequence[ast.expr]:
+    index = getattr(node, "slice", None)
+    return index.elts if isinstance(index, ast.Tuple) else [index] if index is not None else []
+
+
 def others(text: Text, node: ast.Subscript) -> Iterator[str]:
     """Yield the other part of what a slice cuts off: `x[3:]` for `x[:3]`."""
-    indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     start = text.span(node)[0]
-    for part in indices:
+    for part in _indices(node):
         if isinstance(part, ast.Slice) and (part.lower is None) != (part.upper is None):
             (a, b), here = text.span(part), text.of(node).encode()
             bounds = (p and text.of(p) for p in (part.upper, part.lower))
@@ -443,7 +543,7 @@ def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr], code: str)
 def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
     """Signs and directions, where a whole value stands."""
     text, node, parent = write.text, site.node, site.parent
-    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+    if is_stored(node):
         return
     whole = isinstance(parent, ast.Assign | ast.AugAssign | ast.Return | ast.Tuple)
     whole = whole or (isinstance(parent, ast.Call) and node in parent.args)
@@ -543,7 +643,8 @@ def names(
     named = named or isinstance(site.parent, ast.Compare)
     for each in pool:
         if each.text != old and (named or each.shape == shape):
-            yield write.put(site, each.text, each.binds, each.code or "GL311", NAMES)
+            tier = TRIED if named and each.is_number else NAMES  # names before numbers
+            yield write.put(site, each.text, each.binds, each.code or "GL311", tier)
     multiplied = set(factors(text, site.node))
     for each in pool if again else ():
         forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
@@ -553,7 +654,7 @@ def names(
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     compared = isinstance(site.parent, ast.Compare) and not isinstance(site.node, ast.Constant)
     functions = calls if compared else ()
-    for edit, _ in wraps(text, site, functions) if again or functions else ():
+    for edit, _ in wraps(text, site, functions) if again or functions or not shape else ():
         yield dataclasses.replace(edit, tier=NAMES)
 
 
@@ -615,7 +716,7 @@ def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
         return write.put(site, new, 12, "GL211", SOLVED)
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
-    factor = "GL102" if each.text[0].isdigit() else "GL201"
+    factor = "GL102" if each.is_number else "GL201"
     code = each.code or (factor if product else "GL211")
     known = -6 if each.code == "GL221" else 0  # a slope that everybody writes so
     return write.put(site, new, 13 if product else 12, code, SOLVED, known)
@@ -633,6 +734,16 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     if not isinstance(site.node, ast.UnaryOp):
         new = f"-{write.within(site.node, 14)}"
         yield write.put(site, new, 14, "GL101", SOLVED), new
+
+
+def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, str]]:
+    """Yield a value without its mean, or over its sum, along each axis; and their texts."""
+    write = _Writer(text)
+    here = write.within(site.node, ATOM)
+    for axis in range(dimensions):
+        for sign, verb, code in (("/", "sum", "GL201"), ("-", "mean", "GL211")):
+            new = f"{write.within(site.node, 13)} {sign} {here}.{verb}(axis={axis}, keepdims=True)"
+            yield write.put(site, new, 13 if sign == "/" else 12, code, SOLVED), new
 
 
 def _name(node: ast.AST) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import Tree
-from gradlab.repair.edits import Material, is_bound, is_number, others, sites
+from gradlab.repair.edits import Material, is_bound, is_number, others, sites, slices
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
 from gradlab.repair.world import BUILTINS, Failed, copied, has_effect, is_pure, theirs
 
 _LARGEST = 1 << 16
-_BOUNDS = 3
+_BOUNDS, _SLICES = 3, 8
 _PARTS = 4  # of a tuple
 
 
@@ -32,6 +32,7 @@ class Words:
         calls: what is called with one value, such as `np.exp`.
         written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
         bounds: the numbers that values are compared with.
+        slices: of arrays, such as `1::3`.
     """
 
     aliases: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Words:
     calls: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     bounds: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 _NUMPY = ("numpy", "jax.numpy")
@@ -86,7 +88,9 @@ def spoken(
     calls |= dict.fromkeys(helpers)
     calls |= {f"{alias}.{name}": None for alias in aliases[:1] for name in _CALLS}
     held |= {"sum", "mean", "max", "min"}
-    return Words(tuple(aliases), held, tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS])
+    cut = dict.fromkeys(itertools.chain.from_iterable(map(slices, texts)))
+    found = tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS], tuple(cut)[:_SLICES]
+    return Words(tuple(aliases), held, *found)
 
 
 def _may_run(node: ast.AST, scope: Mapping[str, Any]) -> bool:
@@ -177,7 +181,9 @@ def _simple(scope: Scope) -> list[Material]:
             counts = tuple(float(np.size(v)) for v in each.values)
             sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
     every = len(scope.locals)
-    constants = [Material(n, ATOM, (float(n),) * every) for n in ("2", "0.5", "3", "4")]
+    held = {float(m.value) for m in named if not m.shape and _kind(m) in "fi"}
+    numbers = [n for n in ("2", "0.5", "3", "4") if held.isdisjoint((float(n), 1 / float(n)))]
+    constants = [Material(n, ATOM, (float(n),) * every) for n in numbers]
     return _distinct([*named, *constants, *sizes])
 
 

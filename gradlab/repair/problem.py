@@ -36,7 +36,7 @@ Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
 _CHECK = 120  # evaluations that a check takes
-_CANDIDATE, _LINE, _ENTRY = 3e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
+_CANDIDATE, _LINE, _ENTRY = 4.5e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
 _COMPILED = 5e-3  # seconds of an equation that JAX compiles
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-7
@@ -161,6 +161,12 @@ class Problem:
         return {}
 
     @property
+    def forward(self) -> CodeType | None:
+        """The code of the forward that keeps something for the backward."""
+        function = getattr(self.rule.forward, "__func__", self.rule.forward)
+        return getattr(function, "__code__", None)
+
+    @property
     def upstream_name(self) -> str:
         """The parameter of the backward that takes the upstream; "" where none does."""
         code = getattr(self.entry, "__code__", None)
@@ -172,8 +178,14 @@ class Problem:
     # how it is run
 
     def value(self, world: World, point: Point) -> list[Tree]:
-        """Return the forward's outputs at a point, which no edit may change."""
-        return list(jax.tree.leaves(self._value(world, point.inputs)))
+        """Return the outputs at a point, of `fwd` as well: no edit may change them."""
+        found = list(jax.tree.leaves(self._value(world, point.inputs)))
+        if self.rule.kind == "vjp":
+            ran, given = world.ran, self._arrays(world, point.inputs)
+            output, _ = _pair(world.call(world.load(self.rule.forward), *given))
+            found += jax.tree.leaves(output)
+            world.ran |= ran
+        return found
 
     def _value(self, world: World, inputs: tuple[Tree, ...]) -> Tree:
         given = self._arrays(world, inputs)
@@ -457,7 +469,7 @@ class Problem:
             inputs = tuple(x if i in self.rule.static else next(given) for i, x in static)
             there = Point(inputs, jax.tree.unflatten(tree, more), (), "")
             came = self.gradients(entry(*self.arguments(world, there)))
-            return [*self.value(world, there), *came]
+            return [*jax.tree.leaves(self._value(world, there.inputs)), *came]
 
         try:
             with world.exchanged(code, new):

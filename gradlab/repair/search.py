@@ -8,6 +8,7 @@ search never saw.
 import ast
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -23,7 +24,17 @@ from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.repair import edits as kinds
 from gradlab.repair.bench import Bench
-from gradlab.repair.edits import FITTED, NAMES, SOLVED, TOKENS, TRIED, WIDE, Material, Site
+from gradlab.repair.edits import (
+    FITTED,
+    NAMES,
+    SOLVED,
+    TOKENS,
+    TRIED,
+    WIDE,
+    Material,
+    Site,
+    is_stored,
+)
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
@@ -36,7 +47,7 @@ _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
 _TIERS = (TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
-_LOOK = 16  # candidates, after which the clock is read: that is slow on some machines
+_LOOK = 64  # candidates, after which the clock is read: that is slow on some machines
 _RUNS_AWAY = 4  # times the CPU that the search should take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
@@ -84,13 +95,15 @@ class _Solved(NamedTuple):
                 each = fitting[k]
                 if any(call in each.text for call in around):
                     continue  # nobody writes a function of what it makes
-                if form == "{s} / {m}" and not one_sign(new[k]):
+                inverse = each.text.startswith("(1 / ")
+                if form == "{s} / {m}" and (inverse or not one_sign(new[k])):
                     continue
                 if form in ("{s} + {m}", "{s} - {m}") and each.text.removeprefix("-") in multiplied:
                     continue  # nobody writes x + x
                 if self.need.met(results[k]):
                     yield kinds.filled(text, site, form, each)
-        for edit, written in kinds.wraps(text, site, self.scope.words.calls):
+        wrapped = kinds.wraps(text, site, self.scope.words.calls)
+        for edit, written in (*wrapped, *kinds.normalised(text, site, value.ndim)):
             values = self.scope.value(written)
             if values is not None and self.need.met(values):
                 yield edit
@@ -100,10 +113,14 @@ class _Solved(NamedTuple):
         value, exact = self.need.value, self.need.exact
         if exact is None:
             return
+        mine = self.text.of(self.site.node)
         wanted = {"{m}": exact, "{s} + {m}": exact - value}
         wanted |= {"{s} * {m}": exact / value} if np.all(value != 0) else {}
         for form, array in wanted.items():
-            for product in self.fitter.products(array, spend):
+            most = 3 if self.text.edits else 4
+            for product in self.fitter.products(array, most, spend):
+                if form == "{s} * {m}" and f"/ {mine}" in product:
+                    continue  # nobody divides by what it multiplies
                 code = "GL211" if form == "{m}" else ""
                 yield kinds.filled(self.text, self.site, form, Material(product, 13, (), code))
 
@@ -250,7 +267,10 @@ class _Search:
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         mine = getattr(self.problem.entry, "__code__", None)
-        return sorted(self.verified, key=lambda m: _cost(m, _CALLED * (m.code is not mine)))[:3]
+        costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in self.verified}
+        first = min(tier for tier, *_ in costs.values()) if costs else 0
+        best = (m for m in self.verified if costs[id(m)][0] == first)
+        return sorted(best, key=lambda m: costs[id(m)])[:3]
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -290,7 +310,7 @@ class _Search:
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.6 * share + 0.4 * spent)
+            better += self._tried_tier(drafts, tier, 0.75 * share + 0.25 * spent)
             if tier <= NAMES and not self.verified:
                 self._tried_tier(forward, tier, self._kept(0.2))
             first = sum(self.right)
@@ -331,13 +351,18 @@ class _Search:
         self._end = end = min(share, 1.0) * self._total
         for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
             fixed = kinds.compared(draft.text) if self._special else []
+            last, start = self._made(draft)[1:]
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end:
                     if self.verified or end == self._total:
                         raise _Ended
                     return better
-                if any(first <= edit.start and edit.end <= last for first, last in fixed):
+                if edit.statement == last and edit.start < start:
                     continue
+                if any(a <= edit.start and edit.end <= b for a, b in fixed):
+                    whole = (edit.start, edit.end) in fixed and edit.old in edit.new
+                    if not whole:  # a comparison stays as it is
+                        continue
                 made = self._tried(bench, draft, edit)
                 better += [made] if made is not None else []
                 if len(self.verified) >= _ENOUGH:
@@ -387,7 +412,8 @@ class _Search:
         if tier == TOKENS and any(np.iscomplexobj(e) for e in self.points[0].expected):
             some = itertools.chain(some, kinds.conjugated(text))
         if tier == NAMES:
-            some = itertools.chain(some, self._summed(text, bench, wanted))
+            cut = (e for e in kinds.sliced(text, words.slices) if e.statement in wanted)
+            some = itertools.chain(some, cut, self._summed(text, bench, wanted))
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
@@ -404,8 +430,7 @@ class _Search:
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
             some = itertools.chain(some, _slopes(text, bench, wanted))
-        right = [i for i, ok in enumerate(draft.right) if ok]
-        innocent = _slice(text, right, len(draft.right)) or set()
+        innocent = self._innocent(draft)
         yield from sorted(some, key=lambda e: e.statement in innocent)
 
     def _summed(self, text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
@@ -420,10 +445,47 @@ class _Search:
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
-        reached = set(bench.kept[0])
+        reached = set(bench.kept[0]) - self._made(draft)[0]
         if self._focus is not None and not draft.text.edits:
             reached &= self._focus.near
         return reached if found is None else found & reached
+
+    @functools.cached_property
+    def _valued(self) -> set[str]:
+        """The functions that make the forward's value."""
+        with contextlib.suppress(Failed):
+            self.problem.value(self.world, self.points[0])
+            return set(self.world.ran)
+        return set()
+
+    def _made(self, draft: _Draft) -> tuple[set[int], int, int]:
+        """Return what makes the forward's value, which no edit may change.
+
+        These are statements, the one that returns, and where what it keeps begins in that.
+        """
+        text, code, nothing = draft.text, draft.code, (set[int](), -1, 0)
+        end = len(text.statements) - 1
+        mine = code is getattr(self.problem.entry, "__code__", None)
+        if mine or end < 0 or place(code) not in self._valued:
+            return nothing
+        last = text.statements[end]
+        inside = [n for s in text.statements for n in ast.walk(s)]
+        writes = any(isinstance(n, ast.Attribute | ast.Subscript) and is_stored(n) for n in inside)
+        if not isinstance(last, ast.Return) or writes:
+            return nothing
+        if any(isinstance(s, ast.Return | ast.If) for s in text.statements[:end]):
+            return nothing  # it may do something else for the backward
+        if not isinstance(last.value, ast.Tuple):
+            return set(range(end + 1)), -1, 0
+        if code is not self.problem.forward or len(last.value.elts) < 2:
+            return nothing
+        made = _slice(text, [0], len(last.value.elts)) or set()
+        return made - {end}, end, text.span(last.value.elts[1])[0]
+
+    def _innocent(self, draft: _Draft) -> set[int]:
+        """Return the statements on which right gradients depend."""
+        right = [i for i, ok in enumerate(draft.right) if ok]
+        return _slice(draft.text, right, len(draft.right)) or set()
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int], tier: int) -> list[_Solved]:
         """Return the places where another value would make gradients, or the wrong line, right.
@@ -434,12 +496,18 @@ class _Search:
         pools: dict[int, Fitter] = {}
         hopeless: set[ast.AST] = set()
         first = self._focus if not draft.text.edits else None
+        innocent = self._innocent(draft)
         for line in [None] if first is None else self._traced(draft, bench, first):
             chosen = wanted if line is None else {line.statement}
-            for site, scope in bench.value_sites(chosen, line.scope if line else None):
+            places = list(bench.value_sites(chosen, line.scope if line else None))
+            apart = [site for site, _ in places if line or site.statement not in innocent]
+            scopes = {site.statement: scope for site, scope in places}
+            places += ((site, scopes[site.statement]) for site in kinds.repeated(draft.text, apart))
+            for site, scope in places:
                 shape = _shape(scope, draft.text.of(site.node))
                 sized = shape is not None and (math.prod(shape) > _FEW) == (tier == WIDE)
-                if not sized or self.tried >= self._end or not hopeless.isdisjoint(site.parents):
+                vain = not site.again and not hopeless.isdisjoint(site.parents)
+                if not sized or self.tried >= self._end or vain:
                     continue
                 needed = self._needs(draft, bench, site, scope, line)
                 if not needed:

@@ -84,7 +84,8 @@ def needs(
     if not np.max(np.abs(second - 2 * first)[finite], initial=0.0) <= 1e-7 * scale:
         return None
     wrong = finite & ~(np.abs(goal - here) <= _NEAR * np.abs(goal))
-    if not np.max(np.abs(first[wrong]), initial=0.0) > 0:
+    still = wrong & (first == 0)  # a move of all of it does not reach these
+    if all(np.any(still & rows) for rows in chosen) or not np.any(first[wrong]):
         return []
     columns = []
     for unit in np.eye(value.size):
@@ -159,23 +160,24 @@ class Fitter:
             self._wide[shape] = fitting, np.array(arrays).reshape(-1, *shape)
         return self._wide[shape]
 
-    def products(self, wanted: Array, spend: Callable[[float], None]) -> list[str]:
+    def products(self, wanted: Array, most: int, spend: Callable[[float], None]) -> list[str]:
         """Return the texts of products that equal what is wanted, with their signs.
 
-        At most four arrays take part, and two numbers.
+        At most so many arrays take part, and two numbers.
 
         Args:
             wanted: an array; NaN where it is not known.
+            most: 3 or 4; three take a tenth of the time.
             spend: is told what a search takes, in candidates.
         """
         with np.errstate(all="ignore"):
             key = np.round(wanted / np.nanmax(np.abs(wanted)), 6).tobytes()
             if key not in self._found:
-                spend(_FIT)
-                self._found[key] = list(self._products(wanted))
+                spend(_FIT if most > 3 else _FIT / 4)
+                self._found[key] = list(self._products(wanted, most))
         return self._found[key]
 
-    def _products(self, wanted: Array) -> Iterator[str]:
+    def _products(self, wanted: Array, most: int) -> Iterator[str]:
         logs = np.log(np.abs(wanted)).ravel()
         use = np.isfinite(logs) & (logs > -25)
         if not use.any():
@@ -188,7 +190,7 @@ class Fitter:
             yield from _product([], wanted, made.numbers)
             return
         found = 0
-        for some in made.sums(float(goal @ made.mixed)) if goal.size >= 3 else ():
+        for some in made.sums(float(goal @ made.mixed), most) if goal.size >= 3 else ():
             if 0 < found < len(some):
                 return
             left = goal - sum((e * made.rows[k] for k, e in some), start=np.zeros(goal.size))
@@ -221,7 +223,7 @@ class _Table:
             elif len(self.rows) < _POOL and not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))
-        self.sums = _sums([float(row @ self.mixed) for row in self.rows], _POWERS, 4)
+        self.sums = _sums([float(row @ self.mixed) for row in self.rows], _POWERS)
 
     def _is_power(self, row: Array) -> bool:
         """Whether a value is a power of one that is known."""
@@ -231,8 +233,8 @@ class _Table:
 
 
 def _sums(
-    logs: Sequence[float], powers: Sequence[float], most: int
-) -> Callable[[float], Iterator[list[tuple[int, float]]]]:
+    logs: Sequence[float], powers: Sequence[float]
+) -> Callable[[float, int], Iterator[list[tuple[int, float]]]]:
     """Return what yields the multiples of at most so many logarithms that sum to a goal."""
     terms = [(-1, 0.0), *((k, e) for k in range(len(logs)) for e in powers)]
     sizes = np.array([0.0, *(e * logs[k] for k, e in terms[1:])])
@@ -240,7 +242,7 @@ def _sums(
     pairs = pairs[np.argsort(sizes[pairs].sum(axis=1))]
     table, none = sizes[pairs].sum(axis=1), pairs == 0
 
-    def found(goal: float) -> Iterator[list[tuple[int, float]]]:
+    def found(goal: float, most: int) -> Iterator[list[tuple[int, float]]]:
         near, tried = _NEAR * abs(goal), 0
         for lefts in (pairs[none.all(axis=1)], pairs[none.any(axis=1)], pairs)[: most - 1]:
             rest = goal - sizes[lefts].sum(axis=1)
@@ -274,7 +276,7 @@ def _product(
     ways: list[list[tuple[str, float]]] = [[] if float(short) == 1 else [(short, 1.0)]]
     if not plain:
         logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
-        some = _sums(logs, (1.0, -1.0), 2)(float(np.log(abs(constant))))
+        some = _sums(logs, (1.0, -1.0))(float(np.log(abs(constant))), 2)
         ways = [[(numbers[k][0], e) for k, e in each] for each in some]
         ways = sorted(ways, key=lambda way: (len(way), sum(len(text) for text, _ in way)))[:2]
     for way in ways:

@@ -21,6 +21,7 @@ _IGNORED = frozenset(
         *("mode", "promote_integers", "out_sharding"),
     ]
 )
+_FEW, _KEPT = 1 << 10, 1 << 10  # entries, up to which a result is kept; results
 _NARROW = ("float16", "float32", "bfloat16", "single", "half")
 
 
@@ -87,6 +88,7 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
     What JAX cannot trace runs in JAX.
     """
     programs: dict[Any, Any] = {}
+    results: dict[Any, list[Any]] = {}  # most candidates call it with the same values
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         leaves, tree = jax.tree.flatten((arguments, keywords), is_leaf=lambda x: x is None)
@@ -100,17 +102,22 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
             positional, named = jax.tree.unflatten(tree, merged)
             return function(*positional, **named)
 
+        key = tree, str(static), tuple((x.shape, x.dtype) for x in arrays)
+        known = (key, *(x.tobytes() for x in arrays)) if sum(map(np.size, arrays)) <= _FEW else None
+        if known in results:
+            return jax.tree.unflatten(programs[key][1], [numbers(x.copy()) for x in results[known]])
         with jax.enable_x64(True):
-            key = tree, str(static), tuple((x.shape, x.dtype) for x in arrays)
             try:
                 if key not in programs:
-                    programs[key] = jax.make_jaxpr(flat, return_shape=True)(*arrays)
+                    program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
+                    programs[key] = program, jax.tree.structure(shape)
             except TypeError:  # values decide what it does
                 return jax.tree.map(numbers, flat(*arrays))
-            program, shape = programs[key]
-        return jax.tree.unflatten(
-            jax.tree.structure(shape), map(numbers, run_lifted(program, arrays))
-        )
+            program, made = programs[key]
+        found = run_lifted(program, arrays)
+        if known is not None and len(results) < _KEPT:
+            results[known] = [np.array(x) for x in found]
+        return jax.tree.unflatten(made, map(numbers, found))
 
     return call
 

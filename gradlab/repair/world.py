@@ -302,7 +302,7 @@ class World:
     @contextmanager
     def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:
         """Run every copy of a function from another text."""
-        code = compiled(text, original, mark)
+        code = _lately(text, original) if mark is None else compiled(text, original, mark)
         before = [(copy, copy.__code__) for copy in self.copies[original]]
         for copy, _ in before:
             self._fill(copy.__globals__, code)
@@ -320,6 +320,12 @@ class World:
 def _counting(text: Text | None, code: CodeType) -> CodeType:
     """Return the code of a function that counts its lines, where it has a source."""
     return code if text is None else compiled(text, code)
+
+
+@functools.lru_cache(maxsize=4)
+def _lately(text: Text, original: CodeType) -> CodeType:
+    """Return the code of a candidate: one edit moves a value many times."""
+    return compiled(text, original)
 
 
 def compiled(

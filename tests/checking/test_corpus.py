@@ -136,10 +136,13 @@ SMALL = (  # one kind of small edit each
     "flip-not_flipped",
     "gated-zero_over_zero",
     "gather-overwrites",
+    "grouped_scores-heads_by_share_count",
     "leaky_relu-slope_twice",
     "multiply_mask-mask_not_reduced",
     "remainder-floor_for_trunc",
     "residual_rms_norm-stream_ignored",
+    "rms_norm-weight_dropped",
+    "row_maximum-every_tie_full",
     "running_sum-not_reversed",
     "scatter_set-values_forgotten",
     "softmax-normaliser_held_constant",
@@ -147,7 +150,9 @@ SMALL = (  # one kind of small edit each
     "squared_modulus-not_conjugated",
     "squared_modulus-half_of_it",
     "strided_slice-start_forgotten",
+    "strided_slice-stride_forgotten",
     "tile-one_copy_lost",
+    "tile-repeated_for_tiled",
     "where-both_branches",
 )
 

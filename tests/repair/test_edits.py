@@ -104,6 +104,43 @@ SLIPS = {
         ((4, 3),),
         "    return upstream * p",
     ),
+    "power of a named length": (
+        "K = 2\n\n\n"
+        "def forward(x):\n    return x.reshape(len(x) // K**2, K**2).mean(axis=1)\n\n\n"
+        "def backward(upstream, x):\n"
+        "    return np.repeat(upstream, K**2) / K\n",
+        ((8,),),
+        "    return np.repeat(upstream, K**2) / K**2",
+    ),
+    "named factor": (
+        "K = 2.0\n\n\n"
+        "def forward(x):\n    return np.sin(x) ** K\n\n\n"
+        "def backward(upstream, x):\n"
+        "    d = np.cos(x) * np.sin(x) ** (K - 1)\n"
+        "    return upstream * d\n",
+        ((5,),),
+        "    return upstream * d * K",
+    ),
+    "factor of a name that two lines read": (
+        "def forward(x, w):\n"
+        "    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5) * w\n\n\n"
+        "def backward(upstream, x, w):\n"
+        "    r = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5)\n"
+        "    dot = (upstream * x).mean(axis=-1, keepdims=True)\n"
+        "    dx = r * upstream - x * r**3 * dot\n"
+        "    return dx, (upstream * x * r).sum(axis=0)\n",
+        ((3, 6), (6,)),
+        "    dot = (upstream * w * x).mean(axis=-1, keepdims=True)",
+    ),
+    "axes that the function writes elsewhere": (
+        "def forward(x):\n    return x - x.mean(axis=(2, 3), keepdims=True)\n\n\n"
+        "def backward(upstream, x):\n"
+        "    count = np.ones_like(x).sum(axis=(2, 3), keepdims=True)\n"
+        "    total = upstream.sum(axis=(1, 2), keepdims=True)\n"
+        "    return upstream - total / count\n",
+        ((2, 3, 4, 4),),
+        "    total = upstream.sum(axis=(2, 3), keepdims=True)",
+    ),
 }
 
 
@@ -122,3 +159,4 @@ def test_a_fix_is_the_line_that_was_meant(slip: str, tmp_path: Path) -> None:
     report = gradlab.check(module.forward, *inputs, backward=module.backward)
     assert report.status == "wrong"
     assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
+    assert not any("/ 4" in fix.diff or "/ 0.5" in fix.diff for fix in report.fixes), report.fixes

@@ -1,12 +1,14 @@
 """The source of a layer object is mended in its own file; gradlab's adapters are never edited."""
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from repair.test_mistakes import load
 
 import gradlab
 from gradlab.repair.world import is_pure
@@ -88,6 +90,28 @@ def test_a_forward_that_keeps_another_function_of_a_value_is_mended():
     report = gradlab.check(centred, jnp.array([0.3, -1.0, 2.0, 0.7, 1.1]))
     assert report.status == "wrong"
     assert "(y, jax.lax.rsqrt(variance))" in report.fixes[0].after[0]
+
+
+def test_a_fix_of_what_a_forward_keeps_leaves_its_value(tmp_path):
+    source = (
+        "import jax\nimport jax.numpy as jnp\n\n\n"
+        "@jax.custom_vjp\ndef wave(x):\n    return 2 * jnp.sin(x)\n\n\n"
+        "def wave_fwd(x):\n    y = 2 * jnp.sin(x)\n    return y, y\n\n\n"
+        "def wave_bwd(kept, g):\n    return (g * kept,)\n\n\n"
+        "wave.defvjp(wave_fwd, wave_bwd)\n"
+    )
+    module = load(tmp_path / "wave.py", source)
+    x = jnp.linspace(0.3, 2.0, 7)
+    report = gradlab.check(module.wave, x)
+    assert report.status == "wrong" and report.fixes
+    for fix in report.fixes:
+        (tmp_path / "fix.diff").write_text(fix.diff)
+        (tmp_path / "wave.py").write_text(source)
+        subprocess.run(["patch", "-p1", "wave.py", "fix.diff"], cwd=tmp_path, check=True)
+        right = load(tmp_path / "again.py", (tmp_path / "wave.py").read_text())
+        value, slope = jax.vmap(jax.value_and_grad(right.wave))(x)
+        np.testing.assert_allclose(value, 2 * np.sin(x), rtol=1e-6)
+        np.testing.assert_allclose(slope, 2 * np.cos(x), rtol=1e-5)
 
 
 class Recurrent:
