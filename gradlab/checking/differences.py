@@ -29,7 +29,7 @@ from gradlab.tracing import Leaf
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK = 64  # directions at once
 _AT_ONCE = 1 << 19  # entries of the points of several steps
-_WORK = 1 << 21  # outputs of all groups together, of one step
+_WORK = 1 << 21  # entries of all groups together, of one step
 _LARGE = 1 << 18
 _FEW_STEPS, _MORE_STEPS, _FEW_POINTS = 6, 10, 7  # of a large forward, and of one that is called
 LINE = 2 * _MORE_STEPS + 3 * _FEW_POINTS + 3  # calls of the latter, at most
@@ -71,16 +71,20 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
 
 
 def groups_of(evidence: Evidence) -> int:
-    """Return into how many groups entries are divided: fewer where each costs many outputs."""
-    if _large(evidence):
-        return _FEW_GROUPS
+    """Return into how many groups entries are divided: fewer where each slope costs more."""
     outputs = sum(int(np.prod(u.shape, dtype=np.int64)) for u in evidence.subject.upstreams)
-    return min(_GROUPS, max(_FEW_GROUPS, _WORK // max(outputs, 1)))
+    most = _WORK // max(outputs, _moving(evidence), 1)
+    return min(_GROUPS, max(_FEW_GROUPS, most))
 
 
 def _large(evidence: Evidence) -> bool:
     """Whether directions are so long that only one is held, and few points are taken on it."""
-    return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets) > _LARGE
+    return _moving(evidence) > _LARGE
+
+
+def _moving(evidence: Evidence) -> int:
+    """Return how many entries a direction has."""
+    return sum(np.size(evidence.values[t.path]) for t in evidence.subject.targets)
 
 
 def real_slope(evidence: Evidence, direction: dict[str, Any], scale: float = 1.0) -> Slope:

@@ -566,6 +566,7 @@ def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
     return Traced(reads, known, value.offset)
 
 
+@maps.remembered
 def _place(step: int, shape: tuple[int, ...], length: int) -> Pattern:
     """Return how one step's array lies in the stack of all."""
     when = Pattern.from_axes((length,), (), [(0, None, step, step)])

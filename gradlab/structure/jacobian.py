@@ -42,7 +42,7 @@ from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.structure.unseen import unseen
-from gradlab.tracing import Program, gradients_of, open_kernels, trace
+from gradlab.tracing import Program, compile_once, gradients_of, open_kernels, trace
 from gradlab.tracing.gradients import wraps_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
@@ -639,7 +639,15 @@ class _Reading:
         given, made = self.sides(None)
         seeds = given if self.linear.mode == "jvp" else made
         zeros = [jnp.zeros(side.shape, side.dtype) for side in seeds]
-        return holding(self.linear.jaxpr, [*values, *zeros], walk.watched, conditions)
+
+        def asked(*values: Any) -> tuple[Any, ...]:
+            return holding(self.linear.jaxpr, values, walk.watched, conditions)
+
+        point = [*values, *zeros]
+        if any(isinstance(value, jax.core.Tracer) for value in values):
+            return asked(*point)
+        result: tuple[Any, ...] = compile_once(asked, *point)(*point)
+        return result
 
     def _infer(self, accept: Accept, sizes: Sizes | None) -> tuple[Walk, dict[Pair, Pattern]]:
         """Return the pattern of every block."""

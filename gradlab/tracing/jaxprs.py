@@ -133,12 +133,18 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
         return list(_on_the_mesh(ByIdentity(equation), bool(config.jax_enable_x64))(*inputs))
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
-    if not traced:  # what a library implements in JAX counts on JAX's arrays
+    if not (traced or compiles(primitive)):  # a library's code counts on JAX's arrays
         inputs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in inputs]
     params = primitive.get_bind_params({**equation.params, **changed})
     with equation.ctx.manager, at_line(equation):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def compiles(primitive: Any) -> bool:
+    """Return whether JAX runs a primitive by compiling it, so that it takes NumPy's arrays."""
+    implementation = getattr(vars(primitive).get("impl"), "func", None)
+    return getattr(implementation, "__name__", "") == "apply_primitive"
 
 
 class ByIdentity:

@@ -22,6 +22,10 @@ _spec.loader.exec_module(rules)
 KINDS, X, Y = rules.KINDS, rules.X, rules.Y
 
 FAST = {"branches": False, "prove": False}
+IN_A_MODEL = [  # a kind's faults beyond the first only with --slow
+    pytest.param(name, fault, marks=pytest.mark.slow if fault in KINDS[name].faults[1:] else ())
+    for name, fault in rules.cases()
+]
 _MESH = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
@@ -43,15 +47,20 @@ def _made(name, fault):
 
 
 @pytest.mark.parametrize(("name", "fault"), list(rules.cases()))
-def test_a_kind_alone_and_in_a_model(name, fault):
+def test_a_kind_alone(name, fault):
+    function, inputs = _made(name, fault)
+    checked = gradlab.check(function, *inputs, **FAST)
+    assert checked.ok == (not fault), str(checked)
+
+
+@pytest.mark.parametrize(("name", "fault"), IN_A_MODEL)
+def test_a_kind_in_a_model(name, fault):
     function, inputs = _made(name, fault)
 
     def model(*arrays):
         outputs = function(*(1.1 * jnp.asarray(array) for array in arrays))
         return jnp.tanh(jax.tree.leaves(outputs)[0])
 
-    checked = gradlab.check(function, *inputs, **FAST)
-    assert checked.ok == (not fault), str(checked)
     audited = gradlab.audit(model, *inputs, **FAST)
     assert audited.rules and audited.ok == (not fault), str(audited)
 

@@ -1,4 +1,4 @@
-"""Layers of hundreds of thousands of entries: right ones pass, and one wrong entry is named."""
+"""Layers of a hundred thousand entries: right ones pass, and one wrong entry is named."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from gradlab.checking import points
 from gradlab.references import evaluation
 
 RNG = np.random.default_rng(0)
-N = 300_000
+N = 120_000
 X = RNG.normal(size=N).astype(np.float32)
 
 
@@ -20,7 +20,7 @@ X = RNG.normal(size=N).astype(np.float32)
         jnp.tanh,
         jax.nn.relu,
         lambda x: jax.nn.softmax(x.reshape(-1, 100)),
-        lambda x: jnp.cumsum(x.reshape(-1, 100), 1),
+        pytest.param(lambda x: jnp.cumsum(x.reshape(-1, 100), 1), marks=pytest.mark.slow),
         lambda x: (x * x).mean(),
     ],
     ids=["tanh", "relu", "softmax", "cumsum", "mean"],
@@ -47,11 +47,11 @@ def test_a_layer_in_numpy_is_right():
 def test_one_wrong_entry_of_a_layer_in_numpy_is_named():
     def off(g, x):
         gradient = slope(g, x)
-        gradient[123_456] *= 1.01
+        gradient[98_765] *= 1.01
         return gradient
 
     report = gradlab.check(square, X.astype(np.float64), backward=off)
-    assert report.worst.index == (123_456,)
+    assert report.worst.index == (98_765,)
     assert report.leaves[0].wrong == 1
 
 
@@ -61,7 +61,7 @@ def test_one_wrong_entry_of_a_rule_is_named():
         lambda x, w: ((y := jnp.tanh(x @ w)), (x, w, y)),
         lambda r, g: ((d := g * (1 - r[2] ** 2)) @ r[1].T, (r[0].T @ d).at[7, 300].multiply(1.001)),
     )
-    x, w = RNG.normal(size=(4, 600)), RNG.normal(size=(600, 500)) / 25
+    x, w = RNG.normal(size=(4, 320)), RNG.normal(size=(320, 320)) / 25
     report = gradlab.check(layer, *(a.astype(np.float32) for a in (x, w)))
     assert (report.worst.path, report.worst.index) == ("w", (7, 300))
 
@@ -78,8 +78,6 @@ def test_a_mean_that_divides_by_one_less_is_wrong(dtype):
 
 def test_a_small_input_beside_a_large_one_is_judged_entry_by_entry():
     scale = np.array([0.5, -2.0, 1.5], np.float32)
-    report = gradlab.check(lambda x, s: jnp.tanh(x.reshape(-1, 3) * s), X, scale, wrt="s")
-    assert report.ok
     report = gradlab.check(lambda x, s: jnp.tanh(x.reshape(-1, 3) * s), X, scale)
     assert report.ok and [leaf.right for leaf in report.leaves][1] == 3
 

@@ -31,8 +31,15 @@ def ruled(factor):
     return f
 
 
-@pytest.mark.parametrize("values", [[0.15, 0.35, 0.225], [1e-3, 2e-5, 3e-4], [2.0, -1.0, 0.5]])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0.15, 0.35, 0.225], np.float32),
+        ([1e-3, 2e-5, 3e-4], np.float64),
+        ([2.0, -1.0, 0.5], np.float32),
+        pytest.param([2.0, -1.0, 0.5], np.float64, marks=pytest.mark.slow),
+    ],
+)
 def test_a_series_cut_where_its_dtype_ends_accuses_no_rule(values, dtype):
     assert gradlab.check(ruled(1.0), np.array(values, dtype)).ok
     assert gradlab.check(ruled(1.1), np.array(values, dtype)).failed
@@ -88,7 +95,9 @@ def test_a_rule_for_the_exact_solution_is_judged_by_the_loop_that_runs_on(solve)
     assert report.status == "wrong" and report.leaves[0].wrong == 3, report
 
 
-@pytest.mark.parametrize(("factor", "status"), [(1.0, "right"), (1.01, "wrong")])
+@pytest.mark.parametrize(
+    ("factor", "status"), [(1.0, "right"), pytest.param(1.01, "wrong", marks=pytest.mark.slow)]
+)
 def test_a_solver_with_adaptive_steps_is_confirmed_by_slopes(factor, status):
     """Its loop ends by a tolerance, so autodiff of it is no more exact than that."""
 

@@ -20,15 +20,16 @@ _spec.loader.exec_module(layers)
 CASES = [*layers.PAIRS, *layers.OBJECTS]
 DTYPES = [np.float64, np.float32]
 LONG = {"lstm", "rnn", "gru_step", "conv_loops", "attention", "max_pool_loops", "svm_loss_loops"}
+LONGEST = {"conv_loops", "max_pool_loops", "svm_loss_loops"}
 LAYERS = [
     pytest.param(each, marks=pytest.mark.slow if each.__name__ in LONG else (), id=each.__name__)
     for each in layers.PAIRS
 ]
 
 
-RIGHT = [  # a pair is right in one dtype, and its faults are found in the other
+RIGHT = [  # a layer is right in one dtype, and its faults are found in the other
     pytest.param(
-        case, dtype, marks=pytest.mark.slow if case in layers.PAIRS and k == len(name) % 2 else ()
+        case, dtype, marks=pytest.mark.slow if name in LONGEST or k == len(name) % 2 else ()
     )
     for case in CASES
     for name in [case.__name__]

@@ -123,7 +123,7 @@ def test_a_block_that_is_written_twice_is_read_step_by_step():
     assert np.allclose(J.to_dense(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("tiles", [(2, 3, 2), (16, 20, 16)])
+@pytest.mark.parametrize("tiles", [(2, 3, 2), (12, 12, 8)])
 def test_blocks_that_add_up_over_the_grid_are_read_at_once(tiles):
     rows, columns, inner = tiles
 
