@@ -106,7 +106,7 @@ def _at_once(program, columns):
     return [np.broadcast_to(o.array, shape) for o, shape in zip(outputs, shapes)]
 
 
-@pytest.mark.parametrize("fault", sampled(FAULTS, 10, lambda fault: fault.id))
+@pytest.mark.parametrize("fault", sampled(FAULTS, 14, lambda fault: fault.id))
 def test_faults_are_found_and_named(fault):
     op, dtype = fault.operation, fault.dtypes[0]
     xp = np if fault.form == "numpy" else jnp

@@ -56,7 +56,7 @@ def test_a_sum_that_stalls_leaves_the_gradient_undecided():
     def weighted(w, x):
         return jax.lax.scan(lambda t, v: (t + (w * v).astype(jnp.float32), None), 0.0, x)[0]
 
-    w, x = jnp.asarray(1.5, jnp.bfloat16), jnp.ones(10_000, jnp.bfloat16)
+    w, x = jnp.asarray(1.5, jnp.bfloat16), jnp.ones(2_000, jnp.bfloat16)
     assert float(jax.grad(weighted)(w, x)) == 256.0, "256 + 1 is 256 in bfloat16"
     with pytest.raises(gradlab.GradientUndecided) as raised:
         gradlab.assert_gradients(weighted, w, x)
