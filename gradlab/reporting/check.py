@@ -101,10 +101,12 @@ def _lost(report: "CheckReport", path: str, digits: "Digits") -> Iterator[tuple[
     yield "reason", f"{digits.least:.1f} of {digits.full:.1f} digits are left at {path}{index}"
     if digits.autodiff_least is not None:
         said = f"autodiff has {digits.autodiff_least:.1f} digits there"
-        if report.ok:
-            said += " too, so this is a warning"
-        elif digits.autodiff_least < digits.least + 1:
-            said += " too, but this gradient is not finite where the right one is"
+        if digits.autodiff_least < digits.least + 1:
+            said += " too"
+            if report.ok:
+                said += ", so this is a warning"
+            elif digits.avoidable:
+                said += ", but this gradient is not finite where the right one is"
         yield "compare", said
 
 
