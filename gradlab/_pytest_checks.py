@@ -84,20 +84,27 @@ class JacobianInspector:
 
         with self._session.recorded("jacobian", function) as record:
             jacobian = gradlab.jacobian(function, *inputs, wrt=wrt, **options)
-            record(jacobian.report)
-        return Inspected(self._session, jacobian, (function, *inputs), {"wrt": wrt, **options})
+            made = record(jacobian.report)
+        subject = (function, *inputs)
+        return Inspected(self._session, jacobian, subject, {"wrt": wrt, **options}, made)
 
 
 class Inspected:
     """A Jacobian, with assertions; everything else is the Jacobian's."""
 
     def __init__(
-        self, session: Session, jacobian: Any, subject: tuple[Any, ...], options: dict[str, Any]
+        self,
+        session: Session,
+        jacobian: Any,
+        subject: tuple[Any, ...],
+        options: dict[str, Any],
+        made: tuple[str, str] | None,
     ) -> None:
         self._session = session
         self._jacobian = jacobian
         self._subject = subject
         self._options = options
+        self._made = made
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._jacobian, name)
@@ -114,6 +121,7 @@ class Inspected:
                 gradlab.assert_structure(*self._subject, **{**self._options, **claim})
             except gradlab.StructureMismatch as error:
                 repeat = self._session.repeat(0)
+                self._session.forget(self._made)  # a test that failed has no right Jacobian, too
                 record(self._jacobian.report, repeat, str(error))
                 raise gradlab.StructureMismatch(
                     f"{error}\n  repeat    {repeat}", error.report

@@ -84,8 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "patch", None):
             _patch(report, options.patch)
     except StructureMismatch as error:  # a claim of the user's is not proved
-        claim = f"StructureMismatch: {error}\n  repeat    {_command(words)}"
-        _put(legible(claim), options.output)
+        claim = legible(f"StructureMismatch: {error}\n  repeat    {_command(words)}")
+        if options.format == "text":
+            _put(claim, options.output)
+        else:
+            print(claim, file=sys.stderr)
+            _put(error.report.render(options.format), options.output)
         return 1
     except GradlabError as error:
         cause = error.__cause__

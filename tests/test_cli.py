@@ -277,3 +277,30 @@ def test_a_domain_and_switches_reach_the_check(tmp_path, monkeypatch, capsys):
     assert main(["check", "branchy:f", "4", "--domain", "x=..10"]) == 0
     assert main(["check", "branchy:f", "4", "--domain", "y=..10"]) == 2
     assert "the inputs are x" in capsys.readouterr().err
+
+
+def test_a_first_check_compiles_one_program_and_loads_no_more_than_it_needs(tmp_path):
+    """Right or wrong: what costs a tenth of a second is loaded and compiled where it is needed."""
+    code = (
+        "import sys, logging, jax; from gradlab.cli import main\n"
+        "class Count(logging.Handler):\n"
+        "    def emit(self, record): print(record.getMessage(), file=sys.stderr)\n"
+        "jax.config.update('jax_log_compiles', True)\n"
+        "logging.getLogger('jax').addHandler(Count())\n"
+        "main(['check', 'my_layers:{}', '4x3'])\n"
+        "print(sorted({{'scipy.special', 'scipy.linalg', 'urllib.request'}} & set(sys.modules)))"
+    )
+    for name in ("right", "wrong"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(name)], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.stdout.splitlines()[-1] == "[]", (name, done.stdout)
+        compiled = re.findall("Finished XLA compilation of (.*) in", done.stderr)
+        assert sorted(set(compiled)) == ["jit(_run)"], compiled
+
+
+@pytest.mark.parametrize(("words", "status"), [("nodes tanh", 0), ("nodes tahn", 2)])
+def test_the_process_ends_with_the_status_and_all_that_was_said(words, status):
+    command = [sys.executable, "-m", "gradlab", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == status and "tanh" in done.stdout + done.stderr

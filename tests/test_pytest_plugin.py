@@ -1,6 +1,7 @@
 """The pytest plugin as its user meets it: each test runs an inner pytest."""
 
 import importlib
+import json
 import os
 import pkgutil
 import subprocess
@@ -138,6 +139,26 @@ def test_audit_and_jacobian_fixtures(pytester):
             "  WRONG *test_layers.py::test_mixes *couples axis 0 of x",
         ]
     )
+
+
+def test_a_failed_claim_is_one_record_and_a_gradient_without_a_fix_has_its_code(pytester):
+    result = run(
+        pytester,
+        """
+        def test_mixes(jacobian):
+            jacobian(jax.nn.softmax, X).assert_independent(0)
+
+        def test_odd(gradcheck):
+            odd = jax.custom_vjp(lambda x: jnp.sin(x) * jnp.exp(x))
+            made = lambda x: (jnp.sin(x) * jnp.exp(x), x)
+            odd.defvjp(made, lambda x, g: (g * jnp.tanh(x + 3.7) * jnp.arctan(x),))
+            gradcheck(odd, X)
+        """,
+        "--gradlab-report=out.json",
+    )
+    records = json.loads((pytester.path / "out.json").read_text())["records"]
+    assert [(r["kind"], r["ok"]) for r in records] == [("structure", False), ("check", False)]
+    result.stdout.fnmatch_lines(["  WRONG *::test_odd *GL900, no fix was found"])
 
 
 def test_fixtures_work_under_hypothesis(pytester):

@@ -6,6 +6,7 @@ right arrow step through the graph that is in the middle of the screen.
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -35,8 +36,10 @@ def drawn(graph: Graph, decimals: int = 2) -> str:
 
 
 def matrix(function, *inputs, **options) -> str:
-    """Return the page of a Jacobian."""
-    return gradlab.jacobian(function, *inputs, **options).report.render("html")
+    """Return the page of a Jacobian, with its first entries by value."""
+    found = gradlab.jacobian(function, *inputs, **options)
+    corner = found.evaluate().to_scipy()[:12, :12].toarray()
+    return replace(found.report, corner=tuple(map(tuple, corner.tolist()))).render("html")
 
 
 def parts() -> list[tuple[str, str, str]]:
@@ -93,11 +96,12 @@ def parts() -> list[tuple[str, str, str]]:
             "9. A layer 4,096 wide, on a minibatch of 100",
             "Its Jacobian has 409,600 rows and columns: 625 GiB. Each output depends on one "
             "input, so the diagonal is enough, and nobody forms the matrix.",
-            matrix(jax.nn.gelu, jnp.ones((100, 4096))),
+            matrix(jax.nn.gelu, jnp.linspace(-3.0, 3.0, 409_600).reshape(100, 4096)),
         ),
         (
             "10. Why a gate has a name",
-            "A softmax is not entry by entry: each row of its Jacobian needs the whole row.",
+            "Each output of a softmax depends on every input of its row. So its gate has a local "
+            "gradient of its own: diag(p) - p p^T.",
             drawn(Graph(lambda x: (nodes.softmax(x) * np.arange(3.0)).sum(), np.zeros(3))),
         ),
     ]

@@ -25,7 +25,7 @@ class Subtract(Elementwise):
 
 
 class Multiply(Elementwise):
-    """x * y: the gate that swaps. Each input's gradient is the other input: d/dx = y, d/dy = x."""
+    """x * y: the gate that swaps. Each input's local gradient is the other: d/dx = y, d/dy = x."""
 
     jax = "jax.numpy.multiply"
     formulas = lambda xp, x, y: x * y, lambda xp, x, y: (y, x)

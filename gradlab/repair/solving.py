@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair.edits import Material
@@ -123,6 +122,8 @@ def _solved(matrix: Array, right: Array) -> tuple[Array, Array | None]:
         q, r = np.linalg.qr(matrix)
         sizes = np.abs(np.diag(r))
         if sizes.min() > 1e-9 * sizes.max():
+            import scipy.linalg  # a tenth of a second, for searches that come so far
+
             (invert,) = scipy.linalg.get_lapack_funcs(("trtri",), (r,))
             inverse = invert(r)[0]
             return inverse @ (q.conj().T @ right), np.sqrt((np.abs(inverse) ** 2).sum(axis=1))

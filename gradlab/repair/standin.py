@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from gradlab.tracing import run_lifted
 
@@ -167,11 +166,14 @@ def stand_in(real: types.ModuleType) -> Any:
         "jax.numpy.linalg": (np.linalg, {}),
         "jax.numpy.fft": (np.fft, {}),
         "jax.lax": (None, _LAX),
-        "jax.scipy.special": (scipy.special, {}),
     }
     if real.__name__ in ("jax.tree", "jax.tree_util", "jax.dtypes", "jax.random"):
         return real
     twin, own = known.get(real.__name__, (None, {}))
+    if real.__name__ == "jax.scipy.special":
+        import scipy.special  # a fifth of a second, for rules that need it
+
+        twin = scipy.special
     return Namespace(real, twin, own)
 
 

@@ -1,5 +1,6 @@
 """A check as a page: the answer, the line and its fix, a map of the errors, inputs, laws."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def html(report: "CheckReport", verdict: str, told: Sequence[str]) -> Markup:
     return join(
         top("check", report.function, ", ".join(report.dtypes), f"seed {report.seed}"),
         head(word, tone, f"{report.function}: {verdict}", _sentence(report, told)),
-        section("Why, and what to do next", *(tag("p", _sentence_of(each)) for each in told[1:])),
+        section("More about this verdict", *(tag("p", _sentence_of(each)) for each in told[1:])),
         found(report),
         section("Repeat this check", *_commands(report)),
         tag("p", f"Reference: {report.oracle}.", cls="soft"),
@@ -68,14 +69,14 @@ def _sentence(report: "CheckReport", told: Sequence[str]) -> str:
     if report.status == "wrong" and report.fixes:
         return f"{_said(report.fixes[0])} With the edit below, every gradient is right."
     if report.findings:
-        return report.findings[0].text
+        return _sentence_of(report.findings[0].text)
     if report.status == "wrong":
         return f"{NO_FIX}."
     return _sentence_of(told[0]) if told else ""
 
 
 def _sentence_of(said: str) -> str:
-    return f"{said[:1].upper()}{said[1:]}."
+    return f"{said[:1].upper()}{said[1:].rstrip('.')}."
 
 
 def found(report: "CheckReport") -> Markup:
@@ -83,13 +84,15 @@ def found(report: "CheckReport") -> Markup:
     return join(
         _worst(report),
         section("The mistake and its fix", *(_fix(report, fix) for fix in report.fixes[:1]))
-        or section("The cause", *(tag("p", each.text) for each in report.findings[1:])),
+        or section(
+            "The cause", *(tag("p", _sentence_of(each.text)) for each in report.findings[1:])
+        ),
         *(_map(report, path, seen) for path, seen in report.maps.items()),
         scale() if report.maps else "",
         section(
             "Inputs",
             _inputs(report),
-            *(tag("p", each.reason, cls="soft") for each in report.unchecked),
+            *(tag("p", _sentence_of(each.reason), cls="soft") for each in report.unchecked),
         ),
         section("Derivative rules", *map(_rule, report.rules)),
         section("What was checked", *(_law(report, law) for law in report.laws)),
@@ -98,7 +101,7 @@ def found(report: "CheckReport") -> Markup:
 
 
 def _said(fix: "Fix") -> str:
-    return _sentence_of(fix.explanation.split(": `")[0].rstrip("."))
+    return _sentence_of(fix.explanation.split(": `")[0])
 
 
 def _worst(report: "CheckReport") -> Part:
@@ -106,18 +109,15 @@ def _worst(report: "CheckReport") -> Part:
     if entry is None:
         return ""
     index = f"[{', '.join(map(str, entry.index))}]" if entry.index else ""
-    return facts(
-        [
-            ("worst entry", f"{entry.path}{index}"),
-            ("the backward gives", f"{entry.actual:.8g}"),
-            ("the right value", f"{entry.expected:.8g}"),
-            (
-                "off by a relative",
-                f"{entry.relative:.2g}" if entry.expected else "no ratio: 0 is expected",
-            ),
-            ("rounding explains", rounding(report, entry)),
-        ]
-    )
+    rows = [
+        ("worst entry", f"{entry.path}{index}"),
+        ("the backward gives", f"{entry.actual:.8g}"),
+        ("the right value", f"{entry.expected:.8g}"),
+    ]
+    if entry.expected:
+        rows += [("off by a relative", f"{entry.relative:.2g}")]
+        rows += [("rounding explains", rounding(report, entry))]
+    return facts(rows)
 
 
 def _fix(report: "CheckReport", fix: "Fix") -> Markup:
@@ -164,9 +164,8 @@ def _map(report: "CheckReport", path: str, seen: "ErrorMap") -> Markup:
     note += f"; one square is {size if seen.height * seen.width > 1 else 'one entry'}"
     title = f"Relative errors of the gradient of {path}"
     grid = map_of(title, seen.columns, cells, labels, ranked.index(max(ranked)))
-    about = tag(
-        "p", f"{note}. Point at a square, or use the arrow keys, to read its numbers.", cls="soft"
-    )
+    keys = tag("span", "Point at a square, or use the arrow keys, to read its numbers.", cls="tool")
+    about = tag("p", f"{note}. ", keys, cls="soft")
     return tag("section", tag("h2", title), about, grid)
 
 
@@ -179,8 +178,10 @@ def _cell_text(path: str, cell: "Cell") -> str:
     index = f"[{', '.join(map(str, cell.at))}]" if cell.at else ""
     known = "the reference gives" if cell.state == "undecided" else "the right value is"
     numbers = f"the backward gives {cell.actual:.8g}, {known} {cell.expected:.8g}"
-    off = f"off by a relative {cell.relative:.2g}" if cell.relative else "no difference"
-    return f"{path}{index} is {cell.state}: {numbers}; {off}"
+    ratio = f"; off by a relative {cell.relative:.2g}" * math.isfinite(cell.relative)
+    return (
+        f"{path}{index} is {cell.state}: {numbers}{ratio if cell.relative else '; no difference'}"
+    )
 
 
 def _inputs(report: "CheckReport") -> Markup:
@@ -203,7 +204,7 @@ def _inputs(report: "CheckReport") -> Markup:
                 f"{shape_text(leaf.shape)} {leaf.dtype}",
                 status_of(leaf.status),
                 f"{leaf.wrong:,} of {leaf.right + leaf.wrong + leaf.inconclusive:,}",
-                scientific(finest) if finest < 1 else "-",
+                scientific(finest) if 0 < finest < 1 else "-",
                 f"{digits.least:.1f} of {digits.full:.1f}"
                 if digits and digits.least == digits.least
                 else "-",

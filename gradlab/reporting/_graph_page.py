@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from gradlab.reporting._glance import glance_text
 from gradlab.reporting._markup import Markup, Part, fold, head, join, table, tag, top
 from gradlab.reporting._svg import drawing
-from gradlab.reporting._things import WIDEST, picture
+from gradlab.reporting._things import picture
 
 if TYPE_CHECKING:
     from gradlab.graph.report import Gate, GraphReport, NodeCheck, WireView
 
+_WIDEST = 1350.0  # in a page's column, the smallest letters of a wider picture are hard to read
 _MOVES = (
     ("first", "start", "before anything is computed"),
     ("back", "\N{LEFTWARDS ARROW} back", "one step back (left arrow)"),
@@ -21,9 +22,10 @@ _MOVES = (
     ("last", "end", "all values and gradients"),
 )
 _FAMOUS = {
-    "add": "Add distributes: each input gets the upstream.",
-    "multiply": "Multiply swaps: each input gets the other input times the upstream.",
-    "maximum": "Max routes: the larger input gets the whole upstream.",
+    "add": "Add distributes: each input gets the upstream, because each local gradient is 1.",
+    "multiply": "Multiply swaps: the local gradient of each input is the other input.",
+    "maximum": "Max routes: the larger input gets the whole upstream, and the smaller one 0. "
+    "At a tie each gets half, as in JAX.",
     "copy": "Copy adds: the gradients of all uses are summed.",
 }
 
@@ -56,7 +58,7 @@ def html(report: "GraphReport") -> Markup:
             *drawn,
             _buttons(groups),
             tag("output", f"{len(_steps(report))} steps: all values and gradients are shown"),
-            tag("p", f"{keys}.", cls="soft"),
+            tag("p", f"{keys}.", cls="soft tool"),
             tag("div", *_gates(forms), cls="gates"),
             data_steps=json.dumps(_steps(report)),
         ),
@@ -73,7 +75,7 @@ _LEAD = (
 def _pictures(report: "GraphReport") -> Iterator[Markup]:
     """Yield the graph from left to right, and downwards for a narrow screen."""
     wide, narrow = picture(report), picture(report, True, narrow=True)
-    if wide.size.width > WIDEST:
+    if wide.size.width > _WIDEST:
         wide = picture(report, True)
     yield tag("div", Markup(drawing(report, wide)), cls="across")
     yield tag("div", Markup(drawing(report, narrow)), cls="down")
@@ -109,7 +111,7 @@ def _gates(forms: "list[GraphReport]") -> Iterator[Markup]:
 
 def _about(gate: "Gate", views: "dict[str, WireView]") -> Iterator[Part]:
     """Yield what a gate does: its formula, and for each input upstream times local gradient."""
-    told = [_FAMOUS.get(gate.node, ""), *gate.about.splitlines()]
+    told = [_FAMOUS[gate.node]] if gate.node in _FAMOUS else gate.about.splitlines()
     if gate.members:
         told.append(f"A group of {gate.members} nodes.")
     told += [f"Written at {gate.line}."] * bool(gate.line)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
-from xml.sax.saxutils import escape, quoteattr
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -24,7 +24,7 @@ def junit_document(*suites: tuple[str, Iterable[Case]]) -> str:
     lists = [(name, list(cases)) for name, cases in suites]
     lines = [f"<testsuites {_counts([case for _, cases in lists for case in cases])}>"]
     for name, cases in lists:
-        lines.append(f"<testsuite name={quoteattr(name)} {_counts(cases)}>")
+        lines.append(f"<testsuite name={_quoted(name)} {_counts(cases)}>")
         lines += map(_case, cases)
         lines.append("</testsuite>")
     return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', *lines, "</testsuites>"])
@@ -37,14 +37,19 @@ def _counts(cases: list[Case]) -> str:
 
 def _case(case: Case) -> str:
     time = "" if case.seconds is None else f' time="{case.seconds:.3f}"'
-    opening = f"<testcase classname={quoteattr(case.group)} name={quoteattr(case.name)}{time}"
-    message = quoteattr(case.text.partition("\n")[0])
+    opening = f"<testcase classname={_quoted(case.group)} name={_quoted(case.name)}{time}"
+    message = _quoted(case.text.partition("\n")[0])
     if case.outcome == "failed":
-        inside = f"<failure message={message}>{escape(case.text)}</failure>"
+        inside = f"<failure message={message}>{escape(case.text, quote=False)}</failure>"
     elif case.outcome == "skipped":
         inside = f"<skipped message={message}/>"
     elif case.text:
-        inside = f"<system-out>{escape(case.text)}</system-out>"
+        inside = f"<system-out>{escape(case.text, quote=False)}</system-out>"
     else:
         return f"{opening}/>"
     return f"{opening}>\n{inside}\n</testcase>"
+
+
+def _quoted(text: str) -> str:
+    """Return an attribute's value; a parser would read a bare line break as a blank."""
+    return f'"{escape(text)}"'.replace("\n", "&#10;").replace("\t", "&#9;")

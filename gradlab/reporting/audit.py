@@ -5,9 +5,19 @@ from typing import TYPE_CHECKING
 from gradlab.formatting import count
 from gradlab.report import STATUSES
 from gradlab.reporting._check_page import STATES, found, status_of
-from gradlab.reporting._failure import failure, wrapped
+from gradlab.reporting._failure import failure, repeat, wrapped
 from gradlab.reporting._junit import junit_document
-from gradlab.reporting._markup import Markup, evidence, fold, head, join, section, tag, top
+from gradlab.reporting._markup import (
+    Markup,
+    command,
+    evidence,
+    fold,
+    head,
+    join,
+    section,
+    tag,
+    top,
+)
 from gradlab.reporting._table import is_detailed
 from gradlab.reporting.check import cases, headline, law_lines
 
@@ -96,6 +106,7 @@ def html(report: "AuditReport") -> Markup:
         head(word, tone, _headline(report)),
         section("Custom rules, where they are met", *map(_folded, order)),
         section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
+        section("Repeat this audit", command(repeat(order[0].report)) if order else ""),
     )
 
 

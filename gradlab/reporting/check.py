@@ -206,7 +206,7 @@ def _name(law: "Law") -> str:
 def html(report: "CheckReport") -> Markup:
     """Return the body of the check's page."""
     rows = () if report.status == "wrong" else _told(report)  # a failure has its own words
-    told = [said for name, said in rows if name in ("reason", "compare", "next")]
+    told = [said for name, said in rows if name in ("reason", "compare", "next", "evidence")]
     return check_page(report, verdict(report), told)
 
 

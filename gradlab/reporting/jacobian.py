@@ -4,10 +4,10 @@ import math
 import operator
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradlab.formatting import count, number_text, shape_text, size_text
+from gradlab.formatting import count, listed, number_text, shape_text, size_text
 from gradlab.patterns.drawing import FEW, draw
 from gradlab.reporting._failure import wrapped
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
@@ -43,7 +43,8 @@ def text(report: "JacobianReport") -> str:
     accepted = [f"    {each}" for each in report.conditions if each.accepted]
     sizes = " and every ".join(report.sizes[name] for name in report.least)
     proved = f"{report.evidence} for every {sizes or 'input of this shape'}"
-    lines = [f"{report.name}: {report.structure}, {proved}{', while:' if accepted else ''}"]
+    shape = _shape([(b.input, b.structure) for b in report.blocks], len(report.outputs))
+    lines = [f"{report.name}: {shape}, {proved}{', while:' if accepted else ''}"]
     lines += accepted
     shown = steps.splitlines()[1 + len(accepted) :]
     m, n = report.shape
@@ -145,12 +146,13 @@ def _axes(data: Data, block: Data, side: str) -> str:
 def html(data: Data) -> Markup:
     """Return the body of the page: the matrix, what the backward multiplies, the proof."""
     rows, columns = data["shape"]
-    name, structure, nnz = data["name"], data["structure"], data["nnz"]
-    diagonal = structure == "diagonal"
+    name, nnz = data["name"], data["nnz"]
+    seen = [(block["input"], block["structure"]) for block in data["blocks"]]
+    shape, diagonal = _shape(seen, len(data["outputs"])), data["structure"] == "diagonal"
     title = (
         f"Each output of {name} depends on one input"
         if diagonal and not data["unseen"]
-        else f"The Jacobian of {name} is {'a ' * (structure in NOUNS)}{structure}"
+        else f"The Jacobian of {name} is {'a ' * shape.startswith(NOUNS)}{shape}"
     )
     may = (
         f"The matrix has {number_text(rows)} rows and {number_text(columns)} columns, and "
@@ -169,7 +171,7 @@ def html(data: Data) -> Markup:
         kinds.append(("the operator", sum(block["operator_bytes"] for block in data["blocks"])))
     return join(
         top("jacobian", name, *sides),
-        head(f"{data['evidence']}: {structure}", "good", title, may + so),
+        head(f"{data['evidence']}: {shape}", "good", title, may + so),
         section("Values go further", data["unseen"] and tag("p", f"{data['unseen']}.")),
         *(
             section(f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block))
@@ -183,6 +185,14 @@ def html(data: Data) -> Markup:
         section("Conditions", *map(_condition, data["conditions"])),
         section("Where the pattern may be too large", *(tag("p", note) for note in data["notes"])),
     )
+
+
+def _shape(blocks: Sequence[tuple[str, str]], outputs: int) -> str:
+    """Return the structure in words; where inputs differ, what it is in each."""
+    found = {structure: [p for p, s in blocks if s == structure] for _, structure in blocks}
+    if len(found) < 2 or outputs > 1:
+        return next(iter(found)) if len(found) == 1 else "made of different blocks"
+    return listed([f"{structure} in {listed(paths)}" for structure, paths in found.items()])
 
 
 def _levels(data: Data, block: Data) -> Markup:
@@ -205,10 +215,15 @@ def _levels(data: Data, block: Data) -> Markup:
     how = "Click the picture or press Enter to look inside; Escape goes back."
     tools = tag("div", *buttons, tag("span", how, cls="soft"), cls="tool")
     reads = f"{block['notation'].replace(' <- ', ' depends on ')}: {block['structure']}"
-    letters = "Letters are arrays, 1 is a vector of ones, ' a transpose."
+    letters = "Letters are arrays, 1 is a vector of ones, and ' transposes."
+    axes = " i, j, k count along axes 0, 1, 2." * (" for each " in block["operator"])
     operator = (
         tag("p", f"as an operator: {block['operator']}", cls="mono"),
-        tag("p", f"{letters} The arrays take {size_text(block['operator_bytes'])}.", cls="soft"),
+        tag(
+            "p",
+            f"{letters}{axes} The arrays take {size_text(block['operator_bytes'])}.",
+            cls="soft",
+        ),
     )
     return tag(
         "div",
@@ -291,13 +306,19 @@ def _calc(*rows: tuple[str, list[float]]) -> Markup:
 
 
 def _proof(data: Data) -> Markup:
-    steps: dict[tuple[str, str], list[str]] = {}
+    steps: dict[tuple[str, str], list[Data]] = {}
     for step in data["steps"]:
-        does = in_words(step["text"]) if step["kind"] == "mixes entries" else step["kind"]
-        steps.setdefault((step["source"] or "inside JAX", step["code"]), []).append(does)
+        steps.setdefault((step["source"] or "inside JAX", step["code"]), []).append(step)
     rows = [
-        (tag("span", where, cls="nowrap"), tag("code", code), in_one_line(does))
-        for (where, code), does in steps.items()
+        (
+            tag("span", where, cls="nowrap"),
+            tag("code", code or ", ".join(dict.fromkeys(step["name"] for step in here))),
+            in_one_line(
+                in_words(step["text"]) if step["kind"] == "mixes entries" else step["kind"]
+                for step in here
+            ),
+        )
+        for (where, code), here in steps.items()
     ]
     sizes = " and every ".join(data["sizes"].values()) or "input of this shape"
     said = f"{_PROVED}{sizes}, for all values that are finite."

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from gradlab.checking.node_laws import Finding
     from gradlab.checking.verify import NodeResult, VerifyReport
 
-HEADERS = ("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "")
+HEADERS = (
+    *("node", "cases", "forward", "local", "backward", "structure", "stored", "dense", "verdict"),
+)
 
 
 def text(report: "VerifyReport") -> str:
@@ -34,7 +36,7 @@ def row(node: "NodeResult") -> tuple[str, ...]:
         _structure(node),
         size_text(node.stored_bytes),
         size_text(node.dense_bytes),
-        "ok" if node.ok else "WRONG",
+        ("right" if node.ok else "WRONG") + f", {node.grade}" * bool(node.evidence and node.grade),
     )
 
 
@@ -69,8 +71,8 @@ def _finding(finding: "Finding") -> str:
 
 
 _LEGEND = (
-    "Errors are in floors: 1 floor is the error that rounding explains at this entry. The sign = "
-    "says\nthat gradlab proved exactly this structure from JAX's program too."
+    "Errors are in floors: 1 floor is the error that rounding explains at this entry.\n"
+    "An = after a structure says that gradlab proved the same structure from JAX's program."
 )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import batching
 
@@ -73,7 +72,7 @@ def stage(program: Program, wrt: Sequence[int], arrays: Sequence[Array], turns: 
         return [*outputs, *backward(seeds)]
 
     with jax.enable_x64(program.x64):
-        given = [jnp.asarray(array) for array in arrays]
+        given = [jax.device_put(array) for array in arrays]
         try:
             jaxpr = jax.make_jaxpr(differentiated)()
             if any(isinstance(constant, jax.core.Tracer) for constant in jaxpr.consts):

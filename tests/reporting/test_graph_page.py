@@ -156,3 +156,14 @@ def test_pages_of_all_reports_run_no_markup_of_theirs(reports, tmp_path: Path) -
         assert not re.search(r"https?://|@import|url\((?!#)| src=", text), name
         if name in ("check wrong", "jacobian", "graph odd"):  # a kind of page each
             assert "<script>alert" not in opened(path), name
+
+
+def test_the_letters_of_a_page_are_large_enough_to_read():
+    """In a column of 1,024 pixels a wider picture would have letters of less than 7.5 pixels."""
+    r = np.random.default_rng(0)
+    x, v, w = (r.normal(size=shape) for shape in ((4, 3), (3, 5), (5, 2)))
+    g = Graph(lambda x, v, w: (np.maximum(x @ v, 0) @ w).sum(), x, v, w)
+    g.backward()
+    page = g.report(local_gradients=True, heat_maps=True).render("html")
+    for width in re.findall(r'viewBox="0 0 ([\d.]+)', page):
+        assert 10 * min(1.0, 1024 / float(width)) >= 7.5

@@ -112,3 +112,33 @@ def test_the_page_of_the_command_line_says_it_too(tmp_path):
     path = tmp_path / "page.html"
     assert main(["jacobian", "jax.nn:softmax", "3x4", "-o", str(path)]) == 0
     assert "as an operator: diag(d) + u v&#x27; for each i" in path.read_text()
+
+
+def test_inputs_of_different_structure_are_named():
+    seen = jacobian(lambda x, w: jnp.cumsum(x) * w, blank(4), blank(4))
+    kinds = {block.input: block.structure for block in seen.report.blocks}
+    said = " and ".join(f"{kinds[name]} in {name}" for name in ("x", "w"))
+    assert len(set(kinds.values())) == 2
+    assert f": {said}, proved" in str(seen)
+    assert f"is {said}</h1>" in seen.report.render("html").replace("is a ", "is ")
+
+
+def test_a_step_without_a_line_of_source_is_named():
+    assert "<code>tanh</code>" in jacobian(jnp.tanh, blank(3)).report.render("html")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_mean_couples_every_index_of_its_axis(axis):
+    def centred(x):
+        return x - x.mean(axis=axis)[(slice(None), None) if axis else None]
+
+    said = jacobian(centred, blank(6, 4)).why(axis)
+    names = ("out[i, :]", "row") if axis == 0 else ("out[:, i]", "column")
+    assert f"is coupled: {names[0]} depends on every {names[1]} of x" in said
+
+
+def test_a_refuted_claim_leaves_the_report_that_was_asked_for(tmp_path, capsys):
+    path = tmp_path / "out.json"
+    assert main(["jacobian", "jax.nn:softmax", "3x4", "--elementwise", "-o", str(path)]) == 1
+    assert json.loads(path.read_text())["schema"] == "gradlab.jacobian/2"
+    assert "but elementwise=True was asserted" in capsys.readouterr().err

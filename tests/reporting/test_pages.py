@@ -72,6 +72,34 @@ def test_a_check_says_word_entry_numbers_and_repeat(reports, pages):
     assert page(pages["check wrong"]).count('title="x[') == 3, "each entry tells its numbers"
 
 
+def test_a_right_check_says_how_far_it_reaches(pages):
+    assert "Proved as a formula, for every input of this shape" in words(page(pages["check"]))
+
+
+def test_an_audit_says_how_it_is_repeated(pages):
+    assert "Repeat this audit gradlab.audit(" in words(page(pages["audit"]))
+
+
+def test_where_zero_is_expected_no_ratio_is_told():
+    import jax
+    import jax.numpy as jnp
+
+    import gradlab
+
+    through = jax.custom_vjp(lambda x: jnp.round(x))
+    through.defvjp(lambda x: (jnp.round(x), None), lambda _, g: (g,))
+    said = words(gradlab.check(through, jnp.linspace(-1.0, 1.0, 6)).render("html"))
+    assert "the right value is 0 " in said and "relative inf" not in said
+    assert "off by a relative" not in said and "0.0e0" not in said
+
+
+def test_what_needs_the_script_is_not_told_without_it(pages):
+    for name in ("check wrong", "graph"):
+        part = fragment(pages[name])
+        for keys in re.finditer("arrow keys|arrow step", part):
+            assert 'gl-tool"' in part[: keys.start()].rpartition("<")[2], name
+
+
 def test_a_session_shows_failures_first(session):
     said = words(page(session))
     assert said.index("test_bad") < said.index("test_good")
