@@ -184,27 +184,27 @@ GL411 The forward's value differs from that of the function it stands for.
     2 * x
     3 * upstream
     2 * upstream
-    knows: Both were run at the same inputs.
+    knows: gradlab ran both functions at the same inputs.
 GL412 The gradient differs when it runs eagerly, compiled or batched.
     2 * x
     upstream
     2 * upstream
-    knows: gradlab ran all of them.
+    knows: gradlab ran the gradient in each of these ways.
 GL413 The batching rule is wrong.
     2 * x
     upstream
     2 * upstream
-    knows: Row by row, the same rule gives other numbers.
+    knows: gradlab ran the rule row by row, and got other numbers.
 GL414 The gradient is straight-through, stopped, or a distribution's. Say so: intended=.
     np.round(x) + 0.0 * x
     upstream
     0 * upstream
-    knows: It is the upstream, zero, or minus the right one; or the function draws numbers.
+    knows: The gradient equals the upstream, zero or minus the right one; or the function is random.
 GL900 The gradient is wrong, and no edit of one or two places makes it right.
     np.sin(x)
     upstream * np.exp(x)
     upstream * np.cos(x)
-    knows: gradlab tried single edits and pairs of edits of the source.
+    knows: gradlab tried single edits and pairs of edits. Make each part a rule, and check it.
 """
 
 

@@ -52,6 +52,8 @@ def _domain(words: str) -> tuple[str, Any]:
     name, _, legal = words.partition("=")
     low, dots, high = legal.partition("..")
     if not dots:
+        if legal not in ("positive", "finite"):
+            raise ValueError
         return name, legal
     return name, (float(low) if low else None, float(high) if high else None)
 

@@ -112,9 +112,10 @@ def _number(name: str, words: str) -> float:
     try:
         return float(words)
     except ValueError:
+        shape = re.fullmatch(r"(scalar|\d+(x\d+)*)(:\w+)?", words)
         raise InputError(
-            f"{name}={words} is not a number; write {name}=0.5, or a shape such as 8x64",
-            (f"{name}={words}", f"{name}=0.5"),
+            f"{name}={words} is not a number; write {name}=0.5, or a shape without a name (8x64)",
+            (f"{name}={words}", words if shape else f"{name}=0.5"),
         ) from None
 
 
@@ -127,10 +128,16 @@ def _drawn_inputs(specs: Sequence[str], seed: int) -> tuple[Any, ...]:
     inputs = []
     for spec in specs:
         shape_word, _, dtype_word = spec.partition(":")
+        if shape_word in _DTYPES:
+            raise InputError(
+                f"{shape_word} is a dtype; write it behind a shape (8x64:{shape_word}), or put "
+                "commas between dtypes (--dtypes float32,float16)"
+            )
         if not re.fullmatch(r"scalar|\d+(x\d+)*", shape_word):
             raise InputError(
                 f"{shape_word} is not an input; write a shape (100x4096, 8x64:bfloat16, scalar) or "
-                "a value (x=-2)"
+                f"a value (x=-2){', with a blank before the next' * (',' in shape_word)}",
+                (shape_word, shape_word.replace("*", "x")),
             )
         if dtype_word not in _DTYPES:
             near = [*nearest_of(dtype_word, _DTYPES), "float32"][0]

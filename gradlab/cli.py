@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.command == "explain":
         with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
-            return _explain(options.code, options.api)
+            return _explain(options.code, options.api, options.output)
         return _quietly(0)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -147,12 +147,11 @@ def _patch(report: "Report", path: str) -> None:
         print(f"--patch: no fix was found, so {path} was not written", file=sys.stderr)
 
 
-def _explain(code: str | None, api: bool) -> int:
+def _explain(code: str | None, api: bool, output: str | None) -> int:
     from gradlab._codes import CODES, explanation
 
     if api:
-        print("\n\n".join(_reference()))
-        return 0
+        return _tell("Every public name", list(_reference()), output)
     if code is None or code.upper() not in CODES:
         lines = [f"  {name}  {known.mistake}" for name, known in CODES.items()] if not code else []
         near = (nearest_of(code.upper(), CODES) if code else []) or ["GL103"]
@@ -160,12 +159,25 @@ def _explain(code: str | None, api: bool) -> int:
         print(f"gradlab explain: {said}", *lines, file=sys.stderr, sep="\n")
         print(f"  Try: gradlab explain {near[0]}", file=sys.stderr)
         return 2
-    print(explanation(code.upper()))
+    title, _, told = explanation(code.upper()).partition("\n")
+    return _tell(title, [("", told.strip("\n"))], output)
+
+
+def _tell(title: str, pages: Sequence[tuple[str, str]], output: str | None) -> int:
+    """Print pages, each a title and a text, or write them to a file: to `.html` as one page."""
+    if output and output.endswith(_FORMATS["html"]):
+        from gradlab.reporting.nodes import reference
+
+        text = reference(title, pages)
+    else:
+        first = [title] * (len(pages) == 1)
+        text = "\n\n".join([*first, *(f"{name}\n\n{each}".strip("\n") for name, each in pages)])
+    _put(text, output)
     return 0
 
 
-def _reference() -> Iterator[str]:
-    """Yield a page of the public names: each with its call and its documentation."""
+def _reference() -> Iterator[tuple[str, str]]:
+    """Yield each public name with its call, and its documentation."""
     import inspect
 
     import gradlab
@@ -182,7 +194,7 @@ def _reference() -> Iterator[str]:
             with contextlib.suppress(TypeError, ValueError):
                 call = str(inspect.signature(member))
             text = inspect.getdoc(member) or ""
-            yield f"{title}{re.sub(r'<[^>]*>', '...', call)}\n\n" + textwrap.indent(text, "    ")
+            yield f"{title}{re.sub(r'<[^>]*>', '...', call)}", textwrap.indent(text, "    ")
 
 
 def _status(report: "Report") -> int:
@@ -225,6 +237,10 @@ class _Parser(argparse.ArgumentParser):
             message = (
                 f"{found[1]}: expected {_EXPECTED.get(found[2], 'another word')}, got {found[3]}"
             )
+        elif found := re.match(r"argument (\S+): expected one argument", message):
+            message = f"{found[1]} needs a value"
+        elif found := re.match(r"the following arguments are required: (TARGET)", message):
+            message = f"give a {found[1]} and its inputs"
         near = (nearest_of(old, known) if old else []) or [""]
         command = self.prog[8:] or next((word for word in self.words if word in _OPTIONS), "")
         told = [f"{f'gradlab {command}'.rstrip()}: {message}"]
@@ -280,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     words.add_argument("code", nargs="?", metavar="CODE", help="code of a failure, such as GL103")
     words.add_argument("--api", action="store_true", help="print a reference of all public names")
+    words.add_argument("-o", "--output", metavar="FILE", help="write to FILE, .html or text")
     words.set_defaults(command="explain")
     return parser
 

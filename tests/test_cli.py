@@ -123,6 +123,9 @@ def test_inputs_from_a_function_and_from_a_file(capsys: pytest.CaptureFixture[st
 
 
 def test_entries_are_evaluated_where_that_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("jacobian my_layers:poly --inputs my_layers:inputs --evaluate") == 0
+    first = re.search("  entries +(.*)", capsys.readouterr().out)
+    assert first and list(map(float, first[1].split())) == [1.0, 0.0, -2.0, 0.0]
     for words in ("", " --evaluate"):
         assert run("jacobian jax.numpy:positive 4" + words + " --format json") == 0
         assert json.loads(capsys.readouterr().out)["structure"] == "diagonal"
@@ -163,6 +166,15 @@ def test_the_api_is_explained_and_steps_are_timed(capsys: pytest.CaptureFixture[
     assert all(f"\n{name}" in f"\n{page}" for name in gradlab.__all__ if name != "__version__")
     assert run("check my_layers:right 4x3 -v") == 0
     assert re.search(r"cpu time\n( +[0-9.]+ s  [a-z ]+\n)+", capsys.readouterr().out)
+
+
+def test_what_is_explained_is_written_as_a_page_too(layers: Path) -> None:
+    assert run("explain --api -o api.html") == 0 and run("explain GL103 -o code.html") == 0
+    page = (layers / "api.html").read_text()
+    assert all(f"<code>{name}" in page for name in gradlab.__all__ if name != "__version__")
+    assert "<h1>GL103: A size is missing" in (layers / "code.html").read_text()
+    assert run("explain GL103 -o code.txt") == 0
+    assert (layers / "code.txt").read_text().startswith("GL103: A size is missing")
 
 
 def test_a_graph_is_drawn_with_what_was_asked_for(layers: Path) -> None:

@@ -104,8 +104,8 @@ CHECK = [
     ),
     (
         check(same, X, backward=lambda g, x: (g, g)),
-        "backward: returned 2 gradients for 1 input; pass what else is differentiated as inputs "
-        "of the forward",
+        "backward: returned 2 gradients for 1 input; pass everything that is differentiated as an "
+        "input of the forward",
     ),
     (check(same, X, backward=lambda g, x: 1 // 0), "backward: calling it raised ZeroDivision..."),
     (check(same, X, reference="f"), "reference: expected a function, got str 'f'"),

@@ -58,8 +58,21 @@ REFUSED = [  # a command, its message, the command that ends it
     ),
     (
         "check layers:right x=low",
-        "x=low is not a number; write x=0.5, or a shape such as 8x64",
+        "x=low is not a number; write x=0.5, or a shape without a name (8x64)",
         "layers:right x=0.5",
+    ),
+    (
+        "check layers:right x=4x3",
+        "x=4x3 is not a number; write x=0.5, or a shape without a name (8x64)",
+        "layers:right 4x3",
+    ),
+    ("check layers:right 4*3", f"4*3 {SHAPE}", "layers:right 4x3"),
+    ("check layers:right 4x3,3", f"4x3,3 {SHAPE}, with a blank before the next", HELP),
+    (
+        "check layers:right 3 --dtypes float32 float16",
+        "float16 is a dtype; write it behind a shape (8x64:float16), or put commas between dtypes "
+        "(--dtypes float32,float16)",
+        HELP,
     ),
     ("check layers:right 3y4", f"3y4 {SHAPE}", HELP),
     ("check layers:right -3", f"-3 {SHAPE}", HELP),
@@ -188,7 +201,17 @@ UNREADABLE = [
         "gradlab check: there is no option --sampels",
         "check layers:right 3 --samples 2",
     ),
-    ("check", "gradlab check: the following arguments are required: TARGET, INPUT", ""),
+    (
+        "check",
+        "gradlab check: give a TARGET and its inputs",
+        "",
+    ),
+    ("check layers:right 3 --patch", "gradlab check: --patch needs a value", ""),
+    (
+        "check layers:right 3 --domain x=0,1",
+        "gradlab check: --domain: expected NAME=LOW..HIGH, such as x=0..1, or x=positive, ...",
+        "",
+    ),
     ("check layers:right 3 --seed a", "gradlab check: --seed: expected an integer, got a", ""),
     (
         "check layers:right 3 --returns outptu",

@@ -30,11 +30,11 @@ class Left(NamedTuple):
     reasons: tuple[ReasonCount, ...]
 
 
-def count_digits(evidence: Evidence, formula: Verdicts, i: int, wrong: bool = False) -> Left:
+def count_digits(evidence: Evidence, formula: Verdicts, i: int) -> Left:
     """Return how many digits are left of one gradient, as it came in its own dtype.
 
     A lost entry is avoidable if autodiff of the reference keeps a digit more there in the same
-    dtype, or if it is not finite where it should be. Of a `wrong` gradient nobody asks that.
+    dtype, or if it is not finite where it should be. Of a wrong formula nobody asks that.
     """
     target, k = evidence.subject.targets[i], evidence.outputs + i
     right = truth(evidence, formula, i)
@@ -48,7 +48,7 @@ def count_digits(evidence: Evidence, formula: Verdicts, i: int, wrong: bool = Fa
         left = np.minimum(left, digits_left(widen(steps[k]), right, own, target.dtype))
     lost = left < LEAST_DIGITS
     autodiff = avoidable = None
-    if lost.any() and not wrong:
+    if lost.any() and not formula[i].wrong.any():
         peer = left
         if evidence.has_reference:
             peer = digits_left(widen(evidence.peers[k]), right, own, target.dtype)

@@ -44,8 +44,8 @@ def keyed(
         parameters = f"parameters: {quoted(inner)}; " if inner else ""
         raise InputError(
             f"gradients: {quoted(gradients)}; {parameters}inputs: {quoted(names)}; "
-            f"{quoted(left)} {'match' if len(left) > 1 else 'matches'} neither; name each gradient "
-            "as its input"
+            f"{quoted(left)} {'match' if len(left) > 1 else 'matches'} none of these; name each "
+            "gradient as its input"
         )
     return found
 
@@ -62,7 +62,9 @@ def wrong_number(
     who = name if loss else "backward"
     said = f"{who}: returned {count(len(gradients), 'gradient')} for {count(len(names), 'input')}"
     if len(gradients) > len(names):
-        return InputError(f"{said}; pass what else is differentiated as inputs of the forward")
+        return InputError(
+            f"{said}; pass everything that is differentiated as an input of the forward"
+        )
     free = [i for i, x in enumerate(inputs) if is_float(x)]
     chosen: list[str] = []
     for gradient in gradients:

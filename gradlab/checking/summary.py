@@ -225,7 +225,7 @@ def _counted(trials: Sequence[Trial], k: int) -> tuple[Leaf, Left | None]:
     right &= ~wrong
     counts = int(right.sum()), int(wrong.sum())
     lefts = [
-        count_digits(trial, trial.formula_verdicts, k, wrong=bool(counts[1]))
+        count_digits(trial, trial.formula_verdicts, k)
         for trial in trials
         if trial.runs and trial.formula_verdicts and not trial.subject.odd[k]
     ]

@@ -46,7 +46,7 @@ class NodesReport(Report):
     """The nodes that were asked for.
 
     Attributes:
-        pages: a page each: formula, structure, source.
+        pages: a page each: formula, structure, cases.
         listed: whether the list is wanted, not the pages.
 
     Example:

@@ -60,7 +60,10 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     elif report.status.endswith("loses digits"):
         yield "next", "write the formula so that nothing cancels or overflows, or use a wider dtype"
     if report.status == "undecided":
-        yield "next", "check in a wider dtype, at other inputs (domain=), or against reference="
+        yield (
+            "next",
+            "check in a wider dtype (dtypes=), at other inputs (domain=), or with reference=",
+        )
     alike: dict[tuple[object, ...], list[str]] = {}
     for path, each in report.evidence.items():
         if each.grade is not None:

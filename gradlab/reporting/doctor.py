@@ -24,7 +24,7 @@ def html(report: "DoctorReport") -> Markup:
     """Return the body of the page."""
     return join(
         top("doctor", f"Python {report.python}"),
-        head("here", "link", "What JAX sees on this machine", _versions(report)),
+        head("this machine", "link", "What JAX sees on this machine", _versions(report)),
         section("Devices", columns(_HEADERS, _devices(report), ("count",))),
         section("Switches", columns(("switch", "value"), _switches(report))),
     )

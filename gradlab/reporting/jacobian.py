@@ -70,6 +70,8 @@ def text(report: "JacobianReport") -> str:
     lines += [f"  {line}" for line in told if line != report.unseen]
     lines += [f"  {line}" for line in (_picture(report) if is_detailed() else [])]
     lines += [line for name, value in rows for line in wrapped(f"  {name:<9} ", value)]
+    first = [" ".join(f"{x:9.4g}" for x in row[:6]) for row in report.corner[:6]]
+    lines += [f"  {'' if k else 'entries':<9} {row}" for k, row in enumerate(first)]
     return "\n".join([*lines, *(f"  {line}" for line in shown)])
 
 

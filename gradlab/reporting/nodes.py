@@ -1,9 +1,11 @@
 """The nodes: a list of all, or a page for each that was named."""
 
+import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gradlab.formatting import count
-from gradlab.reporting._markup import Markup, fold, head, join, section, tag, top
+from gradlab.formatting import count, legible
+from gradlab.reporting._markup import Markup, document, fold, head, join, section, tag, top
 
 if TYPE_CHECKING:
     from gradlab.nodes._pages import NodePage, NodesReport
@@ -44,6 +46,17 @@ def html(report: "NodesReport") -> Markup:
             for family in families
         ),
     )
+
+
+def reference(title: str, pages: Iterable[tuple[str, str]]) -> str:
+    """Return texts as one page: each folds in under its name, one without a name is open."""
+    told = (
+        fold(tag("code", name), tag("pre", textwrap.dedent(text))) if name else tag("pre", text)
+        for name, text in pages
+    )
+    name = top("explain", "reference")
+    body = join(name, head("reference", "link", title), tag("section", *told))
+    return legible(document("gradlab explain", body))
 
 
 def _page(page: "NodePage") -> str:

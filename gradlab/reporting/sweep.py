@@ -28,8 +28,8 @@ def text(report: "SweepReport") -> str:
     """Return the worst ranges of numbers, and what they mean."""
     lines = [
         f"{_headline(report)} ({report.dtype})",
-        f"tried     {report.tried:,} inputs; the worst input of each range "
-        "follows, lost ones first",
+        f"tried     {report.tried:,} inputs; the table shows the worst one "
+        "of each range, lost digits first",
     ]
     if report.unknown:
         lines.append(

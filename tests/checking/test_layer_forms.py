@@ -473,7 +473,7 @@ def test_a_gradient_may_have_the_dtype_of_the_input_that_it_is_computed_from():
         ),
         (
             lambda: gradlab.check(np.tanh, X, backward=lambda up, x: (up, up)),
-            r"2 gradients for 1 input; pass what else is differentiated as inputs",
+            r"2 gradients for 1 input; pass everything that is differentiated as an input",
         ),
         (lambda: gradlab.check(Silent(), X), r"returned no gradient.*return that of x, or pass"),
         (lambda: gradlab.audit(Affine(), X), r"Affine has a backward of its own"),

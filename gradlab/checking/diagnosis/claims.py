@@ -56,7 +56,7 @@ def scaling(symptom: Symptom, target: int) -> Iterator[Claim]:
         )
     for upstream in subject.upstreams if len(subject.upstreams) > 1 else ():
         text = f"in {the}, the upstream of {upstream.output} is ignored"
-        for change, more in ((np.zeros_like, ""), (np.ones_like, ", taken for ones")):
+        for change, more in ((np.zeros_like, ""), (np.ones_like, ", as if it were all ones")):
             at = _upstreams(change, upstream.name)
             yield _right("upstream ignored", text + more, target, at)
     factor = _ratio(symptom, target)
@@ -137,25 +137,25 @@ def further_claims(symptom: Symptom, target: int) -> Iterator[Claim]:
     for k, other in enumerate(subject.targets):
         path = other.path
         if k != target and other.shape == leaf.shape:
-            text = f"{the} is that of {path} with {leaf.path} and {path} exchanged"
+            text = f"{the} equals that of {path} if {leaf.path} and {path} are exchanged"
             yield _right("exchanged", text, k, partial(_exchanged, leaf.path, path))
         if k != target:
-            text = f"{the} is right only if {path} were all ones: it is left out"
+            text = f"{the} is right only if {path} were all ones, so {path} is left out"
             yield _right("input ignored", text, target, _values(np.ones_like, path))
-        text = f"{the} is the right one at -{path}: a comparison or a sign is reversed"
+        text = f"{the} would be right at -{path}, so a comparison or a sign is reversed"
         yield _right("input negated", text, target, _values(np.negative, path))
         for kind, words, move in moves(other.shape) if math.prod(other.shape) <= _ENTRIES else ():
             if kind in ("transposed", "flipped"):
                 at = _values(move, path)
                 yield _right(f"input {kind}", f"{the} reads {path} {words}", target, at)
     text = f"{the} multiplies the upstream by the Jacobian, and not by its transpose: "
-    text += "forward mode is taken for reverse mode"
+    text += "it is the forward mode"
     yield from _jacobian(symptom, target, "not transposed", text, np.matmul)
     same = (u.name for u in subject.upstreams if _entry_by_entry(symptom, target, u.name))
     if leaf.kind == "real" and math.prod(leaf.shape) >= 3:
         for name, (words, function) in itertools.product(same, _FUNCTIONS.items()):
             made = partial(_of_another, function, leaf.path, name)
-            yield Claim("other function", f"{the} is that of another function: {words}", made)
+            yield Claim("other function", f"{the} belongs to another function: {words}", made)
 
 
 def _right(kind: str, text: str, target: int, at: Callable[[Case], Point] | None = None) -> Claim:
@@ -351,11 +351,11 @@ def wrong_shape(symptom: Symptom, target: int) -> Iterator[Finding]:
     means: dict[str, Move] = {"sum": np.sum, "mean": np.mean}
     for name, reduce in means.items() if axes else ():
         if all(_same_numbers(reduce(a, axis=axes), q) for a, q in pairs):
-            text = f"missing {name} over {where} in the gradient of {path}"
+            text = f"the gradient of {path} needs a {name} over {where}"
             yield Finding(f"missing {name}", path, text)
             return
     if all(_same_numbers(*pair) for pair in pairs):
-        text = f"the gradient of {path} has its numbers right and must be reshaped to {shape}"
+        text = f"the numbers of the gradient of {path} are right, so reshape it to {shape}"
         yield Finding("shape", path, text)
 
 

@@ -74,7 +74,7 @@ def reuse(trial: Trial) -> Law:
             reason = f"the gradient of {target.path} changes after another call"
             return Law("reuse", "failed", reason)
         if not _close(first, other):
-            reason = f"wrong where the upstream is not contiguous, in the gradient of {target.path}"
+            reason = f"the gradient of {target.path} is wrong where the upstream is not contiguous"
             return Law("reuse", "failed", reason)
     return Law("reuse", "passed", judged=len(again))
 
@@ -206,16 +206,18 @@ def _row_apart(trial: Trial, rule: Program, ours: Sequence[Array], loop: Sequenc
     estimates = trial.drawn(trial.draws)[trial.subject.opaque]["rule"]
     for name, mine, expected, estimate in zip(rule.out_names, ours, loop, estimates):
         if np.shape(mine) != np.shape(expected):
-            return f"the {name} has shape {np.shape(mine)}, a loop gives {np.shape(expected)}"
+            return (
+                f"vmap gives the {name} the shape {np.shape(mine)}, and a loop {np.shape(expected)}"
+            )
         if not is_inexact(np.asarray(mine).dtype):
             if not np.array_equal(mine, expected):
-                return f"the {name} is not what a loop gives"
+                return f"vmap and a loop give another {name}"
             continue
         size = np.max(np.abs(known(estimate.scatter)), initial=0.0)
         at = _apart(mine, expected, 16 * LIMIT * size + _SLACK * np.abs(expected))
         if at is not None:
             what = name.replace("gradient ", "gradient of ")
-            text = f"{mine[at]:.6g}, a loop gives {expected[at]:.6g}"
+            text = f"{mine[at]:.6g} under vmap; a loop gives {expected[at]:.6g}"
             return f"the {entry_name(what, at)} is {text}"
     return ""
 

@@ -42,7 +42,9 @@ class LawRow(NamedTuple):
 _LARGE = 1 << 20
 
 _DERIVATIVE = Need(lambda t: t.subject.intended != "any", "not judged: intended")
-_A_SLOPE = Need(lambda t: not t.subject.intended, "the intended gradient is not the slope")
+_A_SLOPE = Need(
+    lambda t: not t.subject.intended, "the intended gradient is not the slope of the forward"
+)
 _RUNS = Need(lambda t: t.runs, "the rule cannot be run")
 _SHAPES = Need(lambda t: not any(t.subject.odd), "a gradient has a wrong shape")
 _UPSTREAM = Need(

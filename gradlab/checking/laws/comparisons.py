@@ -58,7 +58,7 @@ def value(trial: Trial) -> Law:
             judged += int(verdict.right.sum())
     undefined = [name for k, name in enumerate(trial.subject.outputs) if _undefined(trial, k)]
     if undefined:
-        reason = f"{' and '.join(undefined)} is NaN at these inputs, by the reference too"
+        reason = f"{' and '.join(undefined)} is NaN at these inputs, and so is the reference"
         return Law("value", "inconclusive", reason, worst, judged=judged)
     return Law("value", "passed", error=worst, judged=judged)
 
@@ -238,8 +238,8 @@ def _transposed(
     if not np.isfinite(slope) or abs(slope) <= 64 * max(error, 2.0**-40 * left[2]):
         return ""
     return (
-        f"forward over reverse gives {left[0]:.9g} along a direction, "
-        f"reverse over reverse {right[0]:.9g}"
+        f"along a direction, forward over reverse gives {left[0]:.9g}, "
+        f"and reverse over reverse gives {right[0]:.9g}"
     )
 
 

@@ -68,9 +68,11 @@ def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True
 def _wrong(verdict: Verdict) -> str:
     index = verdict.worst
     assert index is not None
-    number = count(int(verdict.wrong.sum()), "entry", "entries")
+    number = int(verdict.wrong.sum())
+    total = count(verdict.wrong.size, "entry", "entries")
     return (
-        f"{number} of {verdict.wrong.size:,} wrong in the gradient of {verdict.path}: "
+        f"{number:,} of {total} of the gradient of {verdict.path} "
+        f"{'is' if number == 1 else 'are'} wrong: "
         f"{entry_name(verdict.path, index)} is {widen(verdict.actual[index]):.9g}, "
         f"expected {verdict.expected[index]:.9g}"
     )
