@@ -190,6 +190,12 @@ def test_a_graph_is_drawn_with_what_was_asked_for(layers: Path) -> None:
     assert {gate["check"]["status"] for gate in gates} == {"passed"}
 
 
+def test_a_table_shows_local_gradients_and_checks_where_they_are_asked_for(capsys) -> None:
+    assert run("graph my_layers:poly x=-2 y=5 --local-gradients --checks") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[-1][-3:] == ["-2,", "3", "right"] and rows[-2][-3:] == ["1,", "1", "right"]
+
+
 def test_files_are_written_whole_or_not_at_all(layers: Path) -> None:
     assert run("graph my_layers:poly 2 2 -o graph.json") == 0
     written = layers / "graph.json"

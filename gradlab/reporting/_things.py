@@ -134,7 +134,7 @@ def _stub(exit: Exit, down: bool) -> tuple[float, float, float]:
     return (above + below + 6.0, 8.0, widest + 10.0) if down else (widest + 18.0, above, below)
 
 
-def _structure(words: str) -> str:
+def structure(words: str) -> str:
     """Return the number that a local gradient is, or the name of its structure."""
     return words.partition(":")[0].partition("(")[0]
 
@@ -147,7 +147,7 @@ def _ports(
     sent = gate.branches if written else ()
     branches = [" ".join(label_lines(sent[i], 2)) if sent else "" for i in shown]
     words = gate.local_gradients if written else ()
-    local = [_structure(words[i]) if words else "" for i in shown]
+    local = [structure(words[i]) if words else "" for i in shown]
     spacing = 28.0 if any(branches) or any(local) else 12.0
     middle = (len(shown) - 1) / 2
     heights = tuple((i - middle) * spacing for i in range(len(shown)))

@@ -8,23 +8,31 @@ from gradlab.reporting._glance import glance_text
 from gradlab.reporting._graph_page import html as html
 from gradlab.reporting._svg import svg as svg
 from gradlab.reporting._table import table
+from gradlab.reporting._things import structure
 
 if TYPE_CHECKING:
     from gradlab.graph.report import GraphReport, WireView
 
+_CHECKED = {"passed": "right", "failed": "WRONG", "skipped": "not decided"}
 HEADERS = ("wire", "node", "inputs", "value", "gradient")
 
 
 def text(report: "GraphReport") -> str:
     """Return a line for every wire, in the order in which they are computed."""
     gates = {output: gate for gate in report.gates for output in gate.outputs}
+    local = any(gate.local_gradients for gate in report.gates)
+    checked = any(gate.check for gate in report.gates)
+    more = ("local gradients",) * local + ("by differences",) * checked
     rows = []
     for wire in report.wires:
         gate = gates.get(wire.name)
         node = gate.node if gate else "constant" if wire.kind == "constant" else ""
         inputs = ", ".join(gate.inputs) if gate else ""
-        rows.append((wire.name, node, inputs, glance_text(wire.value), glance_text(wire.gradient)))
-    return "\n\n".join([table(HEADERS, rows), *report.findings])
+        row = [wire.name, node, inputs, glance_text(wire.value), glance_text(wire.gradient)]
+        words = ", ".join(map(structure, gate.local_gradients)) if gate else ""
+        status = _CHECKED[gate.check.status] if gate and gate.check else ""
+        rows.append((*row, *[words] * local, *[status] * checked))
+    return "\n\n".join([table((*HEADERS, *more), rows), *report.findings])
 
 
 def dot(report: "GraphReport") -> str:
