@@ -194,6 +194,7 @@ def _reference() -> Iterator[tuple[str, str]]:
             with contextlib.suppress(TypeError, ValueError):
                 call = str(inspect.signature(member))
             text = inspect.getdoc(member) or ""
+            call = re.sub(r"\b(gradlab|collections|typing)(\.\w+)*\.(?=\w)", "", call)
             yield f"{title}{re.sub(r'<[^>]*>', '...', call)}", textwrap.indent(text, "    ")
 
 

@@ -51,12 +51,18 @@ def html(report: "NodesReport") -> Markup:
 def reference(title: str, pages: Iterable[tuple[str, str]]) -> str:
     """Return texts as one page: each folds in under its name, one without a name is open."""
     told = (
-        fold(tag("code", name), tag("pre", textwrap.dedent(text))) if name else tag("pre", text)
-        for name, text in pages
+        fold(_summary(call, text), tag("pre", f"{call}\n\n{textwrap.dedent(text)}"))
+        if call
+        else tag("pre", text)
+        for call, text in pages
     )
     name = top("explain", "reference")
     body = join(name, head("reference", "link", title), tag("section", *told))
     return legible(document("gradlab explain", body))
+
+
+def _summary(call: str, text: str) -> Markup:
+    return join(tag("code", call.partition("(")[0]), f"  {text.strip().partition(chr(10))[0]}")
 
 
 def _page(page: "NodePage") -> str:
