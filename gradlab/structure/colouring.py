@@ -285,7 +285,8 @@ def _by_symmetry(matrix: Any, mirrors: Indices) -> list[Plan]:
     if (matrix != matrix.T).nnz:
         return []
     options = []
-    fullest = np.argsort(-np.diff(matrix.indptr), kind="stable")
+    neighbours = np.diff(matrix.indptr) - matrix.diagonal()
+    fullest = np.argsort(-neighbours, kind="stable")
     ordered = np.sort(fullest)
     heads = [k for k in _HEADS if k < matrix.shape[0]]
     bounds = {k: k + _widest(_without(matrix, fullest[:k])) for k in heads}

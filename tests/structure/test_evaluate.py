@@ -57,7 +57,14 @@ def grouped(p):
     return ((own - shared[0]) ** 2 * jnp.exp(shared[1])).sum() + (own.sum(1) ** 3).sum()
 
 
-@pytest.mark.parametrize(("function", "size", "passes"), [(arrow, 12, 2), (grouped, 52, 7)])
+def bare(x):
+    return (x[1:] ** 2).sum() * x[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "size", "passes"),
+    [(arrow, 12, 2), (grouped, 52, 7), (lambda x: bare(x[::-1]), 3, 2), (bare, 9, 2)],
+)
 def test_a_hessian_is_read_by_columns_and_rows(function, size, passes):
     x = np.random.default_rng(2).standard_normal(size).astype(np.float32)
     report = jacobian(jax.grad(function), x)
