@@ -5,8 +5,11 @@ all(".gradlab").forEach(page => page.classList.add("gl-live"));
 addEventListener("beforeprint", () => all("details").forEach(each => { each.open = true; }));
 document.addEventListener("click", e => {
   const copy = e.target.closest(".gl-copy");
-  if (copy) navigator.clipboard?.writeText(copy.previousElementSibling.textContent)
-    .then(() => { copy.textContent = "Copied"; });
+  if (!copy) return;
+  const text = copy.previousElementSibling;
+  (navigator.clipboard?.writeText(text.textContent) ?? Promise.reject()).then(
+    () => { copy.textContent = "Copied"; },
+    () => { getSelection().selectAllChildren(text); copy.textContent = "Press Ctrl+C"; });
 });
 for (const map of all(".gl-cells")) {
   const cells = all("i", map), told = map.closest("section").querySelector("output");

@@ -159,3 +159,19 @@ def test_no_page_is_wider_than_a_phone_and_no_script_fails(pages, tmp_path):
     (title,) = re.findall("<title>([0-9 ]+)</title>", done.stdout)
     widths = dict(zip(pages, map(int, title.split())))
     assert len(widths) == len(pages) and set(widths.values()) == {390}, widths
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_where_the_clipboard_is_closed_the_command_is_selected(pages, tmp_path):
+    made = page(pages["check wrong"])
+    press = (
+        "<script>navigator.clipboard.writeText = () => Promise.reject(new Error('closed'));"
+        "document.querySelector('.gl-copy').click()</script>"
+    )
+    (tmp_path / "page.html").write_text(made + press)
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+    more = ("--virtual-time-budget=2000", "--dump-dom", "--enable-logging=stderr")
+    command = [CHROMIUM, *flags, *more, f"file://{tmp_path}/page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert ">Press Ctrl+C</button>" in done.stdout
