@@ -299,7 +299,8 @@ def _by_symmetry(matrix: Any, mirrors: Indices) -> list[Plan]:
         colours[others] = number + _greedy(rest, _widest(rest), True)
         options.append(colours)
     if matrix.nnz <= _STAR:
-        options += [_star(matrix, order) for order in (np.arange(matrix.shape[0]), fullest)]
+        orders = np.arange(matrix.shape[0]), fullest
+        options += [_star(matrix, order, ahead) for order in orders for ahead in (True, False)]
     plans = [
         Plan(matrix.shape, int(colours.max()) + 1, 0, colours, mirrors=mirrors)
         for colours in options
@@ -322,11 +323,16 @@ def _told_apart(plan: Plan, matrix: Any) -> bool:
     return bool(((number[place] == 1) | (number[mirrored] == 1)).all())
 
 
-def _star(matrix: Any, order: Indices) -> Indices:
+def _star(matrix: Any, order: Indices, ahead: bool) -> Indices:
     """Return a star colouring: no path of four vertices has two colours alone.
 
     Greedy, vertex by vertex: Gebremedhin, Tarafdar, Manne and Pothen, New acyclic and star coloring
     algorithms with application to computing Hessians, 2007, algorithm 4.1.
+
+    Args:
+        matrix: whose entries join two vertices.
+        order: of the vertices.
+        ahead: whether all neighbours of a vertex without a colour get different ones.
     """
     near = [
         [k for k in row.tolist() if k != j]
@@ -335,14 +341,16 @@ def _star(matrix: Any, order: Indices) -> Indices:
     colours = [-1] * matrix.shape[0]
     for v in order.tolist():
         taken: set[int] = set()
-        for w in near[v]:
-            if colours[w] < 0:
-                taken.update(colours[x] for x in near[w] if x != v)
+        beside = [colours[w] for w in near[v]]
+        for w, own in zip(near[v], beside):
+            if own < 0:
+                taken.update(colours[x] for x in near[w] if ahead and x != v)
                 continue
-            taken.add(colours[w])
+            taken.add(own)
+            middle = not ahead and beside.count(own) > 1  # v would join two paths
             for x in near[w]:
                 path = x != v and colours[x] >= 0 and colours[x] not in taken
-                if path and any(colours[y] == colours[w] for y in near[x] if y != w):
+                if path and (middle or any(colours[y] == own for y in near[x] if y != w)):
                     taken.add(colours[x])
         colour = 0
         while colour in taken:

@@ -61,9 +61,19 @@ def bare(x):
     return (x[1:] ** 2).sum() * x[0]
 
 
+def around(x):
+    return (x * jnp.roll(x, 1) * jnp.roll(x, 2)).sum() + (x**4).sum()
+
+
 @pytest.mark.parametrize(
     ("function", "size", "passes"),
-    [(arrow, 12, 2), (grouped, 52, 7), (lambda x: bare(x[::-1]), 3, 2), (bare, 9, 2)],
+    [
+        (arrow, 12, 2),
+        (grouped, 52, 7),
+        (lambda x: bare(x[::-1]), 3, 2),
+        (bare, 9, 2),
+        (around, 12, 5),
+    ],
 )
 def test_a_hessian_is_read_by_columns_and_rows(function, size, passes):
     x = np.random.default_rng(2).standard_normal(size).astype(np.float32)
