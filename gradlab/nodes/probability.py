@@ -26,7 +26,7 @@ class _Simplex(Node):
     """A map of the rows along an axis.
 
     Args:
-        axis: the axis along which the outputs sum to 1; of log-softmax, their exponentials.
+        axis: the axis along which the outputs sum to 1 (for log-softmax: their exponentials).
     """
 
     axis: int = -1

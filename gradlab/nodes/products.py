@@ -29,7 +29,7 @@ def _require_inner(node: Node, a: Array, b: Array) -> None:
 
 
 class Matmul(Node):
-    """a @ b, batched over leading axes, which broadcast; one-dimensional inputs are vectors.
+    """a @ b. Leading axes are batches and broadcast; one-dimensional inputs are vectors.
 
     Local gradients: y[i, j] = sum_k a[i, k] b[k, j], so dy[i, j] / da[i, k] = b[k, j] and
     dy[i, j] / db[k, j] = a[i, k]: block-diagonal, the blocks all equal. Nothing else is nonzero.
