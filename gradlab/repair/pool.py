@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab.common.arrays import Tree
 from gradlab.repair.edits import Material, is_bound, is_number, others, sites, slices
+from gradlab.repair.solving import one_sign
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
 from gradlab.repair.world import BUILTINS, Failed, copied, has_effect, is_pure, theirs
@@ -256,8 +257,9 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             (f"{v}**2", 15, ""),
             (f"({v} > 0)", ATOM, "GL333"),
             (f"(1 + {v})", ATOM, ""),
-            (f"(1 / {v})", ATOM, ""),
         ]
+        divides = _kind(each) == "c" or one_sign(each.value)
+        texts += [(f"(1 / {v})", ATOM, "")] if divides else []
         texts += [(f"{call}({v})", ATOM, "") for call in words.calls if most and own]
         for c in words.bounds if v.isidentifier() else ():
             texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]

@@ -495,6 +495,7 @@ class _Search:
         found: list[_Solved] = []
         pools: dict[int, Fitter] = {}
         hopeless: set[ast.AST] = set()
+        before = {place.site for place in self._places[draft]}
         first = self._focus if not draft.text.edits else None
         innocent = self._innocent(draft)
         for line in [None] if first is None else self._traced(draft, bench, first):
@@ -504,12 +505,12 @@ class _Search:
             scopes = {site.statement: scope for site, scope in places}
             places += ((site, scopes[site.statement]) for site in kinds.repeated(draft.text, apart))
             for site, scope in places:
-                shape = _shape(scope, draft.text.of(site.node))
-                sized = shape is not None and (math.prod(shape) > _FEW) == (tier == WIDE)
+                shapes = _shapes(scope, draft.text.of(site.node))
+                shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
                 vain = not site.again and not hopeless.isdisjoint(site.parents)
-                if not sized or self.tried >= self._end or vain:
+                if not shapes or self.tried >= self._end or vain or site in before:
                     continue
-                needed = self._needs(draft, bench, site, scope, line)
+                needed = self._needs(draft, bench, site, scope, line, shapes)
                 if not needed:
                     hopeless |= set() if needed is None else {site.node}
                     continue
@@ -531,7 +532,8 @@ class _Search:
             makers = [i for i in line.near if _assigns(draft.text.statements[i], site.node.id)]
             if len(makers) != 1 or makers[0] >= line.statement or bench.visits[makers[0]] != 1:
                 continue
-            for need in self._needs(draft, bench, site, scope, line) or ():
+            shapes = _shapes(scope, site.node.id)
+            for need in self._needs(draft, bench, site, scope, line, shapes) or ():
                 if need.exact is not None and np.isfinite(need.exact).any():
                     made = dataclasses.replace(line, statement=makers[0], part=None)
                     before, needed = bench.kept[0][makers[0]], need.exact
@@ -539,7 +541,13 @@ class _Search:
                     yield from self._traced(draft, bench, made)
 
     def _needs(
-        self, draft: _Draft, bench: Bench, site: Site, scope: Scope, first: WrongLine | None
+        self,
+        draft: _Draft,
+        bench: Bench,
+        site: Site,
+        scope: Scope,
+        first: WrongLine | None,
+        shapes: Sequence[tuple[int, ...]],
     ) -> list[Need] | None:
         """Return what a value must be: for all that is wrong, or for one wrong gradient."""
         value = scope.value(draft.text.of(site.node))
@@ -572,8 +580,7 @@ class _Search:
             return np.concatenate([np.ravel(c) for c in came])
 
         found: list[Need] | None = None
-        others = [s for s in scope.shapes if s != value.shape and wider(s, value.shape)]
-        for shape in [value.shape, *sorted(others)[:2]]:
+        for shape in shapes:
             wide = np.broadcast_to(value, shape).astype(float)
             found = needs(wide, move, goal, chosen)
             if found is not None:
@@ -700,6 +707,13 @@ def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:
     """Return the shape of an expression's value, where that is a number or an array."""
     value = scope.value(written)
     return np.shape(value) if isinstance(value, np.ndarray | np.generic | float | int) else None
+
+
+def _shapes(scope: Scope, written: str) -> list[tuple[int, ...]]:
+    """Return the shapes in which a value is solved for: its own, then wider ones."""
+    shape = _shape(scope, written)
+    others = (s for s in scope.shapes if shape is not None and s != shape and wider(s, shape))
+    return [] if shape is None else [shape, *sorted(others)[:2]]
 
 
 def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:

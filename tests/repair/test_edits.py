@@ -132,6 +132,17 @@ SLIPS = {
         ((3, 6), (6,)),
         "    dot = (upstream * w * x).mean(axis=-1, keepdims=True)",
     ),
+    "term that is no quotient": (
+        "def scale(x):\n    return 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5)\n\n\n"
+        "def forward(x, w):\n    return x + x * scale(x) * w\n\n\n"
+        "def backward(upstream, x, w):\n"
+        "    r, dy = scale(x), upstream * w\n"
+        "    dot = (dy * x).mean(axis=-1, keepdims=True)\n"
+        "    dx = r * dy - r**3 * x * dot\n"
+        "    return dx, (upstream * x * r).sum(axis=0)\n",
+        ((8, 6), (6,)),
+        "    dx = r * dy - r**3 * x * dot + upstream",
+    ),
     "axes that the function writes elsewhere": (
         "def forward(x):\n    return x - x.mean(axis=(2, 3), keepdims=True)\n\n\n"
         "def backward(upstream, x):\n"
