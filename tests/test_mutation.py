@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from gradlab.repair.mutants import mutants
+
 LAYERS = """
 import numpy as np
 
@@ -60,3 +64,19 @@ def test_two_functions_of_one_module_keep_their_own_calls(tmp_path: Path) -> Non
     done = run(tmp_path, WEAK, *(f"--gradlab-mutate=layers_to_mutate:{name}" for name in names))
     for name in names:
         assert re.search(rf"mutate:{name}   \d+ of \d+ caught", done.stdout), done.stdout
+
+
+def softmax_backward(upstream, x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    p = e / e.sum(axis=-1, keepdims=True)
+    return p * (upstream - (upstream * p).sum(axis=-1, keepdims=True))
+
+
+def test_a_mutant_that_only_rounds_otherwise_is_not_asked_for():
+    rng = np.random.default_rng(0)
+    calls = [(np.ones((3, 4)), rng.normal(size=(3, 4)))]  # there the right gradient is zero
+    found = mutants(softmax_backward, calls, 200, 0, lambda path: path == __file__)
+    alike = [m for m in found if m.lines[2] == "e = np.exp(x)"]
+    assert alike and all(m.same for m in alike)
+    other = [m for m in found if "upstream * p).mean" in m.lines[2]]
+    assert other and not any(m.same for m in other)

@@ -700,12 +700,12 @@ def moved(text: Text, site: Site) -> Edit:
     return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, "", SOLVED)
 
 
-def filled(text: Text, site: Site, form: str, each: Material) -> Edit:
+def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED) -> Edit:
     """Return the edit that puts a text beside a value: `{m}`, `{s} * {m}`, `{s} + {m}`."""
     write = _Writer(text)
     new = each.text
     if form == "{m}":
-        return write.put(site, new, each.binds, each.code or "GL311", SOLVED, len(new))
+        return write.put(site, new, each.binds, each.code or "GL311", tier, len(new))
     product = form[4:5] in ("*", "/")
     here = write.within(site.node, 13 if product else 12)
     if new.startswith("-") and not product:

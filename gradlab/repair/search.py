@@ -40,7 +40,7 @@ from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
-from gradlab.repair.source import Edit, Text, edited, read
+from gradlab.repair.source import ATOM, Edit, Text, edited, read
 from gradlab.repair.world import Failed, World, copied, place, quiet
 
 _BEAM = 8
@@ -409,6 +409,8 @@ class _Search:
         words = bench.words
         every = kinds.tokens(text, words.aliases, words.held)
         some: Iterable[Edit] = (e for e in every if e.tier == tier and e.statement in wanted)
+        if tier == TOKENS:
+            some = itertools.chain(some, _others(text, bench, wanted))
         if tier == TOKENS and any(np.iscomplexobj(e) for e in self.points[0].expected):
             some = itertools.chain(some, kinds.conjugated(text))
         if tier == NAMES:
@@ -686,6 +688,21 @@ def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
             for each in known[site.statement]:
                 if each.code == "GL221" and each.shape == shape:
                     yield kinds.filled(text, site, "{s} * {m}", each)
+
+
+def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield other containers of the same kind: the parameters of another layer."""
+    for site, scope in bench.value_sites(wanted):
+        here: Any = scope.locals[0].get(getattr(site.node, "id", ""))
+        if type(here) in (dict, list, tuple):
+            for name, other in scope.locals[0].items():
+                alike = type(other) is type(here) and len(other) == len(here)
+                if alike and name != text.of(site.node) and set(_keys(other)) == set(_keys(here)):
+                    yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), TOKENS)
+
+
+def _keys(value: Any) -> Any:
+    return value if isinstance(value, dict) else ()
 
 
 def _assigns(statement: ast.stmt, name: str) -> bool:
