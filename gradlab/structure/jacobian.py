@@ -608,15 +608,15 @@ class _Reading:
             conditions=conditions,
             sizes=self.names.described(self.sizes, reach),
             least=reach,
-            unseen=self._unseen(patterns),
+            unseen=self._unseen(patterns, accept),
         )
 
-    def _unseen(self, patterns: Patterns) -> str:
+    def _unseen(self, patterns: Patterns, accept: Accept) -> str:
         """Say where values go beyond the patterns; what it asks of sizes is no part of a proof."""
         sizes = self.names.sizes()
         numbers = {name: sizes.named(name) for name in sizes.least} if sizes else {}
         same = {pair: p.sized(numbers) if numbers else p for pair, p in patterns.items()}
-        return unseen(self.program, self.sources, self.outputs, same, sizes)
+        return unseen(self.program, self.sources, self.outputs, same, sizes, accept)
 
     def _reach(self, patterns: Patterns, accept: Accept) -> Mapping[str, int]:
         """Return for each name of a size from which number on the patterns are proved.

@@ -16,6 +16,7 @@ import numpy as np
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes
 from gradlab.primitives import Site, lookup
+from gradlab.structure.conditions import Accept, refuse
 from gradlab.structure.infer import Traced, Walk, union
 from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.dependence import flow
@@ -110,6 +111,7 @@ def unseen(
     outputs: Sequence[int],
     patterns: Mapping[tuple[str, str], Pattern],
     sizes: Sizes | None,
+    accept: Accept = refuse,
 ) -> str:
     """Say through which equations values reach outputs outside of the pattern; "": through none.
 
@@ -119,6 +121,7 @@ def unseen(
         outputs: the flat outputs that are differentiated.
         patterns: for the path of an output and of an input, where derivatives may differ from 0.
         sizes: the sizes that have names.
+        accept: which conditions the patterns may take to hold.
     """
     flat: list[str] = []
 
@@ -136,7 +139,7 @@ def unseen(
         states[k] = Traced({n: Pattern.identity(shape)})
 
     def walked(only: frozenset[str] | None) -> tuple[dict[str, None], _Found]:
-        walk = _Values(sizes=sizes, given=len(inputs), only=only)
+        walk = _Values(sizes=sizes, accept=accept, given=len(inputs), only=only)
         results = walk.run(program.jaxpr, states)
         places = {n: (n, "") for n in range(len(inputs))}
         places |= {seed: place for place, seed in walk.hidden.items()}
@@ -150,17 +153,18 @@ def unseen(
         return walk.inside, beyond
 
     inside, found = walked(None)
-    if inside and any("" in places for places in found.values()):
+    suspects = [pair for pair, places in found.items() if "" in places] if inside else []
+    if suspects:
         without = walked(frozenset())[1]
+        suspects = [pair for pair in suspects if "" not in without.get(pair, {})]
+    if suspects:
         first = [*inside][:_TRIED]
         ones = {where: walked(frozenset([where]))[1] for where in first}
         others = {where: walked(frozenset(inside) - {where})[1] for where in first}
-        for pair, places in found.items():
-            if "" not in places or "" in without.get(pair, {}):
-                continue
+        for pair in suspects:
             alone = [where for where, one in ones.items() if "" in one.get(pair, {})]
             needed = [where for where, rest in others.items() if "" not in rest.get(pair, {})]
-            places |= dict.fromkeys(alone or needed[:1] or inside)
+            found[pair] |= dict.fromkeys(alone or needed[:1] or inside)
     for places in found.values():
         places.pop("", None)
     single = len(outputs) == 1

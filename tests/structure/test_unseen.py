@@ -87,6 +87,16 @@ def test_nothing_is_said_where_the_pattern_tells_all(function):
     assert gradlab.jacobian(function, X).unseen == ""
 
 
+def test_what_conditions_hide_is_not_seen():
+    def rounded(x):
+        scores = jnp.where(jnp.tri(4, dtype=bool), x @ x.T, -1e30)
+        return jax.nn.softmax(scores) @ jnp.round(x)
+
+    J = gradlab.jacobian(rounded, X)
+    assert "through round" in J.unseen
+    assert J.under(1e6).unseen == ""
+
+
 RULES = {"reversing rule", "clipping rule"}
 
 
