@@ -13,6 +13,7 @@ import pytest
 from corpus.index import FAULTS, OPERATIONS, as_custom_vjp, cast
 from corpus.model import Draw
 from repair.patched import patched
+from sampling import sampled
 
 import gradlab
 from gradlab.checking import points
@@ -27,13 +28,13 @@ IN_NUMPY = [op for op in OPERATIONS.values() if op.form == "any"]
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-def sampled(items, every, id_of):
-    """Return all items, each but the n-th marked slow, and faults in a million entries too."""
-    slow = [k % every or getattr(item, "operation", item).large for k, item in enumerate(items)]
-    return [
-        pytest.param(item, id=id_of(item), marks=[pytest.mark.slow] if skip else [])
-        for item, skip in zip(items, slow)
-    ]
+def op_name(op):
+    return op.name
+
+
+def is_large(case):
+    """Whether an operation, or that of a fault, takes a million entries."""
+    return getattr(case, "operation", case).large
 
 
 def test_the_corpus_is_large():
@@ -42,7 +43,7 @@ def test_the_corpus_is_large():
     assert sum("#" in fault.source or fault.source.startswith("jax ") for fault in FAULTS) >= 90
 
 
-@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 6, lambda op: op.name))
+@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 6, op_name, is_large))
 def test_correct_backwards_pass(op):
     dtype = _DTYPES[list(OPERATIONS).index(op.name) // 6 % 4]
     dtype = dtype if dtype in op.dtypes else op.dtypes[0]
@@ -51,7 +52,7 @@ def test_correct_backwards_pass(op):
         assert report.ok, report
 
 
-@pytest.mark.parametrize("op", sampled(IN_NUMPY, 9, lambda op: op.name))
+@pytest.mark.parametrize("op", sampled(IN_NUMPY, 9, op_name, is_large))
 def test_correct_backwards_pass_in_numpy(op):
     report = gradlab.check(
         lambda *inputs: op.forward(np, *inputs),
@@ -106,7 +107,7 @@ def _at_once(program, columns):
     return [np.broadcast_to(o.array, shape) for o, shape in zip(outputs, shapes)]
 
 
-@pytest.mark.parametrize("fault", sampled(FAULTS, 14, lambda fault: fault.id))
+@pytest.mark.parametrize("fault", sampled(FAULTS, 14, lambda fault: fault.id, is_large))
 def test_faults_are_found_and_named(fault):
     op, dtype = fault.operation, fault.dtypes[0]
     xp = np if fault.form == "numpy" else jnp
