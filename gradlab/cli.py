@@ -14,7 +14,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from gradlab import __version__
 from gradlab._commands import COMMANDS
@@ -64,9 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command == "explain":
-        with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
-            return _explain(options.code, options.api, options.output)
-        return _quietly(0)
+        return _explain(options.code, options.api, options.output)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     from gradlab.reporting import detailed, fitted, repeated_by
@@ -100,8 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said += _next(str(error), error.instead, words, options.command)
         print(*map(legible, said), sep="\n  ", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader has seen enough
-        return _quietly(_status(report))
     except Exception as error:
         _show_cause(error, always=True)
         print(
@@ -109,12 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return _status(report)
-
-
-def _quietly(status: int) -> int:
-    """Return the status; nothing more is written to a reader that has gone."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
-    return status
 
 
 def _times(spent: dict[str, float]) -> str:
@@ -219,6 +209,13 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors say what to type."""
 
     words: ClassVar[list[str]] = []
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help and version as every other text."""
+        if file is sys.stdout:
+            _print(message)
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command, and which command works."""
@@ -337,12 +334,25 @@ def _terminal_width(output: str | None) -> int | None:
 def _put(text: str, output: str | None) -> None:
     """Print the text, or write it to a file: whole, or not at all."""
     if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what captures stdout may be something else
-            sys.stdout.reconfigure(errors="backslashreplace")
-        sys.stdout.write(_painted(text) if text.endswith("\n") else _painted(text) + "\n")
+        _print(_painted(text) if text.endswith("\n") else _painted(text) + "\n")
+    else:
+        write_whole(output, text)
+
+
+def _print(text: str) -> None:
+    """Write to standard output. A reader that has gone has seen enough; a full disk is an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what captures stdout may be something else
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
-        return
-    write_whole(output, text)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
+        if isinstance(error, BrokenPipeError):
+            return
+        print(f"gradlab: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        print("  Write to a file on another disk: gradlab ... -o FILE", file=sys.stderr)
+        sys.exit(2)
 
 
 def _painted(text: str) -> str:

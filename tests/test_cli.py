@@ -1,6 +1,7 @@
 """The command line: statuses, formats, files; cheap to ask for help."""
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -322,3 +323,29 @@ def test_the_process_ends_with_the_status_and_all_that_was_said(words, status):
     command = [sys.executable, "-m", "gradlab", *words.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == status and "tanh" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", ["nodes tanh", "explain GL103", "--help", "--version"])
+def test_what_cannot_be_written_is_said_and_a_reader_that_has_gone_is_not(words):
+    command = [sys.executable, "-m", "gradlab", *words.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gradlab: standard output cannot be written: No space left")
+    assert "-o FILE" in done.stderr and "Traceback" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (0, "")
+
+
+def test_a_link_stays_a_link_and_a_device_is_not_replaced(tmp_path, capsys):
+    device, link = tmp_path / "device.txt", tmp_path / "link.txt"
+    device.symlink_to("/dev/full")
+    link.symlink_to(tmp_path / "real.txt")
+    assert run(f"nodes tanh -o {device}") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert run(f"nodes tanh -o {link}") == 0
+    assert device.is_symlink() and link.is_symlink()
+    assert "tanh" in (tmp_path / "real.txt").read_text()
