@@ -75,6 +75,7 @@ def text(report: "JacobianReport") -> str:
     return "\n".join([*lines, *(f"  {line}" for line in shown)])
 
 
+_DENSE = "each of these outputs may depend on each of these inputs"
 _PROVED = "Proved from the program: true for every "
 
 
@@ -179,7 +180,7 @@ def html(data: Data) -> Markup:
             section(f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block))
             for block in data["blocks"]
         ),
-        section("Memory, on a scale of powers of ten", _bars(kinds)),
+        section(f"Memory{', on a scale of powers of ten' * _has_bars(kinds)}", _bars(kinds)),
         section("What the backward multiplies", _products(data)),
         section("The first entries, by value", _by_value(data["corner"])),
         section("The proof, beside the source", _proof(data)),
@@ -206,7 +207,11 @@ def _levels(data: Data, block: Data) -> Markup:
             if high * wide > 1
             else "One square is one entry"
         )
+        inner = level is not block["levels"][-1]
         said = f"{one}. A blue square may hold entries that are not zero; all others are zero."
+        if not any("0" in row for row in level["cells"]):
+            whole = "each holds entries that may differ from zero; click to see where"
+            said = f"{one}. Every square is blue: {whole if inner else _DENSE}."
         if not all(isinstance(n, int) for n in block["shape"]):
             said += f" The picture takes {FEW} for each size without a number."
         square = _square(data, block, level)
@@ -236,8 +241,15 @@ def _levels(data: Data, block: Data) -> Markup:
     )
 
 
-def _bars(kinds: Iterable[tuple[str, int | str]]) -> Markup:
-    """Return sizes in bytes as bars, each as long as its digits; a formula has none."""
+def _has_bars(kinds: Iterable[tuple[str, int | str]]) -> bool:
+    """Return whether any size is a number; a formula has no bar."""
+    return any(isinstance(size, int) for _, size in kinds)
+
+
+def _bars(kinds: Sequence[tuple[str, int | str]]) -> Markup:
+    """Return sizes in bytes as bars, each as long as its digits."""
+    if not _has_bars(kinds):
+        return table(("stored", "bytes"), [(name, f"{size} B") for name, size in kinds])
     rows = [
         (
             name,

@@ -117,8 +117,8 @@ def html(report: "PrecisionReport") -> Markup:
 
 def svg(report: "PrecisionReport") -> Markup:
     """Return a bar for each measurement: the correct digits, and a tick at its worst entry."""
-    left, width, step = 180, 280, 22
-    height = 50 + step * len(report.measurements)
+    left, width, step = 12, 300, 42  # a label stands above its bar, so that a phone shows it whole
+    height = 34 + step * len(report.measurements)
     title = f"correct digits of the gradient of {report.function}; the tick is the worst entry"
     parts: list[Markup] = [tag("text", "tick: the worst entry", x=left, y=20)]
     for digits in range(0, 17, 2):
@@ -126,10 +126,10 @@ def svg(report: "PrecisionReport") -> Markup:
         parts.append(tag("line", _class="grid", x1=f"{x:g}", x2=f"{x:g}", y1=32, y2=height))
         parts.append(tag("text", digits, x=f"{x:g}", y=height + 18, text_anchor="middle"))
     for i, m in enumerate(report.measurements):
-        y = 40 + step * i
+        y = 56 + step * i
         asked = () if m.matmul == "default" else (m.matmul,)
         label = " ".join((m.dtype, m.device, *asked, f"d{m.path}"))
-        parts.append(tag("text", label, x=left - 8, y=y + 11, text_anchor="end"))
+        parts.append(tag("text", label, x=left, y=y - 6))
         if math.isnan(m.digits):
             parts.append(tag("text", "no entry is finite", x=left + 6, y=y + 11))
             continue
@@ -138,4 +138,4 @@ def svg(report: "PrecisionReport") -> Markup:
         colour = _COLOURS.get(m.dtype, "#999999")
         parts.append(tag("rect", x=left, y=y, width=bar, height=14, fill=colour))
         parts.append(tag("line", _class="tick", x1=tick, x2=tick, y1=y - 2, y2=y + 16))
-    return drawn(title, "gradlab-precision", _STYLE, left + width + 60, height + 30, *parts)
+    return drawn(title, "gradlab-precision", _STYLE, left + width + 24, height + 30, *parts)
