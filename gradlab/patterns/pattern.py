@@ -120,7 +120,12 @@ class Pattern:
         cls, output_shape: Sequence[int], input_shape: Sequence[int], bounds: Iterable[Bound]
     ) -> Self:
         """Return the entries whose axes satisfy all bounds, written as this module says."""
-        shape = (tuple(output_shape), tuple(input_shape))
+        return cls._of_bounds(tuple(output_shape), tuple(input_shape), tuple(map(tuple, bounds)))
+
+    @classmethod
+    @lru_cache(4096)  # most patterns of a program are met again: identities, sums, broadcasts
+    def _of_bounds(cls, outputs: Shape, inputs: Shape, bounds: tuple[Bound, ...]) -> Self:
+        shape = outputs, inputs
         if 0 in shape[0] or 0 in shape[1]:
             return cls(*shape, ())
         zone = full(*shape)
