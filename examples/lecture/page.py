@@ -1,7 +1,8 @@
 """The lecture as one page: graphs to step through, four gates, a sigmoid, vectors, a diagonal.
 
 Run it with `python examples/lecture/page.py [FILE.html]`, and open the file in a browser. Left and
-right arrow step through the graph that is in the middle of the screen.
+right arrow step through the graph that is in the middle of the screen. Gates that stand side by
+side step together.
 """
 
 import sys
@@ -25,7 +26,9 @@ from examples.simplest_graph import f
 from examples.vector_graph import f as squared_length
 
 _STYLE = (  # the title of a part stands in the place of its page's own head
-    "<style>.part .gl-top,.part .gl-word,.part h1,.part h1+.gl-lead{display:none!important}</style>"
+    "<style>.part .gl-top,.part .gl-word,.part h1,.part h1+.gl-lead{display:none!important}"
+    ".four{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));"
+    "max-width:1136px;margin:0 auto}.four>*{min-width:0}</style>"
 )
 
 
@@ -89,7 +92,8 @@ def parts() -> list[tuple[str, str, str]]:
         ),
         (
             "8. W x, entry by entry",
-            "dq_k / dW_ij is x_j where k = i, and 0 elsewhere. So row k of W moves q_k alone.",
+            "dq_k / dW_ij is x_j where k = i, and 0 elsewhere. So row k of W moves q_k alone. The "
+            "Jacobian is 2 x 4, but the gradient of W has the size of W, 2 x 2.",
             matrix(product, W, X, wrt="w"),
         ),
         (
@@ -117,8 +121,9 @@ def page() -> str:
         inside = whole.partition("<body>")[2].partition("<script>")[0]
         said = f"<section><h1>{title}</h1><p class='gl-lead'>{text}</p></section>"
         told = f"<div class='gradlab'><div class='gl-main'>{said}</div></div>"
-        pieces.append(f"{told}<div class='part'>{inside}</div>")
-    return "".join([head, body, _STYLE, *pieces, script])
+        pieces.append(f"<div>{told}<div class='part'>{inside}</div></div>")
+    four = ["<div class='four'>", *pieces[1:5], "</div>"]  # the gates stand side by side
+    return "".join([head, body, _STYLE, pieces[0], *four, *pieces[5:], script])
 
 
 def main() -> None:

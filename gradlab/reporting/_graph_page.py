@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradlab.formatting import listed
 from gradlab.reporting._glance import glance_text
 from gradlab.reporting._markup import Markup, Part, fold, head, join, table, tag, top
 from gradlab.reporting._svg import drawing
@@ -106,7 +107,8 @@ def _gates(forms: "list[GraphReport]") -> Iterator[Markup]:
             if gate.name not in seen or gate.members:
                 seen.add(gate.name)
                 named = f"{gate.name} = {gate.node}({', '.join(gate.inputs)})"
-                yield fold(named, *_about(gate, views), data_gate=gate.name)
+                takes = json.dumps(gate.inputs)
+                yield fold(named, *_about(gate, views), data_gate=gate.name, data_takes=takes)
 
 
 def _about(gate: "Gate", views: "dict[str, WireView]") -> Iterator[Part]:
@@ -116,7 +118,7 @@ def _about(gate: "Gate", views: "dict[str, WireView]") -> Iterator[Part]:
         told.append(f"A group of {gate.members} nodes.")
     told += [f"Written at {gate.line}."] * bool(gate.line)
     yield from (tag("p", line) for line in told if line)
-    out = views[gate.outputs[0]]
+    upstreams = [glance_text(views[name].gradient) or "none" for name in gate.outputs]
     rows = []
     for k, name in enumerate(gate.inputs):
         branch = gate.branches[k] if gate.branches else None
@@ -128,7 +130,7 @@ def _about(gate: "Gate", views: "dict[str, WireView]") -> Iterator[Part]:
                 name,
                 tag("span", glance_text(views[name].value), cls="good"),
                 local or "-",
-                tag("span", glance_text(out.gradient) or "none", cls="bad"),
+                tag("span", listed(upstreams), cls="bad"),
                 tag("span", f"{glance_text(sent) or 'none'}{part}", cls="bad"),
             )
         )

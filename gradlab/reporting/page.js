@@ -74,6 +74,10 @@ for (const graph of all("[data-steps]")) {
     shown(steps[at - 1]).forEach(g => g.classList.add("now"));
     const what = way === "forward" ? "value" : "gradient";
     told.textContent = `${at} of ${steps.length}: ${what} of ${wire}`;
+    const works = each => way === "forward" ? each.dataset.gate === wire
+      : JSON.parse(each.dataset.takes).includes(wire);
+    const gate = all(".gl-gates details", graph).find(works);  // the gate that makes this number
+    if (gate) tell(gate.dataset.gate);
   };
   const tell = gate => {
     all("g.gate", graph).forEach(g => g.classList.toggle("chosen", g.dataset.gate === gate));
@@ -104,5 +108,5 @@ for (const graph of all("[data-steps]")) {
   });
   const [, step, gate] = location.hash.match(/^#(\d+)(?:,(.*))?$/) || [];
   show(step === undefined ? steps.length : Number(step));
-  tell(gate === undefined ? graph.querySelector("g.gate")?.dataset.gate : decodeURIComponent(gate));
+  if (gate !== undefined) tell(decodeURIComponent(gate));
 }

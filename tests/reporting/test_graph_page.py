@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradlab import Graph
+from gradlab import Graph, nodes
 from gradlab.nodes import registry
 
 CHROMIUM = next(
@@ -66,6 +66,8 @@ def test_stepping_forward_then_backward(page: Path) -> None:
     end = opened(page)
     assert len(visible(end, "backward")) == 13
     assert "26 of 26: gradient of w0" in end
+    assert "multiply = multiply(w0, x0)" in told(middle), "the gate that made the number"
+    assert "add_2 = add(" in told(back) and "multiply = multiply(w0, x0)" in told(end)
 
 
 @needs_browser
@@ -107,6 +109,19 @@ def test_a_gate_tells_what_it_does(page: Path) -> None:
     assert re.search(r"add_2 +1.368 +-0.5344 +1 +-0.5344", about), about
     assert "Written at test_graph_page.py:" in about and "d/dx = -1 / x^2" in about
     assert re.search(r"Right: .* backward says .*, finite differences say .* ± ", about)
+
+
+def test_a_gate_with_two_outputs_shows_both_upstreams() -> None:
+    def twice(x):
+        once, again = nodes.copy(x)
+        return 2 * once + 4 * again
+
+    g = Graph(twice, 3.0)
+    g.backward()
+    text = g.report(local_gradients=True).render("html")
+    row = re.search(r"<td[^>]*>x</td>(.*?)</tr>", text, re.DOTALL)
+    assert row is not None
+    assert re.sub("(<[^>]*>)+", " ", row[1]).strip() == "3 1 2 and 4 6"
 
 
 @needs_browser
