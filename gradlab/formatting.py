@@ -1,5 +1,6 @@
 """How gradlab writes sizes, counts, shapes and names for people; one spelling everywhere."""
 
+import math
 import re
 from collections.abc import Sequence
 from numbers import Real
@@ -39,6 +40,14 @@ def scientific(number: float, decimals: int = 0) -> str:
     """Return a number with its power of ten as short as it can be."""
     mantissa, power, exponent = f"{number:.{decimals}e}".partition("e")
     return f"{mantissa}e{int(exponent)}" if power else mantissa
+
+
+def at_most(bound: float, digits: int = 3) -> str:
+    """Return a bound in few digits, rounded down: below what is written, the bound holds."""
+    written = f"{bound:.{digits}g}"
+    if float(written) > bound:
+        written = f"{bound - 10.0 ** (math.floor(math.log10(abs(bound))) + 1 - digits):.{digits}g}"
+    return written
 
 
 def listed(names: Sequence[str]) -> str:

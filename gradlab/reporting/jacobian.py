@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradlab.formatting import count, listed, number_text, shape_text, size_text
+from gradlab.formatting import at_most, count, listed, number_text, shape_text, size_text
 from gradlab.patterns.drawing import FEW, draw
 from gradlab.reporting._failure import wrapped
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
@@ -341,7 +341,7 @@ def _proof(data: Data) -> Markup:
 
 def _condition(condition: Data) -> Markup:
     """Return what has to hold of some values, and whether the proof rests on it."""
-    bound = "" if condition["bound"] is None else f", at most {condition['bound']:g}"
+    bound = "" if condition["bound"] is None else f", at most {at_most(condition['bound'])}"
     used = "the proof rests on it" if condition["accepted"] else "accept it for a smaller pattern"
     what = f"{condition['what']} ({condition['kind']}{bound}) at {condition['source']}: {used}."
     return tag("p", what)

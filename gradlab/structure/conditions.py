@@ -16,6 +16,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array
 from gradlab.errors import InputError, InputTypeError
+from gradlab.formatting import at_most
 from gradlab.patterns import Pattern
 from gradlab.primitives.ranges import Kind, Need
 from gradlab.tracing.jaxprs import Literal, Loop, bind, body
@@ -57,7 +58,7 @@ class Condition:
         at = f" at {self.source}" if self.source else ""
         if self.kind == "magnitude":
             values, _, place = self.what.partition(" ")
-            return f"|{values}| <= {self.bound:.3g}{at}, {place}"
+            return f"|{values}| <= {at_most(self.bound or 0.0)}{at}, {place}"
         if self.kind == "nonempty":
             return f"each of the {self.what}, keeps an entry{at}"
         return f"{self.what} are finite{at}"
@@ -120,7 +121,7 @@ def suggested(conditions: Sequence[Condition]) -> str:
     bounds = [c.bound for c in conditions if c.bound is not None]
     if bounds:
         least = min(bounds)
-        words.append("1e6" if least >= 1e6 else f"{least * 0.99:.2g}")
+        words.append("1e6" if least >= 1e6 else at_most(least, 2))
     return words[0] if len(words) == 1 else f"({', '.join(words)})"
 
 

@@ -5,6 +5,7 @@ which the conditions hold: no entry outside the proved pattern may differ from z
 """
 
 import operator
+import re
 
 import equinox as eqx
 import jax
@@ -354,7 +355,7 @@ def test_a_leak_is_refused_whatever_is_accepted(name):
 def test_a_refusal_ends_with_what_to_accept():
     with pytest.raises(StructureMismatch) as caught:
         assert_structure(haiku, POINT, causal=1)
-    assert "condition |scores| <= 1e+30 at test_conditions.py" in str(caught.value)
+    assert "condition |scores| <= 9.99e+29 at test_conditions.py" in str(caught.value)
     assert "accept    pass conditions=1e6, if it always holds" in str(caught.value)
 
 
@@ -382,6 +383,25 @@ def test_a_magnitude_is_what_exp_needs():
     assert jax.jit(J.holds)(2 * high, shapes[1]) == (False,)
     assert "conditions=9.8e+03" in J.why()
     assert J.to_dict()["conditions"][0]["kind"] == "magnitude"
+
+
+@pytest.mark.parametrize("mask", [-1e9, -104_106.5, -105.07, -106.02, -10_107.0])
+def test_the_bound_that_is_told_is_accepted(mask):
+    def attend(x):
+        past = jnp.tril(jnp.ones((5, 5), bool))
+        return jax.nn.softmax(jnp.where(past, x @ x.T, mask)) @ x
+
+    x = jnp.ones((5, 4))
+    with pytest.raises(StructureMismatch) as caught:
+        assert_structure(attend, x, causal=0)
+    told = re.findall(r"\| <= (\S+) at|pass conditions=(\S+),", str(caught.value))
+    bounds = [float(a or b) for a, b in told]
+    assert len(bounds) == 2
+    for bound in bounds:
+        assert_structure(attend, x, causal=0, conditions=bound)
+    page = jacobian(attend, x).report.render("html")
+    shown = re.search(r"at most (\S+)\) at", page)
+    assert shown is not None and float(shown[1]) == bounds[0]
 
 
 def test_at_the_bound_the_mask_still_hides():
