@@ -114,3 +114,14 @@ def test_a_newcomer_finds_the_answers(capsys):
         "exit status: 0 right, 1 wrong or undecided, 2 the command was wrong",
     ):
         assert answer in text
+
+
+def test_every_figure_of_the_table_has_a_command_that_measures_it():
+    source = ROOT / "tests" / "benchmarks" / "figures.py"
+    space = {"__name__": "figures", "__file__": str(source)}
+    exec(compile(source.read_text(), str(source), "exec"), space)
+    table = README.partition("| what | figure | how |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [what for what, _ in space["rows"]()] == [row.split(" | ")[0][2:] for row in table]
+    for _, how in space["rows"]():
+        *_, last = (word for word in space["command"](how) if not word.startswith("--"))
+        assert how.startswith("gradlab verify") or (ROOT / last).is_file(), how

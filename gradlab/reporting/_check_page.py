@@ -145,7 +145,7 @@ def _map(report: "CheckReport", path: str, seen: "ErrorMap") -> Markup:
     """Return the map of one input's errors."""
     leaf = next(each for each in report.leaves if each.path == path)
     labels = [_span(row, seen.height) for row in range(seen.rows)]
-    cells = [(level(c.relative, c.state == "right"), _cell_text(path, c)) for c in seen.cells]
+    cells = [(level(c.relative, c.state), _cell_text(path, c)) for c in seen.cells]
     worst = report.worst.index if report.worst and report.worst.path == path else None
     ranked = [
         (c.at == worst, c.state == "wrong", c.relative == c.relative, c.relative)

@@ -42,7 +42,11 @@ _SEALED = (
     "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
 )
-_SCALE = ("rounding", "1e-6", "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1", "more than 1")
+_SCALE = (
+    *["rounding", "1e-6", "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1"],
+    "more than 1",
+    "undecided",
+)
 
 
 class Markup(str):  # noqa: SLOT000  (it holds nothing more)
@@ -175,10 +179,10 @@ def evidence(grade: str | None) -> Markup:
     return tag("span", *marks, f" {grade or 'none'}", cls="ev")
 
 
-def level(relative: float, explained: bool) -> int:
-    """Return the colour of a relative error: 0 within rounding, then one for each power of ten."""
-    if explained:
-        return 0
+def level(relative: float, state: str) -> int:
+    """Return the colour of an entry: 0 within rounding, then one for each power of ten of error."""
+    if state in ("right", "undecided"):
+        return 0 if state == "right" else 9
     if not math.isfinite(relative):
         return 8
     return max(1, min(8, math.ceil(math.log10(relative)) + 7)) if relative > 0 else 0

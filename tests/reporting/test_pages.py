@@ -93,6 +93,26 @@ def test_where_zero_is_expected_no_ratio_is_told():
     assert "off by a relative" not in said and "0.0e0" not in said
 
 
+def test_an_undecided_entry_has_not_the_colour_of_the_worst_error():
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import gradlab
+
+    def hidden(x):  # no slope can be measured in so few digits
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(lambda x: np.asarray(np.tanh(x) * 1e-5, np.float16), shape, x)
+
+    rule = jax.custom_vjp(hidden)
+    rule.defvjp(lambda x: (hidden(x), x), lambda x, g: (g * (1e-5 * (1 - jnp.tanh(x) ** 2)),))
+    report = gradlab.check(rule, jnp.asarray([2.0, 3.0, 5.0], jnp.float16))
+    text = report.render("html")
+    assert {cell.state for cell in report.maps["x"].cells} == {"undecided"}
+    assert re.findall(r'<i class="gl-h(\d)[^>]*title=', text) == ["9"] * 3
+    assert "more than 1 undecided" in words(text)
+
+
 def test_what_needs_the_script_is_not_told_without_it(pages):
     for name in ("check wrong", "graph"):
         part = fragment(pages[name])

@@ -374,7 +374,7 @@ def test_a_magnitude_is_what_exp_needs():
     [condition] = J.conditions
     assert condition.kind == "magnitude" and not condition.accepted
     assert condition.bound == pytest.approx(1e4 - 104.3, abs=0.5)
-    assert str(condition).startswith("|scores| <= 9.9e+03 at test_conditions.py:")
+    assert str(condition).startswith("|scores| <= 9.89e+03 at test_conditions.py:")
     assert J.under(1e6).nnz == J.nnz
     assert J.under(9e3).nnz == J.under(condition).nnz < J.nnz
     assert J.under(J.conditions).conditions[0].accepted
