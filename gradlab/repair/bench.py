@@ -61,7 +61,7 @@ class Bench:
             self.whole(text, k, watched)
             self.kept.append(found)
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
-        helpers = world.helpers(self.copy)
+        helpers = world.helpers(self.copy, text, set(held))
         self.words = spoken(text, texts, self.copy.__globals__ | held, helpers)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM

@@ -267,6 +267,8 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         node = site.node
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
+            yield from _tied(write, site, node)
+            yield from _at_every_index(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             code = "GL101" if isinstance(node.op, ast.USub) else "GL332"
             operand = node.operand
@@ -285,6 +287,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
             yield from _subscript(write, site, node)
+            yield from _scattered(write, site, node, aliases)
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             returned = isinstance(site.parent, ast.Return)
             yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
@@ -320,6 +323,53 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             mine = Site(right, (*site.parents, node), site.statement)
             binds = 14 if exponent[0] == "-" else ATOM
             yield write.put(mine, exponent, binds, "GL203", TOKENS)
+
+
+def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
+    """Yield a product with a comparison, in which both sides of a tie have one half."""
+    text, start = write.text, write.text.span(node)[0]
+    for factor in (node.left, node.right) if symbol(node) == "*" else ():
+        if isinstance(factor, ast.Compare) and len(factor.ops) == 1:
+            old, end = symbol(factor), text.span(factor.left)[1] - start
+            at = text.of(node).find(old, end)
+            other = old[0] + ("" if old[1:] else "=")
+            if old[0] in "<>" and at >= 0:
+                here = text.of(node)
+                new = f"({here} + {here[:at]}{other}{here[at + len(old) :]}) / 2"
+                yield write.put(site, new, 13, "GL332", TOKENS)
+
+
+def _at_every_index(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
+    """Yield a product of entries at one constant index, summed over all indices."""
+    text, (start, end) = write.text, write.text.span(node)
+    read = [n for n in ast.walk(node) if isinstance(n, ast.Subscript)]
+    written = {text.of(n.slice) for n in read}
+    free = next((n for n in ("i", "j", "k", "n") if n.encode() not in text.segment.split()), "i_")
+    if len(read) == 2 and len(written) == 1 and written.pop().removeprefix("-").isdigit():
+        edits = [
+            write.piece(*text.span(n.slice), free, "GL303", TOKENS, site.statement)
+            for n in sorted(read, key=lambda n: text.span(n))
+        ]
+        each = text.segment[start : edits[0].start].decode() + write.joined(edits).new
+        each += text.segment[edits[-1].end : end].decode()
+        new = f"sum({each} for {free} in range(len({text.of(read[0].value)})))"
+        yield write.put(site, new, ATOM, "GL303", TOKENS)
+
+
+def _scattered(
+    write: _Writer, site: Site, node: ast.Subscript, aliases: Sequence[str]
+) -> Iterator[Edit]:
+    """Yield the transpose of what is read at some places; elsewhere, zeros at these."""
+    text, base, index = write.text, write.text.of(node.value), write.text.of(node.slice)
+    if isinstance(node.slice, ast.Constant | ast.Slice) or is_stored(node):
+        return
+    names = [each.arg for each in text.tree.args.args if each.arg not in (*aliases, base)]
+    for like in names if aliases else ():
+        new = f"{aliases[0]}.zeros_like({like}).at[{index}].add({base})"
+        yield write.put(site, new, ATOM, "GL321", TOKENS)
+    for other in sites(text):
+        if text.of(other.node) == base and isinstance(other.parent, ast.Return | ast.Tuple):
+            yield write.put(other, f"{base}.at[{index}].set(0)", ATOM, "GL331", TOKENS)
 
 
 def _between(
@@ -726,7 +776,7 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     """Yield functions of a value, of those that the user's source calls, and their texts."""
     write, here = _Writer(text), text.of(site.node)
     for function in functions:
-        new = f"{function}({here})"
+        new = function.replace("{}", here)
         yield write.put(site, new, ATOM, "GL204", SOLVED), new
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):

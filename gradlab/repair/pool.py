@@ -19,7 +19,7 @@ from gradlab.repair.standin import Namespace
 from gradlab.repair.world import BUILTINS, Failed, copied, has_effect, is_pure, theirs
 
 _LARGEST = 1 << 16
-_BOUNDS, _SLICES = 3, 8
+_BOUNDS, _SLICES, _PRODUCTS = 3, 8, 4
 _PARTS = 4  # of a tuple
 
 
@@ -30,10 +30,11 @@ class Words:
     Attributes:
         aliases: the names of NumPy or `jax.numpy` in a function's scope.
         held: what these modules hold, and methods of arrays.
-        calls: what is called with one value, such as `np.exp`.
+        calls: what is called with one value, such as `np.exp({})`.
         written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
         bounds: the numbers that values are compared with.
         slices: of arrays, such as `1::3`.
+        products: that the one to edit multiplies, such as `g * w`.
     """
 
     aliases: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Words:
     written: tuple[str, ...] = ()
     bounds: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
 
 
 _NUMPY = ("numpy", "jax.numpy")
@@ -58,7 +60,7 @@ def spoken(
         own: the text of the one to edit.
         texts: of all.
         scope: the globals and locals of the one to edit.
-        helpers: the user's functions of one value.
+        helpers: calls of the user's functions, with a place for one value.
     """
 
     def strange(alias: str) -> tuple[bool, bool]:
@@ -74,7 +76,7 @@ def spoken(
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
-                calls |= {called: None} if known else {}
+                calls |= {f"{called}({{}})": None} if known else {}
             if isinstance(node, ast.Constant) and is_number(site):
                 written[here] = None
                 bounds |= {here: None} if node.value and is_bound(site) else {}
@@ -87,11 +89,13 @@ def spoken(
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
                 written |= {here: None} if len(here) <= _LONGEST else {}
     calls |= dict.fromkeys(helpers)
-    calls |= {f"{alias}.{name}": None for alias in aliases[:1] for name in _CALLS}
+    calls |= {f"{alias}.{name}({{}})": None for alias in aliases[:1] for name in _CALLS}
     held |= {"sum", "mean", "max", "min"}
     cut = dict.fromkeys(itertools.chain.from_iterable(map(slices, texts)))
     found = tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS], tuple(cut)[:_SLICES]
-    return Words(tuple(aliases), held, *found)
+    binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
+    products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
+    return Words(tuple(aliases), held, *found, tuple(products)[:_PRODUCTS])
 
 
 def _may_run(node: ast.AST, scope: Mapping[str, Any]) -> bool:
@@ -241,6 +245,11 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
                     texts.append((f"{a.text} @ {b.text}.T", 13, ""))
                 if a.shape[-1] == b.shape[0]:
                     texts.append((f"{a.text} @ {b.text}", 13, ""))
+    for product in words.products if most else ():
+        shape = np.shape(scope.value(product))
+        alike = [b.text for b in whole if len(shape) > 1 and b.shape == shape]
+        for other, verb in itertools.product(alike, ("mean", "sum")):
+            texts.append((f"({product} * {other}).{verb}(axis=-1, keepdims=True)", ATOM, ""))
     texts += [
         (f"({a.text} - {b.text})", ATOM, "")
         for a in whole
@@ -260,7 +269,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         ]
         divides = _kind(each) == "c" or one_sign(each.value)
         texts += [(f"(1 / {v})", ATOM, "")] if divides else []
-        texts += [(f"{call}({v})", ATOM, "") for call in words.calls if most and own]
+        texts += [(call.replace("{}", v), ATOM, "") for call in words.calls if most and own]
         for c in words.bounds if v.isidentifier() else ():
             texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]
             texts += [(f"({alias}.abs({v}) < {c})", ATOM, "GL333")] if alias else []
@@ -279,7 +288,12 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         if dimensions == 1:
             texts.append((f"{v}[:, None, None]", ATOM, ""))
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
-    texts += [(f"{c}({v})", ATOM, "") for c in words.calls if c.endswith("sqrt") for v in lengths]
+    texts += [
+        (c.replace("{}", v), ATOM, "")
+        for c in words.calls
+        if c.endswith("sqrt({})")
+        for v in lengths
+    ]
     texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in pool if _kind(m) == "b"]
     for np_ in words.aliases[:1]:  # the numbers of Gauss and of other bases
         texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]

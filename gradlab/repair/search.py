@@ -318,12 +318,12 @@ class _Search:
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
             if partly and tier > alone and not self.verified:
                 gone_on |= {draft.text.segment for draft in partly}
-                self._second(_best(partly), min(share, self.tried / self._total + 0.4))
+                self._second(_best(partly, self.errors), min(share, self.tried / self._total + 0.4))
             if self.verified:
                 return
         self._second(forward, self._kept(0.5))
         if not self.verified:
-            self._second(_best(better), share)
+            self._second(_best(better, self.errors), share)
 
     def _kept(self, most: float) -> float:
         """Return up to which share of all candidates edits of a forward may be tried."""
@@ -759,13 +759,14 @@ def _changed(old: str, new: str) -> int:
     return len(new) - start - end + abs(len(new) - len(old))
 
 
-def _best(drafts: list[_Draft]) -> list[_Draft]:
-    """Return those with most right gradients, or the best few by each measure."""
+def _best(drafts: list[_Draft], before: Errors) -> list[_Draft]:
+    """Return those with most right gradients, or the best few by each measure that they better."""
     most = max((sum(d.right) for d in drafts), default=0)
-    ranked = (sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3))
+    ranked = [sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3)]
+    ranked = [[d for d in some if d.errors[k] < before[k]] for k, some in enumerate(ranked)]
     kept: dict[tuple[object, ...], _Draft] = {}  # those that do the same are one
-    for row in itertools.islice(zip(*ranked), _BEAM):
-        for d in row:
+    for d in itertools.chain(*itertools.islice(itertools.zip_longest(*ranked), _BEAM)):
+        if d is not None:
             kept.setdefault((d.code, d.right, *(f"{e:.6g}" for e in d.errors)), d)
     return list(kept.values())
 

@@ -6,6 +6,7 @@ texts are held against it without being run, and a product that is lacking is fo
 the logarithm of a product is a sum.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ def needs(
             exact = None
             if spread is not None:
                 exact = np.array(value + solution.reshape(value.shape))
-                noise = 1e-10 * np.max(np.abs(goal[finite])) * spread
+                noise = 1e-12 * np.max(np.abs(goal[finite])) * spread
                 exact[noise.reshape(value.shape) > 1e-7 * np.abs(exact - value)] = np.nan
             mixed = np.cos(1.0 + 2.0 * np.arange(lacking.size))
             probe = np.append(mixed @ matrix, mixed @ lacking)
@@ -191,7 +192,9 @@ class Fitter:
             yield from _product([], wanted, made.numbers)
             return
         found = 0
-        for some in made.sums(float(goal @ made.mixed), most) if goal.size >= 3 else ():
+        mixed = float(goal @ made.mixed)
+        sums = itertools.chain(made.twos(mixed), made.sums(mixed, most)) if goal.size >= 3 else ()
+        for some in sums:
             if 0 < found < len(some):
                 return
             left = goal - sum((e * made.rows[k] for k, e in some), start=np.zeros(goal.size))
@@ -221,10 +224,11 @@ class _Table:
             if np.ptp(logs) <= 1e-9:
                 if abs(logs[0]) > _NEAR:  # one changes nothing
                     self.numbers.append((text, wide))
-            elif len(self.rows) < _POOL and not self._is_power(logs - logs.mean()):
+            elif len(self.rows) >= _POOL or not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))
-        self.sums = _sums([float(row @ self.mixed) for row in self.rows], _POWERS)
+        mixed = [float(row @ self.mixed) for row in self.rows]
+        self.sums, self.twos = _sums(mixed, _POWERS), _twos(mixed)
 
     def _is_power(self, row: Array) -> bool:
         """Whether a value is a power of one that is known."""
@@ -236,16 +240,23 @@ class _Table:
 def _sums(
     logs: Sequence[float], powers: Sequence[float]
 ) -> Callable[[float, int], Iterator[list[tuple[int, float]]]]:
-    """Return what yields the multiples of at most so many logarithms that sum to a goal."""
-    terms = [(-1, 0.0), *((k, e) for k in range(len(logs)) for e in powers)]
+    """Return what yields the multiples of at most so many logarithms that sum to a goal.
+
+    Of those after the first `_POOL`, one takes part, once.
+    """
+    terms = [(-1, 0.0), *((k, e) for k in range(len(logs[:_POOL])) for e in powers)]
+    count = len(terms)
+    terms += [(k, e) for k in range(_POOL, len(logs)) for e in powers[:2]]
     sizes = np.array([0.0, *(e * logs[k] for k, e in terms[1:])])
-    pairs = np.stack(np.triu_indices(len(terms)), axis=1)
+    pairs = np.stack(np.triu_indices(count), axis=1)
+    others = np.array([(k, 0) for k in range(count, len(terms))], int).reshape(-1, 2)
     pairs = pairs[np.argsort(sizes[pairs].sum(axis=1))]
     table, none = sizes[pairs].sum(axis=1), pairs == 0
 
     def found(goal: float, most: int) -> Iterator[list[tuple[int, float]]]:
         near, tried = _NEAR * abs(goal), 0
-        for lefts in (pairs[none.all(axis=1)], pairs[none.any(axis=1)], pairs)[: most - 1]:
+        few = np.concatenate([pairs[none.any(axis=1)], others])
+        for lefts in (pairs[none.all(axis=1)], few, pairs)[: most - 1]:
             rest = goal - sizes[lefts].sum(axis=1)
             low, high = (np.searchsorted(table, rest + shift) for shift in (-near, near))
             for k in np.flatnonzero(high > low):
@@ -256,6 +267,24 @@ def _sums(
                         yield sorted(some)
                     if tried >= _TRIED:
                         return
+
+    return found
+
+
+def _twos(logs: Sequence[float]) -> Callable[[float], Iterator[list[tuple[int, float]]]]:
+    """Return what yields two logarithms, each added or taken away, that sum to a goal."""
+    sizes = np.array([*logs, *(-each for each in logs)])
+    order = np.argsort(sizes)
+    table = sizes[order]
+
+    def found(goal: float) -> Iterator[list[tuple[int, float]]]:
+        near = _NEAR * abs(goal)
+        low, high = (np.searchsorted(table, goal - sizes + shift) for shift in (-near, near))
+        for left in np.flatnonzero(high > low):
+            for right in order[low[left] : high[left]]:
+                if left < right and (left - right) % len(logs):
+                    both = (int(left), int(right))
+                    yield [(k % len(logs), 1.0 if k < len(logs) else -1.0) for k in both]
 
     return found
 

@@ -287,17 +287,30 @@ class World:
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
         return copy
 
-    def helpers(self, copy: FunctionType) -> list[str]:
-        """Return the user's functions of one argument that a copy's module holds, and load them."""
-        scope = copy.__globals__
-        original = self._original[id(scope)]
-        functions = {n: v for n, v in original.items() if isinstance(v, FunctionType)}
-        alone = [n for n, v in functions.items() if v.__code__.co_argcount == 1]
-        owned = [n for n in alone if self.owned(functions[n].__code__.co_filename)]
-        owned = [n for n in owned if is_pure(functions[n])]
-        for name in owned[:_HELPERS]:
-            scope.setdefault(name, self.load(functions[name]))
-        return owned[:_HELPERS]
+    def helpers(self, copy: FunctionType, text: Text, known: set[str]) -> list[str]:
+        """Return calls of the functions of a copy's module, each with a place for one value.
+
+        Their other arguments have the names of values that are `known`. They are loaded.
+        """
+        scope, found = copy.__globals__, list[str]()
+        for name, function in self._original[id(scope)].items():
+            if (
+                name == text.name
+                or not isinstance(function, FunctionType)
+                or len(found) >= _HELPERS
+            ):
+                continue
+            code, given = function.__code__, len(function.__defaults__ or ())
+            taken = code.co_varnames[: code.co_argcount - given]
+            places = [n for n in taken if known.issuperset({*taken} - {n})] if taken else []
+            owned = self.owned(code.co_filename) and is_pure(function)
+            written, call = text.file, f"{name}(".encode()
+            called = len(taken) == 1 or written.count(call) > written.count(b"def " + call)
+            if owned and called and places:
+                scope.setdefault(name, self.load(function))
+                place = places[-1]
+                found.append(f"{name}({', '.join('{}' if n == place else n for n in taken)})")
+        return found
 
     @contextmanager
     def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:

@@ -11,7 +11,10 @@ from repair.test_mistakes import load
 import gradlab
 
 TEXT = Path(str(transformer.__file__)).read_text().split("MISTAKES = ")[0]
-ODD = ("dz = dh * (1 - h**2)", "dz = np.sin(dh) * np.cos(h) + 3 * np.cumsum(dh, axis=1)")
+ODD = (
+    "ds = a * (da - (da * a).sum(axis=-1, keepdims=True))",
+    "ds = np.sin(da) * np.cos(a) + 3 * np.cumsum(da, axis=1)",
+)
 
 
 def checked(text: str, path: Path) -> gradlab.CheckReport:
@@ -89,8 +92,8 @@ def chain_jvp(primals, tangents):
 
 
 def test_the_first_wrong_line_of_a_forward_mode_rule_is_named(tmp_path: Path) -> None:
-    line = "da = dz * (1 - a * a)"
-    odd = "da = jnp.cumsum(dz[:, ::-1], axis=0) * jnp.cos(a) ** 3 + 3 * jnp.cumsum(dz, axis=1)"
+    line = "db = dsin * x + jnp.sin(a) * dx"
+    odd = "db = jnp.cumsum(dsin[:, ::-1], axis=0) * jnp.cos(a) ** 3 + 3 * jnp.cumsum(dx, axis=1)"
     text = FORWARD_MODE.replace(line, odd)
     module = load(tmp_path / "chain.py", text)
     rng = np.random.default_rng(0)
