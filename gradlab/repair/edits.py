@@ -268,7 +268,6 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
             yield from _tied(write, site, node)
-            yield from _at_every_index(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             code = "GL101" if isinstance(node.op, ast.USub) else "GL332"
             operand = node.operand
@@ -337,23 +336,6 @@ def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
                 here = text.of(node)
                 new = f"({here} + {here[:at]}{other}{here[at + len(old) :]}) / 2"
                 yield write.put(site, new, 13, "GL332", TOKENS)
-
-
-def _at_every_index(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    """Yield a product of entries at one constant index, summed over all indices."""
-    text, (start, end) = write.text, write.text.span(node)
-    read = [n for n in ast.walk(node) if isinstance(n, ast.Subscript)]
-    written = {text.of(n.slice) for n in read}
-    free = next((n for n in ("i", "j", "k", "n") if n.encode() not in text.segment.split()), "i_")
-    if len(read) == 2 and len(written) == 1 and written.pop().removeprefix("-").isdigit():
-        edits = [
-            write.piece(*text.span(n.slice), free, "GL303", TOKENS, site.statement)
-            for n in sorted(read, key=lambda n: text.span(n))
-        ]
-        each = text.segment[start : edits[0].start].decode() + write.joined(edits).new
-        each += text.segment[edits[-1].end : end].decode()
-        new = f"sum({each} for {free} in range(len({text.of(read[0].value)})))"
-        yield write.put(site, new, ATOM, "GL303", TOKENS)
 
 
 def _scattered(
