@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -204,7 +205,10 @@ class Arrays:
         if scale != 1:
             arrays = arrays or [(jnp.ones((), dtype), ())]
             arrays[0] = arrays[0][0] * scale, arrays[0][1]
-        text = _formula(factors, rows, columns, tied)
+        numbers = [f.array for f in factors if not f.names]
+        traced = any(isinstance(number, jax.core.Tracer) for number in numbers)
+        scaled = traced or bool(scale * np.prod(numbers) != 1)
+        text = _formula(factors, rows, columns, tied, scaled)
         if rows == columns and len(arrays) == 1 and set(arrays[0][1]) == set(rows):
             order = [arrays[0][1].index(n) for n in rows]
             return Diagonal(jnp.transpose(arrays[0][0], order).reshape(out.shape)), text
@@ -243,9 +247,13 @@ def _einsum(operands: list[Array], names: Label) -> Any:
 
 
 def _formula(
-    factors: Sequence[Factor], rows: Sequence[int], columns: Sequence[int], tied: set[int]
+    factors: Sequence[Factor],
+    rows: Sequence[int],
+    columns: Sequence[int],
+    tied: set[int],
+    scaled: bool,
 ) -> str:
-    """Return what one operator is called."""
+    """Return what one operator is called; `scaled`: a number multiplies it."""
     each = (
         f" for each {', '.join(_LETTERS[k] for k, n in enumerate(rows) if n in tied)}"
         if tied
@@ -261,6 +269,8 @@ def _formula(
     if across:
         return f"W{each}"
     left, right = ("u" if sides[0] else "1"), ("v" if sides[1] else "1")
+    number = "c " if scaled and not any(sides) else ""  # no vector takes it up
     if not set(rows) - tied:
-        return f"{right}'{each}"
-    return f"{left}{each}" if not set(columns) - tied else f"{left} {right}'{each}"
+        return f"{number}{right}'{each}"
+    outer = "" if not set(columns) - tied else f" {right}'"
+    return f"{number}{left}{outer}{each}"
