@@ -366,10 +366,9 @@ def accuse(report: "JacobianReport", axis: int | tuple[int, int]) -> str:
 
 def _reach(pattern: Pattern, labels: tuple[str, str], axis: int) -> str:
     """Return what an output reads of an input along an axis."""
-    axes = range(len(pattern.output_shape))
-    if any(pattern.axis_relation(k, axis)[0] != "full" for k in axes):
+    if not pattern.is_dense:
         return reads(pattern, labels).rstrip(".")
-    indices = ["i" if k == axis else ":" for k in axes]
+    indices = ["i" if k == axis else ":" for k in range(len(pattern.output_shape))]
     left = f"{labels[0]}[{', '.join(indices)}]" if indices else labels[0]
     nouns = {(1, 0): "entry", (2, 0): "row", (2, 1): "column"}
     noun = nouns.get((len(pattern.input_shape), axis), f"index of axis {axis}")

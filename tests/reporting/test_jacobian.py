@@ -127,14 +127,15 @@ def test_a_step_without_a_line_of_source_is_named():
     assert "<code>tanh</code>" in jacobian(jnp.tanh, blank(3)).report.render("html")
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-def test_a_mean_couples_every_index_of_its_axis(axis):
+@pytest.mark.parametrize(("axis", "names"), [(0, "[:, i]"), (1, "[b, :]")])
+def test_a_mean_couples_every_index_of_its_axis(axis, names):
     def centred(x):
         return x - x.mean(axis=axis)[(slice(None), None) if axis else None]
 
     said = jacobian(centred, blank(6, 4)).why(axis)
-    names = ("out[i, :]", "row") if axis == 0 else ("out[:, i]", "column")
-    assert f"is coupled: {names[0]} depends on every {names[1]} of x" in said
+    assert f"is coupled: out{names} depends on x{names} alone" in said
+    said = jacobian(lambda x: x + x.mean(), blank(6, 4)).why(axis)
+    assert f"depends on every {'column' if axis else 'row'} of x" in said
 
 
 def test_a_refuted_claim_leaves_the_report_that_was_asked_for(tmp_path, capsys):
