@@ -34,7 +34,7 @@ def test_it_holds_the_package_and_its_types_alone(wheel: zipfile.ZipFile) -> Non
 def test_it_says_what_it_needs_and_where_it_is_entered(wheel: zipfile.ZipFile) -> None:
     held = {name.rpartition("/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
     entries = wheel.read(held["entry_points.txt"]).decode()
-    assert "gradlab = gradlab.cli:main" in entries
+    assert "gradlab = gradlab.__main__:run" in entries
     assert "gradlab.pytest_plugin = gradlab.pytest_plugin" in entries
     metadata = wheel.read(held["METADATA"]).decode()
     assert "Requires-Python: >=3.11" in metadata and "License-Expression: MIT" in metadata
