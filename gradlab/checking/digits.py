@@ -34,7 +34,7 @@ def count_digits(evidence: Evidence, formula: Verdicts, i: int) -> Left:
     """Return how many digits are left of one gradient, as it came in its own dtype.
 
     A lost entry is avoidable if autodiff of the reference keeps a digit more there in the same
-    dtype, or if it is not finite where it should be. Of a wrong formula nobody asks that.
+    dtype, or if it is not finite where it should be. A wrong formula is not asked.
     """
     target, k = evidence.subject.targets[i], evidence.outputs + i
     right = truth(evidence, formula, i)

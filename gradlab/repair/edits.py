@@ -325,7 +325,7 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
 
 
 def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    """Yield a product with a comparison, in which both sides of a tie have one half."""
+    """Yield a product with a comparison that gives each side of a tie one half."""
     text, start = write.text, write.text.span(node)[0]
     for factor in (node.left, node.right) if symbol(node) == "*" else ():
         if isinstance(factor, ast.Compare) and len(factor.ops) == 1:
@@ -341,7 +341,7 @@ def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
 def _scattered(
     write: _Writer, site: Site, node: ast.Subscript, aliases: Sequence[str]
 ) -> Iterator[Edit]:
-    """Yield the transpose of what is read at some places; elsewhere, zeros at these."""
+    """Yield two edits of `a[i]`: its transpose; and zeros at `i` where `a` is returned."""
     text, base, index = write.text, write.text.of(node.value), write.text.of(node.slice)
     if isinstance(node.slice, ast.Constant | ast.Slice) or is_stored(node):
         return
@@ -464,7 +464,7 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
 
 
 def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Iterator[Edit]:
-    """Exchange two lengths of what is reshaped and then reduced, over another axis with them."""
+    """Exchange two lengths of a reshape that is reduced, and reduce over another axis."""
     made = node.args[0] if _of_module(node) and node.args else getattr(node.func, "value", None)
     if not isinstance(made, ast.Call) or _name(made) != "reshape" or not made.args:
         return

@@ -120,7 +120,7 @@ def _mutant(
 
 
 def _close(came: Array, right: Array, near: Array) -> bool:
-    """Whether results differ by no more than they do where inputs move by 1e-12: it rounds."""
+    """Whether results differ by no more than they move when the inputs move by 1e-12."""
     known = np.isfinite(right) & np.isfinite(near)
     moved = np.max(np.abs(np.asarray(near, complex) - right), initial=0.0, where=known)
     size = np.max(np.abs(right), initial=0.0, where=known)

@@ -463,7 +463,7 @@ class _Search:
     def _made(self, draft: _Draft) -> tuple[set[int], int, int]:
         """Return what makes the forward's value, which no edit may change.
 
-        These are statements, the one that returns, and where what it keeps begins in that.
+        First the statements; then the one that returns, and where in it begins what is kept.
         """
         text, code, nothing = draft.text, draft.code, (set[int](), -1, 0)
         end = len(text.statements) - 1

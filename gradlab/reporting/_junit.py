@@ -51,5 +51,9 @@ def _case(case: Case) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return an attribute's value; a parser would read a bare line break as a blank."""
-    return f'"{escape(text)}"'.replace("\n", "&#10;").replace("\t", "&#9;")
+    """Return an attribute's value; a parser would read a bare line break as a blank.
+
+    `xml.sax.saxutils.quoteattr` does the same, but it loads urllib in every command.
+    """
+    value = escape(text).replace("\n", "&#10;").replace("\r", "&#13;").replace("\t", "&#9;")
+    return f'"{value}"'

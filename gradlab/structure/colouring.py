@@ -46,8 +46,8 @@ class Plan:
         columns: the JVP that each column is in, -1 for none.
         rows: the VJP that each row is in, -1 for none.
         preferred: the mode from which an entry is read whose row and column are both in a pass.
-        mirrors: for a symmetric matrix in another order of its rows, the column that is equal to
-            each row: an entry may be read from the column of its row.
+        mirrors: where the matrix is symmetric once its rows are reordered, the column that
+            mirrors each row. An entry may then be read from the column of its row.
     """
 
     shape: tuple[int, int]
@@ -101,7 +101,7 @@ def plan_for(
         outputs: the number of entries of each output.
         inputs: the same of each input.
         modes: what AD can run: "jvp", "vjp" or both.
-        mirrors: for each output its input, where the matrix is known to be symmetric then.
+        mirrors: for each output the input that mirrors it; empty if no symmetry is known.
     """
     shape = sum(outputs), sum(inputs)
     if not all(map(has_number, shape)):  # block by block, in closed form

@@ -3,8 +3,8 @@
 A pattern of derivatives does not show them. So the function's own program is walked, with a seed in
 each input. An equation without a derivative replaces these seeds by new ones, one for each input.
 The outputs that read a new seed read an input through that equation. A loop's body has seeds of its
-own, so there the equations carry on what they read; where that goes beyond the pattern, the walk is
-done again with one of them alone.
+own. So inside loops such equations keep the seeds that they read. Where values then go beyond the
+pattern, the walk runs again with one of these equations at a time.
 """
 
 from collections.abc import Mapping, Sequence

@@ -126,7 +126,9 @@ def test_only_the_law_that_is_broken_fails():
     assert {f.law for f in gradlab.verify(WrongBackwardAlone).nodes[0].findings} == {"backward"}
 
 
-@pytest.mark.parametrize("name", ["multiply", pytest.param("take", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["multiply", *(pytest.param(n, marks=pytest.mark.slow) for n in ("take", "max"))]
+)
 def test_nodes_are_right_in_every_way(name):
     report = gradlab.verify(name, thorough=True)
     assert report.ok, str(report)

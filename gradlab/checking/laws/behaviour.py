@@ -211,7 +211,7 @@ def _row_apart(trial: Trial, rule: Program, ours: Sequence[Array], loop: Sequenc
             )
         if not is_inexact(np.asarray(mine).dtype):
             if not np.array_equal(mine, expected):
-                return f"vmap and a loop give another {name}"
+                return f"the {name} under vmap differs from that of a loop"
             continue
         size = np.max(np.abs(known(estimate.scatter)), initial=0.0)
         at = _apart(mine, expected, 16 * LIMIT * size + _SLACK * np.abs(expected))
