@@ -12,11 +12,18 @@ HALF = ("bfloat16", "float16")
 KINDS = [(name, dtype) for k, name in enumerate(KERNELS) for dtype in ("float32", HALF[k % 2])]
 
 
-@pytest.mark.parametrize(("name", "dtype"), KINDS)
-def test_a_right_kernel_passes_and_a_wrong_one_fails_by_its_factor(name, dtype):
+@pytest.mark.parametrize(
+    ("name", "dtype", "beside"),
+    [
+        pytest.param(*kind, beside, marks=pytest.mark.slow if beside != (kind[1] in HALF) else ())
+        for kind in KINDS
+        for beside in (False, True)
+    ],
+)
+def test_a_right_kernel_passes_and_a_wrong_one_fails_by_its_factor(name, dtype, beside):
     kernel = KERNELS[name]
     inputs = kernel.inputs(dtype)
-    reference = None if dtype == "float32" else kernel.plain
+    reference = kernel.plain if beside else None
     report = gradlab.check(kernel.layer(), *inputs, reference=reference)
     assert report.ok, report
     wrong = gradlab.check(kernel.layer(1.01), *inputs, reference=reference)
