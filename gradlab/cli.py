@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from gradlab import __version__
 from gradlab._commands import COMMANDS
 from gradlab.arguments import nearest_of
-from gradlab.errors import GradlabError, InputError, StructureMismatch
+from gradlab.errors import GradlabError, InputError
 from gradlab.files import write_whole
 from gradlab.formatting import legible, listed
 
@@ -76,25 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = _terminal_width(options.output)
         with fitted(width), detailed(options.verbose), repeated_by(repeat):
             text = report.render(options.format)
+            if options.format != "text" and getattr(report, "refuted", ""):
+                print(legible(_typed(report.render("text"), options.command)), file=sys.stderr)
+        if options.format == "text":
+            text = _typed(text, options.command)
         if options.verbose and options.format == "text":
             text += _times(getattr(options, "spent", {}))
         _put(text, options.output)
         if getattr(options, "patch", None):
             _patch(report, options.patch)
-    except StructureMismatch as error:  # a claim of the user's is not proved
-        claim = legible(f"StructureMismatch: {error}\n  repeat    {_command(words)}")
-        if options.format == "text":
-            _put(claim, options.output)
-        else:
-            print(claim, file=sys.stderr)
-            _put(error.report.render(options.format), options.output)
-        return 1
     except GradlabError as error:
         cause = error.__cause__
         while isinstance(cause, GradlabError) and cause.__cause__ is not None:
             cause = cause.__cause__
         _show_cause(cause, always=False)
         said = [f"gradlab {options.command}: {error}", *getattr(error, "__notes__", ())]
+        said = [_typed(each, options.command) for each in said]
         said += _next(str(error), error.instead, words, options.command)
         print(*map(legible, said), sep="\n  ", file=sys.stderr)
         return 2
@@ -105,6 +102,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return _status(report)
+
+
+_ARGUMENT = re.compile(
+    r"((?:pass|give|with|or|which:) | \()([a-z_]+)=(\(.*?\)|\{.*?\}|(['\"]).*?\4|[\w.+-]*)"
+)
+
+
+def _typed(text: str, command: str) -> str:
+    """Return a text in which arguments of Python are the options that the shell takes.
+
+    Example:
+        >>> _ = _parser()
+        >>> _typed("pass conditions=1e6, or wrt=('x', 'w')", "jacobian")
+        'pass --conditions 1e6, or --wrt x,w'
+        >>> _typed("give domain={'x': (0, 1)}, or parameters={'W': 'dW'}", "check")
+        'give --domain x=0..1, or --parameters W --gradients dW'
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        option, value = f"--{found[2].replace('_', '-')}", re.sub(r"[\s'\"]", "", found[3])
+        if value.startswith("{"):
+            value = re.sub(r"\((\w+),(\w+)\)", r"\1..\2", value[1:-1]).replace(":", "=")
+            if option == "--parameters":
+                value = value.replace("=", " --gradients ")
+        known = option in _OPTIONS[command]
+        return f"{found[1]}{option} {value.strip('(),')}".rstrip() if known else found[0]
+
+    return _ARGUMENT.sub(typed, text)
 
 
 def _times(spent: dict[str, float]) -> str:

@@ -276,10 +276,32 @@ def test_a_claim_that_is_refuted_exits_with_one_and_says_the_line(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "0"]) == 1
     assert "leaks.py:2" in capsys.readouterr().out
+    assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "0", "-o", "leaks.html"]) == 1
+    assert "leaks.py:2" in capsys.readouterr().err
+    page = (tmp_path / "leaks.html").read_text()
+    assert "not as asserted" in page and "leaky couples axis 0 of x" in page
+    assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "0", "--format", "json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert not data["ok"] and data["refuted"].startswith("leaky couples axis 0 of x")
     assert main(["jacobian", "leaks:leaky", "6x3", "--independent", "1"]) == 0
     assert "proved, as asserted: independent 1\n" in capsys.readouterr().err
     assert main(["jacobian", "leaks:leaky", "6x3", "--why", "0"]) == 0
     assert "axis 0 of x is coupled" in capsys.readouterr().out
+
+
+def test_a_text_names_the_options_that_the_shell_takes(tmp_path, monkeypatch, capsys):
+    (tmp_path / "masked.py").write_text(
+        "import jax, jax.numpy as jnp\n"
+        "def attention(x):\n"
+        "    mask = jnp.tril(jnp.ones((len(x), len(x)), bool))\n"
+        "    return jax.nn.softmax(jnp.where(mask, x @ x.T, -1e30)) @ x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    asked = ["jacobian", "masked:attention", "4x3", "--causal", "0"]
+    assert main(asked) == 1
+    told = capsys.readouterr().out
+    assert "pass --conditions 1e6, if" in told
+    assert main([*asked, *re.search(r"--conditions \S+(?=,)", told)[0].split()]) == 0
 
 
 def test_a_domain_and_switches_reach_the_check(tmp_path, monkeypatch, capsys):

@@ -113,7 +113,7 @@ class Size:
         return self != 0
 
     def __index__(self) -> int:
-        raise Undecided(f"the number of {self} is not known; give sizes=, or --sizes")
+        raise Undecided(f"the number of {self} is not known; give sizes=")
 
     def __float__(self) -> float:
         return float(self.__index__())

@@ -233,7 +233,7 @@ def _law(report: "CheckReport", law: "Law") -> Markup:
 
 
 def _commands(report: "CheckReport") -> Iterator[Markup]:
-    yield command(repeat(report))
+    yield command(repeat(report.call))
     if report.fixes:
         yield tag(
             "p", "Add --patch fix.diff to write the fix to a file. Then apply it:", cls="soft"

@@ -175,7 +175,7 @@ def _end(report: "CheckReport", fix: "Fix | None", code: str) -> list[str]:
     elif all(finding.kind == "line" for finding in report.findings):
         lines += wrapped("  fix     ", NO_FIX, 10)
     lines += ["", *wrapped("  oracle  ", report.oracle, 10)]
-    lines += wrapped("  repeat  ", repeat(report), 10)
+    lines += wrapped("  repeat  ", repeat(report.call), 10)
     if fix is not None and _command.get().startswith("gradlab"):
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
         lines += wrapped("  apply   ", patch, 10)
@@ -191,9 +191,9 @@ def verified(fix: "Fix") -> str:
     return f"with this edit, every gradient is right at {' and at '.join(places)}{reaches}"
 
 
-def repeat(report: "CheckReport") -> str:
-    """Return the command that repeats a check, or the call."""
-    return _command.get() or report.call
+def repeat(call: str) -> str:
+    """Return the command that repeats what a report tells, else the call."""
+    return _command.get() or call
 
 
 def wrapped(head: str, body: str, hang: int | None = None) -> list[str]:

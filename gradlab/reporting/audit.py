@@ -106,7 +106,7 @@ def html(report: "AuditReport") -> Markup:
         head(word, tone, _headline(report)),
         section("Custom rules, where they are met", *map(_folded, order)),
         section("Notes", *(tag("p", note, cls="soft") for note in report.notes)),
-        section("Repeat this audit", command(repeat(order[0].report)) if order else ""),
+        section("Repeat this audit", command(repeat(order[0].report.call)) if order else ""),
     )
 
 

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.formatting import at_most, count, listed, number_text, shape_text, size_text
 from gradlab.patterns.drawing import FEW, draw
-from gradlab.reporting._failure import wrapped
+from gradlab.reporting._failure import repeat, wrapped
 from gradlab.reporting._heat import STYLE as HEAT_STYLE
 from gradlab.reporting._heat import heat_map, heat_size
-from gradlab.reporting._markup import Markup, Part, drawn, head, join, section, table, tag, top
+from gradlab.reporting._markup import (
+    Markup,
+    Part,
+    command,
+    drawn,
+    head,
+    join,
+    section,
+    table,
+    tag,
+    top,
+)
 from gradlab.reporting._table import is_detailed
 from gradlab.structure.explanation import NOUNS, in_one_line, in_words, passes_text
 
@@ -39,6 +50,9 @@ _RUNGS = {
 
 def text(report: "JacobianReport") -> str:
     """Return the report as a person reads it in a terminal."""
+    if report.refuted:
+        again = repeat("")
+        return f"StructureMismatch: {report.refuted}" + f"\n  repeat    {again}" * bool(again)
     said, _, steps = report.why().partition(_PROVED)
     accepted = [f"    {each}" for each in report.conditions if each.accepted]
     sizes = " and every ".join(report.sizes[name] for name in report.least)
@@ -172,9 +186,15 @@ def html(data: Data) -> Markup:
     kinds = [("whole matrix", data["dense_bytes"]), ("the entries alone", data["stored_bytes"])]
     if all(block["operator"] for block in data["blocks"]):
         kinds.append(("the operator", sum(block["operator_bytes"] for block in data["blocks"])))
+    answer = head(f"{data['evidence']}: {shape}", "good", title, may + so)
+    refuted, _, why = data["refuted"].partition("\n")
+    if refuted:
+        answer = head("not as asserted", "bad", refuted, may)
     return join(
         top("jacobian", name, *sides),
-        head(f"{data['evidence']}: {shape}", "good", title, may + so),
+        answer,
+        section("Why", why and tag("pre", textwrap.dedent(why))),
+        section("Repeat this claim", refuted and repeat("") and command(repeat(""))),
         section("Values go further", data["unseen"] and tag("p", f"{data['unseen']}.")),
         *(
             section(f"d {_name(data, block, 'output')} / d {block['input']}", _levels(data, block))

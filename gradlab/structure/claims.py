@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,8 @@ def assert_structure(
             for claim in _claims(out, given, structure, elementwise, independent, causal):
                 if not J.holds_at((out.path, given.path), claim.holds):
                     witness = _witness(J, out_number, in_number, claim)
-                    raise StructureMismatch(_message(J, out, given, claim, witness), J.report)
+                    refuted = _message(J, out, given, claim, witness)
+                    raise StructureMismatch(refuted, replace(J.report, refuted=refuted))
     return J
 
 

@@ -482,11 +482,10 @@ def jacobian(
     except GradlabError as error:
         if names.units:
             eights = ", ".join(f"{name!r}: 8" for name in names.units)
-            words = ",".join(f"{name}=8" for name in names.units)
             raise InputError(
                 f"{str(error).rstrip('.')}. If it runs where {' and '.join(names.units)} "
                 f"{'are' if len(names.units) > 1 else 'is'} a number, "
-                f"give sizes={{{eights}}}, or --sizes {words}"
+                f"give sizes={{{eights}}}"
             ) from error
         function = ported(function, inputs, error)
         program = trace(function, *blanks)

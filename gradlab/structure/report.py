@@ -76,6 +76,7 @@ class JacobianReport(Report):
         unseen: through what, without a derivative, inputs reach outputs outside of the pattern.
         corner: the first rows and columns of the matrix, where its entries were evaluated.
         operators: the formula and the bytes of the blocks' operators, where they were asked for.
+        refuted: what was asserted of the structure and is wrong, or not proved, and why.
     """
 
     kind: ClassVar[str] = "jacobian"
@@ -105,6 +106,7 @@ class JacobianReport(Report):
     unseen: str = ""
     corner: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     operators: Mapping[Pair, tuple[str, int]] = field(default_factory=dict, repr=False)
+    refuted: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -114,8 +116,8 @@ class JacobianReport(Report):
 
     @property
     def ok(self) -> bool:
-        """A description cannot fail."""
-        return True
+        """Whether all that was asserted is proved; a description alone cannot fail."""
+        return not self.refuted
 
     @property
     def pattern(self) -> Pattern:

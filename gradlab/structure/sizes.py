@@ -286,9 +286,7 @@ def _value(words: str, text: str, sizes: Mapping[str, int]) -> int:
 def _atom(word: str, text: str, sizes: Mapping[str, int]) -> int:
     digits, name = re.fullmatch(r"(\d*)(.*)", word).groups()  # type: ignore[union-attr]  # it fits
     if name and name not in sizes:
-        raise InputError(
-            f"{text!r}: {name} has no number; give sizes={{'{name}': 8}}, or --sizes {name}=8"
-        )
+        raise InputError(f"{text!r}: {name} has no number; give sizes={{'{name}': 8}}")
     return int(digits or 1) * (sizes[name] if name else 1)
 
 
