@@ -1,4 +1,7 @@
-"""What people read: every text in the code, held to the rules of plain English that count."""
+"""What people read: every text in the code, held to the rules of plain English that count.
+
+`python tests/test_words.py` lists all of these texts, to be read.
+"""
 
 import ast
 import re
@@ -28,6 +31,13 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from [(node.lineno, node.value)] * isinstance(node.value, str)
 
 
+def messages(module: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the words of each text of a module that is prose."""
+    for line, text in texts(ast.parse((PACKAGE / module).read_text())):
+        if PROSE.search(text) and not NOT_PROSE.search(text):
+            yield line, text
+
+
 def sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.;:!?])\s|\n", text)
 
@@ -38,10 +48,14 @@ MODULES = sorted(str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py"
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("nodes/")])
 def test_messages_are_short_and_plain(module):
     """One idea to a sentence, at most 20 words, no words of lawyers."""
-    for line, text in texts(ast.parse((PACKAGE / module).read_text())):
-        if NOT_PROSE.search(text) or not PROSE.search(text):
-            continue
+    for line, text in messages(module):
         for sentence in sentences(text):
             words = re.findall(r"[\w'.()\[\]=-]+", sentence)
             assert len(words) <= MOST_WORDS, f"{module}:{line}: {len(words)} words: {sentence}"
         assert not re.search(FORBIDDEN, text), f"{module}:{line}: {text}"
+
+
+if __name__ == "__main__":
+    for name in MODULES:
+        for number, words in messages(name):
+            print(f"{name}:{number}: {' '.join(words.split())}")
