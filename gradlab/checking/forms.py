@@ -73,7 +73,7 @@ def own_rule(
             works = works or "pass backward= to check a NumPy function"
             raise InputError(f"{error.args[0]}; {works}") from (error.__cause__ or error)
     meant = reference is not None or intended.whole is not None or intended.rules
-    if not meant and not custom_rules(program):
+    if not meant and len(program.out_names) > 1 and not custom_rules(program):
         _refuse_numpy(function, inputs, names)
     values = dict(zip(program.in_names, program.flatten(inputs)))
     if intended.whole is None and not intended.rules:

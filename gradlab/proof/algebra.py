@@ -59,6 +59,15 @@ class Symbol:
     serial: int = field(default_factory=itertools.count(1).__next__)
 
 
+def cost(equation: Equation) -> int:
+    """Return the work of an equation in one lane, in entries."""
+    atoms: list[Any] = [*equation.invars, *equation.outvars]
+    name = equation.primitive.name
+    products = ENTRIES[name].products if name in ENTRIES else 1
+    size: int = sum(math.prod(atom.aval.shape) for atom in atoms)
+    return size * products + _EACH
+
+
 class Field(Interpreter[Symbol]):
     """Evaluates a program in some lanes.
 
@@ -143,8 +152,6 @@ class Field(Interpreter[Symbol]):
     def equation(self, equation: Equation, inputs: list[Symbol]) -> list[Symbol]:
         """Evaluate one equation, in numbers and in the lanes."""
         dtypes = [dtype_of(variable) for variable in equation.outvars]
-        atoms: list[Any] = [*equation.invars, *equation.outvars]
-        size = sum(math.prod(atom.aval.shape) for atom in atoms)
         known = all(symbol.known for symbol in inputs)
         if known:
             reals = self._numpy.bind(equation, [symbol.real for symbol in inputs])
@@ -160,8 +167,7 @@ class Field(Interpreter[Symbol]):
         if not any(map(is_inexact, dtypes)):
             return [Symbol(real, None, known=True) for real in reals]
         name = equation.primitive.name
-        products = ENTRIES[name].products if name in ENTRIES else 1
-        self.budget -= (size * products + _EACH) * len(self.lanes)
+        self.budget -= cost(equation) * len(self.lanes)
         if self.budget < 0:
             raise TooLarge
         self.ambiguous |= name in ("log", "log1p", "pow", "rsqrt", "sqrt", "cholesky", "abs")

@@ -1,7 +1,6 @@
 """Prove that two programs are one formula, by evaluating both at random points of prime fields."""
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab.proof.algebra import Field, Symbol, TooLarge
+from gradlab.proof.algebra import Field, Symbol, TooLarge, cost
 from gradlab.proof.field import lanes
 from gradlab.tracing import Program, narrowings
 from gradlab.tracing.callbacks import Refused, run_callbacks
@@ -135,18 +134,21 @@ class _Attempt:
         `strict`: roots and logarithms of what is no square are undefined. Then exp(log(x)) = x and
         sqrt(x) sqrt(y) = sqrt(x y) hold wherever they are defined.
         """
-        if any(self._least(program, strict) > self.budget for program in self.programs):
-            raise TooLarge  # before anything is drawn
         for leaf in self.leaves.values():
             if leaf.reason == DIFFER:
                 leaf.reason, leaf.odds, leaf.points = "", leaf.odds * 0 + 1, leaf.points * 0
+        spent: float = sum(self._least(program, strict) for program in self.programs)
         for turn in range(_ROUNDS):
+            if spent > self.budget:
+                raise TooLarge  # before anything is drawn
+            before = self.budget
             first, second = (self._evaluated(program, turn, strict) for program in self.programs)
             for place, leaf in self.leaves.items():
                 if not leaf.proved and not leaf.reason:
                     self._compare(leaf, first[place], second[place])
             if all(leaf.proved or leaf.reason for leaf in self.leaves.values()):
                 break
+            spent = before - self.budget
 
     @functools.cached_property
     def near(self) -> dict[str, NDArray[Any]]:
@@ -216,7 +218,7 @@ class _Attempt:
 
 
 def _least(jaxpr: Any, unknown: Sequence[bool]) -> int:
-    """Return how many entries the equations have that depend on some inputs, loops left out."""
+    """Return the work of the equations that depend on some inputs, loops left out."""
     parts, found = body(jaxpr), 0
     depends = {variable for variable, flag in zip(parts.invars, unknown) if flag}
     for equation in needed(parts.equations, parts.outvars):
@@ -228,8 +230,7 @@ def _least(jaxpr: Any, unknown: Sequence[bool]) -> int:
             if inner is not None:
                 found += _least(inner, flags)
             elif results:
-                atoms: list[Any] = [*equation.invars, *equation.outvars]
-                found += sum(math.prod(atom.aval.shape) for atom in atoms)
+                found += cost(equation)
     return found
 
 

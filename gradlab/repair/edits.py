@@ -386,8 +386,12 @@ def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
             new = f"{quote}{second},{first}->{out}{quote}"
             yield write.put(site, new, ATOM, "GL313", TOKENS)
     elif isinstance(value, int | float):
+        whole = site
+        if isinstance(parent, ast.UnaryOp) and len(site.parents) > 1:
+            whole = Site(parent, site.parents[:-1], site.statement)
         for new, code in _numbers(site, value):
-            yield write.put(site, new, 14 if new[0] == "-" else ATOM, code, TOKENS)
+            place = whole if new == "0" or new[0] in "-(" else site  # -1 becomes 0, not -0
+            yield write.put(place, new, 14 if new[0] == "-" else ATOM, code, TOKENS)
 
 
 def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import pytest
 from corpus.index import FAULTS, OPERATIONS, Fault, Operation, cast
 
 from gradlab.proof import Proof, prove
+from gradlab.proof.algebra import Field
 from gradlab.references import vjp_program
 from gradlab.tracing import Program, trace, walk
 
@@ -97,6 +98,15 @@ def test_the_work_is_bounded() -> None:
     program = trace(lambda x: jnp.tanh(x), X)
     found = prove(program, program, {"x": X}, [0], budget=100.0)[0]
     assert not found.proved
+    assert "too long" in found.reason
+
+
+def test_nothing_is_drawn_for_a_proof_that_cannot_end(monkeypatch):
+    """Products are counted before: what both programs take once is the least."""
+    program = vjp_program(trace(lambda x: jnp.tanh(x @ x), np.eye(9)))
+    point = {"x": np.eye(9), program.in_names[1]: np.ones((9, 9))}
+    monkeypatch.setattr(Field, "input", None)
+    found = prove(program, program, point, [1], budget=2e5)[0]
     assert "too long" in found.reason
 
 

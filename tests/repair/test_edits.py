@@ -143,6 +143,13 @@ SLIPS = {
         ((8, 6), (6,)),
         "    dx = r * dy - r**3 * x * dot + upstream",
     ),
+    "axis with a sign": (
+        "def mean(x, axis):\n    return x.mean(axis)\n\n\n"
+        "def forward(x):\n    return x - mean(x, 0)\n\n\n"
+        "def backward(upstream, x):\n    return upstream - mean(upstream, -1)\n",
+        ((4, 4),),
+        "    return upstream - mean(upstream, 0)",
+    ),
     "axes that the function writes elsewhere": (
         "def forward(x):\n    return x - x.mean(axis=(2, 3), keepdims=True)\n\n\n"
         "def backward(upstream, x):\n"
