@@ -18,6 +18,7 @@ from gradlab.checking.widen import widen
 from gradlab.checking.witness import Entries, Verdicts
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Reason, Slope, State
+from gradlab.tracing.dependence import flow
 
 _NEAR, _NEARER = 2.0**-18, 2.0**-28  # how close inputs are
 _FEW, _TOGETHER, _MANY = 16, 32, 160  # and how many
@@ -38,7 +39,7 @@ def kinks(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """
     entries = Entries.where([v.wrong | v.decided_by(Reason.REFERENCE_NOT_FINITE) for v in verdicts])
     rule, reference = entries.both(verdicts)
-    if not rule.size or np.iscomplexobj(rule):
+    if not rule.size or np.iscomplexobj(rule) or not _changes(evidence):
         return verdicts
     for count in (_FEW, _MANY):  # an end of the hull may not have been seen yet
         far, close = (_close_by(evidence, entries, reach, count) for reach in (_NEAR, _NEARER))
@@ -58,6 +59,17 @@ def kinks(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     told = astray & agrees
     notes = entries.notes(verdicts, told, "Inputs nearby")
     return entries.settled(verdicts, told, State.RIGHT, Reason.POINTS_CONFIRM, notes)
+
+
+def _changes(evidence: Evidence) -> bool:
+    """Whether the reference's gradients depend on the inputs; else they are the same close by."""
+    reference = evidence.subject.reference
+    if reference is None:
+        return True
+    moved = {target.path for target in evidence.subject.targets}
+    return any(
+        flow(reference.jaxpr, [name in moved for name in reference.in_names])[evidence.outputs :]
+    )
 
 
 def ties(verdicts: Verdicts, evidence: Evidence) -> Verdicts:

@@ -276,9 +276,6 @@ def _worst(trials: Sequence[Trial]) -> Entry | None:
     return worst_entry(judged, name, judged.path, output)
 
 
-_PARTS = 8
-
-
 def worst_output(trial: Trial, target: int, index: tuple[int, ...]) -> str:
     """Return the output entry through which an entry is wrong: by bisecting the upstream."""
     subject = trial.subject
@@ -287,20 +284,20 @@ def worst_output(trial: Trial, target: int, index: tuple[int, ...]) -> str:
     if nonlinearity(trial, "rule"):
         return ""
     positions = np.arange(sum(int(np.prod(u.shape, dtype=np.int64)) for u in subject.upstreams))
-    while positions.size > 1:
-        parts = np.array_split(positions, min(_PARTS, positions.size))
-        shares = _shares(trial, target, index, parts)
-        if not max(shares) > 0:
-            return ""
-        positions = parts[int(np.argmax(shares))]
-    return _name(trial, int(positions[0])) if positions.size else ""
+    error = _share(trial, target, index, positions)
+    while positions.size > 1 and np.abs(error) > 0:
+        first, rest = np.array_split(positions, 2)
+        share = _share(trial, target, index, first)
+        larger = np.abs(share) >= np.abs(error - share)
+        positions, error = (first, share) if larger else (rest, error - share)
+    return _name(trial, int(positions[0])) if positions.size and np.abs(error) > 0 else ""
 
 
-def _shares(trial: Trial, target: int, index: tuple[int, ...], parts: list[Any]) -> list[float]:
-    """Return how much of the error of one entry comes from each part of the outputs."""
-    cases = [_restricted(trial, part) for part in parts]
-    ours, theirs = (trial.gradients_at(key, cases) for key in ("rule", "reference"))
-    return [float(np.abs(a[target][index] - b[target][index])) for a, b in zip(ours, theirs)]
+def _share(trial: Trial, target: int, index: tuple[int, ...], part: NumPyArray) -> Any:
+    """Return how much of the error of one entry comes from a part of the outputs."""
+    case = [_restricted(trial, part)]
+    ours, theirs = (trial.gradients_at(key, case)[0][target] for key in ("rule", "reference"))
+    return ours[index] - theirs[index]
 
 
 def _restricted(trial: Trial, part: NumPyArray) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def html(data: Data) -> Markup:
     return join(
         top("jacobian", name, *sides),
         answer,
-        section("Why", why and tag("pre", textwrap.dedent(why))),
+        section("Why", why and tag("pre", re.sub(r"\| +\^+ ", "|  ", textwrap.dedent(why)))),
         section("Repeat this claim", refuted and repeat("") and command(repeat(""))),
         section("Values go further", data["unseen"] and tag("p", f"{data['unseen']}.")),
         *(
