@@ -126,7 +126,7 @@ def _typed(text: str, command: str) -> str:
             value = re.sub(r"\((\w+),(\w+)\)", r"\1..\2", value[1:-1]).replace(":", "=")
             if option == "--parameters":
                 value = value.replace("=", " --gradients ")
-        known = option in _OPTIONS[command]
+        known = option in _OPTIONS[command] and "lambda" not in value
         return f"{found[1]}{option} {value.strip('(),')}".rstrip() if known else found[0]
 
     return _ARGUMENT.sub(typed, text)

@@ -428,13 +428,17 @@ def _judged(
     branches = whole.settings.branches and rule.user
     settings = dataclasses.replace(whole.settings, branches=branches)
 
-    def mend(lost: str) -> "Repaired":
+    trials = [trial, *others]
+
+    def mend(lost: str, wrong: Trial) -> "Repaired":
         from gradlab.repair import repair  # a right rule never needs it
 
         found = [hand for hand in whole.written if hand.place == (rule.name, rule.defined)]
+        if wrong not in trials:
+            found = [hand.at(wrong.values) for hand in found]
         return repair(found, seed, lost)
 
-    report = summarise([trial, *others], seed, 1, settings, mend)
+    report = summarise(trials, seed, 1, settings, mend)
     if not rule.user or meeting.broken:
         return report
     shown = dataclasses.replace(shown, parts=judge_parts(meeting, trial))

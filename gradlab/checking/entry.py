@@ -143,10 +143,10 @@ def check(
         trials += list(_trials(subject, seed, samples, place))
     subject = trials[0].subject
 
-    def mend(lost: str) -> "Repaired":
+    def mend(lost: str, trial: Trial) -> "Repaired":
         from gradlab.repair import repair  # a search that right gradients never need
 
-        rules = _written(asked, tuple(target.path for target in subject.targets))
+        rules = _written(asked, trial, trial not in trials)
         return repair(rules, seed, lost)
 
     stated = asked.reference is not None and not _is_node(function)
@@ -217,19 +217,29 @@ def assert_gradients(function: Any, *inputs: Tree, **options: Any) -> CheckRepor
     return report
 
 
-def _written(asked: "_Asked", paths: tuple[str, ...]) -> "list[HandRule]":
-    """Return the rules that were written by hand, as the search for a fix takes them."""
+def _written(asked: "_Asked", trial: Trial, made: bool) -> "list[HandRule]":
+    """Return the rules that were written by hand, with the inputs at which a trial is wrong.
+
+    `made`: gradlab made them.
+    """
     from gradlab.repair import HandRule, rule_of_node, rules_met
 
     function, names = asked.function, asked.names or ()
+    paths = tuple(target.path for target in trial.subject.targets)
+    kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
+    kind, backward = kinds.get(asked.returns, "pair"), asked.backward or function
+    rule = HandRule(kind, function, backward, asked.inputs, names, paths, wrt=asked.wrt)
+    rule = rule.at(trial.values) if made else rule
     if asked.node is not None:
         wrt = tuple(names.index(path) for path in paths)
-        return [rule_of_node(asked.node, asked.reference, asked.inputs, wrt)]
+        return [rule_of_node(asked.node, asked.reference, rule.inputs, wrt)]
     if asked.backward is None and asked.returns == "output":
-        return rules_met(function, asked.inputs, names, paths)
-    kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
-    kind, given = kinds.get(asked.returns, "pair"), asked.backward or function
-    return [HandRule(kind, function, given, asked.inputs, names, paths, wrt=asked.wrt)]
+        met = rules_met(function, rule.inputs, names, paths)
+        if not made:
+            return met
+        before = {id(r.backward): r.inputs for r in rules_met(function, asked.inputs, names)}
+        return [dataclasses.replace(r, given=before.get(id(r.backward), ())) for r in met]
+    return [rule]
 
 
 class _Asked:

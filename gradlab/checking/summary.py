@@ -55,12 +55,12 @@ def summarise(
     seed: int,
     order: int,
     settings: Settings | None = None,
-    mend: "Callable[[str], Repaired] | None" = None,
+    mend: "Callable[[str, Trial], Repaired] | None" = None,
 ) -> CheckReport:
     """Return the report of one or more trials of the same function.
 
     `mend` searches the source for fixes, where a formula is wrong and nothing hides the cause.
-    Where digits are lost that another form keeps, it is given their dtype.
+    Where digits are lost that another form keeps, it is given their dtype. It is given the trial.
     """
     subject = trials[0].subject
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
@@ -88,7 +88,7 @@ def summarise(
         right = wrong is None or (wrong[0].runs and not wrong[0].any_wrong)
         lost = [left.digits.dtype for _, left in counted if left and left.digits.avoidable]
         if mend is not None and right and lost and explaining.get():
-            fixes, first = mend(lost[0])
+            fixes, first = mend(lost[0], trials[0])
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
         line = Finding("line", path, first.told, code="GL900", line=first.place)
@@ -116,14 +116,14 @@ def summarise(
 
 
 def _explained(
-    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[str], Repaired] | None"
+    wrong: tuple[Trial, list[Law]] | None, mend: "Callable[[str, Trial], Repaired] | None"
 ) -> "tuple[Repaired, tuple[Finding, ...]]":
     """Return the fixes and the first wrong line of what is wrong, and its causes."""
     if wrong is None:
         return ((), None), ()
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
-    repaired = mend("") if mend and mendable(*wrong) else ((), None)
+    repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
     return repaired, diagnose(*wrong, any(repaired))
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
@@ -39,7 +39,7 @@ class Bench:
         run: Run,
         reads: Callable[[Any], Sequence[Any]] | None,
         points: int,
-        texts: Iterable[Text],
+        texts: Sequence[Text],
     ) -> None:
         self.world, self.code, self.text, self._run, self.reads = world, code, text, run, reads
         self.copy = world.copies[code][0]

@@ -56,6 +56,9 @@ _REDUCTIONS: Final = frozenset(
         *("split", "take"),
     ]
 )
+_OF_PLACES: Final = frozenset(
+    ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
+)
 _AXES: Final = (
     *("0", "1", "-1", "2", "-2", "None", "(0, 1)", "(0, 2)", "(1, 2)", "(0, 1, 2)"),
     *("(0, 2, 3)", "(-2, -1)"),
@@ -401,7 +404,7 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     if axis and isinstance(value, int):
         yield from ((each, "GL303" if each[0] == "(" else "GL302") for each in _AXES)
         return
-    index = any(isinstance(p, ast.Subscript) for p in site.parents) or _name(parent) == "slice"
+    index = any(isinstance(p, ast.Subscript) or _name(p) in _OF_PLACES for p in site.parents)
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     added = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub)
     code = "GL321" if index else "GL203" if power else "GL213" if added else "GL102"

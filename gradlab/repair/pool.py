@@ -4,7 +4,7 @@ import ast
 import functools
 import importlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -52,7 +52,7 @@ _LONGEST = 60  # characters of an expression that is used elsewhere
 
 
 def spoken(
-    own: Text, texts: Iterable[Text], scope: Mapping[str, Any], helpers: Iterable[str]
+    own: Text, texts: Sequence[Text], scope: Mapping[str, Any], helpers: Iterable[str]
 ) -> Words:
     """Return the words of a user's functions.
 
@@ -63,8 +63,10 @@ def spoken(
         helpers: calls of the user's functions, with a place for one value.
     """
 
-    def strange(alias: str) -> tuple[bool, bool]:
-        return f"{alias}." not in own.segment.decode(), scope[alias].__name__ == "numpy"
+    def strange(alias: str) -> tuple[bool, bool, bool]:
+        called = f"{alias}.".encode()
+        elsewhere = not any(called in text.segment for text in texts)
+        return called not in own.segment, elsewhere, scope[alias].__name__ == "numpy"
 
     aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in _NUMPY]
     aliases.sort(key=strange)

@@ -8,8 +8,8 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import numpy as np
 from gradlab.common.arrays import Function, Tree
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.proof import BUDGET, prove
+from gradlab.proof.branches import walk_branches
 from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
@@ -57,6 +58,7 @@ class HandRule:
         primal: the function that a custom rule decorates; None for the others.
         static: the positions of a custom rule's arguments that are no arrays to it.
         sources: files that may be edited, though they are gradlab's own.
+        given: the user's own inputs, where gradlab made others to take another branch.
     """
 
     kind: Kind
@@ -69,6 +71,16 @@ class HandRule:
     static: tuple[int, ...] = ()
     wrt: tuple[int, ...] | None = None
     sources: tuple[str, ...] = ()
+    given: tuple[Tree, ...] | None = None
+
+    def at(self, values: Mapping[str, Array]) -> "HandRule":
+        """Return the rule with inputs that gradlab made, by their paths."""
+        given, leaves, tree = flatten(self.inputs, self.names)
+        moved = [
+            np.asarray(values.get(leaf.path, value), leaf.dtype) if _is_array(value) else value
+            for value, leaf in zip(given, leaves)
+        ]
+        return replace(self, inputs=jax.tree.unflatten(tree, moved), given=self.inputs)
 
     @property
     def plain(self) -> bool:
@@ -478,6 +490,45 @@ class Problem:
         except Failed:
             return None
         return program
+
+    def holds(self, code: CodeType, new: Text) -> bool:
+        """Whether every gradient of a mended rule is right on other branches, as far as is seen.
+
+        The branches are those of the function, and those of the rule itself. A rule that is wrong
+        at inputs that gradlab made must be seen there.
+        """
+        made = self.rule.given is not None
+        starts = [self.rule.given] * made + [self._drawn(0, self._small)]
+        return all(self._holds_around(code, new, jax.tree.map(wide, each), made) for each in starts)
+
+    def _holds_around(
+        self, code: CodeType, new: Text, inputs: tuple[Tree, ...], made: bool
+    ) -> bool:
+        try:
+            with quiet():
+                upstream = self._upstream(inputs, np.random.default_rng([self.seed, 7]), 0)
+                reference = self._program(inputs)
+        except Failed:
+            return not made
+        point = Point(inputs, upstream, (), "")
+        program = self._mended(code, new, point)
+        if program is None:
+            return not made
+        names, skipped = reference.in_names, len(reference.out_names) - len(self.rule.paths)
+        values, more = self._flat(point)
+        start = dict(zip(names, map(np.asarray, (*values, *more))))
+        programs = rename(program, names), reference
+        walk = functools.partial(walk_branches, pair=(0, reference, skipped), seed=self.seed)
+        try:
+            walked = theirs(walk, programs, start, names[: len(values)])
+            for place in walked.places:
+                given = [place.inputs[name] for name in names]
+                ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)
+                if not all(judged(ours[skipped:], right[skipped:])[0]):
+                    return False
+        except Failed:
+            return not made
+        return not (made and walked.reason)
 
     def proved(self, mended: Mended) -> bool:
         """Whether every gradient of the mended rule is proved one formula with the reference."""

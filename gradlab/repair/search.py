@@ -386,7 +386,9 @@ class _Search:
         def run(k: int) -> list[Any]:
             return self._at(self.points[k], draft.code)
 
-        count, texts = len(self.points), self.texts.values()
+        count, forward = len(self.points), self.problem.forward
+        more = [read(forward)] if forward is not None and forward not in self.texts else []
+        texts = [*self.texts.values(), *filter(None, more)]
         bench = Bench(self.world, draft.code, draft.text, run, read_, count, texts)
         self._benches[draft] = bench
         return bench
@@ -652,6 +654,7 @@ class _Search:
             and old is not None
             and self.fresh
             and self.problem.confirmed(code, new)
+            and self.problem.holds(code, new)
         ):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             self.verified.append(Mended(code, old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
