@@ -58,21 +58,24 @@ def _scatter(site: Site, k: int) -> Pattern:
     single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
     kept = [axis for axis in range(len(operand)) if axis not in single]
     spans = dict(zip(kept, (updates[axis] for axis in sorted(window))))
+    indexed = numbers.scatter_dims_to_operand_dims
+    sizes = tuple(spans.get(axis, 1) for axis in range(len(operand)))
     read = _windows(
         site,
         operand=operand,
         gathered=updates,
         offset=numbers.update_window_dims,
         collapsed=numbers.inserted_window_dims,
-        indexed=numbers.scatter_dims_to_operand_dims,
+        indexed=indexed,
         operand_batch=numbers.operand_batching_dims,
         index_batch=numbers.scatter_indices_batching_dims,
-        sizes=tuple(spans.get(axis, 1) for axis in range(len(operand))),
+        sizes=sizes,
     )
     if k == 2:
         return read.T
     stays = Pattern.identity(operand)
-    if _overwrites(site) and not site.notes and not read.widened:
+    certain = None not in _beyond(site, operand, indexed, sizes).values()
+    if _overwrites(site) and certain and not site.notes and not read.widened:
         return stays.where(complement(read.columns()))  # the others are overwritten for certain
     return stays
 
@@ -140,7 +143,8 @@ def _windows(
         (batch_axes[position], axis)  # the index vector is last, so batch axes keep their order
         for axis, position in zip(operand_batch, index_batch)
     ]
-    partial = [axis for axis in indexed if not same(sizes[axis], operand[axis])]
+    beyond = _beyond(site, operand, indexed, sizes)
+    partial = [n for n in indexed if beyond.get(n) or not same(sizes[n], operand[n])]
     equal += [(window_of[axis], axis) for axis in shared if axis not in partial]
     partial = [axis for axis in range(len(operand)) if axis in set(partial)]
     if not partial:
@@ -235,6 +239,23 @@ def _even(
     order = [k for k, _, _ in pairs if k >= 0]
     back = maps.transpose(whole.output_shape, tuple(int(k) for k in np.argsort(order)))
     return back @ whole @ maps.transpose(operand, tuple(a for _, a, _ in pairs if a >= 0))
+
+
+def _beyond(site: Site, operand: Shape, indexed: Any, sizes: Any) -> dict[int, bool | None]:
+    """Say of axes that a window fills whether it may stand beyond them, and so be dropped."""
+    known, found = site.known[1], dict[int, bool | None]()
+    for column, axis in enumerate(() if _clips(site) else indexed):
+        if same(sizes[axis], operand[axis]):
+            form = known.columns[column] if known and known.columns else known
+            value = None if form is None or site.depends[1] else form.value()
+            if value is not None:
+                found[axis] = bool(value[..., 0 if known and known.columns else column].any())
+            elif form is not None and form.affine and not site.depends[1]:
+                entry = form.entry(0 if known and known.columns else column)
+                found[axis] = any(form.affine.steps[:-1]) or not same(entry, 0)
+            else:
+                found[axis] = None
+    return found
 
 
 def _clips(site: Site) -> bool:

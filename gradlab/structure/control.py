@@ -22,7 +22,7 @@ from jax.export import is_symbolic_dim
 
 from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import Number, Size
-from gradlab.primitives.known import Known
+from gradlab.primitives.known import Known, told
 from gradlab.primitives.ranges import is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.structure.sizes import in_sizes
@@ -245,9 +245,10 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
         Traced(apply(found, states), fact, offset)
         for found, fact, offset in zip(blocks, facts, offsets, strict=True)
     ]
-    for k, shape in enumerate(shapes, carried):
-        if not made[k].reads and offsets[k] is None:  # a seed comes too late for it
-            made[k] = Traced(known=_zero(shape))
+    for k, variable in enumerate(equation.outvars):
+        moved = k >= carried or constants + k in step.reads
+        if moved and not made[k].reads and offsets[k] is None:  # too late for it, or forgotten
+            made[k] = Traced(known=_zero(walk.shape(variable)))
     return made
 
 
@@ -289,14 +290,14 @@ def _linear_solve(walk: Walk, equation: Any, operands: list[Traced]) -> list[Tra
 
 @dataclass(frozen=True, eq=False)
 class _Phase:
-    """Steps of a loop in which the inputs of a step are known to be the same.
+    """Steps of a loop in which the inputs of a step are the same, or zero in the same places.
 
     Attributes:
         known: what is known of inputs of a step, by their place.
         times: the steps, by their place in the stacked arrays; None for all.
     """
 
-    known: Mapping[int, Known] = field(default_factory=dict)
+    known: Mapping[int, Known | None] = field(default_factory=dict)
     times: Pattern | None = None
 
 
@@ -326,14 +327,19 @@ def _phases(operands: list[Traced], first: int, length: int) -> list[_Phase]:
     found = []
     for kind in range(min(int(kinds.max()) + 1, _KINDS + 1)):
         here = kinds == kind
-        known = {
-            n: Known(array=rows[here][0].reshape(shape))
-            for n, rows, shape in values
-            if (rows[here] == rows[here][0]).all()
-        }
+        known = {n: _one_of(rows[here], shape) for n, rows, shape in values}
         times = None if here.all() else Pattern.explicit(here[:, None], (length,), ())
         found.append(_Phase(known, times))
     return found if len(found) <= _KINDS else [_ANY]
+
+
+def _one_of(rows: Any, shape: Shape) -> Known | None:
+    """Return what is known of an array that is one of these rows: its value, or where it is 0."""
+    if (rows == rows[0]).all():
+        return Known(array=rows[0].reshape(shape))
+    some, failed = rows.any(axis=0), ~rows.all(axis=0)
+    support, false = (Pattern.explicit(at[:, None], shape, ()) for at in (some, failed))
+    return told(support, false if rows.dtype == bool else None)
 
 
 class _Step:

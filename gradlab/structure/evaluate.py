@@ -135,7 +135,14 @@ class Derivative:
 
         axes = _varying(values)
         seeds = jnp.asarray(colours[:, None] == assigned)
-        rows = jax.vmap(lambda seed: self._flat(mode, run(_spread(seed, axes))))(seeds)
+
+        def row(seed: Any) -> Any:
+            return self._flat(mode, run(_spread(seed, axes)))
+
+        try:
+            rows = jax.vmap(row)(seeds)
+        except NotImplementedError:  # a primitive that JAX does not batch
+            rows = jax.lax.map(row, seeds)
         return (results, rows) if whole else rows
 
     def _parts(self, mode: str, seed: Any) -> list[Any]:
@@ -268,6 +275,10 @@ def _rows(
     assigned = np.asarray(assigned, np.int32)
     step, rows = chunk * beside, []
     with jax.enable_x64(at.program.x64):
+        if number == 1:  # jaxlib 0.10.2 on the CPU writes over a lone seed that it makes itself
+            one_pass = at.jitted(functools.partial(at.along, mode), "one", mode)
+            seed = (assigned == 0).astype(at.dtype("vjp" if mode == "jvp" else "jvp"))
+            return np.asarray(one_pass(list(values), seed))[None]
         call = at.jitted(run, mode)
         if lanes is not None:
             key = mode, lanes, chunk

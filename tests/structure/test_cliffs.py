@@ -21,6 +21,7 @@ BCSR = sparse.BCSR((ENTRIES, PLACES[:, 1], STARTS), shape=MATRIX.shape)
 PADDED = sparse.BCOO((np.pad(ENTRIES, (0, 3)), np.vstack([PLACES, BEYOND])), shape=MATRIX.shape)
 SQUARE = (RNG.uniform(0.1, 1, (3, 4, 4)) + 2 * np.eye(4)).astype(np.float32)
 GROUPS = np.array([1, 0, 2])
+LOWER = np.tril(RNG.uniform(0.5, 1, (6, 3, 3))).astype(np.float32)
 
 
 def _blocks(kernel, shape, block):
@@ -84,6 +85,29 @@ FUNCTIONS = {
         lambda x: lax.dynamic_slice(x, ((100 * jnp.argmax(x[:5])).astype(jnp.uint8) // 25,), (2,)),
         np.array([0, 1, 2, 4, 0, 0, 0, 0], np.float32),
         14,
+    ),
+    "written beyond the only place": (lambda x: x.at[1].set(7.0), np.ones(1, np.float32), 0),
+    "written beyond the only column": (
+        lambda x: x.at[1:, 1].set(7.0),
+        np.ones((3, 1), np.float32),
+        0,
+    ),
+    "read beyond the only column": (
+        lambda x: x.at[np.arange(3), np.array([0, 1, 0])].get(mode="fill", fill_value=0),
+        np.ones((3, 1), np.float32),
+        0,
+    ),
+    "forgotten in a loop": (
+        lambda x: lax.fori_loop(0, 2, lambda i, y: y.at[0].set(7.0), x),
+        np.ones((1, 3), np.float32),
+        0,
+    ),
+    "weights that a scan reads, zero in the same places": (
+        lambda x: lax.scan(
+            lambda h, wv: (wv[0] @ h + wv[1],) * 2, jnp.zeros(3), (jnp.asarray(LOWER), x)
+        )[1],
+        np.ones((6, 3), np.float32),
+        0,
     ),
     "beside nothing": (
         lambda x: jnp.concatenate([jnp.zeros(0), x, jnp.ones(0)]),

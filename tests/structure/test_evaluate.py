@@ -21,6 +21,7 @@ FUNCTIONS = {
     "permutation": lambda x: 2 * x.T[::-1],
     "causal": lambda x: jnp.cumsum(x * x, 0),
     "zero": lambda x: jnp.round(x),
+    "written over itself": lambda x: x.ravel().at[1:].set(jnp.sin(x.ravel()[::-1])[:-1]),
 }
 
 
@@ -40,6 +41,16 @@ def test_a_chunk_at_a_time_gives_the_same():
     assert np.array_equal(whole.flat, small.flat)
     with pytest.raises(InputError, match="max_bytes"):
         report.evaluate(max_bytes=100)
+
+
+def test_what_jax_does_not_batch_is_passed_one_by_one():
+    weights = np.linspace(1, 2, 36, dtype=np.float32).reshape(2, 6, 3)
+    report = jacobian(lambda x: jax.lax.ragged_dot(x, weights, jnp.array([1, 3])), X)
+    expected = np.zeros((4, 3, 4, 6), np.float32)
+    for row, group in enumerate((0, 1, 1, 1)):
+        expected[row, :, row] = weights[group].T
+    assert np.allclose(report.to_dense(), expected.reshape(12, 24))
+    assert np.allclose(report.compile("dense")(X), expected.reshape(12, 24))
 
 
 def test_the_fewer_of_jvps_and_vjps_are_used():
