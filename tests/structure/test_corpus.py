@@ -5,16 +5,11 @@ import math
 import jax
 import numpy as np
 import pytest
-from programs import control, graphs, layers, stencils
+from programs.corpus import CORPUS
 from sampling import sampled
 
 from gradlab.structure import jacobian
 
-CORPUS = {
-    f"{room.__name__.rpartition('.')[2]}: {name}": case
-    for room in (stencils, control, graphs, layers)
-    for name, case in room.FUNCTIONS.items()
-}
 # entries that are zero by value: terms that cancel, branches not taken, rows with one key
 SPARE = {
     "stencils: upwind": 4,

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from programs.corpus import CORPUS
+from sampling import sampled
 
 from gradlab.structure import jacobian
 
@@ -61,3 +63,17 @@ def test_both_find_the_same(name):
 def test_nothing_is_here_that_is_not_there(name):
     ours, theirs = patterns(*SMALLER[name])
     assert (theirs | ~ours).all()
+
+
+@pytest.mark.filterwarnings("ignore::asdex.DenseColoringWarning")
+@pytest.mark.parametrize("name", sampled(CORPUS, 16))
+def test_never_more_passes_or_entries_than_theirs(name):
+    function, shape = CORPUS[name]
+    x = np.ones(shape, np.float32)
+    try:
+        theirs = asdex.jacobian_coloring(function, x)
+    except NotImplementedError as refused:
+        pytest.skip(f"asdex: {refused}")
+    ours = jacobian(function, x)
+    assert ours.passes <= theirs.num_colors
+    assert ours.nnz <= theirs.sparsity.nnz
