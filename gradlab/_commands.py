@@ -113,7 +113,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     "parameters": _word("the parameters of an object to check", "A,B", type=_list),
     "gradients": _word("the gradients of the parameters, in the same order", "A,B", type=_list),
     "intended": _word("function with the intended derivative, or: any", "TARGET"),
-    "order": _word("2: check second derivatives too (default: 1)", type=int, default=1),
+    "order": _word("2 to 4: check derivatives up to this order (default: 1)", type=int, default=1),
     "device": _word("device that runs the rule: cpu, gpu, gpu:1"),
     "patch": _word("write the diff of the fix to FILE", "FILE"),
     "thorough": _yes("try every special input too"),

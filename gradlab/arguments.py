@@ -38,8 +38,11 @@ def refuse_numbers(**numbers: Any) -> None:
             raise InputError(
                 f"{name}: expected at least {least}, got {value}", (str(value), str(least))
             )
-        if name == "order" and value > 2:
-            raise InputError(f"order: expected 1 or 2, got {value}", (str(value), "2"))
+        if name == "order" and value > 4:
+            raise InputError(
+                f"order: expected 1 to 4, got {value}; for more, check jax.grad of the function",
+                (str(value), "4"),
+            )
 
 
 def several(value: Any) -> tuple[Any, ...]:

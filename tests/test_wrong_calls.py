@@ -143,7 +143,10 @@ CHECK = [
     (check(same, X, wrt=4), "wrt: there is no input 4; the inputs are x"),
     (check(same, X, wrt=1.5), "wrt: expected positions or names of inputs, got float"),
     (check(same, X, wrt=()), "wrt: empty; leave it out to check all inputs"),
-    (check(same, X, order=3), "order: expected 1 or 2, got 3"),
+    (
+        check(same, X, order=5),
+        "order: expected 1 to 4, got 5; for more, check jax.grad of the function",
+    ),
     (check(same, X, samples=0), "samples: expected at least 1, got 0"),
     (check(same, X, samples=1.5), "samples: expected an integer, got float"),
     (check(same, X, seed=-1), "seed: expected at least 0, got -1"),

@@ -99,7 +99,7 @@ def check(
             allowed integers; a function from the inputs to bool; or a dict from input name to
             these. gradlab makes no other inputs.
         wrt: inputs to differentiate, by position or by name (default: all).
-        order: 2 checks second derivatives too.
+        order: 2 checks second derivatives too, 3 and 4 the next ones as well.
         seed: seed of upstreams, tangents and rounding noise.
         samples: number of inputs: the given ones, and others near them.
         dtypes: float dtypes to check in, one after the other: "float64", "float32", "bfloat16",

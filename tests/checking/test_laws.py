@@ -349,6 +349,40 @@ def test_a_second_gradient_that_is_nan_where_it_need_not_be_is_found(series):
     assert report.ok is series, report
 
 
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_each_order_is_checked_up_to_the_one_that_was_asked_for(order):
+    """Sine and its derivatives are rules; the third alone is one percent off."""
+
+    def sine(factor):
+        def with_slope(primal, slope):
+            f = jax.custom_vjp(primal)
+            f.defvjp(lambda x: (f(x), x), lambda x, upstream: (upstream * slope(x),))
+            return f
+
+        second = with_slope(lambda x: -jnp.sin(x), lambda x: -factor * jnp.cos(x))
+        return with_slope(jnp.sin, with_slope(jnp.cos, second))
+
+    right = gradlab.check(sine(1.0), X, order=order)
+    names = ["second order", "third order", "fourth order"][: order - 1]
+    assert right.ok and [each.name for each in right.laws if "order" in each.name] == names
+    assert all(law(right, name).judged for name in names)
+    wrong = gradlab.check(sine(1.01), X, order=order)
+    assert failed(wrong) == ["third order"][: order - 2]
+    assert order < 4 or law(wrong, "fourth order").status == "skipped"
+
+
+def test_the_third_gradient_of_a_plain_function_is_held_to_its_slopes():
+    def wave(x):
+        at = jax.lax.stop_gradient(x)
+        return jnp.sin(at) + (x - at) * jnp.cos(at) - (x - at) ** 2 * jnp.sin(at) / 2
+
+    assert gradlab.check(wave, X, order=2).ok
+    assert failed(gradlab.check(wave, X, order=3)) == ["third order"]
+    for right in (jax.nn.softplus, lambda x: jnp.sum(x**5) * x, lambda x: jnp.exp(x) / x[::-1]):
+        found = gradlab.check(right, X, order=4)
+        assert found.ok and law(found, "fourth order").judged, found
+
+
 def test_a_second_gradient_at_a_kink_lies_between_the_slopes():
     assert gradlab.check(lambda x: jnp.maximum(x, 0) ** 2, np.array([0.0, 1.0]), order=2).ok
 

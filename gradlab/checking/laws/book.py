@@ -6,6 +6,7 @@ law says for itself why it was skipped. To add one, write the function and add a
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from gradlab.checking.laws.behaviour import pure, reuse, transforms
@@ -13,8 +14,9 @@ from gradlab.checking.laws.comparisons import (
     accuracy,
     form,
     formula,
+    higher_order,
+    of_gradient,
     pushforward,
-    second_order,
     value,
 )
 from gradlab.checking.laws.linearity import adjoint, linear, used
@@ -98,13 +100,22 @@ LAWS: tuple[LawRow, ...] = (
     LawRow("special", (_RUNS, _TRACED, _REFERENCE, _ENDS, _SMALL), special),
 )
 
-_SECOND = LawRow("second order", (_RUNS, _DERIVATIVE, _TRACED, _SHAPES), second_order)
+_ORDERS = ("second order", "third order", "fourth order")
 
 
 def hold_laws(trial: Trial, order: int) -> list[Law]:
     """Hold a trial to every law; one whose needs are not met is skipped, and says why."""
-    rows = (*LAWS, _SECOND) if order == 2 else LAWS
-    return [_held(row, trial) for row in tracked(rows, lambda row: row.name)]
+    laws = [_held(row, trial) for row in tracked(LAWS, lambda row: row.name)]
+    below = ""
+    for name in tracked(_ORDERS[: order - 1], str):
+        if below and laws[-1].status not in ("passed", "warned"):
+            laws.append(Law(name, "skipped", f"the {below} was not passed"))
+            continue
+        trial = of_gradient(trial) if below else trial
+        needs = _RUNS, _DERIVATIVE, _TRACED, _SHAPES
+        laws.append(_held(LawRow(name, needs, partial(higher_order, name=name)), trial))
+        below = name
+    return laws
 
 
 def _held(row: LawRow, trial: Trial) -> Law:

@@ -1,13 +1,14 @@
 """Laws that compare what the rule computes with what the reference does, entry by entry."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradlab.checking.differences import along, answer
 from gradlab.checking.evidence import signed
-from gradlab.checking.forms import jvp_or_none, vjp_or_none
+from gradlab.checking.forms import jvp_or_none, subject_of_program, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, from_verdicts, not_exact
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
@@ -99,21 +100,39 @@ def pushforward(trial: Trial) -> Law:
     return Law("pushforward", "passed", error=worst, judged=judged)
 
 
-def second_order(trial: Trial) -> Law:
+def of_gradient(trial: Trial) -> Trial:
+    """Return the trial of the gradient: what the law of the next order differentiates again."""
+    subject, outputs = trial.subject, trial.outputs
+    assert subject.rule is not None
+    program, paths = _gradients(subject.rule, outputs), {target.path for target in subject.targets}
+    made = subject_of_program(
+        program,
+        trial.point,
+        None if subject.reference is None else _gradients(subject.reference, outputs),
+        subject.oracle,
+        wrt=tuple(i for i, name in enumerate(program.in_names) if name in paths),
+        stated=subject.stated,
+    )
+    made = replace(made, intended=subject.intended, approximate=subject.approximate)
+    made = replace(made, domain=subject.domain)
+    return Trial(made, trial.point, trial.seed, place=trial.place)
+
+
+def higher_order(trial: Trial, name: str) -> Law:
     """Hold the gradient of the gradient to autodiff of the reference, and to three witnesses.
 
     Forward over reverse and reverse over reverse are each other's transposes, and the slope of the
     gradient along a direction is what both say. Entries that no reference judged are asked of
     finite differences one by one.
     """
-    name, rule, reference = "second order", trial.subject.rule, trial.subject.reference
+    rule, reference, word = trial.subject.rule, trial.subject.reference, name.split()[0]
     assert rule is not None
     theirs = None if reference is None else _differentiated(vjp_or_none, reference, trial)
     ours = _differentiated(vjp_or_none, rule, trial)
     if ours is None:
         reason = "the rule cannot be differentiated"
         if theirs is None:
-            return Law(name, "inconclusive", f"{reason} twice, nor can the reference")
+            return Law(name, "inconclusive", f"{reason} again, nor can the reference")
         return Law(name, "failed", f"{reason}, though the reference can")
     programs = {"rule": ours, "reference": theirs}
     programs["forward"] = _differentiated(jvp_or_none, rule, trial)
@@ -132,7 +151,7 @@ def second_order(trial: Trial) -> Law:
         if verdict.wrong.any():
             at = verdict.worst or ()
             text = (
-                f"second {entry_name(ours.out_names[count + k], at)} is "
+                f"{word} {entry_name(ours.out_names[count + k], at)} is "
                 f"{_number(mine[k].value[at])}, expected {_number(other.value[at])}"
             )
             return Law(name, "failed", text, float(verdict.error[at]))
@@ -143,7 +162,7 @@ def second_order(trial: Trial) -> Law:
     texts = []
     if "forward" in found:
         texts.append(_transposed(trial, ours, point, found, count))
-    told, faults = _by_slopes(trial, point, ours, mine[:count], unknown)
+    told, faults = _by_slopes(trial, word, point, ours, mine[:count], unknown)
     faults = [text for text in (*texts, *faults) if text]
     if faults:
         if trial.subject.intended and judged:
@@ -154,7 +173,7 @@ def second_order(trial: Trial) -> Law:
             return not_exact(name, faults[0])
         return Law(name, "failed", faults[0])
     if not judged + told:
-        return Law(name, "inconclusive", "no entry of the second gradient could be judged")
+        return Law(name, "inconclusive", f"no entry of the {word} gradient could be judged")
     return Law(name, "passed", error=worst, judged=judged + told)
 
 
@@ -209,21 +228,22 @@ def _differentiated(
     derivative: Callable[[Program, tuple[int, ...]], Program | None], program: Program, trial: Trial
 ) -> Program | None:
     """Return a derivative of a program's gradients, or None where it cannot be had."""
-    outputs = trial.outputs
-
-    def gradients(program: Program) -> Program:
-        return derive(
-            program,
-            lambda *arrays: program.flat(*arrays)[outputs:],
-            program.in_avals,
-            program.in_names,
-            [name.replace("gradient", "output", 1) for name in program.out_names[outputs:]],
-            lambda: None if program.wide is None else gradients(program.wide),
-        )
-
     paths = {target.path for target in trial.subject.targets} | set(trial.upstreams)
     positions = tuple(i for i, name in enumerate(program.in_names) if name in paths)
-    return derivative(gradients(program), positions)
+    return derivative(_gradients(program, trial.outputs), positions)
+
+
+def _gradients(program: Program, outputs: int) -> Program:
+    """Return a rule's gradients as a program of their own; its outputs have names not yet used."""
+    fresh = f"output {len(program.in_names)}"
+    return derive(
+        program,
+        lambda *arrays: program.flat(*arrays)[outputs:],
+        program.in_avals,
+        program.in_names,
+        [name.replace("gradient", fresh, 1) for name in program.out_names[outputs:]],
+        lambda: None if program.wide is None else _gradients(program.wide, outputs),
+    )
 
 
 def _transposed(
@@ -245,12 +265,13 @@ def _transposed(
 
 def _by_slopes(
     trial: Trial,
+    word: str,
     point: dict[str, Array],
     ours: Program,
     mine: Sequence[Estimate],
     unknown: Sequence[Any],
 ) -> tuple[int, list[str]]:
-    """Hold second gradients to slopes of the gradient: how many were told, and what was wrong."""
+    """Hold gradients of gradients to their slopes: how many were told, and what was wrong."""
     count, targets = len(trial.subject.targets), trial.subject.targets
     labels = [name.replace("output", "upstream", 1) for name in ours.out_names[:count]]
     cotangents = [widen(point[label]) for label in labels]
@@ -284,8 +305,8 @@ def _by_slopes(
         told += not (said.refutes or said.is_silent)
         if said.refutes or (np.isnan(claim) and _known(slope, at)):
             faults.append(
-                f"{text}, the gradient changes by {float(slope.value[at]):.9g}, "
-                f"and the second gradient predicts {claim:.9g}"
+                f"{text}, the {word} gradient predicts a change of {claim:.9g}, "
+                f"and it is {float(slope.value[at]):.9g}"
             )
     return told, faults
 
