@@ -178,6 +178,9 @@ class Lifter(Evaluator):
         else:
             arrays = self.before(equation, arrays)
             lifted = self.arithmetic.lifted(equation, arrays)
+            if lifted is not None and name == "eig":
+                own = self._as_traced(equation, arrays)
+                lifted = _ordered(own, lifted, self.arithmetic.arrays)
             if lifted is None:
                 outputs = self._as_traced(equation, arrays)
             else:
@@ -257,6 +260,20 @@ def _kept(equation: Equation, arrays: Sequence[Array], outputs: Sequence[Array])
     pair = (arrays[0], outputs[0]) if equation.primitive.name == "convert_element_type" else ()
     known = len(pair) == 2 and all(isinstance(array, np.ndarray) for array in pair)
     return known and np.array_equal(*(array.astype(np.float64) for array in pair))
+
+
+def _ordered(own: Sequence[Any], wide: Sequence[Any], xp: Any) -> list[Any]:
+    """Return eigenvalues, and vectors, in the order and with the signs that their dtype chose."""
+    apart = xp.abs(own[0][..., :, None] - wide[0][..., None, :])
+    chosen, given = xp.argmin(apart, -1), xp.arange(apart.shape[-1])
+    once = (xp.sort(chosen, -1) == given).all(-1, keepdims=True)
+    order = xp.where(once, chosen, given)
+    made = [xp.take_along_axis(wide[0], order, -1)]
+    for narrow, vectors in zip(own[1:], wide[1:]):
+        moved = xp.take_along_axis(vectors, order[..., None, :], -1)
+        turned = xp.real(xp.sum(xp.conj(narrow) * moved, -2, keepdims=True)) < 0
+        made.append(xp.where(turned, -moved, moved))
+    return made
 
 
 def _keeps_dtype(equation: Equation) -> bool:

@@ -125,3 +125,15 @@ def test_a_reduction_is_traced_once_for_all_of_its_points(monkeypatch):
 
     assert gradlab.check(pair, A, A + 3, order=2).ok
     assert 0 < len(traced) < 40
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_eigenvalues_stand_in_the_order_that_their_dtype_chose(dtype):
+    """LAPACK finds them in another order in float64, which would be another function."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((7, 6, 6)).astype(dtype)
+    mine, own = lifted(jnp.linalg.eig, x), jnp.linalg.eig(x)
+    for wide, narrow in zip(mine, own):
+        np.testing.assert_allclose(wide, narrow, atol=2e-4)
+    np.testing.assert_allclose(mine[0].sum(-1), np.trace(x.astype(mine[0].dtype), 0, 1, 2))
+    assert gradlab.check(jnp.linalg.eigvals, x[:2]).ok
