@@ -383,6 +383,11 @@ def test_the_third_gradient_of_a_plain_function_is_held_to_its_slopes():
         assert found.ok and law(found, "fourth order").judged, found
 
 
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_an_input_without_entries_has_every_derivative(order):
+    assert gradlab.check(jnp.sin, np.zeros((2, 0, 1)), order=order).ok
+
+
 def test_a_second_gradient_at_a_kink_lies_between_the_slopes():
     assert gradlab.check(lambda x: jnp.maximum(x, 0) ** 2, np.array([0.0, 1.0]), order=2).ok
 

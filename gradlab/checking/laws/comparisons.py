@@ -282,7 +282,7 @@ def _by_slopes(
             step[tuple(index)] = max(abs(widen(trial.values[target.path])[tuple(index)]), 1.0)
             directions.append((f"along {entry_name(target.path, index)}", {target.path: step}))
     entries = sum(np.size(way) for _, direction in directions for way in direction.values())
-    together = max(1, _AT_ONCE // entries)
+    together = max(1, _AT_ONCE // max(entries, 1))
 
     def pulled(steps: Sequence[float]) -> list[list[Array]]:
         rows = []
