@@ -491,44 +491,48 @@ class Problem:
             return None
         return program
 
-    def holds(self, code: CodeType, new: Text) -> bool:
-        """Whether every gradient of a mended rule is right on other branches, as far as is seen.
+    def refuted(self, code: CodeType, new: Text) -> tuple[bool, Point | None]:
+        """Return whether a mended rule is wrong on another branch, or not seen there, and where.
 
         The branches are those of the function, and those of the rule itself. A rule that is wrong
         at inputs that gradlab made must be seen there.
         """
         made = self.rule.given is not None
-        starts = [self.rule.given] * made + [self._drawn(0, self._small)]
-        return all(self._holds_around(code, new, jax.tree.map(wide, each), made) for each in starts)
+        for start in [self.rule.given] * made + [self._drawn(0, self._small)]:
+            try:
+                seen, where = self._walked(code, new, jax.tree.map(wide, start))
+            except Failed:
+                seen, where = False, None
+            if where is not None or (made and not seen):
+                return True, where
+        return False, None
 
-    def _holds_around(
-        self, code: CodeType, new: Text, inputs: tuple[Tree, ...], made: bool
-    ) -> bool:
-        try:
-            with quiet():
-                upstream = self._upstream(inputs, np.random.default_rng([self.seed, 7]), 0)
-                reference = self._program(inputs)
-        except Failed:
-            return not made
+    def _walked(
+        self, code: CodeType, new: Text, inputs: tuple[Tree, ...]
+    ) -> tuple[bool, Point | None]:
+        """Return whether other branches could be seen, and where the mended rule is wrong."""
+        with quiet():
+            upstream = self._upstream(inputs, np.random.default_rng([self.seed, 7]), 0)
+            reference = self._program(inputs)
         point = Point(inputs, upstream, (), "")
-        program = self._mended(code, new, point)
+        program = None if self.rule.kind == "node" else self._mended(code, new, point)
         if program is None:
-            return not made
-        names, skipped = reference.in_names, len(reference.out_names) - len(self.rule.paths)
+            return False, None
+        names, count = reference.in_names, len(reference.out_names)
+        skipped = count // 2 if self.rule.kind == "jvp" else count - len(self.rule.paths)
         values, more = self._flat(point)
         start = dict(zip(names, map(np.asarray, (*values, *more))))
-        programs = rename(program, names), reference
         walk = functools.partial(walk_branches, pair=(0, reference, skipped), seed=self.seed)
-        try:
-            walked = theirs(walk, programs, start, names[: len(values)])
-            for place in walked.places:
-                given = [place.inputs[name] for name in names]
-                ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)
-                if not all(judged(ours[skipped:], right[skipped:])[0]):
-                    return False
-        except Failed:
-            return not made
-        return not (made and walked.reason)
+        programs = rename(program, names), reference
+        walked = theirs(walk, programs, start, names[: len(values)])
+        for place in walked.places:
+            given = [place.inputs[name] for name in names]
+            ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)
+            if not all(judged(ours[skipped:], right[skipped:])[0]):
+                there = self.rule.at(place.inputs).inputs
+                expected = self._expected(there, upstream)
+                return True, Point(jax.tree.map(wide, there), upstream, expected, f"{place.sides}")
+        return not walked.reason, None
 
     def proved(self, mended: Mended) -> bool:
         """Whether every gradient of the mended rule is proved one formula with the reference."""

@@ -166,6 +166,7 @@ class _Search:
         self.problem, self.world, self.points, self._special = problem, world, [given], special
         self.entry = world.load(problem.entry)
         self.verified: list[Mended] = []
+        self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
         self._benches: dict[_Draft, Bench] = {}
@@ -629,7 +630,7 @@ class _Search:
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
-        points = (*self.points[1:], *self.fresh)
+        points = (*self.points[1:], *self._refuting, *self.fresh)
         try:
             for point in self.fresh:
                 if point.label not in self._limits:
@@ -654,10 +655,17 @@ class _Search:
             and old is not None
             and self.fresh
             and self.problem.confirmed(code, new)
-            and self.problem.holds(code, new)
+            and not self._refuted(code, new)
         ):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             self.verified.append(Mended(code, old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
+
+    def _refuted(self, code: CodeType, new: Text) -> bool:
+        """Whether a candidate is wrong on another branch; others are held there at once."""
+        wrong, where = self.problem.refuted(code, new)
+        if where is not None:
+            self._refuting.append(where)
+        return wrong
 
     @property
     def fresh(self) -> list[Point]:
