@@ -44,6 +44,12 @@ def pairing(upstreams: Sequence[Any], outputs: Sequence[Any]) -> float:
     return float(sum(np.sum(np.real(u * y)) for u, y in zip(upstreams, outputs)))
 
 
+def pairings(upstreams: Sequence[Any], outputs: Sequence[Any]) -> Array:
+    """Return the same number for each row of the outputs."""
+    terms = [np.real(u * y) for u, y in zip(upstreams, outputs)]
+    return np.asarray(sum(np.sum(each, axis=tuple(range(1, each.ndim))) for each in terms))
+
+
 def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     """Return the slope of <upstream, forward> along one direction over all inputs."""
     if evidence.moves_in_steps or evidence.without_infinities is not None:
@@ -154,7 +160,7 @@ def left_by_loops(evidence: Evidence) -> float:
     if not evidence.subject.loops:
         return 0.0
     path = targets[0].path
-    (outputs,) = _forward(evidence)([{path: widen(evidence.values[path])}])
+    outputs = _rows(evidence, {path: widen(evidence.values[path])[None]})
     size = sum(float(np.sum(np.abs(u * y))) for u, y in zip(_upstreams(evidence), outputs))
     digits = max(unit_roundoff(target.dtype) for target in targets)
     return 2.0 * digits * size if np.isfinite(size) else 0.0
@@ -235,21 +241,21 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
         return Slope.joined([_by_calls(evidence, each, scale) for each in directions])
     directions = list(directions)
     upstreams = _upstreams(evidence)
-    forward = _forward(evidence)
-    still = _without_infinities(forward([_ahead(evidence, directions[0], 0.0)])[0])
-
+    chunks = [directions[k : k + _CHUNK] for k in range(0, len(directions), _CHUNK)]
+    here = _rows(evidence, ahead(evidence.values, directions[:1], [0.0]))
+    still = _without_infinities([output[0] for output in here])
     entries = sum(int(np.size(way)) for direction in directions for way in direction.values())
-    together = max(1, _AT_ONCE // max(entries, 1)) if len(directions) <= _CHUNK else 1
+    together = max(1, _AT_ONCE // max(entries, 1)) if len(chunks) == 1 else 1
 
     def function(steps: Sequence[float]) -> list[list[Any]]:
-        sums: list[float] = []
+        sums = np.zeros((len(steps), len(directions)))
         for first in range(0, len(steps), together):
-            pairs = [(d, t) for t in steps[first : first + together] for d in directions]
-            for start in range(0, len(pairs), together * _CHUNK):
-                part = pairs[start : start + together * _CHUNK]
-                cases = [_ahead(evidence, direction, t) for direction, t in part]
-                sums += [pairing(upstreams, still(outputs)) for outputs in forward(cases)]
-        return [[row] for row in np.array(sums).reshape(len(steps), len(directions))]
+            part = steps[first : first + together]
+            for k, chunk in enumerate(chunks):
+                outputs = still(_rows(evidence, ahead(evidence.values, chunk, part)))
+                products = pairings(upstreams, outputs).reshape(len(part), len(chunk))
+                sums[first : first + together, k * _CHUNK : (k + 1) * _CHUNK] = products
+        return [[row] for row in sums]
 
     return finite_differences(function, scale)[0]
 
@@ -270,7 +276,7 @@ class Moves:
 
 def moves(evidence: Evidence, directions: Iterable[dict[str, Any]]) -> Moves:
     """Call the forward at the point and once for each move away from it."""
-    forward, upstreams = _forward(evidence, real=True), _upstreams(evidence)
+    forward, upstreams = _forward(evidence), _upstreams(evidence)
     (start,) = forward([{}])
     still = _without_infinities(start)
     here = still(start)
@@ -300,7 +306,7 @@ def _line(
 
     Terms that no step changes are left out, and so is their rounding.
     """
-    forward, upstreams = _forward(evidence, real=True), _upstreams(evidence)
+    forward, upstreams = _forward(evidence), _upstreams(evidence)
     (start,) = forward([{}])
     still = _without_infinities(start)
     here = still(start)
@@ -351,18 +357,15 @@ def _same(a: Any, b: Any) -> Any:
     return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
-def _forward(
-    evidence: Evidence, real: bool = False
-) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
-    """Return the forward in float64, at many points: compiled where it can be traced."""
+def _rows(evidence: Evidence, rows: Arrays) -> list[Any]:
+    """Return the outputs of the lifted forward, one row for each row of the inputs that move."""
+    outputs = evidence.forward(rows)
+    return [outputs[i] for i in _inexact(evidence)]
+
+
+def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
+    """Return the forward itself, called with float64 inputs at one point after the other."""
     subject, inexact = evidence.subject, _inexact(evidence)
-    if subject.forward is not None and not real:
-
-        def traced(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
-            outputs = evidence.forward(cases)
-            return [[outputs[i][k] for i in inexact] for k in range(len(cases))]
-
-        return traced
 
     def called(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
         wide = {name: widen(value) for name, value in evidence.values.items()}
@@ -391,6 +394,17 @@ def scales(value: Array) -> Array:
     sizes = np.abs(np.asarray(widen(value)))
     scales: Array = np.maximum(sizes, 1e-2 * typical(value) if sizes.any() else 1.0)
     return np.where(np.isfinite(scales), scales, 1.0)
+
+
+def ahead(values: Arrays, directions: Sequence[Arrays], steps: Sequence[float]) -> Arrays:
+    """Return the inputs that move, in float64: a row for each step along each of the directions."""
+    rows = {}
+    for name in directions[0]:
+        ways = np.stack([direction[name] for direction in directions])
+        times = np.reshape(np.array(steps, np.float64), (-1, *(1,) * ways.ndim))
+        moved = widen(values[name]) + times * ways
+        rows[name] = moved.reshape(len(steps) * len(ways), *ways.shape[1:])
+    return rows
 
 
 def _ahead(evidence: Evidence, direction: dict[str, Any], t: float) -> dict[str, Any]:

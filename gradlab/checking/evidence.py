@@ -228,18 +228,29 @@ class Evidence:
         self, evaluation: Evaluation, cases: Sequence[Arrays], only: str | None
     ) -> list[dict[str, Leaves]] | None:
         """Return the results at all cases from one pass, or None where they go one by one."""
-        if len(cases) < 2 or self.subject.opaque or not evaluation.interpreted:
+        if len(cases) < 2:
             return None
-        point: dict[str, Array] = {**self.full_point}
         names = dict.fromkeys(name for case in cases for name in case)
-        moved = {n: np.stack([{**point, **case}[n] for case in cases]) for n in names}
-        found = self.dropped.attempt(lambda: evaluation.rows(self.full_point, moved, only))
+        point = self.full_point
+        found = self._in_rows(
+            evaluation,
+            {n: np.stack([case[n] if n in case else point[n] for case in cases]) for n in names},
+            only,
+        )
         if found is None:
             return None
         return [
             {key: [each[k] for each in outputs] for key, outputs in found.items()}
             for k in range(len(cases))
         ]
+
+    def _in_rows(
+        self, evaluation: Evaluation, rows: Arrays, only: str | None
+    ) -> dict[str, Leaves] | None:
+        """Return the results at all rows from one pass, or None where they go one by one."""
+        if self.subject.opaque or not evaluation.interpreted:
+            return None
+        return self.dropped.attempt(lambda: evaluation.rows(self.full_point, rows, only))
 
     def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
         point = {**self.full_point, **case}
@@ -280,14 +291,19 @@ class Evidence:
             return True
         return not domain.broken({name: case.get(name, x) for name, x in self.values.items()})
 
-    def forward(self, cases: Sequence[Arrays]) -> list[Any]:
-        """Return the lifted forward's outputs at many points at once, one row for each."""
-        found = self._points(self.values, cases)
-        outside = [k for k, case in enumerate(cases) if not self.legal(case)]
+    def forward(self, rows: Arrays) -> list[Any]:
+        """Return the lifted forward's outputs, one row for each row of the inputs that move."""
+        found = self._points(self.values, rows)
+        outside = [] if self.subject.domain.everything else self._outside(rows)
         for output in found if outside else ():
             if output is not None:
                 output[outside] = np.nan
         return found
+
+    def _outside(self, rows: Arrays) -> list[int]:
+        count = len(next(iter(rows.values())))
+        cases = ({name: each[k] for name, each in rows.items()} for k in range(count))
+        return [k for k, case in enumerate(cases) if not self.legal(case)]
 
     def line(
         self, direction: Arrays, upstreams: Sequence[Array]
@@ -451,6 +467,16 @@ class Evidence:
         if keyword == "rule" and not self.has_rule:
             return [self.gradients(self.probe({**self.wide_point, **case})) for case in cases]
         return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
+
+    def gradient_rows(self, keyword: str, rows: Arrays) -> list[Any]:
+        """Return the same, one row for each row of the inputs that move."""
+        if self.has_rule and self.subject.domain.everything and self.evaluation is not None:
+            found = self._in_rows(self.evaluation, rows, keyword)
+            if found is not None:
+                return self.gradients(found[keyword])
+        count = len(next(iter(rows.values())))
+        cases = [{name: each[k] for name, each in rows.items()} for k in range(count)]
+        return list(map(np.stack, zip(*self.gradients_at(keyword, cases))))
 
 
 def programs_of(subject: Subject) -> dict[str, Any]:

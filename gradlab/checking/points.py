@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from gradlab.checking.probes import Dropped
+from gradlab.checking.subject import Arrays
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array, NumPyArray
 from gradlab.references import as_read, on_host, options_for
@@ -50,23 +51,20 @@ class Points:
         self._inexact = [is_inexact(aval.dtype) for aval in program.out_avals]
         self._compiled: dict[Any, Callable[..., list[Any]]] = {}
 
-    def __call__(
-        self, values: dict[str, Array], cases: Sequence[dict[str, Any]]
-    ) -> list[NumPyArray | None]:
-        """Return the outputs, one row per case; None for those that are not inexact.
+    def __call__(self, values: Arrays, rows: Arrays) -> list[NumPyArray | None]:
+        """Return the outputs, one row per point; None for those that are not inexact.
 
-        All cases change the same inputs.
+        `rows`: for the inputs that move, in float64, one row per point.
         """
-        moved = self._moved(cases[0])
+        moved, count = self._moved(rows), len(next(iter(rows.values())))
         fixed = {n: value for n, value in self._as_read(values).items() if n not in moved}
         parts = []
-        for start in range(0, len(cases), self._rows):
-            part = cases[start : start + self._rows]
-            rows = {
-                name: self._stacked([case.get(name, values[name]) for case in part])
-                for name in moved
-            }
-            parts.append(self._tried(fixed, rows, len(part)))
+        for start in range(0, count, self._rows):
+            size = min(self._rows, count - start)
+            part = {n: rows[n][start : start + size] for n in moved if n in rows}
+            still = {n: widen(values[n])[None] for n in moved if n not in rows}
+            filled = {n: self._filled(row, size) for n, row in {**part, **still}.items()}
+            parts.append(self._tried(fixed, filled, size))
         outputs = map(np.concatenate, zip(*parts))
         return [next(outputs) if inexact else None for inexact in self._inexact]
 
@@ -141,12 +139,13 @@ class Points:
         small = self._entries <= _SMALL and self._numpy is None
         return tuple(n for n, d in self._dtypes.items() if n in case or (small and is_inexact(d)))
 
-    def _stacked(self, values: list[Array]) -> NumPyArray:
-        """Return values as the first of as many rows as every run has."""
-        first = widen(values[0])
-        count = len(values) if self._numpy is not None else self._rows
-        rows = np.zeros((count, *first.shape), first.dtype)
-        rows[: len(values)] = values
+    def _filled(self, part: NumPyArray, count: int) -> NumPyArray:
+        """Return rows as the first of as many as every run has."""
+        if self._numpy is not None and len(part) == count:
+            return part
+        number = count if self._numpy is not None else self._rows
+        rows = np.zeros((number, *part.shape[1:]), part.dtype)
+        rows[:count] = part
         return rows
 
     def _tried(self, fixed: Any, rows: Any, count: int) -> list[NumPyArray]:

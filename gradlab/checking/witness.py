@@ -282,8 +282,8 @@ def loops(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
         return verdicts
     try:
         (there, rule), (more, _) = evidence.further(_TURNS), evidence.further(2 * _TURNS)
-        here = {t.path: widen(evidence.values[t.path]) for t in evidence.subject.targets}
-        pairs = zip(there.forward([here]), more.forward([here]))
+        here = {t.path: widen(evidence.values[t.path])[None] for t in evidence.subject.targets}
+        pairs = zip(there.forward(here), more.forward(here))
         if not all(a is None or np.allclose(a, b, _CONVERGED, 0.0) for a, b in pairs):
             return verdicts
         claims = entries.of(rule)

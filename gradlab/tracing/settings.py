@@ -26,6 +26,7 @@ def undisturbed() -> Iterator[None]:
             jax.disable_jit(False),
             jax.transfer_guard("allow"),
             jax.check_tracer_leaks(False),
+            jax.enable_checks(False),
             np.errstate(all="ignore"),
         ):
             stack.enter_context(context)

@@ -29,6 +29,7 @@ SWITCHES = {
     "debug_nans": lambda: jax.debug_nans(True),
     "debug_infs": lambda: jax.debug_infs(True),
     "checking_leaks": jax.checking_leaks,
+    "enable_checks": lambda: jax.enable_checks(True),
     "errstate": lambda: np.errstate(all="raise"),
 }
 
@@ -43,6 +44,19 @@ def test_a_users_switch_changes_no_verdict_and_is_left_as_it_was(switch):
         assert not gradlab.check(wrong, x).ok
         assert state == (jax.config.jax_disable_jit, jax.config.jax_debug_nans)
     assert np.geterr() == before
+
+
+def test_jax_does_not_check_every_trace_that_gradlab_makes():
+    """A user's own switch, which costs a tenth of a check's time."""
+    seen = []
+
+    def watched(x):
+        seen.append(jax.config.jax_enable_checks)
+        return jnp.sin(x)
+
+    with jax.enable_checks(True):
+        assert gradlab.check(watched, X).ok
+    assert seen and not any(seen)
 
 
 def test_with_warnings_as_errors_an_infinite_input_warns_of_nothing():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab.checking.differences import along, answer
+from gradlab.checking.differences import ahead, along, answer, pairings
 from gradlab.checking.evidence import signed
 from gradlab.checking.forms import jvp_or_none, subject_of_program, vjp_or_none
 from gradlab.checking.laws.entries import entry_name, from_verdicts, not_exact
@@ -20,7 +20,6 @@ from gradlab.references import (
     Slope,
     Verdict,
     finite_differences,
-    inner,
     judge,
 )
 from gradlab.report import Law
@@ -281,20 +280,16 @@ def _by_slopes(
             step = np.zeros(mask.shape)
             step[tuple(index)] = max(abs(widen(trial.values[target.path])[tuple(index)]), 1.0)
             directions.append((f"along {entry_name(target.path, index)}", {target.path: step}))
-    entries = sum(np.size(way) for _, direction in directions for way in direction.values())
-    together = max(1, _AT_ONCE // max(entries, 1))
+    still = {target.path: np.zeros(np.shape(trial.values[target.path])) for target in targets}
+    ways = [{**still, **direction} for _, direction in directions]
+    together = max(1, _AT_ONCE // max(len(ways) * sum(map(np.size, still.values())), 1))
 
     def pulled(steps: Sequence[float]) -> list[list[Array]]:
-        rows = []
+        sums = []
         for first in range(0, len(steps), together):
-            moved = [
-                {name: widen(trial.values[name]) + t * way for name, way in direction.items()}
-                for t in steps[first : first + together]
-                for _, direction in directions
-            ]
-            found = trial.gradients_at("rule", moved)
-            rows += [sum(map(inner, cotangents, gradients)) for gradients in found]
-        return [[row] for row in np.reshape(rows, (len(steps), len(directions)))]
+            rows = ahead(trial.values, ways, steps[first : first + together])
+            sums.append(pairings(cotangents, trial.gradient_rows("rule", rows)))
+        return [[row] for row in np.reshape(np.concatenate(sums), (len(steps), len(ways)))]
 
     (slope,) = finite_differences(pulled)
     told, faults = 0, []
