@@ -25,6 +25,7 @@ from gradlab.references import (
     unit_roundoff,
 )
 from gradlab.tracing import Leaf
+from gradlab.tracing.work import work
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
 _CHUNK = 64  # directions at once
@@ -79,7 +80,9 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
 def groups_of(evidence: Evidence) -> int:
     """Return into how many groups entries are divided: fewer where each slope costs more."""
     outputs = sum(int(np.prod(u.shape, dtype=np.int64)) for u in evidence.subject.upstreams)
-    most = _WORK // max(outputs, _moving(evidence), 1)
+    forward = evidence.subject.forward
+    iterated = 0 if forward is None else work(forward.jaxpr).iterated
+    most = _WORK // max(outputs, _moving(evidence), iterated, 1)
     return min(_GROUPS, max(_FEW_GROUPS, most))
 
 
