@@ -13,6 +13,7 @@ combined, dropping those that contradict each other. An equality stays one zone,
 two (`i <= j` is `h < h'`, or `h = h'` and `l <= l'`), a band a handful.
 """
 
+import itertools
 from collections.abc import Sequence
 from math import prod
 
@@ -390,10 +391,11 @@ def with_relation(
     for k, v in enumerate(variables):
         if v in zone.flipped:
             values[:, k] = zone.frame.sizes[v - 1] - 1 - values[:, k]
-    padded = np.column_stack([np.zeros(len(values), np.int64), values])
-    hull: Bounds = np.array(
-        [(padded[:, k, None] - padded).max(axis=0) for k in range(padded.shape[1])]
-    )
+    sides = [np.zeros(1, np.int64), *np.ascontiguousarray(values.T)]
+    hull: Bounds = np.zeros((len(sides), len(sides)), np.int64)
+    for a, b in itertools.combinations(range(len(sides)), 2):
+        apart = sides[a] - sides[b]
+        hull[a, b], hull[b, a] = apart.max(), -apart.min()
     d = zone.bounds.copy()
     flipped = zone.flipped - set(variables)
     if count_bounds(hull) == (len(values), True):

@@ -22,6 +22,7 @@ from gradlab.patterns.size import small
 Kind = Literal["magnitude", "nonempty", "finite"]
 
 _MARKS = 6
+_NEARLY = 1.001
 _LISTED = 1 << 22
 DEEP = -10.0
 """From here on, a bound may be that of a mask."""
@@ -51,11 +52,11 @@ class Mark:
         return self.offset <= DEEP
 
     def follows_from(self, other: "Mark") -> bool:
-        """Whether another mark says at least as much."""
+        """Whether another mark says at least as much, but for what steps of a loop round."""
         return (
             other.offset <= self.offset
-            and other.slope <= self.slope
-            and other.limit >= self.limit
+            and other.slope <= self.slope * _NEARLY
+            and other.limit * _NEARLY >= self.limit
             and other.needs <= self.needs
             and (other.region.is_zero or self.region.covers(other.region))
         )

@@ -454,3 +454,29 @@ def test_unknown_conditions_are_refused(wrong):
 def test_nothing_is_said_where_there_is_no_mask():
     J = gradlab.jacobian(lambda x: jax.nn.softmax(jax.nn.relu(x) - 3.0), POINT)
     assert not J.conditions and not J.notes
+
+
+@pytest.mark.parametrize("row", [4, 5])
+def test_many_blocks_hide_what_they_cover(row):
+    """A row of blocks reads all before it, through more steps than marks are kept."""
+
+    def attend(x):
+        keys = x.reshape(6, 2, 3)
+
+        def step(carry, block):
+            total, most, norm = carry
+            number, key = block
+            open_here = 2 * row + jnp.arange(2)[:, None] >= 2 * number + jnp.arange(2)
+            s = jnp.where(open_here, keys[row] @ key.T, -1e30)
+            new = jnp.maximum(most, s.max(-1))
+            p, old = jnp.exp(s - new[:, None]), jnp.exp(most - new)
+            return (total * old[:, None] + p @ key, new, norm * old + p.sum(-1)), None
+
+        start = jnp.zeros((2, 3)), jnp.full(2, -jnp.inf), jnp.zeros(2)
+        (total, _, norm), _ = lax.scan(step, start, (jnp.arange(6), keys))
+        return total / norm[:, None]
+
+    J = jacobian(attend, jax.ShapeDtypeStruct((12, 3), jnp.float32), conditions=("finite", 1e6))
+    seen = np.arange(12) <= 2 * row + np.arange(2)[:, None]
+    expected = np.kron(seen, np.ones((3, 3), bool))
+    assert np.array_equal(J.pattern.to_dense(), expected)
