@@ -18,6 +18,7 @@ from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import Equation, bind, dtype_of, shape_of
 from gradlab.tracing.leaves import in_numpy, is_inexact
+from gradlab.tracing.work import VIEWS
 
 _DTYPES = ("dtype", "new_dtype", "out_dtype", "output_dtype", "preferred_element_type")
 _TYPED_SCATTERS = ("scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
@@ -82,7 +83,8 @@ class NumPy:
     def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
         """Evaluate an equation as it was traced."""
         dtypes = [dtype_of(variable) for variable in equation.outvars]
-        if all(map(numeric.is_native, (*map(dtype_of, inputs), *dtypes))):
+        moves = equation.primitive.name in VIEWS and all(type(a) is np.ndarray for a in inputs)
+        if moves or all(map(numeric.is_native, (*map(dtype_of, inputs), *dtypes))):
             outputs = numeric.evaluate(equation, inputs, self._mine(equation, inputs))
             if outputs is not None:
                 return self._made(equation, outputs, dtypes)

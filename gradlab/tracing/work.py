@@ -11,7 +11,7 @@ _TURNS = 30  # of a `while`, whose number of turns the program does not say
 _PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 _DECOMPOSITIONS, _SWEEPS = ("eig", "eigh", "schur", "svd"), 16
-_VIEWS = frozenset(
+VIEWS = frozenset(
     [
         *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev"),
         *("copy", "stop_gradient", "split"),
@@ -63,7 +63,7 @@ def work(jaxpr: Jaxpr) -> Work:
         if equation.primitive.name in _DECOMPOSITIONS:
             shape = shape_of(equation.invars[0])
             iterated += _SWEEPS * math.prod(shape) * min(shape[-2:])
-        if not inner and equation.primitive.name not in _VIEWS:
+        if not inner and equation.primitive.name not in VIEWS:
             entries += sum(outputs) * max(1, _terms(equation) // _PER_PRODUCT)
     return Work(equations, steps, entries, held, largest, counted, iterated)
 

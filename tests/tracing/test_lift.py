@@ -5,6 +5,8 @@ import pytest
 from jax import lax
 
 import gradlab
+from gradlab.references.interpreted import Interpreted
+from gradlab.references.setting import Setting
 from gradlab.tracing import arithmetic, lift, narrowings, opaque, trace, without_checks
 
 RNG = np.random.default_rng(0)
@@ -137,3 +139,20 @@ def test_eigenvalues_stand_in_the_order_that_their_dtype_chose(dtype):
         np.testing.assert_allclose(wide, narrow, atol=2e-4)
     np.testing.assert_allclose(mine[0].sum(-1), np.trace(x.astype(mine[0].dtype), 0, 1, 2))
     assert gradlab.check(jnp.linalg.eigvals, x[:2]).ok
+
+
+def test_numbers_of_half_precision_that_only_move_are_never_compiled_for(monkeypatch):
+    def refused(*_):
+        raise AssertionError("JAX was asked")
+
+    def placed(u):
+        return lax.dynamic_update_slice(jnp.ones((7, 5), u.dtype), u[::-1].T, (4, 1))
+
+    program = trace(placed, jnp.ones((3, 2), jnp.bfloat16))
+    monkeypatch.setattr(arithmetic.NumPy, "_rows", refused)
+    run = Interpreted(Setting({"forward": program}, {}, None, {}))
+    u = np.arange(6.0).reshape(3, 2)
+    (found,) = run.values({"u": u}, "forward")["forward"]
+    expected = np.ones((7, 5))
+    expected[4:6, 1:4] = u[::-1].T
+    np.testing.assert_array_equal(found, expected)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from gradlab.checking.differences import ahead, along, answer, pairings
@@ -23,7 +24,8 @@ from gradlab.references import (
     judge,
 )
 from gradlab.report import Law
-from gradlab.tracing import Program, derive
+from gradlab.tracing import Program
+from gradlab.tracing.jaxprs import with_outputs
 from gradlab.tracing.leaves import is_inexact
 
 _ENTRIES = 64  # entries that are differentiated one by one
@@ -235,13 +237,13 @@ def _differentiated(
 def _gradients(program: Program, outputs: int) -> Program:
     """Return a rule's gradients as a program of their own; its outputs have names not yet used."""
     fresh = f"output {len(program.in_names)}"
-    return derive(
+    names = [name.replace("gradient", fresh, 1) for name in program.out_names[outputs:]]
+    return replace(
         program,
-        lambda *arrays: program.flat(*arrays)[outputs:],
-        program.in_avals,
-        program.in_names,
-        [name.replace("gradient", fresh, 1) for name in program.out_names[outputs:]],
-        lambda: None if program.wide is None else _gradients(program.wide, outputs),
+        jaxpr=with_outputs(program.jaxpr, slice(outputs, None)),
+        out_names=tuple(names),
+        out_tree=jax.tree.structure(names),
+        trace_wide=lambda: None if program.wide is None else _gradients(program.wide, outputs),
     )
 
 
