@@ -78,6 +78,8 @@ def colours(pattern: Readable, mode: str) -> Colouring:
     if not has_number(prod(p.shape)):
         return best  # of sizes that have names alone, the closed form is known
     least = _least(p)
+    if best.count > least == 1 and _apart(p):
+        return Colouring(mode, 1, True, shape, lambda: np.zeros(prod(shape), np.int64))
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
         best = Colouring(mode, lattice[0], True, shape, lattice[1])
     if 4 * best.count > 5 * least and prod(shape) <= _WORK and p.nnz <= _WORK:
@@ -85,6 +87,12 @@ def colours(pattern: Readable, mode: str) -> Colouring:
         if (count := int(assigned.max()) + 1) < best.count:
             best = Colouring(mode, count, False, shape, lambda: assigned)
     return best
+
+
+def _apart(p: Readable) -> bool:
+    """Return whether no output reads two inputs: as many entries as outputs that read any."""
+    reading = p @ p.from_axes(p.input_shape, (), [])
+    return bool(reading.exact and reading.nnz == p.nnz)
 
 
 def _least(p: Readable) -> int:

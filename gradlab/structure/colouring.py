@@ -117,6 +117,8 @@ def plan_for(
     if "jvp" in modes:
         count, colours = _closed(patterns, inputs)
         options.append(Plan(shape, jvps=count, columns=colours))
+        if count <= 1:
+            return options[0]
         if _mirrored(patterns):  # rows are coloured as columns are
             tried = ("jvp",)
     if "vjp" in tried:

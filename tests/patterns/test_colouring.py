@@ -1,11 +1,14 @@
 """Colours are valid (no two inputs of one colour share an output) and as few as possible."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab.patterns import Pattern, maps
+from gradlab.structure import jacobian
 
 SHAPE = st.lists(st.integers(1, 5), max_size=3).map(tuple)
 
@@ -102,6 +105,15 @@ def test_explicit_patterns_are_coloured_greedily():
     p = Pattern.explicit(arrow, (30,), (30,))
     assert valid(p, "jvp").count == 2
     assert not p.colours("jvp").closed_form
+
+
+def test_a_permutation_in_pieces_takes_one_pass():
+    size = 1 << 20
+    place = (3 * np.arange(size) + 5) % size
+    report = jacobian(lambda x: x[place], jax.ShapeDtypeStruct((size,), jnp.float32))
+    assert len(report.pattern.zones) > 1
+    assert report.pattern.colours("jvp").closed_form
+    assert report.passes == 1
 
 
 def test_seeds_and_passes():
