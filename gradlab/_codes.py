@@ -200,7 +200,7 @@ GL414 The gradient is straight-through, stopped, or a distribution's. Say so: in
     upstream
     0 * upstream
     knows: The gradient equals the upstream, zero or minus the right one; or the function is random.
-GL900 The gradient is wrong, and no edit of one or two places makes it right.
+GL900 The gradient is wrong, and gradlab found no edit of one or two places that mends it.
     np.sin(x)
     upstream * np.exp(x)
     upstream * np.cos(x)

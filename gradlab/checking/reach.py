@@ -86,7 +86,7 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         lambda made: not made.wrong and not trial.dropped.notes,
     )
     if found.wrong:
-        return Reach(found.law, found.wrong, {}, (_outside(found.wrong[0]),))
+        return Reach(found.law, found.wrong, {}, (_outside(found.wrong[0], trial),))
     evidence = {
         leaf.path: _graded(points[leaf.path], found, here[k] if here else None, k)
         for k, leaf in enumerate(leaves)
@@ -340,15 +340,25 @@ def _stopped(proofs: Sequence[Proof], settings: Settings) -> tuple[str, ...]:
     return (f"gradlab stopped the proof, which takes too long; {more}",)
 
 
-def _outside(trial: Trial) -> str:
-    """Return the note on a failure at inputs that nobody gave: an input where the rule is wrong."""
-    path, made = trial.subject.targets[0].path, "these inputs"
-    for target, verdict in zip(trial.subject.targets, trial.formula_verdicts):
-        if verdict.wrong.any():
-            path, values = target.path, np.asarray(trial.point[target.path])
-            index = np.argwhere(verdict.wrong.reshape(values.shape))[0]
-            made = f"{entry_name(path, index)} = {values[tuple(index)].item():.6g}"
-            break
+def _outside(there: Trial, given: Trial) -> str:
+    """Return the note on a failure at inputs that nobody gave: an entry that gradlab changed."""
+    moved = {
+        path: there.values[path] != value
+        for path, value in given.values.items()
+        if np.any(there.values[path] != value)
+    }
+    path, made = there.subject.targets[0].path, "these inputs"
+    wrong = {
+        target.path: verdict.wrong.reshape(np.shape(there.values[target.path]))
+        for target, verdict in zip(there.subject.targets, there.formula_verdicts)
+    }
+    for each in sorted(moved, key=lambda p: not np.any(wrong.get(p, False) & moved[p])):
+        both = wrong.get(each, moved[each]) & moved[each]
+        path, index = each, np.argwhere(both if both.any() else moved[each])[0]
+        made = (
+            f"{entry_name(path, index)} = {np.asarray(there.values[path])[tuple(index)].item():.6g}"
+        )
+        break
     return (
         f"gradlab made {made}; if this cannot occur, state the legal inputs: "
         f"domain={{{path!r}: (low, high)}}"

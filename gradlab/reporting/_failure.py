@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.formatting import count, scientific
 from gradlab.reporting._table import width_now
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradlab.report import Entry, Fix, Leaf, Rule
 
 _WHOLE = re.compile(r"\[[^\]]*\]")  # an index
-_LINES = 24
+_LINES, _DIFF = 24, 14
 _LEAVES = 8
 NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
 _LEAST_FLOAT32 = 1e-8  # no rounding of float32 or narrower is as small
@@ -37,23 +37,62 @@ def repeated_by(command: str) -> Iterator[None]:
         _command.reset(token)
 
 
+class _Block(NamedTuple):
+    """Lines that stand together; where a text is too long, the highest rank goes first.
+
+    A rank of 0 or less never goes.
+    """
+
+    rank: int
+    lines: list[str]
+
+
+_LEAF = _WORST, _WRONG, _RIGHT = -1, 5, 8  # ranks of what is said of an input
+
+
 def failure(report: "CheckReport", headline: str) -> str:
-    """Return the text of a gradient that is wrong, under its headline: at most 24 lines."""
+    """Return the text of a gradient that is wrong, under its headline: at most 24 lines.
+
+    What is to be changed stands there whole; what is told of it goes first.
+    """
     fix = report.fixes[0] if report.fixes else None
     code, where = place(report, fix)
-    lines = [*wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2), ""]
-    lines += [*_source(fix), ""] if fix is not None else []
-    told = wrong_lines(report, 3 if fix is not None else _LEAVES)
-    told += [line for text in part_lines(report.rules) for line in wrapped("  ", text, 4)]
-    end = _end(report, fix, code)
-    if fix is not None:  # what is to be changed stands there whole, before all that is told of it
-        diff = [f"  {'' if i else 'fix':<10}{d}" for i, d in enumerate(fix.diff.splitlines())]
-        room = _LINES - len(lines) - len(end) - 1
-        told = told[: max(3, room - len(diff))]
-        told += ["", *diff[: max(5, room - len(told))]]
-    lines += [*told, *end]
-    notes = [line for note in report.notes for line in wrapped("  note    ", note, 10)]
-    return "\n".join([*lines, *notes[: max(0, _LINES - len(lines))]])
+    head = wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2)
+    blocks = [_Block(0, [*head, ""])]
+    blocks += [_Block(0, [*_source(fix), ""])] if fix is not None else []
+    blocks += _told(report, 3 if fix is not None else _LEAVES)
+    blocks += [_Block(4, wrapped("  ", text, 4)) for text in part_lines(report.rules)]
+    blocks += [_Block(0, ["", *_diff(fix)])] if fix is not None else []
+    blocks += _end(report, fix, code)
+    made = any(law.name == "branches" for law in report.failed)  # then the first note says where
+    for k, note in enumerate(report.notes):
+        blocks.append(_Block(3 if made and not k else 9, wrapped("  note    ", note, 10)))
+    return "\n".join(_fitted(blocks))
+
+
+def _fitted(blocks: list[_Block]) -> list[str]:
+    kept, unsaid = list(blocks), 0
+    while sum(len(block.lines) for block in kept) + bool(unsaid) > _LINES:
+        k = max(range(len(kept)), key=lambda k: (kept[k].rank, k))
+        if kept[k].rank <= 0:
+            break
+        unsaid += kept.pop(k).rank in _LEAF
+    if unsaid:
+        last = max(k for k, block in enumerate(kept) if block.rank in _LEAF)
+        kept.insert(last + 1, _Block(0, [_more(unsaid)]))
+    return [line for block in kept for line in block.lines]
+
+
+def _more(inputs: int) -> str:
+    return f"  {count(inputs, 'more input')}: run with -v to see all"
+
+
+def _diff(fix: "Fix") -> list[str]:
+    lines = fix.diff.splitlines()
+    if len(lines) > _DIFF:
+        all_ = "--patch FILE writes all" if _by_command() else "print(report.fixes[0].diff)"
+        lines = [*lines[: _DIFF - 1], f"... {len(lines) - _DIFF + 1} more lines: {all_}"]
+    return [f"  {'' if i else 'fix':<10}{line}" for i, line in enumerate(lines)]
 
 
 def part_lines(rules: "Sequence[Rule]") -> list[str]:
@@ -111,27 +150,32 @@ def _shared(one: str, other: str) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def wrong_lines(report: "CheckReport", most: int = _LEAVES) -> list[str]:
+def wrong_lines(report: "CheckReport") -> list[str]:
     """Return what each input's gradient is, the worst entry with its numbers, and the cause."""
-    lines: list[str] = []
+    return [line for block in _told(report, _LEAVES) for line in block.lines]
+
+
+def _told(report: "CheckReport", most: int) -> Iterator[_Block]:
     leaves = sorted(report.leaves, key=lambda leaf: leaf.status.startswith("right"))
     column = max((len(leaf.path) for leaf in leaves[:_LEAVES]), default=1) + 2
     column = max(8, min(column, 24))
+    worst = report.worst.path if report.worst is not None else leaves[0].path
     for leaf in leaves[:most]:
-        head = f"  {leaf.path:<{column}}"
-        lines += wrapped(head, _leaf_text(leaf, report.worst), column + 2)
-        if report.worst is not None and report.worst.path == leaf.path:
+        lines = wrapped(f"  {leaf.path:<{column}}", _leaf_text(leaf, report.worst), column + 2)
+        if report.worst is not None and leaf.path == worst:
             lines += wrapped(" " * (column + 2), _off(report), column + 2)
+        right = leaf.status.startswith("right")
+        yield _Block(_WORST if leaf.path == worst else _RIGHT if right else _WRONG, lines)
     if len(leaves) > most:
-        more = len(leaves) - most
-        lines.append(f"  {count(more, 'more input')}: run with -v to see all")
+        yield _Block(0, [_more(len(leaves) - most)])
     seen = any(leaf.status == "wrong" for leaf in leaves)
-    for law in [law for law in report.failed if law.name not in _NUMBERS][:3]:
-        if law.name not in _WITNESSES or not seen:
-            lines += wrapped(f"  {law.name:<{column}}  ", law.reason, column + 4)[:3]
+    said = (*_NUMBERS, *(_WITNESSES if seen else ()))
+    laws = [law for law in report.failed if law.name not in said]
+    for law in sorted(laws, key=lambda law: law.name != "branches")[:3]:
+        rank = 0 if law.name == "branches" else 6
+        yield _Block(rank, wrapped(f"  {law.name:<{column}}  ", law.reason, column + 4))
     for finding in report.findings[:4]:
-        lines += wrapped(f"  {'cause':<{column}}", finding.text, column + 2)
-    return lines
+        yield _Block(4, wrapped(f"  {'cause':<{column}}", finding.text, column + 2))
 
 
 def _leaf_text(leaf: "Leaf", worst: "Entry | None") -> str:
@@ -168,19 +212,23 @@ def rounding(report: "CheckReport", entry: "Entry") -> str:
     return f"{scientific(entry.explained, 1)}{' in float64' * wider}"
 
 
-def _end(report: "CheckReport", fix: "Fix | None", code: str) -> list[str]:
-    lines = []
+def _end(report: "CheckReport", fix: "Fix | None", code: str) -> Iterator[_Block]:
     if fix is not None:
-        lines += wrapped("  verified  ", verified(fix), 12)
+        yield _Block(2, wrapped("  verified  ", verified(fix), 12))
     elif all(finding.kind == "line" for finding in report.findings):
-        lines += wrapped("  fix     ", NO_FIX, 10)
-    lines += ["", *wrapped("  oracle  ", report.oracle, 10)]
-    lines += wrapped("  repeat  ", repeat(report.call), 10)
-    if fix is not None and _command.get().startswith("gradlab"):
+        yield _Block(0, wrapped("  fix     ", NO_FIX, 10))
+    yield _Block(0, [""])
+    yield _Block(1, wrapped("  oracle  ", report.oracle, 10))
+    yield _Block(0, wrapped("  repeat  ", repeat(report.call), 10))
+    if fix is not None and _by_command():
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"
-        lines += wrapped("  apply   ", patch, 10)
-    lines += [f"  more    gradlab explain {code}"]
-    return lines
+        yield _Block(7, wrapped("  apply   ", patch, 10))
+    yield _Block(0, [f"  more    gradlab explain {code}"])
+
+
+def _by_command() -> bool:
+    """Whether the command line asked, and not Python."""
+    return _command.get().startswith("gradlab")
 
 
 def verified(fix: "Fix") -> str:

@@ -133,7 +133,7 @@ def _claims(trial: Trial) -> Iterator[_Claim]:
             scaled,
             (scale, 0.0),
             (),
-            f"the gradient for {text} is not this multiple of the gradient for u",
+            f"the gradient for {text} is not that for u, scaled in the same way",
         )
     both = {n: _A * u[n] + _B * v[n] for n in u}
     yield _Claim(
