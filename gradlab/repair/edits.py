@@ -97,20 +97,19 @@ def sites(text: Text) -> Iterator[Site]:
 def repeated(text: Text, every: Sequence[Site]) -> Iterator[Site]:
     """Yield the names that are read several times, in one statement or in all: each as one place.
 
-    What such a name holds may be wrong wherever it is read.
+    What such a name holds may be wrong wherever it is read, from where it was last written on.
     """
-    stored = [(s.statement, getattr(s.node, "id", "")) for s in sites(text) if is_stored(s.node)]
+    written = [(s.statement, _base(s.node)) for s in sites(text) if is_stored(s.node)]
     within: dict[tuple[int, str], list[Site]] = {}
-    everywhere: dict[str, list[Site]] = {}
+    everywhere: dict[tuple[str, int], list[Site]] = {}
     for site in every:
-        if isinstance(site.node, ast.Name):
-            within.setdefault((site.statement, site.node.id), []).append(site)
-            everywhere.setdefault(site.node.id, []).append(site)
+        if isinstance(site.node, ast.Name) and not is_stored(site.parent):
+            name, last = site.node.id, site.statement
+            within.setdefault((last, name), []).append(site)
+            times = sum(n == name and k < last for k, n in written)
+            everywhere.setdefault((name, times), []).append(site)
     found = [some for some in within.values() if len(some) > 1]
-    for name, some in everywhere.items():
-        start, end = some[0].statement, some[-1].statement
-        if start < end and not any(n == name and start <= i < end for i, n in stored):
-            found.append(some)
+    found += [some for some in everywhere.values() if some[0].statement < some[-1].statement]
     for first, *more in found:
         yield first._replace(again=tuple(more))
 
@@ -125,6 +124,13 @@ def _walk(node: ast.AST, parents: tuple[ast.AST, ...], index: int) -> Iterator[S
 def is_stored(node: ast.AST) -> bool:
     """Whether an expression is written, not read."""
     return isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
+
+
+def _base(node: ast.AST) -> str:
+    """Return the name that is written, whole or in part."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return str(getattr(node, "id", ""))
 
 
 def is_number(site: Site) -> bool:

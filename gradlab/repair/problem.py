@@ -40,7 +40,7 @@ _CHECK = 120  # evaluations that a check takes
 _CANDIDATE, _LINE, _ENTRY = 4.5e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
 _COMPILED = 5e-3  # seconds of an equation that JAX compiles
 _LARGE = 400  # entries above which the search runs at smaller shapes
-_CLOSE = 1e-7
+_CLOSE = 1e-9
 _LARGEST = 1 << 16  # of a place; what is larger may be a key
 
 
@@ -680,7 +680,7 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
         known = np.isfinite(true)
         array, true = array[known], np.asarray(true)[known]
         off, size = np.abs(array - true), np.abs(true)
-        close = off <= _CLOSE * size + 1e-2 * _CLOSE * size.max(initial=0.0)
+        close = off <= _CLOSE * (size + size.max(initial=0.0))
         right.append(bool(close.all()))
         norm, other = _norm(true) or 1.0, _norm(array) or 1.0
         angle = np.sqrt(max(1.0 - (abs(np.vdot(true, array)) / (norm * other)) ** 2, 0.0))

@@ -354,7 +354,10 @@ class _Search:
             fixed = kinds.compared(draft.text) if self._special else []
             last, start = self._made(draft)[1:]
             for edit in self._edits(draft, bench, tier):
-                if self.tried >= end:
+                if self.tried >= end and tier not in (
+                    SOLVED,
+                    WIDE,
+                ):  # these are few, and solved for
                     if self.verified or end == self._total:
                         raise _Ended
                     return better
@@ -508,8 +511,8 @@ class _Search:
             places = list(bench.value_sites(chosen, line.scope if line else None))
             apart = [site for site, _ in places if line or site.statement not in innocent]
             scopes = {site.statement: scope for site, scope in places}
-            places += ((site, scopes[site.statement]) for site in kinds.repeated(draft.text, apart))
-            for site, scope in places:
+            several = [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
+            for site, scope in [*several, *places]:
                 shapes = _shapes(scope, draft.text.of(site.node))
                 shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
                 vain = not site.again and not hopeless.isdisjoint(site.parents)

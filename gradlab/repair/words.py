@@ -10,8 +10,8 @@ from gradlab.repair.edits import SAFE
 from gradlab.repair.problem import Mended
 from gradlab.repair.source import Edit, Text, edited
 
-_LONG = 70
-_ADDED = re.compile(r"(.*) [*/] (\S+|\(.*\))", re.DOTALL)
+_LONG, _SHORT = 70, 40
+_ADDED = re.compile(r"(.*) ([*/]) (\S+|\(.*\))", re.DOTALL)
 
 
 def explained(mended: Mended, upstream: str) -> tuple[str, str]:
@@ -25,7 +25,8 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
     text = mended.old
     for edit in _joined(mended.new.edits):
         factor = _ADDED.fullmatch(edit.new)
-        if factor and upstream and upstream in (factor[1], factor[2]) and edit.code == "GL201":
+        lacking = factor and (factor[3] if factor[1] == edit.old else factor[1])
+        if upstream and lacking == upstream and edit.code == "GL201":
             edit = dataclasses.replace(edit, code="GL223")
         parts.append((edit.code, _sentence(edit, text)))
         text = edited(text, edit)
@@ -49,7 +50,7 @@ def _sentence(edit: Edit, old: Text) -> str:
     mistake = re.split("[:,.]", CODES[code].mistake)[0]
     said = mistake[0].lower() + mistake[1:]
     if code in ("GL201", "GL221", "GL333") and added and added[1] == edit.old:
-        said = f"the factor `{added[2]}` is missing"
+        said = f"the {'factor' if added[2] == '*' else 'division by'} `{added[3]}` is missing"
     term = re.fullmatch(r"(.*) [+-] (.+)", edit.new, re.DOTALL)
     if code == "GL211" and term and term[1] == edit.old:
         said = f"the term `{term[2]}` is missing"
@@ -59,6 +60,8 @@ def _sentence(edit: Edit, old: Text) -> str:
         said = f"this {edit.old} should be a {edit.new}"
     if code == "GL311" and edit.old.isidentifier():
         said = f"`{edit.old}` is read instead of `{edit.new}`"
+    elif code == "GL311" and len(edit.old) + len(edit.new) < _SHORT:
+        said = f"`{edit.old}` stands where `{edit.new}` should"
     if code == "GL323" and (name := re.match(r"(\w+) [-+*/]?= ", edit.old)):
         first = edit.old.split("\n")[0].strip()
         return f"{name[1]} is updated too early: `{first}` must come after what follows it"

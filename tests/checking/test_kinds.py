@@ -200,3 +200,25 @@ def test_what_jax_differentiates_neither_way_is_undecided():
         jax.grad(lambda x: function(x).sum())(X)
     assert gradlab.check(function, X, **FAST).status == "undecided"
     assert not gradlab.audit(lambda x: function(2 * x), X, **FAST).ok
+
+
+def test_a_tangent_that_is_not_finite_is_told_where_reverse_mode_is_right():
+    """As zero rows of a norm, whose guard stands around one of two divisions."""
+
+    @jax.custom_jvp
+    def unit(x):
+        return x / jnp.maximum(jnp.sqrt(jnp.sum(x * x)), 0.05)
+
+    @unit.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        n = jnp.sqrt(jnp.sum(x * x))
+        m = jnp.maximum(n, 0.05)
+        dm = jnp.where(n > 0.05, jnp.sum(x * t) / m, 0.0)
+        return x / m, t / m - x / m * dm / n
+
+    x = np.zeros(3, np.float32)
+    assert np.isnan(jax.jvp(unit, (x,), (x + 1,))[1]).all()
+    assert np.isfinite(jax.grad(lambda x: unit(x).sum())(x)).all()
+    law = next(law for law in gradlab.check(unit, x).laws if law.name == "pushforward")
+    assert law.status == "warned" and "reverse mode is right and finite" in law.reason

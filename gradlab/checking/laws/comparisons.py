@@ -82,8 +82,13 @@ def pushforward(trial: Trial) -> Law:
     ours = trial.formula["pushforward"][trial.outputs :]
     theirs = trial.formula["tangent"][trial.outputs :]
     worst, judged = 0.0, 0
+    right = all(verdict.right.all() for verdict in trial.formula_verdicts)
     for upstream, mine, other in zip(trial.subject.upstreams, ours, theirs):
         verdict = judge(mine.value, other, mine, np.float64)
+        if right and not np.isfinite(mine.value).all():
+            at = tuple(np.argwhere(~np.isfinite(mine.value))[0])
+            text = f"the tangent of {entry_name(upstream.output, at)} is {_number(mine.value[at])}"
+            return Law("pushforward", "warned", f"{text}, though reverse mode is right and finite")
         if verdict.wrong.any():
             at = verdict.worst or ()
             text = (

@@ -1,0 +1,62 @@
+"""What a failure shows when there is more to say than 24 lines hold."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradlab
+
+NORM = """
+import numpy as np
+
+def norm(x, gamma, beta):
+    return x * gamma + beta
+
+def norm_backward(upstream, x, gamma, beta):
+    dgamma = np.sum(upstream * x, axis=0)
+    dbeta = np.sum(upstream, axis=0)
+    return upstream * gamma, dgamma, dbeta
+"""
+
+
+@pytest.fixture
+def norm(tmp_path: Path) -> ModuleType:
+    path = tmp_path / "norm_of_rows.py"
+    path.write_text(NORM)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_diff_and_every_sentence_stand_there_whole(norm: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(2, 3, 5)), rng.normal(size=5), rng.normal(size=5)
+    report = gradlab.check(norm.norm, *inputs, backward=norm.norm_backward)
+    text = str(report)
+    assert len(text.splitlines()) <= 24
+    for line in report.fixes[0].diff.splitlines():
+        assert f"{line}\n" in text
+    assert "more input: run with -v" in text or "  x " in text
+
+
+def test_what_gradlab_changed_is_what_the_note_names() -> None:
+    @jax.custom_vjp
+    def ignoring(x, labels):
+        return jnp.where(labels == -100, 0.0, x).sum()
+
+    ignoring.defvjp(
+        lambda x, labels: (ignoring(x, labels), labels),
+        lambda labels, u: (u * jnp.ones(labels.shape), None),
+    )
+    report = gradlab.check(ignoring, jnp.ones(3), jnp.array([0, 1, 2]))
+    assert not report.ok
+    assert report.notes[0].startswith("gradlab made labels[") and "domain={'labels'" in str(report)
+    assert "wrong at an input that gradlab made" in str(report)
