@@ -81,8 +81,8 @@ def groups_of(evidence: Evidence) -> int:
     """Return into how many groups entries are divided: fewer where each slope costs more."""
     outputs = sum(int(np.prod(u.shape, dtype=np.int64)) for u in evidence.subject.upstreams)
     forward = evidence.subject.forward
-    iterated = 0 if forward is None else work(forward.jaxpr).iterated
-    most = _WORK // max(outputs, _moving(evidence), iterated, 1)
+    decomposed = 0 if forward is None else work(forward.jaxpr).decomposed
+    most = _WORK // max(outputs, _moving(evidence), decomposed, 1)
     return min(_GROUPS, max(_FEW_GROUPS, most))
 
 

@@ -10,7 +10,10 @@ STEP, ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry 
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
 _PER_PRODUCT = 16  # products of a matrix product that take the time of another entry
 _PRODUCTS = ("dot_general", "conv_general_dilated")
-_DECOMPOSITIONS, _SWEEPS = ("eig", "eigh", "schur", "svd"), 16
+_DECOMPOSITIONS = {  # how often they pass over the matrix; those that iterate more often
+    **dict.fromkeys(("eig", "eigh", "schur", "svd"), 16),
+    **dict.fromkeys(("cholesky", "geqrf", "lu", "triangular_solve"), 4),
+}
 VIEWS = frozenset(
     [
         *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev"),
@@ -28,7 +31,7 @@ class Work(NamedTuple):
     held: int  # how many numbers the results of the equations have together
     largest: int  # how many the largest of them has
     counted: bool = True  # whether the program says how often all of its loops turn
-    iterated: int = 0  # how many products the decompositions take that iterate
+    decomposed: int = 0  # how many products the decompositions of matrices take
 
     @property
     def seconds(self) -> float:
@@ -39,7 +42,7 @@ class Work(NamedTuple):
 def work(jaxpr: Jaxpr) -> Work:
     """Return how much work a jaxpr is."""
     parts = body(jaxpr)
-    equations = steps = entries = held = iterated = 0
+    equations = steps = entries = held = decomposed = 0
     counted = True
     largest = max((_size(v) for v in (*parts.invars, *parts.constvars)), default=1)
     for equation in needed(parts.equations, parts.outvars):
@@ -58,14 +61,15 @@ def work(jaxpr: Jaxpr) -> Work:
             steps += times * each.steps
             entries += times * each.entries
             held += each.held
-            iterated += times * each.iterated
+            decomposed += times * each.decomposed
             largest, counted = max(largest, each.largest), counted and each.counted
         if equation.primitive.name in _DECOMPOSITIONS:
             shape = shape_of(equation.invars[0])
-            iterated += _SWEEPS * math.prod(shape) * min(shape[-2:])
+            passes = _DECOMPOSITIONS[equation.primitive.name]
+            decomposed += passes * math.prod(shape) * min(shape[-2:])
         if not inner and equation.primitive.name not in VIEWS:
             entries += sum(outputs) * max(1, _terms(equation) // _PER_PRODUCT)
-    return Work(equations, steps, entries, held, largest, counted, iterated)
+    return Work(equations, steps, entries, held, largest, counted, decomposed)
 
 
 def _inside(equation: Equation) -> list[Any]:

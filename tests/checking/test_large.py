@@ -8,6 +8,8 @@ import pytest
 import gradlab
 from gradlab.checking import points
 from gradlab.references import evaluation
+from gradlab.tracing import trace
+from gradlab.tracing.work import work
 
 RNG = np.random.default_rng(0)
 N = 120_000
@@ -109,3 +111,12 @@ def test_a_wide_decomposition_is_run_seldom(monkeypatch):
         return jnp.linalg.pinv(x.at[3, 50].set(jax.lax.stop_gradient(x[3, 50])))
 
     assert gradlab.check(frozen, x).leaves[0].wrong == 1
+
+
+def test_work_counts_what_decompositions_take():
+    x = jnp.ones((3, 20, 30))
+    iterates = work(trace(jnp.linalg.svdvals, x).jaxpr).decomposed
+    assert iterates == 16 * x.size * 20
+    direct = work(trace(jnp.linalg.cholesky, x[..., :20]).jaxpr).decomposed
+    assert direct == 4 * 3 * 20**3
+    assert work(trace(lambda x: x @ x[0].T, x).jaxpr).decomposed == 0
