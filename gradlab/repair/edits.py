@@ -126,6 +126,12 @@ def is_stored(node: ast.AST) -> bool:
     return isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
 
 
+def written_in_parts(text: Text) -> set[str]:
+    """Return the names of arrays whose entries are written."""
+    every = (site.node for site in sites(text) if isinstance(site.node, ast.Subscript))
+    return {_base(node) for node in every if is_stored(node)}
+
+
 def _base(node: ast.AST) -> str:
     """Return the name that is written, whole or in part."""
     while isinstance(node, ast.Subscript):

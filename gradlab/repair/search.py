@@ -511,8 +511,10 @@ class _Search:
             places = list(bench.value_sites(chosen, line.scope if line else None))
             apart = [site for site, _ in places if line or site.statement not in innocent]
             scopes = {site.statement: scope for site, scope in places}
-            several = [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
-            for site, scope in [*several, *places]:
+            places += [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
+            made = kinds.written_in_parts(draft.text)  # in no one place, so that is asked first
+            places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
+            for site, scope in places:
                 shapes = _shapes(scope, draft.text.of(site.node))
                 shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
                 vain = not site.again and not hopeless.isdisjoint(site.parents)
