@@ -74,7 +74,9 @@ def test_the_cause_of_a_wrong_gradient_is_searched_for_without_compiling(caplog)
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
         assert gradlab.check(layer, np.ones((2, 1), np.float32) * X).failed
     compiled = [r.message for r in caplog.records if r.message.startswith("Compiling")]
-    assert 1 <= len(compiled) <= 3, compiled
+    mine = [said for said in compiled if said.startswith("Compiling jit(_run)")]
+    assert len(mine) == 1, compiled
+    assert len(compiled) <= 4, compiled  # JAX 0.12 makes erf of three primitives that NumPy lacks
 
 
 def test_proof_and_branches_are_remembered_where_the_inputs_decide_alike(monkeypatch):
