@@ -184,7 +184,7 @@ def _broken(program: Program, values: dict[str, Any]) -> str:
 
 
 def _gradient(program: Program, positions: tuple[int, ...]) -> tuple[Program, tuple[str, ...]]:
-    """Return a program's gradient, in forward mode where JAX has no transpose of its own for it."""
+    """Return a program's gradient, in forward mode where a rule inside has no transpose."""
     try:
         return vjp_program(program, positions), ()
     except ClosesOverTrace:
@@ -192,9 +192,7 @@ def _gradient(program: Program, positions: tuple[int, ...]) -> tuple[Program, tu
     except Exception as error:  # JAX has many words for what it cannot transpose
         sizes = [program.in_avals[i].size for i in positions]
         kinds = [program.in_avals[i].dtype.kind for i in positions]
-        handmade = any(rule.user for rule in custom_rules(program))  # its own fault, perhaps
-        one_way = only_forward(program.jaxpr) or not handmade
-        one_way = one_way and jvp_or_none(program, positions) is not None
+        one_way = only_forward(program.jaxpr) and jvp_or_none(program, positions) is not None
         if not one_way or sum(sizes) > _FORWARD or "c" in kinds:
             raise
         gradient = forward_gradient_program(program, positions)

@@ -221,14 +221,8 @@ def doubled(x):
     return jax.lax.while_loop(lambda s: jnp.sum(s) < 100, lambda s: 2 * s, x)
 
 
-def test_what_reverse_mode_cannot_run_is_judged_in_forward_mode():
-    right = gradlab.check(doubled, np.array([1.0, 3.0]), order=2)
-    assert right.ok and "taken in forward mode" in right.notes[0], right
-    assert gradlab.check(lambda x: doubled(jax.lax.stop_gradient(x)) * x, X).failed
-
-
 def test_what_reverse_mode_cannot_run_is_not_failed():
-    report = gradlab.check(doubled, np.full(400, 0.1))  # so many pushforwards are too many
+    report = gradlab.check(doubled, np.array([1.0, 3.0]))
     assert not report.failed and not report.ok
     assert "while" in report.laws[0].reason
 

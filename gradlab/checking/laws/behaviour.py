@@ -91,9 +91,9 @@ def transforms(trial: Trial) -> Law:
     )
     if trial.subject.intended != "any" and trial.any_wrong:
         return Law("transforms", "skipped", "the gradient is wrong without jit and vmap too")
-    other = trial.subject.eager or trial.subject.forward_mode  # it has no jacrev, for one
     try:
-        found = _eager(trial) if rules and not other else ""
+        own = rules and not trial.subject.eager and not trial.subject.forward_mode
+        found = _eager(trial) if own else ""
         judged, batched = (0, "") if found else _batched(trial)
     except TooLong:
         return Law("transforms", "inconclusive", "a loop inside is too long to run eagerly")
@@ -103,7 +103,7 @@ def transforms(trial: Trial) -> Law:
         return Law("transforms", "inconclusive", f"vmap fails: {error}")
     if found or batched:
         return Law("transforms", "failed", found or batched)
-    compiled = "" if rules or other else _compiled_and_batched(trial)
+    compiled = "" if rules or trial.subject.eager else _compiled_and_batched(trial)
     if compiled:
         return Law("transforms", "warned", compiled, judged=judged)
     return Law("transforms", "passed", judged=judged)
