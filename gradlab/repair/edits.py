@@ -387,7 +387,7 @@ def _between(
 def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
     value, parent = node.value, site.parent
     if isinstance(value, bool):
-        code = "GL304" if isinstance(parent, ast.keyword) and parent.arg == "keepdims" else "GL332"
+        code = {"keepdims": "GL304", "reverse": "GL322"}.get(getattr(parent, "arg", ""), "GL332")
         yield write.put(site, str(not value), ATOM, code, TOKENS)
     elif isinstance(value, str) and "->" in value:
         quote = write.text.of(node)[-1]
@@ -414,7 +414,11 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     axis = any(map(_is_axis, site.parents))
     axis = axis or (isinstance(parent, ast.Call) and _name(parent.func) in _REDUCTIONS)
     if axis and isinstance(value, int):
-        yield from ((each, "GL303" if each[0] == "(" else "GL302") for each in _AXES)
+        call = next((p for p in reversed(site.parents) if isinstance(p, ast.Call)), None)
+        kept = (
+            call is None or _name(call) != "sum" or any(k.arg == "keepdims" for k in call.keywords)
+        )
+        yield from ((each, "GL302" if kept or each[0] != "(" else "GL303") for each in _AXES)
         return
     index = any(isinstance(p, ast.Subscript) or _name(p) in _OF_PLACES for p in site.parents)
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
@@ -515,7 +519,10 @@ def _attribute(
 def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
     text, base = write.text, node.value
     if isinstance(node.ctx, ast.Load):
-        yield write.put(site, text.of(base), precedence(base), "GL321", NAMES)
+        steps = (p.step for p in _indices(node) if isinstance(p, ast.Slice))
+        turned = any(step is not None and text.of(step) == "-1" for step in steps)
+        code = "GL322" if turned else "GL321"
+        yield write.put(site, text.of(base), precedence(base), code, NAMES)
         if isinstance(node.slice, ast.Constant) and isinstance(base, ast.Call):
             yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, "GL303", TOKENS)
     for part in _indices(node):
