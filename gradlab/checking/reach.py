@@ -347,18 +347,17 @@ def _outside(there: Trial, given: Trial) -> str:
         for path, value in given.values.items()
         if np.any(there.values[path] != value)
     }
-    path, made = there.subject.targets[0].path, "these inputs"
     wrong = {
         target.path: verdict.wrong.reshape(np.shape(there.values[target.path]))
         for target, verdict in zip(there.subject.targets, there.formula_verdicts)
     }
-    for each in sorted(moved, key=lambda p: not np.any(wrong.get(p, False) & moved[p])):
-        both = wrong.get(each, moved[each]) & moved[each]
-        path, index = each, np.argwhere(both if both.any() else moved[each])[0]
-        made = (
-            f"{entry_name(path, index)} = {np.asarray(there.values[path])[tuple(index)].item():.6g}"
-        )
-        break
+    path, made = there.subject.targets[0].path, "these inputs"
+    if moved:  # an entry that is wrong, if one of those is among them
+        path = min(moved, key=lambda p: not np.any(wrong.get(p, False) & moved[p]))
+        both = wrong.get(path, False) & moved[path]
+        index = np.argwhere(both if np.any(both) else moved[path])[0]
+        value = np.asarray(there.values[path])[tuple(index)].item()
+        made = f"{entry_name(path, index)} = {value:.6g}"
     return (
         f"gradlab made {made}; if this cannot occur, state the legal inputs: "
         f"domain={{{path!r}: (low, high)}}"

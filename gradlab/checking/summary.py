@@ -60,7 +60,8 @@ def summarise(
     """Return the report of one or more trials of the same function.
 
     `mend` searches the source for fixes, where a formula is wrong and nothing hides the cause.
-    Where digits are lost that another form keeps, it is given their dtype. It is given the trial.
+    Where digits are lost that another form keeps, it is given their dtype. It starts at the inputs
+    of the trial.
     """
     subject = trials[0].subject
     found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]

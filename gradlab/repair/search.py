@@ -350,14 +350,12 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         self._end = end = min(share, 1.0) * self._total
+        solved = tier in (SOLVED, WIDE)  # such edits are few
         for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
             fixed = kinds.compared(draft.text) if self._special else []
             last, start = self._made(draft)[1:]
             for edit in self._edits(draft, bench, tier):
-                if self.tried >= end and tier not in (
-                    SOLVED,
-                    WIDE,
-                ):  # these are few, and solved for
+                if self.tried >= end and not solved:
                     if self.verified or end == self._total:
                         raise _Ended
                     return better

@@ -60,38 +60,40 @@ def failure(report: "CheckReport", headline: str) -> str:
     head = wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2)
     blocks = [_Block(0, [*head, ""])]
     blocks += [_Block(0, [*_source(fix), ""])] if fix is not None else []
-    blocks += _told(report, 3 if fix is not None else _LEAVES)
+    most = 3 if fix is not None else _LEAVES
+    blocks += _told(report, most)
     blocks += [_Block(4, wrapped("  ", text, 4)) for text in part_lines(report.rules)]
     blocks += [_Block(0, ["", *_diff(fix)])] if fix is not None else []
     blocks += _end(report, fix, code)
     made = any(law.name == "branches" for law in report.failed)  # then the first note says where
     for k, note in enumerate(report.notes):
         blocks.append(_Block(3 if made and not k else 9, wrapped("  note    ", note, 10)))
-    return "\n".join(_fitted(blocks))
+    return "\n".join(_fitted(blocks, max(0, len(report.leaves) - most)))
 
 
-def _fitted(blocks: list[_Block]) -> list[str]:
-    kept, unsaid = list(blocks), 0
+def _fitted(blocks: list[_Block], unsaid: int) -> list[str]:
+    """Return the lines that there is room for; `unsaid` inputs have no block."""
+    kept = list(blocks)
     while sum(len(block.lines) for block in kept) + bool(unsaid) > _LINES:
         k = max(range(len(kept)), key=lambda k: (kept[k].rank, k))
         if kept[k].rank <= 0:
             break
         unsaid += kept.pop(k).rank in _LEAF
-    if unsaid:
-        last = max(k for k, block in enumerate(kept) if block.rank in _LEAF)
-        kept.insert(last + 1, _Block(0, [_more(unsaid)]))
-    return [line for block in kept for line in block.lines]
+    lines = [(block.rank in _LEAF, line) for block in kept for line in block.lines]
+    last = max((k for k, (of_leaf, _) in enumerate(lines) if of_leaf), default=0)
+    lines[last + 1 : last + 1] = [(True, line) for line in _more(unsaid)]
+    return [line for _, line in lines]
 
 
-def _more(inputs: int) -> str:
-    return f"  {count(inputs, 'more input')}: run with -v to see all"
+def _more(inputs: int) -> list[str]:
+    return [f"  {count(inputs, 'more input')}: run with -v to see all"] * (inputs > 0)
 
 
 def _diff(fix: "Fix") -> list[str]:
     lines = fix.diff.splitlines()
     if len(lines) > _DIFF:
-        all_ = "--patch FILE writes all" if _by_command() else "print(report.fixes[0].diff)"
-        lines = [*lines[: _DIFF - 1], f"... {len(lines) - _DIFF + 1} more lines: {all_}"]
+        whole = "--patch FILE writes all" if _by_command() else "print(report.fixes[0].diff)"
+        lines = [*lines[: _DIFF - 1], f"... {len(lines) - _DIFF + 1} more lines: {whole}"]
     return [f"  {'' if i else 'fix':<10}{line}" for i, line in enumerate(lines)]
 
 
@@ -152,22 +154,24 @@ def _shared(one: str, other: str) -> int:
 
 def wrong_lines(report: "CheckReport") -> list[str]:
     """Return what each input's gradient is, the worst entry with its numbers, and the cause."""
-    return [line for block in _told(report, _LEAVES) for line in block.lines]
+    lines = [line for block in _told(report, _LEAVES) for line in block.lines]
+    return [*lines, *_more(len(report.leaves) - _LEAVES)]
 
 
 def _told(report: "CheckReport", most: int) -> Iterator[_Block]:
-    leaves = sorted(report.leaves, key=lambda leaf: leaf.status.startswith("right"))
+    worst = report.worst.path if report.worst is not None else ""
+    order = {
+        leaf.path: (leaf.status.startswith("right"), leaf.path != worst) for leaf in report.leaves
+    }
+    leaves = sorted(report.leaves, key=lambda leaf: order[leaf.path])
     column = max((len(leaf.path) for leaf in leaves[:_LEAVES]), default=1) + 2
     column = max(8, min(column, 24))
-    worst = report.worst.path if report.worst is not None else leaves[0].path
     for leaf in leaves[:most]:
         lines = wrapped(f"  {leaf.path:<{column}}", _leaf_text(leaf, report.worst), column + 2)
-        if report.worst is not None and leaf.path == worst:
+        if leaf.path == worst:
             lines += wrapped(" " * (column + 2), _off(report), column + 2)
         right = leaf.status.startswith("right")
         yield _Block(_WORST if leaf.path == worst else _RIGHT if right else _WRONG, lines)
-    if len(leaves) > most:
-        yield _Block(0, [_more(len(leaves) - most)])
     seen = any(leaf.status == "wrong" for leaf in leaves)
     said = (*_NUMBERS, *(_WITNESSES if seen else ()))
     laws = [law for law in report.failed if law.name not in said]

@@ -60,3 +60,18 @@ def test_what_gradlab_changed_is_what_the_note_names() -> None:
     assert not report.ok
     assert report.notes[0].startswith("gradlab made labels[") and "domain={'labels'" in str(report)
     assert "wrong at an input that gradlab made" in str(report)
+
+
+def test_the_worst_of_many_inputs_is_shown_and_the_others_are_counted() -> None:
+    @jax.custom_vjp
+    def total(a, b, c, d, e):
+        return (a + b + c + d + 7.0 * e).sum()
+
+    total.defvjp(lambda *x: (total(*x), x), lambda x, u: tuple(2.5 * u * (1 + each) for each in x))
+    inputs = [jnp.linspace(0.1, 0.9, 4) + k for k in range(5)]
+    report = gradlab.check(total, *inputs)
+    text = str(report)
+    assert len(text.splitlines()) <= 24 and report.worst is not None
+    assert f"Worst: {report.worst.path}[" in text
+    said = sum(f"\n  {name} " in text for name in "abcde")
+    assert said == 5 or text.count(f"{5 - said} more input") == 1, text
