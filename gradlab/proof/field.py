@@ -124,7 +124,7 @@ class Element:
         """Return 1 / element; undefined at zero."""
         turned = np.iscomplexobj(self.a)
         norm = residue((self.a * self.a.conj()).real, self.prime) if turned else self.a
-        under = np.where(norm == 0, np.nan, power(norm, self.prime - 2, self.prime))
+        under = inverses(np.where(norm == 0, np.nan, norm), self.lanes.primes)
         return self.made(self.a.conj() * under if turned else under)
 
     def __pow__(self, exponent: int) -> "Element":
@@ -138,11 +138,20 @@ class Element:
             square = square * square if exponent else square
         return result
 
+    @functools.cached_property
+    def _rooted(self) -> tuple[NDArray[np.bool_], F64]:
+        """Where the element is a square of the prime field, and the root of its magnitude.
+
+        `a ** ((p + 1) / 4)` is a root of `a` or of `-a`. With the sign below it is a square itself.
+        """
+        root = power(self.a.real, (self.prime + 1) / 4, self.prime)
+        square = (residue(root * root, self.prime) == self.a.real) & self._plain()
+        sign = np.where(square | ((self.prime + 1) / 4 % 2 == 0), 1.0, -1.0)
+        return square, np.where(self._plain(), residue(sign * root, self.prime), np.nan)
+
     def is_square(self) -> NDArray[np.bool_]:
         """Return where the element is a square of the prime field, or zero."""
-        root = power(self.a.real, (self.prime + 1) / 4, self.prime)
-        square: NDArray[np.bool_] = residue(root * root, self.prime) == self.a.real
-        return square & self._plain()
+        return self._rooted[0]
 
     def magnitude(self) -> "Element":
         """Return the element or its negative, whichever is a square."""
@@ -151,8 +160,7 @@ class Element:
 
     def sqrt(self) -> "Element":
         """Return the root that is a square itself; `j` times such a root of a non-square."""
-        squares = self.is_square()
-        root = power(self.magnitude().a, (self.prime + 1) / 4, self.prime)
+        squares, root = self._rooted
         if self.lanes.strict:
             return self.made(np.where(squares, root, np.nan))
         return self.made(np.where(squares, root, 1j * root))
@@ -279,6 +287,28 @@ def power(base: F64, exponent: F64, prime: F64) -> F64:
         rest >>= 1
         square = residue(square * square, prime)
     return result
+
+
+def inverses(a: F64, primes: F64) -> F64:
+    """Return 1 / a in every lane, with one inversion for all entries; NaN stays.
+
+    Of two entries, the inverse of the product times one of them is the inverse of the other
+    (Montgomery 1987, "Speeding the Pollard and elliptic curve methods of factorization").
+    """
+    known = np.isfinite(a)
+    flat = np.where(known, a, 1.0).reshape(len(a), -1)
+    column, count = primes.reshape(-1, 1), flat.shape[1]
+    if count == 1:
+        pairs = zip(flat[:, 0], primes)
+        found = np.array([[pow(int(x), -1, int(p))] for x, p in pairs], np.float64)
+    elif count:
+        first, second = flat[:, : (count + 1) // 2], flat[:, count // 2 :]  # they may share one
+        under = inverses(residue(first * second, column), primes)
+        halves = residue(under * second, column), residue(under * first, column)
+        found = np.concatenate([halves[0], halves[1][:, count % 2 :]], axis=1)
+    else:
+        found = flat
+    return np.where(known, found.reshape(a.shape), np.nan)
 
 
 @functools.lru_cache(maxsize=16)

@@ -154,9 +154,10 @@ def _derive(
     A custom rule that holds values of the trace in which it was made can run in no other.
     """
     rest = avals, in_names, out_names, trace_wide, label
-    how = None if contains(program.jaxpr, is_rule) else how  # its functions are new in each trace
+    rules = contains(program.jaxpr, is_rule)  # their functions are new in each trace
+    key = None if rules or program.identity is None else (how, program.identity)
     try:
-        return derive(program, functools.partial(flat_function, program.flat), *rest, how)
+        return derive(program, functools.partial(flat_function, program.flat), *rest, key)
     except ClosesOverTrace:
         if program.live is None:
             raise

@@ -201,13 +201,12 @@ def derive(
     out_names: Sequence[str],
     trace_wide: Callable[[], Program | None],
     label: str = "",
-    how: Hashable = None,
+    key: Hashable = None,
 ) -> Program:
     """Trace a flat function made from a program (its VJP, its stripped form) as a new program.
 
-    With `how`, which tells what the function makes of a program, nothing is traced twice.
+    With a `key`, which tells what the function makes of which program, nothing is traced twice.
     """
-    known = None if how is None else program.identity
 
     def traced() -> ClosedJaxpr:
         with jax.enable_x64(program.x64):
@@ -217,7 +216,7 @@ def derive(
         return made
 
     try:
-        jaxpr = remember(None if known is None else (how, known, program.place), traced)
+        jaxpr = remember(None if key is None else (key, program.place), traced)
     except jax.errors.UnexpectedTracerError as error:
         raise ClosesOverTrace(
             f"{program.name}: a custom rule inside closes over a value that is traced, such as an "
@@ -243,9 +242,15 @@ def derive(
 
 
 def rewritten(
-    program: Program, evaluator: Evaluator, again: Callable[[Program], Program]
+    program: Program,
+    evaluator: Evaluator,
+    again: Callable[[Program], Program],
+    key: Hashable = None,
 ) -> Program:
-    """Return what an evaluator makes of a program; `again` does the same to its float64 twin."""
+    """Return what an evaluator makes of a program; `again` does the same to its float64 twin.
+
+    With a `key`, which tells what the evaluator makes of which program, it is evaluated once.
+    """
 
     def flat_function(*arrays: Array) -> list[Any]:
         outputs = evaluator(program.jaxpr, [Value(array, True) for array in arrays])
@@ -255,7 +260,7 @@ def rewritten(
         return None if program.wide is None else again(program.wide)
 
     names = program.in_names, program.out_names
-    made = derive(program, flat_function, program.in_avals, *names, wide)
+    made = derive(program, flat_function, program.in_avals, *names, wide, key=key)
     trees = {"in_tree": program.in_tree, "out_tree": program.out_tree}
     return replace(made, leaves=program.leaves, **trees)
 

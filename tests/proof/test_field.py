@@ -69,6 +69,31 @@ def test_zero_has_no_inverse() -> None:
     assert np.isnan(X.made(X.a * 0).inverse().a).all()
 
 
+@pytest.mark.parametrize("shape", [(0,), (), (1,), (2,), (3,), (2, 5)])
+def test_every_entry_is_inverted_beside_zeros(shape: tuple[int, ...]) -> None:
+    element = draw(3, shape)
+    if shape == (2, 5):
+        element.a[:, 1, 2] = 0
+    found = element.inverse().a
+    assert found.shape == element.a.shape
+    for lane, prime in enumerate(LANES.primes):
+        for x, y in zip(element.a[lane].flat, found[lane].flat):
+            assert np.isnan(y) if x == 0 else y == pow(int(x), -1, int(prime))
+
+
+def test_of_a_number_and_its_negative_one_is_a_square() -> None:
+    squares, magnitude = X.is_square(), X.magnitude()
+    for lane, prime in enumerate(LANES.primes):
+        for x, square in zip(X.a[lane], squares[lane]):
+            assert square == (pow(int(x), (int(prime) - 1) // 2, int(prime)) == 1)
+    root = X.sqrt()
+    assert (root.a[squares].imag == 0).all()
+    assert (root.a[~squares].real == 0).all()
+    size = X.made(root.a.real + root.a.imag)
+    assert ((size * size).a == magnitude.a).all()
+    assert size.is_square().all()
+
+
 @pytest.mark.parametrize(
     ("value", "digits", "said"),
     [

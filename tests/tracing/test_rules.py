@@ -142,6 +142,13 @@ def test_stripping_one_of_several():
     assert [rule.name for rule in custom_rules(kept)] == ["wrong"]
 
 
+def test_equal_programs_are_stripped_once_unless_a_rule_stays():
+    stripped = [strip(trace(wrong, X)) for _ in range(2)]
+    assert stripped[0].jaxpr is stripped[1].jaxpr
+    mixed = [strip(trace(lambda x: jax.nn.relu(wrong(x)), X)) for _ in range(2)]
+    assert mixed[0].jaxpr is not mixed[1].jaxpr
+
+
 def test_a_program_without_rules_is_returned_as_it_is():
     program = trace(plain, X)
     assert strip(program) is program

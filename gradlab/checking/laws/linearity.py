@@ -4,6 +4,7 @@ Catches clips, |g| and g * g, small upstreams that are dropped, rules that are w
 part of the upstream is zero, and `dx = p - onehot` without g.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -96,8 +97,11 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
     """Return in words how a rule fails to be linear; empty where it is."""
     here, crossed = trial.gradients_here(keyword), trial.gradients_crossed(keyword)
     lifted = keyword == "reference" or trial.has_rule
-    for claim in _claims(trial):
-        moved = trial.gradients_at(keyword, [claim.upstream, *claim.less])
+    claims = list(_claims(trial))
+    cases = [[claim.upstream, *claim.less] for claim in claims]
+    together = iter(trial.gradients_at(keyword, list(itertools.chain(*cases))))
+    for claim, each in zip(claims, cases):
+        moved = list(itertools.islice(together, len(each)))
         for i, target in enumerate(trial.subject.targets):
             if trial.subject.odd[i]:
                 continue
