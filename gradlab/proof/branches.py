@@ -208,7 +208,7 @@ class _Walk:
         self.known = {here.sides(0)}
         self.wanted = every - here.sides(0)
         places = list[tuple[Arrays, Iterable[Side]]]()
-        if self.moved:
+        if self.moved and here.sites:
             self.look(list(islice(self.moves(), _MOVES)))
             if self.wanted - self.reached.keys():
                 self.look(list(self.steps(here)))
@@ -217,9 +217,9 @@ class _Walk:
                 sides = [_side(here.sites[k], s) for k, s in sorted(targets & self.wanted)]
                 other = Side("", "conditions hold in another combination", "they hold as they do")
                 places.append((point, sides or [other]))
-            for name, points in self.whole_moves().items():
-                side = Side("", f"{name} holds other whole numbers", f"{name} is as given")
-                places += [(point, [side]) for point in self.worst(points)]
+        for name, points in self.whole_moves().items():
+            side = Side("", f"{name} holds other whole numbers", f"{name} is as given")
+            places += [(point, [side]) for point in self.worst(points)]
         missed = sorted(self.wanted - self.reached.keys())
         said = {_side(here.sites[k], s) for k, s in self.reached if k and k[0] >= self.always}
         unreached = dict.fromkeys(_side(here.sites[key], side) for key, side in missed)
@@ -533,8 +533,16 @@ class _Watcher(Lifter):
         """Return which entries are chosen, by running the primitive on their ranks."""
         x, *others = inputs
         flat = np.broadcast_to(x.array, (self._points, *equation.invars[0].aval.shape))
+        best = _BEST.get(equation.primitive.name)
+        if best is not None:  # no ranks are needed, which cost ten times as much
+            axes = tuple(axis + 1 for axis in equation.params["axes"])
+            kept = [axis for axis in range(flat.ndim) if axis not in axes]
+            rows = flat.transpose(*kept, *axes)
+            return best(rows.reshape(*rows.shape[: len(kept)], -1), -1)
         order = np.argsort(flat.reshape(self._points, -1), 1, kind="stable")
-        ranks = np.argsort(order, 1).astype(np.float64).reshape(flat.shape)
+        ranks = np.empty(order.shape)
+        np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], 1)
+        ranks = ranks.reshape(flat.shape)
         found = super().equation(equation, [Value(ranks, x.depends), *others])[0].array
         inside = np.reshape(found, (self._points, -1)).clip(0, max(order.shape[1] - 1, 0))
         return np.take_along_axis(order, inside.astype(np.intp), 1)
@@ -587,6 +595,7 @@ def _wraps(equation: Any) -> bool:
 
 _ROUNDED = frozenset(("argmax", "argmin", "ceil", "floor", "round"))
 _CHOSEN = CHOICES - {"clamp", "max", "min"}
+_BEST: dict[str, Callable[..., Any]] = {"reduce_max": np.argmax, "reduce_min": np.argmin}
 _MARGINS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("abs", "sign"), lambda x: x),
     **dict.fromkeys(("ge", "gt", "max"), lambda x, y: np.subtract(x, y, dtype=np.float64)),

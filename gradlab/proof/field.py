@@ -353,9 +353,10 @@ def residue(a: Pair, prime: F64) -> Pair:
     if np.iscomplexobj(a):
         b = residue(a.imag, prime)
         return residue(a.real, prime) + (1j * b if b.any() else 0.0)
-    rest = a - np.floor(a / prime) * prime
-    rest = np.where(rest < 0, rest + prime, rest)
-    return np.where(rest >= prime, rest - prime, rest)
+    rest = np.asarray(a - np.floor(a / prime) * prime)
+    np.add(rest, prime, out=rest, where=rest < 0)
+    np.subtract(rest, prime, out=rest, where=rest >= prime)
+    return rest
 
 
 def _below(lanes: Lanes, values: F64) -> F64:

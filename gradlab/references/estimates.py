@@ -39,6 +39,13 @@ def _norm(array: Array) -> float:
     return largest * float(np.sqrt(np.sum((sizes / largest) ** 2)))
 
 
+def hypot(a: Array, b: Array) -> Any:
+    """Return what `np.hypot` does, several times sooner where no square overflows or vanishes."""
+    root = np.asarray(np.sqrt(a * a + b * b))
+    safe = (root > 1e-140) & (root < 1e150)
+    return root if safe.all() else np.hypot(a, b, out=root, where=~safe)
+
+
 DRAWS = (12, 120)
 """How many times rounding is drawn for an estimate; then, where a verdict of wrong is close."""
 
@@ -68,7 +75,7 @@ def deviation(draw: Callable[[], Sequence[Any]], values: Sequence[Array], draws:
         for _ in range(draws):
             for i, array in enumerate(draw()):
                 off = np.abs(np.asarray(array) - np.asarray(values[i]))
-                totals[i] = np.hypot(totals[i], off)  # squares may overflow
+                totals[i] = hypot(totals[i], off)
         return [total / np.sqrt(draws) for total in totals]
 
 
@@ -76,7 +83,7 @@ def estimate(value: Array, deviations: Sequence[Array], scales: Sequence[float])
     """Return an estimate from deviations, each drawn at `scale` times the real rounding."""
     with np.errstate(all="ignore"):
         parts = [_divided(np.asarray(d), scale) for d, scale in zip(deviations, scales)]
-        total = parts[0] if len(parts) == 1 else np.hypot(*parts)
+        total = parts[0] if len(parts) == 1 else hypot(*parts)
         if np.isnan(total).any():
             total = np.where(np.isnan(total), np.inf, total)
         return Estimate(np.asarray(value), total)
@@ -101,7 +108,7 @@ def numpy_estimate(
             results = function(*(_moved(np.asarray(array), generator) for array in inputs))
             for spread, result, value in zip(spreads, results, values):
                 off = np.abs(_wide(result) - value) / np.sqrt(draws)
-                spread[...] = np.hypot(spread, off)
+                spread[...] = hypot(spread, off)
         return [
             Estimate(value, np.where(np.isnan(spread), np.inf, spread))
             for value, spread in zip(values, spreads)

@@ -34,13 +34,13 @@ _GAIN = 2.0**12  # noise at float64's own unit would drown in its rounding: draw
 
 _PASSES, _ROWS = 40, 100  # of a check through its programs in NumPy, and draws and points together
 _SHORT = 2_000  # equations that NumPy runs in the time of a few calls of a compiled program
-_COMPILED = 6e-3  # seconds of XLA for one equation with its noise
+_COMPILED, _RUN = 6e-3, 2e-9  # seconds of XLA for one equation with its noise, and to run an entry
 
 
 def pays_to_compile(work: Work) -> bool:
     """Return whether a check is done sooner when XLA compiles its programs first."""
     interpreted = _PASSES * STEP * work.steps + _ROWS * ENTRY * work.entries
-    return interpreted > _COMPILED * work.equations
+    return interpreted > _COMPILED * work.equations + _ROWS * _RUN * work.entries
 
 
 @dataclass

@@ -4,6 +4,7 @@ Nothing is compiled. All draws of the noise are rows of the same arrays, and go 
 in one pass; the first row has no noise and is the value.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.references.estimates import hypot
 from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
 from gradlab.references.setting import Setting
@@ -109,7 +111,7 @@ class Interpreted:
                         before = totals[name].get(key, found)
                         both = zip(before, found)
                         totals[name][key] = (
-                            found if before is found else [np.hypot(a, b) for a, b in both]
+                            found if before is found else [hypot(a, b) for a, b in both]
                         )
         weight = 1.0 / np.sqrt(draws)
         return values, {
@@ -147,7 +149,7 @@ def _moved(array: Array, rank: int, names: list[str]) -> tuple[Array, dict[str, 
         return array, dict.fromkeys(names, np.zeros(array.shape))
     value, rows = array[0], np.abs(array[1:] - array[0])
     which = np.array(names)
-    return value, {n: np.hypot.reduce(rows[which == n], axis=0) for n in dict.fromkeys(names)}
+    return value, {n: functools.reduce(hypot, rows[which == n]) for n in dict.fromkeys(names)}
 
 
 def _as_double(array: Any) -> Array:
