@@ -247,7 +247,7 @@ def error_map(verdict: Verdict) -> ErrorMap:
         actual.tolist(),
         expected.tolist(),
         relative.tolist(),
-        map(_WORDS.__getitem__, state),
+        map(_WORDS.__getitem__, state.tolist()),  # NumPy's numbers ask an enum for much
     )
     return ErrorMap(down, across, height, width, tuple(map(Cell._make, cells)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradlab.proof.constants import element_of, read
-from gradlab.proof.field import Element, constant, lanes
+from gradlab.proof.field import Element, constant, lanes, residue
 
 LANES = lanes(1, 0)
 
@@ -63,6 +63,17 @@ def test_functions_that_differ_differ(seed: int) -> None:
         (x.sqrt(), x),
     ]:
         assert not equal(first, second)
+
+
+def test_residues_are_exact_up_to_the_last_whole_number() -> None:
+    rng = np.random.default_rng(0)
+    for prime in map(int, LANES.primes):
+        most = (1 << 53) // prime
+        whole = [prime * int(k) for k in (0, 1, most, most - 1, *rng.integers(0, most, 200))]
+        near = [n + d for n in whole for d in (-2, -1, 0, 1, 2) if n + d < (1 << 53) - prime]
+        numbers = [*near, *(-n for n in near)]
+        found = residue(np.array(numbers, float), np.array(float(prime)))
+        assert [int(r) for r in found] == [n % prime for n in numbers]
 
 
 def test_zero_has_no_inverse() -> None:
