@@ -27,6 +27,7 @@ from gradlab.references import (
     numpy_estimate,
     unit_roundoff,
 )
+from gradlab.references.estimates import hypot
 from gradlab.references.interpreted import Interpreted
 from gradlab.references.setting import Setting
 from gradlab.tracing import opaque, widen_dtype
@@ -605,7 +606,7 @@ def _pooled(first: Estimates, second: Estimates, parts: tuple[float, float]) -> 
 
     def pooled(a: Estimate, b: Estimate) -> Estimate:
         if id(b) not in made:
-            made[id(b)] = Estimate(b.value, np.hypot(one * a.scatter, other * b.scatter))
+            made[id(b)] = Estimate(b.value, hypot(one * a.scatter, other * b.scatter))
         return made[id(b)]
 
     return {key: list(map(pooled, first[key], second[key])) for key in first}

@@ -349,7 +349,7 @@ def _generators(prime: int) -> tuple[int, int]:
 
 
 def residue(a: Pair, prime: F64) -> Pair:
-    """Return the residue of whole numbers below 2^53 - prime, ten times sooner than NumPy's remainder.
+    """Return the residue of whole numbers below 2^53 - prime, ten times sooner than NumPy does.
 
     It is exact: a quotient that is not whole lies 1 / prime or more from the next whole number,
     which is more than rounding moves it.
