@@ -188,6 +188,7 @@ class Bench:
             called = isinstance(site.parent, ast.Call) and site.parent.func is node
             listed = isinstance(node, ast.Tuple | ast.Starred | ast.Slice)
             listed |= isinstance(node, ast.Constant) and not is_number(site)
+            listed |= isinstance(site.parent, ast.Expr)  # it has no value, but writes some
             if not (stored or apart or called or listed) and site.statement in wanted:
                 held = before and Scope((before,), self.copy.__globals__, self.words)
                 if (scope := held or self.scope(site.statement)) is not None:

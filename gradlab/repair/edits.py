@@ -45,18 +45,18 @@ _CONFUSED: Final = [
         *("log log1p log2", "sin cos", "sinh cosh tanh", "sqrt square rsqrt", "var std"),
         *("tanh sigmoid arctan", "tril triu", "zeros_like ones_like", "zeros ones", "fft ifft"),
         *("rfft irfft", "softmax log_softmax", "sign abs", "floor ceil trunc round"),
-        *("hstack vstack",),
-        *("cumsum cumprod", "inv pinv", "real imag", "outer multiply", "set add"),
+        *("hstack vstack", "round rint"),
+        *("cumsum cumprod", "inv pinv", "real imag", "outer multiply dot matmul", "set add"),
     )
 ]
-_REDUCTIONS: Final = frozenset(
+REDUCTIONS: Final = frozenset(
     [
         *("sum", "mean", "max", "min", "amax", "amin", "prod", "var", "std", "logsumexp"),
         *("softmax", "cumsum", "flip", "argmax", "argmin", "norm", "concatenate", "stack"),
         *("split", "take"),
     ]
 )
-_OF_PLACES: Final = frozenset(
+OF_PLACES: Final = frozenset(
     ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
 )
 _AXES: Final = (
@@ -157,7 +157,7 @@ def is_bound(site: Site) -> bool:
     functions = ("where", "clip", "minimum", "maximum")
     parent = site.parent
     return isinstance(parent, ast.Compare) or (
-        isinstance(parent, ast.Call) and _name(parent) in functions
+        isinstance(parent, ast.Call) and last_name(parent) in functions
     )
 
 
@@ -412,15 +412,17 @@ def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
 def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
     parent = site.parent
     axis = any(map(_is_axis, site.parents))
-    axis = axis or (isinstance(parent, ast.Call) and _name(parent.func) in _REDUCTIONS)
+    axis = axis or (isinstance(parent, ast.Call) and last_name(parent.func) in REDUCTIONS)
     if axis and isinstance(value, int):
         call = next((p for p in reversed(site.parents) if isinstance(p, ast.Call)), None)
         kept = (
-            call is None or _name(call) != "sum" or any(k.arg == "keepdims" for k in call.keywords)
+            call is None
+            or last_name(call) != "sum"
+            or any(k.arg == "keepdims" for k in call.keywords)
         )
         yield from ((each, "GL302" if kept or each[0] != "(" else "GL303") for each in _AXES)
         return
-    index = any(isinstance(p, ast.Subscript) or _name(p) in _OF_PLACES for p in site.parents)
+    index = any(isinstance(p, ast.Subscript) or last_name(p) in OF_PLACES for p in site.parents)
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     added = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub)
     code = "GL321" if index else "GL203" if power else "GL213" if added else "GL102"
@@ -440,7 +442,7 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
 
 
 def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
-    text, name = write.text, _name(node.func)
+    text, name = write.text, last_name(node.func)
     if node.args:
         yield from _exchanged(write, site, node.args, "GL332" if name == "where" else "GL313")
     if name == "where" and len(node.args) == 3:
@@ -457,7 +459,7 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
     end = text.span(node)[1] - 1
     tail = text.segment[:end].rstrip()
     comma = "" if not (node.args or node.keywords) or tail.endswith(b",") else ", "
-    if name in _REDUCTIONS and len(node.args) <= 1 + (not _of_module(node)):
+    if name in REDUCTIONS and len(node.args) <= 1 + (not _of_module(node)):
         positional = len(node.args) > (1 if _of_module(node) else 0)
         added = [] if "axis" in given or positional else [(f"axis={a}", "GL302") for a in _AXES]
         if "keepdims" not in given:
@@ -466,8 +468,11 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         for new, code in added:
             yield write.piece(end, end, comma + new, code, TOKENS, site.statement)
     if name in ("cumsum", "cumprod") and node.args:
-        new = text.of(node).replace(text.of(node.args[0]), f"{text.of(node.args[0])}[::-1]", 1)
+        turned = f"{write.within(node.args[0], ATOM)}[::-1]"
+        new = text.of(node).replace(text.of(node.args[0]), turned, 1)
         yield write.put(site, f"{new}[::-1]", ATOM, "GL322", TOKENS)
+    if name in ("tile", "repeat") and len(node.args) == 2:
+        yield from _repeated(write, site, node)
     if name == "scan" and "reverse" not in given:
         yield write.piece(end, end, comma + "reverse=True", "GL322", TOKENS, site.statement)
     for i, keyword in enumerate(node.keywords):
@@ -476,7 +481,7 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
             for axis in write.axes:
                 if axis != text.of(keyword.value):
                     yield write.put(mine, axis, ATOM, "GL302", TOKENS)
-        if keyword.arg == "axis" and name in _REDUCTIONS:
+        if keyword.arg == "axis" and name in REDUCTIONS:
             yield from _reshaped(write, site, node, keyword.value)
         start, stop = text.span(keyword)
         before: list[ast.expr | ast.keyword] = [*node.args, *node.keywords[:i]]
@@ -486,10 +491,28 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
             yield write.piece(start, stop, "", code, NAMES, site.statement)
 
 
+def _repeated(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
+    """Exchange `tile` and `repeat`, which take how often in other ways."""
+    text, (array, times) = write.text, node.args
+    called, here = text.of(node.func), text.of(array)
+    if last_name(node) == "repeat":
+        axis = next((text.of(k.value) for k in node.keywords if k.arg == "axis"), "")
+        several = {"": "{}", "0": "({}, 1)", "1": "(1, {})", "-1": "(1, {})", "2": "(1, 1, {})"}
+        new = several.get(axis, "{}").format(text.of(times))
+        news = [f"{called.replace('repeat', 'tile')}({here}, {new})"]
+    else:
+        each = times.elts if isinstance(times, ast.Tuple) else [times]
+        axes = [f", axis={k}" if len(each) > 1 else "" for k in range(len(each))]
+        called = called.replace("tile", "repeat")
+        news = [f"{called}({here}, {text.of(n)}{axis})" for n, axis in zip(each, axes)]
+    for new in news:
+        yield write.put(site, new, ATOM, "GL204", TOKENS)
+
+
 def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Iterator[Edit]:
     """Exchange two lengths of a reshape that is reduced, and reduce over another axis."""
     made = node.args[0] if _of_module(node) and node.args else getattr(node.func, "value", None)
-    if not isinstance(made, ast.Call) or _name(made) != "reshape" or not made.args:
+    if not isinstance(made, ast.Call) or last_name(made) != "reshape" or not made.args:
         return
     last = made.args[-1]
     lengths = last.elts if isinstance(last, ast.Tuple) else made.args[_of_module(made) :]
@@ -554,14 +577,17 @@ def slices(text: Text) -> Iterator[str]:
                 yield text.of(part)
 
 
-def sliced(text: Text, written: Sequence[str]) -> Iterator[Edit]:
-    """Yield other slices, of those that the user's source writes."""
+def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]) -> Iterator[Edit]:
+    """Yield other slices and other numbers, of those that the user's source writes."""
     write = _Writer(text)
     for site in sites(text):
+        for new in numbers if isinstance(site.node, ast.Constant) and is_number(site) else ():
+            if new != text.of(site.node):
+                yield write.put(site, new, ATOM, "GL213", NAMES)
         for part in _indices(site.node):
             for new in written if isinstance(part, ast.Slice) else ():
                 yield write.piece(*text.span(part), new, "GL321", NAMES, site.statement)
-        if isinstance(site.node, ast.Call) and _name(site.node) == "slice":
+        if isinstance(site.node, ast.Call) and last_name(site.node) == "slice":
             for new in written:
                 parts = (*new.split(":"), "")[:3] if new.count(":") < 3 else ()
                 called = ", ".join(p.strip() or "None" for p in parts)
@@ -608,8 +634,8 @@ def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
     inside = not any(isinstance(p, ast.Subscript | ast.keyword) for p in site.parents)
     if whole and inside and not isinstance(node, ast.Tuple | ast.Constant | ast.UnaryOp):
         yield write.put(site, f"-{write.within(node, 14)}", 14, "GL101", TOKENS)
-    if (isinstance(parent, ast.For) and node is parent.iter) or _name(parent) == "zip":
-        if isinstance(node, ast.Call) and _name(node) == "range":
+    if (isinstance(parent, ast.For) and node is parent.iter) or last_name(parent) == "zip":
+        if isinstance(node, ast.Call) and last_name(node) == "range":
             yield write.put(site, f"reversed({text.of(node)})", ATOM, "GL322", TOKENS)
         elif isinstance(node, ast.Name):
             yield write.put(site, f"{text.of(node)}[::-1]", ATOM, "GL322", TOKENS)
@@ -628,17 +654,14 @@ def _statement(
             if text.segment[at - 1 : at].decode() != new:
                 code = "GL101" if new in "+-" else "GL204"
                 yield write.piece(at - 1, at, new, code, TOKENS, index)
-        if isinstance(statement.target, ast.Subscript) and isinstance(statement.op, ast.Add):
-            base, place = statement.target.value, statement.target.slice
-            for alias in aliases[:1]:
-                new = f"{alias}.add.at({text.of(base)}, {text.of(place)}, "
-                new += f"{text.of(statement.value)})"
-                yield write.piece(start, end, new, "GL331", TOKENS, index)
+        if isinstance(statement.op, ast.Add):
+            yield from _added(write, index, statement.target, statement.value, aliases)
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target, value = text.span(statement.targets[0]), text.span(statement.value)
         at = text.segment.find(b"=", target[1], value[0])
         if not isinstance(statement.targets[0], ast.Tuple):
             yield write.piece(at, at + 1, "+=", "GL331", TOKENS, index)
+        yield from _added(write, index, statement.targets[0], statement.value, aliases)
     elif isinstance(statement, ast.If):
         mine = Site(statement.test, (statement,), index)
         new = f"not ({text.of(statement.test)})"
@@ -655,6 +678,20 @@ def _statement(
         new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
         first = min(index, text.statements.index(following))
         yield write.piece(start, b, new, "GL323", TOKENS, first)
+
+
+def _added(
+    write: _Writer, index: int, target: ast.expr, value: ast.expr, aliases: Sequence[str]
+) -> Iterator[Edit]:
+    """Add values at indices, of which one may stand there twice."""
+    text = write.text
+    for alias in aliases[:1]:
+        if not isinstance(target, ast.Subscript):
+            return
+        base, place = text.of(target.value), text.of(target.slice)
+        new = f"{alias}.add.at({base}, {place}, {text.of(value)})"
+        start, end = text.span(target)[0], text.span(value)[1]
+        yield write.piece(start, end, new, "GL331", TOKENS, index)
 
 
 def _crossed(
@@ -804,10 +841,10 @@ def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, 
             yield write.put(site, new, 13 if sign == "/" else 12, code, SOLVED), new
 
 
-def _name(node: ast.AST) -> str:
+def last_name(node: ast.AST) -> str:
     """Return the last name of what is called or read."""
     if isinstance(node, ast.Call):
-        return _name(node.func)
+        return last_name(node.func)
     name: str = getattr(node, "attr", "") or getattr(node, "id", "")
     return name
 
@@ -818,5 +855,5 @@ def _of_module(node: ast.Call) -> bool:
     return isinstance(func, ast.Name) or (
         isinstance(func, ast.Attribute)
         and isinstance(func.value, ast.Name | ast.Attribute)
-        and (_name(func.value) in ("np", "jnp", "numpy", "nn", "lax", "special", "xp"))
+        and (last_name(func.value) in ("np", "jnp", "numpy", "nn", "lax", "special", "xp"))
     )

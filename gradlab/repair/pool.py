@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import Tree
-from gradlab.repair.edits import Material, is_bound, is_number, others, sites, slices
+from gradlab.repair.edits import Material, is_bound, is_number, last_name, others, sites, slices
 from gradlab.repair.solving import one_sign
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
@@ -33,6 +33,7 @@ class Words:
         calls: what is called with one value, such as `np.exp({})`.
         written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
         bounds: the numbers that values are compared with.
+        bounded: what bounds a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
     """
@@ -42,6 +43,7 @@ class Words:
     calls: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     bounds: tuple[str, ...] = ()
+    bounded: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
 
@@ -71,7 +73,7 @@ def spoken(
     aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in _NUMPY]
     aliases.sort(key=strange)
     held = frozenset(itertools.chain.from_iterable(map(_held, aliases and _NUMPY)))
-    calls, written, bounds = dict[str, None](), dict[str, None](), dict[str, None]()
+    calls, written, bounds, bounded = (dict[str, None]() for _ in range(4))
     for text in texts:
         for site in sites(text):
             node, here = site.node, text.of(site.node)
@@ -79,6 +81,10 @@ def spoken(
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
                 calls |= {f"{called}({{}})": None} if known else {}
+            if isinstance(node, ast.Call) and last_name(node) in ("maximum", "minimum", "clip"):
+                others_ = [text.of(n) for n in node.args[1:] if not _names(n)]
+                if len(others_) == len(node.args) - 1 > 0:
+                    bounded[f"{text.of(node.func)}({{}}, {', '.join(others_)})"] = None
             if isinstance(node, ast.Constant) and is_number(site):
                 written[here] = None
                 bounds |= {here: None} if node.value and is_bound(site) else {}
@@ -94,10 +100,15 @@ def spoken(
     calls |= {f"{alias}.{name}({{}})": None for alias in aliases[:1] for name in _CALLS}
     held |= {"sum", "mean", "max", "min"}
     cut = dict.fromkeys(itertools.chain.from_iterable(map(slices, texts)))
-    found = tuple(calls), tuple(written), tuple(bounds)[:_BOUNDS], tuple(cut)[:_SLICES]
+    bounds_ = tuple(bounds)[:_BOUNDS], tuple(bounded)[:_BOUNDS]
+    found = tuple(calls), tuple(written), *bounds_, tuple(cut)[:_SLICES]
     binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
     return Words(tuple(aliases), held, *found, tuple(products)[:_PRODUCTS])
+
+
+def _names(node: ast.AST) -> bool:
+    return any(isinstance(each, ast.Name) for each in ast.walk(node))
 
 
 def _may_run(node: ast.AST, scope: Mapping[str, Any]) -> bool:
@@ -189,7 +200,7 @@ def _simple(scope: Scope) -> list[Material]:
             sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
     every = len(scope.locals)
     held = {float(m.value) for m in named if not m.shape and _kind(m) in "fi"}
-    numbers = [n for n in ("2", "0.5", "3", "4") if held.isdisjoint((float(n), 1 / float(n)))]
+    numbers = [n for n in ("1", "2", "0.5", "3", "4") if held.isdisjoint((float(n), 1 / float(n)))]
     constants = [Material(n, ATOM, (float(n),) * every) for n in numbers]
     return _distinct([*named, *constants, *sizes])
 
@@ -286,7 +297,9 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         if dimensions >= 1:
             texts += [(f"{v}[{i}]", ATOM, "") for i in ("..., None", "None", "::-1", *indices)]
         if dimensions >= 2:
-            texts.append((f"{v}[:, ::-1]", ATOM, ""))
+            texts += [(f"{v}[{i}]", ATOM, "") for i in (":, ::-1", "::-1, ::-1")]
+        if dimensions > 2:
+            texts.append((f"{v}[..., ::-1, ::-1]", ATOM, ""))
         if dimensions == 1:
             texts.append((f"{v}[:, None, None]", ATOM, ""))
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
@@ -296,7 +309,9 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         if c.endswith("sqrt({})")
         for v in lengths
     ]
-    texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in pool if _kind(m) == "b"]
+    masks = [m for m in pool if _kind(m) == "b"]
+    texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in masks]
+    texts += [(f"{m.text}[..., None]", ATOM, "GL333") for m in masks if m.shape]
     for np_ in words.aliases[:1]:  # the numbers of Gauss and of other bases
         texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
         for inner in (f"{np_}.pi", f"2 * {np_}.pi", f"2 / {np_}.pi"):

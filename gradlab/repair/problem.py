@@ -8,7 +8,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from gradlab.proof.branches import walk_branches
 from gradlab.reading import Reading, read
 from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
+from gradlab.repair.pool import Scope
 from gradlab.repair.source import Text
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
@@ -131,6 +132,7 @@ class Mended:
     new: Text
     points: tuple[Point, ...]
     other_sizes: bool
+    scope: Callable[[int], Scope | None] | None = None  # locals before a statement, once mended
 
 
 class Problem:
@@ -177,6 +179,13 @@ class Problem:
         """The code of the forward that keeps something for the backward."""
         function = getattr(self.rule.forward, "__func__", self.rule.forward)
         return getattr(function, "__code__", None)
+
+    @property
+    def differentiated(self) -> set[CodeType]:
+        """The code of what is differentiated, where it returns its output alone."""
+        root = self.rule.primal or self.rule.forward
+        code = getattr(root, "__code__", None)
+        return {code} if code is not None and self.rule.plain else set()
 
     @property
     def upstream_name(self) -> str:

@@ -165,12 +165,14 @@ class _Search:
     def __init__(self, problem: Problem, world: World, given: Point, special: bool) -> None:
         self.problem, self.world, self.points, self._special = problem, world, [given], special
         self.entry = world.load(problem.entry)
+        world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
         self._benches: dict[_Draft, Bench] = {}
         self._places: dict[_Draft, list[_Solved]] = {}
+        self._unsolved: dict[_Draft, list[tuple[Site, Scope]]] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
         self.first: WrongLine | None = None
         self._focus: WrongLine | None = None  # where to search, while that is known
@@ -271,7 +273,14 @@ class _Search:
         costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in self.verified}
         first = min(tier for tier, *_ in costs.values()) if costs else 0
         best = (m for m in self.verified if costs[id(m)][0] == first)
-        return sorted(best, key=lambda m: costs[id(m)])[:3]
+        return [self._watched(m) for m in sorted(best, key=lambda m: costs[id(m)])[:3]]
+
+    def _watched(self, mended: Mended) -> Mended:
+        """Return what is mended with the locals that it has as it runs."""
+        draft = _Draft(mended.code, mended.new, self.right, self.errors)
+        with contextlib.suppress(Failed):
+            return dataclasses.replace(mended, scope=self._bench(draft).scope)
+        return mended
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -408,6 +417,8 @@ class _Search:
                 elif self.tried < self._end:
                     made += place.products(self._spend)
             known += places if tier != FITTED else ()
+            for site, scope in self._unsolved.pop(draft, ()):
+                made += _instead(text, site, scope)
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
         words = bench.words
@@ -418,20 +429,30 @@ class _Search:
         if tier == TOKENS and any(np.iscomplexobj(e) for e in self.points[0].expected):
             some = itertools.chain(some, kinds.conjugated(text))
         if tier == NAMES:
-            cut = (e for e in kinds.sliced(text, words.slices) if e.statement in wanted)
-            some = itertools.chain(some, cut, self._summed(text, bench, wanted))
+            numbers = [each for each in words.written if each[0].isdigit()]
+            cut = kinds.written_elsewhere(text, words.slices, numbers)
+            cut = (e for e in cut if e.statement in wanted)
+            bounded = _bounded(text, bench, wanted)
+            looped = (
+                edit
+                for site, scope in bench.value_sites(wanted)
+                if bench.visits[site.statement] > 1 and isinstance(site.node, ast.Name)
+                for edit in _instead(text, site, scope)
+            )
+            some = itertools.chain(some, cut, self._summed(text, bench, wanted), bounded, looped)
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
             some = itertools.chain(wrapped, some)
         if tier in (NAMES, TRIED):  # another number first: a count is often the wrong one
             pooled = (
-                kinds.names(text, site, shape, pool, bench.visits[site.statement] > 1, words.calls)
+                kinds.names(text, site, shape, pool, again, words.calls)
                 for site, scope in bench.value_sites(wanted)
                 if not isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Compare)
                 if (shape := _shape(scope, text.of(site.node))) is not None
                 and (shape == ()) == (tier == NAMES)
                 for pool in [_fitting(site, shape, scope.simple)]
+                for again in [bench.visits[site.statement] > 1]
             )
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
@@ -513,12 +534,15 @@ class _Search:
             made = kinds.written_in_parts(draft.text)  # in no one place, so that is asked first
             places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
             for site, scope in places:
-                shapes = _shapes(scope, draft.text.of(site.node))
+                shapes = _shapes(scope, draft.text, site)
                 shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
                 vain = not site.again and not hopeless.isdisjoint(site.parents)
                 if not shapes or self.tried >= self._end or vain or site in before:
                     continue
                 needed = self._needs(draft, bench, site, scope, line, shapes)
+                once = bench.visits[site.statement] == 1 and not site.again
+                if needed is None and isinstance(site.node, ast.Name) and once:
+                    self._unsolved.setdefault(draft, []).append((site, scope))
                 if not needed:
                     hopeless |= set() if needed is None else {site.node}
                     continue
@@ -540,7 +564,7 @@ class _Search:
             makers = [i for i in line.near if _assigns(draft.text.statements[i], site.node.id)]
             if len(makers) != 1 or makers[0] >= line.statement or bench.visits[makers[0]] != 1:
                 continue
-            shapes = _shapes(scope, site.node.id)
+            shapes = _shapes(scope, draft.text, site)
             for need in self._needs(draft, bench, site, scope, line, shapes) or ():
                 if need.exact is not None and np.isfinite(need.exact).any():
                     made = dataclasses.replace(line, statement=makers[0], part=None)
@@ -715,6 +739,26 @@ def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
                     yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), TOKENS)
 
 
+def _bounded(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield arrays within the bounds that the user's source gives others."""
+    for site, scope in bench.value_sites(wanted) if bench.words.bounded else ():
+        if isinstance(site.node, ast.Name) and _shape(scope, site.node.id):
+            for form in bench.words.bounded:
+                each = Material(form.replace("{}", site.node.id), ATOM, ())
+                yield kinds.filled(text, site, "{m}", each, NAMES)
+
+
+def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
+    """Yield what may stand for an array that cannot be solved for: others, and products."""
+    shape, here = _shape(scope, text.of(site.node)), text.of(site.node)
+    made = ((p, scope.values(p)) for p in scope.words.products)
+    some = [Material(text_, 13, values) for text_, values in made if values is not None]
+    for each in (*scope.simple, *some):
+        named = each.text.isidentifier() or each.binds < ATOM
+        if named and each.text != here and each.shape == shape:
+            yield kinds.filled(text, site, "{m}", each)
+
+
 def _keys(value: Any) -> Any:
     return value if isinstance(value, dict) else ()
 
@@ -740,11 +784,17 @@ def _shape(scope: Scope, written: str) -> tuple[int, ...] | None:
     return np.shape(value) if isinstance(value, np.ndarray | np.generic | float | int) else None
 
 
-def _shapes(scope: Scope, written: str) -> list[tuple[int, ...]]:
-    """Return the shapes in which a value is solved for: its own, then wider ones."""
-    shape = _shape(scope, written)
+def _shapes(scope: Scope, text: Text, site: Site) -> list[tuple[int, ...]]:
+    """Return the shapes in which a value is solved for: its own, then wider ones.
+
+    A number may stand for an array of the shape of what is made with it.
+    """
+    shape = _shape(scope, text.of(site.node))
+    around = site.parents if shape == () and isinstance(site.node, ast.Constant) else ()
+    made = [_shape(scope, text.of(p)) for p in around[::-1] if isinstance(p, ast.expr)]
     others = (s for s in scope.shapes if shape is not None and s != shape and wider(s, shape))
-    return [] if shape is None else [shape, *sorted(others)[:2]]
+    chosen = dict.fromkeys([*filter(None, made), *sorted(others)])
+    return [] if shape is None else [shape, *chosen][:3]
 
 
 def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:

@@ -1,17 +1,23 @@
 """A fix in one sentence, in the words of the source."""
 
 import ast
-import dataclasses
+import itertools
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from gradlab._codes import CODES
-from gradlab.repair.edits import SAFE
+from gradlab.repair.causes import Cause, Compared, Values
+from gradlab.repair.edits import SAFE, is_stored
+from gradlab.repair.pool import Scope
 from gradlab.repair.problem import Mended
-from gradlab.repair.source import Edit, Text, edited
+from gradlab.repair.source import Text
 
-_LONG, _SHORT = 70, 40
-_ADDED = re.compile(r"(.*) ([*/]) (\S+|\(.*\))", re.DOTALL)
+_SHORT, _LONG = 70, 90
+_AXES = 3  # whose lengths one size multiplies
 
 
 def explained(mended: Mended, upstream: str) -> tuple[str, str]:
@@ -19,66 +25,104 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
 
     Args:
         mended: the text before and after.
-        upstream: the name of the upstream in the function that was searched from.
+        upstream: the name of the upstream in the function that is mended; "" where it has none.
     """
-    parts = []
-    text = mended.old
-    for edit in _joined(mended.new.edits):
-        factor = _ADDED.fullmatch(edit.new)
-        lacking = factor and (factor[3] if factor[1] == edit.old else factor[1])
-        if upstream and lacking == upstream and edit.code == "GL201":
-            edit = dataclasses.replace(edit, code="GL223")
-        parts.append((edit.code, _sentence(edit, text)))
-        text = edited(text, edit)
-    return parts[0][0], "; ".join(sentence for _, sentence in parts)
+    old, new = mended.old, mended.new
+    first = new.edits[0]
+    found: dict[Cause, tuple[str, str]] = {}
+    for k, (a, b) in enumerate(zip(old.statements, new.statements)):
+        if _own(a) == _own(b):
+            continue
+        _write(old, a)
+        _write(new, b)
+        scope = mended.scope(k) if mended.scope else None
+        compared = Compared(_values(scope, upstream, old))
+        if first.tier == SAFE:
+            found.setdefault(Cause(first.code, "this form loses digits"), _shown(old, new, a, b))
+        elif sorted(map(_own, old.statements)) == sorted(map(_own, new.statements)):
+            text = f"`{old.of(a)}` must come after what follows it"
+            found = {Cause("GL323", text): _shown(old, new, a, b)}
+            break
+        else:
+            for one, two in _parts(a, b):
+                each = compared.cause(one, two)
+                if each is not None:
+                    found.setdefault(each, _shown(old, new, a, b))
+    said = [f"{_said(c, x)}: `{x}` should be `{y}`" for c, (x, y) in found.items()]
+    return next(iter(found)).code, "; ".join(said)
 
 
-def _joined(edits: Iterable[Edit]) -> list[Edit]:
-    """Return the edits; one that replaces what the one before it wrote, as one with that."""
-    found: list[Edit] = []
-    for edit in edits:
-        last = found[-1] if found else None
-        if last and (edit.start, edit.end) == (last.start, last.start + len(last.new.encode())):
-            edit = dataclasses.replace(edit, end=last.end, old=found.pop().old)
-        found.append(edit)
+def _said(found: Cause, shown: str) -> str:
+    """Return what is wrong; where its words are long, or are shown anyway, those of the code."""
+    whole = found.code == "GL101" and f"`{shown}`" in found.said
+    mistake = re.split("[:,.]", CODES[found.code].mistake)[0]
+    return mistake[0].lower() + mistake[1:] if whole or len(found.said) > _LONG else found.said
+
+
+def _parts(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the values that two statements return or assign at once."""
+    one, two = (getattr(getattr(x, "value", None), "elts", []) for x in (a, b))
+    apart = type(a) is type(b) and len(one) == len(two) > 0
+    apart = apart and sorted(map(ast.dump, one)) != sorted(map(ast.dump, two))
+    yield from zip(one, two) if apart else [(a, b)]
+
+
+def _own(statement: ast.stmt) -> str:
+    """Return what a statement says itself, without those that stand in it."""
+    skipped = ("body", "orelse", "handlers", "finalbody", "decorator_list")
+    held = statement._fields if hasattr(statement, "body") else ()
+    fields = [getattr(statement, name) for name in held if name not in skipped]
+    whole = ast.dump(statement) if not held else ""
+    return whole or type(statement).__name__ + "".join(
+        ast.dump(x) if isinstance(x, ast.AST) else repr(x) for x in fields
+    )
+
+
+def _write(text: Text, statement: ast.stmt) -> None:
+    """Let every expression of a statement know how it is written."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.expr):
+            node.written = text.of(node)  # type: ignore[attr-defined]
+
+
+def _shown(old: Text, new: Text, a: Any, b: Any) -> tuple[str, str]:
+    """Return what changes and what it becomes: the most of the statement that is short."""
+    while True:
+        here = " ".join(old.of(a).split()), " ".join(new.of(b).split())
+        if max(map(len, here)) <= _SHORT and not hasattr(a, "body"):
+            return here
+        pairs = []
+        for one, two in zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b)):
+            if ast.dump(one) != ast.dump(two):
+                pairs.append((one, two))
+        whole = isinstance(pairs[0][0], ast.expr | ast.keyword) if len(pairs) == 1 else False
+        if type(a) is not type(b) or not whole or type(pairs[0][0]) is not type(pairs[0][1]):
+            return here
+        a, b = pairs[0]
+
+
+def _values(scope: Scope | None, upstream: str, text: Text) -> Values:
+    if scope is None:
+        return Values(lambda _: None, (), upstream, _tainted(text, upstream), text.file.decode())
+    lengths = []
+    for held in scope.locals:
+        some = {np.shape(v) for v in held.values() if isinstance(v, np.ndarray)}
+        sizes = {
+            math.prod(axes)
+            for shape in some
+            for k in range(1, min(len(shape), _AXES) + 1)
+            for axes in itertools.combinations(shape, k)
+        }
+        lengths.append(sizes)
+    tainted = _tainted(text, upstream)
+    return Values(scope.values, lengths, upstream, tainted, text.file.decode())
+
+
+def _tainted(text: Text, upstream: str) -> set[str]:
+    """Return the names that depend on the upstream."""
+    found = {upstream}
+    for statement in [*text.statements, *text.statements]:
+        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
+        if not found.isdisjoint(n.id for n in names if not is_stored(n)):
+            found |= {n.id for n in names if is_stored(n)}
     return found
-
-
-def _sentence(edit: Edit, old: Text) -> str:
-    code, before, after = edit.code, *_around(edit, old)
-    added = _ADDED.fullmatch(edit.new)
-    mistake = re.split("[:,.]", CODES[code].mistake)[0]
-    said = mistake[0].lower() + mistake[1:]
-    if code in ("GL201", "GL221", "GL333") and added and added[1] == edit.old:
-        said = f"the {'factor' if added[2] == '*' else 'division by'} `{added[3]}` is missing"
-    term = re.fullmatch(r"(.*) [+-] (.+)", edit.new, re.DOTALL)
-    if code == "GL211" and term and term[1] == edit.old:
-        said = f"the term `{term[2]}` is missing"
-    if edit.tier == SAFE:
-        said = "this form loses digits"
-    if code == "GL103":
-        said = f"this {edit.old} should be a {edit.new}"
-    if code == "GL311" and edit.old.isidentifier():
-        said = f"`{edit.old}` is read instead of `{edit.new}`"
-    elif code == "GL311" and len(edit.old) + len(edit.new) < _SHORT:
-        said = f"`{edit.old}` stands where `{edit.new}` should"
-    if code == "GL323" and (name := re.match(r"(\w+) [-+*/]?= ", edit.old)):
-        first = edit.old.split("\n")[0].strip()
-        return f"{name[1]} is updated too early: `{first}` must come after what follows it"
-    return f"{said}: `{before}` should be `{after}`"
-
-
-def _around(edit: Edit, text: Text) -> tuple[str, str]:
-    """Return the statement, or the piece of it, that an edit changes, and what it becomes."""
-    pieces = []
-    for statement in text.statements:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.expr | ast.stmt):
-                start, end = text.span(node)
-                if start <= edit.start and edit.end <= end:
-                    pieces.append((start, end))
-    fitting = [p for p in pieces if p[1] - p[0] <= _LONG] or [(edit.start, edit.end)]
-    start, end = max(fitting, key=lambda p: p[1] - p[0])
-    before = text.segment[start:end]
-    after = before[: edit.start - start] + edit.new.encode() + before[edit.end - start :]
-    return " ".join(before.decode().split()), " ".join(after.decode().split())

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -128,6 +128,7 @@ class World:
         ever: the functions that ran at any time, by their `place`.
         lines: how many lines they ran.
         limit: how many lines they may run.
+        differentiated: the functions that no backward calls.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class World:
         self.ran: set[str] = set()
         self.ever: set[str] = set()
         self.lines, self.limit = 0, _MANY
+        self.differentiated: Collection[CodeType] = ()
         self._edited = False
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no identity is used twice
@@ -297,6 +299,7 @@ class World:
             if (
                 name == text.name
                 or not isinstance(function, FunctionType)
+                or function.__code__ in self.differentiated
                 or len(found) >= _HELPERS
             ):
                 continue

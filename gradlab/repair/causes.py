@@ -1,0 +1,576 @@
+"""What was wrong in the mathematics, as the text before a fix and the one after it differ.
+
+Both are read as sums of products, so that one factor, term, sign or constant that differs has its
+name, whatever edit brought it there. What the text leaves open, the values of both decide, as the
+mended function has them.
+"""
+
+import ast
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from gradlab.repair.edits import OF_PLACES, REDUCTIONS, last_name
+
+_NEAR = 1e-9
+_POWERS: Final = {"sqrt": 0.5, "square": 2.0, "reciprocal": -1.0, "rsqrt": -0.5}
+_INNER: Final = frozenset(
+    [
+        *("exp", "log", "log2", "log1p", "expm1", "sqrt", "rsqrt", "sigmoid", "softmax"),
+        *("tanh", "sin", "cos", "arctan", "log_softmax"),
+    ]
+)  # functions in which a factor is none of the whole
+_TURNED: Final = frozenset(("T", "mT", "transpose", "swapaxes", "moveaxis", "matrix_transpose"))
+_PLACED: Final = OF_PLACES | {"range", "pad", "roll", "reshape", "tile", "repeat"}
+_BOUNDED: Final = frozenset(("maximum", "minimum", "clip", "where"))
+
+_Part = tuple[float, ast.expr]  # a power or a coefficient, and what has it
+_Parts = dict[Any, _Part]
+_Around = tuple[ast.AST, ...]
+
+
+class Cause(NamedTuple):
+    """A mistake: its code, and what it is, in the words of the source."""
+
+    code: str
+    said: str
+
+
+class Values(NamedTuple):
+    """What is known of a statement where the mended function runs.
+
+    `of` gives the values of a text at all points, None where it has none; `lengths` are the
+    lengths and their products there; `tainted` are the names that depend on the upstream.
+    """
+
+    of: Callable[[str], tuple[Any, ...] | None]
+    lengths: Sequence[Collection[int]]
+    upstream: str
+    tainted: set[str]
+    source: str
+
+
+class _Product(NamedTuple):
+    """A number times powers of what is no product itself."""
+
+    number: float
+    powers: _Parts
+
+    @property
+    def key(self) -> Any:
+        return tuple(sorted((name, power) for name, (power, _) in self.powers.items()))
+
+    def times(self, other: "_Product", power: float = 1.0) -> "_Product":
+        powers = dict(self.powers)
+        for key, (exponent, node) in other.powers.items():
+            powers[key] = (powers.get(key, (0.0, node))[0] + power * exponent, node)
+        number = self.number * other.number**power
+        return _Product(number, {key: part for key, part in powers.items() if part[0]})
+
+
+_UNIT: Final = _Product(1.0, {})
+_ONE: Final = ast.Constant(1)
+_POWER: Final = ast.BinOp(_ONE, ast.Pow(), _ONE)
+
+
+def _product(node: ast.expr) -> _Product:
+    """Return an expression as a number times powers."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return _Product(float(str(node.value)), {})
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return _Product(-1.0, {}).times(_product(node.operand))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div | ast.Pow):
+        left, right = _product(node.left), _product(node.right)
+        powered = isinstance(node.op, ast.Pow)
+        if not powered and (right.number or isinstance(node.op, ast.Mult)):
+            return left.times(right, 1.0 if isinstance(node.op, ast.Mult) else -1.0)
+        if powered and not right.powers and (left.number > 0 or right.number in (1, 2, 3)):
+            return _UNIT.times(left, right.number)
+    if isinstance(node, ast.Call) and last_name(node) in _POWERS and len(node.args) == 1:
+        inner = _product(node.args[0])
+        if inner.number > 0:
+            return _UNIT.times(inner, _POWERS[last_name(node)])
+    return _Product(1.0, {ast.dump(node): (1.0, node)})
+
+
+def _terms(node: ast.expr, sign: float = 1.0) -> Iterator[_Part]:
+    """Yield the terms of a sum, each with its sign."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _terms(node.left, sign)
+        yield from _terms(node.right, sign if isinstance(node.op, ast.Add) else -sign)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield from _terms(node.operand, -sign)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+        if last_name(node) == "expm1":
+            node = ast.parse(ast.unparse(node).replace("expm1", "exp", 1), mode="eval").body
+            yield -sign, _ONE
+        yield sign, node
+    else:
+        yield sign, node
+
+
+def _sum(node: ast.expr) -> _Parts:
+    """Return an expression as a sum: each product with its coefficient."""
+    found: _Parts = {}
+    for sign, term in _terms(node):
+        made = _product(term)
+        found[made.key] = (found.get(made.key, (0.0, term))[0] + sign * made.number, term)
+    return {key: part for key, part in found.items() if part[0]}
+
+
+def _changed(
+    one: _Parts, two: _Parts
+) -> tuple[list[tuple[_Part | None, _Part | None]], list[_Part], list[_Part]]:
+    """Return which numbers of two sums or products differ; what is gone, and what has come."""
+    pairs = [(one.get(key), two.get(key)) for key in {**one, **two}]
+    pairs = [(p, q) for p, q in pairs if not p or not q or p[0] != q[0]]
+    return pairs, [p for p, q in pairs if p and not q], [q for p, q in pairs if q and not p]
+
+
+class Compared:
+    """Compares what was written before a fix with what is after it, from the outside in."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def cause(self, a: Any, b: Any, around: _Around = ()) -> Cause | None:
+        """Return the cause for which `a` must become `b`; None where both are the same."""
+        if _dump(a) == _dump(b):
+            return None
+        if isinstance(a, ast.stmt):
+            return self._statement(a, b)
+        if not (isinstance(a, ast.expr) and isinstance(b, ast.expr)):
+            return self._children(a, b, around)
+        listed = isinstance(a, ast.Tuple | ast.List | ast.Dict | ast.Slice | ast.Starred)
+        found = None if listed else self._arithmetic(a, b, around)
+        return found or self._children(a, b, around) or self._leaf(a, b, around)
+
+    def _statement(self, a: Any, b: Any) -> Cause | None:
+        if isinstance(b, ast.Pass) and isinstance(a, ast.AugAssign):
+            made = ast.BinOp(a.target, a.op, a.value)
+            return self.cause(made, a.target)
+        if isinstance(b, ast.Pass) and isinstance(getattr(a, "targets", [0])[0], ast.Name):
+            return self.cause(a.value, a.targets[0])
+        if isinstance(b, ast.Pass) or type(a) is not type(b):
+            return Cause("GL331", "values are overwritten, not added up")
+        if isinstance(a, ast.AugAssign) and type(a.op) is not type(b.op):
+            signs = isinstance(a.op, ast.Add | ast.Sub) and isinstance(b.op, ast.Add | ast.Sub)
+            return Cause("GL101" if signs else "GL204", f"the sign of `{_text(a.value)}` is wrong")
+        if isinstance(a, ast.For) and ("reversed" in _text(b.iter)) != (
+            "reversed" in _text(a.iter)
+        ):
+            return Cause("GL322", "the loop runs in the wrong direction")
+        if isinstance(a, ast.If | ast.While):
+            return Cause("GL332", f"the condition `{_text(a.test)}` is wrong")
+        pairs = zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b))
+        found = (self.cause(x, y, (a,)) for x, y in pairs if isinstance(x, ast.expr))
+        return next(filter(None, found), None)
+
+    # sums and products
+
+    def _arithmetic(self, a: ast.expr, b: ast.expr, around: _Around) -> Cause | None:
+        one, two, inside = _product(a), _product(b), _inside(around)
+        ratio = two.number / one.number if one.number else 0.0
+        powers, gone, come = _changed(one.powers, two.powers)
+        if not powers and (ratio != -1 or inside in ("condition", "place")):
+            return self._number(a, b, (one.number, two.number), around)
+        if len(powers) == 1 and abs(ratio) == 1 and inside != "condition":
+            found = self._factor(*powers[0], [n for _, n in one.powers.values()])
+            return found._replace(said=found.said + " and a sign" * (ratio < 0))
+        first = _sum(a)
+        terms, left, right = _changed(first, _sum(b))
+        if not (left or right) and all(p and q and p[0] == -q[0] for p, q in terms):
+            node = a if len(terms) == len(first) else (terms[0][0] or (0, a))[1]
+            return Cause("GL101", f"the sign of `{_bare(node)}` is wrong")
+        if len(terms) == 1:
+            return self._term(*terms[0], inside, self.values.of(_text(a)))
+        if (found_ := self._ratio(a, b)) is not None:
+            return found_
+        some, lacks = gone or come, "is missing" if come else "is too many"
+        if abs(ratio) == 1 and max(len(gone), len(come)) == len(powers) < 4:
+            text = " * ".join(_tight(n) for power, n in some if power > 0) or "1"
+            text += "".join(f" / {_tight(n)}" for power, n in some if power < 0)
+            rest = [n for _, n in (*one.powers.values(), *some)]
+            if come and len(some) == 2 and any(self._is_slope(n, rest) for _, n in some):
+                return Cause("GL221", f"the derivative of the activation, `{text}`, {lacks}")
+            return Cause("GL201" if come else "GL202", f"the factor `{text}` {lacks}")
+        if max(len(left), len(right)) == len(terms) < 3:
+            text = " and ".join(f"`{_text(n)}`" for _, n in left or right)
+            which = ("GL211", "missing") if right else ("GL212", "too many")
+            return Cause(which[0], f"the terms {text} are {which[1]}")
+        deeper = around if gone and gone[0][0] == 1 else (*around, _POWER)
+        for olds, news, within in ((gone, come, deeper), (left, right, (*around, a))):
+            alike = 0 < len(olds) == len(news) and abs(olds[0][0]) == abs(news[0][0])
+            if alike and (olds[0][1] is not a or news[0][1] is not b):  # a part became another
+                if olds is gone and abs(ratio) != 1:
+                    return self._number(a, b, (one.number, two.number), around)
+                return self.cause(olds[0][1], news[0][1], within)
+        return None
+
+    def _number(
+        self, a: ast.expr, b: ast.expr, numbers: tuple[float, float], around: _Around
+    ) -> Cause:
+        """Return the cause where a number alone differs."""
+        inside, (old, new) = _inside(around), numbers
+        both = f"should be `{_text(b)}`, not `{_text(a)}`"
+        power = around and isinstance(getattr(around[-1], "op", None), ast.Pow)
+        if inside == "place" and old == -new:
+            return Cause("GL322", f"the direction {both}")
+        if inside in ("condition", "axis", "place"):
+            code = {"condition": "GL332", "axis": "GL302", "place": "GL321"}[inside]
+            return Cause(code, f"the {inside.replace('condition', 'bound')} {both}")
+        if power and around[-1] is not _POWER:
+            return Cause("GL203", f"the power {both}")
+        if inside == "function":
+            return Cause("GL213", f"the constant inside {both}")
+        if 1 in (abs(old), abs(new)) and old:
+            return _scaled(new / old, _text(b), missing=abs(old) == 1)
+        return Cause("GL102", f"the factor should be `{new:.6g}`, not `{old:.6g}`")
+
+    def _factor(self, before: _Part | None, after: _Part | None, rest: Sequence[ast.expr]) -> Cause:
+        power, node = after or before or (1.0, _ONE)
+        if before and after:
+            code = "GL204" if before[0] == -power else "GL203"
+            said = f"the power of `{_text(node)}` should be {power:g}, not {before[0]:g}"
+            return Cause(code, said)
+        text, size, lacks = _text(node), abs(power), "is missing" if after else "is too many"
+        if size != 1:
+            text = f"sqrt({text})" if size == 0.5 else f"{_tight(node)}**{size:g}"
+        said = f"the {'factor' if power > 0 else 'division by'} `{text}` {lacks}"
+        found = self.values.of(_text(node))
+        named = {n.id for each in rest for n in ast.walk(each) if isinstance(n, ast.Name)}
+        if size == 1 and self._is_size(node):
+            return Cause("GL103", said)
+        if size == 1 and found and len(found) > 1 and all(_is_constant(found[0], v) for v in found):
+            return Cause("GL102", said)
+        if before or power != 1:
+            return Cause("GL201" if after else "GL202", said)
+        if _base(node) == self.values.upstream and self.values.tainted.isdisjoint(named):
+            return Cause("GL223", f"the upstream `{self.values.upstream}` is missing")
+        if _is_mask(node, found):
+            return Cause("GL333", f"the mask `{text}` is not applied")
+        if self._is_slope(node, rest):
+            return Cause("GL221", f"the derivative of the activation, `{text}`, is missing")
+        return Cause("GL201", said)
+
+    def _term(self, old: _Part | None, new: _Part | None, inside: str, value: Any) -> Cause:
+        number, node = new or old or (1.0, _ONE)
+        text, constant = _text(node), isinstance(node, ast.Constant)
+        if inside == "place" or (value and np.ndim(value[0]) and _kind(value[0]) in "iu"):
+            return Cause("GL321", f"the place is shifted by `{text}`")
+        if inside == "condition":
+            return Cause("GL332", f"the condition compares with another `{text}`")
+        if old and new and constant:
+            return Cause("GL213", f"the constant should be {number:g}, not {old[0]:g}")
+        if old and new:
+            found = _scaled(number / old[0], text, missing=True)
+            return found._replace(said=f"{found.said} in the term `{_bare(node)}`")
+        lacks, inner = "missing" if new else "too many", constant and inside == "function"
+        code = "GL213" if inner else "GL211" if new else "GL212"
+        return Cause(code, f"the {'constant' if inner else 'term'} `{text}` is {lacks}")
+
+    def _ratio(self, a: ast.expr, b: ast.expr) -> Cause | None:
+        """Return the cause where what should be is a number, or a size, times what is."""
+        first, last = self.values.of(_text(a)), self.values.of(_text(b))
+        numbers = [_times_what(x, y) for x, y in zip(first or (), last or ())]
+        if len(numbers) < 2 or not all(numbers):
+            return None
+        known = [n for n in numbers if n]
+        for old, new in (("sum", "mean"), ("mean", "sum")):
+            if _dump(b) == _dump(a).replace(f"'{old}'", f"'{new}'"):
+                return Cause("GL103", f"this {old} should be a {new}")
+        if all(abs(n + 1) < _NEAR for n in known):
+            return Cause("GL101", f"the sign of `{_bare(a)}` is wrong")
+        if self._are_sizes(known) or self._are_sizes([1 / n for n in known]):
+            return Cause("GL103", f"`{_text(a)}` stands where `{_text(b)}` should")
+        same = max(known) - min(known) < _NEAR * abs(known[0]) and first and np.ndim(first[0])
+        return _scaled(known[0], _text(b), missing=True) if same else None
+
+    # what is no arithmetic
+
+    def _children(self, a: Any, b: Any, around: _Around) -> Cause | None:
+        """Return the cause where two expressions of one kind differ in one part."""
+        if type(a) is not type(b):
+            return None
+        if isinstance(a, ast.Call) and (found := self._call(a, b, around)) is not None:
+            return found
+        if isinstance(a, ast.IfExp) or (
+            isinstance(a, ast.Compare) and _dump(a.ops) != _dump(b.ops)
+        ):
+            return Cause("GL332", f"the condition `{_text(getattr(a, 'test', a))}` is wrong")
+        if isinstance(a, ast.Subscript) and _dump(a.slice) != _dump(b.slice):
+            return _index(a, b)
+        pairs: list[tuple[Any, Any]] = []
+        for name in a._fields:
+            one, two = getattr(a, name), getattr(b, name)
+            listed = isinstance(one, list) and isinstance(two, list) and len(one) == len(two)
+            pairs += zip(one, two) if listed else [(one, two)]
+        pairs = [(x, y) for x, y in pairs if _dump(x) != _dump(y)]
+        if not all(isinstance(x, ast.AST) and isinstance(y, ast.AST) for x, y in pairs):
+            return None
+        olds, news = ([_dump(pair[k]) for pair in pairs] for k in (0, 1))
+        if len(pairs) > 1 and sorted(olds) == sorted(news):
+            both = " and ".join(f"`{_text(x)}`" for x, _ in pairs[:2])
+            if last_name(a) == "where":
+                return Cause("GL332", "the two branches are in each other's place")
+            returned = bool(around) and isinstance(around[-1], ast.Return)
+            what = "the gradients " if returned else ""
+            code = "GL312" if returned else "GL313"
+            return Cause(code, f"{what}{both} are in each other's place")
+        one_part = len(pairs) == 1 or isinstance(a, ast.Tuple | ast.List | ast.Dict)
+        return self.cause(*pairs[0], (*around, a)) if pairs and one_part else None
+
+    def _call(self, a: ast.Call, b: ast.Call, around: _Around) -> Cause | None:
+        first, last = last_name(a), last_name(b)
+        if first != last:
+            if {first, last} == {"mean", "sum"}:
+                return Cause("GL103", f"this {first} should be a {last}")
+            same = {*map(_dump, a.args)} & {*map(_dump, b.args)} or _dump(a.func) == _dump(b.func)
+            same = same or len(a.args) == len(b.args) > 0
+            code = "GL331" if {first, last} == {"set", "add"} else "GL204"
+            return Cause(code, f"`{first}` stands where `{last}` should") if same else None
+        if first in _TURNED and _dump(a.func) == _dump(b.func):
+            return Cause("GL301", f"`{_text(a)}` has its axes in another order")
+        if first == "einsum" and _dump(a.args[0]) != _dump(b.args[0]):
+            return _subscripts(a.args[0], b.args[0])
+        mine, other = ({str(k.arg): k.value for k in call.keywords} for call in (a, b))
+        for name in (n for n in {**mine, **other} if _dump(mine.get(n)) != _dump(other.get(n))):
+            if _dump(other.get(name)) in map(_dump, a.args):  # `x.sum(0)`, and with `axis=0`
+                return self.cause(a.func, b.func, (*around, a))
+            codes = {"axis": "GL302", "axes": "GL302", "keepdims": "GL304", "reverse": "GL322"}
+            if name not in codes and name in mine and name in other:
+                return self.cause(mine[name], other[name], (*around, a))
+            said = f"`{name}` should be `{_text(other[name])}`" if name in other else f"no `{name}`"
+            return Cause(codes.get(name, "GL204"), said)
+        return None
+
+    # what stands in another's place
+
+    def _leaf(self, a: ast.expr, b: ast.expr, around: _Around) -> Cause:
+        instead = f"`{_text(a)}` stands where `{_text(b)}` should"
+        if isinstance(a, ast.Name) and isinstance(b, ast.Name):
+            instead = f"`{a.id}` is read instead of `{b.id}`"
+        found = self._wrapped(a, b, "should", "is missing")
+        found = found or self._wrapped(b, a, "should not", "is too many")
+        if (found := found or self._ratio(a, b) or self._rearranged(a, b)) is not None:
+            return found
+        named = isinstance(b, ast.Name | ast.Attribute | ast.Subscript | ast.Constant)
+        named = named or (self._is_size(a) and _kind((self.values.of(_text(b)) or [""])[0]) in "iu")
+        if isinstance(getattr(a, "value", None), bool) or (
+            _inside(around) == "condition" and not isinstance(a, ast.Name)
+        ):
+            return Cause("GL332", f"the condition has `{_text(a)}`, not `{_text(b)}`")
+        if last_name(b) == "sum" and isinstance(a, ast.Subscript) and _dump(a.value) in _dump(b):
+            return Cause("GL303", f"`{_text(a.value)}` is not summed over an axis")
+        bounded = {last_name(n) for n in ast.walk(a)} ^ {last_name(n) for n in ast.walk(b)}
+        if bounded & _BOUNDED and self._partly(a, b):
+            return Cause("GL332", f"{instead} where a condition holds")
+        return Cause("GL311" if named else "GL204", instead)
+
+    def _wrapped(self, inner: ast.expr, outer: ast.expr, verb: str, lacks: str) -> Cause | None:
+        """Return the cause where a function, an index or a transpose stands around a value."""
+        name, text, key = last_name(outer), _text(inner), _dump(inner)
+        given = [getattr(outer, "value", None), *getattr(outer, "args", ())]
+        given.append(getattr(getattr(outer, "func", None), "value", None))
+        if not any(x is not None and _dump(x) == key for x in given):
+            base = outer
+            while isinstance(base, ast.Subscript):
+                base = base.value
+            turned = "-1" in _steps(outer) and last_name(base) == last_name(inner) != ""
+            if not turned and not (name in _BOUNDED and key in _dump(outer)):
+                return None
+        if name in _TURNED:
+            return Cause("GL301", f"`{text}` {verb} be transposed")
+        if name == "flip" or "-1" in _steps(outer):
+            return Cause("GL322", "the direction is wrong")
+        if isinstance(outer, ast.Subscript):
+            index = _text(outer.slice)
+            if _is_new_axis(index):
+                return Cause("GL304", f"`{text}` {verb} have an axis of length 1")
+            return Cause("GL321", f"the index `{index}` {lacks}")
+        if not isinstance(outer, ast.Call):
+            return None
+        if name == "where":
+            others = [n for n in outer.args[1:] if key not in _dump(n)]
+            plain = len(others) == 1 and not any(
+                isinstance(n, ast.Name) for n in ast.walk(others[0])
+            )
+            if plain and verb == "should":
+                return Cause("GL333", f"the mask `{_text(outer.args[0])}` is not applied")
+            return Cause("GL332", f"the condition `{_text(outer.args[0])}` {lacks}")
+        if name == "sum" and verb == "should":
+            return Cause("GL303", f"`{text}` is not summed over an axis that was broadcast")
+        code = {"conj": "GL406", "sum": "GL303"}.get(name, "GL332" if name in _BOUNDED else "GL204")
+        return Cause(code, f"`{name}` of `{text}` {lacks}")
+
+    def _rearranged(self, a: ast.expr, b: ast.expr) -> Cause | None:
+        """Return the cause where one value is the other's transpose, or the other turned round."""
+        pairs = list(zip(self.values.of(_text(a)) or (), self.values.of(_text(b)) or ()))
+        wide = min((np.ndim(x) for x, _ in pairs), default=0)
+        moves: list[Callable[[Any], Any]] = [np.transpose] * (wide > 1)
+        moves += [functools.partial(np.flip, axis=axis) for axis in range(wide)]
+        for move in moves:
+            if all(_same(move(x), y) for x, y in pairs):
+                if move is np.transpose:
+                    return Cause("GL301", f"`{_text(a)}` should be transposed")
+                return Cause("GL322", f"`{_text(a)}` has the wrong direction")
+        return None
+
+    def _partly(self, a: ast.expr, b: ast.expr) -> bool:
+        """Whether both values are the same at some entries and not at others."""
+        pairs = zip(self.values.of(_text(a)) or (), self.values.of(_text(b)) or ())
+        alike = [np.isclose(x, y, rtol=_NEAR) for x, y in pairs if np.shape(x) == np.shape(y)]
+        return any(same.any() and not same.all() for same in alike)
+
+    # what a value is
+
+    def _is_size(self, node: ast.expr) -> bool:
+        found = self.values.of(_text(node))
+        return (
+            bool(found)
+            and all(_kind(v) in "iuf" and not np.ndim(v) for v in found or ())
+            and (self._are_sizes([float(v) for v in found or ()]))
+        )
+
+    def _are_sizes(self, numbers: Sequence[float]) -> bool:
+        """Whether the numbers are lengths, or products of lengths, and not the same everywhere."""
+        known = zip(numbers, self.values.lengths)
+        return len(set(numbers)) > 1 and all(
+            any(abs(n - each) < _NEAR * each for each in lengths) for n, lengths in known
+        )
+
+    def _is_slope(self, node: ast.expr, rest: Sequence[ast.expr]) -> bool:
+        """Whether a factor is `1 - t**2` of a tanh, or `1 - s` beside a sigmoid `s`."""
+        terms = dict(_terms(node))
+        made = _product(terms.get(-1.0, _ONE))
+        if _text(terms.get(1.0, node)) not in ("1", "1.0") or len(made.powers) != 1:
+            return False
+        ((power, base),) = made.powers.values()
+        found, source = self.values.of(_text(base)), self.values.source
+        if not found or not all(np.all(np.abs(v) < 1) for v in found):
+            return False
+        beside = any(_dump(base) == _dump(each) for each in rest)
+        sigmoid = beside and ("sigmoid" in source or "exp(-" in source)
+        positive = all(np.all(np.asarray(v) > 0) for v in found)
+        return (power == 2 and "tanh" in source) or (power == 1 and positive and sigmoid)
+
+
+def _index(a: ast.Subscript, b: ast.Subscript) -> Cause:
+    if _dump(a.value) != _dump(b.value) or last_name(a.value) == "shape":
+        return Cause("GL311", f"`{_text(a)}` stands where `{_text(b)}` should")
+    if all(_is_new_axis(_text(each.slice)) for each in (a, b)):
+        return Cause("GL302", f"the new axis should be `{_text(b.slice)}`, not `{_text(a.slice)}`")
+    if _steps(a) != _steps(b) and "-1" in _steps(a) + _steps(b):
+        return Cause("GL322", "the direction is wrong")
+    code = "GL311" if isinstance(a.slice, ast.Name) and isinstance(b.slice, ast.Name) else "GL321"
+    return Cause(code, f"the index should be `{_text(b.slice)}`, not `{_text(a.slice)}`")
+
+
+def _is_new_axis(index: str) -> bool:
+    return "None" in index and not index.replace("None", "").strip(".:, ")
+
+
+def _subscripts(a: ast.expr, b: ast.expr) -> Cause:
+    first, last = (str(getattr(each, "value", "")).replace(" ", "") for each in (a, b))
+    mine, other = first.split("->")[0].split(","), last.split("->")[0].split(",")
+    if sorted(mine) == sorted(other) and mine != other:
+        return Cause("GL313", "the operands are in another order")
+    alike = list(map(sorted, mine)) == list(map(sorted, other))
+    return Cause("GL301" if alike else "GL302", f"`{first}` should be `{last}`")
+
+
+def _scaled(ratio: float, after: str, missing: bool) -> Cause:
+    ratio = ratio if missing else 1 / ratio
+    number, inverse = f"{ratio:.6g}", f"{1 / ratio:.6g}"
+    divided = f"/ {inverse}" in after or len(inverse) < 5 <= len(number)
+    text = f"division by `{inverse}`" if divided else f"factor `{number}`"
+    return Cause("GL102", f"the {text} is {'missing' if missing else 'too many'}")
+
+
+def _inside(around: _Around) -> str:
+    """Return in what an expression stands, as far as that gives a number its meaning."""
+    nearest = True
+    for each in reversed(around):
+        name = last_name(each) if isinstance(each, ast.Call) else ""
+        if isinstance(each, ast.Compare | ast.BoolOp) or name in ("clip", "maximum", "minimum"):
+            return "condition"
+        if isinstance(each, ast.Slice) or name in _PLACED:
+            return "place"
+        if name in REDUCTIONS and nearest:
+            return "axis"
+        if name in _INNER or each is _POWER or isinstance(getattr(each, "op", None), ast.Pow):
+            return "function"
+        nearest = nearest and isinstance(each, ast.UnaryOp | ast.Tuple)
+    return ""
+
+
+def _times_what(one: Any, two: Any) -> float | None:
+    """Return the number by which one value gives the other; None where there is none."""
+    if _kind(one) not in "iuf" or _kind(two) not in "iuf" or not np.size(one):
+        return None
+    x, y = np.broadcast_arrays(one, two) if not np.ndim(one) or not np.ndim(two) else (one, two)
+    if np.shape(x) != np.shape(y) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None
+    top = np.unravel_index(np.argmax(np.abs(x)), np.shape(x))
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    number = float(y[top] / x[top]) if x[top] else 0.0
+    return number if number and _same(number * x, y) else None
+
+
+def _is_mask(node: ast.expr, found: tuple[Any, ...] | None) -> bool:
+    if found is None:
+        return isinstance(node, ast.Compare)
+    if all(_kind(v) == "b" for v in found):
+        return True
+    return all(np.ndim(v) and np.isin(v, (0, 1)).all() and np.ptp(v) > 0 for v in found)
+
+
+def _is_constant(one: Any, other: Any) -> bool:
+    return np.ndim(one) == 0 == np.ndim(other) and bool(one == other)
+
+
+def _same(x: Any, y: Any) -> bool:
+    if np.shape(x) != np.shape(y) or "O" in _kind(x) + _kind(y):
+        return False
+    scale = np.max(np.abs(y), initial=0.0)
+    return bool(np.all(np.abs(np.subtract(x, y, dtype=complex)) <= _NEAR * (np.abs(y) + scale)))
+
+
+def _kind(value: Any) -> str:
+    known = isinstance(value, np.ndarray | np.generic | int | float | complex)
+    return np.asarray(value).dtype.kind if known else "O"
+
+
+def _base(node: ast.expr) -> str:
+    """Return the name of a value, with or without new axes; a space where it has none."""
+    while isinstance(node, ast.Subscript) and "None" in _text(node.slice):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else " "
+
+
+def _bare(node: ast.expr) -> str:
+    """Return the text of a value without its sign."""
+    return _text(node.operand if isinstance(node, ast.UnaryOp) else node)
+
+
+def _steps(node: ast.AST) -> str:
+    """Return the steps of a value's slices."""
+    slices = (n.step for n in ast.walk(node) if isinstance(n, ast.Slice))
+    return " ".join(_text(step) for step in slices if step)
+
+
+def _tight(node: ast.expr) -> str:
+    return f"({_text(node)})" if isinstance(node, ast.BinOp) else _text(node)
+
+
+def _text(node: ast.AST) -> str:
+    """Return an expression as the source has it, on one line."""
+    return " ".join((getattr(node, "written", "") or ast.unparse(node)).split())
+
+
+def _dump(node: Any) -> str:
+    if isinstance(node, list):
+        return "".join(map(_dump, node))
+    return ast.dump(node) if isinstance(node, ast.AST) else repr(node)

@@ -1,0 +1,135 @@
+"""A fix names what was wrong in the mathematics, whatever the edit that mends it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repair.test_mistakes import load
+
+import gradlab
+
+# what the forward computes, what the backward returns; the right piece of it, and the wrong one
+LAYERS = {
+    "tanh": ("np.tanh(x @ w)", "t = np.tanh(x @ w); d = g * (1 - t**2); return d @ w.T, x.T @ d"),
+    "mean": ("(x * x * w).mean()", "d = g * 2 * x * w / x.size; return d, (g * x * x) / x.size"),
+    "mask": (
+        "(x - w) * (w[:, :1] > 0)",
+        "m = w[:, :1] > 0; d = g * m; return d, -d",
+    ),
+    "guard": (
+        "np.log(np.maximum(x, 0.3)) * w",
+        "m = np.maximum(x, 0.3); e = np.log(m); return g * w / m * (x > 0.3), g * e",
+    ),
+    "leaky": (
+        "np.where(x > 0, x, 0.1 * x) * w",
+        "d = np.where(x > 0, g, 0.1 * g) * w; return d, g * np.where(x > 0, x, 0.1 * x)",
+    ),
+    "tile": (
+        "np.repeat(x, 2, axis=1) * np.tile(w, (1, 2))",
+        "d = g * np.tile(w, (1, 2)); n = len(x); e = g * np.repeat(x, 2, axis=1); "
+        "return d.reshape(n, -1, 2).sum(axis=2), e.reshape(n, 2, -1).sum(axis=1)",
+    ),
+    "scan": (
+        "np.cumsum(x * w, axis=0)",
+        "d = np.cumsum(g[::-1], axis=0)[::-1]; return d * w, d * x",
+    ),
+    "gate": (
+        "x / (1 + np.exp(-w))",
+        "s = 1 / (1 + np.exp(-w)); return g * s, g * x * s * (1 - s)",
+    ),
+    "norm": (
+        "x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-3) * w",
+        "r = 1 / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-3); d = g * w; "
+        "m = (d * x).mean(axis=1, keepdims=True); return r * d - r**3 * x * m, g * x * r",
+    ),
+}
+MISTAKES = [
+    ("tanh", "g * (1 - t**2)", "g", "GL221", "the derivative of the activation, `1 - t**2`, is"),
+    ("tanh", "g * (1 - t**2)", "(1 - t**2)", "GL223", "the upstream `g` is missing"),
+    ("tanh", "g * (1 - t**2)", "-g * (1 - t**2)", "GL101", "the sign of `"),
+    ("tanh", "(1 - t**2)", "(1 - t)", "GL203", "the power of `"),
+    ("tanh", "(1 - t**2)", "(t**2 - 1)", "GL101", "the sign of "),
+    ("tanh", "x.T @ d", "x.T @ g", "GL311", "`g` is read instead of `d`"),
+    ("mean", "2 * x * w / x.size", "2 * x * w", "GL103", "the division by `x.size` is missing"),
+    ("mean", "d = g * 2 * x", "d = g * x", "GL102", "the factor `2` is missing"),
+    ("mean", "x * w / x.size", "x * w / len(x)", "GL103", "`"),
+    ("mean", "g * 2 * x * w /", "g * 2 * x /", "GL201", "the factor `w` is missing"),
+    ("mean", "2 * x * w /", "2 * x * w * np.exp(x) /", "GL202", "the factor `np.exp(x)` is"),
+    ("mask", "g * m", "g", "GL333", "the mask `m` is not applied"),
+    ("mask", "g * m", "g * w", "GL311", "`w` is read instead of `m`"),
+    ("guard", "m = np.maximum(x, 0.3)", "m = x", "GL332", "`maximum` of `x` is missing"),
+    ("guard", "(x > 0.3)", "(x > 0.1)", "GL332", "the bound should be `0.3`, not `0.1`"),
+    ("leaky", "0.1 * g)", "0.1)", "GL223", "the upstream `g` is missing"),
+    ("leaky", "np.where(x > 0, g", "np.where(x < 0, g", "GL332", "the condition `x < 0` is wrong"),
+    ("tile", "g * np.tile(w, (1, 2))", "g * np.repeat(w, 2, axis=1)", "GL204", "`repeat` stands"),
+    ("tile", "g * np.repeat(x, 2, axis=1)", "g * np.tile(x, (1, 2))", "GL204", "`tile` stands"),
+    ("scan", "(g[::-1], axis=0)[::-1]", "(g, axis=0)", "GL322", "the direction is wrong"),
+    ("scan", "axis=0", "axis=1", "GL302", "`axis` should be `0`"),
+    ("gate", "s * (1 - s)", "s", "GL221", "the derivative of the activation, `1 - s`, is missing"),
+    ("gate", "g * x * s", "g * s", "GL201", "the factor `x` is missing"),
+    ("norm", "1e-3", "1e-1", "GL213", "the constant should be 0.001, not 0.1"),
+    ("norm", " - r**3 * x * m", "", "GL211", "the term `"),
+    ("norm", "m = (d * x).mean", "m = (d * x).sum", "GL103", "this sum should be a mean"),
+    ("norm", "keepdims=True) + 1e-3); d", "keepdims=True)); d", "GL213", "the constant `"),
+]
+
+
+def name(mistake: tuple[str, str, str, str, str]) -> str:
+    return f"{mistake[0]} {mistake[2]}"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=name)
+def test_the_cause_is_the_mistake(mistake: tuple[str, str, str, str, str], tmp_path: Path) -> None:
+    layer, right, wrong, code, said = mistake
+    forward, body = LAYERS[layer]
+    assert right in body
+    lines = "\n    ".join(body.replace(right, wrong, 1).split("; "))
+    text = f"import numpy as np\n\n\ndef forward(x, w):\n    return {forward}\n\n\n"
+    module = load(tmp_path / "layer.py", f"{text}def backward(g, x, w):\n    {lines}\n")
+    rng = np.random.default_rng(2)
+    shapes = {"tanh": ((5, 3), (3, 4)), "tile": ((4, 3), (4, 3))}.get(layer, ((4, 3), (4, 3)))
+    inputs = [rng.normal(size=shape) + 0.2 for shape in shapes]
+    report = gradlab.check(module.forward, *inputs, backward=module.backward)
+    assert report.fixes, str(report)
+    fix = report.fixes[0]
+    assert (fix.kind, fix.explanation[: len(said)]) == (code, said), fix.explanation
+
+
+def test_entries_that_a_statement_adds_are_mended(tmp_path: Path) -> None:
+    """What a statement writes in place is not written while values are looked up."""
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(table, ids):\n    return table[ids] * (ids != 0)[:, None]\n\n\n"
+        "def backward(g, table, ids):\n"
+        "    keep = ids != 0\n    d = np.zeros_like(table)\n    {}\n    return d, None\n"
+    )
+    inputs = np.random.default_rng(0).normal(size=(6, 3)), np.array([1, 0, 3, 3, 5, 0, 2])
+    right = "np.add.at(d, ids, g * keep["
+    for wrong, code in (
+        ("np.add.at(d, ids, g)", "GL333"),
+        ("d[ids] = g * keep[:, None]", "GL331"),
+    ):
+        module = load(tmp_path / "rows.py", text.format(wrong))
+        report = gradlab.check(module.forward, *inputs, backward=module.backward, wrt=0)
+        assert report.fixes and report.fixes[0].kind == code, str(report)
+        assert report.fixes[0].after[0].strip().startswith(right)
+
+
+def test_a_kernel_is_turned_on_both_axes(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\n"
+        "def correlate(x, w):\n"
+        "    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape)\n"
+        "    return np.einsum('ijkl,kl->ij', windows, w)\n\n\n"
+        "def forward(x, w):\n    return correlate(x, w)\n\n\n"
+        "def backward(g, x, w):\n"
+        "    k, m = w.shape\n"
+        "    padded = np.pad(g, ((k - 1, k - 1), (m - 1, m - 1)))\n"
+        "    return correlate(padded, w), correlate(x, g)\n"
+    )
+    module = load(tmp_path / "kernel.py", text)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(6, 7)), rng.normal(size=(3, 2))
+    fixes = gradlab.check(module.forward, *inputs, backward=module.backward).fixes
+    assert fixes and fixes[0].kind == "GL322"
+    assert "correlate(padded, w[::-1, ::-1])" in fixes[0].after[0]
