@@ -4,6 +4,7 @@ Variables are numbered in the order in which they appear. Functions among the pa
 themselves: a key holds them, so that no other can come to stand in their place.
 """
 
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -66,10 +67,17 @@ def identity(jaxpr: Jaxpr, rules: bool = True) -> Hashable | None:
 
     `rules`: they are differentiated in the same way, too; else only what they compute counts.
     """
-    try:
-        return _Hashed(_program(jaxpr, _Key(_contents, rules)))
-    except TypeError:
-        return None
+    known = _identities.setdefault(jaxpr, {})
+    if rules not in known:
+        try:
+            known[rules] = _Hashed(_program(jaxpr, _Key(_contents, rules)))
+        except TypeError:
+            known[rules] = None
+    return known[rules]
+
+
+_identities: "weakref.WeakKeyDictionary[Any, dict[bool, Hashable | None]]"
+_identities = weakref.WeakKeyDictionary()
 
 
 def _contents(constant: Any) -> Hashable:

@@ -213,7 +213,8 @@ def derive(
             made: ClosedJaxpr = jax.make_jaxpr(flat_function)(*(_blank(aval) for aval in avals))
         if any(isinstance(constant, jax.core.Tracer) for constant in body(made).constants):
             raise jax.errors.UnexpectedTracerError("a constant is a traced value")
-        return made
+        known = identity(made)  # of equal programs one is kept, with all that is known of it
+        return remember(None if known is None else (known, program.place), lambda: made)
 
     try:
         jaxpr = remember(None if key is None else (key, program.place), traced)
