@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradlab.errors import InputError
-from gradlab.patterns.compose import refined
+from gradlab.patterns.compose import compose_many, refined
 from gradlab.patterns.dbm import Indices
 from gradlab.patterns.layout import Axis, chain
 from gradlab.patterns.size import exact, has_number
@@ -34,8 +34,8 @@ _Digit: TypeAlias = tuple[int, int, int]  # an axis, its stride along it, its nu
 
 _WORK = 2**21
 _DIFFERENCES = 2**12
-_CONFLICTS = 128
-_LISTED = 2**17
+_CONFLICTS = 1 << 10
+_MIDDLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def colours(pattern: Readable, mode: str) -> Colouring:
     best = _of_zone(hull(p.zones), mode, shape)
     if not has_number(prod(p.shape)):
         return best  # of sizes that have names alone, the closed form is known
-    least = _least(p)
+    least = _least(p, best.count)
     if best.count > least == 1 and _apart(p):
         return Colouring(mode, 1, True, shape, lambda: np.zeros(prod(shape), np.int64))
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
@@ -95,17 +95,29 @@ def _apart(p: Readable) -> bool:
     return bool(reading.exact and reading.nnz == p.nnz)
 
 
-def _least(p: Readable) -> int:
-    """Return how many inputs some output reads, of three: no colouring has fewer colours."""
+def _least(p: Readable, most: int) -> int:
+    """Return how many inputs some output reads, of a few: no colouring has fewer colours.
+
+    Those few are the first, the middle and the last output, and the middle one of each zone.
+    """
     found = 1
-    for share in (0, 1, 2):
-        row = [
-            (~k, None, i, i) for k, n in enumerate(p.output_shape) for i in [share * (n - 1) // 2]
-        ]
-        one = p.from_axes((), p.output_shape, row) @ p
-        if one.exact:
+    rows = [tuple(share * (n - 1) // 2 for n in p.output_shape) for share in (1, 0, 2)]
+    for row in dict.fromkeys([*rows, *map(_middle, p.zones[:_MIDDLES])]):
+        bounds = [(~k, None, i, i) for k, i in enumerate(row)]
+        one = p.from_axes((), p.output_shape, bounds) @ p
+        if one.exact and found < most:
             found = max(found, one.nnz)
     return found
+
+
+def _middle(zone: Zone) -> tuple[int, ...]:
+    """Return the indices of an output in the middle of a zone."""
+    f = zone.frame
+    digits = ((zone.bounds[1:, 0] - zone.bounds[0, 1:]) // 2).tolist()
+    index = [0] * len(f.axes)
+    for v, (axis, stride, digit) in enumerate(zip(f.axis_of, f.strides, digits, strict=True), 1):
+        index[axis] += stride * (f.sizes[v - 1] - 1 - digit if v in zone.flipped else digit)
+    return tuple(index[: len(f.output)])
 
 
 def _of_zone(zone: Zone, mode: str, shape: tuple[int, ...]) -> Colouring:
@@ -155,16 +167,10 @@ def _digits(zone: Zone) -> dict[int, Indices]:
 
 
 def greedy(matrix: Any) -> Indices:
-    """Return the colour of each column: the least that no column with a common row has yet.
-
-    Large matrices take one colour at a time instead, for a maximal set of columns (see
-    `_in_turns`).
-    """
+    """Return the colour of each column: the least that no column with a common row has yet."""
     rows = matrix.tocsr()
     if np.diff(rows.indptr).max(initial=0) <= 1:
         return np.zeros(matrix.shape[1], np.int64)
-    if rows.nnz > _LISTED:
-        return _in_turns(rows)
     columns = matrix.tocsc()
     touched, starts = columns.indices.tolist(), columns.indptr.tolist()
     taken = [0] * matrix.shape[0]  # the colours in a row, as bits
@@ -177,39 +183,6 @@ def greedy(matrix: Any) -> Indices:
         for i in here:
             taken[i] |= colour
     return assigned
-
-
-def _in_turns(rows: Any) -> Indices:
-    """Colour columns by maximal independent sets (Luby 1986): arrays only, a few passes a colour.
-
-    Among the columns left for a colour, those join that come first, in a random order, in every row
-    they touch; then they and all columns that share a row with them are out for this colour.
-    """
-    entries = rows.tocoo()
-    row, column = entries.row, entries.col
-    m, n = rows.shape
-    order = np.random.default_rng(0).permutation(n)
-    assigned = np.full(n, -1, np.int64)
-    colour = 0
-    while len(row):
-        left = np.ones(n, np.bool_)
-        r, c = row, column
-        while len(r):
-            first = np.full(m, n, np.int64)
-            np.minimum.at(first, r, order[c])
-            loses = np.zeros(n, np.bool_)
-            loses[c[first[r] != order[c]]] = True
-            joins = np.unique(c[~loses[c]])
-            assigned[joins] = colour
-            taken = np.zeros(m, np.bool_)
-            taken[r[~loses[c]]] = True
-            left[c[taken[r]]] = False
-            inside = left[c]
-            r, c = r[inside], c[inside]
-        open_ones = assigned[column] < 0
-        row, column = row[open_ones], column[open_ones]
-        colour += 1
-    return np.maximum(assigned, 0)
 
 
 def _residues(
@@ -248,19 +221,19 @@ def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
     """
     if len(p.zones) > 24 or not all(zone.simple for zone in p.zones):
         return None
-    conflicts = p.T @ p
+    conflicts = list({zone.key: zone for zone in compose_many(p.T.zones, p.zones, [])}.values())
     n = len(p.input_shape)
-    if len(conflicts.zones) > _CONFLICTS or not all(zone.simple for zone in conflicts.zones):
+    if len(conflicts) > _CONFLICTS or not all(zone.simple for zone in conflicts):
         return None
     strides = []
     for k in range(n):
-        axes = [zone.frame.axes[a] for zone in conflicts.zones for a in (k, n + k)]
+        axes = [zone.frame.axes[a] for zone in conflicts for a in (k, n + k)]
         common = chain(s for axis in axes for s in axis.strides)
         if common is None:
             return None
         strides.append(common)
     found: set[tuple[int, ...]] = set()
-    for zone in conflicts.zones:
+    for zone in conflicts:
         pieces = [zone]
         for k in range(2 * n):
             if (finer := refined(pieces, k, strides[k % n], _DIFFERENCES)) is None:

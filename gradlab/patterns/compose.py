@@ -28,6 +28,9 @@ from gradlab.patterns.zone import LIMIT, Relation, Zone, merge_groups, place, po
 _PIECES = 64
 """The most zones that one zone is split into."""
 
+_CLASSES = 16
+"""How many classes of remainders are worth it."""
+
 
 def refine(zone: Zone, axis: int, strides: tuple[int, ...]) -> list[Zone] | None:
     """Return zones that together are `zone`, their axis written with at least these strides.
@@ -346,8 +349,9 @@ def _with_products(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
             return _compose(a.forget(gone_a), b.forget(gone_b), widened)
         rows, columns = outputs, [v - m for v in inputs]
         both = eliminated[0].frame
-        values = Relation(tuple(rows), tuple(columns), product).points(both.sizes)
-        eliminated = with_relation(eliminated[0], rows, columns, values)
+        made = Relation(tuple(rows), tuple(columns), product)
+        values = made.points(both.sizes)
+        eliminated = with_relation(eliminated[0], rows, columns, values, made)
     return eliminated
 
 
@@ -365,10 +369,13 @@ def _product(
         sizes = [zone.frame.sizes[v - 1] for v in rows], [zone.frame.sizes[v - 1] for v in columns]
         if not all(small(prod(side), _LONGEST) for side in sizes):
             return None
-        values = points(zone, rows + columns)
-        if values is None:
-            return None
-        factors.append(relation(rows, columns, values, zone.frame.sizes).matrix)
+        found = next((r for r in zone.relations if [*r.rows, *r.columns] == rows + columns), None)
+        if found is None or len(found.rows) != len(rows):
+            values = points(zone, rows + columns)
+            if values is None:
+                return None
+            found = relation(rows, columns, values, zone.frame.sizes)
+        factors.append(found.matrix)
     left, right = factors
     work = int(np.diff(right.indptr)[left.indices].sum(dtype=np.int64))
     if work > 8 * LIMIT:
@@ -379,11 +386,22 @@ def _product(
 
 
 def with_relation(
-    zone: Zone, rows: Sequence[int], columns: Sequence[int], values: dbm.Indices
+    zone: Zone,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    values: dbm.Indices,
+    made: Relation | None = None,
 ) -> list[Zone]:
     """Return the zone with its variables (rows, columns) held to the given values instead.
 
     If bounds can say the same they do: the hull of the values, when it contains as many points.
+
+    Args:
+        zone: in which no other relation has these variables.
+        rows: variables.
+        columns: more variables.
+        values: of these variables, one row each.
+        made: the relation that holds at these values, if there is one already.
     """
     if not len(values):
         return []
@@ -391,11 +409,8 @@ def with_relation(
     for k, v in enumerate(variables):
         if v in zone.flipped:
             values[:, k] = zone.frame.sizes[v - 1] - 1 - values[:, k]
-    sides = [np.zeros(1, np.int64), *np.ascontiguousarray(values.T)]
-    hull: Bounds = np.zeros((len(sides), len(sides)), np.int64)
-    for a, b in itertools.combinations(range(len(sides)), 2):
-        apart = sides[a] - sides[b]
-        hull[a, b], hull[b, a] = apart.max(), -apart.min()
+            made = None
+    hull = hull_of(*np.ascontiguousarray(values.T))
     d = zone.bounds.copy()
     flipped = zone.flipped - set(variables)
     if count_bounds(hull) == (len(values), True):
@@ -404,8 +419,61 @@ def with_relation(
     ranges = hull[:, :1] + hull[:1]
     np.fill_diagonal(ranges, 0)
     place(d, variables, ranges)
-    explicit = relation(rows, columns, values, zone.frame.sizes)
+    explicit = made or relation(rows, columns, values, zone.frame.sizes)
     return [Zone(zone.frame, d, flipped, (*zone.relations, explicit))]
+
+
+def hull_of(*columns: dbm.Indices) -> Bounds:
+    """Return the tightest bounds that hold of the values of some variables, a column for each."""
+    sides = [np.zeros(1, np.int64), *columns]
+    hull: Bounds = np.zeros((len(sides), len(sides)), np.int64)
+    for a, b in itertools.combinations(range(len(sides)), 2):
+        apart = sides[a] - sides[b]
+        hull[a, b], hull[b, a] = apart.max(), -apart.min()
+    return hull
+
+
+def by_residues(
+    zone: Zone, variables: Sequence[int], values: dbm.Indices, period: int
+) -> list[Zone] | None:
+    """Return the zone with its variables held to values that bounds can say, class by class.
+
+    Values of a class have the same remainders; bounds speak of their quotients. A checkerboard is
+    two classes. None where classes are many, or one is more than its bounds say.
+
+    Args:
+        zone: of plain axes.
+        variables: sorted, each an axis.
+        values: of these variables, one row each.
+        period: by what they are divided.
+    """
+    f = zone.frame
+    split = {v for v in variables if f.sizes[v - 1] > period > 1}
+    new = f.replaced({f.axis_of[v - 1]: Axis(f.sizes[v - 1], (period, 1)) for v in split})
+    moved = {v: new.digits(f.axis_of[v - 1]) for v in range(1, len(f.sizes) + 1)}
+    label = np.zeros(len(values), np.int64)
+    for column in values.T:
+        label = label * period + column % period
+    classes = np.flatnonzero(np.bincount(label))
+    if len(classes) > _CLASSES:
+        return None
+    found = []
+    rest = [v for v in moved if v not in variables]
+    for k in classes:
+        mine = np.ascontiguousarray(values[label == k].T)
+        columns = [
+            part
+            for v, column in zip(variables, mine, strict=True)
+            for part in ((column // period, column % period) if v in split else (column,))
+        ]
+        hull = hull_of(*columns)
+        if count_bounds(hull) != (mine.shape[1], True):
+            return None
+        d = new.free.copy()
+        place(d, [w for v in rest for w in moved[v]], zone.block(rest))
+        place(d, [w for v in variables for w in moved[v]], hull)
+        found.append(Zone(new, d))
+    return found
 
 
 def _oriented(a: Zone, b: Zone, pairs: list[tuple[int, int]]) -> tuple[Zone, Zone] | None:

@@ -23,7 +23,7 @@ from gradlab.errors import InputError
 from gradlab.formatting import shape_text, size_text
 from gradlab.patterns import dbm
 from gradlab.patterns.colouring import Colouring, colours
-from gradlab.patterns.compose import compose_many, intersect, with_relation
+from gradlab.patterns.compose import by_residues, compose_many, intersect, with_relation
 from gradlab.patterns.size import has_number, proved, small, valued
 from gradlab.patterns.union import (
     ZONES,
@@ -40,6 +40,15 @@ from gradlab.patterns.words import AxisRelation, axis_relation, describe, holds,
 from gradlab.patterns.zone import Bound, Shape, Zone, axis_place, embedded, full, matrix
 
 _EXPLICIT = 2**22
+_FEW = 3
+"""Zones that stay apart where one lists entries."""
+
+_MANY = 16
+_WORTH = 1 << 12
+"""Beyond so many zones, how many entries are listed to save one."""
+
+_LONG = 1 << 10
+_PERIODS = 1, 2, 3, 4
 _ROUNDS = 64
 _PATIENCE = 12
 """Zones beyond which a closure is widened."""
@@ -79,10 +88,21 @@ class Pattern:
         kept = merged(list(zones))
         if not all(zone.frame.is_plain for zone in kept):
             kept = merged(recombined(kept))
-        if len(kept) > ZONES:
-            kept, exact = gathered(kept)
-            if not exact:
+        explicit = any(zone.relations for zone in kept)
+        if len(kept) > (_FEW if explicit else _MANY):
+            over = len(kept) > ZONES
+            most = _EXPLICIT if explicit or over else _WORTH * len(kept)
+            together = gathered(kept, most)
+            if together is None and over:
+                shape = prod(output_shape), prod(input_shape)
+                numbers = all(small(n, 2**31 - 1) for n in shape)
+                entries = matrix(kept, shape, most) if numbers else None
+                if entries is not None:
+                    found = cls.explicit(entries, output_shape, input_shape)
+                    return cls(found.output_shape, found.input_shape, found.zones, tuple(notes))
+                together = hull(kept)
                 notes.append(f"more than {ZONES} zones")
+            kept = kept if together is None else [together]
         return cls(
             tuple(output_shape), tuple(input_shape), tuple(kept), tuple(dict.fromkeys(notes))
         )
@@ -192,6 +212,9 @@ class Pattern:
         order = sorted(columns)
         values = np.stack([columns[v] for v in order], axis=1) if order else np.zeros((1, 0), int)
         rows = [v for v in order if v <= zone.frame.outputs]
+        for period in _PERIODS if len(values) > _LONG else ():
+            if (found := by_residues(zone, order, values, period)) is not None:
+                return cls.of_zones(*shapes, found)
         return cls.of_zones(*shapes, with_relation(zone, rows, order[len(rows) :], values))
 
     @classmethod

@@ -12,15 +12,16 @@ not there. So `h < h'` with (`h = h'` and `l <= l'`) is one order again.
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from gradlab.patterns import dbm
-from gradlab.patterns.compose import refined, with_relation
+from gradlab.patterns.compose import hull_of, refined, with_relation
 from gradlab.patterns.dbm import Bounds, count_bounds
-from gradlab.patterns.layout import Axis, Frame, chain
+from gradlab.patterns.layout import Axis, Frame, chain, plain
 from gradlab.patterns.size import divides, exact, proved, same, small
-from gradlab.patterns.zone import Relation, Zone, matrix, merge_groups, points
+from gradlab.patterns.zone import Relation, Zone, matrix, merge_groups, place, points, relation
 
 ZONES = 64
 """The most zones of one pattern."""
@@ -160,6 +161,10 @@ def coarse(zone: Zone) -> Zone:
 
 
 def _coarse(zone: Zone) -> Zone:
+    for r in zone.relations if sum(r.matrix.nnz for r in zone.relations) <= _POINTS else ():
+        d = zone.bounds.copy()
+        place(d, r.variables, hull_of(*r.points(zone.frame.sizes).T))
+        zone = Zone(zone.frame, d, zone.flipped, tuple(s for s in zone.relations if s is not r))
     zone = zone.forget({zone.frame.axis_of[v - 1] for v in zone.explicit | zone.flipped})
     f = zone.frame
     if f.is_plain:
@@ -187,32 +192,52 @@ def _coarse(zone: Zone) -> Zone:
     return Zone(plain_frame, d if closed is None else closed)
 
 
-def gathered(zones: Sequence[Zone]) -> tuple[list[Zone], bool]:
-    """Return one zone around many, and whether it is their union.
+def gathered(zones: Sequence[Zone], most: int) -> Zone | None:
+    """Return one zone that is the union of many; None if it needs a relation of more entries.
 
-    What all have in common stays as it is; the rest becomes one explicit relation if it is small,
-    else the hull.
+    What all have in common stays as it is; the rest becomes one explicit relation.
     """
     readings = alike(zones)
     pieces = [piece for group in readings or () for piece in group]
-    if readings is not None and not any(piece.flipped for piece in pieces):
-        first, *others = pieces
-        groups = merge_groups(first.clusters(), (c for other in others for c in other.clusters()))
-        explicit = {v for piece in pieces for v in piece.explicit}
-        varied = sorted(
-            v
-            for group in groups
-            if set(group) & explicit
-            or any((other.block(group) != first.block(group)).any() for other in others)
-            for v in group
-        )
-        values = [points(piece, varied, _POINTS // len(pieces)) for piece in pieces]
-        rows = [v for v in varied if v <= first.frame.outputs]
-        if not any(v is None for v in values):
-            together = np.unique(np.concatenate([v for v in values if v is not None]), axis=0)
-            base = Zone(first.frame, first.bounds)
-            return with_relation(base, rows, varied[len(rows) :], together), True
-    return [hull(zones)], False
+    if readings is None or any(piece.flipped for piece in pieces):
+        return None
+    first, *others = pieces
+    groups = merge_groups(first.clusters(), (c for other in others for c in other.clusters()))
+    explicit = {v for piece in pieces for v in piece.explicit}
+    varied = sorted(
+        v
+        for group in groups
+        if set(group) & explicit
+        or any((other.block(group) != first.block(group)).any() for other in others)
+        for v in group
+    )
+    lists = []
+    for piece in pieces:
+        listed = points(piece, varied, most)
+        if listed is None:
+            return None
+        most -= len(listed)
+        lists.append(listed)
+    old, values = first.frame, np.concatenate(lists)
+    whole = {k: old.digits(k) for k in range(len(old.axes)) if set(old.digits(k)) <= set(varied)}
+    new = old.replaced({k: plain(old.axes[k].size) for k in whole})
+    moved: dict[int, int] = {}
+    columns: dict[int, Any] = {}
+    for k in range(len(old.axes)):
+        if k in whole:
+            parts = [old.strides[v - 1] * values[:, varied.index(v)] for v in whole[k]]
+            columns.update(dict.fromkeys(new.digits(k), sum(parts)))
+        else:
+            moved.update(zip(old.digits(k), new.digits(k), strict=True))
+    columns.update({moved[v]: values[:, varied.index(v)] for v in varied if v in moved})
+    order = sorted(columns)
+    count = sum(v <= new.outputs for v in order)
+    listing = np.stack([columns[v] for v in order], axis=1)
+    r = relation(order[:count], order[count:], listing, new.sizes)
+    d = new.free.copy()
+    place(d, list(moved.values()), first.block(list(moved)))
+    [zone] = with_relation(Zone(new, d), r.rows, r.columns, r.points(new.sizes), r)
+    return zone
 
 
 def recombined(zones: Sequence[Zone]) -> list[Zone]:
@@ -357,6 +382,8 @@ def _without_high(r: Relation, pairs: dict[int, int], moved: dict[int, int]) -> 
 
 def _holds_no_more(coarse: Zone, group: list[Zone]) -> bool:
     """Whether the zone over joined digits lies in the union of the finer zones."""
+    if _sticks_out(coarse, group):
+        return False
     pieces = [coarse]
     for k, axis in enumerate(group[0].frame.axes):
         if (finer := refined(pieces, k, axis.strides, _PIECES)) is None:
@@ -365,6 +392,32 @@ def _holds_no_more(coarse: Zone, group: list[Zone]) -> bool:
     if any(piece.frame is not group[0].frame for piece in pieces):
         return False
     return covered(pieces, group) is True
+
+
+def _sticks_out(coarse: Zone, group: list[Zone]) -> bool:
+    """Whether one of a few points of the zone is in no finer zone: the ends, and next to them."""
+    d, fine = coarse.bounds, group[0].frame
+    if coarse.relations or d.dtype == object:
+        return False
+    steps = np.minimum(d[0] + d[:, 0], 1)  # what another value of a variable leaves to the others
+    highest = np.minimum(d[:, 0], d.T + (d[:, 0] - steps)[:, None])
+    lowest = np.maximum(-d[0], -d + (steps - d[0])[:, None])
+    points = np.concatenate([highest, lowest])
+    columns = [points[:, 0]]
+    for k, axis in enumerate(fine.axes):
+        index = 0 * points[:, 0]
+        for v in coarse.frame.digits(k):
+            value, size = points[:, v], coarse.frame.sizes[v - 1]
+            index += coarse.frame.strides[v - 1] * (
+                size - 1 - value if v in coarse.flipped else value
+            )
+        for v, stride, size in zip(fine.digits(k), axis.strides, axis.sizes, strict=True):
+            digit = index // stride % size
+            columns.append(size - 1 - digit if v in group[0].flipped else digit)
+    values = np.stack(columns, axis=1)
+    apart = values[:, None, :, None] - values[:, None, None, :]
+    inside = (apart <= np.stack([zone.bounds for zone in group])).all(axis=(2, 3))
+    return not bool(inside.any(axis=1).all())
 
 
 _LISTED = 2**22

@@ -43,7 +43,7 @@ class AxisRelation:
 
 def relations(zone: Zone) -> tuple[AxisRelation, ...]:
     """Return the bounds of a zone between whole axes, as plain data."""
-    f, wide = zone.frame, coarse(zone)
+    f, wide = zone.frame, coarse(zone.forget({zone.frame.axis_of[v - 1] for v in zone.explicit}))
     n = len(f.output)
     label = [k if k < n else ~(k - n) for k in range(len(f.axes))]
     found = [

@@ -319,7 +319,8 @@ def points(zone: Zone, variables: Sequence[int], limit: int = LIMIT) -> Indices 
     for r in relations:
         if len(values) * r.matrix.nnz > 64 * limit:
             return None
-        values = _joined(values, known, r, zone.frame.sizes)
+        sizes = zone.frame.sizes
+        values = _joined(values, known, r, sizes) if known else r.points(sizes)
         known += [v for v in r.variables if v not in known]
         values = values[_inside(values, known, zone.bounds)]
         if len(values) > limit:

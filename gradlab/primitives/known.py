@@ -23,6 +23,9 @@ Shape = tuple[int, ...]
 MATERIALISED = 1 << 20
 """Entries up to which an affine array or a region of an array is written out."""
 
+_LONG = 1 << 10
+"""Entries from which on a region is also looked for in what is not in it."""
+
 _WIDE = 1e3
 """An array with larger values may be a mask."""
 
@@ -173,7 +176,12 @@ def _region(array: Array, holds: Callable[[Array], Array]) -> Pattern | None:
         return None
     if not where.any():
         return Pattern.zero(array.shape, ())
-    return Pattern.explicit(where.reshape(-1, 1), array.shape, ())
+    found = Pattern.explicit(where.reshape(-1, 1), array.shape, ())
+    if where.size > _LONG and any(zone.relations for zone in found.zones):
+        rest = Pattern.explicit(~where.reshape(-1, 1), array.shape, ())
+        if not any(zone.relations for zone in rest.zones):
+            return Pattern.region(array.shape) - rest
+    return found
 
 
 def _marks_of(few: Array, shape: Shape, sign: int) -> tuple[Mark, ...]:

@@ -130,7 +130,7 @@ def test_closed_forms_need_no_listing():
     assert huge.colours("jvp").count == 192 and huge.colours("vjp").closed_form
 
 
-def test_large_explicit_patterns_are_coloured_in_turns():
+def test_large_explicit_patterns_are_coloured():
     rng = np.random.default_rng(0)
     n = 60_000
     index = rng.integers(0, n, (n, 3))

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gradlab.errors import InputError
 from gradlab.patterns import Pattern, maps
 from gradlab.patterns.pattern import widened
+from gradlab.primitives.known import Known
 
 SHAPE = st.lists(st.integers(1, 5), max_size=3).map(tuple)
 
@@ -364,3 +366,65 @@ def test_chains_of_operations(data):
         np.testing.assert_array_equal(p.to_dense(), truth)
         assert not p.widened and (p.nnz, p.exact) == (truth.sum(), True)
         assert p.columns().to_dense()[:, 0].tolist() == truth.any(0).tolist()
+
+
+ROW, COLUMN = np.indices((72, 71))
+INNER = (ROW > 0) & (ROW < 70) & (COLUMN > 2)
+MASKS = {
+    "checkerboard": (ROW + COLUMN) % 2 == 0,
+    "its other colour": (ROW + COLUMN) % 2 == 1,
+    "inside a border": INNER & ((ROW + COLUMN) % 2 == 1),
+    "every third column": COLUMN % 3 == 1,
+    "four colours": (ROW % 2 == 1) & (COLUMN % 2 == 0),
+    "diagonals": (ROW + COLUMN) % 4 == 3,
+    "triangle": ROW >= COLUMN,
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_mask_that_repeats_is_said_by_bounds(name, inverse):
+    mask = MASKS[name] != inverse
+    region = Known(array=mask).nonzero
+    assert all(zone.symbolic for zone in region.zones)
+    assert np.array_equal(region.to_dense().reshape(mask.shape), mask)
+    shift = maps.roll(mask.shape, 1, 0) | maps.roll(mask.shape, -1, 1)
+    step = shift.to_scipy().astype(float)
+    expected = step @ sp.diags_array(mask.ravel().astype(float)) @ step
+    assert not ((shift @ shift.where(region)).to_scipy() != (expected > 0)).nnz
+
+
+@pytest.mark.parametrize("partner", [1, 2, 3])
+def test_partners_that_repeat_are_said_by_bounds(partner):
+    index = np.arange(1200) ^ partner
+    exchange = maps.take((1200,), index, 0)
+    assert all(zone.symbolic for zone in exchange.zones)
+    assert np.array_equal(exchange.to_dense().argmax(axis=1), index)
+
+
+@given(st.data())
+def test_many_explicit_zones_become_one(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    x, count = rng.random((6, 12, 12)) < 0.2, data.draw(st.integers(4, 6))
+    parts = [Pattern.explicit(one, (12,), (12,)) for one in x[:count]]
+    band = Pattern.from_axes((12,), (12,), [(0, ~0, -1, 1)])
+    split = maps.reshape((3, 4), (12,)) @ Pattern.identity((3, 4)) @ maps.reshape((12,), (3, 4))
+    same = Pattern.identity((5,))
+    together = Pattern.union([maps.product(same, p) for p in (*parts, band, split)])
+    assert len(together.zones) <= 3
+    expected = x[:count].any(axis=0) | band.to_dense() | np.eye(12, dtype=bool)
+    assert np.array_equal(together.to_dense(), np.kron(np.eye(5, dtype=bool), expected))
+    assert together.axis_relation(0, 0) == ("equal", 0, 0)
+
+
+def test_many_scattered_zones_are_listed():
+    n = 200
+    spread = [maps.affine(n, n // k, k, 0) @ maps.affine(n, n // k, k, 1).T for k in range(2, 30)]
+    p = Pattern.union([q for part in spread for q in (part, part.T, part @ part)])
+    expected = np.zeros((n, n), bool)
+    for part in spread:
+        one = part.to_dense().astype(int)
+        expected |= (one + one.T + one @ one) > 0
+    assert p.exact and np.array_equal(p.to_dense(), expected)
+    low, high = np.subtract(*np.nonzero(expected)).min(), np.subtract(*np.nonzero(expected)).max()
+    assert p.axis_relation(0, 0)[1:] == (low, high)

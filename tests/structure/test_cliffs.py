@@ -158,3 +158,89 @@ def test_what_is_known_of_places_is_used(name):
     assert not report.unknown
     assert not (seen & ~pattern).any()
     assert (pattern & ~seen).sum() <= spare
+
+
+def _around(u):
+    p = jnp.pad(u, 1)
+    return (p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:]) / 4
+
+
+def red_black(n, blend):
+    """Return two sweeps over a grid whose points are coloured like a chess board."""
+    red = np.indices((n, n)).sum(axis=0) % 2 == 1
+
+    def sweeps(u):
+        for mask in (red, ~red):
+            u = jnp.where(mask, _around(u), u) if blend else u + mask * (_around(u) - u)
+        return jnp.sin(u)
+
+    return sweeps
+
+
+def multigrid(levels):
+    """Return a V-cycle with slices to the coarser grid and written parts back to the finer one."""
+
+    def smooth(u, b):
+        p = jnp.pad(u, 1)
+        return u + 0.6 * (b + (p[:-2] + p[2:]) / 2 - u)
+
+    def cycle(b, level):
+        u = smooth(jnp.zeros_like(b), b)
+        if level > 1:
+            rest = b - u
+            e = cycle(rest[:-2:2] / 4 + rest[1:-1:2] / 2 + rest[2::2] / 4, level - 1)
+            fine = jnp.zeros_like(b).at[1:-1:2].set(e).at[2:-2:2].set((e[1:] + e[:-1]) / 2)
+            u = u + fine.at[0].set(e[0] / 2).at[-1].set(e[-1] / 2)
+        return smooth(u, b)
+
+    return lambda b: jnp.sin(cycle(b, levels))
+
+
+def sorting_network(x):
+    """Sort by comparing partners (Batcher 1968)."""
+    place, width = np.arange(x.size), 2
+    while width <= x.size:
+        apart = width // 2
+        while apart:
+            other = x[place ^ apart]
+            low = (place < place ^ apart) == (place & width == 0)
+            x = jnp.where(low, jnp.minimum(x, other), jnp.maximum(x, other))
+            apart //= 2
+        width *= 2
+    return x
+
+
+def columns(function, x):
+    """Return where the Jacobian is not zero at a point, from JAX's JVPs, one at a time."""
+    _, along = jax.linearize(function, x)
+    seeds = np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+    return np.stack([np.asarray(jax.jit(along)(seed)).ravel() != 0 for seed in seeds], axis=1)
+
+
+@pytest.mark.parametrize(("blend", "passes"), [(True, 9), (False, 13)])
+def test_red_black_sweeps_are_closed_forms(blend, passes):
+    n = 46
+    report = jacobian(red_black(n, blend), jax.ShapeDtypeStruct((n, n), jnp.float32))
+    assert report.exact and all(zone.symbolic for zone in report.pattern.zones)
+    assert report.passes == passes and report.pattern.colours("jvp").closed_form
+    x = np.random.default_rng(0).random((n, n), np.float32)
+    seen = columns(lambda u: red_black(n, blend)(jnp.zeros((n, n)).at[:6, :6].set(u)), x[:6, :6])
+    assert not (
+        seen & ~report.pattern.to_dense().reshape(n * n, n, n)[:, :6, :6].reshape(n * n, 36)
+    ).any()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_multigrid_is_exact(levels):
+    b = np.random.default_rng(0).random(63, np.float32)
+    report = jacobian(multigrid(levels), b)
+    assert not report.notes and report.exact
+    assert np.array_equal(report.pattern.to_dense(), columns(multigrid(levels), b))
+    assert report.passes <= 1.2 * report.pattern.to_dense().sum(axis=1).max()
+
+
+def test_a_sorting_network_keeps_few_zones():
+    x = np.random.default_rng(0).random((2, 16)).astype(np.float32)
+    report = jacobian(lambda x: jnp.stack([sorting_network(x[0]), x[1]]), x)
+    assert len(report.pattern.zones) <= 3 and not report.notes
+    assert report.nnz == 16 * 16 + 16
