@@ -37,7 +37,13 @@ from gradlab.checking.subject import Subject
 from gradlab.checking.summary import summarise
 from gradlab.checking.trial import Trial
 from gradlab.common.arrays import Array, Function, Tree
-from gradlab.errors import GradientMismatch, GradientUndecided, InputError, InputTypeError
+from gradlab.errors import (
+    GradientMismatch,
+    GradientUndecided,
+    GradlabError,
+    InputError,
+    InputTypeError,
+)
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
 
@@ -105,7 +111,8 @@ def check(
         dtypes: float dtypes to check in, one after the other: "float64", "float32", "bfloat16",
             "float16".
         device: device that runs the rule: "cpu", "gpu" or "gpu:1". The reference runs on the CPU.
-        branches: whether to check near the inputs, and branches that they do not take.
+        branches: whether to check near the inputs, and branches that they do not take: those of
+            a setting that is True or False, too.
         prove: whether to try to prove the gradient; "long" spends seven times the time on it.
 
     Returns:
@@ -153,6 +160,9 @@ def check(
     opaque = subject.forward is None  # a search would call it thousands of times
     mending = None if stated or opaque else mend
     report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
+    if report.ok and branches and not stated:
+        other = _other_settings(asked, subject, seed, place)
+        report = report if other is None else other
     if subject.forward is not None and any(rule.parts for rule in report.rules):
         from gradlab.checking.rules import judged_rules  # most functions have none to judge
 
@@ -182,6 +192,32 @@ def check(
 
         return name_wrong_node(report, function, inputs)
     return report
+
+
+def _other_settings(asked: "_Asked", subject: Subject, seed: int, place: Any) -> CheckReport | None:
+    """Return the report where a setting that is True or False is the other, if it is wrong there.
+
+    A function that is another there, or refuses it, says nothing of the rule.
+    """
+    for k, value in enumerate(asked.inputs):
+        if type(value) is not bool or not asked.domain.everything:
+            continue
+        try:
+            inputs = (*asked.inputs[:k], not value, *asked.inputs[k + 1 :])
+            other = asked.subject(inputs)
+            if [u.shape for u in other.upstreams] != [u.shape for u in subject.upstreams]:
+                continue
+            report = summarise(list(_trials(other, seed, 1, place)), seed, 1)
+        except GradlabError:
+            continue
+        if report.status == "wrong" and asked.names is not None:
+            name = asked.names[k]
+            note = (
+                f"gradlab made {name} = {not value}; if this cannot occur, state the legal inputs: "
+            )
+            note += f"domain={{{name!r}: [{value}]}}"
+            return dataclasses.replace(report, notes=(note, *report.notes))
+    return None
 
 
 def assert_gradients(function: Any, *inputs: Tree, **options: Any) -> CheckReport:

@@ -29,6 +29,7 @@ class Bench:
         reads: reads the gradients out of what the entry returns; None where this is no entry.
         points: how many points there are.
         texts: of the user's functions, from whose words edits are made.
+        upstream: the parameter that takes the upstream; "" where none does.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Bench:
         reads: Callable[[Any], Sequence[Any]] | None,
         points: int,
         texts: Sequence[Text],
+        upstream: str,
     ) -> None:
         self.world, self.code, self.text, self._run, self.reads = world, code, text, run, reads
         self.copy = world.copies[code][0]
@@ -62,7 +64,7 @@ class Bench:
             self.kept.append(found)
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
         helpers = world.helpers(self.copy, text, set(held))
-        self.words = spoken(text, texts, self.copy.__globals__ | held, helpers)
+        self.words = spoken(text, texts, self.copy.__globals__ | held, helpers, upstream)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
 
@@ -165,10 +167,24 @@ class Bench:
         made: CodeType = theirs(compile, tree, "<gradlab candidate>", "exec")
         return made
 
+    @functools.cached_property
+    def _outer(self) -> dict[int, int]:
+        """The function that a statement stands in, within this one: both by their numbers."""
+        numbers = {id(s): k for k, s in enumerate(self.text.statements)}
+        return {
+            numbers[id(inner)]: k
+            for k, outer in enumerate(self.text.statements)
+            for inner in ast.walk(outer)
+            if isinstance(outer, ast.FunctionDef) and inner is not outer and id(inner) in numbers
+        }
+
     def scope(self, statement: int) -> Scope | None:
         """Return the locals before a statement, where every point reaches it."""
         if statement not in self._scopes:
-            found = tuple(kept[statement] for kept in self.kept if statement in kept)
+            outer = self._outer.get(statement, statement)
+            found = tuple(
+                kept.get(outer, {}) | kept[statement] for kept in self.kept if statement in kept
+            )
             whole = len(found) == len(self.kept) and found
             scope = Scope(found, self.copy.__globals__, self.words) if whole else None
             self._scopes[statement] = scope

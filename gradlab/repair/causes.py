@@ -364,6 +364,10 @@ class Compared:
             return Cause("GL332", f"the condition has `{_text(a)}`, not `{_text(b)}`")
         if last_name(b) == "sum" and isinstance(a, ast.Subscript) and _dump(a.value) in _dump(b):
             return Cause("GL303", f"`{_text(a.value)}` is not summed over an axis")
+        mask = self.values.of(_text(b))
+        ones = (np.size(v) and np.all(v == 1) for v in self.values.of(_text(a)) or [0])
+        if mask and _is_mask(b, mask) and all(ones):
+            return Cause("GL333", f"the mask `{_text(b)}` is not applied")
         bounded = {last_name(n) for n in ast.walk(a)} ^ {last_name(n) for n in ast.walk(b)}
         if bounded & _BOUNDED and self._partly(a, b):
             return Cause("GL332", f"{instead} where a condition holds")
@@ -402,6 +406,8 @@ class Compared:
             return Cause("GL332", f"the condition `{_text(outer.args[0])}` {lacks}")
         if name == "sum" and verb == "should":
             return Cause("GL303", f"`{text}` is not summed over an axis that was broadcast")
+        if name in ("triu", "tril") and verb == "should":
+            return Cause("GL333", f"the mask `{name}` is not applied to `{text}`")
         code = {"conj": "GL406", "sum": "GL303"}.get(name, "GL332" if name in _BOUNDED else "GL204")
         return Cause(code, f"`{name}` of `{text}` {lacks}")
 

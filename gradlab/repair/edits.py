@@ -253,8 +253,10 @@ def _is_factor(product: ast.BinOp, node: ast.expr) -> bool:
 def _needed(parent: ast.AST, node: ast.expr) -> int:
     """Return how tightly an expression must bind at its place."""
     if isinstance(parent, ast.BinOp):
-        power = isinstance(parent.op, ast.Pow)
-        return precedence(parent) + ((node is parent.left) if power else (node is parent.right))
+        if isinstance(parent.op, ast.Pow) and node is parent.right:
+            return 14  # `x ** -1`
+        left = isinstance(parent.op, ast.Pow)
+        return precedence(parent) + (node is (parent.left if left else parent.right))
     if isinstance(parent, ast.UnaryOp):
         return precedence(parent)
     if isinstance(parent, ast.Compare):
@@ -375,10 +377,10 @@ def _between(
     """Yield the operators that one between two expressions may be taken for."""
     start, end = write.text.span(left)[1], write.text.span(right)[0]
     at = write.text.segment.find(old.encode(), start, end)
-    one = isinstance(right, ast.Constant) and right.value == 1  # nobody writes x * 1
+    one, first = (isinstance(n, ast.Constant) and n.value == 1 for n in (right, left))
     for new in _OTHERS.get(old, "").split() if at >= 0 else ():
-        if one and new in ("*", "/", "**", "//"):
-            continue
+        if (one and new in ("*", "/", "**", "//")) or (first and new in ("*", "**")):
+            continue  # nobody writes x * 1
         code = "GL101" if old + new in ("+-", "-+") else "GL203" if "**" in (old, new) else "GL204"
         code = "GL332" if old[0] in "<>=!&|" else code
         yield write.piece(at, at + len(old), new, code, TOKENS, site.statement)
@@ -468,9 +470,11 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         for new, code in added:
             yield write.piece(end, end, comma + new, code, TOKENS, site.statement)
     if name in ("cumsum", "cumprod") and node.args:
-        turned = f"{write.within(node.args[0], ATOM)}[::-1]"
+        axis = next((text.of(k.value) for k in node.keywords if k.arg == "axis"), "0")
+        index = {"0": "::-1", "-1": "..., ::-1"}.get(axis, ":, " * (axis == "1") + "::-1")
+        turned = f"{write.within(node.args[0], ATOM)}[{index}]"
         new = text.of(node).replace(text.of(node.args[0]), turned, 1)
-        yield write.put(site, f"{new}[::-1]", ATOM, "GL322", TOKENS)
+        yield write.put(site, f"{new}[{index}]", ATOM, "GL322", TOKENS)
     if name in ("tile", "repeat") and len(node.args) == 2:
         yield from _repeated(write, site, node)
     if name == "scan" and "reverse" not in given:

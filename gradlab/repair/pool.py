@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
@@ -12,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import Tree
-from gradlab.repair.edits import Material, is_bound, is_number, last_name, others, sites, slices
+from gradlab.repair.edits import (
+    Material,
+    is_bound,
+    is_number,
+    is_stored,
+    last_name,
+    others,
+    sites,
+    slices,
+)
 from gradlab.repair.solving import one_sign
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
@@ -36,6 +46,7 @@ class Words:
         bounded: what bounds a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
+        upstreamed: the names in the one to edit that depend on the upstream.
     """
 
     aliases: tuple[str, ...] = ()
@@ -46,15 +57,20 @@ class Words:
     bounded: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    upstreamed: frozenset[str] = frozenset()
 
 
 _NUMPY = ("numpy", "jax.numpy")
-_CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs")
+_CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
 _LONGEST = 60  # characters of an expression that is used elsewhere
 
 
 def spoken(
-    own: Text, texts: Sequence[Text], scope: Mapping[str, Any], helpers: Iterable[str]
+    own: Text,
+    texts: Sequence[Text],
+    scope: Mapping[str, Any],
+    helpers: Iterable[str],
+    upstream: str,
 ) -> Words:
     """Return the words of a user's functions.
 
@@ -63,6 +79,7 @@ def spoken(
         texts: of all.
         scope: the globals and locals of the one to edit.
         helpers: calls of the user's functions, with a place for one value.
+        upstream: the parameter of the one to edit that takes the upstream; "" where none does.
     """
 
     def strange(alias: str) -> tuple[bool, bool, bool]:
@@ -104,7 +121,18 @@ def spoken(
     found = tuple(calls), tuple(written), *bounds_, tuple(cut)[:_SLICES]
     binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
-    return Words(tuple(aliases), held, *found, tuple(products)[:_PRODUCTS])
+    upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
+    return Words(tuple(aliases), held, *found, tuple(products)[:_PRODUCTS], upstreamed)
+
+
+def depending(text: Text, name: str) -> set[str]:
+    """Return the names of a function that depend on one of them."""
+    found = {name}
+    for statement in (*text.statements, *text.statements):
+        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
+        if not found.isdisjoint(n.id for n in names if not is_stored(n)):
+            found |= {n.id for n in names if is_stored(n)}
+    return found
 
 
 def _names(node: ast.AST) -> bool:
@@ -247,6 +275,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     whole = [m for m in arrays if m.shape][:most]
     for a in whole:
         for b in whole:
+            if {a.text, b.text} <= words.upstreamed:
+                continue
             if a.shape == b.shape and a.text <= b.text:
                 axes = ("-1, keepdims=True", "0") if a.shape[1:] else ("0",)
                 for axis, verb in itertools.product(axes, ("sum", "mean")):
@@ -269,8 +299,18 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         for b in whole
         if a.shape != b.shape and len(a.shape) == len(b.shape)
     ]
+    texts += [
+        (f"({a.text} == {b.text}{index})", ATOM, "GL333")
+        for a in whole
+        for b in whole
+        for index in ("", "[..., None]")
+        if a.shape != b.shape and a.shape[:-1] == (b.shape[:-1] if not index else b.shape)
+    ]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
+        if words.upstreamed.intersection(re.findall(r"\w+", v)):  # a backward is linear in these
+            texts += _linear(v, dimensions, indices)
+            continue
         own = dimensions or v in scope.locals[0]
         texts += [
             (f"(1 - {v}**2)", ATOM, "GL221"),
@@ -287,21 +327,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]
             texts += [(f"({alias}.abs({v}) < {c})", ATOM, "GL333")] if alias else []
             texts += [(f"{alias}.clip({v}, -{c}, {c})", ATOM, "GL333")] if alias else []
-        if dimensions >= 2:
-            for verb in ("mean", "sum"):
-                texts.append((f"{v}.{verb}(axis=-1, keepdims=True)", ATOM, ""))
-                texts.append((f"{v}.{verb}(axis=0)", ATOM, ""))
-            texts.append((f"{v}.T", ATOM, ""))
-        if dimensions == 3:
-            texts.append((f"{v}.transpose(0, 2, 1)", ATOM, "GL301"))
-        if dimensions >= 1:
-            texts += [(f"{v}[{i}]", ATOM, "") for i in ("..., None", "None", "::-1", *indices)]
-        if dimensions >= 2:
-            texts += [(f"{v}[{i}]", ATOM, "") for i in (":, ::-1", "::-1, ::-1")]
-        if dimensions > 2:
-            texts.append((f"{v}[..., ::-1, ::-1]", ATOM, ""))
-        if dimensions == 1:
-            texts.append((f"{v}[:, None, None]", ATOM, ""))
+        texts += _linear(v, dimensions, indices)
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
     texts += [
         (c.replace("{}", v), ATOM, "")
@@ -324,6 +350,23 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             made += [Material(text, binds, values, code)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]
+
+
+def _linear(v: str, dimensions: int, indices: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is linear in an array: sums, transposes, its entries in other places."""
+    if dimensions >= 2:
+        for verb in ("mean", "sum"):
+            yield f"{v}.{verb}(axis=-1, keepdims=True)", ATOM, ""
+            yield f"{v}.{verb}(axis=0)", ATOM, ""
+        yield f"{v}.T", ATOM, ""
+    if dimensions == 3:
+        yield f"{v}.transpose(0, 2, 1)", ATOM, "GL301"
+    places = ["..., None", "None", "::-1", *indices] if dimensions >= 1 else []
+    places += [":, ::-1", "::-1, ::-1"] if dimensions >= 2 else []
+    places += ["..., ::-1, ::-1"] if dimensions > 2 else []
+    places += [":, None, None"] if dimensions == 1 else []
+    for index in places:
+        yield f"{v}[{index}]", ATOM, ""
 
 
 def _kind(material: Material) -> str:

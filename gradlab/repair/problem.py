@@ -36,6 +36,7 @@ Errors = tuple[float, float, float]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 
+OTHER_WAY = 14  # the point at which what is True is False
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
 _CHECK = 120  # evaluations that a check takes
 _CANDIDATE, _LINE, _ENTRY = 4.5e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
@@ -284,11 +285,11 @@ class Problem:
             if (point := self.point(k, size)) is not None:
                 yield point
 
-    def point(self, k: int, size: int) -> Point | None:
+    def point(self, k: int, size: int, vary: bool = False) -> Point | None:
         """Make the k-th point: of the given sizes, or of a choice of others, from 1.
 
-        The first one, 0, is near the given inputs; -1 is at them. None where the function
-        refuses it.
+        The first one, 0, is near the given inputs; -1 is at them. `vary`: numbers that are no
+        arrays are others, too. None where the function refuses it.
         """
         if size > len(self._sizes):
             return None
@@ -297,15 +298,17 @@ class Problem:
             change = self._sizes[size - 1]
             found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
             lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
-        return self._point(k, lengths)
+        return self._point(k, lengths, vary)
 
     def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
         rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])
         near = 0.0 if k < 0 else 1e-3 if k == 0 and not lengths else None
         return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
 
-    def _point(self, k: int, lengths: dict[int, int]) -> Point | None:
+    def _point(self, k: int, lengths: dict[int, int], vary: bool = False) -> Point | None:
         inputs = self._drawn(k, lengths)
+        if vary:
+            inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
         try:
             with quiet():
                 upstream = self._upstream(
@@ -628,6 +631,15 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
 
 
+def _other_number(x: Any, k: int) -> Any:
+    """Return another setting: a fix may not hold for one value alone."""
+    if type(x) is bool:
+        return x is (k != OTHER_WAY)
+    if type(x) is float:
+        return x * (0.75 if k % 2 else 1.5)
+    return x + 1 if type(x) is int and k % 2 else x
+
+
 def _is_places(x: Array) -> bool:
     """Whether an array holds places, none of them twice."""
     known = x.ndim == 1 and x.dtype.kind in "iu" and len(x) > 1
@@ -667,8 +679,10 @@ def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
 
 
 def _label(names: Sequence[str], inputs: Tree) -> str:
-    shapes = ("x".join(map(str, np.shape(x))) or "scalar" for x in inputs)
-    return ", ".join(f"{n} {s}" for n, s in itertools.islice(zip(names, shapes), 4))
+    arrays = ((n, x) for n, x in zip(names, inputs) if _is_array(x) or isinstance(x, int | float))
+    shapes = ((n, "x".join(map(str, np.shape(x)))) for n, x in arrays)
+    plain = (f"{n} {s or 'scalar'}" for n, s in shapes)
+    return ", ".join(itertools.islice(plain, 4))
 
 
 def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, ...], Errors]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
@@ -37,7 +38,7 @@ from gradlab.repair.edits import (
 )
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
-from gradlab.repair.problem import Errors, Mended, Point, Problem, judged
+from gradlab.repair.problem import OTHER_WAY, Errors, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
 from gradlab.repair.source import ATOM, Edit, Text, edited, read
@@ -400,7 +401,8 @@ class _Search:
         count, forward = len(self.points), self.problem.forward
         more = [read(forward)] if forward is not None and forward not in self.texts else []
         texts = [*self.texts.values(), *filter(None, more)]
-        bench = Bench(self.world, draft.code, draft.text, run, read_, count, texts)
+        upstream = self.problem.upstream_name if mine else ""
+        bench = Bench(self.world, draft.code, draft.text, run, read_, count, texts, upstream)
         self._benches[draft] = bench
         return bench
 
@@ -439,7 +441,8 @@ class _Search:
                 if bench.visits[site.statement] > 1 and isinstance(site.node, ast.Name)
                 for edit in _instead(text, site, scope)
             )
-            some = itertools.chain(some, cut, self._summed(text, bench, wanted), bounded, looped)
+            more = self._summed(text, bench, wanted), _everywhere(text, bench, wanted)
+            some = itertools.chain(some, cut, *more, bounded, looped)
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
@@ -450,7 +453,7 @@ class _Search:
                 for site, scope in bench.value_sites(wanted)
                 if not isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Compare)
                 if (shape := _shape(scope, text.of(site.node))) is not None
-                and (shape == ()) == (tier == NAMES)
+                and (shape == () or isinstance(site.parent, ast.Compare)) == (tier == NAMES)
                 for pool in [_fitting(site, shape, scope.simple)]
                 for again in [bench.visits[site.statement] > 1]
             )
@@ -657,7 +660,7 @@ class _Search:
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
-        points = (*self.points[1:], *self._refuting, *self.fresh)
+        points = (*self.points[1:], *self._refuting, *self.fresh, *self._other_way)
         try:
             for point in self.fresh:
                 if point.label not in self._limits:
@@ -698,10 +701,30 @@ class _Search:
     def fresh(self) -> list[Point]:
         """Three points that the search never saw; one of other sizes where that is possible."""
         if not hasattr(self, "_fresh"):
-            made = [p for k in (11, 12) if (p := self.problem.point(k, 0)) is not None]
+            made = [point for k in (11, 12) for point in self._with_other_numbers(k)]
             made += self._of_other_sizes(13, self._at(self.points[0]))
             self._fresh = made if len(made) == 3 else []
         return self._fresh
+
+    @functools.cached_property
+    def _other_way(self) -> list[Point]:
+        """The point at which what is True is False, where there is one and all is right there."""
+        if not any(type(x) is bool for x in jax.tree.leaves(self.problem.given)):
+            return []
+        point = self.problem.point(OTHER_WAY, 0, vary=True)
+        with contextlib.suppress(Failed):
+            if point is not None and all(judged(self._at(point), point.expected)[0]):
+                return [point]
+        return []
+
+    def _with_other_numbers(self, k: int) -> list[Point]:
+        """Return the k-th point, with other settings in the place of numbers where all runs."""
+        for vary in (True, False):
+            point = self.problem.point(k, 0, vary)
+            with contextlib.suppress(Failed):
+                if point is not None and self._at(point):
+                    return [point]
+        return []
 
 
 def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
@@ -744,8 +767,19 @@ def _bounded(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     for site, scope in bench.value_sites(wanted) if bench.words.bounded else ():
         if isinstance(site.node, ast.Name) and _shape(scope, site.node.id):
             for form in bench.words.bounded:
-                each = Material(form.replace("{}", site.node.id), ATOM, ())
+                made = form.replace("{}", site.node.id)
+                value = scope.value(made)
+                same = (m.text for m in scope.simple if np.array_equal(m.values[0], value))
+                each = Material(next(same, made), ATOM, ())
                 yield kinds.filled(text, site, "{m}", each, NAMES)
+
+
+def _everywhere(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield other names in all places of a name that one statement reads several times."""
+    scopes = {site.node: scope for site, scope in bench.value_sites(wanted)}
+    for site in kinds.repeated(text, [s for s in kinds.sites(text) if s.node in scopes]):
+        if len({site.statement, *(s.statement for s in site.again)}) == 1:
+            yield from _instead(text, site, scopes[site.node])
 
 
 def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
@@ -806,13 +840,21 @@ def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[M
 def _cost(mended: Mended, size: int) -> tuple[int, int, int]:
     """Return what orders fixes: how far the search went, how much is new or in another style."""
     known = mended.old.segment.decode()
+    unused = _unused(mended.old)
     for edit in mended.new.edits:
         strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
         styled = f"={edit.new}" in known
         size += edit.cost + _changed(edit.old, edit.new)
         size += 2 * len(strange) - 2 * styled
+        size -= _CALLED * (not unused.isdisjoint(re.findall(r"\w+", edit.new)))
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
     return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
+
+
+def _unused(text: Text) -> set[str]:
+    """Return the names that a function gives a value which nothing reads."""
+    names = [n for s in text.statements for n in ast.walk(s) if isinstance(n, ast.Name)]
+    return {n.id for n in names if is_stored(n)} - {n.id for n in names if not is_stored(n)}
 
 
 def _changed(old: str, new: str) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 
 from gradlab._codes import CODES
 from gradlab.repair.causes import Cause, Compared, Values
-from gradlab.repair.edits import SAFE, is_stored
-from gradlab.repair.pool import Scope
+from gradlab.repair.edits import SAFE
+from gradlab.repair.pool import Scope, depending
 from gradlab.repair.problem import Mended
 from gradlab.repair.source import Text
 
@@ -103,7 +103,7 @@ def _shown(old: Text, new: Text, a: Any, b: Any) -> tuple[str, str]:
 
 def _values(scope: Scope | None, upstream: str, text: Text) -> Values:
     if scope is None:
-        return Values(lambda _: None, (), upstream, _tainted(text, upstream), text.file.decode())
+        return Values(lambda _: None, (), upstream, depending(text, upstream), text.file.decode())
     lengths = []
     for held in scope.locals:
         some = {np.shape(v) for v in held.values() if isinstance(v, np.ndarray)}
@@ -114,15 +114,5 @@ def _values(scope: Scope | None, upstream: str, text: Text) -> Values:
             for axes in itertools.combinations(shape, k)
         }
         lengths.append(sizes)
-    tainted = _tainted(text, upstream)
+    tainted = depending(text, upstream)
     return Values(scope.values, lengths, upstream, tainted, text.file.decode())
-
-
-def _tainted(text: Text, upstream: str) -> set[str]:
-    """Return the names that depend on the upstream."""
-    found = {upstream}
-    for statement in [*text.statements, *text.statements]:
-        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
-        if not found.isdisjoint(n.id for n in names if not is_stored(n)):
-            found |= {n.id for n in names if is_stored(n)}
-    return found

@@ -672,3 +672,33 @@ def test_where_a_function_has_no_value_nothing_is_judged():
     rule = jax.custom_vjp(lambda p: jnp.where(p <= 1, p * p, jnp.nan))
     rule.defvjp(lambda p: (rule(p), p), lambda p, u: (u * jnp.where(p <= 1, 2 * p, jnp.nan),))
     assert gradlab.check(rule, jnp.array([0.2, 0.5])).status == "right"
+
+
+def dropout(x: Any, keep: Any, train: bool) -> Any:
+    return x * keep if train else x
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_setting_is_tried_both_ways(train: bool) -> None:
+    """A rule that forgets it is wrong; one that refuses the other way, or heeds it, is not."""
+    keep, x = np.array([True, False, True]), np.array([0.3, -1.0, 2.0])
+
+    def forgets(u: Any, x: Any, keep: Any, train: bool) -> Any:
+        return u * keep
+
+    def heeds(u: Any, x: Any, keep: Any, train: bool) -> Any:
+        return dropout(u, keep, train)
+
+    def refuses(u: Any, x: Any, keep: Any, wanted: bool) -> Any:
+        if wanted is not train:
+            raise NotImplementedError
+        return dropout(u, keep, train)
+
+    for backward, status in ((forgets, "wrong"), (heeds, "right"), (refuses, "right")):
+        report = gradlab.check(dropout, x, keep, train, backward=backward)
+        assert report.status == status, str(report)
+        assert not report.fixes
+    made = gradlab.check(dropout, x, keep, True, backward=forgets)
+    assert any("gradlab made train = False" in note for note in made.notes)
+    legal = gradlab.check(dropout, x, keep, True, backward=forgets, domain={"train": [True]})
+    assert legal.status == "right"

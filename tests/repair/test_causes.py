@@ -133,3 +133,98 @@ def test_a_kernel_is_turned_on_both_axes(tmp_path: Path) -> None:
     fixes = gradlab.check(module.forward, *inputs, backward=module.backward).fixes
     assert fixes and fixes[0].kind == "GL322"
     assert "correlate(padded, w[::-1, ::-1])" in fixes[0].after[0]
+
+
+WHOLE = {
+    "a running sum along a later axis": (
+        "def forward(x, w):\n    return np.cumsum(x * w, axis=1)\n\n\n"
+        "def backward(g, x, w):\n"
+        "    s = np.cumsum(g, axis=1)\n    return s * w, (s * x).sum(axis=0)\n",
+        ((4, 5), (5,)),
+        "GL322",
+        "    s = np.cumsum(g[:, ::-1], axis=1)[:, ::-1]",
+    ),
+    "a name that one line reads twice": (
+        "def forward(x, w, p, q):\n    return (q * x + (1 - q) * w) * p\n\n\n"
+        "def backward(g, x, w, p, q):\n"
+        "    dp = g * (p * x + (1 - p) * w)\n"
+        "    return g * q * p, g * (1 - q) * p, dp, g * p * (x - w)\n",
+        ((3, 4),) * 4,
+        "GL311",
+        "    dp = g * (q * x + (1 - q) * w)",
+    ),
+    "a triangle of a matrix": (
+        "def forward(u, b):\n"
+        "    return np.linalg.solve(np.where(np.arange(4)[:, None] <= np.arange(4), u, 0), b)\n\n\n"
+        "def backward(g, u, b):\n"
+        "    up = np.where(np.arange(4)[:, None] <= np.arange(4), u, 0)\n"
+        "    x, db = np.linalg.solve(up, b), np.linalg.solve(up.T, g)\n"
+        "    return -np.outer(db, x), db\n",
+        ((4, 4), (4,)),
+        "GL333",
+        "    return -np.triu(np.outer(db, x)), db",
+    ),
+    "a mask of largest entries": (
+        "def forward(x):\n    return x.max(axis=1)\n\n\n"
+        "def backward(g, x):\n"
+        "    y = x.max(axis=1)\n    return np.ones_like(x) * g[:, None]\n",
+        ((4, 5),),
+        "GL333",
+        "    return (x == y[..., None]) * g[:, None]",
+    ),
+    "a value that nothing reads": (
+        "def forward(z, t):\n"
+        "    e = np.exp(z)\n    return e / e.sum(axis=1, keepdims=True) * t\n\n\n"
+        "def backward(g, z, t):\n"
+        "    e = np.exp(z)\n    p = e / e.sum(axis=1, keepdims=True)\n    d = g * t\n"
+        "    delta = (d * p).sum(axis=1, keepdims=True)\n    return p * d, g * p\n",
+        ((4, 5), (4, 5)),
+        "GL211",
+        "    return p * (d - delta), g * p",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_what_people_forget_is_mended(case: str, tmp_path: Path) -> None:
+    text, shapes, code, meant = WHOLE[case]
+    module = load(tmp_path / "whole.py", f"import numpy as np\n\n\n{text}")
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=s) + (4 * np.eye(4) if s == (4, 4) else 0) for s in shapes]
+    report = gradlab.check(module.forward, *inputs, backward=module.backward)
+    assert report.fixes, str(report)
+    assert (report.fixes[0].kind, report.fixes[0].after[0]) == (code, meant), report.fixes[0]
+
+
+def test_a_fix_holds_for_other_settings_too(tmp_path: Path) -> None:
+    """A literal that equals a static argument is no fix."""
+    text = (
+        "from functools import partial\nimport jax\n\n\n"
+        "@partial(jax.custom_jvp, nondiff_argnums=(1,))\n"
+        "def gain(x, n):\n    return x * (1 + x) ** n\n\n\n"
+        "@gain.defjvp\n"
+        "def gain_jvp(n, primals, tangents):\n"
+        "    (x,), (t,) = primals, tangents\n    return gain(x, n), (1 + x) ** n * t\n\n\n"
+        "def layer(x):\n    return gain(x, 3.0)\n"
+    )
+    module = load(tmp_path / "gain.py", text)
+    report = gradlab.check(module.layer, np.random.default_rng(0).uniform(size=(3, 4)))
+    assert report.status == "wrong"
+    assert not any("3" in fix.after[0] for fix in report.fixes), report.fixes
+
+
+def test_no_cause_is_told_that_holds_by_chance(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\n"
+        "def top(x):\n    return x[np.argsort(-x)[:2]]\n\n\n"
+        "def top_backward(g, x):\n    d = np.zeros_like(x)\n    d[:2] = g\n    return d\n\n\n"
+        "def unit(x):\n    return x / np.sqrt((x * x).sum())\n\n\n"
+        "def unit_backward(g, x):\n    return g / np.sqrt((x * x).sum())\n"
+    )
+    module = load(tmp_path / "chance.py", text)
+    x = np.array([0.1, 3.0, 2.0, -1.0, 0.5])
+    report = gradlab.check(module.top, x, backward=module.top_backward)
+    assert report.status == "wrong"
+    assert "GL321" not in [finding.code for finding in report.findings], str(report)
+    report = gradlab.check(module.unit, x, backward=module.unit_backward)
+    assert report.fixes or "is missing" in report.findings[0].text, str(report)

@@ -87,6 +87,13 @@ class Symptom:
             points.append(Point(nearby(subject, trial.values, trial.seed), trial.upstreams))
         return [self.at(point) for point in points]
 
+    @functools.cached_property
+    def mixed(self) -> list[Case]:
+        """The case of the check with the entries of each input in other places."""
+        rng, held = np.random.default_rng(7), self.cases[0].point
+        values = {n: rng.permutation(np.ravel(v)).reshape(v.shape) for n, v in held.values.items()}
+        return [self.at(Point(values, held.upstreams))] if self.trial.has_reference else []
+
     def at(self, point: Point) -> Case:
         """Return the case at these inputs and upstreams."""
         wide = Point(*({name: widen(x) for name, x in part.items()} for part in point))
@@ -106,7 +113,7 @@ class Symptom:
         """Whether a claim is what came, in every case."""
         if claim.at is not None and not self.goes_elsewhere:
             return False
-        for k, case in enumerate(self.cases):
+        for k, case in enumerate(self.cases + self.mixed * (claim.kind == "index shifted")):
             right = case.expected if claim.at is None else self.expected([claim.at(case)])[0]
             made = claim.made(case, right)
             if made is None or not self.explains(k, target, made):
@@ -115,12 +122,15 @@ class Symptom:
 
     def explains(self, case: int, target: int, claim: Any) -> bool:
         """Whether a claimed gradient is the one that came."""
-        same = np.shape(claim) == self.cases[case].actual[target].shape
+        same = np.shape(claim) == self.cases[0].actual[target].shape
         return same and bool(np.all(self.close(case, target, np.asarray(claim))))
 
     def close(self, case: int, target: int, claim: Array) -> Array:
         """Say at which entries a claim is what came, up to rounding; NaN agrees with NaN alone."""
-        actual, slack = self.cases[case].actual[target], self._slack(target)
+        actual = [*self.cases, *(self.mixed if case >= len(self.cases) else ())][case].actual[
+            target
+        ]
+        slack = self._slack(target)
         with np.errstate(all="ignore"):
             size = np.abs(claim)
             scale = float(np.max(size[np.isfinite(size)], initial=0.0))

@@ -27,6 +27,18 @@ _TIMES = {
     1.0: "is counted twice",
     -0.5: "is halved",
 }
+_NAMES = {
+    "mul": "product",
+    "add": "sum",
+    "add_any": "sum",
+    "sub": "difference",
+    "div": "quotient",
+    "integer_pow": "power",
+    "pow": "power",
+    "dot_general": "matrix product",
+    "reduce_sum": "sum over axes",
+    "concatenate": "concatenation",
+}
 _CLIPS = ("clamp", "max", "min")
 _REDUCTIONS = ("reduce_sum", "reduce_max")
 
@@ -42,6 +54,16 @@ class _Gate(NamedTuple):
     @property
     def line(self) -> str:
         return f" at {self.source}" if self.source else ""
+
+    @property
+    def words(self) -> str:
+        name = f"the {_NAMES[self.name]}" if self.name in _NAMES else self.name
+        which = (
+            ""
+            if self.operand is None
+            else ("the first", "the second", "another")[min(self.operand, 2)] + " operand of "
+        )
+        return f"{which}{name}{self.line}"
 
 
 def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
@@ -68,14 +90,12 @@ def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
     for rest in (1.0, np.where(maxima, 0.0, 1.0)) if maxima.any() else (1.0,):
         # a maximum that is only subtracted for safety may be held constant besides
         base, rows = np.broadcast_to(rest, len(gates)), alone * rest
-        for k, times in gated.shares(target, base, rows):
-            if times in _TIMES:
-                term = f"through {gates[k].name}{gates[k].line}"
-                if gates[k].operand is not None:
-                    term = f"through operand {gates[k].operand} of {gates[k].name}{gates[k].line}"
-                text = f"in the gradient of {path}, the term {term} {_TIMES[times]}"
-                yield Finding("term", path, text)
-                return
+        found = [(k, t) for k, t in gated.shares(target, base, rows) if t in _TIMES]
+        if found:  # one of two equal factors, with its sign turned, is what both of them lack
+            k, times = min(found, key=lambda each: list(_TIMES).index(each[1]))
+            text = f"in the gradient of {path}, the term through {gates[k].words} {_TIMES[times]}"
+            yield Finding("term", path, text)
+            return
     held = np.array([gate.name in _REDUCTIONS for gate in gates])
     if held.any() and gated.explains(target, np.where(held, 0.0, 1.0)):
         text = f"the gradient of {path} holds the sums (mean, variance, normaliser) constant"
