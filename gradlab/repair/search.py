@@ -419,7 +419,7 @@ class _Search:
                 elif self.tried < self._end:
                     made += place.products(self._spend)
             known += places if tier != FITTED else ()
-            for site, scope in self._unsolved.pop(draft, ()):
+            for site, scope in self._unsolved.pop(draft, ()) if not text.edits else ():
                 made += _instead(text, site, scope)
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
@@ -434,15 +434,8 @@ class _Search:
             numbers = [each for each in words.written if each[0].isdigit()]
             cut = kinds.written_elsewhere(text, words.slices, numbers)
             cut = (e for e in cut if e.statement in wanted)
-            bounded = _bounded(text, bench, wanted)
-            looped = (
-                edit
-                for site, scope in bench.value_sites(wanted)
-                if bench.visits[site.statement] > 1 and isinstance(site.node, ast.Name)
-                for edit in _instead(text, site, scope)
-            )
-            more = self._summed(text, bench, wanted), _everywhere(text, bench, wanted)
-            some = itertools.chain(some, cut, *more, bounded, looped)
+            some = itertools.chain(some, cut, self._summed(text, bench, wanted))
+            some = some if text.edits else itertools.chain(some, _unsolvable(text, bench, wanted))
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
@@ -762,24 +755,27 @@ def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
                     yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), TOKENS)
 
 
-def _bounded(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
-    """Yield arrays within the bounds that the user's source gives others."""
-    for site, scope in bench.value_sites(wanted) if bench.words.bounded else ():
-        if isinstance(site.node, ast.Name) and _shape(scope, site.node.id):
-            for form in bench.words.bounded:
-                made = form.replace("{}", site.node.id)
-                value = scope.value(made)
-                same = (m.text for m in scope.simple if np.array_equal(m.values[0], value))
-                each = Material(next(same, made), ATOM, ())
-                yield kinds.filled(text, site, "{m}", each, NAMES)
+def _unsolvable(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield what may stand for arrays that cannot be solved for: they are read again, or bounded.
 
-
-def _everywhere(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
-    """Yield other names in all places of a name that one statement reads several times."""
+    Bounds are those that the user's source gives other arrays.
+    """
     scopes = {site.node: scope for site, scope in bench.value_sites(wanted)}
-    for site in kinds.repeated(text, [s for s in kinds.sites(text) if s.node in scopes]):
+    every = [site for site in kinds.sites(text) if site.node in scopes]
+    for site in kinds.repeated(text, every):
         if len({site.statement, *(s.statement for s in site.again)}) == 1:
             yield from _instead(text, site, scopes[site.node])
+    for site in every:
+        scope = scopes[site.node]
+        if not isinstance(site.node, ast.Name) or not _shape(scope, site.node.id):
+            continue
+        if bench.visits[site.statement] > 1:
+            yield from _instead(text, site, scope)
+        for form in bench.words.bounded:
+            made = form.replace("{}", site.node.id)
+            value = scope.value(made)
+            same = (m.text for m in scope.simple if np.array_equal(m.values[0], value))
+            yield kinds.filled(text, site, "{m}", Material(next(same, made), ATOM, ()), NAMES)
 
 
 def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
