@@ -119,7 +119,9 @@ class Bench:
         body = self.text.tree.body
         if not isinstance(body, list):
             return []
-        returns = [n for s in body for n in ast.walk(s) if isinstance(n, ast.Return | ast.Yield)]
+        every = [n for s in body for n in ast.walk(s)]
+        inner = {n for f in every if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        returns = [n for n in every if isinstance(n, ast.Return | ast.Yield) and n not in inner]
         lined = all(self._line(s) >= 0 for s in body)
         return body if lined and returns == [body[-1]] and returns[0].value else []
 
@@ -158,9 +160,11 @@ class Bench:
     def _compiled(self, segment: bytes) -> CodeType:
         """Compile statements on their own; `return` puts its value into `__result__`."""
         lines = segment.split(b"\n")
+        depth = len(lines[0]) - len(lines[0].lstrip())
         for i, line in enumerate(lines):
             bare = line.lstrip()
-            if bare.startswith(b"return") and not bare[6:7].isalnum():
+            whole = len(line) - len(bare) == depth  # else a function within returns
+            if whole and bare.startswith(b"return") and not bare[6:7].isalnum():
                 lines[i] = line.replace(b"return", b"__result__ =", 1)
         tree = theirs(ast.parse, b"if 1:\n" + b"\n".join(lines))
         counted(tree.body, place(self.code))
