@@ -225,7 +225,7 @@ class Compared:
             return Cause("GL203", f"the power {both}")
         if inside == "function":
             return Cause("GL213", f"the constant inside {both}")
-        if 1 in (abs(old), abs(new)) and old:
+        if 1 in (abs(old), abs(new)) and old and new:
             return _scaled(new / old, _text(b), missing=abs(old) == 1)
         return Cause("GL102", f"the factor should be `{new:.6g}`, not `{old:.6g}`")
 
@@ -265,7 +265,7 @@ class Compared:
         if old and new and constant:
             return Cause("GL213", f"the constant should be {number:g}, not {old[0]:g}")
         if old and new:
-            found = _scaled(number / old[0], text, missing=True)
+            found = _scaled(number / old[0], text, missing=abs(number) != 1)
             return found._replace(said=f"{found.said} in the term `{_bare(node)}`")
         lacks, inner = "missing" if new else "too many", constant and inside == "function"
         code = "GL213" if inner else "GL211" if new else "GL212"
@@ -286,7 +286,7 @@ class Compared:
         if self._are_sizes(known) or self._are_sizes([1 / n for n in known]):
             return Cause("GL103", f"`{_text(a)}` stands where `{_text(b)}` should")
         same = max(known) - min(known) < _NEAR * abs(known[0]) and first and np.ndim(first[0])
-        return _scaled(known[0], _text(b), missing=True) if same else None
+        return _scaled(known[0], _text(b)) if same else None
 
     # what is no arithmetic
 
@@ -487,7 +487,9 @@ def _subscripts(a: ast.expr, b: ast.expr) -> Cause:
     return Cause("GL301" if alike else "GL302", f"`{first}` should be `{last}`")
 
 
-def _scaled(ratio: float, after: str, missing: bool) -> Cause:
+def _scaled(ratio: float, after: str, missing: bool | None = None) -> Cause:
+    if missing is None:
+        missing = abs(ratio) > 1 or f"/ {1 / ratio:.6g}" in after
     ratio = ratio if missing else 1 / ratio
     number, inverse = f"{ratio:.6g}", f"{1 / ratio:.6g}"
     divided = f"/ {inverse}" in after or len(inverse) < 5 <= len(number)

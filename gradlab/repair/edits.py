@@ -172,7 +172,7 @@ class Material:
     text: str
     binds: int
     values: tuple[Tree, ...]
-    code: str = ""
+    slope: bool = False  # the derivative of a function that is often forgotten
 
     @property
     def is_number(self) -> bool:
@@ -202,17 +202,17 @@ class _Writer:
         mine = (self.text.of(s.node) for s in sites(self.text) if _is_axis(s.parent))
         return tuple(dict.fromkeys([*mine, *_AXES]))
 
-    def put(self, site: Site, new: str, binds: int, code: str, tier: int, cost: int = 0) -> Edit:
+    def put(self, site: Site, new: str, binds: int, tier: int, cost: int = 0) -> Edit:
         """Replace an expression, in parentheses where it must stand in some."""
         if site.again:
             alone = (site._replace(again=()), *site.again)
-            return self.joined([self.put(s, new, binds, code, tier, cost) for s in alone])
+            return self.joined([self.put(s, new, binds, tier, cost) for s in alone])
         start, end = self.text.span(site.node)
         parent = site.parent
         if new == "1" and isinstance(parent, ast.BinOp) and _is_factor(parent, site.node):
             other = parent.left if site.node is parent.right else parent.right
             kept = self.within(other, precedence(parent))  # nobody multiplies by one
-            return self.piece(*self.text.span(parent), kept, code, tier, site.statement, cost)
+            return self.piece(*self.text.span(parent), kept, tier, site.statement, cost)
         if new.startswith("(") and new.endswith(")"):
             with contextlib.suppress(SyntaxError):  # as `(a) * (b)`
                 inner = ast.parse(new[1:-1], mode="eval").body
@@ -221,13 +221,13 @@ class _Writer:
         held = held and self.text.segment[end : end + 1] == b")"
         if binds < _needed(site.parent, site.node) and not held:
             new = f"({new})"
-        return self.piece(start, end, new, code, tier, site.statement, cost)
+        return self.piece(start, end, new, tier, site.statement, cost)
 
     def piece(
-        self, start: int, end: int, new: str, code: str, tier: int, statement: int, cost: int = 0
+        self, start: int, end: int, new: str, tier: int, statement: int, cost: int = 0
     ) -> Edit:
         old = self.text.segment[start:end].decode()
-        return Edit(start, end, old, new, code, tier, statement, cost)
+        return Edit(start, end, old, new, tier, statement, cost)
 
     def joined(self, edits: Sequence[Edit]) -> Edit:
         """Return edits of one function, in the order of the text, as one."""
@@ -286,17 +286,16 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _operator(write, site, node)
             yield from _tied(write, site, node)
         elif isinstance(node, ast.UnaryOp):
-            code = "GL101" if isinstance(node.op, ast.USub) else "GL332"
             operand = node.operand
             if not isinstance(site.parent, ast.Slice) or node is not site.parent.step:
-                yield write.put(site, text.of(operand), precedence(operand), code, TOKENS)
+                yield write.put(site, text.of(operand), precedence(operand), TOKENS)
         elif isinstance(node, ast.Constant):
             yield from _constant(write, site, node)
         elif isinstance(node, ast.Compare) and len(node.ops) == 1:
             yield from _between(write, site, node.left, symbol(node), node.comparators[0])
         elif isinstance(node, ast.IfExp):
             new = f"{text.of(node.orelse)} if {text.of(node.test)} else {text.of(node.body)}"
-            yield write.put(site, new, 3, "GL332", TOKENS)
+            yield write.put(site, new, 3, TOKENS)
         elif isinstance(node, ast.Call):
             yield from _call(write, site, node)
         elif isinstance(node, ast.Attribute):
@@ -305,8 +304,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _subscript(write, site, node)
             yield from _scattered(write, site, node, aliases)
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
-            returned = isinstance(site.parent, ast.Return)
-            yield from _exchanged(write, site, node.elts, "GL312" if returned else "GL313")
+            yield from _exchanged(write, site, node.elts)
         yield from _anywhere(write, site)
     for index, statement in enumerate(text.statements):
         yield from _statement(write, index, statement, aliases)
@@ -318,27 +316,24 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
     binds = precedence(node)
     if name in ("-", "/", "@", "**", "//"):
         new = f"{write.within(right, binds)} {name} {write.within(left, binds + 1)}"
-        yield write.put(site, new, binds, "GL313", TOKENS)
+        yield write.put(site, new, binds, TOKENS)
     for each in (left, right) if name == "@" else ():
         mine = Site(each, (*site.parents, node), site.statement)
         if not (isinstance(each, ast.Attribute) and each.attr == "T"):
-            yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, "GL301", TOKENS)
-    code = "GL212" if name in ("+", "-") else "GL202"
+            yield write.put(mine, f"{write.within(each, ATOM)}.T", ATOM, TOKENS)
     multiplied = isinstance(site.parent, ast.BinOp) and symbol(site.parent) == "*"
-    for kept, gone in ((left, right), (right, left)):
+    for kept in (left, right):
         if multiplied and isinstance(kept, ast.Constant) and kept.value == 1:
             continue  # nobody writes x * 1
-        number = code == "GL202" and isinstance(gone, ast.Constant)
-        power = name == "**" and kept is left
-        tier, kind = (TOKENS, "GL203") if power else (NAMES, "GL102" if number else code)
-        yield write.put(site, write.text.of(kept), precedence(kept), kind, tier)
+        tier = TOKENS if name == "**" and kept is left else NAMES
+        yield write.put(site, write.text.of(kept), precedence(kept), tier)
     if name == "-":
-        yield write.put(site, f"-{write.within(right, 14)}", 14, code, NAMES)
+        yield write.put(site, f"-{write.within(right, 14)}", 14, NAMES)
     if name == "**":
         for exponent in ("1.5", "0.5", "-1", "3", "2", "4", "-2", "-0.5", "-1.5"):
             mine = Site(right, (*site.parents, node), site.statement)
             binds = 14 if exponent[0] == "-" else ATOM
-            yield write.put(mine, exponent, binds, "GL203", TOKENS)
+            yield write.put(mine, exponent, binds, TOKENS)
 
 
 def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
@@ -352,7 +347,7 @@ def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             if old[0] in "<>" and at >= 0:
                 here = text.of(node)
                 new = f"({here} + {here[:at]}{other}{here[at + len(old) :]}) / 2"
-                yield write.put(site, new, 13, "GL332", TOKENS)
+                yield write.put(site, new, 13, TOKENS)
 
 
 def _scattered(
@@ -365,10 +360,10 @@ def _scattered(
     names = [each.arg for each in text.tree.args.args if each.arg not in (*aliases, base)]
     for like in names if aliases else ():
         new = f"{aliases[0]}.zeros_like({like}).at[{index}].add({base})"
-        yield write.put(site, new, ATOM, "GL321", TOKENS)
+        yield write.put(site, new, ATOM, TOKENS)
     for other in sites(text):
         if text.of(other.node) == base and isinstance(other.parent, ast.Return | ast.Tuple):
-            yield write.put(other, f"{base}.at[{index}].set(0)", ATOM, "GL331", TOKENS)
+            yield write.put(other, f"{base}.at[{index}].set(0)", ATOM, TOKENS)
 
 
 def _between(
@@ -381,53 +376,43 @@ def _between(
     for new in _OTHERS.get(old, "").split() if at >= 0 else ():
         if (one and new in ("*", "/", "**", "//")) or (first and new in ("*", "**")):
             continue  # nobody writes x * 1
-        code = "GL101" if old + new in ("+-", "-+") else "GL203" if "**" in (old, new) else "GL204"
-        code = "GL332" if old[0] in "<>=!&|" else code
-        yield write.piece(at, at + len(old), new, code, TOKENS, site.statement)
+        yield write.piece(at, at + len(old), new, TOKENS, site.statement)
 
 
 def _constant(write: _Writer, site: Site, node: ast.Constant) -> Iterator[Edit]:
     value, parent = node.value, site.parent
     if isinstance(value, bool):
-        code = {"keepdims": "GL304", "reverse": "GL322"}.get(getattr(parent, "arg", ""), "GL332")
-        yield write.put(site, str(not value), ATOM, code, TOKENS)
+        yield write.put(site, str(not value), ATOM, TOKENS)
     elif isinstance(value, str) and "->" in value:
         quote = write.text.of(node)[-1]
         for i in range(len(value) - 1):
             if value[i].isalpha() and value[i + 1].isalpha():
                 new = value[:i] + value[i + 1] + value[i] + value[i + 2 :]
-                yield write.put(site, f"{quote}{new}{quote}", ATOM, "GL301", TOKENS)
+                yield write.put(site, f"{quote}{new}{quote}", ATOM, TOKENS)
         inputs, out = value.split("->")
         if "," in inputs and inputs.count(",") == 1:
             first, second = inputs.split(",")
             new = f"{quote}{second},{first}->{out}{quote}"
-            yield write.put(site, new, ATOM, "GL313", TOKENS)
+            yield write.put(site, new, ATOM, TOKENS)
     elif isinstance(value, int | float):
         whole = site
         if isinstance(parent, ast.UnaryOp) and len(site.parents) > 1:
             whole = Site(parent, site.parents[:-1], site.statement)
-        for new, code in _numbers(site, value):
+        for new in _numbers(site, value):
             place = whole if new == "0" or new[0] in "-(" else site  # -1 becomes 0, not -0
-            yield write.put(place, new, 14 if new[0] == "-" else ATOM, code, TOKENS)
+            yield write.put(place, new, 14 if new[0] == "-" else ATOM, TOKENS)
 
 
-def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
+def _numbers(site: Site, value: float) -> Iterator[str]:
     parent = site.parent
     axis = any(map(_is_axis, site.parents))
     axis = axis or (isinstance(parent, ast.Call) and last_name(parent.func) in REDUCTIONS)
     if axis and isinstance(value, int):
-        call = next((p for p in reversed(site.parents) if isinstance(p, ast.Call)), None)
-        kept = (
-            call is None
-            or last_name(call) != "sum"
-            or any(k.arg == "keepdims" for k in call.keywords)
-        )
-        yield from ((each, "GL302" if kept or each[0] != "(" else "GL303") for each in _AXES)
+        yield from _AXES
         return
     index = any(isinstance(p, ast.Subscript) or last_name(p) in OF_PLACES for p in site.parents)
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     added = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub)
-    code = "GL321" if index else "GL203" if power else "GL213" if added else "GL102"
     news: list[float] = [value + 1, value - 1, -value]
     if not index:
         news += [2 * value, value / 2, value * value, 0, 1]
@@ -440,59 +425,58 @@ def _numbers(site: Site, value: float) -> Iterator[tuple[str, str]]:
             and not (power and new == 0)
             and not (new < 0 and isinstance(parent, ast.UnaryOp))
         ):
-            yield (repr(int(new)) if new == int(new) else repr(float(new))), code
+            yield repr(int(new)) if new == int(new) else repr(float(new))
 
 
 def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
     text, name = write.text, last_name(node.func)
     if node.args:
-        yield from _exchanged(write, site, node.args, "GL332" if name == "where" else "GL313")
+        yield from _exchanged(write, site, node.args)
     if name == "where" and len(node.args) == 3:
         for each in node.args[1:]:
-            yield write.put(site, text.of(each), precedence(each), "GL333", NAMES)
+            yield write.put(site, text.of(each), precedence(each), NAMES)
     elif node.args:
         kept = node.args[0]
-        yield write.put(site, text.of(kept), precedence(kept), "GL204", NAMES)
+        yield write.put(site, text.of(kept), precedence(kept), NAMES)
     if isinstance(node.func, ast.Attribute):
         kept = node.func.value
         if not (isinstance(kept, ast.Name) and kept.id in ("np", "jnp", "jax", "numpy", "lax")):
-            yield write.put(site, text.of(kept), precedence(kept), "GL204", NAMES)
+            yield write.put(site, text.of(kept), precedence(kept), NAMES)
     given = {keyword.arg for keyword in node.keywords}
     end = text.span(node)[1] - 1
     tail = text.segment[:end].rstrip()
     comma = "" if not (node.args or node.keywords) or tail.endswith(b",") else ", "
     if name in REDUCTIONS and len(node.args) <= 1 + (not _of_module(node)):
         positional = len(node.args) > (1 if _of_module(node) else 0)
-        added = [] if "axis" in given or positional else [(f"axis={a}", "GL302") for a in _AXES]
+        added = [] if "axis" in given or positional else [f"axis={a}" for a in _AXES]
         if "keepdims" not in given:
-            added.append(("keepdims=True", "GL304"))
-            added += [(f"axis={a}, keepdims=True", "GL302") for a in _AXES[:3] if len(added) > 1]
-        for new, code in added:
-            yield write.piece(end, end, comma + new, code, TOKENS, site.statement)
+            added.append("keepdims=True")
+            added += [f"axis={a}, keepdims=True" for a in _AXES[:3] if len(added) > 1]
+        for new in added:
+            yield write.piece(end, end, comma + new, TOKENS, site.statement)
     if name in ("cumsum", "cumprod") and node.args:
         axis = next((text.of(k.value) for k in node.keywords if k.arg == "axis"), "0")
         index = {"0": "::-1", "-1": "..., ::-1"}.get(axis, ":, " * (axis == "1") + "::-1")
         turned = f"{write.within(node.args[0], ATOM)}[{index}]"
         new = text.of(node).replace(text.of(node.args[0]), turned, 1)
-        yield write.put(site, f"{new}[{index}]", ATOM, "GL322", TOKENS)
+        yield write.put(site, f"{new}[{index}]", ATOM, TOKENS)
     if name in ("tile", "repeat") and len(node.args) == 2:
         yield from _repeated(write, site, node)
     if name == "scan" and "reverse" not in given:
-        yield write.piece(end, end, comma + "reverse=True", "GL322", TOKENS, site.statement)
+        yield write.piece(end, end, comma + "reverse=True", TOKENS, site.statement)
     for i, keyword in enumerate(node.keywords):
         if keyword.arg == "axis" and not isinstance(keyword.value, ast.Constant):
             mine = Site(keyword.value, (*site.parents, node, keyword), site.statement)
             for axis in write.axes:
                 if axis != text.of(keyword.value):
-                    yield write.put(mine, axis, ATOM, "GL302", TOKENS)
+                    yield write.put(mine, axis, ATOM, TOKENS)
         if keyword.arg == "axis" and name in REDUCTIONS:
             yield from _reshaped(write, site, node, keyword.value)
         start, stop = text.span(keyword)
         before: list[ast.expr | ast.keyword] = [*node.args, *node.keywords[:i]]
         if before:
             start = text.span(before[-1])[1]
-            code = "GL304" if keyword.arg == "keepdims" else "GL302"
-            yield write.piece(start, stop, "", code, NAMES, site.statement)
+            yield write.piece(start, stop, "", NAMES, site.statement)
 
 
 def _repeated(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
@@ -510,7 +494,7 @@ def _repeated(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         called = called.replace("tile", "repeat")
         news = [f"{called}({here}, {text.of(n)}{axis})" for n, axis in zip(each, axes)]
     for new in news:
-        yield write.put(site, new, ATOM, "GL204", TOKENS)
+        yield write.put(site, new, ATOM, TOKENS)
 
 
 def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Iterator[Edit]:
@@ -520,10 +504,10 @@ def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Ite
         return
     last = made.args[-1]
     lengths = last.elts if isinstance(last, ast.Tuple) else made.args[_of_module(made) :]
-    for exchanged in _exchanged(write, site, lengths, "GL302"):
+    for exchanged in _exchanged(write, site, lengths):
         for k in map(str, range(len(lengths))):
             if k != write.text.of(axis):
-                other = write.piece(*write.text.span(axis), k, "GL302", TOKENS, site.statement)
+                other = write.piece(*write.text.span(axis), k, TOKENS, site.statement)
                 yield write.joined([exchanged, other])
 
 
@@ -532,26 +516,22 @@ def _attribute(
 ) -> Iterator[Edit]:
     text, base = write.text, node.value
     if node.attr == "T":
-        yield write.put(site, text.of(base), precedence(base), "GL301", TOKENS)
+        yield write.put(site, text.of(base), precedence(base), TOKENS)
     end = text.span(node)[1]
     for group in _CONFUSED:
         if node.attr in group:
             for other in group:
                 if other != node.attr and (other in held or other == "set"):
-                    code = {"sum": "GL103", "set": "GL331"}.get(group[0], "GL204")
                     start = end - len(node.attr)
-                    yield write.piece(start, end, other, code, TOKENS, site.statement)
+                    yield write.piece(start, end, other, TOKENS, site.statement)
 
 
 def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
     text, base = write.text, node.value
     if isinstance(node.ctx, ast.Load):
-        steps = (p.step for p in _indices(node) if isinstance(p, ast.Slice))
-        turned = any(step is not None and text.of(step) == "-1" for step in steps)
-        code = "GL322" if turned else "GL321"
-        yield write.put(site, text.of(base), precedence(base), code, NAMES)
+        yield write.put(site, text.of(base), precedence(base), NAMES)
         if isinstance(node.slice, ast.Constant) and isinstance(base, ast.Call):
-            yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, "GL303", TOKENS)
+            yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, TOKENS)
     for part in _indices(node):
         start, end = text.span(part)
         if isinstance(part, ast.Slice):
@@ -563,14 +543,13 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
             news = [":"] if step == "-1" else news if step is None else []
             news += ["::-1"] if (lower, upper, step) == (None, None, None) else []
             for new in news:
-                code = "GL322" if "-1" in (step or new) else "GL321"
-                yield write.piece(start, end, new, code, TOKENS, site.statement)
+                yield write.piece(start, end, new, TOKENS, site.statement)
         elif isinstance(part, ast.Name | ast.BinOp):
             news = [f"{text.of(part)} + 1", f"{text.of(part)} - 1"]
             if isinstance(part, ast.BinOp) and isinstance(part.right, ast.Constant):
                 news = [text.of(part.left)]
             for new in news:
-                yield write.piece(start, end, new, "GL321", TOKENS, site.statement)
+                yield write.piece(start, end, new, TOKENS, site.statement)
 
 
 def slices(text: Text) -> Iterator[str]:
@@ -587,17 +566,17 @@ def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]
     for site in sites(text):
         for new in numbers if isinstance(site.node, ast.Constant) and is_number(site) else ():
             if new != text.of(site.node):
-                yield write.put(site, new, ATOM, "GL213", NAMES)
+                yield write.put(site, new, ATOM, NAMES)
         for part in _indices(site.node):
             for new in written if isinstance(part, ast.Slice) else ():
-                yield write.piece(*text.span(part), new, "GL321", NAMES, site.statement)
+                yield write.piece(*text.span(part), new, NAMES, site.statement)
         if isinstance(site.node, ast.Call) and last_name(site.node) == "slice":
             for new in written:
                 parts = (*new.split(":"), "")[:3] if new.count(":") < 3 else ()
                 called = ", ".join(p.strip() or "None" for p in parts)
                 if called:
                     new = f"{text.of(site.node.func)}({called})"
-                    yield write.put(site, new, ATOM, "GL321", NAMES)
+                    yield write.put(site, new, ATOM, NAMES)
 
 
 def _indices(node: ast.expr) -> Sequence[ast.expr]:
@@ -616,7 +595,7 @@ def others(text: Text, node: ast.Subscript) -> Iterator[str]:
             yield (here[: a - start] + new.encode() + here[b - start :]).decode()
 
 
-def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr], code: str) -> Iterator[Edit]:
+def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr]) -> Iterator[Edit]:
     """Exchange two parts of a list, next to each other first."""
     text = write.text
     pairs = itertools.combinations(range(len(parts)), 2)
@@ -625,7 +604,7 @@ def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr], code: str)
         between = text.segment[b:c].decode()
         new = f"{text.of(parts[j])}{between}{text.of(parts[i])}"
         if text.of(parts[i]) != text.of(parts[j]):
-            yield write.piece(a, d, new, code, TOKENS, site.statement)
+            yield write.piece(a, d, new, TOKENS, site.statement)
 
 
 def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
@@ -637,12 +616,12 @@ def _anywhere(write: _Writer, site: Site) -> Iterator[Edit]:
     whole = whole or (isinstance(parent, ast.Call) and node in parent.args)
     inside = not any(isinstance(p, ast.Subscript | ast.keyword) for p in site.parents)
     if whole and inside and not isinstance(node, ast.Tuple | ast.Constant | ast.UnaryOp):
-        yield write.put(site, f"-{write.within(node, 14)}", 14, "GL101", TOKENS)
+        yield write.put(site, f"-{write.within(node, 14)}", 14, TOKENS)
     if (isinstance(parent, ast.For) and node is parent.iter) or last_name(parent) == "zip":
         if isinstance(node, ast.Call) and last_name(node) == "range":
-            yield write.put(site, f"reversed({text.of(node)})", ATOM, "GL322", TOKENS)
+            yield write.put(site, f"reversed({text.of(node)})", ATOM, TOKENS)
         elif isinstance(node, ast.Name):
-            yield write.put(site, f"{text.of(node)}[::-1]", ATOM, "GL322", TOKENS)
+            yield write.put(site, f"{text.of(node)}[::-1]", ATOM, TOKENS)
 
 
 def _statement(
@@ -653,35 +632,34 @@ def _statement(
     if isinstance(statement, ast.AugAssign):
         target, value = text.span(statement.target), text.span(statement.value)
         at = text.segment.find(b"=", target[1], value[0])
-        yield write.piece(at - 1, at + 1, "=", "GL331", TOKENS, index)
+        yield write.piece(at - 1, at + 1, "=", TOKENS, index)
         for new in "+-*/":
             if text.segment[at - 1 : at].decode() != new:
-                code = "GL101" if new in "+-" else "GL204"
-                yield write.piece(at - 1, at, new, code, TOKENS, index)
+                yield write.piece(at - 1, at, new, TOKENS, index)
         if isinstance(statement.op, ast.Add):
             yield from _added(write, index, statement.target, statement.value, aliases)
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target, value = text.span(statement.targets[0]), text.span(statement.value)
         at = text.segment.find(b"=", target[1], value[0])
         if not isinstance(statement.targets[0], ast.Tuple):
-            yield write.piece(at, at + 1, "+=", "GL331", TOKENS, index)
+            yield write.piece(at, at + 1, "+=", TOKENS, index)
         yield from _added(write, index, statement.targets[0], statement.value, aliases)
     elif isinstance(statement, ast.If):
         mine = Site(statement.test, (statement,), index)
         new = f"not ({text.of(statement.test)})"
-        yield write.put(mine, new, 6, "GL332", TOKENS)
+        yield write.put(mine, new, 6, TOKENS)
     if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return):
         yield from _crossed(write, index, statement, aliases)
     simple = ast.Assign | ast.AugAssign | ast.Expr | ast.Continue
     if isinstance(statement, simple):
-        yield write.piece(start, end, "pass", "GL212", NAMES, index)
+        yield write.piece(start, end, "pass", NAMES, index)
     following = _next(text, statement)
     if following is not None:
         a, b = text.span(following)
         between = text.segment[end:a].decode()
         new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
         first = min(index, text.statements.index(following))
-        yield write.piece(start, b, new, "GL323", TOKENS, first)
+        yield write.piece(start, b, new, TOKENS, first)
 
 
 def _added(
@@ -695,7 +673,7 @@ def _added(
         base, place = text.of(target.value), text.of(target.slice)
         new = f"{alias}.add.at({base}, {place}, {text.of(value)})"
         start, end = text.span(target)[0], text.span(value)[1]
-        yield write.piece(start, end, new, "GL331", TOKENS, index)
+        yield write.piece(start, end, new, TOKENS, index)
 
 
 def _crossed(
@@ -711,7 +689,7 @@ def _crossed(
         first, last = text.segment[a:b].decode(), text.segment[c:d].decode()
         if first != last and first not in aliases and last not in aliases:
             new = f"{last}{text.segment[b:c].decode()}{first}"
-            yield write.piece(a, d, new, "GL313", NAMES, index)
+            yield write.piece(a, d, new, NAMES, index)
 
 
 def _next(text: Text, statement: ast.stmt) -> ast.stmt | None:
@@ -738,12 +716,12 @@ def names(
     write, old = _Writer(text), text.of(site.node)
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
     if named and len(shape) >= 2:
-        yield write.put(site, f"{old}.T", ATOM, "GL301", NAMES)
+        yield write.put(site, f"{old}.T", ATOM, NAMES)
     named = named or isinstance(site.parent, ast.Compare)
     for each in pool:
         if each.text != old and (named or each.shape == shape):
             tier = TRIED if named and each.is_number else NAMES  # names before numbers
-            yield write.put(site, each.text, each.binds, each.code or "GL311", tier)
+            yield write.put(site, each.text, each.binds, tier)
     multiplied = set(factors(text, site.node))
     for each in pool if again else ():
         forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
@@ -770,7 +748,7 @@ def summed(
         for result, more in ((left, ""), (kept, ", keepdims=True")):
             if result == wanted:
                 new = f"{here}.sum(axis={written}{more})"
-                yield write.put(site, new, ATOM, "GL303", NAMES)
+                yield write.put(site, new, ATOM, NAMES)
 
 
 def conjugated(text: Text) -> Iterator[Edit]:
@@ -779,7 +757,7 @@ def conjugated(text: Text) -> Iterator[Edit]:
     for site in sites(text):
         if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Load):
             new = f"{text.of(site.node)}.conj()"
-            yield write.put(site, new, ATOM, "GL406", TOKENS)
+            yield write.put(site, new, ATOM, TOKENS)
 
 
 def factors(text: Text, node: ast.expr) -> Iterator[str]:
@@ -796,7 +774,7 @@ def factors(text: Text, node: ast.expr) -> Iterator[str]:
 def moved(text: Text, site: Site) -> Edit:
     """Return the edit that moves a value, to see what depends on it."""
     write = _Writer(text)
-    return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, "", SOLVED)
+    return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, SOLVED)
 
 
 def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED) -> Edit:
@@ -804,7 +782,7 @@ def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED
     write = _Writer(text)
     new = each.text
     if form == "{m}":
-        return write.put(site, new, each.binds, each.code or "GL311", tier, len(new))
+        return write.put(site, new, each.binds, tier, len(new))
     product = form[4:5] in ("*", "/")
     here = write.within(site.node, 13 if product else 12)
     if new.startswith("-") and not product:
@@ -812,13 +790,11 @@ def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED
     if form == "1 + {m} * {s}":
         tight, here = each.binds >= 13, write.within(site.node, 14)
         new = form.format(s=here, m=new if tight else f"({new})")
-        return write.put(site, new, 12, "GL211", SOLVED)
+        return write.put(site, new, 12, SOLVED)
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
-    factor = "GL102" if each.is_number else "GL201"
-    code = each.code or (factor if product else "GL211")
-    known = -6 if each.code == "GL221" else 0  # a slope that everybody writes so
-    return write.put(site, new, 13 if product else 12, code, SOLVED, known)
+    known = -6 if each.slope else 0  # everybody writes it so
+    return write.put(site, new, 13 if product else 12, SOLVED, known)
 
 
 def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Edit, str]]:
@@ -826,13 +802,13 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     write, here = _Writer(text), text.of(site.node)
     for function in functions:
         new = function.replace("{}", here)
-        yield write.put(site, new, ATOM, "GL204", SOLVED), new
+        yield write.put(site, new, ATOM, SOLVED), new
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):
-        yield write.put(site, new, binds, "GL203", SOLVED), new
+        yield write.put(site, new, binds, SOLVED), new
     if not isinstance(site.node, ast.UnaryOp):
         new = f"-{write.within(site.node, 14)}"
-        yield write.put(site, new, 14, "GL101", SOLVED), new
+        yield write.put(site, new, 14, SOLVED), new
 
 
 def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, str]]:
@@ -840,9 +816,9 @@ def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, 
     write = _Writer(text)
     here = write.within(site.node, ATOM)
     for axis in range(dimensions):
-        for sign, verb, code in (("/", "sum", "GL201"), ("-", "mean", "GL211")):
+        for sign, verb in (("/", "sum"), ("-", "mean")):
             new = f"{write.within(site.node, 13)} {sign} {here}.{verb}(axis={axis}, keepdims=True)"
-            yield write.put(site, new, 13 if sign == "/" else 12, code, SOLVED), new
+            yield write.put(site, new, 13 if sign == "/" else 12, SOLVED), new
 
 
 def last_name(node: ast.AST) -> str:

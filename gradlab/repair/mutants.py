@@ -5,6 +5,7 @@ A mutant counts if it runs, gives the right shapes, and other numbers than the o
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -88,11 +89,16 @@ def _spread(text: Text, rng: np.random.Generator) -> Iterator[Edit]:
     names = frozenset(dir(np)) | {"sum", "mean", "max", "min"}
     some = list(tokens(text, ("np",), names))
     some = [some[k] for k in rng.permutation(len(some))]
-    some.sort(key=lambda e: (e.statement, e.code))
-    groups = [list(g) for _, g in itertools.groupby(some, key=lambda e: (e.statement, e.code))]
+    some.sort(key=_kind)
+    groups = [list(g) for _, g in itertools.groupby(some, key=_kind)]
     order = [groups[k] for k in rng.permutation(len(groups))]
     for row in itertools.zip_longest(*order):
         yield from (edit for edit in row if edit is not None and edit.tier >= TOKENS)
+
+
+def _kind(edit: Edit) -> tuple[int, str]:
+    """Return the statement of an edit, and the operators that it changes."""
+    return edit.statement, re.sub(r"[\w\s]+", "x", f"{edit.old} > {edit.new}")
 
 
 def _mutant(

@@ -209,7 +209,7 @@ def _simple(scope: Scope) -> list[Material]:
     first = scope.locals[0]
     found: list[tuple[str, tuple[Any, ...]]] = []
     for name in first:
-        if all(name in each for each in scope.locals):
+        if name != "_" and all(name in each for each in scope.locals):
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
     made = ((w, scope.values(w)) for w in scope.words.written)
     found += [(w, values) for w, values in made if values is not None and _is_one(values)]
@@ -222,10 +222,10 @@ def _simple(scope: Scope) -> list[Material]:
             if all(np.ndim(v) == dimensions for v in each.values):
                 lengths = tuple(float(np.shape(v)[axis]) for v in each.values)
                 shown = -1 if axis == dimensions - 1 > 1 else axis
-                sizes.append(Material(f"{each.text}.shape[{shown}]", ATOM, lengths, ""))
+                sizes.append(Material(f"{each.text}.shape[{shown}]", ATOM, lengths))
         if dimensions > 1:
             counts = tuple(float(np.size(v)) for v in each.values)
-            sizes.append(Material(f"{each.text}.size", ATOM, counts, ""))
+            sizes.append(Material(f"{each.text}.size", ATOM, counts))
     every = len(scope.locals)
     held = {float(m.value) for m in named if not m.shape and _kind(m) in "fi"}
     numbers = [n for n in ("1", "2", "0.5", "3", "4") if held.isdisjoint((float(n), 1 / float(n)))]
@@ -268,7 +268,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     """
     pool, words = scope.simple, scope.words
     alias = words.aliases[0] if words.aliases else ""
-    texts: list[tuple[str, int, str]] = []
+    texts: list[tuple[str, int]] = []
     arrays = [m for m in pool if _kind(m) in "fc" and m.binds == ATOM]
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
     indices = [m.text for m in pool if _kind(m) == "i" and m.shape and m.text.isidentifier()][:2]
@@ -280,27 +280,27 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             if a.shape == b.shape and a.text <= b.text:
                 axes = ("-1, keepdims=True", "0") if a.shape[1:] else ("0",)
                 for axis, verb in itertools.product(axes, ("sum", "mean")):
-                    texts.append((f"({a.text} * {b.text}).{verb}(axis={axis})", ATOM, ""))
+                    texts.append((f"({a.text} * {b.text}).{verb}(axis={axis})", ATOM))
             if len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[0]:
-                texts.append((f"{a.text}.T @ {b.text}", 13, ""))
+                texts.append((f"{a.text}.T @ {b.text}", 13))
             if len(a.shape) >= 2 and len(b.shape) == 2:
                 if a.shape[-1] == b.shape[1]:
-                    texts.append((f"{a.text} @ {b.text}.T", 13, ""))
+                    texts.append((f"{a.text} @ {b.text}.T", 13))
                 if a.shape[-1] == b.shape[0]:
-                    texts.append((f"{a.text} @ {b.text}", 13, ""))
+                    texts.append((f"{a.text} @ {b.text}", 13))
     for product in words.products if most else ():
         shape = np.shape(scope.value(product))
         alike = [b.text for b in whole if len(shape) > 1 and b.shape == shape]
         for other, verb in itertools.product(alike, ("mean", "sum")):
-            texts.append((f"({product} * {other}).{verb}(axis=-1, keepdims=True)", ATOM, ""))
+            texts.append((f"({product} * {other}).{verb}(axis=-1, keepdims=True)", ATOM))
     texts += [
-        (f"({a.text} - {b.text})", ATOM, "")
+        (f"({a.text} - {b.text})", ATOM)
         for a in whole
         for b in whole
         if a.shape != b.shape and len(a.shape) == len(b.shape)
     ]
     texts += [
-        (f"({a.text} == {b.text}{index})", ATOM, "GL333")
+        (f"({a.text} == {b.text}{index})", ATOM)
         for a in whole
         for b in whole
         for index in ("", "[..., None]")
@@ -313,60 +313,60 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             continue
         own = dimensions or v in scope.locals[0]
         texts += [
-            (f"(1 - {v}**2)", ATOM, "GL221"),
-            (f"{v} * (1 - {v})", 13, "GL221"),
-            (f"(1 - {v})", ATOM, "GL221"),
-            (f"{v}**2", 15, ""),
-            (f"({v} > 0)", ATOM, "GL333"),
-            (f"(1 + {v})", ATOM, ""),
+            *((slope, 13 if slope[0] != "(" else ATOM) for slope in _slopes(v)),
+            (f"{v}**2", 15),
+            (f"({v} > 0)", ATOM),
+            (f"(1 + {v})", ATOM),
         ]
         divides = _kind(each) == "c" or one_sign(each.value)
-        texts += [(f"(1 / {v})", ATOM, "")] if divides else []
-        texts += [(call.replace("{}", v), ATOM, "") for call in words.calls if most and own]
+        texts += [(f"(1 / {v})", ATOM)] if divides else []
+        texts += [(call.replace("{}", v), ATOM) for call in words.calls if most and own]
         for c in words.bounds if v.isidentifier() else ():
-            texts += [(f"({v} {sign} {c})", ATOM, "GL333") for sign in "<>"]
-            texts += [(f"({alias}.abs({v}) < {c})", ATOM, "GL333")] if alias else []
-            texts += [(f"{alias}.clip({v}, -{c}, {c})", ATOM, "GL333")] if alias else []
+            texts += [(f"({v} {sign} {c})", ATOM) for sign in "<>"]
+            texts += [(f"({alias}.abs({v}) < {c})", ATOM)] if alias else []
+            texts += [(f"{alias}.clip({v}, -{c}, {c})", ATOM)] if alias else []
         texts += _linear(v, dimensions, indices)
     lengths = [m.text for m in pool if m.shape == () and m.text[0].isalpha() and m not in arrays]
     texts += [
-        (c.replace("{}", v), ATOM, "")
-        for c in words.calls
-        if c.endswith("sqrt({})")
-        for v in lengths
+        (c.replace("{}", v), ATOM) for c in words.calls if c.endswith("sqrt({})") for v in lengths
     ]
     masks = [m for m in pool if _kind(m) == "b"]
-    texts += [(f"(1 - {m.text})", ATOM, "GL333") for m in masks]
-    texts += [(f"{m.text}[..., None]", ATOM, "GL333") for m in masks if m.shape]
+    texts += [(f"(1 - {m.text})", ATOM) for m in masks]
+    texts += [(f"{m.text}[..., None]", ATOM) for m in masks if m.shape]
     for np_ in words.aliases[:1]:  # the numbers of Gauss and of other bases
-        texts += [(f"{np_}.{c}", ATOM, "GL102") for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
+        texts += [(f"{np_}.{c}", ATOM) for c in ("log(2)", "log(10)", "sqrt(2)", "pi")]
         for inner in (f"{np_}.pi", f"2 * {np_}.pi", f"2 / {np_}.pi"):
-            texts.append((f"{np_}.sqrt({inner})", ATOM, "GL102"))
+            texts.append((f"{np_}.sqrt({inner})", ATOM))
+    slopes = {slope for m in arrays for slope in _slopes(m.text)}
     made = []
-    for text, binds, code in texts:
+    for text, binds in texts:
         value = scope.value(text)
         if value is not None and (size := _size(value)) <= _LARGEST:
             values = scope.values(text) if size == 1 else (value,)
-            made += [Material(text, binds, values, code)] if values else []
+            made += [Material(text, binds, values, text in slopes)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]
 
 
-def _linear(v: str, dimensions: int, indices: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+def _slopes(v: str) -> tuple[str, str, str]:
+    return f"(1 - {v}**2)", f"{v} * (1 - {v})", f"(1 - {v})"
+
+
+def _linear(v: str, dimensions: int, indices: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Yield what is linear in an array: sums, transposes, its entries in other places."""
     if dimensions >= 2:
         for verb in ("mean", "sum"):
-            yield f"{v}.{verb}(axis=-1, keepdims=True)", ATOM, ""
-            yield f"{v}.{verb}(axis=0)", ATOM, ""
-        yield f"{v}.T", ATOM, ""
+            yield f"{v}.{verb}(axis=-1, keepdims=True)", ATOM
+            yield f"{v}.{verb}(axis=0)", ATOM
+        yield f"{v}.T", ATOM
     if dimensions == 3:
-        yield f"{v}.transpose(0, 2, 1)", ATOM, "GL301"
+        yield f"{v}.transpose(0, 2, 1)", ATOM
     places = ["..., None", "None", "::-1", *indices] if dimensions >= 1 else []
     places += [":, ::-1", "::-1, ::-1"] if dimensions >= 2 else []
     places += ["..., ::-1, ::-1"] if dimensions > 2 else []
     places += [":, None, None"] if dimensions == 1 else []
     for index in places:
-        yield f"{v}[{index}]", ATOM, ""
+        yield f"{v}[{index}]", ATOM
 
 
 def _kind(material: Material) -> str:

@@ -64,8 +64,8 @@ def safe_forms(text: Text, code: str) -> Iterator[Edit]:
         for form, safe in _forms():
             for bound in _matches(form, site.node, {}, known):
                 new = _Filled(bound).visit(_parsed(ast.unparse(safe)))
-                each = Material(ast.unparse(new), precedence(new), (), code)
-                yield dataclasses.replace(filled(text, site, "{m}", each), tier=SAFE)
+                each = Material(ast.unparse(new), precedence(new), ())
+                yield dataclasses.replace(filled(text, site, "{m}", each), tier=SAFE, code=code)
 
 
 def _parsed(text: str) -> ast.expr:

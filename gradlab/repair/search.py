@@ -122,8 +122,7 @@ class _Solved(NamedTuple):
             for product in self.fitter.products(array, most, spend):
                 if form == "{s} * {m}" and f"/ {mine}" in product:
                     continue  # nobody divides by what it multiplies
-                code = "GL211" if form == "{m}" else ""
-                yield kinds.filled(self.text, self.site, form, Material(product, 13, (), code))
+                yield kinds.filled(self.text, self.site, form, Material(product, 13, ()))
 
 
 class _Ended(Exception):
@@ -740,7 +739,7 @@ def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
             if site.statement not in known:
                 known[site.statement] = derived(scope, 0)
             for each in known[site.statement]:
-                if each.code == "GL221" and each.shape == shape:
+                if each.slope and each.shape == shape:
                     yield kinds.filled(text, site, "{s} * {m}", each)
 
 

@@ -25,18 +25,18 @@ _BINDS: Final = {"|": 8, "^": 9, "&": 10, "<<": 11, ">>": 11, "+": 12, "-": 12, 
 class Edit:
     """A piece of a function's text, and what it becomes.
 
-    `code` says which mistake the edit mends, `tier` how far the search must look to find it.
-    `statement` is the index of the innermost statement that holds the piece.
+    `tier` says how far the search must look to find it. `statement` is the index of the innermost
+    statement that holds the piece. `code` is set where no mistake is mended, but digits are kept.
     """
 
     start: int
     end: int
     old: str
     new: str
-    code: str
     tier: int
     statement: int
     cost: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
                 each = compared.cause(one, two)
                 if each is not None:
                     found.setdefault(each, _shown(old, new, a, b))
+    found = found or {Cause("GL204", ""): (first.old, first.new)}
     said = [f"{_said(c, x)}: `{x}` should be `{y}`" for c, (x, y) in found.items()]
     return next(iter(found)).code, "; ".join(said)
 
@@ -56,7 +57,11 @@ def _said(found: Cause, shown: str) -> str:
     """Return what is wrong; where its words are long, or are shown anyway, those of the code."""
     whole = found.code == "GL101" and f"`{shown}`" in found.said
     mistake = re.split("[:,.]", CODES[found.code].mistake)[0]
-    return mistake[0].lower() + mistake[1:] if whole or len(found.said) > _LONG else found.said
+    return (
+        mistake[0].lower() + mistake[1:]
+        if whole or not 0 < len(found.said) <= _LONG
+        else found.said
+    )
 
 
 def _parts(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
