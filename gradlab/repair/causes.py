@@ -328,7 +328,8 @@ class Compared:
             if {first, last} == {"mean", "sum"}:
                 return Cause("GL103", f"this {first} should be a {last}")
             same = {*map(_dump, a.args)} & {*map(_dump, b.args)} or _dump(a.func) == _dump(b.func)
-            same = same or len(a.args) == len(b.args) > 0
+            method = _dump(getattr(a.func, "value", a)) == _dump(getattr(b.func, "value", b))
+            same = same or len(a.args) == len(b.args) > 0 or (method and not a.args + b.args)
             code = "GL331" if {first, last} == {"set", "add"} else "GL204"
             return Cause(code, f"`{first}` stands where `{last}` should") if same else None
         if first in _TURNED and _dump(a.func) == _dump(b.func):

@@ -523,7 +523,7 @@ def _attribute(
             for other in group:
                 if other != node.attr and (other in held or other == "set"):
                     start = end - len(node.attr)
-                    yield write.piece(start, end, other, TOKENS, site.statement)
+                    yield write.piece(start, end, other, TOKENS, site.statement, -3)
 
 
 def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit]:
@@ -800,8 +800,9 @@ def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED
 def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Edit, str]]:
     """Yield functions of a value, of those that the user's source calls, and their texts."""
     write, here = _Writer(text), text.of(site.node)
+    tight = write.within(site.node, ATOM)
     for function in functions:
-        new = function.replace("{}", here)
+        new = function.replace("{}", tight if function.startswith("{}") else here)
         yield write.put(site, new, ATOM, SOLVED), new
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):

@@ -94,13 +94,17 @@ def spoken(
     for text in texts:
         for site in sites(text):
             node, here = site.node, text.of(site.node)
+            if isinstance(node, ast.Call) and last_name(node) in ("transpose", "swapaxes"):
+                axes = ", ".join(map(text.of, node.args))
+                method = isinstance(node.func, ast.Attribute) and not _names(node.args)
+                calls |= {f"{{}}.{last_name(node)}({axes})": None} if method else {}
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
                 calls |= {f"{called}({{}})": None} if known else {}
             if isinstance(node, ast.Call) and last_name(node) in ("maximum", "minimum", "clip"):
-                others_ = [text.of(n) for n in node.args[1:] if not _names(n)]
-                if len(others_) == len(node.args) - 1 > 0:
+                others_ = [text.of(n) for n in node.args[1:]]
+                if others_ and not _names(node.args[1:]):
                     bounded[f"{text.of(node.func)}({{}}, {', '.join(others_)})"] = None
             if isinstance(node, ast.Constant) and is_number(site):
                 written[here] = None
@@ -135,8 +139,9 @@ def depending(text: Text, name: str) -> set[str]:
     return found
 
 
-def _names(node: ast.AST) -> bool:
-    return any(isinstance(each, ast.Name) for each in ast.walk(node))
+def _names(nodes: Sequence[ast.AST]) -> bool:
+    """Whether there is a name among some expressions."""
+    return any(isinstance(each, ast.Name) for node in nodes for each in ast.walk(node))
 
 
 def _may_run(node: ast.AST, scope: Mapping[str, Any]) -> bool:

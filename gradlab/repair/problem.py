@@ -542,10 +542,44 @@ class Problem:
             given = [place.inputs[name] for name in names]
             ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)
             if not all(judged(ours[skipped:], right[skipped:])[0]):
-                there = self.rule.at(place.inputs).inputs
+                there = jax.tree.map(wide, self.rule.at(place.inputs).inputs)
                 expected = self._expected(there, upstream)
-                return True, Point(jax.tree.map(wide, there), upstream, expected, f"{place.sides}")
+                at = Point(there, upstream, expected, f"{place.sides}")
+                if self._is_wrong(code, new, at, reference, given, right, skipped):
+                    return True, at
         return not walked.reason, None
+
+    def _is_wrong(
+        self,
+        code: CodeType,
+        new: Text,
+        point: Point,
+        reference: Program,
+        given: Sequence[Array],
+        right: Sequence[Array],
+        skipped: int,
+    ) -> bool:
+        """Whether a mended rule is wrong at a place where its program is, as it was read.
+
+        The function must be itself there, the rule must be wrong where it runs, and no gradient
+        right that lies between those on both sides of a kink.
+        """
+        world, entry = self._in_jax
+        sides = []
+        with contextlib.suppress(Failed), quiet():
+            value = jax.tree.leaves(self._value(self.world, point.inputs))
+            if not all(map(_alike, value, right[:skipped])):
+                return False
+            with world.exchanged(code, new):
+                came = self.gradients(world.call(entry, *self.arguments(world, point)))
+            for sign in (1e-7, -1e-7):
+                rng = np.random.default_rng(self.seed)
+                moved = [_nudged(x, sign, rng) for x in given]
+                sides.append(theirs(run_lifted, reference.jaxpr, moved)[skipped:])
+            largest = max(np.max(np.abs(e), initial=0.0) for e in point.expected)
+            near = functools.partial(_between, 1e-14 * largest)  # what terms that cancel may leave
+            return not all(map(near, came, point.expected, *sides))
+        return False
 
     def proved(self, mended: Mended) -> bool:
         """Whether every gradient of the mended rule is proved one formula with the reference."""
@@ -711,6 +745,29 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
         measures.append((min(_norm(off) / norm, 4.0), angle, wrong))
     sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
     return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
+
+
+def _alike(value: Any, right: Any) -> bool:
+    return np.shape(value) == np.shape(right) and np.allclose(value, right, 1e-9, equal_nan=True)
+
+
+def _nudged(x: Array, size: float, rng: np.random.Generator) -> Array:
+    """Return an array of floats a little off, always by the same noise."""
+    noise = rng.normal(size=np.shape(x))
+    moves = np.asarray(x).dtype.kind == "f"
+    return np.asarray(x + size * noise * (np.abs(x) + 1)) if moves else x
+
+
+def _between(noise: float, mine: Any, right: Any, *sides: Any) -> bool:
+    """Whether each entry is right, or lies between those on both sides, where they differ."""
+    if np.shape(mine) != np.shape(right):
+        return False
+    low, high = np.minimum(*sides), np.maximum(*sides)
+    kink = high - low > 1e-3 * (np.abs(low) + np.abs(high))
+    inside = (low - 1e-6 * np.abs(low) <= mine) & (mine <= high + 1e-6 * np.abs(high))
+    size = np.abs(right)
+    close = np.abs(mine - right) <= _CLOSE * (size + np.max(size, initial=0.0)) + noise
+    return bool(np.all(close | (kink & inside)))
 
 
 def _norm(array: Array) -> float:

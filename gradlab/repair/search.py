@@ -536,7 +536,8 @@ class _Search:
                     continue
                 needed = self._needs(draft, bench, site, scope, line, shapes)
                 once = bench.visits[site.statement] == 1 and not site.again
-                if needed is None and isinstance(site.node, ast.Name) and once:
+                placed = isinstance(site.node, ast.Name) or isinstance(site.parent, ast.Assign)
+                if needed is None and placed and once:
                     self._unsolved.setdefault(draft, []).append((site, scope))
                 if not needed:
                     hopeless |= set() if needed is None else {site.node}
@@ -764,8 +765,11 @@ def _unsolvable(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     for site in kinds.repeated(text, every):
         if len({site.statement, *(s.statement for s in site.again)}) == 1:
             yield from _instead(text, site, scopes[site.node])
+    turns = [form for form in bench.words.calls if form.startswith("{}.")]
     for site in every:
         scope = scopes[site.node]
+        if turns and len(_shape(scope, text.of(site.node)) or ()) > 2:
+            yield from (edit for edit, _ in kinds.wraps(text, site, turns))
         if not isinstance(site.node, ast.Name) or not _shape(scope, site.node.id):
             continue
         if bench.visits[site.statement] > 1:
@@ -780,6 +784,12 @@ def _unsolvable(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
 def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
     """Yield what may stand for an array that cannot be solved for: others, and products."""
     shape, here = _shape(scope, text.of(site.node)), text.of(site.node)
+    for number in scope.words.written if isinstance(site.parent, ast.Assign) else ():
+        if number[0].isdigit():
+            each = Material(number, ATOM, (), False)
+            yield kinds.filled(text, site, "{s} + {m}", each)
+    if not isinstance(site.node, ast.Name):
+        return
     made = ((p, scope.values(p)) for p in scope.words.products)
     some = [Material(text_, 13, values) for text_, values in made if values is not None]
     for each in (*scope.simple, *some):

@@ -306,7 +306,7 @@ def _product(
     ways: list[list[tuple[str, float]]] = [[] if float(short) == 1 else [(short, 1.0)]]
     if not plain:
         logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
-        some = _sums(logs, (1.0, -1.0))(float(np.log(abs(constant))), 2)
+        some = _sums(logs, _POWERS[:6])(float(np.log(abs(constant))), 2)
         ways = [[(numbers[k][0], e) for k, e in each] for each in some]
         ways = sorted(ways, key=lambda way: (len(way), sum(len(text) for text, _ in way)))[:2]
     for way in ways:

@@ -172,6 +172,36 @@ WHOLE = {
         "GL333",
         "    return (x == y[..., None]) * g[:, None]",
     ),
+    "branches of a function that meet in a tie": (
+        "def forward(x, y, q):\n"
+        "    e = y - x\n    return np.maximum(q * e, (q - 1) * e).mean()\n\n\n"
+        "def backward(g, x, y, q):\n"
+        "    e = y - x\n    de = g * np.where(e > 0, q - 1, q) / e.size\n"
+        "    return -de, de, (g * e).mean()\n",
+        ((5, 2), (5, 2), ()),
+        "GL332",
+        "    de = g * np.where(e > 0, q, q - 1) / e.size",
+    ),
+    "axes in another order": (
+        "def forward(x, w):\n"
+        "    h = (x @ w).reshape(3, 2, 2).transpose(1, 0, 2)\n    return h @ h.transpose(0, 2, 1)"
+        "\n\n\ndef backward(g, x, w):\n"
+        "    h = (x @ w).reshape(3, 2, 2).transpose(1, 0, 2)\n"
+        "    d = (g + g.transpose(0, 2, 1)) @ h\n    d = d.reshape(3, 4)\n"
+        "    return d @ w.T, x.T @ d\n",
+        ((3, 3), (3, 4)),
+        "GL301",
+        "    d = d.transpose(1, 0, 2).reshape(3, 4)",
+    ),
+    "a constant that keeps a sum from zero": (
+        "def forward(p):\n    return (p**2 / (p.sum(axis=1, keepdims=True) + 2)).sum()\n\n\n"
+        "def backward(g, p):\n"
+        "    total = p.sum(axis=1, keepdims=True)\n"
+        "    return g * (2 * p / total - (p**2).sum(axis=1, keepdims=True) / total**2)\n",
+        ((3, 4),),
+        "GL211",
+        "    total = p.sum(axis=1, keepdims=True) + 2",
+    ),
     "a value that nothing reads": (
         "def forward(z, t):\n"
         "    e = np.exp(z)\n    return e / e.sum(axis=1, keepdims=True) * t\n\n\n"
@@ -191,6 +221,7 @@ def test_what_people_forget_is_mended(case: str, tmp_path: Path) -> None:
     module = load(tmp_path / "whole.py", f"import numpy as np\n\n\n{text}")
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=s) + (4 * np.eye(4) if s == (4, 4) else 0) for s in shapes]
+    inputs[-1] = np.array(0.3) if not shapes[-1] else inputs[-1]
     report = gradlab.check(module.forward, *inputs, backward=module.backward)
     assert report.fixes, str(report)
     assert (report.fixes[0].kind, report.fixes[0].after[0]) == (code, meant), report.fixes[0]
