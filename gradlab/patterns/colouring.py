@@ -32,7 +32,9 @@ from gradlab.patterns.zone import Readable, Zone
 _Digit: TypeAlias = tuple[int, int, int]  # an axis, its stride along it, its number of values
 
 
-_WORK = 2**21
+WORK = 2**21
+"""Entries up to which columns are coloured in their order."""
+
 _DIFFERENCES = 2**12
 _CONFLICTS = 1 << 10
 _MIDDLES = 8
@@ -82,7 +84,7 @@ def colours(pattern: Readable, mode: str) -> Colouring:
         return Colouring(mode, 1, True, shape, lambda: np.zeros(prod(shape), np.int64))
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
         best = Colouring(mode, lattice[0], True, shape, lattice[1])
-    if 4 * best.count > 5 * least and prod(shape) <= _WORK and p.nnz <= _WORK:
+    if 4 * best.count > 5 * least and prod(shape) <= WORK and p.nnz <= WORK:
         assigned = greedy(p.to_scipy())
         if (count := int(assigned.max()) + 1) < best.count:
             best = Colouring(mode, count, False, shape, lambda: assigned)
@@ -169,12 +171,16 @@ def _digits(zone: Zone) -> dict[int, Indices]:
 def greedy(matrix: Any) -> Indices:
     """Return the colour of each column: the least that no column with a common row has yet."""
     rows = matrix.tocsr()
-    if np.diff(rows.indptr).max(initial=0) <= 1:
-        return np.zeros(matrix.shape[1], np.int64)
+    assigned = np.zeros(matrix.shape[1], np.int64)
+    sizes = np.diff(rows.indptr)
+    if sizes.max(initial=0) <= 1:
+        return assigned
+    if np.bincount(rows.indices).max() <= 1:  # columns meet in one row alone
+        assigned[rows.indices] = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)
+        return assigned
     columns = matrix.tocsc()
     touched, starts = columns.indices.tolist(), columns.indptr.tolist()
     taken = [0] * matrix.shape[0]  # the colours in a row, as bits
-    assigned = np.zeros(matrix.shape[1], np.int64)
     for j in range(matrix.shape[1]):
         here = touched[starts[j] : starts[j + 1]]
         used = functools.reduce(operator.or_, map(taken.__getitem__, here), 0)
@@ -204,7 +210,7 @@ def _lattice(p: Readable, least: int, limit: int) -> tuple[int, Callable[[], Ind
     digits, differences = found
     rank = differences.shape[1]
     for modulus in range(max(least, 2), min(limit, 65)):
-        if modulus**rank * len(differences) > 2 * _WORK:
+        if modulus**rank * len(differences) > 2 * WORK:
             return None
         factors = np.array(list(product(range(modulus), repeat=rank)), np.int64)
         good = ((factors @ differences.T) % modulus != 0).all(axis=1)

@@ -28,6 +28,9 @@ from gradlab.patterns.zone import LIMIT, Relation, Zone, merge_groups, place, po
 _PIECES = 64
 """The most zones that one zone is split into."""
 
+_SAMPLE = 1 << 10
+"""Values that are looked at first, to see whether bounds may say all."""
+
 _CLASSES = 16
 """How many classes of remainders are worth it."""
 
@@ -434,7 +437,11 @@ def hull_of(*columns: dbm.Indices) -> Bounds:
 
 
 def by_residues(
-    zone: Zone, variables: Sequence[int], values: dbm.Indices, period: int
+    zone: Zone,
+    variables: Sequence[int],
+    values: dbm.Indices,
+    period: int,
+    most: int | None = None,
 ) -> list[Zone] | None:
     """Return the zone with its variables held to values that bounds can say, class by class.
 
@@ -446,8 +453,12 @@ def by_residues(
         variables: sorted, each an axis.
         values: of these variables, one row each.
         period: by what they are divided.
+        most: how many points the zones may hold where more values are to come.
     """
     f = zone.frame
+    apart = len(values) // _SAMPLE
+    if apart > 1 and by_residues(zone, variables, values[::apart], period, len(values)) is None:
+        return None
     split = {v for v in variables if f.sizes[v - 1] > period > 1}
     new = f.replaced({f.axis_of[v - 1]: Axis(f.sizes[v - 1], (period, 1)) for v in split})
     moved = {v: new.digits(f.axis_of[v - 1]) for v in range(1, len(f.sizes) + 1)}
@@ -467,7 +478,10 @@ def by_residues(
             for part in ((column // period, column % period) if v in split else (column,))
         ]
         hull = hull_of(*columns)
-        if count_bounds(hull) != (mine.shape[1], True):
+        count, exact_count = count_bounds(hull)
+        if most is None and (count, exact_count) != (mine.shape[1], True):
+            return None
+        if most is not None and exact_count and (most := most - count) < 0:
             return None
         d = new.free.copy()
         place(d, [w for v in rest for w in moved[v]], zone.block(rest))
@@ -528,7 +542,7 @@ def intersect(a: Zone, b: Zone, widened: list[str]) -> list[Zone]:
         d = dbm.close(least(x.bounds, y.bounds))
         if d is None:
             continue
-        both = _settled(Zone(x.frame, d, x.flipped, x.relations + y.relations))
+        both = settled(Zone(x.frame, d, x.flipped, x.relations + y.relations))
         if both is None:
             widened.append(f"an index array with more than {LIMIT:,} entries")
         result += [x] if both is None else both
@@ -544,7 +558,7 @@ def _explicit(zone: Zone) -> Zone | None:
     return result
 
 
-def _settled(zone: Zone) -> list[Zone] | None:
+def settled(zone: Zone) -> list[Zone] | None:
     """Restore the invariant that explicit variables have no other bounds; None if too large."""
     result = [Zone(zone.frame, zone.bounds, zone.flipped)]
     for cluster in zone.clusters():

@@ -258,7 +258,14 @@ class Pattern:
                 f"composition: the first pattern reads a {shape_text(self.input_shape)} array, "
                 f"the second writes a {shape_text(other.output_shape)} one; they must be equal"
             )
-        product = _composed(self, other) if self._small and other._small else _product(self, other)
+        if self._small and other._small:
+            product = _composed(self, other)
+        elif self == Pattern.identity(self.output_shape):
+            product = other
+        elif other == Pattern.identity(self.input_shape):
+            product = self
+        else:
+            product = _product(self, other)
         notes = dict.fromkeys((*self.widened, *other.widened, *product.widened))
         if tuple(notes) == product.widened:
             return product

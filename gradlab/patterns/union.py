@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.patterns import dbm
-from gradlab.patterns.compose import hull_of, refined, with_relation
+from gradlab.patterns.compose import hull_of, refined, settled, with_relation
 from gradlab.patterns.dbm import Bounds, count_bounds
 from gradlab.patterns.layout import Axis, Frame, chain, plain
 from gradlab.patterns.size import divides, exact, proved, same, small
@@ -32,9 +32,9 @@ _POINTS = 2**20
 
 def merged(zones: Sequence[Zone]) -> list[Zone]:
     """Return zones with the same union: none inside another, and two as one where that is exact."""
+    if len(zones) == 1:
+        return list(zones)
     todo = list({zone.key: zone for zone in zones}.values())
-    if len(todo) == 1:
-        return todo
     done: list[Zone] = []
     while todo:
         zone = todo.pop(0)
@@ -101,7 +101,14 @@ def subtract(zones: Sequence[Zone], other: Zone) -> list[Zone] | None:
             return None
         if zone.flipped != other.flipped or len(result) > _PIECES:
             return None
-        result += [zone.with_bounds(d) for d in dbm.minus(zone.bounds, other.bounds)]
+        pieces = [zone.with_bounds(d) for d in dbm.minus(zone.bounds, other.bounds)]
+        listed = sorted(zone.explicit)
+        for piece in pieces:
+            cut = listed and (piece.block(listed) != zone.block(listed)).any()
+            rest = settled(piece) if cut else [piece]
+            if rest is None:
+                return None
+            result += rest
     return result
 
 
@@ -125,7 +132,6 @@ def covered(zones: Sequence[Zone], cover: Sequence[Zone]) -> bool | None:
     if not open_ones:
         return True
     rest, exact = difference(open_ones, cover)
-    exact = exact and all(piece.symbolic for piece in rest)  # bounds may cut a relation to nothing
     return True if not rest else False if exact else None
 
 
@@ -428,8 +434,11 @@ def count_zone(zone: Zone) -> tuple[int, bool]:
     if zone.symbolic:
         return count_bounds(zone.bounds)
     counts = []
+    alone = {frozenset(r.variables): r for r in zone.relations}
     for cluster in zone.clusters():
-        if set(cluster) & zone.explicit:
+        if frozenset(cluster) in alone:
+            counts.append((alone[frozenset(cluster)].matrix.nnz, True))
+        elif set(cluster) & zone.explicit:
             values = points(zone, cluster)
             ranges = zone.block(cluster)
             most = prod((ranges[1:, 0] + ranges[0, 1:] + 1).tolist())

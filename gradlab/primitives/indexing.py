@@ -50,6 +50,8 @@ def _scatter(site: Site, k: int) -> Pattern:
     operand, _, updates = site.in_shapes
     if k == 1:
         return site.dense(1)[0]
+    if k == 0 and not _overwrites(site):
+        return Pattern.identity(operand)
     if several := _possible(site):
         stays = Pattern.identity(operand)
         return Pattern.union([_scatter(each, 2) for each in several]) if k == 2 else stays
@@ -75,7 +77,7 @@ def _scatter(site: Site, k: int) -> Pattern:
         return read.T
     stays = Pattern.identity(operand)
     certain = None not in _beyond(site, operand, indexed, sizes).values()
-    if _overwrites(site) and certain and not site.notes and not read.widened:
+    if certain and not site.notes and not read.widened:
         return stays.where(complement(read.columns()))  # the others are overwritten for certain
     return stays
 

@@ -94,6 +94,13 @@ class Known:
         return None if self.array is None else _few(self.array)
 
     @cached_property
+    def is_zero(self) -> bool:
+        """Whether it is 0 everywhere."""
+        if self.few is not None and self.support is None and self.few.dtype.kind != "O":
+            return not self.few.any()
+        return self.nonzero is not None and self.nonzero.is_zero
+
+    @cached_property
     def nonzero(self) -> Pattern | None:
         """The region outside which it is 0, found in its value where no rule has said it."""
         if self.between is not None:
@@ -103,6 +110,8 @@ class Known:
                 return found if self.support is None else found & self.support
         if self.support is not None or self.array is None or self.array.dtype.kind == "O":
             return self.support
+        if self.array.dtype.kind in "iu" and self.array.size > MATERIALISED and not self.is_zero:
+            return None  # places, not a mask
         return _region(self.array, lambda array: array != 0)
 
     @cached_property

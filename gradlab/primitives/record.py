@@ -93,6 +93,7 @@ class Site(Equation):
     # what the rule wants the report to say, such as "index arrays are not known"
     notes: list[str] = field(default_factory=list)
     grants: "Grants | None" = None  # what may be assumed of operands; None: nothing
+    found: dict[int, tuple[Pattern | None, ...]] = field(default_factory=dict, init=False)
 
     def value(self, k: int) -> np.ndarray[Any, Any] | None:
         """The value of operand `k`, where it is the same at every input."""
@@ -115,6 +116,11 @@ class Site(Equation):
 
     def reads(self, k: int) -> tuple[Pattern | None, ...]:
         """What each output may read of operand `k`; None: nothing."""
+        if k not in self.found:
+            self.found[k] = self._reads(k)
+        return self.found[k]
+
+    def _reads(self, k: int) -> tuple[Pattern | None, ...]:
         if self.primitive.reads is None:
             return self.dense(k)
         local = self.primitive.reads(self, k)

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from gradlab.errors import InputError
 from gradlab.patterns import Pattern
-from gradlab.patterns.colouring import greedy
+from gradlab.patterns.colouring import WORK, greedy
 from gradlab.patterns.size import has_number, rank
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -111,7 +111,6 @@ def plan_for(
         ]
         jvps, vjps = (sum(c.count for c in found if c.mode == mode) for mode in ("jvp", "vjp"))
         return Plan(shape, jvps, vjps)
-    flipped = {(i, o): pattern.T for (o, i), pattern in patterns.items()}
     options: list[Plan] = []
     tried = modes
     if "jvp" in modes:
@@ -122,6 +121,7 @@ def plan_for(
         if _mirrored(patterns):  # rows are coloured as columns are
             tried = ("jvp",)
     if "vjp" in tried:
+        flipped = {(i, o): pattern.T for (o, i), pattern in patterns.items()}
         count, colours = _closed(flipped, outputs)
         options.append(Plan(shape, vjps=count, rows=colours))
     best = _fewest(options)
@@ -242,7 +242,7 @@ def _greedy(matrix: Any, least: int, joined: bool) -> Indices:
 
 def _orders(matrix: Any, joined: bool) -> Iterator[Indices]:
     """Yield orders of the columns: first to last, most neighbours first, then last to first."""
-    if joined or matrix.nnz > _ORDERED:
+    if joined or matrix.nnz > WORK:
         yield np.arange(matrix.shape[1])
     if matrix.nnz > _ORDERED:
         return
@@ -265,7 +265,8 @@ def _both_ways(matrix: Any, most: int) -> list[Plan]:
         if not heads:
             continue
         number = min(heads, key=lambda k: k + int(ordered[k]))
-        if 5 * (number + int(ordered[number])) > 4 * most:  # two programs to compile, for little
+        least = number + int(ordered[number])
+        if 5 * least > 4 * most or least > ordered[0]:  # two programs to compile, for little
             continue
         rows = np.full(here.shape[0], -1, np.int64)
         taken = np.sort(fullest[:number])

@@ -63,8 +63,7 @@ class Traced:
     @property
     def is_zero(self) -> bool:
         """Whether it is zero at every input and seed."""
-        region = None if self.known is None else self.known.nonzero
-        return region is not None and region.is_zero
+        return self.known is not None and self.known.is_zero
 
     @property
     def vanishes(self) -> bool:

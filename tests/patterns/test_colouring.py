@@ -140,3 +140,11 @@ def test_large_explicit_patterns_are_coloured():
     entries = p.to_scipy().tocoo()
     pairs = entries.row.astype(np.int64) * colouring.count + colouring.assignment()[entries.col]
     assert len(np.unique(pairs)) == p.nnz
+
+
+def test_columns_that_meet_in_one_row_alone():
+    place = np.random.default_rng(0).integers(0, 40, 3000)
+    p = maps.take((40,), place, 0).T
+    colouring = valid(p, "jvp")
+    assert colouring.count == np.bincount(place).max()
+    assert valid(p, "vjp").count == 1

@@ -428,3 +428,16 @@ def test_many_scattered_zones_are_listed():
     assert p.exact and np.array_equal(p.to_dense(), expected)
     low, high = np.subtract(*np.nonzero(expected)).min(), np.subtract(*np.nonzero(expected)).max()
     assert p.axis_relation(0, 0)[1:] == (low, high)
+
+
+def test_what_follows_an_identity_is_not_composed():
+    p = maps.take((3000,), np.random.default_rng(0).integers(0, 3000, 2000), 0)
+    same = Pattern.identity((2000,)) @ p @ Pattern.identity((3000,))
+    assert same.zones is p.zones
+
+
+def test_places_are_no_mask():
+    large = np.arange(2**20 + 1)
+    assert Known(array=large).nonzero is None and not Known(array=large).is_zero
+    assert Known(array=0 * large).is_zero and Known(array=0 * large).nonzero.is_zero
+    assert Known(array=large[:9]).nonzero.nnz == 8
