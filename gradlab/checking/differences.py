@@ -25,6 +25,7 @@ from gradlab.references import (
     unit_roundoff,
 )
 from gradlab.tracing import Leaf
+from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.work import work
 
 _GROUPS, _FEW_GROUPS = 256, 16  # of small and of large inputs
@@ -35,6 +36,7 @@ _LARGE = 1 << 18
 _FEW_STEPS, _MORE_STEPS, _FEW_POINTS = 6, 10, 7  # of a large forward, and of one that is called
 LINE = 2 * _MORE_STEPS + 3 * _FEW_POINTS + 3  # calls of the latter, at most
 _SHORTER = 2.0**-4  # its steps are 2^-6 to 2^-11; others are seldom the best
+_FAR = 1.0  # a step at which a term shows that depends on the entry that moves
 _UNKNOWN = Slope(*(np.full(1, each) for each in (np.nan, np.inf, np.nan, np.nan, False, np.inf)))
 _ROUNDING = 2.0**-53  # of the terms of a sum
 NOTHING = 2.0**24  # roundings: a slope of zero known this well is zero
@@ -105,17 +107,16 @@ def _along_line(
     evidence: Evidence, direction: dict[str, Any], scale: float = 1.0, real: bool = False
 ) -> Slope:
     """Return the slope along one direction from few points, all of them on one line."""
-    upstreams = _upstreams(evidence)
-    if evidence.subject.forward is not None and not real:
-        line = evidence.line(direction, upstreams)
-    else:
-        line = _line(evidence, direction)
+    called = evidence.subject.forward is None or real
+    its_own = _Line(evidence, direction) if called else None
+    line = its_own or evidence.line(direction, _upstreams(evidence))
 
     def products(steps: Sequence[float]) -> list[list[Any]]:
         return [[np.array([product])] for product in line(steps)]
 
     count = _MORE_STEPS if real else _FEW_STEPS
-    return finite_differences(products, _SHORTER * scale, count, _FEW_POINTS)[0]
+    least = (lambda: 0.0) if its_own is None else its_own.rounding
+    return finite_differences(products, _SHORTER * scale, count, _FEW_POINTS, least)[0]
 
 
 def _inexact(evidence: Evidence) -> list[int]:
@@ -302,29 +303,52 @@ def _terms(upstreams: Sequence[Any], outputs: Sequence[Any]) -> Array:
     return np.concatenate([np.abs(u * y).ravel() for u, y in zip(upstreams, outputs)])
 
 
-def _line(
-    evidence: Evidence, direction: dict[str, Any]
-) -> Callable[[Sequence[float]], list[float]]:
-    """Return <upstream, forward> as a function of several steps along a direction, each a call.
+class _Line:
+    """<upstream, forward> as a function of several steps along a direction, each a call.
 
-    Terms that no step changes are left out, and so is their rounding.
+    Terms that no step changes are left out, and so is their rounding: but not of those that change
+    further away, whose change here may be less than it.
     """
-    forward, upstreams = _forward(evidence), _upstreams(evidence)
-    (start,) = forward([{}])
-    still = _without_infinities(start)
-    here = still(start)
-    kept: list[Any] = []
 
-    def line(steps: Sequence[float]) -> list[float]:
-        there = [still(forward([_ahead(evidence, direction, step)])[0]) for step in steps]
-        if not kept:
-            changed = [np.any([y[i] != x for y in there], axis=0) for i, x in enumerate(here)]
-            kept.extend(np.where(mask, x, 0.0) for mask, x in zip(changed, here))
+    def __init__(self, evidence: Evidence, direction: dict[str, Any]) -> None:
+        self._evidence, self._direction = evidence, direction
+        self._forward, self._upstreams = _forward(evidence), _upstreams(evidence)
+        (start,) = self._forward([{}])
+        self._still = _without_infinities(start)
+        self._here = self._still(start)
+        self._kept: list[Any] = []
+        self._moving: list[Any] = []
+
+    def __call__(self, steps: Sequence[float]) -> list[float]:
+        there = list(map(self._at, steps))
+        if not self._kept:
+            changed = [np.any([y[i] != x for y in there], axis=0) for i, x in enumerate(self._here)]
+            self._kept = [np.where(mask, x, 0) for mask, x in zip(changed, self._here)]
+            self._moving = changed
+            if not all(mask.all() for mask in changed):
+                sides = zip(self._here, self._at(_FAR), self._at(-_FAR), changed)
+                self._moving = [(y != x) | (z != x) | mask for x, y, z, mask in sides]
         with np.errstate(invalid="ignore"):
-            changes = [[y - x + k for x, y, k in zip(here, row, kept)] for row in there]
-        return [pairing(upstreams, row) for row in changes]
+            changes = [[y - x + k for x, y, k in zip(self._here, row, self._kept)] for row in there]
+        return [pairing(self._upstreams, row) for row in changes]
 
-    return line
+    def _at(self, step: float) -> list[Any]:
+        return self._still(self._forward([_ahead(self._evidence, self._direction, step)])[0])
+
+    def rounding(self) -> float:
+        """Return by how much rounding moves the terms that change, each to the dtype that it has.
+
+        A zero may be what is left of numbers as large as other outputs, or as 1 where all are zero.
+        """
+        terms = [np.zeros(0)]
+        for upstream, output, mask in zip(
+            self._upstreams, map(np.asarray, self._here), self._moving
+        ):
+            size = np.abs(output)
+            size = np.where(size == 0, np.max(size, initial=0.0) or 1.0, size)
+            unit = unit_roundoff(output.dtype) if is_inexact(output.dtype) else 0.0
+            terms.append(np.ravel(np.where(mask, unit * np.abs(upstream) * size, 0.0)))
+        return float(np.linalg.norm(np.concatenate(terms)))
 
 
 def _by_calls(evidence: Evidence, direction: dict[str, Any], scale: float) -> Slope:

@@ -59,11 +59,13 @@ def finite_differences(
     scale: float = 1.0,
     steps: int = _STEPS,
     points: int = _POINTS,
+    least: Callable[[], float] = lambda: 0.0,
 ) -> list[Slope]:
     """Return the derivatives at 0 of several arrays, from the same evaluations.
 
     `function` takes several steps and returns a list of arrays for each. It is given
     `2 * steps + points`, and up to twice `points` more where it has fewer digits than float64.
+    `least`: the noise that it has at least, asked once it has run.
     """
     sizes = [scale * _COARSEST * 2.0**-k for k in range(steps)]
     close = [k * _CLOSE * scale for k in range(points)]
@@ -71,7 +73,7 @@ def finite_differences(
     nearby, rest = _columns(rows[:points]), rows[points:]
     ahead, behind = _columns(rest[:steps]), _columns(rest[steps:])
     with np.errstate(all="ignore"):
-        noises = _noises(function, scale, nearby, ahead)
+        noises = [np.fmax(n, least()) for n in _noises(function, scale, nearby, ahead)]
         here = [column[0] for column in nearby]
         return [_slope(sizes, *each) for each in zip(here, ahead, behind, noises, strict=True)]
 
@@ -103,7 +105,7 @@ def _slope(sizes: list[float], here: Array, ahead: Array, behind: Array, noise: 
     still = (np.abs(start - here) <= _LOUD * grain).all(0)  # it moves by its rounding alone
     still |= _flat(here, *given)
     value, known = np.where(still, 0.0, value), known | still
-    error = np.where(still, _LOUD * grain / steps[0], error)
+    error = np.where(still, np.fmax(_LOUD * grain, _SAFETY * noise) / steps[0], error)
     if np.isrealobj(here):
         others = ((left_value, left_error), (right_value, right_error))
         for side, (other, sure) in zip(given, others):

@@ -149,6 +149,43 @@ def test_small_terms_beside_large_ones_are_seen():
     assert report.worst.index == (8,) and report.leaves[0].wrong == 1
 
 
+def narrow(x: Any) -> Any:
+    if x.dtype != np.float32:
+        raise TypeError("float32 only")
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def narrow_backward(factor: float) -> Callable[..., Any]:
+    def backward(g: Any, x: Any) -> Any:
+        y = narrow(x)
+        d = y * (g - (g * y).sum(-1, keepdims=True))
+        d[0] *= np.float32(factor)
+        return (d.astype(np.float32),)
+
+    return backward
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outputs_that_move_by_less_than_their_rounding_refute_nothing(seed):
+    """A likely class of a softmax hides in its rounding what an unlikely one does to it."""
+    x = np.random.default_rng(seed).uniform(-9, 9, (5, 5)).astype(np.float32)
+    assert checked(narrow, narrow_backward(1.0), x).ok
+    assert checked(narrow, narrow_backward(1.5), x).status == "wrong"
+
+
+def test_a_constant_of_few_digits_may_be_what_cancelled():
+    def tail(x: Any) -> Any:
+        if x.dtype != np.float32:
+            raise TypeError("float32 only")
+        return np.float32(1) - np.tanh(x)  # 0 in float32, 2 exp(-2 x) in truth
+
+    x = np.array([12.0], np.float32)
+    small = checked(tail, lambda g, x: (-4 * g * np.exp(-2 * x),), x)
+    assert small.status in ("undecided", "right")
+    assert checked(tail, lambda g, x: (-g,), x).status == "wrong"
+
+
 def test_at_a_jump_nothing_is_called_right():
     report = checked(lambda x: np.floor(x) + x, lambda g, x: (5 * g,), np.arange(6.0) - 2)
     assert report.status == "undecided"
