@@ -346,11 +346,17 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     made = []
     for text, binds in texts:
         value = scope.value(text)
-        if value is not None and (size := _size(value)) <= _LARGEST:
+        if value is not None and (size := _size(value)) <= _LARGEST and not _is_idle(value):
             values = scope.values(text) if size == 1 else (value,)
             made += [Material(text, binds, values, text in slopes)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]
+
+
+def _is_idle(value: Any) -> bool:
+    """Whether a value is a comparison that holds everywhere: nobody writes one for a number."""
+    array = np.asarray(value)
+    return array.dtype.kind == "b" and (bool(array.all()) or not array.any())
 
 
 def _slopes(v: str) -> tuple[str, str, str]:

@@ -200,12 +200,16 @@ class Problem:
     # how it is run
 
     def value(self, world: World, point: Point) -> list[Tree]:
-        """Return the outputs at a point, of `fwd` as well: no edit may change them."""
+        """Return the outputs at a point, of `fwd` and a `jvp` as well: no edit may change them."""
         found = list(jax.tree.leaves(self._value(world, point.inputs)))
         if self.rule.kind == "vjp":
             ran, given = world.ran, self._arrays(world, point.inputs)
             output, _ = _pair(world.call(world.load(self.rule.forward), *given))
             found += jax.tree.leaves(output)
+            world.ran |= ran
+        if self.rule.kind == "jvp":
+            ran, given = world.ran, self.arguments(world, point)
+            found += jax.tree.leaves(_pair(world.call(world.load(self.entry), *given))[0])
             world.ran |= ran
         return found
 

@@ -259,3 +259,21 @@ def test_no_cause_is_told_that_holds_by_chance(tmp_path: Path) -> None:
     assert "GL321" not in [finding.code for finding in report.findings], str(report)
     report = gradlab.check(module.unit, x, backward=module.unit_backward)
     assert report.fixes or "is missing" in report.findings[0].text, str(report)
+
+
+def test_no_fix_changes_the_value_that_a_jvp_returns(tmp_path: Path) -> None:
+    text = (
+        "import jax\nimport jax.numpy as jnp\n\n\n"
+        "@jax.custom_jvp\ndef soft(x, b):\n    return jnp.log1p(jnp.exp(b * x)) / b\n\n\n"
+        "@soft.defjvp\ndef soft_jvp(primals, tangents):\n"
+        "    (x, b), (dx, db) = primals, tangents\n"
+        "    s = jax.nn.sigmoid(b * x)\n    y = jnp.log1p(jnp.exp(b * x)) / b\n"
+        "    return y, s * dx + (x * s + y) / b * db\n"
+    )
+    module = load(tmp_path / "soft.py", text)
+    inputs = np.random.default_rng(0).normal(size=(4, 3)), np.array(1.7)
+    fixes = gradlab.check(module.soft, *inputs).fixes
+    assert fixes and fixes[0].kind == "GL101"
+    for k, fix in enumerate(fixes):
+        mended = text.replace("\n".join(fix.before), "\n".join(fix.after))
+        assert gradlab.check(load(tmp_path / f"again{k}.py", mended).soft, *inputs).ok, fix
