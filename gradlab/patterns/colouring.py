@@ -38,6 +38,7 @@ WORK = 2**21
 _DIFFERENCES = 2**12
 _CONFLICTS = 1 << 10
 _MIDDLES = 8
+_PERIOD = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,10 @@ def colours(pattern: Readable, mode: str) -> Colouring:
         return Colouring(mode, 1, True, shape, lambda: np.zeros(prod(shape), np.int64))
     if best.count > least and (lattice := _lattice(p, least, best.count)) is not None:
         best = Colouring(mode, lattice[0], True, shape, lattice[1])
+    if best.count > least and (repeated := _repeated(p, best.count)) is not None:
+        best = Colouring(
+            mode, len(set(repeated)), True, shape, partial(np.resize, repeated, prod(shape))
+        )
     if 4 * best.count > 5 * least and prod(shape) <= WORK and p.nnz <= WORK:
         assigned = greedy(p.to_scipy())
         if (count := int(assigned.max()) + 1) < best.count:
@@ -218,6 +223,25 @@ def _lattice(p: Readable, least: int, limit: int) -> tuple[int, Callable[[], Ind
             chosen = factors[int(np.argmax(good))]
             return modulus, partial(_residues, p.input_shape, digits, chosen, modulus)
     return None
+
+
+def _repeated(p: Readable, limit: int) -> Indices | None:
+    """Return colours, fewer than the limit, that repeat along the one axis; greedy, all around."""
+    found = _differences(p)
+    if found is None or len(found[0]) != 1:
+        return None
+    best = None
+    for period in range(2, _PERIOD):
+        near = {*(found[1][:, 0] % period).tolist(), *(-found[1][:, 0] % period).tolist()}
+        if 0 in near or len(near) == period - 1 >= limit - 1:
+            continue
+        table = [-1] * period
+        for j in range(period):
+            used = {table[(j + step) % period] for step in near}
+            table[j] = next(colour for colour in range(period) if colour not in used)
+        if max(table) + 1 < limit:
+            limit, best = max(table) + 1, np.array(table)
+    return best
 
 
 def _differences(p: Readable) -> tuple[list[_Digit], Indices] | None:
