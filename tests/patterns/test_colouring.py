@@ -151,7 +151,7 @@ def test_columns_that_meet_in_one_row_alone():
 
 
 def test_a_flat_stencil_that_wraps_into_the_next_row():
-    n = 36
+    n = 24
     parts = [maps.roll((n * n,), shift, 0) for shift in (0, 1, -1, n, -n)]
     colouring = valid(Pattern.union(parts), "jvp")
     assert colouring.closed_form and colouring.count <= 7
