@@ -102,8 +102,7 @@ def main() -> None:
     for name, (wall, cpu) in rows.items():
         print(f"{name:28} {wall:8.1f} {cpu:8.1f}")
     ours, theirs, _ = rows.values()
-    print(f"{'ratio (at most 1.5)':28} {ours[0] / theirs[0]:8.2f} {ours[1] / theirs[1]:8.2f}")
-    print("100 examples: at most 10 s")
+    print(f"{'ratio':28} {ours[0] / theirs[0]:8.2f} {ours[1] / theirs[1]:8.2f}")
 
 
 if __name__ == "__main__":
