@@ -156,11 +156,10 @@ def check(
         rules = _written(asked, trial, trial not in trials)
         return repair(rules, seed, lost)
 
-    stated = asked.reference is not None and not _is_node(function)
     opaque = subject.forward is None  # a search would call it thousands of times
-    mending = None if stated or opaque else mend
+    mending = None if opaque or asked.intended.rules else mend
     report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
-    if report.ok and branches and not stated:
+    if report.ok and branches and (asked.reference is None or _is_node(function)):
         other = _other_settings(asked, subject, seed, place)
         report = report if other is None else other
     if subject.forward is not None and any(rule.parts for rule in report.rules):
@@ -261,16 +260,26 @@ def _written(asked: "_Asked", trial: Trial, made: bool) -> "list[HandRule]":
     from gradlab.repair import HandRule, rule_of_node, rules_met
 
     function, names = asked.function, asked.names or ()
+    whole = asked.intended.whole
+    meant = whole if callable(whole) else asked.reference
     paths = tuple(target.path for target in trial.subject.targets)
     kinds: dict[str, Kind] = {"output+residuals": "residuals", "output+gradients": "gradients"}
     kind, backward = kinds.get(asked.returns, "pair"), asked.backward or function
-    rule = HandRule(kind, function, backward, asked.inputs, names, paths, wrt=asked.wrt)
+    rule = HandRule(
+        kind, function, backward, asked.inputs, names, paths, wrt=asked.wrt, meant=meant
+    )
     rule = rule.at(trial.values) if made else rule
     if asked.node is not None:
         wrt = tuple(names.index(path) for path in paths)
         return [rule_of_node(asked.node, asked.reference, rule.inputs, wrt)]
     if asked.backward is None and asked.returns == "output":
         met = rules_met(function, rule.inputs, names, paths)
+        if (
+            meant is not None
+        ):  # it says what is right of the function as a whole, not of what it calls
+            mine = getattr(function, "fun", None)
+            met = [dataclasses.replace(r, meant=meant) for r in met if r.primal is mine]
+            met = [r for r in met if not r.static]
         if not made:
             return met
         before = {id(r.backward): r.inputs for r in rules_met(function, asked.inputs, names)}

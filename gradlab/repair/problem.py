@@ -27,7 +27,7 @@ from gradlab.repair.pool import Scope
 from gradlab.repair.source import Text
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
-from gradlab.tracing import Program, rename, run_lifted, strip, trace
+from gradlab.tracing import Program, rename, run_lifted, strip, trace, with_derivative_of
 from gradlab.tracing.jaxprs import JAX_FOLDER
 from gradlab.tracing.leaves import flatten, is_inexact, is_key
 from gradlab.tracing.work import work
@@ -61,6 +61,7 @@ class HandRule:
         static: the positions of a custom rule's arguments that are no arrays to it.
         sources: files that may be edited, though they are gradlab's own.
         given: the user's own inputs, where gradlab made others to take another branch.
+        meant: a function of the same inputs whose derivative is right; None: the forward's is.
     """
 
     kind: Kind
@@ -74,6 +75,7 @@ class HandRule:
     wrt: tuple[int, ...] | None = None
     sources: tuple[str, ...] = ()
     given: tuple[Tree, ...] | None = None
+    meant: Function | None = None
 
     def at(self, values: Mapping[str, Array]) -> "HandRule":
         """Return the rule with inputs that gradlab made, by their paths."""
@@ -374,8 +376,13 @@ class Problem:
 
     def _primal(self, inputs: tuple[Tree, ...]) -> tuple[Program, bool]:
         """Return the forward as a program, and whether that depends on values."""
-        root = self.rule.primal or self.rule.forward
-        return self._read(self._forward(inputs, root), self._moving(inputs), (root,))
+        root, meant = self.rule.primal or self.rule.forward, self.rule.meant
+        program, decided = self._read(self._forward(inputs, root), self._moving(inputs), (root,))
+        if meant is not None:
+            other, too = self._read(meant, self._moving(inputs), (meant,))
+            program = theirs(with_derivative_of, program, rename(other, program.in_names))
+            decided |= too
+        return program, decided
 
     def within(self, point: Point) -> Within:
         """Return the values within the forward, and their right gradients or tangents."""

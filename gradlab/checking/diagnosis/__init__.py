@@ -154,6 +154,8 @@ def _held(
 ) -> Iterator[Finding]:
     subject = symptom.subject
     for claim in made(symptom, target):
+        if claim.meant and subject.intended:  # what is meant was said
+            continue
         if budget and not budget.grants(_CLAIM + (claim.at is not None) * budget.each):
             return
         if symptom.holds(claim, target):

@@ -1,0 +1,65 @@
+"""A fix is right by what the user says is right: `reference=`, or `intended=`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from repair.patched import patched
+
+import gradlab
+
+X = np.array([-0.5, 0.3, 1.7, 2.5])
+
+
+@jax.custom_vjp
+def wave(x):
+    return jnp.sin(x)
+
+
+def wave_backward(x, g):
+    return (g * jnp.cos(x) * 3,)
+
+
+wave.defvjp(lambda x: (wave(x), x), wave_backward)
+
+
+def doubled(x):
+    return 2 * jnp.sin(x)
+
+
+def cube_backward(g, x):
+    return 2 * g * x * x
+
+
+def test_what_is_intended_decides_which_edit_is_right():
+    report = gradlab.check(wave, X, intended=doubled)
+    space = patched(report.fixes[0])
+    assert gradlab.check(space["wave"], X, intended=doubled).ok
+    _, pull = jax.vjp(space["wave"], jnp.asarray(X))
+    np.testing.assert_allclose(pull(jnp.ones(4))[0], 2 * np.cos(X), rtol=1e-6)
+
+
+def test_the_derivative_of_another_function_is_never_offered():
+    report = gradlab.check(wave, X, intended=lambda x: x * x)
+    for fix in report.fixes:
+        assert gradlab.check(patched(fix)["wave"], X, intended=lambda x: x * x).ok
+
+
+def test_a_reference_decides_too():
+    report = gradlab.check(lambda x: x**3, X, backward=cube_backward, reference=lambda x: x * x * x)
+    space = patched(report.fixes[0])
+    np.testing.assert_allclose(space["cube_backward"](np.ones(4), X), 3 * X**2)
+
+
+def test_a_rule_inside_is_not_held_to_what_the_whole_means():
+    report = gradlab.check(lambda x: wave(x) + x, X, intended=lambda x: 2 * jnp.sin(x) + x)
+    assert report.status == "wrong" and not report.fixes
+
+
+def test_nobody_is_told_to_intend_something_else():
+    @jax.custom_vjp
+    def quantised(x):
+        return jnp.floor(jnp.clip(x, 0, 2))
+
+    quantised.defvjp(lambda x: (quantised(x), None), lambda _, g: (g,))
+    report = gradlab.check(quantised, X, intended=lambda x: jnp.clip(x, 0, 2))
+    assert report.status == "wrong" and "pass intended=" not in str(report)
