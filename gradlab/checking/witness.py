@@ -7,7 +7,7 @@ split until each entry stands alone. Thousands of entries cost a few dozen slope
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,6 +99,15 @@ class Entries:
             found[i], notes = found[i].settle(mask, state, reason, notes=notes), ()
         return tuple(found)
 
+    def expecting(self, verdicts: Verdicts, chosen: Array, values: Array) -> Verdicts:
+        """Return the verdicts with other values expected at the chosen of the entries."""
+        found = list(verdicts)
+        for i in np.unique(self.owner[chosen]):
+            mine, expected = chosen & (self.owner == i), found[i].expected.copy()
+            expected.ravel()[self.place[mine]] = values[mine]
+            found[i] = replace(found[i], expected=expected)
+        return tuple(found)
+
     def notes(self, verdicts: Verdicts, confirmed: Array, who: str) -> list[str]:
         """Say where autodiff is off, at the first entry at which the rule is confirmed."""
         rule, reference = self.both(verdicts)
@@ -161,8 +170,9 @@ def infinities(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
 def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     """Settle where rule and reference differ, or are not finite: the slope sides with one of them.
 
-    Where it confirms the rule and refutes the reference, the entry is right. Where it confirms
-    neither, or both as far as it can tell, the verdict stays. A reference that the user gave is
+    Where it confirms the rule and refutes the reference, the entry is right. Where both are NaN and
+    the function has a slope, it is wrong. Where it confirms neither, or both as far as it can tell,
+    the verdict stays. A reference that the user gave is
     believed; at a kink both may be right.
     """
     entries = _real(
@@ -171,7 +181,9 @@ def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
     if not entries.owner.size:
         return verdicts
     rule, reference = entries.both(verdicts)
-    said = _sides(evidence, entries, rule, reference)
+    said, slope = _sides(evidence, entries, rule, reference)
+    unknown = (said == Reason.SLOPE_REFUTES.number) & np.isnan(reference)
+    verdicts = entries.expecting(verdicts, unknown, slope)
     for reason in (Reason.AT_A_KINK,) if evidence.subject.stated else _TOLD:
         chosen = said == reason.number
         if reason == Reason.SLOPE_REFUTES:
@@ -198,11 +210,16 @@ def _weights(evidence: Evidence, entries: Entries, salt: int) -> Array:
     return np.asarray(entries.steps(evidence) * signs)
 
 
-def _sides(evidence: Evidence, entries: Entries, rule: Array, reference: Array) -> Array:
-    """Return the number of the reason that slopes give to each entry in dispute; 0 for none."""
+def _sides(
+    evidence: Evidence, entries: Entries, rule: Array, reference: Array
+) -> tuple[Array, Array]:
+    """Return the number of the reason that slopes give to each entry in dispute, and the slopes.
+
+    It is 0 for none. Slopes are those of entries that were asked alone.
+    """
     weights = _weights(evidence, entries, 8)
     finite, every = np.isfinite(rule) & np.isfinite(reference), np.arange(rule.size)
-    said = np.zeros(rule.size, np.uint8)
+    said, found = np.zeros(rule.size, np.uint8), np.full(rule.size, np.nan)
 
     def tell(slope: Slope, n: int, group: Array) -> bool:
         ours, theirs = (
@@ -210,14 +227,19 @@ def _sides(evidence: Evidence, entries: Entries, rule: Array, reference: Array) 
             for claim in (rule, reference)
         )
         reason = _decided(ours, theirs, finite[group[0]])
+        neither = not np.isfinite([rule[group[0]], reference[group[0]]]).any()
+        if neither and ours == theirs == Answer.DISAGREES and not np.ravel(slope.kink)[n]:
+            reason = Reason.SLOPE_REFUTES  # both are NaN where the function has a slope
         told = reason in (Reason.SLOPE_CONFIRMS, Reason.SLOPE_REFUTES)
         if reason is not None and (told or group.size == 1):
             said[group] = reason.number
+        if group.size == 1:
+            found[group] = np.ravel(slope.value)[n] / weights[group] + 0.0  # no -0.0
         return told
 
     groups = [every[finite], *(np.array([n]) for n in every[~finite][:MOST])]
     ask(evidence, entries, weights, groups, tell)
-    return said
+    return said, found
 
 
 def _decided(ours: Answer, theirs: Answer, finite: bool) -> Reason | None:

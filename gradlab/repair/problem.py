@@ -201,7 +201,7 @@ class Problem:
 
     # how it is run
 
-    def value(self, world: World, point: Point) -> list[Tree]:
+    def value(self, world: World, point: Point, jvp: bool = True) -> list[Tree]:
         """Return the outputs at a point, of `fwd` and a `jvp` as well: no edit may change them."""
         found = list(jax.tree.leaves(self._value(world, point.inputs)))
         if self.rule.kind == "vjp":
@@ -209,7 +209,7 @@ class Problem:
             output, _ = _pair(world.call(world.load(self.rule.forward), *given))
             found += jax.tree.leaves(output)
             world.ran |= ran
-        if self.rule.kind == "jvp":
+        if jvp and self.rule.kind == "jvp":
             ran, given = world.ran, self.arguments(world, point)
             found += jax.tree.leaves(_pair(world.call(world.load(self.entry), *given))[0])
             world.ran |= ran
@@ -305,6 +305,12 @@ class Problem:
             found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
             lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
         return self._point(k, lengths, vary)
+
+    def still(self, point: Point) -> Point:
+        """Return a point with an upstream of zero, where every gradient is zero."""
+        zero = jax.tree.map(lambda u: 0 * u, point.upstream)
+        expected = self._expected(point.inputs, zero)
+        return Point(point.inputs, zero, expected, f"{point.label}, upstream 0")
 
     def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
         rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])

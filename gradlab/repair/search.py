@@ -476,7 +476,7 @@ class _Search:
     def _valued(self) -> set[str]:
         """The functions that make the forward's value."""
         with contextlib.suppress(Failed):
-            self.problem.value(self.world, self.points[0])
+            self.problem.value(self.world, self.points[0], jvp=False)
             return set(self.world.ran)
         return set()
 
@@ -658,6 +658,7 @@ class _Search:
             for point in self.fresh:
                 if point.label not in self._limits:
                     self._at(point)  # how long the original runs there
+            points += tuple(self._still)
             with self.world.exchanged(code, new):
                 for point in points:
                     if not all(judged(self._at(point, code), point.expected)[0]):
@@ -708,6 +709,18 @@ class _Search:
         with contextlib.suppress(Failed):
             if point is not None and all(judged(self._at(point), point.expected)[0]):
                 return [point]
+        return []
+
+    @functools.cached_property
+    def _still(self) -> list[Point]:
+        """A point with an upstream of zero, where all runs: there no quotient of two is right."""
+        if self.problem.rule.kind == "gradients" or not self.fresh:
+            return []
+        point = self.problem.still(self.fresh[0])
+        self._limits[point.label] = self._limits[self.fresh[0].label]
+        with contextlib.suppress(Failed):
+            self._at(point)
+            return [point]
         return []
 
     def _with_other_numbers(self, k: int) -> list[Point]:

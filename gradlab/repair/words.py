@@ -109,6 +109,14 @@ def _shown(old: Text, new: Text, a: Any, b: Any) -> tuple[str, str]:
 def _values(scope: Scope | None, upstream: str, text: Text) -> Values:
     if scope is None:
         return Values(lambda _: None, (), upstream, depending(text, upstream), text.file.decode())
+
+    def of(source: str) -> tuple[Any, ...] | None:
+        found = scope.values(source)  # of tuples and dicts nothing is known
+        plain = all(
+            hasattr(v, "dtype") or isinstance(v, complex | float | int) for v in found or ()
+        )
+        return found if plain else None
+
     lengths = []
     for held in scope.locals:
         some = {np.shape(v) for v in held.values() if isinstance(v, np.ndarray)}
@@ -120,4 +128,4 @@ def _values(scope: Scope | None, upstream: str, text: Text) -> Values:
         }
         lengths.append(sizes)
     tainted = depending(text, upstream)
-    return Values(scope.values, lengths, upstream, tainted, text.file.decode())
+    return Values(of, lengths, upstream, tainted, text.file.decode())

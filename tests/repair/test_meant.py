@@ -63,3 +63,37 @@ def test_nobody_is_told_to_intend_something_else():
     quantised.defvjp(lambda x: (quantised(x), None), lambda _, g: (g,))
     report = gradlab.check(quantised, X, intended=lambda x: jnp.clip(x, 0, 2))
     assert report.status == "wrong" and "pass intended=" not in str(report)
+
+
+@jax.custom_vjp
+def stack(first, second, x):
+    return jnp.tanh(jnp.tanh(x @ first) @ second).sum(-1)
+
+
+def stack_forward(first, second, x):
+    a = jnp.tanh(x @ first)
+    b = jnp.tanh(a @ second)
+    return b.sum(-1), (first, second, x, a, b)
+
+
+def stack_backward(kept, g):
+    first, second, x, a, b = kept
+
+    def below(dy, y, inner, w):
+        d = dy * (1 - y**2)
+        return d @ w.T, inner.T @ d
+
+    dy = jnp.broadcast_to(g[:, None], b.shape)
+    dy, top = below(dy, a, a, second)
+    dx, bottom = below(dy, a, x, first)
+    return bottom, top, dx
+
+
+stack.defvjp(stack_forward, stack_backward)
+
+
+def test_what_returns_several_things_of_different_shapes_is_mended():
+    rng = np.random.default_rng(0)
+    shapes = (3, 4), (4, 4), (5, 3)
+    report = gradlab.check(stack, *(rng.normal(size=shape) for shape in shapes))
+    assert report.fixes[0].after[0].strip() == "dy, top = below(dy, b, a, second)"
