@@ -182,6 +182,36 @@ WHOLE = {
         "GL332",
         "    de = g * np.where(e > 0, q, q - 1) / e.size",
     ),
+    "a kernel under a change of axes that is not turned": (
+        "def correlate(x, w):\n"
+        "    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape)\n"
+        "    return np.einsum('ijkl,kl->ij', windows, w)\n\n\n"
+        "def forward(x, w):\n    return correlate(x, np.swapaxes(w, 0, 1))\n\n\n"
+        "def backward(g, x, w):\n"
+        "    k, m = w.shape\n"
+        "    padded = np.pad(g, ((m - 1, m - 1), (k - 1, k - 1)))\n"
+        "    turned = np.swapaxes(w, 0, 1)\n"
+        "    return correlate(padded, turned), correlate(x, g).T\n",
+        ((6, 7), (3, 2)),
+        "GL322",
+        "    turned = np.swapaxes(w[::-1, ::-1], 0, 1)",
+    ),
+    "indices that are exchanged": (
+        "def forward(x, w):\n"
+        "    y = np.zeros((4, 4))\n"
+        "    for i in range(2):\n        for j in range(3):\n"
+        "            y = y + w[i, j] * x[i : i + 4, j : j + 4]\n"
+        "    return y\n\n\n"
+        "def backward(g, x, w):\n"
+        "    dx, dw, v = np.zeros_like(x), np.zeros_like(w), w.T\n"
+        "    for i in range(2):\n        for j in range(3):\n"
+        "            dx[i : i + 4, j : j + 4] += v[j % 3, i % 2] * g\n"
+        "            dw[i, j] = (g * x[j : j + 4, i : i + 4]).sum()\n"
+        "    return dx, dw\n",
+        ((6, 6), (2, 3)),
+        "GL321",
+        "            dw[i, j] = (g * x[i : i + 4, j : j + 4]).sum()",
+    ),
     "axes in another order": (
         "def forward(x, w):\n"
         "    h = (x @ w).reshape(3, 2, 2).transpose(1, 0, 2)\n    return h @ h.transpose(0, 2, 1)"
