@@ -246,8 +246,7 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
     directions = list(directions)
     upstreams = _upstreams(evidence)
     chunks = [directions[k : k + _CHUNK] for k in range(0, len(directions), _CHUNK)]
-    here = _rows(evidence, ahead(evidence.values, directions[:1], [0.0]))
-    still = _without_infinities([output[0] for output in here])
+    still = _without_infinities([evidence.here[i] for i in _inexact(evidence)])
     entries = sum(int(np.size(way)) for direction in directions for way in direction.values())
     together = max(1, _AT_ONCE // max(entries, 1)) if len(chunks) == 1 else 1
 

@@ -292,6 +292,13 @@ class Evidence:
             return True
         return not domain.broken({name: case.get(name, x) for name, x in self.values.items()})
 
+    @functools.cached_property
+    def here(self) -> list[Any]:
+        """The lifted forward's outputs at the point itself."""
+        path = self.subject.targets[0].path
+        rows = self.forward({path: widen(self.values[path])[None]})
+        return [None if output is None else output[0] for output in rows]
+
     def forward(self, rows: Arrays) -> list[Any]:
         """Return the lifted forward's outputs, one row for each row of the inputs that move."""
         found = self._points(self.values, rows)

@@ -5,6 +5,7 @@ becomes the same thing: a program from inputs and upstreams to outputs and gradi
 that is believed. Laws read nothing else.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,10 +119,15 @@ class Subject:
         """Whether there is an upstream at all; a loss that returns its own gradient has none."""
         return bool(self.upstreams)
 
-    @property
+    @functools.cached_property
     def odd(self) -> tuple[bool, ...]:
         """Which targets have a gradient of a wrong shape, so that no entry can be compared."""
         return tuple(s != np.shape(self.values[t.path]) for s, t in zip(self.shapes, self.targets))
+
+    @functools.cached_property
+    def dtypes(self) -> str:
+        """The dtypes of the targets, each named once."""
+        return ", ".join(dict.fromkeys(str(target.dtype) for target in self.targets))
 
 
 def nothing_to_differentiate(leaves: Sequence[Leaf], wrt: Sequence[int] | None) -> InputError:

@@ -184,7 +184,7 @@ def _not_judged(found: Sequence[tuple[Trial, list[Law]]], seed: int) -> CheckRep
 
 
 def _dtype(trial: Trial) -> str:
-    return ", ".join(dict.fromkeys(str(target.dtype) for target in trial.subject.targets))
+    return trial.subject.dtypes
 
 
 def _merged(found: Sequence[tuple[Trial, list[Law]]]) -> Iterator[Law]:

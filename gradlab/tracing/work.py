@@ -1,6 +1,7 @@
 """How much work a program is, read from its equations and their shapes alone."""
 
 import math
+import weakref
 from typing import Any, NamedTuple
 
 from gradlab.tracing.dependence import call_jaxpr
@@ -39,8 +40,18 @@ class Work(NamedTuple):
         return STEP * self.steps + ENTRY * self.entries
 
 
+_known: "weakref.WeakKeyDictionary[Any, Work]" = weakref.WeakKeyDictionary()
+
+
 def work(jaxpr: Jaxpr) -> Work:
-    """Return how much work a jaxpr is."""
+    """Return how much work a jaxpr is; counted once."""
+    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    if opened not in _known:
+        _known[opened] = _counted(jaxpr)
+    return _known[opened]
+
+
+def _counted(jaxpr: Jaxpr) -> Work:
     parts = body(jaxpr)
     equations = steps = entries = held = decomposed = 0
     counted = True
