@@ -274,9 +274,7 @@ def _written(asked: "_Asked", trial: Trial, made: bool) -> "list[HandRule]":
         return [rule_of_node(asked.node, asked.reference, rule.inputs, wrt)]
     if asked.backward is None and asked.returns == "output":
         met = rules_met(function, rule.inputs, names, paths)
-        if (
-            meant is not None
-        ):  # it says what is right of the function as a whole, not of what it calls
+        if meant is not None:  # of the whole function, not of what it calls
             mine = getattr(function, "fun", None)
             met = [dataclasses.replace(r, meant=meant) for r in met if r.primal is mine]
             met = [r for r in met if not r.static]

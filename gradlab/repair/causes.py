@@ -186,8 +186,8 @@ class Compared:
             return Cause("GL101", f"the sign of `{_bare(node)}` is wrong")
         if len(terms) == 1:
             return self._term(*terms[0], inside, self.values.of(_text(a)))
-        if (found_ := self._ratio(a, b)) is not None:
-            return found_
+        if (scaled := self._ratio(a, b)) is not None:
+            return scaled
         some, lacks = gone or come, "is missing" if come else "is too many"
         if abs(ratio) == 1 and max(len(gone), len(come)) == len(powers) < 4:
             text = " * ".join(_tight(n) for power, n in some if power > 0) or "1"
