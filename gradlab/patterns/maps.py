@@ -21,6 +21,7 @@ from gradlab.patterns.compose import refine, refined
 from gradlab.patterns.layout import Axis, frame, plain
 from gradlab.patterns.pattern import Pattern
 from gradlab.patterns.pieces import Run, pieces
+from gradlab.patterns.size import has_number
 from gradlab.patterns.zone import Bound, Shape, Zone, full, place, row_major
 
 _P = ParamSpec("_P")
@@ -138,7 +139,7 @@ def window(
 def _dilated(outputs: int, inputs: int, kernel: int, low: int, dilation: int) -> Pattern:
     """Return u <- w with u - w = low - dilation * k: a band between digits of radix `dilation`."""
     shape = ((outputs,), (inputs,))
-    if min(outputs, inputs) <= dilation:
+    if not (has_number(outputs) and has_number(inputs)) or min(outputs, inputs) <= dilation:
         taps = (low - dilation * k for k in range(kernel))
         return Pattern.union([Pattern.from_axes(*shape, [(0, ~0, t, t)]) for t in taps])
     split = refined(refine(full(*shape), 0, (dilation, 1)) or (), 1, (dilation, 1)) or ()

@@ -240,9 +240,13 @@ class Sizes:
             if not _is_integral(whole.terms):
                 raise Undecided(f"{a} // {b} is not known; say what divides, as in T%{b}==0")
             return whole, int(rest * b)
-        [(shared, factor), *others] = b.terms.items()
-        parts = {_without(m, shared): Fraction(c) / factor for m, c in _terms(a).items()}
-        even = {m: c for m, c in parts.items() if m is not None and not others}
+        even: dict[Monomial, Fraction] = {}
+        left, lead = dict(_terms(a)), max(b.terms, key=_degree)
+        while parts := [m for m in left if _without(m, lead) is not None]:
+            monomial = max(parts, key=_degree)
+            part = {_without(monomial, lead) or (): Fraction(left[monomial]) / b.terms[lead]}
+            even |= part
+            left = {m: c for m, c in _plus(left, _times(part, b.terms), -1).items() if c}
         quotient = self._of(even) if _is_integral(even) else 0
         rest = a - quotient * b
         for more in (0, -1, 1):
@@ -495,6 +499,11 @@ def _times(a: Terms, b: Terms) -> Terms:
         monomial = tuple(sorted((*m, *n)))
         total[monomial] = total.get(monomial, 0) + x * y
     return total
+
+
+def _degree(monomial: Monomial) -> tuple[int, Monomial]:
+    """Order monomials, such that a product of larger ones is larger."""
+    return len(monomial), monomial
 
 
 def _without(monomial: Monomial, names: Monomial) -> Monomial | None:

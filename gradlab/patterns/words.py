@@ -247,8 +247,10 @@ def _joined(strides: Sequence[int], digits: Sequence[str]) -> str:
         return ":"
     if all(digit.isdigit() for digit in digits):
         return str(sum(s * int(d) for s, d in zip(strides, digits, strict=True)))
-    ratios = [*(f"{s}*" for s in strides[:-1]), ""]
-    plain = [d if d.isalnum() else f"({d})" for d in digits]
+    plain, ratios = (
+        [d if d.isalnum() else f"({d})" for d in map(str, values)] for values in (digits, strides)
+    )
+    ratios = [*(f"{s}*" for s in ratios[:-1]), ""]
     return "+".join(r + d for r, d in zip(ratios, plain, strict=True) if d != "0")
 
 

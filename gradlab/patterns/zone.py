@@ -422,8 +422,10 @@ def row_major(input_shape: Shape, output_shape: Shape) -> tuple[tuple[Zone, ...]
     if not prod(input_shape):
         return (), ()
     flat = [_flat_strides(shape) for shape in (output_shape, input_shape)]
-    breaks = {s for side in flat for s in side} | {1, prod(input_shape)}
-    common = sorted(b for b in breaks if all(divides(c, b) or divides(b, c) for c in breaks))
+    ends = {1, prod(input_shape)}
+    breaks = {s for side in flat for s in side} | ends
+    even = {b for b in breaks if all(divides(c, b) or divides(b, c) for c in breaks)}
+    common = sorted(even | ends)
     axes: list[list[Axis]] = []
     strides: list[list[int]] = []
     for shape, side in zip((output_shape, input_shape), flat):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradlab.patterns import Pattern, maps
-from gradlab.patterns.size import same
+from gradlab.patterns.size import has_number, same, small
 from gradlab.patterns.zone import Bound
 from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.known import Known
@@ -169,7 +169,8 @@ def _windows(
         axis for axis in batch_axes if axis not in {out for out, source in equal}
     ]  # axes that choose windows
     entries = math.prod(gathered[axis] for axis in batch_axes) * math.prod(widths)
-    if starts is None or entries > _FOLLOWED:
+    listed = small(entries, _FOLLOWED) and all(has_number(operand[axis]) for axis in partial)
+    if starts is None or not listed:
         _say_unknown(site, partial)
         return maps.contraction(gathered, operand, tuple(equal))
     if operand_batch:  # follow the batch axes one by one as well

@@ -21,7 +21,7 @@ import numpy as np
 from jax.export import is_symbolic_dim
 
 from gradlab.patterns import Pattern, maps
-from gradlab.patterns.size import Number, Size
+from gradlab.patterns.size import Number, Size, has_number
 from gradlab.primitives.known import Known, told
 from gradlab.primitives.ranges import is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
@@ -173,6 +173,8 @@ def _counted(
     constants, jaxpr = equation.params["body_nconsts"], equation.params["body_jaxpr"]
     carry = operands[constants:]
     for _ in range(_EQUATIONS // (1 + len(body(jaxpr).equations))):
+        if any(map(_is_named, [*tests, *carry])):
+            return None  # how often it runs may depend on a size without a number
         [test] = walk.run(equation.params["cond_jaxpr"], [*tests, *carry])
         known = None if test.reads or test.known is None else test.known.value()
         if known is None or known.ndim:
@@ -194,7 +196,8 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     step = _Step(walk, equation, jaxpr, operands, constants, carried, phases)
     counters = [n >= constants and _is_counter(each) for n, each in enumerate(operands)]
     counts = any(counters) and (walk.unclear > unclear or _decides(jaxpr, operands, counters))
-    if (counts or len(walk.notes) > len(said[0])) and worth_unrolling(equation):
+    loses = counts or step.forgets or len(walk.notes) > len(said[0])
+    if loses and worth_unrolling(equation):
         walk.said = said
         return unrolled(walk, equation, operands)
     states = dict(enumerate(operand.reads for operand in operands))
@@ -256,6 +259,12 @@ def _is_counter(operand: Traced) -> bool:
     """Whether a carried value, or what each step takes, is a known integer."""
     value = None if operand.known is None else operand.known.value()
     return value is not None and value.dtype.kind in "iu"
+
+
+def _is_named(value: Traced) -> bool:
+    """Whether a value is known as a size without a number, or as places counted from it."""
+    form = None if value.known is None else value.known.affine
+    return form is not None and not all(map(has_number, (form.offset, *form.steps)))
 
 
 def _decides(jaxpr: Any, operands: Sequence[Traced], counters: Sequence[bool]) -> bool:
@@ -408,6 +417,7 @@ class _Step:
                         self.direct[n, column + source] = pattern
             own.append(kept)
         self.carried: Matrix = own[0] if len(own) == 1 else join(*own)
+        self.forgets = len({frozenset(kept) for kept in own}) > 1  # some steps read fewer carries
 
     def _learns(self, n: int, result: Traced) -> bool:
         """Note what a carried value is after a step; return whether that was not known."""

@@ -244,3 +244,21 @@ def test_a_sorting_network_keeps_few_zones():
     report = jacobian(lambda x: jnp.stack([sorting_network(x[0]), x[1]]), x)
     assert len(report.pattern.zones) <= 3 and not report.notes
     assert report.nnz == 16 * 16 + 16
+
+
+def test_steps_that_are_known_to_forget_end_what_is_read():
+    first = np.arange(60) % 7 == 0
+
+    def run(x):
+        def step(h, now):
+            h = jnp.where(now[1], 0.0, h * 0.9 + now[0])
+            return h, h
+
+        return lax.scan(step, jnp.zeros(4), (x, first))[1]
+
+    J = jacobian(run, np.ones((60, 4), np.float32))
+    time, segment = np.arange(60), np.cumsum(first)
+    reads = (time[:, None] >= time) & (segment[:, None] == segment) & ~(first[:, None] | first)
+    expected = np.einsum("ts,df->tdsf", reads, np.eye(4, dtype=bool))
+    np.testing.assert_array_equal(J.pattern.to_dense().reshape(60, 4, 60, 4), expected)
+    assert J.passes == 6

@@ -61,11 +61,11 @@ def shifted(x):
     return jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
 
 
-def convolved(x):
+def convolved(x, padding=((2, 0),), dilation=(1,)):
     kernel = jnp.ones((3, 1, 4), x.dtype)
     numbers = ("NWC", "WIO", "NWC")
     return lax.conv_general_dilated(
-        x, kernel, (1,), [(2, 0)], dimension_numbers=numbers, feature_group_count=4
+        x, kernel, (1,), padding, None, dilation, dimension_numbers=numbers, feature_group_count=4
     )
 
 
@@ -114,6 +114,8 @@ BATTERY = {
     "two_outputs": (lambda x: (x.sum(0), x * 2), S),
     "stencil": (lambda x: shifted(x) + jnp.flip(shifted(jnp.flip(x, 1)), 1) - 2 * x, S),
     "convolved": (convolved, S),
+    "convolved_inside": (lambda x: convolved(x, "VALID"), "BxT+2x4"),
+    "merged_longer": (lambda x: jnp.sin(x.reshape(-1, 4)), "BxT+1x4"),
     "pooled": (
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID"),
         EVEN,
@@ -159,6 +161,38 @@ def test_no_derivative_is_missed_at_any_size(name):
         exact = np.asarray(jax.jacrev(function)(x)) != 0
         there = pattern.sized({"B": b, "T": t // (2 if "%" in words else 1)})
         assert not (exact & ~there.to_dense().reshape(exact.shape)).any()
+
+
+def test_indices_keep_the_axes_apart_that_they_do_not_name():
+    assert_structure(lambda x: x[:, jnp.array([1, 0])] * 2, TWO, independent=0)
+
+
+def test_a_dilated_convolution_reads_each_tap():
+    J = jacobian(lambda x: convolved(x, [(4, 0)], (2,)), "BxTx4,T>=5")
+    assert J.notation == "out[b, i, j] <- x[b, i-4, j] | x[b, i-2, j] | x[b, i, j]"
+    assert J.sizes == {"B": "B >= 1", "T": "T >= 5"}
+
+
+def test_a_loop_as_long_as_a_size_is_not_counted():
+    def run(x):
+        return lax.fori_loop(0, x.shape[1], lambda k, y: y * 0.5 + x[:, k], x[:, 0])
+
+    J = assert_structure(run, S, independent=0)
+    assert J.sizes == {"B": "B >= 1", "T": "T >= 1"}
+
+
+def test_sizes_divide_one_another_exactly():
+    sizes = Sizes({"B": 1, "T": 3})
+    b, t = sizes.named("B"), sizes.named("T")
+    assert divmod(b * (t - 2), t - 2) == (b, 0)
+    assert divmod((b + t) * (t - 2), b + t) == (t - 2, 0)
+    assert divmod(t * t + 5, t) == (t, 5)
+    assert sizes.assumed == [t - 6]
+
+
+def test_a_factor_that_is_a_sum_stands_in_brackets():
+    J = jacobian(lambda x: x.reshape(-1) * 2, "BxT+1")
+    assert J.notation == "out[(T + 1)*i+j] <- x[i, j]"
 
 
 def test_counts_are_formulas():
