@@ -92,7 +92,7 @@ def summarise(
             fixes, first = mend(lost[0], trials[0])
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
-        line = Finding("line", path, first.told, code="GL900", line=first.place)
+        line = Finding("line", path, first.told, code=first.code, line=first.place)
         findings = (line, *findings)
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     notes += subject.calls.notes
@@ -125,7 +125,9 @@ def _explained(
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
     repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
-    return repaired, diagnose(*wrong, any(repaired))
+    fixes, first = repaired
+    known = bool(fixes) or (first is not None and first.code == "GL900")
+    return repaired, diagnose(*wrong, known)
 
 
 def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:

@@ -7,6 +7,7 @@ mended function has them.
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -139,11 +140,16 @@ class Compared:
         """Return the cause for which `a` must become `b`; None where both are the same."""
         if _dump(a) == _dump(b):
             return None
+        if _complements(a, b):
+            return Cause("GL204", f"`{_text(a)}` stands where `{_text(b)}` should")
+        if (crossed := _crossed(a, b)) is not None:
+            return crossed
         if isinstance(a, ast.stmt):
             return self._statement(a, b)
         if not (isinstance(a, ast.expr) and isinstance(b, ast.expr)):
             return self._children(a, b, around)
         listed = isinstance(a, ast.Tuple | ast.List | ast.Dict | ast.Slice | ast.Starred)
+        listed |= {last_name(x) for x in (a, b) if isinstance(x, ast.Call)} == {"exp", "expm1"}
         found = None if listed else self._arithmetic(a, b, around)
         return found or self._children(a, b, around) or self._leaf(a, b, around)
 
@@ -153,6 +159,10 @@ class Compared:
             return self.cause(made, a.target)
         if isinstance(b, ast.Pass) and isinstance(getattr(a, "targets", [0])[0], ast.Name):
             return self.cause(a.value, a.targets[0])
+        if isinstance(a, ast.AugAssign) and isinstance(b, ast.Assign):
+            if _dump(a.op) == _dump(getattr(b.value, "op", None)):
+                return _in_place(_text(a.target))
+            return Cause("GL331", f"`{_text(a.target)}` is added up, not overwritten")
         if isinstance(b, ast.Pass) or type(a) is not type(b):
             return Cause("GL331", "values are overwritten, not added up")
         if isinstance(a, ast.AugAssign) and type(a.op) is not type(b.op):
@@ -178,7 +188,7 @@ class Compared:
             return self._number(a, b, (one.number, two.number), around)
         if len(powers) == 1 and abs(ratio) == 1 and inside != "condition":
             found = self._factor(*powers[0], [n for _, n in one.powers.values()])
-            return found._replace(said=found.said + " and a sign" * (ratio < 0))
+            return found._replace(said=found.said + " (and its sign is wrong)" * (ratio < 0))
         first = _sum(a)
         terms, left, right = _changed(first, _sum(b))
         if not (left or right) and all(p and q and p[0] == -q[0] for p, q in terms):
@@ -186,6 +196,8 @@ class Compared:
             return Cause("GL101", f"the sign of `{_bare(node)}` is wrong")
         if len(terms) == 1:
             return self._term(*terms[0], inside, self.values.of(_text(a)))
+        if len(gone) == len(come) == 1 and _complements(gone[0][1], come[0][1]):
+            return self.cause(gone[0][1], come[0][1])
         if (scaled := self._ratio(a, b)) is not None:
             return scaled
         some, lacks = gone or come, "is missing" if come else "is too many"
@@ -201,12 +213,17 @@ class Compared:
             which = ("GL211", "missing") if right else ("GL212", "too many")
             return Cause(which[0], f"the terms {text} are {which[1]}")
         deeper = around if gone and gone[0][0] == 1 else (*around, _POWER)
-        for olds, news, within in ((gone, come, deeper), (left, right, (*around, a))):
-            alike = 0 < len(olds) == len(news) and abs(olds[0][0]) == abs(news[0][0])
+        factors, summands = (gone, come, deeper, powers), (left, right, (*around, a), terms)
+        for olds, news, within, changed in (factors, summands):
+            alike = 0 < len(olds) == len(news) == len(changed) / 2
+            alike = alike and abs(olds[0][0]) == abs(news[0][0])
             if alike and (olds[0][1] is not a or news[0][1] is not b):  # a part became another
                 if olds is gone and abs(ratio) != 1:
                     return self._number(a, b, (one.number, two.number), around)
-                return self.cause(olds[0][1], news[0][1], within)
+                parts = [self.cause(x, y, within) for (_, x), (_, y) in zip(olds, news)]
+                told = [*dict.fromkeys(filter(None, parts))]
+                said = ", and ".join(cause.said for cause in told)
+                return told[0]._replace(said=said) if told else None
         return None
 
     def _number(
@@ -232,8 +249,11 @@ class Compared:
     def _factor(self, before: _Part | None, after: _Part | None, rest: Sequence[ast.expr]) -> Cause:
         power, node = after or before or (1.0, _ONE)
         if before and after:
-            code = "GL204" if before[0] == -power else "GL203"
+            power, code = after[0], "GL204" if before[0] == -after[0] else "GL203"
             said = f"the power of `{_text(node)}` should be {power:g}, not {before[0]:g}"
+            if isinstance(node, ast.Call) and last_name(node) == "exp":
+                times = power / before[0]
+                return Cause("GL213", f"the factor `{times:g}` is missing inside `{_text(node)}`")
             return Cause(code, said)
         text, size, lacks = _text(node), abs(power), "is missing" if after else "is too many"
         if size != 1:
@@ -287,8 +307,11 @@ class Compared:
             return Cause("GL101", f"the sign of `{_bare(a)}` is wrong")
         if self._are_sizes(known) or self._are_sizes([1 / n for n in known]):
             return Cause("GL103", f"`{_text(a)}` stands where `{_text(b)}` should")
-        same = max(known) - min(known) < _NEAR * abs(known[0]) and first and np.ndim(first[0])
-        return _scaled(known[0], _text(b)) if same else None
+        same = max(known) - min(known) < _NEAR * abs(known[0])
+        written = [n.value for x in (a, b) for n in ast.walk(x) if isinstance(n, ast.Constant)]
+        some = (abs(known[0]), 1 / abs(known[0]))
+        said = any(isinstance(n, int | float) and np.isclose(n, some).any() for n in written)
+        return _scaled(known[0], _text(b)) if same and said else None
 
     # what is no arithmetic
 
@@ -329,6 +352,9 @@ class Compared:
         if first != last:
             if {first, last} == {"mean", "sum"}:
                 return Cause("GL103", f"this {first} should be a {last}")
+            if (first, last) == ("exp", "expm1"):
+                said = "the term `-1` is missing (`exp` stands where `expm1` should)"
+                return Cause("GL211", said)
             same = {*map(_dump, a.args)} & {*map(_dump, b.args)} or _dump(a.func) == _dump(b.func)
             method = _dump(getattr(a.func, "value", a)) == _dump(getattr(b.func, "value", b))
             same = same or len(a.args) == len(b.args) > 0 or (method and not a.args + b.args)
@@ -413,6 +439,8 @@ class Compared:
             return Cause("GL332", f"the condition `{_text(outer.args[0])}` {lacks}")
         if name == "sum" and verb == "should":
             return Cause("GL303", f"`{text}` is not summed over an axis that was broadcast")
+        if name == "copy":
+            return _in_place(text)
         if name in ("triu", "tril") and verb == "should":
             return Cause("GL333", f"the mask `{name}` is not applied to `{text}`")
         code = {"conj": "GL406", "sum": "GL303"}.get(name, "GL332" if name in _BOUNDED else "GL204")
@@ -470,6 +498,36 @@ class Compared:
         return (power == 2 and "tanh" in source) or (power == 1 and positive and sigmoid)
 
 
+def _crossed(a: Any, b: Any) -> Cause | None:
+    """Return the cause where two names stand in each other's place, and nothing else differs."""
+    ones, twos = ([n.id for n in ast.walk(x) if isinstance(n, ast.Name)] for x in (a, b))
+    pairs = {(one, two) for one, two in zip(ones, twos) if one != two}
+    if len(ones) != len(twos) or len(pairs) != 2 or {(two, one) for one, two in pairs} != pairs:
+        return None
+    blank = re.compile(r"Name\(id='\w+'")
+    if blank.sub("", _dump(a)) != blank.sub("", _dump(b)):
+        return None
+    first, last = next((one, two) for one, two in zip(ones, twos) if one != two)
+    indices = [x.slice for x in ast.walk(a) if isinstance(x, ast.Subscript)]
+    within = [n.id for x in indices for n in ast.walk(x) if isinstance(n, ast.Name)]
+    outside = any(ones.count(name) > within.count(name) for name in (first, last))
+    code = "GL313" if outside else "GL321"
+    return Cause(code, f"`{first}` and `{last}` are in each other's place")
+
+
+def _complements(a: Any, b: Any) -> bool:
+    """Whether one of two values is 1 minus the other."""
+    for one, two in ((a, b), (b, a)):
+        minus = isinstance(two, ast.BinOp) and isinstance(two.op, ast.Sub)
+        if minus and _text(two.left) in ("1", "1.0") and _dump(two.right) == _dump(one):
+            return True
+    return False
+
+
+def _in_place(name: str) -> Cause:
+    return Cause("GL323", f"`{name}` is changed in place, but it is read as it was before")
+
+
 def _index(a: ast.Subscript, b: ast.Subscript) -> Cause:
     if _dump(a.value) != _dump(b.value) or last_name(a.value) == "shape":
         return Cause("GL311", f"`{_text(a)}` stands where `{_text(b)}` should")
@@ -477,6 +535,12 @@ def _index(a: ast.Subscript, b: ast.Subscript) -> Cause:
         return Cause("GL302", f"the new axis should be `{_text(b.slice)}`, not `{_text(a.slice)}`")
     if _steps(a) != _steps(b) and "-1" in _steps(a) + _steps(b):
         return Cause("GL322", "the direction is wrong")
+    one, two = (x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice] for x in (a, b))
+    pairs = [(x, y) for x, y in zip(one, two) if _dump(x) != _dump(y)]
+    if len(one) == len(two) and len(pairs) == 1:
+        (x, y), what = pairs[0], "slice" if isinstance(pairs[0][1], ast.Slice) else "index"
+        code = "GL311" if isinstance(x, ast.Name) and isinstance(y, ast.Name) else "GL321"
+        return Cause(code, f"the {what} should be `{_text(y)}`, not `{_text(x)}`")
     code = "GL311" if isinstance(a.slice, ast.Name) and isinstance(b.slice, ast.Name) else "GL321"
     return Cause(code, f"the index should be `{_text(b.slice)}`, not `{_text(a.slice)}`")
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -59,6 +60,8 @@ REDUCTIONS: Final = frozenset(
 OF_PLACES: Final = frozenset(
     ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
 )
+_WORDS: Final = re.compile(r"[^\W\d]\w*")
+_BINARY: Final[dict[type, int]] = {ast.Add: 12, ast.Sub: 12, ast.Mult: 13, ast.Div: 13}
 _AXES: Final = (
     *("0", "1", "-1", "2", "-2", "None", "(0, 1)", "(0, 2)", "(1, 2)", "(0, 1, 2)"),
     *("(0, 2, 3)", "(-2, -1)"),
@@ -99,7 +102,7 @@ def repeated(text: Text, every: Sequence[Site]) -> Iterator[Site]:
 
     What such a name holds may be wrong wherever it is read, from where it was last written on.
     """
-    written = [(s.statement, _base(s.node)) for s in sites(text) if is_stored(s.node)]
+    written = [(s.statement, base_name(s.node)) for s in sites(text) if is_stored(s.node)]
     within: dict[tuple[int, str], list[Site]] = {}
     everywhere: dict[tuple[str, int], list[Site]] = {}
     for site in every:
@@ -129,10 +132,10 @@ def is_stored(node: ast.AST) -> bool:
 def written_in_parts(text: Text) -> set[str]:
     """Return the names of arrays whose entries are written."""
     every = (site.node for site in sites(text) if isinstance(site.node, ast.Subscript))
-    return {_base(node) for node in every if is_stored(node)}
+    return {base_name(node) for node in every if is_stored(node)}
 
 
-def _base(node: ast.AST) -> str:
+def base_name(node: ast.AST) -> str:
     """Return the name that is written, whole or in part."""
     while isinstance(node, ast.Subscript):
         node = node.value
@@ -308,6 +311,40 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         yield from _anywhere(write, site)
     for index, statement in enumerate(text.statements):
         yield from _statement(write, index, statement, aliases)
+    yield from _everywhere(write)
+
+
+def _everywhere(write: _Writer) -> Iterator[Edit]:
+    """Exchange two functions, or a fraction and its complement, wherever they stand."""
+    text = write.text
+    called: dict[str, list[Edit]] = {}
+    named: dict[str, dict[int, Site]] = {}
+    held: dict[str, list[Site]] = {}
+    for site in sites(text):
+        node = site.node
+        if isinstance(node, ast.Attribute):
+            end = text.span(node)[1]
+            group = [g for g in _CONFUSED if node.attr in g]
+            for other in itertools.chain(*group):
+                start = end - len(node.attr)
+                made = write.piece(start, end, other, TOKENS, site.statement)
+                called.setdefault(f"{node.attr} {other}", []).append(made)
+        if isinstance(node, ast.Name) and not is_stored(node):
+            named.setdefault(node.id, {})[text.span(node)[0]] = site
+        if isinstance(node, ast.BinOp) and symbol(node) == "-" and text.of(node.left) in "1 1.0":
+            held.setdefault(text.of(node.right), []).append(site)
+    for names in called:
+        one, other = names.split()
+        if one < other and f"{other} {one}" in called:
+            both = called[names] + called[f"{other} {one}"]
+            yield write.joined(sorted(both, key=lambda edit: edit.start))
+    for name, complements in held.items():
+        within = {text.span(getattr(s.node, "right"))[0] for s in complements}  # noqa: B009
+        plain = [s for at, s in named.get(name, {}).items() if at not in within]
+        if plain:
+            both = [write.put(s, name, ATOM, TOKENS) for s in complements]
+            both += [write.put(s, f"1 - {name}", 12, TOKENS) for s in plain]
+            yield write.joined(sorted(both, key=lambda edit: edit.start))
 
 
 def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
@@ -518,6 +555,8 @@ def _attribute(
     if node.attr == "T":
         yield write.put(site, text.of(base), precedence(base), TOKENS)
     end = text.span(node)[1]
+    if node.attr == "size":  # of a mask, what it lets pass counts
+        yield write.put(site, f"{text.of(base)}.sum()", ATOM, TOKENS)
     for group in _CONFUSED:
         if node.attr in group:
             for other in group:
@@ -552,6 +591,18 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
                 yield write.piece(start, end, new, TOKENS, site.statement)
 
 
+def turned(text: Text, site: Site) -> Iterator[str]:
+    """Yield a product of matrices with some of them transposed: a symmetric form has two terms."""
+    parts, node = list[str](), site.node
+    whole = isinstance(site.parent, ast.BinOp) and symbol(site.parent) == "@"
+    while isinstance(node, ast.BinOp) and symbol(node) == "@" and not whole:
+        parts, node = [text.of(node.right), *parts], node.left
+    parts = [text.of(node), *parts] if parts else []
+    if 1 < len(parts) <= 3 and all(p.replace(".", "").isidentifier() for p in parts):
+        ways = [(p, p[:-2] if p.endswith(".T") else f"{p}.T") for p in parts]
+        yield from itertools.islice(map(" @ ".join, itertools.product(*ways)), 1, None)
+
+
 def slices(text: Text) -> Iterator[str]:
     """Yield the slices that a function writes, as an index holds them: `1::3`."""
     for site in sites(text):
@@ -577,6 +628,16 @@ def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]
                 if called:
                     new = f"{text.of(site.node.func)}({called})"
                     yield write.put(site, new, ATOM, NAMES)
+
+
+def shifted(text: Text, site: Site, places: Sequence[str]) -> Iterator[Edit]:
+    """Yield other slices of an array, from and to places that have a name."""
+    write = _Writer(text)
+    ends = [f"{p}:{p} + {q}" for p, q in itertools.permutations(places, 2)]
+    for part in _indices(site.node):
+        if isinstance(part, ast.Slice) and part.step is None:
+            for new in (*(f"{p}:-{p}" for p in places), *(f"{p}:" for p in places), *ends):
+                yield write.piece(*text.span(part), new, NAMES, site.statement)
 
 
 def _indices(node: ast.expr) -> Sequence[ast.expr]:
@@ -648,7 +709,7 @@ def _statement(
         mine = Site(statement.test, (statement,), index)
         new = f"not ({text.of(statement.test)})"
         yield write.put(mine, new, 6, TOKENS)
-    if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return):
+    if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return | ast.Expr):
         yield from _crossed(write, index, statement, aliases)
     simple = ast.Assign | ast.AugAssign | ast.Expr | ast.Continue
     if isinstance(statement, simple):
@@ -660,6 +721,38 @@ def _statement(
         new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
         first = min(index, text.statements.index(following))
         yield write.piece(start, b, new, TOKENS, first)
+
+
+def unshared(text: Text) -> Iterator[Edit]:
+    """Yield new arrays, where one is changed in place that something else may hold."""
+    write = _Writer(text)
+    changed = {base_name(s.target) for s in text.statements if isinstance(s, ast.AugAssign)}
+    changed |= written_in_parts(text)
+    for index, statement in enumerate(text.statements):
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+            name, binds = statement.target.id, _BINARY.get(type(statement.op), 16)
+            operator = symbol(ast.BinOp(statement.target, statement.op, statement.value))
+            value = write.within(statement.value, binds + 1)
+            new = f"{name} = {name} {operator} {value}"
+            yield write.piece(*text.span(statement), new, TOKENS, index)
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        held = getattr(statement, "value", None)
+        if isinstance(held, ast.Name) and not changed.isdisjoint(map(base_name, targets)):
+            mine = Site(held, (statement,), index)
+            yield write.put(mine, f"{held.id}.copy()", ATOM, TOKENS)
+
+
+def placed(text: Text, names: Sequence[str], alias: str) -> Iterator[Edit]:
+    """Yield the places that arrays of indices hold, where others are written or read."""
+    write = _Writer(text)
+    for site in sites(text):
+        node = site.node
+        if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Constant):
+            for name in names:
+                rows = f"{alias}.arange(len({name}))"
+                for new in (name, f":, {name}", f"{rows}, {name}", f"{rows}[:, None], {name}"):
+                    if name not in text.of(node):
+                        yield write.piece(*text.span(node.slice), new, NAMES, site.statement)
 
 
 def _added(
@@ -683,6 +776,8 @@ def _crossed(
     text, called = write.text, set[ast.AST]()
     for node in ast.walk(statement):
         called |= {node.func} if isinstance(node, ast.Call) else set()
+        base = node.value if isinstance(node, ast.Attribute) else None
+        called |= {base.value} if isinstance(base, ast.Attribute) else set()  # as `jax.lax.scan`
     read = (n for n in ast.walk(statement) if isinstance(n, ast.Name) and n not in called)
     found = sorted(text.span(name) for name in read if isinstance(name.ctx, ast.Load))
     for (a, b), (c, d) in itertools.combinations(found, 2):
@@ -711,9 +806,16 @@ def names(
     pool: Sequence[Material],
     again: bool,
     calls: Sequence[str],
+    upstreamed: frozenset[str],
 ) -> Iterator[Edit]:
-    """Yield another value in the place of this one; where it runs `again`, beside it too."""
+    """Yield another value in the place of this one; where it runs `again`, beside it too.
+
+    No product of two that are `upstreamed`, and no sum of one with another, is a gradient.
+    """
     write, old = _Writer(text), text.of(site.node)
+    nested = any(isinstance(s, ast.FunctionDef) for s in text.statements)  # its arguments may be
+    moving = frozenset() if nested else upstreamed
+    linear = not moving.isdisjoint(_WORDS.findall(old))
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
     if named and len(shape) >= 2:
         yield write.put(site, f"{old}.T", ATOM, NAMES)
@@ -724,15 +826,20 @@ def names(
             yield write.put(site, each.text, each.binds, tier)
     multiplied = set(factors(text, site.node))
     for each in pool if again else ():
-        forms = ("{s} * {m}", "{s} / {m}", "{s} + {m}", "{s} - {m}")
+        if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):
+            yield write.put(site, f"1 - {old}", 12, NAMES)
+        also = not moving.isdisjoint(_WORDS.findall(each.text))
         if each.shape in (shape, ()) and each.text != old:  # never twice the same
             added = each.shape == shape and each.text.removeprefix("-") not in multiplied
-            for form in forms if added else forms[:2]:
+            forms = ["{s} * {m}"] * (not (linear and also)) + ["{s} / {m}"] * (not also)
+            forms += ["{s} + {m}", "{s} - {m}"] * (added and (linear == also or not moving))
+            for form in forms:
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     compared = isinstance(site.parent, ast.Compare) and not isinstance(site.node, ast.Constant)
     functions = calls if compared else ()
-    for edit, _ in wraps(text, site, functions) if again or functions or not shape else ():
-        yield dataclasses.replace(edit, tier=NAMES)
+    for edit, new in wraps(text, site, functions) if again or functions or not shape else ():
+        if not (linear and new[:1] != "-"):
+            yield dataclasses.replace(edit, tier=NAMES)
 
 
 def summed(
@@ -751,13 +858,12 @@ def summed(
                 yield write.put(site, new, ATOM, NAMES)
 
 
-def conjugated(text: Text) -> Iterator[Edit]:
-    """Yield the conjugates of what has a name."""
+def conjugated(text: Text, places: Iterable[Site]) -> Iterator[Edit]:
+    """Yield the conjugates of some values."""
     write = _Writer(text)
-    for site in sites(text):
-        if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Load):
-            new = f"{text.of(site.node)}.conj()"
-            yield write.put(site, new, ATOM, TOKENS)
+    for site in places:
+        if isinstance(site.node, ast.Name | ast.Call | ast.Subscript):
+            yield write.put(site, f"{text.of(site.node)}.conj()", ATOM, TOKENS, -18)
 
 
 def factors(text: Text, node: ast.expr) -> Iterator[str]:

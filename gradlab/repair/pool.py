@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from types import CodeType
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from gradlab.common.arrays import Tree
 from gradlab.repair.edits import (
     Material,
+    base_name,
     is_bound,
     is_number,
     is_stored,
@@ -22,14 +24,15 @@ from gradlab.repair.edits import (
     others,
     sites,
     slices,
+    turned,
 )
 from gradlab.repair.solving import one_sign
 from gradlab.repair.source import ATOM, Text
 from gradlab.repair.standin import Namespace
-from gradlab.repair.world import BUILTINS, Failed, copied, has_effect, is_pure, theirs
+from gradlab.repair.world import BUILTINS, NUMPY, Failed, copied, has_effect, is_pure, theirs
 
 _LARGEST = 1 << 16
-_BOUNDS, _SLICES, _PRODUCTS = 3, 8, 4
+_BOUNDS, _SLICES, _PRODUCTS, _CHAINS = 3, 8, 4, 21
 _PARTS = 4  # of a tuple
 
 
@@ -46,6 +49,7 @@ class Words:
         bounded: what bounds a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
+        chains: products of its matrices, of which some are transposed that are not so there.
         upstreamed: the names in the one to edit that depend on the upstream.
     """
 
@@ -57,10 +61,10 @@ class Words:
     bounded: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    chains: tuple[str, ...] = ()
     upstreamed: frozenset[str] = frozenset()
 
 
-_NUMPY = ("numpy", "jax.numpy")
 _CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
 _LONGEST = 60  # characters of an expression that is used elsewhere
 
@@ -87,9 +91,9 @@ def spoken(
         elsewhere = not any(called in text.segment for text in texts)
         return called not in own.segment, elsewhere, scope[alias].__name__ == "numpy"
 
-    aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in _NUMPY]
+    aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in NUMPY]
     aliases.sort(key=strange)
-    held = frozenset(itertools.chain.from_iterable(map(_held, aliases and _NUMPY)))
+    held = frozenset(itertools.chain.from_iterable(map(_held, aliases and NUMPY)))
     calls, written, bounds, bounded = (dict[str, None]() for _ in range(4))
     for text in texts:
         for site in sites(text):
@@ -125,8 +129,10 @@ def spoken(
     found = tuple(calls), tuple(written), *bounds_, tuple(cut)[:_SLICES]
     binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
+    chains = dict.fromkeys(itertools.chain.from_iterable(map(turned, repeat(own), sites(own))))
+    made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS]
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
-    return Words(tuple(aliases), held, *found, tuple(products)[:_PRODUCTS], upstreamed)
+    return Words(tuple(aliases), held, *found, *made, upstreamed)
 
 
 def depending(text: Text, name: str) -> set[str]:
@@ -136,6 +142,7 @@ def depending(text: Text, name: str) -> set[str]:
         names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
         if not found.isdisjoint(n.id for n in names if not is_stored(n)):
             found |= {n.id for n in names if is_stored(n)}
+            found |= {base_name(n) for n in ast.walk(statement) if is_stored(n)} - {""}
     return found
 
 
@@ -283,7 +290,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             if {a.text, b.text} <= words.upstreamed:
                 continue
             if a.shape == b.shape and a.text <= b.text:
-                axes = ("-1, keepdims=True", "0") if a.shape[1:] else ("0",)
+                axes = ["-1, keepdims=True"] * (len(a.shape) > 1 < a.shape[-1]) + ["0"]
                 for axis, verb in itertools.product(axes, ("sum", "mean")):
                     texts.append((f"({a.text} * {b.text}).{verb}(axis={axis})", ATOM))
             if len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[0]:
@@ -308,9 +315,13 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         (f"({a.text} == {b.text}{index})", ATOM)
         for a in whole
         for b in whole
-        for index in ("", "[..., None]")
-        if a.shape != b.shape and a.shape[:-1] == (b.shape[:-1] if not index else b.shape)
+        if a.shape != b.shape
+        for axis in range(len(a.shape))
+        for new in ("..., " if axis == len(b.shape) else ":, " * axis,)
+        for index, kept in (("", (1,)), (f"[{new}None]", ()))
+        if b.shape == (*a.shape[:axis], *kept, *a.shape[axis + 1 :])
     ]
+    texts += [(chain, 13) for chain in words.chains if most]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
         if words.upstreamed.intersection(re.findall(r"\w+", v)):  # a backward is linear in these

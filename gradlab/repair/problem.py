@@ -37,6 +37,7 @@ Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 
 OTHER_WAY = 14  # the point at which what is True is False
+INSIDE = 100  # points from here on have no value beyond the given ones
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
 _CHECK = 120  # evaluations that a check takes
 _CANDIDATE, _LINE, _ENTRY = 4.5e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
@@ -135,7 +136,17 @@ class Mended:
     new: Text
     points: tuple[Point, ...]
     other_sizes: bool
+    uneven: str = ""  # a point at which it does not hold, since an axis is longer than the others
     scope: Callable[[int], Scope | None] | None = None  # locals before a statement, once mended
+
+
+@dataclass(frozen=True)
+class Half:
+    """An edit that makes some gradients right, where none was found for the others."""
+
+    mended: Mended
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
 
 
 class Problem:
@@ -288,8 +299,9 @@ class Problem:
     def points(self, k: int) -> Iterator[Point]:
         """Yield the k-th point: of each choice of other sizes, and last of the given ones."""
         for size in (*range(1, len(self._sizes) + 1), 0):
-            if (point := self.point(k, size)) is not None:
-                yield point
+            for each in (k, INSIDE + k):
+                if (point := self.point(each, size)) is not None:
+                    yield point
 
     def point(self, k: int, size: int, vary: bool = False) -> Point | None:
         """Make the k-th point: of the given sizes, or of a choice of others, from 1.
@@ -306,6 +318,20 @@ class Problem:
             lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
         return self._point(k, lengths, vary)
 
+    def uneven(self) -> Iterator[Point]:
+        """Yield points at which one axis of an array is longer than those it is as long as."""
+        rng = np.random.default_rng([self.seed, 15])
+        flat, tree = jax.tree.flatten(self._drawn(15, dict(self._small)))
+        for k, x in enumerate(flat):
+            shape = np.shape(x) if isinstance(x, np.ndarray) else ()
+            for axis in range(len(shape) - 1, -1, -1):
+                n = shape[axis]
+                if n > 1 and shape.count(n) > 1:
+                    longer = np.take(x, np.arange(n + 1) % n, axis=axis)
+                    made = [*flat[:k], _drawn(longer, {}, rng, None), *flat[k + 1 :]]
+                    if (point := self._made(jax.tree.unflatten(tree, made), 15)) is not None:
+                        yield point
+
     def still(self, point: Point) -> Point:
         """Return a point with an upstream of zero, where every gradient is zero."""
         zero = jax.tree.map(lambda u: 0 * u, point.upstream)
@@ -314,13 +340,17 @@ class Problem:
 
     def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
         rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])
-        near = 0.0 if k < 0 else 1e-3 if k == 0 and not lengths else None
-        return tuple(jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given))
+        near = 0.0 if k < 0 or k >= INSIDE else 1e-3 if k == 0 and not lengths else None
+        drawn = jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given)
+        return tuple(jax.tree.map(lambda x: _mixed(x, rng), drawn) if k >= INSIDE else drawn)
 
     def _point(self, k: int, lengths: dict[int, int], vary: bool = False) -> Point | None:
         inputs = self._drawn(k, lengths)
         if vary:
             inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
+        return self._made(inputs, k)
+
+    def _made(self, inputs: tuple[Any, ...], k: int) -> Point | None:
         try:
             with quiet():
                 upstream = self._upstream(
@@ -331,7 +361,7 @@ class Problem:
             return None
         if not all(np.isfinite(e).any() for e in expected if np.size(e)):
             return None
-        label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k}"
+        label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k % INSIDE}"
         return Point(inputs, upstream, expected, label)
 
     def _upstream(self, inputs: tuple[Tree, ...], rng: np.random.Generator, k: int) -> Any:
@@ -341,7 +371,9 @@ class Problem:
         if self.rule.kind == "gradients":
             return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
         upstream = jax.tree.map(lambda x: _upstream(x, rng), output)
-        if k == 12:  # a gradient is linear in the upstream: where that is zero, nothing divides
+        if (
+            k % INSIDE == 12
+        ):  # a gradient is linear in the upstream: where that is zero, nothing divides
             upstream = jax.tree.map(
                 lambda u: u * (np.arange(u.size) % 2).reshape(u.shape), upstream
             )
@@ -447,13 +479,11 @@ class Problem:
         world.load(self.rule.forward)
         return world, world.load(self.entry)
 
-    def confirmed(self, code: CodeType, new: Text) -> bool:
+    def confirmed(self, code: CodeType, new: Text, point: Point) -> bool:
         """Run the mended rule once in JAX itself, where it is JAX's."""
         if self.rule.primal is None:
             return True
-        point, (world, entry) = self.point(11, 0), self._in_jax
-        if point is None:
-            return False
+        world, entry = self._in_jax
         try:
             program = self._mended(code, new, point)
             if program is not None:  # evaluated in NumPy: compiling takes longer than the search
@@ -683,6 +713,16 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
 
 
+def _mixed(x: Any, rng: np.random.Generator) -> Any:
+    """Return an array whose rows lie between two of the given ones."""
+    if not isinstance(x, np.ndarray) or not x.ndim:
+        return x
+    one, two = x[rng.permutation(len(x))], x[rng.permutation(len(x))]
+    part = rng.uniform(0.2, 0.8)
+    between = x.dtype.kind in "fc" and not np.isin(x, (0, 1)).all()
+    return part * one + (1 - part) * two if between else one
+
+
 def _other_number(x: Any, k: int) -> Any:
     """Return another setting: a fix may not hold for one value alone."""
     if type(x) is bool:
@@ -777,15 +817,15 @@ def _nudged(x: Array, size: float, rng: np.random.Generator) -> Array:
 
 
 def _between(noise: float, mine: Any, right: Any, *sides: Any) -> bool:
-    """Whether each entry is right, or lies between those on both sides, where they differ."""
+    """Whether each entry is right, or lies between those on both sides."""
     if np.shape(mine) != np.shape(right):
         return False
     low, high = np.minimum(*sides), np.maximum(*sides)
-    kink = high - low > 1e-3 * (np.abs(low) + np.abs(high))
-    inside = (low - 1e-6 * np.abs(low) <= mine) & (mine <= high + 1e-6 * np.abs(high))
+    slack = 1e-6 * (np.abs(low) + np.abs(high)) + noise
+    inside = (low - slack <= mine) & (mine <= high + slack)
     size = np.abs(right)
     close = np.abs(mine - right) <= _CLOSE * (size + np.max(size, initial=0.0)) + noise
-    return bool(np.all(close | (kink & inside)))
+    return bool(np.all(close | inside))
 
 
 def _norm(array: Array) -> float:

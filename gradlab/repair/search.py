@@ -38,10 +38,10 @@ from gradlab.repair.edits import (
 )
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.pool import Scope, derived
-from gradlab.repair.problem import OTHER_WAY, Errors, Mended, Point, Problem, judged
+from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
-from gradlab.repair.source import ATOM, Edit, Text, edited, read
+from gradlab.repair.source import ATOM, Edit, Text, alike, edited, read
 from gradlab.repair.world import Failed, World, copied, place, quiet
 
 _BEAM = 8
@@ -57,6 +57,10 @@ _ALGEBRA = 5e-6  # of the time of a candidate: an operation of linear algebra
 _ALONE = 0.03  # of the time of a candidate, in which one line runs
 _CALLED = 6  # characters, of an edit in a function that is called
 _FEW = 32  # entries of a value that is solved for first
+_SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldom is missing
+_NEAR = 1e-6  # the error up to a factor of what is right up to a factor
+_STRANGE = 60  # characters that an edit adds, from which no other goes on
+_PLACES = 4  # with a name, from which slices are cut
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -129,10 +133,11 @@ class _Ended(Exception):
     """The search has tried as many candidates as it may."""
 
 
-def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | None]:
+def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | Half | None]:
     """Return the cheapest verified edits that make every gradient right: at most three.
 
-    The second is the first wrong line of a long backward, where that is known.
+    The second is an edit that makes some gradients right, or the first wrong line of a long
+    backward, where that is known.
 
     Args:
         problem: the rule, and the right gradients.
@@ -148,7 +153,7 @@ def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | No
             if not (found or lost) and search.wrong:
                 found = search.found()
             if found or lost or search.wrong:
-                return found, search.first
+                return found, None if found else search.half() or search.first
         return [], None
 
 
@@ -167,6 +172,7 @@ class _Search:
         self.entry = world.load(problem.entry)
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
+        self._partly: list[_Draft] = []  # which make more gradients right
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
@@ -270,9 +276,10 @@ class _Search:
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         mine = getattr(self.problem.entry, "__code__", None)
-        costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in self.verified}
+        everywhere = [m for m in self.verified if not m.uneven] or self.verified
+        costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in everywhere}
         first = min(tier for tier, *_ in costs.values()) if costs else 0
-        best = (m for m in self.verified if costs[id(m)][0] == first)
+        best = (m for m in everywhere if costs[id(m)][0] == first)
         return [self._watched(m) for m in sorted(best, key=lambda m: costs[id(m)])[:3]]
 
     def _watched(self, mended: Mended) -> Mended:
@@ -281,6 +288,28 @@ class _Search:
         with contextlib.suppress(Failed):
             return dataclasses.replace(mended, scope=self._bench(draft).scope)
         return mended
+
+    def half(self) -> Half | None:
+        """Return an edit that makes some gradients right, at points that nobody saw as well."""
+        paths = self.problem.rule.paths
+        if len(paths) != len(self.right) or not self.fresh:
+            return None
+        draft = max(self._partly, key=_plain, default=None)
+        old = read(draft.code) if draft is not None else None
+        if draft is None or old is None or sum(draft.right) <= sum(self.right):
+            return None
+        points = (*self.points[1:], *self.fresh, *self._still)
+        with contextlib.suppress(Failed), self.world.exchanged(draft.code, draft.text):
+            for point in points:
+                seen = judged(self._at(point, draft.code), point.expected)[0]
+                if any(ok and not here for ok, here in zip(draft.right, seen)):
+                    return None
+            mended = Mended(draft.code, old, draft.text, points, True)
+            pairs = list(zip(paths, self.right, draft.right))
+            right = tuple(path for path, was, now in pairs if now and not was)
+            wrong = tuple(path for path, _, now in pairs if not now)
+            return Half(self._watched(mended), right, wrong)
+        return None
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -341,7 +370,9 @@ class _Search:
         return spent + min(self.problem.forwards / self._total, most * (1 - spent))
 
     def _second(self, drafts: Sequence[_Draft], share: float) -> None:
-        for some in (drafts[:_SOLVED], drafts[_SOLVED:]):  # the best ones first
+        factor = [d for d in drafts if d.errors[1] < _NEAR]  # a common factor is wrong
+        rest = [d for d in drafts if d not in factor]
+        for some in (factor, rest[:_SOLVED], rest[_SOLVED:]):  # the best ones first
             for tier in self._tiers if some else ():
                 self._tried_tier(some, tier, share)
                 if self.verified:
@@ -427,12 +458,19 @@ class _Search:
         some: Iterable[Edit] = (e for e in every if e.tier == tier and e.statement in wanted)
         if tier == TOKENS:
             some = itertools.chain(some, _others(text, bench, wanted))
-        if tier == TOKENS and any(np.iscomplexobj(e) for e in self.points[0].expected):
-            some = itertools.chain(some, kinds.conjugated(text))
+        if tier == TOKENS and (b"fft" in text.file or self._is_complex(bench)):
+            pairs = bench.value_sites(wanted)
+            values = ((site, scope.value(text.of(site.node))) for site, scope in pairs)
+            arrays = (s for s, v in values if isinstance(v, np.ndarray) and v.dtype.kind == "c")
+            some = itertools.chain(some, kinds.conjugated(text, arrays))
+        if tier == TOKENS:
+            apart = (e for e in kinds.unshared(text) if e.statement in bench.kept[0])
+            some = itertools.chain(some, apart)
         if tier == NAMES:
             numbers = [each for each in words.written if each[0].isdigit()]
             cut = kinds.written_elsewhere(text, words.slices, numbers)
             cut = (e for e in cut if e.statement in wanted)
+            cut = itertools.chain(cut, _cut(text, bench, wanted), _placed(text, bench, wanted))
             some = itertools.chain(some, cut, self._summed(text, bench, wanted))
             some = some if text.edits else itertools.chain(some, _unsolvable(text, bench, wanted))
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
@@ -441,7 +479,7 @@ class _Search:
             some = itertools.chain(wrapped, some)
         if tier in (NAMES, TRIED):  # another number first: a count is often the wrong one
             pooled = (
-                kinds.names(text, site, shape, pool, again, words.calls)
+                kinds.names(text, site, shape, pool, again, words.calls, _moving(scope))
                 for site, scope in bench.value_sites(wanted)
                 if not isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Compare)
                 if (shape := _shape(scope, text.of(site.node))) is not None
@@ -452,8 +490,21 @@ class _Search:
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
             some = itertools.chain(some, _slopes(text, bench, wanted))
-        innocent = self._innocent(draft)
-        yield from sorted(some, key=lambda e: e.statement in innocent)
+        innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
+
+        def late(edit: Edit) -> tuple[bool, bool, bool, int]:
+            once = tier == TRIED and bench.visits.get(edit.statement) == 1  # what is once is solved
+            sized = short and _SIZE.search(edit.new) is not None and not _SIZE.search(edit.old)
+            longer = short * abs(len(edit.new) - len(edit.old))
+            return edit.statement in innocent, once, sized, longer
+
+        yield from sorted(some, key=late)
+
+    def _is_complex(self, bench: Bench) -> bool:
+        """Whether something complex takes part."""
+        held = itertools.chain(*(scope.values() for scope in bench.kept[0].values()))
+        arrays = (v for v in held if isinstance(v, np.ndarray))
+        return any(map(np.iscomplexobj, itertools.chain(arrays, self.points[0].expected)))
 
     def _summed(self, text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
         """Yield the sums of values that have the shape of a gradient of another shape."""
@@ -507,7 +558,7 @@ class _Search:
     def _innocent(self, draft: _Draft) -> set[int]:
         """Return the statements on which right gradients depend."""
         right = [i for i, ok in enumerate(draft.right) if ok]
-        return _slice(draft.text, right, len(draft.right)) or set()
+        return _slice(draft.text, right, len(draft.right), sure=True) or set()
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int], tier: int) -> list[_Solved]:
         """Return the places where another value would make gradients, or the wrong line, right.
@@ -642,14 +693,19 @@ class _Search:
         if any(was and not now for was, now in zip(draft.right, right)):
             return None
         more = sum(right) > sum(draft.right)
-        if not more and not any(now < 0.9 * was for was, now in zip(draft.errors, errors)):
+        better = any(now < 0.9 * was for was, now in zip(draft.errors, errors))
+        apart = errors[1] > 0.99 * right.count(False)  # as zeros are, which are no way to go on
+        strange = len(edit.new) - len(edit.old) > _STRANGE
+        if not more and (not better or apart or strange):
             return None
         if more and len(self.points) > 1:
             there = bench.whole(new, 1)
             also = (False,) if there is None else judged(there, self.points[1].expected)[0]
             if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
                 return None
-        return _Draft(draft.code, new, right, errors)
+        made = _Draft(draft.code, new, right, errors)
+        self._partly += [made] * more
+        return made
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
@@ -664,6 +720,7 @@ class _Search:
                     if not all(judged(self._at(point, code), point.expected)[0]):
                         return
                 values = [self.problem.value(self.world, point) for point in self.fresh]
+                uneven = [p.label for p in self._uneven if not self._holds(p, code)][:1]
                 touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
                 for point, value in zip(self.fresh, values):
@@ -678,11 +735,32 @@ class _Search:
             ast.dump(new.tree) not in written
             and old is not None
             and self.fresh
-            and self.problem.confirmed(code, new)
+            and self.problem.confirmed(code, new, self.fresh[0])
             and not self._refuted(code, new)
         ):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
-            self.verified.append(Mended(code, old, new, tuple(self.fresh), shapes[-1] != shapes[0]))
+            sizes = shapes[-1] != shapes[0]
+            mended = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven))
+            self.verified.append(mended)
+
+    def _holds(self, point: Point, code: CodeType) -> bool:
+        """Whether every gradient of what runs is right at a point."""
+        with contextlib.suppress(Failed):
+            return all(judged(self._at(point, code), point.expected)[0])
+        return False
+
+    @functools.cached_property
+    def _uneven(self) -> list[Point]:
+        """Two points at most at which an array is not square that was."""
+        found = []
+        for point in self.problem.uneven():
+            with contextlib.suppress(Failed):
+                self._at(point)
+            self._limits.setdefault(point.label, _TIMES * _TIMES * max(self._limits.values()))
+            found.append(point)
+            if len(found) == 2:
+                break
+        return found
 
     def _refuted(self, code: CodeType, new: Text) -> bool:
         """Whether a candidate is wrong on another branch; others are held there at once."""
@@ -725,12 +803,17 @@ class _Search:
 
     def _with_other_numbers(self, k: int) -> list[Point]:
         """Return the k-th point, with other settings in the place of numbers where all runs."""
-        for vary in (True, False):
-            point = self.problem.point(k, 0, vary)
+        for each, vary in itertools.product((k, INSIDE + k), (True, False)):
+            point = self.problem.point(each, 0, vary)
             with contextlib.suppress(Failed):
                 if point is not None and self._at(point):
                     return [point]
         return []
+
+
+def _plain(draft: _Draft) -> tuple[int, int]:
+    """Return what is larger, the more gradients a draft makes right, and the less it adds."""
+    return sum(draft.right), -sum(len(e.new) - len(e.old) + e.cost for e in draft.text.edits)
 
 
 def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
@@ -743,6 +826,32 @@ def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
         return None
     start, end = edit.start - shift, edit.end - shift
     return edited(old, dataclasses.replace(edit, start=start, end=end))
+
+
+def _cut(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield slices of as many entries as before, from places that have a name."""
+    every = (site for site in kinds.sites(text) if isinstance(site.node, ast.Subscript))
+    for site in every:
+        scope = bench.scope(site.statement) if site.statement in wanted else None
+        base = text.of(getattr(site.node, "value", site.node))
+        if scope is None or (shape := _shape(scope, text.of(site.node))) is None:
+            continue
+        places = [n for n, v in scope.locals[0].items() if type(v) is int]
+        for edit in kinds.shifted(text, site, places[:_PLACES]):
+            start, here = text.span(site.node)[0], text.of(site.node)
+            a, b = edit.start - start, edit.end - start
+            if _shape(scope, base + (here[:a] + edit.new + here[b:])[len(base) :]) == shape:
+                yield edit
+
+
+def _placed(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield places that an array of indices holds, in the place of others."""
+    known = {n: v for scope in bench.kept[0].values() for n, v in scope.items()}
+    arrays = [n for n, v in known.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iu"]
+    arrays = [n for n in arrays if np.ndim(known[n])]
+    for alias in bench.words.aliases[:1]:
+        made = kinds.placed(text, arrays[:2], alias)
+        yield from (edit for edit in made if edit.statement in wanted)
 
 
 def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
@@ -849,6 +958,16 @@ def _shapes(scope: Scope, text: Text, site: Site) -> list[tuple[int, ...]]:
     return [] if shape is None else [shape, *chosen][:3]
 
 
+def _moving(scope: Scope) -> frozenset[str]:
+    """Return the names of numbers and arrays that depend on the upstream."""
+    held = ((n, scope.locals[0].get(n)) for n in scope.words.upstreamed)
+    return frozenset(n for n, v in held if isinstance(v, float) or _is_inexact(v))
+
+
+def _is_inexact(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fc"
+
+
 def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:
     """Return what may stand in a place: no array where a number does, but in a comparison."""
     compared = isinstance(site.parent, ast.Compare)
@@ -866,7 +985,15 @@ def _cost(mended: Mended, size: int) -> tuple[int, int, int]:
         size += 2 * len(strange) - 2 * styled
         size -= _CALLED * (not unused.isdisjoint(re.findall(r"\w+", edit.new)))
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
+    if len(mended.new.edits) > 1:  # one mistake is often made twice
+        size += 4 * len({word for edit in mended.new.edits for word in _exchanged(edit)})
     return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
+
+
+def _exchanged(edit: Edit) -> Iterator[str]:
+    """Yield the words of an edit that others stand for afterwards."""
+    old, new = (re.findall(r"[^\W\d]\w*", each) for each in (edit.old, edit.new))
+    yield from (one for one, two in zip(old, new) if one != two and len(old) == len(new))
 
 
 def _unused(text: Text) -> set[str]:
@@ -877,9 +1004,7 @@ def _unused(text: Text) -> set[str]:
 
 def _changed(old: str, new: str) -> int:
     """Return how many characters differ, what stands at both ends alike left out."""
-    least = min(len(old), len(new))
-    start = next((k for k in range(least) if old[k] != new[k]), least)
-    end = next((k for k in range(least - start) if old[-1 - k] != new[-1 - k]), least - start)
+    start, end = alike(old, new)
     return len(new) - start - end + abs(len(new) - len(old))
 
 
@@ -895,8 +1020,11 @@ def _best(drafts: list[_Draft], before: Errors) -> list[_Draft]:
     return list(kept.values())
 
 
-def _slice(text: Text, chosen: Sequence[int], count: int) -> set[int] | None:
-    """Return the statements on which some of the returned values depend; None: not known."""
+def _slice(text: Text, chosen: Sequence[int], count: int, sure: bool = False) -> set[int] | None:
+    """Return the statements on which some of the returned values depend; None: not known.
+
+    Those that only may be among them are left out where one wants to be `sure`.
+    """
     last = text.statements[-1]
     if not isinstance(last, ast.Return) or last.value is None:
         return None
@@ -909,7 +1037,7 @@ def _slice(text: Text, chosen: Sequence[int], count: int) -> set[int] | None:
         before = len(found)
         for index, statement in enumerate(text.statements[:-1]):
             reads, writes = _reads_and_writes(statement)
-            if writes & needed or not writes:
+            if writes & needed or not (writes or sure):
                 found.add(index)
                 needed |= reads
     return found
@@ -926,4 +1054,5 @@ def _reads_and_writes(statement: ast.stmt) -> tuple[set[str], set[str]]:
             while isinstance(base, ast.Subscript | ast.Attribute):
                 base = base.value
             writes |= {base.id} if isinstance(base, ast.Name) else set()
+        writes |= {node.name} if isinstance(node, ast.FunctionDef) else set()
     return reads, writes | (reads if isinstance(statement, ast.Expr) else set())

@@ -232,9 +232,9 @@ class _Table:
 
     def _is_power(self, row: Array) -> bool:
         """Whether a value is a power of one that is known."""
-        size = float(row @ row)
-        angles = ((row @ other) ** 2 / (size * (other @ other)) for other in self.rows)
-        return any(angle > 1 - 1e-12 for angle in angles)
+        powers = ((other, float(row @ other) / float(other @ other)) for other in self.rows)
+        plain = ((other, round(2 * power) / 2) for other, power in powers)
+        return any(np.abs(row - power * other).max() < _NEAR for other, power in plain if power)
 
 
 def _sums(
@@ -303,7 +303,9 @@ def _product(
         return
     short = f"{abs(constant):.2g}"  # a constant that someone would write
     plain = abs(float(short) - abs(constant)) <= 1e-9 * abs(constant)
-    ways: list[list[tuple[str, float]]] = [[] if float(short) == 1 else [(short, 1.0)]]
+    same = (t for t, wide in numbers if abs(wide.flat[0] - abs(constant)) <= 1e-9 * abs(constant))
+    short = next((text for text in same if not text[0].isdigit()), short)  # names before numbers
+    ways: list[list[tuple[str, float]]] = [[] if short == "1" else [(short, 1.0)]]
     if not plain:
         logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
         some = _sums(logs, _POWERS[:6])(float(np.log(abs(constant))), 2)

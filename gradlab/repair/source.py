@@ -125,6 +125,14 @@ def edited(text: Text, edit: Edit) -> Text:
     return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit))
 
 
+def alike(one: str, two: str) -> tuple[int, int]:
+    """Return how many characters two texts begin with, and end with, in common."""
+    least = min(len(one), len(two))
+    start = next((k for k in range(least) if one[k] != two[k]), least)
+    end = next((k for k in range(least - start) if one[-1 - k] != two[-1 - k]), least - start)
+    return start, end
+
+
 def symbol(node: ast.BinOp | ast.Compare) -> str:
     """Return an operator, or the first of a comparison, as it is written."""
     a = ast.Name("a")

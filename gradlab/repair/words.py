@@ -4,64 +4,104 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from gradlab._codes import CODES
 from gradlab.repair.causes import Cause, Compared, Values
 from gradlab.repair.edits import SAFE
 from gradlab.repair.pool import Scope, depending
 from gradlab.repair.problem import Mended
-from gradlab.repair.source import Text
+from gradlab.repair.source import Text, alike, edited
 
 _SHORT, _LONG = 70, 90
+_BESIDE = 20  # characters beside what changes in a long line
+_PIECE = 40  # characters of an expression in a long sentence
 _AXES = 3  # whose lengths one size multiplies
 
 
 def explained(mended: Mended, upstream: str) -> tuple[str, str]:
     """Return the code of the mistake, and the sentence that says what to change.
 
+    Edits are told one by one, those of one statement together.
+
     Args:
         mended: the text before and after.
         upstream: the name of the upstream in the function that is mended; "" where it has none.
     """
-    old, new = mended.old, mended.new
-    first = new.edits[0]
-    found: dict[Cause, tuple[str, str]] = {}
+    texts = [mended.old]
+    for edit in mended.new.edits:
+        texts.append(edited(texts[-1], edit))
+    if texts[-1].segment != mended.new.segment:
+        texts = [mended.old, mended.new]
+    steps = itertools.pairwise(texts)
+    found = [each for old, new in steps for each in _causes(mended, old, new, upstream)]
+    by_line = _by_line(found)
+    if len(texts) > 2 and any(len(causes) > 1 for causes in by_line.values()):
+        at_once = _by_line(_causes(mended, mended.old, mended.new, upstream))
+        for k, some in by_line.items():
+            by_line[k] = min(some, at_once.get(k, some), key=_vague)
+    said = []
+    for k, causes in by_line.items():
+        one, two = _shown(mended.old, mended.new, k)
+        said.append(f"{_told(causes)}: `{one}` should be `{two}`")
+    return next(iter(by_line.values()))[0].code, "; ".join(said)
+
+
+def _by_line(found: Iterable[tuple[int, Cause]]) -> dict[int, list[Cause]]:
+    made = dict[int, list[Cause]]()
+    for k, cause in sorted(dict.fromkeys(found), key=lambda each: each[0]):
+        made.setdefault(k, []).append(cause)
+    return made
+
+
+def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tuple[int, Cause]]:
+    """Yield what was wrong in each statement that differs, by its number."""
+    edit = new.edits[-1]
+    moved = sorted(map(_own, old.statements)) == sorted(map(_own, new.statements))
     for k, (a, b) in enumerate(zip(old.statements, new.statements)):
         if _own(a) == _own(b):
             continue
         _write(old, a)
         _write(new, b)
-        scope = mended.scope(k) if mended.scope else None
-        compared = Compared(_values(scope, upstream, old))
-        if first.tier == SAFE:
-            found.setdefault(Cause(first.code, "this form loses digits"), _shown(old, new, a, b))
-        elif sorted(map(_own, old.statements)) == sorted(map(_own, new.statements)):
-            text = f"`{old.of(a)}` must come after what follows it"
-            found = {Cause("GL323", text): _shown(old, new, a, b)}
-            break
+        if edit.tier == SAFE:
+            yield k, Cause(edit.code, "this form loses digits")
+        elif moved:
+            yield k, Cause("GL323", f"`{old.of(a)}` must come after what follows it")
+            return
         else:
-            for one, two in _parts(a, b):
-                each = compared.cause(one, two)
-                if each is not None:
-                    found.setdefault(each, _shown(old, new, a, b))
-    found = found or {Cause("GL204", ""): (first.old, first.new)}
-    said = [f"{_said(c, x)}: `{x}` should be `{y}`" for c, (x, y) in found.items()]
-    return next(iter(found)).code, "; ".join(said)
+            scope = mended.scope(k) if mended.scope else None
+            compared = Compared(_values(scope, upstream, old))
+            both = [compared.cause(one, two) for one, two in _parts(a, b)]
+            other = Cause("GL204", f"`{old.of(a)}` stands where `{new.of(b)}` should")
+            yield from ((k, each) for each in [*filter(None, both)] or [other])
 
 
-def _said(found: Cause, shown: str) -> str:
-    """Return what is wrong; where its words are long, or are shown anyway, those of the code."""
-    whole = found.code == "GL101" and f"`{shown}`" in found.said
-    mistake = re.split("[:,.]", CODES[found.code].mistake)[0]
-    return (
-        mistake[0].lower() + mistake[1:]
-        if whole or not 0 < len(found.said) <= _LONG
-        else found.said
-    )
+def _vague(causes: Sequence[Cause]) -> tuple[bool, int]:
+    told = _told(causes)
+    return " stands where `" in told and "`1 - " not in told, len(told)
+
+
+def _told(causes: Sequence[Cause]) -> str:
+    return ", and ".join(_brief(cause.said) for cause in causes)
+
+
+def _brief(said: str) -> str:
+    """Return a sentence in which the expressions are short, where it is long."""
+    if len(said) <= _LONG:
+        return said
+    return re.sub("`([^`]*)`", lambda found: f"`{_cut(found[1])}`", said)
+
+
+def _cut(written: str) -> str:
+    """Return an expression whose innermost arguments are left out, the longest first."""
+    while len(written) > _PIECE:
+        inner = re.findall(r"(?<=[(\[])[^()\[\]]{4,}(?=[)\]])", written)
+        if not inner:
+            return f"{written[: _PIECE - 4]} ..."
+        written = written.replace(max(inner, key=len), "...", 1)
+    return written
 
 
 def _parts(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
@@ -90,20 +130,31 @@ def _write(text: Text, statement: ast.stmt) -> None:
             node.written = text.of(node)  # type: ignore[attr-defined]
 
 
-def _shown(old: Text, new: Text, a: Any, b: Any) -> tuple[str, str]:
-    """Return what changes and what it becomes: the most of the statement that is short."""
+def _shown(old: Text, new: Text, k: int) -> tuple[str, str]:
+    """Return what changes in a statement, and what it becomes: the most of it that is short."""
+    a: Any = old.statements[k]
+    b: Any = new.statements[min(k, len(new.statements) - 1)]
     while True:
         here = " ".join(old.of(a).split()), " ".join(new.of(b).split())
         if max(map(len, here)) <= _SHORT and not hasattr(a, "body"):
             return here
-        pairs = []
-        for one, two in zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b)):
-            if ast.dump(one) != ast.dump(two):
-                pairs.append((one, two))
-        whole = isinstance(pairs[0][0], ast.expr | ast.keyword) if len(pairs) == 1 else False
-        if type(a) is not type(b) or not whole or type(pairs[0][0]) is not type(pairs[0][1]):
-            return here
+        children = zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b))
+        pairs = [(x, y) for x, y in children if ast.dump(x) != ast.dump(y)]
+        pairs = [pair for pair in pairs if isinstance(pair[0], ast.expr | ast.keyword)]
+        whole = len(pairs) == 1 and type(pairs[0][0]) is type(pairs[0][1])
+        if type(a) is not type(b) or not whole:
+            return _window(*here)
         a, b = pairs[0]
+
+
+def _window(one: str, two: str) -> tuple[str, str]:
+    """Return where two long texts differ, and a little beside that."""
+    start, tail = alike(one, two)
+    start, tail = max(start - _BESIDE, 0), max(tail - _BESIDE, 0)
+    start = len(one[:start].rpartition(" ")[0]) if start else 0
+    pieces = (each[start : len(each) - tail] for each in (one, two))
+    first, last = (f"{'...' * (start > 0)}{piece.strip()}{'...' * (tail > 0)}" for piece in pieces)
+    return first, last
 
 
 def _values(scope: Scope | None, upstream: str, text: Text) -> Values:

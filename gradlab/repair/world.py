@@ -38,6 +38,7 @@ _MANY = 10_000_000  # lines of a function that nobody has measured yet
 _HELPERS = 6
 
 
+NUMPY = ("numpy", "jax.numpy")
 _MATHEMATICS = ("numpy", "jax", "scipy", "math", "gradlab.repair")
 BUILTINS = frozenset(
     [
@@ -252,7 +253,8 @@ class World:
     def _fill(self, scope: dict[str, Any], code: CodeType) -> None:
         """Load what a function reads from its module."""
         original = self._original[id(scope)]
-        for name in _names(code):
+        numpy = (n for n, v in original.items() if getattr(v, "__name__", "") in NUMPY)
+        for name in (*_names(code), *numpy):  # an edit may call what the module has a name for
             if name in original and name not in scope:
                 scope[name] = self.load(original[name])
 

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import Array, Function, Tree
+from gradlab.formatting import listed
 from gradlab.repair.first_line import WrongLine
-from gradlab.repair.problem import HandRule, Kind, Mended, Problem, wide
+from gradlab.repair.problem import Half, HandRule, Kind, Mended, Problem, wide
 from gradlab.repair.search import mend
 from gradlab.repair.source import unified
 from gradlab.repair.words import explained
@@ -33,7 +34,17 @@ from gradlab.report import Fix
 from gradlab.tracing import without_checks
 from gradlab.tracing.leaves import flatten
 
-Repaired = tuple[tuple[Fix, ...], WrongLine | None]
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """What is known of a mistake that no edit mends: one sentence, its line and its code."""
+
+    told: str
+    place: str
+    code: str = "GL900"
+
+
+Repaired = tuple[tuple[Fix, ...], Cause | None]
 
 
 def rules_met(
@@ -147,7 +158,8 @@ def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> R
     """Return the edits of the user's source that make every gradient right, best first."""
     with without_checks():
         problem = Problem(rule, seed, share)
-        edits, first = mend(problem, lost)
+        edits, known = mend(problem, lost)
+        first = _cause(known, problem.upstream_name) if known is not None else None
         found = [
             (each, fix) for each in edits if (fix := _fix(each, problem.upstream_name)) is not None
         ]
@@ -155,6 +167,17 @@ def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> R
         if found and problem.proved(found[0][0]):
             fixes[0] = dataclasses.replace(fixes[0], evidence="proved")
     return tuple(fixes), first
+
+
+def _cause(known: WrongLine | Half, upstream: str) -> Cause:
+    if isinstance(known, WrongLine):
+        return Cause(known.told, known.place)
+    code, sentence = explained(known.mended, upstream)
+    old = known.mended.old
+    line = old.line_of(min(edit.start for edit in known.mended.new.edits))
+    told = f"{sentence}. That mends {listed(known.right)}, but {listed(known.wrong)} "
+    told += "stays wrong" if len(known.wrong) == 1 else "stay wrong"
+    return Cause(told, f"{os.path.basename(old.path)}:{line}", code)
 
 
 def _fix(mended: Mended, upstream: str) -> Fix | None:
@@ -176,5 +199,11 @@ def _fix(mended: Mended, upstream: str) -> Fix | None:
         kind=code,
         edits=len(new.edits),
         verified_at=tuple(point.label for point in mended.points),
-        reaches="" if mended.other_sizes else "tried at these shapes alone",
+        reaches=_reaches(mended),
     )
+
+
+def _reaches(mended: Mended) -> str:
+    if mended.uneven:
+        return f"but not at {mended.uneven}"
+    return "" if mended.other_sizes else "tried at these shapes alone"

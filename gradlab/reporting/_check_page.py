@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import scientific, shape_text
-from gradlab.reporting._failure import NO_FIX, place, repeat, rounding, span, verified
+from gradlab.reporting._failure import NO_FIX, Mistake, mistakes, place, repeat, rounding, verified
 from gradlab.reporting._markup import (
     Markup,
     Part,
@@ -101,7 +101,7 @@ def found(report: "CheckReport") -> Markup:
 
 
 def _said(fix: "Fix") -> str:
-    return _sentence_of(fix.explanation.split(": `")[0])
+    return " ".join(_sentence_of(each.said) for each in mistakes(fix) if each.said)
 
 
 def _worst(report: "CheckReport") -> Part:
@@ -123,8 +123,7 @@ def _worst(report: "CheckReport") -> Part:
 def _fix(report: "CheckReport", fix: "Fix") -> Markup:
     """Return the wrong line beside the edit that mends it."""
     code, where = place(report, fix)
-    numbered = enumerate(fix.before, fix.line)
-    wrong = [marked(number, text, fix) for number, text in numbered]
+    wrong = [marked(each) for each in mistakes(fix)]
     diff = [
         (line, {"-": "hit", "+": "add"}.get(line[:1], "")) for line in fix.diff.splitlines()[2:]
     ]
@@ -134,10 +133,10 @@ def _fix(report: "CheckReport", fix: "Fix") -> Markup:
     )
 
 
-def marked(number: int, text: str, fix: "Fix") -> tuple[Markup, str]:
-    """Return a line of source with its number; what is wrong in the first one is marked."""
-    start, end = span(fix) if number == fix.line and fix.after else (len(text), len(text))
-    mark = tag("mark", text[start:end]) if start < end else ""
+def marked(wrong: Mistake) -> tuple[Markup, str]:
+    """Return a line of source with its number; what is wrong in it is marked."""
+    number, text, start, end, _ = wrong
+    mark = tag("mark", text[start:end]) if text[start:end] else ""
     return join(f"{number:>4}  {text[:start]}", mark, text[end:]), "hit"
 
 

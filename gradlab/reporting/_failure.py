@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradlab.checking.report import CheckReport
     from gradlab.report import Entry, Fix, Leaf, Rule
 
+_TOLD = re.compile(r"(?:^|; )((?:[^`:;]|`[^`]*`)+): `([^`]*)` should be `[^`]*`")
 _WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 _LINES, _DIFF = 24, 14
 _LEAVES = 8
@@ -57,6 +58,7 @@ def failure(report: "CheckReport", headline: str) -> str:
     """
     fix = report.fixes[0] if report.fixes else None
     code, where = place(report, fix)
+    headline = re.sub(r"(?= \([^()]*\)$)", how_many(fix), headline)
     head = wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2)
     blocks = [_Block(0, [*head, ""])]
     blocks += [_Block(0, [*_source(fix), ""])] if fix is not None else []
@@ -122,22 +124,63 @@ def place(report: "CheckReport", fix: "Fix | None") -> tuple[str, str]:
     return code, next((f.line for f in report.findings if f.line), "")
 
 
+class Mistake(NamedTuple):
+    """A line that is wrong, which part of it changes, and what is wrong there."""
+
+    line: int
+    text: str
+    start: int
+    end: int
+    said: str
+
+
+def mistakes(fix: "Fix") -> list[Mistake]:
+    """Return each line that a fix changes; what is said of a statement stands at its first one."""
+    told = _TOLD.findall(fix.explanation) or [(fix.explanation, "")]
+    found: list[Mistake] = []
+    for line, wrong, right in _changed(fix.diff):
+        mine = [k for k, (_, before) in enumerate(told) if _squeezed(before) in _squeezed(wrong)]
+        k = next(iter(mine), 0)
+        said = told.pop(k)[0] if told else ""
+        found.append(Mistake(line, wrong, *_span(wrong, right), said))
+    rest = "".join(f", and {said}" for said, _ in told)
+    return [found[0]._replace(said=found[0].said + rest), *found[1:]] if found else []
+
+
+def _changed(diff: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of each line that a diff changes, the line, and what it becomes."""
+    for hunk in re.split("(?m)^@@ -", diff)[1:]:
+        head, *lines = hunk.splitlines()
+        wrong, right = ([x[1:] for x in lines if x[:1] == sign] for sign in "-+")
+        first = int(re.split("[, ]", head)[0])
+        pairs = zip(wrong or [""], [*right, *[""] * len(wrong)])
+        yield from ((first + k, x, y) for k, (x, y) in enumerate(pairs) if x != y)
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s|\.\.\.", "", text)
+
+
+def how_many(fix: "Fix | None") -> str:
+    """Return the number of mistakes that a fix mends, where there are several."""
+    several = len(_TOLD.findall(fix.explanation)) + fix.explanation.count(", and ") if fix else 0
+    return f": {several} mistakes" if several > 1 else ""
+
+
 def _source(fix: "Fix") -> list[str]:
-    """Return the line that is wrong, with a mark below what changes."""
-    wrong = fix.before[0] if fix.before else ""
-    number = f"{fix.line:>4} | "
-    said = fix.explanation.split(": `")[0]
-    start, end = span(fix)
-    mark = f"     | {' ' * start}{'^' * (end - start)} "
-    room = width_now() - len(mark)
-    tell = [mark + said] if len(said) <= room else [mark.rstrip(), f"     | {said}"]
-    return [number + wrong, *tell]
+    """Return the lines that are wrong, with a mark below what changes."""
+    lines = []
+    for each in mistakes(fix):
+        mark = f"     | {' ' * each.start}{'^' * (each.end - each.start)} "
+        room = width_now() - len(mark)
+        short = len(each.said) <= room
+        lines.append(f"{each.line:>4} | {each.text}")
+        lines += [mark + each.said] if short else [mark.rstrip(), f"     | {each.said}"]
+    return [line.rstrip() for line in lines]
 
 
-def span(fix: "Fix") -> tuple[int, int]:
-    """Return which part of the first wrong line an edit changes, in whole words."""
-    wrong = fix.before[0] if fix.before else ""
-    right = fix.after[0] if fix.after else ""
+def _span(wrong: str, right: str) -> tuple[int, int]:
+    """Return which part of a line an edit changes, in whole words."""
     start = _shared(wrong, right)
     tail = _shared(wrong[start:][::-1], right[start:][::-1])
     end = max(len(wrong) - tail, start + 1)

@@ -180,7 +180,7 @@ WHOLE = {
         "    return -de, de, (g * e).mean()\n",
         ((5, 2), (5, 2), ()),
         "GL332",
-        "    de = g * np.where(e > 0, q, q - 1) / e.size",
+        "    de = g * np.where(e < 0, q - 1, q) / e.size",
     ),
     "a kernel under a change of axes that is not turned": (
         "def correlate(x, w):\n"
