@@ -232,7 +232,8 @@ def _judged(
         judged += sum(int(np.isfinite(a).sum()) for a in second)
         if all(map(_same, first, second)):
             continue
-        wrong = any(verdict.wrong.any() for verdict in there.formula_verdicts)
+        each = zip(there.formula_verdicts, first, second)
+        wrong = any((v.wrong & _some(v.wrong, a, b)).any() for v, a, b in each)
         if wrong and _is_itself(there, trial):
             sides = "; ".join(map(str, place.sides))
             where = f"where {sides}" if sides else "near the given ones"
@@ -297,6 +298,11 @@ def _filled(trial: Trial, every: Trial) -> Trial:
 def _same(first: Any, second: Any) -> bool:
     with np.errstate(all="ignore"):
         return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
+
+
+def _some(like: Any, first: Any, second: Any) -> Any:
+    """Return where a gradient is finite, or autodiff's: nobody gave the input where neither is."""
+    return (np.isfinite(first) | np.isfinite(second)).reshape(np.shape(like))
 
 
 def _graded(points: Evidence, found: _Beyond, here: Proof | None, leaf: int) -> Evidence:

@@ -123,10 +123,7 @@ def _solved(matrix: Array, right: Array) -> tuple[Array, Array | None]:
         q, r = np.linalg.qr(matrix)
         sizes = np.abs(np.diag(r))
         if sizes.min() > 1e-9 * sizes.max():
-            import scipy.linalg  # a tenth of a second, for searches that come so far
-
-            (invert,) = scipy.linalg.get_lapack_funcs(("trtri",), (r,))
-            inverse = invert(r)[0]
+            inverse = np.linalg.inv(r)  # importing SciPy for a triangle takes longer
             return inverse @ (q.conj().T @ right), np.sqrt((np.abs(inverse) ** 2).sum(axis=1))
     return np.linalg.lstsq(matrix, right, rcond=1e-9)[0], None
 

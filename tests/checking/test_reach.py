@@ -702,3 +702,26 @@ def test_a_setting_is_tried_both_ways(train: bool) -> None:
     assert any("gradlab made train = False" in note for note in made.notes)
     legal = gradlab.check(dropout, x, keep, True, backward=forgets, domain={"train": [True]})
     assert legal.status == "right"
+
+
+def test_where_autodiff_is_not_finite_either_nothing_that_gradlab_made_is_held_against_a_rule():
+    """A pair that joins a point with itself: nobody gave it, and nobody can write its gradient."""
+
+    def forward(x, pairs):
+        apart = x[pairs[:, 0]] - x[pairs[:, 1]]
+        length = np.sqrt((apart**2).sum(axis=1))
+        return (length - 1.0) ** 2, (x, pairs, apart, length)
+
+    def backward(g, kept):
+        x, pairs, apart, length = kept
+        force = (2 * g * (length - 1.0) / length)[:, None] * apart
+        dx = np.zeros_like(x)
+        np.add.at(dx, pairs[:, 0], force)
+        np.add.at(dx, pairs[:, 1], -force)
+        return dx, None
+
+    x = np.random.default_rng(0).normal(size=(4, 2))
+    pairs = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
+    kept = {"backward": backward, "returns": "output+residuals"}
+    assert gradlab.check(forward, x, pairs, **kept).ok
+    assert not gradlab.check(forward, x, np.array([[0, 1], [2, 2]]), **kept).ok  # it was given
