@@ -4,6 +4,7 @@ A rule written with `jnp`, `lax` and `jax.nn` runs on NumPy arrays in float64. W
 traced once, and evaluated in NumPy. The search is verified elsewhere, so nothing here is trusted.
 """
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ _IGNORED = frozenset(
     ]
 )
 _FEW, _KEPT = 1 << 10, 1 << 10  # entries, up to which a result is kept; results
+_SIZED = frozenset(["arange", "empty", "eye", "full", "identity", "ones", "tri", "zeros"])
+_LARGEST = 1 << 26  # entries of an array that a candidate makes: `arange(n)` may become arange(1e9)
 _NARROW = ("float16", "float32", "bfloat16", "single", "half")
 
 
@@ -79,6 +82,17 @@ def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
         return _kept(function(*arguments, **keywords))
 
     return call
+
+
+def _bounded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*sizes: Any, **keywords: Any) -> Any:
+        first, second = (*sizes, 0, 0)[:2]
+        many = abs(first - second) if name == "arange" else math.prod(np.ravel(first))
+        if many > _LARGEST:
+            raise MemoryError("no search needs such an array")
+        return make(*sizes, **keywords)
+
+    return made
 
 
 def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,6 +162,8 @@ class Namespace:
             return stand_in(real) if real.__name__.startswith("jax") else Namespace(real, twin)
         if isinstance(twin, type) or isinstance(real, type) or not callable(real):
             return real if twin is None else twin
+        if name in _SIZED and twin is not None:
+            return _bounded(name, twin if real is twin else _numpy(twin))
         if real is twin and not self._real.__name__.startswith("jax"):
             return real
         return _traced(real) if twin is None else _numpy(twin)

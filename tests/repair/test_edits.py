@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gradlab
+from gradlab.repair.standin import numpy_module
 
 SLIPS = {
     "transposed argument": (
@@ -178,3 +179,13 @@ def test_a_fix_is_the_line_that_was_meant(slip: str, tmp_path: Path) -> None:
     assert report.status == "wrong"
     assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
     assert not any("/ 4" in fix.diff or "/ 0.5" in fix.diff for fix in report.fixes), report.fixes
+
+
+def test_no_candidate_makes_an_array_that_no_search_needs() -> None:
+    """In `np.arange(len(z))` the search may try each number of the file, 1e9 too."""
+    made = numpy_module(np)
+    for make in (lambda: made.arange(1e9), lambda: made.zeros((1 << 14, 1 << 14))):
+        with pytest.raises(MemoryError):
+            make()
+    assert made.arange(1 << 30, (1 << 30) + 2).size == 2
+    assert made.full((2, 3), 1e9).shape == (2, 3)
