@@ -120,13 +120,15 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
         if known in results:
             return jax.tree.unflatten(programs[key][1], [numbers(x.copy()) for x in results[known]])
         with jax.enable_x64(True):
-            try:
-                if key not in programs:
+            if key not in programs:
+                try:
                     program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
                     programs[key] = program, jax.tree.structure(shape)
-            except TypeError:  # values decide what it does
+                except TypeError:  # values decide what it does
+                    programs[key] = None
+            if programs[key] is None:
                 return jax.tree.map(numbers, flat(*arrays))
-            program, made = programs[key]
+        program, made = programs[key]
         found = run_lifted(program, arrays)
         if known is not None and len(results) < _KEPT:
             results[known] = [np.array(x) for x in found]
