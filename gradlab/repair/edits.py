@@ -287,6 +287,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         node = site.node
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
+            yield from _sloped(write, site, node)
             yield from _tied(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             operand = node.operand
@@ -371,6 +372,25 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             mine = Site(right, (*site.parents, node), site.statement)
             binds = 14 if exponent[0] == "-" else ATOM
             yield write.put(mine, exponent, binds, TOKENS)
+
+
+def _sloped(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
+    """Exchange the slopes of sigmoid and tanh, as products end in them: v * (1 - v), 1 - v**2."""
+    text, slope = write.text, node.right
+    if not (symbol(node) == "*" and isinstance(slope, ast.BinOp) and symbol(slope) == "-"):
+        return
+    before, value, v = node.left, slope.right, text.of(slope.right)
+    if text.of(slope.left) not in ("1", "1.0"):
+        return
+    if isinstance(value, ast.BinOp) and symbol(value) == "**" and text.of(value.right) == "2":
+        v = text.of(value.left)
+        new = f"{write.within(before, 13)} * {v} * ({text.of(slope.left)} - {v})"
+        yield write.put(site, new, 13, TOKENS)
+    elif text.of(before) == v:
+        yield write.put(site, f"{text.of(slope.left)} - {v}**2", 12, TOKENS)
+    elif isinstance(before, ast.BinOp) and symbol(before) == "*" and text.of(before.right) == v:
+        new = f"{write.within(before.left, 13)} * ({text.of(slope.left)} - {v}**2)"
+        yield write.put(site, new, 13, TOKENS)
 
 
 def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
@@ -569,8 +589,12 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
     text, base = write.text, node.value
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), NAMES)
-        if isinstance(node.slice, ast.Constant) and isinstance(base, ast.Call):
-            yield write.put(site, f"{text.of(base)}.sum(axis=0)", ATOM, TOKENS)
+        whole = [text.of(part) in (":", "...") for part in _indices(node)]
+        for axis, part in enumerate(_indices(node)):  # an entry for the sum of all
+            single = isinstance(part, ast.Constant) and type(part.value) is int
+            if single and sum(whole) == len(whole) - 1 and getattr(base, "attr", "") != "shape":
+                at = axis if all(text.of(p) == ":" for p in _indices(node)[:axis]) else -1
+                yield write.put(site, f"{text.of(base)}.sum(axis={at})", ATOM, TOKENS)
     for part in _indices(node):
         start, end = text.span(part)
         if isinstance(part, ast.Slice):
@@ -820,12 +844,14 @@ def names(
     if named and len(shape) >= 2:
         yield write.put(site, f"{old}.T", ATOM, NAMES)
     named = named or isinstance(site.parent, ast.Compare)
+    if isinstance(site.node, ast.Constant) and not named:  # a number that has a name
+        pool = [each for each in pool if not each.is_number]
     for each in pool:
         if each.text != old and (named or each.shape == shape):
             tier = TRIED if named and each.is_number else NAMES  # names before numbers
             yield write.put(site, each.text, each.binds, tier)
     multiplied = set(factors(text, site.node))
-    for each in pool if again else ():
+    for each in pool if again and not isinstance(site.node, ast.Constant) else ():
         if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):
             yield write.put(site, f"1 - {old}", 12, NAMES)
         also = not moving.isdisjoint(_WORDS.findall(each.text))
@@ -837,7 +863,8 @@ def names(
                 yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
     compared = isinstance(site.parent, ast.Compare) and not isinstance(site.node, ast.Constant)
     functions = calls if compared else ()
-    for edit, new in wraps(text, site, functions) if again or functions or not shape else ():
+    wrapped = (again or not shape) and not isinstance(site.node, ast.Constant)
+    for edit, new in wraps(text, site, functions) if wrapped or functions else ():
         if not (linear and new[:1] != "-"):
             yield dataclasses.replace(edit, tier=NAMES)
 

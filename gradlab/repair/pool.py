@@ -267,9 +267,10 @@ def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str
             if isinstance(key, str) and all(key in v for v in values):
                 yield from _parts(f'{text}["{key}"]', tuple(v[key] for v in values), depth + 1)
     elif hasattr(first, "__dict__") and not (callable(first) or isinstance(first, Namespace)):
-        for name in vars(first):
-            if not name.startswith("__") and all(name in vars(v) for v in values):
-                parts = tuple(vars(v)[name] for v in values)
+        shared = (n for n, v in vars(type(first)).items() if isinstance(v, int | float))
+        for name in dict.fromkeys((*vars(first), *shared)):
+            if not name.startswith("__") and all(hasattr(v, name) for v in values):
+                parts = tuple(getattr(v, name) for v in values)
                 yield from _parts(f"{text}.{name}", parts, depth + 1)
 
 

@@ -8,8 +8,9 @@ import contextlib
 import functools
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, Literal
 
@@ -45,6 +46,7 @@ _COMPILED = 5e-3  # seconds of an equation that JAX compiles
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-9
 _LARGEST = 1 << 16  # of a place; what is larger may be a key
+_SETTINGS = 6
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,15 @@ def _jaxs_method(function: Any) -> bool:
 class Point:
     """Inputs and upstreams at which gradients are compared, and the right gradients there.
 
-    `label` says it in words: "x 5x4, gamma 4, seed 0".
+    `label` says it in words: "x 5x4, gamma 4, seed 0". `others` are settings, by name and value,
+    that are other numbers there.
     """
 
     inputs: tuple[Tree, ...]
     upstream: Any
     expected: tuple[Array, ...]
     label: str
+    others: Mapping[tuple[str, float], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class Mended:
     other_sizes: bool
     uneven: str = ""  # a point at which it does not hold, since an axis is longer than the others
     scope: Callable[[int], Scope | None] | None = None  # locals before a statement, once mended
+    bound: str = ""  # the settings for whose values alone it is right: "only for c = 4.0"
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class Problem:
         self._jax = rule.primal is not None or any(isinstance(x, jax.Array) for x in leaves)
         self.given = tuple(jax.tree.map(wide, rule.inputs))
         self._programs: dict[Any, Program] = {}
+        self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
         self._sizes = list(_lengths(self.given, entries > _LARGE))
         self._small = self._usable(self._sizes) if entries > _LARGE else {}
@@ -329,7 +335,7 @@ class Problem:
                 if n > 1 and shape.count(n) > 1:
                     longer = np.take(x, np.arange(n + 1) % n, axis=axis)
                     made = [*flat[:k], _drawn(longer, {}, rng, None), *flat[k + 1 :]]
-                    if (point := self._made(jax.tree.unflatten(tree, made), 15)) is not None:
+                    if (point := self._made(jax.tree.unflatten(tree, made), 15, {})) is not None:
                         yield point
 
     def still(self, point: Point) -> Point:
@@ -338,31 +344,83 @@ class Problem:
         expected = self._expected(point.inputs, zero)
         return Point(point.inputs, zero, expected, f"{point.label}, upstream 0")
 
+    def zeros(self, point: Point) -> Iterator[Point]:
+        """Yield a point with each input zero, then with all of them zero."""
+        leaves, tree = jax.tree.flatten(point.inputs)
+        chosen = [k for k, x in enumerate(leaves) if _is_array(x) and x.dtype.kind in "fc"]
+        for some in [{k} for k in chosen] + [set(chosen)] * (len(chosen) > 1):
+            made = [0 * x if k in some else x for k, x in enumerate(leaves)]
+            inputs = jax.tree.unflatten(tree, made)
+            with contextlib.suppress(Failed), quiet():
+                expected = self._expected(inputs, point.upstream)
+                yield Point(inputs, point.upstream, expected, f"{point.label}, {some} zero")
+
+    def of_settings(self) -> Iterator[tuple[set[tuple[str, float]], Iterator[Point]]]:
+        """Yield settings that the forward reads, and points at which they are other numbers.
+
+        All that are no whole numbers come first, then each alone. Where a whole number is one
+        more, lengths may have to be multiples of that.
+        """
+        with contextlib.suppress(Failed), quiet():
+            self._value(self.world, self.given)
+        read_ = self.world.read_by(self.world.ran)
+        known = {s[:2]: _other_setting(*s[:2]) for s in self.world.settings if s.name in read_}
+        known = {(name, value): other for (name, value), other in known.items() if value}
+        floats = {k: v for k, v in known.items() if not isinstance(k[1], int)}
+        for others in ([floats] * bool(floats) + [{k: v} for k, v in known.items()])[:_SETTINGS]:
+            points = (self._point(11, each, False, others) for each in self._multiples(others))
+            yield set(others), filter(None, points)
+
+    def _multiples(self, others: Mapping[tuple[str, float], float]) -> Iterator[dict[int, int]]:
+        """Yield lengths that may go with other settings."""
+        yield dict(self._small)
+        for (_, value), other in others.items():
+            if len(others) == 1 and isinstance(value, int) and value > 1:
+                found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
+                made = {n: n // value * int(other) for n in sorted(found) if n % value == 0 < n}
+                yield from ({n: made[n]} for n in sorted(made, reverse=True))
+                yield made
+
     def _drawn(self, k: int, lengths: dict[int, int]) -> tuple[Any, ...]:
         rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])
         near = 0.0 if k < 0 or k >= INSIDE else 1e-3 if k == 0 and not lengths else None
         drawn = jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given)
         return tuple(jax.tree.map(lambda x: _mixed(x, rng), drawn) if k >= INSIDE else drawn)
 
-    def _point(self, k: int, lengths: dict[int, int], vary: bool = False) -> Point | None:
-        inputs = self._drawn(k, lengths)
+    def _point(
+        self,
+        k: int,
+        lengths: dict[int, int],
+        vary: bool = False,
+        others: Mapping[tuple[str, float], float] | None = None,
+    ) -> Point | None:
+        inputs, others = self._drawn(k, lengths), others or {}
         if vary:
             inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
-        return self._made(inputs, k)
+        return self._made(inputs, k, others)
 
-    def _made(self, inputs: tuple[Any, ...], k: int) -> Point | None:
+    def _made(
+        self,
+        inputs: tuple[Any, ...],
+        k: int,
+        others: Mapping[tuple[str, float], float],
+    ) -> Point | None:
+        self._others = others
         try:
-            with quiet():
+            with quiet(), self.world.varied(others):
                 upstream = self._upstream(
                     inputs, np.random.default_rng([self.seed, max(k, 0), 7]), k
                 )
                 expected = self._expected(inputs, upstream)
         except Failed:  # the function refuses a point that was made for it
             return None
+        finally:
+            self._others = {}
         if not all(np.isfinite(e).any() for e in expected if np.size(e)):
             return None
         label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k % INSIDE}"
-        return Point(inputs, upstream, expected, label)
+        label += "".join(f", {name} {other:g}" for (name, _), other in others.items())
+        return Point(inputs, upstream, expected, label, others)
 
     def _upstream(self, inputs: tuple[Tree, ...], rng: np.random.Generator, k: int) -> Any:
         if self.rule.kind == "jvp":
@@ -402,6 +460,7 @@ class Problem:
         """Return the derivative of the forward as a program."""
         values, _, tree = flatten(inputs, self.rule.names)
         key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
+        key = (*key, *self._others.items())
         if key in self._programs:
             return self._programs[key]
         program, decided = self._primal(inputs)
@@ -415,6 +474,16 @@ class Problem:
     def _primal(self, inputs: tuple[Tree, ...]) -> tuple[Program, bool]:
         """Return the forward as a program, and whether that depends on values."""
         root, meant = self.rule.primal or self.rule.forward, self.rule.meant
+        if self._others:
+            world = self._in_jax[0]
+            root, meant = world.load(root), world.load(meant)
+            with world.varied(self._others):
+                return self._traced(inputs, root, meant)
+        return self._traced(inputs, root, meant)
+
+    def _traced(
+        self, inputs: tuple[Tree, ...], root: Function, meant: Function | None
+    ) -> tuple[Program, bool]:
         program, decided = self._read(self._forward(inputs, root), self._moving(inputs), (root,))
         if meant is not None:
             other, too = self._read(meant, self._moving(inputs), (meant,))
@@ -730,6 +799,15 @@ def _other_number(x: Any, k: int) -> Any:
     if type(x) is float:
         return x * (0.75 if k % 2 else 1.5)
     return x + 1 if type(x) is int and k % 2 else x
+
+
+def _other_setting(name: str, value: float) -> float:
+    """Return another setting, on the same side of 0 and of 1: by its name, so that none agree."""
+    if isinstance(value, int):
+        return value + 1
+    share = 0.6 + 0.3 * (zlib.crc32(name.encode()) % 97) / 97
+    size = abs(value)
+    return (share * size if size <= 1 else 1 + share * (size - 1)) * (1 if value > 0 else -1)
 
 
 def _is_places(x: Array) -> bool:

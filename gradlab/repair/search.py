@@ -6,6 +6,7 @@ search never saw.
 """
 
 import ast
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -61,6 +62,7 @@ _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldo
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
 _PLACES = 4  # with a name, from which slices are cut
+_ZEROS = 6  # points with inputs of zero
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 
 
@@ -173,6 +175,7 @@ class _Search:
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
         self._partly: list[_Draft] = []  # which make more gradients right
+        self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
         self._seen: set[tuple[CodeType, bytes]] = set()
@@ -232,9 +235,10 @@ class _Search:
         """Return the gradients at a point, in the time that the original takes there."""
         first = point.label not in self._limits
         self.world.limit = self._limits.get(point.label, _MANY)
-        given = self._arguments(point, changed)
-        lines = self.world.lines
-        result = self.world.call(self.entry, *given)
+        with self.world.varied(point.others):
+            given = self._arguments(point, changed)
+            lines = self.world.lines
+            result = self.world.call(self.entry, *given)
         if first:
             self._limits[point.label] = _TIMES * max(lines, self.world.lines, _TIMES)
         return self.problem.gradients(result)
@@ -276,7 +280,8 @@ class _Search:
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         mine = getattr(self.problem.entry, "__code__", None)
-        everywhere = [m for m in self.verified if not m.uneven] or self.verified
+        found = self.verified or self._bound
+        everywhere = [m for m in found if not m.uneven] or found
         costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in everywhere}
         first = min(tier for tier, *_ in costs.values()) if costs else 0
         best = (m for m in everywhere if costs[id(m)][0] == first)
@@ -481,7 +486,7 @@ class _Search:
             pooled = (
                 kinds.names(text, site, shape, pool, again, words.calls, _moving(scope))
                 for site, scope in bench.value_sites(wanted)
-                if not isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Compare)
+                if not isinstance(site.node, ast.Constant) or tier == NAMES
                 if (shape := _shape(scope, text.of(site.node))) is not None
                 and (shape == () or isinstance(site.parent, ast.Compare)) == (tier == NAMES)
                 for pool in [_fitting(site, shape, scope.simple)]
@@ -724,24 +729,54 @@ class _Search:
                 touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
                 for point, value in zip(self.fresh, values):
-                    for here, now in zip(self.problem.value(self.world, point), value):
-                        if not np.allclose(here, now, rtol=1e-12, atol=0, equal_nan=True):
-                            return
+                    if not all(map(_same, self.problem.value(self.world, point), value)):
+                        return
         except Failed:
             return
-        written = {ast.dump(m.new.tree) for m in self.verified}
+        if not all(self._finite(point, code, new) for point in self._zeros):
+            return
+        written = {ast.dump(m.new.tree) for m in (*self.verified, *self._bound)}
         old = read(code)
-        if (
-            ast.dump(new.tree) not in written
-            and old is not None
-            and self.fresh
-            and self.problem.confirmed(code, new, self.fresh[0])
-            and not self._refuted(code, new)
-        ):
+        if ast.dump(new.tree) in written or old is None or not self.fresh:
+            return
+        bound = self._bound_to(code, new, touched)
+        if bound and (not _says_no_number(new) or max(e.tier for e in new.edits) >= FITTED):
+            return
+        if self.problem.confirmed(code, new, self.fresh[0]) and not self._refuted(code, new):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             sizes = shapes[-1] != shapes[0]
-            mended = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven))
-            self.verified.append(mended)
+            made = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven), bound=bound)
+            (self._bound if bound else self.verified).append(made)
+
+    def _bound_to(self, code: CodeType, new: Text, touched: bool) -> str:
+        """Return the settings for whose values alone a candidate is right: "c = 4.0"."""
+        bound: dict[str, None] = {}
+        for point, values in self._settings:
+            with contextlib.suppress(Failed), self.world.exchanged(code, new):
+                right = all(judged(self._at(point, code), point.expected)[0])
+                if right and (not touched or all(map(_same, self._values(point), values))):
+                    continue
+            bound |= {f"{name} = {value:g}": None for name, value in point.others}
+        return " and ".join(bound)
+
+    @functools.cached_property
+    def _settings(self) -> list[tuple[Point, list[Any]]]:
+        """Points at which settings are others and all runs, and the forward's values there."""
+        found: list[tuple[Point, list[Any]]] = []
+        for settings, points in self.problem.of_settings():
+            if any(settings <= set(point.others) for point, _ in found):
+                continue
+            for point in points:
+                with contextlib.suppress(Failed):
+                    right = judged(self._at(point), point.expected)[0]
+                    if all(now for was, now in zip(self.right, right) if was):
+                        found.append((point, self._values(point)))
+                        break
+        return found
+
+    def _values(self, point: Point) -> list[Any]:
+        with self.world.varied(point.others):
+            return self.problem.value(self.world, point)
 
     def _holds(self, point: Point, code: CodeType) -> bool:
         """Whether every gradient of what runs is right at a point."""
@@ -801,6 +836,24 @@ class _Search:
             return [point]
         return []
 
+    @functools.cached_property
+    def _zeros(self) -> list[Point]:
+        """Points with inputs of zero where the function and the original have no NaN."""
+        made = self.problem.zeros(self.fresh[0]) if self.fresh else ()
+        return [point for point in itertools.islice(made, _ZEROS) if self._finite(point)]
+
+    def _finite(self, point: Point, code: CodeType | None = None, new: Text | None = None) -> bool:
+        """Whether the original, or a candidate, gives numbers where the right gradients are."""
+        mended = self.world.exchanged(code, new) if code and new else contextlib.nullcontext()
+        with contextlib.suppress(Failed), mended:
+            pairs = zip(self._at(point, code), point.expected)
+            return all(
+                np.isfinite(np.asarray(c)[np.isfinite(e)]).all()
+                for c, e in pairs
+                if np.shape(c) == np.shape(e)
+            )
+        return False
+
     def _with_other_numbers(self, k: int) -> list[Point]:
         """Return the k-th point, with other settings in the place of numbers where all runs."""
         for each, vary in itertools.product((k, INSIDE + k), (True, False)):
@@ -814,6 +867,17 @@ class _Search:
 def _plain(draft: _Draft) -> tuple[int, int]:
     """Return what is larger, the more gradients a draft makes right, and the less it adds."""
     return sum(draft.right), -sum(len(e.new) - len(e.old) + e.cost for e in draft.text.edits)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.allclose(one, other, rtol=1e-12, atol=0, equal_nan=True)
+
+
+def _says_no_number(new: Text) -> bool:
+    """Whether the edits of a text put in no number that was not there."""
+    texts = ("".join(getattr(e, part) + " " for e in new.edits) for part in ("new", "old"))
+    numbers = [collections.Counter(re.findall(r"(?<![\w.])[\d.]+", each)) for each in texts]
+    return not numbers[0] - numbers[1]
 
 
 def _last_alone(draft: _Draft, edit: Edit) -> Text | None:

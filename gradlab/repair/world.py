@@ -8,18 +8,19 @@ count the lines that they run, so that a candidate that runs away is stopped.
 import abc
 import ast
 import builtins
+import contextlib
 import dis
 import functools
+import itertools
 import random
 import sys
 import sysconfig
 import types
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -115,6 +116,14 @@ def is_gradlabs(path: str) -> bool:
     return path.startswith(_GRADLAB)
 
 
+class Setting(NamedTuple):
+    """A plain number that a function or an object holds, and what puts another in its place."""
+
+    name: str
+    value: float
+    put: Callable[[float], None]
+
+
 class World:
     """Copies of the user's functions, and of all that they reach.
 
@@ -129,6 +138,7 @@ class World:
         ever: the functions that ran at any time, by their `place`.
         lines: how many lines they ran.
         limit: how many lines they may run.
+        settings: the plain numbers that functions and objects hold.
         differentiated: the functions that no backward calls.
     """
 
@@ -143,6 +153,7 @@ class World:
         self.ran: set[str] = set()
         self.ever: set[str] = set()
         self.lines, self.limit = 0, _MANY
+        self.settings: list[Setting] = []
         self.differentiated: Collection[CodeType] = ()
         self._edited = False
         self._memo: dict[int, Any] = {}
@@ -225,9 +236,52 @@ class World:
                 continue
         copy.__defaults__ = tuple(map(self.load, value.__defaults__ or ())) or None
         copy.__kwdefaults__ = {k: self.load(v) for k, v in (value.__kwdefaults__ or {}).items()}
+        if not is_gradlabs(code.co_filename):
+            self._note_settings(copy)
         self._fill(scope, code)
         copy.__code__ = _counting(read(code), code)
         return copy
+
+    def _note_settings(self, copy: FunctionType) -> None:
+        """Note the numbers among a function's defaults and in its closure."""
+        code, given = copy.__code__, copy.__defaults__ or ()
+        names = code.co_varnames[code.co_argcount - len(given) : code.co_argcount]
+
+        def put(k: int, value: float) -> None:
+            each = list(copy.__defaults__ or ())
+            copy.__defaults__ = (*each[:k], value, *each[k + 1 :])
+
+        for k, name in enumerate(names):
+            self._note(name, given[k], functools.partial(put, k))
+        keywords: dict[str, Any] = copy.__kwdefaults__ or {}
+        for name, value in keywords.items():
+            self._note(name, value, functools.partial(keywords.__setitem__, name))
+        for name, cell in zip(code.co_freevars, copy.__closure__ or ()):
+            held = functools.partial(setattr, cell, "cell_contents")
+            with contextlib.suppress(ValueError):
+                self._note(name, cell.cell_contents, held)
+
+    def _note(self, name: str, value: Any, put: Callable[[float], None]) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self.settings.append(Setting(name, value, put))
+
+    @contextlib.contextmanager
+    def varied(self, others: Mapping[tuple[str, float], float]) -> Iterator[None]:
+        """Put other numbers in the place of settings, by name and value."""
+        chosen = [s for s in self.settings if (s.name, s.value) in others]
+        try:
+            for each in chosen:
+                each.put(others[each.name, each.value])
+            yield
+        finally:
+            for each in chosen:
+                each.put(each.value)
+
+    def read_by(self, ran: Collection[str]) -> set[str]:
+        """Return the names that functions read, by their `place`, and those of what they take."""
+        codes = [code for code in self.copies if place(code) in ran]
+        taken = (c.co_varnames[: c.co_argcount + c.co_kwonlyargcount] for c in codes)
+        return {*(n for c in codes for n in (*_names(c), *c.co_freevars)), *itertools.chain(*taken)}
 
     def _scope(self, original: dict[str, Any]) -> dict[str, Any]:
         if id(original) not in self._globals:
@@ -257,6 +311,8 @@ class World:
         for name in (*_names(code), *numpy):  # an edit may call what the module has a name for
             if name in original and name not in scope:
                 scope[name] = self.load(original[name])
+                if not is_gradlabs(code.co_filename):
+                    self._note(name, scope[name], functools.partial(scope.__setitem__, name))
 
     def _class(self, value: type) -> type:
         owner = sys.modules.get(value.__module__)
@@ -273,6 +329,7 @@ class World:
         copy: type = kind(value.__name__, bases, early)
         self._memo[id(value)] = copy
         for name, member in members.items():
+            self._note(name, member, functools.partial(setattr, copy, name))
             if isinstance(member, FunctionType):
                 setattr(copy, name, self.load(member))
             elif isinstance(member, staticmethod | classmethod):
@@ -289,6 +346,9 @@ class World:
         copy = theirs(kind.__new__, kind)
         self._memo[id(value)] = copy
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
+        if not str(kind.__module__).startswith("gradlab."):
+            for name, held in vars(copy).items():
+                self._note(name, held, functools.partial(vars(copy).__setitem__, name))
         return copy
 
     def helpers(self, copy: FunctionType, text: Text, known: set[str]) -> list[str]:
@@ -317,7 +377,7 @@ class World:
                 found.append(f"{name}({', '.join('{}' if n == place else n for n in taken)})")
         return found
 
-    @contextmanager
+    @contextlib.contextmanager
     def exchanged(self, original: CodeType, text: Text, mark: Mark | None = None) -> Iterator[None]:
         """Run every copy of a function from another text."""
         code = _lately(text, original) if mark is None else compiled(text, original, mark)
@@ -427,6 +487,7 @@ class _Copied:
 
     def __getattr__(self, name: str) -> Any:
         value = self._world.load(getattr(self._module, name))
+        self._world._note(name, value, functools.partial(setattr, self, name))
         setattr(self, name, value)
         return value
 
@@ -437,7 +498,7 @@ def functions_of(rule: Any) -> tuple[Any, Any, Any, Any]:
     return getattr(rule, "fun", None), own.get("fwd"), own.get("bwd"), own.get("jvp")
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Put the random state of NumPy and Python back afterwards, and print no warnings."""
     state, other = np.random.get_state(), random.getstate()  # noqa: NPY002

@@ -204,6 +204,7 @@ def _fix(mended: Mended, upstream: str) -> Fix | None:
 
 
 def _reaches(mended: Mended) -> str:
-    if mended.uneven:
-        return f"but not at {mended.uneven}"
-    return "" if mended.other_sizes else "tried at these shapes alone"
+    sizes = "" if mended.other_sizes else "tried at these shapes alone"
+    settings = f"right for {mended.bound} alone" if mended.bound else ""
+    uneven = f"but not at {mended.uneven}" if mended.uneven else ""
+    return ", ".join(filter(None, (settings, uneven or sizes)))
