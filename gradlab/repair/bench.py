@@ -51,22 +51,28 @@ class Bench:
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: dict[int, int] = {}
         for k in range(points):
-            found: dict[int, dict[str, Any]] = {}
-
-            def keep(index: int, scope: dict[str, Any], found: Any = found) -> None:
-                found[index] = copied(scope, {})
-                self.visits[index] = self.visits.get(index, 0) + 1
-
-            for copy in world.copies[code]:
-                copy.__globals__["__keep__"] = keep
-            self.visits.clear()
-            self.whole(text, k, watched)
-            self.kept.append(found)
+            self.kept.append(self.watched(k))
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
+        for name, value in world.around(code).items():
+            self.copy.__globals__.setdefault(name, value)
         helpers = world.helpers(self.copy, text, set(held))
         self.words = spoken(text, texts, self.copy.__globals__ | held, helpers, upstream)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
+
+    def watched(self, k: int) -> dict[int, dict[str, Any]]:
+        """Run at the k-th point; return the locals before each statement, where it ran last."""
+        found: dict[int, dict[str, Any]] = {}
+
+        def keep(index: int, scope: dict[str, Any]) -> None:
+            found[index] = copied(scope, {})
+            self.visits[index] = self.visits.get(index, 0) + 1
+
+        for copy in self.world.copies[self.code]:
+            copy.__globals__["__keep__"] = keep
+        self.visits.clear()
+        self.whole(self.text, k, watched)
+        return found
 
     def whole(self, text: Text, k: int, mark: Mark | None = None) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""

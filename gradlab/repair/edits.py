@@ -60,6 +60,7 @@ REDUCTIONS: Final = frozenset(
 OF_PLACES: Final = frozenset(
     ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
 )
+_STRANGE: Final = 3  # the cost of an edit that makes something linear in the upstream, or not
 _WORDS: Final = re.compile(r"[^\W\d]\w*")
 _BINARY: Final[dict[type, int]] = {ast.Add: 12, ast.Sub: 12, ast.Mult: 13, ast.Div: 13}
 _AXES: Final = (
@@ -837,9 +838,7 @@ def names(
     No product of two that are `upstreamed`, and no sum of one with another, is a gradient.
     """
     write, old = _Writer(text), text.of(site.node)
-    nested = any(isinstance(s, ast.FunctionDef) for s in text.statements)  # its arguments may be
-    moving = frozenset() if nested else upstreamed
-    linear = not moving.isdisjoint(_WORDS.findall(old))
+    linear = not upstreamed.isdisjoint(_WORDS.findall(old))
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
     if named and len(shape) >= 2:
         yield write.put(site, f"{old}.T", ATOM, NAMES)
@@ -849,24 +848,34 @@ def names(
     for each in pool:
         if each.text != old and (named or each.shape == shape):
             tier = TRIED if named and each.is_number else NAMES  # names before numbers
-            yield write.put(site, each.text, each.binds, tier)
+            also = not upstreamed.isdisjoint(_WORDS.findall(each.text))
+            yield write.put(site, each.text, each.binds, tier, _STRANGE * (also != linear))
     multiplied = set(factors(text, site.node))
     for each in pool if again and not isinstance(site.node, ast.Constant) else ():
         if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):
             yield write.put(site, f"1 - {old}", 12, NAMES)
-        also = not moving.isdisjoint(_WORDS.findall(each.text))
+        also = not upstreamed.isdisjoint(_WORDS.findall(each.text))
         if each.shape in (shape, ()) and each.text != old:  # never twice the same
             added = each.shape == shape and each.text.removeprefix("-") not in multiplied
             forms = ["{s} * {m}"] * (not (linear and also)) + ["{s} / {m}"] * (not also)
-            forms += ["{s} + {m}", "{s} - {m}"] * (added and (linear == also or not moving))
+            forms += ["{s} + {m}", "{s} - {m}"] * (added and (linear == also or not upstreamed))
             for form in forms:
-                yield dataclasses.replace(filled(text, site, form, each), tier=NAMES)
+                edit = filled(text, site, form, each)
+                strange = _STRANGE * (also and not linear)  # it is no gradient as it stands
+                yield dataclasses.replace(edit, tier=NAMES, cost=edit.cost + strange)
     compared = isinstance(site.parent, ast.Compare) and not isinstance(site.node, ast.Constant)
     functions = calls if compared else ()
     wrapped = (again or not shape) and not isinstance(site.node, ast.Constant)
     for edit, new in wraps(text, site, functions) if wrapped or functions else ():
         if not (linear and new[:1] != "-"):
             yield dataclasses.replace(edit, tier=NAMES)
+    whole = isinstance(site.parent, ast.Assign | ast.AugAssign | ast.Return | ast.Tuple)
+    alike = [m for m in pool if m.shape == shape and not m.is_number and "(" not in m.text]
+    movers = [m for m in alike if not upstreamed.isdisjoint(_WORDS.findall(m.text))]
+    for one in movers if again and linear and whole else ():
+        for two in (m for m in alike if m not in movers and m.text != old):
+            product = Material(f"{one.text} * {two.text}", 13, (np.multiply(one.value, two.value),))
+            yield dataclasses.replace(filled(text, site, "{s} + {m}", product), tier=NAMES)
 
 
 def summed(

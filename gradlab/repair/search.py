@@ -186,6 +186,8 @@ class _Search:
         self.first: WrongLine | None = None
         self._focus: WrongLine | None = None  # where to search, while that is known
         self._limits: dict[str, int] = {}
+        self._starts: dict[CodeType, _Draft] = {}
+        self._moved: dict[CodeType, dict[int, frozenset[str]]] = {}
         self._before: set[str] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
         self._clock = time.process_time()
@@ -262,6 +264,7 @@ class _Search:
         mine = getattr(self.problem.entry, "__code__", None)
         texts = sorted(self.texts.items(), key=lambda item: item[0] is not mine)
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
+        self._starts = {draft.code: draft for draft in drafts}
         behind = [d for d in drafts if place(d.code) not in self._before]
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
@@ -354,9 +357,9 @@ class _Search:
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
         for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.75 * share + 0.25 * spent)
+            better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
             if tier <= NAMES and not self.verified:
-                self._tried_tier(forward, tier, self._kept(0.2))
+                self._tried_tier(forward, tier, self._kept(0.1))
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
@@ -483,8 +486,10 @@ class _Search:
             wrapped = (edit for site in kept for edit, _ in kinds.wraps(text, site, words.calls))
             some = itertools.chain(wrapped, some)
         if tier in (NAMES, TRIED):  # another number first: a count is often the wrong one
+            held = self._moving(draft)
+            moving = {k: held.get(k, frozenset[str]()) for k in bench.kept[0]}
             pooled = (
-                kinds.names(text, site, shape, pool, again, words.calls, _moving(scope))
+                kinds.names(text, site, shape, pool, again, words.calls, moving[site.statement])
                 for site, scope in bench.value_sites(wanted)
                 if not isinstance(site.node, ast.Constant) or tier == NAMES
                 if (shape := _shape(scope, text.of(site.node))) is not None
@@ -497,13 +502,30 @@ class _Search:
             some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
 
-        def late(edit: Edit) -> tuple[bool, bool, bool, int]:
+        def late(edit: Edit) -> tuple[bool, bool, bool, bool, int]:
             once = tier == TRIED and bench.visits.get(edit.statement) == 1  # what is once is solved
             sized = short and _SIZE.search(edit.new) is not None and not _SIZE.search(edit.old)
             longer = short * abs(len(edit.new) - len(edit.old))
-            return edit.statement in innocent, once, sized, longer
+            return edit.statement in innocent, once, sized, short and edit.cost > 0, longer
 
         yield from sorted(some, key=late)
+
+    def _moving(self, draft: _Draft) -> dict[int, frozenset[str]]:
+        """Return what is zero, before each statement, where the upstream is: what depends on it."""
+        if draft.code not in self._moved:
+            first, bench = self.points[0], self._bench(self._starts[draft.code])
+            zero = jax.tree.map(lambda u: 0 * u, first.upstream)
+            still = dataclasses.replace(first, upstream=zero, label=f"{first.label}, upstream 0")
+            self._limits[still.label] = self._limits[first.label]
+            self.points.append(still)
+            there = bench.watched(-1)
+            self.points.pop()
+            pairs = ((k, kept, bench.kept[0].get(k, {})) for k, kept in there.items())
+            self._moved[draft.code] = {
+                k: frozenset(n for n, v in kept.items() if _zero(v) and not _zero(here.get(n, v)))
+                for k, kept, here in pairs
+            }
+        return self._moved[draft.code]
 
     def _is_complex(self, bench: Bench) -> bool:
         """Whether something complex takes part."""
@@ -1022,14 +1044,8 @@ def _shapes(scope: Scope, text: Text, site: Site) -> list[tuple[int, ...]]:
     return [] if shape is None else [shape, *chosen][:3]
 
 
-def _moving(scope: Scope) -> frozenset[str]:
-    """Return the names of numbers and arrays that depend on the upstream."""
-    held = ((n, scope.locals[0].get(n)) for n in scope.words.upstreamed)
-    return frozenset(n for n, v in held if isinstance(v, float) or _is_inexact(v))
-
-
-def _is_inexact(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fc"
+def _zero(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | float) and not np.any(value)
 
 
 def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[Material]:

@@ -68,7 +68,7 @@ def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tup
         if edit.tier == SAFE:
             yield k, Cause(edit.code, "this form loses digits")
         elif moved:
-            yield k, Cause("GL323", f"`{old.of(a)}` must come after what follows it")
+            yield k, Cause("GL323", f"`{old.of(a)}` must come after `{new.of(b)}`")
             return
         else:
             scope = mended.scope(k) if mended.scope else None

@@ -160,6 +160,7 @@ class World:
         self._kept: list[Any] = []  # so that no identity is used twice
         self._globals: dict[int, dict[str, Any]] = {}
         self._original: dict[int, dict[str, Any]] = {}
+        self._around: dict[str, dict[str, list[Any]]] = {}
 
     def call(self, function: Function, *arguments: Tree) -> Any:
         """Call a copy, and note what ran; raise `Failed` where it raises or runs away."""
@@ -234,6 +235,9 @@ class World:
                 cell.cell_contents = self.load(old.cell_contents)
             except ValueError:  # a name that was never bound
                 continue
+        within = self._around.setdefault(_enclosing(code), {})
+        for name, cell in zip(code.co_freevars, cells):
+            within.setdefault(name, []).append(cell)
         copy.__defaults__ = tuple(map(self.load, value.__defaults__ or ())) or None
         copy.__kwdefaults__ = {k: self.load(v) for k, v in (value.__kwdefaults__ or {}).items()}
         if not is_gradlabs(code.co_filename):
@@ -314,6 +318,16 @@ class World:
                 if not is_gradlabs(code.co_filename):
                     self._note(name, scope[name], functools.partial(scope.__setitem__, name))
 
+    def around(self, code: CodeType) -> dict[str, Any]:
+        """Return what the functions beside one read from where all of them are defined."""
+        found = {}
+        for name, cells in self._around.get(_enclosing(code), {}).items():
+            with contextlib.suppress(ValueError):
+                values = {id(cell.cell_contents): cell.cell_contents for cell in cells}
+                if len(values) == 1:
+                    found[name] = cells[0].cell_contents
+        return found
+
     def _class(self, value: type) -> type:
         owner = sys.modules.get(value.__module__)
         path = getattr(owner, "__file__", None) or "<"
@@ -382,8 +396,13 @@ class World:
         """Run every copy of a function from another text."""
         code = _lately(text, original) if mark is None else compiled(text, original, mark)
         before = [(copy, copy.__code__) for copy in self.copies[original]]
+        around = self.around(original)
         for copy, _ in before:
             self._fill(copy.__globals__, code)
+            for name in set(_names(code)) & set(around):
+                if name in self._original[id(copy.__globals__)]:
+                    raise Failed("the module has another of this name")
+                copy.__globals__.setdefault(name, around[name])
             copy.__code__ = code
         self._edited = True
         try:
@@ -448,6 +467,10 @@ def compiled(
     if set(code.co_freevars) != set(original.co_freevars):
         raise Failed("it binds a name that its closure holds")
     return code
+
+
+def _enclosing(code: CodeType) -> str:
+    return f"{code.co_filename}:{code.co_qualname.rpartition('.')[0]}"
 
 
 def place(code: CodeType) -> str:

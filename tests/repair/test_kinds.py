@@ -290,3 +290,41 @@ def test_a_term_in_a_scan_of_two_values_is_mended(tmp_path: Path) -> None:
     report = gradlab.check(module.layer, *(rng.normal(size=s).astype(np.float32) for s in shapes))
     assert report.fixes, str(report)
     assert report.fixes[0].explanation.startswith("the term `e` is missing")
+
+
+def test_what_the_functions_beside_it_read_has_its_name(tmp_path: Path) -> None:
+    text = (
+        "def make(scale):\n"
+        "    @jax.custom_vjp\n    def scaled(x, w):\n        return scale * jnp.tanh(x * w)\n\n"
+        "    def forward(x, w):\n        t = jnp.tanh(x * w)\n"
+        "        return scale * t, (x, w, t)\n\n"
+        "    def backward(kept, g):\n        x, w, t = kept\n        d = g * (1 - t**2)\n"
+        "        return d * w, d * x\n\n"
+        "    scaled.defvjp(forward, backward)\n    return scaled\n\n\nlayer = make(1.7)\n"
+    )
+    module, rng = made(tmp_path, text, JAX), np.random.default_rng(0)
+    report = gradlab.check(module.layer, *rng.normal(size=(2, 3, 4)).astype(np.float32))
+    assert report.fixes, str(report)
+    assert report.fixes[0].explanation.startswith("the factor `scale` is missing")
+
+
+def test_a_factor_of_a_scan_s_carry_is_mended(tmp_path: Path) -> None:
+    text = (
+        "@jax.custom_vjp\ndef layer(x, f, i):\n"
+        "    def step(c, item):\n"
+        "        v, a, b = item\n        c = a * c + b * jnp.tanh(v)\n        return c, c\n\n"
+        "    return jax.lax.scan(step, jnp.zeros_like(x[0]), (x, f, i))[1]\n\n\n"
+        "def forward(x, f, i):\n    y = layer(x, f, i)\n    return y, (x, f, i, y)\n\n\n"
+        "def backward(kept, g):\n"
+        "    x, f, i, y = kept\n    before = jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]])\n\n"
+        "    def step(dc, item):\n"
+        "        u, v, a, b, c = item\n        t = jnp.tanh(v)\n        dc = dc + u\n"
+        "        dv = dc * b * (1 - t**2)\n        return dc, (dv, dc * c, dc * t)\n\n"
+        "    some = (g, x, f, i, before)\n"
+        "    return jax.lax.scan(step, jnp.zeros_like(x[0]), some, reverse=True)[1]\n\n\n"
+        "layer.defvjp(forward, backward)\n"
+    )
+    module, rng = made(tmp_path, text, JAX), np.random.default_rng(0)
+    report = gradlab.check(module.layer, *rng.uniform(0.2, 0.9, (3, 4, 2)).astype(np.float32))
+    assert report.fixes, str(report)
+    assert report.fixes[0].after == ("        return dc * a, (dv, dc * c, dc * t)",)
