@@ -301,8 +301,9 @@ def _product(
     short = f"{abs(constant):.2g}"  # a constant that someone would write
     plain = abs(float(short) - abs(constant)) <= 1e-9 * abs(constant)
     same = (t for t, wide in numbers if abs(wide.flat[0] - abs(constant)) <= 1e-9 * abs(constant))
-    short = next((text for text in same if not text[0].isdigit()), short)  # names before numbers
-    ways: list[list[tuple[str, float]]] = [[] if short == "1" else [(short, 1.0)]]
+    names = [text for text in same if text.replace(".", "").isidentifier()]  # before numbers
+    ways: list[list[tuple[str, float]]] = [[(name, 1.0)] for name in names[:1]]
+    ways += [[] if short == "1" else [(short, 1.0)]]
     if not plain:
         logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
         some = _sums(logs, _POWERS[:6])(float(np.log(abs(constant))), 2)

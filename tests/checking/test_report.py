@@ -75,7 +75,7 @@ def test_truth(right, wrong):
 def test_json(wrong):
     data = json.loads(wrong.render("json"))
     assert data["schema"] == "gradlab.check/2" and data["ok"] is False
-    assert data["diagnosis"] == "a sign is wrong: `-2 * g` should be `2 * g`"
+    assert data["diagnosis"] == "the sign of `-2 * g` is wrong: `-2 * g` should be `2 * g`"
     assert data["worst"]["path"] == "x"
     assert {law["status"] for law in data["laws"]} <= {
         "passed",
