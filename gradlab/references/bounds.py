@@ -12,7 +12,7 @@ from jax import lax
 from gradlab.primitives import lookup
 from gradlab.primitives.rounding import Exact, Rounding, SumOf, Units, Unknown
 from gradlab.references.precision import name_with_bits, real_name, unit_roundoff
-from gradlab.tracing.jaxprs import Jaxpr, body, dtype_of, inner_jaxprs, view
+from gradlab.tracing.jaxprs import Jaxpr, body, dtype_of, inner_jaxprs, once, view
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.settings import default_device
 from gradlab.tracing.walking import jaxprs
@@ -139,12 +139,13 @@ def product_digits(device: Any, precision: Any = None) -> str:
     return "bfloat16"
 
 
-def digits_of(program: Any, device: Any) -> set[str]:
+@once
+def digits_of(program: Any, device: Any) -> frozenset[str]:
     """Return the names of the real dtypes to which a program rounds where it runs.
 
     A `device` may keep fewer digits of float32 factors: that counts as a dtype too.
     """
-    names = set()
+    names: set[str] = set()
     for jaxpr in jaxprs(program):
         parts = body(jaxpr)
         atoms = [*parts.constvars, *parts.invars]
@@ -154,4 +155,4 @@ def digits_of(program: Any, device: Any) -> set[str]:
                 names.add(name_with_bits(equation.params["mantissa_bits"]))
             names.add(cut_to(equation, device) or "")
         names |= {real_name(dtype) for dtype in map(dtype_of, atoms) if is_inexact(dtype)}
-    return names - {""}
+    return frozenset(names - {""})

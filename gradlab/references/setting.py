@@ -20,7 +20,7 @@ class Setting:
     """Programs that are evaluated together."""
 
     programs: Mapping[str, Program]  # by keyword
-    dtypes: Mapping[str, set[str]]  # the real dtypes to which each rounds where it runs
+    dtypes: Mapping[str, frozenset[str]]  # the real dtypes to which each rounds where it runs
     device: Any  # where they run in their own dtypes
     silence: Units  # units of a draw without noise
 

@@ -57,9 +57,7 @@ def fingerprint(equation: Equation) -> Hashable:
 
     It holds while the programs that they belong to are alive.
     """
-    key: Hashable = _equation(equation, _Key(id))
-    hash(key)
-    return key
+    return _Hashed(_equation(equation, _Key(id)))
 
 
 def identity(jaxpr: Jaxpr, rules: bool = True) -> Hashable | None:

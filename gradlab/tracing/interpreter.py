@@ -8,14 +8,17 @@ An algebra must say how a constant enters (`constant`), what one leaf equation d
 which number decides (`concrete`), and how rows are taken and put together (`row`, `stack`).
 """
 
+import functools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
 from gradlab.common.arrays import Array, NumPyArray
 from gradlab.tracing.dependence import call_jaxpr
+from gradlab.tracing.identity import fingerprint
 from gradlab.tracing.jaxprs import (
     Atom,
     Body,
@@ -256,7 +259,8 @@ def platform_branch(equation: Equation) -> int | None:
     return next(i for i, names in enumerate(platforms) if names is None or "cpu" in names)
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Step:
     """One equation: how it is opened, whose last use it is, and which outputs nobody reads."""
 
     equation: Equation
@@ -264,6 +268,14 @@ class Step(NamedTuple):
     inner: Any
     last: tuple[Any, ...]
     unread: tuple[Any, ...]
+
+    @functools.cached_property
+    def key(self) -> Hashable | None:
+        """What equal equations share; None where a parameter cannot be compared."""
+        try:
+            return fingerprint(self.equation)
+        except TypeError:
+            return None
 
 
 _OPENERS = {

@@ -8,7 +8,8 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -40,6 +41,23 @@ NOT_THE_USERS = (
     os.path.dirname(np.__file__) + os.sep,
     *(_OWN + room + os.sep for room in _OWN_ROOMS),
 )
+
+
+def once(function: Callable[..., T]) -> Callable[..., T]:
+    """Let a function of a jaxpr, and of what else it takes, run once while the jaxpr lives.
+
+    It may read all but the constants of a closed jaxpr.
+    """
+    known: weakref.WeakKeyDictionary[Any, dict[Any, T]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def found(jaxpr: Jaxpr, *more: Any) -> T:
+        results = known.setdefault(getattr(jaxpr, "jaxpr", jaxpr), {})
+        if more not in results:
+            results[more] = function(jaxpr, *more)
+        return results[more]
+
+    return found
 
 
 class Body(NamedTuple):
@@ -74,10 +92,18 @@ def inner_jaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
 
 def contains(jaxpr: Jaxpr, wanted: Any) -> bool:
     """Return whether an equation at any depth satisfies the predicate `wanted`."""
-    return any(
-        wanted(equation) or any(contains(inner, wanted) for _, inner in inner_jaxprs(equation))
-        for equation in body(jaxpr).equations
-    )
+    return any(map(wanted, every_equation(jaxpr)))
+
+
+@once
+def every_equation(jaxpr: Jaxpr) -> tuple[Any, ...]:
+    """Return the equations of a jaxpr, each followed by those inside it."""
+    found: list[Any] = []
+    for equation in body(jaxpr).equations:
+        found.append(equation)
+        for _, inner in inner_jaxprs(equation):
+            found += every_equation(inner)
+    return tuple(found)
 
 
 def loop_parts(equation: Any) -> tuple[int, int]:

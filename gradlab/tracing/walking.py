@@ -12,6 +12,7 @@ from gradlab.tracing.jaxprs import (
     dtype_of,
     inner_jaxprs,
     loop_parts,
+    once,
 )
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.program import Program
@@ -19,14 +20,17 @@ from gradlab.tracing.program import Program
 
 def walk(program: Program) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Yield each equation, with the primitives that it lies inside, outermost first."""
-    yield from _walk(program.jaxpr, ())
+    return iter(_walked(program.jaxpr, ()))
 
 
-def _walk(jaxpr: Jaxpr, inside: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+@once
+def _walked(jaxpr: Jaxpr, inside: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...]]]:
+    found = []
     for equation in body(jaxpr).equations:
-        yield equation, inside
+        found.append((equation, inside))
         for _, inner in inner_jaxprs(equation):
-            yield from _walk(inner, (*inside, equation.primitive.name))
+            found += _walked(inner, (*inside, equation.primitive.name))
+    return found
 
 
 def jaxprs(jaxpr: Jaxpr) -> Iterator[Any]:

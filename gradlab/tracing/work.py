@@ -1,11 +1,10 @@
 """How much work a program is, read from its equations and their shapes alone."""
 
 import math
-import weakref
 from typing import Any, NamedTuple
 
 from gradlab.tracing.dependence import call_jaxpr
-from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, needed, shape_of
+from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, body, inner_jaxprs, needed, once, shape_of
 
 STEP, ENTRY = 15e-6, 3e-9  # seconds of one equation in NumPy, and of one entry more
 _TURNS = 30  # of a `while`, whose number of turns the program does not say
@@ -40,18 +39,9 @@ class Work(NamedTuple):
         return STEP * self.steps + ENTRY * self.entries
 
 
-_known: "weakref.WeakKeyDictionary[Any, Work]" = weakref.WeakKeyDictionary()
-
-
+@once
 def work(jaxpr: Jaxpr) -> Work:
     """Return how much work a jaxpr is; counted once."""
-    opened = getattr(jaxpr, "jaxpr", jaxpr)
-    if opened not in _known:
-        _known[opened] = _counted(jaxpr)
-    return _known[opened]
-
-
-def _counted(jaxpr: Jaxpr) -> Work:
     parts = body(jaxpr)
     equations = steps = entries = held = decomposed = 0
     counted = True
