@@ -174,6 +174,7 @@ class _Search:
         self.entry = world.load(problem.entry)
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
+        self._sures: set[int] = set()  # of what was verified, what holds on every branch
         self._partly: list[_Draft] = []  # which make more gradients right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
@@ -286,9 +287,10 @@ class _Search:
         found = self.verified or self._bound
         everywhere = [m for m in found if not m.uneven] or found
         costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in everywhere}
-        first = min(tier for tier, *_ in costs.values()) if costs else 0
-        best = (m for m in everywhere if costs[id(m)][0] == first)
-        return [self._watched(m) for m in sorted(best, key=lambda m: costs[id(m)])[:3]]
+        ranked = sorted(everywhere, key=lambda m: costs[id(m)])
+        sure = (m for m in ranked if id(m) in self._sures or self._sure(m.code, m.new))
+        best = list(itertools.islice(sure, 3))
+        return [self._watched(m) for m in best if costs[id(m)][0] == costs[id(best[0])][0]]
 
     def _watched(self, mended: Mended) -> Mended:
         """Return what is mended with the locals that it has as it runs."""
@@ -358,8 +360,9 @@ class _Search:
         gone_on: set[bytes] = set()
         for tier in self._tiers:
             better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
-            if tier <= NAMES and not self.verified:
-                self._tried_tier(forward, tier, self._kept(0.1))
+            if tier == WIDE and not self.verified:  # a backward is wrong more often than that
+                for early in (TOKENS, NAMES):
+                    self._tried_tier(forward, early, self._kept(0.15))
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
@@ -764,11 +767,17 @@ class _Search:
         bound = self._bound_to(code, new, touched)
         if bound and (not _says_no_number(new) or max(e.tier for e in new.edits) >= FITTED):
             return
-        if self.problem.confirmed(code, new, self.fresh[0]) and not self._refuted(code, new):
+        later = bool(self.verified) and not bound  # only of those that are given
+        if later or self._sure(code, new):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             sizes = shapes[-1] != shapes[0]
             made = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven), bound=bound)
             (self._bound if bound else self.verified).append(made)
+            self._sures |= set() if later else {id(made)}
+
+    def _sure(self, code: CodeType, new: Text) -> bool:
+        """Whether a candidate is right in JAX itself, and on every branch."""
+        return self.problem.confirmed(code, new, self.fresh[0]) and not self._refuted(code, new)
 
     def _bound_to(self, code: CodeType, new: Text, touched: bool) -> str:
         """Return the settings for whose values alone a candidate is right: "c = 4.0"."""
