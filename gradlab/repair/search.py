@@ -213,7 +213,7 @@ class _Search:
         self.finite = all(
             np.isfinite(np.asarray(c, complex)[np.isfinite(e)]).all()
             for c, e in zip(came, self.points[0].expected)
-            if np.shape(c) == np.shape(e)
+            if c is not None and np.shape(c) == np.shape(e)
         )
 
     def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:

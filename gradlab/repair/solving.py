@@ -147,8 +147,8 @@ class Fitter:
 
     def __init__(self, pool: Sequence[Material]) -> None:
         self.pool = pool
-        self._found: dict[bytes, list[str]] = {}
-        self._made: dict[bytes, _Table] = {}  # by the entries that are used
+        self._found: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+        self._made: dict[tuple[tuple[int, ...], bytes], _Table] = {}  # by the entries that are used
         self._wide: dict[tuple[int, ...], tuple[list[Material], Array]] = {}
 
     def wide(self, shape: tuple[int, ...]) -> tuple[list[Material], Array]:
@@ -170,7 +170,8 @@ class Fitter:
             spend: is told what a search takes, in candidates.
         """
         with np.errstate(all="ignore"):
-            key = np.round(wanted / np.nanmax(np.abs(wanted)), 6).tobytes()
+            rounded = np.round(wanted / np.nanmax(np.abs(wanted)), 6)
+            key = wanted.shape, rounded.tobytes()
             if key not in self._found:
                 spend(_FIT if most > 3 else _FIT / 4)
                 self._found[key] = list(self._products(wanted, most))
@@ -181,9 +182,10 @@ class Fitter:
         use = np.isfinite(logs) & (logs > -25)
         if not use.any():
             return
-        if use.tobytes() not in self._made:
-            self._made[use.tobytes()] = _Table(self.pool, wanted.shape, use)
-        made = self._made[use.tobytes()]
+        used = wanted.shape, use.tobytes()
+        if used not in self._made:
+            self._made[used] = _Table(self.pool, wanted.shape, use)
+        made = self._made[used]
         goal = logs[use] - logs[use].mean()
         if np.ptp(goal) <= 1e-6:
             yield from _product([], wanted, made.numbers)

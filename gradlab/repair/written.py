@@ -52,12 +52,14 @@ def rules_met(
 ) -> list[HandRule]:
     """Return the custom rules that a JAX function meets, with the values that reach them.
 
-    A rule with these very inputs is judged by the gradients that are wanted, if any are named.
+    Where some are wanted, a rule with these very inputs is judged by those gradients, another by
+    those of what depends on the inputs.
     """
     met: list[tuple[Any, tuple[Any, ...]]] = []
     found: dict[int, HandRule] = {}
     mine = HandRule("pair", function, function, inputs, names, ()).files
     # where NumPy cannot take JAX's place, what runs is JAX; a kernel may ask for the user's dtypes
+    count, moving = 0, None
     for numpy, widened in ((True, wide), (False, wide), (False, lambda array: array)):
         world = World(
             lambda path: path in mine or written_by_the_user(path),
@@ -65,9 +67,14 @@ def rules_met(
             lambda rule, given: met.append((rule, given)),
         )
         with quiet(), contextlib.suppress(Failed):
-            world.call(world.load(function), *jax.tree.map(widened, inputs))
+            start, values = len(met), jax.tree.map(widened, inputs)
+            world.call(world.load(function), *values)
+            count = len(met)
+            if wanted:
+                world.call(world.load(function), *jax.tree.map(_moved, values))
+                moving = _moving(met[start:count], met[count:])
             break
-    for rule, given in [(rule, jax.tree.map(_row, given)) for rule, given in met]:
+    for rule, given in [(r, jax.tree.map(_row, given)) for r, given in met[: count or None]]:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
             continue
         primal, fwd, bwd, jvp = functions_of(rule)
@@ -82,12 +89,37 @@ def rules_met(
         )
         if called == names and jvp is None:
             paths = tuple(path for path in paths if path in wanted) or paths
+        elif moving is not None and jvp is None:
+            moves = [leaf.path for k, leaf in enumerate(leaves) if (id(rule), k) in moving]
+            paths = tuple(path for path in paths if path in moves) or paths
         kind: Kind = "jvp" if jvp is not None else "vjp"
         forward, backward = (primal, jvp) if jvp is not None else (fwd, bwd)
         if callable(forward) and callable(backward) and paths and len(called) == len(given):
             args = (kind, forward, backward, given, called, paths, primal, static)
             found.setdefault(id(rule), HandRule(*args))
     return list(found.values())
+
+
+def _moved(x: Any) -> Any:
+    """Return an array of floats a little off; others as they are."""
+    return 0.99 * x + 0.01 if np.asarray(x).dtype.kind == "f" else x
+
+
+def _moving(before: Sequence[Any], after: Sequence[Any]) -> set[tuple[int, int]] | None:
+    """Return the leaves, by rule and number, that are others when a function runs again."""
+    moving = set()
+    if [rule for rule, _ in before] != [rule for rule, _ in after]:
+        return None
+    for (rule, given), (_, other) in zip(before, after):
+        pairs = zip(
+            *(jax.tree.leaves(each, is_leaf=lambda x: x is None) for each in (given, other))
+        )
+        moving |= {(id(rule), k) for k, pair in enumerate(pairs) if not _same(*pair)}
+    return moving
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (not isinstance(one, jax.core.Tracer) and np.array_equal(one, other))
 
 
 def _row(leaf: Any) -> Any:
