@@ -196,9 +196,12 @@ class Bench:
                 kept.get(outer, {}) | kept[statement] for kept in self.kept if statement in kept
             )
             whole = len(found) == len(self.kept) and found
-            scope = Scope(found, self.copy.__globals__, self.words) if whole else None
+            scope = self._scope(found) if whole else None
             self._scopes[statement] = scope
         return self._scopes[statement]
+
+    def _scope(self, found: tuple[dict[str, Any], ...]) -> Scope:
+        return Scope(found, self.copy.__globals__, self.words, self.world.rest)
 
     def value_sites(
         self, wanted: set[int], before: dict[str, Array] | None = None
@@ -216,7 +219,7 @@ class Bench:
             listed |= isinstance(node, ast.Constant) and not is_number(site)
             listed |= isinstance(site.parent, ast.Expr)  # it has no value, but writes some
             if not (stored or apart or called or listed) and site.statement in wanted:
-                held = before and Scope((before,), self.copy.__globals__, self.words)
+                held = before and self._scope((before,))
                 if (scope := held or self.scope(site.statement)) is not None:
                     yield site, scope
 

@@ -61,6 +61,7 @@ OF_PLACES: Final = frozenset(
     ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
 )
 _STRANGE: Final = 3  # the cost of an edit that makes something linear in the upstream, or not
+_CALLS: Final = re.compile(rb"[\w)\]]$")  # before a parenthesis
 _WORDS: Final = re.compile(r"[^\W\d]\w*")
 _BINARY: Final[dict[type, int]] = {ast.Add: 12, ast.Sub: 12, ast.Mult: 13, ast.Div: 13}
 _AXES: Final = (
@@ -225,6 +226,8 @@ class _Writer:
         held = held and self.text.segment[end : end + 1] == b")"
         if binds < _needed(site.parent, site.node) and not held:
             new = f"({new})"
+        elif held and binds == ATOM and not _CALLS.search(self.text.segment[: start - 1]):
+            start, end = start - 1, end + 1
         return self.piece(start, end, new, tier, site.statement, cost)
 
     def piece(
@@ -289,6 +292,8 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
             yield from _sloped(write, site, node)
+            yield from _mirrored(write, site, node)
+            yield from _rooted(write, site, node)
             yield from _tied(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             operand = node.operand
@@ -303,6 +308,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield write.put(site, new, 3, TOKENS)
         elif isinstance(node, ast.Call):
             yield from _call(write, site, node)
+            yield from _rooted(write, site, node)
         elif isinstance(node, ast.Attribute):
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
@@ -314,12 +320,44 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
     for index, statement in enumerate(text.statements):
         yield from _statement(write, index, statement, aliases)
     yield from _everywhere(write)
+    yield from _answered(write)
+
+
+def _answered(write: _Writer) -> Iterator[Edit]:
+    """Yield what is added to one entry in a loop, taken away at another entry too."""
+    text = write.text
+    for loop in text.statements:
+        inner = [s for s in ast.walk(loop) if isinstance(s, ast.AugAssign)]
+        turns = [
+            n.target.id
+            for n in ast.walk(loop)
+            if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+        ]
+        for each in inner if isinstance(loop, ast.For) and len(turns) > 1 else ():
+            for one, other in itertools.permutations(turns, 2):
+                target = text.of(each.target)
+                if (
+                    isinstance(each.target, ast.Subscript)
+                    and text.of(each.target.slice) == one
+                    and isinstance(each.op, ast.Add | ast.Sub)
+                ):
+                    sign = "-" if isinstance(each.op, ast.Add) else "+"
+                    new = f"{target[: -len(one) - 1]}{other}] {sign}= {text.of(each.value)}"
+                    yield after(text, each, new, TOKENS)
+
+
+def after(text: Text, statement: ast.stmt, new: str, tier: int) -> Edit:
+    """Return the edit that puts a statement behind another one."""
+    start, end = text.span(statement)
+    line = text.segment[text.segment.rfind(b"\n", 0, start) + 1 : start].decode()
+    index = text.statements.index(statement)
+    return Edit(end, end, "", f"\n{line}{new}", tier, index)
 
 
 def _everywhere(write: _Writer) -> Iterator[Edit]:
     """Exchange two functions, or a fraction and its complement, wherever they stand."""
     text = write.text
-    called: dict[str, list[Edit]] = {}
+    called: dict[tuple[ast.AST | None, str], list[Edit]] = {}
     named: dict[str, dict[int, Site]] = {}
     held: dict[str, list[Site]] = {}
     for site in sites(text):
@@ -330,19 +368,26 @@ def _everywhere(write: _Writer) -> Iterator[Edit]:
             for other in itertools.chain(*group):
                 start = end - len(node.attr)
                 made = write.piece(start, end, other, TOKENS, site.statement)
-                called.setdefault(f"{node.attr} {other}", []).append(made)
+                whole = (p for p in site.parents if isinstance(p, ast.stmt))
+                parts = (
+                    p
+                    for p, q in zip((*site.parents, node)[1:], site.parents)
+                    if isinstance(q, ast.Tuple)
+                )
+                for within in (None, *whole, *parts):  # in all, a statement, what it returns
+                    called.setdefault((within, f"{node.attr} {other}"), []).append(made)
         if isinstance(node, ast.Name) and not is_stored(node):
             named.setdefault(node.id, {})[text.span(node)[0]] = site
         if isinstance(node, ast.BinOp) and symbol(node) == "-" and text.of(node.left) in "1 1.0":
             held.setdefault(text.of(node.right), []).append(site)
-    for names in called:
+    for within, names in called:
         one, other = names.split()
-        if one < other and f"{other} {one}" in called:
-            both = called[names] + called[f"{other} {one}"]
+        if one < other and (within, f"{other} {one}") in called:
+            both = called[within, names] + called[within, f"{other} {one}"]
             yield write.joined(sorted(both, key=lambda edit: edit.start))
     for name, complements in held.items():
-        within = {text.span(getattr(s.node, "right"))[0] for s in complements}  # noqa: B009
-        plain = [s for at, s in named.get(name, {}).items() if at not in within]
+        inside = {text.span(getattr(s.node, "right"))[0] for s in complements}  # noqa: B009
+        plain = [s for at, s in named.get(name, {}).items() if at not in inside]
         if plain:
             both = [write.put(s, name, ATOM, TOKENS) for s in complements]
             both += [write.put(s, f"1 - {name}", 12, TOKENS) for s in plain]
@@ -373,6 +418,33 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             mine = Site(right, (*site.parents, node), site.statement)
             binds = 14 if exponent[0] == "-" else ATOM
             yield write.put(mine, exponent, binds, TOKENS)
+
+
+def _rooted(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
+    """Move what is added to a root into it, and out of it: sqrt(a) + e, sqrt(a + e)."""
+    text = write.text
+    if isinstance(node, ast.BinOp) and symbol(node) == "+" and last_name(node.left) == "sqrt":
+        root, added = node.left, text.of(node.right)
+        if isinstance(root, ast.Call) and len(root.args) == 1:
+            inner = f"{write.within(root.args[0], 12)} + {added}"
+            yield write.put(site, f"{text.of(root.func)}({inner})", ATOM, TOKENS)
+    if isinstance(node, ast.Call) and last_name(node) == "sqrt" and len(node.args) == 1:
+        inside = node.args[0]
+        if isinstance(inside, ast.BinOp) and symbol(inside) == "+":
+            new = f"{text.of(node.func)}({text.of(inside.left)}) + {text.of(inside.right)}"
+            yield write.put(site, new, 12, TOKENS)
+
+
+def _mirrored(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
+    """Yield a product of matrices plus its transpose, in the place of twice one of them."""
+    left, factor = node.left, None
+    if symbol(node) == "@" and isinstance(left, ast.BinOp) and symbol(left) == "*":
+        factor, left = left.left, left.right
+    if symbol(node) != "@" or (factor is not None and write.text.of(factor) not in ("2", "2.0")):
+        return
+    one, two = (write.within(each, ATOM) for each in (left, node.right))
+    turned_ = (p[:-2] if p.endswith(".T") else f"{p}.T" for p in (two, one))
+    yield write.put(site, f"{one} @ {two} + {' @ '.join(turned_)}", 12, TOKENS)
 
 
 def _sloped(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
@@ -962,6 +1034,15 @@ def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, 
         for sign, verb in (("/", "sum"), ("-", "mean")):
             new = f"{write.within(site.node, 13)} {sign} {here}.{verb}(axis={axis}, keepdims=True)"
             yield write.put(site, new, 13 if sign == "/" else 12, SOLVED), new
+
+
+def is_variable(node: ast.AST) -> bool:
+    """Whether a reader takes an expression for a variable: `r`, `self.r`, `p["r"]`."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return isinstance(node.slice.value, str) and is_variable(node.value)
+    return isinstance(node, ast.Name) or (
+        isinstance(node, ast.Attribute) and is_variable(node.value)
+    )
 
 
 def last_name(node: ast.AST) -> str:

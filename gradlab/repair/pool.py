@@ -5,7 +5,7 @@ import functools
 import importlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from types import CodeType
@@ -120,6 +120,7 @@ def spoken(
             elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
                 written[here] = None  # one of the module's; the others are known
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
+                here = here if text is own else _inlined(text, node, scope)
                 written |= {here: None} if len(here) <= _LONGEST else {}
     calls |= dict.fromkeys(helpers)
     calls |= {f"{alias}.{name}({{}})": None for alias in aliases[:1] for name in _CALLS}
@@ -133,6 +134,22 @@ def spoken(
     made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS]
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     return Words(tuple(aliases), held, *found, *made, upstreamed)
+
+
+def _inlined(text: Text, node: ast.Call, scope: Mapping[str, Any]) -> str:
+    """Return a call's text, with what is made once for names that are not in scope."""
+    start, here = text.span(node)[0], text.of(node)
+    read_ = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id not in scope]
+    for name in sorted(read_, key=lambda n: text.span(n)[0], reverse=True):
+        made = [
+            s.value
+            for s in text.statements
+            if isinstance(s, ast.Assign) and name.id in {base_name(t) for t in s.targets}
+        ]
+        if len(made) == 1 and _may_run(made[0], scope):
+            a, b = (at - start for at in text.span(name))
+            here = here[:a] + text.of(made[0]) + here[b:]
+    return here
 
 
 def depending(text: Text, name: str) -> set[str]:
@@ -184,6 +201,7 @@ class Scope:
     locals: tuple[dict[str, Any], ...]
     globals: dict[str, Any]
     words: Words = Words()
+    anew: Callable[[], object] = tuple  # lets lines be counted anew, before a text is evaluated
 
     @functools.cached_property
     def _spaces(self) -> tuple[dict[str, Any], ...]:
@@ -191,6 +209,7 @@ class Scope:
 
     def value(self, text: str) -> Any:
         """Return an expression's value at the first point, None where it has none."""
+        self.anew()
         try:
             return theirs(eval, theirs(_expression, text), self._spaces[0])
         except Failed:
@@ -198,6 +217,7 @@ class Scope:
 
     def values(self, text: str) -> tuple[Any, ...] | None:
         """Return an expression's values at all points; a call may write into what it reads."""
+        self.anew()
         try:
             code: CodeType = theirs(_expression, text)
             read = ({n: s[n] for n in code.co_names if n in s} for s in self._spaces)
@@ -382,6 +402,8 @@ def _linear(v: str, dimensions: int, indices: Sequence[str]) -> Iterator[tuple[s
             yield f"{v}.{verb}(axis=-1, keepdims=True)", ATOM
             yield f"{v}.{verb}(axis=0)", ATOM
         yield f"{v}.T", ATOM
+    if dimensions >= 1:
+        yield f"{v}.sum()", ATOM
     if dimensions == 3:
         yield f"{v}.transpose(0, 2, 1)", ATOM
     places = ["..., None", "None", "::-1", *indices] if dimensions >= 1 else []

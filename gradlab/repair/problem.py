@@ -385,7 +385,10 @@ class Problem:
         rng = np.random.default_rng([self.seed, max(k, 0), sum(lengths.values())])
         near = 0.0 if k < 0 or k >= INSIDE else 1e-3 if k == 0 and not lengths else None
         drawn = jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given)
-        return tuple(jax.tree.map(lambda x: _mixed(x, rng), drawn) if k >= INSIDE else drawn)
+        drawn = jax.tree.map(lambda x: _mixed(x, rng), drawn) if k >= INSIDE else drawn
+        return tuple(
+            jax.tree.map(lambda x, given: np.sort(x) if _rises(given) else x, drawn, self.given)
+        )
 
     def _point(
         self,
@@ -687,15 +690,28 @@ class Problem:
         if value is None or not all(map(_alike, value, right[:skipped])):
             return False
         with contextlib.suppress(Failed), quiet():
-            with world.exchanged(code, new):
-                came = self.gradients(world.call(entry, *self.arguments(world, point)))
-            for sign in (1e-7, -1e-7):
-                rng = np.random.default_rng(self.seed)
-                moved = [_nudged(x, sign, rng) for x in given]
-                sides.append(theirs(run_lifted, reference.jaxpr, moved)[skipped:])
+            count, apart = len(given) - len(self._flat(point)[1]), True
+
+            def gradients(inputs: tuple[Any, ...]) -> list[Any]:
+                there = replace(point, inputs=inputs)
+                with world.exchanged(code, new):
+                    return self.gradients(world.call(entry, *self.arguments(world, there)))
+
+            for one in (None, *range(count)):  # all by noise, then each as a whole
+                for sign in (1e-7, -1e-7):
+                    rng = np.random.default_rng(self.seed) if one is None else None
+                    moved = [
+                        _nudged(x, sign * (one in (None, k)), rng) for k, x in enumerate(given)
+                    ]
+                    moved[count:] = given[count:]
+                    sides.append(theirs(run_lifted, reference.jaxpr, moved)[skipped:])
+                    if one is None and apart:
+                        values = self.rule.at(dict(zip(reference.in_names, moved))).inputs
+                        apart = all(judged(gradients(jax.tree.map(wide, values)), sides[-1])[0])
             largest = max(np.max(np.abs(e), initial=0.0) for e in point.expected)
-            near = functools.partial(_between, 1e-14 * largest)  # what terms that cancel may leave
-            return not all(map(near, came, point.expected, *sides))
+            # what terms that cancel may leave; a sum may take each side of several kinks
+            near = functools.partial(_between, 1e-14 * largest, 2.0 * apart)
+            return not all(map(near, gradients(point.inputs), point.expected, *sides))
         return True  # it fails where the function runs
 
     def proved(self, mended: Mended) -> bool:
@@ -780,6 +796,11 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     drawn = rng.permutation(array.ravel()).reshape(array.shape)
     positive = kind == "f" and (array > 0).all()
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _rises(x: Any) -> bool:
+    """Whether an array is in order, as what is searched must be."""
+    return isinstance(x, np.ndarray) and x.ndim == 1 and len(x) > 2 and bool((np.diff(x) > 0).all())
 
 
 def _mixed(x: Any, rng: np.random.Generator) -> Any:
@@ -887,19 +908,19 @@ def _alike(value: Any, right: Any) -> bool:
     return np.shape(value) == np.shape(right) and np.allclose(value, right, 1e-9, equal_nan=True)
 
 
-def _nudged(x: Array, size: float, rng: np.random.Generator) -> Array:
-    """Return an array of floats a little off, always by the same noise."""
-    noise = rng.normal(size=np.shape(x))
+def _nudged(x: Array, size: float, rng: np.random.Generator | None) -> Array:
+    """Return an array of floats a little off, always by the same noise, or as a whole."""
+    noise = rng.normal(size=np.shape(x)) if rng is not None else 1.0
     moves = np.asarray(x).dtype.kind == "f"
     return np.asarray(x + size * noise * (np.abs(x) + 1)) if moves else x
 
 
-def _between(noise: float, mine: Any, right: Any, *sides: Any) -> bool:
-    """Whether each entry is right, or lies between those on both sides."""
+def _between(noise: float, beyond: float, mine: Any, right: Any, *sides: Any) -> bool:
+    """Whether each entry is right, or lies between those on all sides, or `beyond` by so much."""
     if np.shape(mine) != np.shape(right):
         return False
-    low, high = np.minimum(*sides), np.maximum(*sides)
-    slack = 1e-6 * (np.abs(low) + np.abs(high)) + noise
+    low, high = np.minimum.reduce(sides), np.maximum.reduce(sides)
+    slack = 1e-6 * (np.abs(low) + np.abs(high)) + noise + beyond * (high - low)
     inside = (low - slack <= mine) & (mine <= high + slack)
     size = np.abs(right)
     close = np.abs(mine - right) <= _CLOSE * (size + np.max(size, initial=0.0)) + noise

@@ -59,6 +59,7 @@ _ALONE = 0.03  # of the time of a candidate, in which one line runs
 _CALLED = 6  # characters, of an edit in a function that is called
 _FEW = 32  # entries of a value that is solved for first
 _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldom is missing
+_VARIABLE = re.compile(r"\w+(\.\w+|\[['\"]\w+['\"]\])*")
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
 _PLACES = 4  # with a name, from which slices are cut
@@ -483,6 +484,7 @@ class _Search:
             cut = (e for e in cut if e.statement in wanted)
             cut = itertools.chain(cut, _cut(text, bench, wanted), _placed(text, bench, wanted))
             some = itertools.chain(some, cut, self._summed(text, bench, wanted))
+            some = itertools.chain(some, _imported(text, bench, wanted))
             some = some if text.edits else itertools.chain(some, _unsolvable(text, bench, wanted))
         if tier == NAMES and bench.reads is None:  # a forward may keep another function of it
             kept = (s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple))
@@ -502,7 +504,7 @@ class _Search:
             )
             some = itertools.chain(some, *pooled)
         if tier == TRIED:
-            some = itertools.chain(some, _slopes(text, bench, wanted))
+            some = itertools.chain(some, _carried(text, bench), _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
 
         def late(edit: Edit) -> tuple[bool, bool, bool, bool, int]:
@@ -617,7 +619,7 @@ class _Search:
                     continue
                 needed = self._needs(draft, bench, site, scope, line, shapes)
                 once = bench.visits[site.statement] == 1 and not site.again
-                placed = isinstance(site.node, ast.Name) or isinstance(site.parent, ast.Assign)
+                placed = kinds.is_variable(site.node) or isinstance(site.parent, ast.Assign)
                 if needed is None and placed and once:
                     self._unsolved.setdefault(draft, []).append((site, scope))
                 if not needed:
@@ -949,6 +951,43 @@ def _placed(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
         yield from (edit for edit in made if edit.statement in wanted)
 
 
+def _imported(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield other functions that the module imports, in the place of those that are called."""
+    imported = bench.world.imported(bench.copy)
+    for site in kinds.sites(text) if imported else ():
+        called = isinstance(site.parent, ast.Call) and site.parent.func is site.node
+        for name in imported if called and site.statement in wanted else ():
+            if name != text.of(site.node):
+                yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), NAMES)
+
+
+def _carried(text: Text, bench: Bench) -> Iterator[Edit]:
+    """Yield factors at the end of a loop of what it carries into the next turn."""
+    for loop in text.statements:
+        last = loop.body[-1] if isinstance(loop, ast.For | ast.While) else None
+        scope = bench.scope(text.statements.index(last)) if last is not None else None
+        if last is None or scope is None:
+            continue
+        made = [s for s in ast.walk(loop) if isinstance(s, ast.Assign) and len(s.targets) == 1]
+        carried = {text.of(s.targets[0]) for s in made if isinstance(s.targets[0], ast.Name)}
+        for name in sorted(n for n in carried if _reads_itself(loop, n)):
+            shape = _shape(scope, name)
+            for each in scope.simple if shape is not None else ():
+                if wider(shape or (), each.shape) and each.text != name and not each.is_number:
+                    yield kinds.after(text, last, f"{name} = {name} * {each.text}", TRIED)
+
+
+def _reads_itself(loop: ast.stmt, name: str) -> bool:
+    """Whether a loop reads a name before it writes it."""
+    for statement in loop.body:  # type: ignore[attr-defined]
+        reads, writes = _reads_and_writes(statement)
+        if name in reads:
+            return True
+        if name in writes:
+            return False
+    return False
+
+
 def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     """Yield products with slopes of activations, in loops: no value there can be solved for."""
     known: dict[int, list[Material]] = {}
@@ -1005,12 +1044,16 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
         if number[0].isdigit():
             each = Material(number, ATOM, (), False)
             yield kinds.filled(text, site, "{s} + {m}", each)
-    if not isinstance(site.node, ast.Name):
+    if not kinds.is_variable(site.node):
         return
+    word = re.compile(rf"[^\w.]{re.escape(here)}\b")
+    for call in scope.words.written:  # as the forward makes it anew
+        if call.endswith(")") and word.search(call) and _shape(scope, call) == shape:
+            yield kinds.filled(text, site, "{m}", Material(call, ATOM, ()))
     made = ((p, scope.values(p)) for p in scope.words.products)
     some = [Material(text_, 13, values) for text_, values in made if values is not None]
     for each in (*scope.simple, *some):
-        named = each.text.isidentifier() or each.binds < ATOM
+        named = each.binds < ATOM or _VARIABLE.fullmatch(each.text)
         if named and each.text != here and each.shape == shape:
             yield kinds.filled(text, site, "{m}", each)
 

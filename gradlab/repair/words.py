@@ -43,6 +43,11 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
         for k, some in by_line.items():
             by_line[k] = min(some, at_once.get(k, some), key=_vague)
     said = []
+    if len(mended.new.statements) > len(mended.old.statements) and len(mended.new.edits) == 1:
+        edit = mended.new.edits[0]
+        before = " ".join(mended.old.of(mended.old.statements[edit.statement]).split())
+        code = "GL211" if re.search(r"[+-]=", edit.new) else "GL201"
+        return code, f"`{edit.new.strip()}` is missing after `{before}`"
     for k, causes in by_line.items():
         one, two = _shown(mended.old, mended.new, k)
         said.append(f"{_told(causes)}: `{one}` should be `{two}`")

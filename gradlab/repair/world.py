@@ -167,6 +167,10 @@ class World:
         self.lines, self.ran = 0, set()
         return theirs(function, *arguments, edited=self._edited)
 
+    def rest(self) -> None:
+        """Count lines anew."""
+        self.lines = 0
+
     def load(self, value: Tree) -> Any:
         """Return the copy of a value in this world."""
         if id(value) in self._memo:
@@ -389,6 +393,23 @@ class World:
                 scope.setdefault(name, self.load(function))
                 place = places[-1]
                 found.append(f"{name}({', '.join('{}' if n == place else n for n in taken)})")
+        return found
+
+    def imported(self, copy: FunctionType) -> list[str]:
+        """Return the functions of libraries that a copy's module has names for, loaded."""
+        scope, found = copy.__globals__, list[str]()
+        for name, value in self._original[id(scope)].items():
+            plain = isinstance(value, type | types.ModuleType | np.ndarray | jax.Array)
+            library = not isinstance(value, FunctionType) or _is_mathematics(value.__module__)
+            if (
+                callable(value)
+                and library
+                and not plain
+                and is_pure(value)
+                and len(found) < _HELPERS
+            ):
+                scope.setdefault(name, self.load(value))
+                found.append(name)
         return found
 
     @contextlib.contextmanager
