@@ -4,14 +4,16 @@
 """
 
 import functools
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.patterns import Pattern
+from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import has_number, small
+from gradlab.patterns.size import same as equal
 from gradlab.primitives.known import MATERIALISED, Affine, Known, told
 from gradlab.primitives.record import Site
 
@@ -224,22 +226,41 @@ def _comparison(name: str, a: Affine, b: Affine) -> Known | None:
         holds = (low is None or offset >= low) and (high is None or offset <= high)
         value = holds != (name == "ne")
         return Known(array=np.full(a.shape, value)) if small(prod(a.shape), MATERIALISED) else None
-    axes = sorted(steps, key=lambda k: -steps[k])
-    if len(axes) > 2 or (len(axes) == 2 and steps[axes[0]] != -steps[axes[1]]):
-        return None
-    step = steps[axes[0]]
-    if step < 0:  # one axis that counts down
-        step, offset = -step, -offset
-        low, high = None if high is None else -high, None if low is None else -low
-    bounds = (
-        axes[0],
-        axes[1] if len(axes) == 2 else None,
-        None if low is None else -((offset - low) // step),
-        None if high is None else (high - offset) // step,
+    up, down = (
+        sorted((k for k in steps if sign * steps[k] > 0), key=lambda k: -abs(steps[k]))
+        for sign in (1, -1)
     )
+    if not up:  # axes that count down
+        up, down, offset = down, up, -offset
+        low, high = None if high is None else -high, None if low is None else -low
+    step = abs(steps[up[-1]])
+    if down and abs(steps[down[-1]]) != step:
+        return None
+    for k, inner in (*pairwise(up), *pairwise(down)):  # a block's number, then the place in it
+        if not equal(abs(steps[k]), abs(steps[inner]) * a.shape[inner]):
+            return None
+    least = None if low is None else -((offset - low) // step)
+    most = None if high is None else (high - offset) // step
     everywhere = Pattern.region(a.shape)
-    true = Pattern.region(a.shape, (bounds,))
-    if bounds[2] is not None and bounds[3] is not None and bounds[2] > bounds[3]:
+    true = _between_places(a.shape, up, down, least, most)
+    if least is not None and most is not None and least > most:
         true = Pattern.zero(a.shape, ())
     false = everywhere - true
+    if true.widened or false.widened:
+        return None
     return told(support=false, false=true) if name == "ne" else told(support=true, false=false)
+
+
+def _between_places(
+    shape: tuple[int, ...], up: list[int], down: list[int], least: Any, most: Any
+) -> Pattern:
+    """Return where places less other places lie between bounds; axes of a place are its digits."""
+    if len(up) == 1 and len(down) <= 1:
+        return Pattern.region(shape, ((up[0], down[0] if down else None, least, most),))
+    order = [*up, *down, *(k for k in range(len(shape)) if k not in {*up, *down})]
+    apart = tuple(shape[k] for k in order)
+    joined = [prod(shape[k] for k in axes) for axes in (up, down) if axes]
+    whole = (*joined, *apart[len(up) + len(down) :])
+    region = Pattern.region(whole, ((0, 1 if down else None, least, most),))
+    back = maps.transpose(apart, tuple(int(k) for k in np.argsort(order)))
+    return back @ (maps.reshape(whole, apart) @ region)

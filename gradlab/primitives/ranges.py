@@ -51,6 +51,11 @@ class Mark:
         """Whether the bound may be that of a mask."""
         return self.offset <= DEEP
 
+    def is_kept_by(self, other: "Mark") -> bool:
+        """Whether another mark says at least as much, to the last bit: steps add up."""
+        exact = other.slope <= self.slope and other.limit >= self.limit
+        return exact and self.follows_from(other)
+
     def follows_from(self, other: "Mark") -> bool:
         """Whether another mark says at least as much, but for what steps of a loop round."""
         return (

@@ -13,21 +13,24 @@ A mutable array holds what was last written, and what was written to parts of it
 writes of a whole array are exact; of a part, they count as reaching all of it.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 from jax.export import is_symbolic_dim
 
 from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import Number, Size, has_number
-from gradlab.primitives.known import Known, told
-from gradlab.primitives.ranges import is_deep
+from gradlab.primitives.facts import FINITE_MASK
+from gradlab.primitives.known import Affine, Known, told
+from gradlab.primitives.ranges import DEEP, is_deep
 from gradlab.structure.infer import CELLS, CONTROL, NOTHING, Dependence, Note, Traced, Walk, union
 from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.dependence import flow
-from gradlab.tracing.jaxprs import body, dtype_of, loop_parts
+from gradlab.tracing.jaxprs import as_flat, body, dtype_of, loop_parts
 from gradlab.tracing.leaves import is_inexact
 
 Matrix = Mapping[tuple[int, int], Pattern]
@@ -196,12 +199,16 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     step = _Step(walk, equation, jaxpr, operands, constants, carried, phases)
     counters = [n >= constants and _is_counter(each) for n, each in enumerate(operands)]
     counts = any(counters) and (walk.unclear > unclear or _decides(jaxpr, operands, counters))
-    loses = counts or step.forgets or len(walk.notes) > len(said[0])
-    if loses and worth_unrolling(equation):
+    noted = len(walk.notes) > len(said[0])
+    clock = _Clock(length, backwards)
+    unrolls = (counts or step.forgets or noted) and worth_unrolling(equation)
+    closer, whole = None, False
+    if counts and not (unrolls and length * len(body(jaxpr).equations) <= _SHORT):
+        closer, whole = _at_all_times(walk, equation, operands, step, clock, said[0])
+    if unrolls and not whole:
         walk.said = said
         return unrolled(walk, equation, operands)
     states = dict(enumerate(operand.reads for operand in operands))
-    clock = _Clock(length, backwards)
     blocks: list[list[tuple[int, Pattern]]] = [[] for _ in equation.outvars]
 
     def add(row: int, column: int, when: Pattern, local: Pattern) -> None:
@@ -244,15 +251,215 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     facts += [_zero(shape) if step.is_zero(k) else step.murk(k) for k, shape in enumerate(shapes)]
     offsets = [step.offsets.get(k) for k in step.carries]
     offsets += [step.offset_of(k) for k in range(len(shapes))]
+    reads = [apply(found, states) for found in blocks]
+    if closer:
+        reads = [_common(*each) for each in zip(reads, closer, strict=True)]
     made = [
-        Traced(apply(found, states), fact, offset)
-        for found, fact, offset in zip(blocks, facts, offsets, strict=True)
+        Traced(found, fact, offset)
+        for found, fact, offset in zip(reads, facts, offsets, strict=True)
     ]
     for k, variable in enumerate(equation.outvars):
         moved = k >= carried or constants + k in step.reads
         if moved and not made[k].reads and offsets[k] is None:  # too late for it, or forgotten
             made[k] = Traced(known=_zero(walk.shape(variable)))
     return made
+
+
+def _common(a: Dependence, b: Dependence) -> Dependence:
+    """Return what two bounds of one dependence have in common."""
+    return {seed: both for seed in a.keys() & b.keys() if not (both := a[seed] & b[seed]).is_zero}
+
+
+@functools.lru_cache(maxsize=64)
+def _over_time(jaxpr: Any, constants: int, length: Any) -> Any:
+    """Return the body of a loop as one program for all its steps; None if JAX makes none."""
+    invars = body(jaxpr).invars
+    axes = [None if n < constants else 0 for n in range(len(invars))]
+    leads = [() if axis is None else (length,) for axis in axes]
+    try:
+        with jax.enable_x64(True):
+            avals = [
+                v.aval.update(shape=(*lead, *v.aval.shape), weak_type=False)
+                for v, lead in zip(invars, leads, strict=True)
+            ]
+            return jax.make_jaxpr(jax.vmap(as_flat(jaxpr), axes, axis_size=length))(*avals)
+    except Exception:  # whatever a library's rule for batches raises
+        return None
+
+
+def _at_all_times(
+    walk: Walk,
+    equation: Any,
+    operands: list[Traced],
+    step: "_Step",
+    clock: "_Clock",
+    noted: Mapping[Note, None],
+) -> tuple[list[Dependence] | None, bool]:
+    """Return what a scan reads, from one run of its body for all steps, with an axis for time.
+
+    What its counter moves is a region of that axis and others there, however many steps there are.
+    Of what is carried, the bounds that hold after the first step are kept if each step keeps them.
+    The second result tells whether the body was read without a loss: nothing is noted beyond
+    `noted`, what may be masked is bounded from the first step on, and carried values read each
+    other alike in all steps.
+    """
+    constants, carried = loop_parts(equation)
+    jaxpr, length = equation.params["jaxpr"], clock.length
+    program = _over_time(jaxpr, constants, equation.params["length"])
+    if program is None or walk.timed or not length >= 1:
+        return None, False
+    first = clock.at(0, False)
+    here = length - 1 if clock.backwards else 0
+    given = [
+        Traced(known=v.known if n < constants + carried else _entry(v, here))
+        for n, v in enumerate(operands)
+    ]
+    first_step, said, unclear = len(walk.steps), walk.said, walk.unclear
+    after = [result.known for result in walk.run(jaxpr, given)[:carried]]
+    facts = {
+        n: _kept(operands[n].known, known, step.shapes[n], clock, first)
+        for n, known in zip(step.carries, after)
+    }
+    masked = set(step.masked)
+    walk.timed = True
+    try:
+        for _ in range(_ROUNDS):
+            del walk.steps[first_step:]
+            walk.said = (dict(noted), *said[1:])
+            walk.unclear = unclear
+            inputs = [_stacked(step, n, v, facts, masked, length) for n, v in enumerate(operands)]
+            results = walk.run(program, inputs)
+            known = {n: result.known for n, result in zip(step.carries, results)}
+            learnt = {n for n, k in known.items() if k is not None and k.masked} - masked
+            lost = [n for n in step.carries if not _keeps(facts, n, known[n], clock, first, step)]
+            if not learnt and not lost:
+                break
+            masked |= learnt
+        else:
+            walk.said = said
+            return None, False
+    finally:
+        walk.timed = False
+        del walk.steps[first_step:]
+    alike = all(
+        k in result.reads and result.reads[k].covers(maps.product(clock.same, step.carried[n, k]))
+        for n, result in zip(step.carries, results)
+        for k in step.carries
+        if (n, k) in step.carried
+    )
+    loss = [n for n in walk.notes.keys() - noted.keys() if not n.text.endswith(FINITE_MASK)]
+    bounded = all(
+        known is None
+        or not is_deep(known.high)
+        or any(mark.region.is_zero and mark.offset < -DEEP for mark in known.low)
+        for known in after
+    )
+    whole = alike and bounded and walk.unclear == unclear and not loss
+    if not whole:
+        walk.notes |= said[0]
+    reached = closure(step.carried, step.carried_shapes)
+    taken = {
+        (n, source): pattern
+        for n, result in zip(step.carries, results)
+        for source, pattern in result.reads.items()
+        if source not in step.carries
+    }
+    blocks: list[list[tuple[int, Pattern]]] = [[] for _ in equation.outvars]
+    total = Pattern.dense((), (length,))
+    for (row, k), pattern in reached.items():
+        place = row - constants
+        blocks[place].append((k, pattern))
+        seen = pattern @ maps.product(total, Pattern.identity(step.shapes[k]))
+        blocks[place] += [(source, seen @ local) for (n, source), local in taken.items() if n == k]
+    for place, result in enumerate(results[carried:], carried):
+        for column, shown in result.reads.items():
+            if column not in step.carries:
+                blocks[place].append((column, shown))
+                continue
+            for k, pattern in ((k, p) for (row, k), p in reached.items() if row == column):
+                blocks[place].append((k, shown @ maps.product(clock.always, pattern)))
+                seen = shown @ maps.product(clock.behind(1, True), pattern)
+                blocks[place] += [(s, seen @ local) for (n, s), local in taken.items() if n == k]
+    states = dict(enumerate(operand.reads for operand in operands))
+    return [apply(found, states) for found in blocks], whole
+
+
+def _entry(value: Traced, index: Any) -> Known | None:
+    """Return what is known of one entry of a stack."""
+    array = None if value.known is None else value.known.value()
+    return None if array is None or array.dtype == object else Known(array=array[index])
+
+
+def _kept(
+    start: Known | None, after: Known | None, shape: Shape, clock: "_Clock", first: Pattern
+) -> Known | None:
+    """Guess what holds of a carried value whenever a step begins, from what the first makes."""
+    ends = [known.value() for known in (start, after) if known is not None]
+    numbers = [int(end) for end in ends if end is not None and end.dtype.kind in "iu" and not shape]
+    if len(numbers) == 2:
+        begin, pace = numbers[0], numbers[1] - numbers[0]
+        if clock.backwards:
+            begin, pace = begin + pace * (clock.length - 1), -pace
+        return Known(affine=Affine((clock.length,), (pace,), begin))
+    if after is None:
+        return None
+    sides = [
+        tuple(
+            replace(mark, region=_from(first, mark.region, clock))
+            for mark in marks
+            if not mark.region.is_dense
+        )
+        for marks in (after.upper, after.lower)
+    ]
+    return Known(upper=sides[0], lower=sides[1]) if any(sides) else None
+
+
+def _from(first: Pattern, region: Pattern, clock: "_Clock") -> Pattern:
+    """Return a region at all times, and all that there is at the first."""
+    everywhere = maps.product(first, Pattern.region(region.output_shape))
+    return everywhere if region.is_zero else everywhere | maps.product(clock.always, region)
+
+
+def _stacked(
+    step: "_Step", n: int, value: Traced, facts: Any, masked: set[int], length: Any
+) -> Traced:
+    """Return an input of the body as it is at all times."""
+    if n < step.carries.start:
+        return step.inside(n)
+    shape = (length, *step.shapes[n])
+    known = value.known
+    if n in step.carries:
+        known = _zero(shape) if n in step.zero else facts[n]
+        known = replace(known or Known(), murky=True) if n in masked else known
+    seed = {n: Pattern.identity(shape)} if n in step.reads else NOTHING
+    return Traced(seed, known, step.offsets.get(n))
+
+
+def _keeps(
+    facts: dict[int, Known | None],
+    n: int,
+    made: Known | None,
+    clock: "_Clock",
+    first: Pattern,
+    step: "_Step",
+) -> bool:
+    """Whether each step keeps what was guessed of a carried value; what it breaks is dropped."""
+    guess = facts[n]
+    if guess is None or n in step.zero:
+        return True
+    if guess.affine is not None:
+        pace = -guess.affine.steps[0] if clock.backwards else guess.affine.steps[0]
+        expected = replace(guess.affine, offset=guess.affine.offset + pace)
+        facts[n] = guess if made is not None and made.affine == expected else None
+        return facts[n] is not None
+    moved = maps.product(clock.behind(1, False), Pattern.identity(step.shapes[n]))
+    start = maps.product(first, Pattern.region(step.shapes[n]))
+    sides = []
+    for marks, found in ((guess.upper, made and made.upper), (guess.lower, made and made.lower)):
+        later = [replace(m, region=start | (moved @ m.region)) for m in found or ()]
+        sides.append(tuple(m for m in marks if any(map(m.is_kept_by, later))))
+    facts[n] = Known(upper=sides[0], lower=sides[1]) if any(sides) else None
+    return sides == [guess.upper, guess.lower]
 
 
 def _is_counter(operand: Traced) -> bool:
@@ -374,8 +581,8 @@ class _Step:
         self.reads = {n for n, operand in enumerate(operands) if operand.reads}
         self.offsets: dict[int, Note] = {}
         self._walk, self._equation, self._operands = walk, equation, operands
-        self._zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
-        self._masked = {n for n in self.carries if _may_be_masked(operands[n])}
+        self.zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
+        self.masked = {n for n in self.carries if _may_be_masked(operands[n])}
         first_step, said = len(walk.steps), walk.said
         changed = True
         while changed:
@@ -391,7 +598,7 @@ class _Step:
             learnt = [self._learns(n, r) for run in runs for n, r in zip(self.carries, run)]
             changed = any(learnt)
         self.facts = {
-            n: operands[n].known if n in self._zero else MASKED if n in self._masked else None
+            n: operands[n].known if n in self.zero else MASKED if n in self.masked else None
             for n in self.carries
         }
         self.carried_shapes = {n: self.shapes[n] for n in self.carries if n in self.reads}
@@ -423,9 +630,9 @@ class _Step:
         """Note what a carried value is after a step; return whether that was not known."""
         before = self._size
         if result.known is not None and result.known.masked:
-            self._masked.add(n)
+            self.masked.add(n)
         if not result.is_zero:
-            self._zero.discard(n)
+            self.zero.discard(n)
         if result.reads:
             self.reads.add(n)
         if n in self.reads and n not in self.offsets and not result.vanishes:
@@ -434,16 +641,16 @@ class _Step:
 
     @property
     def _size(self) -> tuple[int, ...]:
-        return len(self._zero), len(self.reads), len(self.offsets), len(self._masked)
+        return len(self.zero), len(self.reads), len(self.offsets), len(self.masked)
 
     def inside(self, n: int, phase: _Phase = _ANY) -> Traced:
         """Return an input of the body as it is in any step of a phase."""
         known = phase.known.get(n)
-        if n in self._zero:
+        if n in self.zero:
             known = _zero(self.shapes[n])
         elif n < self.carries.start:
             known = self._operands[n].known
-        elif n in self._masked:
+        elif n in self.masked:
             known = MASKED
         seed = {n: Pattern.identity(self.shapes[n])} if n in self.reads else NOTHING
         return Traced(seed, known, self.offsets.get(n))
@@ -536,6 +743,8 @@ CONTROL["custom_linear_solve"] = _linear_solve
 
 
 _EQUATIONS = 2048
+_SHORT = 512
+"""Equations up to which steps are followed one by one, before they are read at once."""
 
 
 def worth_unrolling(equation: Any) -> bool:

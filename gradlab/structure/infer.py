@@ -95,6 +95,7 @@ class Walk:
         watched: where the values are on which conditions were found.
         unclear: how many masks were met of which nothing was known.
         sizes: the sizes that have names and no numbers, if there are any.
+        timed: whether the steps of a loop are read at once, time as the first axis.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -108,6 +109,7 @@ class Walk:
     unclear: int = 0
     composed: dict[tuple[int, int], tuple[Pattern, Pattern, Pattern]] = field(default_factory=dict)
     sizes: Sizes | None = None
+    timed: bool = False
 
     @property
     def said(self) -> tuple[dict[Note, None], dict[Need, Condition], bool]:
@@ -325,13 +327,14 @@ class _Grants:
 
     def need(self, kind: Kind, operand: int, level: float, besides: Pattern | None) -> Need:
         """Name a condition on an operand, and remember where it is."""
-        shape = self.walk.shape(self.equation.invars[operand])
+        shape = self.walk.shape(self.equation.invars[operand])[self.walk.timed :]
         name = self.equation.primitive.name
         word = {"select_n": "where", "reduce_max": "max", "reduce_min": "min"}.get(name, name)
         noun = "scores" if kind == "magnitude" else "rows of the scores"
         need = Need(kind, f"{noun} {shape}, operand of {word}", self.walk.source(self.equation))
-        watch = Watch(self.equation, operand, level, besides)
-        self.walk.watched.setdefault(need, []).append(watch)
+        if not self.walk.timed:  # else it is that of the loop's own body
+            watch = Watch(self.equation, operand, level, besides)
+            self.walk.watched.setdefault(need, []).append(watch)
         return need
 
     def unclear(self) -> None:
@@ -340,6 +343,10 @@ class _Grants:
 
     def granted(self, needs: frozenset[Need], bound: float) -> bool:
         """Return whether all conditions are accepted; remember them, if so."""
+        watched = all(n.kind == "magnitude" and n in self.walk.watched for n in needs)
+        if self.walk.timed and not watched:
+            self.unclear()
+            return False
         conditions = {need: Condition.of(need, bound) for need in sorted(needs)}
         if not all(map(self.walk.accept, conditions.values())):
             self.walk.refused = True

@@ -17,6 +17,8 @@ from jax import lax
 import gradlab
 from gradlab import InputError, InputTypeError, StructureMismatch, assert_structure, jacobian
 from gradlab.patterns import Pattern
+from gradlab.primitives.known import Affine
+from gradlab.primitives.positions import _comparison
 
 B, T, N, H = 2, 6, 2, 2
 ACCEPTED = ("nonempty", "finite", 1e3)
@@ -480,3 +482,60 @@ def test_many_blocks_hide_what_they_cover(row):
     seen = np.arange(12) <= 2 * row + np.arange(2)[:, None]
     expected = np.kron(seen, np.ones((3, 3), bool))
     assert np.array_equal(J.pattern.to_dense(), expected)
+
+
+def _in_blocks(blocks, fill, sees):
+    """Attention over blocks of two keys, with a running maximum, which a loop goes through."""
+
+    def attend(x):
+        place = jnp.arange(2 * blocks)[:, None]
+
+        def step(carry, block):
+            total, most, norm = carry
+            number, key = block
+            s = jnp.where(sees(place, 2 * number + jnp.arange(2)), x @ key.T, fill)
+            new = jnp.maximum(most, s.max(-1))
+            p, old = jnp.exp(s - new[:, None]), jnp.exp(most - new)
+            return (total * old[:, None] + p @ key, new, norm * old + p.sum(-1)), None
+
+        start = jnp.zeros_like(x), jnp.full(2 * blocks, fill), jnp.zeros(2 * blocks)
+        keys = jnp.arange(blocks), x.reshape(blocks, 2, 3)
+        (total, _, norm), _ = lax.scan(step, start, keys)
+        return total / norm[:, None]
+
+    return attend, jax.ShapeDtypeStruct((2 * blocks, 3), jnp.float32)
+
+
+@pytest.mark.parametrize("fill", [-1e30, -jnp.inf])
+def test_blocks_hide_what_they_cover_however_many_they_are(fill):
+    J = assert_structure(*_in_blocks(200, fill, lambda i, j: i >= j), causal=0, conditions=1e6)
+    assert [c.kind for c in J.conditions] == ["magnitude"] * (fill == -1e30)
+    assert all(J.holds(np.ones((400, 3), np.float32)))
+    assert not any(J.holds(np.full((400, 3), 1e20, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("fill", "sees"),
+    [
+        (-1e30, lambda i, j: i + 1 >= j),
+        (-jnp.inf, lambda i, j: i + 1 >= j),
+        (-1e30, lambda i, j: i > j),  # row 0 keeps nothing, and is the mean over all
+        (-20.0, lambda i, j: i >= j),
+        (-1e30, lambda i, j: j >= i),
+    ],
+)
+def test_many_blocks_that_leak_are_refused(fill, sees):
+    with pytest.raises(StructureMismatch):
+        assert_structure(*_in_blocks(200, fill, sees), causal=0, conditions=1e6)
+
+
+@pytest.mark.parametrize("name", ["lt", "le", "gt", "ge", "eq", "ne"])
+@pytest.mark.parametrize("apart", [-3, 0, 2])
+def test_places_in_blocks_are_compared_by_their_digits(name, apart):
+    ways = [((6, 3, 2), (1, 0, 0), (0, 2, 1)), ((2, 3, 3, 2), (0, 2, 0, 1), (1, 0, 2, 0))]
+    for shape, first, second in ways:
+        a, b = Affine(shape, first, apart), Affine(shape, second, 0)
+        known = _comparison(name, a, b)
+        true = getattr(operator, name)(a.write(), b.write())
+        assert np.array_equal(known.nonzero.to_dense().reshape(shape), true)
+        assert np.array_equal(known.untrue.to_dense().reshape(shape), ~true)
