@@ -184,6 +184,8 @@ class Compared:
         one, two, inside = _product(a), _product(b), _inside(around)
         ratio = two.number / one.number if one.number else 0.0
         powers, gone, come = _changed(one.powers, two.powers)
+        if (slope := _other_slope(gone, come)) is not None:
+            return slope
         if not powers and (ratio != -1 or inside in ("condition", "place")):
             return self._number(a, b, (one.number, two.number), around)
         if len(powers) == 1 and abs(ratio) == 1 and inside != "condition":
@@ -498,6 +500,22 @@ class Compared:
         sigmoid = beside and ("sigmoid" in source or "exp(-" in source)
         positive = all(np.all(np.asarray(v) > 0) for v in found)
         return (power == 2 and "tanh" in source) or (power == 1 and positive and sigmoid)
+
+
+def _other_slope(gone: Sequence[_Part], come: Sequence[_Part]) -> Cause | None:
+    """Return the cause where the slope of a sigmoid stands for that of tanh, or that for this."""
+    old, new = (
+        {_text(n).replace(" ", "") for power, n in some if power == 1} for some in (gone, come)
+    )
+    for one, two, what, other in ((old, new, "a sigmoid", "tanh"), (new, old, "tanh", "a sigmoid")):
+        for v in one:
+            if {v, f"1-{v}"} <= one and {f"1-{v}**2"} <= two:
+                said = f"`{v} * (1 - {v})`", f"`1 - {v}**2`"
+                first, last = said if one is old else said[::-1]
+                return Cause(
+                    "GL221", f"{first} is the slope of {what}, but that of {other} is {last}"
+                )
+    return None
 
 
 def _crossed(a: Any, b: Any) -> Cause | None:

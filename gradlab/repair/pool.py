@@ -106,6 +106,12 @@ def spoken(
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
                 calls |= {f"{called}({{}})": None} if known else {}
+            if isinstance(node, ast.Call) and last_name(node) == "where" and len(node.args) == 3:
+                called, when = text.of(node.func), text.of(node.args[0])
+                read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                masks = [f"{called}({when}, {{}}, 0)", f"{called}({when}, 0, {{}})"]
+                known = _may_run(node, scope) and read <= set(scope)
+                calls |= dict.fromkeys(masks) if known and len(when) <= _LONGEST else {}
             if isinstance(node, ast.Call) and last_name(node) in ("maximum", "minimum", "clip"):
                 others_ = [text.of(n) for n in node.args[1:]]
                 if others_ and not _names(node.args[1:]):

@@ -361,13 +361,17 @@ class _Search:
         gone_on: set[bytes] = set()
         for tier in self._tiers:
             better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
+            for draft in forward if tier == TOKENS and not self.verified else ():
+                bench = self._bench(draft)
+                for edit in _kept_instead(draft.text, bench):
+                    self._tried(bench, draft, edit)
             if tier == WIDE and not self.verified:  # a backward is wrong more often than that
                 for early in (TOKENS, NAMES):
                     self._tried_tier(forward, early, self._kept(0.15))
             first = sum(self.right)
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
-            alone = TOKENS if self._focus is None else NAMES  # tiers after which others are cheap
-            if partly and tier > alone and not self.verified:
+            last = FITTED if self._focus is None else SOLVED  # before that, one edit may do
+            if partly and tier >= last and not self.verified:
                 gone_on |= {draft.text.segment for draft in partly}
                 self._second(_best(partly, self.errors), min(share, self.tried / self._total + 0.4))
             if self.verified:
@@ -1056,6 +1060,18 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
         named = each.binds < ATOM or _VARIABLE.fullmatch(each.text)
         if named and each.text != here and each.shape == shape:
             yield kinds.filled(text, site, "{m}", each)
+
+
+def _kept_instead(text: Text, bench: Bench) -> Iterator[Edit]:
+    """Yield locals that a forward does not return, in the place of those that it returns."""
+    kept = [s for s in kinds.sites(text) if isinstance(s.parent, ast.Tuple) and s.parents[1:]]
+    names = {text.of(site.node) for site in kept}
+    for site in kept:
+        scope = bench.scope(site.statement) if isinstance(site.parents[0], ast.Return) else None
+        shape = _shape(scope, text.of(site.node)) if scope is not None else None
+        for each in scope.simple if scope is not None and shape else ():
+            if each.text.isidentifier() and each.shape == shape and each.text not in names:
+                yield kinds.filled(text, site, "{m}", each, TOKENS)
 
 
 def _keys(value: Any) -> Any:

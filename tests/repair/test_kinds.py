@@ -107,6 +107,29 @@ PAIRS = {
         ((4, 3), (3, 2), (2,)),
         "GL211: the term `w * ds / n` is missing",
     ),
+    "the slope of a sigmoid for that of tanh": (
+        "def forward(x, w):\n    return np.tanh(x) * w\n\n\n"
+        "def backward(g, x, w):\n"
+        "    t = np.tanh(x)\n    return g * w * t * (1 - t), g * t\n",
+        ((4, 3), (4, 3)),
+        "GL221: `t * (1 - t)` is the slope of a sigmoid, but that of tanh is `1 - t**2`",
+    ),
+    "a term of what two gradients read": (
+        "def forward(x, h, w):\n"
+        "    k = 1 / (1 + np.exp(-w))\n    return k * x + (1 - k) * h\n\n\n"
+        "def backward(g, x, h, w):\n"
+        "    k = 1 / (1 + np.exp(-w))\n    dk = g * x\n"
+        "    return g * k, g * (1 - k), dk * k * (1 - k)\n",
+        ((4, 3), (4, 3), (4, 3)),
+        "GL211: the term `h` is missing",
+    ),
+    "branches, and a mask": (
+        "def forward(x, a):\n    return np.where(x > 0.5, x, a * x)\n\n\n"
+        "def backward(g, x, a):\n"
+        "    return np.where(x > 0.5, a * g, g), (g * x).sum(axis=0)\n",
+        ((5, 3), (3,)),
+        "GL333: the mask `x < 0.5` is not applied; the condition `x > 0.5` is wrong",
+    ),
     "two neighbours' weights": (
         "def forward(s, p):\n"
         "    i = np.floor(p).astype(int)\n    t = p - i\n"
@@ -328,3 +351,18 @@ def test_a_factor_of_a_scan_s_carry_is_mended(tmp_path: Path) -> None:
     report = gradlab.check(module.layer, *rng.uniform(0.2, 0.9, (3, 4, 2)).astype(np.float32))
     assert report.fixes, str(report)
     assert report.fixes[0].after == ("        return dc * a, (dv, dc * c, dc * t)",)
+
+
+def test_another_local_of_the_forward_is_kept(tmp_path: Path) -> None:
+    text = (
+        "def forward(x, w):\n"
+        "    z = x * w\n    s = 1 / (1 + np.exp(-z))\n    y = z * s\n"
+        "    return y, (x, w, s, y)\n\n\n"
+        "def backward(g, kept):\n"
+        "    x, w, s, z = kept\n    d = g * s * (1 + z * (1 - s))\n    return d * w, d * x\n"
+    )
+    module, rng = made(tmp_path, text), np.random.default_rng(0)
+    keywords = {"backward": module.backward, "returns": "output+residuals"}
+    report = gradlab.check(module.forward, *rng.normal(size=(2, 4, 3)), **keywords)
+    assert report.fixes, str(report)
+    assert report.fixes[0].explanation.startswith("`y` is read instead of `z`")
