@@ -262,6 +262,8 @@ def _needed(parent: ast.AST, node: ast.expr) -> int:
     if isinstance(parent, ast.BinOp):
         if isinstance(parent.op, ast.Pow) and node is parent.right:
             return 14  # `x ** -1`
+        if isinstance(parent.op, ast.Add):
+            return precedence(parent)  # on both sides
         left = isinstance(parent.op, ast.Pow)
         return precedence(parent) + (node is (parent.left if left else parent.right))
     if isinstance(parent, ast.UnaryOp):
@@ -324,26 +326,23 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
 
 
 def _answered(write: _Writer) -> Iterator[Edit]:
-    """Yield what is added to one entry in a loop, taken away at another entry too."""
+    """Yield what is added to one entry in a loop, taken away at another that is read there."""
     text = write.text
     for loop in text.statements:
-        inner = [s for s in ast.walk(loop) if isinstance(s, ast.AugAssign)]
-        turns = [
-            n.target.id
-            for n in ast.walk(loop)
-            if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+        body = loop.body if isinstance(loop, ast.For) else []
+        added = [
+            s for s in body if isinstance(s, ast.AugAssign) and isinstance(s.op, ast.Add | ast.Sub)
         ]
-        for each in inner if isinstance(loop, ast.For) and len(turns) > 1 else ():
-            for one, other in itertools.permutations(turns, 2):
-                target = text.of(each.target)
-                if (
-                    isinstance(each.target, ast.Subscript)
-                    and text.of(each.target.slice) == one
-                    and isinstance(each.op, ast.Add | ast.Sub)
-                ):
-                    sign = "-" if isinstance(each.op, ast.Add) else "+"
-                    new = f"{target[: -len(one) - 1]}{other}] {sign}= {text.of(each.value)}"
-                    yield after(text, each, new, TOKENS)
+        read_ = (n for s in body for n in ast.walk(s) if isinstance(n, ast.Subscript))
+        places = dict.fromkeys(text.of(n.slice) for n in read_ if not is_stored(n))
+        for each in added:
+            if not isinstance(each.target, ast.Subscript):
+                continue
+            sign = "-" if isinstance(each.op, ast.Add) else "+"
+            for place in places:
+                if place != text.of(each.target.slice):
+                    base, value = text.of(each.target.value), text.of(each.value)
+                    yield after(text, each, f"{base}[{place}] {sign}= {value}", TOKENS)
 
 
 def after(text: Text, statement: ast.stmt, new: str, tier: int) -> Edit:
@@ -435,16 +434,23 @@ def _rooted(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
             yield write.put(site, new, 12, TOKENS)
 
 
-def _mirrored(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    """Yield a product of matrices plus its transpose, in the place of twice one of them."""
-    left, factor = node.left, None
-    if symbol(node) == "@" and isinstance(left, ast.BinOp) and symbol(left) == "*":
-        factor, left = left.left, left.right
-    if symbol(node) != "@" or (factor is not None and write.text.of(factor) not in ("2", "2.0")):
+def _mirrored(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
+    """Yield a product of matrices and the mirrored one, in the place of one of them or of two."""
+    parts = list[ast.expr]()
+    while isinstance(node, ast.BinOp) and symbol(node) == "@":
+        parts, node = [node.right, *parts], node.left
+    if isinstance(node, ast.BinOp) and symbol(node) == "*":
+        if write.text.of(node.left) not in ("2", "2.0"):
+            return
+        node = node.right
+    elif len(parts) > 1:
         return
-    one, two = (write.within(each, ATOM) for each in (left, node.right))
-    turned_ = (p[:-2] if p.endswith(".T") else f"{p}.T" for p in (two, one))
-    yield write.put(site, f"{one} @ {two} + {' @ '.join(turned_)}", 12, TOKENS)
+    ways = [write.within(each, ATOM) for each in (node, *parts)]
+    other = [ways[-1], *ways[1:-1], ways[0]]
+    if len(ways) == 2:
+        other = [p[:-2] if p.endswith(".T") else f"{p}.T" for p in other]
+    if parts:
+        yield write.put(site, f"{' @ '.join(ways)} + {' @ '.join(other)}", 12, TOKENS)
 
 
 def _sloped(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
@@ -922,6 +928,9 @@ def names(
             tier = TRIED if named and each.is_number else NAMES  # names before numbers
             also = not upstreamed.isdisjoint(_WORDS.findall(each.text))
             yield write.put(site, each.text, each.binds, tier, _STRANGE * (also != linear))
+    if not shape and isinstance(site.node, ast.Name | ast.Call | ast.Subscript | ast.Attribute):
+        for sign in "-+":  # one less or one more of what is counted
+            yield write.put(site, f"{old} {sign} 1", 12, NAMES)
     multiplied = set(factors(text, site.node))
     for each in pool if again and not isinstance(site.node, ast.Constant) else ():
         if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):

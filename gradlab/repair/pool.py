@@ -251,7 +251,7 @@ def _simple(scope: Scope) -> list[Material]:
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
     made = ((w, scope.values(w)) for w in scope.words.written)
     found += [(w, values) for w, values in made if values is not None and _is_one(values)]
-    found.sort(key=lambda each: not each[0].isidentifier())
+    found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
     sizes = []
     for each in named:

@@ -76,6 +76,21 @@ NUMPY = {
         [(4, 5), (4, 5)],
         "    r = 1 / np.sqrt(s + E)",
     ),
+    "reaction of a neighbour": (
+        "def forward(x, rest=1.2):\n    e = 0.0\n    for i in range(len(x) - 1):\n"
+        "        e = e + 0.5 * (x[i + 1] - x[i] - rest) ** 2\n    return e, (x, rest)\n\n\n"
+        "def backward(g, kept):\n    x, rest = kept\n    dx = np.zeros_like(x)\n"
+        "    for i in range(len(x) - 1):\n        f = g * (x[i + 1] - x[i] - rest)\n"
+        "        dx[i + 1] += f\n    return dx\n",
+        [(6,)],
+        "        dx[i] -= f",
+    ),
+    "one less than a length": (
+        "def forward(x):\n    return x.var(axis=0, ddof=1), x\n\n\n"
+        "def backward(g, x):\n    return 2 * g * (x - x.mean(axis=0)) / len(x)\n",
+        [(5, 3)],
+        "    return 2 * g * (x - x.mean(axis=0)) / (len(x) - 1)",
+    ),
     "normaliser": (
         "def forward(a, b):\n    w = a - np.log(np.exp(a).sum())\n"
         "    return np.sin(b + w), (w, b)\n\n\n"
@@ -137,6 +152,13 @@ JAX = {
         "inner.defvjp(fwd, bwd)\n\n\ndef f(x):\n    return inner(x, 0.6, 1.1)\n",
         [(8,)],
         "    inside = (x >= lo) & (x <= hi)",
+    ),
+    "twice one end": (
+        "@jax.custom_jvp\ndef f(a, x):\n    return x @ a @ x\n\n\n"
+        "@f.defjvp\ndef jvp(given, moved):\n    (a, x), (da, dx) = given, moved\n"
+        "    return f(a, x), x @ da @ x + 2 * dx @ a @ x\n",
+        [(3, 3), (3,)],
+        "    return f(a, x), x @ da @ x + dx @ a @ x + x @ a @ dx",
     ),
     "twice one half": (
         "@jax.custom_jvp\ndef f(a, b):\n"
