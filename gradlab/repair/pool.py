@@ -440,7 +440,9 @@ def _distinct(pool: Any) -> list[Material]:
             arrays = [np.asarray(v) for v in each.values]
             if any(a.dtype.kind not in "fciub" or not np.isfinite(a).all() for a in arrays):
                 continue
-            key = tuple((a.shape, a.astype(complex).tobytes()) for a in arrays)
+            key: Any = tuple((a.shape, a.astype(complex).tobytes()) for a in arrays)
+            if type(each.values[0]) is int and each.text.replace(".", "").isidentifier():
+                key = each.text  # in a loop, a place and a setting are equal by chance
         except (TypeError, ValueError):
             continue
         seen.setdefault(key, each)

@@ -366,3 +366,21 @@ def test_another_local_of_the_forward_is_kept(tmp_path: Path) -> None:
     report = gradlab.check(module.forward, *rng.normal(size=(2, 4, 3)), **keywords)
     assert report.fixes, str(report)
     assert report.fixes[0].explanation.startswith("`y` is read instead of `z`")
+
+
+def test_a_setting_that_a_place_equals_by_chance_has_its_name(tmp_path: Path) -> None:
+    text = (
+        "def forward(x, w, step):\n"
+        "    n = (len(x) - 2) // step + 1\n"
+        "    return np.stack([x[k * step : k * step + 2] @ w for k in range(n)])\n\n\n"
+        "def backward(g, x, w, step):\n"
+        "    d, dw = np.zeros_like(x), np.zeros_like(w)\n"
+        "    for k in range(len(g)):\n        at = k\n"
+        "        d[at : at + 2] += g[k] * w\n        dw += g[k] * x[at : at + 2]\n"
+        "    return d, dw, None\n"
+    )
+    module, rng = made(tmp_path, text), np.random.default_rng(0)
+    inputs = rng.normal(size=6), rng.normal(size=2), 2
+    report = gradlab.check(module.forward, *inputs, backward=module.backward, wrt=(0, 1))
+    assert report.fixes, str(report)
+    assert report.fixes[0].after == ("        at = k * step",)
