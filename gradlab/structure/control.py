@@ -6,8 +6,10 @@ The powers R^d are followed one by one until they repeat, which most do at once;
 remaining lags are one relation, `input time < output time`. So an RNN is causal at any length.
 
 Where the body reads a part whose place its counter says, a short loop is followed step by step: the
-counter is a number then. How carried values read one another is a matrix of patterns, whose powers
-are found by squaring: a loop of a hundred thousand steps costs seventeen compositions.
+counter is a number then. A longer loop is read at once: `vmap` makes of its body one program with
+an axis for time, in which what the counter moves is a region. How carried values read one another
+is a matrix of patterns, whose powers are found by squaring: a loop of a hundred
+thousand steps costs seventeen compositions.
 
 A mutable array holds what was last written, and what was written to parts of it before. Reads and
 writes of a whole array are exact; of a part, they count as reaching all of it.

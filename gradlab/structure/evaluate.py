@@ -299,14 +299,25 @@ def _rows(
     return rows[0] if len(rows) == 1 and len(rows[0]) == number else np.concatenate(rows)[:number]
 
 
+def _one_off(value: Any, random: np.random.Generator) -> Any:
+    """Return an input with each of its numbers moved by about a unit of its last digit."""
+    array = np.asarray(value)
+    if not is_inexact(array.dtype):
+        return value
+    signs = random.choice([-1, 1], array.shape)
+    unit = float(jnp.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]  # it has no types
+    return (array * (1 + signs * unit)).astype(array.dtype)
+
+
 def confirm(
     at: Derivative, values: Sequence[Any], mode: str, blocks: Sequence[tuple[Listing, Any]]
 ) -> None:
     """Hold entries against one pass in a random direction.
 
     Where they differ, the direction is cut in two at random, several times: rounding inside of the
-    function, in whatever precision it computes, shows as a sum that depends on the cut. A missed
-    entry does not.
+    function, in whatever precision it computes, shows as a sum that depends on the cut. What the
+    passes round at the inputs shows where these move by a unit of their last digit. A missed entry
+    does not show.
 
     Args:
         at: the function.
@@ -333,8 +344,8 @@ def confirm(
             draw = draw + 1j * (random.random(size, np.float32) - np.float32(0.5))
         return _wide(draw.astype(np.float16 if kinds == np.float16 else kinds))
 
-    def passed(seed: Array) -> Array:
-        return _wide(at.passed(mode, values, seed))
+    def passed(seed: Array, where: Sequence[Any] = values) -> Array:
+        return _wide(at.passed(mode, where, seed))
 
     draw = drawn()
     truth = passed(draw)
@@ -370,6 +381,8 @@ def confirm(
         part = drawn()
         with np.errstate(invalid="ignore", over="ignore"):
             scatter = np.fmax(scatter, np.abs(passed(part) + passed(draw - part) - truth))
+            near = [_one_off(value, random) for value in values]
+            scatter = np.fmax(scatter, np.abs(passed(draw, near) - truth))
     wrong = differs(slack + 16 * scatter.max(initial=0.0, where=np.isfinite(scatter)))
     if wrong.any():
         raise StructureMismatch(
