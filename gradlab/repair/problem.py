@@ -355,18 +355,20 @@ class Problem:
                 expected = self._expected(inputs, point.upstream)
                 yield Point(inputs, point.upstream, expected, f"{point.label}, {some} zero")
 
-    def of_settings(self) -> Iterator[tuple[set[tuple[str, float]], Iterator[Point]]]:
-        """Yield settings that the forward reads, and points at which they are other numbers.
+    def of_settings(self, rule: World) -> Iterator[tuple[set[tuple[str, float]], Iterator[Point]]]:
+        """Yield settings that forward and rule read, and points at which they are other numbers.
 
-        All that are no whole numbers come first, then each alone. Where a whole number is one
-        more, lengths may have to be multiples of that.
+        All of the forward that are no whole numbers come first, then each alone. Where a whole
+        number is one more, lengths may have to be multiples of that.
         """
         with contextlib.suppress(Failed), quiet():
             self._value(self.world, self.given)
-        read_ = self.world.read_by(self.world.ran)
-        known = {s[:2]: _other_setting(*s[:2]) for s in self.world.settings if s.name in read_}
+        names = self.world.read_by(self.world.ran)
+        known = {s[:2]: _other_setting(*s[:2]) for s in self.world.settings if s.name in names}
+        floats = {k: v for k, v in known.items() if k[1] and not isinstance(k[1], int)}
+        names = rule.read_by()
+        known |= {s[:2]: _other_setting(*s[:2]) for s in rule.settings if s.name in names}
         known = {(name, value): other for (name, value), other in known.items() if value}
-        floats = {k: v for k, v in known.items() if not isinstance(k[1], int)}
         for others in ([floats] * bool(floats) + [{k: v} for k, v in known.items()])[:_SETTINGS]:
             points = (self._point(11, each, False, others) for each in self._multiples(others))
             yield set(others), filter(None, points)

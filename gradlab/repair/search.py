@@ -800,7 +800,7 @@ class _Search:
     def _settings(self) -> list[tuple[Point, list[Any]]]:
         """Points at which settings are others and all runs, and the forward's values there."""
         found: list[tuple[Point, list[Any]]] = []
-        for settings, points in self.problem.of_settings():
+        for settings, points in self.problem.of_settings(self.world):
             if any(settings <= set(point.others) for point, _ in found):
                 continue
             for point in points:

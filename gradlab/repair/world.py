@@ -285,9 +285,9 @@ class World:
             for each in chosen:
                 each.put(each.value)
 
-    def read_by(self, ran: Collection[str]) -> set[str]:
+    def read_by(self, ran: Collection[str] | None = None) -> set[str]:
         """Return the names that functions read, by their `place`, and those of what they take."""
-        codes = [code for code in self.copies if place(code) in ran]
+        codes = [code for code in self.copies if ran is None or place(code) in ran]
         taken = (c.co_varnames[: c.co_argcount + c.co_kwonlyargcount] for c in codes)
         return {*(n for c in codes for n in (*_names(c), *c.co_freevars)), *itertools.chain(*taken)}
 
