@@ -355,7 +355,9 @@ class Problem:
                 expected = self._expected(inputs, point.upstream)
                 yield Point(inputs, point.upstream, expected, f"{point.label}, {some} zero")
 
-    def of_settings(self, rule: World) -> Iterator[tuple[set[tuple[str, float]], Iterator[Point]]]:
+    def of_settings(
+        self, rule: World
+    ) -> Iterator[tuple[dict[tuple[str, float], float], Iterator[Point]]]:
         """Yield settings that forward and rule read, and points at which they are other numbers.
 
         All of the forward that are no whole numbers come first, then each alone. Where a whole
@@ -364,20 +366,23 @@ class Problem:
         with contextlib.suppress(Failed), quiet():
             self._value(self.world, self.given)
         names = self.world.read_by(self.world.ran)
-        known = {s[:2]: _other_setting(*s[:2]) for s in self.world.settings if s.name in names}
+        known = {s[:2]: _other_setting(*s[:2]) for s in self.world.settings if s.root in names}
         floats = {k: v for k, v in known.items() if k[1] and not isinstance(k[1], int)}
         names = rule.read_by()
-        known |= {s[:2]: _other_setting(*s[:2]) for s in rule.settings if s.name in names}
+        known |= {s[:2]: _other_setting(*s[:2]) for s in rule.settings if s.root in names}
         known = {(name, value): other for (name, value), other in known.items() if value}
-        for others in ([floats] * bool(floats) + [{k: v} for k, v in known.items()])[:_SETTINGS]:
+        whole = [k for k in known if isinstance(k[1], int)]
+        zeros: list[dict[tuple[str, float], float]] = [{k: 0} for k in whole[:_SETTINGS]]
+        chosen = [floats] * bool(floats) + [{k: v} for k, v in known.items()]
+        for others in (*chosen[:_SETTINGS], *zeros):  # a padding may be 0: `x[p:-p]` forgets that
             points = (self._point(11, each, False, others) for each in self._multiples(others))
-            yield set(others), filter(None, points)
+            yield others, filter(None, points)
 
     def _multiples(self, others: Mapping[tuple[str, float], float]) -> Iterator[dict[int, int]]:
         """Yield lengths that may go with other settings."""
         yield dict(self._small)
         for (_, value), other in others.items():
-            if len(others) == 1 and isinstance(value, int) and value > 1:
+            if len(others) == 1 and isinstance(value, int) and value > 1 <= other:
                 found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
                 made = {n: n // value * int(other) for n in sorted(found) if n % value == 0 < n}
                 yield from ({n: made[n]} for n in sorted(made, reverse=True))

@@ -801,9 +801,11 @@ class _Search:
         """Points at which settings are others and all runs, and the forward's values there."""
         found: list[tuple[Point, list[Any]]] = []
         for settings, points in self.problem.of_settings(self.world):
-            if any(settings <= set(point.others) for point, _ in found):
+            if any(settings.items() <= point.others.items() for point, _ in found):
                 continue
             for point in points:
+                if not all(map(np.size, jax.tree.leaves(point.upstream))):
+                    continue
                 with contextlib.suppress(Failed):
                     right = judged(self._at(point), point.expected)[0]
                     if all(now for was, now in zip(self.right, right) if was):

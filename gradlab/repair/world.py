@@ -37,6 +37,7 @@ Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
 _HELPERS = 6
+_ENTRIES = 8  # of a tuple, a dict or an array that may hold settings
 
 
 NUMPY = ("numpy", "jax.numpy")
@@ -122,6 +123,32 @@ class Setting(NamedTuple):
     name: str
     value: float
     put: Callable[[float], None]
+
+    @property
+    def root(self) -> str:
+        """The name that functions read: of `limits[1]` that is `limits`."""
+        return self.name.partition("[")[0]
+
+
+def _entries(value: Any) -> list[tuple[Any, Any]]:
+    """Return the first entries of what may hold settings, each with its key."""
+    if isinstance(value, tuple):
+        return list(enumerate(value[:_ENTRIES]))
+    if type(value) is dict:
+        return list(itertools.islice(value.items(), _ENTRIES))
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f":
+        return list(enumerate(value.tolist())) if value.size <= _ENTRIES else []
+    return []
+
+
+def _with_entry(value: Any, key: Any, entry: Any) -> Any:
+    """Return a tuple or an array with another entry; a dict is changed, as others may hold it."""
+    if isinstance(value, tuple):
+        entries = (*value[:key], entry, *value[key + 1 :])
+        return type(value)(*entries) if hasattr(value, "_fields") else entries
+    changed = value if isinstance(value, dict) else value.copy()
+    changed[key] = entry
+    return changed
 
 
 class World:
@@ -269,9 +296,18 @@ class World:
             with contextlib.suppress(ValueError):
                 self._note(name, cell.cell_contents, held)
 
-    def _note(self, name: str, value: Any, put: Callable[[float], None]) -> None:
+    def _note(self, name: str, value: Any, put: Callable[[Any], None]) -> None:
+        """Note a plain number, and those in a tuple, in a dict or in a small array."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             self.settings.append(Setting(name, value, put))
+        held = [value]  # as it is by now
+
+        def exchange(key: Any, entry: Any) -> None:
+            held[0] = _with_entry(held[0], key, entry)
+            put(held[0])
+
+        for key, entry in _entries(value):
+            self._note(f"{name}[{key!r}]", entry, functools.partial(exchange, key))
 
     @contextlib.contextmanager
     def varied(self, others: Mapping[tuple[str, float], float]) -> Iterator[None]:
@@ -366,7 +402,8 @@ class World:
         vars(copy).update({k: self.load(v) for k, v in vars(value).items()})
         if not str(kind.__module__).startswith("gradlab."):
             for name, held in vars(copy).items():
-                self._note(name, held, functools.partial(vars(copy).__setitem__, name))
+                if not isinstance(held, np.ndarray):  # a parameter, or a state
+                    self._note(name, held, functools.partial(vars(copy).__setitem__, name))
         return copy
 
     def helpers(self, copy: FunctionType, text: Text, known: set[str]) -> list[str]:

@@ -82,8 +82,8 @@ def test_digits_that_a_compiler_hides_are_counted():
 
 SAFE = {
     "g * e / (1 + e)": ("softplus(x)", 100.0, "g / (1 + jnp.exp(-x))"),
-    "g * (x + 1e8 - 1e8)": ("x * x / 2", 1e-9, "g * (x)"),
-    "g * (jnp.exp(x) - 1 + 1)": ("jnp.exp(x) - 1", -40.0, "g * (jnp.exp(x))"),
+    "g * (x + 1e8 - 1e8)": ("x * x / 2", 1e-9, "g * x"),
+    "g * (jnp.exp(x) - 1 + 1)": ("jnp.exp(x) - 1", -40.0, "g * jnp.exp(x)"),
 }
 
 

@@ -1,5 +1,6 @@
 """A fix holds for other settings, not only for the numbers that stand in the user's source."""
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,54 @@ def test_no_fix_divides_by_what_may_be_zero(tmp_path: Path) -> None:
     assert report.fixes and not any(
         "slope" in line or "/ t" in line for f in report.fixes for line in f.after
     )
+
+
+HELD = {
+    "a tuple": ("LIMITS = (5.0, 2.0)", "LIMITS[0]", "LIMITS[1]"),
+    "a named tuple": (
+        "import typing\n\n\nclass C(typing.NamedTuple):\n    bias: float\n    gain: float\n\n\n"
+        "S = C(5.0, 2.0)",
+        "S.bias",
+        "S.gain",
+    ),
+    "an array": ("S = np.array([5.0, 2.0])", "S[0]", "S[1]"),
+    "a dict": ('S = {"bias": 5.0, "gain": 2.0}', 'S["bias"]', 'S["gain"]'),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_no_number_stands_for_a_setting_that_something_holds(held: str, tmp_path: Path) -> None:
+    made, bias, gain = HELD[held]
+    text = (
+        f"import numpy as np\n\n{made}\n\n\n"
+        f"def forward(x):\n    return {gain} * np.tanh(x) + {bias} * x, x\n\n\n"
+        f"def backward(g, x):\n    return g * ((1 - np.tanh(x) ** 2) + {bias})\n"
+    )
+    path = tmp_path / f"layer_{held.replace(' ', '_')}.py"
+    path.write_text(text)
+    space = runpy.run_path(str(path))
+    x = np.random.default_rng(0).normal(size=5)
+    kept = {"backward": space["backward"], "returns": "output+residuals"}
+    report = gradlab.check(space["forward"], x, **kept)
+    assert report.status == "wrong"
+    for fix in report.fixes:  # none is better than one that is right by chance
+        assert gain in fix.diff.split("\n+")[-1] or "alone" in fix.reaches, fix
+
+
+def test_a_crop_holds_without_padding(tmp_path: Path) -> None:
+    """`d[p:-p]` is empty where p is 0."""
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(x, p=1):\n    y = np.pad(x, p)\n"
+        "    return y[:-1] * y[1:], (y, p, len(x))\n\n\n"
+        "def backward(g, kept):\n    y, p, n = kept\n    d = np.zeros_like(y)\n"
+        "    d[:-1] += g * y[1:]\n    d[1:] += g * y[:-1]\n    return d[:n]\n"
+    )
+    path = tmp_path / "crop.py"
+    path.write_text(text)
+    space = runpy.run_path(str(path))
+    x = np.random.default_rng(0).normal(size=6)
+    kept = {"backward": space["backward"], "returns": "output+residuals"}
+    report = gradlab.check(space["forward"], x, **kept)
+    assert report.fixes and "+    return d[p:p + n]" in report.fixes[0].diff
+    assert not any("d[p:-p]" in fix.diff for fix in report.fixes)
