@@ -668,6 +668,8 @@ def _scattered(equation: Equation, array: Any, indices: Any, updates: Any, combi
     starts, inside = _starts(indices, 0, mapped, sizes, array.shape)
     places = numbers.scatter_indices_batching_dims
     index = _index(starts, array.ndim, kept, sizes, batching, places, batch)
+    if not mapped:  # all updates go to one place
+        index = tuple(np.broadcast_to(i, updates.shape) for i in index)
     if not inside.all() and "CLIP" not in _mode(equation):
         index = tuple(np.broadcast_to(i, updates.shape)[inside] for i in index)
         updates = updates[inside]

@@ -358,3 +358,19 @@ def test_branches_join():
         ),
         zeros(5),
     )
+
+
+@pytest.mark.parametrize("write", [lax.scatter, lax.scatter_add])
+def test_a_scatter_without_indices_writes_every_update_at_one_place(write):
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(1,), inserted_window_dims=(), scatter_dims_to_operand_dims=()
+    )
+
+    def function(x):
+        return write(x[:3], jnp.zeros((2, 0), jnp.int32), x[3:].reshape(2, 3), numbers)
+
+    x = jnp.arange(9.0)
+    dense = np.asarray(jax.jacfwd(function)(x))
+    report = jacobian(function, x)
+    assert not (dense[~report.pattern.to_dense().reshape(dense.shape)]).any()
+    assert np.array_equal(report.compile("dense")(x), dense)
