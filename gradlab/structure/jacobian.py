@@ -42,7 +42,14 @@ from gradlab.structure.sizes import Names, checked, has_names, in_sizes, shaped
 from gradlab.structure.structured import Program as Unread
 from gradlab.structure.structured import Structured, operators_of
 from gradlab.structure.unseen import unseen
-from gradlab.tracing import Program, compile_once, gradients_of, open_kernels, trace
+from gradlab.tracing import (
+    Program,
+    compile_once,
+    gradients_of,
+    open_kernels,
+    trace,
+    write_zeros,
+)
 from gradlab.tracing.gradients import wraps_primal
 from gradlab.tracing.linearise import Linearised, linearise, stateful
 
@@ -703,11 +710,11 @@ def _mirrors(
 def _linearised(
     program: Program, sources: tuple[int, ...], outputs: tuple[int, ...]
 ) -> tuple[Program, Linearised]:
-    """Return the program and its derivative, if possible with its kernels opened.
+    """Return the program and its derivative, if possible with kernels opened and zeros written.
 
     JAX differentiates some kernels forwards, and none backwards.
     """
-    opened = open_kernels(program)
+    opened = write_zeros(open_kernels(program))
     with contextlib.suppress(Exception):
         if opened is not program:
             return opened, linearise(opened, sources, outputs)

@@ -33,6 +33,7 @@ from gradlab.tracing.meetings import Meeting as Meeting
 from gradlab.tracing.meetings import rule_inputs as rule_inputs
 from gradlab.tracing.opening import kernels as kernels
 from gradlab.tracing.opening import open_kernels as open_kernels
+from gradlab.tracing.opening import write_zeros as write_zeros
 from gradlab.tracing.program import ClosesOverTrace as ClosesOverTrace
 from gradlab.tracing.program import NotTraceable as NotTraceable
 from gradlab.tracing.program import Program as Program

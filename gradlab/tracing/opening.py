@@ -1,6 +1,13 @@
-"""Open kernels: what a `pallas_call` computes, in operations that JAX differentiates."""
+"""Open kernels: what a `pallas_call` computes, in operations that JAX differentiates.
 
-from gradlab.tracing.evaluate import Evaluator
+What a primitive leaves zero is written as zeros, too: no derivative of it shows that.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+
+from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
 from gradlab.tracing.kinds import is_rule
@@ -14,8 +21,17 @@ def open_kernels(program: Program) -> Program:
     JAX does not differentiate a kernel backwards. What it computes, block after block, it does. A
     kernel under a custom rule is left alone: it is the rule that JAX differentiates there.
     """
-    held = _has_kernel(program.jaxpr)
+    held = _leads(program.jaxpr, _is_kernel)
     return rewritten(program, _Opener(), open_kernels) if held else program
+
+
+def write_zeros(program: Program) -> Program:
+    """Return the program with zeros where a primitive leaves them: below the diagonal of R in QR.
+
+    JAX's derivative of R computes zeros there, as differences of equal numbers.
+    """
+    held = _leads(program.jaxpr, _is_qr)
+    return rewritten(program, _Zeros(), write_zeros) if held else program
 
 
 def kernels(program: Program) -> list[str]:
@@ -28,18 +44,36 @@ class _Opener(Evaluator):
     """Evaluates as traced, but for kernels; calls without one, and custom rules, stay calls."""
 
     def keeps(self, equation: Equation) -> bool:
-        return not _leads_to_kernel(equation)
+        return not _leads_to(equation, _is_kernel)
 
 
-def _has_kernel(jaxpr: Jaxpr) -> bool:
-    return any(map(_leads_to_kernel, body(jaxpr).equations))
+class _Zeros(Evaluator):
+    """Evaluates as traced, and writes zeros below the diagonal of R."""
+
+    def keeps(self, equation: Equation) -> bool:
+        return not _leads_to(equation, _is_qr)
+
+    def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
+        """Evaluate one equation as traced."""
+        outputs = super().equation(equation, inputs)
+        if _is_qr(equation):
+            outputs[1] = outputs[1]._replace(array=jnp.triu(outputs[1].array))
+        return outputs
 
 
-def _leads_to_kernel(equation: Equation) -> bool:
+def _leads(jaxpr: Jaxpr, wanted: Callable[[Equation], bool]) -> bool:
+    return any(_leads_to(equation, wanted) for equation in body(jaxpr).equations)
+
+
+def _leads_to(equation: Equation, wanted: Callable[[Equation], bool]) -> bool:
     if is_rule(equation):
         return False
-    return _is_kernel(equation) or any(_has_kernel(inner) for _, inner in inner_jaxprs(equation))
+    return wanted(equation) or any(_leads(inner, wanted) for _, inner in inner_jaxprs(equation))
 
 
 def _is_kernel(equation: Equation) -> bool:
     return equation.primitive.name == "pallas_call" and kernel_jaxpr(equation) is not None
+
+
+def _is_qr(equation: Equation) -> bool:
+    return bool(equation.primitive.name == "qr")

@@ -374,3 +374,16 @@ def test_a_scatter_without_indices_writes_every_update_at_one_place(write):
     report = jacobian(function, x)
     assert not (dense[~report.pattern.to_dense().reshape(dense.shape)]).any()
     assert np.array_equal(report.compile("dense")(x), dense)
+
+
+@pytest.mark.parametrize(("shape", "passes"), [((3, 3), 6), ((4, 3), 6), ((3, 4), 9)])
+def test_what_stands_below_the_diagonal_of_r_needs_no_pass(shape, passes):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    report = jacobian(lambda x: jnp.linalg.qr(x)[1], x)
+    dense = np.asarray(jax.jacfwd(lambda x: jnp.linalg.qr(x)[1])(x)).reshape(-1, x.size)
+    reads = report.pattern.to_dense().reshape(dense.shape)
+    assert not dense[~reads].any()
+    assert not reads.reshape(min(shape), shape[1], -1)[np.tril_indices(min(shape), -1)].any()
+    compiled = report.compile("dense")
+    assert compiled.passes == passes
+    assert np.allclose(compiled(x), dense, atol=1e-5)
