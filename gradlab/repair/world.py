@@ -317,6 +317,10 @@ class World:
             for each in chosen:
                 each.put(others[each.name, each.value])
             yield
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # what nobody raises at the settings as they are
+            raise Failed(f"{type(error).__name__}: {error}") from error
         finally:
             for each in chosen:
                 each.put(each.value)
@@ -412,11 +416,13 @@ class World:
         Their other arguments have the names of values that are `known`. They are loaded.
         """
         scope, found = copy.__globals__, list[str]()
+        mine = copy.__code__.co_varnames[: copy.__code__.co_argcount]
         for name, function in self._original[id(scope)].items():
             if (
                 name == text.name
                 or not isinstance(function, FunctionType)
                 or function.__code__ in self.differentiated
+                or (len(mine) > 1 and _parameters(function) == mine)  # another rule is no helper
                 or len(found) >= _HELPERS
             ):
                 continue
@@ -571,6 +577,10 @@ class _Copied:
         self._world._note(name, value, functools.partial(setattr, self, name))
         setattr(self, name, value)
         return value
+
+
+def _parameters(function: FunctionType) -> tuple[str, ...]:
+    return function.__code__.co_varnames[: function.__code__.co_argcount]
 
 
 def functions_of(rule: Any) -> tuple[Any, Any, Any, Any]:

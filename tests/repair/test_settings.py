@@ -1,7 +1,9 @@
 """A fix holds for other settings, not only for the numbers that stand in the user's source."""
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,3 +167,28 @@ def test_a_crop_holds_without_padding(tmp_path: Path) -> None:
     report = gradlab.check(space["forward"], x, **kept)
     assert report.fixes and "+    return d[p:p + n]" in report.fixes[0].diff
     assert not any("d[p:-p]" in fix.diff for fix in report.fixes)
+
+
+def test_what_a_function_raises_at_other_settings_ends_no_check() -> None:
+    """A guard of calls is a number that the function reads, too: at 0 it ends all."""
+
+    class TooMany(BaseException):
+        pass
+
+    def guarded(limit: int) -> Callable[..., Any]:
+        calls = [0]
+
+        def forward(x: Any) -> Any:
+            calls[0] += 1
+            if calls[0] > limit:
+                raise TooMany
+            return np.tanh(x), x
+
+        return forward
+
+    def backward(g: Any, x: Any) -> Any:
+        return g * (1 - np.tanh(x))
+
+    x = np.linspace(-1, 1, 5)
+    report = gradlab.check(guarded(400), x, backward=backward, returns="output+residuals")
+    assert report.status == "wrong" and report.fixes
