@@ -233,7 +233,7 @@ def _judged(
         if all(map(_same, first, second)):
             continue
         each = zip(there.formula_verdicts, first, second)
-        wrong = any((v.wrong & _some(v.wrong, a, b)).any() for v, a, b in each)
+        wrong = any((v.wrong & _in_question(v.wrong, a, b)).any() for v, a, b in each)
         if wrong and _is_itself(there, trial):
             sides = "; ".join(map(str, place.sides))
             where = f"where {sides}" if sides else "near the given ones"
@@ -300,8 +300,11 @@ def _same(first: Any, second: Any) -> bool:
         return bool((np.abs(first - second) <= _SAME * np.abs(second)).all())
 
 
-def _some(like: Any, first: Any, second: Any) -> Any:
-    """Return where a gradient is finite, or autodiff's: nobody gave the input where neither is."""
+def _in_question(like: Any, first: Any, second: Any) -> Any:
+    """Return where the rule's gradient or that of autodiff is finite.
+
+    Where neither is, nothing is held against a rule at an input that nobody gave.
+    """
     return (np.isfinite(first) | np.isfinite(second)).reshape(np.shape(like))
 
 

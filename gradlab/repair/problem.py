@@ -439,9 +439,7 @@ class Problem:
         if self.rule.kind == "gradients":
             return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
         upstream = jax.tree.map(lambda x: _upstream(x, rng), output)
-        if (
-            k % INSIDE == 12
-        ):  # a gradient is linear in the upstream: where that is zero, nothing divides
+        if k % INSIDE == 12:  # where a part of the upstream is zero, a fix may not divide by it
             upstream = jax.tree.map(
                 lambda u: u * (np.arange(u.size) % 2).reshape(u.shape), upstream
             )
@@ -830,7 +828,10 @@ def _other_number(x: Any, k: int) -> Any:
 
 
 def _other_setting(name: str, value: float) -> float:
-    """Return another setting, on the same side of 0 and of 1: by its name, so that none agree."""
+    """Return another number for a setting, on the same side of 0 and of 1.
+
+    It depends on the name, so that settings of one value get different numbers.
+    """
     if isinstance(value, int):
         return value + 1
     share = 0.6 + 0.3 * (zlib.crc32(name.encode()) % 97) / 97

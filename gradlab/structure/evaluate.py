@@ -315,9 +315,9 @@ def confirm(
     """Hold entries against one pass in a random direction.
 
     Where they differ, the direction is cut in two at random, several times: rounding inside of the
-    function, in whatever precision it computes, shows as a sum that depends on the cut. What the
-    passes round at the inputs shows where these move by a unit of their last digit. A missed entry
-    does not show.
+    function, in whatever precision it computes, shows as a sum that depends on the cut. The inputs
+    are moved by a unit of their last digit, too: programs that are compiled apart round apart. A
+    missed entry changes with neither.
 
     Args:
         at: the function.

@@ -9,7 +9,6 @@ which number decides (`concrete`), and how rows are taken and put together (`row
 """
 
 import functools
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
@@ -31,6 +30,7 @@ from gradlab.tracing.jaxprs import (
     body,
     dtype_of,
     needed,
+    once,
 )
 from gradlab.tracing.leaves import in_numpy
 
@@ -284,21 +284,17 @@ _OPENERS = {
     "cond": "cond",
     "custom_linear_solve": "linear_solve",
 }
-_plans: "weakref.WeakKeyDictionary[Any, dict[Simplify, Any]]" = weakref.WeakKeyDictionary()
 
 
 def _plan(jaxpr: Jaxpr, simplify: Simplify) -> tuple[Body, list[Step], tuple[Any, ...]]:
-    """Return a jaxpr's parts, its steps, and the inputs that nobody reads; made once."""
-    known = _plans.setdefault(getattr(jaxpr, "jaxpr", jaxpr), {})
+    """Return a jaxpr's parts, its steps, and the inputs that nobody reads."""
+    return body(jaxpr), *_steps(jaxpr, simplify)
+
+
+@once
+def _steps(jaxpr: Jaxpr, simplify: Simplify) -> tuple[list[Step], tuple[Any, ...]]:
     parts = body(jaxpr)
-    if simplify not in known:
-        known[simplify] = _steps(
-            parts, simplify(needed(parts.equations, parts.outvars), parts.outvars)
-        )
-    return parts, *known[simplify]
-
-
-def _steps(parts: Body, equations: Sequence[Any]) -> tuple[list[Step], tuple[Any, ...]]:
+    equations = simplify(needed(parts.equations, parts.outvars), parts.outvars)
     read = {atom for atom in parts.outvars if not isinstance(atom, Literal)}
     steps = []
     for equation in reversed(equations):

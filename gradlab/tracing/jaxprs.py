@@ -44,9 +44,9 @@ NOT_THE_USERS = (
 
 
 def once(function: Callable[..., T]) -> Callable[..., T]:
-    """Let a function of a jaxpr, and of what else it takes, run once while the jaxpr lives.
+    """Remember what a function returns for a jaxpr, for as long as the jaxpr lives.
 
-    It may read all but the constants of a closed jaxpr.
+    The function must not read the constants of a closed jaxpr.
     """
     known: weakref.WeakKeyDictionary[Any, dict[Any, T]] = weakref.WeakKeyDictionary()
 
