@@ -126,12 +126,14 @@ def known_format(format: str) -> Format:
 
 
 def index_of(format: Format, listing: Listing) -> tuple[Array, ...]:
-    """Return the index arrays that `read` needs for a format."""
+    """Return the index arrays that `read` needs for a format.
+
+    They are unsigned where none is negative: JAX adds code that counts signed ones from the end.
+    """
     if format == "banded":
         return (listing.banded.reshape(-1),)
-    if format == "dense":
-        return listing.places, listing.positions
-    return (listing.places,)
+    index = (listing.places, listing.positions) if format == "dense" else (listing.places,)
+    return tuple(each.view(f"u{each.itemsize}") for each in index)
 
 
 def read(format: Format, listing: Listing, flat: Any, index: Sequence[Any]) -> Any:
