@@ -365,9 +365,11 @@ class Pattern:
     @cached_property
     def is_dense(self) -> bool:
         """Whether every entry may be nonzero."""
-        if not has_number(prod(self.shape)):
-            free = (z.symbolic and proved(z.bounds - z.frame.free).all() for z in self.zones)
-            return any(free)
+        plain = [zone for zone in self.zones if zone.symbolic]
+        if any(proved(zone.bounds - zone.frame.free).all() for zone in plain):
+            return True
+        if not has_number(prod(self.shape)) or len(plain) == len(self.zones) == 1:
+            return False
         return self.nnz == prod(self.shape) and self._count[1]
 
     @cached_property

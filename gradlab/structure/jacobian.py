@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,10 @@ class Jacobian:
             >>> J.nnz, J.under(1e6).nnz
             (40, 30)
         """
-        report = self._reading.report(accepting(conditions))
+        return self._under(accepting(conditions))
+
+    def _under(self, accept: Accept) -> "Jacobian":
+        report = self._reading.report(accept)
         return Jacobian(
             report, self.derivative, self.values, self._statics, self._reading, self._again
         )
@@ -561,6 +564,7 @@ class _Reading:
     mirrors: tuple[int, ...]
     names: Names
     sizes: Sizes | None
+    walks: "list[_Walked]" = field(default_factory=list)
 
     def sides(self, sizes: Sizes | None) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
         """Return the leaves differentiated by, and those that are differentiated."""
@@ -656,9 +660,23 @@ class _Reading:
         return result
 
     def _infer(self, accept: Accept, sizes: Sizes | None) -> tuple[Walk, dict[Pair, Pattern]]:
-        """Return the pattern of every block."""
+        """Return the pattern of every block; a walk with the same answers is not repeated."""
+        for known in self.walks:
+            if known.sizes is sizes and all(accept(c) == said for c, said in known.answers):
+                return known.walk, known.patterns
+        answers: list[tuple[Condition, bool]] = []
+
+        def answer(condition: Condition) -> bool:
+            answers.append((condition, accept(condition)))
+            return answers[-1][1]
+
+        walk = Walk(accept=answer, sizes=sizes)
+        self.walks.append(_Walked(sizes, answers, walk, self._walked(walk, sizes)))
+        return walk, self.walks[-1].patterns
+
+    def _walked(self, walk: Walk, sizes: Sizes | None) -> dict[Pair, Pattern]:
+        """Walk the derivative; return the pattern of every block."""
         linear, (given, made) = self.linear, self.sides(sizes)
-        walk = Walk(accept=accept, sizes=sizes)
         seeds, results = (given, made) if linear.mode == "jvp" else (made, given)
         count = len(linear.jaxpr.in_avals) - linear.seeds
         states = [Traced()] * count
@@ -682,7 +700,17 @@ class _Reading:
                     pattern = Pattern.zero(results[row].shape, seeds[seed].shape)
                 key = made[out].path, given[source].path
                 patterns[key] = pattern if linear.mode == "jvp" else pattern.T
-        return walk, patterns
+        return patterns
+
+
+@dataclass(frozen=True, eq=False)
+class _Walked:
+    """A walk that was made: what it asked, what it was told, and what it found."""
+
+    sizes: Sizes | None
+    answers: Sequence[tuple[Condition, bool]]
+    walk: Walk
+    patterns: dict[Pair, Pattern]
 
 
 def _mirrors(
