@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import Array
-from gradlab.repair.edits import Site, is_number, is_stored, sites
+from gradlab.repair.edits import Site, is_number, is_stored, sites, tokens
 from gradlab.repair.pool import Scope, spoken
 from gradlab.repair.source import Edit, Text, edited
 from gradlab.repair.world import Failed, Mark, World, copied, counted, place, theirs, watched
 
 Run = Callable[[int], list[Any]]
+_COUNTED = re.compile(rb"\b(for|while|def)\b")
 _TIMES, _ROOM = 10, 1 << 20  # how much more memory an edit may take, and bytes that it may anyway
 
 
@@ -59,6 +61,11 @@ class Bench:
         self.words = spoken(text, texts, self.copy.__globals__ | held, helpers, upstream)
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
+
+    @functools.cached_property
+    def tokens(self) -> list[Edit]:
+        """The edits that need no values."""
+        return list(tokens(self.text, self.words.aliases, self.words.held))
 
     def watched(self, k: int) -> dict[int, dict[str, Any]]:
         """Run at the k-th point; return the locals before each statement, where it ran last."""
@@ -172,8 +179,10 @@ class Bench:
             whole = len(line) - len(bare) == depth  # else a function within returns
             if whole and bare.startswith(b"return") and not bare[6:7].isalnum():
                 lines[i] = line.replace(b"return", b"__result__ =", 1)
-        tree = theirs(ast.parse, b"if 1:\n" + b"\n".join(lines))
-        counted(tree.body, place(self.code))
+        tree: Any = b"if 1:\n" + b"\n".join(lines)
+        if _COUNTED.search(segment):
+            tree = theirs(ast.parse, tree)
+            counted(tree.body, place(self.code))
         made: CodeType = theirs(compile, tree, "<gradlab candidate>", "exec")
         return made
 

@@ -87,8 +87,13 @@ class Site(NamedTuple):
         return self.parents[-1]
 
 
-def sites(text: Text) -> Iterator[Site]:
-    """Yield every expression of every statement, in the order of the text."""
+@functools.lru_cache(maxsize=64)
+def sites(text: Text) -> tuple[Site, ...]:
+    """Return every expression of every statement, in the order of the text."""
+    return tuple(_sites(text))
+
+
+def _sites(text: Text) -> Iterator[Site]:
     for index, statement in enumerate(text.statements):
         parts: list[Any] = []
         for name, value in ast.iter_fields(statement):

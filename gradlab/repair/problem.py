@@ -168,6 +168,7 @@ class Problem:
         self._jax = rule.primal is not None or any(isinstance(x, jax.Array) for x in leaves)
         self.given = tuple(jax.tree.map(wide, rule.inputs))
         self._programs: dict[Any, Program] = {}
+        self._last: tuple[Any, Program | None] = None, None  # a mended rule as a program
         self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
         self._sizes = list(_lengths(self.given, entries > _LARGE))
@@ -605,11 +606,20 @@ class Problem:
 
     def _mended(self, code: CodeType, new: Text, point: Point) -> Program | None:
         """Return the forward's values and the gradients of a mended rule as a program."""
+        values, _, tree = flatten(point.inputs, self.rule.names)
+        shapes = tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values)
+        key = code, new, tree, shapes
+        if self._last[0] != key:
+            program, decided = self._mended_anew(code, new, point)
+            self._last = None if decided else key, program  # or values decide what is read
+        return self._last[1]
+
+    def _mended_anew(self, code: CodeType, new: Text, point: Point) -> tuple[Program | None, bool]:
         world, entry = self._in_jax
         tree = jax.tree.structure(point.upstream)
         moving, upstreams = self._moving(point.inputs), jax.tree.leaves(point.upstream)
         if code not in world.copies or not all(is_inexact(np.asarray(u).dtype) for u in upstreams):
-            return None
+            return None, False
 
         def rule(*arrays: Any) -> list[Any]:
             given, more = iter(arrays[: len(moving)]), arrays[len(moving) :]
@@ -622,10 +632,9 @@ class Problem:
         try:
             with world.exchanged(code, new):
                 roots = (entry, world.load(self.rule.forward))
-                program, _ = self._read(rule, (*moving, *upstreams), roots)
+                return self._read(rule, (*moving, *upstreams), roots)
         except Failed:
-            return None
-        return program
+            return None, False
 
     def refuted(self, code: CodeType, new: Text) -> tuple[bool, Point | None]:
         """Return whether a mended rule is wrong on another branch, or not seen there, and where.

@@ -62,9 +62,11 @@ _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldo
 _VARIABLE = re.compile(r"\w+(\.\w+|\[['\"]\w+['\"]\])*")
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
+_NO_MORE = 4  # by which the cost of a fix that is listed too may be above that of the first
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS = 6  # points with inputs of zero
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
+Cost = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +178,7 @@ class _Search:
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
         self._sures: set[int] = set()  # of what was verified, what holds on every branch
+        self._least: Cost | None = None  # of those, where all axes may be uneven
         self._partly: list[_Draft] = []  # which make more gradients right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
@@ -284,14 +287,20 @@ class _Search:
 
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
-        mine = getattr(self.problem.entry, "__code__", None)
         found = self.verified or self._bound
         everywhere = [m for m in found if not m.uneven] or found
-        costs = {id(m): _cost(m, _CALLED * (m.code is not mine)) for m in everywhere}
+        costs = {id(m): self._cost(m.code, m.new) for m in everywhere}
         ranked = sorted(everywhere, key=lambda m: costs[id(m)])
         sure = (m for m in ranked if id(m) in self._sures or self._sure(m.code, m.new))
         best = list(itertools.islice(sure, 3))
         return [self._watched(m) for m in best if costs[id(m)][0] == costs[id(best[0])][0]]
+
+    def _cost(self, code: CodeType, new: Text) -> Cost:
+        """Return what orders fixes."""
+        mine = getattr(self.problem.entry, "__code__", None)
+        old = read(code)
+        assert old is not None
+        return _cost(old, new, _CALLED * (code is not mine))
 
     def _watched(self, mended: Mended) -> Mended:
         """Return what is mended with the locals that it has as it runs."""
@@ -470,8 +479,8 @@ class _Search:
             yield from sorted(made, key=lambda e: len(e.new) - len(e.old) + e.cost)
             return
         words = bench.words
-        every = kinds.tokens(text, words.aliases, words.held)
-        some: Iterable[Edit] = (e for e in every if e.tier == tier and e.statement in wanted)
+        every = (e for e in bench.tokens if e.tier == tier and e.statement in wanted)
+        some: Iterable[Edit] = every
         if tier == TOKENS:
             some = itertools.chain(some, _others(text, bench, wanted))
         if tier == TOKENS and (b"fft" in text.file or self._is_complex(bench)):
@@ -709,6 +718,10 @@ class _Search:
         new = edited(draft.text, edit)
         if (draft.code, new.segment) in self._seen:
             return None
+        alone = _last_alone(draft, edit) if draft.text.edits else new
+        tier, size, _ = self._cost(draft.code, alone or new) if self._least else (0, 0, 0)
+        if self._least is not None and (tier, size - _NO_MORE) > self._least[:2]:
+            return None  # a cheaper one holds
         first = self._focus if not draft.text.edits else None
         once = first is not None and bench.visits[first.statement] == 1  # what it reads is right
         if first is not None and once and first.misses(edit, bench.copy.__globals__):
@@ -721,8 +734,7 @@ class _Search:
             return None
         right, errors = judged(came, self.points[0].expected)
         if all(right):
-            alone = _last_alone(draft, edit) if draft.text.edits else None
-            again = bench.whole(alone, 0) if alone is not None else None
+            again = bench.whole(alone, 0) if alone not in (None, new) else None
             enough = again is not None and all(judged(again, self.points[0].expected)[0])
             self._verify(draft.code, alone if alone is not None and enough else new)
             return None
@@ -780,6 +792,8 @@ class _Search:
             made = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven), bound=bound)
             (self._bound if bound else self.verified).append(made)
             self._sures |= set() if later else {id(made)}
+            if not (later or bound or made.uneven):
+                self._least = self._cost(code, new)
 
     def _sure(self, code: CodeType, new: Text) -> bool:
         """Whether a candidate is right in JAX itself, and on every branch."""
@@ -1124,20 +1138,19 @@ def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[M
     return [each for each in pool if shape or compared or not each.shape]
 
 
-def _cost(mended: Mended, size: int) -> tuple[int, int, int]:
+def _cost(old: Text, new: Text, size: int) -> Cost:
     """Return what orders fixes: how far the search went, how much is new or in another style."""
-    known = mended.old.segment.decode()
-    unused = _unused(mended.old)
-    for edit in mended.new.edits:
+    known, unused = old.segment.decode(), _unused(old)
+    for edit in new.edits:
         strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
         styled = f"={edit.new}" in known
         size += edit.cost + _changed(edit.old, edit.new)
         size += 2 * len(strange) - 2 * styled
         size -= _CALLED * (not unused.isdisjoint(re.findall(r"\w+", edit.new)))
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
-    if len(mended.new.edits) > 1:  # one mistake is often made twice
-        size += 4 * len({word for edit in mended.new.edits for word in _exchanged(edit)})
-    return max(e.tier for e in mended.new.edits), size, mended.new.edits[0].start
+    if len(new.edits) > 1:  # one mistake is often made twice
+        size += 4 * len({word for edit in new.edits for word in _exchanged(edit)})
+    return max(e.tier for e in new.edits), size, new.edits[0].start
 
 
 def _exchanged(edit: Edit) -> Iterator[str]:
@@ -1146,6 +1159,7 @@ def _exchanged(edit: Edit) -> Iterator[str]:
     yield from (one for one, two in zip(old, new) if one != two and len(old) == len(new))
 
 
+@functools.lru_cache(maxsize=64)
 def _unused(text: Text) -> set[str]:
     """Return the names that a function gives a value which nothing reads."""
     names = [n for s in text.statements for n in ast.walk(s) if isinstance(n, ast.Name)]

@@ -44,7 +44,7 @@ class Text:
     """A function's text as it stands in its file, or after edits.
 
     `segment` holds its whole lines from `def` on; `before` and `after` are the rest of the file;
-    `line` is the number of the first line of the segment.
+    `line` is the number of the first line of the segment; `draft` is the text before the last edit.
     """
 
     path: str
@@ -55,6 +55,7 @@ class Text:
     name: str
     which: int = 0  # of several lambdas on a line
     edits: tuple[Edit, ...] = ()
+    draft: "Text | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -122,7 +123,7 @@ class Text:
 def edited(text: Text, edit: Edit) -> Text:
     """Return the function after one more edit."""
     segment = text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :]
-    return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit))
+    return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit), draft=text)
 
 
 def alike(one: str, two: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import dis
 import functools
 import itertools
 import random
+import re
 import sys
 import sysconfig
 import types
@@ -37,6 +38,7 @@ Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
 _HELPERS = 6
+_BLOCKS = re.compile(rb"\n|\b(for|while|def|class)\b")
 _ENTRIES = 8  # of a tuple, a dict or an array that may hold settings
 
 
@@ -500,6 +502,17 @@ def compiled(
         mark: adds to the definition what is to be seen as it runs.
         counts: whether it counts its lines, which only works in a world.
     """
+    made = _written(text, original) if counts and mark is None else None
+    whole = theirs(compile, made or _built(text, original, mark, counts), _CODE_NAME, "exec")
+    outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
+    code = next(c for c in outer.co_consts if isinstance(c, CodeType))
+    if set(code.co_freevars) != set(original.co_freevars):
+        raise Failed("it binds a name that its closure holds")
+    return code
+
+
+def _defined(text: Text) -> ast.FunctionDef:
+    """Return a function's definition without its name, decorators, defaults and annotations."""
     node = theirs(text.parsed)
     if isinstance(node, ast.Lambda):
         made = ast.FunctionDef("f", node.args, [ast.Return(node.body)], [])
@@ -512,6 +525,12 @@ def compiled(
     node.args.kw_defaults = [d and none for d in node.args.kw_defaults]
     for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
         argument.annotation = None
+    return node
+
+
+def _built(text: Text, original: CodeType, mark: Mark | None, counts: bool) -> ast.Module:
+    """Return the tree of a function that makes the candidate, in the place of its closure."""
+    node = _defined(text)
     if mark is not None:
         mark(node)
         ast.fix_missing_locations(node)
@@ -525,12 +544,55 @@ def compiled(
     arguments = ast.arguments([], outside, None, [], [], None, [])
     factory = ast.fix_missing_locations(ast.FunctionDef("factory", arguments, [], []))
     factory.body = [node]
-    whole = theirs(compile, ast.Module([factory], []), _CODE_NAME, "exec")
-    outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
-    code = next(c for c in outer.co_consts if isinstance(c, CodeType))
-    if set(code.co_freevars) != set(original.co_freevars):
-        raise Failed("it binds a name that its closure holds")
-    return code
+    return ast.Module([factory], [])
+
+
+class _Frame(NamedTuple):
+    """What stands around a body's lines, where these begin, and what is put in to count them."""
+
+    head: bytes
+    start: int
+    puts: tuple[tuple[int, bytes], ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _frame(draft: Text, original: CodeType) -> _Frame | None:
+    """Return what `_built` puts around a draft, as text; None where its lines do not allow it."""
+    node, puts = _defined(draft), list[tuple[int, bytes]]()
+    for each in inside([node]):
+        if isinstance(each, ast.While | ast.For | ast.FunctionDef):
+            first, call = each.body[0], f"__ran__({place(original)!r}, {len(each.body)})".encode()
+            at = draft.span(first)[0]
+            blank = draft.segment[draft.segment.rfind(b"\n", 0, at) + 1 : at]
+            if getattr(first, "decorator_list", []):
+                return None
+            puts.append((at, call + (b"; " if blank.strip() else b"\n" + blank)))
+    start = draft.segment.rfind(b"\n", 0, puts[0][0]) + 1
+    indent = draft.segment[start : puts[0][0]]
+    if indent.strip(b" ") or len(indent) < 2:  # one line, or tabs
+        return None
+    names, node.body = ", ".join(original.co_freevars), [ast.Pass()]
+    define = ast.unparse(node).partition("\n")[0]
+    head = f"def factory({names}):\n {define}\n".encode()
+    head += indent + f"if 0: [{names}]\n".encode()
+    return _Frame(head, start, tuple(puts))
+
+
+def _written(text: Text, original: CodeType) -> bytes | None:
+    """Return as text what `_built` makes of one more edit: that compiles in a fifth of the time."""
+    frame = _frame(text.draft, original) if text.draft is not None else None
+    if frame is None:
+        return None
+    edit, made, end = text.edits[-1], frame.head, frame.start
+    new = edit.new.encode()
+    if edit.start < frame.puts[0][0] or _BLOCKS.search(new):
+        return None
+    for at, put in frame.puts:
+        if edit.start < at < edit.end:
+            return None
+        here = at if at <= edit.start else at + len(new) - edit.end + edit.start
+        made, end = made + text.segment[end:here] + put, here
+    return made + text.segment[end:]
 
 
 def _enclosing(code: CodeType) -> str:
