@@ -68,6 +68,7 @@ def precision(*arguments, **options):
 CHECK = [
     (check(3, X), "function: expected a function, got int 3"),
     (check("layers:f", X), "function: expected a function, got str 'layers:f'"),
+    (check((same, same), X), "function: got 2 functions in a tuple; give the forward alone, ..."),
     (
         check(nodes.Tanh, X),
         "function: Tanh is a class of nodes; pass a node, such as Tanh()",

@@ -44,6 +44,7 @@ from gradlab.errors import (
     InputError,
     InputTypeError,
 )
+from gradlab.formatting import count
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
 
@@ -327,6 +328,11 @@ class _Asked:
                 inputs, self.names, self.notes = form.inputs, form.names, form.notes
                 wrt = form.wrt if wrt is None else wrt
         self.inputs = inputs
+        if isinstance(function, tuple | list) and function and all(map(callable, function)):
+            raise InputTypeError(
+                f"function: got {count(len(function), 'function')} in a {type(function).__name__}; "
+                "give the forward alone, and its backward by name: backward=..."
+            )
         require_callable("function", function)
         for label, value in (("backward", backward), ("reference", reference)):
             if value is not None:

@@ -35,7 +35,7 @@ _LEGEND = (
     "digits and worst: correct decimal digits of the median and of the worst entry. floors: the "
     "error, in units of the error that rounding explains. bias ± scatter: mean and spread of the "
     "relative errors. lost: entries that became 0, Inf or NaN. bits: "
-    "whether two runs agree exactly."
+    "whether runs agree exactly, with jit and without it."
 )
 _COLOURS = {
     "float64": "#0072b2",
@@ -84,7 +84,7 @@ def _digits(digits: float) -> str:
 def _bits(m: "Measurement") -> str:
     if not m.deterministic:
         return "vary by run"
-    return {True: "same", False: "eager differs", None: "same, compiled only"}[m.eager_agrees]
+    return {True: "same", False: "jit differs", None: "jit only"}[m.eager_agrees]
 
 
 def _lost(m: "Measurement") -> str:
