@@ -9,7 +9,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array, DTypeLike
 from gradlab.tracing import widen_dtype, without_checks
-from gradlab.tracing.compiling import quickest
+from gradlab.tracing.compiling import quickest, steady
 from gradlab.tracing.leaves import is_key
 from gradlab.tracing.settings import default_device
 
@@ -34,7 +34,9 @@ def as_read(value: Array, dtype: DTypeLike) -> Any:
 
 def options_for(entries: int) -> Mapping[str, Any] | None:
     """Return the compiler's options for a program with so many entries among its inputs."""
-    return quickest() if entries < _SMALL and _cpu() is not None else None
+    if _cpu() is None:
+        return None
+    return quickest() if entries < _SMALL else steady()
 
 
 def _cpu() -> Any:

@@ -93,9 +93,23 @@ def quickest() -> Mapping[str, Any]:
     Up to 0.10 it still has the emitter of loops that takes a third of the time of its successor.
     """
     level: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    options = {**level, "xla_cpu_use_fusion_emitters": False}
+    return level | _accepted("xla_cpu_use_fusion_emitters", False)
+
+
+@functools.cache
+def steady() -> Mapping[str, Any]:
+    """Return the options with which this jaxlib computes large products at their usual speed.
+
+    0.10.2 fuses a product of matrices with a sum that follows; that takes 14 times as long.
+    """
+    return _accepted("xla_cpu_experimental_ynn_fusion_type", "")
+
+
+def _accepted(option: str, value: Any) -> dict[str, Any]:
+    """Return an option of the compiler as a dict, empty where this jaxlib does not have it."""
+    options = {option: value}
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0.0)).compile()
     except jax.errors.JaxRuntimeError:
-        return level
+        return {}
     return options
