@@ -63,6 +63,7 @@ _VARIABLE = re.compile(r"\w+(\.\w+|\[['\"]\w+['\"]\])*")
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
 _NO_MORE = 4  # by which the cost of a fix that is listed too may be above that of the first
+_PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS = 6  # points with inputs of zero
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
@@ -378,6 +379,8 @@ class _Search:
                 for early in (TOKENS, NAMES):
                     self._tried_tier(forward, early, self._kept(0.15))
             first = sum(self.right)
+            if tier >= WIDE and not self.verified:
+                self._joined([d for d in better if sum(d.right) > first])
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             last = FITTED if self._focus is None else SOLVED  # before that, one edit may do
             if partly and tier >= last and not self.verified:
@@ -388,6 +391,26 @@ class _Search:
         self._second(forward, self._kept(0.5))
         if not self.verified:
             self._second(_best(better, self.errors), share)
+
+    def _joined(self, partly: Sequence[_Draft]) -> None:
+        """Try two edits at once, of which each makes gradients right that the other does not."""
+        few: dict[tuple[bool, ...], list[_Draft]] = {}
+        for draft in sorted(partly, key=lambda d: self._cost(d.code, d.text)):
+            few.setdefault(draft.right, []).append(draft)
+        best = itertools.chain(*(some[:_PAIRED] for some in few.values()))
+        for one, two in itertools.combinations(best, 2):
+            first, last = sorted((one.text.edits[0], two.text.edits[0]), key=lambda e: e.start)
+            both = all(a or b for a, b in zip(one.right, two.right))
+            if both and one.code is two.code and first.end <= last.start:
+                start = self._starts[one.code]
+                new = edited(edited(start.text, last), first)
+                if (one.code, new.segment) in self._seen:
+                    continue
+                self._seen.add((one.code, new.segment))
+                self._spend(1)
+                came = self._bench(start).whole(new, 0)
+                if came is not None and all(judged(came, self.points[0].expected)[0]):
+                    self._verify(one.code, new)
 
     def _kept(self, most: float) -> float:
         """Return up to which share of all candidates edits of a forward may be tried."""
