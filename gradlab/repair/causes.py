@@ -323,9 +323,10 @@ class Compared:
             return None
         if isinstance(a, ast.Call) and (found := self._call(a, b, around)) is not None:
             return found
-        if isinstance(a, ast.IfExp) or (
-            isinstance(a, ast.Compare) and _dump(a.ops) != _dump(b.ops)
-        ):
+        other = isinstance(a, ast.IfExp) and (
+            _dump(a.test) != _dump(b.test) or _dump(a.body) == _dump(b.orelse)
+        )
+        if other or (isinstance(a, ast.Compare) and _dump(a.ops) != _dump(b.ops)):
             return Cause("GL332", f"the condition `{_text(getattr(a, 'test', a))}` is wrong")
         if isinstance(a, ast.Subscript) and _dump(a.slice) != _dump(b.slice):
             return _index(a, b)

@@ -316,6 +316,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         elif isinstance(node, ast.Call):
             yield from _call(write, site, node)
             yield from _rooted(write, site, node)
+            yield from _stepped(write, site, node)
         elif isinstance(node, ast.Attribute):
             yield from _attribute(write, site, node, held)
         elif isinstance(node, ast.Subscript):
@@ -437,6 +438,16 @@ def _rooted(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
         if isinstance(inside, ast.BinOp) and symbol(inside) == "+":
             new = f"{text.of(node.func)}({text.of(inside.left)}) + {text.of(inside.right)}"
             yield write.put(site, new, 12, TOKENS)
+
+
+def _stepped(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
+    """Yield one less and one more of what is bounded to be an index."""
+    bounded = last_name(node) in ("minimum", "maximum", "clip")
+    if bounded and any(isinstance(p, ast.Subscript) or last_name(p) == "at" for p in site.parents):
+        for each in node.args:
+            if isinstance(each, ast.Name):
+                for new in (f"{each.id} - 1", f"{each.id} + 1"):
+                    yield write.piece(*write.text.span(each), new, TOKENS, site.statement)
 
 
 def _mirrored(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
@@ -888,8 +899,12 @@ def _crossed(
         called |= {base.value} if isinstance(base, ast.Attribute) else set()  # as `jax.lax.scan`
     read = (n for n in ast.walk(statement) if isinstance(n, ast.Name) and n not in called)
     found = sorted(text.span(name) for name in read if isinstance(name.ctx, ast.Load))
+    chosen = [n for n in ast.walk(statement) if isinstance(n, ast.IfExp)]
+    sides = [(*text.span(n.body), *text.span(n.orelse)) for n in chosen]
     for (a, b), (c, d) in itertools.combinations(found, 2):
         first, last = text.segment[a:b].decode(), text.segment[c:d].decode()
+        if any(p <= a < q and r <= c < s for p, q, r, s in sides):
+            continue  # one of the two never runs
         if first != last and first not in aliases and last not in aliases:
             new = f"{last}{text.segment[b:c].decode()}{first}"
             yield write.piece(a, d, new, NAMES, index)

@@ -169,6 +169,7 @@ class Problem:
         self.given = tuple(jax.tree.map(wide, rule.inputs))
         self._programs: dict[Any, Program] = {}
         self._last: tuple[Any, Program | None] = None, None  # a mended rule as a program
+        self._refuses = False  # tracers, as NumPy does in many ways
         self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
         self._sizes = list(_lengths(self.given, entries > _LARGE))
@@ -528,13 +529,14 @@ class Problem:
         """Return a function as a program, and whether that depends on values."""
         names = [n for i, n in enumerate(self.rule.names) if i not in self.rule.static]
         names += [f"upstream {k}" for k in range(len(inputs) - len(names))]
-        try:
-            traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
-            return theirs(strip, traced), False
-        except Failed:  # NumPy refuses tracers in many ways
-            reader = functools.partial(read, names=names, roots=roots)
-            reading: Reading = theirs(reader, function, *inputs)
-            return reading.program, bool(reading.decisions)
+        if not self._refuses:
+            with contextlib.suppress(Failed):
+                traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
+                return theirs(strip, traced), False
+        reader = functools.partial(read, names=names, roots=roots)
+        reading: Reading = theirs(reader, function, *inputs)
+        self._refuses = True
+        return reading.program, bool(reading.decisions)
 
     def _expected(self, inputs: tuple[Tree, ...], more: Any) -> tuple[Array, ...]:
         """Return the right gradients; of a node the outputs before them, and each of them twice."""

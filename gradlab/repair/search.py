@@ -62,7 +62,7 @@ _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldo
 _VARIABLE = re.compile(r"\w+(\.\w+|\[['\"]\w+['\"]\])*")
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
-_NO_MORE = 4  # by which the cost of a fix that is listed too may be above that of the first
+_NO_MORE = 2  # by which the cost of a fix that is listed too may be above that of the first
 _PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS = 6  # points with inputs of zero
@@ -862,11 +862,13 @@ class _Search:
 
     @functools.cached_property
     def _uneven(self) -> list[Point]:
-        """Two points at most at which an array is not square that was."""
+        """At most two points where an array is not square that was, and what is right stays so."""
         found = []
         for point in self.problem.uneven():
             with contextlib.suppress(Failed):
-                self._at(point)
+                here = judged(self._at(point), point.expected)[0]
+                if any(was and not now for was, now in zip(self.right, here)):
+                    continue  # nobody calls it so
             self._limits.setdefault(point.label, _TIMES * _TIMES * max(self._limits.values()))
             found.append(point)
             if len(found) == 2:

@@ -2,6 +2,7 @@
 
 import cmath
 import contextlib
+import linecache
 import os
 import re
 import textwrap
@@ -142,7 +143,11 @@ def mistakes(fix: "Fix") -> list[Mistake]:
         mine = [k for k, (_, before) in enumerate(told) if _squeezed(before) in _squeezed(wrong)]
         k = next(iter(mine), 0)
         said = told.pop(k)[0] if told else ""
-        found.append(Mistake(line, wrong, *_span(wrong, right), said))
+        span = _span(wrong, right)
+        if not wrong:  # a line is put in after this one, which is shown
+            wrong = linecache.getline(os.path.abspath(fix.file), line).rstrip()
+            span = len(wrong) - len(wrong.lstrip()), len(wrong) or 1
+        found.append(Mistake(line, wrong, *span, said))
     rest = "".join(f", and {said}" for said, _ in told)
     return [found[0]._replace(said=found[0].said + rest), *found[1:]] if found else []
 

@@ -37,6 +37,10 @@ LAYERS = {
         "x / (1 + np.exp(-w))",
         "s = 1 / (1 + np.exp(-w)); return g * s, g * x * s * (1 - s)",
     ),
+    "steps": (
+        "x * (w - np.roll(w, 1)) if x.size else x",
+        "d = g * (w - np.roll(w, 1)) if x.size else g; e = g * x; return d, e - np.roll(e, -1)",
+    ),
     "norm": (
         "x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-3) * w",
         "r = 1 / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-3); d = g * w; "
@@ -67,6 +71,8 @@ MISTAKES = [
     ("scan", "axis=0", "axis=1", "GL302", "`axis` should be `0`"),
     ("gate", "s * (1 - s)", "s", "GL221", "the derivative of the activation, `1 - s`, is missing"),
     ("gate", "g * x * s", "g * s", "GL201", "the factor `x` is missing"),
+    ("steps", "(w - np", "(w + np", "GL101", "the sign of `np.roll(w, 1)` is wrong"),
+    ("steps", "d = g *", "d = x *", "GL311", "`x` is read instead of `g`"),
     ("norm", "1e-3", "1e-1", "GL213", "the constant should be 0.001, not 0.1"),
     ("norm", " - r**3 * x * m", "", "GL211", "the term `"),
     ("norm", "m = (d * x).mean", "m = (d * x).sum", "GL103", "this sum should be a mean"),
@@ -307,3 +313,38 @@ def test_no_fix_changes_the_value_that_a_jvp_returns(tmp_path: Path) -> None:
     for k, fix in enumerate(fixes):
         mended = text.replace("\n".join(fix.before), "\n".join(fix.after))
         assert gradlab.check(load(tmp_path / f"again{k}.py", mended).soft, *inputs).ok, fix
+
+
+def test_a_bounded_place_that_is_shifted_is_told_as_that(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(x, t, c):\n"
+        "    low = np.where(c > 0, t[np.maximum(c - 1, 0)], 0.0)\n"
+        "    return x * (t[np.minimum(c, len(t) - 1)] - low)\n\n\n"
+        "def backward(g, x, t, c):\n    m, dt = len(t), np.zeros_like(t)\n"
+        "    low = np.where(c > 0, t[np.maximum(c - 1, 0)], 0.0)\n"
+        "    np.add.at(dt, np.minimum(c, m - 1), g * x)\n"
+        "    np.add.at(dt, np.minimum(c, m - 1), -g * x * (c > 0))\n"
+        "    return g * (t[np.minimum(c, m - 1)] - low), dt, None\n"
+    )
+    module = load(tmp_path / "steps.py", text)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=7), rng.normal(size=4), np.array([0, 1, 2, 3, 4, 1, 3])
+    fix = gradlab.check(module.forward, *inputs, backward=module.backward).fixes[0]
+    assert (fix.kind, fix.explanation[:28]) == ("GL321", "the place is shifted by `1`:"), fix
+    assert fix.after == ("    np.add.at(dt, np.minimum(c - 1, m - 1), -g * x * (c > 0))",)
+
+
+def test_a_line_is_shown_after_which_one_is_missing(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(x, i, j):\n    return (x[i] - x[j]) ** 2\n\n\n"
+        "def backward(g, x, i, j):\n    d = np.zeros_like(x)\n"
+        "    for k in range(len(i)):\n        f = 2 * g[k] * (x[i[k]] - x[j[k]])\n"
+        "        d[i[k]] += f\n    return d, None, None\n"
+    )
+    module = load(tmp_path / "springs.py", text)
+    given = np.random.default_rng(0).normal(size=5), np.array([0, 1, 2]), np.array([1, 3, 4])
+    report = gradlab.check(module.forward, *given, backward=module.backward)
+    assert "is missing after `d[i[k]] += f`" in report.fixes[0].explanation
+    assert "  12 |         d[i[k]] += f\n" in str(report), str(report)

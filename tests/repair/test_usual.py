@@ -205,3 +205,24 @@ def test_an_entry_of_a_dict_is_read_in_the_place_of_a_name(tmp_path: Path) -> No
     report = gradlab.check(module.forward, *given, **options)
     meant = '    f = (2 * g * p["k"] * (r - p["r0"]) / r)[:, None] * d'
     assert [fix.after for fix in report.fixes] == [(meant,)]
+
+
+def test_two_edits_that_each_mend_a_gradient_are_found_together(tmp_path: Path) -> None:
+    """One of them is a product, so that no second edit is left to be searched from the other."""
+    text = (
+        "def sig(a):\n    return 1 / (1 + np.exp(-a))\n\n\n"
+        "def forward(x, h, u, v):\n    r = sig(x @ v + h @ u[0])\n"
+        "    return np.tanh(x @ v + (r * h) @ u[1]) * h, (x, h, u, v, r)\n\n\n"
+        "def backward(g, kept):\n    x, h, u, v, r = kept\n"
+        "    c = np.tanh(x @ v + (r * h) @ u[1])\n    dc = g * h * (1 - c**2)\n"
+        "    drh = dc @ u[1].T\n    dr = drh * h * r * (1 - r)\n"
+        "    dh = g * c + dr @ u[0].T\n    dx = dr @ v.T + dc @ v.T\n"
+        "    du = np.stack([h.T @ dr, h.T @ dc])\n"
+        "    return dx, dh, du, x.T @ dr + x.T @ dc\n"
+    )
+    module = load(tmp_path / "layer.py", f"import numpy as np\n\n\n{text}")
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=s) for s in ((4, 2), (4, 3), (2, 3, 3), (2, 3))]
+    options = {"backward": module.backward, "returns": "output+residuals"}
+    fix = gradlab.check(module.forward, *given, **options).fixes[0]
+    assert fix.edits == 2 and "    dh = g * c + dr @ u[0].T + r * drh" in fix.after, fix
