@@ -100,11 +100,12 @@ def quickest() -> Mapping[str, Any]:
 def steady() -> Mapping[str, Any]:
     """Return the options with which this jaxlib computes large products at their usual speed.
 
-    0.10.2 fuses a product of matrices with a sum that follows; that takes 14 times as long. Only
-    convolutions are left to that library: in float64 XLA's own code takes 17 times as long.
+    0.10.2 fuses a product of matrices with a sum that follows; that takes 14 times as long. So its
+    library for both computes products and convolutions alone.
     """
     option = "xla_cpu_experimental_ynn_fusion_type"
-    return _accepted(option, "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION")
+    kinds = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT", "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+    return _accepted(option, ",".join(kinds))
 
 
 def _accepted(option: str, value: Any) -> dict[str, Any]:
