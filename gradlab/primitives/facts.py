@@ -51,6 +51,8 @@ def _ruled(site: Site) -> tuple[Known | None, ...]:
         results = (known,) if known else tuple(_carried(site, output) for output in outputs)
     if record.bounded is not None:
         return (_bounded(results[0], site),)
+    if record.always is not None:
+        return record.always(site)
     if _is_float(site) and not record.settles and any(k and k.masked for k in site.known):
         return tuple(known if known and known.upper else _murky(known) for known in results)
     return results
@@ -94,9 +96,11 @@ def _put_together(site: Site, output: int, operands: Sequence[int]) -> tuple[Mar
         local = [(k, site.reads(k)[output]) for k in operands if site.known[k]]
     if not _is_float(site) or len(local) < len(operands):
         return (), ()
-    for read in (_high, _low):
-        marks = [(read(site.known[k]), step) for k, step in local if step is not None]
-        found = ranges.at_once(marks) if any(own for own, _ in marks) else ()
+    several = [(k, step) for k, step in local if step is not None]
+    for read, other in ((_high, _low), (_low, _high)):
+        marks = [(read(site.known[k]), step) for k, step in several]
+        hidden = [ranges.is_deep(other(site.known[k])) for k, _ in several]
+        found = ranges.at_once(marks, hidden) if any(own for own, _ in marks) else ()
         sides.append(found)
     return sides[0], sides[1]
 
@@ -210,7 +214,7 @@ def of_product(site: Site) -> Known | None:
     upper, lower = next((found for k in (0, 1) if any(found := _times(site, k))), ((), ()))
     if not (upper or lower) and _is_float(site):
         lower = ranges.multiplied(_spread(site, 0, True), _spread(site, 1, True))
-    return told(_both(a, b), None, upper, lower)
+    return told(_both(a, b), _either(*_sides(site, lambda k: k.untrue)), upper, lower)
 
 
 def of_quotient(site: Site) -> Known | None:
@@ -263,6 +267,9 @@ def of_sum(site: Site) -> Known | None:
 
 def _sum(site: Site, minus: bool) -> Known | None:
     a, b = _sides(site, lambda k: k.nonzero)
+    p, q = _sides(site, lambda k: k.untrue)  # outside these, terms are 1
+    one = _either(p, b)  # 1 - 0, 1 + 0
+    zero, one = (_either(p, q), one) if minus else (None, _both(one, _either(a, q)))
     site = _laid_over(site, (0, 1))
     upper, lower = (
         ranges.summed(_spread(site, 0, side), _spread(site, 1, side != minus), site.out_dtypes[0])
@@ -270,7 +277,7 @@ def _sum(site: Site, minus: bool) -> Known | None:
         else ()
         for side in (False, True)
     )
-    return told(_either(a, b), None, upper, lower)
+    return told(_both(zero, _either(a, b)), one, upper, lower)
 
 
 of_difference = functools.partial(_sum, minus=True)
@@ -309,12 +316,20 @@ def _extreme(site: Site, sign: int) -> Known | None:
     highest = ranges.shifted(over, local)
     lowest = []
     for mark in under:
-        kept = ranges.reached(mark.region, local)
-        missed = None if kept is None else complement(kept)
+        reached = ranges.reached(mark.region, local)
+        missed = None if reached is None else complement(reached)
         if missed is not None:
             lowest.append(replace(mark, region=missed))
         deep = [m for m in highest if m.is_deep]
-        if site.grants is not None and deep and not (missed is not None and missed.is_zero):
+        masks = [m.region for m in over if m.is_deep]
+        # an entry is a mask's or it is bounded, which of regions has to be seen
+        kept = not mark.is_deep if mark.region.is_dense else _is_apart(mark.region, masks)
+        if (
+            site.grants is not None
+            and deep
+            and kept
+            and not (missed is not None and missed.is_zero)
+        ):
             empty = Pattern.union(complement(mark.region) for mark in deep)
             level = max(m.offset for m in deep) / 2
             need = site.grants.need("nonempty", 0, level, empty)
@@ -322,6 +337,10 @@ def _extreme(site: Site, sign: int) -> Known | None:
     sides = ranges.rounded(highest, site.out_dtypes[0]), ranges.rounded(lowest, site.out_dtypes[0])
     upper, lower = sides if sign > 0 else sides[::-1]
     return told(_zeros(site, 0), None, upper, lower)
+
+
+def _is_apart(region: Pattern, others: Sequence[Pattern]) -> bool:
+    return region.is_zero or any((region & other).is_zero for other in others)
 
 
 of_largest, of_smallest = functools.partial(_extreme, sign=1), functools.partial(_extreme, sign=-1)
@@ -367,6 +386,21 @@ def of_negation(site: Site) -> Known | None:
     """`not`, of booleans."""
     known = site.known[0] if _is_boolean(site) else None
     return None if known is None else told(support=known.untrue, false=known.nonzero)
+
+
+def of_gather(site: Site) -> Known | None:
+    """0 also where a window lies beyond the array, if 0 stands for what is there."""
+    known = _carried(site, 0)
+    fills = "FILL" in str(site.params["mode"]) and site.params.get("fill_value") == 0
+    if not fills or site.value(1) is None:
+        return known
+    [local] = site.reads(0)
+    assert local is not None
+    inside = local.rows()
+    if inside.is_dense:
+        return known
+    known = known or Known()
+    return replace(known, support=inside if known.support is None else inside & known.support)
 
 
 def _joined(site: Site, conjunction: bool) -> Known | None:

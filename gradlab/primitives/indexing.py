@@ -14,6 +14,7 @@ import numpy as np
 from gradlab.patterns import Pattern, maps
 from gradlab.patterns.size import has_number, same, small
 from gradlab.patterns.zone import Bound
+from gradlab.primitives import facts
 from gradlab.primitives.equation import Equation, Shape
 from gradlab.primitives.known import Known
 from gradlab.primitives.record import Primitive, Site, complement, each, zero_if
@@ -138,6 +139,16 @@ def _windows(
     sizes: Any,
 ) -> Pattern:
     """Return gathered <- operand for XLA's gather semantics, in the order of their axes."""
+    moved = {*indexed, *operand_batch}
+    first = tuple(n if axis in moved else sizes[axis] for axis, n in enumerate(operand))
+    if not all(map(same, first, operand)):  # on other axes, a window is at the start
+        part = maps.slice(operand, (0,) * len(operand), first, None)
+        return (
+            _windows(
+                site, first, gathered, offset, collapsed, indexed, operand_batch, index_batch, sizes
+            )
+            @ part
+        )
     batch_axes = [axis for axis in range(len(gathered)) if axis not in set(offset)]
     shared = [axis for axis in range(len(operand)) if axis not in {*collapsed, *operand_batch}]
     window_of = dict(zip(shared, sorted(offset)))
@@ -379,7 +390,14 @@ _ADDED = replace(_READ, reads=_scatter, zero=zero_if(0, 2), rounds=SumOf(_hits))
 _CHOSEN = replace(_ADDED, rounds=EXACT)
 
 RECORDS = (
-    replace(_READ, name="gather", reads=_gather, zero=_filled_with_zero, moves=slice(0, 1)),
+    replace(
+        _READ,
+        name="gather",
+        reads=_gather,
+        zero=_filled_with_zero,
+        moves=slice(0, 1),
+        known=facts.of_gather,
+    ),
     replace(_READ, name="dynamic_slice", reads=_dynamic_slice, zero=zero_if(0), moves=slice(0, 1)),
     replace(
         _READ,

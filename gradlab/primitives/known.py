@@ -59,7 +59,7 @@ class Known:
     array: Array | None = None  # its value
     affine: Affine | None = None  # its value as a function of the index
     support: Pattern | None = None  # the region outside which it is 0 (False)
-    false: Pattern | None = None  # for booleans, the region outside which it is True
+    false: Pattern | None = None  # the region outside which it is 1 (True)
     upper: tuple[Mark, ...] = ()  # bounds from above, where a rule has found any
     lower: tuple[Mark, ...] = ()  # bounds of the negated value from above
     murky: bool = False  # whether it is made of masked values in a way that no rule follows
@@ -142,10 +142,13 @@ class Known:
 
     @cached_property
     def untrue(self) -> Pattern | None:
-        """The region outside which it is True."""
-        if self.false is not None or self.array is None or self.array.dtype != bool:
+        """The region outside which it is 1, or True."""
+        if self.false is not None or self.array is None:
             return self.false
-        return _region(self.array, np.logical_not)
+        if self.array.dtype == bool:
+            return _region(self.array, np.logical_not)
+        ones = self.array.dtype.kind in "iuf" and self.fill == 1
+        return Pattern.zero(self.array.shape, ()) if ones else None
 
 
 def of_array(value: Any) -> Known | None:

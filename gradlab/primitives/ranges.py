@@ -173,20 +173,27 @@ def _moved(local: Pattern, region: Pattern) -> Pattern:
     return Pattern.zero(local.output_shape, ()) if region.is_zero else local @ region
 
 
-def at_once(parts: Sequence[tuple[Sequence[Mark], Pattern]]) -> Marks:
-    """Return the marks of an array put together from several: a choice, a concatenation."""
+def at_once(parts: Sequence[tuple[Sequence[Mark], Pattern]], hidden: Sequence[bool]) -> Marks:
+    """Return the marks of an array put together from several: a choice, a concatenation.
+
+    A mark of the whole array leaves out some parts: these have to be masks, which `hidden` says.
+    """
     options: list[list[Mark]] = []
-    for marks, local in parts:
+    masks: list[bool] = []
+    for (marks, local), is_mask in zip(parts, hidden, strict=True):
         whole = local @ Pattern.region(local.input_shape)
         if not whole.is_zero:
             unbounded = Mark(whole, -math.inf)  # its entries lie in the region: no bound is needed
             options.append([*shifted(marks, local), unbounded])
+            masks.append(is_mask)
     found = []
     for several in itertools.islice(itertools.product(*options), 1 << _MARKS):
         bounds = [mark for mark, own in zip(several, options) if mark is not own[-1]]
         if bounds:
-            region = Pattern.union(mark.region for mark in several)
-            found.append(_weakest(bounds, region))
+            made = _weakest(bounds, Pattern.union(mark.region for mark in several))
+            left = (m for m, mark, own in zip(masks, several, options) if mark is own[-1])
+            if made.is_deep or not made.region.is_dense or all(left):
+                found.append(made)
     return _few(found)
 
 

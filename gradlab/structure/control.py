@@ -16,6 +16,7 @@ writes of a whole array are exact; of a part, they count as reaching all of it.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -203,7 +204,9 @@ def _scan(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
     counts = any(counters) and (walk.unclear > unclear or _decides(jaxpr, operands, counters))
     noted = len(walk.notes) > len(said[0])
     clock = _Clock(length, backwards)
-    unrolls = (counts or step.forgets or noted) and worth_unrolling(equation)
+    unrolls = worth_unrolling(equation) and (counts or step.forgets or noted)
+    if not unrolls and worth_unrolling(equation, _BRIEF):
+        unrolls = step.begins_with_less(clock.first)
     closer, whole = None, False
     if counts and not (unrolls and length * len(body(jaxpr).equations) <= _SHORT):
         closer, whole = _at_all_times(walk, equation, operands, step, clock, said[0])
@@ -311,9 +314,8 @@ def _at_all_times(
     if program is None or walk.timed or not length >= 1:
         return None, False
     first = clock.at(0, False)
-    here = length - 1 if clock.backwards else 0
     given = [
-        Traced(known=v.known if n < constants + carried else _entry(v, here))
+        Traced(known=v.known if n < constants + carried else _entry(v, clock.first))
         for n, v in enumerate(operands)
     ]
     first_step, said, unclear = len(walk.steps), walk.said, walk.unclear
@@ -389,7 +391,13 @@ def _at_all_times(
 def _entry(value: Traced, index: Any) -> Known | None:
     """Return what is known of one entry of a stack."""
     array = None if value.known is None else value.known.value()
-    return None if array is None or array.dtype == object else Known(array=array[index])
+    if array is not None and array.dtype != object:
+        return Known(array=array[index])
+    region = value.nonzero
+    if region is None:
+        return None
+    shape = region.output_shape
+    return told(_place(index, shape[1:], shape[0]).T @ region)
 
 
 def _kept(
@@ -532,32 +540,50 @@ def _phases(operands: list[Traced], first: int, length: int) -> list[_Phase]:
     """
     labels, values = [], []
     for n, operand in enumerate(operands[first:], first):
-        array = None if operand.reads or operand.known is None else operand.known.array
+        array = _column(operand)
         if array is None or array.dtype.kind in "iuO" or not 0 < array.size <= _COLUMN:
             continue
         rows = array.reshape(length, -1)
         label: Any = np.unique(rows, axis=0, return_inverse=True)[1]
         labels.append(label.reshape(-1) if label.max() < _KINDS else rows.any(axis=1))
-        values.append((n, rows, array.shape[1:]))
+        whole = operand.known is not None and array is operand.known.array
+        values.append((n, rows, array.shape[1:], whole))
     if not labels:
         return [_ANY]
     kinds = np.unique(np.stack(labels), axis=1, return_inverse=True)[1].reshape(-1)
     found = []
     for kind in range(min(int(kinds.max()) + 1, _KINDS + 1)):
         here = kinds == kind
-        known = {n: _one_of(rows[here], shape) for n, rows, shape in values}
+        known = {n: _one_of(rows[here], shape, whole) for n, rows, shape, whole in values}
         times = None if here.all() else Pattern.explicit(here[:, None], (length,), ())
         found.append(_Phase(known, times))
     return found if len(found) <= _KINDS else [_ANY]
 
 
-def _one_of(rows: Any, shape: Shape) -> Known | None:
-    """Return what is known of an array that is one of these rows: its value, or where it is 0."""
-    if (rows == rows[0]).all():
+def _column(operand: Traced) -> Any:
+    """Return a stacked input of known value, or where it may differ from zero; None: anywhere."""
+    if operand.reads or operand.known is None or operand.known.array is not None:
+        return None if operand.reads or operand.known is None else operand.known.array
+    region = operand.nonzero
+    size = _COLUMN + 1 if region is None else math.prod(region.output_shape)
+    if region is None or not (has_number(size) and size <= _COLUMN):
+        return None
+    return region.to_dense().reshape(region.output_shape)
+
+
+def _one_of(rows: Any, shape: Shape, whole: bool) -> Known | None:
+    """Return what is known of an array that is one of these rows: its value, or where it is 0.
+
+    Args:
+        rows: values, or where these may differ from zero.
+        shape: of one of them.
+        whole: whether they are values.
+    """
+    if whole and (rows == rows[0]).all():
         return Known(array=rows[0].reshape(shape))
     some, failed = rows.any(axis=0), ~rows.all(axis=0)
     support, false = (Pattern.explicit(at[:, None], shape, ()) for at in (some, failed))
-    return told(support, false if rows.dtype == bool else None)
+    return told(support, false if whole and rows.dtype == bool else None)
 
 
 class _Step:
@@ -583,6 +609,7 @@ class _Step:
         self.reads = {n for n, operand in enumerate(operands) if operand.reads}
         self.offsets: dict[int, Note] = {}
         self._walk, self._equation, self._operands = walk, equation, operands
+        self._jaxpr = jaxpr
         self.zero = {n for n in range(constants, len(operands)) if operands[n].is_zero}
         self.masked = {n for n in self.carries if _may_be_masked(operands[n])}
         first_step, said = len(walk.steps), walk.said
@@ -604,6 +631,7 @@ class _Step:
             for n in self.carries
         }
         self.carried_shapes = {n: self.shapes[n] for n in self.carries if n in self.reads}
+        self._results = runs[0]
         self.outputs = list(zip(*(run[carried:] for run in runs)))
         self.taken: dict[tuple[int, int], Pattern] = {}
         self.shown: dict[tuple[int, int], Pattern] = {}
@@ -657,6 +685,34 @@ class _Step:
         seed = {n: Pattern.identity(self.shapes[n])} if n in self.reads else NOTHING
         return Traced(seed, known, self.offsets.get(n))
 
+    def begins_with_less(self, place: int) -> bool:
+        """Whether the first step reads less than others, since what is carried starts with zeros.
+
+        Args:
+            place: of the first step in stacked arrays.
+        """
+        walk = self._walk
+        lost = [n for n in self.carries if n not in self.zero]
+        if all(self._operands[n].nonzero is None for n in lost):
+            return False
+        begin = {n: self._operands[n].known for n in self.carries}
+        for n, operand in enumerate(self._operands[self.carries.stop :], self.carries.stop):
+            begin[n] = _entry(operand, place)
+        first_step, said = len(walk.steps), walk.said
+        made = walk.run(
+            self._jaxpr, [self.inside(n, _Phase(begin)) for n in range(len(self.shapes))]
+        )
+        del walk.steps[first_step:]
+        walk.said = said
+        return any(
+            (first.is_zero and not later.is_zero)
+            or any(
+                source not in first.reads or not first.reads[source].covers(pattern)
+                for source, pattern in later.reads.items()
+            )
+            for first, later in zip(made, self._results)
+        )
+
     def is_zero(self, output: int) -> bool:
         """Whether an output of a step is zero in every step."""
         return all(value.is_zero for value in self.outputs[output])
@@ -700,6 +756,7 @@ class _Clock:
         self.length = length
         self.backwards = backwards
         self.same = Pattern.identity((length,))
+        self.first = length - 1 if backwards else 0
         self.always = Pattern.dense((length,), ())
         self.once = Pattern.dense((), ())
 
@@ -745,15 +802,17 @@ CONTROL["custom_linear_solve"] = _linear_solve
 
 
 _EQUATIONS = 2048
+_BRIEF = 128
+"""Equations up to which steps are followed one by one only because the first is another."""
 _SHORT = 512
 """Equations up to which steps are followed one by one, before they are read at once."""
 
 
-def worth_unrolling(equation: Any) -> bool:
+def worth_unrolling(equation: Any, most: int = _EQUATIONS) -> bool:
     """Return whether a scan is short enough to be followed step by step."""
     inside = len(body(equation.params["jaxpr"]).equations)
     length = equation.params["length"]
-    return not is_symbolic_dim(length) and 0 < length * inside <= _EQUATIONS
+    return not is_symbolic_dim(length) and 0 < length * inside <= most
 
 
 def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
@@ -782,15 +841,9 @@ def unrolled(walk: Walk, equation: Any, operands: list[Traced]) -> list[Traced]:
 
 def _at(value: Traced, step: int, shape: tuple[int, ...]) -> Traced:
     """Return one step's part of a stacked input."""
-    array = None if value.known is None else value.known.value()
-    if array is not None and array.dtype == object:  # keys
-        array = None
     part = _place(step, shape[1:], shape[0]).T
-    known = None if array is None else Known(array=array[step])
-    if known is None and value.is_zero:
-        known = Known(support=Pattern.zero(shape[1:], ()))
     reads = {seed: part @ pattern for seed, pattern in value.reads.items()}
-    return Traced(reads, known, value.offset)
+    return Traced(reads, _entry(value, step), value.offset)
 
 
 @maps.remembered
@@ -832,8 +885,12 @@ def _through(
             found.setdefault(seed, []).append(walk.compose(local, pattern))
     values = [value for _, value in parts]
     known = MASKED if any(map(_may_be_masked, values)) else None
-    if all(value.is_zero for value in values):
-        known = Known(support=Pattern.zero(shape, ()))
+    if any(value.nonzero is not None for value in values):
+        regions = [
+            local.rows() if value.nonzero is None else local @ value.nonzero
+            for local, value in parts
+        ]
+        known = Known(support=Pattern.union(regions), murky=known is MASKED)
     vanishes = all(value.vanishes for value in values)
     return Traced(union(found), known, None if vanishes else walk.offset(equation, values))
 

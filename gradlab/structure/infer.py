@@ -54,11 +54,18 @@ class Traced:
         reads: for each seed that it may read, the pattern value <- seed.
         known: what holds at every input and seed.
         offset: the place after which it may not be zero though all seeds are.
+        parts: of a complex value, the real part and the imaginary one, where they are told apart.
     """
 
     reads: Dependence = field(default_factory=dict)
     known: Known | None = None
     offset: Note | None = None
+    parts: "tuple[Traced, Traced] | None" = None
+
+    @property
+    def nonzero(self) -> Pattern | None:
+        """The region outside which it is zero at every input and seed, if there is one."""
+        return None if self.known is None else self.known.nonzero
 
     @property
     def is_zero(self) -> bool:
@@ -171,8 +178,9 @@ class Walk:
             if flow and not any(known):  # what it carries may be masked
                 known = tuple(result.known for result in flow(self, equation, operands))
                 del self.steps[first_step:]
-            return [Traced(known=fact) for fact in known]
+            return self.halved(equation, operands, [Traced(known=fact) for fact in known])
         made = flow(self, equation, operands) if flow else self.primitive(equation, operands)
+        made = self.halved(equation, operands, made)
         inside = tuple(self.steps[first_step:]) if flow else ()
         del self.steps[first_step:]
         self.steps.append(
@@ -187,6 +195,11 @@ class Walk:
             )
         )
         return made
+
+    def halved(self, equation: Any, operands: list[Traced], made: list[Traced]) -> list[Traced]:
+        """Return results, their real and imaginary parts told apart where they have such."""
+        halve = HALVES.get(equation.primitive.name)
+        return halve(self, equation, operands, made) if halve else made
 
     def call(self, equation: Any, inner: Any, operands: list[Traced]) -> list[Traced]:
         """Run a called jaxpr; what JAX's own functions do inside counts as done by the caller."""
@@ -361,6 +374,8 @@ Flow = Callable[[Walk, Any, list[Traced]], list[Traced]]
 CONTROL: dict[str, Flow] = {}
 Access = Callable[[Walk, Any, list[Traced]], tuple[list[Traced], Traced]]
 CELLS: dict[str, Access] = {}
+Halve = Callable[[Walk, Any, list[Traced], list[Traced]], list[Traced]]
+HALVES: dict[str, Halve] = {}
 
 
 def union(parts: Mapping[int, Iterable[Pattern]]) -> Dependence:

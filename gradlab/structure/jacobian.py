@@ -19,7 +19,7 @@ from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes
 from gradlab.primitives.facts import FINITE_MASK
 from gradlab.reading import ported
-from gradlab.structure import control, sharded  # noqa: F401  (for their registrations)
+from gradlab.structure import control, halves, sharded  # noqa: F401  (for their registrations)
 from gradlab.structure.colouring import listed
 from gradlab.structure.compiled import CompiledJacobian, Layout, point_of
 from gradlab.structure.conditions import Accept, Condition, accepting, holding, refuse

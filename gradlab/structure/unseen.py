@@ -75,12 +75,13 @@ class _Values(Walk):
         where = f"{_word(equation)} at {self.source(equation)}".removesuffix(" at ")
         if self.loops and value.reads:
             self.inside[where] = None
-            return value if self.only is None or where in self.only else replace(value, reads={})
+            shown = self.only is None or where in self.only
+            return value if shown else replace(value, reads={}, parts=None)
         for seed, pattern in value.reads.items():
             if seed < self.given:
                 seed = self.hidden.setdefault((seed, where), self.given + len(self.hidden))
             parts.setdefault(seed, []).append(pattern)
-        return replace(value, reads=union(parts))
+        return replace(value, reads=union(parts), parts=None)
 
     def site_of(self, equation: Any, operands: Sequence[Traced]) -> Site:
         """Return an equation as the rules see it: what is known of a value holds at every input."""

@@ -354,6 +354,26 @@ def test_a_leak_is_refused_whatever_is_accepted(name):
     assert_sound(LEAKS[name], J)
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        jnp.nan_to_num,
+        lambda s: jnp.where(s > 0, s, 50.0),
+        lambda s: jnp.where(s > 0, s, jnp.finfo(s.dtype).max),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_a_choice_leaves_unbounded_is_not_taken_for_hidden(chosen, axis):
+    def attend(s):
+        lower = jnp.where(strict(), 0.0, jnp.finfo(s.dtype).min)
+        return jax.nn.softmax(chosen(s) * 3 + lower, axis=axis)
+
+    s = np.random.default_rng(2).normal(size=(T, T)).astype(np.float32)
+    dense = np.asarray(jax.jacfwd(attend)(s)).reshape(T * T, T * T)
+    pattern = jacobian(attend, s, conditions=ACCEPTED).pattern.to_dense()
+    assert not np.nan_to_num(dense)[~pattern].any()
+
+
 def test_a_refusal_ends_with_what_to_accept():
     with pytest.raises(StructureMismatch) as caught:
         assert_structure(haiku, POINT, causal=1)

@@ -120,6 +120,40 @@ def _counting_while(x):
     return lax.while_loop(lambda state: state[0] < 2, turn, (0, x))[1]
 
 
+def _products_of_sums(starts, on):
+    """Each entry times the sum of those before it, which starts anew where a mask is off."""
+
+    def function(x):
+        def step(total, both):
+            value, kept = both
+            return jnp.where(kept, total + value, 0.0), value * total
+
+        return lax.scan(step, starts(x), (x, jnp.asarray(on)))[1]
+
+    return function
+
+
+def _register(x):
+    def step(held, value):
+        return (held[1], held[2], held[0] + value), held[0]
+
+    return jnp.sin(x) * lax.scan(step, (x[0] * 0, x[-1], x[0]), x)[1]
+
+
+def _column_with_zeros(x):
+    ahead = jnp.arange(12) < 5
+
+    def step(total, value):
+        return total + value, value * total
+
+    return lax.scan(step, 1.0, jnp.where(ahead, x, 0.0))[1]
+
+
+def _above(x):
+    rows, columns = (lax.broadcasted_iota(jnp.int32, (12, 12), k) for k in (0, 1))
+    return (x[:, None] * x) * (1 - (rows >= columns).astype(jnp.int32))
+
+
 # name -> function of 12 numbers, how many entries too many the pattern may have
 FUNCTIONS = {
     "argsort": (lambda x: x[jnp.argsort(jnp.asarray(KNOTS[ORDER]))], 0),
@@ -161,6 +195,17 @@ FUNCTIONS = {
     "a band solved": (_banded(lower=True), 0),
     "a band solved upwards": (_banded(lower=True, trans=1), 0),
     "a band solved from the right": (_right, 0),
+    "a sum that starts at zero": (_products_of_sums(lambda x: 0.0, [True] * 12), 0),
+    "a sum that starts anew": (_products_of_sums(lambda x: 0.0, MASK), 0),
+    "a sum that starts anew, and elsewhere": (_products_of_sums(lambda x: x[3], MASK), 0),
+    "zeros that go round": (_register, 0),
+    "a column with zeros": (_column_with_zeros, 0),
+    "one less a mask": (lambda x: (x[:, None] + x) * (1 - jnp.eye(12)), 0),
+    "one less a mask of integers": (_above, 0),
+    "read beyond the end": (
+        lambda x: x * x.at[2 * np.arange(12)].get(mode="fill", fill_value=0.0),
+        0,
+    ),
     "a diagonal solved": (
         lambda x: jax.scipy.linalg.solve_triangular(jnp.diag(jnp.arange(1.0, 13)), x),
         0,

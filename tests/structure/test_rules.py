@@ -168,6 +168,82 @@ def test_writing_at_known_indices(write):
     assert not compare(write, zeros(3, 4), zeros(3, 5)).notes
 
 
+AT_ROWS = np.array([[0], [2], [2]])
+AT_ROW = np.array([1])
+
+
+@pytest.mark.parametrize(
+    ("index", "sizes", "numbers"),
+    [
+        (AT_ROWS, (1, 2), ((1,), (0,), (0,))),
+        (AT_ROWS, (1, 1), ((), (0, 1), (0,))),
+        (AT_ROW, (2, 3), ((0, 1), (), (0,))),
+        (AT_ROW, (1, 3), ((0,), (0,), (0,))),
+    ],
+)
+def test_a_window_narrower_than_an_axis_without_an_index_is_at_its_start(index, sizes, numbers):
+    read = lax.GatherDimensionNumbers(*numbers)
+    compare(lambda x: lax.gather(x, index, read, sizes), zeros(4, 5))
+    written = lax.ScatterDimensionNumbers(*numbers)
+    shape = lax.gather(zeros(4, 5), index, read, sizes).shape
+    compare(lambda x, y: lax.scatter_add(x, index, y, written), zeros(4, 5), zeros(*shape))
+
+
+def _pair(x):
+    return lax.complex(x, x[::-1] ** 2)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.real(_pair(x)),
+        lambda x: jnp.imag(jnp.conj(_pair(x)) * 2j),
+        lambda x: jnp.real(_pair(x) * jnp.cos(x)),
+        lambda x: jnp.imag(_pair(x) / (2 + jnp.arange(4))),
+        lambda x: jnp.real(_pair(x) * (1 + 2j)),
+        lambda x: jnp.imag(_pair(x)[jnp.array([0, 2, 2])].sum()),
+        lambda x: jnp.real(jnp.concatenate([_pair(x), x + 0j]).reshape(2, 4)),
+        lambda x: jnp.real((1 + jnp.arange(12.0)).reshape(3, 4) @ _pair(x)),
+        lambda x: jnp.imag(_pair(x) @ jnp.diag(jnp.array([1.0, 1j, 2.0, 1 + 1j]))),
+        lambda x: abs(_pair(x)),
+        lambda x: jnp.real(jnp.fft.fft(x)),
+        lambda x: jnp.imag(jnp.fft.fft(x)),
+        lambda x: jnp.real(jnp.fft.ifft(_pair(x))),
+        lambda x: jnp.imag(jnp.fft.fft(x[:3])),
+        lambda x: jnp.real(jnp.fft.rfft(x)),
+        lambda x: jnp.imag(jnp.fft.rfft(x)),
+        lambda x: jnp.fft.irfft(lax.complex(x[:3], x[1:]), n=4),
+        lambda x: jnp.imag(jnp.fft.fft2(x.reshape(2, 2))),
+    ],
+)
+def test_what_real_and_imaginary_parts_read(function):
+    compare(function, zeros(4), mode=_by_columns)
+
+
+def _by_columns(function, numbers):
+    """Return a Jacobian, one JVP at a time: XLA's FFT fails on some layouts of batches."""
+
+    def jacobian_at(x):
+        columns = [jax.jvp(function, (x,), (seed,))[1].ravel() for seed in jnp.eye(x.size)]
+        return (jnp.stack(columns, axis=1),)
+
+    return jacobian_at
+
+
+@pytest.mark.parametrize("size", [6, 8, 15, 30, 61, 127])
+def test_no_coefficient_of_a_transform_that_is_rounded_counts_as_zero(size):
+    x = np.random.default_rng(size).normal(size=size).astype(np.float32)
+    columns = jax.lax.map(jnp.fft.fft, jnp.eye(size, dtype=jnp.complex64))
+    for part in (np.real, np.imag):
+        of_jax = getattr(jnp, part.__name__)
+        pattern = jacobian(lambda x, of_jax=of_jax: of_jax(jnp.fft.fft(x)), x).pattern.to_dense()
+        assert not part(np.asarray(columns).T)[~pattern].any()
+
+
+def test_r_of_qr_reads_the_columns_up_to_its_own():
+    compare(lambda x: jnp.linalg.qr(x)[1], zeros(4, 3))
+
+
 def test_unknown_indices_are_dense_on_their_axis_alone():
     report = jacobian(lambda x, i: x[i], zeros(6, 4), np.array([1, 2]))
     assert report.notation == "out[:, i] <- x[:, i]"
