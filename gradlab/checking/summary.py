@@ -1,6 +1,8 @@
 """From trials to a report: each law at its worst, each input's count, the worst entry, the why."""
 
+import contextlib
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -124,10 +126,24 @@ def _explained(
         return ((), None), ()
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
-    repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
-    fixes, first = repaired
-    known = bool(fixes) or (first is not None and first.code == "GL900")
-    return repaired, diagnose(*wrong, known)
+    with _young_garbage():
+        repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
+        fixes, first = repaired
+        known = bool(fixes) or (first is not None and first.code == "GL900")
+        return repaired, diagnose(*wrong, known)
+
+
+@contextlib.contextmanager
+def _young_garbage() -> Iterator[None]:
+    """Let the collector look at nothing that is older: a search makes much, and JAX is large."""
+    apart = not gc.get_freeze_count()  # or the user has put something aside
+    if apart:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if apart:
+            gc.unfreeze()
 
 
 def _maps(trials: Sequence[Trial], leaves: Sequence[Leaf]) -> dict[str, ErrorMap]:

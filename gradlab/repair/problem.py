@@ -7,6 +7,7 @@ NumPy.
 import contextlib
 import functools
 import itertools
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -910,17 +911,21 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
             right.append(False)
             measures.append((4.0, 4.0, 1.0))
             continue
-        known = np.isfinite(true)
-        array, true = array[known], np.asarray(true)[known]
-        off, size = np.abs(array - true), np.abs(true)
-        close = off <= _CLOSE * (size + size.max(initial=0.0))
-        right.append(bool(close.all()))
+        array, true, known = array.ravel(), np.ravel(true), np.isfinite(np.ravel(true))
+        if not known.all():
+            array, true = array[known], true[known]
+        size, off = np.abs(true), np.abs(array - true)
+        close = off <= _CLOSE * (size + (size.max() if size.size else 0.0))
+        count = np.count_nonzero(close)
+        right.append(bool(count == close.size))
         norm, other = _norm(true) or 1.0, _norm(array) or 1.0
-        angle = np.sqrt(max(1.0 - (abs(np.vdot(true, array)) / (norm * other)) ** 2, 0.0))
-        wrong = (close.size - np.count_nonzero(close)) / max(known.size, 1)
+        turn = 1.0 - float(abs(np.vdot(true, array)) / (norm * other)) ** 2
+        angle = math.sqrt(max(turn, 0.0))
+        wrong = (close.size - count) / max(known.size, 1)
         measures.append((min(_norm(off) / norm, 4.0), angle, wrong))
-    sums = np.nan_to_num(np.sum(measures, axis=0), nan=9.0)
-    return tuple(right), (float(sums[0]), float(sums[1]), float(sums[2]))
+    sums = [float(sum(each)) for each in zip(*measures)] or [0.0] * 3
+    first, second, third = (9.0 if math.isnan(each) else each for each in sums)
+    return tuple(right), (first, second, third)
 
 
 def _alike(value: Any, right: Any) -> bool:

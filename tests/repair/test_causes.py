@@ -348,3 +348,20 @@ def test_a_line_is_shown_after_which_one_is_missing(tmp_path: Path) -> None:
     report = gradlab.check(module.forward, *given, backward=module.backward)
     assert "is missing after `d[i[k]] += f`" in report.fixes[0].explanation
     assert "  12 |         d[i[k]] += f\n" in str(report), str(report)
+
+
+def test_a_term_is_told_as_the_source_has_it(tmp_path: Path) -> None:
+    """No name of an operation of the program, where no edit is found."""
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(u, x):\n    lw = u - np.log(np.exp(u).sum())\n"
+        "    h = np.tanh(x[:, None] + lw)\n    return h.sum(axis=1), (lw, h)\n\n\n"
+        "def backward(g, kept):\n    lw, h = kept\n    d = g[:, None] * (1 - h * h)\n"
+        "    return d.sum(axis=0), d.sum(axis=1)\n"
+    )
+    module = load(tmp_path / "mixture.py", text)
+    given = np.random.default_rng(0).normal(size=4), np.random.default_rng(1).normal(size=6)
+    options = {"backward": module.backward, "returns": "output+residuals"}
+    report = gradlab.check(module.forward, *given, **options)
+    told = "the term through `np.exp(u)` at mixture.py:5 is missing"
+    assert report.fixes or told in report.diagnosis, report.diagnosis

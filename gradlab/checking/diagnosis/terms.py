@@ -6,6 +6,9 @@ is gone is the share of its paths. Where a share, some number of times, is what 
 was expected, the step is named with its line.
 """
 
+import ast
+import contextlib
+import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -17,9 +20,20 @@ from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.report import Finding
-from gradlab.tracing import Lifter, Program, Value, iterates, run_lifted, source, without_checks
+from gradlab.tracing import (
+    Lifter,
+    Program,
+    Value,
+    iterates,
+    run_lifted,
+    source,
+    source_path,
+    without_checks,
+)
+from gradlab.tracing.jaxprs import source_span
 from gradlab.tracing.leaves import is_inexact
 
+_SHORT = 60  # characters
 _GATES, _ENTRIES = 150, 1 << 20
 _TIMES = {
     -1.0: "is missing",
@@ -44,10 +58,11 @@ _REDUCTIONS = ("reduce_sum", "reduce_max")
 
 
 class _Gate(NamedTuple):
-    """Where a gate stands: the operation, its line, which operand (None: the result)."""
+    """Where a gate stands: the operation, its line and text, which operand (None: the result)."""
 
     name: str
     source: str
+    written: str
     operand: int | None
     passes: bool = False
 
@@ -57,13 +72,22 @@ class _Gate(NamedTuple):
 
     @property
     def words(self) -> str:
-        name = f"the {_NAMES[self.name]}" if self.name in _NAMES else self.name
+        """What the gradient passes, as the source has it where that is short."""
+        shown, node = self.written, None
+        with contextlib.suppress(SyntaxError):
+            node = ast.parse(shown, mode="eval").body
+        if isinstance(node, ast.BinOp) and self.name in _NAMES and self.operand in (0, 1):
+            shown = ast.get_source_segment(shown, (node.left, node.right)[self.operand]) or ""
+        if shown and node is not None and len(shown) <= _SHORT:
+            return f"the term through `{shown}`{self.line}"
+        if self.name not in _NAMES:
+            return f"the term through {self.source}" if self.source else "one term"
         which = (
             ""
             if self.operand is None
             else ("the first", "the second", "another")[min(self.operand, 2)] + " operand of "
         )
-        return f"{which}{name}{self.line}"
+        return f"the term through {which}the {_NAMES[self.name]}{self.line}"
 
 
 def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
@@ -92,8 +116,9 @@ def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
         base, rows = np.broadcast_to(rest, len(gates)), alone * rest
         found = [(k, t) for k, t in gated.shares(target, base, rows) if t in _TIMES]
         if found:  # one of two equal factors, with its sign turned, is what both of them lack
-            k, times = min(found, key=lambda each: list(_TIMES).index(each[1]))
-            text = f"in the gradient of {path}, the term through {gates[k].words} {_TIMES[times]}"
+            order = list(_TIMES)
+            k, times = min(found, key=lambda e: (order.index(e[1]), not gates[e[0]].source))
+            text = f"in the gradient of {path}, {gates[k].words} {_TIMES[times]}"
             yield Finding("term", path, text)
             return
     held = np.array([gate.name in _REDUCTIONS for gate in gates])
@@ -202,9 +227,17 @@ class _GateKeeper(Lifter):
         if not real or len(self._gates) >= _GATES:
             return array
         setting = self._settings[len(self._gates)]
-        where = equation.primitive.name, source(equation), operand
+        where = equation.primitive.name, source(equation), _written(equation), operand
         self._gates.append(_Gate(*where, passed is not None))
         return _gated(array, jax.numpy.zeros_like(array) if passed is None else passed, setting)
+
+
+def _written(equation: Any) -> str:
+    """Return the piece of the user's source that made an equation, "" where it is not known."""
+    path, _, line = source_path(equation).rpartition(":")
+    start, end = source_span(equation) if path else (0, 0)
+    text = linecache.getline(path, int(line)) if end else ""
+    return text.encode()[start:end].decode(errors="ignore").strip()
 
 
 @jax.custom_jvp
