@@ -36,6 +36,7 @@ from gradlab.tracing.jaxprs import (
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.lift import Lifter
 from gradlab.tracing.program import without_checks
+from gradlab.tracing.work import work
 
 Arrays = dict[str, NDArray[Any]]
 Key = tuple[int, ...]
@@ -44,6 +45,7 @@ Target = tuple[Key, int]  # a site and one of its sides; no site: the gradients 
 _LARGEST = 1 << 22  # entries times points of one pass
 _TURNS = 1 << 12  # of the loops of all programs, in the first pass
 _FURTHER = 12  # times as many, in all passes after it; a pass may take a sixth of them
+_ENTRIES = 1 << 30  # that the programs may compute at all points: some seconds
 _MOVES = 192  # points that are tried without a direction
 _SLOPES = 64  # directions along which margins are followed
 _LADDERS, _DEPTH = 2, 3  # passes that look for a boundary, and halvings of the way in each
@@ -193,7 +195,10 @@ class _Walk:
         self.rng = np.random.default_rng([seed, 17])
         self.given: dict[Key, NDArray[Any]] = {}
         self.decided: dict[Key, NDArray[Any]] = {}
-        self.most = max(8, min(64, _LARGEST // max(1, self.size)))
+        read = [*programs, *([pair[1]] if pair else [])]
+        self.left = _ENTRIES // sum(work(program.jaxpr).entries + 1 for program in read)  # points
+        largest = max(self.size, *(work(program.jaxpr).largest for program in read))
+        self.most = max(8, min(64, _LARGEST // largest))
         self.wanted: set[Target] = set()
         self.reached: dict[Target, Arrays] = {}
         self.known: set[frozenset[Target]] = set()  # sides that are taken together
@@ -209,7 +214,7 @@ class _Walk:
         self.wanted = every - here.sides(0)
         places = list[tuple[Arrays, Iterable[Side]]]()
         if self.moved and here.sites:
-            self.look(list(islice(self.moves(), _MOVES)))
+            self.look(list(islice(self.moves(), min(_MOVES, self.left // 2))))
             if self.wanted - self.reached.keys():
                 self.look(list(self.steps(here)))
             self.look(list(islice(self.joined(), self.most)))
@@ -230,6 +235,7 @@ class _Walk:
 
     def visit(self, points: Sequence[Arrays]) -> _Pass:
         """Evaluate all programs at some points in one pass."""
+        self.left = max(0, self.left - len(points))
         sites: dict[Key, _Site] = {}
         apart, held = np.zeros(len(points), bool), np.ones(len(points), bool)
         for number, program in enumerate(self.programs):
@@ -272,7 +278,7 @@ class _Walk:
 
         Note points as well where sides are taken together as none took them, and gradients differ.
         """
-        points = [point for point in points if self.legal(point)]
+        points = [point for point in points if self.legal(point)][: self.left]
         for first in range(0, len(points), self.most):
             some = points[first : first + self.most]
             found = self.tried(some)
@@ -294,7 +300,7 @@ class _Walk:
         """Return for each target a point a little beyond its boundary, on the way to it."""
         order = sorted(self.reached, key=lambda target: target[0] != ())[:_FOLLOWED]
         near = {target: self.reached[target] for target in order}
-        some = order[: self.most >> _DEPTH]
+        some = order[: min(self.most, self.left) >> _DEPTH]
         low, high = dict.fromkeys(some, 0.0), dict.fromkeys(some, 1.0)
         for _ in range(_LADDERS if some else 0):
             ways = [(t, _between(low[t], high[t], _DEPTH)) for t in some]
@@ -444,13 +450,14 @@ class _Walk:
         count = sum(self.start[name].size for name in self.floats)
         if not count:
             return
-        directions = np.eye(count)
-        if count > _SLOPES:
+        if count <= _SLOPES:
+            directions = np.eye(count)
+        else:
             directions = self.rng.choice([-1.0, 1.0], (_SLOPES, count)) / np.sqrt(count)
         flat = np.concatenate([self.start[n].real.ravel() for n in self.floats])
         step = 1e-6 * max(float(np.sqrt(np.mean(flat**2))), 1e-3)
         missing = {key for key, _ in self.wanted - self.reached.keys()}
-        for first in range(0, len(directions), self.most):
+        for first in range(0, min(len(directions), self.left), self.most):
             some = directions[first : first + self.most]
             moved = self.tried([self.along(step * d) for d in some])
             if moved is None:
