@@ -130,6 +130,8 @@ def spoken(
                 written |= {here: None} if len(here) <= _LONGEST else {}
     calls |= dict.fromkeys(helpers)
     calls |= {f"{alias}.{name}({{}})": None for alias in aliases[:1] for name in _CALLS}
+    above = _above(own, texts)
+    calls, written = ({w: None for w in each if not above.search(w)} for each in (calls, written))
     held |= {"sum", "mean", "max", "min"}
     cut = dict.fromkeys(itertools.chain.from_iterable(map(slices, texts)))
     bounds_ = tuple(bounds)[:_BOUNDS], tuple(bounded)[:_BOUNDS]
@@ -140,6 +142,15 @@ def spoken(
     made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS]
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     return Words(tuple(aliases), held, *found, *made, upstreamed)
+
+
+def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
+    """Return what matches calls that lead back into a function, which would never end."""
+    found = {own.name}
+    for text in (*texts, *texts):
+        if found & {last_name(n) for n in ast.walk(text.tree) if isinstance(n, ast.Call)}:
+            found.add(text.name)
+    return re.compile(rf"\b({'|'.join(map(re.escape, sorted(found)))})\(")
 
 
 def _inlined(text: Text, node: ast.Call, scope: Mapping[str, Any]) -> str:
