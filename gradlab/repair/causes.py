@@ -436,9 +436,10 @@ class Compared:
             return None
         if name == "where":
             others = [n for n in outer.args[1:] if key not in _dump(n)]
-            plain = len(others) == 1 and not any(
-                isinstance(n, ast.Name) for n in ast.walk(others[0])
-            )
+            held = (n for x in others for n in ast.walk(x) if isinstance(n, ast.Attribute))
+            modules = {n.value for n in held}  # as in `-np.inf`
+            names = (n for x in others for n in ast.walk(x) if isinstance(n, ast.Name))
+            plain = len(others) == 1 and modules.issuperset(names)
             if plain and verb == "should":
                 return Cause("GL333", f"the mask `{_text(outer.args[0])}` is not applied")
             return Cause("GL332", f"the condition `{_text(outer.args[0])}` {lacks}")

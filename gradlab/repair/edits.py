@@ -757,6 +757,13 @@ def shifted(text: Text, site: Site, places: Sequence[str]) -> Iterator[Edit]:
         if isinstance(part, ast.Slice) and part.step is None:
             for new in (*(f"{p}:-{p}" for p in places), *(f"{p}:" for p in places), *ends):
                 yield write.piece(*text.span(part), new, NAMES, site.statement)
+    cut = [p for p in _indices(site.node) if isinstance(p, ast.Slice) and p.step is p.lower is None]
+    cut = [part for part in cut if part.upper is not None]
+    for p in places if len(cut) > 1 else ():  # along several axes at once
+        pieces = [(part, f"{p}:{p} + {text.of(part.upper)}") for part in cut if part.upper]
+        yield write.joined(
+            [write.piece(*text.span(part), new, NAMES, site.statement) for part, new in pieces]
+        )
 
 
 def _indices(node: ast.expr) -> Sequence[ast.expr]:
@@ -834,12 +841,26 @@ def _statement(
     if isinstance(statement, simple):
         yield write.piece(start, end, "pass", NAMES, index)
     following = _next(text, statement)
+    one, two = (list(_added_value(s)) for s in (statement, following))
+    if one and two and one[0] == two[0] and text.of(one[1]) != text.of(two[1]):
+        both = [(one[1], two[1]), (two[1], one[1])]  # what each adds is the other's
+        pieces = [write.piece(*text.span(a), text.of(b), TOKENS, index) for a, b in both]
+        yield write.joined(pieces)
     if following is not None:
         a, b = text.span(following)
         between = text.segment[end:a].decode()
         new = text.segment[a:b].decode() + between + text.segment[start:end].decode()
         first = min(index, text.statements.index(following))
         yield write.piece(start, b, new, TOKENS, first)
+
+
+def _added_value(statement: ast.stmt | None) -> Iterator[Any]:
+    """Yield to what a statement adds, as `np.add.at` and `+=` do, and then what it adds."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and last_name(call) == "at" and len(call.args) == 3:
+        yield from (ast.dump(call.func) + ast.dump(call.args[0]), call.args[2])
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Subscript):
+        yield from (ast.dump(statement.op) + ast.dump(statement.target.value), statement.value)
 
 
 def unshared(text: Text) -> Iterator[Edit]:

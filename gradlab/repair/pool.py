@@ -46,7 +46,7 @@ class Words:
         calls: what is called with one value, such as `np.exp({})`.
         written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
         bounds: the numbers that values are compared with.
-        bounded: what bounds a value by numbers, such as `np.maximum({}, 0.5)`.
+        bounded: what bounds or masks a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
         chains: products of its matrices, of which some are transposed that are not so there.
@@ -94,7 +94,7 @@ def spoken(
     aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in NUMPY]
     aliases.sort(key=strange)
     held = frozenset(itertools.chain.from_iterable(map(_held, aliases and NUMPY)))
-    calls, written, bounds, bounded = (dict[str, None]() for _ in range(4))
+    calls, written, bounds, bounded, masked = (dict[str, None]() for _ in range(5))
     for text in texts:
         for site in sites(text):
             node, here = site.node, text.of(site.node)
@@ -108,10 +108,15 @@ def spoken(
                 calls |= {f"{called}({{}})": None} if known else {}
             if isinstance(node, ast.Call) and last_name(node) == "where" and len(node.args) == 3:
                 called, when = text.of(node.func), text.of(node.args[0])
-                read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                 masks = [f"{called}({when}, {{}}, 0)", f"{called}({when}, 0, {{}})"]
-                known = _may_run(node, scope) and read <= set(scope)
+                known = _may_run(node, scope) and _read(node) <= set(scope)
                 calls |= dict.fromkeys(masks) if known and len(when) <= _LONGEST else {}
+                for array, filling in itertools.permutations(node.args[1:]):
+                    known = _read(filling) | _read(node.args[0]) <= set(scope) | BUILTINS
+                    number = _read(filling) <= set(aliases) and text is not own
+                    if number and known and _may_run(node, scope):
+                        pair = "{}, " + text.of(filling), text.of(filling) + ", {}"
+                        masked[f"{called}({when}, {pair[array is node.args[2]]})"] = None
             if isinstance(node, ast.Call) and last_name(node) in ("maximum", "minimum", "clip"):
                 others_ = [text.of(n) for n in node.args[1:]]
                 if others_ and not _names(node.args[1:]):
@@ -134,7 +139,7 @@ def spoken(
     calls, written = ({w: None for w in each if not above.search(w)} for each in (calls, written))
     held |= {"sum", "mean", "max", "min"}
     cut = dict.fromkeys(itertools.chain.from_iterable(map(slices, texts)))
-    bounds_ = tuple(bounds)[:_BOUNDS], tuple(bounded)[:_BOUNDS]
+    bounds_ = tuple(bounds)[:_BOUNDS], (*tuple(bounded)[:_BOUNDS], *tuple(masked)[:_BOUNDS])
     found = tuple(calls), tuple(written), *bounds_, tuple(cut)[:_SLICES]
     binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
@@ -178,6 +183,11 @@ def depending(text: Text, name: str) -> set[str]:
             found |= {n.id for n in names if is_stored(n)}
             found |= {base_name(n) for n in ast.walk(statement) if is_stored(n)} - {""}
     return found
+
+
+def _read(node: ast.AST) -> set[str]:
+    """Return the names in an expression."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
 def _names(nodes: Sequence[ast.AST]) -> bool:

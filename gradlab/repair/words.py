@@ -65,6 +65,16 @@ def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tup
     """Yield what was wrong in each statement that differs, by its number."""
     edit = new.edits[-1]
     moved = sorted(map(_own, old.statements)) == sorted(map(_own, new.statements))
+    changed = [p for p in zip(old.statements, new.statements) if _own(p[0]) != _own(p[1])]
+    parts = [_differing(*p) for p in changed] if len(changed) == 2 and not moved else []
+    dumps = [[ast.dump(x) for x in pair] for pair in parts]
+    apart = bool(parts) and not isinstance(parts[0][0], ast.Attribute)  # a function is told alone
+    apart = apart and not (dumps[0][0] in dumps[0][1] or dumps[0][1] in dumps[0][0])  # as `1 - t`
+    if apart and dumps[0] == dumps[1][::-1]:
+        one, two = (" ".join(old.of(pair[0]).split()) for pair in parts)
+        said = f"`{one}` and `{two}` are in each other's place"
+        yield old.statements.index(changed[0][0]), Cause("GL313", said)
+        return
     for k, (a, b) in enumerate(zip(old.statements, new.statements)):
         if _own(a) == _own(b):
             continue
@@ -81,6 +91,17 @@ def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tup
             both = [compared.cause(one, two) for one, two in _parts(a, b)]
             other = Cause("GL204", f"`{old.of(a)}` stands where `{new.of(b)}` should")
             yield from ((k, each) for each in [*filter(None, both)] or [other])
+
+
+def _differing(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return the innermost part of a statement that alone differs, and what it becomes."""
+    while type(a) is type(b):
+        children = zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b))
+        pairs = [(x, y) for x, y in children if ast.dump(x) != ast.dump(y)]
+        if len(pairs) != 1:
+            break
+        a, b = pairs[0]
+    return a, b
 
 
 def _vague(causes: Sequence[Cause]) -> tuple[bool, int]:

@@ -17,6 +17,38 @@ NUMPY = {
         [(4, 3), (4,)],
         "    t = g * np.where(d > 0, 0.3, -0.7)",
     ),
+    "line of the forward by another name": (
+        "def near(n):\n    return np.abs(np.subtract.outer(np.arange(n), np.arange(n))) < 2\n\n\n"
+        "def soft(a):\n    e = np.exp(a - a.max(axis=1, keepdims=True))\n"
+        "    return e / e.sum(axis=1, keepdims=True)\n\n\n"
+        "def forward(q, v):\n    s = q @ q.T\n    s = np.where(near(len(q)), s, -np.inf)\n"
+        "    return soft(s) @ v, (q, v)\n\n\n"
+        "def backward(g, kept):\n    q, v = kept\n    raw = q @ q.T\n    p = soft(raw)\n"
+        "    dp = g @ v.T\n    ds = p * (dp - (dp * p).sum(axis=1, keepdims=True))\n"
+        "    return (ds + ds.T) @ q, p.T @ g\n",
+        [(5, 3), (5, 2)],
+        "    p = soft(np.where(near(len(q)), raw, -np.inf))",
+    ),
+    "weights of two scatters": (
+        "def forward(t, x):\n    i = np.clip(np.floor(x).astype(int) + 2, 0, 3)\n"
+        "    a = x - np.floor(x)\n"
+        "    return t[i] * (1 - a) * a + t[i + 1] * a**2 * (2 - a), (t, i, a)\n\n\n"
+        "def backward(g, kept):\n    t, i, a = kept\n    d = np.zeros_like(t)\n"
+        "    np.add.at(d, i, g * a**2 * (2 - a))\n    np.add.at(d, i + 1, g * (1 - a) * a)\n"
+        "    return d, g * (t[i] * (1 - 2 * a) + t[i + 1] * a * (4 - 3 * a))\n",
+        [(5,), (6,)],
+        "    np.add.at(d, i, g * (1 - a) * a)",
+    ),
+    "crop along two axes": (
+        "P = 1\n\n\ndef smooth(y):\n    return y[1:, 1:] * y[:-1, :-1]\n\n\n"
+        "def inner(d, n, m, p):\n    return d[:n, :m]\n\n\n"
+        "def forward(x):\n    y = np.pad(x, P)\n    return smooth(y), (x, y)\n\n\n"
+        "def backward(g, kept):\n    x, y = kept\n    d = np.zeros_like(y)\n"
+        "    d[1:, 1:] += g * y[:-1, :-1]\n    d[:-1, :-1] += g * y[1:, 1:]\n"
+        "    return inner(d, *x.shape, P)\n",
+        [(4, 3)],
+        "    return d[p:p + n, p:p + m]",
+    ),
     "line of the forward": (
         "def near(n):\n    return np.abs(np.subtract.outer(np.arange(n), np.arange(n))) < 2\n\n\n"
         "def soft(a):\n    e = np.exp(a - a.max(axis=1, keepdims=True))\n"
