@@ -76,13 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = _terminal_width(options.output)
         with fitted(width), detailed(options.verbose), repeated_by(repeat):
             text = report.render(options.format)
-            if options.format != "text" and getattr(report, "refuted", ""):
+            told = options.format != "text" and getattr(report, "refuted", "")
+            if told:
                 print(legible(_typed(report.render("text"), options.command)), file=sys.stderr)
         if options.format == "text":
             text = _typed(text, options.command)
         if options.verbose and options.format == "text":
             text += _times(getattr(options, "spent", {}))
         _put(text, options.output)
+        if options.output is not None and _status(report) and not told:
+            headline = str(report).partition("\n")[0]
+            print(f"{legible(headline)}\n  See {options.output}", file=sys.stderr)
         if getattr(options, "patch", None):
             _patch(report, options.patch)
     except GradlabError as error:

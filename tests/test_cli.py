@@ -289,6 +289,18 @@ def test_a_claim_that_is_refuted_exits_with_one_and_says_the_line(tmp_path, monk
     assert "axis 0 of x is coupled" in capsys.readouterr().out
 
 
+def test_a_wrong_gradient_is_told_though_the_report_goes_to_a_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "slips.py").write_text(
+        "def square(x):\n    return (x * x).sum()\n\ndef backward(g, x):\n    return g * 3 * x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    asked = ["check", "slips:square", "3", "--backward", "slips:backward"]
+    assert main([*asked, "-o", "slips.json"]) == 1
+    printed = capsys.readouterr()
+    assert "the gradient of x is WRONG" in printed.err and "See slips.json" in printed.err
+    assert not printed.out and not json.loads((tmp_path / "slips.json").read_text())["ok"]
+
+
 def test_a_text_names_the_options_that_the_shell_takes(tmp_path, monkeypatch, capsys):
     (tmp_path / "masked.py").write_text(
         "import jax, jax.numpy as jnp\n"
