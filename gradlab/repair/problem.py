@@ -303,6 +303,20 @@ class Problem:
         names = next((names for names in choices if len(names) == len(whole)), [])
         return dict(zip(names, whole))
 
+    def right(self) -> tuple[bool, ...]:
+        """Say of each gradient whether it is right, at all points where the rule runs."""
+        entry, seen = self.world.load(self.entry), list[tuple[bool, ...]]()
+        other = (
+            self.point(0, 0),
+            self.point(11, 0, vary=True),
+            *itertools.islice(self.points(13), 1),
+        )
+        for point in filter(None, other):
+            with contextlib.suppress(Failed), quiet():
+                result = self.world.call(entry, *self.arguments(self.world, point))
+                seen.append(judged(self.gradients(result), point.expected)[0])
+        return tuple(map(all, zip(*seen))) or (False,) * len(self.rule.paths)
+
     # points
 
     def points(self, k: int) -> Iterator[Point]:
@@ -347,16 +361,19 @@ class Problem:
         expected = self._expected(point.inputs, zero)
         return Point(point.inputs, zero, expected, f"{point.label}, upstream 0")
 
-    def zeros(self, point: Point) -> Iterator[Point]:
-        """Yield a point with each input zero, then with all of them zero."""
+    def times(self, point: Point, factors: Sequence[int]) -> Iterator[Point]:
+        """Yield a point with each input times each factor; with all inputs, where that is zero."""
         leaves, tree = jax.tree.flatten(point.inputs)
-        chosen = [k for k, x in enumerate(leaves) if _is_array(x) and x.dtype.kind in "fc"]
-        for some in [{k} for k in chosen] + [set(chosen)] * (len(chosen) > 1):
-            made = [0 * x if k in some else x for k, x in enumerate(leaves)]
+        chosen = {k for k, x in enumerate(leaves) if _is_array(x) and x.dtype.kind in "fc"}
+        for factor, some in itertools.product(factors, [*({k} for k in chosen), chosen]):
+            if factor and len(some) > 1:
+                continue  # products of large values overflow
+            made = [factor * x if k in some else x for k, x in enumerate(leaves)]
             inputs = jax.tree.unflatten(tree, made)
             with contextlib.suppress(Failed), quiet():
                 expected = self._expected(inputs, point.upstream)
-                yield Point(inputs, point.upstream, expected, f"{point.label}, {some} zero")
+                label = f"{point.label}, {some} times {factor}"
+                yield Point(inputs, point.upstream, expected, label)
 
     def of_settings(
         self, rule: World

@@ -65,7 +65,8 @@ _STRANGE = 60  # characters that an edit adds, from which no other goes on
 _NO_MORE = 2  # by which the cost of a fix that is listed too may be above that of the first
 _PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
-_ZEROS = 6  # points with inputs of zero
+_ZEROS, _LARGE = 6, 16  # points with inputs of zero, and with large ones
+_TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 Cost = tuple[int, int, int]
 
@@ -799,7 +800,7 @@ class _Search:
                         return
         except Failed:
             return
-        if not all(self._finite(point, code, new) for point in self._zeros):
+        if not all(self._finite(point, code, new) for point in self._extremes):
             return
         written = {ast.dump(m.new.tree) for m in (*self.verified, *self._bound)}
         old = read(code)
@@ -915,10 +916,16 @@ class _Search:
         return []
 
     @functools.cached_property
-    def _zeros(self) -> list[Point]:
-        """Points with inputs of zero where the function and the original have no NaN."""
-        made = self.problem.zeros(self.fresh[0]) if self.fresh else ()
-        return [point for point in itertools.islice(made, _ZEROS) if self._finite(point)]
+    def _extremes(self) -> list[Point]:
+        """Points with inputs of zero, and large ones; known is where the original has no NaN.
+
+        What is right is no criterion: there are kinks at zero, and an iteration may not end.
+        """
+        first, made = self.fresh[:1], list[Point]()
+        for point in first:
+            made += itertools.islice(self.problem.times(point, (0,)), _ZEROS)
+            made += itertools.islice(self.problem.times(point, _TIMES_LARGE), _LARGE)
+        return [point for point in made if self._finite(point)]
 
     def _finite(self, point: Point, code: CodeType | None = None, new: Text | None = None) -> bool:
         """Whether the original, or a candidate, gives numbers where the right gradients are."""

@@ -189,7 +189,7 @@ def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
 def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> Repaired:
     """Return the edits of the user's source that make every gradient right, best first."""
     with without_checks():
-        problem = Problem(rule, seed, share)
+        problem = Problem(_held(rule, seed), seed, share)
         edits, known = mend(problem, lost)
         first = _cause(known, problem.upstream_name) if known is not None else None
         found = [
@@ -199,6 +199,22 @@ def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> R
         if found and problem.proved(found[0][0]):
             fixes[0] = dataclasses.replace(fixes[0], evidence="proved")
     return tuple(fixes), first
+
+
+def _held(rule: HandRule, seed: int) -> HandRule:
+    """Return a rule that is judged by its other gradients too, where these are right.
+
+    What nobody asked for, or nothing in the checked function reads, must not become wrong.
+    """
+    _, leaves, _ = flatten(rule.inputs, rule.names)
+    every = (leaf for leaf in leaves if leaf.position not in rule.static)
+    others = [e.path for e in every if e.differentiable and e.path not in rule.paths]
+    if not others or rule.kind in ("jvp", "node"):
+        return rule
+    whole = dataclasses.replace(rule, paths=(*rule.paths, *others))
+    right = Problem(whole, seed).right()[len(rule.paths) :]
+    held = (path for path, ok in zip(others, right) if ok)
+    return dataclasses.replace(rule, paths=(*rule.paths, *held))
 
 
 def _cause(known: WrongLine | Half, upstream: str) -> Cause:
