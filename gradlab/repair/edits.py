@@ -972,6 +972,8 @@ def names(
     if not shape and isinstance(site.node, ast.Name | ast.Call | ast.Subscript | ast.Attribute):
         for sign in "-+":  # one less or one more of what is counted
             yield write.put(site, f"{old} {sign} 1", 12, NAMES)
+    for count in _counts(text, site):
+        yield write.put(site, count, 13, NAMES)
     multiplied = set(factors(text, site.node))
     for each in pool if again and not isinstance(site.node, ast.Constant) else ():
         if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):
@@ -998,6 +1000,18 @@ def names(
         for two in (m for m in alike if m not in movers and m.text != old):
             product = Material(f"{one.text} * {two.text}", 13, (np.multiply(one.value, two.value),))
             yield dataclasses.replace(filled(text, site, "{s} + {m}", product), tier=NAMES)
+
+
+def _counts(text: Text, site: Site) -> Iterator[str]:
+    """Yield products of the lengths of one array's axes, in the place of one of them."""
+    old, used = text.of(site.node), isinstance(site.parent, ast.Assign | ast.BinOp)
+    for each in text.statements if used else ():
+        if not isinstance(each, ast.Assign) or not text.of(each.value).endswith(".shape"):
+            continue
+        lengths = [text.of(n) for n in ast.walk(each.targets[0]) if isinstance(n, ast.Name)]
+        for count in range(2, len(lengths) + 1) if old in lengths else ():
+            some = itertools.combinations(lengths, count)
+            yield from (" * ".join(names) for names in some if old in names)
 
 
 def summed(

@@ -130,6 +130,15 @@ PAIRS = {
         ((5, 3), (3,)),
         "GL333: the mask `x < 0.5` is not applied; the condition `x > 0.5` is wrong",
     ),
+    "a count over two axes": (
+        "def forward(x):\n    return x / np.sqrt((x * x).mean(axis=(1, 2), keepdims=True))\n\n\n"
+        "def backward(g, x):\n"
+        "    r = np.sqrt((x * x).mean(axis=(1, 2), keepdims=True))\n"
+        "    b, k, c = x.shape\n    y = x / r\n    m = c\n"
+        "    return (m * g - y * (g * y).sum(axis=(1, 2), keepdims=True)) / (m * r)\n",
+        ((2, 3, 4),),
+        "GL103: `m = c` should be `m = k * c`",
+    ),
     "two neighbours' weights": (
         "def forward(s, p):\n"
         "    i = np.floor(p).astype(int)\n    t = p - i\n"
