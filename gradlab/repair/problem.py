@@ -48,6 +48,7 @@ _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-9
 _LARGEST = 1 << 16  # of a place; what is larger may be a key
 _SETTINGS = 6
+_ROUNDING, _SMALL = 1e-14, 1e-8  # of the largest gradient
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ class Problem:
         self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
         self._sizes = list(_lengths(self.given, entries > _LARGE))
+        self._noise: list[float] = []
         self._small = self._usable(self._sizes) if entries > _LARGE else {}
+        self._noise = [] if rule.kind in ("jvp", "node") else self._sizes_of_noise()
 
     def owned(self, path: str) -> bool:
         """Return whether a file's functions are the user's, so that they are copied."""
@@ -275,6 +278,9 @@ class Problem:
 
     def gradients(self, result: Tree) -> list[Any]:
         """Read the gradients out of what the entry returned; None where it gives none."""
+        return self._without_noise(self._gradients(result))
+
+    def _gradients(self, result: Tree) -> list[Any]:
         rule = self.rule
         if rule.kind == "node":
             return list(result)
@@ -283,6 +289,34 @@ class Problem:
         by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
         parts = {root: _parts(root, by_name[root]) for root in self._roots if root in by_name}
         return [parts.get(root, {}).get(path) for root, path in zip(self._roots, rule.paths)]
+
+    def _without_noise(self, gradients: Sequence[Any]) -> list[Any]:
+        """Return gradients in which what rounding leaves of terms that cancel is zero."""
+        return [
+            np.where(np.abs(each) <= noise, 0.0, each) if noise and _is_number(each) else each
+            for each, noise in itertools.zip_longest(gradients, self._noise)
+        ]
+
+    def _sizes_of_noise(self) -> list[float]:
+        """Up to which size each gradient is noise.
+
+        That is not known of one that is far smaller than the others, unless it is noise at the
+        given inputs: it is another there once these are rounded.
+        """
+        given = self._drawn(0, self._small)
+        moved = jax.tree.map(lambda x: x * (1 + 1e-15) if _is_number(x) else x, given)
+        pair = []
+        with contextlib.suppress(Failed), quiet():
+            upstream = self._upstream(given, np.random.default_rng([self.seed, 7]), 0)
+            pair = [self._exactly(inputs, upstream) for inputs in (given, moved)]
+        both = list(zip(*pair)) if len(pair) == 2 else []
+        sizes = [float(np.max(np.abs(one), initial=0.0)) for one, _ in both]
+        apart = [float(np.max(np.abs(one - two), initial=0.0)) for one, two in both]
+        most = max((size for size in sizes if np.isfinite(size)), default=0.0)
+        return [
+            _ROUNDING * most * (size > _SMALL * most or off > 1e-3 * size)
+            for size, off in zip(sizes, apart)
+        ]
 
     @functools.cached_property
     def _roots(self) -> tuple[str, ...]:
@@ -558,6 +592,9 @@ class Problem:
 
     def _expected(self, inputs: tuple[Tree, ...], more: Any) -> tuple[Array, ...]:
         """Return the right gradients; of a node the outputs before them, and each of them twice."""
+        return tuple(self._without_noise(self._exactly(inputs, more)))
+
+    def _exactly(self, inputs: tuple[Tree, ...], more: Any) -> tuple[Array, ...]:
         program = self._program(inputs)
         values, more = self._flat(Point(inputs, more, (), ""))
         results = theirs(run_lifted, program.jaxpr, [*values, *more])
@@ -587,12 +624,13 @@ class Problem:
             if program is not None:  # evaluated in NumPy: compiling takes longer than the search
                 flat = itertools.chain(*self._flat(point))
                 came = theirs(run_lifted, program.jaxpr, flat)[-len(point.expected) :]
-                return all(judged(came, point.expected)[0])
+                return all(judged(self._without_noise(came), point.expected)[0])
             with world.exchanged(code, new):
                 came = self.gradients(world.call(entry, *self.arguments(world, point)))
         except Failed:  # JAX refuses what NumPy takes
             return False
-        return all(judged(came, point.expected)[0])
+        arrays = [each if each is None else np.asarray(each) for each in came]
+        return all(judged(self._without_noise(arrays), point.expected)[0])
 
     def lost(self, name: str, code: CodeType | None = None, new: Text | None = None) -> float:
         """Return the largest relative error at the given inputs, in the dtype of this name.
@@ -609,7 +647,7 @@ class Problem:
         try:
             upstream = self._upstream(self.given, np.random.default_rng([self.seed, 0, 7]), 0)
             inputs, upstream = jax.tree.map(narrow, (self.given, upstream))
-            expected = self._expected(*jax.tree.map(wide, (inputs, upstream)))
+            expected = self._exactly(*jax.tree.map(wide, (inputs, upstream)))
             mended = world.exchanged(code, new) if code and new else contextlib.nullcontext()
             with mended, jax.enable_x64(dtype == np.float64):
                 there = Point(inputs, upstream, expected, "")
@@ -646,7 +684,7 @@ class Problem:
             static = enumerate(point.inputs)
             inputs = tuple(x if i in self.rule.static else next(given) for i, x in static)
             there = Point(inputs, jax.tree.unflatten(tree, more), (), "")
-            came = self.gradients(entry(*self.arguments(world, there)))
+            came = self._gradients(entry(*self.arguments(world, there)))
             return [*jax.tree.leaves(self._value(world, there.inputs)), *came]
 
         try:
@@ -786,6 +824,10 @@ def _upstream(x: Any, rng: np.random.Generator) -> Any:
     if array.dtype.kind == "c":
         return rng.normal(size=array.shape) + 1j * rng.normal(size=array.shape)
     return rng.normal(size=array.shape) if array.dtype.kind == "f" else np.zeros_like(array)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, np.ndarray | np.generic | float) and np.asarray(x).dtype.kind in "fc"
 
 
 def _is_array(x: Any) -> bool:

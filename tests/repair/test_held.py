@@ -35,6 +35,16 @@ FOCAL = (
     "    return (dr * r)[:, None] * (one - p)\n"
 )
 
+SHIFT = (
+    "import numpy as np\n\n\n"
+    "def forward(x, w, b):\n    z = x @ w + b[:, None]\n"
+    "    e = np.exp(z - z.max(axis=1, keepdims=True))\n"
+    "    p = e / e.sum(axis=1, keepdims=True)\n    return p, (x, w, e, p)\n\n\n"
+    "def backward(g, kept):\n    x, w, p, y = kept\n"
+    "    dz = p * (g - (g * y).sum(axis=1, keepdims=True))\n"
+    "    return dz @ w.T, x.T @ dz, dz.sum(axis=1)\n"
+)
+
 
 def test_a_gradient_that_the_function_does_not_read_stays_right(tmp_path: Path) -> None:
     module = load(tmp_path / "layer.py", SHIFTED.format(given="d"))
@@ -75,3 +85,12 @@ def test_a_fix_gives_numbers_where_values_saturate(tmp_path: Path) -> None:
         _, kept = space["forward"](np.array([[40.0, 0.0, -1.0], [0.0, 1.0, 2.0]]))
         with np.errstate(all="ignore"):
             assert np.isfinite(space["backward"](np.ones(2), kept)).all(), fix.diff
+
+
+def test_what_rounding_leaves_of_a_gradient_of_zero_hinders_no_fix(tmp_path: Path) -> None:
+    module = load(tmp_path / "layer.py", SHIFT)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=shape) for shape in ((4, 3), (3, 5), (4,))]
+    keywords = {"backward": module.backward, "returns": "output+residuals"}
+    report = gradlab.check(module.forward, *inputs, **keywords)
+    assert report.status == "wrong" and report.fixes
