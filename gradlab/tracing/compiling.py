@@ -71,15 +71,8 @@ def compile_once(
     lowered = jitted.lower(*arguments)
     text = lowered.as_text()
     trees = (str(lowered.in_tree), str(lowered.out_tree))
-    keys = (*_keys(lowered.in_avals), None, *_keys(lowered.out_info))  # the text has numbers there
-    key = (text, *trees, keys, str(chosen), donate) if len(text) <= _LONGEST else None
+    key = (text, *trees, str(chosen), donate) if len(text) <= _LONGEST else None
     return remember(key, lambda: _compiled(lowered), store="executable")
-
-
-def _keys(avals: Tree) -> list[str]:
-    """Return the kinds of the random keys among some values, by their places."""
-    kinds = enumerate(str(aval.dtype) for aval in jax.tree.leaves(avals))
-    return [f"{place} {kind}" for place, kind in kinds if kind.startswith("key")]
 
 
 def _compiled(lowered: jax.stages.Lowered) -> Function:

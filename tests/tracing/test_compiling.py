@@ -57,9 +57,3 @@ def test_what_one_emitter_of_xla_fails_at_is_left_to_the_other():
     for _ in range(1000):
         value, slope = np.sin(value), slope * np.cos(value)
     np.testing.assert_allclose(ours, slope, rtol=1e-10)
-
-
-def test_a_random_key_and_its_numbers_are_not_alike():
-    key = jax.random.key(0)
-    for given in (jax.random.key_data(key), key):
-        assert compile_once(lambda unused: jnp.ones(3), given)(given).sum() == 3
