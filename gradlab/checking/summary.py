@@ -135,8 +135,11 @@ def _explained(
 
 @contextlib.contextmanager
 def _young_garbage() -> Iterator[None]:
-    """Let the collector look at nothing that is older: a search makes much, and JAX is large."""
-    apart = not gc.get_freeze_count()  # or the user has put something aside
+    """Keep the garbage collector from scanning what is older than a search.
+
+    A search makes many objects, and JAX has many that stay. What the user froze stays frozen.
+    """
+    apart = not gc.get_freeze_count()
     if apart:
         gc.freeze()
     try:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from gradlab.patterns import Pattern, maps
-from gradlab.primitives.known import Known, told
 from gradlab.primitives.record import Primitive, Site, each, zero_if
 from gradlab.primitives.rounding import EXACT, BackwardStable, Spectrum
 
@@ -59,13 +58,6 @@ def _decomposition(site: Site, k: int) -> tuple[Pattern, ...]:
     return tuple(maps.contraction(shape, given, pairs) for shape in site.out_shapes)
 
 
-def _triangular(site: Site) -> tuple[Known | None, ...]:
-    """R of QR is zero below the diagonal; the other results may be anything."""
-    shape = site.out_shapes[1]
-    upper = Pattern.region(shape, ((len(shape) - 2, len(shape) - 1, None, 0),))
-    return tuple(told(upper) if k == 1 else None for k in range(len(site.out_shapes)))
-
-
 def _right_side_is_zero(site: Site, output: int) -> bool:
     """The last operand; a matrix that is zero has no solution."""
     return site.vanishes[-1] and not any(site.vanishes[:-1])
@@ -100,7 +92,7 @@ RECORDS = (
     replace(_DECOMPOSED, name="cholesky", rounds=BackwardStable(_diagonal_entries)),
     replace(_DECOMPOSED, name="lu"),
     replace(_DECOMPOSED, name="lu_pivots_to_permutation", rounds=EXACT),
-    replace(_DECOMPOSED, name="qr", always=_triangular),
+    replace(_DECOMPOSED, name="qr", triangular=1),
     *each(
         _DECOMPOSED,
         "geqrf geqp3 householder_product ormqr eig eigh svd schur hessenberg tridiagonal",

@@ -51,11 +51,18 @@ def _ruled(site: Site) -> tuple[Known | None, ...]:
         results = (known,) if known else tuple(_carried(site, output) for output in outputs)
     if record.bounded is not None:
         return (_bounded(results[0], site),)
-    if record.always is not None:
-        return record.always(site)
+    if record.triangular is not None:
+        upper = _upper(site.out_shapes[record.triangular])
+        return tuple(upper if k == record.triangular else None for k in range(len(results)))
     if _is_float(site) and not record.settles and any(k and k.masked for k in site.known):
         return tuple(known if known and known.upper else _murky(known) for known in results)
     return results
+
+
+def _upper(shape: Shape) -> Known | None:
+    """Return what is known of matrices that are zero below the diagonal."""
+    rank = len(shape)
+    return told(Pattern.region(shape, ((rank - 2, rank - 1, None, 0),)))
 
 
 def _bounded(known: Known | None, site: Site) -> Known:

@@ -36,8 +36,7 @@ class Primitive:
     # follows from `zero` and `moves`
     known: "Facts | None" = None
     affine: "Facts | None" = None  # the result as a function of the index, where the operands are
-    # what holds of each result of a decomposition, whatever it decomposes: R of QR is triangular
-    always: "Callable[[Site], tuple[Known | None, ...]] | None" = None
+    triangular: int | None = None  # which result is zero below the diagonal
     # the operands whose entries the outputs are made of, unchanged. None: none is known
     moves: slice | None = None
     # whether an output entry is computed from the operands' entries at its own index

@@ -150,7 +150,7 @@ def spoken(
 
 
 def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
-    """Return what matches calls that lead back into a function, which would never end."""
+    """Return what matches calls that lead back into a function: edits with one never end."""
     found = {own.name}
     for text in (*texts, *texts):
         if found & {last_name(n) for n in ast.walk(text.tree) if isinstance(n, ast.Call)}:

@@ -298,10 +298,10 @@ class Problem:
         ]
 
     def _sizes_of_noise(self) -> list[float]:
-        """Up to which size each gradient is noise.
+        """Return the size up to which each gradient is rounding noise; 0 where that is not known.
 
-        That is not known of one that is far smaller than the others, unless it is noise at the
-        given inputs: it is another there once these are rounded.
+        A gradient far smaller than the others counts as noise only if rounding the inputs changes
+        it.
         """
         given = self._drawn(0, self._small)
         moved = jax.tree.map(lambda x: x * (1 + 1e-15) if _is_number(x) else x, given)
@@ -396,7 +396,7 @@ class Problem:
         return Point(point.inputs, zero, expected, f"{point.label}, upstream 0")
 
     def times(self, point: Point, factors: Sequence[int]) -> Iterator[Point]:
-        """Yield a point with each input times each factor; with all inputs, where that is zero."""
+        """Yield a point with each input times each factor; for a factor of 0, with all too."""
         leaves, tree = jax.tree.flatten(point.inputs)
         chosen = {k for k, x in enumerate(leaves) if _is_array(x) and x.dtype.kind in "fc"}
         for factor, some in itertools.product(factors, [*({k} for k in chosen), chosen]):

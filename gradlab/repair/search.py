@@ -863,7 +863,7 @@ class _Search:
 
     @functools.cached_property
     def _uneven(self) -> list[Point]:
-        """At most two points where an array is not square that was, and what is right stays so."""
+        """At most two points with a square array made uneven, where right gradients stay right."""
         found = []
         for point in self.problem.uneven():
             with contextlib.suppress(Failed):
@@ -917,9 +917,10 @@ class _Search:
 
     @functools.cached_property
     def _extremes(self) -> list[Point]:
-        """Points with inputs of zero, and large ones; known is where the original has no NaN.
+        """Points with inputs of zero and with large inputs, where the original gives no NaN.
 
-        What is right is no criterion: there are kinks at zero, and an iteration may not end.
+        A fix must give numbers there. It need not be right: zero may be a kink, and an iteration
+        may not have converged.
         """
         first, made = self.fresh[:1], list[Point]()
         for point in first:

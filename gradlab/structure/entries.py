@@ -128,7 +128,7 @@ def known_format(format: str) -> Format:
 def index_of(format: Format, listing: Listing) -> tuple[Array, ...]:
     """Return the index arrays that `read` needs for a format.
 
-    They are unsigned where none is negative: JAX adds code that counts signed ones from the end.
+    They are unsigned where none is negative. JAX lets signed ones count from the end, at a cost.
     """
     if format == "banded":
         return (listing.banded.reshape(-1),)

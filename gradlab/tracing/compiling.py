@@ -100,8 +100,8 @@ def quickest() -> Mapping[str, Any]:
 def steady() -> Mapping[str, Any]:
     """Return the options with which this jaxlib computes large products at their usual speed.
 
-    0.10.2 fuses a product of matrices with a sum that follows; that takes 14 times as long. So its
-    library for both computes products and convolutions alone.
+    0.10.2 fuses a matrix product with the sum that follows, which takes 14 times as long. With
+    these options it computes each product, and each convolution, by itself.
     """
     option = "xla_cpu_experimental_ynn_fusion_type"
     kinds = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT", "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"

@@ -1,12 +1,13 @@
 """Open kernels: what a `pallas_call` computes, in operations that JAX differentiates.
 
-What a primitive leaves zero is written as zeros, too: no derivative of it shows that.
+Zeros below the diagonal of a result are written, too, since its derivative does not show them.
 """
 
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
+from gradlab.primitives import lookup
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.jaxprs import Equation, Jaxpr, body, inner_jaxprs, source
 from gradlab.tracing.kernels import kernel_jaxpr
@@ -26,11 +27,11 @@ def open_kernels(program: Program) -> Program:
 
 
 def write_zeros(program: Program) -> Program:
-    """Return the program with zeros where a primitive leaves them: below the diagonal of R in QR.
+    """Return the program with zeros below the diagonals that have them, such as that of R in QR.
 
-    JAX's derivative of R computes zeros there, as differences of equal numbers.
+    JAX's derivative computes these zeros as differences of equal numbers.
     """
-    held = _leads(program.jaxpr, _is_qr)
+    held = _leads(program.jaxpr, _is_triangular)
     return rewritten(program, _Zeros(), write_zeros) if held else program
 
 
@@ -48,16 +49,17 @@ class _Opener(Evaluator):
 
 
 class _Zeros(Evaluator):
-    """Evaluates as traced, and writes zeros below the diagonal of R."""
+    """Evaluates as traced, and writes zeros below the diagonals that have them."""
 
     def keeps(self, equation: Equation) -> bool:
-        return not _leads_to(equation, _is_qr)
+        return not _leads_to(equation, _is_triangular)
 
     def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
         """Evaluate one equation as traced."""
         outputs = super().equation(equation, inputs)
-        if _is_qr(equation):
-            outputs[1] = outputs[1]._replace(array=jnp.triu(outputs[1].array))
+        k = lookup(equation.primitive.name).triangular
+        if k is not None:
+            outputs[k] = outputs[k]._replace(array=jnp.triu(outputs[k].array))
         return outputs
 
 
@@ -75,5 +77,5 @@ def _is_kernel(equation: Equation) -> bool:
     return equation.primitive.name == "pallas_call" and kernel_jaxpr(equation) is not None
 
 
-def _is_qr(equation: Equation) -> bool:
-    return bool(equation.primitive.name == "qr")
+def _is_triangular(equation: Equation) -> bool:
+    return lookup(equation.primitive.name).triangular is not None

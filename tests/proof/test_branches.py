@@ -25,7 +25,11 @@ def points(monkeypatch):
     """The number of points of each pass."""
     seen = []
     visit = branches._Walk.visit
-    counted = lambda walk, some: seen.append(len(some)) or visit(walk, some)  # noqa: E731
+
+    def counted(walk, some):
+        seen.append(len(some))
+        return visit(walk, some)
+
     monkeypatch.setattr(branches._Walk, "visit", counted)
     return seen
 
@@ -46,3 +50,8 @@ def test_a_side_that_is_out_of_reach_of_a_large_input_takes_no_square_of_it():
     tracemalloc.stop()
     assert found.unreached
     assert most < 1e9
+
+
+def test_a_walk_over_no_entries_finds_nothing():
+    x = np.zeros((0, 3), np.float32)
+    assert walk_branches([trace(jnp.abs, x)], {"x": x}, ["x"]).places == ()
