@@ -19,7 +19,8 @@ from gradlab.primitives.known import Known
 from gradlab.primitives.rounding import Exact
 from gradlab.structure.between import between
 from gradlab.tracing.interpreter import TooLong
-from gradlab.tracing.jaxprs import bind, dtype_of
+from gradlab.tracing.jaxprs import dtype_of
+from gradlab.tracing.leaves import is_key
 from gradlab.tracing.running import AtOnce
 
 _BYTES = 1 << 26
@@ -84,10 +85,9 @@ class _Exactly(AtOnce):
             return [np.broadcast_to(inputs[0].reshape((1,) * len(shape)), shape)]
         if any(_bytes(variable) > _BYTES for variable in equation.outvars):
             raise _NotExact
-        if any(map(_is_key, (*equation.invars, *equation.outvars))):
-            return _with_keys(equation, inputs)
+        inputs = [a[()] if a.dtype == object else a for a in inputs]
         with np.errstate(all="ignore"), jax.enable_x64(True), jax.ensure_compile_time_eval():
-            return [np.asarray(array) for array in self._numpy.bind(equation, inputs)]
+            return [_boxed(array) for array in self._numpy.bind(equation, inputs)]
 
 
 def _is_same(equation: Any) -> bool:
@@ -121,24 +121,13 @@ def _is_fixed(name: str, inputs: Sequence[Array], dtype: Any) -> bool:
     return bool((math.prod(sizes) if name == "mul" else sum(sizes)) < 2.0**limits.nmant)
 
 
-def _is_key(atom: Any) -> bool:
-    return not isinstance(dtype_of(atom), np.dtype)
-
-
-def _with_keys(equation: Any, inputs: Sequence[Array]) -> list[Array]:
-    """Evaluate an equation of random keys, each kept as the one entry of an array of objects."""
-    given = [a[()] if a.dtype == object else a for a in inputs]
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        made = bind(equation, given)
-    results = []
-    for value, variable in zip(made, equation.outvars):
-        if _is_key(variable):
-            boxed = np.empty((), object)
-            boxed[()] = value
-            results.append(boxed)
-        else:
-            results.append(np.asarray(value))
-    return results
+def _boxed(array: Any) -> Array:
+    """Return random keys as the one entry of an array of objects, all else as it is."""
+    if not is_key(array.dtype):
+        return np.asarray(array)
+    boxed = np.empty((), object)
+    boxed[()] = array
+    return boxed
 
 
 def _is_tiny(array: Array) -> bool:

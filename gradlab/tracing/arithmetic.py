@@ -13,7 +13,7 @@ from jax import lax
 
 from gradlab.common.arrays import Array, DTypeLike, NumPyArray
 from gradlab.primitives import lookup
-from gradlab.tracing import numeric
+from gradlab.tracing import keys, numeric
 from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.interpreter import Interpreter
 from gradlab.tracing.jaxprs import Equation, bind, dtype_of, shape_of
@@ -91,7 +91,9 @@ class NumPy:
         if equation.primitive.name == "convert_element_type" and isinstance(inputs[0], np.ndarray):
             return [numeric.cast(inputs[0], dtypes[0])]
         call = call_host if is_callback(equation) else bind
-        outputs = self._rows(equation, inputs, lambda arrays: call(equation, arrays))
+        outputs = self._rows(
+            equation, inputs, lambda a: keys.evaluate(equation, a) or call(equation, a)
+        )
         assert outputs is not None
         return outputs
 
@@ -110,7 +112,11 @@ class NumPy:
             outputs = numeric.evaluate(equation, inputs, mine, real)
             if outputs is not None:
                 return outputs if real else self._made(equation, outputs, dtypes)
-        return self._rows(equation, inputs, lambda arrays: _lifted(equation, arrays, real))
+        return self._rows(
+            equation,
+            inputs,
+            lambda arrays: keys.evaluate(equation, arrays) or _lifted(equation, arrays, real),
+        )
 
     def hold(self, arrays: Iterable[Array]) -> None:
         """Note that arrays are kept."""

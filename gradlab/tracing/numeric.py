@@ -289,6 +289,12 @@ def _broadcast(equation: Equation, arrays: list[Any], lead: int) -> Any:
     return np.broadcast_to(array.reshape((*front, *thin)), (*front, *shape))
 
 
+def _bitcast(equation: Equation, arrays: list[Any], lead: int) -> Any:
+    front, array = arrays[0].shape[:lead], np.ascontiguousarray(arrays[0])
+    bits = array.reshape(*front, -1).view(equation.params["new_dtype"])
+    return bits.reshape(*front, *_shape(equation))
+
+
 def _reshape(equation: Equation, arrays: list[Any], lead: int) -> Any:
     array, order = arrays[0], equation.params.get("dimensions")
     if order is not None and equation.primitive.name == "reshape":
@@ -341,6 +347,30 @@ def _iota(equation: Equation, arrays: list[Any], lead: int) -> Any:
     thin[axis] = shape[axis]
     column = np.arange(shape[axis]).astype(equation.params["dtype"]).reshape(thin)
     return np.broadcast_to(column, shape)
+
+
+def _counted(equation: Equation, arrays: list[Any], lead: int) -> Any:
+    """Count entries, in two words of 32 bits."""
+    shape = equation.params["shape"]
+    counts = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
+    return [(counts >> np.uint64(32)).astype(np.uint32), counts.astype(np.uint32)]
+
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def _threefry(equation: Equation, arrays: list[Any], lead: int) -> Any:
+    """Threefry in 20 rounds (Salmon et al., Parallel random numbers, SC 2011, section 3)."""
+    first, second, x, y = _aligned(equation, arrays, lead)
+    words = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
+    with np.errstate(over="ignore"):
+        x, y = x + first, y + second
+        for turn in range(5):
+            for by in _ROTATIONS[turn % 2]:
+                x = x + y
+                y = x ^ ((y << np.uint32(by)) | (y >> np.uint32(32 - by)))
+            x, y = x + words[(turn + 1) % 3], y + words[(turn + 2) % 3] + np.uint32(turn + 1)
+    return [x, y]
 
 
 def _tile(equation: Equation, arrays: list[Any], lead: int) -> Any:
@@ -755,6 +785,7 @@ NUMPY: dict[str, NumPyRule] = {
     "cumlogsumexp": _cumulative(np.logaddexp),
     "sort": NumPyRule(_sort),
     "top_k": NumPyRule(_top_k),
+    "bitcast_convert_type": NumPyRule(_bitcast),
     "broadcast_in_dim": NumPyRule(_broadcast),
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), NumPyRule(_reshape)),
     "transpose": NumPyRule(_transpose),
@@ -768,6 +799,8 @@ NUMPY: dict[str, NumPyRule] = {
     "pad": NumPyRule(_pad),
     "split": NumPyRule(_split),
     "iota": NumPyRule(_iota),
+    "iota_2x32_shape": NumPyRule(_counted),
+    "threefry2x32": NumPyRule(_threefry, mixed=True),
     "tile": NumPyRule(_tile),
     "dynamic_slice": NumPyRule(_dynamic_slice, mixed=True),
     "gather": NumPyRule(_gather, mixed=True),
