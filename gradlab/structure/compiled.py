@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Layout = Literal["matrix", "leaves"]
 
 _FOLDED = 1 << 20
-"""Numbers in all seeds up to which they are constants of the program: XLA moves them beforehand.
+"""Numbers in all seeds, or indices, up to which they are constants: XLA moves them beforehand.
 
 Only tangents: jaxlib 0.10.2 on the CPU compiles constant upstreams wrongly.
 """
@@ -177,7 +177,8 @@ class CompiledJacobian:
         columns = None if plan.jvps * self.shape[1] <= _FOLDED else plan.columns
         colours = [None if c is None else c.astype(np.int32) for c in (columns, plan.rows)]
         parts = self._parts.values()
-        index = [index_of(self.format, part) for part in parts]
+        folded = not plan.vjps and sum(len(part.places) for part in parts) <= _FOLDED
+        index = None if folded else [index_of(self.format, part) for part in parts]
         pairs = [pairs_of(part) if self.format == "bcoo" else None for part in parts]
         arrays: tuple[Any, list[Any]] = (colours, index), pairs
         with jax.ensure_compile_time_eval():
@@ -222,6 +223,8 @@ class CompiledJacobian:
         whole = flat[0] if len(flat) == 1 else jnp.concatenate(flat)
         assert self._parts is not None
         parts = self._parts.values()
+        if index is None:
+            index = [index_of(self.format, part) for part in parts]
         return [read(self.format, p, whole, i) for p, i in zip(parts, index, strict=True)]
 
     def _rows(
