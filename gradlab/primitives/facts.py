@@ -244,13 +244,13 @@ def _times(site: Site, k: int, divided: bool = False) -> tuple[Marks, Marks]:
 
 
 def of_cast(site: Site) -> Known | None:
-    """A float stays what it is, rounded; True becomes 1."""
+    """A float stays what it is, rounded; True becomes 1, as does `1 - False` in integers."""
     known = site.known[0]
     if known is None:
         return None
     upper: Marks = ()
     lower: Marks = ()
-    if _is_float(site) and site.in_dtypes[0].kind == "b":
+    if _is_float(site) and (site.in_dtypes[0].kind == "b" or _is_flag(known)):
         nowhere = Pattern.zero(site.shape, ())
         ones, zeros = Mark(nowhere, 1.0), Mark(nowhere, 0.0)
         upper = (ones, *(Mark(r, 0.0) for r in (known.nonzero,) if r is not None))
@@ -260,6 +260,12 @@ def of_cast(site: Site) -> Known | None:
             ranges.rounded(marks, site.out_dtypes[0]) for marks in (known.high, known.low)
         )
     return told(known.nonzero, known.untrue, upper, lower)
+
+
+def _is_flag(known: Known) -> bool:
+    """Whether it is 0 wherever it is not 1."""
+    a, b = known.nonzero, known.untrue
+    return a is not None and b is not None and (a & b).is_zero
 
 
 def _is_boolean(site: Site) -> bool:

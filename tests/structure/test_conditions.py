@@ -230,6 +230,7 @@ CAUSAL = {
     "gpt2": gpt2,
     "equinox": equinox,
     "added": lambda x: by_hand(scores_of(x) + (1.0 - tril().astype(np.float32)) * -1e9, x),
+    "1 - True": lambda x: weighted(scores_of(x) - 1e10 * (1 - tril()), x),
     "by hand": lambda x: by_hand(jnp.where(tril(), scores_of(x), -1e30), x),
     "exp2": base_two,
     "log_softmax": lambda x: mixed(
