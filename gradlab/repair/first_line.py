@@ -82,7 +82,7 @@ class WrongLine:
     def misses(self, edit: Edit, world: dict[str, Any]) -> bool:
         """Whether an edit of the line makes another value than the one that is needed."""
         made = self.made(edit, world)
-        return made is not None and not _equal(self.needed, made[0])
+        return made is not None and not equal(self.needed, made[0])
 
     @property
     def place(self) -> str:
@@ -101,10 +101,15 @@ class WrongLine:
 
 @dataclass(frozen=True)
 class Within:
-    """What is computed within a forward: the values, and the right gradients there."""
+    """What is computed within a forward: the values, and the right gradients there.
+
+    `whole` has each value with its gradient, `parts` each with the share of one of its uses.
+    """
 
     values: list[Array]
     gradients: list[Array]
+    whole: list[tuple[Array, Array]]
+    parts: list[tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def first_wrong_line(
     watch = _Watch(world, texts, run)
     try:
         with watch:
-            sure = _Known([*known.values, *known.gradients])
+            sure = Known([*known.values, *known.gradients])
             found = _first(watch, right, right(watch.came), known.gradients, sure)
     except Failed:
         return None
@@ -155,13 +160,13 @@ def _first(
     right: Callable[[list[Any]], Sequence[bool]],
     before: Sequence[bool],
     known: Sequence[Array],
-    sure: "_Known",
+    sure: "Known",
 ) -> tuple[int, _Healed] | None:
     """Return the number of the first wrong event, and what its right value does."""
     wrong = {i for i, ok in enumerate(before) if not ok}
     matched = [sure.holds(event.value) for event in watch.events]
     values = [event.value for event in watch.events]
-    computed = _Known(values)
+    computed = Known(values)
     lacking = [each for each in known if not computed.holds(each)]
 
     def healed(e: int) -> _Healed:
@@ -180,7 +185,7 @@ def _first(
         value = watch.events[e].value
         moved = value + np.cos(1.0 + np.arange(value.size)).reshape(value.shape) * np.std(value)
         came = watch.tried({e: moved})
-        return {i for i, (a, b) in enumerate(zip(came, watch.came)) if not _equal(a, b)}
+        return {i for i, (a, b) in enumerate(zip(came, watch.came)) if not equal(a, b)}
 
     every = range(len(watch.events))
     reach = {e: reached(e) for e in every if not matched[e]}
@@ -196,7 +201,7 @@ def _first(
             if not mended[0]:
                 continue
             for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
-                same = _equal(values[earlier], values[e])  # the later one only passes it on
+                same = equal(values[earlier], values[e])  # the later one only passes it on
                 if matched[earlier] and not same and (also := healed(earlier))[0] >= mended[0]:
                     e, mended = earlier, also
             return e, mended
@@ -206,7 +211,7 @@ def _first(
     return None
 
 
-def _feeders(watch: "_Watch", event: _Event, sure: "_Known") -> Iterator[int]:
+def _feeders(watch: "_Watch", event: _Event, sure: "Known") -> Iterator[int]:
     """Yield the statements that feed a wrong one with values that nothing confirms."""
     statements = watch.texts[event.code].statements
     doubtful: dict[str, int] = {}
@@ -262,7 +267,7 @@ class _Watch:
         node = self.texts[event.code].statements[event.statement]
         alone = isinstance(node, ast.Assign) and event.part is None
         before = self.events[max(0, e - _BACK) : e]
-        return alone and any(_equal(event.value, other.value) for other in before)
+        return alone and any(equal(event.value, other.value) for other in before)
 
     def tried(self, put: dict[int, Array]) -> list[Any]:
         """Return the gradients with other values at some events."""
@@ -320,29 +325,30 @@ def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:
     def likeness(each: Array) -> float:
         return abs(float(np.vdot(each, value))) / float(np.linalg.norm(each))
 
-    ways = [list(_turned(each, value.shape)) for each in lacking]
+    ways = [list(turned(each, value.shape)) for each in lacking]
     plain = [each[0] for each in ways if each]
-    turned = [way for each in ways for way in each[1:]]
-    best = [sorted(kind, key=likeness, reverse=True) for kind in (plain, turned)]
+    others = [way for each in ways for way in each[1:]]
+    best = [sorted(kind, key=likeness, reverse=True) for kind in (plain, others)]
     return best[0][:_LIKELY] + best[1][: _LIKELY // 3]
 
 
-class _Known:
+class Known:
     """Some arrays, and their norms, by which one of them is found."""
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
         self.norms = np.array([np.linalg.norm(each) for each in arrays])
 
-    def holds(self, value: Array) -> bool:
-        """Whether a value is one of these, or one with its axes in another order."""
+    def holds(self, value: Array, turns: bool = True) -> bool:
+        """Whether a value is one of these, or, if it `turns`, one with its axes in other orders."""
         size = float(np.linalg.norm(value))
         near = np.flatnonzero(np.abs(self.norms - size) <= _NEAR * size)
-        ways = (way for k in near.tolist() for way in _turned(self.arrays[k], value.shape))
-        return size == 0 or any(_equal(way, value) for way in ways)
+        some = (turned(self.arrays[k], value.shape) for k in near.tolist())
+        ways = (way for each in some for way in itertools.islice(each, None if turns else 1))
+        return size == 0 or any(equal(way, value) for way in ways)
 
 
-def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+def turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     """Yield an array reshaped, and with its axes in each other order that gives this shape."""
     if array.size == math.prod(shape):
         yield array.reshape(shape)
@@ -352,7 +358,8 @@ def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
                 yield array.transpose(order)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two arrays are the same up to rounding."""
     if one is None or other is None or np.shape(one) != np.shape(other):
         return one is other
     one, other = np.asarray(one), np.asarray(other)
@@ -398,18 +405,24 @@ def gradients_within(
         zeros = [np.zeros(np.shape(array)) for array in counter.arrays]
         traced = theirs(functools.partial(trace, names=names), derived, *inputs, *more)
         found = theirs(run_lifted, traced.jaxpr, [*inputs, *more])
+    if len(found) != len(counter.arrays):  # a loop runs as often as its values say
+        return Within(_distinct(counter.arrays), _distinct(found), [], [])
+    parts = [(counter.arrays[k], found[k]) for uses in counter.uses.values() for k in uses]
+    whole = [(counter.arrays[k], found[k]) for k in counter.made]
+    sums = ((uses[0], sum(found[k] for k in uses)) for uses in counter.uses.values())
+    whole += [(counter.arrays[k], total) for k, total in sums] if not forward else []
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]):
             found += itertools.accumulate((found[k] for k in order), np.add)
-    return Within(_distinct(counter.arrays), _distinct(found))
+    return Within(_distinct(counter.arrays), _distinct(found), whole, parts)
 
 
 def _distinct(arrays: Sequence[Array]) -> list[Array]:
     kept: dict[tuple[int, ...], list[Array]] = {}
     for each in arrays:
         like = kept.setdefault(each.shape, [])
-        if each.any() and not any(_equal(each, other) for other in like):
+        if each.any() and not any(equal(each, other) for other in like):
             like.append(each)
     return [each for like in kept.values() for each in like]
 
@@ -425,6 +438,7 @@ class _Moved(Lifter):
         super().__init__(arithmetic)
         self._moves = moves
         self.arrays: list[Any] = []
+        self.made: list[int] = []  # the moves of what equations make
         self.uses: dict[
             tuple[int, tuple[int, ...]], list[int]
         ] = {}  # the moves of each variable's uses
@@ -442,7 +456,10 @@ class _Moved(Lifter):
         return moved
 
     def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
-        return [self._plus(a) for a in outputs]
+        start = len(self.arrays)
+        moved = [self._plus(a) for a in outputs]
+        self.made += range(start, len(self.arrays))
+        return moved
 
     def _plus(self, array: Any) -> Any:
         if not is_inexact(array.dtype):

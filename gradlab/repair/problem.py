@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
@@ -29,7 +29,18 @@ from gradlab.repair.pool import Scope
 from gradlab.repair.source import Text
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
-from gradlab.tracing import Program, rename, run_lifted, strip, trace, with_derivative_of
+from gradlab.tracing import (
+    Arithmetic,
+    Lifter,
+    NumPy,
+    Program,
+    Value,
+    rename,
+    run_lifted,
+    strip,
+    trace,
+    with_derivative_of,
+)
 from gradlab.tracing.jaxprs import JAX_FOLDER
 from gradlab.tracing.leaves import flatten, is_inexact, is_key
 from gradlab.tracing.work import work
@@ -558,6 +569,14 @@ class Problem:
         program = self._primal(point.inputs)[0]
         return gradients_within(program, *self._flat(point), self.rule.kind == "jvp")
 
+    def computed(self, point: Point) -> list[Array]:
+        """Return every value that the right derivative computes on its way."""
+        lifter = _Noting(NumPy())
+        arrays = [np.asarray(each) for each in itertools.chain(*self._flat(point))]
+        given = [Value(each, is_inexact(each.dtype)) for each in arrays]
+        theirs(lifter, self._program(point.inputs).jaxpr, given)
+        return lifter.seen
+
     def _flat(self, point: Point) -> tuple[list[Any], list[Any]]:
         """Return a point's flat inputs, and its upstreams or tangents."""
         values, leaves, _ = flatten(self._moving(point.inputs), self.rule.names)
@@ -802,6 +821,23 @@ class Problem:
         outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
         aligned = rename(program, reference.in_names)
         return all(proof.proved for proof in prove(aligned, reference, inputs, outputs, 0, BUDGET))
+
+
+class _Noting(Lifter):
+    """Evaluates, and notes what every equation makes."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        super().__init__(arithmetic)
+        self.seen: list[Array] = []
+
+    def enter(self, turn: Any = None) -> Self:
+        return self
+
+    def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
+        outputs = super().equation(equation, inputs)
+        arrays = (np.asarray(each.array) for each in outputs)
+        self.seen += [each.copy() for each in arrays if each.dtype.kind == "f" and each.size > 1]
+        return outputs
 
 
 def _pair(result: Tree) -> tuple[Any, Any]:

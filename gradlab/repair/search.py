@@ -37,13 +37,14 @@ from gradlab.repair.edits import (
     Site,
     is_stored,
 )
-from gradlab.repair.first_line import WrongLine, first_wrong_line
+from gradlab.repair.first_line import Known, Within, WrongLine, first_wrong_line
+from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
 from gradlab.repair.pool import Scope, derived
 from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
 from gradlab.repair.source import ATOM, Edit, Text, alike, edited, read
-from gradlab.repair.world import Failed, World, copied, place, quiet
+from gradlab.repair.world import Failed, World, copied, place, quiet, watched
 
 _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
@@ -59,6 +60,7 @@ _ALONE = 0.03  # of the time of a candidate, in which one line runs
 _CALLED = 6  # characters, of an edit in a function that is called
 _FEW = 32  # entries of a value that is solved for first
 _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldom is missing
+_NUMBERS = re.compile(r"(?<![\w.])[\d.]+")
 _VARIABLE = re.compile(r"\w+(\.\w+|\[['\"]\w+['\"]\])*")
 _NEAR = 1e-6  # the error up to a factor of what is right up to a factor
 _STRANGE = 60  # characters that an edit adds, from which no other goes on
@@ -68,6 +70,8 @@ _PLACES = 4  # with a name, from which slices are cut
 _ZEROS, _LARGE = 6, 16  # points with inputs of zero, and with large ones
 _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
+_FURTHER = 0.25  # of all candidates: for a better place than that of a doubtful fix
+_LOCALS = 8  # values of a forward's local
 Cost = tuple[int, int, int]
 
 
@@ -180,6 +184,9 @@ class _Search:
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
         self._sures: set[int] = set()  # of what was verified, what holds on every branch
+        self._doubtful: dict[int, int] = {}  # and what may not stand where the mistake is
+        self._right: dict[_Draft, set[int]] = {}  # the statements whose values are right
+        self._patience = 0.0  # how many candidates may be tried while all that is verified is so
         self._least: Cost | None = None  # of those, where all axes may be uneven
         self._partly: list[_Draft] = []  # which make more gradients right
         self._bound: list[Mended] = []  # right for the settings as they are
@@ -278,12 +285,12 @@ class _Search:
             self._clock = time.process_time()  # that took what the backward itself does, often
             if self.first is not None:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
-            if self.first is not None and not self.verified:
+            if self.first is not None and not self._settled:
                 self._focus = self.first
                 self._searched([d for d in behind if d.code is self.first.code], 0.9)
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
-            if not self.verified:
+            if not self._settled:
                 self._searched(behind, 1.0, forward)
         return self._best_first()
 
@@ -291,11 +298,38 @@ class _Search:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         found = self.verified or self._bound
         everywhere = [m for m in found if not m.uneven] or found
-        costs = {id(m): self._cost(m.code, m.new) for m in everywhere}
-        ranked = sorted(everywhere, key=lambda m: costs[id(m)])
-        sure = (m for m in ranked if id(m) in self._sures or self._sure(m.code, m.new))
-        best = list(itertools.islice(sure, 3))
-        return [self._watched(m) for m in best if costs[id(m)][0] == costs[id(best[0])][0]]
+        keys = {
+            id(m): (self._doubtful.get(id(m), 0), *self._cost(m.code, m.new)) for m in everywhere
+        }
+        ranked = sorted(everywhere, key=lambda m: keys[id(m)])
+        for _, some in itertools.groupby(ranked, key=lambda m: keys[id(m)][:2]):
+            ordered = self._explained_first(list(some))
+            sure = (m for m in ordered if id(m) in self._sures or self._sure(m.code, m.new))
+            if best := [self._watched(m) for m in itertools.islice(sure, 3)]:
+                return best
+        return []
+
+    def _explained_first(self, ranked: list[Mended]) -> list[Mended]:
+        """Put first the fixes with which most locals are values of the right derivative."""
+        if len(ranked) < 2:
+            return ranked
+        try:
+            known = Known(self.problem.computed(self.points[0]))
+        except Failed:
+            return ranked
+
+        def strange(draft: _Draft) -> int:
+            bench = self._bench(draft)
+            held = {n: v for kept in bench.kept[0].values() for n, v in kept.items()}
+            told = [value for value in held.values() if telling(value)]
+            # an array that is turned is known less well: it may be another's negative
+            return sum(2 - known.holds(each) - known.holds(each, turns=False) for each in told)
+
+        def stranger(mended: Mended) -> int:
+            made = _Draft(mended.code, mended.new, self.right, self.errors)
+            return strange(made) - strange(self._starts[mended.code])
+
+        return sorted(ranked, key=stranger)
 
     def _cost(self, code: CodeType, new: Text) -> Cost:
         """Return what orders fixes."""
@@ -372,25 +406,25 @@ class _Search:
         gone_on: set[bytes] = set()
         for tier in self._tiers:
             better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
-            for draft in forward if tier == TOKENS and not self.verified else ():
+            for draft in forward if tier == TOKENS and not self._settled else ():
                 bench = self._bench(draft)
                 for edit in _kept_instead(draft.text, bench):
                     self._tried(bench, draft, edit)
-            if tier == WIDE and not self.verified:  # a backward is wrong more often than that
+            if tier == WIDE and not self._settled:  # a backward is wrong more often than that
                 for early in (TOKENS, NAMES):
                     self._tried_tier(forward, early, self._kept(0.15))
             first = sum(self.right)
-            if tier >= WIDE and not self.verified:
+            if tier >= WIDE and not self._settled:
                 self._joined([d for d in better if sum(d.right) > first])
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
             last = FITTED if self._focus is None else SOLVED  # before that, one edit may do
-            if partly and tier >= last and not self.verified:
+            if partly and tier >= last and not self._settled:
                 gone_on |= {draft.text.segment for draft in partly}
                 self._second(_best(partly, self.errors), min(share, self.tried / self._total + 0.4))
-            if self.verified:
+            if self._settled:
                 return
         self._second(forward, self._kept(0.5))
-        if not self.verified:
+        if not self._settled:
             self._second(_best(better, self.errors), share)
 
     def _joined(self, partly: Sequence[_Draft]) -> None:
@@ -424,7 +458,7 @@ class _Search:
         for some in (factor, rest[:_SOLVED], rest[_SOLVED:]):  # the best ones first
             for tier in self._tiers if some else ():
                 self._tried_tier(some, tier, share)
-                if self.verified:
+                if self._settled:
                     return
 
     def _tried_tier(self, drafts: Sequence[_Draft], tier: int, share: float) -> list[_Draft]:
@@ -445,7 +479,7 @@ class _Search:
             last, start = self._made(draft)[1:]
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end and not solved:
-                    if self.verified or end == self._total:
+                    if self._settled or end == self._total:
                         raise _Ended
                     return better
                 if edit.statement == last and edit.start < start:
@@ -456,7 +490,9 @@ class _Search:
                         continue
                 made = self._tried(bench, draft, edit)
                 better += [made] if made is not None else []
-                if len(self.verified) >= _ENOUGH:
+                if len(self.verified) - len(self._doubtful) >= _ENOUGH:
+                    raise _Ended
+                if self._doubtful and not self._settled and self.tried > self._patience:
                     raise _Ended
         return better
 
@@ -590,6 +626,7 @@ class _Search:
         reached = set(bench.kept[0]) - self._made(draft)[0]
         if self._focus is not None and not draft.text.edits:
             reached &= self._focus.near
+        reached -= self._right_ones(draft) if self._doubtful else set()
         return reached if found is None else found & reached
 
     @functools.cached_property
@@ -816,8 +853,66 @@ class _Search:
             made = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven), bound=bound)
             (self._bound if bound else self.verified).append(made)
             self._sures |= set() if later else {id(made)}
-            if not (later or bound or made.uneven):
+            if (doubted := self._doubt(code, old, new)) and not bound:
+                self._doubtful[id(made)] = doubted
+                if (moved := at_its_definition(old, new)) is not None:
+                    self._verify(code, moved)
+                self._patience = self._patience or self.tried + _FURTHER * self._total
+            elif not (later or bound or made.uneven):
                 self._least = self._cost(code, new)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether something is verified that stands where the mistake is, as far as is known."""
+        return len(self.verified) > len(self._doubtful)
+
+    def _doubt(self, code: CodeType, old: Text, new: Text) -> int:
+        """Return how far a fix may stand at another place than the mistake."""
+        bench = self._bench(self._starts[code]) if code in self._starts else None
+        if bench is None or place(code) in self._valued:
+            return 0
+        right = self._right_ones(self._starts[code])
+        return doubt(old, new, bench.scope, right, self._named)
+
+    def _right_ones(self, draft: _Draft) -> set[int]:
+        """Return the statements whose values are right by their names, and what these are of."""
+        if place(draft.code) in self._valued or draft.text.edits:
+            return set()
+        if draft not in self._right:
+            bench, found, needed = self._bench(draft), set[int](), set[str]()
+            for k in sorted(bench.visits, reverse=True):
+                reads, writes = _reads_and_writes(draft.text.statements[k])
+                scope = bench.scope(k) if bench.visits[k] == 1 else None
+                told = scope is not None and is_right(draft.text, k, scope, self._named)
+                if told or (writes and writes <= needed):
+                    found.add(k)
+                    needed |= reads
+            self._right[draft] = found
+        return self._right[draft]
+
+    @functools.cached_property
+    def _named(self) -> Named:
+        """The forward's locals, and the gradients within it."""
+        held: dict[str, list[Array]] = {}
+
+        def keep(_: int, scope: dict[str, Any]) -> None:
+            for name, value in scope.items():
+                if isinstance(value, np.ndarray) and len(held.get(name, ())) < _LOCALS:
+                    held.setdefault(name, []).append(value.copy())
+
+        point, within = self.points[0], Within([], [], [], [])
+        valued = self._valued
+        with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
+            for code, copies in self.world.copies.items():
+                text = read(code) if place(code) in valued else None
+                if text is not None:
+                    stack.enter_context(self.world.exchanged(code, text, watched))
+                    for copy in copies:
+                        copy.__globals__["__keep__"] = keep
+            self.problem.value(self.world, point, jvp=False)
+        with contextlib.suppress(Failed):
+            within = self.problem.within(point)
+        return Named(held, within)
 
     def _sure(self, code: CodeType, new: Text) -> bool:
         """Whether a candidate is right in JAX itself, and on every branch."""
@@ -962,7 +1057,7 @@ def _same(one: Any, other: Any) -> bool:
 def _says_no_number(new: Text) -> bool:
     """Whether the edits of a text put in no number that was not there."""
     texts = ("".join(getattr(e, part) + " " for e in new.edits) for part in ("new", "old"))
-    numbers = [collections.Counter(re.findall(r"(?<![\w.])[\d.]+", each)) for each in texts]
+    numbers = [collections.Counter(_NUMBERS.findall(each)) for each in texts]
     return not numbers[0] - numbers[1]
 
 
@@ -970,12 +1065,15 @@ def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
     """Return the text with the last edit alone; None where it builds on the one before it."""
     before, old = draft.text.edits[-1], read(draft.code)
     after = before.start + len(before.new.encode())
-    shift = after - before.end if edit.start >= after else 0
-    apart = edit.start >= after or edit.end <= before.start
+    covers = edit.start <= before.start and after <= edit.end
+    apart = covers or edit.start >= after or edit.end <= before.start
     if old is None or len(draft.text.edits) > 1 or not apart:
         return None
-    start, end = edit.start - shift, edit.end - shift
-    return edited(old, dataclasses.replace(edit, start=start, end=end))
+    shift = after - before.end
+    start = edit.start - shift * (edit.start >= after)
+    end = edit.end - shift * (covers or edit.start >= after)
+    here = old.segment[start:end].decode()
+    return edited(old, dataclasses.replace(edit, start=start, end=end, old=here))
 
 
 def _cut(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
@@ -1179,6 +1277,7 @@ def _cost(old: Text, new: Text, size: int) -> Cost:
         styled = f"={edit.new}" in known
         size += edit.cost + _changed(edit.old, edit.new)
         size += 2 * len(strange) - 2 * styled
+        size += 2 * max(0, len(_NUMBERS.findall(edit.new)) - len(_NUMBERS.findall(edit.old)) - 1)
         size -= _CALLED * (not unused.isdisjoint(re.findall(r"\w+", edit.new)))
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
     if len(new.edits) > 1:  # one mistake is often made twice
