@@ -62,6 +62,7 @@ OF_PLACES: Final = frozenset(
 )
 _STRANGE: Final = 3  # the cost of an edit that makes something linear in the upstream, or not
 _CALLS: Final = re.compile(rb"[\w)\]]$")  # before a parenthesis
+_REDUCED: Final = re.compile(r"\((.*)\)\.(sum|mean)\(axis=-1\)")
 _WORDS: Final = re.compile(r"[^\W\d]\w*")
 _BINARY: Final[dict[type, int]] = {ast.Add: 12, ast.Sub: 12, ast.Mult: 13, ast.Div: 13}
 _AXES: Final = (
@@ -349,6 +350,56 @@ def _answered(write: _Writer) -> Iterator[Edit]:
                 if place != text.of(each.target.slice):
                     base, value = text.of(each.target.value), text.of(each.value)
                     yield after(text, each, f"{base}[{place}] {sign}= {value}", TOKENS)
+
+
+def scattered(text: Text, places: Sequence[str]) -> Iterator[Edit]:
+    """Yield what is added at some places, added or taken away at others that are read as well."""
+    write = _Writer(text)
+    for site in sites(text):
+        node = site.node
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called, at = node.func, getattr(node.func.value, "slice", None)
+        whole = isinstance(site.parent, ast.Expr) and called.attr == "at" and len(node.args) == 3
+        chained = at is not None and called.attr == "add" and len(node.args) == 1
+        here = text.of(node.args[1]) if whole else text.of(at) if chained and at else ""
+        for place in places:
+            if not here or place == here:
+                continue
+            if whole and last_name(called.value) == "add":
+                base, _, value = map(text.of, node.args)
+                module = text.of(called.value)[: -len("add")]
+                for name in ("subtract", "add"):
+                    new = f"{module}{name}.at({base}, {place}, {value})"
+                    statement = text.statements[site.statement]
+                    yield after(text, statement, new, TOKENS)
+            elif chained and getattr(getattr(called.value, "value", None), "attr", "") == "at":
+                for value in (f"-{write.within(node.args[0], 14)}", text.of(node.args[0])):
+                    new = f"{text.of(node)}.at[{place}].add({value})"
+                    yield write.put(site, new, ATOM, TOKENS)
+
+
+def turned_first(text: Text, turns: Sequence[str]) -> Iterator[Edit]:
+    """Yield arrays with their axes in another order before they are reshaped."""
+    for site in sites(text):
+        node = site.node
+        if isinstance(node, ast.Call) and node.args and last_name(node) == "reshape":
+            array = node.args[0] if _of_module(node) else getattr(node.func, "value", None)
+            if isinstance(array, ast.expr):
+                mine, write = Site(array, (*site.parents, node), site.statement), _Writer(text)
+                for turn in turns:
+                    new = turn.replace("{}", write.within(array, ATOM))
+                    yield write.put(mine, new, ATOM, TOKENS)
+
+
+def parameters(text: Text) -> Iterator[Edit]:
+    """Yield the function with two of its parameters in each other's place."""
+    write, given = _Writer(text), text.tree.args.args
+    for one, two in itertools.pairwise(given):
+        (a, b), (c, d) = text.span(one), text.span(two)
+        between = text.segment[b:c].decode()
+        if not {"=", ":"} & set(between + text.segment[d : d + 1].decode()):
+            yield write.piece(a, d, f"{two.arg}{between}{one.arg}", TOKENS, 0)
 
 
 def after(text: Text, statement: ast.stmt, new: str, tier: int) -> Edit:
@@ -772,7 +823,7 @@ def _indices(node: ast.expr) -> Sequence[ast.expr]:
 
 
 def others(text: Text, node: ast.Subscript) -> Iterator[str]:
-    """Yield the other part of what a slice cuts off: `x[3:]` for `x[:3]`."""
+    """Yield the other part of what a slice cuts off, `x[3:]` for `x[:3]`, and what is beside."""
     start = text.span(node)[0]
     for part in _indices(node):
         if isinstance(part, ast.Slice) and (part.lower is None) != (part.upper is None):
@@ -780,6 +831,18 @@ def others(text: Text, node: ast.Subscript) -> Iterator[str]:
             bounds = (p and text.of(p) for p in (part.upper, part.lower))
             new = ":".join(p or "" for p in bounds)
             yield (here[: a - start] + new.encode() + here[b - start :]).decode()
+        for new in _beside(text, part):
+            (a, b), here = text.span(part), text.of(node).encode()
+            yield (here[: a - start] + new.encode() + here[b - start :]).decode()
+
+
+def _beside(text: Text, place: ast.expr) -> Iterator[str]:
+    """Yield the places next to one that a loop counts: `t` for `t + 1`."""
+    counted = isinstance(place, ast.BinOp) and isinstance(place.right, ast.Constant)
+    name = text.of(place.left) if counted and isinstance(place, ast.BinOp) else text.of(place)
+    loops = (s.target for s in text.statements if isinstance(s, ast.For))
+    if name in {n.id for t in loops for n in ast.walk(t) if isinstance(n, ast.Name)}:
+        yield from [name] if counted else (f"{name} - 1", f"{name} + 1")
 
 
 def _exchanged(write: _Writer, site: Site, parts: Sequence[ast.expr]) -> Iterator[Edit]:
@@ -959,6 +1022,9 @@ def names(
     write, old = _Writer(text), text.of(site.node)
     linear = not upstreamed.isdisjoint(_WORDS.findall(old))
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
+    if not shape and _is_place(site):  # of these nobody makes products
+        pool = [m for m in pool if m.value.dtype.kind in "iu" and ".size" not in m.text]
+        again = False
     if named and len(shape) >= 2:
         yield write.put(site, f"{old}.T", ATOM, NAMES)
     named = named or isinstance(site.parent, ast.Compare)
@@ -1000,6 +1066,11 @@ def names(
         for two in (m for m in alike if m not in movers and m.text != old):
             product = Material(f"{one.text} * {two.text}", 13, (np.multiply(one.value, two.value),))
             yield dataclasses.replace(filled(text, site, "{s} + {m}", product), tier=NAMES)
+
+
+def _is_place(site: Site) -> bool:
+    """Whether a number is an index, or bounds one."""
+    return any(isinstance(p, ast.Subscript) or last_name(p) == "range" for p in site.parents)
 
 
 def _counts(text: Text, site: Site) -> Iterator[str]:
@@ -1055,6 +1126,18 @@ def moved(text: Text, site: Site) -> Edit:
     return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, SOLVED)
 
 
+def nudged(text: Text, index: int) -> Edit | None:
+    """Return the edit that moves what a statement makes, to see what depends on it."""
+    statement = text.statements[index]
+    if not isinstance(statement, ast.Assign | ast.AugAssign | ast.Return):
+        return None
+    value = statement.value
+    if value is None:
+        return None
+    new = f"__nudged__({text.of(value)})"
+    return _Writer(text).piece(*text.span(value), new, SOLVED, index)
+
+
 def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED) -> Edit:
     """Return the edit that puts a text beside a value: `{m}`, `{s} * {m}`, `{s} + {m}`."""
     write = _Writer(text)
@@ -1073,6 +1156,17 @@ def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED
     new = form.format(s=here, m=new if tight else f"({new})")
     known = -6 if each.slope else 0  # everybody writes it so
     return write.put(site, new, 13 if product else 12, SOLVED, known)
+
+
+def styled(text: Text, site: Site, new: str) -> str:
+    """Return a reduction as the call in whose place it stands writes one: `np.sum(v, axis=1)`."""
+    node, made = site.node, _REDUCED.fullmatch(new)
+    if made is None or not isinstance(node, ast.Call) or not _of_module(node):
+        return ""
+    more: list[ast.expr | ast.keyword] = [*node.args[1:], *node.keywords]
+    given = "".join(f", {text.of(each)}" for each in more)
+    same = made[2] == last_name(node)
+    return f"{text.of(node.func)}({made[1]}{given})" if same and given else ""
 
 
 def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Edit, str]]:

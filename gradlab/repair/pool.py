@@ -34,6 +34,7 @@ from gradlab.repair.world import BUILTINS, NUMPY, Failed, copied, has_effect, is
 _LARGEST = 1 << 16
 _BOUNDS, _SLICES, _PRODUCTS, _CHAINS = 3, 8, 4, 21
 _PARTS = 4  # of a tuple
+_PLACES = 6  # that arrays are indexed with
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Words:
         bounded: what bounds or masks a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
+        places: what arrays are indexed with, such as `edges[:, 1]`.
         chains: products of its matrices, of which some are transposed that are not so there.
         upstreamed: the names in the one to edit that depend on the upstream.
     """
@@ -62,10 +64,12 @@ class Words:
     slices: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     upstreamed: frozenset[str] = frozenset()
 
 
 _CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
+_ENTRY = re.compile(r"\w\[[^\W\d]\w*( [+-] 1)?\]$")  # such as `states[t + 1]`
 _LONGEST = 60  # characters of an expression that is used elsewhere
 
 
@@ -94,7 +98,7 @@ def spoken(
     aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in NUMPY]
     aliases.sort(key=strange)
     held = frozenset(itertools.chain.from_iterable(map(_held, aliases and NUMPY)))
-    calls, written, bounds, bounded, masked = (dict[str, None]() for _ in range(5))
+    calls, written, bounds, bounded, masked, places = (dict[str, None]() for _ in range(6))
     for text in texts:
         for site in sites(text):
             node, here = site.node, text.of(site.node)
@@ -102,6 +106,10 @@ def spoken(
                 axes = ", ".join(map(text.of, node.args))
                 method = isinstance(node.func, ast.Attribute) and not _names(node.args)
                 calls |= {f"{{}}.{last_name(node)}({axes})": None} if method else {}
+            if isinstance(node, ast.Subscript) and not is_stored(node):
+                index = node.slice if isinstance(node.slice, ast.Name | ast.Subscript) else None
+                known = index is not None and _read(index) <= set(scope)
+                places |= {text.of(node.slice): None} if known else {}
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
@@ -144,7 +152,7 @@ def spoken(
     binary = (s.node for s in sites(own) if isinstance(s.node, ast.BinOp))
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
     chains = dict.fromkeys(itertools.chain.from_iterable(map(turned, repeat(own), sites(own))))
-    made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS]
+    made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS], tuple(places)[:_PLACES]
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     return Words(tuple(aliases), held, *found, *made, upstreamed)
 
@@ -333,12 +341,15 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
     indices = [m.text for m in pool if _kind(m) == "i" and m.shape and m.text.isidentifier()][:2]
     whole = [m for m in arrays if m.shape][:most]
+    counts = [m for m in pool if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
+    texts += [(f"({m.text} - 1)", ATOM) for m in counts[:3] if most]
     for a in whole:
         for b in whole:
             if {a.text, b.text} <= words.upstreamed:
                 continue
             if a.shape == b.shape and a.text <= b.text:
                 axes = ["-1, keepdims=True"] * (len(a.shape) > 1 < a.shape[-1]) + ["0"]
+                axes += ["-1"] * (len(a.shape) > 1 and a.shape[:-1] in scope.shapes)
                 for axis, verb in itertools.product(axes, ("sum", "mean")):
                     texts.append((f"({a.text} * {b.text}).{verb}(axis={axis})", ATOM))
             if len(a.shape) == len(b.shape) == 2 and a.shape[0] == b.shape[0]:
@@ -348,6 +359,9 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
                     texts.append((f"{a.text} @ {b.text}.T", 13))
                 if a.shape[-1] == b.shape[0]:
                     texts.append((f"{a.text} @ {b.text}", 13))
+            if len(a.shape) == 2 and len(b.shape) == 1:
+                ways = (("", a.shape[1]), (".T", a.shape[0]))
+                texts += [(f"{a.text}{t} @ {b.text}", 13) for t, n in ways if n == b.shape[0]]
     for product in words.products if most else ():
         shape = np.shape(scope.value(product))
         alike = [b.text for b in whole if len(shape) > 1 and b.shape == shape]
@@ -464,6 +478,8 @@ def _distinct(pool: Any) -> list[Material]:
             key: Any = tuple((a.shape, a.astype(complex).tobytes()) for a in arrays)
             if type(each.values[0]) is int and each.text.replace(".", "").isidentifier():
                 key = each.text  # in a loop, a place and a setting are equal by chance
+            if _ENTRY.search(each.text):
+                key = each.text  # and so are its last entry and one with a number
         except (TypeError, ValueError):
             continue
         seen.setdefault(key, each)

@@ -780,6 +780,8 @@ class Problem:
             value = jax.tree.leaves(self._value(self.world, point.inputs))
         if value is None or not all(map(_alike, value, right[:skipped])):
             return False
+        if any(_is_number(each) and np.isnan(each).any() for each in value):
+            return False  # the function has no value there
         with contextlib.suppress(Failed), quiet():
             count, apart = len(given) - len(self._flat(point)[1]), True
 

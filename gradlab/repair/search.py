@@ -69,6 +69,7 @@ _PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS, _LARGE = 6, 16  # points with inputs of zero, and with large ones
 _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
+_NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 _FURTHER = 0.25  # of all candidates: for a better place than that of a doubtful fix
 _LOCALS = 8  # values of a forward's local
@@ -117,6 +118,8 @@ class _Solved(NamedTuple):
                 if form in ("{s} + {m}", "{s} - {m}") and each.text.removeprefix("-") in multiplied:
                     continue  # nobody writes x + x
                 if self.need.met(results[k]):
+                    if form == "{m}" and (made := kinds.styled(text, site, each.text)):
+                        yield kinds.filled(text, site, form, Material(made, ATOM, each.values))
                     yield kinds.filled(text, site, form, each)
         wrapped = kinds.wraps(text, site, self.scope.words.calls)
         for edit, written in (*wrapped, *kinds.normalised(text, site, value.ndim)):
@@ -202,6 +205,7 @@ class _Search:
         self._limits: dict[str, int] = {}
         self._starts: dict[CodeType, _Draft] = {}
         self._moved: dict[CodeType, dict[int, frozenset[str]]] = {}
+        self._reached: dict[CodeType, dict[int, set[int]]] = {}
         self._before: set[str] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
         self._clock = time.process_time()
@@ -404,8 +408,16 @@ class _Search:
         share = spent + share * (1 - spent)
         better: list[_Draft] = []
         gone_on: set[bytes] = set()
-        for tier in self._tiers:
-            better += self._tried_tier(drafts, tier, 0.85 * share + 0.15 * spent)
+        most, tiers, cut = 0.85 * share + 0.15 * spent, list(self._tiers), False
+        for tier in [*tiers[:-1], NAMES, *tiers[-1:]] if TRIED in tiers else tiers:
+            named, again = tier == NAMES, tier == NAMES and tier not in tiers
+            if again and not cut:
+                continue
+            end = spent + _NAMED * (most - spent) if named and not again else most
+            better += self._tried_tier(drafts, tier, end)
+            if named and not again:
+                cut = self.tried >= end * self._total
+                tiers.remove(NAMES)  # the rest of them comes later
             for draft in forward if tier == TOKENS and not self._settled else ():
                 bench = self._bench(draft)
                 for edit in _kept_instead(draft.text, bench):
@@ -550,7 +562,11 @@ class _Search:
             some = itertools.chain(some, kinds.conjugated(text, arrays))
         if tier == TOKENS:
             apart = (e for e in kinds.unshared(text) if e.statement in bench.kept[0])
-            some = itertools.chain(some, apart)
+            turns = [form for form in words.calls if form.startswith("{}.")]
+            too = (*kinds.scattered(text, words.places), *kinds.turned_first(text, turns))
+            some = itertools.chain(some, apart, (e for e in too if e.statement in wanted))
+            if self.problem.rule.static and bench.reads is not None:
+                some = itertools.chain(some, kinds.parameters(text))
         if tier == NAMES:
             numbers = [each for each in words.written if each[0].isdigit()]
             cut = kinds.written_elsewhere(text, words.slices, numbers)
@@ -576,8 +592,10 @@ class _Search:
                 for again in [bench.visits[site.statement] > 1]
             )
             some = itertools.chain(some, *pooled)
+        if tier == NAMES:
+            yield from _carried(text, bench, wanted)
         if tier == TRIED:
-            some = itertools.chain(some, _carried(text, bench), _slopes(text, bench, wanted))
+            some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
 
         def late(edit: Edit) -> tuple[bool, bool, bool, bool, int]:
@@ -662,9 +680,33 @@ class _Search:
         return made - {end}, end, text.span(last.value.elts[1])[0]
 
     def _innocent(self, draft: _Draft) -> set[int]:
-        """Return the statements on which right gradients depend."""
+        """Return the statements on which right gradients depend, or no wrong one."""
         right = [i for i, ok in enumerate(draft.right) if ok]
-        return _slice(draft.text, right, len(draft.right), sure=True) or set()
+        found = _slice(draft.text, right, len(draft.right), sure=True) or set()
+        if not right:
+            return found
+        for k, moved in self._reach(draft).items():
+            found -= {k}
+            found |= {k} if not moved.isdisjoint(right) or moved <= set(right) else set()
+        return found
+
+    def _reach(self, draft: _Draft) -> dict[int, set[int]]:
+        """Return which gradients change, for each statement, where its value is a little off."""
+        if draft.code not in self._reached:
+            start = self._starts[draft.code]
+            bench, expected = self._bench(start), self.points[0].expected
+            came = bench.whole(start.text, 0) or []
+            found = self._reached[draft.code] = {}
+            for k in sorted(bench.kept[0]) if len(came) == len(expected) else ():
+                edit = kinds.nudged(start.text, k)
+                if edit is None:
+                    continue
+                self._spend(1)
+                there = bench.gradients(edit, __nudged__=_nudged)
+                if there is not None and len(there) == len(came):
+                    pairs = enumerate(zip(came, there))
+                    found[k] = {i for i, (a, b) in pairs if not np.array_equal(a, b)}
+        return self._reached[draft.code]
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int], tier: int) -> list[_Solved]:
         """Return the places where another value would make gradients, or the wrong line, right.
@@ -1112,12 +1154,12 @@ def _imported(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
                 yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), NAMES)
 
 
-def _carried(text: Text, bench: Bench) -> Iterator[Edit]:
+def _carried(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     """Yield factors at the end of a loop of what it carries into the next turn."""
     for loop in text.statements:
         last = loop.body[-1] if isinstance(loop, ast.For | ast.While) else None
         scope = bench.scope(text.statements.index(last)) if last is not None else None
-        if last is None or scope is None:
+        if last is None or scope is None or text.statements.index(last) not in wanted:
             continue
         made = [s for s in ast.walk(loop) if isinstance(s, ast.Assign) and len(s.targets) == 1]
         carried = {text.of(s.targets[0]) for s in made if isinstance(s.targets[0], ast.Name)}
@@ -1125,7 +1167,7 @@ def _carried(text: Text, bench: Bench) -> Iterator[Edit]:
             shape = _shape(scope, name)
             for each in scope.simple if shape is not None else ():
                 if wider(shape or (), each.shape) and each.text != name and not each.is_number:
-                    yield kinds.after(text, last, f"{name} = {name} * {each.text}", TRIED)
+                    yield kinds.after(text, last, f"{name} = {name} * {each.text}", NAMES)
 
 
 def _reads_itself(loop: ast.stmt, name: str) -> bool:
@@ -1257,6 +1299,16 @@ def _shapes(scope: Scope, text: Text, site: Site) -> list[tuple[int, ...]]:
     others = (s for s in scope.shapes if shape is not None and s != shape and wider(s, shape))
     chosen = dict.fromkeys([*filter(None, made), *sorted(others)])
     return [] if shape is None else [shape, *chosen][:3]
+
+
+def _nudged(value: Any) -> Any:
+    """Return a value with all its numbers a little off."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(map(_nudged, value))
+    if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind in "fc"):
+        moves = 1e-3 * np.cos(np.arange(np.size(value))).reshape(np.shape(value))
+        return value + moves * (1 + np.abs(value))
+    return value
 
 
 def _zero(value: Any) -> bool:

@@ -6,7 +6,9 @@ texts are held against it without being run, and a product that is lacking is fo
 the logarithm of a product is a sum.
 """
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ _NEAR = 1e-6
 _POOL, _TRIED = 32, 400
 _FIT = 15  # candidates, in whose time a product is fitted
 _POWERS = (1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5)
+_USUAL = ("1", "2", "3", "4", "0.5", "0.25", "1.5")  # numbers that hide no size
 
 
 class Need(NamedTuple):
@@ -188,7 +191,7 @@ class Fitter:
         made = self._made[used]
         goal = logs[use] - logs[use].mean()
         if np.ptp(goal) <= 1e-6:
-            yield from _product([], wanted, made.numbers)
+            yield from _product([], wanted, made)
             return
         found = 0
         mixed = float(goal @ made.mixed)
@@ -198,7 +201,7 @@ class Fitter:
                 return
             left = goal - sum((e * made.rows[k] for k, e in some), start=np.zeros(goal.size))
             if np.abs(left).max() <= 1e-6 * np.abs(goal).max():
-                for text in _product([(*made.known[k], e) for k, e in some], wanted, made.numbers):
+                for text in _product([(*made.known[k], e) for k, e in some], wanted, made):
                     found = len(some)
                     yield text
 
@@ -208,7 +211,7 @@ class _Table:
 
     def __init__(self, pool: Sequence[Material], shape: tuple[int, ...], use: Array) -> None:
         self.known: list[tuple[str, Array]] = []
-        self.numbers: list[tuple[str, Array]] = []
+        self.numbers: list[tuple[str, float]] = []
         self.rows: list[Array] = []
         self.mixed = np.cos(1.0 + 2.0 * np.arange(np.count_nonzero(use)))
         for each in pool:
@@ -222,12 +225,17 @@ class _Table:
                 continue
             if np.ptp(logs) <= 1e-9:
                 if abs(logs[0]) > _NEAR:  # one changes nothing
-                    self.numbers.append((text, wide))
+                    self.numbers.append((text, float(wide.flat[0])))
             elif len(self.rows) >= _POOL or not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))
         mixed = [float(row @ self.mixed) for row in self.rows]
         self.sums, self.twos = _sums(mixed, _POWERS), _twos(mixed)
+
+    @functools.cached_property
+    def constants(self) -> Callable[[float, int], Iterator[list[tuple[int, float]]]]:
+        """What yields the products of powers of its numbers that equal a constant."""
+        return _sums([math.log(abs(each)) for _, each in self.numbers], _POWERS[:6])
 
     def _is_power(self, row: Array) -> bool:
         """Whether a value is a power of one that is known."""
@@ -289,7 +297,7 @@ def _twos(logs: Sequence[float]) -> Callable[[float], Iterator[list[tuple[int, f
 
 
 def _product(
-    factors: Sequence[tuple[str, Array, float]], wanted: Array, numbers: Sequence[tuple[str, Array]]
+    factors: Sequence[tuple[str, Array, float]], wanted: Array, table: _Table
 ) -> Iterator[str]:
     made = np.ones(wanted.shape)
     for _, wide, exponent in factors:
@@ -300,17 +308,19 @@ def _product(
     constant = float(np.median((wanted / made)[known]))
     if not np.allclose(constant * made[known], wanted[known], rtol=1e-6, atol=1e-9):
         return
-    short = f"{abs(constant):.2g}"  # a constant that someone would write
-    plain = abs(float(short) - abs(constant)) <= 1e-9 * abs(constant)
-    same = (t for t, wide in numbers if abs(wide.flat[0] - abs(constant)) <= 1e-9 * abs(constant))
+    size, numbers = abs(constant), table.numbers
+    short = f"{size:.2g}"  # a constant that someone would write
+    plain = abs(float(short) - size) <= 1e-9 * size
+    same = (t for t, each in numbers if abs(each - size) <= 1e-9 * size)
     names = [text for text in same if text.replace(".", "").isidentifier()]  # before numbers
     ways: list[list[tuple[str, float]]] = [[(name, 1.0)] for name in names[:1]]
-    ways += [[] if short == "1" else [(short, 1.0)]]
-    if not plain:
-        logs = [float(np.log(np.abs(wide.flat[0]))) for _, wide in numbers]
-        some = _sums(logs, _POWERS[:6])(float(np.log(abs(constant))), 2)
-        ways = [[(numbers[k][0], e) for k, e in each] for each in some]
-        ways = sorted(ways, key=lambda way: (len(way), sum(len(text) for text, _ in way)))[:2]
+    if not plain or (short not in _USUAL and not names):  # a fifth may be 1 / (n - 1)
+        some = table.constants(math.log(size), 2)
+        few = [[(numbers[k][0], e) for k, e in each] for each in some]
+        few.sort(key=lambda way: (len(way), sum(len(text) for text, _ in way)))
+        ways += few[: 1 if plain else 2]
+    ways += [[] if short == "1" else [(short, 1.0)]] * plain
+    negative = {text for text, each in numbers if each < 0}
     for way in ways:
         powers = [*way, *((text, e) for text, _, e in factors)]
         above, below = (
@@ -318,4 +328,5 @@ def _product(
             for side in (1, -1)
         )
         text = " / ".join([" * ".join(above) or "1", *below])
-        yield f"-{text}" if constant < 0 else text
+        turned = sum(t in negative and e % 2 == 1 for t, e in way) % 2
+        yield f"-{text}" if (constant < 0) != turned else text

@@ -95,7 +95,7 @@ class Text:
             return [ast.copy_location(ast.Return(body), body)]
         return [node for node in inside(body) if not is_docstring(node)]
 
-    def span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
+    def span(self, node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> tuple[int, int]:
         """Return where a node stands in the segment."""
         assert node.end_lineno is not None and node.end_col_offset is not None
         ends = ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))

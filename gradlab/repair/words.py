@@ -51,6 +51,9 @@ def explained(mended: Mended, upstream: str) -> tuple[str, str]:
     for k, causes in by_line.items():
         one, two = _shown(mended.old, mended.new, k)
         said.append(f"{_told(causes)}: `{one}` should be `{two}`")
+    if not by_line:  # what it takes, not what it does
+        one, two = re.findall(r"\w+", mended.new.edits[0].old)[:2]
+        return "GL313", f"the parameters `{one}` and `{two}` are in each other's place"
     return next(iter(by_line.values()))[0].code, "; ".join(said)
 
 

@@ -1,0 +1,164 @@
+"""One operand in another's place, a second end left out, a place beside: one edit mends each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repair.test_mistakes import load
+
+import gradlab
+from gradlab.repair.edits import Material
+from gradlab.repair.solving import Fitter
+from gradlab.repair.source import ATOM
+
+NUMPY = {
+    "sum of a product": (
+        "def forward(x, w):\n    r = np.sqrt((x * x).sum(axis=1))\n"
+        "    u = x / r[:, None]\n    return u @ w, (w, u, r)\n\n\n"
+        "def backward(g, kept):\n    w, u, r = kept\n    du = g @ w.T\n"
+        "    row = np.sum(g, axis=1)\n"
+        "    return (du - u * row[:, None]) / r[:, None], u.T @ g\n",
+        [(4, 3), (3, 2)],
+        "    row = np.sum(du * u, axis=1)",
+    ),
+    "product with a matrix": (
+        "def forward(m, x, t):\n    return 0.5 * (m @ x) @ (m @ x) + 0.5 * t @ t, (m, x, t)\n\n\n"
+        "def backward(g, kept):\n    m, x, t = kept\n    dx = g * (m.T @ t)\n"
+        "    return g * np.outer(m @ x, x), dx, g * t\n",
+        [(5, 3), (3,), (5,)],
+        "    dx = g * (m.T @ (m @ x))",
+    ),
+    "one less than a count": (
+        "def forward(x):\n    n = len(x)\n    d = x - x.mean(axis=0)\n"
+        "    s = np.sqrt((d**2).sum(axis=0) / (n - 1))\n    return x.mean(axis=0) / s, (x, d, s)\n"
+        "\n\ndef backward(g, kept):\n    x, d, s = kept\n    n, mean = len(x), x.mean(axis=0)\n"
+        "    one = g / (n * s)\n    return np.broadcast_to(one, x.shape)\n",
+        [(6, 2)],
+        "    one = g / (n * s) - g * d * mean / (n - 1) / s**3",
+    ),
+    "second end of a bond": (
+        "I, J = np.array([0, 1, 3, 2, 0]), np.array([1, 2, 0, 3, 2])\n\n\n"
+        "def forward(x):\n    return np.sin(x[I] - x[J]), (x, x[I] - x[J])\n\n\n"
+        "def backward(g, kept):\n    x, d = kept\n    out, f = np.zeros_like(x), g * np.cos(d)\n"
+        "    np.add.at(out, I, f)\n    return out\n",
+        [(4, 2)],
+        "    np.subtract.at(out, J, f)",
+    ),
+    "axes before a reshape": (
+        "def forward(a, b):\n    out = []\n    for x in (a, b):\n        n, c = x.shape\n"
+        "        h = x.reshape(n, 2, c // 2).transpose(1, 0, 2)\n        out.append(h * h[::-1])\n"
+        "    return np.stack(out), (a, b)\n\n\n"
+        "def backward(g, kept):\n    n, c = kept[0].shape\n"
+        "    hs = [x.reshape(n, 2, c // 2).transpose(1, 0, 2) for x in kept]\n"
+        "    back = [2 * u[::-1] * h[::-1] for u, h in zip(0.5 * (g + g[:, ::-1]), hs)]\n"
+        "    return [d.reshape(n, -1) for d in back]\n",
+        [(4, 6), (4, 6)],
+        "    return [d.transpose(1, 0, 2).reshape(n, -1) for d in back]",
+    ),
+    "state before": (
+        "def forward(x, a):\n    hs = [np.zeros(x.shape[1])]\n    for row in x:\n"
+        "        hs.append(np.tanh(a * hs[-1] + row))\n"
+        "    return np.stack(hs[1:]), (x, a, hs)\n\n\n"
+        "def backward(g, kept):\n    x, a, hs = kept\n    dx, da = np.zeros_like(x), 0 * a\n"
+        "    back = 0 * a\n    for t in range(len(x) - 1, -1, -1):\n        h = hs[t + 1]\n"
+        "        back = (back + g[t]) * (1 - h**2)\n        da += back * h\n"
+        "        dx[t] = back\n        back = back * a\n    return dx, da\n",
+        [(5, 3), (3,)],
+        "        da += back * hs[t]",
+    ),
+    "what a loop carries": (
+        "def forward(w, m, a):\n    v = np.zeros_like(w)\n    tape = []\n    for _ in range(3):\n"
+        "        tape.append((w, v))\n        v = m * v - 0.1 * (a @ w)\n        w = w + v\n"
+        "    return w, (m, a, tape)\n\n\n"
+        "def backward(g, kept):\n    m, a, tape = kept\n    dv, da, dm = 0 * g, 0 * a, 0.0\n"
+        "    for w, v in reversed(tape):\n        dv = dv + g\n        dm += dv @ v\n"
+        "        da -= 0.1 * np.outer(dv, w)\n        g = g - 0.1 * (a.T @ dv)\n"
+        "    return g, np.asarray(dm), da\n",
+        [(3,), (), (3, 3)],
+        "        dv = dv * m",
+    ),
+}
+JAX = {
+    "second end of a bond in JAX": (
+        "I, J = jnp.array([0, 1, 3, 2, 0]), jnp.array([1, 2, 0, 3, 2])\n\n\n"
+        "@jax.custom_vjp\ndef f(x):\n    return jnp.sin(x[I] - x[J])\n\n\n"
+        "def fwd(x):\n    return f(x), (x, x[I] - x[J])\n\n\n"
+        "def bwd(kept, g):\n    x, d = kept\n    p = g * jnp.cos(d)\n"
+        "    return (jnp.zeros_like(x).at[I].add(p),)\n\n\nf.defvjp(fwd, bwd)\n",
+        [(4, 2)],
+        "    return (jnp.zeros_like(x).at[I].add(p).at[J].add(-p),)",
+    ),
+    "static arguments": (
+        "from functools import partial\n\n\n"
+        "@partial(jax.custom_vjp, nondiff_argnums=(1, 2))\ndef bent(x, up, down):\n"
+        "    return jnp.where(x > 0, up * x**2, down * x)\n\n\n"
+        "def fwd(x, up, down):\n    return bent(x, up, down), x\n\n\n"
+        "def bwd(down, up, x, g):\n    slope = jnp.where(x > 0, 2 * up * x, down)\n"
+        "    rest = 0 * (up + down)\n    return (g * slope + rest,)\n\n\n"
+        "bent.defvjp(fwd, bwd)\n\n\ndef f(x):\n    return bent(x - 0.8, 0.4, 1.7)\n",
+        [(6,)],
+        "def bwd(up, down, x, g):",
+    ),
+    "value that is none": (
+        "@jax.custom_jvp\ndef f(a, b):\n    m = jnp.max(a, axis=1, keepdims=True)\n"
+        "    return m[:, 0] + jnp.log(jnp.sum(b * jnp.exp(a - m), axis=1))\n\n\n"
+        "@f.defjvp\ndef jvp(given, moved):\n    (a, b), (da, db) = given, moved\n"
+        "    y = f(a, b)\n    e = jnp.exp(a - y[:, None])\n"
+        "    return y, jnp.sum(b * e * da, axis=1) + jnp.sum(b * db, axis=1)\n",
+        [(4, 3), (4, 3)],
+        "    return y, jnp.sum(b * e * da, axis=1) + jnp.sum(e * db, axis=1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", [*NUMPY, *JAX])
+def test_the_operand_that_was_meant_is_found(slip: str, tmp_path: Path) -> None:
+    text, shapes, meant = (NUMPY | JAX)[slip]
+    head = "import numpy as np\n" if slip in NUMPY else "import jax\nimport jax.numpy as jnp\n"
+    module = load(tmp_path / "layer.py", f"{head}\n\n{text}")
+    rng = np.random.default_rng(0)
+    if slip in NUMPY:
+        inputs = [np.asarray(rng.normal(size=s)) for s in shapes]
+        options = {"backward": module.backward, "returns": "output+residuals"}
+        report = gradlab.check(module.forward, *inputs, **options)
+    else:
+        inputs = [np.asarray(0.3 + rng.random(size=s), np.float32) for s in shapes]
+        report = gradlab.check(module.f, *inputs)
+    assert report.status == "wrong"
+    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
+
+
+def test_of_two_slips_in_a_scan_the_second_is_found_where_no_right_gradient_needs_it(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "@jax.custom_vjp\ndef f(x, b, a):\n    return fwd(x, b, a)[0]\n\n\n"
+        "def fwd(x, b, a):\n    def step(s, r):\n        y = b[0] * r + s[0]\n"
+        "        return (b[1] * r - a[0] * y + s[1], b[2] * r - a[1] * y), y\n\n"
+        "    z = jnp.zeros((), x.dtype)\n    _, y = jax.lax.scan(step, (z, z), x)\n"
+        "    return y, (x, b, a, y)\n\n\n"
+        "def bwd(kept, dy):\n    x, b, a, y = kept\n\n    def back(lam, row):\n"
+        "        l1, l2 = lam\n        g, xt, yt = row\n"
+        "        gy = g - a[0] * l1 - a[0] * l2\n"
+        "        db = jnp.stack([gy * xt, l1 * xt, l2 * xt])\n"
+        "        da = jnp.stack([-l1 * xt, -l2 * yt])\n"
+        "        return (gy, l1), (gy * b[0] + l1 * b[1] + l2 * b[2], db, da)\n\n"
+        "    z = jnp.zeros((), x.dtype)\n"
+        "    _, (dx, db, da) = jax.lax.scan(back, (z, z), (dy, x, y), reverse=True)\n"
+        "    return dx, db.sum(axis=0), da.sum(axis=0)\n\n\nf.defvjp(fwd, bwd)\n"
+    )
+    head = "import jax\nimport jax.numpy as jnp\n\n\n"
+    module = load(tmp_path / "layer.py", head + text)
+    rng = np.random.default_rng(0)
+    given = [np.asarray(rng.normal(size=n), np.float32) for n in (7, 3, 2)]
+    fix = gradlab.check(module.f, *given).fixes[0]
+    assert "        gy = g - a[0] * l1 - a[1] * l2" in fix.after
+    assert "        da = jnp.stack([-l1 * yt, -l2 * yt])" in fix.after
+
+
+def test_a_fitted_product_has_the_sign_of_its_numbers() -> None:
+    row = np.array([0.3, -1.2, 0.7, 2.0])
+    pool = [Material("row", ATOM, (row,)), Material("c", ATOM, (np.float64(-2.123),))]
+    found = Fitter(pool).products(2.123 * row, 3, lambda _: None)
+    assert found
+    assert all(np.allclose(eval(t, {"row": row, "c": -2.123}), 2.123 * row) for t in found)
