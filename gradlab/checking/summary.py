@@ -34,7 +34,7 @@ from gradlab.report import (
 )
 
 if TYPE_CHECKING:
-    from gradlab.repair.written import Repaired
+    from gradlab.repair.written import Cause, Repaired
 
 explaining: ContextVar[bool] = ContextVar("gradlab_explaining", default=True)
 """Whether the cause of a wrong gradient is searched for, and a right one followed further."""
@@ -95,7 +95,7 @@ def summarise(
     if first is not None and not fixes:
         path = next(leaf.path for leaf, _ in counted if leaf.wrong)
         line = Finding("line", path, first.told, code=first.code, line=first.place)
-        findings = (line, *findings)
+        findings = _with_line(findings, line, first)
     notes = [n for trial in trials for n in (*trial.subject.notes, *trial.dropped.notes)]
     notes += subject.calls.notes
     return CheckReport(
@@ -129,8 +129,19 @@ def _explained(
     with _young_garbage():
         repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
         fixes, first = repaired
-        known = bool(fixes) or (first is not None and first.code == "GL900")
+        known = bool(fixes) or (first is not None and first.whole)
         return repaired, diagnose(*wrong, known)
+
+
+def _with_line(findings: tuple[Finding, ...], line: Finding, first: "Cause") -> tuple[Finding, ...]:
+    """Return the causes with that of the search among them; none is told twice."""
+    rest = tuple(f for f in findings if f.path not in first.right)
+    if first.code != "GL900" or first.whole:
+        return (line, *rest)
+    if any(f.kind == "term" for f in rest):  # that says more than a line
+        return rest
+    causes = (f for f in rest if f.code != "GL409")  # which is how it looks, and no cause
+    return (*causes, line, *(f for f in rest if f.code == "GL409"))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Self
@@ -31,10 +31,12 @@ from gradlab.tracing.leaves import is_inexact
 
 _Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
 _RUNS = 800
+_NAMESAKES = 2  # values of a forward's local that are tried
 _LIKELY = 12  # right gradients that are tried in the place of a value
 _NEAR = 1e-7
 _MOST = 4096  # entries of a value that is tried
 _AXES = 4  # of a value that is tried with its axes in other orders
+_SHORT = 70  # characters of a line that is shown
 _BACK = 8  # values before a wrong one that may be another's right gradient
 
 
@@ -51,6 +53,8 @@ class WrongLine:
         scope: the locals before it.
         needed: the right value.
         mended: how many more gradients are right with the right value there.
+        named: the forward's local whose value the line should have; "" where it is a gradient.
+        early: whether it was looked for before the search, and not where that found nothing.
     """
 
     code: CodeType
@@ -62,6 +66,8 @@ class WrongLine:
     scope: dict[str, Any]
     needed: Array
     mended: int
+    named: str = ""
+    early: bool = True
 
     def made(self, edit: Edit, world: dict[str, Any]) -> list[Any] | None:
         """Return the value that the line makes after an edit of it; None where it makes none."""
@@ -92,11 +98,18 @@ class WrongLine:
     @property
     def told(self) -> str:
         """What was seen, in one sentence."""
-        more = count(self.mended, "more gradient")
-        are = "is" if self.mended == 1 else "are"
-        return (
+        more, are = count(self.mended, "more gradient"), "is" if self.mended == 1 else "are"
+        if self.named:
+            told = f"`{self.named}` at {self.place} is not what it is in the forward: "
+            return told + f"with that value, {more} {are} right"
+        told = (
             f"{self.place} is the first wrong line: with the right value there, {more} {are} right"
         )
+        node = self.text.statements[self.statement]
+        if isinstance(node, ast.Return) and self.part is None:
+            return told
+        written = " ".join(self.text.of(node).split())
+        return f"{told}: `{written}`" if len(written) <= _SHORT else told
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,7 @@ def first_wrong_line(
     run: Callable[[], list[Any]],
     right: Callable[[list[Any]], Sequence[bool]],
     known: Within,
+    named: Mapping[str, Sequence[Array]] | None = None,
 ) -> WrongLine | None:
     """Return the first line whose value is wrong; None where that cannot be told.
 
@@ -139,10 +153,13 @@ def first_wrong_line(
         run: gives the gradients.
         right: says which gradients are right.
         known: what is computed within the forward, and the right gradients there.
+        named: the forward's locals, where those of the backward are held against them.
     """
     watch = _Watch(world, texts, run)
     try:
         with watch:
+            if line := _unlike(watch, right, named or {}):
+                return line
             sure = Known([*known.values, *known.gradients])
             found = _first(watch, right, right(watch.came), known.gradients, sure)
     except Failed:
@@ -153,6 +170,28 @@ def first_wrong_line(
     near = frozenset(_feeders(watch, event, sure))
     place = (event.code, texts[event.code], event.line, event.statement, near)
     return WrongLine(*place, event.part, event.scope, needed, mended)
+
+
+def _unlike(
+    watch: "_Watch",
+    right: Callable[[list[Any]], Sequence[bool]],
+    named: Mapping[str, Sequence[Array]],
+) -> WrongLine | None:
+    """Return the line of a local that should be as the forward's one of its name, and is not."""
+    before = right(watch.came)
+    for e, event in enumerate(watch.events):
+        text, name = watch.texts[event.code], watch.target(event)
+        values = [v for v in named.get(name, ()) if v.shape == event.value.shape]
+        if any(equal(v, event.value) for v in values):
+            continue
+        for value in values[:_NAMESAKES]:
+            now = right(watch.tried({e: value}))
+            more = sum(now) - sum(before)
+            if more > 0 and all(is_ or not was for was, is_ in zip(before, now)):
+                near = frozenset((event.statement,))
+                place = (event.code, text, event.line, event.statement, near)
+                return WrongLine(*place, event.part, event.scope, value, more, name, False)
+    return None
 
 
 def _first(
@@ -268,6 +307,14 @@ class _Watch:
         alone = isinstance(node, ast.Assign) and event.part is None
         before = self.events[max(0, e - _BACK) : e]
         return alone and any(equal(event.value, other.value) for other in before)
+
+    def target(self, event: _Event) -> str:
+        """Return the name that a value is assigned to; "" where it gets none."""
+        node = self.texts[event.code].statements[event.statement]
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Tuple) and event.part is not None:
+            target = target.elts[event.part] if event.part < len(target.elts) else None
+        return target.id if isinstance(target, ast.Name) else ""
 
     def tried(self, put: dict[int, Array]) -> list[Any]:
         """Return the gradients with other values at some events."""

@@ -14,7 +14,7 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, NamedTuple
@@ -167,7 +167,7 @@ def mend(problem: Problem, lost: str = "") -> tuple[list[Mended], WrongLine | Ha
             if not (found or lost) and search.wrong:
                 found = search.found()
             if found or lost or search.wrong:
-                return found, None if found else search.half() or search.first
+                return found, None if found else search.half() or search.line()
         return [], None
 
 
@@ -354,9 +354,11 @@ class _Search:
         paths = self.problem.rule.paths
         if len(paths) != len(self.right) or not self.fresh:
             return None
-        draft = max(self._partly, key=_plain, default=None)
-        old = read(draft.code) if draft is not None else None
-        if draft is None or old is None or sum(draft.right) <= sum(self.right):
+        for draft in sorted(self._partly, key=_plain, reverse=True):
+            old = read(draft.code)
+            if old is not None and self._doubt(draft.code, old, draft.text) < 2:
+                break
+        else:
             return None
         points = (*self.points[1:], *self.fresh, *self._still)
         with contextlib.suppress(Failed), self.world.exchanged(draft.code, draft.text):
@@ -381,9 +383,23 @@ class _Search:
                     self._verify(code, new)
         return self._best_first()
 
-    def _first_line(self, drafts: list[_Draft]) -> WrongLine | None:
-        """Return the first wrong line of a backward that is too long to try everything."""
-        if sum(len(self._bench(draft).kept[0]) for draft in drafts) <= _LONG:
+    def line(self) -> WrongLine | None:
+        """Return the first wrong line, where no edit was found."""
+        if self.first is None and self._starts:
+            behind = [d for d in self._starts.values() if place(d.code) not in self._before]
+            found = self._first_line(behind, self._named.locals)
+            self.first = found and dataclasses.replace(found, early=False)
+        return self.first
+
+    def _first_line(
+        self, drafts: list[_Draft], named: Mapping[str, Sequence[Array]] | None = None
+    ) -> WrongLine | None:
+        """Return the first wrong line of a backward that is too long to try everything.
+
+        With the forward's locals, of any backward, once everything was tried.
+        """
+        long = sum(len(self._bench(draft).kept[0]) for draft in drafts) > _LONG
+        if named is None and not long:
             return None
         point = self.points[0]
         try:
@@ -397,6 +413,7 @@ class _Search:
             lambda: self._at(point),
             lambda came: judged(came, point.expected)[0],
             known,
+            named,
         )
 
     def _searched(self, drafts: list[_Draft], share: float, forward: Sequence[_Draft] = ()) -> None:

@@ -37,11 +37,16 @@ from gradlab.tracing.leaves import flatten
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """What is known of a mistake that no edit mends: one sentence, its line and its code."""
+    """What is known of a mistake that no edit mends: one sentence, its line and its code.
+
+    `right` are the gradients that it mends; `whole` says that nothing else is worth a search.
+    """
 
     told: str
     place: str
     code: str = "GL900"
+    right: tuple[str, ...] = ()
+    whole: bool = False
 
 
 Repaired = tuple[tuple[Fix, ...], Cause | None]
@@ -219,13 +224,13 @@ def _held(rule: HandRule, seed: int) -> HandRule:
 
 def _cause(known: WrongLine | Half, upstream: str) -> Cause:
     if isinstance(known, WrongLine):
-        return Cause(known.told, known.place)
+        return Cause(known.told, known.place, whole=known.early)
     code, sentence = explained(known.mended, upstream)
     old = known.mended.old
     line = old.line_of(min(edit.start for edit in known.mended.new.edits))
     told = f"{sentence}. That mends {listed(known.right)}, but {listed(known.wrong)} "
     told += "stays wrong" if len(known.wrong) == 1 else "stay wrong"
-    return Cause(told, f"{os.path.basename(old.path)}:{line}", code)
+    return Cause(told, f"{os.path.basename(old.path)}:{line}", code, known.right)
 
 
 def _fix(mended: Mended, upstream: str) -> Fix | None:

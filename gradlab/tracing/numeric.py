@@ -292,7 +292,7 @@ def _broadcast(equation: Equation, arrays: list[Any], lead: int) -> Any:
 def _bitcast(equation: Equation, arrays: list[Any], lead: int) -> Any:
     front, array = arrays[0].shape[:lead], np.ascontiguousarray(arrays[0])
     bits = array.reshape(*front, -1).view(equation.params["new_dtype"])
-    return bits.reshape(*front, *_shape(equation))
+    return bits.reshape((*front, *_shape(equation)))
 
 
 def _reshape(equation: Equation, arrays: list[Any], lead: int) -> Any:

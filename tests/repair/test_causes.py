@@ -363,5 +363,23 @@ def test_a_term_is_told_as_the_source_has_it(tmp_path: Path) -> None:
     given = np.random.default_rng(0).normal(size=4), np.random.default_rng(1).normal(size=6)
     options = {"backward": module.backward, "returns": "output+residuals"}
     report = gradlab.check(module.forward, *given, **options)
-    told = "the term through `np.exp(u)` at mixture.py:5 is missing"
+    told = "the term through `np.log(np.exp(u).sum())` in `u - np.log(np.exp(u).sum())` at"
     assert report.fixes or told in report.diagnosis, report.diagnosis
+
+
+def test_a_path_that_is_missing_is_told_by_its_last_name(tmp_path: Path) -> None:
+    """Where it joins the others: a spread is what a ratio reads, not `x` in its first step."""
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(x, w):\n    mid = (x * w).mean(axis=0)\n    off = x * w - mid\n"
+        "    spread = np.sqrt((off**4).sum(axis=0) + 1)\n"
+        "    return mid / spread, (x, w, spread)\n\n\n"
+        "def backward(g, kept):\n    x, w, spread = kept\n    d = g / (len(x) * spread)\n"
+        "    return d * w, d * x\n"
+    )
+    module = load(tmp_path / "ratio.py", text)
+    given = [np.random.default_rng(k).normal(size=(5, 3)) for k in (0, 1)]
+    options = {"backward": module.backward, "returns": "output+residuals"}
+    report = gradlab.check(module.forward, *given, **options)
+    told = "the term through `spread` in `mid / spread` at ratio.py:8 is missing"
+    assert not report.fixes and told in report.diagnosis, report.diagnosis

@@ -101,3 +101,57 @@ def test_the_first_wrong_line_of_a_forward_mode_rule_is_named(tmp_path: Path) ->
     number = FORWARD_MODE[: FORWARD_MODE.index(line)].count("\n") + 1
     assert not report.fixes
     assert f"chain.py:{number}" in [f.line for f in report.findings], str(report)
+
+
+SHORT = """import numpy as np
+
+
+def soft(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    p = e / e.sum(axis=1, keepdims=True)
+    return p
+
+
+def forward(x, w):
+    h = x @ w
+    return soft(h) * np.cos(w), (x, w, soft(h))
+
+
+def backward(g, kept):
+    x, w, p = kept
+    dp = g * np.cos(w)
+    dh = p * (dp - (dp * p).sum(axis=1, keepdims=True))
+    return dh @ w.T, x.T @ dh - g * p * np.sin(w)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "told"),
+    [
+        (
+            "(x, w, soft(h))",
+            "(x, w, np.sin(h) * np.cumsum(h, axis=0) ** 3)",
+            16,
+            "`p` at short.py:16 is not what it is in the forward",
+        ),
+        (
+            "dh = p * (dp - (dp * p).sum(axis=1, keepdims=True))",
+            "dh = dp * np.cos(p) + 3 * np.cumsum(dp, axis=1)",
+            18,
+            "short.py:18 is the first wrong line",
+        ),
+    ],
+)
+def test_where_a_short_backward_is_wrong(
+    right: str, wrong: str, line: int, told: str, tmp_path: Path
+) -> None:
+    """What no edit mends is named too, after the search."""
+    module = load(tmp_path / "short.py", SHORT.replace(right, wrong))
+    rng = np.random.default_rng(3)
+    inputs = [rng.normal(size=(4, 4)) for _ in range(2)]
+    report = gradlab.check(
+        module.forward, *inputs, backward=module.backward, returns="output+residuals"
+    )
+    assert not report.fixes, str(report)
+    assert [f.line for f in report.findings] == [f"short.py:{line}"], str(report)
+    assert report.findings[0].text.startswith(told), str(report)

@@ -71,15 +71,21 @@ class _Gate(NamedTuple):
         return f" at {self.source}" if self.source else ""
 
     @property
+    def vague(self) -> tuple[bool, bool]:
+        """What makes a gate hard to name: no line, or no operand that is written."""
+        return not self.source, self.name not in _NAMES or self.operand is None
+
+    @property
     def words(self) -> str:
         """What the gradient passes, as the source has it where that is short."""
-        shown, node = self.written, None
+        shown, node, whole = self.written, None, ""
         with contextlib.suppress(SyntaxError):
             node = ast.parse(shown, mode="eval").body
         if isinstance(node, ast.BinOp) and self.name in _NAMES and self.operand in (0, 1):
+            whole = f" in `{shown}`" if len(shown) <= _SHORT else ""
             shown = ast.get_source_segment(shown, (node.left, node.right)[self.operand]) or ""
         if shown and node is not None and len(shown) <= _SHORT:
-            return f"the term through `{shown}`{self.line}"
+            return f"the term through `{shown}`{whole}{self.line}"
         if self.name not in _NAMES:
             return f"the term through {self.source}" if self.source else "one term"
         which = (
@@ -116,8 +122,8 @@ def terms(symptom: Symptom, target: int) -> Iterator[Finding]:
         base, rows = np.broadcast_to(rest, len(gates)), alone * rest
         found = [(k, t) for k, t in gated.shares(target, base, rows) if t in _TIMES]
         if found:  # one of two equal factors, with its sign turned, is what both of them lack
-            order = list(_TIMES)
-            k, times = min(found, key=lambda e: (order.index(e[1]), not gates[e[0]].source))
+            order = list(_TIMES)  # and where the path joins the others, its name says most
+            k, times = min(found, key=lambda e: (order.index(e[1]), *gates[e[0]].vague, -e[0]))
             text = f"in the gradient of {path}, {gates[k].words} {_TIMES[times]}"
             yield Finding("term", path, text)
             return
