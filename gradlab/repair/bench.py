@@ -11,7 +11,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array
 from gradlab.repair.edits import Site, is_number, is_stored, sites, tokens
-from gradlab.repair.pool import Scope, spoken
+from gradlab.repair.pool import Scope, Words, spoken
 from gradlab.repair.source import Edit, Text, edited
 from gradlab.repair.world import Failed, Mark, World, copied, counted, place, theirs, watched
 
@@ -57,10 +57,16 @@ class Bench:
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
         for name, value in world.around(code).items():
             self.copy.__globals__.setdefault(name, value)
-        helpers = world.helpers(self.copy, text, set(held))
-        self.words = spoken(text, texts, self.copy.__globals__ | held, helpers, upstream)
+        self._held, self._texts, self._upstream = held, texts, upstream
         sizes = (_bytes(scope) for scope in self.kept[0].values())
         self._memory = _TIMES * max(sizes, default=0) + _bytes(self.copy.__globals__) + _ROOM
+
+    @functools.cached_property
+    def words(self) -> Words:
+        """What the user's functions write."""
+        held, copy = self._held, self.copy
+        helpers = self.world.helpers(copy, self.text, set(held))
+        return spoken(self.text, self._texts, copy.__globals__ | held, helpers, self._upstream)
 
     @functools.cached_property
     def tokens(self) -> list[Edit]:

@@ -5,11 +5,12 @@ A local is right where it has the value that its name says: that of a local of t
 """
 
 import ast
+import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,26 @@ _MARKS = "d|g|grad|ct|bar|adj|dot"
 _OF = re.compile(rf"(?:{_MARKS})_?(?P<first>\w+)|(?P<last>\w+?)_?(?:{_MARKS})")
 
 
-class Named(NamedTuple):
-    """What the names of a rule say: the forward's locals, and the gradients within the forward."""
+class Named:
+    """What the names of a rule say.
 
-    locals: Mapping[str, Sequence[Array]]
-    within: Within
+    Args:
+        locals: the forward's, by name.
+        given: the right gradients, by the names of the inputs.
+        within: gives the gradients within the forward, where they are asked for.
+    """
+
+    def __init__(
+        self,
+        locals: Mapping[str, Sequence[Array]],
+        given: Mapping[str, Array],
+        within: Callable[[], Within],
+    ) -> None:
+        self.locals, self._given, self._made = locals, given, within
+
+    @functools.cached_property
+    def _within(self) -> Within:
+        return self._made()
 
     def is_right(self, name: str, value: Any) -> bool | None:
         """Whether a local of a rule has the value that its name says; None where it says none."""
@@ -34,22 +50,30 @@ class Named(NamedTuple):
             return None
         if name in self.locals:
             return any(_same(each, value) for each in self.locals[name])
-        whole = self.within.whole  # the first of equal ones is the value, others are made of it
-        every = ((g for x, g in whole if equal(x, v)) for v in self._meant(name))
-        totals = [g for some in every for g in islice(some, 1) if g.size == value.size]
+        totals = [g for g in self._totals(name) if g.size == value.size]
         return any(_same(g, value) for g in totals) if totals else None
 
     def is_part(self, name: str, value: Any) -> bool:
         """Whether a value is the share of one use in the gradient that a name says."""
-        values = self._meant(name) if telling(value) else []
-        shares = (g for v in values for x, g in self.within.parts if _same(x, v))
+        meant = [v for part, v in self._meant(name) if part not in self._given]
+        values = meant if telling(value) else []
+        shares = (g for v in values for x, g in self._within.parts if _same(x, v))
         return any(_same(g, value) or _same(-g, value) for g in shares)
 
-    def _meant(self, name: str) -> list[Array]:
-        """Return the values of the forward's local whose gradient a name says."""
+    def _totals(self, name: str) -> Iterator[Array]:
+        """Yield the gradients that a name may say."""
+        for part, v in self._meant(name):
+            if part in self._given:
+                yield self._given[part]
+            else:  # the first of equal values is meant: the others are made of it
+                every = (g for x, g in self._within.whole if equal(x, v))
+                yield from itertools.islice(every, 1)
+
+    def _meant(self, name: str) -> list[tuple[str, Array]]:
+        """Return the values of the forward's local whose gradient a name says, with its name."""
         found = _OF.fullmatch(name)
         parts = (found["first"], found["last"]) if found else ()
-        return [value for part in filter(None, parts) for value in self.locals.get(part, ())]
+        return [(part, v) for part in filter(None, parts) for v in self.locals.get(part, ())]
 
 
 def doubt(
@@ -73,7 +97,7 @@ def doubt(
         return 1
     found = (
         2 if k in right else _doubt(one, two, k, scope_of(k), named)
-        for one, two in pairwise(texts)
+        for one, two in itertools.pairwise(texts)
         for k, pair in enumerate(zip(one.statements, two.statements))
         if not hasattr(pair[0], "body") and ast.dump(pair[0]) != ast.dump(pair[1])
     )

@@ -50,7 +50,7 @@ _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
 _TIERS = (TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
-_LOOK = 64  # candidates, after which the clock is read: that is slow on some machines
+_LOOK = 256  # candidates, after which the clock is read: that is slow on some machines
 _RUNS_AWAY = 6  # times the CPU that the search should take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
@@ -333,7 +333,7 @@ class _Search:
             made = _Draft(mended.code, mended.new, self.right, self.errors)
             return strange(made) - strange(self._starts[mended.code])
 
-        return sorted(ranked, key=stranger)
+        return [*sorted(ranked[:_ENOUGH], key=stranger), *ranked[_ENOUGH:]]
 
     def _cost(self, code: CodeType, new: Text) -> Cost:
         """Return what orders fixes."""
@@ -896,7 +896,7 @@ class _Search:
                         return
         except Failed:
             return
-        if not all(self._finite(point, code, new) for point in self._extremes):
+        if not all(self._keeps_numbers(point, code, new) for point in self._extremes):
             return
         written = {ast.dump(m.new.tree) for m in (*self.verified, *self._bound)}
         old = read(code)
@@ -959,7 +959,13 @@ class _Search:
                 if isinstance(value, np.ndarray) and len(held.get(name, ())) < _LOCALS:
                     held.setdefault(name, []).append(value.copy())
 
-        point, within = self.points[0], Within([], [], [], [])
+        def within() -> Within:
+            with contextlib.suppress(Failed):
+                return self.problem.within(point)
+            return Within([], [], [], [])
+
+        point = self.points[0]
+        given = dict(zip(self.problem.rule.paths, point.expected))
         valued = self._valued
         with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
             for code, copies in self.world.copies.items():
@@ -969,9 +975,7 @@ class _Search:
                     for copy in copies:
                         copy.__globals__["__keep__"] = keep
             self.problem.value(self.world, point, jvp=False)
-        with contextlib.suppress(Failed):
-            within = self.problem.within(point)
-        return Named(held, within)
+        return Named(held, given, within)
 
     def _sure(self, code: CodeType, new: Text) -> bool:
         """Whether a candidate is right in JAX itself, and on every branch."""
@@ -1071,7 +1075,7 @@ class _Search:
 
     @functools.cached_property
     def _extremes(self) -> list[Point]:
-        """Points with inputs of zero and with large inputs, where the original gives no NaN.
+        """Points with inputs of zero and with large inputs; what is right there is not known.
 
         A fix must give numbers there. It need not be right: zero may be a kink, and an iteration
         may not have converged.
@@ -1080,7 +1084,17 @@ class _Search:
         for point in first:
             made += itertools.islice(self.problem.times(point, (0,)), _ZEROS)
             made += itertools.islice(self.problem.times(point, _TIMES_LARGE), _LARGE)
-        return [point for point in made if self._finite(point)]
+        return made
+
+    def _keeps_numbers(self, point: Point, code: CodeType, new: Text) -> bool:
+        """Whether a candidate gives numbers wherever the original does, and the right ones are."""
+        self._limits.setdefault(point.label, max(self._limits.values()))
+        with contextlib.suppress(Failed), self.world.exchanged(code, new):
+            if all(c is not None and np.isfinite(c).all() for c in self._at(point, code)):
+                return True
+        full = self.problem.completed(point)
+        del self._limits[point.label]  # as the original takes there
+        return full is None or not self._finite(full) or self._finite(full, code, new)
 
     def _finite(self, point: Point, code: CodeType | None = None, new: Text | None = None) -> bool:
         """Whether the original, or a candidate, gives numbers where the right gradients are."""
