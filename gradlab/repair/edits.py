@@ -1022,9 +1022,9 @@ def names(
     write, old = _Writer(text), text.of(site.node)
     linear = not upstreamed.isdisjoint(_WORDS.findall(old))
     named = isinstance(site.node, ast.Name | ast.Attribute | ast.Subscript)
-    if not shape and _is_place(site):  # of these nobody makes products
+    placed = not shape and _is_place(site)
+    if placed:
         pool = [m for m in pool if m.value.dtype.kind in "iu" and ".size" not in m.text]
-        again = False
     if named and len(shape) >= 2:
         yield write.put(site, f"{old}.T", ATOM, NAMES)
     named = named or isinstance(site.parent, ast.Compare)
@@ -1042,6 +1042,8 @@ def names(
         yield write.put(site, count, 13, NAMES)
     multiplied = set(factors(text, site.node))
     for each in pool if again and not isinstance(site.node, ast.Constant) else ():
+        if placed and not each.text.isidentifier():
+            continue  # a place is made of counts and strides that have names
         if each.text == old and not each.is_number and np.all((each.value > 0) & (each.value < 1)):
             yield write.put(site, f"1 - {old}", 12, NAMES)
         also = not upstreamed.isdisjoint(_WORDS.findall(each.text))

@@ -77,3 +77,20 @@ def test_what_a_name_should_be_is_said_where_it_is_made(tmp_path: Path) -> None:
     assert moved is not None
     assert moved.segment.decode().endswith("    each = g / len(n)\n    return each * n\n")
     assert at_its_definition(old, moved) is None
+
+
+def test_an_index_may_lack_a_stride(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\nHOP = 2\n\n\n"
+        "def forward(x, w):\n    y = np.zeros((len(x) - len(w)) // HOP + 1)\n"
+        "    for j in range(len(y)):\n        y[j] = x[j * HOP : j * HOP + len(w)] @ w\n"
+        "    return y\n\n\n"
+        "def backward(g, x, w):\n    dx, dw = np.zeros_like(x), np.zeros_like(w)\n"
+        "    for j in range(len(g)):\n        dx[j * HOP : j * HOP + len(w)] += g[j] * w\n"
+        "        for k in range(len(w)):\n            dw[k] += g[j] * x[j + k]\n    return dx, dw\n"
+    )
+    module = load(tmp_path / "frames.py", text)
+    inputs = [np.random.default_rng(1).normal(size=n) for n in (9, 3)]
+    report = gradlab.check(module.forward, *inputs, backward=module.backward)
+    assert report.fixes, str(report)
+    assert report.fixes[0].after == ("            dw[k] += g[j] * x[j * HOP + k]",)
