@@ -1040,6 +1040,7 @@ def names(
             yield write.put(site, f"{old} {sign} 1", 12, NAMES)
     for count in _counts(text, site):
         yield write.put(site, count, 13, NAMES)
+    yield from _moved_in(write, site, pool)
     multiplied = set(factors(text, site.node))
     for each in pool if again and not isinstance(site.node, ast.Constant) else ():
         if placed and not each.text.isidentifier():
@@ -1070,9 +1071,26 @@ def names(
             yield dataclasses.replace(filled(text, site, "{s} + {m}", product), tier=NAMES)
 
 
+def _moved_in(write: _Writer, site: Site, pool: Sequence[Material]) -> Iterator[Edit]:
+    """Yield what a call's result is multiplied by, or another array, inside the call."""
+    node, text = site.node, write.text
+    call = node.left if isinstance(node, ast.BinOp) else None
+    if not (isinstance(call, ast.Call) and call.args and isinstance(node, ast.BinOp)):
+        return
+    sign, array = symbol(node), call.args[0]
+    named = (m.text for m in pool if m.shape and m.binds == ATOM)
+    for new in (text.of(node.right), *named) if sign in ("*", "/") else ():
+        inner = f"{write.within(array, 13)} {sign} {new}"
+        (a, b), start = text.span(array), text.span(call)[0]
+        here = text.of(call).encode()
+        made = (here[: a - start] + inner.encode() + here[b - start :]).decode()
+        yield write.put(site, made, ATOM, NAMES)
+
+
 def _is_place(site: Site) -> bool:
     """Whether a number is an index, or bounds one."""
-    return any(isinstance(p, ast.Subscript) or last_name(p) == "range" for p in site.parents)
+    made = ("range", "zeros", "ones", "empty", *OF_PLACES)
+    return any(isinstance(p, ast.Subscript) or last_name(p) in made for p in site.parents)
 
 
 def _counts(text: Text, site: Site) -> Iterator[str]:

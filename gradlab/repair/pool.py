@@ -34,6 +34,7 @@ from gradlab.repair.world import BUILTINS, NUMPY, Failed, copied, has_effect, is
 _LARGEST = 1 << 16
 _BOUNDS, _SLICES, _PRODUCTS, _CHAINS = 3, 8, 4, 21
 _PARTS = 4  # of a tuple
+_SHIFTED = 6  # arrays whose rows are shifted
 _PLACES = 6  # that arrays are indexed with
 
 
@@ -50,6 +51,7 @@ class Words:
         bounded: what bounds or masks a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
         products: that the one to edit multiplies, such as `g * w`.
+        turns: whether the one to edit has a loop or a scan.
         places: what arrays are indexed with, such as `edges[:, 1]`.
         chains: products of its matrices, of which some are transposed that are not so there.
         upstreamed: the names in the one to edit that depend on the upstream.
@@ -66,6 +68,7 @@ class Words:
     chains: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     upstreamed: frozenset[str] = frozenset()
+    turns: bool = False
 
 
 _CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
@@ -154,7 +157,8 @@ def spoken(
     chains = dict.fromkeys(itertools.chain.from_iterable(map(turned, repeat(own), sites(own))))
     made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS], tuple(places)[:_PLACES]
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
-    return Words(tuple(aliases), held, *found, *made, upstreamed)
+    turns = re.search(rb"\b(for|while|\w*scan)\b", own.segment) is not None
+    return Words(tuple(aliases), held, *found, *made, upstreamed, turns)
 
 
 def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
@@ -384,6 +388,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         if b.shape == (*a.shape[:axis], *kept, *a.shape[axis + 1 :])
     ]
     texts += [(chain, 13) for chain in words.chains if most]
+    for a in whole[:_SHIFTED] if most else ():
+        texts += [(text, ATOM) for text in rows_beside(scope, a.text, a.shape)]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
         if words.upstreamed.intersection(re.findall(r"\w+", v)):  # a backward is linear in these
@@ -424,6 +430,18 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
             made += [Material(text, binds, values, text in slopes)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]
+
+
+def rows_beside(scope: Scope, v: str, shape: tuple[int, ...]) -> Iterator[str]:
+    """Yield an array with each row in the next one's place, where something runs in turns."""
+    alias = scope.words.aliases[0] if scope.words.aliases else ""
+    if not (alias and scope.words.turns and shape and shape[0] > 2):
+        return
+    yield f"{alias}.concatenate([{v}[1:], {alias}.zeros_like({v}[:1])])"
+    yield f"{alias}.concatenate([{alias}.zeros_like({v}[:1]), {v}[:-1]])"
+    for m in scope.simple:
+        if m.shape == shape[1:] and m.text.isidentifier() and _kind(m) in "fc":
+            yield f"{alias}.concatenate([{m.text}[None], {v}[:-1]])"
 
 
 def _is_idle(value: Any) -> bool:

@@ -272,6 +272,13 @@ class Problem:
         kept = _pair(world.call(world.load(rule.forward), *inputs))[1]
         return (*held, kept, upstream) if rule.kind == "vjp" else (*held, upstream, kept)
 
+    def upstream_of(self, arguments: Sequence[Tree]) -> Tree:
+        """Return the upstream among the entry's arguments; nothing where there is none."""
+        if self.rule.kind not in ("pair", "residuals", "vjp"):
+            return ()
+        place = -1 if self.rule.kind == "vjp" else int(hasattr(self._called, "__func__"))
+        return arguments[place]
+
     def _arrays(self, world: World, inputs: Tree) -> Any:
         """Return copies of arrays, as the user's code takes them in this world."""
 
@@ -406,9 +413,12 @@ class Problem:
 
     def still(self, point: Point) -> Point:
         """Return a point with an upstream of zero, where every gradient is zero."""
-        zero = jax.tree.map(lambda u: 0 * u, point.upstream)
-        expected = self._expected(point.inputs, zero)
-        return Point(point.inputs, zero, expected, f"{point.label}, upstream 0")
+        return self.along(point, jax.tree.map(lambda u: 0 * u, point.upstream), "upstream 0")
+
+    def along(self, point: Point, upstream: Tree, said: str) -> Point:
+        """Return a point with another upstream, or another tangent."""
+        expected = self._expected(point.inputs, upstream)
+        return Point(point.inputs, upstream, expected, f"{point.label}, {said}")
 
     def times(self, point: Point, factors: Sequence[int]) -> Iterator[Point]:
         """Yield a point with each input times each factor, as far as it is known.

@@ -39,7 +39,7 @@ from gradlab.repair.edits import (
 )
 from gradlab.repair.first_line import Known, Within, WrongLine, first_wrong_line
 from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
-from gradlab.repair.pool import Scope, derived
+from gradlab.repair.pool import Scope, derived, rows_beside
 from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
@@ -216,6 +216,9 @@ class _Search:
     def _begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
         came = self._at(self.points[0])
+        if self.problem.rule.kind == "jvp":
+            self.points[0] = self._narrowed(self.points[0])
+            came = self._at(self.points[0])
         lines = self._limits[self.points[0].label] // _TIMES
         self._total, self._seconds = self.problem.allowed(lines, self.world.numpy)
         if not self.world.numpy:  # JAX compiles each candidate anew
@@ -232,6 +235,23 @@ class _Search:
             for c, e in zip(came, self.points[0].expected)
             if c is not None and np.shape(c) == np.shape(e)
         )
+
+    def _narrowed(self, point: Point) -> Point:
+        """Return a point that moves along those inputs alone whose tangents are wrong."""
+        leaves, tree = jax.tree.flatten(point.upstream)
+        moving, right = [k for k, x in enumerate(leaves) if np.any(x)], set[int]()
+
+        def along(some: set[int]) -> Point:
+            chosen = [x if k in some else 0 * x for k, x in enumerate(leaves)]
+            said = f"along {sorted(some)}"
+            return self.problem.along(point, jax.tree.unflatten(tree, chosen), said)
+
+        for k in moving if len(moving) > 1 else ():
+            with contextlib.suppress(Failed):
+                alone = along({k})
+                right |= {k} if all(judged(self._at(alone), alone.expected)[0]) else set()
+        wrong = {k for k in moving if k not in right}
+        return along(wrong) if right and wrong else point
 
     def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:
         """Return the k-th point of sizes that the backward takes, as at the first point."""
@@ -284,6 +304,8 @@ class _Search:
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
         self._starts = {draft.code: draft for draft in drafts}
         behind = [d for d in drafts if place(d.code) not in self._before]
+        if len(behind) > 2:
+            behind = [d for d in behind if not self._is_idle(d)] or behind
         with contextlib.suppress(_Ended):
             self.first = self._first_line(behind)
             self._clock = time.process_time()  # that took what the backward itself does, often
@@ -430,7 +452,8 @@ class _Search:
             named, again = tier == NAMES, tier == NAMES and tier not in tiers
             if again and not cut:
                 continue
-            end = spent + _NAMED * (most - spent) if named and not again else most
+            here = self.tried / self._total
+            end = here + _NAMED * (most - here) if named and not again else most
             better += self._tried_tier(drafts, tier, end)
             if named and not again:
                 cut = self.tried >= end * self._total
@@ -614,6 +637,7 @@ class _Search:
         if tier == TRIED:
             some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
+        innocent |= self._partial(draft) if short and not text.edits else set()
 
         def late(edit: Edit) -> tuple[bool, bool, bool, bool, int]:
             once = tier == TRIED and bench.visits.get(edit.statement) == 1  # what is once is solved
@@ -707,6 +731,17 @@ class _Search:
             found |= {k} if not moved.isdisjoint(right) or moved <= set(right) else set()
         return found
 
+    def _is_idle(self, draft: _Draft) -> bool:
+        """Whether no wrong gradient depends on what a function computes."""
+        wrong = [i for i, ok in enumerate(draft.right) if not ok]
+        reach = self._reach(draft).values()
+        return bool(reach) and all(moved.isdisjoint(wrong) for moved in reach)
+
+    def _partial(self, draft: _Draft) -> set[int]:
+        """Return the statements on which not all wrong gradients depend: no one edit is there."""
+        wrong = {i for i, ok in enumerate(draft.right) if not ok}
+        return {k for k, moved in self._reach(draft).items() if not wrong <= moved}
+
     def _reach(self, draft: _Draft) -> dict[int, set[int]]:
         """Return which gradients change, for each statement, where its value is a little off."""
         if draft.code not in self._reached:
@@ -739,7 +774,7 @@ class _Search:
         for line in [None] if first is None else self._traced(draft, bench, first):
             chosen = wanted if line is None else {line.statement}
             places = list(bench.value_sites(chosen, line.scope if line else None))
-            apart = [site for site, _ in places if line or site.statement not in innocent]
+            apart = [s for s, _ in places if line or self._is_apart(draft, s, innocent)]
             scopes = {site.statement: scope for site, scope in places}
             places += [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
             made = kinds.written_in_parts(draft.text)  # in no one place, so that is asked first
@@ -766,6 +801,15 @@ class _Search:
                 fitter = pools[site.statement]
                 found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
         return found
+
+    def _is_apart(self, draft: _Draft, site: Site, innocent: set[int]) -> bool:
+        """Whether no right gradient depends on a place: a return names each gradient's part."""
+        node, *inner = (*site.parents[1:], site.node)
+        parts = node.elts if isinstance(node, ast.Tuple) and inner else []
+        returned = isinstance(site.parents[0], ast.Return) and len(parts) == len(draft.right)
+        if returned and self._bench(draft).reads is not None:
+            return not draft.right[parts.index(inner[0])]
+        return site.statement not in innocent
 
     def _traced(self, draft: _Draft, bench: Bench, line: WrongLine) -> Iterator[WrongLine]:
         """Yield a wrong line, and those before it that make what it needs another value of."""
@@ -888,6 +932,8 @@ class _Search:
                     if not all(judged(self._at(point, code), point.expected)[0]):
                         return
                 values = [self.problem.value(self.world, point) for point in self.fresh]
+                if not self._leaves_alone(code):
+                    return
                 uneven = [p.label for p in self._uneven if not self._holds(p, code)][:1]
                 touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
@@ -976,6 +1022,14 @@ class _Search:
                         copy.__globals__["__keep__"] = keep
             self.problem.value(self.world, point, jvp=False)
         return Named(held, given, within)
+
+    def _leaves_alone(self, code: CodeType) -> bool:
+        """Whether the backward leaves the upstream as it is that it was given."""
+        given = self._arguments(self.fresh[0], code)
+        before = copied(self.problem.upstream_of(given), {})
+        self.world.call(self.entry, *given)
+        leaves = (jax.tree.leaves(x) for x in (before, self.problem.upstream_of(given)))
+        return all(map(np.array_equal, *leaves))
 
     def _sure(self, code: CodeType, new: Text) -> bool:
         """Whether a candidate is right in JAX itself, and on every branch."""
@@ -1183,6 +1237,12 @@ def _imported(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
         for name in imported if called and site.statement in wanted else ():
             if name != text.of(site.node):
                 yield kinds.filled(text, site, "{m}", Material(name, ATOM, ()), NAMES)
+        alone = called and len(site.parent.args) == 1  # type: ignore[attr-defined]
+        for name in imported if alone and site.statement in wanted else ():
+            if f"{name}(".encode() not in text.file:  # what nobody calls may take an order too
+                whole = Site(site.parent, site.parents[:-1], site.statement)  # type: ignore[arg-type]
+                new = f"{name}(1, {text.of(site.parent.args[0])})"  # type: ignore[attr-defined]
+                yield kinds.filled(text, whole, "{m}", Material(new, ATOM, ()), NAMES)
 
 
 def _carried(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
@@ -1274,6 +1334,8 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
     for call in scope.words.written:  # as the forward makes it anew
         if call.endswith(")") and word.search(call) and _shape(scope, call) == shape:
             yield kinds.filled(text, site, "{m}", Material(call, ATOM, ()))
+    for new in rows_beside(scope, here, shape or ()):
+        yield kinds.filled(text, site, "{m}", Material(new, ATOM, ()))
     made = ((p, scope.values(p)) for p in scope.words.products)
     some = [Material(text_, 13, values) for text_, values in made if values is not None]
     for each in (*scope.simple, *some):
@@ -1337,8 +1399,8 @@ def _nudged(value: Any) -> Any:
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return type(value)(map(_nudged, value))
     if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind in "fc"):
-        moves = 1e-3 * np.cos(np.arange(np.size(value))).reshape(np.shape(value))
-        return value + moves * (1 + np.abs(value))
+        size = 1 + np.abs(value) if np.any(value) else 0.0  # it may be zero by the chosen upstream
+        return value + 1e-3 * np.cos(np.arange(np.size(value))).reshape(np.shape(value)) * size
     return value
 
 

@@ -77,8 +77,84 @@ NUMPY = {
         [(3,), (), (3, 3)],
         "        dv = dv * m",
     ),
+    "upstream changed in place": (
+        "def forward(x, w, b):\n    z = x @ w + b\n    return z * np.tanh(b), (x, w, b, z)\n\n\n"
+        "def backward(g, kept):\n    x, w, b, z = kept\n    dz = g\n    dz *= np.tanh(b)\n"
+        "    db = (g * z).sum(axis=0) / np.cosh(b) ** 2 + dz.sum(axis=0)\n"
+        "    return dz @ w.T, x.T @ dz, db\n",
+        [(4, 3), (3, 2), (2,)],
+        "    dz = dz * np.tanh(b)",
+    ),
+    "value that is never read": (
+        "def forward(a, x):\n    s = 0.5 * (a + a.T) + 9 * np.eye(len(a))\n"
+        "    d = s.sum(axis=1)\n    return (s / d[:, None]) @ x, (s, d, x)\n\n\n"
+        "def backward(g, kept):\n    s, d, x = kept\n    dp = g @ x.T\n"
+        "    ds = dp / d[:, None]\n    dd = -(dp * s).sum(axis=1) / d**2\n"
+        "    return 0.5 * (ds + ds.T), (s / d[:, None]).T @ g\n",
+        [(4, 4), (4, 2)],
+        "    return 0.5 * (ds + dd + (ds + dd).T), (s / d[:, None]).T @ g",
+    ),
+    "factor outside of a sum": (
+        "def around(v):\n    p = np.pad(v, ((0, 0), (1, 1)))\n"
+        "    return p[:, :-2] + p[:, 1:-1] + p[:, 2:]\n\n\n"
+        "def forward(v, k):\n    c = 1 + k**2\n    return around(np.sin(v)) / c, (v, k, c)\n\n\n"
+        "def backward(g, kept):\n    v, k, c = kept\n"
+        "    dc = -(g * around(np.sin(v)) / c**2).sum(axis=0)\n"
+        "    return np.cos(v) * (around(g) / c), 2 * k * dc\n",
+        [(3, 5), (5,)],
+        "    return np.cos(v) * around(g / c), 2 * k * dc",
+    ),
 }
 JAX = {
+    "row of the next step": (
+        "@jax.custom_vjp\ndef f(a, u, h):\n    def step(h, row):\n"
+        "        h = row[0] * jnp.sin(h) + row[1]\n        return h, h\n\n"
+        "    return jax.lax.scan(step, h, (a, u))[1]\n\n\n"
+        "def fwd(a, u, h):\n    hs = f(a, u, h)\n    return hs, (a, hs, h)\n\n\n"
+        "def bwd(kept, g):\n    a, hs, h = kept\n    ahead = a\n\n"
+        "    def step(lam, row):\n        lam = row[0] + row[1] * jnp.cos(row[2]) * lam\n"
+        "        return lam, lam\n\n"
+        "    rows = (g, ahead, hs)\n"
+        "    lam = jax.lax.scan(step, jnp.zeros_like(h), rows, reverse=True)[1]\n"
+        "    before = jnp.concatenate([h[None], hs[:-1]])\n"
+        "    return lam * jnp.sin(before), lam, a[0] * jnp.cos(h) * lam[0]\n\n\n"
+        "f.defvjp(fwd, bwd)\n",
+        [(5, 3), (5, 3), (3,)],
+        "    ahead = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])",
+    ),
+    "state before each step": (
+        "@jax.custom_vjp\ndef f(a, u, h):\n    def step(h, row):\n"
+        "        h = row[0] * h + row[1]\n        return h, h\n\n"
+        "    return jax.lax.scan(step, h, (a, u))[1]\n\n\n"
+        "def fwd(a, u, h):\n    hs = f(a, u, h)\n    return hs, (a, hs, h)\n\n\n"
+        "def bwd(kept, g):\n    a, hs, h = kept\n\n"
+        "    def step(lam, row):\n        lam = row[0] + lam\n"
+        "        return row[1] * lam, lam\n\n"
+        "    lam = jax.lax.scan(step, jnp.zeros_like(h), (g, a), reverse=True)[1]\n"
+        "    return lam * hs, lam, a[0] * lam[0]\n\n\nf.defvjp(fwd, bwd)\n",
+        [(5, 3), (5, 3), (3,)],
+        "    return lam * jnp.concatenate([h[None], hs[:-1]]), lam, a[0] * lam[0]",
+    ),
+    "function that nobody calls": (
+        "from jax.scipy.special import digamma, polygamma\n\n\n"
+        "@jax.custom_vjp\ndef f(k, r):\n    return (k - r) * digamma(k)\n\n\n"
+        "def fwd(k, r):\n    return f(k, r), (k, r)\n\n\n"
+        "def bwd(kept, g):\n    k, r = kept\n"
+        "    dk = g * (digamma(k) + (k - r) * digamma(k))\n    return dk, -g * digamma(k)\n\n\n"
+        "f.defvjp(fwd, bwd)\n",
+        [(5,), (5,)],
+        "    dk = g * (digamma(k) + (k - r) * polygamma(1, k))",
+    ),
+    "one rule of several": (
+        "def root(a, b, t):\n    return jnp.sqrt(a * a + b * t)\n\n\n"
+        "@jax.custom_jvp\ndef f(a, b, t):\n    return jnp.sin(root(a, b, t))\n\n\n"
+        "def da(m, y, a, b, t):\n    r = root(a, b, t)\n    return jnp.cos(r) * a / r * m\n\n\n"
+        "def db(m, y, a, b, t):\n    r = root(a, b, t)\n    return jnp.cos(r) / (2 * r) * m\n\n\n"
+        "def dt(m, y, a, b, t):\n    r = root(a, b, t)\n"
+        "    return jnp.cos(r) * b / (2 * r) * m\n\n\nf.defjvps(da, db, dt)\n",
+        [(4,), (4,), (4,)],
+        "    return jnp.cos(r) * t / (2 * r) * m",
+    ),
     "second end of a bond in JAX": (
         "I, J = jnp.array([0, 1, 3, 2, 0]), jnp.array([1, 2, 0, 3, 2])\n\n\n"
         "@jax.custom_vjp\ndef f(x):\n    return jnp.sin(x[I] - x[J])\n\n\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -88,9 +89,15 @@ class _Budget:
 
 
 def mendable(trial: Trial, laws: Sequence[Law]) -> bool:
-    """Whether an edit of the source can be searched for: a formula is wrong, and the code pure."""
-    failed = {law.name for law in laws if law.status == "failed"}
-    return bool(failed & {"formula", "form", "linear"}) and not failed & {"pure", "reuse"}
+    """Whether an edit of the source can be searched for: a formula is wrong, and the code pure.
+
+    A backward that changes its upstream alone can be mended: it is given copies.
+    """
+    failed = {law.name: law.reason for law in laws if law.status == "failed"}
+    if re.fullmatch(r"modifies its upstream\S* in place", failed.get("pure", "")):
+        failed = {name: reason for name, reason in failed.items() if name not in ("pure", "reuse")}
+    wrong = not failed.keys().isdisjoint(("formula", "form", "linear"))
+    return wrong and failed.keys().isdisjoint(("pure", "reuse"))
 
 
 def diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding, ...]:
