@@ -787,7 +787,7 @@ class _Search:
                     continue
                 needed = self._needs(draft, bench, site, scope, line, shapes)
                 once = bench.visits[site.statement] == 1 and not site.again
-                placed = kinds.is_variable(site.node) or isinstance(site.parent, ast.Assign)
+                placed = kinds.is_variable(site.node) or _may_lack_a_number(site)
                 if needed is None and placed and once:
                     self._unsolved.setdefault(draft, []).append((site, scope))
                 if not needed:
@@ -1321,10 +1321,16 @@ def _unsolvable(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
             yield kinds.filled(text, site, "{m}", Material(next(same, made), ATOM, ()), NAMES)
 
 
+def _may_lack_a_number(site: Site) -> bool:
+    """Whether a value has a name of its own, or is all that a function is called with."""
+    called = isinstance(site.parent, ast.Call) and site.parent.args == [site.node]
+    return called or isinstance(site.parent, ast.Assign)
+
+
 def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
     """Yield what may stand for an array that cannot be solved for: others, and products."""
     shape, here = _shape(scope, text.of(site.node)), text.of(site.node)
-    for number in scope.words.written if isinstance(site.parent, ast.Assign) else ():
+    for number in scope.words.written if _may_lack_a_number(site) else ():
         if number[0].isdigit():
             each = Material(number, ATOM, (), False)
             yield kinds.filled(text, site, "{s} + {m}", each)
