@@ -159,8 +159,8 @@ def _refuted_by_slopes(
 def _by_lines(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> tuple[Slope, Array]:
     """Return slopes of the lifted forward at the point, and those at inputs close by, in rows."""
     rng, seen = np.random.default_rng([evidence.seed, 7]), []
-    for _ in range(2 * _SEEN):
-        there = evidence.at({**evidence.values, **_moved(evidence, rng, _FAR)}, evidence.upstreams)
+    for moved in _nearby(evidence, rng, _FAR, 2 * _SEEN):
+        there = evidence.at({**evidence.values, **moved}, evidence.upstreams)
         seen.append(slopes(there, directions, _FAR / 8).value)
     return slopes(evidence, directions), np.array(seen)
 
@@ -169,8 +169,8 @@ def _by_calls(evidence: Evidence, directions: Sequence[dict[str, Any]]) -> tuple
     """Return the same of a forward that is called."""
     noise, step = noise_and_step(evidence)
     rng, seen = np.random.default_rng([evidence.seed, 7]), []
-    for _ in range(_FEW_SEEN):
-        there = evidence.at({**evidence.values, **_moved(evidence, rng, step)}, evidence.upstreams)
+    for moved in _nearby(evidence, rng, step, _FEW_SEEN):
+        there = evidence.at({**evidence.values, **moved}, evidence.upstreams)
         seen.append(to_both_sides(there, directions, CLOSER * step, noise)[:2].mean(axis=0))
     return slopes_by_calls(evidence, directions.__getitem__, len(directions), 0)[0], np.array(seen)
 
@@ -244,7 +244,7 @@ def _beside_sum(actual: Array, seen: Array, members: Array) -> Array:
 def _close_by(evidence: Evidence, entries: Entries, reach: float, count: int) -> Array:
     """Return the reference's gradients at inputs close by: one row each."""
     rng = np.random.default_rng([evidence.seed, 4])
-    cases = [_moved(evidence, rng, reach) for _ in range(count)]
+    cases = _nearby(evidence, rng, reach, count)
     return np.array([entries.of(each) for each in evidence.gradients_at("reference", cases)])
 
 
@@ -255,11 +255,18 @@ def _finite(witnesses: Array) -> Array:
     return np.where(good, witnesses, np.where(np.isfinite(first), first, 0.0))
 
 
-def _moved(evidence: Evidence, rng: np.random.Generator, reach: float) -> dict[str, Array]:
-    """Return inputs close by: each entry moved by up to `reach` of its size."""
-    moved = {}
-    for path in (target.path for target in evidence.subject.targets):
-        wide = widen(evidence.values[path])
-        size = reach * np.maximum(np.abs(wide), typical(wide)) * rng.uniform(0.5, 1.0, wide.shape)
-        moved[path] = wide + size * rng.choice((-1, 1), wide.shape)
-    return moved
+def _nearby(
+    evidence: Evidence, rng: np.random.Generator, reach: float, count: int
+) -> list[dict[str, Array]]:
+    """Return inputs close by: each entry moved by between half and all of `reach` of its size."""
+    paths = [target.path for target in evidence.subject.targets]
+    inputs = {path: widen(evidence.values[path]) for path in paths}
+    sizes = {path: reach * np.maximum(np.abs(x), typical(x)) for path, x in inputs.items()}
+
+    def step(path: str) -> Array:
+        drawn = rng.uniform(-0.5, 0.5, inputs[path].shape)
+        drawn += np.copysign(0.5, drawn)
+        moved: Array = drawn * sizes[path]
+        return moved
+
+    return [{path: x + step(path) for path, x in inputs.items()} for _ in range(count)]

@@ -111,7 +111,8 @@ def judged_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, actual: A
         own = evidence.own(evidence.outputs + i, draws)
         return known_in_own_dtype(evidence, formula, i, draws), own
 
-    return _drawn(evidence, i, actual, evidence.subject.targets[i].dtype, known)
+    decided = bool(formula) and not formula[i].ok  # wrong already: no draw changes that
+    return _drawn(evidence, i, actual, evidence.subject.targets[i].dtype, known, more=not decided)
 
 
 def _drawn(
@@ -120,10 +121,11 @@ def _drawn(
     actual: Any,
     dtype: DTypeLike,
     known: Callable[[int], tuple[Estimate, Estimate]],
+    more: bool = True,
 ) -> Verdict:
     """Judge a gradient; a verdict of wrong that is close is not left to a few draws."""
     verdict = judge(actual, *known(evidence.draws), dtype)
-    for draws in evidence.more_draws if evidence.has_rule else ():
+    for draws in evidence.more_draws if more and evidence.has_rule else ():
         if verdict.ok or not np.any(verdict.wrong & (verdict.error < _CLOSE)):
             break
         verdict = judge(actual, *known(draws), dtype)
