@@ -269,4 +269,4 @@ def _nearby(
         moved: Array = drawn * sizes[path]
         return moved
 
-    return [{path: x + step(path) for path, x in inputs.items()} for _ in range(count)]
+    return [{p: np.asarray(x + step(p)) for p, x in inputs.items()} for _ in range(count)]

@@ -353,7 +353,9 @@ class _Search:
 
         def stranger(mended: Mended) -> int:
             made = _Draft(mended.code, mended.new, self.right, self.errors)
-            return strange(made) - strange(self._starts[mended.code])
+            old = read(mended.code)
+            assert old is not None
+            return strange(made) - strange(_Draft(mended.code, old, self.right, self.errors))
 
         return [*sorted(ranked[:_ENOUGH], key=stranger), *ranked[_ENOUGH:]]
 
