@@ -225,7 +225,7 @@ class _Table:
                 continue
             if np.ptp(logs) <= 1e-9:
                 if abs(logs[0]) > _NEAR:  # one changes nothing
-                    self.numbers.append((text, float(wide.flat[0])))
+                    self.numbers.append((text, float(wide.ravel()[use][0])))
             elif len(self.rows) >= _POOL or not self._is_power(logs - logs.mean()):
                 self.rows.append(logs - logs.mean())
                 self.known.append((text, wide))
