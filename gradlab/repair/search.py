@@ -274,7 +274,8 @@ class _Search:
     def _at(self, point: Point, changed: CodeType | None = None) -> list[Any]:
         """Return the gradients at a point, in the time that the original takes there."""
         first = point.label not in self._limits
-        self.world.limit = self._limits.get(point.label, _MANY)
+        most = _TIMES * max(self._limits.values(), default=_MANY)
+        self.world.limit = self._limits.get(point.label, min(most, _MANY))
         with self.world.varied(point.others):
             given = self._arguments(point, changed)
             lines = self.world.lines
