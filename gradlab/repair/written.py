@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import Array, Function, Tree
+from gradlab.common.faults import forgiven
 from gradlab.formatting import listed
 from gradlab.repair.first_line import WrongLine
 from gradlab.repair.problem import Half, HandRule, Kind, Mended, Problem, wide
@@ -178,16 +178,11 @@ def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
     """
     line = None
     for rule in rules[:4]:
-        try:
+        with forgiven("search for a fix"):
             fixes, first = fixes_of(rule, seed, lost, 1 / len(rules[:4]))
-        except Exception as error:  # a fault of the search must not cost the verdict
-            said = f"{type(error).__name__}: {error}".split("\n")[0]
-            text = f"gradlab's search for a fix failed ({said}). The verdict stands. Report this."
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-            continue
-        if fixes:
-            return fixes, first
-        line = line or first
+            if fixes:
+                return fixes, first
+            line = line or first
     return (), line
 
 

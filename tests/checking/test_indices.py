@@ -1,5 +1,6 @@
 """Repeated and shifted indices: what became of their contributions is said, and is right."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,3 +62,23 @@ def test_indices_that_are_off_by_one_are_named(step):
         assert not found and "index + step" in report.fixes[0].before[0]
     else:
         assert found == ["index shifted"] and f"shifted by {step}" in report.diagnosis
+
+
+def test_whole_numbers_of_64_bits_are_those_of_the_trace_where_a_cause_is_searched():
+    def weighed(v, k, total):
+        return jnp.where(v[k] < k, jnp.exp(v[k]), v[k]) * jnp.where(k > 2, 1.0, 0.5) / total
+
+    @jax.custom_vjp
+    def shares(v, k):
+        return weighed(v, k, jnp.exp(v).sum())
+
+    def backward(kept, upstream):
+        v, k = kept
+        held = jax.lax.stop_gradient(jnp.exp(v).sum())
+        return jax.vjp(lambda v: weighed(v, k, held), v)[1](upstream)[0], None
+
+    shares.defvjp(lambda v, k: (shares(v, k), (v, k)), backward)
+    v = np.linspace(0, 1, 6, dtype=np.float32)
+    report = gradlab.check(shares, v, np.array([0, 3, 5, 2, 2], np.int64))
+    assert report.status == "wrong"
+    assert any(f.kind == "term" for f in report.findings) or report.fixes

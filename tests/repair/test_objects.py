@@ -70,6 +70,17 @@ def test_a_fault_of_the_search_does_not_cost_the_verdict(monkeypatch):
     assert report.fixes == ()
 
 
+def test_a_fault_of_the_search_for_a_cause_does_not_cost_the_verdict(monkeypatch):
+    def fails(*case):
+        raise ZeroDivisionError("a fault of gradlab's own")
+
+    monkeypatch.setattr("gradlab.checking.diagnosis.scaling", fails)
+    backward = eval("lambda upstream, x: upstream * x**3")  # without a source: no fix
+    with pytest.warns(RuntimeWarning, match="search for a cause failed"):
+        report = gradlab.check(lambda x: x * x, np.arange(3.0), backward=backward)
+    assert report.status == "wrong"
+
+
 def test_a_forward_that_keeps_another_function_of_a_value_is_mended():
     @jax.custom_vjp
     def centred(x):

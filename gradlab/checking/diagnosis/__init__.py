@@ -19,6 +19,7 @@ from gradlab.checking.diagnosis.symptom import Claim, Symptom
 from gradlab.checking.diagnosis.terms import terms
 from gradlab.checking.subject import Subject
 from gradlab.checking.trial import Trial
+from gradlab.common.faults import forgiven
 from gradlab.report import Finding, Law
 from gradlab.tracing.jaxprs import contains
 from gradlab.tracing.work import work
@@ -131,7 +132,8 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
     for target in wrong:
         path = trial.subject.targets[target].path
         tried = _tried(symptom, target, budget) if path not in explained else ()
-        found += itertools.islice(tried, 1)
+        with forgiven("search for a cause"):
+            found += itertools.islice(tried, 1)
     return tuple(found)
 
 

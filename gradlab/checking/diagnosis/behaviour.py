@@ -13,7 +13,7 @@ from gradlab.checking.laws.linearity import nonlinearity
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
-from gradlab.references import Verdict, judge, unit_roundoff
+from gradlab.references import Verdict, as_read, judge, unit_roundoff
 from gradlab.report import Finding, Law
 from gradlab.tracing import Lifter, Value, narrowings, source_path
 from gradlab.tracing.arithmetic import NumPy
@@ -71,9 +71,10 @@ def _first_nonfinite(trial: Trial) -> tuple[str, str]:
     if rule is None:
         return "", ""
     watcher = _Watcher()
-    values = [np.asarray(trial.point[name]) for name in rule.in_names]
+    named = zip(rule.in_names, rule.in_avals)
+    values = [as_read(np.asarray(trial.point[name]), aval.dtype) for name, aval in named]
     with jax.enable_x64(True):
-        watcher(rule.jaxpr, [Value(widen(v), is_inexact(v.dtype)) for v in values])
+        watcher(rule.jaxpr, [Value(v, is_inexact(v.dtype)) for v in values])
     return watcher.found
 
 

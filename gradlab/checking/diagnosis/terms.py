@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from gradlab.checking.diagnosis.symptom import Symptom
-from gradlab.checking.widen import widen
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
+from gradlab.references import as_read
 from gradlab.report import Finding
 from gradlab.tracing import (
     Lifter,
@@ -182,7 +182,8 @@ class _Gated:
     def _arguments(self, case: int) -> tuple[list[Array], list[Array]]:
         values, upstreams = self._symptom.cases[case].point
         values = {**self._symptom.trial.point, **values}
-        inputs = [widen(values[name]) for name in self._program.in_names]
+        named = zip(self._program.in_names, self._program.in_avals)
+        inputs = [as_read(values[name], aval.dtype) for name, aval in named]
         given = [upstreams[u.name] for u in self._symptom.subject.upstreams]
         return inputs, given or [np.float64(1.0)]
 
