@@ -335,7 +335,7 @@ class _Watch:
             or value.dtype.kind != "f"
         ):
             return value
-        number, self._count = self._count, self._count + 1
+        number, self._numbered = self._numbered, self._numbered + 1
         if not self._runs:
             here = copied(scope, {})
             self.events.append(_Event(*self._places[place], part, value.copy(), here))
@@ -429,7 +429,7 @@ def gradients_within(
     wide = list(map(_value, inputs))
 
     def outputs(arrays: Sequence[Any], moves: Any) -> tuple[list[Any], list[Any]]:
-        lifter = _Moved(JAX, moves)
+        lifter = _Moved(JAX, moves, counter.alone)
         given = [Value(a, v.depends) for a, v in zip(arrays, wide)]
         results = [lifter.wide(v) for v in lifter(program.jaxpr, given)]
         return [r for r in results if is_inexact(r.dtype)], lifter.arrays
@@ -449,19 +449,22 @@ def gradients_within(
     with jax.enable_x64(True):
         counter = _Moved(NumPy(), None)
         theirs(counter, program.jaxpr, wide)
-        zeros = [np.zeros(np.shape(array)) for array in counter.arrays]
+        kept = [k for k in range(len(counter.arrays)) if k not in counter.alone]
+        zeros = [np.zeros(np.shape(counter.arrays[k])) for k in kept]
         traced = theirs(functools.partial(trace, names=names), derived, *inputs, *more)
         found = theirs(run_lifted, traced.jaxpr, [*inputs, *more])
-    if len(found) != len(counter.arrays):  # a loop runs as often as its values say
+    if len(found) != len(kept):  # a loop runs as often as its values say
         return Within(_distinct(counter.arrays), _distinct(found), [], [])
-    parts = [(counter.arrays[k], found[k]) for uses in counter.uses.values() for k in uses]
-    whole = [(counter.arrays[k], found[k]) for k in counter.made]
-    sums = ((uses[0], sum(found[k] for k in uses)) for uses in counter.uses.values())
+    at = dict(zip(kept, found))
+    at |= {use: at[made] for use, made in counter.alone.items()}
+    parts = [(counter.arrays[k], at[k]) for uses in counter.uses.values() for k in uses]
+    whole = [(counter.arrays[k], at[k]) for k in counter.made]
+    sums = ((uses[0], sum(at[k] for k in uses)) for uses in counter.uses.values())
     whole += [(counter.arrays[k], total) for k, total in sums] if not forward else []
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
-        for order in (uses, uses[::-1]):
-            found += itertools.accumulate((found[k] for k in order), np.add)
+        for order in (uses, uses[::-1]) if len(uses) > 1 else ():
+            found += itertools.accumulate((at[k] for k in order), np.add)
     return Within(_distinct(counter.arrays), _distinct(found), whole, parts)
 
 
@@ -479,16 +482,35 @@ def _value(array: Any) -> Value:
 
 
 class _Moved(Lifter):
-    """Lifts, and adds a move to every value and to every use of it."""
+    """Lifts, and adds a move to every value and to every use of it.
 
-    def __init__(self, arithmetic: Arithmetic, moves: Sequence[Any] | None) -> None:
+    Args:
+        arithmetic: in which it lifts.
+        moves: what is added; None where values are only noted.
+        without: the numbers of the moves that are none.
+    """
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        moves: Sequence[Any] | None,
+        without: Mapping[int, int] | None = None,
+    ) -> None:
         super().__init__(arithmetic)
-        self._moves = moves
+        self._moves, self._without = moves, without or {}
+        self._numbered: int = 0
         self.arrays: list[Any] = []
         self.made: list[int] = []  # the moves of what equations make
+        self._makers: dict[int, int] = {}  # the last of each variable
         self.uses: dict[
             tuple[int, tuple[int, ...]], list[int]
         ] = {}  # the moves of each variable's uses
+
+    @property
+    def alone(self) -> dict[int, int]:
+        """The moves of values that one equation reads, with those of the values themselves."""
+        once = ((uses[0], key[0]) for key, uses in self.uses.items() if len(uses) == 1)
+        return {use: self._makers[made] for use, made in once if made in self._makers}
 
     def enter(self, turn: Any = None) -> Self:
         return self
@@ -498,18 +520,24 @@ class _Moved(Lifter):
         for atom, array in zip(equation.invars, arrays):
             if is_inexact(array.dtype):
                 use = id(atom), np.shape(array)
-                self.uses.setdefault(use, []).append(len(self.arrays))
+                self.uses.setdefault(use, []).append(self._numbered)
             moved.append(self._plus(array))
         return moved
 
     def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
-        start = len(self.arrays)
-        moved = [self._plus(a) for a in outputs]
-        self.made += range(start, len(self.arrays))
+        moved = []
+        for variable, array in zip(equation.outvars, outputs):
+            if is_inexact(array.dtype):
+                self.made.append(self._numbered)
+                self._makers[id(variable)] = self._numbered
+            moved.append(self._plus(array))
         return moved
 
     def _plus(self, array: Any) -> Any:
         if not is_inexact(array.dtype):
+            return array
+        number, self._numbered = self._numbered, self._numbered + 1
+        if number in self._without:
             return array
         self.arrays.append(array)
         return array if self._moves is None else array + self._moves[len(self.arrays) - 1]

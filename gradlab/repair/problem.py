@@ -181,6 +181,7 @@ class Problem:
         self._jax = rule.primal is not None or any(isinstance(x, jax.Array) for x in leaves)
         self.given = tuple(jax.tree.map(wide, rule.inputs))
         self._programs: dict[Any, Program] = {}
+        self._primals: dict[Any, tuple[Program, bool]] = {}
         self._last: tuple[Any, Program | None] = None, None  # a mended rule as a program
         self._refuses = False  # tracers, as NumPy does in many ways
         self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
@@ -551,9 +552,7 @@ class Problem:
 
     def _program(self, inputs: tuple[Tree, ...]) -> Program:
         """Return the derivative of the forward as a program."""
-        values, _, tree = flatten(inputs, self.rule.names)
-        key = (tree, tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values))
-        key = (*key, *self._others.items())
+        key = self._key(inputs)
         if key in self._programs:
             return self._programs[key]
         program, decided = self._primal(inputs)
@@ -566,6 +565,19 @@ class Problem:
 
     def _primal(self, inputs: tuple[Tree, ...]) -> tuple[Program, bool]:
         """Return the forward as a program, and whether that depends on values."""
+        if self._others:
+            return self._primal_anew(inputs)
+        key = self._key(inputs)
+        if key not in self._primals or self._primals[key][1]:
+            self._primals[key] = self._primal_anew(inputs)
+        return self._primals[key]
+
+    def _key(self, inputs: tuple[Tree, ...]) -> Any:
+        values, _, tree = flatten(inputs, self.rule.names)
+        shapes = tuple((np.shape(v), str(getattr(v, "dtype", v))) for v in values)
+        return tree, shapes, *self._others.items()
+
+    def _primal_anew(self, inputs: tuple[Tree, ...]) -> tuple[Program, bool]:
         root, meant = self.rule.primal or self.rule.forward, self.rule.meant
         if self._others:
             world = self._in_jax[0]
