@@ -335,7 +335,7 @@ class _Watch:
             or value.dtype.kind != "f"
         ):
             return value
-        number, self._numbered = self._numbered, self._numbered + 1
+        number, self._count = self._count, self._count + 1
         if not self._runs:
             here = copied(scope, {})
             self.events.append(_Event(*self._places[place], part, value.copy(), here))
@@ -498,7 +498,7 @@ class _Moved(Lifter):
     ) -> None:
         super().__init__(arithmetic)
         self._moves, self._without = moves, without or {}
-        self._numbered: int = 0
+        self._numbered = 0
         self.arrays: list[Any] = []
         self.made: list[int] = []  # the moves of what equations make
         self._makers: dict[int, int] = {}  # the last of each variable
@@ -536,7 +536,8 @@ class _Moved(Lifter):
     def _plus(self, array: Any) -> Any:
         if not is_inexact(array.dtype):
             return array
-        number, self._numbered = self._numbered, self._numbered + 1
+        number: int = self._numbered
+        self._numbered = number + 1
         if number in self._without:
             return array
         self.arrays.append(array)

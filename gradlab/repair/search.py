@@ -338,7 +338,7 @@ class _Search:
 
     def _explained_first(self, ranked: list[Mended]) -> list[Mended]:
         """Put first the fixes with which most locals are values of the right derivative."""
-        if len(ranked) < 2:
+        if len(ranked) < 2 or not self._starts:
             return ranked
         try:
             known = Known(self.problem.computed(self.points[0]))
@@ -413,7 +413,8 @@ class _Search:
         if self.first is None and self._starts:
             behind = [d for d in self._starts.values() if place(d.code) not in self._before]
             found = self._first_line(behind, self._named.locals)
-            self.first = found and dataclasses.replace(found, early=False)
+            if found is not None and found.near == {found.statement}:  # what it reads is right
+                self.first = dataclasses.replace(found, early=False)
         return self.first
 
     def _first_line(

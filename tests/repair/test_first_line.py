@@ -155,3 +155,17 @@ def test_where_a_short_backward_is_wrong(
     assert not report.fixes, str(report)
     assert [f.line for f in report.findings] == [f"short.py:{line}"], str(report)
     assert report.findings[0].text.startswith(told), str(report)
+
+
+def test_a_line_that_reads_what_is_wrong_is_not_the_first(tmp_path: Path) -> None:
+    """A last line would be right with the right gradient, which says nothing."""
+    text = SHORT.replace("p = kept", "h = kept").replace("soft(h))\n\n", "h)\n\n")
+    odd = "    p = np.sin(h) * np.cumsum(h, axis=0) ** 3\n    dp = g * np.cos(w)\n"
+    text = text.replace("    dp = g * np.cos(w)\n", odd).replace("    p = e /", "    q = e /")
+    module = load(tmp_path / "short.py", text.replace("return p\n", "return q\n"))
+    inputs = [np.random.default_rng(3).normal(size=(4, 4)) for _ in range(2)]
+    report = gradlab.check(
+        module.forward, *inputs, backward=module.backward, returns="output+residuals"
+    )
+    assert report.failed and not report.fixes, str(report)
+    assert not [f.line for f in report.findings if f.kind == "line"], str(report)
