@@ -101,6 +101,22 @@ def _same(walk: Walk, equation: Any, operands: Sequence[Traced], given: Sequence
     return _bare(given[0][0]), _bare(given[0][1])
 
 
+def _joined(walk: Walk, equation: Any, operands: Sequence[Traced], given: Sequence[Half]) -> Half:
+    """A complex number of its parts, one of which may be a number for all entries."""
+    shape = walk.shape(equation.outvars[0])
+
+    def spread(atom: Any, part: Traced) -> Traced:
+        if walk.shape(atom) == shape:
+            return part
+        pattern = Pattern.broadcast(walk.shape(atom), shape)
+        reads = {seed: [walk.compose(pattern, before)] for seed, before in part.reads.items()}
+        known = None if part.nonzero is None else told(pattern @ part.nonzero)
+        return Traced(union(reads), known, part.offset)
+
+    real, imaginary = (spread(atom, half[0]) for atom, half in zip(equation.invars, given))
+    return real, imaginary
+
+
 def _product(walk: Walk, equation: Any, operands: Sequence[Traced], given: Sequence[Half]) -> Half:
     """(a + bi)(c + di) = (ac - bd) + (ad + bc)i."""
 
@@ -173,7 +189,7 @@ _RULES: dict[str, Rule] = {
     **{name: _each for name in names() if lookup(name).moves is not None},
     **dict.fromkeys(("add", "add_any", "sub", "neg", "reduce_sum", "cumsum"), _each),
     **dict.fromkeys(("reduce_window_sum", "scatter-add"), _each),
-    "complex": lambda walk, equation, operands, given: (given[0][0], given[1][0]),
+    "complex": _joined,
     "real": lambda walk, equation, operands, given: given[0],
     "imag": lambda walk, equation, operands, given: given[0][::-1],
     **dict.fromkeys(("conj", "convert_element_type"), _same),

@@ -463,3 +463,14 @@ def test_what_stands_below_the_diagonal_of_r_needs_no_pass(shape, passes):
     compiled = report.compile("dense")
     assert compiled.passes == passes
     assert np.allclose(compiled(x), dense, atol=1e-5)
+
+
+def test_a_complex_number_of_an_array_and_a_literal_is_read():
+    @jax.custom_vjp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, upstream: (upstream * jnp.cos(x),))
+    found = jacobian(lambda x: jnp.abs(jnp.fft.fft(sine(x))), np.ones((2, 2), np.float32))
+    assert found.report.modes == ("vjp",)  # in which JAX writes `complex x 0.0`
+    assert np.array_equal(found.pattern.to_dense(), np.kron(np.eye(2), np.ones((2, 2))))
