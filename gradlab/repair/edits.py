@@ -665,6 +665,10 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         yield write.put(site, f"{new}[{index}]", ATOM, TOKENS)
     if name in ("tile", "repeat") and len(node.args) == 2:
         yield from _repeated(write, site, node)
+    if name == "at" and len(node.args) == 3:
+        index = text.of(node.args[1])
+        for new in _next_to(text, node.args[1]) if index != ":" else ():
+            yield write.piece(*text.span(node.args[1]), new, TOKENS, site.statement)
     if name == "scan" and "reverse" not in given:
         yield write.piece(end, end, comma + "reverse=True", TOKENS, site.statement)
     for i, keyword in enumerate(node.keywords):
@@ -754,11 +758,15 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
             for new in news:
                 yield write.piece(start, end, new, TOKENS, site.statement)
         elif isinstance(part, ast.Name | ast.BinOp):
-            news = [f"{text.of(part)} + 1", f"{text.of(part)} - 1"]
-            if isinstance(part, ast.BinOp) and isinstance(part.right, ast.Constant):
-                news = [text.of(part.left)]
-            for new in news:
+            for new in _next_to(text, part):
                 yield write.piece(start, end, new, TOKENS, site.statement)
+
+
+def _next_to(text: Text, place: ast.expr) -> list[str]:
+    """Return the places on both sides of one: `i` for `i + 1`."""
+    if isinstance(place, ast.BinOp) and isinstance(place.right, ast.Constant):
+        return [text.of(place.left)]
+    return [f"{text.of(place)} + 1", f"{text.of(place)} - 1"]
 
 
 def turned(text: Text, site: Site) -> Iterator[str]:
@@ -985,8 +993,13 @@ def _crossed(
     found = sorted(text.span(name) for name in read if isinstance(name.ctx, ast.Load))
     chosen = [n for n in ast.walk(statement) if isinstance(n, ast.IfExp)]
     sides = [(*text.span(n.body), *text.span(n.orelse)) for n in chosen]
+    own = {n.id for n in ast.walk(text.tree) if isinstance(n, ast.Name) and is_stored(n)}
+    own |= {each.arg for each in text.tree.args.args}
+    changed = {base_name(n) for n in ast.walk(statement) if is_stored(n)}
     for (a, b), (c, d) in itertools.combinations(found, 2):
         first, last = text.segment[a:b].decode(), text.segment[c:d].decode()
+        if not {first, last}.isdisjoint(changed) and not {first, last} <= own:
+            continue  # what the module holds must stay as it is
         if any(p <= a < q and r <= c < s for p, q, r, s in sides):
             continue  # one of the two never runs
         if first != last and first not in aliases and last not in aliases:

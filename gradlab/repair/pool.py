@@ -318,7 +318,9 @@ def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str
             yield text, values
     elif depth > 1:
         return
-    elif type(first) in (tuple, list) and len({len(v) for v in values}) == 1:
+    if depth == 0 and type(first) in (tuple, list):
+        yield f"len({text})", tuple(len(v) for v in values)
+    if type(first) in (tuple, list) and len({len(v) for v in values}) == 1:
         for k in range(min(len(first), _PARTS)):
             yield from _parts(f"{text}[{k}]", tuple(v[k] for v in values), depth + 1)
     elif type(first) is dict:

@@ -94,6 +94,33 @@ NUMPY = {
         [(4, 4), (4, 2)],
         "    return 0.5 * (ds + dd + (ds + dd).T), (s / d[:, None]).T @ g",
     ),
+    "length of a list in a loop": (
+        "BAGS = [[0, 2, 2], [1], [3, 0]]\n\n\n"
+        "def forward(t, s):\n    y = np.stack([t[b].mean(axis=0) for b in BAGS])\n"
+        "    return y * s, (t, y, s)\n\n\n"
+        "def backward(g, kept):\n    t, y, s = kept\n    d = np.zeros_like(t)\n"
+        "    for k, b in enumerate(BAGS):\n        for i in b:\n"
+        "            d[i] += g[k] * s / len(BAGS)\n    return d, (g * y).sum(axis=0)\n",
+        [(4, 3), (3,)],
+        "            d[i] += g[k] * s / len(b)",
+    ),
+    "place of a scatter": (
+        "def forward(c, t):\n    i = np.clip(np.floor(t).astype(int) + 2, 0, 3)\n"
+        "    f = t - np.floor(t)\n    return (1 - f) * c[i] + f**2 * c[i + 1], (c, i, f)\n\n\n"
+        "def backward(g, kept):\n    c, i, f = kept\n    d = np.zeros_like(c)\n"
+        "    np.add.at(d, i, g * (1 - f))\n    np.add.at(d, i, g * f**2)\n"
+        "    return d, g * (2 * f * c[i + 1] - c[i])\n",
+        [(5,), (7,)],
+        "    np.add.at(d, i + 1, g * f**2)",
+    ),
+    "number in a function": (
+        "def forward(x, w):\n    return w * x / np.sqrt((x * x).mean(axis=0) + 3e-2), (x, w)\n\n\n"
+        "def backward(g, kept):\n    x, w = kept\n    s = np.sqrt((x * x).mean(axis=0))\n"
+        "    d, n = g * w, len(x)\n"
+        "    return d / s - x * (d * x).sum(axis=0) / (n * s**3), (g * x / s).sum(axis=0)\n",
+        [(6, 2), (2,)],
+        "    s = np.sqrt((x * x).mean(axis=0) + 3e-2)",
+    ),
     "factor outside of a sum": (
         "def around(v):\n    p = np.pad(v, ((0, 0), (1, 1)))\n"
         "    return p[:, :-2] + p[:, 1:-1] + p[:, 2:]\n\n\n"
@@ -238,3 +265,22 @@ def test_a_fitted_product_has_the_sign_of_its_numbers() -> None:
     found = Fitter(pool).products(2.123 * row, 3, lambda _: None)
     assert found
     assert all(np.allclose(eval(t, {"row": row, "c": -2.123}), 2.123 * row) for t in found)
+
+
+def test_one_less_than_another_length_is_no_fix(tmp_path: Path) -> None:
+    """Inputs of 4x3 that grow by one in all lengths do not tell `len(q) - 1` from `q.shape[1]`."""
+    text = (
+        "def soft(s):\n    e = np.exp(s - s.max(axis=1, keepdims=True))\n"
+        "    return e / e.sum(axis=1, keepdims=True)\n\n\n"
+        "def forward(q, k, v):\n    p = soft(q @ k.T / np.sqrt(q.shape[1]))\n"
+        "    return p @ v, (q, k, v, p)\n\n\n"
+        "def backward(g, kept):\n    q, k, v, p = kept\n    dp = g @ v.T\n"
+        "    ds = p * (dp - (dp * p).sum(axis=1, keepdims=True)) / np.sqrt(len(q))\n"
+        "    return ds @ k, ds.T @ q, p.T @ g\n"
+    )
+    module = load(tmp_path / "layer.py", f"import numpy as np\n\n\n{text}")
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=s) for s in ((4, 3), (5, 3), (5, 2))]
+    options = {"backward": module.backward, "returns": "output+residuals"}
+    fixes = gradlab.check(module.forward, *given, **options).fixes
+    assert fixes and all("len(q) - 1" not in line for fix in fixes for line in fix.after)
