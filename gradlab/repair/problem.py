@@ -1012,7 +1012,7 @@ def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
         yield {n: 2 + 2 * i for i, n in enumerate(found)}
     else:
         if len(found) > 1:  # or `n - 1` for `m` may hold for both
-            yield {n: n + 1 + i for i, n in enumerate(found)}
+            yield {n: n + 2 + i for i, n in enumerate(found)}
         yield {n: n + 1 for n in found}
         yield {n: (2 + i % 2) * n for i, n in enumerate(found)}  # what is no multiple stays none
         yield {n: 2 * n for n in found}
