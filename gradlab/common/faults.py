@@ -1,4 +1,4 @@
-"""What gradlab does where it fails itself, once a verdict stands."""
+"""What gradlab does where it fails itself: it warns, and says less."""
 
 import contextlib
 import warnings
@@ -11,6 +11,11 @@ def forgiven(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".split("\n")[0]
-        text = f"gradlab's {what} failed ({said}). The verdict stands. Report this."
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
+        warn(what, error, "The verdict stands.", stacklevel=4)
+
+
+def warn(what: str, error: Exception, stands: str, stacklevel: int = 2) -> None:
+    """Warn that a part of gradlab failed, and say what is still true."""
+    said = f"{type(error).__name__}: {error}".split("\n")[0]
+    text = f"gradlab's {what} failed ({said}). {stands} Report this."
+    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)

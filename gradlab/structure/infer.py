@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradlab.common import faults
 from gradlab.patterns import Pattern
 from gradlab.patterns.size import Sizes, Undecided
 from gradlab.primitives import Site, lookup
@@ -159,8 +160,13 @@ class Walk:
         try:
             return self.read(equation, operands)
         except Undecided as error:
-            del self.steps[first_step:]
-            return self.dense(equation, operands, str(error).partition(";")[0])
+            reason = str(error).partition(";")[0]
+        except Exception as error:
+            name = equation.primitive.name
+            faults.warn(f"rule for {name}", error, "All entries count as read.")
+            reason = f"gradlab's rule for {name} failed"
+        del self.steps[first_step:]
+        return self.dense(equation, operands, reason)
 
     def read(self, equation: Any, operands: list[Traced]) -> list[Traced]:
         """Return what each output of an equation reads, if that needs no number of a size."""

@@ -474,3 +474,14 @@ def test_a_complex_number_of_an_array_and_a_literal_is_read():
     found = jacobian(lambda x: jnp.abs(jnp.fft.fft(sine(x))), np.ones((2, 2), np.float32))
     assert found.report.modes == ("vjp",)  # in which JAX writes `complex x 0.0`
     assert np.array_equal(found.pattern.to_dense(), np.kron(np.eye(2), np.ones((2, 2))))
+
+
+def test_a_fault_in_a_rule_makes_an_equation_dense_and_is_told(monkeypatch):
+    def fails(self, equation, operands):
+        raise ZeroDivisionError("a fault of gradlab's own")
+
+    monkeypatch.setattr("gradlab.structure.infer.Walk.primitive", fails)
+    with pytest.warns(RuntimeWarning, match="rule for mul failed .* All entries count as read"):
+        found = jacobian(jnp.sin, np.ones(3, np.float32))
+    assert found.pattern.to_dense().all()
+    assert "gradlab's rule for mul failed" in str(found.notes[0])
