@@ -142,7 +142,7 @@ class Compared:
             return None
         if _complements(a, b):
             return Cause("GL204", f"`{_text(a)}` stands where `{_text(b)}` should")
-        if (crossed := _crossed(a, b)) is not None:
+        if (crossed := _crossed(a, b) or _exchanged(a, b)) is not None:
             return crossed
         if isinstance(a, ast.stmt):
             return self._statement(a, b)
@@ -535,6 +535,33 @@ def _crossed(a: Any, b: Any) -> Cause | None:
     outside = any(ones.count(name) > within.count(name) for name in (first, last))
     code = "GL313" if outside else "GL321"
     return Cause(code, f"`{first}` and `{last}` are in each other's place")
+
+
+def _exchanged(a: Any, b: Any) -> Cause | None:
+    """Return the cause where two expressions stand in each other's place within another one."""
+    pairs = list(_apart(a, b))
+    if len(pairs) != 2 or not all(isinstance(x, ast.expr) for pair in pairs for x in pair):
+        return None
+    (one, two), (three, four) = ([_dump(x) for x in pair] for pair in pairs)
+    if one != four or two != three:
+        return None
+    first, last = pairs[0]
+    return Cause("GL313", f"`{_text(first)}` and `{_text(last)}` are in each other's place")
+
+
+def _apart(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the smallest parts in which two trees differ."""
+    if _dump(a) == _dump(b):
+        return
+    parts = [list(ast.iter_child_nodes(x)) for x in (a, b)]
+    if type(a) is not type(b) or len(parts[0]) != len(parts[1]) or isinstance(a, ast.Name):
+        yield a, b
+        return
+    if isinstance(a, ast.BinOp) and [*map(_dump, parts[0])] == [*map(_dump, parts[1])][::-1]:
+        yield a, b  # a difference or quotient is the wrong way round
+        return
+    found = [pair for x, y in zip(*parts) for pair in _apart(x, y)]
+    yield from found or [(a, b)]
 
 
 def _complements(a: Any, b: Any) -> bool:

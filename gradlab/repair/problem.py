@@ -183,6 +183,7 @@ class Problem:
         self._programs: dict[Any, Program] = {}
         self._primals: dict[Any, tuple[Program, bool]] = {}
         self._last: tuple[Any, Program | None] = None, None  # a mended rule as a program
+        self.walked = 0  # places on other branches at which a mended rule was judged
         self._refuses = False  # tracers, as NumPy does in many ways
         self._others: Mapping[tuple[str, float], float] = {}  # settings that are other numbers
         entries = sum(np.size(x) for x in jax.tree.leaves(self.given))
@@ -780,6 +781,7 @@ class Problem:
         walk = functools.partial(walk_branches, pair=(0, reference, skipped), seed=self.seed)
         programs = rename(program, names), reference
         walked = theirs(walk, programs, start, names[: len(values)])
+        self.walked = max(self.walked, len(walked.places))
         for place in walked.places:
             given = [place.inputs[name] for name in names]
             ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)

@@ -332,7 +332,8 @@ class _Search:
         for _, some in itertools.groupby(ranked, key=lambda m: keys[id(m)][:2]):
             ordered = self._explained_first(list(some))
             sure = (m for m in ordered if id(m) in self._sures or self._sure(m.code, m.new))
-            if best := [self._watched(m) for m in itertools.islice(sure, 3)]:
+            most = 1 if self.problem.walked else 3  # each is held on every branch
+            if best := [self._watched(m) for m in itertools.islice(sure, most)]:
                 return best
         return []
 
@@ -955,7 +956,7 @@ class _Search:
         bound = self._bound_to(code, new, touched)
         if bound and (not _says_no_number(new) or max(e.tier for e in new.edits) >= FITTED):
             return
-        later = bool(self.verified) and not bound  # only of those that are given
+        later = bool(self.verified or (bound and self._bound))  # only of those that are given
         if later or self._sure(code, new):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             sizes = shapes[-1] != shapes[0]

@@ -367,6 +367,22 @@ def test_a_term_is_told_as_the_source_has_it(tmp_path: Path) -> None:
     assert report.fixes or told in report.diagnosis, report.diagnosis
 
 
+def test_two_weights_in_each_others_place_are_named(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\n"
+        "def forward(x, t):\n    return (1 - t) * x[:-1] + t * x[1:]\n\n\n"
+        "def backward(g, x, t):\n    none = np.zeros(1)\n"
+        "    dx = np.append(t * g, none) + np.append(none, (1 - t) * g)\n"
+        "    return dx, g * (x[1:] - x[:-1])\n"
+    )
+    module = load(tmp_path / "lerp.py", text)
+    given = np.random.default_rng(0).normal(size=6), np.random.default_rng(1).normal(size=5)
+    report = gradlab.check(module.forward, *given, backward=module.backward)
+    assert report.fixes and report.fixes[0].explanation.startswith(
+        "`t` and `1 - t` are in each other's place"
+    ), report.diagnosis
+
+
 def test_a_path_that_is_missing_is_told_by_its_last_name(tmp_path: Path) -> None:
     """Where it joins the others: a spread is what a ratio reads, not `x` in its first step."""
     text = (

@@ -63,6 +63,7 @@ _RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator")
 _ENTRIES = 1 << 16
 _CHEAP_ENTRIES = 1 << 24  # of a gradient for which cheap hypotheses alone are tried
 _LONG = 1_000  # equations of a rule; `terms` would put another gradient into each
+_LEAST = 0.6  # seconds that hypotheses may take in any case
 _CHECK = 35  # evaluations that take half the time of a check
 _GATED, _CLAIM = 5e-3, 1e-3  # seconds of an equation in `terms`, and of a claim
 
@@ -80,12 +81,12 @@ class _Budget:
         programs = (subject.rule, subject.believed or subject.forward)
         sizes = [work(program.jaxpr) for program in programs if program is not None]
         each = 2 * sum(size.seconds for size in sizes)
-        return cls(1.2 + _CHECK * each, sum(size.steps for size in sizes), each)
+        return cls(_LEAST + _CHECK * each, sum(size.steps for size in sizes), each)
 
     def grants(self, cost: float) -> bool:
-        """Whether something is left; if so, take the cost from it."""
-        granted = self.seconds > 0
-        self.seconds -= cost
+        """Whether so much is left; if so, take the cost from it."""
+        granted = self.seconds >= cost
+        self.seconds -= cost * granted
         return granted
 
 
