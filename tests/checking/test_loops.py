@@ -34,7 +34,7 @@ def ruled(factor):
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
-        ([0.15, 0.35, 0.225], np.float32),
+        pytest.param([0.15, 0.35, 0.225], np.float32, marks=pytest.mark.slow),
         ([1e-3, 2e-5, 3e-4], np.float64),
         ([2.0, -1.0, 0.5], np.float32),
         pytest.param([2.0, -1.0, 0.5], np.float64, marks=pytest.mark.slow),

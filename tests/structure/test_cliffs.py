@@ -230,7 +230,7 @@ def test_red_black_sweeps_are_closed_forms(blend, passes):
     ).any()
 
 
-@pytest.mark.parametrize("levels", [2, 3, 4])
+@pytest.mark.parametrize("levels", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_multigrid_is_exact(levels):
     b = np.random.default_rng(0).random(63, np.float32)
     report = jacobian(multigrid(levels), b)

@@ -80,7 +80,7 @@ def around(x):
     ("function", "size", "passes"),
     [
         (arrow, 12, 2),
-        (grouped, 52, 7),
+        pytest.param(grouped, 52, 7, marks=pytest.mark.slow),
         (lambda x: bare(x[::-1]), 3, 2),
         (bare, 9, 2),
         (around, 12, 5),
