@@ -69,6 +69,7 @@ _PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS, _LARGE = 6, 16  # points with inputs of zero, and with large ones
 _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
+_TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 _FURTHER = 0.25  # of all candidates: for a better place than that of a doubtful fix
@@ -949,6 +950,8 @@ class _Search:
             return
         if not all(self._keeps_numbers(point, code, new) for point in self._extremes):
             return
+        if _grows(new) and not all(self._gives_numbers(point, code, new) for point in self._far):
+            return
         written = {ast.dump(m.new.tree) for m in (*self.verified, *self._bound)}
         old = read(code)
         if ast.dump(new.tree) in written or old is None or not self.fresh:
@@ -1145,6 +1148,18 @@ class _Search:
             made += itertools.islice(self.problem.times(point, _TIMES_LARGE), _LARGE)
         return made
 
+    @functools.cached_property
+    def _far(self) -> list[Point]:
+        """Points with inputs so large that their exponentials are infinite."""
+        times = (self.problem.times(point, _TIMES_FAR) for point in self.fresh[:1])
+        return list(itertools.islice(itertools.chain(*times), _LARGE))
+
+    def _gives_numbers(self, point: Point, code: CodeType, new: Text) -> bool:
+        """Whether a candidate gives numbers wherever the right ones are."""
+        full = self.problem.completed(point)
+        self._limits.setdefault(point.label, max(self._limits.values()))
+        return full is None or self._finite(full, code, new)
+
     def _keeps_numbers(self, point: Point, code: CodeType, new: Text) -> bool:
         """Whether a candidate gives numbers wherever the original does, and the right ones are."""
         self._limits.setdefault(point.label, max(self._limits.values()))
@@ -1184,6 +1199,11 @@ def _plain(draft: _Draft) -> tuple[int, int]:
 
 def _same(one: Any, other: Any) -> bool:
     return np.allclose(one, other, rtol=1e-12, atol=0, equal_nan=True)
+
+
+def _grows(new: Text) -> bool:
+    """Whether the edits of a text put in an exponential that was not there."""
+    return any(e.new.count("exp(") > e.old.count("exp(") for e in new.edits)
 
 
 def _says_no_number(new: Text) -> bool:

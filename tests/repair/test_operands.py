@@ -133,6 +133,15 @@ NUMPY = {
     ),
 }
 JAX = {
+    "exponential that overflows": (
+        "@jax.custom_jvp\ndef f(a, b):\n    m = jnp.max(a, axis=1, keepdims=True)\n"
+        "    return m[:, 0] + jnp.log(jnp.sum(b * jnp.exp(a - m), axis=1))\n\n\n"
+        "@f.defjvp\ndef jvp(given, moved):\n    (a, b), (da, db) = given, moved\n"
+        "    y = f(a, b)\n    e = jnp.exp(a - y[:, None])\n"
+        "    return y, jnp.sum(b * e * da, axis=1) + jnp.sum(db, axis=1) * jnp.exp(-y)\n",
+        [(4, 3), (4, 3)],
+        "    return y, jnp.sum(b * e * da, axis=1) + (db * e).sum(axis=-1)",
+    ),
     "row of the next step": (
         "@jax.custom_vjp\ndef f(a, u, h):\n    def step(h, row):\n"
         "        h = row[0] * jnp.sin(h) + row[1]\n        return h, h\n\n"
