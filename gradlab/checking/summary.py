@@ -138,10 +138,8 @@ def _with_line(findings: tuple[Finding, ...], line: Finding, first: "Cause") -> 
     rest = tuple(f for f in findings if f.path not in first.right)
     if first.code != "GL900" or first.whole:
         return (line, *rest)
-    if any(f.kind == "term" for f in rest):  # that says more than a line
-        return rest
-    causes = (f for f in rest if f.code != "GL409")  # which is how it looks, and no cause
-    return (*causes, line, *(f for f in rest if f.code == "GL409"))
+    only_looks = all(f.code == "GL409" for f in rest)  # and no cause, which says more than a line
+    return (line, *rest) if only_looks else rest
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ class flip:
         return xp.flip(g, axis=1)
 
 
-@flip.fault("a flip forgotten", "flipped")
+@flip.fault("a flip forgotten", "flipped|upstream passed")
 def not_flipped(xp, g, x):
     return g
 
