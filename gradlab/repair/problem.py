@@ -78,6 +78,7 @@ class HandRule:
         sources: files that may be edited, though they are gradlab's own.
         given: the user's own inputs, where gradlab made others to take another branch.
         meant: a function of the same inputs whose derivative is right; None: the forward's is.
+        symmetric: inputs that whoever calls the rule keeps symmetric.
     """
 
     kind: Kind
@@ -92,6 +93,7 @@ class HandRule:
     sources: tuple[str, ...] = ()
     given: tuple[Tree, ...] | None = None
     meant: Function | None = None
+    symmetric: tuple[str, ...] = ()
 
     def at(self, values: Mapping[str, Array]) -> "HandRule":
         """Return the rule with inputs that gradlab made, by their paths."""
@@ -190,6 +192,8 @@ class Problem:
         self._sizes = list(_lengths(self.given, entries > _LARGE))
         self._noise: list[float] = []
         self._small = self._usable(self._sizes) if entries > _LARGE else {}
+        if rule.symmetric and not self._takes_the_symmetric_part():
+            self.rule = rule = replace(rule, symmetric=())
         self._noise = [] if rule.kind in ("jvp", "node") else self._sizes_of_noise()
 
     def owned(self, path: str) -> bool:
@@ -311,7 +315,15 @@ class Problem:
         return [parts.get(root, {}).get(path) for root, path in zip(self._roots, rule.paths)]
 
     def _without_noise(self, gradients: Sequence[Any]) -> list[Any]:
-        """Return gradients in which what rounding leaves of terms that cancel is zero."""
+        """Return gradients in which what rounding leaves of terms that cancel is zero.
+
+        Of a symmetric input, only the symmetric part of a gradient says anything.
+        """
+        paths = self.rule.paths if self.rule.symmetric and self.rule.kind == "vjp" else ()
+        gradients = [
+            _even(each) if path in self.rule.symmetric and np.ndim(each) > 1 else each
+            for each, path in itertools.zip_longest(gradients, paths)
+        ]
         return [
             np.where(np.abs(each) <= noise, 0.0, each) if noise and _is_number(each) else each
             for each, noise in itertools.zip_longest(gradients, self._noise)
@@ -480,9 +492,32 @@ class Problem:
         near = 0.0 if k < 0 or k >= INSIDE else 1e-3 if k == 0 and not lengths else None
         drawn = jax.tree.map(lambda x: _drawn(x, lengths, rng, near), self.given)
         drawn = jax.tree.map(lambda x: _mixed(x, rng), drawn) if k >= INSIDE else drawn
-        return tuple(
-            jax.tree.map(lambda x, given: np.sort(x) if _rises(given) else x, drawn, self.given)
-        )
+        drawn = jax.tree.map(lambda x, g: np.sort(x) if _rises(g) else x, drawn, self.given)
+        return tuple(self._evened(drawn, self.given))
+
+    def _takes_the_symmetric_part(self) -> bool:
+        """Whether the function reads the symmetric part alone: a gradient has no other then."""
+        known, self.rule = self.rule, replace(self.rule, symmetric=())
+        given, rng = self._drawn(0, self._small), np.random.default_rng([self.seed, 7])
+        self.rule = known
+        with contextlib.suppress(Failed), quiet():
+            if known.kind == "vjp":
+                pairs = zip(known.paths, self._exactly(given, self._upstream(given, rng, 0)))
+                return all(is_symmetric(each) for path, each in pairs if path in known.symmetric)
+            tangents = jax.tree.map(lambda x: _upstream(x, rng), given)
+            both = (self._moving(each) for each in (tangents, self._evened(tangents)))
+            return all(judged(*(self._exactly(given, each) for each in both))[0])
+        return False
+
+    def _evened(self, inputs: Tree, like: Tree | None = None) -> Any:
+        """Return inputs, or their tangents, with those symmetric that the rule never sees else."""
+        if not self.rule.symmetric:
+            return inputs
+        _, leaves, tree = flatten(self.given, self.rule.names)
+        given = jax.tree.leaves(like) if like is not None else itertools.repeat(None)
+        pairs = zip(leaves, jax.tree.leaves(inputs), given)
+        even = [_even(x, g) if e.path in self.rule.symmetric else x for e, x, g in pairs]
+        return jax.tree.unflatten(tree, even)
 
     def _point(
         self,
@@ -521,7 +556,7 @@ class Problem:
 
     def _upstream(self, inputs: tuple[Tree, ...], rng: np.random.Generator, k: int) -> Any:
         if self.rule.kind == "jvp":
-            return jax.tree.map(lambda x: _upstream(x, rng), self._moving(inputs))
+            return self._moving(self._evened(jax.tree.map(lambda x: _upstream(x, rng), inputs)))
         output = self._value(self.world, inputs)
         if self.rule.kind == "gradients":
             return jax.tree.map(lambda x: np.ones_like(np.asarray(x)), output)
@@ -785,7 +820,8 @@ class Problem:
         for place in walked.places:
             given = [place.inputs[name] for name in names]
             ours, right = (theirs(run_lifted, each.jaxpr, given) for each in programs)
-            if not all(judged(ours[skipped:], right[skipped:])[0]):
+            kept = all(is_symmetric(place.inputs[path]) for path in self.rule.symmetric)
+            if kept and not all(judged(ours[skipped:], right[skipped:])[0]):
                 there = jax.tree.map(wide, self.rule.at(place.inputs).inputs)
                 expected = self._expected(there, upstream)
                 at = Point(there, upstream, expected, f"{place.sides}")
@@ -944,6 +980,27 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     drawn = rng.permutation(array.ravel()).reshape(array.shape)
     positive = kind == "f" and (array > 0).all()
     return drawn * np.exp(0.2 * noise) if positive else drawn + 0.3 * spread * noise
+
+
+def _even(x: Any, like: Any = None) -> Any:
+    """Return the symmetric part of matrices; positive definite where those like it are so."""
+    turned = np.swapaxes(x, -1, -2)
+    if turned.shape != np.shape(x):
+        return x
+    even = (np.asarray(x) + turned) / 2
+    least = np.linalg.eigvalsh(like).min() if like is not None else 0.0
+    if least > 0:
+        lacking = np.maximum(least - np.linalg.eigvalsh(even)[..., :1, None], 0.0)
+        even = even + lacking * np.eye(even.shape[-1])
+    return even
+
+
+def is_symmetric(x: Any) -> bool:
+    """Whether a value holds symmetric matrices of more than one row."""
+    if not _is_number(x) or np.ndim(x) < 2 or np.shape(x)[-1] != np.shape(x)[-2]:
+        return False
+    turned = np.swapaxes(x, -1, -2)
+    return np.shape(x)[-1] > 1 and bool(np.allclose(x, turned, 1e-6, 1e-6 * np.abs(x).max()))
 
 
 def _rises(x: Any) -> bool:

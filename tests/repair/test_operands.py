@@ -142,6 +142,37 @@ JAX = {
         [(4, 3), (4, 3)],
         "    return y, jnp.sum(b * e * da, axis=1) + (db * e).sum(axis=-1)",
     ),
+    "root of a symmetric matrix": (
+        "@jax.custom_vjp\ndef root(a):\n    w, v = jnp.linalg.eigh(a)\n"
+        "    return (v * jnp.sqrt(w)) @ v.T\n\n\n"
+        "def fwd(a):\n    w, v = jnp.linalg.eigh(a)\n"
+        "    return (v * jnp.sqrt(w)) @ v.T, (w, v)\n\n\n"
+        "def bwd(kept, g):\n    w, v = kept\n    r = jnp.sqrt(w)\n"
+        "    return (v @ (v.T @ g @ v / (w[:, None] + w[None, :])) @ v.T,)\n\n\n"
+        "root.defvjp(fwd, bwd)\n\n\n"
+        "def f(x, y):\n    return y @ root(x.T @ x + 0.5 * jnp.eye(3, dtype=x.dtype))\n",
+        [(5, 3), (2, 3)],
+        "    return (v @ (v.T @ g @ v / (r[:, None] + r[None, :])) @ v.T,)",
+    ),
+    "tangent of a symmetric matrix": (
+        "@jax.custom_jvp\ndef logdet(a):\n    w = jnp.linalg.eigvalsh(a)\n"
+        "    return jnp.log(w).sum()\n\n\n"
+        "@logdet.defjvp\ndef jvp(given, moved):\n    (a,), (da,) = given, moved\n"
+        "    w, v = jnp.linalg.eigh(a)\n    turned = v.T @ da @ v\n"
+        "    return jnp.log(w).sum(), (jnp.diag(turned) / jnp.sqrt(w)).sum()\n\n\n"
+        "def f(x):\n    return logdet(x.T @ x + 0.5 * jnp.eye(3, dtype=x.dtype))\n",
+        [(5, 3)],
+        "    return jnp.log(w).sum(), (jnp.diag(turned) / w).sum()",
+    ),
+    "general matrix that is symmetric here": (
+        "@jax.custom_vjp\ndef solve(a, b):\n    return jnp.linalg.solve(a, b)\n\n\n"
+        "def fwd(a, b):\n    x = solve(a, b)\n    return x, (a, x)\n\n\n"
+        "def bwd(kept, g):\n    a, x = kept\n    w = jnp.linalg.solve(a.T, g)\n"
+        "    return -jnp.outer(x, w), w + x\n\n\nsolve.defvjp(fwd, bwd)\n\n\n"
+        "def f(x, b):\n    return solve(x @ x.T + jnp.eye(len(x), dtype=x.dtype), b)\n",
+        [(3, 4), (3,)],
+        "    return -jnp.outer(w, x), w",
+    ),
     "row of the next step": (
         "@jax.custom_vjp\ndef f(a, u, h):\n    def step(h, row):\n"
         "        h = row[0] * jnp.sin(h) + row[1]\n        return h, h\n\n"
