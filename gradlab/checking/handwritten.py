@@ -372,7 +372,7 @@ def _plain(who: str, function: Function, *arguments: Tree) -> Any:
 
 
 def _dtype(value: Tree) -> DTypeLike:
-    return getattr(value, "dtype", np.asarray(value).dtype)
+    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
 def _like(example: Any, array: Array) -> Any:

@@ -17,6 +17,7 @@ from gradlab.checking.reach import Settings, look_further
 from gradlab.checking.report import CheckReport
 from gradlab.checking.trial import Trial
 from gradlab.common.arrays import NumPyArray
+from gradlab.common.faults import forgiven
 from gradlab.progress import step, tracked
 from gradlab.references import Reason, Verdict
 from gradlab.references.verdict import error_map
@@ -127,7 +128,9 @@ def _explained(
     from gradlab.checking.diagnosis import diagnose, mendable  # right gradients never need it
 
     with _young_garbage():
-        repaired = mend("", wrong[0]) if mend and mendable(*wrong) else ((), None)
+        repaired: Repaired = ((), None)
+        with forgiven("search for a fix"):
+            repaired = mend("", wrong[0]) if mend and mendable(*wrong) else repaired
         fixes, first = repaired
         known = bool(fixes) or (first is not None and first.whole)
         return repaired, diagnose(*wrong, known)

@@ -41,8 +41,8 @@ from gradlab.tracing import (
     trace,
     with_derivative_of,
 )
-from gradlab.tracing.jaxprs import JAX_FOLDER
-from gradlab.tracing.leaves import flatten, is_inexact, is_key
+from gradlab.tracing.jaxprs import JAX_FOLDER, dtype_of
+from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
 from gradlab.tracing.work import work
 
 Errors = tuple[float, float, float]
@@ -440,7 +440,7 @@ class Problem:
         For a factor of 0, with all of them too. What is right there is not computed.
         """
         leaves, tree = jax.tree.flatten(point.inputs)
-        chosen = {k for k, x in enumerate(leaves) if _is_array(x) and x.dtype.kind in "fc"}
+        chosen = {k for k, x in enumerate(leaves) if _is_array(x) and is_inexact(x.dtype)}
         for factor, some in itertools.product(factors, [*({k} for k in chosen), chosen]):
             if factor and len(some) > 1:
                 continue  # products of large values overflow
@@ -640,7 +640,7 @@ class Problem:
     def computed(self, point: Point) -> list[Array]:
         """Return every value that the right derivative computes on its way."""
         lifter = _Noting(NumPy())
-        arrays = [np.asarray(each) for each in itertools.chain(*self._flat(point))]
+        arrays = [in_numpy(each) for each in itertools.chain(*self._flat(point))]
         given = [Value(each, is_inexact(each.dtype)) for each in arrays]
         theirs(lifter, self._program(point.inputs).jaxpr, given)
         return lifter.seen
@@ -812,6 +812,8 @@ class Problem:
         names, count = reference.in_names, len(reference.out_names)
         skipped = count // 2 if self.rule.kind == "jvp" else count - len(self.rule.paths)
         values, more = self._flat(point)
+        if any(_is_array(x) and is_key(x.dtype) for x in values):
+            return False, None
         start = dict(zip(names, map(np.asarray, (*values, *more))))
         walk = functools.partial(walk_branches, pair=(0, reference, skipped), seed=self.seed)
         programs = rename(program, names), reference
@@ -886,8 +888,10 @@ class Problem:
             self._mended(mended.code, mended.new, point),
             self._program(point.inputs),
         )
-        flat = map(np.asarray, itertools.chain(*self._flat(point)))
+        flat = map(in_numpy, itertools.chain(*self._flat(point)))
         inputs = dict(zip(reference.in_names, flat))
+        if any(is_key(each.dtype) for each in inputs.values()):
+            return False
         if program is None or len(program.in_names) != len(inputs):
             return False
         outputs = range(len(reference.out_names) - len(self.rule.paths), len(reference.out_names))
@@ -907,7 +911,7 @@ class _Noting(Lifter):
 
     def equation(self, equation: Any, inputs: Sequence[Value]) -> list[Value]:
         outputs = super().equation(equation, inputs)
-        arrays = (np.asarray(each.array) for each in outputs)
+        arrays = [in_numpy(each.array) for each in outputs if is_inexact(dtype_of(each.array))]
         self.seen += [each.copy() for each in arrays if each.dtype.kind == "f" and each.size > 1]
         return outputs
 
@@ -1124,9 +1128,10 @@ def _alike(value: Any, right: Any) -> bool:
 
 def _nudged(x: Array, size: float, rng: np.random.Generator | None) -> Array:
     """Return an array of floats a little off, always by the same noise, or as a whole."""
+    if not _is_number(x) or np.iscomplexobj(x):
+        return x
     noise = rng.normal(size=np.shape(x)) if rng is not None else 1.0
-    moves = np.asarray(x).dtype.kind == "f"
-    return np.asarray(x + size * noise * (np.abs(x) + 1)) if moves else x
+    return np.asarray(x + size * noise * (np.abs(x) + 1))
 
 
 def _between(noise: float, beyond: float, mine: Any, right: Any, *sides: Any) -> bool:

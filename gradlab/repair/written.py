@@ -32,7 +32,7 @@ from gradlab.repair.world import (
 )
 from gradlab.report import Fix
 from gradlab.tracing import without_checks
-from gradlab.tracing.leaves import flatten
+from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def rules_met(
 
 def _moved(x: Any) -> Any:
     """Return an array of floats a little off, each entry by itself; others as they are."""
-    if np.asarray(x).dtype.kind != "f":
+    if not is_inexact(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype):
         return x
     return 0.99 * x + 0.005 * (1.5 + np.cos(np.arange(np.size(x)))).reshape(np.shape(x))
 
@@ -124,7 +124,7 @@ def _even(before: Sequence[Any], after: Sequence[Any]) -> set[tuple[int, int]]:
 
 
 def _is_even(x: Any) -> bool:
-    known = not (x is None or isinstance(x, jax.core.Tracer))
+    known = not (x is None or isinstance(x, jax.core.Tracer) or is_key(getattr(x, "dtype", float)))
     return known and is_symmetric(np.asarray(x))
 
 
@@ -151,7 +151,7 @@ def _row(leaf: Any) -> Any:
         return leaf
     whole, axis = _row(leaf.val), leaf.batch_dim
     inside = axis is None or isinstance(whole, jax.core.Tracer)
-    return whole if inside else np.take(np.asarray(whole), 0, axis)
+    return whole if inside else in_numpy(whole)[(slice(None),) * axis + (0,)]
 
 
 def rule_of_node(
