@@ -502,6 +502,7 @@ class _Moved(Lifter):
         self.arrays: list[Any] = []
         self.made: list[int] = []  # the moves of what equations make
         self._makers: dict[int, int] = {}  # the last of each variable
+        self._held: list[Any] = []  # no other variable gets the number of one that is gone
         self.uses: dict[
             tuple[int, tuple[int, ...]], list[int]
         ] = {}  # the moves of each variable's uses
@@ -517,6 +518,7 @@ class _Moved(Lifter):
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
         moved = []
+        self._held.append(equation)
         for atom, array in zip(equation.invars, arrays):
             if is_inexact(array.dtype):
                 use = id(atom), np.shape(array)

@@ -389,14 +389,25 @@ class Problem:
 
     # points
 
-    def points(self, k: int) -> Iterator[Point]:
-        """Yield the k-th point: of each choice of other sizes, and last of the given ones."""
+    def points(self, k: int, bare: bool = False) -> Iterator[Point]:
+        """Yield the k-th point: of each choice of other sizes, and last of the given ones.
+
+        What is right at `bare` points is not computed.
+        """
         for size in (*range(1, len(self._sizes) + 1), 0):
             for each in (k, INSIDE + k):
-                if (point := self.point(each, size)) is not None:
+                if (point := self.point(each, size, bare=bare)) is not None:
                     yield point
 
-    def point(self, k: int, size: int, vary: bool = False) -> Point | None:
+    def shapes(self, inputs: tuple[Tree, ...]) -> list[tuple[int, ...]] | None:
+        """Return the shapes of the right gradients at inputs, where these are the inputs' own."""
+        if self.rule.kind in ("jvp", "node"):
+            return None
+        values, leaves, _ = flatten(inputs, self.rule.names)
+        shape = {leaf.path: np.shape(v) for v, leaf in zip(values, leaves)}
+        return [shape[path] for path in self.rule.paths]
+
+    def point(self, k: int, size: int, vary: bool = False, bare: bool = False) -> Point | None:
         """Make the k-th point: of the given sizes, or of a choice of others, from 1.
 
         The first one, 0, is near the given inputs; -1 is at them. `vary`: numbers that are no
@@ -409,7 +420,7 @@ class Problem:
             change = self._sizes[size - 1]
             found = {n for x in jax.tree.leaves(self.given) for n in np.shape(x)}
             lengths = {n: change.get(lengths.get(n, n), lengths.get(n, n)) for n in found}
-        return self._point(k, lengths, vary)
+        return self._point(k, lengths, vary, bare=bare)
 
     def uneven(self) -> Iterator[Point]:
         """Yield points at which one axis of an array is longer than those it is as long as."""
@@ -449,9 +460,10 @@ class Problem:
             yield Point(inputs, point.upstream, (), f"{point.label}, {some} times {factor}")
 
     def completed(self, point: Point) -> Point | None:
-        """Return a point with the right gradients; None where the function refuses it."""
+        """Return a point with the right gradients; None where there are none."""
         with contextlib.suppress(Failed), quiet():
-            return replace(point, expected=self._expected(point.inputs, point.upstream))
+            expected = self._expected(point.inputs, point.upstream)
+            return replace(point, expected=expected) if _has_numbers(expected) else None
         return None
 
     def of_settings(
@@ -525,17 +537,19 @@ class Problem:
         lengths: dict[int, int],
         vary: bool = False,
         others: Mapping[tuple[str, float], float] | None = None,
+        bare: bool = False,
     ) -> Point | None:
         inputs, others = self._drawn(k, lengths), others or {}
         if vary:
             inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
-        return self._made(inputs, k, others)
+        return self._made(inputs, k, others, bare)
 
     def _made(
         self,
         inputs: tuple[Any, ...],
         k: int,
         others: Mapping[tuple[str, float], float],
+        bare: bool = False,
     ) -> Point | None:
         self._others = others
         try:
@@ -543,12 +557,12 @@ class Problem:
                 upstream = self._upstream(
                     inputs, np.random.default_rng([self.seed, max(k, 0), 7]), k
                 )
-                expected = self._expected(inputs, upstream)
+                expected = () if bare else self._expected(inputs, upstream)
         except Failed:  # the function refuses a point that was made for it
             return None
         finally:
             self._others = {}
-        if not all(np.isfinite(e).any() for e in expected if np.size(e)):
+        if not _has_numbers(expected):
             return None
         label = f"{_label(self.rule.names, inputs)}, seed {self.seed + k % INSIDE}"
         label += "".join(f", {name} {other:g}" for (name, _), other in others.items())
@@ -931,6 +945,10 @@ def _parts(root: str, gradient: Any) -> dict[str, Any]:
     return {root + jax.tree_util.keystr(keys): v for keys, v in found} | {root: gradient}
 
 
+def _has_numbers(gradients: Sequence[Array]) -> bool:
+    return all(np.isfinite(each).any() for each in gradients if np.size(each))
+
+
 def _upstream(x: Any, rng: np.random.Generator) -> Any:
     array = np.zeros(x.shape, int) if _is_array(x) and is_key(x.dtype) else np.asarray(x)
     if array.dtype.kind == "c":
@@ -1090,32 +1108,59 @@ def _label(names: Sequence[str], inputs: Tree) -> str:
     return ", ".join(itertools.islice(plain, 4))
 
 
+class _Same:
+    """Some arrays, which are the same as themselves alone."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+
+    def __hash__(self) -> int:
+        return id(self.arrays)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.arrays is other.arrays
+
+
+@functools.lru_cache(maxsize=32)
+def _facts(
+    expected: _Same,
+) -> list[tuple[tuple[int, ...], Array, Array | None, Array, float]]:
+    """Return of each right gradient: shape, finite entries and where, what is near, the norm."""
+    found = []
+    for each in expected.arrays:
+        true, known = np.ravel(each), np.isfinite(np.ravel(each))
+        true = true if known.all() else true[known]
+        size = np.abs(true)
+        near = _CLOSE * (size + np.max(size, initial=0.0))
+        where = None if known.all() else known
+        found.append((np.shape(each), true, where, near, _norm(true) or 1.0))
+    return found
+
+
 def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, ...], Errors]:
     """Say of each gradient whether it is right; how far off all are, by three measures.
 
     The measures: the relative error, that up to a common factor, the share of wrong entries.
     """
     right, measures = [], []
-    for mine, true in zip(came, expected, strict=True):
+    for mine, (shape, true, known, near, norm) in zip(came, _facts(_Same(expected)), strict=True):
         try:
-            array = np.zeros(np.shape(true)) if mine is None else np.asarray(mine)
+            array = np.zeros(shape) if mine is None else np.asarray(mine)
         except ValueError:  # a ragged list
             array = np.asarray(None)
-        if array.shape != np.shape(true) or array.dtype.kind not in "fciub":
+        if array.shape != shape or array.dtype.kind not in "fciub":
             right.append(False)
             measures.append((4.0, 4.0, 1.0))
             continue
-        array, true, known = array.ravel(), np.ravel(true), np.isfinite(np.ravel(true))
-        if not known.all():
-            array, true = array[known], true[known]
-        size, off = np.abs(true), np.abs(array - true)
-        close = off <= _CLOSE * (size + (size.max() if size.size else 0.0))
+        array = array.ravel() if known is None else array.ravel()[known]
+        off = np.abs(array - true)
+        close = off <= near
         count = np.count_nonzero(close)
         right.append(bool(count == close.size))
-        norm, other = _norm(true) or 1.0, _norm(array) or 1.0
+        other = _norm(array) or 1.0
         turn = 1.0 - float(abs(np.vdot(true, array)) / (norm * other)) ** 2
         angle = math.sqrt(max(turn, 0.0))
-        wrong = (close.size - count) / max(known.size, 1)
+        wrong = (close.size - count) / max(math.prod(shape), 1)
         measures.append((min(_norm(off) / norm, 4.0), angle, wrong))
     sums = [float(sum(each)) for each in zip(*measures)] or [0.0] * 3
     first, second, third = (9.0 if math.isnan(each) else each for each in sums)

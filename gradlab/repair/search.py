@@ -257,14 +257,18 @@ class _Search:
     def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:
         """Return the k-th point of sizes that the backward takes, as at the first point."""
         known = [np.shape(c) == np.shape(e) for c, e in zip(came, self.points[0].expected)]
+        bare = self.problem.shapes(self.points[0].inputs) is not None
+        made = self.problem.completed if bare else lambda point: point
         refused = []
-        for point in self.problem.points(k):
+        for point in self.problem.points(k, bare):
             with contextlib.suppress(Failed):
-                there = zip(known, self._at(point), point.expected)
-                if all(np.shape(c) == np.shape(e) for fits, c, e in there if fits):
-                    return [point]
-                refused.append(point)
-        return refused[:1]
+                shapes = self.problem.shapes(point.inputs) or [np.shape(e) for e in point.expected]
+                there = zip(known, self._at(point), shapes)
+                if not all(np.shape(c) == shape for fits, c, shape in there if fits):
+                    refused.append(point)
+                elif (full := made(point)) is not None:
+                    return [full]
+        return list(itertools.islice(filter(None, map(made, refused)), 1))
 
     @property
     def wrong(self) -> bool:
@@ -1515,6 +1519,7 @@ def _slice(text: Text, chosen: Sequence[int], count: int, sure: bool = False) ->
     return found
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _reads_and_writes(statement: ast.stmt) -> tuple[set[str], set[str]]:
     reads: set[str] = set()
     writes: set[str] = set()

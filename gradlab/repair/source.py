@@ -123,7 +123,8 @@ class Text:
 def edited(text: Text, edit: Edit) -> Text:
     """Return the function after one more edit."""
     segment = text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :]
-    return dataclasses.replace(text, segment=segment, edits=(*text.edits, edit), draft=text)
+    rest = text.before, text.after, text.line, text.name, text.which
+    return Text(text.path, segment, *rest, (*text.edits, edit), text)
 
 
 def alike(one: str, two: str) -> tuple[int, int]:
