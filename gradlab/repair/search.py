@@ -72,7 +72,7 @@ _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
-_FURTHER = 0.25  # of all candidates: for a better place than that of a doubtful fix
+_FURTHER = 0.4  # of all candidates: for a better place than that of a doubtful fix
 _LOCALS = 8  # values of a forward's local
 Cost = tuple[int, int, int]
 
