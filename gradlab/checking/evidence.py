@@ -31,7 +31,7 @@ from gradlab.references.estimates import hypot
 from gradlab.references.interpreted import Interpreted
 from gradlab.references.setting import Setting
 from gradlab.tracing import opaque, widen_dtype
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_words, is_inexact
 from gradlab.tracing.running import run_stepwise
 from gradlab.tracing.settings import platform_here
 
@@ -194,7 +194,7 @@ class Evidence:
     def run_on(self, point: Arrays) -> Leaves:
         """Run the rule on the very arrays that are given, which it may write into."""
         with self.placed(), np.errstate(all="ignore"):
-            return self.subject.run(point)
+            return list(map(in_words, self.subject.run(point)))
 
     @contextlib.contextmanager
     def placed(self) -> Iterator[None]:

@@ -12,13 +12,14 @@ import jax
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
+from gradlab.common.arrays import Shape
 from gradlab.references.estimates import hypot
 from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
 from gradlab.references.setting import Setting
 from gradlab.tracing import NumPy, Program, Value
-from gradlab.tracing.jaxprs import with_outputs
-from gradlab.tracing.leaves import in_numpy, is_inexact, is_key
+from gradlab.tracing.jaxprs import Abstract, with_outputs
+from gradlab.tracing.leaves import in_numpy, in_words, is_inexact, is_key
 
 _HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
 _TURNS = 20_000  # of loops, in one pass; who needs more is compiled
@@ -66,7 +67,7 @@ class Interpreted:
             )
         found = {}
         for key in parts[0][1]:
-            shapes = [aval.shape for aval in self._setting.programs[key].out_avals[:first]]
+            shapes = [_in_words(aval) for aval in self._setting.programs[key].out_avals[:first]]
             found[key] = [
                 np.concatenate(
                     [np.broadcast_to(values[key][i], (n, *shape)) for n, values in parts]
@@ -136,7 +137,7 @@ class Interpreted:
         distinct, layout = setting.evaluate(rounder, self.placed(arguments))
         self.stays_narrow |= rounder.stays_narrow
         ranks = {
-            place: len(aval.shape)
+            place: len(_in_words(aval))
             for key, places in layout.items()
             for place, aval in zip(places, setting.programs[key].out_avals)
         }
@@ -152,8 +153,12 @@ def _moved(array: Array, rank: int, names: list[str]) -> tuple[Array, dict[str, 
     return value, {n: functools.reduce(hypot, rows[which == n]) for n in dict.fromkeys(names)}
 
 
+def _in_words(aval: Abstract) -> Shape:
+    """Return the shape of an output; a random key is read as its words."""
+    shape: Shape = aval.shape
+    return jax.eval_shape(jax.random.key_data, aval).shape if is_key(aval.dtype) else shape
+
+
 def _as_double(array: Any) -> Array:
-    if is_key(getattr(array, "dtype", np.float64)):
-        array = jax.random.key_data(array)
-    plain: Array = np.asarray(array)
+    plain: Array = np.asarray(in_words(array))
     return plain if plain.dtype.kind == "c" else plain.astype(np.float64, copy=False)

@@ -42,7 +42,7 @@ from gradlab.tracing import (
     with_derivative_of,
 )
 from gradlab.tracing.jaxprs import JAX_FOLDER, dtype_of
-from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
+from gradlab.tracing.leaves import flatten, in_numpy, in_words, is_inexact, is_key
 from gradlab.tracing.work import work
 
 Errors = tuple[float, float, float]
@@ -253,7 +253,7 @@ class Problem:
             ran, given = world.ran, self.arguments(world, point)
             found += jax.tree.leaves(_pair(world.call(world.load(self.entry), *given))[0])
             world.ran |= ran
-        return found
+        return list(map(in_words, found))
 
     def _value(self, world: World, inputs: tuple[Tree, ...]) -> Tree:
         given = self._arrays(world, inputs)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradlab.tracing import run_lifted
+from gradlab.tracing.leaves import is_key
 
 _IGNORED = frozenset(
     [
@@ -61,7 +62,9 @@ class _At:
 
 
 def numbers(value: Any) -> Any:
-    """Return an array as the stand-in holds it: NumPy's, floats in float64."""
+    """Return an array as the stand-in holds it: NumPy's, floats in float64. Keys are JAX's."""
+    if is_key(getattr(value, "dtype", np.float64)):
+        return value
     array = np.asarray(value)
     wide = {"f": np.float64, "V": np.float64, "c": np.complex128}.get(array.dtype.kind)
     return (array if wide is None else array.astype(wide, copy=False)).view(Array)

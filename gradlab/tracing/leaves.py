@@ -48,6 +48,12 @@ def is_key(dtype: DTypeLike) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.extended))
 
 
+def in_words(array: Array) -> Any:
+    """Return random keys as the whole numbers that they stand for, other arrays as they are."""
+    key = is_key(getattr(array, "dtype", np.float64))
+    return jax.random.key_data(array) if key else array
+
+
 def in_numpy(array: Array) -> Any:
     """Return an array as NumPy's; a random key stays what it is."""
     return array if is_key(getattr(array, "dtype", np.float64)) else np.asarray(array)

@@ -60,3 +60,26 @@ def test_noise_is_mended_under_a_batch_of_keys():
     report = gradlab.check(batched, X, np.float32(0.3), jax.random.split(jax.random.key(3), len(X)))
     assert report.status == "wrong"
     assert "jnp.sum(upstream * noise)" in report.fixes[0].after[0]
+
+
+def test_a_key_that_a_rule_closes_over_hinders_no_fix():
+    key = jax.random.key(3)
+    report = gradlab.audit(lambda x: dropout(x, key).sum(), X)
+    assert "/ KEEP" in report.rules[0].fixes[0].after[0]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_a_rule_may_return_the_next_key(factor):
+    @jax.custom_vjp
+    def stepped(x, key):
+        now, later = jax.random.split(key)
+        return x * jax.random.normal(now, x.shape), later
+
+    def forward(x, key):
+        now, later = jax.random.split(key)
+        noise = jax.random.normal(now, x.shape)
+        return (x * noise, later), noise
+
+    stepped.defvjp(forward, lambda noise, upstream: (factor * upstream[0] * noise, None))
+    report = gradlab.check(stepped, X, jax.random.key(3))
+    assert report.status == ("right" if factor == 1.0 else "wrong"), report

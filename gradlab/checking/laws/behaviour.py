@@ -25,7 +25,7 @@ from gradlab.tracing import (
     stage,
 )
 from gradlab.tracing.jaxprs import Jaxpr
-from gradlab.tracing.leaves import is_inexact
+from gradlab.tracing.leaves import in_words, is_inexact
 
 T = TypeVar("T")
 Abstract: Any = jax.ShapeDtypeStruct
@@ -209,8 +209,8 @@ def _row_apart(trial: Trial, rule: Program, ours: Sequence[Array], loop: Sequenc
             return (
                 f"vmap gives the {name} the shape {np.shape(mine)}, and a loop {np.shape(expected)}"
             )
-        if not is_inexact(np.asarray(mine).dtype):
-            if not np.array_equal(mine, expected):
+        if not is_inexact(np.asarray(in_words(mine)).dtype):
+            if not np.array_equal(in_words(mine), in_words(expected)):
                 return f"the {name} under vmap differs from that of a loop"
             continue
         size = np.max(np.abs(known(estimate.scatter)), initial=0.0)
