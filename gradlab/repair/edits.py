@@ -330,6 +330,48 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         yield from _statement(write, index, statement, aliases)
     yield from _everywhere(write)
     yield from _answered(write)
+    yield from _at_other_end(write)
+
+
+def _at_other_end(write: _Writer) -> Iterator[Edit]:
+    """Yield what is written at one end of an array, at the other end: `x[-1]` for `x[0]`."""
+    text = write.text
+    for each in text.statements:
+        targets = each.targets if isinstance(each, ast.Assign) else []
+        targets = [each.target] if isinstance(each, ast.AugAssign) else targets
+        target = targets[0] if len(targets) == 1 else None
+        if not isinstance(target, ast.Subscript):
+            continue
+        start, end = text.span(each)
+        new, at = "", start
+        indexed = (n for n in ast.walk(each) if isinstance(n, ast.Subscript))
+        parts = [part for node in indexed for part in _indices(node)]
+        for part in sorted(parts, key=text.span):
+            if (other := _mirrored_place(text, part)) and text.span(part)[0] >= at:
+                a, b = text.span(part)
+                new, at = new + text.segment[at:a].decode() + other, b
+        new += text.segment[at:end].decode()
+        moved = any(_mirrored_place(text, part) for part in _indices(target))
+        if moved and new.encode() not in text.segment:
+            yield after(text, each, new, TOKENS)
+
+
+def _mirrored_place(text: Text, part: ast.expr) -> str:
+    """Return a place that is counted from the other end; "" where it is not known."""
+
+    def number(node: ast.expr | None) -> int | None:
+        known = node is None or re.fullmatch(r"-?\d+", text.of(node))
+        return None if node is None or not known else int(text.of(node))
+
+    if not isinstance(part, ast.Slice):
+        value = number(part)
+        return "" if value is None else str(-1 - value)
+    if part.step is not None or (part.lower is None) == (part.upper is None):
+        return ""
+    value = number(part.lower if part.upper is None else part.upper)
+    if not value:
+        return ""
+    return f":{-value}" if part.upper is None else f"{-value}:"
 
 
 def _answered(write: _Writer) -> Iterator[Edit]:
@@ -894,8 +936,9 @@ def _statement(
         for new in "+-*/":
             if text.segment[at - 1 : at].decode() != new:
                 yield write.piece(at - 1, at, new, TOKENS, index)
-        if isinstance(statement.op, ast.Add):
-            yield from _added(write, index, statement.target, statement.value, aliases)
+        verb = {ast.Add: "add", ast.Sub: "subtract"}.get(type(statement.op))
+        if verb is not None:
+            yield from _added(write, index, statement.target, statement.value, aliases, verb)
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target, value = text.span(statement.targets[0]), text.span(statement.value)
         at = text.segment.find(b"=", target[1], value[0])
@@ -967,7 +1010,12 @@ def placed(text: Text, names: Sequence[str], alias: str) -> Iterator[Edit]:
 
 
 def _added(
-    write: _Writer, index: int, target: ast.expr, value: ast.expr, aliases: Sequence[str]
+    write: _Writer,
+    index: int,
+    target: ast.expr,
+    value: ast.expr,
+    aliases: Sequence[str],
+    verb: str = "add",
 ) -> Iterator[Edit]:
     """Add values at indices, of which one may stand there twice."""
     text = write.text
@@ -975,7 +1023,7 @@ def _added(
         if not isinstance(target, ast.Subscript):
             return
         base, place = text.of(target.value), text.of(target.slice)
-        new = f"{alias}.add.at({base}, {place}, {text.of(value)})"
+        new = f"{alias}.{verb}.at({base}, {place}, {text.of(value)})"
         start, end = text.span(target)[0], text.span(value)[1]
         yield write.piece(start, end, new, TOKENS, index)
 

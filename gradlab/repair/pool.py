@@ -394,6 +394,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         texts += [(text, ATOM) for text in rows_beside(scope, a.text, a.shape)]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
+        rows = dimensions > 1 and each.shape[:-1] in scope.shapes
+        texts += [(f"{v}.sum(axis=-1)", ATOM)] * rows
         if words.upstreamed.intersection(re.findall(r"\w+", v)):  # a backward is linear in these
             texts += _linear(v, dimensions, indices)
             continue

@@ -108,6 +108,8 @@ class _Solved(NamedTuple):
             "{s} - {m}": value - new,
             "1 + {m} * {s}": 1 + value * new,
         }
+        if text.of(site.node) in ("1", "1.0"):
+            del forms["{s} * {m}"]  # nobody writes 1 * x
         for form, results in forms.items():
             for k in self.need.close(results):
                 each = fitting[k]
@@ -206,6 +208,7 @@ class _Search:
         self._limits: dict[str, int] = {}
         self._starts: dict[CodeType, _Draft] = {}
         self._moved: dict[CodeType, dict[int, frozenset[str]]] = {}
+        self._apart = False  # whether only statements count on which no right gradient depends
         self._reached: dict[CodeType, dict[int, set[int]]] = {}
         self._before: set[str] = set()  # the functions that run to make arguments
         self._tiers: tuple[int, ...] = _TIERS
@@ -517,11 +520,14 @@ class _Search:
     def _second(self, drafts: Sequence[_Draft], share: float) -> None:
         factor = [d for d in drafts if d.errors[1] < _NEAR]  # a common factor is wrong
         rest = [d for d in drafts if d not in factor]
-        for some in (factor, rest[:_SOLVED], rest[_SOLVED:]):  # the best ones first
+        partly = [d for d in drafts if sum(d.right) > sum(self.right)]
+        for some in (partly, factor, rest[:_SOLVED], rest[_SOLVED:]):  # the best ones first
+            self._apart = some is partly  # what no right gradient needs
             for tier in self._tiers if some else ():
                 self._tried_tier(some, tier, share)
                 if self._settled:
                     return
+            self._apart = False
 
     def _tried_tier(self, drafts: Sequence[_Draft], tier: int, share: float) -> list[_Draft]:
         """Try the edits of one tier of each draft; return those that make something better.
@@ -696,6 +702,7 @@ class _Search:
         if self._focus is not None and not draft.text.edits:
             reached &= self._focus.near
         reached -= self._right_ones(draft) if self._doubtful else set()
+        reached -= self._innocent(draft) if self._apart else set()
         return reached if found is None else found & reached
 
     @functools.cached_property

@@ -113,6 +113,32 @@ NUMPY = {
         [(5,), (7,)],
         "    np.add.at(d, i + 1, g * f**2)",
     ),
+    "other end of an array": (
+        "def forward(x, s):\n    p = np.pad(x, 1, mode='edge')\n    d = p[2:] - 3 * p[:-2]\n"
+        "    return d * s, (d, s)\n\n\n"
+        "def backward(g, kept):\n    d, s = kept\n    dp = np.zeros(len(d) + 2)\n"
+        "    dp[2:] += g * s\n    dp[:-2] -= 3 * g * s\n    dx = dp[1:-1].copy()\n"
+        "    dx[0] += dp[0]\n    return dx, (g * d).sum()\n",
+        [(7,), ()],
+        "    dx[-1] += dp[-1]",
+    ),
+    "taken away at places that stand twice": (
+        "def forward(z, c):\n    i = ((z[:, None] - c) ** 2).sum(axis=2).argmin(axis=1)\n"
+        "    e = z - c[i]\n    return 0.5 * (e**2).sum(axis=1), (i, e, c)\n\n\n"
+        "def backward(g, kept):\n    i, e, c = kept\n    dc = np.zeros_like(c)\n"
+        "    dc[i] -= g[:, None] * e\n    return g[:, None] * e, dc\n",
+        [(7, 2), (3, 2)],
+        "    np.subtract.at(dc, i, g[:, None] * e)",
+    ),
+    "sum of each row": (
+        "def forward(s):\n    n, k = s.shape\n    y = np.arange(n) % k\n"
+        "    m = np.maximum(0, s - s[np.arange(n), y][:, None] + 1)\n"
+        "    m[np.arange(n), y] = 0\n    return m.sum() / n, (s, y, m)\n\n\n"
+        "def backward(g, kept):\n    s, y, m = kept\n    n = len(s)\n"
+        "    d = (m > 0).astype(float)\n    d[np.arange(n), y] = -1\n    return g * d / n\n",
+        [(5, 3)],
+        "    d[np.arange(n), y] = -d.sum(axis=-1)",
+    ),
     "number in a function": (
         "def forward(x, w):\n    return w * x / np.sqrt((x * x).mean(axis=0) + 3e-2), (x, w)\n\n\n"
         "def backward(g, kept):\n    x, w = kept\n    s = np.sqrt((x * x).mean(axis=0))\n"
@@ -297,6 +323,32 @@ def test_of_two_slips_in_a_scan_the_second_is_found_where_no_right_gradient_need
     fix = gradlab.check(module.f, *given).fixes[0]
     assert "        gy = g - a[0] * l1 - a[1] * l2" in fix.after
     assert "        da = jnp.stack([-l1 * yt, -l2 * yt])" in fix.after
+
+
+def test_after_one_slip_in_a_loop_the_other_is_sought_where_no_right_gradient_needs_it(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "def sig(a):\n    return 1 / (1 + np.exp(-a))\n\n\n"
+        "def forward(x, w, p):\n    c, tape = np.zeros(x.shape[1]), []\n    for row in x:\n"
+        "        i = sig(row * w + p * c)\n        new = (1 - i) * c + i * np.tanh(row)\n"
+        "        tape.append((row, c, i, new))\n        c = new\n"
+        "    return c, (w, p, tape, x.shape)\n\n\n"
+        "def backward(g, kept):\n    w, p, tape, shape = kept\n"
+        "    dx, dw, dp = np.zeros(shape), np.zeros_like(w), np.zeros_like(p)\n"
+        "    for t in range(len(tape) - 1, -1, -1):\n        row, c, i, new = tape[t]\n"
+        "        z = np.tanh(row)\n        da = g * (z - c) * i * (1 - i)\n"
+        "        dw += da * row\n        dp += da * new\n"
+        "        dx[t] = da * w + g * i * (1 - z**2)\n        g = g * (1 - i)\n"
+        "    return dx, dw, dp\n"
+    )
+    module = load(tmp_path / "layer.py", f"import numpy as np\n\n\n{text}")
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=s) for s in ((4, 3), (3,), (3,))]
+    options = {"backward": module.backward, "returns": "output+residuals"}
+    fix = gradlab.check(module.forward, *given, **options).fixes[0]
+    assert "        dp += da * c" in fix.after
+    assert "        g = g * (1 - i) + da * p" in fix.after
 
 
 def test_a_fitted_product_has_the_sign_of_its_numbers() -> None:
