@@ -349,6 +349,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     whole = [m for m in arrays if m.shape][:most]
     counts = [m for m in pool if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
     texts += [(f"({m.text} - 1)", ATOM) for m in counts[:3] if most]
+    rows = (a for a in arrays if len(a.shape) > 1 and a.shape[:-1] in scope.shapes)
+    texts += [(f"{a.text}.sum(axis=-1)", ATOM) for a in rows]
     for a in whole:
         for b in whole:
             if {a.text, b.text} <= words.upstreamed:
@@ -394,8 +396,6 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
         texts += [(text, ATOM) for text in rows_beside(scope, a.text, a.shape)]
     for each in arrays:
         v, dimensions = each.text, len(each.shape)
-        rows = dimensions > 1 and each.shape[:-1] in scope.shapes
-        texts += [(f"{v}.sum(axis=-1)", ATOM)] * rows
         if words.upstreamed.intersection(re.findall(r"\w+", v)):  # a backward is linear in these
             texts += _linear(v, dimensions, indices)
             continue
