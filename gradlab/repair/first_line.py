@@ -255,7 +255,7 @@ def _feeders(watch: "_Watch", event: _Event, sure: "Known") -> Iterator[int]:
     statements = watch.texts[event.code].statements
     doubtful: dict[str, int] = {}
     for each in watch.events:
-        if each.code is event.code and not sure.holds(each.value):
+        if each.code is event.code and not sure.holds(each.value, shaped=True):
             for name in _names(statements[each.statement], ast.Store):
                 doubtful[name] = each.statement
     found, todo = {event.statement}, [event.statement]
@@ -386,13 +386,19 @@ class Known:
         self.arrays = arrays
         self.norms = np.array([np.linalg.norm(each) for each in arrays])
 
-    def holds(self, value: Array, turns: bool = True) -> bool:
-        """Whether a value is one of these, or, if it `turns`, one with its axes in other orders."""
+    def holds(self, value: Array, turns: bool = True, shaped: bool = False) -> bool:
+        """Whether a value is one of these, or, if it `turns`, one with its axes in other orders.
+
+        With `shaped` it may not be reshaped, but for axes of length 1: that may be a mistake.
+        """
         size = float(np.linalg.norm(value))
         near = np.flatnonzero(np.abs(self.norms - size) <= _NEAR * size)
-        some = (turned(self.arrays[k], value.shape) for k in near.tolist())
-        ways = (way for each in some for way in itertools.islice(each, None if turns else 1))
-        return size == 0 or any(equal(way, value) for way in ways)
+        for array in (self.arrays[k] for k in near.tolist()):
+            same = not shaped or _lengths(array) == _lengths(value)
+            ways = itertools.islice(turned(array, value.shape), not same, None if turns else 1)
+            if any(equal(way, value) for way in ways):
+                return True
+        return size == 0
 
 
 def turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
@@ -403,6 +409,10 @@ def turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
         for order in itertools.islice(itertools.permutations(range(array.ndim)), 1, None):
             if tuple(array.shape[axis] for axis in order) == shape:
                 yield array.transpose(order)
+
+
+def _lengths(array: Array) -> list[int]:
+    return [n for n in array.shape if n > 1]
 
 
 def equal(one: Any, other: Any) -> bool:
