@@ -154,11 +154,12 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     if is_wide_callback(equation):
         return bind_callback(equation, inputs)
     traced = any(isinstance(value, jax.core.Tracer) for value in inputs)
-    if primitive.name == "shard_map" and not traced:
-        config: Any = jax.config
-        return list(_on_the_mesh(ByIdentity(equation), bool(config.jax_enable_x64))(*inputs))
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
+    if primitive.name in ("shard_map", "pallas_call") and not traced:
+        config: Any = jax.config
+        key = ByIdentity(equation), tuple(changed.items()), bool(config.jax_enable_x64)
+        return list(_compiled(*key)(*inputs))
     if not (traced or compiles(primitive)):  # a library's code counts on JAX's arrays
         inputs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in inputs]
     params = primitive.get_bind_params({**equation.params, **changed})
@@ -187,10 +188,10 @@ class ByIdentity:
 
 
 @functools.lru_cache(maxsize=256)
-def _on_the_mesh(key: ByIdentity, wide: bool) -> Any:
-    """Return a `shard_map`, compiled: op by op it would be compiled anew at every call."""
+def _compiled(key: ByIdentity, changed: tuple[tuple[str, Any], ...], wide: bool) -> Any:
+    """Return what JAX would compile anew at every call: a `shard_map`, or a kernel."""
     primitive = key.equation.primitive
-    params = primitive.get_bind_params(key.equation.params)
+    params = primitive.get_bind_params({**key.equation.params, **dict(changed)})
     return jax.jit(lambda *inputs: list(primitive.bind(*inputs, **params)))
 
 

@@ -43,8 +43,7 @@ DRAWS: dict[str, Draw] = {
 }
 
 
-@pytest.mark.parametrize("partitionable", [True, False])
-@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize(("x64", "partitionable"), [(False, True), (True, False)])
 @pytest.mark.parametrize("name", DRAWS)
 def test_numbers_are_those_of_jax(name: str, x64: bool, partitionable: bool) -> None:
     with jax.enable_x64(x64), jax.threefry_partitionable(partitionable):
@@ -86,3 +85,9 @@ def test_bits_of_another_dtype_are_those_of_jax(given: str, made: str) -> None:
         (found,) = NumPy().bind(jaxpr.eqns[0], [x])
         want = np.asarray(jax.lax.bitcast_convert_type(x, made))
         assert found.shape == want.shape and found.tobytes() == want.tobytes()
+
+
+def test_bits_of_a_number_are_those_of_jax():
+    jaxpr = jax.make_jaxpr(lambda x: jax.lax.bitcast_convert_type(x, np.int32))(np.float32(1.5))
+    (found,) = NumPy().bind(jaxpr.eqns[0], [np.array(1.5, np.float32)])
+    assert found.shape == () and found == np.float32(1.5).view(np.int32)
