@@ -339,11 +339,19 @@ class _Search:
         ranked = sorted(everywhere, key=lambda m: keys[id(m)])
         for _, some in itertools.groupby(ranked, key=lambda m: keys[id(m)][:2]):
             ordered = self._explained_first(list(some))
-            sure = (m for m in ordered if id(m) in self._sures or self._sure(m.code, m.new))
-            most = 1 if self.problem.walked else 3  # each is held on every branch
-            if best := [self._watched(m) for m in itertools.islice(sure, most)]:
-                return best
+            for k, first in enumerate(ordered):
+                if not self._is_sure(first):
+                    continue
+                dear = keys[id(first)][2] + _NO_MORE
+                cheap = [m for m in ordered[k + 1 :] if keys[id(m)][2] <= dear]
+                others = filter(self._is_sure, cheap)
+                most = 0 if self.problem.walked else 2  # each is held on every branch
+                return [self._watched(m) for m in (first, *itertools.islice(others, most))]
         return []
+
+    def _is_sure(self, mended: Mended) -> bool:
+        """Whether what is verified is right in JAX itself, and on every branch."""
+        return id(mended) in self._sures or self._sure(mended.code, mended.new)
 
     def _explained_first(self, ranked: list[Mended]) -> list[Mended]:
         """Put first the fixes with which most locals are values of the right derivative."""
