@@ -354,6 +354,9 @@ def _at_other_end(write: _Writer) -> Iterator[Edit]:
         moved = any(_mirrored_place(text, part) for part in _indices(target))
         if moved and new.encode() not in text.segment:
             yield after(text, each, new, TOKENS)
+            if isinstance(each, ast.AugAssign) and isinstance(each.op, ast.Add | ast.Sub):
+                signs = ("+=", "-=") if isinstance(each.op, ast.Add) else ("-=", "+=")
+                yield after(text, each, new.replace(*signs, 1), TOKENS)
 
 
 def _mirrored_place(text: Text, part: ast.expr) -> str:
@@ -1133,19 +1136,24 @@ def names(
 
 
 def _moved_in(write: _Writer, site: Site, pool: Sequence[Material]) -> Iterator[Edit]:
-    """Yield what a call's result is multiplied by, or another array, inside the call."""
+    """Yield what a call or a matrix product is multiplied by, or another array, inside of it."""
     node, text = site.node, write.text
-    call = node.left if isinstance(node, ast.BinOp) else None
-    if not (isinstance(call, ast.Call) and call.args and isinstance(node, ast.BinOp)):
+    if not isinstance(node, ast.BinOp) or symbol(node) not in ("*", "/"):
         return
-    sign, array = symbol(node), call.args[0]
+    made = node.left
+    array = made.args[0] if isinstance(made, ast.Call) and made.args else None
+    if isinstance(made, ast.BinOp) and symbol(made) == "@":
+        array = made.right
     named = (m.text for m in pool if m.shape and m.binds == ATOM)
-    for new in (text.of(node.right), *named) if sign in ("*", "/") else ():
-        inner = f"{write.within(array, 13)} {sign} {new}"
-        (a, b), start = text.span(array), text.span(call)[0]
-        here = text.of(call).encode()
-        made = (here[: a - start] + inner.encode() + here[b - start :]).decode()
-        yield write.put(site, made, ATOM, NAMES)
+    if array is None:
+        return
+    for new in (text.of(node.right), *named):
+        inner = f"{write.within(array, 13)} {symbol(node)} {new}"
+        inner = f"({inner})" if isinstance(made, ast.BinOp) else inner
+        (a, b), start = text.span(array), text.span(made)[0]
+        here = text.of(made).encode()
+        whole = (here[: a - start] + inner.encode() + here[b - start :]).decode()
+        yield write.put(site, whole, precedence(made), NAMES)
 
 
 def _is_place(site: Site) -> bool:
@@ -1273,6 +1281,14 @@ def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, 
         for sign, verb in (("/", "sum"), ("-", "mean")):
             new = f"{write.within(site.node, 13)} {sign} {here}.{verb}(axis={axis}, keepdims=True)"
             yield write.put(site, new, 13 if sign == "/" else 12, SOLVED), new
+
+
+def symmetrised(text: Text, site: Site) -> Iterator[tuple[Edit, str]]:
+    """Yield the symmetric part of a square matrix, and twice that; and their texts."""
+    write = _Writer(text)
+    new = f"{write.within(site.node, 12)} + {write.within(site.node, ATOM)}.T"
+    for whole, binds in ((f"0.5 * ({new})", 13), (new, 12)):
+        yield write.put(site, whole, binds, SOLVED), whole
 
 
 def is_variable(node: ast.AST) -> bool:

@@ -125,7 +125,9 @@ class _Solved(NamedTuple):
                         yield kinds.filled(text, site, form, Material(made, ATOM, each.values))
                     yield kinds.filled(text, site, form, each)
         wrapped = kinds.wraps(text, site, self.scope.words.calls)
-        for edit, written in (*wrapped, *kinds.normalised(text, site, value.ndim)):
+        square = value.ndim == 2 and value.shape[0] == value.shape[1]
+        even = kinds.symmetrised(text, site) if square else ()
+        for edit, written in (*wrapped, *even, *kinds.normalised(text, site, value.ndim)):
             values = self.scope.value(written)
             if values is not None and self.need.met(values):
                 yield edit

@@ -139,6 +139,30 @@ NUMPY = {
         [(5, 3)],
         "    d[np.arange(n), y] = -d.sum(axis=-1)",
     ),
+    "other end with the other sign": (
+        "def forward(p, w):\n    d = np.diff(p, axis=0)\n    l = np.sqrt((d**2).sum(axis=1))\n"
+        "    return (w * l).sum(), (d, l, w)\n\n\n"
+        "def backward(g, kept):\n    d, l, w = kept\n    u = g * (w / l)[:, None] * d\n"
+        "    dp = np.zeros((len(d) + 1, d.shape[1]))\n    dp[1:] += u\n    return dp, g * l\n",
+        [(5, 2), (4,)],
+        "    dp[:-1] -= u",
+    ),
+    "symmetric part": (
+        "def forward(m, h):\n    s = 0.5 * (m + m.T)\n    return np.tanh(s @ h), (s, h)\n\n\n"
+        "def backward(g, kept):\n    s, h = kept\n    a = g * (1 - np.tanh(s @ h) ** 2)\n"
+        "    ds = np.outer(a, h)\n    return ds, s.T @ a\n",
+        [(3, 3), (3,)],
+        "    return 0.5 * (ds + ds.T), s.T @ a",
+    ),
+    "division outside of a matrix product": (
+        "A = np.array([[0.0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]])\n\n\n"
+        "def forward(x, w):\n    deg = 1 + A.sum(axis=1, keepdims=True)\n"
+        "    return np.sin(A @ x / deg) * w, (x, w, deg)\n\n\n"
+        "def backward(g, kept):\n    x, w, deg = kept\n    m = A @ x / deg\n"
+        "    dm = g * w * np.cos(m)\n    return A.T @ dm / deg, (g * np.sin(m)).sum(axis=0)\n",
+        [(4, 3), (3,)],
+        "    return A.T @ (dm / deg), (g * np.sin(m)).sum(axis=0)",
+    ),
     "number in a function": (
         "def forward(x, w):\n    return w * x / np.sqrt((x * x).mean(axis=0) + 3e-2), (x, w)\n\n\n"
         "def backward(g, kept):\n    x, w = kept\n    s = np.sqrt((x * x).mean(axis=0))\n"
