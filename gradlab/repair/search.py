@@ -432,7 +432,11 @@ class _Search:
         if self.first is None and self._starts:
             behind = [d for d in self._starts.values() if place(d.code) not in self._before]
             found = self._first_line(behind, self._named.locals)
-            if found is not None and found.near == {found.statement}:  # what it reads is right
+            mine = getattr(
+                self.problem.entry, "__code__", None
+            )  # a helper may be given what is wrong
+            whole = found is not None and found.near == {found.statement}  # what it reads is right
+            if found is not None and whole and found.code is mine:
                 self.first = dataclasses.replace(found, early=False)
         return self.first
 
