@@ -24,6 +24,7 @@ _IGNORED = frozenset(
 )
 _FEW, _KEPT = 1 << 10, 1 << 10  # entries, up to which a result is kept; results
 _SIZED = frozenset(["arange", "empty", "eye", "full", "identity", "ones", "tri", "zeros"])
+_SCATTERED = frozenset(["add", "subtract", "multiply", "divide", "maximum", "minimum"])
 _LARGEST = 1 << 26  # entries of an array that a candidate makes: `arange(n)` may become arange(1e9)
 _NARROW = ("float16", "float32", "bfloat16", "single", "half")
 
@@ -55,10 +56,28 @@ class _At:
                 result = result[self._index]
             else:
                 ufunc = {"mul": "multiply", "max": "maximum", "min": "minimum"}.get(name, name)
-                getattr(np, ufunc).at(result, self._index, value)
+                _Ufunc(getattr(np, ufunc)).at(result, self._index, value)
             return numbers(result)
 
         return update
+
+
+class _Ufunc:
+    """A ufunc of NumPy, whose `at` refuses values that do not fit: NumPy may crash there."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._real(*arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def at(self, array: Any, index: Any, *values: Any) -> None:
+        """Change entries in place, one after another."""
+        shape = np.shape(array[index])
+        self._real.at(array, index, *(np.broadcast_to(value, shape) for value in values))
 
 
 def numbers(value: Any) -> Any:
@@ -170,7 +189,7 @@ class Namespace:
         if name in _SIZED and twin is not None:
             return _bounded(name, twin if real is twin else _numpy(twin))
         if real is twin and not self._real.__name__.startswith("jax"):
-            return real
+            return _Ufunc(real) if name in _SCATTERED else real
         return _traced(real) if twin is None else _numpy(twin)
 
 

@@ -1,6 +1,7 @@
 """One operand in another's place, a second end left out, a place beside: one edit mends each."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import gradlab
 from gradlab.repair.edits import Material
 from gradlab.repair.solving import Fitter
 from gradlab.repair.source import ATOM
+from gradlab.repair.standin import numbers, numpy_module
 
 NUMPY = {
     "sum of a product": (
@@ -400,3 +402,16 @@ def test_one_less_than_another_length_is_no_fix(tmp_path: Path) -> None:
     options = {"backward": module.backward, "returns": "output+residuals"}
     fixes = gradlab.check(module.forward, *given, **options).fixes
     assert fixes and all("len(q) - 1" not in line for fix in fixes for line in fix.after)
+
+
+@pytest.mark.parametrize("index", [(..., 0), (slice(None), 0)])
+def test_values_that_do_not_fit_are_refused_where_numpy_crashes(index: Any) -> None:
+    """In NumPy 2.4, `np.add.at` ends the process there."""
+    array, values = np.zeros((2, 3)), np.ones((2, 3, 1))
+    with pytest.raises(ValueError, match="dimensions"):
+        numpy_module(np).add.at(array, index, values)
+    with pytest.raises(ValueError, match="dimensions"):
+        numbers(array).at[index].add(values)
+    numpy_module(np).add.at(array, index, np.ones(2))
+    assert array[:, 0].tolist() == [1, 1]
+    assert numpy_module(np).add(array, 1).sum() == array.sum() + array.size
