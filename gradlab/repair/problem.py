@@ -445,7 +445,7 @@ class Problem:
         expected = self._expected(point.inputs, upstream)
         return Point(point.inputs, upstream, expected, f"{point.label}, {said}")
 
-    def times(self, point: Point, factors: Sequence[int]) -> Iterator[Point]:
+    def times(self, point: Point, factors: Sequence[float]) -> Iterator[Point]:
         """Yield a point with each input times each factor, as far as it is known.
 
         For a factor of 0, with all of them too. What is right there is not computed.
@@ -454,7 +454,7 @@ class Problem:
         chosen = {k for k, x in enumerate(leaves) if _is_array(x) and is_inexact(x.dtype)}
         for factor, some in itertools.product(factors, [*({k} for k in chosen), chosen]):
             if factor and len(some) > 1:
-                continue  # products of large values overflow
+                continue  # products of large values overflow, those of tiny ones vanish
             made = [factor * x if k in some else x for k, x in enumerate(leaves)]
             inputs = jax.tree.unflatten(tree, made)
             yield Point(inputs, point.upstream, (), f"{point.label}, {some} times {factor}")

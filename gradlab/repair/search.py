@@ -68,6 +68,7 @@ _NO_MORE = 2  # by which the cost of a fix that is listed too may be above that 
 _PAIRED = 3  # edits that make the same gradients right, each tried with others
 _PLACES = 4  # with a name, from which slices are cut
 _ZEROS, _LARGE = 6, 16  # points with inputs of zero, and with large ones
+_TINY = 1e-170  # whose square is no number
 _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
@@ -1038,13 +1039,15 @@ class _Search:
                 if isinstance(value, np.ndarray) and len(held.get(name, ())) < _LOCALS:
                     held.setdefault(name, []).append(value.copy())
 
+        pushes = self.problem.rule.kind == "jvp"  # where `dx` is a tangent, and no gradient
+
         def within() -> Within:
             with contextlib.suppress(Failed):
-                return self.problem.within(point)
+                return Within([], [], [], []) if pushes else self.problem.within(point)
             return Within([], [], [], [])
 
         point = self.points[0]
-        given = dict(zip(self.problem.rule.paths, point.expected))
+        given = {} if pushes else dict(zip(self.problem.rule.paths, point.expected))
         valued = self._valued
         with contextlib.suppress(Failed), contextlib.ExitStack() as stack:
             for code, copies in self.world.copies.items():
@@ -1162,14 +1165,14 @@ class _Search:
 
     @functools.cached_property
     def _extremes(self) -> list[Point]:
-        """Points with inputs of zero and with large inputs; what is right there is not known.
+        """Points with inputs of zero, tiny and large ones; what is right there is not known.
 
         A fix must give numbers there. It need not be right: zero may be a kink, and an iteration
         may not have converged.
         """
         first, made = self.fresh[:1], list[Point]()
         for point in first:
-            made += itertools.islice(self.problem.times(point, (0,)), _ZEROS)
+            made += itertools.islice(self.problem.times(point, (0, _TINY)), 2 * _ZEROS)
             made += itertools.islice(self.problem.times(point, _TIMES_LARGE), _LARGE)
         return made
 

@@ -7,6 +7,7 @@ gradients are those of autodiff of the forward, traced or read as a program, eva
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -191,17 +192,63 @@ def rule_of_node(
 def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
     """Return the fixes of the first of these rules that is wrong and can be mended.
 
-    Where none can, the first wrong line may be known. Where a right formula loses digits,
+    Where another is wrong, too, both are mended in one fix, or the first is told as half of it.
+    Where none can be mended, the first wrong line may be known. Where a right formula loses digits,
     `lost` is their dtype, and the fixes are safe forms.
     """
-    line = None
-    for rule in rules[:4]:
+    line, tried = None, rules[:4]
+    for rule in tried:
         with forgiven("search for a fix"):
-            fixes, first = fixes_of(rule, seed, lost, 1 / len(rules[:4]))
+            fixes, first = fixes_of(rule, seed, lost, 1 / len(tried))
+            others = [] if lost or not fixes else [other for other in tried if other is not rule]
+            wrong = [other for other in others if not all(Problem(other, seed).right())]
+            if len(wrong) == 1:
+                more, _ = fixes_of(wrong[0], seed, lost, 1 / len(tried))
+                both = _joined(fixes[0], more[0]) if more else None
+                if both is not None:
+                    return (both,), first
+            if wrong:
+                return (), _half(fixes[0], rule, wrong)
             if fixes:
                 return fixes, first
             line = line or first
     return (), line
+
+
+def _half(fix: Fix, rule: HandRule, wrong: Sequence[HandRule]) -> Cause:
+    names = [getattr(r.primal or r.forward, "__name__", "the rule") for r in (rule, *wrong)]
+    stays = "stays wrong" if len(wrong) == 1 else "stay wrong"
+    told = f"{fix.explanation}. That mends {names[0]}, but {listed(names[1:])} {stays}"
+    return Cause(told, f"{os.path.basename(fix.file)}:{fix.line}", fix.kind)
+
+
+_HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@\n", re.MULTILINE)
+
+
+def _joined(one: Fix, other: Fix) -> Fix | None:
+    """Return the fix of two rules in one file; None where that is no fix of two edits."""
+    if one.file != other.file or one.edits + other.edits > 2 or one.line == other.line:
+        return None
+    first, second = sorted((one, other), key=lambda fix: fix.line)
+    grown = len(first.after) - len(first.before)
+    head, start, _ = first.diff.partition("@@")
+
+    def later(hunk: re.Match[str]) -> str:
+        old, olds, new, news = hunk.groups()
+        counts = ["" if count is None else f",{count}" for count in (olds, news)]
+        return f"@@ -{old}{counts[0]} +{int(new) + grown}{counts[1]} @@\n"
+
+    hunks = _HUNK.sub(later, "@@" + second.diff.partition("@@")[2])
+    return dataclasses.replace(
+        first,
+        diff=head + start + first.diff.partition("@@")[2] + hunks,
+        before=(*first.before, *second.before),
+        after=(*first.after, *second.after),
+        explanation=f"{first.explanation}; {second.explanation}",
+        edits=one.edits + other.edits,
+        evidence="proved" if one.evidence == other.evidence == "proved" else "observed",
+        reaches=", ".join(filter(None, (first.reaches, second.reaches))),
+    )
 
 
 def fixes_of(rule: HandRule, seed: int, lost: str = "", share: float = 1.0) -> Repaired:

@@ -94,3 +94,16 @@ def test_an_index_may_lack_a_stride(tmp_path: Path) -> None:
     report = gradlab.check(module.forward, *inputs, backward=module.backward)
     assert report.fixes, str(report)
     assert report.fixes[0].after == ("            dw[k] += g[j] * x[j * HOP + k]",)
+
+
+def test_a_tangent_that_a_rule_is_given_is_not_the_gradient_of_its_name(tmp_path):
+    text = (
+        "import jax\nimport jax.numpy as jnp\n\n\n"
+        "@jax.custom_jvp\ndef log_share(x):\n    return jnp.log(jnp.expm1(x))\n\n\n"
+        "@log_share.defjvp\ndef _(primals, tangents):\n"
+        "    (x,), (dx,) = primals, tangents\n"
+        "    return log_share(x), -dx / jnp.expm1(x)\n"
+    )
+    module = load(tmp_path / "layers.py", text)
+    report = gradlab.check(module.log_share, np.linspace(0.2, 2.0, 5, dtype=np.float32))
+    assert report.fixes[0].after == ("    return log_share(x), -dx / jnp.expm1(-x)",)
