@@ -138,7 +138,8 @@ def _explained(
 
 def _with_line(findings: tuple[Finding, ...], line: Finding, first: "Cause") -> tuple[Finding, ...]:
     """Return the causes with that of the search among them; none is told twice."""
-    rest = tuple(f for f in findings if f.path not in first.right)
+    # what half a fix mends needs no other cause, but for a gradient in another's place
+    rest = tuple(f for f in findings if f.path not in first.right or f.code == "GL313")
     if first.code != "GL900" or first.whole:
         return (line, *rest)
     only_looks = all(f.code == "GL409" for f in rest)  # and no cause, which says more than a line

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from repair.test_mistakes import load
@@ -399,3 +401,23 @@ def test_a_path_that_is_missing_is_told_by_its_last_name(tmp_path: Path) -> None
     report = gradlab.check(module.forward, *given, **options)
     told = "the term through `spread` in `mid / spread` at ratio.py:8 is missing"
     assert not report.fixes and told in report.diagnosis, report.diagnosis
+
+
+def test_a_gradient_that_is_written_over_by_another_is_told_beside_half_a_fix():
+    @jax.custom_vjp
+    def gated(x, z):
+        return jnp.tanh(x) * jax.nn.silu(z)
+
+    def backward(kept, g):
+        x, z = kept
+        s = jax.nn.sigmoid(z)
+        dz = jnp.zeros_like(z)
+        dx = g * z * s * (1 - jnp.tanh(x) ** 2)
+        dx = g * jnp.tanh(x) * s * (1 + z * (1 - s))
+        return dx, dz
+
+    gated.defvjp(lambda x, z: (gated(x, z), (x, z)), backward)
+    x, z = np.random.default_rng(0).normal(size=(2, 3, 4))
+    report = gradlab.check(gated, x, z)
+    assert report.status == "wrong"
+    assert report.fixes or "the gradient of x is that of z" in report.diagnosis
