@@ -41,7 +41,7 @@ from gradlab.tracing import (
     trace,
     with_derivative_of,
 )
-from gradlab.tracing.jaxprs import JAX_FOLDER, dtype_of
+from gradlab.tracing.jaxprs import JAX_FOLDER, ByIdentity, dtype_of
 from gradlab.tracing.leaves import flatten, in_numpy, in_words, is_inexact, is_key
 from gradlab.tracing.work import work
 
@@ -1108,26 +1108,13 @@ def _label(names: Sequence[str], inputs: Tree) -> str:
     return ", ".join(itertools.islice(plain, 4))
 
 
-class _Same:
-    """Some arrays, which are the same as themselves alone."""
-
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self.arrays = arrays
-
-    def __hash__(self) -> int:
-        return id(self.arrays)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.arrays is other.arrays
-
-
 @functools.lru_cache(maxsize=32)
 def _facts(
-    expected: _Same,
+    expected: ByIdentity[Sequence[Array]],
 ) -> list[tuple[tuple[int, ...], Array, Array | None, Array, float]]:
     """Return of each right gradient: shape, finite entries and where, what is near, the norm."""
     found = []
-    for each in expected.arrays:
+    for each in expected.thing:
         true, known = np.ravel(each), np.isfinite(np.ravel(each))
         true = true if known.all() else true[known]
         size = np.abs(true)
@@ -1143,7 +1130,9 @@ def judged(came: Sequence[Any], expected: Sequence[Array]) -> tuple[tuple[bool, 
     The measures: the relative error, that up to a common factor, the share of wrong entries.
     """
     right, measures = [], []
-    for mine, (shape, true, known, near, norm) in zip(came, _facts(_Same(expected)), strict=True):
+    for mine, (shape, true, known, near, norm) in zip(
+        came, _facts(ByIdentity(expected)), strict=True
+    ):
         try:
             array = np.zeros(shape) if mine is None else np.asarray(mine)
         except ValueError:  # a ragged list

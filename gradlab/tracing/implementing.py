@@ -41,8 +41,8 @@ def implementation(equation: Equation) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _traced(key: ByIdentity, function: Any) -> Any:
-    equation = key.equation
+def _traced(key: ByIdentity[Any], function: Any) -> Any:
+    equation = key.thing
     avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     wide = any(str(dtype_of(v)) in ("float64", "complex128", "int64") for v in equation.invars)
     name = equation.primitive.name

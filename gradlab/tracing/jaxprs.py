@@ -10,7 +10,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.extend.core as jex
@@ -174,24 +174,24 @@ def compiles(primitive: Any) -> bool:
     return getattr(implementation, "__name__", "") == "apply_primitive"
 
 
-class ByIdentity:
-    """An equation as a key: equal only to itself, and kept alive."""
+class ByIdentity(Generic[T]):
+    """A thing as a key: equal only to itself, and kept alive."""
 
-    def __init__(self, equation: Any) -> None:
-        self.equation = equation
+    def __init__(self, thing: T) -> None:
+        self.thing = thing
 
     def __hash__(self) -> int:
-        return id(self.equation)
+        return id(self.thing)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ByIdentity) and self.equation is other.equation
+        return isinstance(other, ByIdentity) and self.thing is other.thing
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(key: ByIdentity, changed: tuple[tuple[str, Any], ...], wide: bool) -> Any:
+def _compiled(key: ByIdentity[Any], changed: tuple[tuple[str, Any], ...], wide: bool) -> Any:
     """Return what JAX would compile anew at every call: a `shard_map`, or a kernel."""
-    primitive = key.equation.primitive
-    params = primitive.get_bind_params({**key.equation.params, **dict(changed)})
+    primitive = key.thing.primitive
+    params = primitive.get_bind_params({**key.thing.params, **dict(changed)})
     return jax.jit(lambda *inputs: list(primitive.bind(*inputs, **params)))
 
 

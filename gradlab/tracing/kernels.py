@@ -37,8 +37,8 @@ def kernel_jaxpr(equation: Equation) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _opened(key: ByIdentity) -> Any:
-    equation = key.equation
+def _opened(key: ByIdentity[Any]) -> Any:
+    equation = key.thing
     params = {name: value for name, value in equation.params.items() if name != "interpret"}
     avals = [Abstract(shape_of(v), dtype_of(v)) for v in equation.invars]
     wide = any(str(dtype_of(v)) in ("float64", "complex128") for v in equation.invars)

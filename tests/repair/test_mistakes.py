@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -47,6 +48,23 @@ def load(path: Path, text: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def assert_mended(
+    path: Path, text: str, shapes: Sequence[tuple[int, ...]], meant: str, jax: bool
+) -> None:
+    """Hold that a wrong layer, `f` in JAX or a pair in NumPy, gets a fix with the line meant."""
+    head = "import jax\nimport jax.numpy as jnp\n" if jax else "import numpy as np\n"
+    module, rng = load(path, f"{head}\n\n{text}"), np.random.default_rng(0)
+    if jax:
+        inputs = [np.asarray(0.3 + rng.random(size=s), np.float32) for s in shapes]
+        report = gradlab.check(module.f, *inputs)
+    else:
+        inputs = [np.asarray(rng.normal(size=s)) for s in shapes]
+        options = {"backward": module.backward, "returns": "output+residuals"}
+        report = gradlab.check(module.forward, *inputs, **options)
+    assert report.status == "wrong"
+    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
 
 
 def mended(which: str, k: int, folder: Path) -> tuple[str, tuple[Fix, ...]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from repair.test_mistakes import load
+from repair.test_mistakes import assert_mended, load
 
 import gradlab
 from gradlab.repair.edits import Material
@@ -308,19 +308,7 @@ JAX = {
 
 @pytest.mark.parametrize("slip", [*NUMPY, *JAX])
 def test_the_operand_that_was_meant_is_found(slip: str, tmp_path: Path) -> None:
-    text, shapes, meant = (NUMPY | JAX)[slip]
-    head = "import numpy as np\n" if slip in NUMPY else "import jax\nimport jax.numpy as jnp\n"
-    module = load(tmp_path / "layer.py", f"{head}\n\n{text}")
-    rng = np.random.default_rng(0)
-    if slip in NUMPY:
-        inputs = [np.asarray(rng.normal(size=s)) for s in shapes]
-        options = {"backward": module.backward, "returns": "output+residuals"}
-        report = gradlab.check(module.forward, *inputs, **options)
-    else:
-        inputs = [np.asarray(0.3 + rng.random(size=s), np.float32) for s in shapes]
-        report = gradlab.check(module.f, *inputs)
-    assert report.status == "wrong"
-    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
+    assert_mended(tmp_path / "layer.py", *(NUMPY | JAX)[slip], jax=slip in JAX)
 
 
 def test_of_two_slips_in_a_scan_the_second_is_found_where_no_right_gradient_needs_it(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repair.test_mistakes import load
+from repair.test_mistakes import assert_mended, load
 
 import gradlab
 
@@ -206,19 +206,7 @@ JAX = {
 
 @pytest.mark.parametrize("slip", [*NUMPY, *JAX])
 def test_a_slip_of_a_usual_kind_is_mended(slip: str, tmp_path: Path) -> None:
-    text, shapes, meant = (NUMPY | JAX)[slip]
-    head = "import numpy as np\n" if slip in NUMPY else "import jax\nimport jax.numpy as jnp\n"
-    module = load(tmp_path / "layer.py", f"{head}\n\n{text}")
-    rng = np.random.default_rng(0)
-    if slip in NUMPY:
-        inputs = [rng.normal(size=s) for s in shapes]
-        options = {"backward": module.backward, "returns": "output+residuals"}
-        report = gradlab.check(module.forward, *inputs, **options)
-    else:
-        inputs = [np.asarray(0.3 + rng.random(size=s), np.float32) for s in shapes]
-        report = gradlab.check(module.f, *inputs)
-    assert report.status == "wrong"
-    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
+    assert_mended(tmp_path / "layer.py", *(NUMPY | JAX)[slip], jax=slip in JAX)
 
 
 def test_an_entry_of_a_dict_is_read_in_the_place_of_a_name(tmp_path: Path) -> None:
