@@ -244,7 +244,7 @@ def _times(site: Site, k: int, divided: bool = False) -> tuple[Marks, Marks]:
 
 
 def of_cast(site: Site) -> Known | None:
-    """A float stays what it is, rounded; True becomes 1, as does `1 - False` in integers."""
+    """A float stays what it is, rounded. True becomes 1, and so does `1 - False` in integers."""
     known = site.known[0]
     if known is None:
         return None

@@ -1,4 +1,4 @@
-"""Whether a fix stands where the mistake is: some change what is right, and give equal code.
+"""Where a fix stands: at the mistake, or at a right line whose change gives equal code.
 
 A local is right where it has the value that its name says: that of a local of the forward, or, for
 `ds`, the gradient of the forward's `s`.
@@ -79,7 +79,7 @@ class Named:
 def doubt(
     old: Text, new: Text, scope_of: Callable[[int], Scope | None], right: set[int], named: Named
 ) -> int:
-    """Return 2 for a fix that changes what is right, 1 for one behind what is wrong, else 0.
+    """Return 2 for a fix that changes what is right, 1 for one after the wrong line, else 0.
 
     Args:
         old: the function before the fix.
@@ -206,7 +206,7 @@ def _same(one: Array, other: Array) -> bool:
 
 
 def telling(value: Any) -> bool:
-    """Whether a value tells itself from others: no number, and nothing that is one number."""
+    """Whether an array can be recognised by its values: it holds floats that differ."""
     return isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.ptp(value) > 0
 
 

@@ -770,12 +770,12 @@ class _Search:
         return bool(reach) and all(moved.isdisjoint(wrong) for moved in reach)
 
     def _partial(self, draft: _Draft) -> set[int]:
-        """Return the statements on which not all wrong gradients depend: no one edit is there."""
+        """Return the statements on which not all wrong gradients depend."""
         wrong = {i for i, ok in enumerate(draft.right) if not ok}
         return {k for k, moved in self._reach(draft).items() if not wrong <= moved}
 
     def _reach(self, draft: _Draft) -> dict[int, set[int]]:
-        """Return which gradients change, for each statement, where its value is a little off."""
+        """Return, for each statement, which gradients change when its value is moved a little."""
         if draft.code not in self._reached:
             start = self._starts[draft.code]
             bench, expected = self._bench(start), self.points[0].expected

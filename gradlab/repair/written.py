@@ -226,7 +226,7 @@ _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@\n", re.MULTILIN
 
 
 def _joined(one: Fix, other: Fix) -> Fix | None:
-    """Return the fix of two rules in one file; None where that is no fix of two edits."""
+    """Return one fix of two rules in one file; None where it has more than two edits."""
     if one.file != other.file or one.edits + other.edits > 2 or one.line == other.line:
         return None
     first, second = sorted((one, other), key=lambda fix: fix.line)

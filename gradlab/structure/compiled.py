@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Layout = Literal["matrix", "leaves"]
 
 _FOLDED = 1 << 20
-"""Numbers in all seeds, or indices, up to which they are constants: XLA moves them beforehand.
+"""Seeds, or indices, of so many numbers at most are constants: XLA moves them beforehand.
 
 Only tangents: jaxlib 0.10.2 on the CPU compiles constant upstreams wrongly.
 """

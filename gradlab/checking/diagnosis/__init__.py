@@ -84,7 +84,7 @@ class _Budget:
         return cls(_LEAST + _CHECK * each, sum(size.steps for size in sizes), each)
 
     def grants(self, cost: float) -> bool:
-        """Whether so much is left; if so, take the cost from it."""
+        """Say whether the budget has so much left, and take it."""
         granted = self.seconds >= cost
         self.seconds -= cost * granted
         return granted
