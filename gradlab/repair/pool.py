@@ -318,7 +318,7 @@ def _parts(text: str, values: tuple[Any, ...], depth: int) -> Iterator[tuple[str
             yield text, values
     elif depth > 1:
         return
-    if depth == 0 and type(first) in (tuple, list):
+    if depth == 0 and type(first) is list:  # a tuple has the length that it was written with
         yield f"len({text})", tuple(len(v) for v in values)
     if type(first) in (tuple, list) and len({len(v) for v in values}) == 1:
         for k in range(min(len(first), _PARTS)):

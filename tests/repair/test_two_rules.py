@@ -75,6 +75,7 @@ def test_a_slip_in_each_of_two_rules_is_mended_by_one_fix(tmp_path, monkeypatch,
     assert report.status == "wrong"
     (fix,) = report.fixes
     assert fix.edits == 2 and len(fix.before) == 2
+    assert "len(" not in fix.diff  # two values are kept, which is no reason for a factor 2
     (tmp_path / "fix.diff").write_text(fix.diff)
     subprocess.run(["patch", "-p1", "layers.py", "fix.diff"], cwd=tmp_path, check=True)
     mended = load(tmp_path / "mended.py", (tmp_path / "layers.py").read_text())
