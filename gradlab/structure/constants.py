@@ -102,11 +102,16 @@ def _is_exact(equation: Any, inputs: Sequence[Array]) -> bool:
         return False
     dtypes = [*(value.dtype for value in inputs), *map(dtype_of, equation.outvars)]
     if all(getattr(dtype, "kind", "O") in "biuO" for dtype in dtypes):  # a key has no kind
-        return name in names()
+        return name in names() and not _is_other_draw(equation)
     exact = isinstance(lookup(name).rounds, Exact) or name == "convert_element_type"
     added = name == "mul" or lookup(name).extremes == "sum"
     exact = exact or (added and _is_fixed(name, inputs, dtypes[-1]))
     return exact and bool(inputs) and not any(map(_is_tiny, inputs))
+
+
+def _is_other_draw(equation: Any) -> bool:
+    """Whether bits are drawn that the user's session, in which JAX has no 64 bits, never draws."""
+    return equation.params.get("bit_width", 0) > 32 and not jax.config.jax_enable_x64
 
 
 def _is_fixed(name: str, inputs: Sequence[Array], dtype: Any) -> bool:

@@ -284,3 +284,17 @@ def test_numbers_that_are_rounded_are_foretold_between_bounds(place, known):
     pattern = jacobian(function, np.ones(12, np.float32)).pattern
     assert pattern.nnz == (1 if known else 2)
     assert pattern.to_dense()[0, 2]
+
+
+def test_a_mask_is_not_read_from_bits_that_the_session_does_not_draw():
+    def function(x):  # at float64 inputs, gradlab draws 64 bits; a session without them draws 32
+        return x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape)
+
+    x = np.ones(6)
+    seen = jnp.diag(jax.jacfwd(function)(x)) != 0
+    with jax.enable_x64(True):
+        wide = jnp.diag(jax.jacfwd(function)(x)) != 0
+    assert (seen != wide).any()
+    pattern = jacobian(function, x).pattern.to_dense()
+    assert (np.diag(pattern) >= np.asarray(seen | wide)).all()
+    assert jacobian(function, x.astype(np.float32)).nnz == seen.sum()
