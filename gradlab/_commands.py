@@ -231,10 +231,10 @@ def _audit(options: Options) -> Report:
 def _jacobian(options: Options) -> Report:
     from gradlab import assert_structure, jacobian
     from gradlab.structure.jacobian import with_operators
-    from gradlab.structure.sizes import Names, named, numbered, of_words
+    from gradlab.structure.sizes import Names, in_shapes, numbered, of_words
 
     sizes = of_words(options.sizes)
-    words = [s for s in options.specs if named(s, sizes)]
+    words = in_shapes(options.specs, sizes)
     if Names.of(words, sizes).units:
         function = load(options.target)
         inputs = tuple(

@@ -31,13 +31,19 @@ _COMPARED = {
 }  # fmt: skip
 
 
-def named(text: Any, sizes: Mapping[str, int]) -> bool:
-    """Whether an input is a shape in words. A lone name, as in "SAME", is one if it has a size."""
-    parts = _SHAPE.fullmatch(text) if isinstance(text, str) else None
-    if parts is None:
-        return False
-    alone = re.fullmatch(_NAME, parts[1]) and not (parts[2] or parts[3])
-    return not alone or parts[1] in sizes
+def in_shapes(inputs: Sequence[Any], sizes: Mapping[str, Any]) -> list[str]:
+    """Return the inputs that are shapes in words.
+
+    A lone name, as in "SAME", is one if it has a size, or if all inputs are words: else there would
+    be nothing to differentiate.
+    """
+    words = [text for text in inputs if isinstance(text, str)]
+    lone = len(words) == len(inputs)
+    return [
+        text
+        for text in words
+        if _SHAPE.fullmatch(text) and (lone or text in sizes or not re.fullmatch(_NAME, text))
+    ]
 
 
 def numbered(text: str, sizes: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]:
@@ -103,7 +109,7 @@ class Names:
     @classmethod
     def of(cls, inputs: Sequence[Any], numbers: Mapping[str, int]) -> "Names":
         """Return the names in a call's inputs."""
-        words = [value for value in inputs if named(value, numbers)]
+        words = in_shapes(inputs, numbers)
         constraints = [c for text in words for c in constraints_of(text)]
         names = dict.fromkeys(name for text in words for name in _names(text))
         if surplus := [name for name in numbers if name not in names]:
@@ -250,7 +256,7 @@ def in_sizes(value: Any, sizes: Sizes | None) -> Any:
 
 def shaped(value: Any, names: Names) -> Any:
     """Return an input, as the shape that it stands for if it is one in words."""
-    if not named(value, names.numbers):
+    if not in_shapes((value, None), names.numbers):
         return value
     shape, dtype = numbered(value, names.numbers)
     try:

@@ -303,6 +303,13 @@ def test_a_number_for_a_name_that_no_shape_has_is_refused(given):
         jacobian(jnp.tanh, given, sizes={"K": 3})
 
 
+def test_a_lone_name_is_a_size_where_no_input_is_an_array():
+    J = jacobian(lambda x, y: x * y.sum(), "N", "M")
+    assert J.sizes == {"N": "N >= 1", "M": "M >= 1"}
+    assert J.patterns["output", "x"].nnz == jacobian(jnp.tanh, "N:float32").nnz
+    assert_structure(jnp.cumsum, "T", causal=0)
+
+
 def test_other_strings_stay_what_they_are():
     def act(x, name, padding):
         assert padding == "SAME"
