@@ -18,6 +18,7 @@ from gradlab.patterns.size import has_number
 from gradlab.primitives import lookup, names
 from gradlab.primitives.known import Known, told
 from gradlab.structure.infer import HALVES, Traced, Walk, union
+from gradlab.structure.sizes import in_sizes
 from gradlab.tracing.jaxprs import dtype_of
 
 Half = tuple[Traced, Traced]
@@ -142,7 +143,7 @@ def _transform(
     walk: Walk, equation: Any, operands: Sequence[Traced], given: Sequence[Half]
 ) -> Half | None:
     """Read cosines of a part for the same part, and sines for the other."""
-    lengths = tuple(equation.params["fft_lengths"])
+    lengths = in_sizes(tuple(equation.params["fft_lengths"]), walk.sizes)
     shape, made = (walk.shape(atom) for atom in (equation.invars[0], equation.outvars[0]))
     batch = len(shape) - len(lengths)
     if not all(map(has_number, (*shape[batch:], *made[batch:]))):

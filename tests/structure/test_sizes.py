@@ -306,7 +306,7 @@ def test_a_number_for_a_name_that_no_shape_has_is_refused(given):
 def test_a_lone_name_is_a_size_where_no_input_is_an_array():
     J = jacobian(lambda x, y: x * y.sum(), "N", "M")
     assert J.sizes == {"N": "N >= 1", "M": "M >= 1"}
-    assert J.patterns["output", "x"].nnz == jacobian(jnp.tanh, "N:float32").nnz
+    assert str(J.patterns["output", "x"].nnz) == "N"
     assert_structure(jnp.cumsum, "T", causal=0)
 
 
@@ -336,3 +336,8 @@ def test_what_cannot_be_read_is_refused_with_what_to_give(words, sizes, said):
 def test_a_size_is_a_positive_integer():
     with pytest.raises(InputTypeError, match="T is a number of entries"):
         gradlab.jacobian(jnp.tanh, "T", sizes={"T": 0.5})
+
+
+def test_a_transform_of_any_length_reads_all():
+    J = jacobian(lambda x: jnp.fft.fft(x).real, "N")
+    assert J.structure == "dense" and J.sizes == {"N": "N >= 1"}
