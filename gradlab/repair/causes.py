@@ -200,16 +200,19 @@ class Compared:
             return self._term(*terms[0], inside, self.values.of(_text(a)))
         if len(gone) == len(come) == 1 and _complements(gone[0][1], come[0][1]):
             return self.cause(gone[0][1], come[0][1])
-        if (scaled := self._ratio(a, b)) is not None:
-            return scaled
         some, lacks = gone or come, "is missing" if come else "is too many"
         if abs(ratio) == 1 and max(len(gone), len(come)) == len(powers) < 4:
-            text = " * ".join(_tight(n) for power, n in some if power > 0) or "1"
-            text += "".join(f" / {_tight(n)}" for power, n in some if power < 0)
+            above, below = ([n for p, n in some if (p > 0) == up] for up in (True, False))
+            text = " * ".join(map(_tight, above or below))
+            text += "".join(f" / {_tight(n)}" for n in below if above)
             rest = [n for _, n in (*one.powers.values(), *some)]
             if come and len(some) == 2 and any(self._is_slope(n, rest) for _, n in some):
                 return Cause("GL221", f"the derivative of the activation, `{text}`, {lacks}")
-            return Cause("GL201" if come else "GL202", f"the factor `{text}` {lacks}")
+            code = "GL103" if all(self._is_size(n) for _, n in some) else "GL202"
+            said = f"the {'factor' if above else 'division by'} `{text}` {lacks}"
+            return Cause("GL201" if come and code == "GL202" else code, said)
+        if (scaled := self._ratio(a, b)) is not None:
+            return scaled
         if max(len(left), len(right)) == len(terms) < 3:
             text = " and ".join(f"`{_text(n)}`" for _, n in left or right)
             which = ("GL211", "missing") if right else ("GL212", "too many")

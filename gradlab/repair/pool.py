@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import itertools
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from gradlab.repair.world import BUILTINS, NUMPY, Failed, copied, has_effect, is
 _LARGEST = 1 << 16
 _BOUNDS, _SLICES, _PRODUCTS, _CHAINS = 3, 8, 4, 21
 _PARTS = 4  # of a tuple
+_COUNTS = 4  # whole numbers with a name, of which products are made
 _SHIFTED = 6  # arrays whose rows are shifted
 _PLACES = 6  # that arrays are indexed with
 
@@ -286,7 +288,11 @@ def _simple(scope: Scope) -> list[Material]:
     found += [(w, values) for w, values in made if values is not None and _is_one(values)]
     found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
-    sizes = []
+    counts = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
+    sizes = [
+        Material(f"{a.text} * {b.text}", 13, tuple(map(operator.mul, a.values, b.values)))
+        for a, b in itertools.combinations(counts[:_COUNTS], 2)
+    ]
     for each in named:
         dimensions = len(each.shape)
         for axis in range(dimensions) if dimensions < 5 else ():

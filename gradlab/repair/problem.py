@@ -155,7 +155,6 @@ class Mended:
     new: Text
     points: tuple[Point, ...]
     other_sizes: bool
-    uneven: str = ""  # a point at which it does not hold, since an axis is longer than the others
     scope: Callable[[int], Scope | None] | None = None  # locals before a statement, once mended
     bound: str = ""  # the settings for whose values alone it is right: "only for c = 4.0"
 

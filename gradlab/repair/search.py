@@ -196,7 +196,7 @@ class _Search:
         self._doubtful: dict[int, int] = {}  # and what may not stand where the mistake is
         self._right: dict[_Draft, set[int]] = {}  # the statements whose values are right
         self._patience = 0.0  # how many candidates may be tried while all that is verified is so
-        self._least: Cost | None = None  # of those, where all axes may be uneven
+        self._least: Cost | None = None  # of those
         self._partly: list[_Draft] = []  # which make more gradients right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
@@ -335,11 +335,8 @@ class _Search:
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         found = self.verified or self._bound
-        everywhere = [m for m in found if not m.uneven] or found
-        keys = {
-            id(m): (self._doubtful.get(id(m), 0), *self._cost(m.code, m.new)) for m in everywhere
-        }
-        ranked = sorted(everywhere, key=lambda m: keys[id(m)])
+        keys = {id(m): (self._doubtful.get(id(m), 0), *self._cost(m.code, m.new)) for m in found}
+        ranked = sorted(found, key=lambda m: keys[id(m)])
         for _, some in itertools.groupby(ranked, key=lambda m: keys[id(m)][:2]):
             ordered = self._explained_first(list(some))
             for k, first in enumerate(ordered):
@@ -966,7 +963,8 @@ class _Search:
                 values = [self.problem.value(self.world, point) for point in self.fresh]
                 if not self._leaves_alone(code):
                     return
-                uneven = [p.label for p in self._uneven if not self._holds(p, code)][:1]
+                if not all(self._holds(p, code) for p in self._uneven):
+                    return
                 touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
                 for point, value in zip(self.fresh, values):
@@ -989,7 +987,7 @@ class _Search:
         if later or self._sure(code, new):
             shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
             sizes = shapes[-1] != shapes[0]
-            made = Mended(code, old, new, tuple(self.fresh), sizes, "".join(uneven), bound=bound)
+            made = Mended(code, old, new, tuple(self.fresh), sizes, bound=bound)
             (self._bound if bound else self.verified).append(made)
             self._sures |= set() if later else {id(made)}
             if (doubted := self._doubt(code, old, new)) and not bound:
@@ -997,7 +995,7 @@ class _Search:
                 if (moved := at_its_definition(old, new)) is not None:
                     self._verify(code, moved)
                 self._patience = self._patience or self.tried + _FURTHER * self._total
-            elif not (later or bound or made.uneven):
+            elif not (later or bound):
                 self._least = self._cost(code, new)
 
     @property

@@ -319,5 +319,4 @@ def _fix(mended: Mended, upstream: str) -> Fix | None:
 def _reaches(mended: Mended) -> str:
     sizes = "" if mended.other_sizes else "tried at these shapes alone"
     settings = f"right for {mended.bound} alone" if mended.bound else ""
-    uneven = f"but not at {mended.uneven}" if mended.uneven else ""
-    return ", ".join(filter(None, (settings, uneven or sizes)))
+    return ", ".join(filter(None, (settings, sizes)))
