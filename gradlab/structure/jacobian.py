@@ -639,7 +639,9 @@ class _Reading:
 
         def hold(numbers: Mapping[str, Any], here: Sizes) -> bool:
             smaller = self._infer(accept, here)[1]
-            return all(p.sized(numbers).covers(smaller[pair]) for pair, p in patterns.items())
+            there = {pair: p.sized(numbers) for pair, p in patterns.items()}
+            fits = all(p.output_shape == smaller[pair].output_shape for pair, p in there.items())
+            return fits and all(p.covers(smaller[pair]) for pair, p in there.items())
 
         return sizes.least if self.names.everywhere(sizes, sizes.least, hold) else sizes.bounds()
 

@@ -341,3 +341,10 @@ def test_a_size_is_a_positive_integer():
 def test_a_transform_of_any_length_reads_all():
     J = jacobian(lambda x: jnp.fft.fft(x).real, "N")
     assert J.structure == "dense" and J.sizes == {"N": "N >= 1"}
+
+
+@pytest.mark.parametrize(("words", "least"), [("N", 4), ("N,N>=3", 3)])
+def test_where_a_shape_would_be_negative_nothing_is_proved(words, least):
+    J = jacobian(lambda x: x[1:-1], words)
+    assert J.sizes == {"N": f"N >= {least}"}
+    assert J.sized(N=5).nnz == 3
