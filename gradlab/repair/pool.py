@@ -288,10 +288,10 @@ def _simple(scope: Scope) -> list[Material]:
     found += [(w, values) for w, values in made if values is not None and _is_one(values)]
     found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
-    counts = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
+    whole = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
     sizes = [
         Material(f"{a.text} * {b.text}", 13, tuple(map(operator.mul, a.values, b.values)))
-        for a, b in itertools.combinations(counts[:_COUNTS], 2)
+        for a, b in itertools.combinations(whole[:_COUNTS], 2)
     ]
     for each in named:
         dimensions = len(each.shape)

@@ -111,7 +111,8 @@ def _is_exact(equation: Any, inputs: Sequence[Array]) -> bool:
 
 def _is_other_draw(equation: Any) -> bool:
     """Whether bits are drawn that the user's session, in which JAX has no 64 bits, never draws."""
-    return equation.params.get("bit_width", 0) > 32 and not jax.config.jax_enable_x64
+    wide: bool = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # it has no types
+    return equation.params.get("bit_width", 0) > 32 and not wide
 
 
 def _is_fixed(name: str, inputs: Sequence[Array], dtype: Any) -> bool:
