@@ -123,7 +123,7 @@ def judge(counts: dict[str, collections.Counter[Any]]) -> None:
 
 
 def test_no_entry_is_missed_in_random_programs():
-    census(range(0, len(OPS) ** 2, len(OPS) ** 2 // 48))
+    census(range(0, len(OPS) ** 2, len(OPS) ** 2 // 24))
 
 
 @pytest.mark.slow
