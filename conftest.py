@@ -12,7 +12,8 @@ import gradlab.nodes  # noqa: F401  (else pytest loads a file of it a second tim
 # Listed although its entry point loads it too, so that a checkout that is not installed has it.
 pytest_plugins = ["gradlab.pytest_plugin", "pytester"]
 
-settings.register_profile("gradlab", deadline=None, print_blob=True)
+settings.register_profile("slow", deadline=None, print_blob=True)
+settings.register_profile("gradlab", settings.get_profile("slow"), max_examples=40)
 settings.load_profile("gradlab")
 
 
@@ -21,8 +22,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare what costs a run most: who runs what, what compiles, and what is collected."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"  # a file stays with one worker: it is prepared once
-    if not config.getoption("--slow"):  # --slow compiles as for users
-        quick = ["--xla_backend_optimization_level=0"]
+    if config.getoption("--slow"):  # which compiles as for users, too
+        settings.load_profile("slow")
+    else:
+        quick = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
         if version("jaxlib") < "0.11":
             quick.append("--xla_cpu_use_fusion_emitters=false")
         os.environ.setdefault("XLA_FLAGS", " ".join(quick))  # programs run once: half the time
