@@ -112,6 +112,7 @@ def test_a_rule_in_a_loop_is_judged_at_its_iterations():
     assert not gradlab.audit(square, jnp.float32(1.0)).ok, "gradlab looks near 1 by itself"
 
 
+@pytest.mark.usefixtures("verdict_alone")
 def test_one_array_that_a_root_finder_closes_over_twice_has_one_gradient():
     def root(matrix, b, factor=1.0):
         return jax.lax.custom_root(
@@ -232,7 +233,9 @@ def test_rules_of_one_factory_on_one_line_are_told_apart():
     assert not report.ok
 
 
-@pytest.mark.parametrize("seed", [0, 1, 8, 11])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 8, 11))]
+)
 def test_what_the_formula_forgives_the_pushforward_does_too(seed):
     """`fresnel` approximates to float32; its rule is exact, and its two outputs may cancel."""
     x = jnp.array([-0.3, -1.7, -2.45], jnp.float32)
@@ -303,6 +306,7 @@ def sums_and_counts(wrong=""):
     return solve
 
 
+@pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize("wrong", ["", "value"])
 @pytest.mark.parametrize("place", ["plain", "scan", "while"])
 def test_an_output_is_judged_where_an_upstream_reaches_it(place, wrong):
@@ -360,6 +364,7 @@ def test_symbolic_zeros_are_those_that_occur():
     assert not gradlab.audit(lambda x, y: end_of()(x, jnp.sin(y)), x, x).ok
 
 
+@pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize("faulty", ["", "inner", "outer"])
 def test_a_shielded_rule_is_judged_where_the_outer_rule_differentiates_it(faulty):
     """The outer backward differentiates its body itself, and so uses the rule inside."""

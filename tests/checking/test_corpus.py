@@ -108,7 +108,7 @@ def _at_once(program, columns):
     return [np.broadcast_to(o.array, shape) for o, shape in zip(outputs, shapes)]
 
 
-@pytest.mark.parametrize("fault", sampled(FAULTS, 14, lambda fault: fault.id, is_large))
+@pytest.mark.parametrize("fault", sampled(FAULTS, 20, lambda fault: fault.id, is_large))
 def test_faults_are_found_and_named(fault):
     op, dtype = fault.operation, fault.dtypes[0]
     xp = np if fault.form == "numpy" else jnp
@@ -253,6 +253,7 @@ def is_right(backward, fault):
         )
 
 
+@pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 30, lambda op: op.name))
 def test_numpy_and_xla_give_the_same_verdict(op, monkeypatch):
     faults = [

@@ -7,6 +7,8 @@ import pytest
 
 import gradlab
 
+pytestmark = pytest.mark.usefixtures("verdict_alone")
+
 
 def ruled(primal, slope):
     """Return an elementwise function with its derivative written by hand."""

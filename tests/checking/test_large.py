@@ -11,6 +11,8 @@ from gradlab.references import evaluation
 from gradlab.tracing import trace
 from gradlab.tracing.work import work
 
+pytestmark = pytest.mark.usefixtures("verdict_alone")
+
 RNG = np.random.default_rng(0)
 N = 120_000
 X = RNG.normal(size=N).astype(np.float32)
@@ -19,7 +21,7 @@ X = RNG.normal(size=N).astype(np.float32)
 @pytest.mark.parametrize(
     "function",
     [
-        jnp.tanh,
+        pytest.param(jnp.tanh, marks=pytest.mark.slow),
         jax.nn.relu,
         lambda x: jax.nn.softmax(x.reshape(-1, 100)),
         pytest.param(lambda x: jnp.cumsum(x.reshape(-1, 100), 1), marks=pytest.mark.slow),

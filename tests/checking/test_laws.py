@@ -9,6 +9,8 @@ from jax.custom_derivatives import SymbolicZero
 import gradlab
 from gradlab.checking.laws.book import LAWS
 
+pytestmark = pytest.mark.usefixtures("verdict_alone")
+
 X, Y = np.array([0.5, 1.2, -0.7]), np.array([2.0, -1.0, 3.0])
 
 

@@ -8,6 +8,8 @@ import pytest
 
 import gradlab
 
+pytestmark = pytest.mark.usefixtures("verdict_alone")
+
 RNG = np.random.default_rng(0)
 
 

@@ -257,6 +257,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_a_rule_that_is_wrong_on_another_branch_is_found(layer: Layer) -> None:
     report = gradlab.check(rule(layer.forward, layer.wrong), *layer.inputs)
@@ -314,6 +315,7 @@ def test_an_elementwise_rule_in_half_precision_is_judged_at_every_value() -> Non
     assert evidence.tried["values"] == 65280
 
 
+@pytest.mark.usefixtures("verdict_alone")
 def test_a_rule_that_is_wrong_at_few_values_of_half_precision_is_found() -> None:
     """No comparison tells where: the mistake lies in an arithmetic that overflows far away."""
 

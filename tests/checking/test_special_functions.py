@@ -41,8 +41,8 @@ def test_wofz_far_from_zero_is_judged_as_scipy_judges_it(dtype):
 @pytest.mark.parametrize(
     ("function", "derivative"),
     [
-        (jax.scipy.special.exp1, lambda x: -np.exp(-x) / x),
-        (jax.scipy.special.expi, lambda x: np.exp(x) / x),
+        pytest.param(jax.scipy.special.exp1, lambda x: -np.exp(-x) / x, marks=pytest.mark.slow),
+        pytest.param(jax.scipy.special.expi, lambda x: np.exp(x) / x, marks=pytest.mark.slow),
         (lambda x: jax.scipy.special.expn(2, x), lambda x: -scipy.special.exp1(x)),
     ],
     ids=["exp1", "expi", "expn"],

@@ -8,6 +8,8 @@ import pytest
 import gradlab
 from gradlab.checking.summary import explaining
 
+pytestmark = pytest.mark.usefixtures("verdict_alone")
+
 
 def with_rule(function, backward):
     rule = jax.custom_vjp(function)
@@ -193,7 +195,7 @@ def cube_root(steps):
     return newton
 
 
-@pytest.mark.parametrize("steps", [3, 5, 20])
+@pytest.mark.parametrize("steps", [3, pytest.param(5, marks=pytest.mark.slow), 20])
 def test_a_rule_for_the_exact_solution_of_a_loop_is_not_wrong(steps):
     newton, a = cube_root(steps), np.array([2.0, 5.0])
     for factor, wrong in ((1.0, False), (1.1, True)):
