@@ -25,7 +25,13 @@ def checked(text: str, path: Path) -> gradlab.CheckReport:
     )
 
 
-@pytest.mark.parametrize(("right", "wrong"), [transformer.MISTAKES[k] for k in (1, 19)])
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param(*transformer.MISTAKES[1], marks=pytest.mark.slow),
+        transformer.MISTAKES[19],
+    ],
+)
 def test_one_mistake_in_a_training_step_is_mended_in_its_line(
     right: str, wrong: str, tmp_path: Path
 ) -> None:
