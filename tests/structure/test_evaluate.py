@@ -112,8 +112,14 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-@pytest.mark.parametrize(("function", "passes"), [(chain, 3), (arrow, 2)])
+@pytest.mark.parametrize(
+    ("function", "passes", "name"),
+    [  # each way and each function always, all pairs with --slow
+        pytest.param(*each, name, marks=pytest.mark.slow if k % 2 != n else ())
+        for k, name in enumerate(GRADIENTS)
+        for n, each in enumerate([(chain, 3), (arrow, 2)])
+    ],
+)
 def test_a_gradient_is_recognised_in_its_program(function, passes, name):
     x = np.random.default_rng(2).standard_normal(12).astype(np.float32)
     gradient = GRADIENTS[name](function)
