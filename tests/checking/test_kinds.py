@@ -28,7 +28,9 @@ IN_A_MODEL = [  # a kind's faults beyond the first only with --slow
 ]
 _MESH = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
 import gradlab
 from rule_kinds import sharded
 for wrong in ("", "psum"):

@@ -50,7 +50,7 @@ print("all hold")
 
 
 def test_parts_of_arrays_on_several_devices():
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,
