@@ -44,6 +44,7 @@ from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Poin
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
 from gradlab.repair.source import ATOM, Edit, Text, alike, edited, read
+from gradlab.repair.standin import evaluated
 from gradlab.repair.world import Failed, World, copied, place, quiet, watched
 
 _BEAM = 8
@@ -54,6 +55,7 @@ _LOOK = 256  # candidates, after which the clock is read: that is slow on some m
 _RUNS_AWAY = 6  # times the CPU that the search should take
 _TIMES = 10  # how many times the lines of the original a candidate may run
 _MANY = 10_000_000  # lines
+_EQUATION = 40  # lines, in whose time an equation is evaluated
 _LOST = 0.1  # the relative error of an entry that keeps its first digit
 _ALGEBRA = 5e-6  # of the time of a candidate: an operation of linear algebra
 _ALONE = 0.03  # of the time of a candidate, in which one line runs
@@ -226,7 +228,9 @@ class _Search:
         if self.problem.rule.kind == "jvp":
             self.points[0] = self._narrowed(self.points[0])
             came = self._at(self.points[0])
-        lines = self._limits[self.points[0].label] // _TIMES
+        before = evaluated[0]
+        self._at(self.points[0])
+        lines = self._limits[self.points[0].label] // _TIMES + _EQUATION * (evaluated[0] - before)
         self._total, self._seconds = self.problem.allowed(lines, self.world.numpy)
         if not self.world.numpy:  # JAX compiles each candidate anew
             self._tiers = _TIERS[:1]

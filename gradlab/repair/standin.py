@@ -23,10 +23,14 @@ _IGNORED = frozenset(
     ]
 )
 _FEW, _KEPT = 1 << 10, 1 << 10  # entries, up to which a result is kept; results
+_FUNCTIONS = 32  # of which derivatives are kept
 _SIZED = frozenset(["arange", "empty", "eye", "full", "identity", "ones", "tri", "zeros"])
 _SCATTERED = frozenset(["add", "subtract", "multiply", "divide", "maximum", "minimum"])
 _LARGEST = 1 << 26  # entries of an array that a candidate makes: `arange(n)` may become arange(1e9)
 _NARROW = ("float16", "float32", "bfloat16", "single", "half")
+
+
+evaluated = [0]  # equations of traced functions, so far: what they take is known by it
 
 
 class Array(np.ndarray[Any, Any]):
@@ -97,13 +101,27 @@ def _kept(result: Any) -> Any:
     return result
 
 
-def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+def _numpy(function: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **keywords: Any) -> Any:
+        if _is_traced(arguments):
+            return real(*arguments, **keywords)
         if keywords:
             keywords = {k: v for k, v in keywords.items() if k not in _IGNORED}
         return _kept(function(*arguments, **keywords))
 
     return call
+
+
+def _is_traced(arguments: tuple[Any, ...]) -> bool:
+    """Whether JAX traces what is called, since a rule differentiates it: then JAX computes."""
+    for each in arguments:
+        if isinstance(each, jax.core.Tracer):
+            return True
+        if isinstance(each, list | tuple | dict) and any(
+            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(each)
+        ):
+            return True
+    return False
 
 
 def _bounded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +144,8 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
     results: dict[Any, list[Any]] = {}  # most candidates call it with the same values
 
     def call(*arguments: Any, **keywords: Any) -> Any:
+        if _is_traced(arguments):
+            return function(*arguments, **keywords)
         leaves, tree = jax.tree.flatten((arguments, keywords), is_leaf=lambda x: x is None)
         arrays = [np.asarray(x) for x in leaves if isinstance(x, np.ndarray | np.generic)]
         static = tuple(x for x in leaves if not isinstance(x, np.ndarray | np.generic))
@@ -139,6 +159,8 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
         key = tree, str(static), tuple((x.shape, x.dtype) for x in arrays)
         known = (key, *(x.tobytes() for x in arrays)) if sum(map(np.size, arrays)) <= _FEW else None
+        if programs.get(key):
+            evaluated[0] += len(programs[key][0].eqns)
         if known in results:
             return jax.tree.unflatten(programs[key][1], [numbers(x.copy()) for x in results[known]])
         with jax.enable_x64(True):
@@ -171,11 +193,15 @@ class Namespace:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        value = self._own[name] if name in self._own else self._look_up(name)
+        value = self._look_up(name)
         setattr(self, name, value)
         return value
 
     def _look_up(self, name: str) -> Any:
+        if name in self._own:
+            own, real = self._own[name], getattr(self._real, name, None)
+            plain = isinstance(own, type) or own is _same or self._own is _JAX or real is None
+            return own if plain else _numpy(own, real)
         real = getattr(self._real, name)
         if name in _NARROW:
             return np.float64
@@ -187,10 +213,10 @@ class Namespace:
         if isinstance(twin, type) or isinstance(real, type) or not callable(real):
             return real if twin is None else twin
         if name in _SIZED and twin is not None:
-            return _bounded(name, twin if real is twin else _numpy(twin))
+            return _bounded(name, twin if real is twin else _numpy(twin, real))
         if real is twin and not self._real.__name__.startswith("jax"):
             return _Ufunc(real) if name in _SCATTERED else real
-        return _traced(real) if twin is None else _numpy(twin)
+        return _traced(real) if twin is None else _numpy(twin, real)
 
 
 def numpy_module(real: types.ModuleType) -> Namespace:
@@ -273,6 +299,67 @@ def _vmap(f: Any, in_axes: Any = 0, out_axes: Any = 0) -> Any:
     return mapped
 
 
+def _derivative(made: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a transform of JAX of which NumPy evaluates what it makes of a function."""
+    known: dict[Any, Callable[..., Any]] = {}
+
+    def transformed(f: Any, *options: Any, **named: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            key = _written(f), str((options, named))
+            if len(known) >= _FUNCTIONS:
+                known.clear()
+            if key not in known or key[0] is None:
+                known[key] = _traced(made(f, *options, **named))
+            return known[key](*arguments)
+
+        return call
+
+    return transformed
+
+
+def _written(value: Any, within: tuple[Any, ...] = ()) -> Any:
+    """Return what a function does: its code, what it closes over, and what it calls.
+
+    None where that is not known. A candidate may have another code.
+    """
+    code = getattr(value, "__code__", None)
+    if code is None or value in within:
+        return None if code is None else code
+    held = [cell.cell_contents for cell in value.__closure__ or ()]
+    held += [value.__globals__.get(name) for name in code.co_names]
+    held += [value.__defaults__, value.__kwdefaults__]
+    parts: list[Any] = [code]
+    for each in held:
+        if isinstance(each, types.FunctionType):
+            parts.append(_written(each, (*within, value)))
+        elif isinstance(each, np.ndarray):
+            parts.append((each.shape, each.tobytes()))
+        else:
+            parts.append(str(each) if isinstance(each, int | float | tuple) else id(each))
+    return tuple(parts)
+
+
+def _pulled(f: Any, **named: Any) -> Callable[..., Any]:
+    return lambda primals, upstream: _JAXS_VJP(f, *primals, **named)[1](upstream)
+
+
+def _vjp(f: Any, *primals: Any, has_aux: bool = False) -> Any:
+    if _is_traced(primals):
+        return _JAXS_VJP(f, *primals, has_aux=has_aux)
+    made, pull = f(*primals), _PULLED(f, has_aux=has_aux)
+    output = made if has_aux else (made,)
+    return (output[0], lambda upstream: pull(primals, upstream), *output[1:])
+
+
+def _jvp(f: Any, primals: Any, tangents: Any, **named: Any) -> Any:
+    return _PUSHED(f, **named)(primals, tangents)
+
+
+_JAXS_VJP: Any = jax.vjp
+_PULLED = _derivative(_pulled)
+_PUSHED = _derivative(lambda f, **named: lambda x, t: jax.jvp(f, x, t, **named))
+
+
 def _same(value: Any, *_: Any, **__: Any) -> Any:
     return value
 
@@ -281,6 +368,9 @@ _JAX: dict[str, Any] = {
     "jit": lambda f=None, **_: f if f is not None else _same,
     "checkpoint": _same,
     "vmap": _vmap,
+    "vjp": _vjp,
+    "jvp": _jvp,
+    **{n: _derivative(getattr(jax, n)) for n in ("grad", "value_and_grad", "jacfwd", "jacrev")},
     "Array": np.ndarray,
     "block_until_ready": _same,
     "device_put": _same,
