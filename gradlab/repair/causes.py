@@ -228,6 +228,7 @@ class Compared:
                 parts = [self.cause(x, y, within) for (_, x), (_, y) in zip(olds, news)]
                 told = [*dict.fromkeys(filter(None, parts))]
                 said = ", and ".join(cause.said for cause in told)
+                said += " (and its sign is wrong)" * (olds is gone and ratio < 0)
                 return told[0]._replace(said=said) if told else None
         return None
 
@@ -286,7 +287,10 @@ class Compared:
         if inside == "place" or (value and np.ndim(value[0]) and _kind(value[0]) in "iu"):
             return Cause("GL321", f"the place is shifted by `{text}`")
         if inside == "condition":
-            return Cause("GL332", f"the condition compares with another `{text}`")
+            if old and new:
+                return Cause("GL332", f"the condition compares with another `{text}`")
+            lacks = "is missing in" if new else "is too many in"
+            return Cause("GL332", f"the term `{text}` {lacks} the condition")
         if old and new and constant:
             return Cause("GL213", f"the constant should be {number:g}, not {old[0]:g}")
         if old and new:
@@ -350,8 +354,10 @@ class Compared:
             what = "the gradients " if returned else ""
             code = "GL312" if returned else "GL313"
             return Cause(code, f"{what}{both} are in each other's place")
-        one_part = len(pairs) == 1 or isinstance(a, ast.Tuple | ast.List | ast.Dict)
-        return self.cause(*pairs[0], (*around, a)) if pairs and one_part else None
+        if len(pairs) > 1 and not isinstance(a, ast.Tuple | ast.List | ast.Dict):
+            return None
+        causes = [each for x, y in pairs if (each := self.cause(x, y, (*around, a)))]
+        return functools.reduce(_and, dict.fromkeys(causes)) if causes else None
 
     def _call(self, a: ast.Call, b: ast.Call, around: _Around) -> Cause | None:
         first, last = last_name(a), last_name(b)
@@ -359,7 +365,12 @@ class Compared:
             if _dump(a) in _dump(b) or _dump(b) in _dump(a):  # a call around the other
                 return None
             if {first, last} == {"mean", "sum"}:
-                return Cause("GL103", f"this {first} should be a {last}")
+                found = Cause("GL103", f"this {first} should be a {last}")
+                method = isinstance(a.func, ast.Attribute) and isinstance(b.func, ast.Attribute)
+                pairs = list(zip(a.args, b.args))
+                pairs += [(a.func.value, b.func.value)] if method else []  # type: ignore[attr-defined]
+                inner = (self.cause(x, y, (*around, a)) for x, y in pairs)
+                return next((_and(found, each) for each in inner if each), found)
             if (first, last) == ("exp", "expm1"):
                 said = "the term `-1` is missing (`exp` stands where `expm1` should)"
                 return Cause("GL211", said)
@@ -574,6 +585,10 @@ def _complements(a: Any, b: Any) -> bool:
         if minus and _text(two.left) in ("1", "1.0") and _dump(two.right) == _dump(one):
             return True
     return False
+
+
+def _and(one: Cause, other: Cause) -> Cause:
+    return one._replace(said=f"{one.said}, and {other.said}")
 
 
 def _in_place(name: str) -> Cause:

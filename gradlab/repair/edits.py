@@ -60,6 +60,7 @@ REDUCTIONS: Final = frozenset(
 OF_PLACES: Final = frozenset(
     ("slice", "one_hot", "take", "take_along_axis", "arange", "eye", "tri", "tril", "triu")
 )
+_SIBLINGS: Final = 6  # statements that are written alike
 _STRANGE: Final = 3  # the cost of an edit that makes something linear in the upstream, or not
 _CALLS: Final = re.compile(rb"[\w)\]]$")  # before a parenthesis
 _REDUCED: Final = re.compile(r"\((.*)\)\.(sum|mean)\(axis=-1\)")
@@ -330,6 +331,7 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         yield from _statement(write, index, statement, aliases)
     yield from _everywhere(write)
     yield from _answered(write)
+    yield from _siblings(write)
     yield from _at_other_end(write)
 
 
@@ -495,6 +497,25 @@ def _everywhere(write: _Writer) -> Iterator[Edit]:
             yield write.joined(sorted(both, key=lambda edit: edit.start))
 
 
+def _siblings(write: _Writer) -> Iterator[Edit]:
+    """Exchange the names in which two assignments differ that are written alike."""
+    text = write.text
+    alike: dict[str, list[list[ast.Name]]] = {}
+    for node in text.statements:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            names = [n for n in ast.walk(node.value) if isinstance(n, ast.Name)]
+            blank = re.sub(r"id='\w+'", "", ast.dump(node.value))
+            alike.setdefault(blank, []).append(names)
+    spots = {id(site.node): site for site in sites(text)}
+    for some in alike.values():
+        for one, two in itertools.combinations(some[:_SIBLINGS], 2):
+            pairs = [(a, b) for a, b in zip(one, two) if a.id != b.id]
+            if len(pairs) == 1 and all(id(x) in spots for x in pairs[0]):
+                a, b = pairs[0]
+                both = [write.put(spots[id(x)], y.id, ATOM, TOKENS) for x, y in ((a, b), (b, a))]
+                yield write.joined(sorted(both, key=lambda edit: edit.start))
+
+
 def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
     name, left, right = symbol(node), node.left, node.right
     yield from _between(write, site, left, name, right)
@@ -568,6 +589,8 @@ def _mirrored(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
 def _sloped(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
     """Exchange the slopes of sigmoid and tanh, as products end in them: v * (1 - v), 1 - v**2."""
     text, slope = write.text, node.right
+    if symbol(node) == "-" and text.of(node.left) in ("1", "1.0") and is_variable(node.right):
+        yield write.put(site, f"{text.of(node.left)} - {text.of(node.right)}**2", 12, TOKENS)
     if not (symbol(node) == "*" and isinstance(slope, ast.BinOp) and symbol(slope) == "-"):
         return
     before, value, v = node.left, slope.right, text.of(slope.right)
@@ -844,6 +867,10 @@ def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]
         for part in _indices(site.node):
             for new in written if isinstance(part, ast.Slice) else ():
                 yield write.piece(*text.span(part), new, NAMES, site.statement)
+        if isinstance(site.node, ast.Subscript) and len(_cut_parts(site.node)) > 1:
+            for index in dict.fromkeys(_indices_like(text, site.node)):
+                start, end = text.span(site.node.slice)
+                yield write.piece(start, end, index, NAMES, site.statement)
         if isinstance(site.node, ast.Call) and last_name(site.node) == "slice":
             for new in written:
                 parts = (*new.split(":"), "")[:3] if new.count(":") < 3 else ()
@@ -851,6 +878,20 @@ def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]
                 if called:
                     new = f"{text.of(site.node.func)}({called})"
                     yield write.put(site, new, ATOM, NAMES)
+
+
+def _cut_parts(node: ast.Subscript) -> list[ast.Slice]:
+    return [p for p in _indices(node) if isinstance(p, ast.Slice) and (p.lower or p.upper)]
+
+
+def _indices_like(text: Text, node: ast.Subscript) -> Iterator[str]:
+    """Yield the indices that cut as many axes elsewhere in a function, in another way."""
+    every = (site.node for site in sites(text))
+    for other in (each for each in every if isinstance(each, ast.Subscript)):
+        same = len(_indices(other)) == len(_indices(node))
+        same = same and len(_cut_parts(other)) == len(_cut_parts(node))
+        if same and text.of(other.slice) != text.of(node.slice):
+            yield text.of(other.slice)
 
 
 def shifted(text: Text, site: Site, places: Sequence[str]) -> Iterator[Edit]:
@@ -1265,12 +1306,27 @@ def wraps(text: Text, site: Site, functions: Sequence[str]) -> Iterator[tuple[Ed
     for function in functions:
         new = function.replace("{}", tight if function.startswith("{}") else here)
         yield write.put(site, new, ATOM, SOLVED), new
+    if isinstance(site.node, ast.BinOp):  # `np.linalg.solve(a, b)` for `a @ b`
+        operands = f"({text.of(site.node.left)}, {text.of(site.node.right)})"
+        for called in pairs_called(text):
+            yield write.put(site, f"{called}{operands}", ATOM, SOLVED), f"{called}{operands}"
     squared = write.within(site.node, 16)
     for new, binds in ((f"{squared}**2", 15), (f"1 / {write.within(site.node, 14)}", 13)):
         yield write.put(site, new, binds, SOLVED), new
     if not isinstance(site.node, ast.UnaryOp):
         new = f"-{write.within(site.node, 14)}"
         yield write.put(site, new, 14, SOLVED), new
+
+
+@functools.lru_cache(maxsize=64)
+def pairs_called(text: Text) -> tuple[str, ...]:
+    """Return what a file calls with two values, such as `np.linalg.solve`."""
+    calls = [n for n in ast.walk(ast.parse(text.file)) if isinstance(n, ast.Call)]
+    listed = (ast.Tuple, ast.List, ast.Constant)
+    calls = [n for n in calls if len(n.args) == 2 and not n.keywords and is_variable(n.func)]
+    calls = [n for n in calls if not any(isinstance(each, listed) for each in n.args)]
+    names = (ast.unparse(n.func) for n in calls if isinstance(n.func, ast.Attribute))
+    return tuple(dict.fromkeys(names))[:_SIBLINGS]
 
 
 def normalised(text: Text, site: Site, dimensions: int) -> Iterator[tuple[Edit, str]]:

@@ -6,6 +6,7 @@ right at the end, that line is wrong. The first one on the way back that is so i
 """
 
 import ast
+import collections
 import contextlib
 import functools
 import itertools
@@ -29,7 +30,7 @@ from gradlab.repair.world import Failed, Mark, World, copied, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, run_lifted, trace
 from gradlab.tracing.leaves import is_inexact
 
-_Healed = tuple[int, Array]  # how many more gradients are right, and the value that makes them so
+_Healed = tuple[int, int, Array]  # how much more is right, how many gradients, with which value
 _RUNS = 800
 _NAMESAKES = 2  # values of a forward's local that are tried
 _LIKELY = 12  # right gradients that are tried in the place of a value
@@ -54,7 +55,6 @@ class WrongLine:
         needed: the right value.
         mended: how many more gradients are right with the right value there.
         named: the forward's local whose value the line should have; "" where it is a gradient.
-        early: whether it was looked for before the search, and not where that found nothing.
     """
 
     code: CodeType
@@ -67,7 +67,6 @@ class WrongLine:
     needed: Array
     mended: int
     named: str = ""
-    early: bool = True
 
     def made(self, edit: Edit, world: dict[str, Any]) -> list[Any] | None:
         """Return the value that the line makes after an edit of it; None where it makes none."""
@@ -91,6 +90,11 @@ class WrongLine:
         return made is not None and not equal(self.needed, made[0])
 
     @property
+    def whole(self) -> bool:
+        """Whether all that the line reads is right."""
+        return self.near == {self.statement}
+
+    @property
     def place(self) -> str:
         """The line as `layers.py:12`."""
         return f"{os.path.basename(self.text.path)}:{self.line}"
@@ -99,12 +103,19 @@ class WrongLine:
     def told(self) -> str:
         """What was seen, in one sentence."""
         more, are = count(self.mended, "more gradient"), "is" if self.mended == 1 else "are"
+        seen = f"with the right value there, {more} {are} right"
+        if not self.mended:
+            seen = "with the right value there, more of what follows is right"
         if self.named:
             told = f"`{self.named}` at {self.place} is not what it is in the forward: "
             return told + f"with that value, {more} {are} right"
-        told = (
-            f"{self.place} is the first wrong line: with the right value there, {more} {are} right"
-        )
+        if not self.whole:
+            places = (self.text.span(self.text.statements[k])[0] for k in self.near)
+            lines = sorted({self.text.line_of(start) for start in places} - {self.line})
+            return (
+                f"the mistake is at {self.place} or at line {' or '.join(map(str, lines))}: {seen}"
+            )
+        told = f"{self.place} is the first wrong line: {seen}"
         node = self.text.statements[self.statement]
         if isinstance(node, ast.Return) and self.part is None:
             return told
@@ -143,6 +154,7 @@ def first_wrong_line(
     run: Callable[[], list[Any]],
     right: Callable[[list[Any]], Sequence[bool]],
     known: Within,
+    expected: Sequence[Array],
     named: Mapping[str, Sequence[Array]] | None = None,
 ) -> WrongLine | None:
     """Return the first line whose value is wrong; None where that cannot be told.
@@ -153,6 +165,7 @@ def first_wrong_line(
         run: gives the gradients.
         right: says which gradients are right.
         known: what is computed within the forward, and the right gradients there.
+        expected: the right gradients.
         named: the forward's locals, where those of the backward are held against them.
     """
     watch = _Watch(world, texts, run)
@@ -161,13 +174,15 @@ def first_wrong_line(
             if line := _unlike(watch, right, named or {}):
                 return line
             sure = Known([*known.values, *known.gradients])
-            found = _first(watch, right, right(watch.came), known.gradients, sure)
+            found = _First(watch, right, known.gradients, sure, expected).found()
+            # a share of a gradient may lack the other shares
+            totals = Known([*known.values, *(g for _, g in known.whole), *expected])
     except Failed:
         return None
     if found is None:
         return None
-    event, (mended, needed) = watch.events[found[0]], found[1]
-    near = frozenset(_feeders(watch, event, sure))
+    event, (_, mended, needed) = watch.events[found[0]], found[1]
+    near = frozenset(_feeders(watch, found[0], totals))
     place = (event.code, texts[event.code], event.line, event.statement, near)
     return WrongLine(*place, event.part, event.scope, needed, mended)
 
@@ -190,82 +205,137 @@ def _unlike(
             if more > 0 and all(is_ or not was for was, is_ in zip(before, now)):
                 near = frozenset((event.statement,))
                 place = (event.code, text, event.line, event.statement, near)
-                return WrongLine(*place, event.part, event.scope, value, more, name, False)
+                return WrongLine(*place, event.part, event.scope, value, more, name)
     return None
 
 
-def _first(
-    watch: "_Watch",
-    right: Callable[[list[Any]], Sequence[bool]],
-    before: Sequence[bool],
-    known: Sequence[Array],
-    sure: "Known",
-) -> tuple[int, _Healed] | None:
-    """Return the number of the first wrong event, and what its right value does."""
-    wrong = {i for i, ok in enumerate(before) if not ok}
-    matched = [sure.holds(event.value) for event in watch.events]
-    values = [event.value for event in watch.events]
-    computed = Known(values)
-    lacking = [each for each in known if not computed.holds(each)]
+class _First:
+    """Finds the first event whose value is wrong, among those that the backward computed."""
 
-    def healed(e: int) -> _Healed:
-        value = watch.events[e].value
-        most, best = 0, value
-        for each in _shaped(lacking, value):
-            now = right(watch.tried({e: each}))
-            if not any(was and not is_ for was, is_ in zip(before, now)):
-                more = sum(now) - sum(before)
-                most, best = (more, each) if more > most else (most, best)
-            if most == len(wrong):
-                break
-        return most, best
+    def __init__(
+        self,
+        watch: "_Watch",
+        right: Callable[[list[Any]], Sequence[bool]],
+        known: Sequence[Array],
+        sure: "Known",
+        expected: Sequence[Array],
+    ) -> None:
+        self._watch, self._right, self._sure, self._expected = watch, right, sure, expected
+        self._before = right(watch.came)
+        self._wrong = {i for i, ok in enumerate(self._before) if not ok}
+        self._values = [event.value for event in watch.events]
+        self._matched = [sure.holds(value) for value in self._values]
+        computed = Known(self._values)
+        self._lacking = [each for each in known if not computed.holds(each)]
+        self._entries = self._right_entries(watch.came)
 
-    def reached(e: int) -> set[int]:
-        value = watch.events[e].value
-        moved = value + np.cos(1.0 + np.arange(value.size)).reshape(value.shape) * np.std(value)
-        came = watch.tried({e: moved})
-        return {i for i, (a, b) in enumerate(zip(came, watch.came)) if not equal(a, b)}
-
-    every = range(len(watch.events))
-    reach = {e: reached(e) for e in every if not matched[e]}
-    again = [e for e in every if watch.passes_on(e)]
-    for whole in (True, False):
-        for e in again if not whole else ():  # a value passed on, where something was to be done
-            if (mended := healed(e))[0]:
+    def found(self) -> tuple[int, _Healed] | None:
+        """Return the number of the first wrong event, and what its right value does."""
+        every, values, matched = range(len(self._values)), self._values, self._matched
+        reach = {e: self._reached(e) for e in every if not matched[e]}
+        again = [e for e in every if self._watch.passes_on(e)]
+        for whole in (True, False):
+            for e in again if not whole else ():  # passed on, where something was to be done
+                if (mended := self._healed(e))[0]:
+                    return e, mended
+            for e in every:
+                reaches = not matched[e] and (
+                    reach[e] >= self._wrong if whole else reach[e] & self._wrong
+                )
+                mended = self._healed(e) if reaches else (0, 0, values[e])
+                if not mended[0]:
+                    continue
+                for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
+                    same = equal(values[earlier], values[e])  # the later one only passes it on
+                    nothing = same or not values[earlier].any()
+                    also = matched[earlier] and not nothing and self._healed(earlier)
+                    if also and also[0] >= mended[0]:
+                        e, mended = earlier, also
                 return e, mended
-        for e in every:
-            if matched[e] or not (reach[e] >= wrong if whole else reach[e] & wrong):
+        for e in every:  # each value is some right gradient, but one stands in another's place
+            if matched[e] and np.any(values[e]) and (mended := self._healed(e))[0]:
+                return e, mended
+        return None
+
+    def _healed(self, e: int) -> _Healed:
+        """Return what the likeliest right value at an event makes right, and that value.
+
+        In a loop, the other turns stay wrong: there it is enough if more of what follows is right.
+        """
+        most: _Healed = (0, 0, self._values[e])
+        looped = self._watch.is_looped(e)
+        for each in _shaped(self._lacking, self._values[e]):
+            came = self._watch.tried({e: each}, looped)
+            now = self._right(came)
+            if any(was and not is_ for was, is_ in zip(self._before, now)):
                 continue
-            mended = healed(e)
-            if not mended[0]:
-                continue
-            for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
-                same = equal(values[earlier], values[e])  # the later one only passes it on
-                if matched[earlier] and not same and (also := healed(earlier))[0] >= mended[0]:
-                    e, mended = earlier, also
-            return e, mended
-    for e in every:  # each value is some right gradient, but one stands in another's place
-        if matched[e] and (mended := healed(e))[0]:
-            return e, mended
-    return None
+            more = sum(now) - sum(self._before)
+            score = more + (self._follows(e, came) if looped else 0)
+            most = (score, more, each) if score > most[0] else most
+            if more == len(self._wrong):
+                break
+        return most
+
+    def _follows(self, e: int, came: Sequence[Any]) -> int:
+        """Return how much more is right after an event, where nothing right becomes wrong."""
+        there = self._watch.noted
+        if len(there) != len(self._values):
+            return 0
+        now = [self._sure.holds(value) for value in there[e + 1 :]]
+        if any(was and not is_ for was, is_ in zip(self._matched[e + 1 :], now)):
+            return 0
+        entries = zip(self._entries, self._right_entries(came))
+        more = sum(now) - sum(self._matched[e + 1 :])
+        return more + sum(int(after.sum() > was.sum()) for was, after in entries)
+
+    def _right_entries(self, came: Sequence[Any]) -> list[Array]:
+        pairs = zip(came, self._expected)
+        return [
+            np.abs(c - e) <= _NEAR * np.abs(e) if np.shape(c) == np.shape(e) else np.zeros(1)
+            for c, e in pairs
+        ]
+
+    def _reached(self, e: int) -> set[int]:
+        value = self._values[e]
+        moved = value + np.cos(1.0 + np.arange(value.size)).reshape(value.shape) * np.std(value)
+        came = self._watch.tried({e: moved})
+        return {i for i, (a, b) in enumerate(zip(came, self._watch.came)) if not equal(a, b)}
 
 
-def _feeders(watch: "_Watch", event: _Event, sure: "Known") -> Iterator[int]:
-    """Yield the statements that feed a wrong one with values that nothing confirms."""
-    statements = watch.texts[event.code].statements
-    doubtful: dict[str, int] = {}
-    for each in watch.events:
-        if each.code is event.code and not sure.holds(each.value, shaped=True):
-            for name in _names(statements[each.statement], ast.Store):
-                doubtful[name] = each.statement
-    found, todo = {event.statement}, [event.statement]
+def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
+    """Yield the statements that feed a wrong event with values that nothing confirms."""
+    code, events = watch.events[e].code, watch.events
+    statements = watch.texts[code].statements
+    parts = {name: k for k, node in enumerate(statements) for name in _written_in_parts(node)}
+    found, todo = {events[e].statement}, [e]
     while todo:
-        for name in _names(statements[todo.pop()], ast.Load):
-            feeder = doubtful.get(name, event.statement)
-            if feeder not in found and feeder < event.statement:
-                found.add(feeder)
-                todo.append(feeder)
+        last = todo.pop()
+        for name in _names(statements[events[last].statement], ast.Load):
+            if name in parts and not isinstance(statements[events[last].statement], ast.AugAssign):
+                found.add(parts[name])
+            made = [
+                k
+                for k in range(last)
+                if events[k].code is code
+                and name in _names(statements[events[k].statement], ast.Store)
+            ]
+            for k in made[-1:]:
+                if not sure.holds(events[k].value, shaped=True):
+                    todo += [k] if events[k].statement not in found else []
+                    found.add(events[k].statement)
     yield from found
+
+
+def _written_in_parts(node: ast.stmt) -> Iterator[str]:
+    """Yield the names of what a statement changes without naming it anew."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    base = target.value if isinstance(target, ast.Subscript) else None
+    call = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        inner = isinstance(call.func.value, ast.Attribute)  # `np.add.at(array, ...)`
+        base = next(iter(call.args), None) if inner else call.func.value
+    if isinstance(base, ast.Name):
+        yield base.id
 
 
 def _names(node: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:
@@ -286,6 +356,8 @@ class _Watch:
         self._places: list[tuple[CodeType, int, int]] = []
         self._put: dict[int, Array] = {}
         self._count = self._runs = 0
+        self.noted: list[Array] = []
+        self._noting = False
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -316,8 +388,20 @@ class _Watch:
             target = target.elts[event.part] if event.part < len(target.elts) else None
         return target.id if isinstance(target, ast.Name) else ""
 
-    def tried(self, put: dict[int, Array]) -> list[Any]:
-        """Return the gradients with other values at some events."""
+    def is_looped(self, e: int) -> bool:
+        """Whether the place of an event is passed several times."""
+        return self._times[self._place(e)] > 1
+
+    def _place(self, e: int) -> tuple[CodeType, int, int | None]:
+        return self.events[e].code, self.events[e].statement, self.events[e].part
+
+    @functools.cached_property
+    def _times(self) -> collections.Counter[Any]:
+        return collections.Counter(map(self._place, range(len(self.events))))
+
+    def tried(self, put: dict[int, Array], noting: bool = False) -> list[Any]:
+        """Return the gradients with other values at some events; note all values if asked."""
+        self.noted, self._noting = [], noting
         self._runs += 1
         if self._runs > _RUNS:
             raise Failed("the first wrong line takes too long")
@@ -336,6 +420,8 @@ class _Watch:
         ):
             return value
         number, self._count = self._count, self._count + 1
+        if self._noting:
+            self.noted.append(value.copy())
         if not self._runs:
             here = copied(scope, {})
             self.events.append(_Event(*self._places[place], part, value.copy(), here))
@@ -348,6 +434,9 @@ class _Watch:
         for index, node in enumerate(statements):
             if isinstance(node, ast.Assign | ast.AugAssign | ast.Return) and node.value is not None:
                 node.value = self._passed(node.value, None, code, text, index)
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                last = node.value.args[-1:]  # what is put into a list, or added at places
+                node.value.args[-1:] = [self._passed(x, None, code, text, index) for x in last]
 
     def _passed(
         self, node: ast.expr, part: int | None, code: CodeType, text: Text, index: int
@@ -469,8 +558,8 @@ def gradients_within(
     at |= {use: at[made] for use, made in counter.alone.items()}
     parts = [(counter.arrays[k], at[k]) for uses in counter.uses.values() for k in uses]
     whole = [(counter.arrays[k], at[k]) for k in counter.made]
-    sums = ((uses[0], sum(at[k] for k in uses)) for uses in counter.uses.values())
-    whole += [(counter.arrays[k], total) for k, total in sums] if not forward else []
+    moved = ([uses[0]] if forward else uses for uses in counter.uses.values())
+    whole += [(counter.arrays[uses[0]], sum(at[k] for k in uses)) for uses in moved]
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]) if len(uses) > 1 else ():

@@ -17,7 +17,7 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair.first_line import Within, equal, turned
 from gradlab.repair.pool import Scope
-from gradlab.repair.source import Text, edited
+from gradlab.repair.source import ATOM, Text, edited, precedence
 
 _MARKS = "d|g|grad|ct|bar|adj|dot"
 _OF = re.compile(rf"(?:{_MARKS})_?(?P<first>\w+)|(?P<last>\w+?)_?(?:{_MARKS})")
@@ -51,6 +51,8 @@ class Named:
         if name in self.locals:
             return any(_same(each, value) for each in self.locals[name])
         totals = [g for g in self._totals(name) if g.size == value.size]
+        if any(g.shape == value.shape and _same(g, value) and not equal(g, value) for g in totals):
+            return None  # it may be turned on purpose, or by mistake
         return any(_same(g, value) for g in totals) if totals else None
 
     def is_part(self, name: str, value: Any) -> bool:
@@ -106,17 +108,24 @@ def doubt(
 
 
 def at_its_definition(old: Text, new: Text) -> Text | None:
-    """Return a fix where a name is made, if this one replaces the only read of it."""
+    """Return a fix where a name is made, if this one changes the only read of it."""
     edit, reads = new.edits[-1], f"id={new.edits[-1].old!r}, ctx=Load()"
-    if len(new.edits) > 1 or not edit.old.isidentifier() or reads in ast.dump(new.tree):
+    alone = ast.dump(old.tree).count(reads) == 1
+    again = len(re.findall(rf"\b{re.escape(edit.old)}\b", edit.new))
+    if len(new.edits) > 1 or not edit.old.isidentifier() or again > alone:
         return None
-    for k, node in enumerate(old.statements[: edit.statement]):
+    if not again and reads in ast.dump(new.tree):
+        return None
+    returned = isinstance(old.statements[edit.statement], ast.Return)
+    for k, node in enumerate(old.statements[: edit.statement] if returned or not again else ()):
         targets = [getattr(each, "id", "") for each in getattr(node, "targets", ())]
         if isinstance(node, ast.Assign) and targets == [edit.old]:
             start, end = old.span(node.value)
             bare = re.fullmatch(r"\(([^()]*(\([^()]*\)[^()]*)*)\)", edit.new)
             written = bare[1] if bare else edit.new
             here = old.segment[start:end].decode()
+            held = here if precedence(node.value) >= ATOM else f"({here})"
+            written = held.join(re.split(rf"\b{re.escape(edit.old)}\b", written))
             made = replace(edit, start=start, end=end, old=here, new=written, statement=k)
             return edited(old, made)
     return None

@@ -75,6 +75,7 @@ class Words:
 
 _CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
 _ENTRY = re.compile(r"\w\[[^\W\d]\w*( [+-] 1)?\]$")  # such as `states[t + 1]`
+_OF_LISTS = ("stack", "concatenate", "hstack", "vstack", "block", "array", "asarray")
 _LONGEST = 60  # characters of an expression that is used elsewhere
 
 
@@ -118,6 +119,7 @@ def spoken(
             if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
                 called = text.of(node.func)
                 known = called.split(".")[0] in scope and _may_be_called(node.func, scope)
+                known = known and last_name(node) not in _OF_LISTS
                 calls |= {f"{called}({{}})": None} if known else {}
             if isinstance(node, ast.Call) and last_name(node) == "where" and len(node.args) == 3:
                 called, when = text.of(node.func), text.of(node.args[0])
@@ -132,6 +134,13 @@ def spoken(
                         masked[f"{called}({when}, {pair[array is node.args[2]]})"] = None
             if isinstance(node, ast.Call) and last_name(node) in ("maximum", "minimum", "clip"):
                 others_ = [text.of(n) for n in node.args[1:]]
+                if node.args and isinstance(node.args[0], ast.BinOp) and _may_run(node, scope):
+                    here = (
+                        text.of(node.args[0])
+                        if text is own
+                        else _inlined(text, node.args[0], scope)
+                    )
+                    written |= {here: None} if len(here) <= _LONGEST else {}
                 if others_ and not _names(node.args[1:]):
                     bounded[f"{text.of(node.func)}({{}}, {', '.join(others_)})"] = None
             if isinstance(node, ast.Constant) and is_number(site):
@@ -172,7 +181,7 @@ def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
     return re.compile(rf"\b({'|'.join(map(re.escape, sorted(found)))})\(")
 
 
-def _inlined(text: Text, node: ast.Call, scope: Mapping[str, Any]) -> str:
+def _inlined(text: Text, node: ast.expr, scope: Mapping[str, Any]) -> str:
     """Return a call's text, with what is made once for names that are not in scope."""
     start, here = text.span(node)[0], text.of(node)
     read_ = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id not in scope]
@@ -353,6 +362,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
     indices = [m.text for m in pool if _kind(m) == "i" and m.shape and m.text.isidentifier()][:2]
     whole = [m for m in arrays if m.shape][:most]
+    square = (m.text for m in whole if len(m.shape) == 2 and m.shape[0] == m.shape[1])
+    texts += [(f"{alias}.eye(len({v}))", ATOM) for v in square if alias]
     counts = [m for m in pool if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
     texts += [(f"({m.text} - 1)", ATOM) for m in counts[:3] if most]
     rows = (a for a in arrays if len(a.shape) > 1 and a.shape[:-1] in scope.shapes)

@@ -982,8 +982,9 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
         if np.allclose(whole, 1) and x.shape[-1] > 1:  # probabilities, or classes as 0 and 1
             return _distribution(x, lengths, rng, near)
     if near is None and _is_places(x):
-        length = lengths.get(len(x), len(x))
-        return rng.permutation(max(int(x.max()) + 1, length))[:length].astype(x.dtype)
+        length, least = lengths.get(len(x), len(x)), int(x.min() > 0)  # lengths are never zero
+        drawn = least + rng.permutation(max(int(x.max()) + 1 - least, length))
+        return drawn[:length].astype(x.dtype)
     array = x
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
@@ -991,7 +992,7 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     mask = kind in "fc" and np.isin(array, (0, 1)).all() and np.ptp(array) > 0
     if kind not in "fc" or mask or not array.size:
         if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
-            array = array % min(lengths.values())
+            array = np.maximum(array % min(lengths.values()), (array > 0).all())
         shuffled = array.ndim and len(array) > 1 and near is None
         return array[rng.permutation(len(array))] if shuffled else array
     noise = rng.normal(size=array.shape)

@@ -60,6 +60,7 @@ _LOST = 0.1  # the relative error of an entry that keeps its first digit
 _ALGEBRA = 5e-6  # of the time of a candidate: an operation of linear algebra
 _ALONE = 0.03  # of the time of a candidate, in which one line runs
 _CALLED = 6  # characters, of an edit in a function that is called
+_RETURNED = 12  # characters, of an edit where a value is returned, not where it is made
 _FEW = 32  # entries of a value that is solved for first
 _SIZE = re.compile(r"\.(shape|size)\b|^[\d.]+$|[*/+-] [\d.]+\)?$")  # what seldom is missing
 _NUMBERS = re.compile(r"(?<![\w.])[\d.]+")
@@ -329,7 +330,8 @@ class _Search:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
             if self.first is not None and not self._settled:
                 self._focus = self.first
-                self._searched([d for d in behind if d.code is self.first.code], 0.9)
+                share = 0.9 if self.first.mended else 0.4  # of one turn of a loop less is known
+                self._searched([d for d in behind if d.code is self.first.code], share)
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
             if not self._settled:
@@ -339,7 +341,11 @@ class _Search:
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
         found = self.verified or self._bound
-        keys = {id(m): (self._doubtful.get(id(m), 0), *self._cost(m.code, m.new)) for m in found}
+        alone = any(len(m.new.edits) == 1 for m in found)  # then two are one mistake, split
+        doubts = {
+            id(m): max(self._doubtful.get(id(m), 0), alone and len(m.new.edits) > 1) for m in found
+        }
+        keys = {id(m): (doubts[id(m)], *self._cost(m.code, m.new)) for m in found}
         ranked = sorted(found, key=lambda m: keys[id(m)])
         for _, some in itertools.groupby(ranked, key=lambda m: keys[id(m)][:2]):
             ordered = self._explained_first(list(some))
@@ -434,12 +440,9 @@ class _Search:
         if self.first is None and self._starts:
             behind = [d for d in self._starts.values() if place(d.code) not in self._before]
             found = self._first_line(behind, self._named.locals)
-            mine = getattr(
-                self.problem.entry, "__code__", None
-            )  # a helper may be given what is wrong
-            whole = found is not None and found.near == {found.statement}  # what it reads is right
-            if found is not None and whole and found.code is mine:
-                self.first = dataclasses.replace(found, early=False)
+            mine = getattr(self.problem.entry, "__code__", None)
+            if found is not None and found.code is mine:  # a helper may be given what is wrong
+                self.first = found
         return self.first
 
     def _first_line(
@@ -464,6 +467,7 @@ class _Search:
             lambda: self._at(point),
             lambda came: judged(came, point.expected)[0],
             known,
+            point.expected,
             named,
         )
 
@@ -487,6 +491,8 @@ class _Search:
             if named and not again:
                 cut = self.tried >= end * self._total
                 tiers.remove(NAMES)  # the rest of them comes later
+            if tier == TOKENS and not self._settled:
+                self._twice(better, share)
             for draft in forward if tier == TOKENS and not self._settled else ():
                 bench = self._bench(draft)
                 for edit in _kept_instead(draft.text, bench):
@@ -507,6 +513,13 @@ class _Search:
         self._second(forward, self._kept(0.5))
         if not self._settled:
             self._second(_best(better, self.errors), share)
+
+    def _twice(self, better: Sequence[_Draft], share: float) -> None:
+        """Try a second cheap edit where the first makes all right up to a common factor."""
+        near = [d for d in better if d.errors[1] < _NEAR <= self.errors[1]]
+        near = [d for d in near if d.text.edits[0].old not in ("+", "-")]  # another sign would do
+        near.sort(key=lambda draft: self._cost(draft.code, draft.text))
+        self._tried_tier(near[:_PAIRED], TOKENS, min(share, self.tried / self._total + 0.1))
 
     def _joined(self, partly: Sequence[_Draft]) -> None:
         """Try two edits at once, of which each makes gradients right that the other does not."""
@@ -984,6 +997,8 @@ class _Search:
         old = read(code)
         if ast.dump(new.tree) in written or old is None or not self.fresh:
             return
+        if self._writes_a_setting(new):
+            return
         bound = self._bound_to(code, new, touched)
         if bound and (not _says_no_number(new) or max(e.tier for e in new.edits) >= FITTED):
             return
@@ -1011,7 +1026,7 @@ class _Search:
         """Return how far a fix may stand at another place than the mistake."""
         bench = self._bench(self._starts[code]) if code in self._starts else None
         if bench is None or place(code) in self._valued:
-            return 0
+            return int(bench is not None and at_its_definition(old, new) is not None)
         right = self._right_ones(self._starts[code])
         return doubt(old, new, bench.scope, right, self._named)
 
@@ -1083,6 +1098,18 @@ class _Search:
                     continue
             bound |= {f"{name} = {value:g}": None for name, value in point.others}
         return " and ".join(bound)
+
+    def _writes_a_setting(self, new: Text) -> bool:
+        """Whether an edit compares with a number that is a setting's value: `1` for `margin`.
+
+        A few points may not tell one from the other.
+        """
+        read_ = self.world.read_by(self.world.ever)
+        known = {abs(s.value) for s in self.world.settings if s.root in read_}
+        known = {value for value in known if type(value) is float}
+        spans = kinds.compared(new)
+        inside = (e for e in new.edits if any(a <= e.start < b for a, b in spans))
+        return any(float(number) in known for e in inside for number in _new_numbers(e))
 
     @functools.cached_property
     def _settings(self) -> list[tuple[Point, list[Any]]]:
@@ -1241,6 +1268,11 @@ def _says_no_number(new: Text) -> bool:
     texts = ("".join(getattr(e, part) + " " for e in new.edits) for part in ("new", "old"))
     numbers = [collections.Counter(_NUMBERS.findall(each)) for each in texts]
     return not numbers[0] - numbers[1]
+
+
+def _new_numbers(edit: Edit) -> list[str]:
+    old = _NUMBERS.findall(edit.old)
+    return [n for n in _NUMBERS.findall(edit.new) if n not in old and n.strip(".")]
 
 
 def _last_alone(draft: _Draft, edit: Edit) -> Text | None:
@@ -1477,7 +1509,7 @@ def _fitting(site: Site, shape: tuple[int, ...], pool: list[Material]) -> list[M
 
 def _cost(old: Text, new: Text, size: int) -> Cost:
     """Return what orders fixes: how far the search went, how much is new or in another style."""
-    known, unused = old.segment.decode(), _unused(old)
+    known, unused, returned = old.segment.decode(), _unused(old), _made_to_return(old)
     for edit in new.edits:
         strange = [w for w in re.findall(r"\w+|[^\w\s]", edit.new) if w not in known]
         styled = f"={edit.new}" in known
@@ -1486,6 +1518,7 @@ def _cost(old: Text, new: Text, size: int) -> Cost:
         size += 2 * max(0, len(_NUMBERS.findall(edit.new)) - len(_NUMBERS.findall(edit.old)) - 1)
         size -= _CALLED * (not unused.isdisjoint(re.findall(r"\w+", edit.new)))
         size += 4 * (edit.tier >= SOLVED and edit.old.isidentifier())  # where it is made, not read
+        size += _RETURNED * (edit.old in returned)
     if len(new.edits) > 1:  # one mistake is often made twice
         size += 4 * len({word for edit in new.edits for word in _exchanged(edit)})
     return max(e.tier for e in new.edits), size, new.edits[0].start
@@ -1495,6 +1528,28 @@ def _exchanged(edit: Edit) -> Iterator[str]:
     """Yield the words of an edit that others stand for afterwards."""
     old, new = (re.findall(r"[^\W\d]\w*", each) for each in (edit.old, edit.new))
     yield from (one for one, two in zip(old, new) if one != two and len(old) == len(new))
+
+
+@functools.lru_cache(maxsize=64)
+def _made_to_return(text: Text) -> set[str]:
+    """Return the names that a function computes in one place, and returns without reading them."""
+    names = [n for s in text.statements for n in ast.walk(s) if isinstance(n, ast.Name)]
+    counts = collections.Counter((n.id, is_stored(n)) for n in names)
+    alone = {
+        t.id
+        for s in text.statements
+        if isinstance(s, ast.Assign)
+        for t in s.targets
+        if isinstance(t, ast.Name)
+    }
+    ends = {
+        n.id
+        for s in text.statements
+        if isinstance(s, ast.Return)
+        for n in ast.walk(s)
+        if isinstance(n, ast.Name)
+    }
+    return {n for n in alone & ends if counts[n, True] == counts[n, False] == 1}
 
 
 @functools.lru_cache(maxsize=64)

@@ -30,7 +30,7 @@ _LARGEST = 1 << 26  # entries of an array that a candidate makes: `arange(n)` ma
 _NARROW = ("float16", "float32", "bfloat16", "single", "half")
 
 
-evaluated = [0]  # equations of traced functions, so far: what they take is known by it
+evaluated = [0]  # equations of derivatives, so far: what they take is known by it
 
 
 class Array(np.ndarray[Any, Any]):
@@ -135,7 +135,7 @@ def _bounded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
+def _traced(function: Callable[..., Any], counted: bool = False) -> Callable[..., Any]:
     """Return a function of JAX that NumPy evaluates, once it was traced at some shapes.
 
     What JAX cannot trace runs in JAX.
@@ -159,7 +159,7 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
         key = tree, str(static), tuple((x.shape, x.dtype) for x in arrays)
         known = (key, *(x.tobytes() for x in arrays)) if sum(map(np.size, arrays)) <= _FEW else None
-        if programs.get(key):
+        if counted and programs.get(key):
             evaluated[0] += len(programs[key][0].eqns)
         if known in results:
             return jax.tree.unflatten(programs[key][1], [numbers(x.copy()) for x in results[known]])
@@ -199,8 +199,9 @@ class Namespace:
 
     def _look_up(self, name: str) -> Any:
         if name in self._own:
-            own, real = self._own[name], getattr(self._real, name, None)
-            plain = isinstance(own, type) or own is _same or self._own is _JAX or real is None
+            own: Any = self._own[name]
+            real: Any = getattr(self._real, name, None)
+            plain = isinstance(own, type) or own is _same or self._own is _JAX or not callable(real)
             return own if plain else _numpy(own, real)
         real = getattr(self._real, name)
         if name in _NARROW:
@@ -309,7 +310,7 @@ def _derivative(made: Callable[..., Any]) -> Callable[..., Any]:
             if len(known) >= _FUNCTIONS:
                 known.clear()
             if key not in known or key[0] is None:
-                known[key] = _traced(made(f, *options, **named))
+                known[key] = _traced(made(f, *options, **named), counted=True)
             return known[key](*arguments)
 
         return call

@@ -284,7 +284,7 @@ def _held(rule: HandRule, seed: int) -> HandRule:
 
 def _cause(known: WrongLine | Half, upstream: str) -> Cause:
     if isinstance(known, WrongLine):
-        return Cause(known.told, known.place, whole=known.early)
+        return Cause(known.told, known.place if known.whole else "", whole=known.whole)
     code, sentence = explained(known.mended, upstream)
     old = known.mended.old
     line = old.line_of(min(edit.start for edit in known.mended.new.edits))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from repair.test_mistakes import load
 
 import gradlab
@@ -46,3 +47,127 @@ def test_a_rule_that_calls_vjp_inside_is_mended(tmp_path: Path) -> None:
     report = gradlab.check(module.block, drawn(5, 4), drawn(4), drawn(4, 4))
     assert [fix.line for fix in report.fixes][:1] == [22], str(report)
     assert "the factor `0.5` is missing" in report.fixes[0].explanation
+
+
+TRIPLET = """
+import numpy as np
+
+def forward(anchor, pos, neg, margin=1.0):
+    dp = ((anchor - pos) ** 2).sum(axis=1)
+    dn = ((anchor - neg) ** 2).sum(axis=1)
+    return np.maximum(dp - dn + margin, 0).mean()
+
+def backward(dout, anchor, pos, neg, margin=1.0):
+    dp = ((anchor - pos) ** 2).sum(axis=1)
+    dn = ((anchor - neg) ** 2).sum(axis=1)
+    active = (dp - dn > 0)[:, None] * dout / anchor.shape[0]
+    return 2 * active * (neg - pos), -2 * active * (anchor - pos), 2 * active * (anchor - neg)
+"""
+POOL = """
+import numpy as np
+
+def forward(x, k=2):
+    out = np.zeros((x.shape[0] // k, x.shape[1] // k))
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = x[i * k:(i + 1) * k, j * k:(j + 1) * k].max()
+    return out
+
+def backward(dout, x, k=2):
+    dx = np.zeros_like(x)
+    for i in range(dout.shape[0]):
+        for j in range(dout.shape[1]):
+            w = x[i * k:(i + 1) * k, j * k:(j + 1) * k]
+            dx[i:i + k, j:j + k] += (w == w.max()) * dout[i, j]
+    return dx
+"""
+RIDGE = """
+import numpy as np
+
+def forward(x, y):
+    a = x.T @ x + np.eye(x.shape[1])
+    return np.linalg.solve(a, x.T @ y)
+
+def backward(dw, x, y):
+    a = x.T @ x + np.eye(x.shape[1])
+    w = np.linalg.solve(a, x.T @ y)
+    db = a @ dw
+    da = -np.outer(db, w)
+    return x @ (da + da.T) + np.outer(y, db), x @ db
+"""
+BAG = """
+import numpy as np
+
+def forward(table, tokens, lengths):
+    mask = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
+    return (table[tokens] * mask[:, :, None]).sum(axis=1) / lengths[:, None]
+
+def backward(dout, table, tokens, lengths):
+    mask = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
+    de = dout[:, None, :] * mask[:, :, None] / lengths[:, None, None]
+    dtable = np.zeros_like(table)
+    dtable[tokens] += de
+    return dtable
+"""
+GATES = """
+import numpy as np
+
+def forward(x, i, g, s, f):
+    h = np.tanh(f * s + i * g)
+    return x * h
+
+def backward(dout, x, i, g, s, f):
+    h = np.tanh(f * s + i * g)
+    dc = dout * x * (1 - h**2)
+    di = dc * i
+    df = dc * s
+    dg = dc * g
+    return dout * h, di, dg, dc * f, df
+"""
+SOLVE = """
+import numpy as np
+
+def forward(a, b):
+    return np.linalg.solve(a, b)
+
+def backward(dx, a, b):
+    x = np.linalg.solve(a, b)
+    db = np.linalg.solve(a.T, dx)
+    da = np.outer(x, db)
+    return da, db
+"""
+MEAN = """
+import numpy as np
+
+def forward(x, w):
+    d = x - w
+    return (d * d).mean()
+
+def backward(dout, x, w):
+    d = x - w
+    dx = dout * 2 * d
+    return dx, -2 * dout * d / d.size
+"""
+TOKENS = np.array([[0, 1, 1, 5], [2, 2, 0, 3], [4, 5, 1, 0]])
+NAMED = {
+    "a term in a condition": (TRIPLET, [(8, 3)] * 3, (), 11, "`margin` is missing in the cond"),
+    "two slices of one index": (POOL, [(4, 6)], (), 15, "the index should be `i * k:"),
+    "a product for a solution": (RIDGE, [(7, 3), (7,)], (), 10, "`np.linalg.solve(a, dw)` should"),
+    "entries that repeat": (BAG, [(6, 4)], (TOKENS, np.array([3, 4, 2])), 11, "not added up"),
+    "two names in two lines": (GATES, [(3, 4)] * 5, (), 10, "`i` and `g` are in each other's"),
+    "order and sign": (SOLVE, [(4, 4), (4,)], (), 9, "`x` and `db` are in each other's"),
+    "where it is made": (MEAN, [(3, 4)] * 2, (), 9, "the division by `x.size` is missing"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_the_line_and_the_cause_are_named(case: str, tmp_path: Path) -> None:
+    text, shapes, more, line, said = NAMED[case]
+    module = load(tmp_path / "layer.py", text.lstrip("\n"))
+    inputs = [drawn(*shape) + k for k, shape in enumerate(shapes)]
+    report = gradlab.check(
+        module.forward, *inputs, *more, backward=module.backward, wrt=tuple(range(len(shapes)))
+    )
+    assert report.fixes, str(report)
+    assert report.fixes[0].line == line, str(report)
+    assert said in report.fixes[0].explanation, str(report)
