@@ -38,6 +38,7 @@ _NEAR = 1e-7
 _MOST = 4096  # entries of a value that is tried
 _AXES = 4  # of a value that is tried with its axes in other orders
 _SHORT = 70  # characters of a line that is shown
+_TURNS = 4  # values in loops, of which one turn may be the first wrong one
 _BACK = 8  # values before a wrong one that may be another's right gradient
 
 
@@ -228,6 +229,8 @@ class _First:
         computed = Known(self._values)
         self._lacking = [each for each in known if not computed.holds(each)]
         self._entries = self._right_entries(watch.came)
+        turns = (e for e, ok in enumerate(self._matched) if not ok and watch.is_looped(e))
+        self._turns = set(itertools.islice(turns, _TURNS))
 
     def found(self) -> tuple[int, _Healed] | None:
         """Return the number of the first wrong event, and what its right value does."""
@@ -263,7 +266,7 @@ class _First:
         In a loop, the other turns stay wrong: there it is enough if more of what follows is right.
         """
         most: _Healed = (0, 0, self._values[e])
-        looped = self._watch.is_looped(e)
+        looped = self._watch.is_looped(e) and e in self._turns
         for each in _shaped(self._lacking, self._values[e]):
             came = self._watch.tried({e: each}, looped)
             now = self._right(came)
@@ -426,7 +429,7 @@ class _Watch:
             here = copied(scope, {})
             self.events.append(_Event(*self._places[place], part, value.copy(), here))
         other = self._put.get(number)
-        return value if other is None else numbers(other.reshape(value.shape))
+        return value if other is None else numbers(other.reshape(value.shape).copy())
 
     def _mark(self, code: CodeType, text: Text, tree: ast.FunctionDef) -> None:
         """Let every value that a function assigns or returns pass through `__at__`."""

@@ -330,7 +330,7 @@ class _Search:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
             if self.first is not None and not self._settled:
                 self._focus = self.first
-                share = 0.9 if self.first.mended else 0.4  # of one turn of a loop less is known
+                share = 0.9 if self.first.mended else 0.25  # of one turn of a loop less is known
                 self._searched([d for d in behind if d.code is self.first.code], share)
                 self._focus = None
             forward = [draft for draft in drafts if draft not in behind]
@@ -436,14 +436,14 @@ class _Search:
         return self._best_first()
 
     def line(self) -> WrongLine | None:
-        """Return the first wrong line, where no edit was found."""
+        """Return the first wrong line, where no edit was found, and that makes a gradient right."""
         if self.first is None and self._starts:
             behind = [d for d in self._starts.values() if place(d.code) not in self._before]
             found = self._first_line(behind, self._named.locals)
             mine = getattr(self.problem.entry, "__code__", None)
             if found is not None and found.code is mine:  # a helper may be given what is wrong
                 self.first = found
-        return self.first
+        return self.first if self.first is not None and self.first.mended else None
 
     def _first_line(
         self, drafts: list[_Draft], named: Mapping[str, Sequence[Array]] | None = None

@@ -171,3 +171,52 @@ def test_the_line_and_the_cause_are_named(case: str, tmp_path: Path) -> None:
     assert report.fixes, str(report)
     assert report.fixes[0].line == line, str(report)
     assert said in report.fixes[0].explanation, str(report)
+
+
+CELL = """
+import numpy as np
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+class GRUCell:
+    def __init__(self, n, m, rng):
+        self.Wz, self.Uz = rng.normal(size=(n, m)) / 2, rng.normal(size=(m, m)) / 2
+        self.Wr, self.Ur = rng.normal(size=(n, m)) / 2, rng.normal(size=(m, m)) / 2
+        self.Wn, self.Un = rng.normal(size=(n, m)) / 2, rng.normal(size=(m, m)) / 2
+
+    def forward(self, x, h):
+        z = sigmoid(x @ self.Wz + h @ self.Uz)
+        r = sigmoid(x @ self.Wr + h @ self.Ur)
+        n = np.tanh(x @ self.Wn + (r * h) @ self.Un)
+        self.cache = x, h, z, r, n
+        return (1 - z) * n + z * h
+
+    def backward(self, dout):
+        x, h, z, r, n = self.cache
+        dz = dout * (h - n)
+        dn = dout * (1 - z)
+        dh = dout * z
+        dan = dn * (1 - n * n)
+        drh = dan @ self.Un.T
+        dr = drh * n
+        dh += drh * r
+        daz = dz * z
+        dar = dr * r * (1 - r)
+        dh += daz @ self.Uz.T + dar @ self.Ur.T
+        dx = daz @ self.Wz.T + dar @ self.Wr.T + dan @ self.Wn.T
+        self.dWz, self.dUz = x.T @ daz, h.T @ daz
+        self.dWr, self.dUr = x.T @ dar, h.T @ dar
+        self.dWn, self.dUn = x.T @ dan, (r * h).T @ dan
+        return dx, dh
+"""
+
+
+def test_values_that_are_tried_stay_as_they_are(tmp_path: Path) -> None:
+    """A backward that adds in place wrote into the right gradients, and nothing was mended."""
+    module = load(tmp_path / "cell.py", CELL.lstrip("\n"))
+    cell = module.GRUCell(3, 5, np.random.default_rng(1))
+    report = gradlab.check(cell, drawn(4, 3), drawn(4, 5))
+    assert report.fixes, str(report)
+    assert "`n` is read instead of `h`" in report.fixes[0].explanation
+    assert "`1 - z`, is missing" in report.fixes[0].explanation
