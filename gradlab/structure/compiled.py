@@ -218,9 +218,10 @@ class CompiledJacobian:
     def _read(self, index: Any, rows: Any) -> list[Any]:
         """Return the array of the format, for the matrix or for each block."""
         flat = [made.reshape(-1) for made in rows]
-        if not flat:
-            flat = [jnp.zeros(0, self._derivative.dtype("jvp"))]
-        whole = flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+        if len(rows) == 1:
+            whole = rows[0].reshape(len(rows[0]), -1)
+        else:
+            whole = jnp.concatenate(flat or [jnp.zeros(0, self._derivative.dtype("jvp"))])
         assert self._parts is not None
         parts = self._parts.values()
         if index is None:

@@ -136,16 +136,16 @@ def index_of(format: Format, listing: Listing) -> tuple[Array, ...]:
     return tuple(each.view(f"u{each.itemsize}") for each in index)
 
 
-def read(format: Format, listing: Listing, flat: Any, index: Sequence[Any]) -> Any:
-    """Read the array of a format from the flattened result of all passes; JAX can trace this.
+def read(format: Format, listing: Listing, made: Any, index: Sequence[Any]) -> Any:
+    """Read the array of a format from the result of all passes; JAX can trace this.
 
     Args:
         format: which format.
         listing: which entries there are.
-        flat: the result of all passes.
+        made: the result of all passes, flattened, or a row for each pass.
         index: the index arrays of `index_of`, as NumPy or JAX arrays.
     """
-    size = flat.shape[0]
+    flat, size = made.reshape(-1), made.size
     if format == "banded":
         low, high = listing.bandwidths
         values = flat[index[0]] if size else jnp.zeros(len(listing.banded.ravel()), flat.dtype)
@@ -155,6 +155,8 @@ def read(format: Format, listing: Listing, flat: Any, index: Sequence[Any]) -> A
         data = flat
     elif not len(places):
         data = flat[:0]
+    elif made.ndim > 1 and isinstance(index[0], np.ndarray):  # two indices spare XLA a division
+        data = made.at[np.divmod(index[0], made.shape[1])].get(mode="promise_in_bounds")
     else:
         data = flat.at[index[0]].get(mode="promise_in_bounds")
     if format != "dense":
