@@ -197,7 +197,7 @@ class Compared:
             node = a if len(terms) == len(first) else (terms[0][0] or (0, a))[1]
             return Cause("GL101", f"the sign of `{_bare(node)}` is wrong")
         if len(terms) == 1:
-            return self._term(*terms[0], inside, self.values.of(_text(a)))
+            return self._term(*terms[0], inside, self.values.of(_text(b)))
         if len(gone) == len(come) == 1 and _complements(gone[0][1], come[0][1]):
             return self.cause(gone[0][1], come[0][1])
         some, lacks = gone or come, "is missing" if come else "is too many"
@@ -637,9 +637,10 @@ def _scaled(ratio: float, after: str, missing: bool | None = None) -> Cause:
 
 def _inside(around: _Around) -> str:
     """Return in what an expression stands, as far as that gives a number its meaning."""
-    nearest = True
+    nearest, part = True, None
     for each in reversed(around):
-        name = last_name(each) if isinstance(each, ast.Call) else ""
+        given = isinstance(each, ast.Call) and not isinstance(part, ast.Attribute)
+        name, part = last_name(each) if given else "", each  # an array has methods, which take it
         if isinstance(each, ast.Compare | ast.BoolOp) or name in ("clip", "maximum", "minimum"):
             return "condition"
         if isinstance(each, ast.Slice) or name in _PLACED:

@@ -731,6 +731,10 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         turned = f"{write.within(node.args[0], ATOM)}[{index}]"
         new = text.of(node).replace(text.of(node.args[0]), turned, 1)
         yield write.put(site, f"{new}[{index}]", ATOM, TOKENS)
+    for each in node.args:  # what runs backwards comes out backwards
+        index = getattr(each, "slice", None)
+        if index is not None and any(_is_backwards(part) for part in _indices(each)):
+            yield write.put(site, f"{text.of(node)}[{text.of(index)}]", ATOM, TOKENS)
     if name in ("tile", "repeat") and len(node.args) == 2:
         yield from _repeated(write, site, node)
     if name == "at" and len(node.args) == 3:
@@ -807,6 +811,11 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
     text, base = write.text, node.value
     if isinstance(node.ctx, ast.Load):
         yield write.put(site, text.of(base), precedence(base), NAMES)
+        if isinstance(base, ast.Call) and any(map(_is_backwards, _indices(node))):
+            for given in base.args[:2]:
+                index = f"{write.within(given, ATOM)}[{text.of(node.slice)}]"
+                mine = Site(given, (*site.parents, node, base), site.statement)
+                yield write.put(mine, index, ATOM, TOKENS)
         whole = [text.of(part) in (":", "...") for part in _indices(node)]
         for axis, part in enumerate(_indices(node)):  # an entry for the sum of all
             single = isinstance(part, ast.Constant) and type(part.value) is int
@@ -828,6 +837,11 @@ def _subscript(write: _Writer, site: Site, node: ast.Subscript) -> Iterator[Edit
         elif isinstance(part, ast.Name | ast.BinOp):
             for new in _next_to(text, part):
                 yield write.piece(start, end, new, TOKENS, site.statement)
+
+
+def _is_backwards(part: ast.expr) -> bool:
+    step = part.step if isinstance(part, ast.Slice) else None
+    return isinstance(step, ast.UnaryOp) and isinstance(step.op, ast.USub)
 
 
 def _next_to(text: Text, place: ast.expr) -> list[str]:

@@ -48,7 +48,7 @@ class Words:
         aliases: the names of NumPy or `jax.numpy` in a function's scope.
         held: what these modules hold, and methods of arrays.
         calls: what is called with one value, such as `np.exp({})`.
-        written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
+        written: numbers, entries, sums and calls, such as `upstream[i]`, `(x - mean)`, `sigmoid(z)`.
         bounds: the numbers that values are compared with.
         bounded: what bounds or masks a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
@@ -105,6 +105,7 @@ def spoken(
     aliases.sort(key=strange)
     held = frozenset(itertools.chain.from_iterable(map(_held, aliases and NUMPY)))
     calls, written, bounds, bounded, masked, places = (dict[str, None]() for _ in range(6))
+    upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     for text in texts:
         for site in sites(text):
             node, here = site.node, text.of(site.node)
@@ -152,6 +153,9 @@ def spoken(
                 written |= dict.fromkeys([here, *others(text, node)])
             elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
                 written[here] = None  # one of the module's; the others are known
+            elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+                plain = len(here) <= _LONGEST and upstreamed.isdisjoint(_read(node))
+                written |= {f"({here})": None} if plain and _read(node) else {}
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
                 here = here if text is own else _inlined(text, node, scope)
                 written |= {here: None} if len(here) <= _LONGEST else {}
@@ -167,7 +171,6 @@ def spoken(
     products = dict.fromkeys(own.of(n) for n in binary if isinstance(n.op, ast.Mult))
     chains = dict.fromkeys(itertools.chain.from_iterable(map(turned, repeat(own), sites(own))))
     made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS], tuple(places)[:_PLACES]
-    upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     turns = re.search(rb"\b(for|while|\w*scan)\b", own.segment) is not None
     return Words(tuple(aliases), held, *found, *made, upstreamed, turns)
 

@@ -656,7 +656,8 @@ class _Search:
             numbers = [each for each in words.written if each[0].isdigit()]
             cut = kinds.written_elsewhere(text, words.slices, numbers)
             cut = (e for e in cut if e.statement in wanted)
-            cut = itertools.chain(cut, _cut(text, bench, wanted), _placed(text, bench, wanted))
+            yield from _cut(text, bench, wanted)  # few fit
+            cut = itertools.chain(cut, _placed(text, bench, wanted))
             some = itertools.chain(some, cut, self._summed(text, bench, wanted))
             some = itertools.chain(some, _imported(text, bench, wanted))
             some = some if text.edits else itertools.chain(some, _unsolvable(text, bench, wanted))

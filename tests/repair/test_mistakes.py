@@ -65,7 +65,8 @@ def assert_mended(
         options = {"backward": module.backward, "returns": "output+residuals"}
         report = gradlab.check(module.forward, *inputs, **options)
     assert report.status == "wrong"
-    assert any(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
+    lines = [line for fix in report.fixes for line in fix.diff.splitlines()]
+    assert f"+{meant}" in lines, "\n".join(lines)
 
 
 def mended(which: str, k: int, folder: Path) -> tuple[str, tuple[Fix, ...]]:

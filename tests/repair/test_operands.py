@@ -14,6 +14,49 @@ from gradlab.repair.source import ATOM
 from gradlab.repair.standin import numbers, numpy_module
 
 NUMPY = {
+    "all pixels": (
+        "def forward(x):\n    m = x.mean(axis=(1, 2))\n"
+        "    return x * m[:, None, None], (x, m)\n\n\n"
+        "def backward(g, kept):\n    x, m = kept\n    _, h, w = x.shape\n"
+        "    dm = (g * x).sum(axis=(1, 2))\n    dx = g * m[:, None, None]\n"
+        "    dx += dm[:, None, None]\n    return dx\n",
+        [(2, 3, 2)],
+        "    dx += dm[:, None, None] / (h * w)",
+    ),
+    "sum that stands elsewhere": (
+        "def forward(q, z, s):\n    z, s = np.repeat(z, 2, axis=0), np.repeat(s, 2, axis=0)\n"
+        "    return np.sin((q - z) * s), (q, z, s)\n\n\n"
+        "def backward(g, kept):\n    q, z, s = kept\n    d = g * np.cos((q - z) * s)\n"
+        "    dz = -(d * s).reshape(-1, 2, g.shape[1]).sum(axis=1)\n"
+        "    ds = (d * q).reshape(-1, 2, g.shape[1]).sum(axis=1)\n    return d * s, dz, ds\n",
+        [(4, 3), (2, 3), (2, 3)],
+        "    ds = (d * (q - z)).reshape(-1, 2, g.shape[1]).sum(axis=1)",
+    ),
+    "two slices of what was padded": (
+        "def forward(x):\n    k = 1\n    p = np.pad(x, k)\n    h, w = x.shape\n"
+        "    y = np.zeros_like(x)\n    for i in range(2 * k + 1):\n"
+        "        for j in range(2 * k + 1):\n"
+        "            y += (1 + i + 2 * j) * p[i : i + h, j : j + w]\n    return y, (x, k)\n\n\n"
+        "def backward(g, kept):\n    x, k = kept\n    h, w = x.shape\n"
+        "    d = np.zeros((h + 2 * k, w + 2 * k))\n    for i in range(2 * k + 1):\n"
+        "        for j in range(2 * k + 1):\n"
+        "            d[i : i + h, j : j + w] += (1 + i + 2 * j) * g\n    return d[:h, :w]\n",
+        [(3, 4)],
+        "    return d[k:k + h, k:k + w]",
+    ),
+    "both directions": (
+        "A = 0.7\n\n\ndef swept(x, a):\n    h, y = 0, np.zeros_like(x)\n"
+        "    for t in range(len(x)):\n        h = np.tanh(a * h + x[t])\n        y[t] = h\n"
+        "    return y\n\n\n"
+        "def pulled(g, y, a):\n    c, dx = 0, np.zeros_like(g)\n"
+        "    for t in reversed(range(len(g))):\n        c = (g[t] + c) * (1 - y[t] ** 2)\n"
+        "        dx[t] = c\n        c = c * a\n    return dx\n\n\n"
+        "def forward(x):\n    return swept(x, A) + swept(x[::-1], -A)[::-1], x\n\n\n"
+        "def backward(g, x):\n    dx = pulled(g, swept(x, A), A)\n"
+        "    dx += pulled(g[::-1], swept(x[::-1], -A), -A)\n    return dx\n",
+        [(4, 2)],
+        "    dx += pulled(g[::-1], swept(x[::-1], -A), -A)[::-1]",
+    ),
     "sum of a product": (
         "def forward(x, w):\n    r = np.sqrt((x * x).sum(axis=1))\n"
         "    u = x / r[:, None]\n    return u @ w, (w, u, r)\n\n\n"
