@@ -48,7 +48,7 @@ class Words:
         aliases: the names of NumPy or `jax.numpy` in a function's scope.
         held: what these modules hold, and methods of arrays.
         calls: what is called with one value, such as `np.exp({})`.
-        written: numbers, entries, sums and calls, such as `upstream[i]`, `(x - mean)`, `sigmoid(z)`.
+        written: numbers, entries, slices and calls, such as `upstream[i]` and `sigmoid(z)`.
         bounds: the numbers that values are compared with.
         bounded: what bounds or masks a value by numbers, such as `np.maximum({}, 0.5)`.
         slices: of arrays, such as `1::3`.
@@ -56,6 +56,7 @@ class Words:
         turns: whether the one to edit has a loop or a scan.
         places: what arrays are indexed with, such as `edges[:, 1]`.
         chains: products of its matrices, of which some are transposed that are not so there.
+        sums: such as `(x - mean)`.
         upstreamed: the names in the one to edit that depend on the upstream.
     """
 
@@ -69,6 +70,7 @@ class Words:
     products: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
     upstreamed: frozenset[str] = frozenset()
     turns: bool = False
 
@@ -104,7 +106,7 @@ def spoken(
     aliases = [n for n, v in scope.items() if getattr(v, "__name__", "") in NUMPY]
     aliases.sort(key=strange)
     held = frozenset(itertools.chain.from_iterable(map(_held, aliases and NUMPY)))
-    calls, written, bounds, bounded, masked, places = (dict[str, None]() for _ in range(6))
+    calls, written, bounds, bounded, masked, places, sums = (dict[str, None]() for _ in range(7))
     upstreamed = frozenset(depending(own, upstream) - {""}) if upstream else frozenset[str]()
     for text in texts:
         for site in sites(text):
@@ -155,7 +157,7 @@ def spoken(
                 written[here] = None  # one of the module's; the others are known
             elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
                 plain = len(here) <= _LONGEST and upstreamed.isdisjoint(_read(node))
-                written |= {f"({here})": None} if plain and _read(node) else {}
+                sums |= {f"({here})": None} if plain and _read(node) else {}
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
                 here = here if text is own else _inlined(text, node, scope)
                 written |= {here: None} if len(here) <= _LONGEST else {}
@@ -172,7 +174,7 @@ def spoken(
     chains = dict.fromkeys(itertools.chain.from_iterable(map(turned, repeat(own), sites(own))))
     made = tuple(products)[:_PRODUCTS], tuple(chains)[:_CHAINS], tuple(places)[:_PLACES]
     turns = re.search(rb"\b(for|while|\w*scan)\b", own.segment) is not None
-    return Words(tuple(aliases), held, *found, *made, upstreamed, turns)
+    return Words(tuple(aliases), held, *found, *made, tuple(sums), upstreamed, turns)
 
 
 def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
@@ -296,8 +298,9 @@ def _simple(scope: Scope) -> list[Material]:
     for name in first:
         if name != "_" and all(name in each for each in scope.locals):
             found += _parts(name, tuple(each[name] for each in scope.locals), 0)
-    made = ((w, scope.values(w)) for w in scope.words.written)
-    found += [(w, values) for w, values in made if values is not None and _is_one(values)]
+    made = ((w, scope.values(w)) for w in (*scope.words.written, *scope.words.sums))
+    known = [(w, values) for w, values in made if values is not None and _is_one(values)]
+    found += [(w, values) for w, values in known if w not in scope.words.sums or np.ndim(values[0])]
     found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
     whole = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
