@@ -1425,7 +1425,7 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
     if not kinds.is_variable(site.node):
         return
     word = re.compile(rf"[^\w.]{re.escape(here)}\b")
-    for call in scope.words.written:  # as the forward makes it anew
+    for call in (*scope.words.written, *scope.words.sums):  # as the source makes it anew
         if call.endswith(")") and word.search(call) and _shape(scope, call) == shape:
             yield kinds.filled(text, site, "{m}", Material(call, ATOM, ()))
     for new in rows_beside(scope, here, shape or ()):
