@@ -732,9 +732,8 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         new = text.of(node).replace(text.of(node.args[0]), turned, 1)
         yield write.put(site, f"{new}[{index}]", ATOM, TOKENS)
     for each in node.args:  # what runs backwards comes out backwards
-        index = getattr(each, "slice", None)
-        if index is not None and any(_is_backwards(part) for part in _indices(each)):
-            yield write.put(site, f"{text.of(node)}[{text.of(index)}]", ATOM, TOKENS)
+        if isinstance(each, ast.Subscript) and any(map(_is_backwards, _indices(each))):
+            yield write.put(site, f"{text.of(node)}[{text.of(each.slice)}]", ATOM, TOKENS)
     if name in ("tile", "repeat") and len(node.args) == 2:
         yield from _repeated(write, site, node)
     if name == "at" and len(node.args) == 3:
