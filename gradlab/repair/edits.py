@@ -1001,6 +1001,11 @@ def _statement(
         at = text.segment.find(b"=", target[1], value[0])
         if not isinstance(statement.targets[0], ast.Tuple):
             yield write.piece(at, at + 1, "+=", TOKENS, index)
+        made = [s.targets[0] for s in text.statements if isinstance(s, ast.Assign)]
+        named = [each.id for each in made if isinstance(each, ast.Name)]
+        if named.count(text.of(statement.targets[0])) > 1:  # one of them may be meant for another
+            for name in dict.fromkeys(named):
+                yield write.piece(*target, name, TOKENS, index)
         yield from _added(write, index, statement.targets[0], statement.value, aliases)
     elif isinstance(statement, ast.If):
         mine = Site(statement.test, (statement,), index)

@@ -306,7 +306,7 @@ def _simple(scope: Scope) -> list[Material]:
     whole = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
     sizes = [
         Material(f"{a.text} * {b.text}", 13, tuple(map(operator.mul, a.values, b.values)))
-        for a, b in itertools.combinations(whole[:_COUNTS], 2)
+        for a, b in itertools.combinations(sorted(whole[:_COUNTS], key=lambda m: m.text), 2)
     ]
     for each in named:
         dimensions = len(each.shape)
