@@ -303,10 +303,12 @@ def _simple(scope: Scope) -> list[Material]:
     found += [(w, values) for w, values in known if w not in scope.words.sums or np.ndim(values[0])]
     found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
-    whole = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
+    lengths = [{n for m in named for n in np.shape(m.values[k])} for k in range(len(scope.locals))]
+    counts = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
+    counts = [m for m in counts if all(n in here for n, here in zip(m.values, lengths))]
     sizes = [
         Material(f"{a.text} * {b.text}", 13, tuple(map(operator.mul, a.values, b.values)))
-        for a, b in itertools.combinations(sorted(whole[:_COUNTS], key=lambda m: m.text), 2)
+        for a, b in itertools.combinations(counts[:_COUNTS], 2)
     ]
     for each in named:
         dimensions = len(each.shape)
