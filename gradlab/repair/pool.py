@@ -157,7 +157,8 @@ def spoken(
                 written[here] = None  # one of the module's; the others are known
             elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
                 plain = len(here) <= _LONGEST and upstreamed.isdisjoint(_read(node))
-                sums |= {f"({here})": None} if plain and _read(node) else {}
+                both = _read(node.left) and _read(node.right)  # complements are made anyway
+                sums |= {f"({here})": None} if plain and both else {}
             elif isinstance(node, ast.Call) and not isinstance(site.parent, ast.Expr):
                 here = here if text is own else _inlined(text, node, scope)
                 written |= {here: None} if len(here) <= _LONGEST else {}
@@ -303,13 +304,7 @@ def _simple(scope: Scope) -> list[Material]:
     found += [(w, values) for w, values in known if w not in scope.words.sums or np.ndim(values[0])]
     found.sort(key=lambda each: (not each[0].isidentifier(), each[0].count("[")))
     named = _distinct(Material(text, ATOM, values) for text, values in found)
-    lengths = [{n for m in named for n in np.shape(m.values[k])} for k in range(len(scope.locals))]
-    counts = [m for m in named if not m.shape and _kind(m) == "i" and m.text.isidentifier()]
-    counts = [m for m in counts if all(n in here for n, here in zip(m.values, lengths))]
-    sizes = [
-        Material(f"{a.text} * {b.text}", 13, tuple(map(operator.mul, a.values, b.values)))
-        for a, b in itertools.combinations(counts[:_COUNTS], 2)
-    ]
+    sizes = [*_areas(named, len(scope.locals))]
     for each in named:
         dimensions = len(each.shape)
         for axis in range(dimensions) if dimensions < 5 else ():
@@ -325,6 +320,20 @@ def _simple(scope: Scope) -> list[Material]:
     numbers = [n for n in ("1", "2", "0.5", "3", "4") if held.isdisjoint((float(n), 1 / float(n)))]
     constants = [Material(n, ATOM, (float(n),) * every) for n in numbers]
     return _distinct([*named, *constants, *sizes])
+
+
+def _areas(named: Sequence[Material], points: int) -> Iterator[Material]:
+    """Yield the products of two lengths that have a name: `h * w`."""
+    lengths = [{n for m in named for n in np.shape(m.values[k])} for k in range(points)]
+    counts = [
+        each
+        for each in named
+        if each.text.isidentifier()
+        and all(isinstance(v, int) and v in here for v, here in zip(each.values, lengths))
+    ]
+    for a, b in itertools.combinations(counts[:_COUNTS], 2):
+        product = tuple(map(operator.mul, a.values, b.values))
+        yield Material(f"{a.text} * {b.text}", 13, product)
 
 
 def _is_one(values: tuple[Any, ...]) -> bool:
