@@ -377,6 +377,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     texts: list[tuple[str, int]] = []
     arrays = [m for m in pool if _kind(m) in "fc" and m.binds == ATOM]
     arrays = [m for m in arrays if not m.text[0].isdigit() and "shape[" not in m.text]
+    arrays = [m for m in arrays if m.text not in words.sums]
     indices = [m.text for m in pool if _kind(m) == "i" and m.shape and m.text.isidentifier()][:2]
     whole = [m for m in arrays if m.shape][:most]
     square = (m.text for m in whole if len(m.shape) == 2 and m.shape[0] == m.shape[1])
