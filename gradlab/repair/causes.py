@@ -160,10 +160,10 @@ class Compared:
         if isinstance(b, ast.Pass) and isinstance(getattr(a, "targets", [0])[0], ast.Name):
             return self.cause(a.value, a.targets[0])
         targets = [x.targets[0] for x in (a, b) if isinstance(x, ast.Assign)]
-        if len(targets) == 2 and all(isinstance(t, ast.Name) for t in targets):
-            if _dump(a.value) == _dump(b.value):
-                old, new = map(_text, targets)
-                return Cause("GL331", f"`{old}` is overwritten by what `{new}` should be")
+        renamed = len(targets) == 2 and _dump(a.value) == _dump(b.value)
+        if renamed and all(isinstance(t, ast.Name) for t in targets):
+            old, new = map(_text, targets)
+            return Cause("GL331", f"`{old}` is overwritten by what `{new}` should be")
         if isinstance(a, ast.AugAssign) and isinstance(b, ast.Assign):
             if _dump(a.op) == _dump(getattr(b.value, "op", None)):
                 return _in_place(_text(a.target))

@@ -49,6 +49,7 @@ from gradlab.repair.world import Failed, World, copied, place, quiet, watched
 
 _BEAM = 8
 _ENOUGH = 6  # verified edits; the best of them are given
+_CHOICES = ("clip", "maximum", "minimum", "where")
 _TIERS = (TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED)
 _LONG = 15  # statements of a backward, above which the first wrong line is looked for
 _LOOK = 256  # candidates, after which the clock is read: that is slow on some machines
@@ -968,6 +969,8 @@ class _Search:
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
+        if _chooses_nothing(new) and not _chooses_nothing(self.texts[code]):
+            return
         points = (*self.points[1:], *self._refuting, *self.fresh, *self._other_way)
         try:
             for point in self.fresh:
@@ -1262,6 +1265,13 @@ def _same(one: Any, other: Any) -> bool:
 def _grows(new: Text) -> bool:
     """Whether the edits of a text put in an exponential that was not there."""
     return any(e.new.count("exp(") > e.old.count("exp(") for e in new.edits)
+
+
+def _chooses_nothing(text: Text) -> bool:
+    """Whether a choice is between a value and itself, as in `clip(x, 0, x)`."""
+    calls = [node for node in ast.walk(text.tree) if isinstance(node, ast.Call)]
+    choices = [each for each in calls if kinds.last_name(each) in _CHOICES]
+    return any(len(set(map(ast.dump, each.args))) < len(each.args) for each in choices)
 
 
 def _says_no_number(new: Text) -> bool:
