@@ -443,7 +443,8 @@ class _Search:
             found = self._first_line(behind, self._named.locals)
             mine = getattr(self.problem.entry, "__code__", None)
             if found is not None and found.code is mine:  # a helper may be given what is wrong
-                self.first = found
+                last = isinstance(found.text.statements[found.statement], ast.Return)
+                self.first = None if last else found  # of that, the verdict tells as much
         return self.first if self.first is not None and self.first.mended else None
 
     def _first_line(
@@ -984,7 +985,7 @@ class _Search:
                 values = [self.problem.value(self.world, point) for point in self.fresh]
                 if not self._leaves_alone(code):
                     return
-                if not all(self._holds(p, code) for p in self._uneven):
+                if any(self._errs(p, code) for p in self._uneven):
                     return
                 touched = place(code) in self.world.ran
             if touched:  # the forward runs what was edited, and must give what it gave
@@ -1136,10 +1137,10 @@ class _Search:
         with self.world.varied(point.others):
             return self.problem.value(self.world, point)
 
-    def _holds(self, point: Point, code: CodeType) -> bool:
-        """Whether every gradient of what runs is right at a point."""
+    def _errs(self, point: Point, code: CodeType) -> bool:
+        """Whether what runs gives a wrong gradient at a point, which it takes."""
         with contextlib.suppress(Failed):
-            return all(judged(self._at(point, code), point.expected)[0])
+            return not all(judged(self._at(point, code), point.expected)[0])
         return False
 
     @functools.cached_property

@@ -220,3 +220,18 @@ def test_values_that_are_tried_stay_as_they_are(tmp_path: Path) -> None:
     assert report.fixes, str(report)
     assert "`n` is read instead of `h`" in report.fixes[0].explanation
     assert "`1 - z`, is missing" in report.fixes[0].explanation
+
+
+def test_of_a_backward_of_one_line_the_cause_is_told_and_not_its_line(tmp_path: Path) -> None:
+    text = (
+        "import numpy as np\n\n\ndef forward(a, b):\n    return np.sin(a) * b**a, (a, b)\n\n\n"
+        "def backward(g, kept):\n    a, b = kept\n"
+        "    return g * np.sin(a) * a * b ** (a - 1), g * np.sin(a) * a * b ** (a - 1)\n"
+    )
+    module, rng = load(tmp_path / "power.py", text), np.random.default_rng(0)
+    inputs = [1 + rng.random(4) for _ in range(2)]
+    report = gradlab.check(
+        module.forward, *inputs, backward=module.backward, returns="output+residuals"
+    )
+    assert report.status == "wrong"
+    assert "first wrong line" not in report.diagnosis
