@@ -76,16 +76,17 @@ class Bench:
     def watched(self, k: int) -> dict[int, dict[str, Any]]:
         """Run at the k-th point; return the locals before each statement, where it ran last."""
         found: dict[int, dict[str, Any]] = {}
+        visits: dict[int, int] = {}
 
         def keep(index: int, scope: dict[str, Any]) -> None:
             found[index] = copied(scope, {})
-            self.visits[index] = self.visits.get(index, 0) + 1
+            visits[index] = visits.get(index, 0) + 1
 
         for copy in self.world.copies[self.code]:
             copy.__globals__["__keep__"] = keep
-        self.visits.clear()
         self.whole(self.text, k, watched)
-        return found
+        self.visits = visits.copy()  # others of the module are watched later, and keep there too
+        return found.copy()
 
     def whole(self, text: Text, k: int, mark: Mark | None = None) -> list[Any] | None:
         """Return the gradients at the k-th point, everything run; None where something raises."""
