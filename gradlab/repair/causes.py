@@ -213,9 +213,9 @@ class Compared:
             rest = [n for _, n in (*one.powers.values(), *some)]
             if come and len(some) == 2 and any(self._is_slope(n, rest) for _, n in some):
                 return Cause("GL221", f"the derivative of the activation, `{text}`, {lacks}")
-            code = "GL103" if all(self._is_size(n) for _, n in some) else "GL202"
+            sized = all(self._is_size(n) for _, n in some)
             said = f"the {'factor' if above else 'division by'} `{text}` {lacks}"
-            return Cause("GL201" if come and code == "GL202" else code, said)
+            return Cause("GL103" if sized else "GL201" if come else "GL202", said)
         if (scaled := self._ratio(a, b)) is not None:
             return scaled
         if max(len(left), len(right)) == len(terms) < 3:
@@ -645,7 +645,7 @@ def _inside(around: _Around) -> str:
     nearest, part = True, None
     for each in reversed(around):
         given = isinstance(each, ast.Call) and not isinstance(part, ast.Attribute)
-        name, part = last_name(each) if given else "", each  # an array has methods, which take it
+        name, part = last_name(each) if given else "", each  # a method is not given its array
         if isinstance(each, ast.Compare | ast.BoolOp) or name in ("clip", "maximum", "minimum"):
             return "condition"
         if isinstance(each, ast.Slice) or name in _PLACED:

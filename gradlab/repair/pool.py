@@ -188,7 +188,7 @@ def _above(own: Text, texts: Sequence[Text]) -> re.Pattern[str]:
 
 
 def _inlined(text: Text, node: ast.expr, scope: Mapping[str, Any]) -> str:
-    """Return a call's text, with what is made once for names that are not in scope."""
+    """Return an expression's text; names out of scope give way to what they are made of."""
     start, here = text.span(node)[0], text.of(node)
     read_ = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id not in scope]
     for name in sorted(read_, key=lambda n: text.span(n)[0], reverse=True):

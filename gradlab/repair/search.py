@@ -197,10 +197,10 @@ class _Search:
         world.differentiated = problem.differentiated
         self.verified: list[Mended] = []
         self._sures: set[int] = set()  # of what was verified, what holds on every branch
-        self._doubtful: dict[int, int] = {}  # and what may not stand where the mistake is
+        self._doubtful: dict[int, int] = {}  # what may not stand where the mistake is
         self._right: dict[_Draft, set[int]] = {}  # the statements whose values are right
         self._patience = 0.0  # how many candidates may be tried while all that is verified is so
-        self._least: Cost | None = None  # of those
+        self._least: Cost | None = None  # of what is verified, the smallest cost
         self._partly: list[_Draft] = []  # which make more gradients right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong

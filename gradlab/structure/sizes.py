@@ -34,8 +34,8 @@ _COMPARED = {
 def in_shapes(inputs: Sequence[Any], sizes: Mapping[str, Any]) -> list[str]:
     """Return the inputs that are shapes in words.
 
-    A lone name, as in "SAME", is one if it has a size, or if all inputs are words: else there would
-    be nothing to differentiate.
+    A lone name, as in "SAME", is a shape if it has a size. It is one too if all inputs are words:
+    without a shape there would be nothing to differentiate.
     """
     words = [text for text in inputs if isinstance(text, str)]
     lone = len(words) == len(inputs)

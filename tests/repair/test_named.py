@@ -1,12 +1,14 @@
 """What a report says of a mistake: the line where it is, and what it is."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from repair.test_mistakes import load
 
 import gradlab
+from gradlab.repair.bench import Bench
 
 INNER = """
 import jax
@@ -235,3 +237,25 @@ def test_of_a_backward_of_one_line_the_cause_is_told_and_not_its_line(tmp_path: 
     )
     assert report.status == "wrong"
     assert "first wrong line" not in report.diagnosis
+
+
+def test_what_other_functions_run_later_is_not_counted(tmp_path: Path, monkeypatch) -> None:
+    """A search for a fix ended with an IndexError: a helper's statements were counted, too."""
+    text = (
+        "import numpy as np\n\n\ndef forward(x):\n    return np.sin(x), x\n\n\n"
+        "def backward(g, x):\n    slope = np.sin(x)\n    return g * slope\n"
+    )
+    watched, counted = Bench.watched, []
+
+    def and_another(bench: Bench, k: int) -> dict[int, dict[str, Any]]:
+        found = watched(bench, k)
+        for copy in bench.world.copies[bench.code]:
+            copy.__globals__["__keep__"](99, {})  # as a function does that is watched later
+        counted.append(99 in bench.visits or 99 in found)
+        return found
+
+    monkeypatch.setattr(Bench, "watched", and_another)
+    module = load(tmp_path / "sine.py", text)
+    inputs, options = drawn(4), {"backward": module.backward, "returns": "output+residuals"}
+    assert gradlab.check(module.forward, inputs, **options).fixes
+    assert counted and not any(counted)
