@@ -394,10 +394,18 @@ class Evidence:
 
     def gradients_crossed(self, keyword: str) -> list[Any]:
         """Return the gradients of rule or reference in float64, under the other upstreams."""
-        if keyword not in self._crossed:
-            case = {name: widen(u) for name, u in self.other_upstreams.items()}
-            (self._crossed[keyword],) = self.gradients_at(keyword, [case])
-        return self._crossed[keyword]
+        return self.crossed_and_at(keyword, [])[0]
+
+    def crossed_and_at(
+        self, keyword: str, cases: Sequence[Arrays]
+    ) -> tuple[list[Any], list[list[Any]]]:
+        """Return the gradients under the other upstreams, and at changes, from one pass."""
+        other = {name: widen(u) for name, u in self.other_upstreams.items()}
+        unknown = [other] if keyword not in self._crossed else []
+        found = self.gradients_at(keyword, [*unknown, *cases])
+        for crossed in found[: len(unknown)]:
+            self._crossed[keyword] = crossed
+        return self._crossed[keyword], found[len(unknown) :]
 
     def gradients_here(self, keyword: str) -> list[Array]:
         """Return the gradients of the rule or the reference in float64, at the point."""

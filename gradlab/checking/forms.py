@@ -45,8 +45,9 @@ from gradlab.tracing import (
     walk,
     with_derivative_of,
 )
+from gradlab.tracing.jaxprs import body
 from gradlab.tracing.leaves import is_inexact
-from gradlab.tracing.linearise import forbids_forward_mode
+from gradlab.tracing.linearise import forbids_forward_mode, reverse_alone
 
 _FORWARD = 256  # entries that are differentiated one by one, where there is no reverse mode
 FINITE_DIFFERENCES = "finite differences of the forward in float64"
@@ -333,6 +334,10 @@ def _of_the_rule(error: Exception) -> bool:
 
 def jvp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
     """Return the program's JVP, or None where forward mode is impossible."""
+    parts = body(program.jaxpr)
+    chosen = {id(parts.invars[i]) for i in positions}
+    if any(reverse_alone(e) and chosen & set(map(id, e.invars)) for e in parts.equations):
+        return None  # JAX needs a trace to say so
     try:
         pushed = jvp_program(program, positions)
     except Exception:  # a custom_vjp has no forward mode

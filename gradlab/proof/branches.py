@@ -29,6 +29,7 @@ from gradlab.tracing.jaxprs import (
     NOT_THE_USERS,
     Equation,
     Literal,
+    contains,
     dtype_of,
     source_path,
     written_in,
@@ -134,6 +135,8 @@ class Outcomes(NamedTuple):
 
 def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) -> Outcomes | None:
     """Return what the inputs decide in some programs; None where that cannot be told."""
+    if not any(contains(program.jaxpr, _decides) for program in programs):
+        return Outcomes((), ())
     walk = _Walk(programs, inputs)
     if walk.size * 8 > _LARGEST:
         return None
@@ -610,6 +613,11 @@ _MARGINS: dict[str, Callable[..., Any]] = {
     "clamp": lambda low, x, high: np.minimum(x - low, high - x),
 }
 _DECIDES = _ROUNDED | _CHOSEN | _MARGINS.keys() | {"eq", "ne"}
+
+
+def _decides(equation: Any) -> bool:
+    """Whether an equation may be a site."""
+    return equation.primitive.name in _DECIDES or equation.primitive.name == "cond"
 
 
 def _columns(program: Program, points: Sequence[Arrays]) -> list[Value]:

@@ -11,7 +11,7 @@ import numpy as np
 from gradlab.common.arrays import Array, Tree
 from gradlab.tracing import ClosesOverTrace, Program, derive
 from gradlab.tracing.jaxprs import Abstract, contains
-from gradlab.tracing.kinds import is_rule
+from gradlab.tracing.kinds import is_renewed
 from gradlab.tracing.leaves import is_inexact
 
 Run: TypeAlias = Callable[..., list[Any]]
@@ -154,8 +154,8 @@ def _derive(
     A custom rule that holds values of the trace in which it was made can run in no other.
     """
     rest = avals, in_names, out_names, trace_wide, label
-    rules = contains(program.jaxpr, is_rule)  # their functions are new in each trace
-    key = None if rules or program.identity is None else (how, program.identity)
+    renewed = contains(program.jaxpr, is_renewed)
+    key = None if renewed or program.identity is None else (how, program.identity)
     try:
         return derive(program, functools.partial(flat_function, program.flat), *rest, key)
     except ClosesOverTrace:

@@ -4,9 +4,10 @@ Variables are numbered in the order in which they appear. Functions among the pa
 themselves: a key holds them, so that no other can come to stand in their place.
 """
 
+import typing
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,15 +23,16 @@ from gradlab.tracing.jaxprs import (
     dtype_of,
     shape_of,
 )
+from gradlab.tracing.kinds import lasting
 
 _LARGEST = 1 << 16  # bytes of a constant; larger ones are data, and seldom met twice
 
 
 class _Key(NamedTuple):
-    """How constants are told apart, and whether rules are."""
+    """How constants are told apart, and which calls are opened: only what they compute counts."""
 
     constant: Callable[[Any], Hashable]
-    rules: bool = True
+    opens: Callable[[Equation], bool] = lambda equation: False
 
 
 class _Hashed:
@@ -60,21 +62,30 @@ def fingerprint(equation: Equation) -> Hashable:
     return _Hashed(_equation(equation, _Key(id)))
 
 
-def identity(jaxpr: Jaxpr, rules: bool = True) -> Hashable | None:
+Rules: TypeAlias = typing.Literal["all", "lasting", "none"]
+
+
+def identity(jaxpr: Jaxpr, rules: Rules = "all") -> Hashable | None:
     """Return a key that two programs share only if they compute the same, for good; None: unknown.
 
-    `rules`: they are differentiated in the same way, too; else only what they compute counts.
+    `rules`: those by which they are differentiated in the same way, too: all rules, those that JAX
+    itself wrote, or none, so that only what they compute counts.
     """
     known = _identities.setdefault(jaxpr, {})
     if rules not in known:
         try:
-            known[rules] = _Hashed(_program(jaxpr, _Key(_contents, rules)))
+            known[rules] = _Hashed(_program(jaxpr, _Key(_contents, _OPENED[rules])))
         except TypeError:
             known[rules] = None
     return known[rules]
 
 
-_identities: "weakref.WeakKeyDictionary[Any, dict[bool, Hashable | None]]"
+_OPENED: dict[Rules, Callable[[Equation], bool]] = {
+    "all": lambda equation: False,
+    "lasting": lambda equation: lasting(equation) is None,
+    "none": lambda equation: True,
+}
+_identities: "weakref.WeakKeyDictionary[Any, dict[Rules, Hashable | None]]"
 _identities = weakref.WeakKeyDictionary()
 
 
@@ -86,11 +97,14 @@ def _contents(constant: Any) -> Hashable:
 
 
 def _equation(equation: Equation, key: "_Key") -> Hashable:
-    called = None if key.rules else call_jaxpr(equation)
+    called = call_jaxpr(equation) if key.opens(equation) else None
     if called is not None:
         return "call", _program(called, key), equation.ctx
     outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in equation.outvars)
-    return equation.primitive, _parameter(equation.params, key), outputs, equation.ctx
+    params = equation.params
+    if (rule := lasting(equation)) is not None:
+        params = {**params, "jvp_jaxpr_fun": rule}
+    return equation.primitive, _parameter(params, key), outputs, equation.ctx
 
 
 def _parameter(value: Tree, key: "_Key") -> Hashable:

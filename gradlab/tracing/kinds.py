@@ -7,7 +7,7 @@ somebody wrote for it, and which parts of it are compared beyond the laws of an 
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +59,49 @@ def is_rule(equation: Equation) -> bool:
 def kind_of(equation: Equation) -> Kind | None:
     """Return the kind of rule that an equation calls, or None."""
     return next((kind for kind in KINDS if kind.recognises(equation)), None)
+
+
+def lasting(equation: Equation) -> Hashable | None:
+    """Return a key of a rule that JAX itself wrote, the same in every trace; None: there is none.
+
+    What JAX stages of a rule is new in each trace, and hides the function that was written.
+    """
+    if equation.primitive.name != "custom_jvp_call":
+        return None
+    written = _innermost(equation.params["jvp_jaxpr_fun"])
+    if written is None or len(written.transforms) != 1 or not _by_jax(written.f):
+        return None
+    _, given = written.transforms[0]
+    return written.f, *(each for each in given if not callable(each))
+
+
+def is_renewed(equation: Equation) -> bool:
+    """Whether an equation calls a rule whose functions are new in each trace."""
+    return is_rule(equation) and lasting(equation) is None
+
+
+def _innermost(staged: Any) -> Any:
+    """Return the function that JAX was given, beneath those that it staged; None: it took more."""
+    cells = [cell for each in _functions(staged.f) for cell in each.__closure__ or ()]
+    held = [cell.cell_contents for cell in cells]
+    inside = next((value for value in held if hasattr(value, "transforms")), None)
+    if inside is None:
+        return staged
+    takes_constants = any(type(value) is int and value for value in held)
+    return None if takes_constants else _innermost(inside)
+
+
+def _by_jax(thing: Any) -> bool:
+    """Whether a function, and all that it closes over, is JAX's own and never changes."""
+    if isinstance(thing, tuple | list):
+        return all(map(_by_jax, thing))
+    if isinstance(thing, jax.custom_jvp):
+        return _by_jax(thing.fun)
+    thing = inspect.unwrap(thing) if callable(thing) else thing
+    if not inspect.isfunction(thing):
+        return thing is None or isinstance(thing, str | bool | int | float)
+    inside = (cell.cell_contents for cell in thing.__closure__ or ())
+    return thing.__code__.co_filename.startswith(JAX_FOLDER) and all(map(_by_jax, inside))
 
 
 def expansion_of(equation: Equation) -> Any:

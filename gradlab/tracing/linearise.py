@@ -123,6 +123,11 @@ def forbids_forward_mode(equation: Equation) -> bool:
     return equation.primitive.name in ("custom_lin", "call_hi_primitive_linearized")
 
 
+def reverse_alone(equation: Equation) -> bool:
+    """Whether an equation calls a rule of which jvp leaves such an equation."""
+    return bool(equation.primitive.name == "custom_vjp_call")
+
+
 def _aval(value: Tree) -> jax.ShapeDtypeStruct:
     weak = bool(getattr(value, "weak_type", False))
     return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]  # it has no types

@@ -90,7 +90,12 @@ class Program:
     @functools.cached_property
     def computes(self) -> Hashable | None:
         """A key that programs share which compute the same values, whatever their rules."""
-        return identity(self.jaxpr, rules=False)
+        return identity(self.jaxpr, rules="none")
+
+    @functools.cached_property
+    def believed(self) -> Hashable | None:
+        """A key that programs share which are the same but for rules that JAX did not write."""
+        return identity(self.jaxpr, rules="lasting")
 
     @property
     def place(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from gradlab.tracing.jaxprs import (
     source_path,
     users_file,
 )
-from gradlab.tracing.kinds import Kind, expansion_of, is_rule, kind_of
+from gradlab.tracing.kinds import Kind, expansion_of, is_renewed, is_rule, kind_of
 from gradlab.tracing.program import Program, rewritten
 from gradlab.tracing.walking import walk
 
@@ -222,8 +222,8 @@ def strip(program: Program, which: Callable[[CustomRule], bool] | None = None) -
 
     if not contains(program.jaxpr, goes):
         return program
-    stays = contains(program.jaxpr, lambda equation: is_rule(equation) and not goes(equation))
-    known = None if stays else program.computes  # without rules, this is all there is to a program
+    stays = contains(program.jaxpr, lambda equation: is_renewed(equation) and not goes(equation))
+    known = None if stays or which else program.believed  # this is all there is to what is left
     key = None if known is None else ("strip", known)
     stripped = rewritten(program, _Stripper(goes), lambda twin: strip(twin, which), key)
     if contains(stripped.jaxpr, goes):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from gradlab.tracing import remember, trace
+from gradlab.references import vjp_program
+from gradlab.tracing import remember, strip, trace
 from gradlab.tracing.identity import identity
 
 X = np.arange(1.0, 4.0, dtype=np.float32)
@@ -98,3 +99,37 @@ def test_the_key_of_values_does_not_ask_for_rules_and_that_of_programs_does():
     assert one.computes == other.computes is not None
     assert one.identity is None or one.identity != other.identity
     assert one.computes != trace(jnp.sin, X).computes
+
+
+def ruled(slope, primal=jnp.tanh):
+    @jax.custom_jvp
+    def layer(x):
+        return primal(x)
+
+    layer.defjvp(lambda primals, tangents: (layer(*primals), slope * tangents[0]))
+    return layer
+
+
+def softened(x):
+    return jnp.logaddexp(x, 0.0)
+
+
+@pytest.mark.parametrize("function", [jax.nn.relu, softened, jnp.sinc, jax.nn.softplus])
+def test_a_rule_that_jax_wrote_is_the_same_in_every_trace(function):
+    assert of(lambda x: function(x) * 1) == of(lambda x: function(x) * 1) is not None
+
+
+def test_rules_that_jax_wrote_are_told_apart_and_those_of_users_are_new_in_every_trace():
+    assert of(jax.nn.relu) != of(lambda x: jnp.maximum(x, 0))
+    layer = ruled(2.0)
+    assert of(layer) != of(layer)
+    mine = jax.custom_jvp(lambda x: jnp.maximum(x, 0))
+    mine.defjvps(lambda t, out, x: t)  # JAX wraps it in a function of its own
+    assert of(mine) != of(mine)
+
+
+def test_without_its_rules_a_layer_is_stripped_once_and_with_another_primal_anew():
+    one, other = strip(trace(ruled(2.0, softened), X)), strip(trace(ruled(3.0, softened), X))
+    assert one.jaxpr is other.jaxpr
+    assert vjp_program(one).jaxpr is vjp_program(other).jaxpr
+    assert strip(trace(ruled(2.0, jax.nn.relu), X)).jaxpr is not one.jaxpr

@@ -144,7 +144,7 @@ def _batched(trial: Trial) -> tuple[int, str]:
     rule = trial.subject.rule
     assert rule is not None
     several = batches_by_itself(rule) and not _is_large(rule)
-    known = None if several or rule.identity is None else ("batched", rule.identity)
+    known = None if several or rule.computes is None else ("batched", rule.computes)
     return remember(known, lambda: _batched_anew(trial, rule, several), lambda found: not found[1])
 
 

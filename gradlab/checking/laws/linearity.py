@@ -95,11 +95,12 @@ class _Claim(NamedTuple):
 
 def nonlinearity(trial: Trial, keyword: str) -> str:
     """Return in words how a rule fails to be linear; empty where it is."""
-    here, crossed = trial.gradients_here(keyword), trial.gradients_crossed(keyword)
     lifted = keyword == "reference" or trial.has_rule
     claims = list(_claims(trial))
     cases = [[claim.upstream, *claim.less] for claim in claims]
-    together = iter(trial.gradients_at(keyword, list(itertools.chain(*cases))))
+    here = trial.gradients_here(keyword)
+    crossed, found = trial.crossed_and_at(keyword, list(itertools.chain(*cases)))
+    together = iter(found)
     for claim, each in zip(claims, cases):
         moved = list(itertools.islice(together, len(each)))
         for i, target in enumerate(trial.subject.targets):
