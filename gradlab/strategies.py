@@ -102,12 +102,14 @@ def _is_floating(dtype: DTypeLike) -> bool:
 def _points(domain: Domain, near_kinks: bool, at_least: int) -> list[float]:
     """Return the grid within a domain, nearest to zero first, finer if more points are needed."""
     step = 1 / 8
+    low, high = max(domain.low, -8.0), min(domain.high, 8.0)
     while True:
-        grid = [k * step for k in range(-round(8 / step), round(8 / step) + 1)]
+        grid = [k * step for k in range(math.floor(low / step), math.ceil(high / step) + 1)]
         points = [
             x
             for x in grid
             if domain.low < x < domain.high
+            and abs(x) <= 8
             and (near_kinks or all(abs(x - kink) >= 1 / 16 for kink in domain.kinks))
         ]
         if near_kinks:
