@@ -22,6 +22,7 @@ _TOLD = re.compile(r"(?:^|; )((?:[^`:;]|`[^`]*`)+): `([^`]*)` should be `[^`]*`"
 _WHOLE = re.compile(r"\[[^\]]*\]")  # an index
 _LINES, _DIFF = 24, 14
 _LEAVES = 8
+_SENTENCE = 88  # characters, which fit one line of a terminal
 NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
 _LEAST_FLOAT32 = 1e-8  # no rounding of float32 or narrower is as small
 _NUMBERS = ("formula", "accuracy")
@@ -266,9 +267,12 @@ def rounding(report: "CheckReport", entry: "Entry") -> str:
 
 def _end(report: "CheckReport", fix: "Fix | None", code: str) -> Iterator[_Block]:
     if fix is not None:
-        yield _Block(2, wrapped("  verified  ", verified(fix), 12))
-    elif all(finding.kind == "line" for finding in report.findings):
-        yield _Block(0, wrapped("  fix     ", NO_FIX, 10))
+        said = verified(fix)
+        said = said if len(said) <= _SENTENCE else verified(fix, sizes=False)
+        yield _Block(2, wrapped("  verified  ", said, 12))
+    elif any(leaf.status == "wrong" for leaf in report.leaves) or not report.findings:
+        told = any(finding.kind != "line" for finding in report.findings)
+        yield _Block(3 if told else 0, wrapped("  fix     ", NO_FIX, 10))
     yield _Block(0, [""])
     yield _Block(1, wrapped("  oracle  ", report.oracle, 10))
     yield _Block(0, wrapped("  repeat  ", repeat(report.call), 10))
@@ -283,10 +287,13 @@ def _by_command() -> bool:
     return _command.get().startswith("gradlab")
 
 
-def verified(fix: "Fix") -> str:
-    """Return the shapes and the number of inputs at which an edit makes every gradient right."""
+def verified(fix: "Fix", sizes: bool = True) -> str:
+    """Return the number of inputs at which an edit makes every gradient right, and their shapes."""
     shapes = Counter(re.sub(r",? seed \d+", "", where) for where in fix.verified_at)
     places = [f"{count(n, 'new input')} ({which})" for which, n in shapes.items()]
+    if not sizes:
+        first, *others = shapes.values()
+        places = [count(first, "new input"), *(f"{n} of other sizes" for n in others)]
     reaches = f"; {fix.reaches}" if fix.reaches else ""
     return f"with this edit, every gradient is right at {' and at '.join(places)}{reaches}"
 

@@ -75,3 +75,45 @@ def test_the_worst_of_many_inputs_is_shown_and_the_others_are_counted() -> None:
     assert f"Worst: {report.worst.path}[" in text
     said = sum(f"\n  {name} " in text for name in "abcde")
     assert said == 5 or text.count(f"{5 - said} more input") == 1, text
+
+
+SLIPS = """
+import numpy as np
+
+def layer(x, w, v, b, c, d):
+    return np.tanh(x @ w + b) @ v + c + d * x.sum()
+
+def layer_backward(u, x, w, v, b, c, d):
+    h = np.tanh(x @ w + b)
+    dz = (u @ v.T) * (1 - h)
+    dx = dz @ w.T + (u * d).sum()
+    return dx, x.T @ dz, h.T @ u, dz.sum(axis=0), u[0], (u * x.sum()).sum(axis=0)
+"""
+
+
+def test_where_the_edit_was_verified_is_said_beside_many_wrong_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "two_slips.py"
+    path.write_text(SLIPS)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rng = np.random.default_rng(0)
+    shapes = (3, 4), (4, 5), (5, 2), (5,), (2,), (2,)
+    inputs = [rng.normal(size=shape) for shape in shapes]
+    report = gradlab.check(module.layer, *inputs, backward=module.layer_backward)
+    assert report.fixes and report.fixes[0].edits == 2
+    text = str(report)
+    assert len(text.splitlines()) <= 24
+    assert "2 new inputs and at 1 of other sizes" in text
+
+
+def test_a_cause_that_no_edit_mends_stands_beside_a_line_that_says_so() -> None:
+    @jax.custom_vjp
+    def layer(x):
+        return jnp.tanh(jnp.cumsum(x) ** 2 - jnp.flip(x))
+
+    layer.defvjp(lambda x: (layer(x), x), lambda x, u: (jnp.sort(jnp.abs(u)),))
+    report = gradlab.check(layer, jnp.array([0.5, -1.5, 2.0]))
+    assert not report.fixes and report.findings
+    assert "gradlab found no edit of one or two places" in " ".join(str(report).split())
