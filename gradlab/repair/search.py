@@ -509,12 +509,12 @@ class _Search:
             last = FITTED if self._focus is None else SOLVED  # before that, one edit may do
             if partly and tier >= last and not self._settled:
                 gone_on |= {draft.text.segment for draft in partly}
-                self._second(_best(partly, self.errors), min(share, self.tried / self._total + 0.4))
+                self._second(self._best(partly), min(share, self.tried / self._total + 0.4))
             if self._settled:
                 return
         self._second(forward, self._kept(0.5))
         if not self._settled:
-            self._second(_best(better, self.errors), share)
+            self._second(self._best(better), share)
 
     def _twice(self, better: Sequence[_Draft], share: float) -> None:
         """Try a second cheap edit where the first makes all right up to a common factor."""
@@ -559,6 +559,22 @@ class _Search:
                 if self._settled:
                     return
             self._apart = False
+
+    def _best(self, drafts: list[_Draft]) -> list[_Draft]:
+        """Return those with most right gradients, or the best few by each measure they better.
+
+        Of those that do the same, the cheapest is kept: what is far-fetched fails elsewhere.
+        """
+        most = max((sum(d.right) for d in drafts), default=0)
+        cheap = sorted(drafts, key=lambda d: self._cost(d.code, d.text))
+        kept: dict[tuple[object, ...], _Draft] = {}
+        for draft in cheap:
+            kept.setdefault((draft.code, draft.right, *(f"{e:.6g}" for e in draft.errors)), draft)
+        each = list(kept.values())
+        ranked = [sorted(each, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3)]
+        ranked = [[d for d in r if d.errors[k] < self.errors[k]] for k, r in enumerate(ranked)]
+        some = itertools.chain(*itertools.islice(itertools.zip_longest(*ranked), _BEAM))
+        return list(dict.fromkeys(d for d in some if d is not None))
 
     def _tried_tier(self, drafts: Sequence[_Draft], tier: int, share: float) -> list[_Draft]:
         """Try the edits of one tier of each draft; return those that make something better.
@@ -1575,18 +1591,6 @@ def _changed(old: str, new: str) -> int:
     """Return how many characters differ, what stands at both ends alike left out."""
     start, end = alike(old, new)
     return len(new) - start - end + abs(len(new) - len(old))
-
-
-def _best(drafts: list[_Draft], before: Errors) -> list[_Draft]:
-    """Return those with most right gradients, or the best few by each measure that they better."""
-    most = max((sum(d.right) for d in drafts), default=0)
-    ranked = [sorted(drafts, key=lambda d: (most - sum(d.right), d.errors[k])) for k in range(3)]
-    ranked = [[d for d in some if d.errors[k] < before[k]] for k, some in enumerate(ranked)]
-    kept: dict[tuple[object, ...], _Draft] = {}  # those that do the same are one
-    for d in itertools.chain(*itertools.islice(itertools.zip_longest(*ranked), _BEAM)):
-        if d is not None:
-            kept.setdefault((d.code, d.right, *(f"{e:.6g}" for e in d.errors)), d)
-    return list(kept.values())
 
 
 def _slice(text: Text, chosen: Sequence[int], count: int, sure: bool = False) -> set[int] | None:

@@ -269,12 +269,12 @@ def _end(report: "CheckReport", fix: "Fix | None", code: str) -> Iterator[_Block
     if fix is not None:
         said = verified(fix)
         said = said if len(said) <= _SENTENCE else verified(fix, sizes=False)
-        yield _Block(2, wrapped("  verified  ", said, 12))
+        yield _Block(1, wrapped("  verified  ", said, 12))
     elif any(leaf.status == "wrong" for leaf in report.leaves) or not report.findings:
         told = any(finding.kind != "line" for finding in report.findings)
         yield _Block(3 if told else 0, wrapped("  fix     ", NO_FIX, 10))
     yield _Block(0, [""])
-    yield _Block(1, wrapped("  oracle  ", report.oracle, 10))
+    yield _Block(2, wrapped("  oracle  ", report.oracle, 10))
     yield _Block(0, wrapped("  repeat  ", repeat(report.call), 10))
     if fix is not None and _by_command():
         patch = "repeat with --patch fix.diff, then run: patch -p1 < fix.diff"

@@ -393,3 +393,23 @@ def test_a_setting_that_a_place_equals_by_chance_has_its_name(tmp_path: Path) ->
     report = gradlab.check(module.forward, *inputs, backward=module.backward, wrt=(0, 1))
     assert report.fixes, str(report)
     assert report.fixes[0].after[0].strip() in ("at = k * step", "at = step * k")
+
+
+def test_of_edits_that_do_the_same_the_cheapest_is_gone_on_from(tmp_path: Path) -> None:
+    """A division by what is a factor does what leaving it out does, until it is 0."""
+    text = (
+        "@jax.custom_vjp\ndef render(s, c, d):\n    return kept(s, c, d)[0]\n\n\n"
+        "def kept(s, c, d):\n    t = s * d\n"
+        "    b = jnp.concatenate([jnp.zeros_like(t[:1]), jnp.cumsum(t)[:-1]])\n"
+        "    T = jnp.exp(-b)\n    w = T * (1 - jnp.exp(-t))\n"
+        "    return w @ c, (s, c, d, T, w)\n\n\n"
+        "def backward(res, g):\n    s, c, d, T, w = res\n    v = c @ g\n    part = w * v\n"
+        "    behind = jnp.cumsum(part[::-1])[::-1]\n"
+        "    dt = v * T * jnp.exp(-s * d) - behind\n    ds = dt\n"
+        "    return ds, w[:, None] * g[None, :], dt * s\n\n\n"
+        "render.defvjp(kept, backward)\n"
+    )
+    module, rng = made(tmp_path, text, JAX), np.random.default_rng(1)
+    inputs = rng.uniform(0.1, 2, 6), rng.normal(size=(6, 3)), rng.uniform(0.1, 0.5, 6)
+    report = gradlab.check(module.render, *(x.astype(np.float32) for x in inputs))
+    assert report.fixes and report.fixes[0].edits == 2, str(report)
