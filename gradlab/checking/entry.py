@@ -360,10 +360,16 @@ class _Asked:
         self.calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
 
     def anew(self, values: Mapping[str, Array]) -> Subject:
-        """Return the subject at other inputs, given by path; those that are not stay."""
+        """Return the subject at other inputs, given by path; those that are not stay.
+
+        gradlab makes them: a loop of the user's Python that ends at the given ones may never end.
+        """
         given, leaves, tree = flatten(self.inputs, self.names or ())
         placed = [values.get(leaf.path, value) for value, leaf in zip(given, leaves)]
-        return self.subject(jax.tree_util.tree_unflatten(tree, placed))
+        from gradlab.reading.lines import few_lines  # reads NumPy, which JAX's rules never need
+
+        with few_lines():
+            return self.subject(jax.tree_util.tree_unflatten(tree, placed))
 
     def subject(self, inputs: tuple[Tree, ...]) -> Subject:
         assert self.names is not None

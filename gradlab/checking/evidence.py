@@ -468,15 +468,23 @@ class Evidence:
     @functools.cached_property
     def without_infinities(self) -> list[Any] | None:
         """The rule's gradients under upstreams of zero where an output is not finite, else None."""
+        return self._without("rule", np.isfinite)
+
+    @functools.cached_property
+    def without_nan(self) -> list[Any] | None:
+        """The reference's gradients under upstreams of zero where an output is NaN, else None."""
+        return self._without("reference", lambda output: ~np.isnan(output))
+
+    def _without(self, keyword: str, has_value: Callable[[Array], Array]) -> list[Any] | None:
         outputs = [e.value for e in self.formula["rule"]] if self.has_rule else self.wide
         if outputs is None:
             return None
         case = {}
         for upstream in self.subject.upstreams:
-            finite = np.isfinite(outputs[self.subject.outputs.index(upstream.output)])
-            if not finite.all():
-                case[upstream.name] = np.where(finite, widen(self.upstreams[upstream.name]), 0)
-        return self.gradients_at("rule", [case])[0] if case else None
+            keeps = has_value(outputs[self.subject.outputs.index(upstream.output)])
+            if not keeps.all():
+                case[upstream.name] = np.where(keeps, widen(self.upstreams[upstream.name]), 0)
+        return self.gradients_at(keyword, [case])[0] if case else None
 
     def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
         """Return the gradients of the rule or the reference in float64, at changes to the point."""

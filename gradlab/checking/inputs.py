@@ -22,12 +22,22 @@ _COMPLEX_OF = {"float64": "complex128", "float32": "complex64"}
 
 
 def require_arrays(inputs: tuple[Any, ...], names: Sequence[str]) -> None:
-    """Refuse leaves that are arrays of another library, or have more digits than float64."""
+    """Refuse leaves that are no plain arrays: traced, masked, of another library, too exact."""
     import jax
 
     pairs, _ = jax.tree_util.tree_flatten_with_path(inputs)
     for keys, leaf in pairs:
         path = names[keys[0].idx] + jax.tree_util.keystr(keys[1:])
+        if isinstance(leaf, jax.core.Tracer):
+            raise InputError(
+                f"{path}: it is traced by jit, vmap or grad, and has no values yet; check the "
+                "function outside of them"
+            )
+        if isinstance(leaf, np.matrix | np.ma.MaskedArray):
+            kind = type(leaf).__name__
+            raise InputTypeError(
+                f"{path}: a {kind} computes otherwise than an array; pass numpy.asarray({path})"
+            )
         if isinstance(leaf, np.ndarray | np.generic):
             exact = "complex128" if leaf.dtype.kind == "c" else "float64"
             if leaf.dtype.kind in "fc" and leaf.dtype.itemsize > np.dtype(exact).itemsize:

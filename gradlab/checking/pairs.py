@@ -4,6 +4,7 @@ It is held against autodiff of the forward; with `reference=` against that. What
 read as NumPy; what cannot be read is left to finite differences.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from gradlab.common.arrays import Function, Tree
 from gradlab.errors import GradlabError, NotReadable
 from gradlab.reading import Reading, read
 from gradlab.tracing import (
+    NotTraceable,
     Program,
     derive,
     iterates,
@@ -63,9 +65,11 @@ def pair(
         forward, reading = (forward, reading) if rule is None else (traced, None)
     positions = tuple(hand.order.index(t.path) for t in hand.targets)
     believed: Program | None = None
+    stated: Reading | None = None
     oracle = FINITE_DIFFERENCES
     if reference is not None:
-        believed = rename(open_kernels(trace(reference, *inputs, names=names)), hand.order)
+        believed, stated = _stated(reference, inputs, names)
+        believed = rename(open_kernels(believed), hand.order)
         same_outputs(hand.name, hand.output_shapes, believed, name_of(reference))
         oracle = f"autodiff of {name_of(reference)}"
     elif forward is not None:
@@ -105,8 +109,10 @@ def pair(
         eager=True,
         read=isinstance(reading, Reading),
         calls=calls,
-        asked=tuple(r.asked for r in (reading, ruled) if isinstance(r, Reading) and r.asked),
-        holds=_where(reading, ruled),
+        asked=tuple(
+            r.asked for r in (reading, ruled, stated) if isinstance(r, Reading) and r.asked
+        ),
+        holds=_where(reading, ruled, stated),
         complaints=hand.complaints,
         notes=(*(() if forward is None else notes_on(forward)), *_decisions(reading)),
         shapes=hand.shapes,
@@ -131,6 +137,19 @@ def _program(
         return reading.program, reading
     traced = _traced_or_none(hand.forward, inputs, names) if hand.numpy else None
     return traced, reading
+
+
+def _stated(
+    reference: Function, inputs: tuple[Tree, ...], names: tuple[str, ...]
+) -> tuple[Program, Reading | None]:
+    """Return a reference in JAX or in NumPy as a program, and how it was read if it is NumPy."""
+    try:
+        return trace(reference, *inputs, names=names), None
+    except NotTraceable:
+        with contextlib.suppress(NotReadable):
+            reading = read(reference, *inputs, names=names)
+            return reading.program, reading
+        raise
 
 
 def _rule(

@@ -67,6 +67,8 @@ def look_further(trials: Sequence[Trial], leaves: Sequence[Leaf], settings: Sett
         lacking = "the forward cannot be differentiated; pass reference="
         if not trial.has_rule:
             lacking = "the rule cannot be read as a program"
+        elif trial.subject.believed is None:
+            lacking = "there is no second function to compare with"
         return Reach(_because(skipped, lacking), (), points)
     if any(is_key(getattr(array, "dtype", np.float64)) for array in trial.point.values()):
         reason = "an input is a random key, so only the given inputs were tried"
@@ -128,7 +130,7 @@ def _known(
         *("beyond", *((p.computes, p.place, p.in_names, p.out_names) for p in every)),
         *(subject.targets, subject.intended, subject.stated, subject.constant, str(trial.place)),
         *(settings.branches, settings.prove, settings.anew is None, taken.sides),
-        tuple(form_of(point[target.path]) for target in subject.targets),  # which `nearby` keeps
+        tuple(form_of(a) for a in point.values() if is_inexact(a.dtype)),  # which moves keep
     )
     whole = tuple(a.tobytes() for a in point.values() if not is_inexact(a.dtype))
     return known, ("proof", known, taken.chosen, whole)
@@ -195,10 +197,26 @@ def _walked(trial: Trial, settings: Settings, programs: Sequence[Program]) -> Wa
         {name: np.asarray(point[name]) for program in programs for name in program.in_names},
         [name for name in trial.values if settings.branches and name not in subject.constant],
         lambda inputs: settings.legal({name: inputs[name] for name in trial.values}),
+        _symmetric({name: np.asarray(point[name]) for name in trial.values}),
         trial.seed,
         len(subject.asked),
         (programs.index(subject.rule), subject.reference, trial.outputs),
     )
+
+
+def _symmetric(given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return what keeps symmetric those matrices that are given so, as `nearby` does.
+
+    Some rules are right for these inputs alone: that of a solver for symmetric systems.
+    """
+    floats = {name: array for name, array in given.items() if is_inexact(array.dtype)}
+    names = [name for name, array in floats.items() if form_of(array) == "symmetric"]
+
+    def kept(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        halves = {name: (inputs[name] + np.swapaxes(inputs[name], -1, -2)) / 2 for name in names}
+        return {**inputs, **halves}
+
+    return kept
 
 
 def _there(trial: Trial, place: Place, anew: Anew | None) -> Trial | None:

@@ -107,7 +107,7 @@ class _Bench:
     """A rule alone, at one point: what its parts are held against."""
 
     def __init__(self, meeting: Meeting, trial: Trial) -> None:
-        self.trial, self.program = trial, meeting.program
+        self.trial, self.program, self.params = trial, meeting.program, meeting.equation.params
         self.arrays = [in_numpy(trial.values[name]) for name in self.program.in_names]
         self.wrt = [self.program.in_names.index(t.path) for t in trial.subject.targets]
         self.floats = [is_inexact(aval.dtype) for aval in self.program.out_avals]
@@ -210,7 +210,7 @@ def _judged(name: str, bench: _Bench) -> RulePart:
         text = str(cause).partition("\n")[0]
         absent = isinstance(cause, NotImplementedError)
         status = "absent" if absent else "cannot run"
-        reason = text if absent else f"{type(cause).__name__}: {text}"
+        reason = text if absent else ": ".join(filter(None, (type(cause).__name__, text)))
     except TooLong:
         status, reason = "undecided", "a loop inside is too long to run eagerly"
     except (GradlabError, Refused) as error:
@@ -318,7 +318,8 @@ def _paired(weights: Sequence[Any], found: Sequence[Estimate]) -> Estimate:
 
 def _transpose(bench: _Bench) -> str:
     """Hold the transpose, for each operand in which the rule is linear, to <A v, u> = <v, A' u>."""
-    linear = [i for i in range(len(bench.moved)) if _is_linear(bench, i)]
+    fixed = bench.params.get("num_callee_consts", 0) + bench.params.get("num_res", 0)
+    linear = [i for i, k in enumerate(bench.wrt) if k >= fixed and _is_linear(bench, i)]
     for i in linear:
         apply, like = bench.one(i), Abstract(bench.moved[i].shape, bench.moved[i].dtype)
 

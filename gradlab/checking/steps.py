@@ -149,7 +149,9 @@ def known_in_own_dtype(evidence: Evidence, formula: Verdicts, i: int, draws: int
     if verdict is None:
         return reference
     moved = verdict.right & ~verdict.decided_by(Reason.WITHIN_ROUNDING, Reason.ZERO)
-    unknown = verdict.decided_by(Reason.NOT_CONVERGED, Reason.LIFTING_CHANGES)
+    unknown = verdict.decided_by(
+        Reason.NOT_CONVERGED, Reason.LIFTING_CHANGES, Reason.OUTPUT_NOT_FINITE
+    )
     if not (moved.any() or unknown.any()):
         return reference
     own = evidence.own(evidence.outputs + i, draws)

@@ -156,15 +156,20 @@ def evidence_of_infinities(evidence: Evidence, i: int) -> Array:
 
 
 def infinities(verdicts: Verdicts, evidence: Evidence) -> Verdicts:
-    """Nothing is known of an entry on which an output depends that is not finite itself."""
-    return tuple(
-        verdict.settle(
-            verdict.decided_by(Reason.REFERENCE_NOT_FINITE) & evidence_of_infinities(evidence, i),
-            State.UNDECIDED,
-            Reason.OUTPUT_NOT_FINITE,
-        )
-        for i, verdict in enumerate(verdicts)
-    )
+    """Nothing is known of an entry on which an output depends that is not finite itself.
+
+    Where the function has no value, a rule may have none, whatever autodiff gives.
+    """
+    found = []
+    for i, verdict in enumerate(verdicts):
+        doubted = verdict.decided_by(Reason.REFERENCE_NOT_FINITE)
+        if doubted.any():
+            doubted = doubted & evidence_of_infinities(evidence, i)
+        if verdict.decided_by(Reason.NOT_FINITE).any() and evidence.without_nan is not None:
+            moved = verdict.expected != evidence.without_nan[i]
+            doubted = doubted | (verdict.decided_by(Reason.NOT_FINITE) & moved)
+        found.append(verdict.settle(doubted, State.UNDECIDED, Reason.OUTPUT_NOT_FINITE))
+    return tuple(found)
 
 
 def disputes(verdicts: Verdicts, evidence: Evidence) -> Verdicts:

@@ -154,6 +154,7 @@ def walk_branches(
     inputs: Mapping[str, NDArray[Any]],
     moved: Sequence[str],
     legal: Callable[[Arrays], bool] = lambda inputs: True,
+    kept: Callable[[Arrays], Arrays] = lambda inputs: inputs,
     seed: int = 0,
     deciding: int = 0,
     pair: tuple[int, Program, int] | None = None,
@@ -163,9 +164,10 @@ def walk_branches(
     Without names that may be `moved`, the sides that the given inputs do not take are listed. The
     last `deciding` programs compute the values by which a function decided when it was read: where
     these are others, the programs before are not that function. `pair`: the numbers of the program
-    that is judged and of the one that is believed, and how many outputs are no gradients.
+    that is judged and of the one that is believed, and how many outputs are no gradients. `kept`
+    restores a form that inputs must keep, where moving them has broken it.
     """
-    walk = _Walk(programs, inputs, moved, legal, seed, deciding, pair)
+    walk = _Walk(programs, inputs, moved, legal, kept, seed, deciding, pair)
     if walk.size * 8 > _LARGEST:
         return Walked(reason="the inputs are too large to be moved")
     try:
@@ -184,13 +186,14 @@ class _Walk:
         inputs: Mapping[str, NDArray[Any]],
         moved: Sequence[str] = (),
         legal: Callable[[Arrays], bool] = lambda inputs: True,
+        kept: Callable[[Arrays], Arrays] = lambda inputs: inputs,
         seed: int = 0,
         deciding: int = 0,
         pair: tuple[int, Program, int] | None = None,
     ) -> None:
         self.start = {name: _wide(np.asarray(array)) for name, array in inputs.items()}
         self.size = sum(array.size for array in self.start.values())
-        self.programs, self.legal, self.pair = programs, legal, pair
+        self.programs, self.legal, self.kept, self.pair = programs, legal, kept, pair
         self.always = len(programs) - deciding
         self.turns = self.at_once = _TURNS * len(programs)  # that are left, and for one pass
         self.moved = [name for name in moved if self.start[name].size]
@@ -281,7 +284,7 @@ class _Walk:
 
         Note points as well where sides are taken together as none took them, and gradients differ.
         """
-        points = [point for point in points if self.legal(point)][: self.left]
+        points = [point for point in map(self.kept, points) if self.legal(point)][: self.left]
         for first in range(0, len(points), self.most):
             some = points[first : first + self.most]
             found = self.tried(some)

@@ -25,6 +25,8 @@ Kind: TypeAlias = Literal["noisy", "quiet", "sums", "summed"]
 """What is compiled. Small programs have one; large ones run without noise, return the magnitudes of
 their sums beside the values, and add every draw to the deviations without keeping it."""
 
+TURNS = 20_000  # of a loop, where one that ended at the given inputs may never end at others
+_ENDLESS = 1 << 62
 _TOGETHER = 4  # draws in one call, one after another: what each needs is allocated once
 
 
@@ -45,10 +47,14 @@ class _Measured(NamedTuple):
 
 
 class Compiled:
-    """Programs that XLA runs; see `Interpreted` for what its methods have in common with this."""
+    """Programs that XLA runs; see `Interpreted` for what its methods have in common with this.
 
-    def __init__(self, setting: Setting, large: bool) -> None:
-        self._setting, self._large = setting, large
+    A `while` has at most `turns` turns and gives NaN if it does not end: gradlab makes inputs at
+    which an iteration never converges. None: as many, if that changes nothing at the first inputs.
+    """
+
+    def __init__(self, setting: Setting, large: bool, turns: int | None = None) -> None:
+        self._setting, self._large, self._turns = setting, large, turns
         self._silence = fill(setting.silence)
         self._executables: dict[Kind, _Executable] = {}
 
@@ -58,6 +64,7 @@ class Compiled:
 
     def values(self, arguments: dict[str, Array]) -> dict[str, list[Array]]:
         """Return all outputs, without noise."""
+        self._limit(arguments)
         return self._named([np.asarray(array) for array in self._run(arguments)])
 
     def scatters(
@@ -68,6 +75,7 @@ class Compiled:
         generator: np.random.Generator,
     ) -> tuple[dict[str, list[Array]], dict[str, dict[str, list[Array]]]]:
         """Return the values, and for each rounding how far it moves them, root mean square."""
+        self._limit(arguments)
         if self._large:
             measured = _Measured(arguments, *self._called("sums", arguments, self._silence))
         else:
@@ -89,6 +97,17 @@ class Compiled:
     def stays_narrow(self) -> set[str]:
         """The dtypes whose digits are all that some value has, once the programs have been run."""
         return next(iter(self._executables.values())).stays_narrow
+
+    def _limit(self, arguments: dict[str, Array]) -> None:
+        """Decide, at the first inputs, how many turns a `while` may have."""
+        if self._turns is None:
+            self._turns = _ENDLESS
+            if not self._setting.work.counted:
+                endless = self._run(arguments)
+                self._turns = TURNS
+                pairs = zip(endless, self._run(arguments))
+                if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+                    self._turns = _ENDLESS
 
     def _summed(
         self, measured: _Measured, units: Units, draws: int, generator: np.random.Generator
@@ -119,7 +138,7 @@ class Compiled:
     def _called(self, kind: Kind, *arguments: Tree) -> Any:
         if kind not in self._executables:
             self._executables[kind] = self._compile(kind, arguments)
-        return self._executables[kind].run(*arguments)
+        return self._executables[kind].run(np.int64(self._turns or TURNS), *arguments)
 
     def _compile(self, kind: Kind, arguments: tuple[Tree, ...]) -> _Executable:
         setting = self._setting
@@ -135,28 +154,31 @@ class Compiled:
             def silent(pools: Pools) -> Quiet:
                 return Quiet(PooledNoise(pools), setting.constants, frozenset(pools))
 
-            def evaluate(rounder: Rounder, arguments: Tree) -> list[Any]:
+            def evaluate(rounder: Rounder, turns: Any, arguments: Tree) -> list[Any]:
+                rounder.turns = turns
                 distinct, places = setting.evaluate(rounder, arguments)
                 layout.update(places)
                 stays_narrow.update(rounder.stays_narrow)
                 return [_as_double(array) for array in distinct]
 
-            def noisy(arguments: Tree, pools: Pools) -> list[Any]:
-                return evaluate(rounder(pools), arguments)
+            def noisy(turns: Any, arguments: Tree, pools: Pools) -> list[Any]:
+                return evaluate(rounder(pools), turns, arguments)
 
-            def quiet(arguments: Tree, pools: Pools) -> list[Any]:
-                return evaluate(silent(pools), arguments)
+            def quiet(turns: Any, arguments: Tree, pools: Pools) -> list[Any]:
+                return evaluate(silent(pools), turns, arguments)
 
-            def sums(arguments: Tree, pools: Pools) -> tuple[list[Any], list[Any]]:
+            def sums(turns: Any, arguments: Tree, pools: Pools) -> tuple[list[Any], list[Any]]:
                 listening = silent(pools)
-                return evaluate(listening, arguments), listening.seen
+                return evaluate(listening, turns, arguments), listening.seen
 
-            def summed(measured: Any, rows: Pools, count: Any, weight: Any, totals: Any) -> Any:
+            def summed(
+                turns: Any, measured: Any, rows: Pools, count: Any, weight: Any, totals: Any
+            ) -> Any:
                 arguments, values, sums = measured
 
                 def draw(i: Any, totals: Any) -> Any:
                     pools = jax.tree.map(lambda row: row[i], rows)
-                    drawn = evaluate(rounder(pools, iter(sums)), arguments)
+                    drawn = evaluate(rounder(pools, iter(sums)), turns, arguments)
                     off = [weight * jnp.abs(a - b) for a, b in zip(drawn, values, strict=True)]
                     return list(map(jnp.hypot, totals, off))  # squares may overflow
 
@@ -164,9 +186,9 @@ class Compiled:
 
             functions: dict[Kind, Function]
             functions = {"noisy": noisy, "quiet": quiet, "sums": sums, "summed": summed}
-            last = (4,) if kind == "summed" else ()
-            options = options_for(setting.entries)
-            run = compile_once(functions[kind], *arguments, options=options, donate=last)
+            last = (5,) if kind == "summed" else ()
+            options, given = options_for(setting.entries), (np.int64(0), *arguments)
+            run = compile_once(functions[kind], *given, options=options, donate=last)
             return _Executable(run, layout, stays_narrow)
 
         known = setting.identity

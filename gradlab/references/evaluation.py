@@ -14,7 +14,7 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError
 from gradlab.references.bounds import device_here, digits_of
-from gradlab.references.compiled import Compiled
+from gradlab.references.compiled import TURNS, Compiled
 from gradlab.references.estimates import DRAWS, Estimate, estimate
 from gradlab.references.host import as_read, on_host
 from gradlab.references.interpreted import Interpreted
@@ -89,6 +89,7 @@ class Evaluation:
             Compiled(self._setting, self._large) if compiles else Interpreted(self._setting)
         )
         self._alone: dict[str, Evaluation] = {}
+        self._ended = False  # whether all loops came to an end in NumPy, at the given inputs
 
     @property
     def interpreted(self) -> bool:
@@ -256,14 +257,16 @@ class Evaluation:
     def _attempt(self, evaluate: Callable[[Any], T]) -> T:
         """Evaluate; what takes too many turns in NumPy is compiled from now on."""
         try:
-            return evaluate(self._engine)
+            found = evaluate(self._engine)
         except TooLong:
             self._compile()
             return evaluate(self._engine)
+        self._ended = True
+        return found
 
     def _compile(self) -> None:
-        self._loops.endless = True
-        self._engine = Compiled(self._setting, self._large)
+        self._loops.endless = not self._ended
+        self._engine = Compiled(self._setting, self._large, TURNS if self._ended else None)
 
     @property
     def _loops(self) -> "_Loops":

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Shape
+from gradlab.references.compiled import TURNS
 from gradlab.references.estimates import hypot
 from gradlab.references.noise import Draws, Units
 from gradlab.references.rounding import Exact, Rounder
@@ -22,7 +23,6 @@ from gradlab.tracing.jaxprs import Abstract, with_outputs
 from gradlab.tracing.leaves import in_numpy, in_words, is_inexact, is_key
 
 _HELD = 1 << 24  # numbers that the draws of the largest program's arrays may have together
-_TURNS = 20_000  # of loops, in one pass; who needs more is compiled
 
 
 class Interpreted:
@@ -81,7 +81,7 @@ class Interpreted:
     ) -> list[Array]:
         jaxpr = program.jaxpr if first is None else with_outputs(program.jaxpr, slice(first))
         walk = Exact(self._setting.constants, NumPy(), self._further)
-        walk.turns = _TURNS
+        walk.turns = TURNS
         pairs = zip(program.in_names, program.in_avals)
         inputs = [Value(given[name], is_inexact(aval.dtype)) for name, aval in pairs]
         outputs = walk(jaxpr, inputs)
@@ -133,7 +133,7 @@ class Interpreted:
             device=setting.device,
             arithmetic=NumPy(),
         )
-        rounder.turns = _TURNS
+        rounder.turns = TURNS
         distinct, layout = setting.evaluate(rounder, self.placed(arguments))
         self.stays_narrow |= rounder.stays_narrow
         ranks = {

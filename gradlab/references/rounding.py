@@ -122,7 +122,7 @@ class Rounder(Lifter):
         inner = type(self)(self._noise.shifted(turn), self._constants, self.allowed)
         inner._device = self._device
         inner.arithmetic, inner.staged = self.arithmetic, self.staged
-        inner.stays_narrow = self.stays_narrow
+        inner.stays_narrow, inner.turns = self.stays_narrow, self.turns
         return inner
 
     def goes_on(self, value: Value, rows: int) -> Any:
@@ -132,7 +132,9 @@ class Rounder(Lifter):
 
     def steady(self) -> Lifter:
         """Return a lifter without noise, which decides how often a `while` runs."""
-        return Exact(self._constants)
+        steady = Exact(self._constants)
+        steady.turns = self.turns
+        return steady
 
     def step(self, step: Step, inputs: list[Value]) -> list[Value]:
         """Evaluate an equation, unless an equal one has been."""

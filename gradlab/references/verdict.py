@@ -157,7 +157,10 @@ class Verdict:
     def unstable(self) -> Array:
         """Entries at which the rule loses digits that the reference keeps."""
         unstable = np.asarray(self.instability > WARN)
-        return unstable & (self.expected != 0) if unstable.any() else unstable
+        if not unstable.any():
+            return unstable
+        known = (self.expected != 0) & ~self.decided_by(Reason.OUTPUT_NOT_FINITE)
+        return np.asarray(unstable & known)
 
     @property
     def worst(self) -> tuple[int, ...] | None:

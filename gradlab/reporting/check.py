@@ -60,9 +60,13 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     elif report.status.endswith("loses digits"):
         yield "next", "write the formula so that nothing cancels or overflows, or use a wider dtype"
     if report.status == "undecided":
+        stuck = any(law.name == "form" and law.status == "inconclusive" for law in report.laws)
+        stuck |= any(part.status == "cannot run" for rule in report.rules for part in rule.parts)
         yield (
             "next",
-            "check in a wider dtype (dtypes=), at other inputs (domain=), or with reference=",
+            "mend what is raised, and check again"
+            if stuck
+            else "check in a wider dtype (dtypes=), at other inputs (domain=), or with reference=",
         )
     alike: dict[tuple[object, ...], list[str]] = {}
     for path, each in report.evidence.items():

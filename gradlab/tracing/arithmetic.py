@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -15,8 +16,9 @@ from gradlab.common.arrays import Array, DTypeLike, NumPyArray
 from gradlab.primitives import lookup
 from gradlab.tracing import keys, numeric
 from gradlab.tracing.callbacks import call_host, is_callback
+from gradlab.tracing.implementing import implementation
 from gradlab.tracing.interpreter import Interpreter
-from gradlab.tracing.jaxprs import Equation, bind, dtype_of, shape_of
+from gradlab.tracing.jaxprs import Equation, bind, bind_compiled, dtype_of, shape_of
 from gradlab.tracing.leaves import in_numpy, is_inexact
 from gradlab.tracing.work import VIEWS
 
@@ -90,7 +92,7 @@ class NumPy:
                 return self._made(equation, outputs, dtypes)
         if equation.primitive.name == "convert_element_type" and isinstance(inputs[0], np.ndarray):
             return [numeric.cast(inputs[0], dtypes[0])]
-        call = call_host if is_callback(equation) else bind
+        call = call_host if is_callback(equation) else _bound
         outputs = self._rows(
             equation, inputs, lambda a: keys.evaluate(equation, a) or call(equation, a)
         )
@@ -219,11 +221,23 @@ def bind_lifted(equation: Equation, arrays: list[Array], real: bool = False) -> 
         return [convert(arrays[0], widen_dtype(equation.params["new_dtype"]))]
     if name in _SPECIAL:
         return _SPECIAL[name](equation, arrays, real)
-    outputs = bind(equation, arrays, **_widened_params(equation, real))
+    outputs = _bound(equation, arrays, **_widened_params(equation, real))
     if real:
         return outputs
     wanted = [widen_dtype(dtype_of(variable)) for variable in equation.outvars]
     return [convert(array, dtype) for array, dtype in zip(outputs, wanted)]
+
+
+def _bound(equation: Equation, arrays: Sequence[Array], **changed: Any) -> list[Any]:
+    """Evaluate an equation in JAX; the solver of a library, say, is compiled once."""
+    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    if not traced and implementation(equation) is not None:
+        try:
+            found: Any = bind_compiled(equation, arrays, **changed)
+            return [array.block_until_ready() for array in found]
+        except Exception:  # what it raises is told from Python alone
+            pass
+    return bind(equation, arrays, **changed)
 
 
 def _widened_params(equation: Equation, real: bool) -> dict[str, Any]:

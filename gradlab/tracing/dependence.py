@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from gradlab.primitives import lookup
-from gradlab.tracing.implementing import HIGHER, expanded
+from gradlab.tracing.implementing import HIGHER, expanded, implementation
 from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, Literal, body, inner_jaxprs, loop_parts
 from gradlab.tracing.kernels import kernel_jaxpr
 
@@ -99,7 +99,15 @@ def through(equation: Equation, flags: Sequence[bool], see: Seer | None = None) 
         state = carried(equation, flags)
         inside = [*flags[:constants], *state, *flags[constants + carry :]]
         return state + flow(equation.params["jaxpr"], inside, see)[carry:]
+    if name == "custom_linear_solve":
+        lengths, solve = equation.params["const_lengths"], equation.params["jaxprs"].solve
+        before = lengths.matvec + lengths.vecmat
+        constants = flags[before : before + lengths.solve]
+        return flow(solve, [*constants, *flags[sum(lengths) :]], see)
     if name == "cond":
         branches = [flow(branch, flags[1:], see) for branch in equation.params["branches"]]
         return [flags[0] or any(column) for column in zip(*branches)]
+    inner = None if see is None else implementation(equation)
+    if inner is not None:  # a library's primitive
+        flow(inner, flags, see)
     return [True] * len(equation.outvars)

@@ -14,6 +14,7 @@ from gradlab.common.arrays import Array
 from gradlab.tracing.dependence import carried, flow
 from gradlab.tracing.interpreter import Interpreter, picked, platform_branch
 from gradlab.tracing.jaxprs import Atom, Equation, Loop, Variable, bind, dtype_of, shape_of
+from gradlab.tracing.leaves import is_inexact
 
 
 class Value(NamedTuple):
@@ -170,10 +171,12 @@ def _while(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Val
         return judge(loop.condition, [*tested, *values])[0].array
 
     def condition(carry: Any) -> Any:
-        return jax.numpy.any(going(carry[-1]))
+        goes_on = jax.numpy.any(going(carry[-1]))
+        return goes_on if self.turns is None else goes_on & (carry[0] < self.turns)
 
     def step(carry: Any) -> Any:
-        stepped = []
+        turn, *carry = carry
+        stepped = [turn if self.turns is None else turn + 1]
         alive = going(carry[-1])
         evaluators = [self] if steady is None else [self, steady]
         for evaluator, arrays in zip(evaluators, carry):
@@ -185,8 +188,15 @@ def _while(self: Evaluator, equation: Equation, inputs: list[Value]) -> list[Val
         return tuple(stepped)
 
     first_state = _fitted(self, start, state)
-    last = jax.lax.while_loop(condition, step, (first_state,) * (1 if steady is None else 2))
-    return [Value(a, d, not d) for a, d in zip(last[0], state)]
+    turn = None if self.turns is None else jax.numpy.zeros_like(self.turns)
+    last: Any = jax.lax.while_loop(
+        condition, step, (turn, *(first_state,) * (1 if steady is None else 2))
+    )
+    found: list[Any] = list(last[1])
+    if turn is not None:  # what was stopped has no value
+        ended = ~jax.numpy.any(going(last[-1]))
+        found = [jax.numpy.where(ended, a, np.nan) if is_inexact(a.dtype) else a for a in found]
+    return [Value(a, d, not d) for a, d in zip(found, state)]
 
 
 def _where(alive: Any, following: Any, before: Array) -> Any:

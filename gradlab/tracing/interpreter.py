@@ -45,8 +45,11 @@ class TooLong(Exception):
 class Interpreter(Generic[V]):
     """Evaluates jaxprs in an algebra of values `V`; call it with a jaxpr and its inputs."""
 
-    turns: int | None = None
-    """How many turns the loops may have together; then `TooLong`. None: no end."""
+    turns: Any = None
+    """How many turns the loops may have together; then `TooLong`. None: no end.
+
+    Where JAX rebuilds loops, each may have so many; one that is stopped there gives NaN.
+    """
 
     staged = False
     """Whether JAX computes. Otherwise constants come in as arrays of NumPy."""

@@ -157,15 +157,20 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     if primitive.name in ("shard_map", "pallas_call") and not traced:
-        config: Any = jax.config
-        key = ByIdentity(equation), tuple(changed.items()), bool(config.jax_enable_x64)
-        return list(_compiled(*key)(*inputs))
+        return bind_compiled(equation, inputs, **changed)
     if not (traced or compiles(primitive)):  # a library's code counts on JAX's arrays
         inputs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in inputs]
     params = primitive.get_bind_params({**equation.params, **changed})
     with equation.ctx.manager, at_line(equation):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def bind_compiled(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
+    """Evaluate an equation whose primitive JAX would compile anew at every call: once compiled."""
+    config: Any = jax.config
+    key = ByIdentity(equation), tuple(changed.items()), bool(config.jax_enable_x64)
+    return list(_compiled(*key)(*inputs))
 
 
 def compiles(primitive: Any) -> bool:
@@ -189,10 +194,14 @@ class ByIdentity(Generic[T]):
 
 @functools.lru_cache(maxsize=256)
 def _compiled(key: ByIdentity[Any], changed: tuple[tuple[str, Any], ...], wide: bool) -> Any:
-    """Return what JAX would compile anew at every call: a `shard_map`, or a kernel."""
     primitive = key.thing.primitive
     params = primitive.get_bind_params({**key.thing.params, **dict(changed)})
-    return jax.jit(lambda *inputs: list(primitive.bind(*inputs, **params)))
+
+    def run(*inputs: Any) -> list[Any]:
+        outputs = primitive.bind(*inputs, **params)
+        return list(outputs) if primitive.multiple_results else [outputs]
+
+    return jax.jit(run)
 
 
 def view(equation: Any) -> EquationView:

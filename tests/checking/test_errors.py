@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ WRONG_CALLS = [
     (lambda: gradlab.check(same, X, seed="a"), "seed: expected an integer, got str"),
     (lambda: gradlab.check(same, X, dtypes="int8"), "dtypes: expected some of float64"),
     (lambda: gradlab.check(same, X, device="tpu:9"), "device: JAX sees no 'tpu:9'"),
+    (lambda: gradlab.check(same, np.ma.masked_array(X)), "x: a MaskedArray computes otherwise"),
+    (lambda: gradlab.check(same, X.view(np.matrix)), "x: a matrix computes otherwise than an"),
+    (lambda: jax.jit(lambda x: gradlab.check(same, x).ok)(X), "x: it is traced by jit, vmap or"),
     (lambda: gradlab.check(same, np.arange(3)), "x is int64, so it has no gradient"),
     (lambda: gradlab.check(lambda x: x > 0, X), "returns no float array"),
     (lambda: gradlab.check(lambda x: "a", X), "returned str, expected arrays"),

@@ -164,3 +164,15 @@ def test_bit_tricks_that_approximate_are_held_to_what_they_can_keep():
         rule = ruled(inverse_root, lambda x, factor=factor: -0.5 * factor * inverse_root(x) ** 3)
         report = gradlab.check(rule, x, reference=jax.lax.rsqrt)
         assert report.status == status, report
+
+
+def test_where_the_function_has_no_value_a_rule_need_not_have_one():
+    """Autodiff's 1 / x is finite there; exp(-log(x)) is not."""
+    x = np.array([2.0, -3.0, 4.0])
+    log = jax.custom_vjp(jnp.log)
+    log.defvjp(lambda x: (jnp.log(x), jnp.log(x)), lambda y, g: (g * jnp.exp(-y),))
+    report = gradlab.check(log, x)
+    assert report.ok, report
+    assert (report.leaves[0].right, report.leaves[0].inconclusive) == (2, 1)
+    wrong = gradlab.check(ruled(jnp.log, lambda x: jnp.where(x > 3, jnp.nan, 1 / x)), x)
+    assert wrong.status == "wrong" and wrong.leaves[0].wrong == 1, wrong

@@ -318,3 +318,18 @@ def test_numpy_that_rounds_to_float32_inside(seed):
     )
     assert right.ok, right
     assert "factor" in wrong.diagnosis and "is too many" in wrong.diagnosis
+
+
+def test_a_reference_in_numpy_is_read():
+    def reference(x):
+        return x + x if np.sum(x) > 0 else np.maximum(-x, 0)
+
+    def function(x):
+        return 2 * x if x.sum() > 0 else -x
+
+    x = np.array([0.5, 0.2, 0.9])
+    for slope, status in ((-1, "right"), (1, "wrong")):
+        rule = lambda g, x, slope=slope: g * (2 if x.sum() > 0 else slope)  # noqa: E731
+        assert gradlab.check(function, x, backward=rule, reference=reference).status == status
+    other = gradlab.check(lambda x: 2.5 * x, x, backward=lambda g, x: 2.5 * g, reference=reference)
+    assert not other.ok

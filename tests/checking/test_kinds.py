@@ -227,3 +227,16 @@ def test_a_tangent_that_is_not_finite_is_told_where_reverse_mode_is_right():
     assert np.isfinite(jax.grad(lambda x: unit(x).sum())(x)).all()
     law = next(law for law in gradlab.check(unit, x).laws if law.name == "pushforward")
     assert law.status == "warned" and "reverse mode is right and finite" in law.reason
+
+
+def test_only_what_a_linear_call_is_linear_in_is_transposed():
+    """It is linear in its other operand, too, and JAX has no transpose for that."""
+
+    def scaled(x, w):
+        return jax.custom_derivatives.linear_call(lambda w, x: w * x, lambda w, u: w * u, w, x)
+
+    report = gradlab.check(scaled, X, X + 2, wrt=0, **FAST)
+    parts = {part.part: part.status for part in report.rules[0].parts}
+    assert report.ok and parts["transpose"] == "right", report
+    both = gradlab.check(scaled, X, X + 2, **FAST)
+    assert both.status == "undecided" and "mend what is raised" in str(both)

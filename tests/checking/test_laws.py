@@ -313,6 +313,32 @@ def test_a_plain_function_may_make_complex_numbers_of_real_ones(function, order)
     assert report.status == "right", report
 
 
+# what was judged
+
+
+def test_the_laws_on_entries_say_how_many_they_judged():
+    for function in (jnp.sin, lambda x: jnp.sum(x**3)):
+        found = gradlab.check(function, X)
+        assert [law(found, name).judged for name in ("formula", "accuracy")] == [3, 3]
+        assert "second function" in law(found, "branches").reason
+
+
+def test_a_rule_that_refuses_an_upstream_is_not_held_to_it():
+    def refusing(g):
+        if not np.any(g):
+            raise ValueError("an upstream of zero")
+        return np.asarray(g)
+
+    def backward(x, g):
+        g = jax.pure_callback(refusing, jax.ShapeDtypeStruct(g.shape, g.dtype), g)
+        return (g / x,)
+
+    f = jax.custom_vjp(jnp.log)
+    f.defvjp(lambda x: (jnp.log(x), x), backward)
+    found = gradlab.check(f, np.abs(X))
+    assert found.ok and "an upstream of zero" in " ".join(found.notes), found
+
+
 # second order
 
 

@@ -113,3 +113,45 @@ def test_a_solver_with_adaptive_steps_is_confirmed_by_slopes(factor, status):
     rule = jax.custom_vjp(solved)
     rule.defvjp(lambda y: (solved(y), y), adjoint)
     assert gradlab.check(rule, jnp.array([0.7]), branches=False, prove=False).status == status
+
+
+def newton(a):
+    """Return the square root of `a`; of a negative number it never ends."""
+    x = a.copy()
+    while True:
+        following = 0.5 * (x + a / x)
+        if np.abs(following - x).max() < 1e-12:
+            return following
+        x = following
+
+
+def test_a_loop_of_the_users_python_that_never_ends_elsewhere_is_left():
+    a = np.array([2.0, 3.0, 0.5])
+    assert gradlab.check(newton, a, backward=lambda g, a: g / (2 * newton(a))).ok
+
+
+def test_a_wrong_implicit_rule_is_explained_where_its_loop_may_never_end():
+    @jax.custom_vjp
+    def root(a):
+        def step(state):
+            return 0.5 * (state[0] + a / state[0]), state[0]
+
+        return jax.lax.while_loop(
+            lambda s: jnp.max(jnp.abs(s[0] - s[1])) > 1e-3, step, (a, jnp.zeros_like(a))
+        )[0]
+
+    root.defvjp(lambda a: (root(a), root(a)), lambda x, g: (g / x,))
+    assert gradlab.check(root, jnp.asarray([2.0, 9.0, 0.3])).status == "wrong"
+
+
+def test_a_symmetric_system_solved_by_iteration_stays_symmetric():
+    def solved(a, b):
+        def solve(product, b):
+            return jax.scipy.sparse.linalg.cg(product, b, tol=1e-7, maxiter=50)[0]
+
+        return jax.lax.custom_linear_solve(lambda x: a @ x + 5 * x, b, solve, symmetric=True)
+
+    rng = np.random.default_rng(4)
+    half = rng.normal(size=(4, 4))
+    report = gradlab.check(solved, half @ half.T, rng.normal(size=4), wrt=1, prove=False)
+    assert report.ok, report

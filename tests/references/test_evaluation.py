@@ -310,3 +310,27 @@ def test_numpy_and_xla_scatter_alike(name, dtype, monkeypatch):
             if ratios.size:
                 assert 0.5 < np.median(ratios) < 2
                 assert ratios.min() > 0.1 and ratios.max() < 10
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_a_loop_that_never_ends_at_another_input_has_no_value_there(compiles, monkeypatch):
+    """Newton's iteration for the root of a negative number."""
+
+    def root(a):
+        def step(state):
+            return 0.5 * (state[0] + a / state[0]), state[0]
+
+        return lax.while_loop(lambda s: jnp.abs(s[0] - s[1]) > 1e-6, step, (a, 0 * a))[0]
+
+    monkeypatch.setattr(evaluation, "pays_to_compile", lambda work: compiles)
+    both = Evaluation(function=trace(root, np.float64(2.0)))
+    assert abs(both.values({"a": np.float64(2.0)})["function"][0] - 2**0.5) < 1e-9
+    assert np.isnan(both.values({"a": np.float64(-2.0)})["function"][0])
+
+
+def test_a_loop_that_is_long_at_the_first_inputs_runs_to_its_end():
+    def count(a):
+        return lax.while_loop(lambda s: s < 1e5 * a, lambda s: s + a, 0 * a)
+
+    found = Evaluation(function=trace(count, np.float64(2.0))).values({"a": np.float64(2.0)})
+    assert found["function"][0] == 200_000

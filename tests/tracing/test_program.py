@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from gradlab.errors import InputError, InputTypeError
-from gradlab.tracing import NotTraceable, as_function, iterates, rename, source, trace, walk
+from gradlab.tracing import (
+    NotTraceable,
+    as_function,
+    ends_by,
+    iterates,
+    rename,
+    source,
+    trace,
+    walk,
+)
 
 
 def test_leaves_are_named_and_sorted_into_kinds():
@@ -138,3 +147,15 @@ def test_what_a_library_implements_is_given_arrays_of_jax():
     first.def_abstract_eval(lambda x: jax.core.ShapedArray((), x.dtype))
     (equation,) = jax.make_jaxpr(first.bind)(np.ones(3, np.float32)).eqns
     assert bind(equation, [np.array([2.0, 0.0, 0.0], np.float32)])[0] == 2
+
+
+def test_a_solver_that_ends_by_its_right_hand_side_is_seen():
+    def solved(a, b):
+        def solve(product, b):
+            return jax.scipy.sparse.linalg.cg(product, b)[0]
+
+        return jax.lax.custom_linear_solve(lambda x: a * x, b, solve, symmetric=True)
+
+    program = trace(solved, np.ones(3), np.ones(3))
+    assert ends_by(program, ["b"])
+    assert not ends_by(trace(lambda a, b: a + b, np.ones(3), np.ones(3)), ["b"])

@@ -44,10 +44,11 @@ def not_exact(name: str, text: str, error: float | None = None) -> Law:
 
 def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True) -> Law:
     """Return the law that holds where no entry is wrong; `stable`: nor loses digits."""
+    judged = sum(int(np.sum(v.right | v.wrong)) for v in verdicts)
     wrong = [v for v in verdicts if v.wrong.any()]
     if wrong:
         reasons = [_wrong(v) for v in wrong]
-        return Law(name, "failed", "; ".join(reasons), max(map(_error, wrong)))
+        return Law(name, "failed", "; ".join(reasons), max(map(_error, wrong)), judged=judged)
     error = max((_error(v) for v in verdicts), default=0.0)
     remarks = [remark for v in verdicts for remark in _remarks(v)]
     status: LawStatus = "passed"
@@ -62,7 +63,7 @@ def from_verdicts(name: str, verdicts: Sequence[Verdict], *, stable: bool = True
         status = "inconclusive"
         paths = ", ".join(v.path for v in undecided)
         remarks.insert(0, f"no entry of {paths} could be judged in {undecided[0].dtype}")
-    return Law(name, status, "; ".join(remarks), error)
+    return Law(name, status, "; ".join(remarks), error, judged=judged)
 
 
 def _wrong(verdict: Verdict) -> str:
