@@ -79,6 +79,7 @@ class HandRule:
         given: the user's own inputs, where gradlab made others to take another branch.
         meant: a function of the same inputs whose derivative is right; None: the forward's is.
         symmetric: inputs that whoever calls the rule keeps symmetric.
+        elsewhere: other inputs with which a custom rule was met: later calls, rows of a batch.
     """
 
     kind: Kind
@@ -94,6 +95,7 @@ class HandRule:
     given: tuple[Tree, ...] | None = None
     meant: Function | None = None
     symmetric: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[Tree, ...], ...] = ()
 
     def at(self, values: Mapping[str, Array]) -> "HandRule":
         """Return the rule with inputs that gradlab made, by their paths."""
@@ -372,15 +374,18 @@ class Problem:
         names = next((names for names in choices if len(names) == len(whole)), [])
         return dict(zip(names, whole))
 
-    def right(self) -> tuple[bool, ...]:
-        """Say of each gradient whether it is right, at all points where the rule runs."""
+    def right(self, near: bool = False) -> tuple[bool, ...]:
+        """Say of each gradient whether it is right, at all points where the rule runs.
+
+        `near`: at the given inputs and beside them alone.
+        """
         entry, seen = self.world.load(self.entry), list[tuple[bool, ...]]()
-        other = (
-            self.point(0, 0),
-            self.point(11, 0, vary=True),
-            *itertools.islice(self.points(13), 1),
-        )
-        for point in filter(None, other):
+        points = [self.point(0, 0)]
+        if near:
+            points.append(self.point(-1, 0))
+        else:
+            points += [self.point(11, 0, vary=True), *itertools.islice(self.points(13), 1)]
+        for point in filter(None, points):
             with contextlib.suppress(Failed), quiet():
                 result = self.world.call(entry, *self.arguments(self.world, point))
                 seen.append(judged(self.gradients(result), point.expected)[0])

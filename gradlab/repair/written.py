@@ -9,8 +9,8 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -34,6 +34,9 @@ from gradlab.repair.world import (
 from gradlab.report import Fix
 from gradlab.tracing import without_checks
 from gradlab.tracing.leaves import flatten, in_numpy, is_inexact, is_key
+
+T = TypeVar("T")
+_ROWS = 8  # inputs that a rule was met with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,12 @@ def rules_met(
                 moving = _moving(met[start:count], met[count:])
                 even = _even(met[start:count], met[count:]) if moving else even
             break
-    for rule, given in [(r, jax.tree.map(_row, given)) for r, given in met[: count or None]]:
+    elsewhere: dict[int, list[tuple[Tree, ...]]] = {}
+    for rule, given in [(r, row) for r, all_ in met[: count or None] for row in _rows(all_)]:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+            continue
+        if id(rule) in found:
+            elsewhere.setdefault(id(rule), []).append(given)
             continue
         primal, fwd, bwd, jvp = functions_of(rule)
         code = getattr(primal, "__code__", None)
@@ -104,8 +111,9 @@ def rules_met(
         if callable(forward) and callable(backward) and paths and len(called) == len(given):
             args = (kind, forward, backward, given, called, paths, primal, static)
             evens = [e.path for k, e in enumerate(leaves) if (id(rule), k) in even]
-            found.setdefault(id(rule), HandRule(*args, symmetric=tuple(evens)))
-    return list(found.values())
+            found[id(rule)] = HandRule(*args, symmetric=tuple(evens))
+    others = {key: _spread(rest) for key, rest in elsewhere.items()}
+    return [dataclasses.replace(r, elsewhere=others.get(key, ())) for key, r in found.items()]
 
 
 def _moved(x: Any) -> Any:
@@ -146,13 +154,28 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (not isinstance(one, jax.core.Tracer) and np.array_equal(one, other))
 
 
-def _row(leaf: Any) -> Any:
-    """Return the first row of a value under `vmap`, where JAX maps it; others as they are."""
+def _rows(given: tuple[Tree, ...]) -> Iterator[tuple[Tree, ...]]:
+    """Yield the arguments of a rule, one row after the other where `vmap` made them several."""
+    leaves = jax.tree.leaves(given)
+    batched = (x for x in leaves if isinstance(x, jax.core.Tracer) and hasattr(x, "batch_dim"))
+    sizes = [x.val.shape[x.batch_dim] for x in batched if x.batch_dim is not None]
+    for k in _spread(range(max(sizes, default=1))):
+        yield jax.tree.map(lambda leaf, k=k: _row(leaf, k), given)
+
+
+def _row(leaf: Any, k: int) -> Any:
+    """Return a row of a value under `vmap`, where JAX maps it; others as they are."""
     if not isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "batch_dim"):
         return leaf
-    whole, axis = _row(leaf.val), leaf.batch_dim
+    whole, axis = _row(leaf.val, k), leaf.batch_dim
     inside = axis is None or isinstance(whole, jax.core.Tracer)
-    return whole if inside else in_numpy(whole)[(slice(None),) * axis + (0,)]
+    return whole if inside else np.take(in_numpy(whole), k % whole.shape[axis], axis)
+
+
+def _spread(several: Sequence[T]) -> tuple[T, ...]:
+    """Return a few, evenly spaced."""
+    places = np.linspace(0, len(several) - 1, min(len(several), _ROWS)).round().astype(int)
+    return tuple(several[k] for k in places)
 
 
 def rule_of_node(
@@ -199,7 +222,7 @@ def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
     line, tried = None, rules[:4]
     for rule in tried:
         with forgiven("search for a fix"):
-            fixes, first = fixes_of(rule, seed, lost, 1 / len(tried))
+            fixes, first = fixes_of(_where_wrong(rule, seed), seed, lost, 1 / len(tried))
             others = [] if lost or not fixes else [other for other in tried if other is not rule]
             wrong = [other for other in others if not all(Problem(other, seed).right())]
             if len(wrong) == 1:
@@ -213,6 +236,13 @@ def repair(rules: Sequence[HandRule], seed: int, lost: str = "") -> Repaired:
                 return fixes, first
             line = line or first
     return (), line
+
+
+def _where_wrong(rule: HandRule, seed: int) -> HandRule:
+    """Return a rule at the first of the inputs that it was met with where it is wrong."""
+    places = (dataclasses.replace(rule, inputs=inputs) for inputs in rule.elsewhere)
+    every = (rule, *places) if rule.elsewhere else ()
+    return next((each for each in every if not all(Problem(each, seed).right(near=True))), rule)
 
 
 def _half(fix: Fix, rule: HandRule, wrong: Sequence[HandRule]) -> Cause:

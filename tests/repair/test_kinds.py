@@ -413,3 +413,20 @@ def test_of_edits_that_do_the_same_the_cheapest_is_gone_on_from(tmp_path: Path) 
     inputs = rng.uniform(0.1, 2, 6), rng.normal(size=(6, 3)), rng.uniform(0.1, 0.5, 6)
     report = gradlab.check(module.render, *(x.astype(np.float32) for x in inputs))
     assert report.fixes and report.fixes[0].edits == 2, str(report)
+
+
+@pytest.mark.parametrize("whole", ["jax.vmap(layer)(x)", "jnp.stack([layer(x[0]), layer(x[1])])"])
+def test_a_rule_is_mended_at_the_inputs_where_it_is_wrong(whole: str, tmp_path: Path) -> None:
+    text = (
+        "LIMIT = 0.6\n\n\n@jax.custom_vjp\ndef layer(r):\n"
+        "    large = LIMIT * (jnp.abs(r) - 0.5 * LIMIT)\n"
+        "    return jnp.where(jnp.abs(r) <= LIMIT, 0.5 * r**2, large)\n\n\n"
+        "def backward(r, g):\n"
+        "    return (g * jnp.where(r**2 <= LIMIT, r, LIMIT * jnp.sign(r)),)\n\n\n"
+        "layer.defvjp(lambda r: (layer(r), r), backward)\n\n\n"
+        f"def whole(x):\n    return {whole}\n"
+    )
+    module = made(tmp_path, text, JAX)
+    x = np.float32([[0.1, -0.2, 0.3], [0.3, -0.7, 1.4]])  # only -0.7 lies in between
+    report = gradlab.check(module.whole, x)
+    assert report.fixes and "r**2 <= LIMIT**2" in report.fixes[0].diff, str(report)
