@@ -546,7 +546,13 @@ class Problem:
         inputs, others = self._drawn(k, lengths), others or {}
         if vary:
             inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
-        return self._made(inputs, k, others, bare)
+        made = self._made(inputs, k, others, bare)
+        if made is None and any(map(_is_definite, jax.tree.leaves(self.given))):
+            definite = jax.tree.map(
+                lambda x, like: _even(x, like) if _is_definite(like) else x, inputs, self.given
+            )
+            made = self._made(definite, k, others, bare)
+        return made
 
     def _made(
         self,
@@ -1028,6 +1034,11 @@ def is_symmetric(x: Any) -> bool:
         return False
     turned = np.swapaxes(x, -1, -2)
     return np.shape(x)[-1] > 1 and bool(np.allclose(x, turned, 1e-6, 1e-6 * np.abs(x).max()))
+
+
+def _is_definite(x: Any) -> bool:
+    """Whether a value is a positive definite matrix, or several, as covariances are."""
+    return is_symmetric(x) and np.isrealobj(x) and bool(np.linalg.eigvalsh(x).min() > 0)
 
 
 def _rises(x: Any) -> bool:

@@ -986,7 +986,7 @@ class _Search:
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""
-        if _chooses_nothing(new) and not _chooses_nothing(self.texts[code]):
+        if not self.fresh or (_chooses_nothing(new) and not _chooses_nothing(self.texts[code])):
             return
         points = (*self.points[1:], *self._refuting, *self.fresh, *self._other_way)
         try:
@@ -1016,7 +1016,7 @@ class _Search:
             return
         written = {ast.dump(m.new.tree) for m in (*self.verified, *self._bound)}
         old = read(code)
-        if ast.dump(new.tree) in written or old is None or not self.fresh:
+        if ast.dump(new.tree) in written or old is None:
             return
         if self._writes_a_setting(new):
             return
@@ -1025,7 +1025,7 @@ class _Search:
             return
         later = bool(self.verified or (bound and self._bound))  # only of those that are given
         if later or self._sure(code, new):
-            shapes = [[np.shape(e) for e in p.expected] for p in self.fresh]
+            shapes = [[np.shape(x) for x in jax.tree.leaves(p.inputs)] for p in self.fresh]
             sizes = shapes[-1] != shapes[0]
             made = Mended(code, old, new, tuple(self.fresh), sizes, bound=bound)
             (self._bound if bound else self.verified).append(made)

@@ -430,3 +430,23 @@ def test_a_rule_is_mended_at_the_inputs_where_it_is_wrong(whole: str, tmp_path: 
     x = np.float32([[0.1, -0.2, 0.3], [0.3, -0.7, 1.4]])  # only -0.7 lies in between
     report = gradlab.check(module.whole, x)
     assert report.fixes and "r**2 <= LIMIT**2" in report.fixes[0].diff, str(report)
+
+
+def test_a_rule_of_covariances_is_mended_at_other_covariances(tmp_path: Path) -> None:
+    """Random matrices have no Cholesky factor, so that no edit could be verified."""
+    text = (
+        "@jax.custom_jvp\ndef layer(x, cov):\n    L = jnp.linalg.cholesky(cov)\n"
+        "    z = jax.scipy.linalg.solve_triangular(L, x, lower=True)\n"
+        "    return -0.5 * jnp.sum(z**2) - jnp.sum(jnp.log(jnp.diag(L)))\n\n\n"
+        "@layer.defjvp\ndef rule(primals, tangents):\n"
+        "    (x, cov), (dx, dcov) = primals, tangents\n    even = 0.5 * (dcov + dcov.T)\n"
+        "    P = jnp.linalg.inv(0.5 * (cov + cov.T))\n    a = P @ x\n"
+        "    moved = 2 * a @ dx - a @ even @ a\n"
+        "    return layer(x, cov), -0.5 * (moved - jnp.trace(P @ even))\n"
+    )
+    module, rng = made(tmp_path, text, JAX), np.random.default_rng(0)
+    root = rng.normal(size=(3, 3))
+    inputs = rng.normal(size=3), root @ root.T + 1.5 * np.eye(3)
+    report = gradlab.check(module.layer, *(x.astype(np.float32) for x in inputs))
+    assert report.fixes and report.fixes[0].kind == "GL101", str(report)
+    assert "tried at these shapes alone" not in str(report)
