@@ -863,11 +863,14 @@ def turned(text: Text, site: Site) -> Iterator[str]:
 
 
 def slices(text: Text) -> Iterator[str]:
-    """Yield the slices that a function writes, as an index holds them: `1::3`."""
+    """Yield the slices that a function writes, as an index holds them: `1::3`, or by name."""
     for site in sites(text):
         for part in _indices(site.node):
             if isinstance(part, ast.Slice):
                 yield text.of(part)
+        called = isinstance(site.node, ast.Call) and last_name(site.node) == "slice"
+        if called and isinstance(site.parent, ast.Assign):
+            yield from (t.id for t in site.parent.targets if isinstance(t, ast.Name))
 
 
 def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]) -> Iterator[Edit]:
@@ -886,7 +889,7 @@ def written_elsewhere(text: Text, written: Sequence[str], numbers: Sequence[str]
                 yield write.piece(start, end, index, NAMES, site.statement)
         if isinstance(site.node, ast.Call) and last_name(site.node) == "slice":
             for new in written:
-                parts = (*new.split(":"), "")[:3] if new.count(":") < 3 else ()
+                parts = (*new.split(":"), "")[:3] if 0 < new.count(":") < 3 else ()
                 called = ", ".join(p.strip() or "None" for p in parts)
                 if called:
                     new = f"{text.of(site.node.func)}({called})"

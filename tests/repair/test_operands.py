@@ -44,6 +44,18 @@ NUMPY = {
         [(3, 4)],
         "    return d[k:k + h, k:k + w]",
     ),
+    "slice that has a name": (
+        "def forward(x, w):\n    n = len(x) - 2 * (len(w) - 1)\n    y = np.zeros(n)\n"
+        "    for k in range(len(w)):\n        y += w[k] * np.sin(x[2 * k : 2 * k + n])\n"
+        "    return y, (x, w)\n\n\n"
+        "def backward(g, kept):\n    x, w = kept\n    n = len(g)\n"
+        "    dx, dw = np.zeros_like(x), np.zeros_like(w)\n    for k in range(len(w)):\n"
+        "        start = 2 * k\n        rows = slice(start, start + n)\n"
+        "        dw[k] = (g * np.sin(x[k : k + n])).sum()\n"
+        "        dx[rows] += g * w[k] * np.cos(x[rows])\n    return dx, dw\n",
+        [(8,), (3,)],
+        "        dw[k] = (g * np.sin(x[rows])).sum()",
+    ),
     "both directions": (
         "A = 0.7\n\n\ndef swept(x, a):\n    h, y = 0, np.zeros_like(x)\n"
         "    for t in range(len(x)):\n        h = np.tanh(a * h + x[t])\n        y[t] = h\n"
