@@ -168,8 +168,9 @@ def _row(leaf: Any, k: int) -> Any:
     if not isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "batch_dim"):
         return leaf
     whole, axis = _row(leaf.val, k), leaf.batch_dim
-    inside = axis is None or isinstance(whole, jax.core.Tracer)
-    return whole if inside else np.take(in_numpy(whole), k % whole.shape[axis], axis)
+    if axis is None or isinstance(whole, jax.core.Tracer):
+        return whole
+    return in_numpy(whole)[(slice(None),) * axis + (k % whole.shape[axis],)]
 
 
 def _spread(several: Sequence[T]) -> tuple[T, ...]:
