@@ -8,6 +8,7 @@ from jax.custom_derivatives import SymbolicZero
 
 import gradlab
 from gradlab.checking.laws.book import LAWS
+from gradlab.checking.laws.linearity import _differs
 
 pytestmark = pytest.mark.usefixtures("verdict_alone")
 
@@ -337,6 +338,40 @@ def test_a_rule_that_refuses_an_upstream_is_not_held_to_it():
     f.defvjp(lambda x: (jnp.log(x), x), backward)
     found = gradlab.check(f, np.abs(X))
     assert found.ok and "an upstream of zero" in " ".join(found.notes), found
+
+
+def test_a_gradient_that_underflows_under_a_small_upstream_is_linear():
+    """XLA flushes to zero what NumPy keeps as a subnormal number."""
+    small, large = np.array([2.5e-308]), np.array([2.5e-290])
+    assert _differs(np.zeros(1), [(2.0**-20, small)], np.zeros(1), None) is None
+    assert _differs(np.zeros(1), [(2.0**-20, large)], np.zeros(1), None) == (0,)
+
+
+def test_a_power_that_is_no_float32_number_is_the_same_without_jit():
+    """17.3 is rounded to float32 in the trace; lifting restores its digits, and a call does not."""
+    f = jax.custom_vjp(lambda x: x**17.3)
+    f.defvjp(lambda x: (x**17.3, x), lambda x, g: (g * (17.3 * x**16.3),))
+    x = np.abs(np.random.default_rng(2).normal(size=6)) + 2
+    assert failed(gradlab.check(f, x.astype(np.float32))) == []
+
+
+def test_terms_that_cancel_may_be_added_in_another_order():
+    """The bias before a batch norm has no gradient but rounding, which a strided upstream moves."""
+
+    def forward(x, b):
+        y = x + b
+        s = 1 / np.sqrt(y.var(0) + np.float32(1e-5))
+        return (y - y.mean(0)) * s, ((y - y.mean(0)) * s, s)
+
+    def backward(upstream, kept):
+        h, s = kept
+        d = s * (upstream - upstream.mean(0) - h * (upstream * h).mean(0))
+        return d, d.sum(0)
+
+    rng = np.random.default_rng(0)
+    x, b = (rng.normal(size=s).astype(np.float32) for s in ((8, 4), 4))
+    found = gradlab.check(forward, x, b, backward=backward, returns="output+residuals")
+    assert failed(found) == []
 
 
 # second order

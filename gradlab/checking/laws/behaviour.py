@@ -67,13 +67,13 @@ def reuse(trial: Trial) -> Law:
     again = trial.gradients(trial.run(trial.point))
     strided = {n: _strided(trial.point[n]) for n in trial.upstreams}
     across = trial.gradients(trial.run_on({**trial.point, **strided}))
-    for target, first, second, other in zip(
-        trial.subject.targets, trial.gradients(trial.actual), again, across
+    for i, (target, first, second, other) in enumerate(
+        zip(trial.subject.targets, trial.gradients(trial.actual), again, across)
     ):
         if not np.array_equal(first, second, equal_nan=True):
             reason = f"the gradient of {target.path} changes after another call"
             return Law("reuse", "failed", reason)
-        if not _close(first, other):
+        if not (_close(first, other) or trial.within_rounding(i, other)):  # terms may cancel
             reason = f"the gradient of {target.path} is wrong where the upstream is not contiguous"
             return Law("reuse", "failed", reason)
     return Law("reuse", "passed", judged=len(again))
@@ -121,9 +121,11 @@ def _eager(trial: Trial) -> str:
     positions = [forward.in_names.index(target.path) for target in trial.subject.targets]
     if sum(map(np.size, arrays)) > _ENTRIES:
         return ""
-    results = stage(forward, positions, arrays, _TURNS)
+    results, traced = stage(forward, positions, arrays, _TURNS), _run(trial, rule.jaxpr, arrays)
+    if not traced:  # a callback refuses
+        return ""
     scatters = trial.accuracy["rule"][trial.outputs :]
-    pairs = zip(trial.gradients(results), trial.gradients_here("rule"), scatters)
+    pairs = zip(trial.gradients(results), trial.gradients(traced), scatters)
     for target, (ours, expected, estimate) in zip(trial.subject.targets, pairs):
         unit = unit_roundoff(target.dtype)
         most = LIMIT * (known(estimate.scatter) + unit * np.abs(expected))

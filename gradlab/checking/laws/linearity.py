@@ -28,6 +28,7 @@ _LARGE = 1 << 20
 _SLACK, _COARSE = 1e-9, 2e-3  # lifted programs; NumPy, which may round to float16 on its way
 _SUBNORMAL = 2.0**-23  # by how much of an upstream of 1 float16 may be off near zero
 _SPREAD = 16.0 * LIMIT  # scatters: of three gradients, two of them under other upstreams
+_UNDERFLOW = 2.0**-1000  # what is smaller loses its digits, or is flushed to zero on the way
 _OUTPUTS = 8  # of many outputs, some are asked alone
 
 
@@ -190,7 +191,7 @@ def _differs(
         terms = [factor * part[row] for factor, part in chosen]
         size = sum((np.abs(term) for term in terms), np.zeros(1))
         own = spread[row] if spread.size == flat.size else spread
-        most = _SLACK * size + _SPREAD * largest * own + everywhere
+        most = _SLACK * size + _SPREAD * largest * own + everywhere + _UNDERFLOW * largest
         off = np.abs(flat[row] - sum(terms, np.zeros(1)))
         if coarse is None or np.isfinite(flat[row]).all():
             wrong = np.isfinite(most) & ~(off <= most)
