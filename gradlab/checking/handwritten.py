@@ -279,9 +279,12 @@ class Handwritten:
             found = _leaf_at(by_position.get(target.position), self._inputs, self.leaves, target)
             if found is None or str(getattr(found, "dtype", "")) == "[('float0', 'V')]":
                 found = np.zeros(np.shape(value), target.dtype)
-            if not hasattr(found, "dtype") and not isinstance(found, int | float | complex):
+            objects = str(getattr(found, "dtype", "")) == "object"
+            number = hasattr(found, "dtype") or isinstance(found, int | float | complex)
+            if objects or not number:
+                kind = "an array of objects" if objects else type(found).__name__
                 raise InputTypeError(
-                    f"backward: returned {type(found).__name__} for {path}, expected an array of "
+                    f"backward: returned {kind} for {path}, expected an array of "
                     f"shape {shape_text(np.shape(value))}, or None"
                 )
             kind, theirs, ours = "shape", shape_text(np.shape(found)), shape_text(np.shape(value))

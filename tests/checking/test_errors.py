@@ -33,6 +33,10 @@ WRONG_CALLS = [
     (lambda: gradlab.check(same, X, seed="a"), "seed: expected an integer, got str"),
     (lambda: gradlab.check(same, X, dtypes="int8"), "dtypes: expected some of float64"),
     (lambda: gradlab.check(same, X, device="tpu:9"), "device: JAX sees no 'tpu:9'"),
+    (
+        lambda: gradlab.check(same, X, backward=lambda g, x: g.astype(object)),
+        "backward: returned an array of objects for x",
+    ),
     (lambda: gradlab.check(same, np.ma.masked_array(X)), "x: a MaskedArray computes otherwise"),
     (lambda: gradlab.check(same, X.view(np.matrix)), "x: a matrix computes otherwise than an"),
     (lambda: jax.jit(lambda x: gradlab.check(same, x).ok)(X), "x: it is traced by jit, vmap or"),

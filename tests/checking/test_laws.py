@@ -137,6 +137,21 @@ def test_an_output_that_is_piecewise_constant_needs_no_upstream():
     assert report.ok, report
 
 
+def test_an_upstream_that_moves_rounding_alone_is_not_ignored():
+    """The cosine of parallel vectors is at its maximum: its gradients are zero by cancellation."""
+
+    def cosine(a, b):
+        return (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+
+    def backward(upstream, a, b):
+        m, n = np.sqrt((a * a).sum()), np.sqrt((b * b).sum())
+        c = (a * b).sum() / (m * n)
+        return upstream * (b / (m * n) - c * a / m**2), upstream * (a / (m * n) - c * b / n**2)
+
+    a = np.random.default_rng(0).normal(size=7).astype(np.float32)
+    assert failed(gradlab.check(cosine, a, 2 * a, backward=backward)) == []
+
+
 def test_an_upstream_that_matters_and_is_ignored_is_found():
     report = gradlab.check(lambda x: (np.abs(x), x**3), X, backward=lambda g, x: g[0] * np.sign(x))
     assert "used" in failed(report) and "output[1]" in law(report, "used").reason

@@ -272,14 +272,26 @@ def ignored_outputs(trial: Trial) -> list[str]:
 
 
 def _moves(trial: Trial, upstream: Upstream, keyword: str) -> bool:
-    """Whether another upstream of one output alone changes the gradients."""
+    """Whether another upstream of one output alone changes the gradients.
+
+    A reference may be zero but for rounding, where the rule is zero itself.
+    """
     if len(trial.subject.upstreams) == 1:
         crossed = trial.gradients_crossed(keyword)
     else:
         other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
         (crossed,) = trial.gradients_at(keyword, [other])
-    pairs = zip(trial.gradients_here(keyword), crossed)
-    return any(a.shape != b.shape or not np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+    pairs = enumerate(zip(trial.gradients_here(keyword), crossed))
+    for i, (a, b) in pairs:
+        if keyword == "rule":
+            if a.shape != b.shape or not np.array_equal(a, b, equal_nan=True):
+                return True
+        else:
+            finite = np.isfinite(a) & np.isfinite(b)
+            scatter = trial.scatter_here(keyword, i)
+            if _apart(np.where(finite, b, 0), np.where(finite, a, 0), scatter):
+                return True
+    return False
 
 
 def _has_slope(trial: Trial, upstream: Upstream) -> bool:
