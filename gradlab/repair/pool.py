@@ -77,6 +77,7 @@ class Words:
 
 _CALLS = ("sqrt", "exp", "log", "tanh", "cos", "sign", "abs", "triu", "tril")
 _ENTRY = re.compile(r"\w\[[^\W\d]\w*( [+-] 1)?\]$")  # such as `states[t + 1]`
+_COUNT = re.compile(r"[^\W\d][\w.]*( \* [^\W\d][\w.]*)?")  # a name, or an area
 _OF_LISTS = ("stack", "concatenate", "hstack", "vstack", "block", "array", "asarray")
 _LONGEST = 60  # characters of an expression that is used elsewhere
 
@@ -533,7 +534,7 @@ def _distinct(pool: Any) -> list[Material]:
             if any(a.dtype.kind not in "fciub" or not np.isfinite(a).all() for a in arrays):
                 continue
             key: Any = tuple((a.shape, a.astype(complex).tobytes()) for a in arrays)
-            if type(each.values[0]) is int and each.text.replace(".", "").isidentifier():
+            if type(each.values[0]) is int and _COUNT.fullmatch(each.text):
                 key = each.text  # in a loop, a place and a setting are equal by chance
             if _ENTRY.search(each.text):
                 key = each.text  # and so are its last entry and one with a number

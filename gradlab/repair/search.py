@@ -489,6 +489,8 @@ class _Search:
                 continue
             here = self.tried / self._total
             end = here + _NAMED * (most - here) if named and not again else most
+            if tier == FITTED and any(sum(d.right) > sum(self.right) for d in better):
+                end = here + 0.4 * (most - here)  # a second edit is the likelier one
             better += self._tried_tier(drafts, tier, end)
             if named and not again:
                 cut = self.tried >= end * self._total

@@ -450,3 +450,25 @@ def test_a_rule_of_covariances_is_mended_at_other_covariances(tmp_path: Path) ->
     report = gradlab.check(module.layer, *(x.astype(np.float32) for x in inputs))
     assert report.fixes and report.fixes[0].kind == "GL101", str(report)
     assert "tried at these shapes alone" not in str(report)
+
+
+def test_a_second_edit_is_sought_before_every_product_is_fitted(tmp_path: Path) -> None:
+    text = (
+        "class Gated:\n    def __init__(self, v, w):\n        self.V, self.W = v, w\n\n"
+        "    def forward(self, x):\n        self.x, self.s = x, x.mean(axis=(2, 3))\n"
+        "        self.z = self.s @ self.V\n        self.a = np.maximum(self.z, 0)\n"
+        "        self.gate = 1 / (1 + np.exp(-(self.a @ self.W)))\n"
+        "        return x * self.gate[:, :, None, None]\n\n"
+        "    def backward(self, g):\n        n, c, h, w = self.x.shape\n"
+        "        dgate = (g * self.x).sum(axis=(2, 3))\n"
+        "        dy = dgate * self.gate * (1 - self.gate)\n        self.dW = self.a.T @ dy\n"
+        "        dz = dy @ self.W.T\n        self.dV = self.s.T @ dz\n        ds = dz @ self.V.T\n"
+        "        dx = g * self.gate[:, :, None, None]\n"
+        "        dx = dx + ds[:, :, None, None]\n        return dx\n"
+    )
+    module, rng = made(tmp_path, text), np.random.default_rng(7)
+    layer = module.Gated(rng.normal(size=(4, 3)), rng.normal(size=(3, 4)))
+    report = gradlab.check(layer, rng.normal(size=(3, 4, 2, 3)))
+    assert report.fixes and report.fixes[0].edits == 2, str(report)
+    diff = report.fixes[0].diff
+    assert "* (self.z > 0)" in diff and "/ (h * w)" in diff, diff

@@ -23,6 +23,15 @@ NUMPY = {
         [(2, 3, 2)],
         "    dx += dm[:, None, None] / (h * w)",
     ),
+    "all pixels, where other lengths are as long": (
+        "def forward(x):\n    m = x.mean(axis=(1, 2))\n"
+        "    return x * m[:, None, None], (x, m)\n\n\n"
+        "def backward(g, kept):\n    x, m = kept\n    n, h, w = x.shape\n"
+        "    dm = (g * x).sum(axis=(1, 2))\n    dx = g * m[:, None, None]\n"
+        "    dx += dm[:, None, None]\n    return dx\n",
+        [(3, 2, 3)],
+        "    dx += dm[:, None, None] / (h * w)",
+    ),
     "sum that stands elsewhere": (
         "def forward(q, z, s):\n    z, s = np.repeat(z, 2, axis=0), np.repeat(s, 2, axis=0)\n"
         "    return np.sin((q - z) * s), (q, z, s)\n\n\n"
