@@ -1368,6 +1368,11 @@ def symmetrised(text: Text, site: Site) -> Iterator[tuple[Edit, str]]:
         yield write.put(site, whole, binds, SOLVED), whole
 
 
+def is_cut(node: ast.AST) -> bool:
+    """Whether an expression is a part of a variable, with a slice: `states[1:]`."""
+    return isinstance(node, ast.Subscript) and bool(_cut_parts(node)) and is_variable(node.value)
+
+
 def is_variable(node: ast.AST) -> bool:
     """Whether a reader takes an expression for a variable: `r`, `self.r`, `p["r"]`."""
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):

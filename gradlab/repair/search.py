@@ -855,6 +855,7 @@ class _Search:
                 needed = self._needs(draft, bench, site, scope, line, shapes)
                 once = bench.visits[site.statement] == 1 and not site.again
                 placed = kinds.is_variable(site.node) or _may_lack_a_number(site)
+                placed = placed or kinds.is_cut(site.node)
                 if needed is None and placed and once:
                     self._unsolved.setdefault(draft, []).append((site, scope))
                 if not needed:
@@ -1451,6 +1452,9 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
         if number[0].isdigit():
             each = Material(number, ATOM, (), False)
             yield kinds.filled(text, site, "{s} + {m}", each)
+    for each in _terms(text, site, scope):
+        yield kinds.filled(text, site, "{s} + {m}", each)
+        yield kinds.filled(text, site, "{s} - {m}", each)
     if not kinds.is_variable(site.node):
         return
     word = re.compile(rf"[^\w.]{re.escape(here)}\b")
@@ -1465,6 +1469,19 @@ def _instead(text: Text, site: Site, scope: Scope) -> Iterator[Edit]:
         named = each.binds < ATOM or _VARIABLE.fullmatch(each.text)
         if named and each.text != here and each.shape == shape:
             yield kinds.filled(text, site, "{m}", each)
+
+
+def _terms(text: Text, site: Site, scope: Scope) -> Iterator[Material]:
+    """Yield arrays like the one at a place: of those that are cut there, the same part."""
+    node, cut = site.node, ""
+    if isinstance(node, ast.Subscript) and kinds.is_cut(node):
+        whole, node = text.of(node), node.value
+        cut = whole[len(text.of(node)) :]
+    here = text.of(node)
+    shape = _shape(scope, here) if kinds.is_variable(node) else None
+    for each in scope.simple if shape else ():
+        if each.shape == shape and each.text != here and _VARIABLE.fullmatch(each.text):
+            yield dataclasses.replace(each, text=each.text + cut)
 
 
 def _kept_instead(text: Text, bench: Bench) -> Iterator[Edit]:

@@ -53,6 +53,14 @@ NUMPY = {
         [(3, 4)],
         "    return d[k:k + h, k:k + w]",
     ),
+    "part within an exponential": (
+        "def forward(a, b):\n    s = a - b\n    return np.exp(np.cumsum(s[1:] + b[1:])), (s, b)\n\n\n"
+        "def backward(g, kept):\n    s, b = kept\n    t = s[1:]\n    y = np.exp(np.cumsum(t))\n"
+        "    da = np.zeros_like(s)\n    da[1:] = np.cumsum((g * y)[::-1])[::-1]\n"
+        "    return da, np.zeros_like(b)\n",
+        [(5,), (5,)],
+        "    t = s[1:] + b[1:]",
+    ),
     "slice that has a name": (
         "def forward(x, w):\n    n = len(x) - 2 * (len(w) - 1)\n    y = np.zeros(n)\n"
         "    for k in range(len(w)):\n        y += w[k] * np.sin(x[2 * k : 2 * k + n])\n"
