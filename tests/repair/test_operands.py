@@ -54,10 +54,11 @@ NUMPY = {
         "    return d[k:k + h, k:k + w]",
     ),
     "part within an exponential": (
-        "def forward(a, b):\n    s = a - b\n    return np.exp(np.cumsum(s[1:] + b[1:])), (s, b)\n\n\n"
-        "def backward(g, kept):\n    s, b = kept\n    t = s[1:]\n    y = np.exp(np.cumsum(t))\n"
-        "    da = np.zeros_like(s)\n    da[1:] = np.cumsum((g * y)[::-1])[::-1]\n"
-        "    return da, np.zeros_like(b)\n",
+        "def forward(a, b):\n    s = np.sin(a)\n"
+        "    return np.exp(np.cumsum(s[1:] + b[1:])), (a, s, b)\n\n\n"
+        "def backward(g, kept):\n    a, s, b = kept\n    t = s[1:]\n    y = np.exp(np.cumsum(t))\n"
+        "    d = np.cumsum((g * y)[::-1])[::-1]\n    da, db = np.zeros_like(a), np.zeros_like(b)\n"
+        "    da[1:], db[1:] = d * np.cos(a[1:]), d\n    return da, db\n",
         [(5,), (5,)],
         "    t = s[1:] + b[1:]",
     ),
