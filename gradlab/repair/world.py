@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import dis
 import functools
+import inspect
 import itertools
 import random
 import re
@@ -24,6 +25,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import jax
+from jax import tree_util
 import numpy as np
 
 from gradlab.common.arrays import Function, Tree
@@ -380,6 +382,8 @@ class World:
         plain = type(value) in (type, abc.ABCMeta) and "__slots__" not in vars(value)
         if not (plain and self.owned(path)) or issubclass(value, tuple | BaseException):
             return value
+        if _is_tree(value):  # JAX knows the class itself, not its copy
+            return value
         bases = tuple(map(self.load, value.__bases__))
         skipped = ("__dict__", "__weakref__")
         members = {k: v for k, v in vars(value).items() if k not in skipped}
@@ -662,6 +666,17 @@ def quiet() -> Iterator[None]:
     finally:
         np.random.set_state(state)  # noqa: NPY002
         random.setstate(other)
+
+
+def _is_tree(kind: type) -> bool:
+    """Whether a class is registered as a pytree, as dataclasses of parameters are."""
+    if inspect.isabstract(kind):
+        return False
+    empty: object = object.__new__(kind)
+    try:
+        return tree_util.default_registry.flatten_one_level(empty) is not None
+    except Exception:  # it has no fields, but JAX looks for them
+        return True
 
 
 def _decorated(value: Tree) -> Any:

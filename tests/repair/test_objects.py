@@ -189,3 +189,24 @@ def opens_a_file(path):
 def test_the_search_calls_mathematics_alone(function, pure):
     """A candidate once ran another test of its module, which checked 1,402 rules."""
     assert is_pure(function) == pure
+
+
+def test_gradients_in_a_dataclass_that_the_backward_makes_are_mended(tmp_path: Path) -> None:
+    """JAX knows the user's class, and no copy of it."""
+    text = (
+        "from dataclasses import dataclass\n\nimport jax\nimport jax.numpy as jnp\n\n\n"
+        "@jax.tree_util.register_dataclass\n@dataclass\nclass Params:\n"
+        "    w: jax.Array\n    b: jax.Array\n\n\n"
+        "@jax.custom_vjp\ndef layer(p, x):\n    z = x @ p.w + p.b\n"
+        "    return z * jax.nn.sigmoid(z)\n\n\n"
+        "def backward(kept, g):\n    p, x = kept\n    z = x @ p.w + p.b\n"
+        "    s = jax.nn.sigmoid(z)\n    dz = g * s\n"
+        "    return Params(x.T @ dz, dz.sum(axis=0)), dz @ p.w.T\n\n\n"
+        "layer.defvjp(lambda p, x: (layer(p, x), (p, x)), backward)\n"
+    )
+    module, rng = load(tmp_path / "layer.py", text), np.random.default_rng(0)
+    made = rng.normal(size=(3, 5)), rng.normal(size=5), rng.normal(size=(4, 3))
+    w, b, x = (np.float32(each) for each in made)
+    report = gradlab.check(module.layer, module.Params(w, b), x)
+    assert report.fixes, str(report)
+    assert report.fixes[0].line == text[: text.index("    dz")].count("\n") + 1
