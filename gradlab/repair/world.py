@@ -25,8 +25,8 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import jax
-from jax import tree_util
 import numpy as np
+from jax import tree_util
 
 from gradlab.common.arrays import Function, Tree
 from gradlab.repair.source import Text, inside, read
