@@ -1271,10 +1271,11 @@ def factors(text: Text, node: ast.expr) -> Iterator[str]:
         yield text.of(node)
 
 
-def moved(text: Text, site: Site) -> Edit:
-    """Return the edit that moves a value, to see what depends on it."""
+def moved(text: Text, site: Site, each: bool = False) -> Edit:
+    """Return the edit that moves a value, to see what depends on it: `each` time by another."""
     write = _Writer(text)
-    return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, SOLVED)
+    by = "__moved__()" if each else "__moved__"
+    return write.put(site, f"{write.within(site.node, 12)} + {by}", 12, SOLVED)
 
 
 def nudged(text: Text, index: int) -> Edit | None:

@@ -34,11 +34,16 @@ _Healed = tuple[int, int, Array]  # how much more is right, how many gradients, 
 _RUNS = 800
 _NAMESAKES = 2  # values of a forward's local that are tried
 _LIKELY = 12  # right gradients that are tried in the place of a value
+_BESIDE = 6  # and of those that belong beside the last right one
 _NEAR = 1e-7
 _MOST = 4096  # entries of a value that is tried
 _AXES = 4  # of a value that is tried with its axes in other orders
 _SHORT = 70  # characters of a line that is shown
 _TURNS = 4  # values in loops, of which one turn may be the first wrong one
+_PASSES = 12  # turns of a loop, at each of which a right value is put
+_EVENTS = 2_000  # values that a backward computes
+_PASSED = 150_000  # values that pass through in all runs
+_LATE = 40  # values before one that is wrong at a later turn, of which those of its shape may be
 _BACK = 8  # values before a wrong one that may be another's right gradient
 
 
@@ -56,6 +61,7 @@ class WrongLine:
         needed: the right value.
         mended: how many more gradients are right with the right value there.
         named: the forward's local whose value the line should have; "" where it is a gradient.
+        turn: of a loop, the first one at which the value is wrong, from 1; 0 where it always is.
     """
 
     code: CodeType
@@ -68,6 +74,7 @@ class WrongLine:
     needed: Array
     mended: int
     named: str = ""
+    turn: int = 0
 
     def made(self, edit: Edit, world: dict[str, Any]) -> list[Any] | None:
         """Return the value that the line makes after an edit of it; None where it makes none."""
@@ -85,15 +92,10 @@ class WrongLine:
         known = isinstance(parts, list | tuple) and self.part < len(parts)
         return [parts[self.part]] if known else None
 
-    def misses(self, edit: Edit, world: dict[str, Any]) -> bool:
-        """Whether an edit of the line makes another value than the one that is needed."""
-        made = self.made(edit, world)
-        return made is not None and not equal(self.needed, made[0])
-
     @property
     def whole(self) -> bool:
         """Whether all that the line reads is right."""
-        return self.near == {self.statement}
+        return self.near == {self.statement} and not self.turn
 
     @property
     def place(self) -> str:
@@ -110,6 +112,11 @@ class WrongLine:
         if self.named:
             told = f"`{self.named}` at {self.place} is not what it is in the forward: "
             return told + f"with that value, {more} {are} right"
+        if self.turn:
+            node = self.text.statements[self.statement]
+            name = next((f"`{n}`" for n in _names(node, ast.Store)), "the value")
+            told = f"{name} at {self.place} is right at turn {self.turn - 1} of the loop and wrong "
+            return f"{told}at turn {self.turn}: it lacks something, or what it reads was not updated"
         if not self.whole:
             places = (self.text.span(self.text.statements[k])[0] for k in self.near)
             lines = sorted({self.text.line_of(start) for start in places} - {self.line})
@@ -182,10 +189,31 @@ def first_wrong_line(
         return None
     if found is None:
         return None
-    event, (_, mended, needed) = watch.events[found[0]], found[1]
-    near = frozenset(_feeders(watch, found[0], totals))
-    place = (event.code, texts[event.code], event.line, event.statement, near)
-    return WrongLine(*place, event.part, event.scope, needed, mended)
+    event, (_, mended, needed), again = watch.events[found[0]], *found[1:]
+    near, turn = set(_feeders(watch, found[0], totals)), watch.wrong_turn(found[0], sure)
+    if watch.is_given_wrong(found[0], near, totals):
+        return None
+    if mended and again:  # what runs once made one turn wrong, not the others
+        every = range(len(watch.events))
+        looped = {watch.place(k)[1] for k in every if watch.is_looped(k)}
+        near = {event.statement, *(near & looped)}
+    place = (event.code, texts[event.code], event.line, event.statement, frozenset(near))
+    return WrongLine(*place, event.part, event.scope, needed, mended, turn=turn)
+
+
+def is_gradient(
+    world: World,
+    texts: dict[CodeType, Text],
+    run: Callable[[], list[Any]],
+    line: WrongLine,
+    known: Within,
+) -> bool:
+    """Whether the first value that a line makes is a gradient within the forward."""
+    watch = _Watch(world, texts, run)
+    with watch:
+        place = line.code, line.statement, line.part
+        made = (event.value for e, event in enumerate(watch.events) if watch.place(e) == place)
+        return any(map(Known(known.gradients).holds, itertools.islice(made, 1)))
 
 
 def _unlike(
@@ -227,20 +255,25 @@ class _First:
         self._values = [event.value for event in watch.events]
         self._matched = [sure.holds(value) for value in self._values]
         computed = Known(self._values)
-        self._lacking = [each for each in known if not computed.holds(each)]
+        self._lacking = [(k, each) for k, each in enumerate(known) if not computed.holds(each)]
+        own, beside = Known(known), 0
+        self._beside = [beside := own.find(value, beside) for value in self._values]
         self._entries = self._right_entries(watch.came)
         turns = (e for e, ok in enumerate(self._matched) if not ok and watch.is_looped(e))
         self._turns = set(itertools.islice(turns, _TURNS))
 
-    def found(self) -> tuple[int, _Healed] | None:
-        """Return the number of the first wrong event, and what its right value does."""
+    def found(self) -> tuple[int, _Healed, bool] | None:
+        """Return the number of the first wrong event, and what its right value does.
+
+        The last one says whether right values were put at each turn of a loop.
+        """
         every, values, matched = range(len(self._values)), self._values, self._matched
         reach = {e: self._reached(e) for e in every if not matched[e]}
         again = [e for e in every if self._watch.passes_on(e)]
         for whole in (True, False):
             for e in again if not whole else ():  # passed on, where something was to be done
                 if (mended := self._healed(e))[0]:
-                    return e, mended
+                    return e, mended, False
             for e in every:
                 reaches = not matched[e] and (
                     reach[e] >= self._wrong if whole else reach[e] & self._wrong
@@ -248,16 +281,22 @@ class _First:
                 mended = self._healed(e) if reaches else (0, 0, values[e])
                 if not mended[0]:
                     continue
-                for earlier in range(e - 1, max(-1, e - 1 - _BACK), -1):
+                late, shape = self._watch.turn(e), values[e].shape
+                before = range(e - 1, max(-1, e - 1 - (_LATE if late else _BACK)), -1)
+                # what a later turn is given was made in the turn before
+                for earlier in (k for k in before if not late or values[k].shape == shape):
                     same = equal(values[earlier], values[e])  # the later one only passes it on
+                    same &= self._watch.events[e].part is None  # but for what a helper returned
                     nothing = same or not values[earlier].any()
+                    self._turns |= set() if mended[1] else {earlier}
                     also = matched[earlier] and not nothing and self._healed(earlier)
                     if also and also[0] >= mended[0]:
                         e, mended = earlier, also
-                return e, mended
+                again = not mended[1]
+                return e, self._at_each_turn(e, mended) if again else mended, again
         for e in every:  # each value is some right gradient, but one stands in another's place
             if matched[e] and np.any(values[e]) and (mended := self._healed(e))[0]:
-                return e, mended
+                return e, mended, False
         return None
 
     def _healed(self, e: int) -> _Healed:
@@ -267,7 +306,7 @@ class _First:
         """
         most: _Healed = (0, 0, self._values[e])
         looped = self._watch.is_looped(e) and e in self._turns
-        for each in _shaped(self._lacking, self._values[e]):
+        for each in self._candidates(e, self._values[e]):
             came = self._watch.tried({e: each}, looped)
             now = self._right(came)
             if any(was and not is_ for was, is_ in zip(self._before, now)):
@@ -278,6 +317,37 @@ class _First:
             if more == len(self._wrong):
                 break
         return most
+
+    def _candidates(self, e: int, value: Array) -> list[Array]:
+        """Return what could stand for a value, in its shape: as it is, then with its axes turned.
+
+        First what is most like it; then what belongs beside the right gradient that came last.
+        """
+
+        def likeness(each: Array) -> float:
+            return -abs(float(np.vdot(each, value))) / float(np.linalg.norm(each))
+
+        ways = [(k, list(turned(each, value.shape))) for k, each in self._lacking]
+        plain = [(k, each[0]) for k, each in ways if each]
+        others = sorted((way for _, each in ways for way in each[1:]), key=likeness)
+        beside = sorted(plain, key=lambda pair: abs(pair[0] - self._beside[e]))[:_BESIDE]
+        best = sorted(plain, key=lambda pair: likeness(pair[1]))[:_LIKELY]
+        return [*dict([*best, *beside]).values(), *others[: _LIKELY // 3]]
+
+    def _at_each_turn(self, e: int, first: _Healed) -> _Healed:
+        """Return what is right with right values at this turn of a loop and at all that follow."""
+        watch, put = self._watch, {e: first[2]}
+        turns = [k for k in range(e + 1, len(self._values)) if watch.place(k) == watch.place(e)]
+        for k in turns if len(turns) < _PASSES else ():
+            most, best = -1, None
+            for each in [None, *self._candidates(k, watch.values_with(put)[k])]:
+                values = watch.values_with(put if each is None else put | {k: each})
+                more = sum(map(self._sure.holds, values[k + 1 :]))
+                most, best = (more, each) if more > most else (most, best)
+            put |= {k: best} if best is not None else {}
+        now = self._right(watch.tried(put))
+        lost = any(was and not is_ for was, is_ in zip(self._before, now))
+        return first[0], 0 if lost else sum(now) - sum(self._before), first[2]
 
     def _follows(self, e: int, came: Sequence[Any]) -> int:
         """Return how much more is right after an event, where nothing right becomes wrong."""
@@ -310,10 +380,16 @@ def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
     code, events = watch.events[e].code, watch.events
     statements = watch.texts[code].statements
     parts = {name: k for k, node in enumerate(statements) for name in _written_in_parts(node)}
+    inner = {
+        f.name: [k for k, node in enumerate(statements) if node in set(ast.walk(f)) and node is not f]
+        for f in statements
+        if isinstance(f, ast.FunctionDef)
+    }
     found, todo = {events[e].statement}, [e]
     while todo:
         last = todo.pop()
         for name in _names(statements[events[last].statement], ast.Load):
+            found.update(inner.get(name, ()))  # what it makes may be wrong there
             if name in parts and not isinstance(statements[events[last].statement], ast.AugAssign):
                 found.add(parts[name])
             made = [
@@ -322,6 +398,9 @@ def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
                 if events[k].code is code
                 and name in _names(statements[events[k].statement], ast.Store)
             ]
+            alone = np.asarray(events[last].scope.get(name, 0))  # a number is no event
+            if not made and alone.size == 1 and alone.dtype.kind == "f" and not sure.holds(alone):
+                found.update(k for k, node in enumerate(statements) if name in _names(node, ast.Store))
             for k in made[-1:]:
                 if not sure.holds(events[k].value, shaped=True):
                     todo += [k] if events[k].statement not in found else []
@@ -393,23 +472,50 @@ class _Watch:
 
     def is_looped(self, e: int) -> bool:
         """Whether the place of an event is passed several times."""
-        return self._times[self._place(e)] > 1
+        return self._times[self.place(e)] > 1
 
-    def _place(self, e: int) -> tuple[CodeType, int, int | None]:
+    def place(self, e: int) -> tuple[CodeType, int, int | None]:
+        """Return the place of an event: function, statement, part."""
         return self.events[e].code, self.events[e].statement, self.events[e].part
 
     @functools.cached_property
     def _times(self) -> collections.Counter[Any]:
-        return collections.Counter(map(self._place, range(len(self.events))))
+        return collections.Counter(map(self.place, range(len(self.events))))
 
     def tried(self, put: dict[int, Array], noting: bool = False) -> list[Any]:
         """Return the gradients with other values at some events; note all values if asked."""
         self.noted, self._noting = [], noting
         self._runs += 1
-        if self._runs > _RUNS:
+        if self._runs > min(_RUNS, _PASSED / len(self.events)):
             raise Failed("the first wrong line takes too long")
         self._put, self._count = put, 0
         return self._run()
+
+    def turn(self, e: int) -> int:
+        """Return at which turn of a loop an event is, from 1; 0 where it is the first one."""
+        before = sum(self.place(k) == self.place(e) for k in range(e))
+        return before + 1 if before else 0
+
+    def wrong_turn(self, e: int, sure: "Known") -> int:
+        """Return the first turn at which the value of an event's place is wrong, as `turn` does."""
+        every = (k for k in range(e + 1) if self.place(k) == self.place(e))
+        return self.turn(next((k for k in every if not sure.holds(self.events[k].value)), e))
+
+    def is_given_wrong(self, e: int, near: set[int], sure: "Known") -> bool:
+        """Whether a helper may have been given what is wrong: a parameter that nothing confirms."""
+        event, statements = self.events[e], self.texts[self.events[e].code].statements
+        made = {name for node in statements for name in _names(node, ast.Store)}
+        read = {name for k in near for name in _names(statements[k], ast.Load)} - made
+        given = (event.scope.get(name) for name in read & set(event.code.co_varnames))
+        arrays = (v for v in given if isinstance(v, np.ndarray) and v.dtype.kind == "f")
+        entry = event.code is next(iter(self.texts))
+        return not entry and not all(sure.holds(v) for v in arrays if v.size > 1)
+
+    def values_with(self, put: dict[int, Array]) -> list[Array]:
+        """Return what all events make with other values at some; as it is where others run."""
+        self.tried(put, True)
+        same = len(self.noted) == len(self.events)
+        return self.noted if same else [event.value for event in self.events]
 
     def _at(self, place: int, part: int | None, scope: dict[str, Any], value: Tree) -> Any:
         """Note a value, or give the one that stands in its place."""
@@ -426,6 +532,8 @@ class _Watch:
         if self._noting:
             self.noted.append(value.copy())
         if not self._runs:
+            if number >= _EVENTS:
+                raise Failed("the first wrong line takes too long")
             here = copied(scope, {})
             self.events.append(_Event(*self._places[place], part, value.copy(), here))
         other = self._put.get(number)
@@ -458,19 +566,6 @@ class _Watch:
         return ast.copy_location(ast.Call(ast.Name("__at__", ast.Load()), given, []), node)
 
 
-def _shaped(lacking: Sequence[Array], value: Array) -> list[Array]:
-    """Return what could stand for a value, in its shape: as it is, then with its axes turned."""
-
-    def likeness(each: Array) -> float:
-        return abs(float(np.vdot(each, value))) / float(np.linalg.norm(each))
-
-    ways = [list(turned(each, value.shape)) for each in lacking]
-    plain = [each[0] for each in ways if each]
-    others = [way for each in ways for way in each[1:]]
-    best = [sorted(kind, key=likeness, reverse=True) for kind in (plain, others)]
-    return best[0][:_LIKELY] + best[1][: _LIKELY // 3]
-
-
 class Known:
     """Some arrays, and their norms, by which one of them is found."""
 
@@ -483,14 +578,19 @@ class Known:
 
         With `shaped` it may not be reshaped, but for axes of length 1: that may be a mistake.
         """
-        size = float(np.linalg.norm(value))
-        near = np.flatnonzero(np.abs(self.norms - size) <= _NEAR * size)
-        for array in (self.arrays[k] for k in near.tolist()):
-            same = not shaped or _lengths(array) == _lengths(value)
-            ways = itertools.islice(turned(array, value.shape), not same, None if turns else 1)
+        return self.find(value, -1, turns, shaped) >= 0 or not value.any()
+
+    def find(
+        self, value: Array, default: int = -1, turns: bool = True, shaped: bool = False
+    ) -> int:
+        """Return the number of the array that a value is, or the default."""
+        size, last = float(np.linalg.norm(value)), None if turns else 1
+        for k in np.flatnonzero(np.abs(self.norms - size) <= _NEAR * size).tolist():
+            same = not shaped or _lengths(self.arrays[k]) == _lengths(value)
+            ways = itertools.islice(turned(self.arrays[k], value.shape), not same, last)
             if any(equal(way, value) for way in ways):
-                return True
-        return size == 0
+                return int(k)
+        return default
 
 
 def turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
@@ -557,26 +657,30 @@ def gradients_within(
         found = theirs(run_lifted, traced.jaxpr, [*inputs, *more])
     if len(found) != len(kept):  # a loop runs as often as its values say
         return Within(_distinct(counter.arrays), _distinct(found), [], [])
-    at = dict(zip(kept, found))
+    at, numbers_ = dict(zip(kept, found)), {k: n for n, k in enumerate(kept)}
     at |= {use: at[made] for use, made in counter.alone.items()}
     parts = [(counter.arrays[k], at[k]) for uses in counter.uses.values() for k in uses]
     whole = [(counter.arrays[k], at[k]) for k in counter.made]
     moved = ([uses[0]] if forward else uses for uses in counter.uses.values())
     whole += [(counter.arrays[uses[0]], sum(at[k] for k in uses)) for uses in moved]
+    placed = list(enumerate(found))
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]) if len(uses) > 1 else ():
-            found += itertools.accumulate((at[k] for k in order), np.add)
-    return Within(_distinct(counter.arrays), _distinct(found), whole, parts)
+            sums = itertools.accumulate((at[k] for k in order), np.add)
+            placed += ((numbers_.get(uses[0], 0), each) for each in sums)
+    placed.sort(key=lambda pair: pair[0])
+    return Within(_distinct(counter.arrays), _distinct([g for _, g in placed]), whole, parts)
 
 
 def _distinct(arrays: Sequence[Array]) -> list[Array]:
-    kept: dict[tuple[int, ...], list[Array]] = {}
+    kept: dict[tuple[tuple[int, ...], float], list[Array]] = {}
     for each in arrays:
-        like = kept.setdefault(each.shape, [])
-        if each.any() and not any(equal(each, other) for other in like):
-            like.append(each)
-    return [each for like in kept.values() for each in like]
+        size = float(np.linalg.norm(each))
+        near = kept.setdefault((each.shape, float(f"{size:.5g}")), [])
+        if size and not any(equal(each, other) for other in near):
+            near.append(each)
+    return [each for near in kept.values() for each in near]
 
 
 def _value(array: Any) -> Value:

@@ -1,6 +1,7 @@
 """What an edit may put in: the values in scope, and what is commonly made of them."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import itertools
@@ -208,11 +209,16 @@ def depending(text: Text, name: str) -> set[str]:
     """Return the names of a function that depend on one of them."""
     found = {name}
     for statement in (*text.statements, *text.statements):
-        names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
-        if not found.isdisjoint(n.id for n in names if not is_stored(n)):
-            found |= {n.id for n in names if is_stored(n)}
-            found |= {base_name(n) for n in ast.walk(statement) if is_stored(n)} - {""}
+        nodes = list(_alone(statement))
+        if not found.isdisjoint(n.id for n in nodes if isinstance(n, ast.Name) and not is_stored(n)):
+            found |= {base_name(n) for n in nodes if is_stored(n)} - {""}
     return found
+
+
+def _alone(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the nodes of a statement, without those of statements inside."""
+    for node in ast.iter_child_nodes(statement):
+        yield from ast.walk(node) if not isinstance(node, ast.stmt) else ()
 
 
 def _read(node: ast.AST) -> set[str]:
@@ -292,6 +298,16 @@ class Scope:
     def simple(self) -> list[Material]:
         """The numbers and arrays that have a name, an attribute or a key, and their sizes."""
         return _simple(self)
+
+
+class Turns(Scope):
+    """The locals before a statement, each time that it runs at the first point."""
+
+    def value(self, text: str) -> Any:
+        """Return an expression's values of all times in one array, None where it has none."""
+        with contextlib.suppress(TypeError, ValueError):  # such as a shape beside a dtype
+            return np.stack(self.values(text) or [])
+        return None
 
 
 def _simple(scope: Scope) -> list[Material]:
@@ -466,7 +482,8 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     for text, binds in texts:
         value = scope.value(text)
         if value is not None and (size := _size(value)) <= _LARGEST and not _is_idle(value):
-            values = scope.values(text) if size == 1 else (value,)
+            every = size == 1 or isinstance(scope, Turns)
+            values = scope.values(text) if every else (value,)
             made += [Material(text, binds, values, text in slopes)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]

@@ -37,9 +37,16 @@ from gradlab.repair.edits import (
     Site,
     is_stored,
 )
-from gradlab.repair.first_line import Known, Within, WrongLine, first_wrong_line
+from gradlab.repair.first_line import (
+    Known,
+    Within,
+    WrongLine,
+    equal,
+    first_wrong_line,
+    is_gradient,
+)
 from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
-from gradlab.repair.pool import Scope, derived, rows_beside
+from gradlab.repair.pool import Scope, Turns, derived, rows_beside
 from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
@@ -77,6 +84,7 @@ _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
+_LOOPED = 0.12  # of all candidates: for values that are solved for in loops
 _FURTHER = 0.4  # of all candidates: for a better place than that of a doubtful fix
 _LOCALS = 8  # values of a forward's local
 Cost = tuple[int, int, int]
@@ -202,6 +210,7 @@ class _Search:
         self._patience = 0.0  # how many candidates may be tried while all that is verified is so
         self._least: Cost | None = None  # of what is verified, the smallest cost
         self._partly: list[_Draft] = []  # which make more gradients right
+        self._alone: list[_Draft] = []  # which make the first wrong line right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
@@ -329,15 +338,39 @@ class _Search:
             self._clock = time.process_time()  # that took what the backward itself does, often
             if self.first is not None:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
+            for draft in behind if self.first is not None and self.first.turn else ():
+                bench = self._bench(draft)  # what a turn is given may be wrong, not the turn
+                for edit in _carried(draft.text, bench, set(bench.kept[0])):
+                    self._tried(bench, draft, edit)
             if self.first is not None and not self._settled:
                 self._focus = self.first
-                share = 0.9 if self.first.mended else 0.25  # of one turn of a loop less is known
+                known = 0.25 if self.first.whole else 0.12
+                share = 0.9 if self.first.mended else known  # of one turn of a loop less is known
                 self._searched([d for d in behind if d.code is self.first.code], share)
                 self._focus = None
+                self._gone_on()
             forward = [draft for draft in drafts if draft not in behind]
             if not self._settled:
                 self._searched(behind, 1.0, forward)
         return self._best_first()
+
+    def _gone_on(self) -> None:
+        """Mend the first wrong line by itself, and look from there for the next one."""
+        self._alone.sort(key=lambda d: self._cost(d.code, d.text))
+        for draft in () if self._settled else self._alone[:1]:
+            others = (d for d in self._starts.values() if d.code is not draft.code)
+            others = (d for d in others if place(d.code) not in self._before)
+            line, share = self._first_line([draft, *others]), self.tried / self._total + 0.15
+            self._focus = line if line is not None and line.code is draft.code else None
+            for tier in (TOKENS, SOLVED, WIDE, FITTED, NAMES, TRIED) if self._focus else ():
+                self._tried_tier([draft], tier, share)
+                if self._settled:
+                    break
+            self._focus = None
+
+    def _focused(self, draft: _Draft) -> WrongLine | None:
+        """Return the first wrong line of a draft, where the search is held to it."""
+        return self._focus if self._focus and self._focus.text is draft.text else None
 
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
@@ -407,11 +440,13 @@ class _Search:
         paths = self.problem.rule.paths
         if len(paths) != len(self.right) or not self.fresh:
             return None
-        for draft in sorted(self._partly, key=_plain, reverse=True):
+        for draft in (*sorted(self._partly, key=_plain, reverse=True), *self._alone[:1]):
             old = read(draft.code)
             if old is not None and self._doubt(draft.code, old, draft.text) < 2:
                 break
         else:
+            return None
+        if not any(draft.right) and not self._is_right_elsewhere(draft):
             return None
         points = (*self.points[1:], *self.fresh, *self._still)
         with contextlib.suppress(Failed), self.world.exchanged(draft.code, draft.text):
@@ -425,6 +460,14 @@ class _Search:
             wrong = tuple(path for path, _, now in pairs if not now)
             return Half(self._watched(mended), right, wrong)
         return None
+
+    def _is_right_elsewhere(self, draft: _Draft) -> bool:
+        """Whether the first wrong line is right with an edit, at points that nobody saw as well."""
+        texts = {d.code: d.text for d in self._starts.values()} | {draft.code: draft.text}
+        return self.first is not None and all(
+            is_gradient(self.world, texts, lambda p=p: self._at(p), self.first, self.problem.within(p))
+            for p in (*self.points[1:2], *self.fresh[:1])
+        )
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -454,7 +497,9 @@ class _Search:
 
         With the forward's locals, of any backward, once everything was tried.
         """
-        long = sum(len(self._bench(draft).kept[0]) for draft in drafts) > _LONG
+        benches = [self._bench(draft) for draft in drafts]
+        long = sum(len(bench.kept[0]) for bench in benches) > _LONG
+        long |= any(n > 1 for bench in benches for n in bench.visits.values())
         if named is None and not long:
             return None
         point = self.points[0]
@@ -480,7 +525,8 @@ class _Search:
         """
         spent = self.tried / self._total
         share = spent + share * (1 - spent)
-        better: list[_Draft] = []
+        before = self._partly if self._focus is None else []
+        better = [d for d in before if len(d.text.edits) == 1]  # no edit is tried again
         gone_on: set[bytes] = set()
         most, tiers, cut = 0.85 * share + 0.15 * spent, list(self._tiers), False
         for tier in [*tiers[:-1], NAMES, *tiers[-1:]] if TRIED in tiers else tiers:
@@ -749,8 +795,11 @@ class _Search:
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0]) - self._made(draft)[0]
-        if self._focus is not None and not draft.text.edits:
-            reached &= self._focus.near
+        if (first := self._focused(draft)) is not None:
+            both = [_reads_and_writes(s) for s in draft.text.statements]
+            read_ = {n for k in first.near for n in both[k][0]}
+            places = {n for n in read_ if type(first.scope.get(n)) is int}
+            reached &= first.near | {k for k, (_, writes) in enumerate(both) if writes & places}
         reached -= self._right_ones(draft) if self._doubtful else set()
         reached -= self._innocent(draft) if self._apart else set()
         return reached if found is None else found & reached
@@ -835,8 +884,8 @@ class _Search:
         found: list[_Solved] = []
         pools: dict[int, Fitter] = {}
         hopeless: set[ast.AST] = set()
-        before = {place.site for place in self._places[draft]}
-        first = self._focus if not draft.text.edits else None
+        before, start = {place.site for place in self._places[draft]}, self.tried
+        first = self._focused(draft)
         innocent = self._innocent(draft)
         for line in [None] if first is None else self._traced(draft, bench, first):
             chosen = wanted if line is None else {line.statement}
@@ -848,6 +897,12 @@ class _Search:
             places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
             for site, scope in places:
                 shapes = _shapes(scope, draft.text, site)
+                turns = bench.turns(site.statement) if line is None and not site.again else None
+                if turns is not None:
+                    scope = turns
+                    if self.tried - start > _LOOPED * self._total:
+                        continue
+                    shapes = [(len(turns.locals), *shape) for shape in shapes[:1] if shape]
                 shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
                 vain = not site.again and not hopeless.isdisjoint(site.parents)
                 if not shapes or self.tried >= self._end or vain or site in before:
@@ -865,7 +920,8 @@ class _Search:
                     whole = [*scope.simple, *derived(scope, 12 if line is None else 40)]
                     whole.sort(key=lambda m: "(" in m.text and m.text in scope.words.written)
                     self._spend(len(whole) / 12)
-                    pools[site.statement] = Fitter(whole)
+                    times = len(turns.locals) if turns is not None else 0
+                    pools[site.statement] = Fitter(whole, times)
                 fitter = pools[site.statement]
                 found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
         return found
@@ -914,10 +970,11 @@ class _Search:
         value = value.astype(float) if masks else value
         if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
             return None
-        if first is None and bench.visits[site.statement] != 1:
+        looped = isinstance(scope, Turns)
+        if first is None and bench.visits[site.statement] != 1 and not looped:
             return None
         expected = self.points[0].expected if first is None else (first.needed,)
-        edit = kinds.moved(draft.text, site)
+        edit = kinds.moved(draft.text, site, looped)
         owners = np.concatenate([np.full(np.size(e), i) for i, e in enumerate(expected)])
         goal = np.concatenate([np.ravel(e) for e in expected])
         wrong = [i for i, ok in enumerate(draft.right) if not ok] if first is None else []
@@ -928,7 +985,8 @@ class _Search:
             self._spend(0.35 if first is None else _ALONE)
             came: Sequence[Any] | None
             if first is None:
-                came = bench.gradients(edit, __moved__=delta)
+                each = itertools.chain(delta, itertools.repeat(0.0)) if looped else None
+                came = bench.gradients(edit, __moved__=each.__next__ if each else delta)
             else:
                 came = first.made(edit, {**scope.globals, "__moved__": delta})
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
@@ -954,9 +1012,11 @@ class _Search:
         tier, size, _ = self._cost(draft.code, alone or new) if self._least else (0, 0, 0)
         if self._least is not None and (tier, size - _NO_MORE) > self._least[:2]:
             return None  # a cheaper one holds
-        first = self._focus if not draft.text.edits else None
+        first = self._focused(draft)
         once = first is not None and bench.visits[first.statement] == 1  # what it reads is right
-        if first is not None and once and first.misses(edit, bench.copy.__globals__):
+        made = None if first is None else first.made(edit, bench.copy.__globals__)
+        mends = first is not None and made is not None and equal(first.needed, made[0])
+        if first is not None and (once or first.whole) and made is not None and not mends:
             self._spend(_ALONE)  # it may still be tried when all lines are
             return None
         self._seen.add((draft.code, new.segment))
@@ -965,6 +1025,8 @@ class _Search:
         if came is None or len(came) != len(self.points[0].expected):
             return None
         right, errors = judged(came, self.points[0].expected)
+        if mends and not draft.text.edits:
+            self._alone.append(_Draft(draft.code, new, right, errors))
         if all(right):
             again = bench.whole(alone, 0) if alone not in (None, new) else None
             enough = again is not None and all(judged(again, self.points[0].expected)[0])
@@ -983,9 +1045,9 @@ class _Search:
             also = (False,) if there is None else judged(there, self.points[1].expected)[0]
             if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
                 return None
-        made = _Draft(draft.code, new, right, errors)
-        self._partly += [made] * more
-        return made
+        better_one = _Draft(draft.code, new, right, errors)
+        self._partly += [better_one] * more
+        return better_one
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""

@@ -319,7 +319,8 @@ def _cause(known: WrongLine | Half, upstream: str) -> Cause:
     code, sentence = explained(known.mended, upstream)
     old = known.mended.old
     line = old.line_of(min(edit.start for edit in known.mended.new.edits))
-    told = f"{sentence}. That mends {listed(known.right)}, but {listed(known.wrong)} "
+    mends = listed(known.right) or "this line"
+    told = f"{sentence}. That mends {mends}, but {listed(known.wrong)} "
     told += "stays wrong" if len(known.wrong) == 1 else "stay wrong"
     return Cause(told, f"{os.path.basename(old.path)}:{line}", code, known.right)
 
