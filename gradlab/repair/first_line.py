@@ -31,7 +31,6 @@ from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, run_
 from gradlab.tracing.leaves import is_inexact
 
 _Healed = tuple[int, int, Array]  # how much more is right, how many gradients, with which value
-_RUNS = 800
 _NAMESAKES = 2  # values of a forward's local that are tried
 _LIKELY = 12  # right gradients that are tried in the place of a value
 _BESIDE = 6  # and of those that belong beside the last right one
@@ -42,7 +41,6 @@ _SHORT = 70  # characters of a line that is shown
 _TURNS = 4  # values in loops, of which one turn may be the first wrong one
 _PASSES = 12  # turns of a loop, at each of which a right value is put
 _EVENTS = 2_000  # values that a backward computes
-_PASSED = 150_000  # values that pass through in all runs
 _LATE = 40  # values before one that is wrong at a later turn, of which those of its shape may be
 _BACK = 8  # values before a wrong one that may be another's right gradient
 
@@ -116,7 +114,9 @@ class WrongLine:
             node = self.text.statements[self.statement]
             name = next((f"`{n}`" for n in _names(node, ast.Store)), "the value")
             told = f"{name} at {self.place} is right at turn {self.turn - 1} of the loop and wrong "
-            return f"{told}at turn {self.turn}: it lacks something, or what it reads was not updated"
+            return (
+                f"{told}at turn {self.turn}: it lacks something, or what it reads was not updated"
+            )
         if not self.whole:
             places = (self.text.span(self.text.statements[k])[0] for k in self.near)
             lines = sorted({self.text.line_of(start) for start in places} - {self.line})
@@ -164,6 +164,8 @@ def first_wrong_line(
     known: Within,
     expected: Sequence[Array],
     named: Mapping[str, Sequence[Array]] | None = None,
+    *,
+    most: int,
 ) -> WrongLine | None:
     """Return the first line whose value is wrong; None where that cannot be told.
 
@@ -175,8 +177,9 @@ def first_wrong_line(
         known: what is computed within the forward, and the right gradients there.
         expected: the right gradients.
         named: the forward's locals, where those of the backward are held against them.
+        most: how often the backward may run.
     """
-    watch = _Watch(world, texts, run)
+    watch = _Watch(world, texts, run, most)
     try:
         with watch:
             if line := _unlike(watch, right, named or {}):
@@ -281,7 +284,7 @@ class _First:
                 mended = self._healed(e) if reaches else (0, 0, values[e])
                 if not mended[0]:
                     continue
-                late, shape = self._watch.turn(e), values[e].shape
+                late, shape, since = self._watch.turn(e), values[e].shape, e
                 before = range(e - 1, max(-1, e - 1 - (_LATE if late else _BACK)), -1)
                 # what a later turn is given was made in the turn before
                 for earlier in (k for k in before if not late or values[k].shape == shape):
@@ -289,20 +292,22 @@ class _First:
                     same &= self._watch.events[e].part is None  # but for what a helper returned
                     nothing = same or not values[earlier].any()
                     self._turns |= set() if mended[1] else {earlier}
-                    also = matched[earlier] and not nothing and self._healed(earlier)
-                    if also and also[0] >= mended[0]:
+                    also = matched[earlier] and not nothing and self._healed(earlier, since)
+                    passed = equal(values[earlier], values[e])
+                    if also and also[0] >= mended[0] + (not passed):
                         e, mended = earlier, also
-                again = not mended[1]
-                return e, self._at_each_turn(e, mended) if again else mended, again
+                turns = not mended[1]
+                return e, self._at_each_turn(e, mended) if turns else mended, turns
         for e in every:  # each value is some right gradient, but one stands in another's place
             if matched[e] and np.any(values[e]) and (mended := self._healed(e))[0]:
                 return e, mended, False
         return None
 
-    def _healed(self, e: int) -> _Healed:
+    def _healed(self, e: int, since: int = -1) -> _Healed:
         """Return what the likeliest right value at an event makes right, and that value.
 
-        In a loop, the other turns stay wrong: there it is enough if more of what follows is right.
+        In a loop, the other turns stay wrong: there it is enough if more of what follows is right,
+        `since` another event.
         """
         most: _Healed = (0, 0, self._values[e])
         looped = self._watch.is_looped(e) and e in self._turns
@@ -312,7 +317,7 @@ class _First:
             if any(was and not is_ for was, is_ in zip(self._before, now)):
                 continue
             more = sum(now) - sum(self._before)
-            score = more + (self._follows(e, came) if looped else 0)
+            score = more + (self._follows(max(e, since), came) if looped else 0)
             most = (score, more, each) if score > most[0] else most
             if more == len(self._wrong):
                 break
@@ -381,7 +386,9 @@ def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
     statements = watch.texts[code].statements
     parts = {name: k for k, node in enumerate(statements) for name in _written_in_parts(node)}
     inner = {
-        f.name: [k for k, node in enumerate(statements) if node in set(ast.walk(f)) and node is not f]
+        f.name: [
+            k for k, node in enumerate(statements) if node in set(ast.walk(f)) and node is not f
+        ]
         for f in statements
         if isinstance(f, ast.FunctionDef)
     }
@@ -398,9 +405,12 @@ def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
                 if events[k].code is code
                 and name in _names(statements[events[k].statement], ast.Store)
             ]
-            alone = np.asarray(events[last].scope.get(name, 0))  # a number is no event
-            if not made and alone.size == 1 and alone.dtype.kind == "f" and not sure.holds(alone):
-                found.update(k for k, node in enumerate(statements) if name in _names(node, ast.Store))
+            alone = events[last].scope.get(name)  # a number is no event
+            number = isinstance(alone, np.ndarray | np.generic | float) and np.size(alone) == 1
+            if number and not made and not sure.holds(np.asarray(alone, float)):
+                found.update(
+                    k for k, node in enumerate(statements) if name in _names(node, ast.Store)
+                )
             for k in made[-1:]:
                 if not sure.holds(events[k].value, shaped=True):
                     todo += [k] if events[k].statement not in found else []
@@ -430,9 +440,9 @@ class _Watch:
     """Runs the backward with other values in place of those that its lines computed."""
 
     def __init__(
-        self, world: World, texts: dict[CodeType, Text], run: Callable[[], list[Any]]
+        self, world: World, texts: dict[CodeType, Text], run: Callable[[], list[Any]], most: int = 1
     ) -> None:
-        self.world, self.texts, self._run = world, texts, run
+        self.world, self.texts, self._run, self._most = world, texts, run, most
         self.events: list[_Event] = []
         self.came: list[Any] = []
         self._places: list[tuple[CodeType, int, int]] = []
@@ -486,7 +496,7 @@ class _Watch:
         """Return the gradients with other values at some events; note all values if asked."""
         self.noted, self._noting = [], noting
         self._runs += 1
-        if self._runs > min(_RUNS, _PASSED / len(self.events)):
+        if self._runs > self._most:
             raise Failed("the first wrong line takes too long")
         self._put, self._count = put, 0
         return self._run()

@@ -210,7 +210,9 @@ def depending(text: Text, name: str) -> set[str]:
     found = {name}
     for statement in (*text.statements, *text.statements):
         nodes = list(_alone(statement))
-        if not found.isdisjoint(n.id for n in nodes if isinstance(n, ast.Name) and not is_stored(n)):
+        if not found.isdisjoint(
+            n.id for n in nodes if isinstance(n, ast.Name) and not is_stored(n)
+        ):
             found |= {base_name(n) for n in nodes if is_stored(n)} - {""}
     return found
 

@@ -55,6 +55,7 @@ _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
 _CHECK = 120  # evaluations that a check takes
 _CANDIDATE, _LINE, _ENTRY = 4.5e-4, 2e-6, 2e-9  # seconds: of any candidate, and of what it runs
 _COMPILED = 5e-3  # seconds of an equation that JAX compiles
+_STEPS = 1_500  # of a program, above which other sizes are not larger ones
 _LARGE = 400  # entries above which the search runs at smaller shapes
 _CLOSE = 1e-9
 _LARGEST = 1 << 16  # of a place; what is larger may be a key
@@ -196,6 +197,11 @@ class Problem:
         if rule.symmetric and not self._takes_the_symmetric_part():
             self.rule = rule = replace(rule, symmetric=())
         self._noise = [] if rule.kind in ("jvp", "node") else self._sizes_of_noise()
+        self._last_within: tuple[Point | None, Within | None] = None, None
+        self.long = False  # whether each program that is made takes long
+        with contextlib.suppress(Failed):
+            self.long = work(self._program(self._drawn(0, self._small)).jaxpr).steps > _STEPS
+        self._sizes[:0] = [_exchanged(self._drawn(0, self._small))] * self.long
 
     def owned(self, path: str) -> bool:
         """Return whether a file's functions are the user's, so that they are copied."""
@@ -658,8 +664,12 @@ class Problem:
 
     def within(self, point: Point) -> Within:
         """Return the values within the forward, and their right gradients or tangents."""
-        program = self._primal(point.inputs)[0]
-        return gradients_within(program, *self._flat(point), self.rule.kind == "jvp")
+        last, found = self._last_within
+        if last is not point or found is None:
+            program = self._primal(point.inputs)[0]
+            found = gradients_within(program, *self._flat(point), self.rule.kind == "jvp")
+            self._last_within = point, found
+        return found
 
     def computed(self, point: Point) -> list[Array]:
         """Return every value that the right derivative computes on its way."""
@@ -1115,6 +1125,14 @@ def _lengths(inputs: Tree, smaller: bool) -> Iterator[dict[int, int]]:
         yield {n: 2 * n for n in found}
         if len(found) > 1:  # a function may ask for one of them
             yield from ({n: 2 * n} for n in found)
+
+
+def _exchanged(inputs: Tree) -> dict[int, int]:
+    """Return other lengths that take no longer: those next to each other stand for each other."""
+    found = sorted({n for x in jax.tree.leaves(inputs) for n in np.shape(x) if n > 1})
+    pairs = zip(found[::2], found[1::2])
+    made = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return made | {n: max(n - 1, 2) for n in found if n not in made}
 
 
 def _label(names: Sequence[str], inputs: Tree) -> str:

@@ -84,6 +84,7 @@ _TIMES_LARGE = (100, -100, 30, -30)  # where what can saturate does
 _TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
+_WATCHED = 0.4  # of as many runs as candidates: for the first wrong line
 _LOOPED = 0.12  # of all candidates: for values that are solved for in loops
 _FURTHER = 0.4  # of all candidates: for a better place than that of a doubtful fix
 _LOCALS = 8  # values of a forward's local
@@ -344,7 +345,7 @@ class _Search:
                     self._tried(bench, draft, edit)
             if self.first is not None and not self._settled:
                 self._focus = self.first
-                known = 0.25 if self.first.whole else 0.12
+                known = 0.25 if self.first.whole else 0.2
                 share = 0.9 if self.first.mended else known  # of one turn of a loop less is known
                 self._searched([d for d in behind if d.code is self.first.code], share)
                 self._focus = None
@@ -464,10 +465,18 @@ class _Search:
     def _is_right_elsewhere(self, draft: _Draft) -> bool:
         """Whether the first wrong line is right with an edit, at points that nobody saw as well."""
         texts = {d.code: d.text for d in self._starts.values()} | {draft.code: draft.text}
-        return self.first is not None and all(
-            is_gradient(self.world, texts, lambda p=p: self._at(p), self.first, self.problem.within(p))
-            for p in (*self.points[1:2], *self.fresh[:1])
-        )
+        if self.first is None:
+            return False
+        node = self.first.text.statements[self.first.statement]
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if not self._named.is_right(getattr(target, "id", ""), self.first.needed):
+            return False  # another gradient may stand there by chance
+        texts = {d.code: d.text for d in self._starts.values()} | {draft.code: draft.text}
+        for point in (*self.points[1:2], *self.fresh[:1]):
+            run, known = functools.partial(self._at, point), self.problem.within(point)
+            if not is_gradient(self.world, texts, run, self.first, known):
+                return False
+        return True
 
     def safe(self, dtype: str) -> list[Mended]:
         """Return the safe forms with which every gradient keeps its digits."""
@@ -500,6 +509,7 @@ class _Search:
         benches = [self._bench(draft) for draft in drafts]
         long = sum(len(bench.kept[0]) for bench in benches) > _LONG
         long |= any(n > 1 for bench in benches for n in bench.visits.values())
+        long &= named is not None or not self.problem.long
         if named is None and not long:
             return None
         point = self.points[0]
@@ -507,7 +517,7 @@ class _Search:
             known = self.problem.within(point)
         except Failed:
             return None
-        known.gradients.extend(point.expected)
+        known = dataclasses.replace(known, gradients=[*known.gradients, *point.expected])
         return first_wrong_line(
             self.world,
             {draft.code: draft.text for draft in drafts},
@@ -516,6 +526,7 @@ class _Search:
             known,
             point.expected,
             named,
+            most=int(_WATCHED * self._total),
         )
 
     def _searched(self, drafts: list[_Draft], share: float, forward: Sequence[_Draft] = ()) -> None:
@@ -746,8 +757,6 @@ class _Search:
             some = itertools.chain(some, *pooled)
         if tier == NAMES:
             yield from _carried(text, bench, wanted)
-        if tier == TRIED:
-            some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
         innocent |= self._partial(draft) if short and not text.edits else set()
 
@@ -1450,18 +1459,6 @@ def _reads_itself(loop: ast.stmt, name: str) -> bool:
         if name in writes:
             return False
     return False
-
-
-def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
-    """Yield products with slopes of activations, in loops: no value there can be solved for."""
-    known: dict[int, list[Material]] = {}
-    for site, scope in bench.value_sites(wanted):
-        if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
-            if site.statement not in known:
-                known[site.statement] = derived(scope, 0)
-            for each in known[site.statement]:
-                if each.slope and each.shape == shape:
-                    yield kinds.filled(text, site, "{s} * {m}", each)
 
 
 def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
