@@ -464,7 +464,6 @@ class _Search:
 
     def _is_right_elsewhere(self, draft: _Draft) -> bool:
         """Whether the first wrong line is right with an edit, at points that nobody saw as well."""
-        texts = {d.code: d.text for d in self._starts.values()} | {draft.code: draft.text}
         if self.first is None:
             return False
         node = self.first.text.statements[self.first.statement]
