@@ -756,6 +756,8 @@ class _Search:
             some = itertools.chain(some, *pooled)
         if tier == NAMES:
             yield from _carried(text, bench, wanted)
+        if tier == TRIED:
+            some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
         innocent |= self._partial(draft) if short and not text.edits else set()
 
@@ -1458,6 +1460,18 @@ def _reads_itself(loop: ast.stmt, name: str) -> bool:
         if name in writes:
             return False
     return False
+
+
+def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
+    """Yield products with slopes of activations, in loops: no value there can be solved for."""
+    known: dict[int, list[Material]] = {}
+    for site, scope in bench.value_sites(wanted):
+        if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
+            if site.statement not in known:
+                known[site.statement] = derived(scope, 0)
+            for each in known[site.statement]:
+                if each.slope and each.shape == shape:
+                    yield kinds.filled(text, site, "{s} * {m}", each)
 
 
 def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
