@@ -392,6 +392,21 @@ def test_terms_that_cancel_may_be_added_in_another_order():
 # second order
 
 
+@pytest.mark.parametrize("numpy", [jnp, np])
+def test_the_second_gradient_of_a_backward_beside_its_forward_is_judged(numpy):
+    def rule(g, x):
+        return g * numpy.cos(x)
+
+    found = gradlab.check(lambda x: numpy.sin(x), X, backward=rule, order=3)
+    assert found.ok and law(found, "third order").judged, found
+
+    def stopped(g, x):
+        return g * jax.lax.stop_gradient(jnp.cos(x))
+
+    found = gradlab.check(lambda x: jnp.sin(x), X, backward=stopped, order=2)
+    assert failed(found) == ["second order"], found
+
+
 def test_the_second_gradient_of_a_plain_function_is_held_to_its_slopes():
     def wave(x):
         slope = jax.lax.stop_gradient(jnp.cos(x))

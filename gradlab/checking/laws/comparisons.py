@@ -240,9 +240,12 @@ def _differentiated(
 
 
 def _gradients(program: Program, outputs: int) -> Program:
-    """Return a rule's gradients as a program of their own; its outputs have names not yet used."""
+    """Return a rule's gradients as a program of their own; its outputs have names not yet used.
+
+    They do not depend on how the rule was said: upstreams of equal names are the same upstream.
+    """
     fresh = f"output {len(program.in_names)}"
-    names = [name.replace("gradient", fresh, 1) for name in program.out_names[outputs:]]
+    names = [f"{fresh} {k}" for k in range(len(program.out_names) - outputs)]
     return replace(
         program,
         jaxpr=with_outputs(program.jaxpr, slice(outputs, None)),
