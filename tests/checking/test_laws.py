@@ -407,6 +407,24 @@ def test_the_second_gradient_of_a_backward_beside_its_forward_is_judged(numpy):
     assert failed(found) == ["second order"], found
 
 
+def test_the_second_gradient_at_a_kink_is_one_between_the_slopes():
+    """JAX takes a half of both sides; a rule may take one of them, and nothing else."""
+
+    def second(primal, rule):
+        f = jax.custom_vjp(primal)
+        f.defvjp(lambda x: (primal(x), x), lambda x, g: (g * rule(x),))
+        return failed(gradlab.check(f, np.array([1.0, 0.0, -2.0, 0.5]), order=2))
+
+    def far(x):  # the same values, and a slope of 7 at zero
+        return 2 * jnp.maximum(x, 0) + 7 * (x == 0) * (x - jax.lax.stop_gradient(x))
+
+    assert second(lambda x: jnp.maximum(x, 0), lambda x: 1.0 * (x > 0)) == []
+    square = lambda x: jnp.maximum(x, 0) ** 2  # noqa: E731
+    assert second(square, lambda x: 2 * jnp.maximum(x, 0)) == []
+    assert second(square, lambda x: 2 * jnp.where(x > 0, x, 0)) == []
+    assert second(square, far) == ["second order"]
+
+
 def test_the_second_gradient_of_a_plain_function_is_held_to_its_slopes():
     def wave(x):
         slope = jax.lax.stop_gradient(jnp.cos(x))
