@@ -90,12 +90,27 @@ def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tup
         elif moved:
             yield k, Cause("GL323", f"`{old.of(a)}` must come after `{new.of(b)}`")
             return
+        elif names := _renamed(a, b):
+            yield k, Cause("GL311", f"`{names[0]}` is read instead of `{names[1]}`")
         else:
             scope = mended.scope(k) if mended.scope else None
             compared = Compared(_values(scope, upstream, old))
             both = [compared.cause(one, two) for one, two in _parts(a, b)]
             other = Cause("GL204", f"`{old.of(a)}` stands where `{new.of(b)}` should")
             yield from ((k, each) for each in [*filter(None, both)] or [other])
+
+
+def _renamed(a: ast.stmt, b: ast.stmt) -> tuple[str, str] | None:
+    """Return the one name that is read several times, and the one that is meant."""
+    both = [(x, y) for x, y in zip(ast.walk(a), ast.walk(b)) if ast.dump(x) != ast.dump(y)]
+    pairs = [(x.id, y.id) for x, y in both if isinstance(x, ast.Name) and isinstance(y, ast.Name)]
+    if len(pairs) < 2 or len(set(pairs)) > 1:
+        return None
+    (one, other), *_ = pairs
+    changed = re.sub(rf"\bid='{one}'", f"id='{other}'", ast.dump(a))
+    return (
+        (one, other) if changed == re.sub(rf"\bid='{one}'", f"id='{other}'", ast.dump(b)) else None
+    )
 
 
 def _differing(a: Any, b: Any) -> tuple[Any, Any]:

@@ -424,3 +424,23 @@ def test_a_gradient_that_is_written_over_by_another_gets_its_name():
     assert [fix.after for fix in report.fixes] == [
         ("        dz = g * jnp.tanh(x) * s * (1 + z * (1 - s))",)
     ]
+
+
+def test_a_name_that_is_read_twice_in_another_s_place_is_told_once(tmp_path: Path) -> None:
+    text = (
+        "import jax\nimport jax.numpy as jnp\n\n\n"
+        "def run(a, b):\n    start = jnp.zeros_like(b[0])\n"
+        "    return jax.lax.scan(lambda h, ab: (ab[0] * h + ab[1],) * 2, start, (a, b))[1]\n\n\n"
+        "f = jax.custom_vjp(run)\n\n\n"
+        "def backward(kept, g):\n    a, h = kept\n    none = jnp.zeros_like(a[:1])\n"
+        "    later = jnp.concatenate([a[1:], none])\n\n"
+        "    def step(c, part):\n        d = part[0] + part[1] * c\n        return d, d\n\n"
+        "    _, db = jax.lax.scan(step, jnp.zeros_like(a[0]), (g, a), reverse=True)\n"
+        "    return db * jnp.concatenate([none, h[:-1]]), db\n\n\n"
+        "f.defvjp(lambda a, b: (run(a, b), (a, run(a, b))), backward)\n"
+    )
+    module, rng = load(tmp_path / "layer.py", text), np.random.default_rng(0)
+    report = gradlab.check(module.f, *rng.normal(size=(2, 5, 3)).astype(np.float32))
+    assert report.fixes, str(report)
+    fix = report.fixes[0]
+    assert fix.kind == "GL311" and fix.explanation.startswith("`a` is read instead of `later`")
