@@ -423,6 +423,8 @@ def test_the_second_gradient_at_a_kink_is_one_between_the_slopes():
     assert second(square, lambda x: 2 * jnp.maximum(x, 0)) == []
     assert second(square, lambda x: 2 * jnp.where(x > 0, x, 0)) == []
     assert second(square, far) == ["second order"]
+    clip = lambda x: jnp.clip(x, -1, 1) ** 2  # noqa: E731
+    assert second(clip, lambda x: jnp.where(jnp.abs(x) < 1, 2 * x, 0)) == []  # it jumps at 1
 
 
 def test_the_second_gradient_of_a_plain_function_is_held_to_its_slopes():
