@@ -408,6 +408,9 @@ class _Walk:
             array = self.start[name]
             if written_over and array.size > 1 and np.unique(array).size == array.size:
                 continue  # which of two writes to one place stands is nobody's promise
+            if self.is_order(array):  # another order is legal; a place that is met twice is not
+                found[name] = [{**self.start, name: array[::-1].copy()}]
+                continue
             if array.dtype == bool:
                 half = np.arange(array.size).reshape(array.shape) % 2 == 0
                 others: list[Any] = [array ^ half, ~array, array & False, array | True]
@@ -425,6 +428,14 @@ class _Walk:
             differ = [other for other in others if not np.array_equal(other, array)]
             found[name] = [{**self.start, name: other} for other in differ]
         return found
+
+    def is_order(self, array: NDArray[Any]) -> bool:
+        """Whether an input says in which order all entries along an axis of another one stand."""
+        several = array.ndim == 1 and array.size > 2 and np.issubdtype(array.dtype, np.integer)
+        if not several or not np.array_equal(np.sort(array), np.arange(array.size)):
+            return False
+        moved = not np.array_equal(array, np.arange(array.size))
+        return moved and any(array.size in self.start[name].shape for name in self.floats)
 
     def with_(self, names: Sequence[str], change: Callable[[Any], Any]) -> Arrays:
         """Return the starting point with some inputs changed."""

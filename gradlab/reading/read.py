@@ -14,6 +14,7 @@ from gradlab.arguments import argument_names, name_of, require_callable, users_f
 from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputTypeError, NotReadable
 from gradlab.reading.frames import is_library
+from gradlab.reading.lines import RunsAway
 from gradlab.reading.names import replaced
 from gradlab.reading.rules import RULES
 from gradlab.reading.running import evaluate_flat, require_same
@@ -115,8 +116,8 @@ def _read(
     except Exception as error:
         if recorder.refusal is not None:
             raise recorder.refusal from error
-        if isinstance(error, GradlabError):
-            raise
+        if isinstance(error, GradlabError | RunsAway):
+            raise  # Python counts no lines any more, so that it may not run again
         _require_to_run(name, function, inputs)
         said = f"{type(error).__name__}: {error}".split("\n")[0]
         raise NotReadable(f"on stand-ins the function raised {said}", _line(error)) from error

@@ -23,6 +23,7 @@ from gradlab.common.arrays import NumPyArray as Array
 from gradlab.proof import BUDGET, prove
 from gradlab.proof.branches import walk_branches
 from gradlab.reading import Reading, read
+from gradlab.reading.lines import few_lines
 from gradlab.references import jvp_program, smallest_normal, vjp_program
 from gradlab.repair.first_line import Within, gradients_within
 from gradlab.repair.pool import Scope
@@ -49,6 +50,7 @@ Errors = tuple[float, float, float]
 Kind = Literal["pair", "residuals", "gradients", "vjp", "jvp", "node"]
 
 
+_LEAST = 8  # candidates, however long the forward takes
 OTHER_WAY = 14  # the point at which what is True is False
 INSIDE = 100  # points from here on have no value beyond the given ones
 _FEW, _MANY = 60, 1 << 20  # edits of a forward, and of one that JAX traces
@@ -318,7 +320,8 @@ class Problem:
         if rule.kind == "jvp":
             return list(jax.tree.leaves(_pair(result)[1]))
         by_name = self._by_name(_pair(result)[1] if rule.kind == "gradients" else result)
-        parts = {root: _parts(root, by_name[root]) for root in self._roots if root in by_name}
+        roots = dict.fromkeys(self._roots)  # an input of many leaves is read once
+        parts = {root: _parts(root, by_name[root]) for root in roots if root in by_name}
         return [parts.get(root, {}).get(path) for root, path in zip(self._roots, rule.paths)]
 
     def _without_noise(self, gradients: Sequence[Any]) -> list[Any]:
@@ -612,7 +615,7 @@ class Problem:
         size = work(self._program(self._drawn(0, self._small)).jaxpr)
         seconds = min(1.2 + 2 * _CHECK * size.seconds, 8.0) * self._share
         each = _CANDIDATE + _LINE * (lines + size.steps) + _ENTRY * size.entries
-        return int(seconds / (each if numpy else _COMPILED * size.steps)), seconds
+        return max(_LEAST, int(seconds / (each if numpy else _COMPILED * size.steps))), seconds
 
     # the right gradients
 
@@ -706,8 +709,9 @@ class Problem:
             with contextlib.suppress(Failed):
                 traced: Program = theirs(functools.partial(trace, names=names), function, *inputs)
                 return theirs(strip, traced), False
-        reader = functools.partial(read, names=names, roots=roots)
-        reading: Reading = theirs(reader, function, *inputs)
+        with few_lines():
+            reader = functools.partial(read, names=names, roots=roots)
+            reading: Reading = theirs(reader, function, *inputs)
         self._refuses = True
         return reading.program, bool(reading.decisions)
 

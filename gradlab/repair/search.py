@@ -223,6 +223,7 @@ class _Search:
         self.first: WrongLine | None = None
         self._focus: WrongLine | None = None  # where to search, while that is known
         self._limits: dict[str, int] = {}
+        self._full: dict[str, Point | None] = {}
         self._starts: dict[CodeType, _Draft] = {}
         self._moved: dict[CodeType, dict[int, frozenset[str]]] = {}
         self._apart = False  # whether only statements count on which no right gradient depends
@@ -1309,7 +1310,7 @@ class _Search:
 
     def _gives_numbers(self, point: Point, code: CodeType, new: Text) -> bool:
         """Whether a candidate gives numbers wherever the right ones are."""
-        full = self.problem.completed(point)
+        full = self._completed(point)
         self._limits.setdefault(point.label, max(self._limits.values()))
         return full is None or self._finite(full, code, new)
 
@@ -1319,9 +1320,15 @@ class _Search:
         with contextlib.suppress(Failed), self.world.exchanged(code, new):
             if all(c is not None and np.isfinite(c).all() for c in self._at(point, code)):
                 return True
-        full = self.problem.completed(point)
+        full = self._completed(point)
         del self._limits[point.label]  # as the original takes there
         return full is None or not self._finite(full) or self._finite(full, code, new)
+
+    def _completed(self, point: Point) -> Point | None:
+        """Return a point with the right gradients, which may take long where a loop never ends."""
+        if point.label not in self._full:
+            self._full[point.label] = self.problem.completed(point)
+        return self._full[point.label]
 
     def _finite(self, point: Point, code: CodeType | None = None, new: Text | None = None) -> bool:
         """Whether the original, or a candidate, gives numbers where the right gradients are."""

@@ -729,3 +729,32 @@ def test_where_autodiff_is_not_finite_either_nothing_that_gradlab_made_is_held_a
     kept = {"backward": backward, "returns": "output+residuals"}
     assert gradlab.check(forward, x, pairs, **kept).ok
     assert not gradlab.check(forward, x, np.array([[0, 1], [2, 2]]), **kept).ok  # it was given
+
+
+@pytest.mark.usefixtures("verdict_alone")
+def test_an_order_stays_an_order_and_an_index_may_be_met_twice():
+    """Of a ranking every place is met once: what a rule does beyond that is nobody's promise."""
+
+    def ranked(s, order):
+        chosen = s[order]
+        tail = np.cumsum(np.exp(chosen)[::-1])[::-1]
+        return np.sum(np.log(tail) - chosen)
+
+    def backward(g, s, order):
+        e = np.exp(s[order])
+        tail = np.cumsum(e[::-1])[::-1]
+        ds = np.zeros_like(s)
+        ds[order] = g * (e * np.cumsum(1 / tail) - 1)
+        return ds
+
+    s, order = np.random.default_rng(0).normal(size=6), np.array([2, 0, 5, 1, 3, 4])
+    report = gradlab.check(ranked, s, order, backward=backward)
+    assert report.ok, str(report)
+
+    def written_over(g, s, places):
+        ds = np.zeros_like(s)
+        ds[places] = g
+        return ds
+
+    read = gradlab.check(lambda s, i: s[i], s, np.array([2, 0, 1]), backward=written_over)
+    assert read.failed, str(read)

@@ -8,6 +8,8 @@ import pytest
 from repair.test_mistakes import load
 
 import gradlab
+from gradlab.repair import rules_met
+from gradlab.repair.problem import Problem
 
 # forward and backward, the shapes, what is right in the place of what is written: code, sentence
 PAIRS = {
@@ -472,3 +474,24 @@ def test_a_second_edit_is_sought_before_every_product_is_fitted(tmp_path: Path) 
     assert report.fixes and report.fixes[0].edits == 2, str(report)
     diff = report.fixes[0].diff
     assert "* (self.z > 0)" in diff and "/ (h * w)" in diff, diff
+
+
+def test_a_wrong_rule_beside_a_loop_that_may_never_end_is_mended(tmp_path: Path) -> None:
+    text = (
+        "def root(a):\n    x = a.copy()\n    while True:\n        new = 0.5 * (x + a / x)\n"
+        "        if np.max(np.abs(new - x)) < 1e-14:\n            break\n        x = new\n"
+        "    return x\n\n\ndef backward(g, a):\n    return g / root(a)\n"
+    )
+    module = made(tmp_path, text)
+    report = gradlab.check(module.root, np.array([2.0, 3.0, 5.0]), backward=module.backward)
+    assert report.fixes and report.fixes[0].kind == "GL102", str(report)
+
+
+def test_some_candidates_are_tried_however_long_a_backward_takes(tmp_path: Path) -> None:
+    text = (
+        "@jax.custom_vjp\ndef layer(x):\n    return jnp.sin(x)\n\n\n"
+        "layer.defvjp(lambda x: (layer(x), x), lambda x, g: (g,))\n"
+    )
+    module = made(tmp_path, text, JAX)
+    (rule,) = rules_met(module.layer, (np.ones(3, np.float32),), ("x",))
+    assert Problem(rule, 0).allowed(10**12, numpy=True)[0] > 0
