@@ -209,10 +209,12 @@ def test_writing_entry_after_entry_happens_in_place():
 
     taken = []
     for size in (100, 2_000_000):
-        program = trace(lambda x: function(x, 40), np.ones(size))
-        start = time.process_time()
-        (ours,) = lifted(program, [np.ones(size)])
-        taken.append(time.process_time() - start)
+        program, runs = trace(lambda x: function(x, 40), np.ones(size)), []
+        for _ in range(3):  # other processes disturb one
+            start = time.process_time()
+            (ours,) = lifted(program, [np.ones(size)])
+            runs.append(time.process_time() - start)
+        taken.append(min(runs))
         np.testing.assert_array_equal(ours[:40], 2.0)
         np.testing.assert_array_equal(ours[40:], 1.0)
     assert taken[1] - taken[0] < 0.08  # 40 copies take some 0.2
