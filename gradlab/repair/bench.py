@@ -53,9 +53,8 @@ class Bench:
         self._scopes: dict[int, Scope | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: dict[int, int] = {}
-        self._turns: dict[
-            int, list[dict[str, Any]]
-        ] = {}  # the locals each time, at the first point
+        # the locals before a statement, each time that it runs at the first point
+        self._turns: dict[int, list[dict[str, Any]]] = {}
         for k in range(points):
             self.kept.append(self.watched(k))
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}

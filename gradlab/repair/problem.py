@@ -82,7 +82,7 @@ class HandRule:
         given: the user's own inputs, where gradlab made others to take another branch.
         meant: a function of the same inputs whose derivative is right; None: the forward's is.
         symmetric: inputs that whoever calls the rule keeps symmetric.
-        elsewhere: other inputs with which a custom rule was met: later calls, rows of a batch.
+        elsewhere: further inputs of a custom rule, from later calls or other rows of a batch.
     """
 
     kind: Kind

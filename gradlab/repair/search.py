@@ -1056,9 +1056,9 @@ class _Search:
             also = (False,) if there is None else judged(there, self.points[1].expected)[0]
             if len(also) != len(right) or any(r and not a for r, a in zip(right, also)):
                 return None
-        better_one = _Draft(draft.code, new, right, errors)
-        self._partly += [better_one] * more
-        return better_one
+        improved = _Draft(draft.code, new, right, errors)
+        self._partly += [improved] * more
+        return improved
 
     def _verify(self, code: CodeType, new: Text) -> None:
         """Hold a candidate against the other point, then against points that nobody saw."""

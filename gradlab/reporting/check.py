@@ -64,7 +64,7 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
         stuck |= any(part.status == "cannot run" for rule in report.rules for part in rule.parts)
         yield (
             "next",
-            "mend what is raised, and check again"
+            "fix the error that is raised, then check again"
             if stuck
             else "check in a wider dtype (dtypes=), at other inputs (domain=), or with reference=",
         )

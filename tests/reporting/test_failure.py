@@ -25,15 +25,18 @@ def norm_backward(upstream, x, gamma, beta):
 """
 
 
-@pytest.fixture
-def norm(tmp_path: Path) -> ModuleType:
-    path = tmp_path / "norm_of_rows.py"
-    path.write_text(NORM)
+def loaded(path: Path, text: str) -> ModuleType:
+    path.write_text(text)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def norm(tmp_path: Path) -> ModuleType:
+    return loaded(tmp_path / "norm_of_rows.py", NORM)
 
 
 def test_a_diff_and_every_sentence_stand_there_whole(norm: ModuleType) -> None:
@@ -92,12 +95,7 @@ def layer_backward(u, x, w, v, b, c, d):
 
 
 def test_where_the_edit_was_verified_is_said_beside_many_wrong_inputs(tmp_path: Path) -> None:
-    path = tmp_path / "two_slips.py"
-    path.write_text(SLIPS)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(tmp_path / "two_slips.py", SLIPS)
     rng = np.random.default_rng(0)
     shapes = (3, 4), (4, 5), (5, 2), (5,), (2,), (2,)
     inputs = [rng.normal(size=shape) for shape in shapes]

@@ -130,6 +130,7 @@ def _eager(trial: Trial) -> str:
 
 
 def _differing(trial: Trial, eager: Sequence[Array], traced: Sequence[Array]) -> str:
+    """Say where gradients differ by more than rounding explains; empty: nowhere."""
     scatters = trial.accuracy["rule"][trial.outputs :]
     for target, ours, expected, estimate in zip(trial.subject.targets, eager, traced, scatters):
         unit = unit_roundoff(target.dtype)
