@@ -239,4 +239,4 @@ def test_only_what_a_linear_call_is_linear_in_is_transposed():
     parts = {part.part: part.status for part in report.rules[0].parts}
     assert report.ok and parts["transpose"] == "right", report
     both = gradlab.check(scaled, X, X + 2, **FAST)
-    assert both.status == "undecided" and "mend what is raised" in str(both)
+    assert both.status == "undecided" and "fix the error that is raised" in str(both)
