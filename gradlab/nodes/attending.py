@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradlab import operators as ops
-from gradlab.common.arrays import Array, Shape, Tree, namespace
+from gradlab.common.arrays import Array, Shape, Tree, einsum, namespace
 from gradlab.nodes._base import Applied, Gradients, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._domain import BOOLEANS, REALS
 from gradlab.nodes._lazy import jax, jnp
@@ -96,7 +96,7 @@ def _attention_operators(
     b = "ABCDFGHIJK"[: len(q.shape) - 2]
     c = b[: len(k.shape) - 2]
     mean = p @ _with_heads(q, k)
-    blocks = xp.einsum(f"{b}ij,{c}je,{c}jd->{b}ied", p, v, k) - o[..., None] * mean[..., None, :]
+    blocks = einsum(f"{b}ij,{c}je,{c}jd->{b}ied", p, v, k) - o[..., None] * mean[..., None, :]
     each = ops.Contraction(f"{b}ij,{c}je,{b}id,{c}jd->{b}ie", scale * p, v, q, input_shape=k.shape)
     mean_of = ops.Contraction(
         f"{b}ij,{b}ie,{b}id,{c}jd->{b}ie", scale * p, o, q, input_shape=k.shape

@@ -444,7 +444,7 @@ class Eigh(Node):
         def pushforward(dx: Array) -> tuple[Array, Array]:
             m = v.mT @ _symmetric(dx) @ v
             factors = xp.broadcast_to(self._factors(xp, w), m.shape)
-            return xp.einsum("...ii->...i", m), v @ (factors * m)
+            return einsum("...ii->...i", m), v @ (factors * m)
 
         of_w, of_v = _from_pushforward(pushforward, v)
         return (of_w,), (of_v,)

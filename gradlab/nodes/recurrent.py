@@ -17,7 +17,7 @@ from abc import abstractmethod
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from gradlab import operators as ops
-from gradlab.common.arrays import Array, DTypeLike, Shape, namespace
+from gradlab.common.arrays import Array, DTypeLike, Shape, einsum, namespace
 from gradlab.nodes._base import Applied, Gradients, Kept, Namespace, Node, Outputs, Pulled
 from gradlab.nodes._lazy import jax, jnp
 from gradlab.nodes._stable import logistic, logistic_slope, over_rows
@@ -86,10 +86,10 @@ class Cell(Node):
         cls, slope: GateSlopes, x: Array, states: States, wx: Array, wh: Array
     ) -> tuple[Operator, ...]:
         """Return the gradients of one new state in x, each state, wx, wh and b."""
-        xp, h = namespace(x), states[0]
+        h = states[0]
 
         def through(s: Array, w: Array) -> Operator:
-            return ops.BlockDiagonal(xp.einsum("ngh,dgh->nhd", s, cls.by_gate(w)))
+            return ops.BlockDiagonal(einsum("ngh,dgh->nhd", s, cls.by_gate(w)))
 
         def of_weights(s: Array, left: Array, w: Array) -> Operator:
             gated = cls.by_gate(w).shape

@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradlab import operators as ops
-from gradlab.common.arrays import Array, DTypeLike, Function, Shape, namespace
+from gradlab.common.arrays import Array, DTypeLike, Function, Shape, einsum, namespace
 from gradlab.common.windows import Padding, PerAxis, Windows, paddings, per_axis, windows
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
@@ -870,7 +870,7 @@ class GridSample(Node):
             each = ops.Diagonal(xp.broadcast_to(weight[:, None], shape))
             terms.append(each @ ops.Selection(index, x.shape, x.dtype))
             values = xp.reshape(x, (-1,))[index]
-            blocks = blocks + xp.einsum("ncpq,npqd->npqcd", values, slope)
+            blocks = blocks + einsum("ncpq,npqd->npqcd", values, slope)
         n, channels, rows, columns = shape
         channels_first = ops.Permutation((0, 3, 1, 2), (n, rows, columns, channels), x.dtype)
         return sum(terms[1:], start=terms[0]), channels_first @ ops.BlockDiagonal(blocks)

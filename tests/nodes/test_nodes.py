@@ -51,6 +51,7 @@ def test_gradients_keep_the_shape_and_dtype_of_their_inputs(name, dtype):
         several = isinstance(output, tuple)
         upstream = tuple(np.ones_like(y) for y in (output if several else (output,)))
         gradients = node.backward(upstream if several else upstream[0], residuals)
+        assert node.local_gradient(residuals), "every local gradient is built in this dtype"
     assert len(gradients) == len(inputs)
     for i, (gradient, x) in enumerate(zip(gradients, inputs)):
         if node.domain(i).differentiable:
