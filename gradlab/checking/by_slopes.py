@@ -72,6 +72,10 @@ class Sheet:
         """Return which numbers a reason has decided."""
         return np.asarray(self.reason == reason.number)
 
+    def known_well(self, most: float) -> Array:
+        """Return which numbers are confirmed up to an error that is a small part of them."""
+        return np.asarray(LIMIT * self.error <= most * np.abs(self.claim))
+
     def direction(self, group: Array, moves: Array | float = 1.0) -> dict[str, Array]:
         """Return the direction that moves a group of numbers, each by so many of its steps."""
         return self.entries.direction(self.evidence, self.weight * moves, group)

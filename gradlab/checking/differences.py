@@ -57,9 +57,12 @@ def directional(evidence: Evidence, direction: dict[str, Any]) -> Slope:
     """Return the slope of <upstream, forward> along one direction over all inputs."""
     if evidence.moves_in_steps or evidence.without_infinities is not None:
         return _UNKNOWN
+    alone = not (evidence.has_rule and evidence.has_reference)
+    if evidence.subject.unread and (alone or _large(evidence)):
+        return slopes(evidence, [direction])
     if _large(evidence):
         return _along_line(evidence, direction)
-    if not (evidence.has_rule and evidence.has_reference):
+    if alone:
         return slopes(evidence, [direction])
     assert evidence.evaluation is not None
     point, first = evidence.full_point, evidence.outputs
@@ -107,7 +110,7 @@ def _along_line(
     evidence: Evidence, direction: dict[str, Any], scale: float = 1.0, real: bool = False
 ) -> Slope:
     """Return the slope along one direction from few points, all of them on one line."""
-    called = evidence.subject.forward is None or real
+    called = evidence.subject.unread or real
     its_own = _Line(evidence, direction) if called else None
     line = its_own or evidence.line(direction, _upstreams(evidence))
 
@@ -239,10 +242,10 @@ def slopes(evidence: Evidence, directions: Iterable[dict[str, Any]], scale: floa
     """
     if evidence.moves_in_steps:
         return Slope.joined([_UNKNOWN for _ in directions])
-    if _large(evidence):
-        return Slope.joined([_along_line(evidence, each, scale) for each in directions])
     if evidence.subject.is_called:
         return Slope.joined([_by_calls(evidence, each, scale) for each in directions])
+    if _large(evidence):
+        return Slope.joined([_along_line(evidence, each, scale) for each in directions])
     directions = list(directions)
     upstreams = _upstreams(evidence)
     chunks = [directions[k : k + _CHUNK] for k in range(0, len(directions), _CHUNK)]
@@ -390,15 +393,23 @@ def _rows(evidence: Evidence, rows: Arrays) -> list[Any]:
 
 
 def _forward(evidence: Evidence) -> Callable[[Sequence[dict[str, Any]]], list[list[Any]]]:
-    """Return the forward itself, called with float64 inputs at one point after the other."""
+    """Return the forward itself, called with float64 inputs at one point after the other.
+
+    What leaves a program is called out of it: all else in the program is lifted.
+    """
     subject, inexact = evidence.subject, _inexact(evidence)
+
+    def lifted(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
+        some = {t.path: widen(evidence.values[t.path]) for t in subject.targets[:1]}
+        rows = [{n: x[None] for n, x in (case or some).items()} for case in cases]
+        return [[output[0] for output in _rows(evidence, row)] for row in rows]
 
     def called(cases: Sequence[dict[str, Any]]) -> list[list[Any]]:
         wide = {name: widen(value) for name, value in evidence.values.items()}
         outputs = [_called(subject.primal, {**wide, **case}) for case in cases]
         return [[each[i] for i in inexact] if each else [np.nan] * len(inexact) for each in outputs]
 
-    return called
+    return lifted if "forward" in subject.outside else called
 
 
 def _called(primal: Callable[[dict[str, Any]], list[Any]], values: dict[str, Array]) -> list[Any]:

@@ -155,10 +155,9 @@ def check(
         from gradlab.repair import repair  # a search that right gradients never need
 
         rules = _written(asked, trial, trial not in trials)
-        return repair(rules, seed, lost)
+        return asked.calls.limited(lambda: repair(rules, seed, lost)) or ((), None)
 
-    opaque = subject.forward is None  # a search would call it thousands of times
-    mending = None if opaque or asked.intended.rules else mend
+    mending = None if not subject.searchable or asked.intended.rules else mend
     report = summarise(trials, seed, order, Settings(branches, prove, anew=asked.anew), mending)
     if report.ok and branches and (asked.reference is None or _is_node(function)):
         other = _other_settings(asked, subject, seed, place)
@@ -375,7 +374,9 @@ class _Asked:
         assert self.names is not None
         names, wrt, intended = self.names, self.wrt, self.intended
         if self.backward is None and self.returns == "output":
-            subject = own_rule(self.function, inputs, names, self.reference, wrt, intended)
+            subject = own_rule(
+                self.function, inputs, names, self.reference, wrt, intended, self.calls
+            )
         else:
             from gradlab.checking.pairs import pair  # reads NumPy, which JAX's rules never need
 

@@ -134,6 +134,9 @@ class Evidence:
             return known
         evaluation, seed = self.evaluation, self.seed + _APART * done
         assert evaluation is not None
+        elsewhere = known is not None or self.values is not self.subject.values
+        if elsewhere and not self._granted(None, 1 + (draws - done) * evaluation.roundings):
+            return known or (self._unmeasured,) * 2
         found = (
             self.dropped.attempt(lambda: evaluation.both(self.full_point, draws - done, seed))
             or (self._unmeasured,) * 2
@@ -255,11 +258,15 @@ class Evidence:
 
     def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
         point = {**self.full_point, **case}
-        if self.legal(case):
+        if self.legal(case) and self._granted(only, 1):
             found = self.dropped.attempt(lambda: evaluation.values(point, only))
             if found is not None:
                 return found
         return self._unknown(only)
+
+    def _granted(self, only: str | None, times: int) -> bool:
+        """Whether the programs, or one, may be run so often: some call what cannot be read."""
+        return self.subject.grants(self.subject.programs if only is None else [only], times)
 
     def _unknown(self, only: str | None) -> dict[str, Leaves]:
         programs = programs_of(self.subject)

@@ -14,6 +14,7 @@ import numpy as np
 from gradlab.arguments import name_of
 from gradlab.checking.gradients import call_that_works, looks_handwritten
 from gradlab.checking.intended import Intended, in_words
+from gradlab.checking.probes import Calls
 from gradlab.checking.subject import (
     Complaint,
     Subject,
@@ -60,6 +61,7 @@ def own_rule(
     reference: Callable[..., Any] | None,
     wrt: tuple[int, ...] | None,
     intended: Intended,
+    calls: Calls,
 ) -> Subject:
     """A JAX function whose gradient is whatever JAX makes of it, custom rules included."""
     fixed: tuple[int, ...] = ()
@@ -83,7 +85,9 @@ def own_rule(
     else:
         believed, oracle = _meant(program, intended, inputs, names, fixed)
         stated = True
-    subject = subject_of_program(program, values, believed, oracle, wrt=wrt, stated=stated)
+    subject = subject_of_program(
+        program, values, believed, oracle, wrt=wrt, stated=stated, calls=calls
+    )
     return replace(subject, intended=intended.said, rules=_listed(program, intended))
 
 
@@ -122,6 +126,7 @@ def subject_of_program(
     *,
     wrt: tuple[int, ...] | None = None,
     stated: bool = False,
+    calls: Calls | None = None,
 ) -> Subject:
     """Return a program whose own gradient is under test, and what is believed in its place."""
     targets, positions = _targets(program, wrt)
@@ -137,6 +142,7 @@ def subject_of_program(
         "loops": iterates(program),
         "opaque": bool(opaque(program)),
         "unchecked": unchecked(program.leaves, targets),
+        "calls": calls or Calls.for_entries(sum(aval.size for aval in program.in_avals)),
     }
     broken = _broken(program, values)
     if broken:

@@ -87,7 +87,7 @@ class Handwritten:
         return result if self._returns == "output" else self._pair(result)[0]
 
     def _counted(self, *inputs: Tree) -> Any:
-        self.calls.made += 1
+        self.calls.own += 1
         return self._function(*inputs)
 
     def primal(self, values: Arrays) -> list[Any]:

@@ -15,14 +15,15 @@ from gradlab.checking.differences import LINE, NOTHING, Answer, slopes
 from gradlab.checking.evidence import Evidence
 from gradlab.checking.kinks import ties_of
 from gradlab.checking.widen import widen
-from gradlab.checking.witness import REASONS
+from gradlab.checking.witness import REASONS, STATES
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.references import LIMIT, Estimate, Reason, Verdict, norm
 
 _ALONE = 3  # entries that are asked with all care
 _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
-_SEARCH = _LATER + 13 * LINE  # and the search for one wrong entry among thousands
+_LESS = 0.5  # of its step, by which a number moves in a group at least
+_FINE = 2.0**-10  # of a number: the error up to which a direction over all numbers tells of it
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
 
 
@@ -34,7 +35,7 @@ def judge_by_calls(
     refuted = _together(sheet)
     for k in np.flatnonzero(~sheet.finite)[:_ALONE]:
         sheet.ask_alone(k)
-    _each(sheet, _SEARCH if refuted else _LATER)
+    _each(sheet, refuted)
     if not refuted:
         _confirm(sheet)
     elif not sheet.told(Reason.SLOPE_REFUTES).any():
@@ -80,27 +81,53 @@ def _directions(sheet: Sheet) -> Iterator[tuple[dict[str, Any], Array]]:
     yield sheet.direction(np.arange(size), steps), steps
 
 
-def _each(sheet: Sheet, later: int) -> None:
-    """Ask for what is not told, the largest claims first; some calls are left for later."""
-    calls = sheet.evidence.subject.calls
+def _each(sheet: Sheet, refuted: bool) -> None:
+    """Ask for what is not told, or but roughly: the largest claims first.
+
+    Some calls are left for later, and where something is wrong, for a search: of half of what was
+    not asked, and half of these.
+    """
+    calls, later = sheet.evidence.subject.calls, _LATER + _TIED * ties_of(sheet.evidence)
     waiting = np.flatnonzero(sheet.told(Reason.NOT_ASKED) & sheet.finite)
-    order = waiting[np.argsort(-np.abs(sheet.claim[waiting]), kind="stable")]
-    if calls.made + 2 * order.size + _LATER <= calls.allowed:  # none is left to be searched for
-        later = _LATER
-    later += _TIED * ties_of(sheet.evidence)
-    groups = [np.array([k]) for k in order[: calls.share(order.size, 2, later)]]
-    if not groups:
-        return
+    rough = np.flatnonzero(sheet.told(Reason.SLOPE_CONFIRMS) & ~sheet.known_well(_FINE))
+    search = LINE * (waiting.size.bit_length() + 2)
+    left = calls.allowed - calls.made - later
+    later += search if refuted and 2 * waiting.size > left >= search else 0
+    _ask(sheet, waiting, later, alone=refuted)
+    _ask(sheet, rough, later + LINE)
 
-    def direction(n: int) -> dict[str, Any]:
-        return sheet.direction(groups[n])
 
-    slope, untold = slopes_by_calls(sheet.evidence, direction, len(groups), later)
-    signs = np.ones(sheet.claim.size)
-    for n, group in enumerate(groups):
-        reason = REASONS[sheet.answer(slope, n, group, signs, strict=True)]
-        reason = Reason.NOT_ASKED if untold[n] else reason
-        sheet.put(group, reason, slope.value[n], slope.error[n])
+def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
+    """Ask for numbers in groups of like size, for which there are calls; or for some `alone`.
+
+    A group that is refuted is asked for number by number.
+    """
+    calls = sheet.evidence.subject.calls
+    rng = np.random.default_rng([sheet.evidence.seed, 10])
+    steps = rng.choice((-1.0, 1.0), sheet.claim.size) * rng.uniform(_LESS, 1.0, sheet.claim.size)
+    order = numbers[np.argsort(-np.abs(sheet.claim[numbers]), kind="stable")]
+    count = calls.share(order.size, 2, later)
+    chosen = order[:count] if alone else order
+    groups = np.array_split(chosen, count) if count else []
+    while groups:
+        steps[np.concatenate([order[:0], *(group for group in groups if group.size == 1)])] = 1.0
+
+        def direction(n: int, groups: Sequence[Array] = groups) -> dict[str, Any]:
+            return sheet.direction(groups[n], steps)
+
+        slope, untold = slopes_by_calls(sheet.evidence, direction, len(groups), later)
+        split: list[Array] = []
+        for n, group in enumerate(groups):
+            said = sheet.answer(slope, n, group, steps, strict=group.size == 1)
+            if group.size == 1:
+                reason = Reason.NOT_ASKED if untold[n] else REASONS[said]
+                if reason in STATES or sheet.told(Reason.NOT_ASKED)[group].any():
+                    sheet.put(group, reason, slope.value[n], slope.error[n])
+            elif said.refutes:
+                split += [np.array([k]) for k in group]
+            elif said == Answer.AGREES and not untold[n]:
+                sheet.put(group, REASONS[said], sheet.claim[group], slope.error[n] / _LESS)
+        groups = split[: calls.share(len(split), 2, later)]
 
 
 def _search(sheet: Sheet) -> None:

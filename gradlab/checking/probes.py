@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import jax
 
-from gradlab.tracing.callbacks import Refused, run_callbacks
+from gradlab.tracing.callbacks import (
+    NoCallLeft,
+    Refused,
+    host_calls,
+    host_calls_limited,
+    run_callbacks,
+)
 
 T = TypeVar("T")
 
@@ -16,16 +22,31 @@ _LAST = 16  # calls that are kept for what must run
 
 @dataclass
 class Calls:
-    """How often a forward was called, and how often it may be."""
+    """How often code that cannot be read was called, and how often it may be.
+
+    `own`: calls of a forward in NumPy. Those of the host out of programs are counted where they are
+    made; `each`: how many of these one run of the forward makes.
+    """
 
     allowed: float = math.inf
-    made: int = 0
+    own: int = 0
+    each: int = 1
+    before: int = field(default_factory=host_calls)
     refused: bool = False
 
     @classmethod
     def for_entries(cls, count: int) -> "Calls":
         """Return what is allowed for so many entries of the inputs."""
         return cls(min(2 * count + 200, 2000))
+
+    def renew(self) -> None:
+        """Allow as many again, for the same inputs in another dtype."""
+        self.own, self.before = 0, host_calls()
+
+    @property
+    def made(self) -> int:
+        """How many calls were made."""
+        return self.own + (host_calls() - self.before) // self.each
 
     def grants(self, count: int) -> bool:
         """Return whether so many calls may be made, with some left for later."""
@@ -38,6 +59,15 @@ class Calls:
         left = max(self.allowed - self.made - later - 2, 0) // each
         self.refused |= left < wanted
         return int(min(left, wanted))
+
+    def limited(self, compute: Callable[[], T]) -> T | None:
+        """Return what `compute` returns; None where programs would call more than may be."""
+        try:
+            with host_calls_limited(max(self.allowed - self.made, 0) * self.each):
+                return compute()
+        except NoCallLeft:
+            self.refused = True
+            return None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def truth(evidence: Evidence, formula: Verdicts, i: int) -> Estimate:
 def _by_slopes(evidence: Evidence, gradients: Sequence[Estimate]) -> Verdicts:
     """Judge each gradient by slopes of the forward."""
     shaped = [i for i, odd in enumerate(evidence.subject.odd) if not odd]
-    if evidence.subject.forward is None:
+    if evidence.subject.is_called:
         from gradlab.checking.opaque import judge_by_calls  # few forwards cannot be read
 
         judged = judge_by_calls(evidence, gradients, shaped)

@@ -6,7 +6,7 @@ that is believed. Laws read nothing else.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ from gradlab.common.arrays import Array, DTypeLike
 from gradlab.errors import InputError
 from gradlab.formatting import shape_text
 from gradlab.report import Rule, Unchecked
-from gradlab.tracing import Leaf, Program
+from gradlab.tracing import Leaf, Program, calls_outside
 
 Arrays = dict[str, Any]
+
+_PROGRAMS = ("forward", "rule", "reference", "tangent", "pushforward")
 
 
 def anywhere(inputs: Mapping[str, Array]) -> bool:
@@ -72,7 +74,7 @@ class Subject:
     `holds`: whether it decides by the values of such inputs as it did where it was read.
     `forward_mode`: there is no reverse mode, and the rule's gradient is made of pushforwards.
     `loops`: something iterates, and might never end far from the given inputs.
-    `calls`: how often its forward was called, and may be.
+    `calls`: how often what cannot be read was called, and may be.
     """
 
     name: str
@@ -109,10 +111,42 @@ class Subject:
     rules: tuple[Rule, ...] = ()
     calls: Calls = field(default_factory=Calls)
 
+    def __post_init__(self) -> None:
+        """Count by runs of the forward; where nothing leaves it, by runs of the rule."""
+        self.calls.each = self.outside.get("forward") or self.outside.get("rule") or 1
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        """The programs that are evaluated, by the names of their fields."""
+        named = {name: getattr(self, name) for name in _PROGRAMS}
+        return {name: program for name, program in named.items() if program is not None}
+
+    @functools.cached_property
+    def outside(self) -> dict[str, int]:
+        """How often a run of a program calls code outside of it, which cannot be read; if any."""
+        counts = {name: sum(calls_outside(p.jaxpr)) for name, p in self.programs.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def grants(self, programs: Iterable[str], times: int) -> bool:
+        """Whether these programs may be run so often, for all that they call outside of them."""
+        each = sum(self.outside.get(name, 0) for name in programs)
+        return not each or self.calls.grants(times * each)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the forward can be called, and not be read."""
+        return self.forward is None or "forward" in self.outside
+
+    @property
+    def searchable(self) -> bool:
+        """Whether the gradients of edited source cost few calls of what cannot be read."""
+        backward = self.outside.get("rule", 0) - self.outside.get("forward", 0)
+        return backward <= 0 and not (self.unread and self.reference is None)
+
     @property
     def is_called(self) -> bool:
         """Whether the forward itself is asked for slopes: it was not read for all values."""
-        return self.forward is None or self.holds is not anywhere
+        return self.unread or self.holds is not anywhere
 
     @property
     def linear(self) -> bool:

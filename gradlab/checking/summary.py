@@ -67,7 +67,11 @@ def summarise(
     of the trial.
     """
     subject = trials[0].subject
-    found = [(trial, _held(trial, order)) for trial in tracked(trials, _dtype)]
+    found: list[tuple[Trial, list[Law]]] = []
+    for trial in tracked(trials, _dtype):
+        if found and trial.subject is not found[-1][0].subject:
+            trial.subject.calls.renew()
+        found.append((trial, _held(trial, order)))
     if subject.intended == "any":
         return _not_judged(found, seed)
     with step("digits"):

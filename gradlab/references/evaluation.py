@@ -92,6 +92,11 @@ class Evaluation:
         self._ended = False  # whether all loops came to an end in NumPy, at the given inputs
 
     @property
+    def roundings(self) -> int:
+        """How many kinds of rounding are drawn, at most, each by itself."""
+        return len(self._roundings)
+
+    @property
     def interpreted(self) -> bool:
         """Whether NumPy evaluates, so that many points go through in one pass."""
         return isinstance(self._engine, Interpreted)

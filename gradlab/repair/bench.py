@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
@@ -52,7 +53,7 @@ class Bench:
         self._last: tuple[bytes, CodeType | None] = b"", None
         self._scopes: dict[int, Scope | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
-        self.visits: dict[int, int] = {}
+        self.visits: Counter[int] = Counter()
         # the locals before a statement, each time that it runs at the first point
         self._turns: dict[int, list[dict[str, Any]]] = {}
         for k in range(points):
@@ -79,12 +80,12 @@ class Bench:
     def watched(self, k: int) -> dict[int, dict[str, Any]]:
         """Run at the k-th point; return the locals before each statement, where it ran last."""
         found: dict[int, dict[str, Any]] = {}
-        visits: dict[int, int] = {}
+        visits: Counter[int] = Counter()
         turns = self._turns if not (k or self._turns) else {}
 
         def keep(index: int, scope: dict[str, Any]) -> None:
             found[index] = copied(scope, {})
-            visits[index] = visits.get(index, 0) + 1
+            visits[index] += 1
             if visits[index] <= _TURNS + 1:
                 turns.setdefault(index, []).append(found[index])
 

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -53,6 +53,7 @@ BUILTINS = frozenset(
         *("zip", "slice"),
     ]
 )
+_WRITTEN_IN_PYTHON = 1 << 9  # among the flags of a class
 _EFFECTS = ("save", "load", "tofile", "fromfile", "random", "callback", "print", "seed")
 
 
@@ -672,7 +673,11 @@ def _is_tree(kind: type) -> bool:
     """Whether a class is registered as a pytree, as dataclasses of parameters are."""
     if inspect.isabstract(kind):
         return False
-    empty: object = object.__new__(kind)
+    try:  # a class of the user's that is a dict is made as a dict is
+        base = next(base for base in kind.__mro__ if not base.__flags__ & _WRITTEN_IN_PYTHON)
+        empty = cast(Any, base).__new__(kind)
+    except TypeError:
+        return False
     try:
         return tree_util.default_registry.flatten_one_level(empty) is not None
     except Exception:  # it has no fields, but JAX looks for them

@@ -54,6 +54,7 @@ from gradlab.tracing.rules import symbolic_zeros as symbolic_zeros
 from gradlab.tracing.running import batches_by_itself as batches_by_itself
 from gradlab.tracing.running import run_lifted as run_lifted
 from gradlab.tracing.running import stage as stage
+from gradlab.tracing.walking import calls_outside as calls_outside
 from gradlab.tracing.walking import ends_by as ends_by
 from gradlab.tracing.walking import iterates as iterates
 from gradlab.tracing.walking import repeated as repeated

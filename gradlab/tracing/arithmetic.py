@@ -18,7 +18,7 @@ from gradlab.tracing import keys, numeric
 from gradlab.tracing.callbacks import call_host, is_callback
 from gradlab.tracing.implementing import implementation
 from gradlab.tracing.interpreter import Interpreter
-from gradlab.tracing.jaxprs import Equation, bind, bind_compiled, dtype_of, shape_of
+from gradlab.tracing.jaxprs import Equation, bind, bind_compiled, bind_to_run, dtype_of, shape_of
 from gradlab.tracing.leaves import in_numpy, is_inexact
 from gradlab.tracing.work import VIEWS
 
@@ -58,7 +58,7 @@ class _Jax:
     arrays: Array = jnp
 
     def bind(self, equation: Equation, inputs: Sequence[Array]) -> list[Any]:
-        return bind(equation, inputs)
+        return bind_to_run(equation, inputs)
 
     def lifted(
         self, equation: Equation, inputs: Sequence[Array], real: bool = False

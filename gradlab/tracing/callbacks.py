@@ -4,10 +4,14 @@ JAX runs a callback on another thread, which does not know `jax.enable_x64` of t
 64 bits arrive there, and come back, cut to 32. So they travel as pairs of words.
 """
 
+import contextlib
 import functools
 import logging
+import math
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +29,42 @@ _LOG = logging.getLogger("jax._src.callback")  # it logs every error that it han
 _ERROR = re.compile(r"^(?:\w+\.)*(\w+): +(\S.*)", re.MULTILINE)
 Abstract: Any = jax.ShapeDtypeStruct
 _CALLS = ("pure_callback", "io_callback")
+
+
+class _Tally:
+    """How often programs have called the host, in this process: JAX does so on other threads."""
+
+    def __init__(self) -> None:
+        self.made, self._lock = 0, threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self.made += 1
+
+
+_TALLY = _Tally()
+
+
+def host_calls() -> int:
+    """Return how often programs have called Python on the host so far."""
+    return _TALLY.made
+
+
+class NoCallLeft(BaseException):
+    """No further call of the host is allowed: no error of the user's code, nor of gradlab."""
+
+
+_MOST: ContextVar[float] = ContextVar("gradlab_host_calls", default=math.inf)
+
+
+@contextlib.contextmanager
+def host_calls_limited(most: float) -> Iterator[None]:
+    """Refuse calls of the host on this thread once so many were made."""
+    token = _MOST.set(_TALLY.made + most)
+    try:
+        yield
+    finally:
+        _MOST.reset(token)
 
 
 class Refused(Exception):
@@ -64,17 +104,14 @@ def _unheard(_: logging.LogRecord) -> bool:
 
 
 def runs_elsewhere(equation: Any) -> bool:
-    """Whether an equation cannot be compiled as it stands: see `gradlab.tracing.jaxprs.bind`."""
+    """Whether an equation cannot be compiled as it stands: see `jaxprs.bind_to_run`."""
     kernel = equation.primitive.name == "pallas_call" and platform_here() == "cpu"
-    return (kernel and not equation.params["interpret"]) or is_wide_callback(equation)
+    return (kernel and not equation.params["interpret"]) or is_callback(equation)
 
 
-def is_wide_callback(equation: Any) -> bool:
-    """Whether an equation calls the host with numbers of 64 bits, or awaits them from it."""
-    atoms = (*equation.invars, *equation.outvars)
-    return equation.primitive.name in _CALLS and any(
-        _wide(getattr(atom.aval, "dtype", None)) for atom in atoms
-    )
+def leaves_program(equation: Any) -> bool:
+    """Whether an equation computes outside of the program: what it does cannot be read."""
+    return is_callback(equation) or equation.primitive.name == "ffi_call"
 
 
 def is_callback(equation: Any) -> bool:
@@ -84,6 +121,9 @@ def is_callback(equation: Any) -> bool:
 
 def call_host(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     """Call the host at once, on this thread."""
+    if _TALLY.made >= _MOST.get():
+        raise NoCallLeft
+    _TALLY.add()
     try:
         found = equation.params["callback"](*map(jnp.asarray, inputs))
     except Exception as error:  # whatever the user's callback raises
@@ -97,9 +137,11 @@ def bind_callback(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     params = equation.params
     given = [variable.aval.dtype for variable in equation.invars]
     results = [variable.aval for variable in equation.outvars]
+    wide = any(map(_wide, (*given, *(aval.dtype for aval in results))))
 
     def on_host(*words: Any) -> list[Any]:
-        with jax.enable_x64(True):
+        _TALLY.add()
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
             values = [jnp.asarray(_joined(np.asarray(w), d)) for w, d in zip(words, given)]
             answers = params["callback"](*values)
             return [_words(answer, aval.dtype) for answer, aval in zip(answers, results)]

@@ -13,7 +13,16 @@ import numpy as np
 from gradlab.common.arrays import Array
 from gradlab.tracing.dependence import carried, flow
 from gradlab.tracing.interpreter import Interpreter, picked, platform_branch
-from gradlab.tracing.jaxprs import Atom, Equation, Loop, Variable, bind, dtype_of, shape_of
+from gradlab.tracing.jaxprs import (
+    Atom,
+    Equation,
+    Loop,
+    Variable,
+    bind,
+    bind_to_run,
+    dtype_of,
+    shape_of,
+)
 from gradlab.tracing.leaves import is_inexact
 
 
@@ -36,6 +45,9 @@ class Evaluator(Interpreter[Value]):
 
     counts_iterations = False
 
+    bind: Callable[[Equation, Sequence[Array]], list[Any]] = staticmethod(bind)
+    """What evaluates one equation as it was traced."""
+
     def constant(self, array: Array) -> Value:
         """Bring a constant of the program in."""
         return Value(array, False)
@@ -43,7 +55,7 @@ class Evaluator(Interpreter[Value]):
     def equation(self, equation: Equation, inputs: Sequence[Value]) -> list[Value]:
         """Evaluate one equation that is neither a call nor a loop nor a branch."""
         depends = any(value.depends for value in inputs)
-        return [Value(out, depends) for out in bind(equation, [value.array for value in inputs])]
+        return [Value(y, depends) for y in self.bind(equation, [value.array for value in inputs])]
 
     def concrete(self, value: Value) -> Any:
         """Return the number by which a branch is chosen or a `while` goes on."""
@@ -110,6 +122,12 @@ class Evaluator(Interpreter[Value]):
         if self.staged and platform_branch(equation) is None:
             return _cond(self, equation, inputs)
         return super().cond(equation, inputs)
+
+
+class Runner(Evaluator):
+    """Evaluates as traced what is then compiled and run, and never differentiated."""
+
+    bind = staticmethod(bind_to_run)
 
 
 def _joined(equation: Equation, flags: Sequence[bool]) -> list[bool]:

@@ -20,7 +20,7 @@ from jax.extend.source_info_util import user_context
 
 from gradlab.common.arrays import DTypeLike, Tree
 from gradlab.primitives import Equation as EquationView
-from gradlab.tracing.callbacks import bind_callback, is_wide_callback
+from gradlab.tracing.callbacks import bind_callback, is_callback
 from gradlab.tracing.settings import platform_here
 
 T = TypeVar("T")
@@ -148,12 +148,12 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     """Evaluate an equation as it was traced, or with some parameters changed.
 
     It keeps the line that it was written in. A kernel that was written for an accelerator is
-    interpreted where the CPU computes; a callback gets all digits.
+    interpreted where the CPU computes.
     """
     primitive = equation.primitive
-    if is_wide_callback(equation):
-        return bind_callback(equation, inputs)
     traced = any(isinstance(value, jax.core.Tracer) for value in inputs)
+    if is_callback(equation) and not traced:
+        return bind_callback(equation, inputs)
     if primitive.name == "pallas_call" and platform_here() == "cpu":
         changed["interpret"] = equation.params["interpret"] or True
     if primitive.name in ("shard_map", "pallas_call") and not traced:
@@ -164,6 +164,14 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     with equation.ctx.manager, at_line(equation):
         outputs = primitive.bind(*inputs, **params)
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def bind_to_run(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate an equation where a program is compiled and run: a callback gets all digits.
+
+    What this makes of a callback has a derivative of zero, and must not be differentiated.
+    """
+    return (bind_callback if is_callback(equation) else bind)(equation, inputs)
 
 
 def bind_compiled(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:

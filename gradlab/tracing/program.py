@@ -19,7 +19,7 @@ from gradlab.common.arrays import Array, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
-from gradlab.tracing.evaluate import Evaluator, Value
+from gradlab.tracing.evaluate import Evaluator, Runner, Value
 from gradlab.tracing.identity import identity
 from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, Jaxpr, body, contains, source_path
 from gradlab.tracing.leaves import Leaf, flatten, in_numpy, is_inexact, kind_of
@@ -152,7 +152,7 @@ class Program:
         """Evaluate on flat inputs, also what this platform only interprets or calls back."""
         if not contains(self.jaxpr, runs_elsewhere):
             return self.flat(*arrays)
-        values = Evaluator()(self.jaxpr, [Value(array, True) for array in arrays])
+        values = Runner()(self.jaxpr, [Value(array, True) for array in arrays])
         return [value.array for value in values]
 
 

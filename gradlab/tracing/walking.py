@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from gradlab.tracing.callbacks import leaves_program
 from gradlab.tracing.dependence import carried, flow
 from gradlab.tracing.jaxprs import (
     Equation,
@@ -31,6 +32,21 @@ def _walked(jaxpr: Jaxpr, inside: tuple[str, ...]) -> list[tuple[Any, tuple[str,
         for _, inner in inner_jaxprs(equation):
             found += _walked(inner, (*inside, equation.primitive.name))
     return found
+
+
+@once
+def calls_outside(jaxpr: Jaxpr, turns: int = 1) -> tuple[int, ...]:
+    """Return how often a run calls what is outside of the program, place after place.
+
+    Of a `while`, one turn counts; of branches, all.
+    """
+    found: list[int] = []
+    for equation in body(jaxpr).equations:
+        again = turns * equation.params["length"] if equation.primitive.name == "scan" else turns
+        found += [turns] if leaves_program(equation) else []
+        for _, inner in inner_jaxprs(equation):
+            found += calls_outside(inner, again)
+    return tuple(found)
 
 
 def jaxprs(jaxpr: Jaxpr) -> Iterator[Any]:

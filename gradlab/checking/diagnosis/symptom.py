@@ -72,7 +72,7 @@ class Symptom:
     @property
     def goes_elsewhere(self) -> bool:
         """Whether the right gradients can be had at other points."""
-        few = self.subject.forward is not None and self.entries <= _FEW
+        few = not self.subject.unread and self.entries <= _FEW
         return self.trial.has_reference or few
 
     @functools.cached_property
@@ -105,7 +105,7 @@ class Symptom:
         targets = self.subject.targets
         if self.trial.has_reference:
             return self.trial.gradients_at("reference", [p.values | p.upstreams for p in points])
-        if self.subject.forward is None:  # opaque: each would cost hundreds of calls
+        if self.subject.unread:  # opaque: each would cost hundreds of calls
             return [[np.full(t.shape, np.nan) for t in targets] for _ in points]
         return [[gradient_by_differences(self.trial, t, *p) for t in targets] for p in points]
 

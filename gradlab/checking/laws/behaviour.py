@@ -165,6 +165,8 @@ def _batched_anew(trial: Trial, rule: Program, several: bool) -> tuple[int, str]
     movable = [n for n, a in zip(inputs, rule.in_avals) if is_inexact(a.dtype)]
     judged = 0
     for chosen in sets(movable) if several else [tuple(movable)]:
+        if not trial.subject.grants(["rule"], 2 * _ROWS):
+            raise _CannotBatch("it would call what cannot be read once too often")
         axes = [0 if name in chosen else None for name in inputs]
         avals = [
             Abstract((_ROWS, *a.shape), a.dtype) if n in chosen else a
