@@ -52,6 +52,7 @@ from gradlab.tracing import (
     moved_together,
     open_kernels,
     reached_outputs,
+    require_closed,
     restricted,
     rule_inputs,
     strip,
@@ -141,6 +142,7 @@ def audit(
         program = trace(function, *inputs)
     except GradlabError as error:
         raise _no_rules(name_of(ported(function, inputs, error))) from error
+    require_closed(program)
     dropped = Dropped(program.name)
     met = rule_inputs(program, program.flatten(inputs))
     for flat in _sampled(program, inputs, seed, samples, legal):

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradlab.checking.points import Points
 from gradlab.checking.probes import Dropped
-from gradlab.checking.subject import Arrays, Subject
+from gradlab.checking.subject import Arrays, Subject, anywhere
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array, DTypeLike
 from gradlab.references import (
@@ -151,7 +151,7 @@ class Evidence:
     def _unmeasured(self) -> Estimates:
         """Every program lifted, where a callback refuses numbers that rounding has moved."""
         assert self.evaluation is not None
-        found = self._lifted(self.evaluation, {}, None)
+        (found,) = self.many([{}])
         return {
             name: [Estimate(array, np.full(np.shape(array), np.inf)) for array in arrays]
             for name, arrays in found.items()
@@ -189,10 +189,12 @@ class Evidence:
 
     def probe(self, point: Arrays) -> Leaves:
         """Run the rule at a point that gradlab made; all NaN where it refuses, or may not be."""
+        return self._probed(point) or list(map(_unknown, self.actual))
+
+    def _probed(self, point: Arrays) -> Leaves | None:
         if not self.legal(point) or not self.subject.calls.grants(1):
-            return list(map(_unknown, self.actual))
-        found = self.dropped.attempt(lambda: self.run(point), python=True)
-        return list(map(_unknown, self.actual)) if found is None else found
+            return None
+        return self.dropped.attempt(lambda: self.run(point), python=True)
 
     def run_on(self, point: Arrays) -> Leaves:
         """Run the rule on the very arrays that are given, which it may write into."""
@@ -219,14 +221,37 @@ class Evidence:
             return platform_here() != "cpu"
 
     def many(self, cases: Sequence[Arrays], only: str | None = None) -> list[dict[str, Leaves]]:
-        """Return the lifted programs' results, or one's, at each case: changes to the point."""
+        """Return the lifted programs' results, or one's, at each case: changes to the point.
+
+        They are NaN where the function refuses the case.
+        """
+        return [found or self._unknown(only) for found in self._tried(cases, only)]
+
+    def _tried(self, cases: Sequence[Arrays], only: str | None) -> list[dict[str, Leaves] | None]:
+        """Return the same; None where the function refuses the case, or it may not be run.
+
+        A rule that was read is called itself where it decides otherwise.
+        """
         assert self.evaluation is not None
+        if only == "rule" and not all(map(self.reads, cases)):
+            alone = (self._tried([c], only) if self.reads(c) else [self._called(c)] for c in cases)
+            return [each for (each,) in alone]
         legal = [k for k, case in enumerate(cases) if self.legal(case)]
         rows = self._together(self.evaluation, [cases[k] for k in legal], only)
         if rows is None:
             return [self._lifted(self.evaluation, case, only) for case in cases]
         found = dict(zip(legal, rows))
-        return [found[k] if k in found else self._unknown(only) for k in range(len(cases))]
+        return [found.get(k) for k in range(len(cases))]
+
+    def reads(self, case: Arrays) -> bool:
+        """Whether what was read of the rule holds at a change to the point."""
+        holds = self.subject.holds
+        return holds is anywhere or holds({**self.point, **case})
+
+    def _called(self, case: Arrays) -> dict[str, Leaves] | None:
+        """Return the results of the rule itself, called at a change to the point."""
+        found = self._probed({**self.wide_point, **case})
+        return None if found is None else {"rule": found}
 
     def _together(
         self, evaluation: Evaluation, cases: Sequence[Arrays], only: str | None
@@ -256,13 +281,13 @@ class Evidence:
             return None
         return self.dropped.attempt(lambda: evaluation.rows(self.full_point, rows, only))
 
-    def _lifted(self, evaluation: Evaluation, case: Arrays, only: str | None) -> dict[str, Leaves]:
+    def _lifted(
+        self, evaluation: Evaluation, case: Arrays, only: str | None
+    ) -> dict[str, Leaves] | None:
         point = {**self.full_point, **case}
-        if self.legal(case) and self._granted(only, 1):
-            found = self.dropped.attempt(lambda: evaluation.values(point, only))
-            if found is not None:
-                return found
-        return self._unknown(only)
+        if not (self.legal(case) and self._granted(only, 1)):
+            return None
+        return self.dropped.attempt(lambda: evaluation.values(point, only))
 
     def _granted(self, only: str | None, times: int) -> bool:
         """Whether the programs, or one, may be run so often: some call what cannot be read."""
@@ -405,13 +430,16 @@ class Evidence:
 
     def crossed_and_at(
         self, keyword: str, cases: Sequence[Arrays]
-    ) -> tuple[list[Any], list[list[Any]]]:
-        """Return the gradients under the other upstreams, and at changes, from one pass."""
+    ) -> tuple[list[Any], list[list[Any] | None]]:
+        """Return the gradients under the other upstreams, and at changes, from one pass.
+
+        None stands for changes that the function refuses.
+        """
         other = {name: widen(u) for name, u in self.other_upstreams.items()}
         unknown = [other] if keyword not in self._crossed else []
-        found = self.gradients_at(keyword, [*unknown, *cases])
+        found = self._gradients_tried(keyword, [*unknown, *cases])
         for crossed in found[: len(unknown)]:
-            self._crossed[keyword] = crossed
+            self._crossed[keyword] = crossed or self._unknown_gradients
         return self._crossed[keyword], found[len(unknown) :]
 
     def gradients_here(self, keyword: str) -> list[Array]:
@@ -494,10 +522,26 @@ class Evidence:
         return self.gradients_at(keyword, [case])[0] if case else None
 
     def gradients_at(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any]]:
-        """Return the gradients of the rule or the reference in float64, at changes to the point."""
+        """Return the gradients of the rule or the reference in float64, at changes to the point.
+
+        They are NaN where the function refuses the changes.
+        """
+        found = self._gradients_tried(keyword, cases)
+        return [each or self._unknown_gradients for each in found]
+
+    def _gradients_tried(self, keyword: str, cases: Sequence[Arrays]) -> list[list[Any] | None]:
+        """Return the same; None where the function refuses the changes."""
         if keyword == "rule" and not self.has_rule:
-            return [self.gradients(self.probe({**self.wide_point, **case})) for case in cases]
-        return [self.gradients(result[keyword]) for result in self.many(cases, keyword)]
+            tried = [self._probed({**self.wide_point, **case}) for case in cases]
+        else:
+            results = self._tried(cases, keyword)
+            tried = [None if found is None else found[keyword] for found in results]
+        return [None if found is None else self.gradients(found) for found in tried]
+
+    @property
+    def _unknown_gradients(self) -> list[Any]:
+        pairs = zip(self.subject.shapes, self.subject.targets)
+        return [np.full(shape, np.nan, widen_dtype(target.dtype)) for shape, target in pairs]
 
     def gradient_rows(self, keyword: str, rows: Arrays) -> list[Any]:
         """Return the same, one row for each row of the inputs that move."""

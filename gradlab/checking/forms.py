@@ -40,6 +40,7 @@ from gradlab.tracing import (
     opaque,
     open_kernels,
     rename,
+    require_closed,
     rule_inputs,
     strip,
     trace,
@@ -75,6 +76,7 @@ def own_rule(
             works = call_that_works(name_of(function), names, _result(function, inputs))
             works = works or "pass backward= to check a NumPy function"
             raise InputError(f"{error.args[0]}; {works}") from (error.__cause__ or error)
+    require_closed(program)
     meant = reference is not None or intended.whole is not None or intended.rules
     if not meant and len(program.out_names) > 1 and not custom_rules(program):
         _refuse_numpy(function, inputs, names)
@@ -241,7 +243,7 @@ def _believed(
 ) -> tuple[Program | None, str]:
     """Return the program that is believed, None if there is none, and what to call it."""
     if reference is not None:
-        other = trace(reference, *inputs, fixed=fixed)
+        other = require_closed(trace(reference, *inputs, fixed=fixed))
         shapes = [tuple(aval.shape) for aval in program.out_avals]
         same_outputs(program.name, shapes, other, name_of(reference))
         named = rename(open_kernels(other), program.in_names)

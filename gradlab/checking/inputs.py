@@ -11,6 +11,7 @@ import numpy as np
 from gradlab.arguments import nearest_of, several
 from gradlab.errors import InputError, InputTypeError
 from gradlab.formatting import size_text
+from gradlab.tracing import require_values
 from gradlab.tracing.leaves import is_inexact
 
 Returns = Literal["output", "output+residuals", "output+gradients"]
@@ -28,11 +29,7 @@ def require_arrays(inputs: tuple[Any, ...], names: Sequence[str]) -> None:
     pairs, _ = jax.tree_util.tree_flatten_with_path(inputs)
     for keys, leaf in pairs:
         path = names[keys[0].idx] + jax.tree_util.keystr(keys[1:])
-        if isinstance(leaf, jax.core.Tracer):
-            raise InputError(
-                f"{path}: it is traced by jit, vmap or grad, and has no values yet; check the "
-                "function outside of them"
-            )
+        require_values(f"{path}: it is", [leaf])
         if isinstance(leaf, np.matrix | np.ma.MaskedArray):
             kind = type(leaf).__name__
             raise InputTypeError(

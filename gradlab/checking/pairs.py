@@ -34,6 +34,7 @@ from gradlab.tracing import (
     opaque,
     open_kernels,
     rename,
+    require_closed,
     strip,
     trace,
     with_derivative_of,
@@ -63,6 +64,9 @@ def pair(
         traced = _traced_or_none(hand.forward, inputs, names)
         rule = None if traced is None else _rule(hand, upstreams, False)[0]
         forward, reading = (forward, reading) if rule is None else (traced, None)
+    for program in (forward, rule):
+        if program is not None:
+            require_closed(program)
     positions = tuple(hand.order.index(t.path) for t in hand.targets)
     believed: Program | None = None
     stated: Reading | None = None
@@ -144,7 +148,7 @@ def _stated(
 ) -> tuple[Program, Reading | None]:
     """Return a reference in JAX or in NumPy as a program, and how it was read if it is NumPy."""
     try:
-        return trace(reference, *inputs, names=names), None
+        return require_closed(trace(reference, *inputs, names=names)), None
     except NotTraceable:
         with contextlib.suppress(NotReadable):
             reading = read(reference, *inputs, names=names)

@@ -18,7 +18,7 @@ from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.numerics.report import Measurement
 from gradlab.reading import ported
 from gradlab.references import Estimate, Evaluation, judge, on_host, upstream_names, vjp_program
-from gradlab.tracing import Program, trace
+from gradlab.tracing import Program, require_closed, trace
 
 
 def errors_of(gradient: Array, exact: Estimate) -> dict[str, Array]:
@@ -150,6 +150,7 @@ def prepare(function: Function, inputs: Sequence[Tree], dtype: DTypeLike, seed: 
     except GradlabError as error:
         again = functools.partial(trace, ported(function, cast, error), *cast)
         forward = again()
+    require_closed(forward)
     if not forward.differentiable:
         raise InputTypeError("inputs: none can be differentiated; pass floating-point arrays")
     if not upstream_names(forward):

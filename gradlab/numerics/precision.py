@@ -7,8 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.arguments import refuse_numbers, require_callable, several
-from gradlab.checking.inputs import require_memory
+from gradlab.arguments import (
+    argument_names,
+    refuse_numbers,
+    require_callable,
+    require_inputs,
+    several,
+)
+from gradlab.checking.inputs import require_arrays, require_memory
 from gradlab.common.arrays import Array, DType, DTypeLike, Function, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.numerics.measure import Subject, errors_of, floors_of, measure, prepare
@@ -66,6 +72,8 @@ def precision(
     require_callable("function", function)
     refuse_numbers(seed=seed)
     require_platform()
+    require_inputs(function, inputs)
+    require_arrays(inputs, argument_names(function, len(inputs)))
     require_memory("precision", inputs)
     platforms = _devices(devices)
     chosen = _dtypes(dtypes)

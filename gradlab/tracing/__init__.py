@@ -40,6 +40,8 @@ from gradlab.tracing.program import Program as Program
 from gradlab.tracing.program import as_function as as_function
 from gradlab.tracing.program import derive as derive
 from gradlab.tracing.program import rename as rename
+from gradlab.tracing.program import require_closed as require_closed
+from gradlab.tracing.program import require_values as require_values
 from gradlab.tracing.program import restricted as restricted
 from gradlab.tracing.program import trace as trace
 from gradlab.tracing.program import without_checks as without_checks

@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -177,6 +177,21 @@ def trace(
         ]
     x64 = _needs_x64(values, leaves)
     return _trace(function, values, leaves, tree, x64)
+
+
+def require_values(what: str, values: Iterable[Array]) -> None:
+    """Refuse what jit, vmap or grad trace: it has a shape, and no numbers."""
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        raise InputError(
+            f"{what} traced by jit, vmap or grad, and has no values yet; check the function "
+            "outside of them"
+        )
+
+
+def require_closed(program: Program) -> Program:
+    """Return the program; refuse one that closes over what is traced."""
+    require_values(f"{program.name}: it closes over what is", program.jaxpr.consts)
+    return program
 
 
 def as_function(program: Program) -> Function:

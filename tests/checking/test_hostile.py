@@ -70,6 +70,36 @@ def test_with_warnings_as_errors_an_infinite_input_warns_of_nothing():
     assert not report.failed
 
 
+TRACED = {
+    "check": lambda x: gradlab.check(sine, x),
+    "a leaf": lambda x: gradlab.check(lambda p: sine(p["a"]), {"a": x}),
+    "closed over": lambda x: gradlab.check(lambda y: x * y, X),
+    "backward": lambda x: gradlab.check(jnp.sin, x, backward=lambda g, x: g * jnp.cos(x)),
+    "backward closes": lambda x: gradlab.check(
+        jnp.sin, X, backward=lambda g, y: g * jnp.cos(y) + 0 * x
+    ),
+    "reference closes": lambda x: gradlab.check(sine, X, reference=lambda y: jnp.sin(y) + 0 * x),
+    "assert_gradients": lambda x: gradlab.assert_gradients(sine, x),
+    "audit": lambda x: gradlab.audit(sine, x),
+    "audit closes": lambda x: gradlab.audit(lambda y: sine(y) * x, X),
+    "precision": lambda x: gradlab.precision(sine, x, dtypes=["float32"]),
+    "precision closes": lambda x: gradlab.precision(lambda y: y * x, X, dtypes=["float32"]),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad])
+def test_what_is_traced_has_no_values_to_check(transform, name):
+    def inside(x):
+        TRACED[name](x)
+        return jnp.sum(x) if transform is jax.grad else x
+
+    x = jnp.ones((2, 3)) if transform is jax.vmap else jnp.ones(3)
+    with pytest.raises(gradlab.InputError, match="traced by jit, vmap or grad") as raised:
+        transform(inside)(x)
+    assert "outside of them" in str(raised.value)
+
+
 def callback(function, x, **options):
     return jax.pure_callback(function, jax.ShapeDtypeStruct(x.shape, x.dtype), x, **options)
 

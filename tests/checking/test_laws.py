@@ -355,6 +355,47 @@ def test_a_rule_that_refuses_an_upstream_is_not_held_to_it():
     assert found.ok and "an upstream of zero" in " ".join(found.notes), found
 
 
+@pytest.mark.parametrize("numpy_", [False, True])
+def test_nan_under_an_upstream_of_zero_is_found_beside_an_upstream_that_is_refused(numpy_):
+    """A refusal is no NaN: what is refused is left out, and nothing else."""
+
+    def refusing(g):
+        if np.abs(np.asarray(g)).max() > 1e4:
+            raise ValueError("the upstream is too large")
+        return np.asarray(g)
+
+    def backward(x, g):
+        g = jax.pure_callback(refusing, jax.ShapeDtypeStruct(g.shape, g.dtype), g)
+        return (jnp.where((g == 0).all(), jnp.nan, g / x),)
+
+    f = jax.custom_vjp(jnp.log)
+    f.defvjp(lambda x: (jnp.log(x), x), backward)
+    options = {}
+    if numpy_:
+        f = np.log
+        options["backward"] = lambda g, x: (
+            (refusing(g) / x if (g != 0).any() else np.full(x.shape, np.nan)),
+        )
+    report = gradlab.check(f, np.abs(X), **options)
+    assert failed(report) == ["linear"], report
+    assert any("too large" in note for note in report.notes)
+
+
+def test_a_numpy_backward_that_decides_by_the_upstream_is_called_where_it_decides_otherwise():
+    """What was read of it holds where the sum of the upstream has the sign that it had."""
+
+    def backward(g, x):
+        return (g / x if g.sum() > 0 else 2 * g / x,)
+
+    def right(g, x):
+        return (g / x if g.sum() > 0 else (2 * g / x) / 2,)
+
+    for seed in range(3):
+        x = np.abs(np.random.default_rng(seed).normal(size=4)) + 0.1
+        assert failed(gradlab.check(np.log, x, backward=right, seed=seed)) == []
+        assert not gradlab.check(np.log, x, backward=backward, seed=seed).ok
+
+
 def test_a_gradient_that_underflows_under_a_small_upstream_is_linear():
     """XLA flushes to zero what NumPy keeps as a subnormal number."""
     small, large = np.array([2.5e-308]), np.array([2.5e-290])

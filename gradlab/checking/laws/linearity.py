@@ -96,15 +96,15 @@ class _Claim(NamedTuple):
 
 def nonlinearity(trial: Trial, keyword: str) -> str:
     """Return in words how a rule fails to be linear; empty where it is."""
-    lifted = keyword == "reference" or trial.has_rule
+    lifted = keyword == "reference" or (trial.has_rule and trial.reads(trial.other_upstreams))
     claims = list(_claims(trial))
     cases = [[claim.upstream, *claim.less] for claim in claims]
     here = trial.gradients_here(keyword)
     crossed, found = trial.crossed_and_at(keyword, list(itertools.chain(*cases)))
     together = iter(found)
     for claim, each in zip(claims, cases):
-        moved = list(itertools.islice(together, len(each)))
-        if trial.dropped.notes and all(np.isnan(gradient).all() for gradient in moved[0]):
+        moved = [found for found in itertools.islice(together, len(each)) if found is not None]
+        if len(moved) < len(each):
             continue  # the rule refuses this upstream, which gradlab made
         for i, target in enumerate(trial.subject.targets):
             if trial.subject.odd[i]:
@@ -113,7 +113,8 @@ def nonlinearity(trial: Trial, keyword: str) -> str:
             parts = [(claim.factors[0], here[i]), (claim.factors[1], crossed[i])]
             parts += [(-1.0, gradients[i]) for gradients in moved[1:]]
             known_here = np.isfinite(here[i]) & np.isfinite(crossed[i])
-            coarse = None if lifted else _halves(claim)
+            read = lifted and (keyword == "reference" or all(map(trial.reads, each)))
+            coarse = None if read else _halves(claim)
             at = _differs(
                 np.where(known_here, moved[0][i], 0),
                 [(f, np.where(known_here, g, 0)) for f, g in parts],
@@ -178,7 +179,8 @@ def _differs(
 ) -> tuple[int, ...] | None:
     """Return where a gradient is not a sum of multiples of others, entry by entry; None: nowhere.
 
-    `coarse`: what is not lifted may be off by so much of the largest term of all entries.
+    `coarse`: what is not lifted may be off by so much of the largest term of all entries, and
+    overflow under a large upstream.
     """
     flat, spread = np.ravel(actual), np.ravel(scatter)
     chosen = [(factor, np.ravel(gradient)) for factor, gradient in parts if factor]
@@ -193,7 +195,7 @@ def _differs(
         own = spread[row] if spread.size == flat.size else spread
         most = _SLACK * size + _SPREAD * largest * own + everywhere + _UNDERFLOW * largest
         off = np.abs(flat[row] - sum(terms, np.zeros(1)))
-        if coarse is None or np.isfinite(flat[row]).all():
+        if coarse is None or largest <= 1 or np.isfinite(flat[row]).all():
             wrong = np.isfinite(most) & ~(off <= most)
             if wrong.any():
                 k = row.start + int(np.argmax(wrong))
