@@ -100,7 +100,8 @@ def _compared(evidence: Evidence, i: int, gradient: Estimate) -> Verdict:
     if verdict.ok:
         return verdict
     with np.errstate(invalid="ignore"):  # infinite in float64 too, where the dtype has no such size
-        beyond = ~np.isfinite(verdict.actual) & (np.abs(verdict.expected) > largest(target.dtype))
+        unsure = ~np.isfinite(verdict.actual) | ~np.isfinite(known(evidence.draws)[0].scatter)
+        beyond = unsure & (np.abs(verdict.expected) > largest(target.dtype))
     return verdict.settle(verdict.wrong & beyond, State.UNDECIDED, Reason.OVERFLOWS)
 
 

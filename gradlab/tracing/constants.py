@@ -47,9 +47,10 @@ class Constants:
                     if wide is None and key in long:
                         found = [c for c in everywhere.values() if _rounds_to(c, narrow)]
                     candidates.setdefault(key, {}).update(_distinct(found or [narrow]))
-        for key, alike in candidates.items():
-            first = next(iter(alike.values()))
-            if all(_same(c, first) for c in alike.values()):
+        for key, every in candidates.items():
+            alike = _finest(list(every.values()))
+            first = alike[0]
+            if all(_same(c, first) for c in alike):
                 self._known[key] = first.astype(widen_dtype(first.dtype))
                 if _narrow(first.dtype) and _long(first) and not first.ndim:
                     self.rounded.add(key)
@@ -106,6 +107,16 @@ def _paired(narrow: list[NumPyArray], wide: Program | None) -> list[tuple[NumPyA
     other = [] if wide is None else list(_constants(wide))
     match = len(other) == len(narrow) and all(map(_rounds_to, other, narrow))
     return list(zip(narrow, other)) if match else []
+
+
+def _finest(alike: list[NumPyArray]) -> list[NumPyArray]:
+    """Return some constants without those that are others, rounded to fewer digits."""
+
+    def is_rounded(constant: NumPyArray) -> bool:
+        finer = (c for c in alike if digits(c.dtype) > digits(constant.dtype))
+        return any(_rounds_to(c, constant) for c in finer)
+
+    return [constant for constant in alike if not is_rounded(constant)]
 
 
 def _same(first: NumPyArray, second: NumPyArray) -> bool:

@@ -331,6 +331,22 @@ def test_a_rule_that_is_wrong_at_few_values_of_half_precision_is_found() -> None
     assert abs(float(made)) > 100
 
 
+@pytest.mark.parametrize(("power", "factor"), [(12.9, 1.0), (25.9, 1.0), (12.9, 1.05)])
+def test_a_power_that_bfloat16_rounds_is_judged_by_the_one_that_was_written(
+    power: float, factor: float
+) -> None:
+    """The trace holds 12.875, or 25.875, and the backward 12.9 in float32."""
+
+    def backward(x: Any, g: Any) -> Any:
+        wide = x.astype(jnp.float32)
+        return ((g.astype(jnp.float32) * factor * power * wide ** (power - 1)).astype(x.dtype),)
+
+    f = jax.custom_vjp(lambda x: x**power)
+    f.defvjp(lambda x: (f(x), x), backward)
+    x = jnp.asarray(np.abs(np.random.default_rng(0).normal(size=6)) + 0.5, jnp.bfloat16)
+    assert gradlab.check(f, x).status == ("right" if factor == 1 else "wrong")
+
+
 def test_rows_that_meet_have_no_grade_for_every_value() -> None:
     report = gradlab.check(jax.nn.softmax, jnp.ones((2, 3), jnp.bfloat16))
     assert all("values" not in evidence.tried for evidence in report.evidence.values())
