@@ -91,12 +91,12 @@ class Handwritten:
         return self._function(*inputs)
 
     def primal(self, values: Arrays) -> list[Any]:
-        """Evaluate the forward alone, as the user does."""
+        """Evaluate the forward alone, as the user does; a copy, for layers reuse their memory."""
 
         def output(arrays: Sequence[Array]) -> list[Array]:
             with self._steady(arrays):
                 found = self.forward(*self._rebuild(arrays))
-                return [np.asarray(result) for result in jax.tree.leaves(found)]
+                return [np.array(result) for result in jax.tree.leaves(found)]
 
         return self._in_digits_it_takes(output, [values[name] for name in self.order])
 
@@ -132,11 +132,11 @@ class Handwritten:
         return [*jax.tree.leaves(output), *self._align(gradients, [])]
 
     def run(self, values: Arrays) -> list[Any]:
-        """Evaluate as the user does, on arrays of the kinds and dtypes that were given."""
+        """Evaluate as the user does, on arrays of the kinds and dtypes that were given; a copy."""
 
         def results(arrays: Sequence[Array]) -> list[Array]:
             with self._steady(arrays):
-                return [np.asarray(result) for result in self.flat(*arrays)]
+                return [np.array(result) for result in self.flat(*arrays)]
 
         names = (*self.order, *(u.name for u in self.upstreams))
         return self._in_digits_it_takes(results, [values[name] for name in names])

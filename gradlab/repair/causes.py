@@ -676,7 +676,7 @@ def _is_mask(node: ast.expr, found: tuple[Any, ...] | None) -> bool:
         return isinstance(node, ast.Compare)
     if all(_kind(v) == "b" for v in found):
         return True
-    return all(np.ndim(v) and np.isin(v, (0, 1)).all() and np.ptp(v) > 0 for v in found)
+    return all(np.ndim(v) and np.isin(v, (0, 1)).all() and np.unique(v).size > 1 for v in found)
 
 
 def _is_constant(one: Any, other: Any) -> bool:

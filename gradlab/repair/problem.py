@@ -1013,9 +1013,11 @@ def _drawn(x: Any, lengths: dict[int, int], rng: np.random.Generator, near: floa
     array = x
     for axis, length in enumerate(array.shape):
         array = np.take(array, np.arange(lengths.get(length, length)) % length, axis=axis)
+    if not array.size:
+        return array
     kind = array.dtype.kind
     mask = kind in "fc" and np.isin(array, (0, 1)).all() and np.ptp(array) > 0
-    if kind not in "fc" or mask or not array.size:
+    if kind not in "fc" or mask:
         if lengths and kind in "iu" and min(lengths.values()) < min(lengths):
             array = np.maximum(array % min(lengths.values()), (array > 0).all())
         shuffled = array.ndim and len(array) > 1 and near is None

@@ -223,3 +223,20 @@ def test_a_layer_that_refuses_float64_is_judged_in_its_own_dtype(size, at):
     assert report.worst.index == (at,) and report.leaves[0].wrong == 1
     read = gradlab.check(forward, x, backward=backward(1.0))  # the law of finite differences calls
     assert read.ok and "read from NumPy" in read.oracle
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, "right"), (1.1, "wrong")])
+def test_a_layer_may_give_the_same_memory_at_every_call(factor, status):
+    output, gradient = np.zeros(4), np.zeros(4)
+
+    def forward(x: Any) -> Any:
+        output[:] = np.sin(x) if isinstance(x, np.ndarray) else np.sin(np.array(x.tolist()))
+        return output
+
+    def backward(g: Any, x: Any) -> Any:
+        gradient[:] = factor * np.asarray(g) * np.cos(np.asarray(x))
+        return (gradient,)
+
+    x = np.random.default_rng(3).normal(size=4)
+    report = gradlab.check(forward, x, backward=backward)
+    assert report.status == status, report
