@@ -624,7 +624,7 @@ def equal(one: Any, other: Any) -> bool:
         return one is other
     one, other = np.asarray(one), np.asarray(other)
     if jax.dtypes.float0 in (one.dtype, other.dtype):  # the tangent of a whole number
-        return one.dtype == other.dtype
+        return bool(one.dtype == other.dtype)
     size = np.abs(one)
     return bool((np.abs(one - other) <= _NEAR * (size + size.max(initial=0.0))).all())
 
