@@ -51,8 +51,8 @@ def at_most(bound: float, digits: int = 3) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: at most four, the rest counted."""
-    if len(names) > 4:
+    """Return names as a sentence has them: at most five, of more the first four and a count."""
+    if len(names) > 5:
         return f"{', '.join(names[:4])} and {len(names) - 4:,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 

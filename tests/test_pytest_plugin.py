@@ -84,7 +84,7 @@ def test_a_wrong_gradient_fails_with_entry_numbers_diagnosis_and_command(pyteste
     result.stdout.fnmatch_lines(
         [
             "*the gradient* WRONG*",
-            "*the factor `2` is too many*",
+            "*the factor `2` should not be there*",
             "*x *3 of 3 entries are wrong. Worst: x[[]*[]] is *, expected *",
             "*repeat  pytest test_layers.py::test_wrong --gradlab-seed=0*",
             "1 test uses gradlab: 0 passed, 1 failed",

@@ -415,13 +415,9 @@ class _Layer:
         added = {p: g - (0 if start[p] is None else start[p]) for p, g in first.items()}
         half = {path: np.linalg.norm(gradient) / 2 for path, gradient in added.items()}
         adds = [p for p in added if 0 < half[p] < np.linalg.norm(second[p] - first[p])]
-        same = "adds to" if adds else "replaces"
-        if len(adds) in (0, len(added)):
-            self.notes.append(f"backward {same} the stored gradients")
-        else:
-            self.notes.append(
-                f"backward adds to the gradients of {', '.join(adds)}, and replaces the others"
-            )
+        others = ", and replaces the others" * (len(adds) < len(added))
+        if adds:
+            self.notes.append(f"backward adds to the stored gradients of {listed(adds)}{others}")
 
     def _note_missing(self, paths: Sequence[str]) -> None:
         """Name the arrays among these for which no gradient was found."""

@@ -25,6 +25,7 @@ from gradlab.checking.probes import Calls
 from gradlab.checking.subject import Subject, Upstream, anywhere, unchecked
 from gradlab.common.arrays import Function, Tree
 from gradlab.errors import GradlabError, NotReadable
+from gradlab.formatting import listed
 from gradlab.reading import Reading, read
 from gradlab.tracing import (
     NotTraceable,
@@ -193,9 +194,7 @@ def _decisions(reading: Reading | NotReadable | None) -> tuple[str, ...]:
     """Return a note on the values that decided; what was read holds where they are the same."""
     if not isinstance(reading, Reading) or not reading.decisions:
         return ()
-    some = "; ".join(map(str, reading.decisions[:3]))
-    more = len(reading.decisions) - 3
-    return (f"read where {some}" + (f"; and {more} more" if more > 0 else ""),)
+    return (f"gradlab checked only inputs where {listed([*map(str, reading.decisions)])}",)
 
 
 def _traced_or_none(

@@ -35,6 +35,9 @@ _ABOUT_SHAPES = frozenset(
 )
 
 
+_ASKED = {"if": "condition", "int": "integer"}
+
+
 @dataclass(frozen=True)
 class Decision:
     """A value of the inputs that the function asked for, as `if` does."""
@@ -44,9 +47,13 @@ class Decision:
     value: Any  # what it was
 
     def __str__(self) -> str:
-        one = np.ndim(self.value) == 0
-        shown = repr(np.asarray(self.value).item()) if one else f"{np.size(self.value)} values"
-        return f"{self.line}: {self.kind} took {shown}"
+        one, what = np.ndim(self.value) == 0, _ASKED.get(self.kind, self.kind)
+        shown = (
+            repr(np.asarray(self.value).item())
+            if one
+            else f"as here ({np.size(self.value)} values)"
+        )
+        return f"the {what} at {self.line} {'are' if what.endswith('s') else 'is'} {shown}"
 
 
 class Recorder:

@@ -71,6 +71,8 @@ class _Product(NamedTuple):
         return _Product(number, {key: part for key, part in powers.items() if part[0]})
 
 
+_EXTRA: Final = "should not be there"
+_LINE: Final = f"this line {_EXTRA}"
 _UNIT: Final = _Product(1.0, {})
 _ONE: Final = ast.Constant(1)
 _POWER: Final = ast.BinOp(_ONE, ast.Pow(), _ONE)
@@ -157,8 +159,9 @@ class Compared:
         if isinstance(b, ast.Pass) and isinstance(a, ast.AugAssign):
             made = ast.BinOp(a.target, a.op, a.value)
             return self.cause(made, a.target)
-        if isinstance(b, ast.Pass) and isinstance(getattr(a, "targets", [0])[0], ast.Name):
-            return self.cause(a.value, a.targets[0])
+        if isinstance(b, ast.Pass):
+            named = isinstance(a, ast.Assign) and isinstance(a.targets[0], ast.Name)
+            return self.cause(a.value, a.targets[0]) if named else Cause("GL212", _LINE)
         targets = [x.targets[0] for x in (a, b) if isinstance(x, ast.Assign)]
         renamed = len(targets) == 2 and _dump(a.value) == _dump(b.value)
         if renamed and all(isinstance(t, ast.Name) for t in targets):
@@ -168,8 +171,21 @@ class Compared:
             if _dump(a.op) == _dump(getattr(b.value, "op", None)):
                 return _in_place(_text(a.target))
             return Cause("GL331", f"`{_text(a.target)}` is added up, not overwritten")
-        if isinstance(b, ast.Pass) or type(a) is not type(b):
-            return Cause("GL331", "values are overwritten, not added up")
+        if isinstance(a, ast.Assign) and (added := _added(b)) is not None:
+            target, op, value = added
+            known = _loaded(target)
+            if _dump(known) in _dump(a.value):  # a sum that reads what it replaces
+                return self.cause(a.value, ast.BinOp(known, op, value))
+            return Cause("GL331", f"`{_text(target)}` is overwritten, not added up")
+        if isinstance(a, ast.AugAssign) and isinstance(b, ast.Expr) and (added := _added(b)):
+            target, _, value = added
+            if ast.unparse(a.target) == ast.unparse(target):
+                sign = "-" if isinstance(a.op, ast.Sub) else "+"
+                repeated = Cause("GL331", f"`{sign}=` counts a repeated index only once")
+                inner = self.cause(a.value, value)
+                return _and(repeated, inner) if inner else repeated
+        if type(a) is not type(b):
+            return None
         if isinstance(a, ast.AugAssign) and type(a.op) is not type(b.op):
             signs = isinstance(a.op, ast.Add | ast.Sub) and isinstance(b.op, ast.Add | ast.Sub)
             return Cause("GL101" if signs else "GL204", f"the sign of `{_text(a.value)}` is wrong")
@@ -178,7 +194,7 @@ class Compared:
         ):
             return Cause("GL322", "the loop runs in the wrong direction")
         if isinstance(a, ast.If | ast.While):
-            return Cause("GL332", f"the condition `{_text(a.test)}` is wrong")
+            return _condition(a.test, b.test)
         pairs = zip(ast.iter_child_nodes(a), ast.iter_child_nodes(b))
         found = (self.cause(x, y, (a,)) for x, y in pairs if isinstance(x, ast.expr))
         return next(filter(None, found), None)
@@ -205,7 +221,7 @@ class Compared:
             return self._term(*terms[0], inside, self.values.of(_text(b)))
         if len(gone) == len(come) == 1 and _complements(gone[0][1], come[0][1]):
             return self.cause(gone[0][1], come[0][1])
-        some, lacks = gone or come, "is missing" if come else "is too many"
+        some, lacks = gone or come, _lacks(bool(come))
         if abs(ratio) == 1 and max(len(gone), len(come)) == len(powers) < 4:
             above, below = ([n for p, n in some if (p > 0) == up] for up in (True, False))
             text = " * ".join(map(_tight, above or below))
@@ -220,8 +236,8 @@ class Compared:
             return scaled
         if max(len(left), len(right)) == len(terms) < 3:
             text = " and ".join(f"`{_text(n)}`" for _, n in left or right)
-            which = ("GL211", "missing") if right else ("GL212", "too many")
-            return Cause(which[0], f"the terms {text} are {which[1]}")
+            lacks = "are missing" if right else _EXTRA
+            return Cause("GL211" if right else "GL212", f"the terms {text} {lacks}")
         deeper = around if gone and gone[0][0] == 1 else (*around, _POWER)
         factors, summands = (gone, come, deeper, powers), (left, right, (*around, a), terms)
         for olds, news, within, changed in (factors, summands):
@@ -244,14 +260,24 @@ class Compared:
         inside, (old, new) = _inside(around), numbers
         both = f"should be `{_text(b)}`, not `{_text(a)}`"
         power = around and isinstance(getattr(around[-1], "op", None), ast.Pow)
-        if inside == "place" and old == -new:
-            return Cause("GL322", f"the direction {both}")
         if inside in ("condition", "axis", "place"):
-            code = {"condition": "GL332", "axis": "GL302", "place": "GL321"}[inside]
+            code = {"condition": "GL332", "axis": "GL302"}.get(inside, "GL321")
+            if inside == "place":
+                call = next((x for x in reversed(around) if isinstance(x, ast.Call)), None)
+                name = last_name(call) if call is not None else ""
+                code = "GL322" if old == -new else code
+                inside = {"roll": "shift", "": "index"}.get(name, f"argument of `{name}`")
+                inside = "axis" if call and inside == "shift" and a in call.args[2:] else inside
             return Cause(code, f"the {inside.replace('condition', 'bound')} {both}")
         if power and around[-1] is not _POWER:
             return Cause("GL203", f"the power {both}")
         if inside == "function":
+            calls = (x for x in reversed(around) if isinstance(x, ast.Call))
+            call = next((x for x in calls if last_name(x) in _INNER), None)
+            scaled = bool(_product(a).powers and old and new)
+            if call is not None and scaled and 1 in (abs(old), abs(new)):
+                found = _scaled(new / old, _text(b), missing=abs(old) == 1)
+                return Cause("GL213", f"{found.said} inside `{_text(call)}`")
             return Cause("GL213", f"the constant inside {both}")
         if 1 in (abs(old), abs(new)) and old and new:
             return _scaled(new / old, _text(b), missing=abs(old) == 1)
@@ -261,14 +287,17 @@ class Compared:
         power, node = after or before or (1.0, _ONE)
         if before and after:
             power, code = after[0], "GL204" if before[0] == -after[0] else "GL203"
-            said = f"the power of `{_text(node)}` should be {power:g}, not {before[0]:g}"
             if isinstance(node, ast.Call) and last_name(node) == "exp":
                 times = power / before[0]
                 return Cause("GL213", f"the factor `{times:g}` is missing inside `{_text(node)}`")
+            old, new = _raised(node, before[0]), _raised(node, power)
+            said = f"the power of `{_text(node)}` should be {power:g}, not {before[0]:g}"
+            if power < 0 or before[0] < 0:
+                do, not_ = ("divide" if p < 0 else "multiply" for p in (power, before[0]))
+                also = "not" if do == not_ else f"do not {not_}"
+                said = f"{do} by `{new}`, {also} by `{old}`"
             return Cause(code, said)
-        text, size, lacks = _text(node), abs(power), "is missing" if after else "is too many"
-        if size != 1:
-            text = f"sqrt({text})" if size == 0.5 else f"{_tight(node)}**{size:g}"
+        text, size, lacks = _raised(node, power), abs(power), _lacks(bool(after))
         said = f"the {'factor' if power > 0 else 'division by'} `{text}` {lacks}"
         found = self.values.of(_text(node))
         named = {n.id for each in rest for n in ast.walk(each) if isinstance(n, ast.Name)}
@@ -290,20 +319,22 @@ class Compared:
         number, node = new or old or (1.0, _ONE)
         text, constant = _text(node), isinstance(node, ast.Constant)
         if inside == "place" or (value and np.ndim(value[0]) and _kind(value[0]) in "iu"):
-            return Cause("GL321", f"the place is shifted by `{text}`")
+            return Cause("GL321", f"the index is off by `{text}`")
         if inside == "condition":
             if old and new:
-                return Cause("GL332", f"the condition compares with another `{text}`")
-            lacks = "is missing in" if new else "is too many in"
-            return Cause("GL332", f"the term `{text}` {lacks} the condition")
+                both = f"{number:g} times `{text}`, not {old[0]:g} times"
+                return Cause("GL332", f"the condition should have {both}")
+            lacks = "is missing" if new else "should not be"
+            return Cause("GL332", f"the term `{text}` {lacks} in the condition")
         if old and new and constant:
             return Cause("GL213", f"the constant should be {number:g}, not {old[0]:g}")
         if old and new:
             found = _scaled(number / old[0], text, missing=abs(number) != 1)
-            return found._replace(said=f"{found.said} in the term `{_bare(node)}`")
-        lacks, inner = "missing" if new else "too many", constant and inside == "function"
+            return found._replace(said=f"{found.said} in the term `{_bare(old[1])}`")
+        inner = constant and inside == "function"
         code = "GL213" if inner else "GL211" if new else "GL212"
-        return Cause(code, f"the {'constant' if inner else 'term'} `{text}` is {lacks}")
+        said = f"the {'constant' if inner else 'term'} `{text}` {_lacks(bool(new))}"
+        return Cause(code, said)
 
     def _ratio(self, a: ast.expr, b: ast.expr) -> Cause | None:
         """Return the cause where what should be is a number, or a size, times what is."""
@@ -339,7 +370,10 @@ class Compared:
             _dump(a.test) != _dump(b.test) or _dump(a.body) == _dump(b.orelse)
         )
         if other or (isinstance(a, ast.Compare) and _dump(a.ops) != _dump(b.ops)):
-            return Cause("GL332", f"the condition `{_text(getattr(a, 'test', a))}` is wrong")
+            one, two = (getattr(x, "test", x) for x in (a, b))
+            if _dump(one) == _dump(two):
+                return Cause("GL332", "the two branches are in each other's place")
+            return _condition(one, two)
         if isinstance(a, ast.Subscript) and _dump(a.slice) != _dump(b.slice):
             return _index(a, b)
         pairs: list[tuple[Any, Any]] = []
@@ -409,8 +443,7 @@ class Compared:
         instead = f"`{_text(a)}` stands where `{_text(b)}` should"
         if isinstance(a, ast.Name) and isinstance(b, ast.Name):
             instead = f"`{a.id}` is read instead of `{b.id}`"
-        found = self._wrapped(a, b, "should", "is missing")
-        found = found or self._wrapped(b, a, "should not", "is too many")
+        found = self._wrapped(a, b, missing=True) or self._wrapped(b, a, missing=False)
         if (found := found or self._ratio(a, b) or self._rearranged(a, b)) is not None:
             return found
         named = isinstance(b, ast.Name | ast.Attribute | ast.Subscript | ast.Constant)
@@ -430,8 +463,9 @@ class Compared:
             return Cause("GL332", f"{instead} where a condition holds")
         return Cause("GL311" if named else "GL204", instead)
 
-    def _wrapped(self, inner: ast.expr, outer: ast.expr, verb: str, lacks: str) -> Cause | None:
+    def _wrapped(self, inner: ast.expr, outer: ast.expr, missing: bool) -> Cause | None:
         """Return the cause where a function, an index or a transpose stands around a value."""
+        verb, lacks = "should" if missing else "should not", _lacks(missing)
         name, text, key = last_name(outer), _text(inner), _dump(inner)
         given = [getattr(outer, "value", None), *getattr(outer, "args", ())]
         given.append(getattr(getattr(outer, "func", None), "value", None))
@@ -445,7 +479,7 @@ class Compared:
         if name in _TURNED:
             return Cause("GL301", f"`{text}` {verb} be transposed")
         if name == "flip" or "-1" in _steps(outer):
-            return Cause("GL322", "the direction is wrong")
+            return Cause("GL322", f"`{text}` {verb} be flipped")
         if isinstance(outer, ast.Subscript):
             index = _text(outer.slice)
             if _is_new_axis(index):
@@ -459,17 +493,17 @@ class Compared:
             modules = {n.value for n in held}  # as in `-np.inf`
             names = (n for x in others for n in ast.walk(x) if isinstance(n, ast.Name))
             plain = len(others) == 1 and modules.issuperset(names)
-            if plain and verb == "should":
+            if plain and missing:
                 return Cause("GL333", f"the mask `{_text(outer.args[0])}` is not applied")
             return Cause("GL332", f"the condition `{_text(outer.args[0])}` {lacks}")
-        if name == "sum" and verb == "should":
+        if name == "sum" and missing:
             return Cause("GL303", f"`{text}` is not summed over an axis that was broadcast")
         if name == "copy":
             return _in_place(text)
-        if name in ("triu", "tril") and verb == "should":
+        if name in ("triu", "tril") and missing:
             return Cause("GL333", f"the mask `{name}` is not applied to `{text}`")
         code = {"conj": "GL406", "sum": "GL303"}.get(name, "GL332" if name in _BOUNDED else "GL204")
-        return Cause(code, f"`{name}` of `{text}` {lacks}")
+        return Cause(code, f"`{name}` {verb} be applied to `{text}`")
 
     def _rearranged(self, a: ast.expr, b: ast.expr) -> Cause | None:
         """Return the cause where one value is the other's transpose, or the other turned round."""
@@ -481,7 +515,7 @@ class Compared:
             if all(_same(move(x), y) for x, y in pairs):
                 if move is np.transpose:
                     return Cause("GL301", f"`{_text(a)}` should be transposed")
-                return Cause("GL322", f"`{_text(a)}` has the wrong direction")
+                return Cause("GL322", f"`{_text(a)}` should be flipped")
         return None
 
     def _partly(self, a: ast.expr, b: ast.expr) -> bool:
@@ -525,18 +559,28 @@ class Compared:
 
 def _other_slope(gone: Sequence[_Part], come: Sequence[_Part]) -> Cause | None:
     """Return the cause where the slope of a sigmoid stands for that of tanh, or that for this."""
-    old, new = (
-        {_text(n).replace(" ", "") for power, n in some if power == 1} for some in (gone, come)
-    )
-    for one, two, what, other in ((old, new, "a sigmoid", "tanh"), (new, old, "tanh", "a sigmoid")):
-        for v in one:
-            if {v, f"1-{v}"} <= one and {f"1-{v}**2"} <= two:
-                said = f"`{v} * (1 - {v})`", f"`1 - {v}**2`"
-                first, last = said if one is old else said[::-1]
-                return Cause(
-                    "GL221", f"{first} is the slope of {what}, but that of {other} is {last}"
-                )
-    return None
+    (one, v), (other, meant) = _slope_of(gone), _slope_of(come)
+    if not one or not other or one == other or v != meant:
+        return None
+    written = {"tanh": f"`1 - {v}**2`", "a sigmoid": f"`{v} * (1 - {v})`"}
+    said = f"{written[one]} is the slope of {one}, but that of {other} is {written[other]}"
+    return Cause("GL221", said)
+
+
+def _slope_of(factors: Sequence[_Part]) -> tuple[str, str]:
+    """Return of which function a factor is the slope, and the name of its value."""
+    plain = {_text(node) for power, node in factors if power == 1}
+    for terms in (_sum(node) for power, node in factors if power == 1):
+        known = {key: number for key, (number, _) in terms.items()}
+        lower = [_product(node).powers for number, node in terms.values() if number == -1]
+        for power, node in (
+            part for powers in lower if len(powers) == 1 for part in powers.values()
+        ):
+            v, one = _text(node), known.get((), 0.0) == 1
+            alone = len(known) == 2 and (one or known.get(_product(node).key) == 1)
+            if alone and (power == 2 or (power == 1 and one and v in plain)):
+                return "tanh" if power == 2 and one else "a sigmoid", v
+    return "", ""
 
 
 def _crossed(a: Any, b: Any) -> Cause | None:
@@ -592,6 +636,29 @@ def _complements(a: Any, b: Any) -> bool:
     return False
 
 
+def _lacks(missing: bool) -> str:
+    return "is missing" if missing else _EXTRA
+
+
+def _added(statement: ast.stmt) -> tuple[ast.expr, ast.operator, ast.expr] | None:
+    """Return to what a statement adds, as `+=` and `np.add.at` do, how, and what; else None."""
+    if isinstance(statement, ast.AugAssign):
+        return statement.target, statement.op, statement.value
+    call = getattr(statement, "value", None)
+    if isinstance(call, ast.Call) and last_name(call) == "at" and len(call.args) == 3:
+        return ast.Subscript(call.args[0], call.args[1], ast.Load()), ast.Add(), call.args[2]
+    return None
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    """Return what is assigned as what is read."""
+    return ast.parse(ast.unparse(target), mode="eval").body
+
+
+def _condition(a: ast.expr, b: ast.expr) -> Cause:
+    return Cause("GL332", f"the condition should be `{_text(b)}`, not `{_text(a)}`")
+
+
 def _and(one: Cause, other: Cause) -> Cause:
     return one._replace(said=f"{one.said}, and {other.said}")
 
@@ -606,7 +673,8 @@ def _index(a: ast.Subscript, b: ast.Subscript) -> Cause:
     if all(_is_new_axis(_text(each.slice)) for each in (a, b)):
         return Cause("GL302", f"the new axis should be `{_text(b.slice)}`, not `{_text(a.slice)}`")
     if _steps(a) != _steps(b) and "-1" in _steps(a) + _steps(b):
-        return Cause("GL322", "the direction is wrong")
+        verb = "should not" if "-1" not in _steps(b) else "should"
+        return Cause("GL322", f"`{_text(a.value)}` {verb} be flipped")
     one, two = (x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice] for x in (a, b))
     pairs = [(x, y) for x, y in zip(one, two) if _dump(x) != _dump(y)]
     if len(one) == len(two) and len(pairs) == 1:
@@ -637,7 +705,7 @@ def _scaled(ratio: float, after: str, missing: bool | None = None) -> Cause:
     number, inverse = f"{ratio:.6g}", f"{1 / ratio:.6g}"
     divided = f"/ {inverse}" in after or len(inverse) < 5 <= len(number)
     text = f"division by `{inverse}`" if divided else f"factor `{number}`"
-    return Cause("GL102", f"the {text} is {'missing' if missing else 'too many'}")
+    return Cause("GL102", f"the {text} {_lacks(missing)}")
 
 
 def _inside(around: _Around) -> str:
@@ -715,6 +783,14 @@ def _steps(node: ast.AST) -> str:
 
 def _tight(node: ast.expr) -> str:
     return f"({_text(node)})" if isinstance(node, ast.BinOp) else _text(node)
+
+
+def _raised(node: ast.expr, power: float) -> str:
+    """Return the text of a power, without its sign."""
+    size = abs(power)
+    if size in (0.5, 1):
+        return f"sqrt({_text(node)})" if size < 1 else _text(node)
+    return f"{_tight(node)}**{size:g}"
 
 
 def _text(node: ast.AST) -> str:

@@ -552,9 +552,11 @@ class Problem:
         others: Mapping[tuple[str, float], float] | None = None,
         bare: bool = False,
     ) -> Point | None:
-        inputs, others = self._drawn(k, lengths), others or {}
+        inputs: tuple[Any, ...] = self._drawn(k, lengths)
+        others = others or {}
         if vary:
             inputs = jax.tree.map(lambda x: _other_number(x, k), inputs)
+        inputs = jax.tree.map(lambda x: _marked(x, others), inputs)
         made = self._made(inputs, k, others, bare)
         if made is None and any(map(_is_definite, jax.tree.leaves(self.given))):
             definite = jax.tree.map(
@@ -1087,10 +1089,21 @@ def _other_setting(name: str, value: float) -> float:
     It depends on the name, so that settings of one value get different numbers.
     """
     if isinstance(value, int):
-        return value + 1
+        return value - 1 if value < 0 else value + 1
     share = 0.6 + 0.3 * (zlib.crc32(name.encode()) % 97) / 97
     size = abs(value)
     return (share * size if size <= 1 else 1 + share * (size - 1)) * (1 if value > 0 else -1)
+
+
+def _marked(x: Any, others: Mapping[tuple[str, float], float]) -> Any:
+    """Return integers where what equals a negative setting, as a label to be ignored, moves too."""
+    marks = {v: other for (_, v), other in others.items() if isinstance(v, int) and v < 0}
+    if not marks or not _is_array(x) or x.dtype.kind != "i":
+        return x
+    found = x
+    for mark, other in marks.items():
+        found = np.where(x == mark, other, found).astype(x.dtype)
+    return found
 
 
 def _is_places(x: Array) -> bool:

@@ -86,7 +86,7 @@ def _causes(mended: Mended, old: Text, new: Text, upstream: str) -> Iterator[tup
         if edit.tier == SAFE:
             yield k, Cause(edit.code, "this form loses digits")
         elif isinstance(a, ast.Assign) and isinstance(b, ast.Pass):
-            yield k, Cause("GL212", "this line is too many")
+            yield k, Cause("GL212", "this line should not be there")
         elif moved:
             yield k, Cause("GL323", f"`{old.of(a)}` must come after `{new.of(b)}`")
             return

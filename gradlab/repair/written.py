@@ -349,6 +349,6 @@ def _fix(mended: Mended, upstream: str) -> Fix | None:
 
 
 def _reaches(mended: Mended) -> str:
-    sizes = "" if mended.other_sizes else "tried at these shapes alone"
-    settings = f"right for {mended.bound} alone" if mended.bound else ""
+    sizes = "" if mended.other_sizes else "not tried at other sizes"
+    settings = f"right at {mended.bound}, but not at every value" if mended.bound else ""
     return ", ".join(filter(None, (settings, sizes)))

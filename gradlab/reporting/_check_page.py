@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradlab.formatting import scientific, shape_text
-from gradlab.reporting._failure import NO_FIX, Mistake, mistakes, place, repeat, rounding, verified
+from gradlab.reporting._failure import Mistake, mistakes, no_fix, place, repeat, rounding, verified
 from gradlab.reporting._markup import (
     Markup,
     Part,
@@ -71,7 +71,7 @@ def _sentence(report: "CheckReport", told: Sequence[str]) -> str:
     if report.findings:
         return _sentence_of(report.findings[0].text)
     if report.status == "wrong":
-        return f"{NO_FIX}."
+        return f"{no_fix(report)}."
     return _sentence_of(told[0]) if told else ""
 
 

@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from gradlab.report import Entry, Fix, Leaf, Rule
 
 _TOLD = re.compile(r"(?:^|; )((?:[^`:;]|`[^`]*`)+): `([^`]*)` should be `[^`]*`")
-_WHOLE = re.compile(r"\[[^\]]*\]")  # an index
+_WHOLE = re.compile(r"\[[^\]]*\]|\([^()]*seed \d+\)")  # an index; how it was checked
 _LINES, _DIFF = 24, 14
 _LEAVES = 8
-_SENTENCE = 88  # characters, which fit one line of a terminal
-NO_FIX = "gradlab found no edit of one or two places that makes this gradient right"
 _LEAST_FLOAT32 = 1e-8  # no rounding of float32 or narrower is as small
 _NUMBERS = ("formula", "accuracy")
 _WITNESSES = ("adjoint", "finite differences", "pushforward", "linear", "used")  # say it again
@@ -43,14 +41,15 @@ def repeated_by(command: str) -> Iterator[None]:
 class _Block(NamedTuple):
     """Lines that stand together; where a text is too long, the highest rank goes first.
 
-    A rank of 0 or less never goes.
+    A rank of 0 or less never goes. `leaf` is the status of the input that is told.
     """
 
     rank: int
     lines: list[str]
+    leaf: str = ""
 
 
-_LEAF = _WORST, _WRONG, _RIGHT = -1, 5, 8  # ranks of what is said of an input
+_WORST, _WRONG, _RIGHT = -1, 5, 8  # ranks of what is said of an input
 
 
 def failure(report: "CheckReport", headline: str) -> str:
@@ -60,7 +59,7 @@ def failure(report: "CheckReport", headline: str) -> str:
     """
     fix = report.fixes[0] if report.fixes else None
     code, where = place(report, fix)
-    headline = re.sub(r"(?= \([^()]*\)$)", how_many(fix), headline)
+    headline = re.sub(r"(?= \([^()]*\)$)", how_many(report, fix), headline)
     head = wrapped(" ".join(filter(None, (code, where))) + "  ", headline, 2)
     blocks = [_Block(0, [*head, ""])]
     blocks += [_Block(0, [*_source(fix), ""])] if fix is not None else []
@@ -72,25 +71,31 @@ def failure(report: "CheckReport", headline: str) -> str:
     made = any(law.name == "branches" for law in report.failed)  # then the first note says where
     for k, note in enumerate(report.notes):
         blocks.append(_Block(3 if made and not k else 9, wrapped("  note    ", note, 10)))
-    return "\n".join(_fitted(blocks, max(0, len(report.leaves) - most)))
+    return "\n".join(_fitted(blocks, [leaf.status for leaf in _in_order(report)[most:]]))
 
 
-def _fitted(blocks: list[_Block], unsaid: int) -> list[str]:
-    """Return the lines that there is room for; `unsaid` inputs have no block."""
-    kept = list(blocks)
+def _fitted(blocks: list[_Block], untold: Sequence[str]) -> list[str]:
+    """Return the lines that there is room for; inputs with these statuses have no block."""
+    kept, unsaid = list(blocks), list(untold)
     while sum(len(block.lines) for block in kept) + bool(unsaid) > _LINES:
         k = max(range(len(kept)), key=lambda k: (kept[k].rank, k))
         if kept[k].rank <= 0:
             break
-        unsaid += kept.pop(k).rank in _LEAF
-    lines = [(block.rank in _LEAF, line) for block in kept for line in block.lines]
+        unsaid += filter(None, [kept.pop(k).leaf])
+    lines = [(bool(block.leaf), line) for block in kept for line in block.lines]
     last = max((k for k, (of_leaf, _) in enumerate(lines) if of_leaf), default=0)
     lines[last + 1 : last + 1] = [(True, line) for line in _more(unsaid)]
     return [line for _, line in lines]
 
 
-def _more(inputs: int) -> list[str]:
-    return [f"  {count(inputs, 'more input')}: run with -v to see all"] * (inputs > 0)
+def _more(statuses: Sequence[str]) -> list[str]:
+    """Return a line that counts the inputs that have none, by what their gradients are."""
+    counted = Counter(status.partition(",")[0] for status in statuses).most_common()
+    each = ", ".join(f"{number} {status}" for status, number in counted)
+    if len(counted) == 1:
+        each = f"{'all ' * (len(statuses) > 1)}{counted[0][0]}"
+    see = "run with -v to see all" if _by_command() else "report.leaves has all"
+    return [f"  {count(len(statuses), 'more input')} ({each}): {see}"] * bool(statuses)
 
 
 def _diff(fix: "Fix") -> list[str]:
@@ -167,10 +172,24 @@ def _squeezed(text: str) -> str:
     return re.sub(r"\s|\.\.\.", "", text)
 
 
-def how_many(fix: "Fix | None") -> str:
-    """Return the number of mistakes that a fix mends, where there are several."""
-    several = len(_TOLD.findall(fix.explanation)) + fix.explanation.count(", and ") if fix else 0
-    return f": {several} mistakes" if several > 1 else ""
+def how_many(report: "CheckReport", fix: "Fix | None") -> str:
+    """Return the number of edits that mend a gradient, where there are several.
+
+    They may undo one mistake.
+    """
+    if fix is None or fix.edits < 2:
+        return ""
+    return f": {fix.edits} edits mend {'them' if _several(report) else 'it'}"
+
+
+def no_fix(report: "CheckReport") -> str:
+    """Return that no edit was found."""
+    what = "all these gradients" if _several(report) else "this gradient"
+    return f"gradlab found no edit of one or two places that makes {what} right"
+
+
+def _several(report: "CheckReport") -> bool:
+    return sum(leaf.status == "wrong" for leaf in report.leaves) > 1
 
 
 def _source(fix: "Fix") -> list[str]:
@@ -204,15 +223,21 @@ def _shared(one: str, other: str) -> int:
 def wrong_lines(report: "CheckReport") -> list[str]:
     """Return what each input's gradient is, the worst entry with its numbers, and the cause."""
     lines = [line for block in _told(report, _LEAVES) for line in block.lines]
-    return [*lines, *_more(len(report.leaves) - _LEAVES)]
+    return [*lines, *_more([leaf.status for leaf in _in_order(report)[_LEAVES:]])]
 
 
-def _told(report: "CheckReport", most: int) -> Iterator[_Block]:
+def _in_order(report: "CheckReport") -> "list[Leaf]":
+    """Return the inputs, those that are not right first, and of these the worst."""
     worst = report.worst.path if report.worst is not None else ""
     order = {
         leaf.path: (leaf.status.startswith("right"), leaf.path != worst) for leaf in report.leaves
     }
-    leaves = sorted(report.leaves, key=lambda leaf: order[leaf.path])
+    return sorted(report.leaves, key=lambda leaf: order[leaf.path])
+
+
+def _told(report: "CheckReport", most: int) -> Iterator[_Block]:
+    worst = report.worst.path if report.worst is not None else ""
+    leaves = _in_order(report)
     column = max((len(leaf.path) for leaf in leaves[:_LEAVES]), default=1) + 2
     column = max(8, min(column, 24))
     for leaf in leaves[:most]:
@@ -220,7 +245,8 @@ def _told(report: "CheckReport", most: int) -> Iterator[_Block]:
         if leaf.path == worst:
             lines += wrapped(" " * (column + 2), _off(report), column + 2)
         right = leaf.status.startswith("right")
-        yield _Block(_WORST if leaf.path == worst else _RIGHT if right else _WRONG, lines)
+        rank = _WORST if leaf.path == worst else _RIGHT if right else _WRONG
+        yield _Block(rank, lines, leaf.status)
     seen = any(leaf.status == "wrong" for leaf in leaves)
     said = (*_NUMBERS, *(_WITNESSES if seen else ()))
     laws = [law for law in report.failed if law.name not in said]
@@ -267,12 +293,10 @@ def rounding(report: "CheckReport", entry: "Entry") -> str:
 
 def _end(report: "CheckReport", fix: "Fix | None", code: str) -> Iterator[_Block]:
     if fix is not None:
-        said = verified(fix)
-        said = said if len(said) <= _SENTENCE else verified(fix, sizes=False)
-        yield _Block(1, wrapped("  verified  ", said, 12))
+        yield _Block(1, wrapped("  verified  ", verified(fix), 12))
     elif any(leaf.status == "wrong" for leaf in report.leaves) or not report.findings:
         told = any(finding.kind != "line" for finding in report.findings)
-        yield _Block(3 if told else 0, wrapped("  fix     ", NO_FIX, 10))
+        yield _Block(3 if told else 0, wrapped("  fix     ", no_fix(report), 10))
     yield _Block(0, [""])
     yield _Block(2, wrapped("  oracle  ", report.oracle, 10))
     yield _Block(0, wrapped("  repeat  ", repeat(report.call), 10))
@@ -287,13 +311,12 @@ def _by_command() -> bool:
     return _command.get().startswith("gradlab")
 
 
-def verified(fix: "Fix", sizes: bool = True) -> str:
-    """Return the number of inputs at which an edit makes every gradient right, and their shapes."""
+def verified(fix: "Fix") -> str:
+    """Return the number of inputs at which an edit makes every gradient right."""
     shapes = Counter(re.sub(r",? seed \d+", "", where) for where in fix.verified_at)
-    places = [f"{count(n, 'new input')} ({which})" for which, n in shapes.items()]
-    if not sizes:
-        first, *others = shapes.values()
-        places = [count(first, "new input"), *(f"{n} of other sizes" for n in others)]
+    first, *others = shapes.values()
+    places = [count(first, "new input")]
+    places += [f"{count(sum(others), 'input')} of other sizes"] * bool(others)
     reaches = f"; {fix.reaches}" if fix.reaches else ""
     return f"with this edit, every gradient is right at {' and at '.join(places)}{reaches}"
 

@@ -317,7 +317,7 @@ def test_numpy_that_rounds_to_float32_inside(seed):
         for factor in (1.0, 1.001)
     )
     assert right.ok, right
-    assert "factor" in wrong.diagnosis and "is too many" in wrong.diagnosis
+    assert "factor" in wrong.diagnosis and "should not be there" in wrong.diagnosis
 
 
 def test_a_reference_in_numpy_is_read():

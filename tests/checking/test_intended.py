@@ -174,3 +174,19 @@ def test_integers_may_be_listed():
     assert gradlab.check(rows, table, index, domain={"index": [0, 1, 2, 3]}).ok
     with pytest.raises(gradlab.InputError, match="among"):
         gradlab.check(rows, table, index, domain={"index": [0, 1]})
+
+
+def test_what_may_be_meant_names_every_wrong_input():
+    @jax.custom_vjp
+    def product(a, b):
+        return a * b
+
+    def backward(residuals, g):
+        a, b = residuals
+        return -g * b, -g * a
+
+    product.defvjp(lambda a, b: (product(a, b), (a, b)), backward)
+    said = " ".join(gradlab.check(product, X, X + 1).diagnosis.split())
+    texts = [f.text for f in gradlab.check(product, X, X + 1).findings]
+    meant = "the gradient of a has the wrong sign (b too); if you meant it, pass intended="
+    assert any(text.startswith(meant) for text in (said, *texts)), (said, texts)

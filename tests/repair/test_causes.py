@@ -1,5 +1,6 @@
 """A fix names what was wrong in the mathematics, whatever the edit that mends it."""
 
+import ast
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from repair.test_mistakes import load
 
 import gradlab
+from gradlab.repair.causes import Compared, Values
 
 # what the forward computes, what the backward returns; the right piece of it, and the wrong one
 LAYERS = {
@@ -60,16 +62,22 @@ MISTAKES = [
     ("mean", "d = g * 2 * x", "d = g * x", "GL102", "the factor `2` is missing"),
     ("mean", "x * w / x.size", "x * w / len(x)", "GL103", "`"),
     ("mean", "g * 2 * x * w /", "g * 2 * x /", "GL201", "the factor `w` is missing"),
-    ("mean", "2 * x * w /", "2 * x * w * np.exp(x) /", "GL202", "the factor `np.exp(x)` is"),
+    (
+        "mean",
+        "2 * x * w /",
+        "2 * x * w * np.exp(x) /",
+        "GL202",
+        "the factor `np.exp(x)` should not",
+    ),
     ("mask", "g * m", "g", "GL333", "the mask `m` is not applied"),
     ("mask", "g * m", "g * w", "GL311", "`w` is read instead of `m`"),
-    ("guard", "m = np.maximum(x, 0.3)", "m = x", "GL332", "`maximum` of `x` is missing"),
+    ("guard", "m = np.maximum(x, 0.3)", "m = x", "GL332", "`maximum` should be applied to `x`"),
     ("guard", "(x > 0.3)", "(x > 0.1)", "GL332", "the bound should be `0.3`, not `0.1`"),
     ("leaky", "0.1 * g)", "0.1)", "GL223", "the upstream `g` is missing"),
-    ("leaky", "np.where(x > 0, g", "np.where(x < 0, g", "GL332", "the condition `x < 0` is wrong"),
+    ("leaky", "np.where(x > 0, g", "np.where(x < 0, g", "GL332", "the condition should be `x > 0`"),
     ("tile", "g * np.tile(w, (1, 2))", "g * np.repeat(w, 2, axis=1)", "GL204", "`repeat` stands"),
     ("tile", "g * np.repeat(x, 2, axis=1)", "g * np.tile(x, (1, 2))", "GL204", "`tile` stands"),
-    ("scan", "(g[::-1], axis=0)[::-1]", "(g, axis=0)", "GL322", "the direction is wrong"),
+    ("scan", "(g[::-1], axis=0)[::-1]", "(g, axis=0)", "GL322", "`np.cumsum(g, axis=0)` should"),
     ("scan", "axis=0", "axis=1", "GL302", "`axis` should be `0`"),
     ("gate", "s * (1 - s)", "s", "GL221", "the derivative of the activation, `1 - s`, is missing"),
     ("gate", "g * x * s", "g * s", "GL201", "the factor `x` is missing"),
@@ -333,7 +341,7 @@ def test_a_bounded_place_that_is_shifted_is_told_as_that(tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=7), rng.normal(size=4), np.array([0, 1, 2, 3, 4, 1, 3])
     fix = gradlab.check(module.forward, *inputs, backward=module.backward).fixes[0]
-    assert (fix.kind, fix.explanation[:28]) == ("GL321", "the place is shifted by `1`:"), fix
+    assert (fix.kind, fix.explanation[:28]) == ("GL321", "the index is off by `1`:"), fix
     assert fix.after == ("    np.add.at(dt, np.minimum(c - 1, m - 1), -g * x * (c > 0))",)
 
 
@@ -444,3 +452,63 @@ def test_a_name_that_is_read_twice_in_another_s_place_is_told_once(tmp_path: Pat
     assert report.fixes, str(report)
     fix = report.fixes[0]
     assert fix.kind == "GL311" and fix.explanation.startswith("`a` is read instead of `later`")
+
+
+# what stands there, what should, and the sentence that a reader needs
+SENTENCES = [
+    ("return gelu(x)", "return x", "`gelu` should not be applied to `x`"),
+    ("return x", "return gelu(x)", "`gelu` should be applied to `x`"),
+    ("d = 0.5 * a", "d = a", "the factor `0.5` should not be there"),
+    ("d = a / n", "d = a", "the division by `n` should not be there"),
+    ("d = s / (c - 1)", "d = s / c", "the constant `1` should not be there"),
+    ("d = a + b + c", "d = a", "the terms `b` and `c` should not be there"),
+    (
+        "d = g / np.exp(s)",
+        "d = g / np.exp(2.0 * s)",
+        "the factor `2` is missing inside `np.exp(s)`",
+    ),
+    ("d = np.exp(3 * s)", "d = np.exp(s)", "the factor `3` should not be there inside"),
+    (
+        "d = np.exp(2 * s)",
+        "d = np.exp(3 * s)",
+        "the constant inside should be `3 * s`, not `2 * s`",
+    ),
+    ("d = 1 - e * v", "d = 1 - e * v / 2", "the division by `2` is missing in the term `e * v`"),
+    ("d = 1 + x**2", "d = 1 + x**2 * 3", "the factor `3` is missing in the term `x**2`"),
+    ("f = w.T", "f = w[..., ::-1, ::-1].T", "`w` should be flipped"),
+    ("f = w[::-1]", "f = w", "`w` should not be flipped"),
+    ("d = np.roll(s, -1)", "d = np.roll(s, 1)", "the shift should be `1`, not `-1`"),
+    ("d = np.roll(s, 1, -1)", "d = np.roll(s, 1, 1)", "the axis should be `1`, not `-1`"),
+    ("d = np.tile(s, 2)", "d = np.tile(s, 3)", "the argument of `tile` should be `3`, not `2`"),
+    (
+        "p = np.where(c < r, p, 0)",
+        "p = np.where(c <= r, p, 0)",
+        "the condition should be `c <= r`,",
+    ),
+    (
+        "d = a if x > 0 else b",
+        "d = a if x < 0 else b",
+        "the condition should be `x < 0`, not `x > 0`",
+    ),
+    ("return s / k", "return s / k**2", "divide by `k**2`, not by `k`"),
+    ("d = v / n", "d = v / n / n", "divide by `n**2`, not by `n`"),
+    ("d = v * n", "d = v / n", "divide by `n`, do not multiply by `n`"),
+    ("d = v / np.sqrt(n)", "d = v * n", "multiply by `n`, do not divide by `sqrt(n)`"),
+    ("d[i] += g", "np.add.at(d, i, g)", "`+=` counts a repeated index only once"),
+    ("d[i] = g", "np.add.at(d, i, g)", "`d[i]` is overwritten, not added up"),
+    ("d = g", "d += g", "`d` is overwritten, not added up"),
+    ("d = d - diag(d)", "d += d - diag(d)", "the factor `2` is missing in the term `d`"),
+    ("d = g * (1 - z * z)", "d = g * (z - z * z)", "`1 - z**2` is the slope of tanh, but that of"),
+    ("d = g * z * (1 - z)", "d = g * (1 - z**2)", "`z * (1 - z)` is the slope of a sigmoid, but"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), SENTENCES)
+def test_the_sentence_says_what_should_be_there(wrong: str, right: str, said: str) -> None:
+    nothing = Values(lambda _: None, (), "g", set(), "")
+    statements = [ast.parse(text).body[0] for text in (wrong, right)]
+    for text, statement in zip((wrong, right), statements):
+        for node in ast.walk(statement):
+            node.written = ast.get_source_segment(text, node) or ""  # type: ignore[attr-defined]
+    cause = Compared(nothing).cause(*statements)
+    assert cause is not None and cause.said.startswith(said), cause

@@ -130,7 +130,8 @@ PAIRS = {
         "def backward(g, x, a):\n"
         "    return np.where(x > 0.5, a * g, g), (g * x).sum(axis=0)\n",
         ((5, 3), (3,)),
-        "GL333: the mask `x < 0.5` is not applied; the condition `x > 0.5` is wrong",
+        "GL333: the mask `x < 0.5` is not applied; "
+        "the condition should be `x < 0.5`, not `x > 0.5`",
     ),
     "a count over two axes": (
         "def forward(x):\n    return x / np.sqrt((x * x).mean(axis=(1, 2), keepdims=True))\n\n\n"
@@ -244,7 +245,7 @@ def test_each_of_two_mistakes_has_its_line(tmp_path: Path) -> None:
     module, rng = made(tmp_path, text), np.random.default_rng(0)
     inputs = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=2)
     said = str(gradlab.check(module.forward, *inputs, backward=module.backward)).splitlines()
-    assert "are WRONG: 2 mistakes" in " ".join(said[:2])
+    assert "are WRONG: 2 edits mend them" in " ".join(said[:2])
     marks = [line for line in said if "^" in line]
     assert [line.split("^ ")[1] for line in marks] == [
         "this mean should be a sum",
@@ -451,7 +452,7 @@ def test_a_rule_of_covariances_is_mended_at_other_covariances(tmp_path: Path) ->
     inputs = rng.normal(size=3), root @ root.T + 1.5 * np.eye(3)
     report = gradlab.check(module.layer, *(x.astype(np.float32) for x in inputs))
     assert report.fixes and report.fixes[0].kind == "GL101", str(report)
-    assert "tried at these shapes alone" not in str(report)
+    assert "not tried at other sizes" not in str(report)
 
 
 def test_a_second_edit_is_sought_before_every_product_is_fitted(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_setting_is_written_by_its_name(case: str, tmp_path: Path) -> None:
     report = checked(text, shapes, tmp_path)
     assert report.fixes, report
     assert all(f"+{meant}" in fix.diff.splitlines() for fix in report.fixes), report.fixes
-    assert not any("alone" in fix.reaches for fix in report.fixes if case != "copies")
+    assert not any("not at every value" in fix.reaches for fix in report.fixes if case != "copies")
 
 
 def test_a_fix_says_for_which_settings_it_holds(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_fix_says_for_which_settings_it_holds(tmp_path: Path) -> None:
     )
     report = checked(text, [(5,)], tmp_path)
     assert report.fixes[0].after == ("    return g * np.cos(x) / 4.0",)
-    assert report.fixes[0].reaches == "right for k = 4 alone"
+    assert report.fixes[0].reaches == "right at k = 4, but not at every value"
 
 
 def test_no_fix_divides_by_what_may_be_zero(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_no_number_stands_for_a_setting_that_something_holds(held: str, tmp_path
     report = gradlab.check(space["forward"], x, **kept)
     assert report.status == "wrong"
     for fix in report.fixes:  # none is better than one that is right by chance
-        assert gain in fix.diff.split("\n+")[-1] or "alone" in fix.reaches, fix
+        assert gain in fix.diff.split("\n+")[-1] or "not at every value" in fix.reaches, fix
 
 
 def test_a_crop_holds_without_padding(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gradlab.checking.diagnosis.terms import terms
 from gradlab.checking.subject import Subject
 from gradlab.checking.trial import Trial
 from gradlab.common.faults import forgiven
+from gradlab.formatting import listed
 from gradlab.report import Finding, Law
 from gradlab.tracing.jaxprs import contains
 from gradlab.tracing.work import work
@@ -122,8 +123,7 @@ def _diagnose(trial: Trial, laws: Sequence[Law], mended: bool) -> tuple[Finding,
     explained = {f.path for f in found if f.kind != "dtype"}
     symptom = Symptom(trial)
     if mended:
-        meant = (f for k in symptom.wrong for f in _meant(symptom, k))
-        return (*found, *itertools.islice(meant, 1))
+        return (*found, *_meant_by_all(symptom))
     if any(trial.subject.odd):
         odd = (k for k, odd in enumerate(trial.subject.odd) if odd)
         return (*found, *(f for target in odd for f in wrong_shape(symptom, target)))
@@ -169,7 +169,9 @@ def _held(
         if budget and not budget.grants(_CLAIM + (claim.at is not None) * budget.each):
             return
         if symptom.holds(claim, target):
-            text = claim.text + (_declaring(claim.meant, subject, "meant") if claim.meant else "")
+            text = claim.text + (
+                _declaring(claim.meant, subject, "you meant it") if claim.meant else ""
+            )
             yield Finding(claim.kind, subject.targets[target].path, text)
 
 
@@ -184,12 +186,21 @@ def _meant(symptom: Symptom, target: int) -> Iterator[Finding]:
         yield from _held(made, symptom, target)
 
 
+def _meant_by_all(symptom: Symptom) -> Iterator[Finding]:
+    """Yield what an author may mean, where it is so for every wrong gradient."""
+    meant = [each for k in symptom.wrong for each in itertools.islice(_meant(symptom, k), 1)]
+    if meant and len(meant) == len(symptom.wrong) and len({each.kind for each in meant}) == 1:
+        others = listed([each.path for each in meant[1:]])
+        said = meant[0].text.replace("; if", f" ({others} too); if", 1) if others else meant[0].text
+        yield dataclasses.replace(meant[0], text=said)
+
+
 def _drawn(subject: Subject, target: int) -> Iterator[Finding]:
     """Yield that a function draws random numbers: its gradient may be that of a distribution."""
     program = subject.believed or subject.forward
     if program and contains(program.jaxpr, lambda e: e.primitive.name in _RANDOM):
         text = f"{subject.name} draws random numbers; this is not the gradient for the drawn values"
-        text += _declaring('"any"', subject, "the slope of a distribution")
+        text += _declaring('"any"', subject, "it is the slope of a distribution")
         yield Finding("drawn", subject.targets[target].path, text)
 
 
@@ -199,4 +210,4 @@ def _declaring(meaning: str, subject: Subject, what: str) -> str:
     if len(rules) > 1:
         return ""
     code = f'{{"{rules[0]}": {meaning}}}' if rules else meaning
-    return f"; if it is {what}, pass intended={code}"
+    return f"; if {what}, pass intended={code}"
