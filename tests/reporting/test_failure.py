@@ -114,4 +114,47 @@ def test_a_cause_that_no_edit_mends_stands_beside_a_line_that_says_so() -> None:
     layer.defvjp(lambda x: (layer(x), x), lambda x, u: (jnp.sort(jnp.abs(u)),))
     report = gradlab.check(layer, jnp.array([0.5, -1.5, 2.0]))
     assert not report.fixes and report.findings
-    assert "gradlab found no edit of one or two places" in " ".join(str(report).split())
+    said = "gradlab found no edit of one or two places that makes this gradient right"
+    assert said in " ".join(str(report).split())
+
+
+def test_what_has_no_line_is_counted_and_named() -> None:
+    @jax.custom_vjp
+    def total(a, b, c, d, e, f, g, h, i):
+        return jnp.sort(a + b + c + d + e).sum() + (f + g + h + i).sum()
+
+    def backward(x, u):
+        wrong = [jnp.sort(jnp.abs(jnp.sin(each))) * u for each in x[:5]]
+        return *wrong, *(u * jnp.ones(4) for _ in range(4))
+
+    total.defvjp(lambda *x: (total(*x), x), backward)
+    inputs = [jnp.linspace(0.1, 0.9, 4) + k for k in range(9)]
+    report = gradlab.check(total, *inputs)
+    text = " ".join(str(report).split())
+    assert "the gradients of a, b, c, d and e are WRONG" in text  # one left over has its name
+    assert not report.fixes
+    assert "found no edit of one or two places that makes all these gradients right" in text
+    assert " more input" not in text or "right): report.leaves has all" in text, text
+
+
+def test_a_label_that_is_ignored_moves_with_its_setting(tmp_path: Path) -> None:
+    """Else a right edit would seem to hold for one value of the setting alone."""
+    text = (
+        "import numpy as np\n\nIGNORE = -1\n\n\n"
+        "def loss(x, labels):\n"
+        "    valid = labels != IGNORE\n"
+        "    safe = np.where(valid, labels, 0)\n"
+        "    chosen = np.take_along_axis(x, safe[:, None], axis=1)[:, 0]\n"
+        "    return np.sum(chosen**2 * valid) / np.maximum(valid.sum(), 1)\n\n\n"
+        "def loss_backward(g, x, labels):\n"
+        "    valid = labels != IGNORE\n"
+        "    safe = np.where(valid, labels, 0)\n"
+        "    count = np.maximum(valid.sum(), 1)\n"
+        "    one_hot = np.eye(x.shape[1])[safe]\n"
+        "    return g * 2 * x * one_hot * valid[:, None] / valid.size, None\n"
+    )
+    module = loaded(tmp_path / "labels.py", text)
+    inputs = np.random.default_rng(0).normal(size=(6, 5)), np.array([0, 4, -1, 2, -1, 1])
+    report = gradlab.check(module.loss, *inputs, backward=module.loss_backward)
+    assert report.fixes and not report.fixes[0].reaches, report
+    assert report.fixes[0].after[0].endswith("/ count, None")
