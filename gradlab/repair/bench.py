@@ -231,6 +231,10 @@ class Bench:
             return None
         return Turns(found, self.copy.__globals__, self.words, self.world.rest)
 
+    def around(self, given: dict[str, Any]) -> Scope:
+        """Return the scope of a line whose locals are given."""
+        return self._scope((given,))
+
     def _scope(self, found: tuple[dict[str, Any], ...]) -> Scope:
         return Scope(found, self.copy.__globals__, self.words, self.world.rest)
 

@@ -1306,7 +1306,7 @@ def filled(text: Text, site: Site, form: str, each: Material, tier: int = SOLVED
         return write.put(site, new, 12, SOLVED)
     tight = each.binds >= {"*": 13, "/": 14, "+": 12, "-": 13}[form[4]]
     new = form.format(s=here, m=new if tight else f"({new})")
-    known = -6 if each.slope else 0  # everybody writes it so
+    known = -6 if each.slope else 0 if product else 3  # everybody writes it so, a term is rarer
     return write.put(site, new, 13 if product else 12, SOLVED, known)
 
 

@@ -8,6 +8,7 @@ right at the end, that line is wrong. The first one on the way back that is so i
 import ast
 import collections
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -28,8 +29,12 @@ from gradlab.repair.source import Edit, Text, inside, is_docstring
 from gradlab.repair.standin import numbers
 from gradlab.repair.world import Failed, Mark, World, copied, theirs
 from gradlab.tracing import JAX, Arithmetic, Lifter, NumPy, Program, Value, run_lifted, trace
+from gradlab.tracing.interpreter import Interpreter
+from gradlab.tracing.jaxprs import body
 from gradlab.tracing.leaves import is_inexact
 
+_OUTERMOST = 1  # the number of the call that evaluates a program as a whole
+_Variable = tuple[int, int]  # the turn of a loop, and what tells variables apart
 _Healed = tuple[int, int, Array]  # how much more is right, how many gradients, with which value
 _NAMESAKES = 2  # values of a forward's local that are tried
 _LIKELY = 12  # right gradients that are tried in the place of a value
@@ -74,22 +79,6 @@ class WrongLine:
     named: str = ""
     turn: int = 0
 
-    def made(self, edit: Edit, world: dict[str, Any]) -> list[Any] | None:
-        """Return the value that the line makes after an edit of it; None where it makes none."""
-        node = getattr(self.text.statements[self.statement], "value", None)
-        assert isinstance(node, ast.expr)
-        start, end = self.text.span(node)
-        segment = self.text.segment
-        if not start <= edit.start <= edit.end <= end:
-            return None
-        written = segment[start : edit.start] + edit.new.encode() + segment[edit.end : end]
-        made = Scope((self.scope,), world).value(written.decode())
-        if made is None or self.part is None:
-            return None if made is None else [made]
-        parts = list(made.values()) if isinstance(made, dict) else made
-        known = isinstance(parts, list | tuple) and self.part < len(parts)
-        return [parts[self.part]] if known else None
-
     @property
     def whole(self) -> bool:
         """Whether all that the line reads is right."""
@@ -131,21 +120,41 @@ class WrongLine:
         return f"{told}: `{written}`" if len(written) <= _SHORT else told
 
 
+def made_by(
+    text: Text, statement: int, part: int | None, edit: Edit, scope: Scope
+) -> list[Any] | None:
+    """Return the value that a statement's part makes after an edit of it; None where none."""
+    node = getattr(text.statements[statement], "value", None)
+    assert isinstance(node, ast.expr)
+    start, end = text.span(node)
+    if not start <= edit.start <= edit.end <= end:
+        return None
+    before, after = text.segment[start : edit.start], text.segment[edit.end : end]
+    made = scope.value((before + edit.new.encode() + after).decode())
+    if made is None or part is None:
+        return None if made is None else [made]
+    parts = list(made.values()) if isinstance(made, dict) else made
+    known = isinstance(parts, list | tuple) and part < len(parts)
+    return [parts[part]] if known else None
+
+
 @dataclass(frozen=True)
 class Within:
     """What is computed within a forward: the values, and the right gradients there.
 
-    `whole` has each value with its gradient, `parts` each with the share of one of its uses.
+    `whole` has each value with its gradient, `parts` each with the share of one of its uses, `sums`
+    the sums of some shares of a value: a loop adds the others elsewhere. `gradients` has all these.
     """
 
     values: list[Array]
     gradients: list[Array]
     whole: list[tuple[Array, Array]]
     parts: list[tuple[Array, Array]]
+    sums: list[Array]
 
 
 @dataclass(frozen=True)
-class _Event:
+class Event:
     """A value that the backward computed: where, and what."""
 
     code: CodeType
@@ -179,7 +188,7 @@ def first_wrong_line(
         named: the forward's locals, where those of the backward are held against them.
         most: how often the backward may run.
     """
-    watch = _Watch(world, texts, run, most)
+    watch = Watch(world, texts, run, most)
     try:
         with watch:
             if line := _unlike(watch, right, named or {}):
@@ -193,7 +202,7 @@ def first_wrong_line(
     if found is None:
         return None
     event, (_, mended, needed), again = watch.events[found[0]], *found[1:]
-    near, turn = set(_feeders(watch, found[0], totals)), watch.wrong_turn(found[0], sure)
+    near, turn = set(feeders(watch, found[0], totals)), watch.wrong_turn(found[0], sure)
     if watch.is_given_wrong(found[0], near, totals):
         return None
     if mended and again:  # what runs once made one turn wrong, not the others
@@ -204,23 +213,8 @@ def first_wrong_line(
     return WrongLine(*place, event.part, event.scope, needed, mended, turn=turn)
 
 
-def is_gradient(
-    world: World,
-    texts: dict[CodeType, Text],
-    run: Callable[[], list[Any]],
-    line: WrongLine,
-    known: Within,
-) -> bool:
-    """Whether the first value that a line makes is a gradient within the forward."""
-    watch = _Watch(world, texts, run)
-    with watch:
-        place = line.code, line.statement, line.part
-        made = (event.value for e, event in enumerate(watch.events) if watch.place(e) == place)
-        return any(map(Known(known.gradients).holds, itertools.islice(made, 1)))
-
-
 def _unlike(
-    watch: "_Watch",
+    watch: "Watch",
     right: Callable[[list[Any]], Sequence[bool]],
     named: Mapping[str, Sequence[Array]],
 ) -> WrongLine | None:
@@ -246,7 +240,7 @@ class _First:
 
     def __init__(
         self,
-        watch: "_Watch",
+        watch: "Watch",
         right: Callable[[list[Any]], Sequence[bool]],
         known: Sequence[Array],
         sure: "Known",
@@ -380,7 +374,7 @@ class _First:
         return {i for i, (a, b) in enumerate(zip(came, self._watch.came)) if not equal(a, b)}
 
 
-def _feeders(watch: "_Watch", e: int, sure: "Known") -> Iterator[int]:
+def feeders(watch: "Watch", e: int, sure: "Known") -> Iterator[int]:
     """Yield the statements that feed a wrong event with values that nothing confirms."""
     code, events = watch.events[e].code, watch.events
     statements = watch.texts[code].statements
@@ -431,20 +425,20 @@ def _written_in_parts(node: ast.stmt) -> Iterator[str]:
         yield base.id
 
 
-def _names(node: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name) and isinstance(each.ctx, context):
-            yield each.id
+@functools.lru_cache(maxsize=1 << 10)
+def _names(node: ast.AST, context: type[ast.expr_context]) -> tuple[str, ...]:
+    every = (each for each in ast.walk(node) if isinstance(each, ast.Name))
+    return tuple(each.id for each in every if isinstance(each.ctx, context))
 
 
-class _Watch:
+class Watch:
     """Runs the backward with other values in place of those that its lines computed."""
 
     def __init__(
         self, world: World, texts: dict[CodeType, Text], run: Callable[[], list[Any]], most: int = 1
     ) -> None:
         self.world, self.texts, self._run, self._most = world, texts, run, most
-        self.events: list[_Event] = []
+        self.events: list[Event] = []
         self.came: list[Any] = []
         self._places: list[tuple[CodeType, int, int]] = []
         self._put: dict[int, Array] = {}
@@ -454,26 +448,32 @@ class _Watch:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        for code, text in self.texts.items():
-            mark: Mark = functools.partial(self._mark, code, text)
-            self._stack.enter_context(self.world.exchanged(code, text, mark))
-            for copy in self.world.copies[code]:
-                copy.__globals__["__at__"] = self._at
-        self.came = self._run()
+        with self._stack:  # where an edited text fails, the functions are as they were
+            for code, text in self.texts.items():
+                mark: Mark = functools.partial(self._mark, code, text)
+                self._stack.enter_context(self.world.exchanged(code, text, mark))
+                for each in self.world.copies[code]:
+                    each.__globals__["__at__"] = self._at
+            self.came = self._run()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def passes_on(self, e: int) -> bool:
-        """Whether an assignment of one value makes what was there before."""
+        """Whether an assignment of one value makes what its function had before."""
         event = self.events[e]
         node = self.texts[event.code].statements[event.statement]
-        alone = isinstance(node, ast.Assign) and event.part is None
-        before = self.events[max(0, e - _BACK) : e]
-        return alone and any(equal(event.value, other.value) for other in before)
+        return isinstance(node, ast.Assign) and event.part is None and self.repeats(e)
 
-    def target(self, event: _Event) -> str:
+    def repeats(self, e: int) -> bool:
+        """Whether a value is one that its function made shortly before."""
+        code, value = self.events[e].code, self.events[e].value
+        before = (each for each in self.events[max(0, e - _BACK) : e] if each.code is code)
+        return any(equal(value, other.value) for other in before)
+
+    def target(self, event: Event) -> str:
         """Return the name that a value is assigned to; "" where it gets none."""
         node = self.texts[event.code].statements[event.statement]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
@@ -546,7 +546,7 @@ class _Watch:
             if number >= _EVENTS:
                 raise Failed("the first wrong line takes too long")
             here = copied(scope, {})
-            self.events.append(_Event(*self._places[place], part, value.copy(), here))
+            self.events.append(Event(*self._places[place], part, value.copy(), here))
         other = self._put.get(number)
         return value if other is None else numbers(other.reshape(value.shape).copy())
 
@@ -669,21 +669,23 @@ def gradients_within(
         traced = theirs(functools.partial(trace, names=names), derived, *inputs, *more)
         found = theirs(run_lifted, traced.jaxpr, [*inputs, *more])
     if len(found) != len(kept):  # a loop runs as often as its values say
-        return Within(_distinct(counter.arrays), _distinct(found), [], [])
+        return Within(_distinct(counter.arrays), _distinct(found), [], [], [])
     at, numbers_ = dict(zip(kept, found)), {k: n for n, k in enumerate(kept)}
     at |= {use: at[made] for use, made in counter.alone.items()}
     parts = [(counter.arrays[k], at[k]) for uses in counter.uses.values() for k in uses]
     whole = [(counter.arrays[k], at[k]) for k in counter.made]
-    moved = ([uses[0]] if forward else uses for uses in counter.uses.values())
+    inputs_ = (uses for ((turn, _), _), uses in counter.uses.items() if turn == _OUTERMOST)
+    moved = ([uses[0]] if forward else uses for uses in inputs_)  # a call may read a part alone
     whole += [(counter.arrays[uses[0]], sum(at[k] for k in uses)) for uses in moved]
-    placed = list(enumerate(found))
+    added = []
     # a function that is called uses a value several times
     for uses in counter.uses.values() if not forward else ():
         for order in (uses, uses[::-1]) if len(uses) > 1 else ():
             sums = itertools.accumulate((at[k] for k in order), np.add)
-            placed += ((numbers_.get(uses[0], 0), each) for each in sums)
-    placed.sort(key=lambda pair: pair[0])
-    return Within(_distinct(counter.arrays), _distinct([g for _, g in placed]), whole, parts)
+            added += [(numbers_.get(uses[0], 0), each) for each in sums][1:]
+    placed = sorted([*enumerate(found), *added], key=lambda pair: pair[0])
+    gradients = _distinct([g for _, g in placed])
+    return Within(_distinct(counter.arrays), gradients, whole, parts, [g for _, g in added])
 
 
 def _distinct(arrays: Sequence[Array]) -> list[Array]:
@@ -717,14 +719,13 @@ class _Moved(Lifter):
     ) -> None:
         super().__init__(arithmetic)
         self._moves, self._without = moves, without or {}
-        self._numbered = 0
+        self._numbers, self._turns, self._turn = itertools.count(), itertools.count(_OUTERMOST), 0
+        self._in_a_loop = False
         self.arrays: list[Any] = []
         self.made: list[int] = []  # the moves of what equations make
-        self._makers: dict[int, int] = {}  # the last of each variable
+        self._makers: dict[_Variable, int] = {}
         self._held: list[Any] = []  # no other variable gets the number of one that is gone
-        self.uses: dict[
-            tuple[int, tuple[int, ...]], list[int]
-        ] = {}  # the moves of each variable's uses
+        self.uses: dict[tuple[_Variable, tuple[int, ...]], list[int]] = {}  # the moves of each
 
     @property
     def alone(self) -> dict[int, int]:
@@ -733,32 +734,69 @@ class _Moved(Lifter):
         return {use: self._makers[made] for use, made in once if made in self._makers}
 
     def enter(self, turn: Any = None) -> Self:
-        return self
+        inner = copy.copy(self)
+        inner._in_a_loop = True
+        return inner
+
+    def scan(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """Run a `scan` turn after turn, in JAX too: each turn has gradients of its own."""
+        return Interpreter.scan(self, equation, inputs)
+
+    def stack(self, rows: list[Value], variable: Any) -> Value:
+        """Return the rows of a `scan` as one value."""
+        if not (rows and self.staged):
+            return super().stack(rows, variable)
+        return rows[0]._replace(array=jax.numpy.stack([row.array for row in rows]))
+
+    def __call__(self, jaxpr: Any, arguments: Sequence[Value]) -> list[Value]:
+        """Evaluate a jaxpr, whose variables have other values at each call and in each turn.
+
+        What a loop gives to a turn, and takes from it, is moved too.
+        """
+        inner = copy.copy(self)
+        inner._turn, inner._in_a_loop = next(self._turns), False
+        if not self._in_a_loop:
+            return Lifter.__call__(inner, jaxpr, arguments)
+        self._held.append(jaxpr)
+        parts = body(jaxpr)
+        given = [inner._made(v, x) for v, x in zip(parts.invars, arguments)]
+        made = Lifter.__call__(inner, jaxpr, given)
+        return [inner._used(v, x) for v, x in zip(parts.outvars, made)]
+
+    def _made(self, variable: Any, value: Value) -> Value:
+        if not (value.depends and is_inexact(value.array.dtype)):
+            return value
+        array = self._plus(value.array, self.made)
+        self._makers[self._turn, id(variable)] = self.made[-1]
+        return Value(array, True)
+
+    def _used(self, variable: Any, value: Value) -> Value:
+        if not (value.depends and is_inexact(value.array.dtype)):
+            return value
+        uses = self.uses.setdefault(((self._turn, id(variable)), np.shape(value.array)), [])
+        return Value(self._plus(value.array, uses), True)
 
     def before(self, equation: Any, arrays: list[Any]) -> list[Any]:
-        moved = []
         self._held.append(equation)
-        for atom, array in zip(equation.invars, arrays):
-            if is_inexact(array.dtype):
-                use = id(atom), np.shape(array)
-                self.uses.setdefault(use, []).append(self._numbered)
-            moved.append(self._plus(array))
-        return moved
+        return [
+            self._plus(array, self.uses.setdefault(((self._turn, id(atom)), np.shape(array)), []))
+            if is_inexact(array.dtype)
+            else array
+            for atom, array in zip(equation.invars, arrays)
+        ]
 
     def after(self, equation: Any, inputs: Any, arrays: list[Any], outputs: list[Any]) -> list[Any]:
         moved = []
         for variable, array in zip(equation.outvars, outputs):
             if is_inexact(array.dtype):
-                self.made.append(self._numbered)
-                self._makers[id(variable)] = self._numbered
-            moved.append(self._plus(array))
+                array = self._plus(array, self.made)
+                self._makers[self._turn, id(variable)] = self.made[-1]
+            moved.append(array)
         return moved
 
-    def _plus(self, array: Any) -> Any:
-        if not is_inexact(array.dtype):
-            return array
-        number: int = self._numbered
-        self._numbered = number + 1
+    def _plus(self, array: Any, moves: list[int]) -> Any:
+        """Return an array with its move, whose number is noted."""
+        moves.append(number := next(self._numbers))
         if number in self._without:
             return array
         self.arrays.append(array)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab.common.arrays import NumPyArray as Array
 from gradlab.common.arrays import Tree
 from gradlab.repair.edits import (
     Material,
@@ -272,6 +273,11 @@ class Scope:
     def _spaces(self) -> tuple[dict[str, Any], ...]:
         return tuple({**self.globals, **each} for each in self.locals)
 
+    def put(self, **values: Any) -> None:
+        """Give names values, at every point."""
+        for space in self._spaces:
+            space.update(values)
+
     def value(self, text: str) -> Any:
         """Return an expression's value at the first point, None where it has none."""
         self.anew()
@@ -279,6 +285,21 @@ class Scope:
             return theirs(eval, theirs(_expression, text), self._spaces[0])
         except Failed:
             return None
+
+    def floats(self, text: str, constant: bool) -> Array | None:
+        """Return an expression's value where all of it are finite floats; those of masks as well.
+
+        Args:
+            text: the expression.
+            constant: whether it is a constant, which any number may stand for.
+        """
+        value = self.value(text)
+        if not isinstance(value, np.ndarray | np.generic | float | int):
+            return None
+        array = np.asarray(value)
+        array = array.astype(float) if constant or array.dtype.kind == "b" else array
+        known = array.dtype.kind == "f" and array.size > 0 and bool(np.isfinite(array).all())
+        return array if known else None
 
     def values(self, text: str) -> tuple[Any, ...] | None:
         """Return an expression's values at all points; a call may write into what it reads."""

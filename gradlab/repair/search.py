@@ -39,12 +39,12 @@ from gradlab.repair.edits import (
 )
 from gradlab.repair.first_line import (
     Known,
+    Watch,
     Within,
     WrongLine,
-    equal,
     first_wrong_line,
-    is_gradient,
 )
+from gradlab.repair.lines import Hit, Line, Right, suspects
 from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
 from gradlab.repair.pool import Scope, Turns, derived, rows_beside
 from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
@@ -87,6 +87,12 @@ _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 _WATCHED = 0.4  # of as many runs as candidates: for the first wrong line
 _LOOPED = 0.12  # of all candidates: for values that are solved for in loops
 _FURTHER = 0.4  # of all candidates: for a better place than that of a doubtful fix
+_LINES = 8  # that compute no right gradient, of which edits are tried
+_ALONE_RIGHT = 2  # edits of a line that make it right, and no other
+_HITS = 8  # edits of one line, from which a second one may go on
+_BESIDES = 1.25  # of all candidates: once all were tried
+_LINED = 0.6  # of all candidates: for edits of single lines
+_TARGETS = 12  # gradients that a line may have to compute
 _LOCALS = 8  # values of a forward's local
 Cost = tuple[int, int, int]
 
@@ -107,7 +113,7 @@ class _Solved(NamedTuple):
     text: Text
     site: Site
     scope: Scope
-    need: Need
+    need: Need | Hit
     fitter: Fitter
 
     def texts(self) -> Iterator[Edit]:
@@ -146,16 +152,19 @@ class _Solved(NamedTuple):
             if values is not None and self.need.met(values):
                 yield edit
 
-    def products(self, spend: Callable[[float], None]) -> Iterator[Edit]:
-        """Yield the edits that add or multiply by a product, found by fitting."""
+    def products(self, spend: Callable[[float], None], most: int) -> Iterator[Edit]:
+        """Yield the edits that add or multiply by a product of at most so many, found by fitting.
+
+        A line whose value is not known for sure is not made of another product as a whole.
+        """
         value, exact = self.need.value, self.need.exact
         if exact is None:
             return
         mine = self.text.of(self.site.node)
-        wanted = {"{m}": exact, "{s} + {m}": exact - value}
+        wanted = {"{m}": exact} if isinstance(self.need, Need) else {}
+        wanted |= {"{s} + {m}": exact - value}
         wanted |= {"{s} * {m}": exact / value} if np.all(value != 0) else {}
         for form, array in wanted.items():
-            most = 3 if self.text.edits else 4
             for product in self.fitter.products(array, most, spend):
                 if form == "{s} * {m}" and f"/ {mine}" in product:
                     continue  # nobody divides by what it multiplies
@@ -208,10 +217,13 @@ class _Search:
         self._sures: set[int] = set()  # of what was verified, what holds on every branch
         self._doubtful: dict[int, int] = {}  # what may not stand where the mistake is
         self._right: dict[_Draft, set[int]] = {}  # the statements whose values are right
+        self._wrong = set[
+            tuple[CodeType, int]
+        ]()  # statements that are given what is right, and err
         self._patience = 0.0  # how many candidates may be tried while all that is verified is so
         self._least: Cost | None = None  # of what is verified, the smallest cost
         self._partly: list[_Draft] = []  # which make more gradients right
-        self._alone: list[_Draft] = []  # which make the first wrong line right
+        self._alone: list[_Draft] = []  # with which more lines are right
         self._bound: list[Mended] = []  # right for the settings as they are
         self._refuting: list[Point] = []  # on other branches, where candidates were wrong
         self.texts: dict[CodeType, Text] = {}
@@ -220,8 +232,7 @@ class _Search:
         self._places: dict[_Draft, list[_Solved]] = {}
         self._unsolved: dict[_Draft, list[tuple[Site, Scope]]] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
-        self.first: WrongLine | None = None
-        self._focus: WrongLine | None = None  # where to search, while that is known
+        self._only: set[int] | None = None  # the statements to edit, where they are chosen
         self._limits: dict[str, int] = {}
         self._full: dict[str, Point | None] = {}
         self._starts: dict[CodeType, _Draft] = {}
@@ -336,43 +347,111 @@ class _Search:
         if len(behind) > 2:
             behind = [d for d in behind if not self._is_idle(d)] or behind
         with contextlib.suppress(_Ended):
-            self.first = self._first_line(behind)
-            self._clock = time.process_time()  # that took what the backward itself does, often
-            if self.first is not None:
+            long = self._is_long(behind)
+            if long:
                 self._tried_tier(behind, TOKENS, 0.15)  # what is cheap, everywhere
-            for draft in behind if self.first is not None and self.first.turn else ():
-                bench = self._bench(draft)  # what a turn is given may be wrong, not the turn
-                for edit in _carried(draft.text, bench, set(bench.kept[0])):
-                    self._tried(bench, draft, edit)
-            if self.first is not None and not self._settled:
-                self._focus = self.first
-                known = 0.25 if self.first.whole else 0.2
-                share = 0.9 if self.first.mended else known  # of one turn of a loop less is known
-                self._searched([d for d in behind if d.code is self.first.code], share)
-                self._focus = None
-                self._gone_on()
+            if long and not self._settled():
+                self._line_by_line(behind, _LINED)
             forward = [draft for draft in drafts if draft not in behind]
-            if not self._settled:
+            if not self._settled():
                 self._searched(behind, 1.0, forward)
+        with contextlib.suppress(_Ended):
+            if not (self._is_long(behind) or self.verified):
+                self._line_by_line(behind, _BESIDES)
         return self._best_first()
 
-    def _gone_on(self) -> None:
-        """Mend the first wrong line by itself, and look from there for the next one."""
-        self._alone.sort(key=lambda d: self._cost(d.code, d.text))
-        for draft in () if self._settled else self._alone[:1]:
-            others = (d for d in self._starts.values() if d.code is not draft.code)
-            others = (d for d in others if place(d.code) not in self._before)
-            line, share = self._first_line([draft, *others]), self.tried / self._total + 0.15
-            self._focus = line if line is not None and line.code is draft.code else None
-            for tier in (TOKENS, SOLVED, WIDE, FITTED, NAMES, TRIED) if self._focus else ():
-                self._tried_tier([draft], tier, share)
-                if self._settled:
-                    break
-            self._focus = None
+    def _line_by_line(self, drafts: Sequence[_Draft], share: float, edits: int = 2) -> None:
+        """Try the edits that make a line compute some right gradient, the first line first.
 
-    def _focused(self, draft: _Draft) -> WrongLine | None:
-        """Return the first wrong line of a draft, where the search is held to it."""
-        return self._focus if self._focus and self._focus.text is draft.text else None
+        Where more lines are right with one of them, go on from it with the other `edits`. No more
+        are tried after a share of all candidates.
+        """
+        try:
+            lines, right = self._lines(drafts, self.points[0])
+        except Failed:
+            return
+        for k, (line, draft) in enumerate(lines[:_LINES]):
+            bench, found = self._bench(draft), dict[bytes, _Draft]()
+            self._wrong |= {(line.code, line.statement)} if line.sure else set()
+            for edit in self._of_line(draft, bench, line, k < _LINES / 2):
+                if self.tried > share * self._total:
+                    return
+                self._spend(_ALONE)
+                if hit := line.hit(edit):
+                    self._tried(bench, draft, edit)
+                    new = _Draft(draft.code, edited(draft.text, edit), draft.right, draft.errors)
+                    known = found.setdefault(hit, new)
+                    if self._cost(new.code, new.text) < self._cost(known.code, known.text):
+                        found[hit] = new
+            if line.sure and edits > 1 and not self._settled():
+                for further in self._further(drafts, list(found.values()), right):
+                    self._line_by_line(further, share, edits - 1)
+                    if self._settled():
+                        return
+            if self._settled():
+                return
+
+    def _further(
+        self, drafts: Sequence[_Draft], found: Sequence[_Draft], right: Right
+    ) -> list[list[_Draft]]:
+        """Return what to go on from: the drafts with the edit that makes most other lines right.
+
+        Where none makes another line right, these are the drafts with the cheapest edits.
+        """
+        most, best = 0, list[list[_Draft]]()
+        for draft in sorted(found, key=lambda d: self._cost(d.code, d.text))[:_HITS]:
+            some = [draft, *(d for d in drafts if d.code is not draft.code)]
+            with contextlib.suppress(Failed):
+                gained = _gained(draft, right, self._lines(some, self.points[0])[1])
+                if gained > most:
+                    most, best = gained, [some]
+                    self._alone = [draft]
+                elif most == gained == 0 and draft.text.edits[-1].tier < SOLVED:
+                    best = [*best, some][:_ALONE_RIGHT]
+        return best
+
+    def _lines(
+        self, drafts: Sequence[_Draft], point: Point
+    ) -> tuple[list[tuple[Line, _Draft]], Right]:
+        """Return the lines that compute no gradient, each with its draft, and what is right."""
+        within = self.problem.within(point)
+        of = {draft.code: draft for draft in drafts}
+        benches = {draft.code: self._bench(draft) for draft in drafts}  # they run, too
+        texts = {draft.code: draft.text for draft in drafts}
+        watch = Watch(self.world, texts, functools.partial(self._at, point))
+
+        def scope(code: CodeType, given: dict[str, Any]) -> Scope:
+            return benches[code].around(given)
+
+        self._spend(4)
+        with watch:
+            found, right = suspects(watch, within, point.expected, scope)
+        return [(line, of[line.code]) for line in found], right
+
+    def _of_line(self, draft: _Draft, bench: Bench, line: Line, values: bool) -> Iterator[Edit]:
+        """Yield the edits of a line, those first that need no values."""
+        self._only = {line.statement}
+        yield from self._edits(draft, bench, TOKENS)
+        yield from self._edits(draft, bench, NAMES)
+        self._only = None
+        if not values:
+            return
+        scope = bench.around(line.given)
+        fitter = Fitter([*scope.simple, *derived(scope, 40 if line.sure else 12)])
+        node = getattr(line.text.statements[line.statement], "value", None)
+        places = list(bench.value_sites({line.statement}, line.given))
+        for site, _ in places:
+            for shape in _shapes(scope, draft.text, site):
+                self._spend(_ALONE * math.prod(shape))
+                if (hit := line.with_value(site, shape)) is not None:
+                    yield from _Solved(draft.text, site, scope, hit, fitter).texts()
+        for site, _ in places if line.sure else ():
+            hit = line.with_value(site, line.value.shape) if site.node is node else None
+            if hit is not None:
+                for each in line.wanted(_TARGETS):
+                    exact = dataclasses.replace(hit, exact=each)
+                    made = _Solved(draft.text, site, scope, exact, fitter)
+                    yield from made.products(self._spend, 3)
 
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
@@ -448,7 +527,7 @@ class _Search:
                 break
         else:
             return None
-        if not any(draft.right) and not self._is_right_elsewhere(draft):
+        if not any(draft.right) and not self._mends_lines_elsewhere(draft):
             return None
         points = (*self.points[1:], *self.fresh, *self._still)
         with contextlib.suppress(Failed), self.world.exchanged(draft.code, draft.text):
@@ -463,19 +542,16 @@ class _Search:
             return Half(self._watched(mended), right, wrong)
         return None
 
-    def _is_right_elsewhere(self, draft: _Draft) -> bool:
-        """Whether the first wrong line is right with an edit, at points that nobody saw as well."""
-        if self.first is None:
-            return False
-        node = self.first.text.statements[self.first.statement]
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if not self._named.is_right(getattr(target, "id", ""), self.first.needed):
-            return False  # another gradient may stand there by chance
-        texts = {d.code: d.text for d in self._starts.values()} | {draft.code: draft.text}
+    def _mends_lines_elsewhere(self, draft: _Draft) -> bool:
+        """Whether more lines are right with an edit, at points that nobody saw as well."""
+        behind = [d for d in self._starts.values() if place(d.code) not in self._before]
+        mended = [draft, *(d for d in behind if d.code is not draft.code)]
         for point in (*self.points[1:2], *self.fresh[:1]):
-            run, known = functools.partial(self._at, point), self.problem.within(point)
-            if not is_gradient(self.world, texts, run, self.first, known):
-                return False
+            with contextlib.suppress(Failed):
+                before, after = (self._lines(some, point)[1] for some in (behind, mended))
+                if _gained(draft, before, after) > 0:
+                    continue
+            return False
         return True
 
     def safe(self, dtype: str) -> list[Mended]:
@@ -490,27 +566,28 @@ class _Search:
 
     def line(self) -> WrongLine | None:
         """Return the first wrong line, where no edit was found, and that makes a gradient right."""
-        if self.first is None and self._starts:
-            behind = [d for d in self._starts.values() if place(d.code) not in self._before]
+        behind = [d for d in self._starts.values() if place(d.code) not in self._before]
+        found = self._first_line(behind) if behind and self._is_long(behind) else None
+        if found is None and behind:
             found = self._first_line(behind, self._named.locals)
             mine = getattr(self.problem.entry, "__code__", None)
-            if found is not None and found.code is mine:  # a helper may be given what is wrong
-                last = isinstance(found.text.statements[found.statement], ast.Return)
-                self.first = None if last else found  # of that, the verdict tells as much
-        return self.first if self.first is not None and self.first.mended else None
+            if found is None or found.code is not mine:  # a helper may be given what is wrong
+                return None
+            if isinstance(found.text.statements[found.statement], ast.Return):
+                return None  # of that, the verdict tells as much
+        return found if found is not None and found.mended else None
+
+    def _is_long(self, drafts: Sequence[_Draft]) -> bool:
+        """Whether a backward is too long to try everything."""
+        benches = [self._bench(draft) for draft in drafts]
+        looped = any(n > 1 for bench in benches for n in bench.visits.values())
+        return looped or sum(len(bench.kept[0]) for bench in benches) > _LONG
 
     def _first_line(
         self, drafts: list[_Draft], named: Mapping[str, Sequence[Array]] | None = None
     ) -> WrongLine | None:
-        """Return the first wrong line of a backward that is too long to try everything.
-
-        With the forward's locals, of any backward, once everything was tried.
-        """
-        benches = [self._bench(draft) for draft in drafts]
-        long = sum(len(bench.kept[0]) for bench in benches) > _LONG
-        long |= any(n > 1 for bench in benches for n in bench.visits.values())
-        long &= named is not None or not self.problem.long
-        if named is None and not long:
+        """Return the first wrong line; with the forward's locals, once everything was tried."""
+        if self.problem.long and named is None:
             return None
         point = self.points[0]
         try:
@@ -536,8 +613,7 @@ class _Search:
         """
         spent = self.tried / self._total
         share = spent + share * (1 - spent)
-        before = self._partly if self._focus is None else []
-        better = [d for d in before if len(d.text.edits) == 1]  # no edit is tried again
+        better = [d for d in self._partly if len(d.text.edits) == 1]  # no edit is tried again
         gone_on: set[bytes] = set()
         most, tiers, cut = 0.85 * share + 0.15 * spent, list(self._tiers), False
         for tier in [*tiers[:-1], NAMES, *tiers[-1:]] if TRIED in tiers else tiers:
@@ -552,27 +628,26 @@ class _Search:
             if named and not again:
                 cut = self.tried >= end * self._total
                 tiers.remove(NAMES)  # the rest of them comes later
-            if tier == TOKENS and not self._settled:
+            if tier == TOKENS and not self._settled():
                 self._twice(better, share)
-            for draft in forward if tier == TOKENS and not self._settled else ():
+            for draft in forward if tier == TOKENS and not self._settled() else ():
                 bench = self._bench(draft)
                 for edit in _kept_instead(draft.text, bench):
                     self._tried(bench, draft, edit)
-            if tier == WIDE and not self._settled:  # a backward is wrong more often than that
+            if tier == WIDE and not self._settled():  # a backward is wrong more often than that
                 for early in (TOKENS, NAMES):
                     self._tried_tier(forward, early, self._kept(0.15))
             first = sum(self.right)
-            if tier >= WIDE and not self._settled:
+            if tier >= WIDE and not self._settled():
                 self._joined([d for d in better if sum(d.right) > first])
             partly = [d for d in better if sum(d.right) > first and d.text.segment not in gone_on]
-            last = FITTED if self._focus is None else SOLVED  # before that, one edit may do
-            if partly and tier >= last and not self._settled:
+            if partly and tier >= FITTED and not self._settled():
                 gone_on |= {draft.text.segment for draft in partly}
                 self._second(self._best(partly), min(share, self.tried / self._total + 0.4))
-            if self._settled:
+            if self._settled():
                 return
         self._second(forward, self._kept(0.5))
-        if not self._settled:
+        if not self._settled():
             self._second(self._best(better), share)
 
     def _twice(self, better: Sequence[_Draft], share: float) -> None:
@@ -615,7 +690,7 @@ class _Search:
             self._apart = some is partly  # what no right gradient needs
             for tier in self._tiers if some else ():
                 self._tried_tier(some, tier, share)
-                if self._settled:
+                if self._settled():
                     return
             self._apart = False
 
@@ -647,13 +722,17 @@ class _Search:
         both = [(draft, self._bench(draft)) for draft in drafts]
         both = [(draft, bench) for draft, bench in both if bench.kept[0]]  # the others never ran
         self._end = end = min(share, 1.0) * self._total
+        if self.tried >= end:
+            if self._settled() or end == self._total:
+                raise _Ended
+            return better
         solved = tier in (SOLVED, WIDE)  # such edits are few
         for draft, bench in both[: _SOLVED if tier in (SOLVED, WIDE, FITTED) else None]:
             fixed = kinds.compared(draft.text) if self._special else []
             last, start = self._made(draft)[1:]
             for edit in self._edits(draft, bench, tier):
                 if self.tried >= end and not solved:
-                    if self._settled or end == self._total:
+                    if self._settled() or end == self._total:
                         raise _Ended
                     return better
                 if edit.statement == last and edit.start < start:
@@ -666,7 +745,7 @@ class _Search:
                 better += [made] if made is not None else []
                 if len(self.verified) - len(self._doubtful) >= _ENOUGH:
                     raise _Ended
-                if self._doubtful and not self._settled and self.tried > self._patience:
+                if self._doubtful and not self._settled() and self.tried > self._patience:
                     raise _Ended
         return better
 
@@ -706,7 +785,7 @@ class _Search:
                 if tier != FITTED:
                     made += place.texts()
                 elif self.tried < self._end:
-                    made += place.products(self._spend)
+                    made += place.products(self._spend, 3 if text.edits else 4)
             known += places if tier != FITTED else ()
             for site, scope in self._unsolved.pop(draft, ()) if not text.edits else ():
                 made += _instead(text, site, scope)
@@ -803,14 +882,11 @@ class _Search:
                 yield from kinds.summed(text, site, shape or (), right)
 
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
+        if self._only is not None:
+            return self._only & set(bench.kept[0])
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0]) - self._made(draft)[0]
-        if (first := self._focused(draft)) is not None:
-            both = [_reads_and_writes(s) for s in draft.text.statements]
-            read_ = {n for k in first.near for n in both[k][0]}
-            places = {n for n in read_ if type(first.scope.get(n)) is int}
-            reached &= first.near | {k for k, (_, writes) in enumerate(both) if writes & places}
         reached -= self._right_ones(draft) if self._doubtful else set()
         reached -= self._innocent(draft) if self._apart else set()
         return reached if found is None else found & reached
@@ -888,7 +964,7 @@ class _Search:
         return self._reached[draft.code]
 
     def _solved(self, draft: _Draft, bench: Bench, wanted: set[int], tier: int) -> list[_Solved]:
-        """Return the places where another value would make gradients, or the wrong line, right.
+        """Return the places where another value would make gradients right.
 
         Values of few entries come first: they are solved in little time.
         """
@@ -896,45 +972,42 @@ class _Search:
         pools: dict[int, Fitter] = {}
         hopeless: set[ast.AST] = set()
         before, start = {place.site for place in self._places[draft]}, self.tried
-        first = self._focused(draft)
         innocent = self._innocent(draft)
-        for line in [None] if first is None else self._traced(draft, bench, first):
-            chosen = wanted if line is None else {line.statement}
-            places = list(bench.value_sites(chosen, line.scope if line else None))
-            apart = [s for s, _ in places if line or self._is_apart(draft, s, innocent)]
-            scopes = {site.statement: scope for site, scope in places}
-            places += [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
-            made = kinds.written_in_parts(draft.text)  # in no one place, so that is asked first
-            places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
-            for site, scope in places:
-                shapes = _shapes(scope, draft.text, site)
-                turns = bench.turns(site.statement) if line is None and not site.again else None
-                if turns is not None:
-                    scope = turns
-                    if self.tried - start > _LOOPED * self._total:
-                        continue
-                    shapes = [(len(turns.locals), *shape) for shape in shapes[:1] if shape]
-                shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
-                vain = not site.again and not hopeless.isdisjoint(site.parents)
-                if not shapes or self.tried >= self._end or vain or site in before:
+        places = list(bench.value_sites(wanted))
+        apart = [s for s, _ in places if self._is_apart(draft, s, innocent)]
+        scopes = {site.statement: scope for site, scope in places}
+        places += [(s, scopes[s.statement]) for s in kinds.repeated(draft.text, apart)]
+        made = kinds.written_in_parts(draft.text)  # in no one place, so that is asked first
+        places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
+        for site, scope in places:
+            shapes = _shapes(scope, draft.text, site)
+            turns = bench.turns(site.statement) if not site.again else None
+            if turns is not None:
+                scope = turns
+                if self.tried - start > _LOOPED * self._total:
                     continue
-                needed = self._needs(draft, bench, site, scope, line, shapes)
-                once = bench.visits[site.statement] == 1 and not site.again
-                placed = kinds.is_variable(site.node) or _may_lack_a_number(site)
-                placed = placed or kinds.is_cut(site.node)
-                if needed is None and placed and once:
-                    self._unsolved.setdefault(draft, []).append((site, scope))
-                if not needed:
-                    hopeless |= set() if needed is None else {site.node}
-                    continue
-                if site.statement not in pools:
-                    whole = [*scope.simple, *derived(scope, 12 if line is None else 40)]
-                    whole.sort(key=lambda m: "(" in m.text and m.text in scope.words.written)
-                    self._spend(len(whole) / 12)
-                    times = len(turns.locals) if turns is not None else 0
-                    pools[site.statement] = Fitter(whole, times)
-                fitter = pools[site.statement]
-                found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
+                shapes = [(len(turns.locals), *shape) for shape in shapes[:1] if shape]
+            shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
+            vain = not site.again and not hopeless.isdisjoint(site.parents)
+            if not shapes or self.tried >= self._end or vain or site in before:
+                continue
+            needed = self._needs(draft, bench, site, scope, shapes)
+            once = bench.visits[site.statement] == 1 and not site.again
+            placed = kinds.is_variable(site.node) or _may_lack_a_number(site)
+            placed = placed or kinds.is_cut(site.node)
+            if needed is None and placed and once:
+                self._unsolved.setdefault(draft, []).append((site, scope))
+            if not needed:
+                hopeless |= set() if needed is None else {site.node}
+                continue
+            if site.statement not in pools:
+                whole = [*scope.simple, *derived(scope)]
+                whole.sort(key=lambda m: "(" in m.text and m.text in scope.words.written)
+                self._spend(len(whole) / 12)
+                times = len(turns.locals) if turns is not None else 0
+                pools[site.statement] = Fitter(whole, times)
+            fitter = pools[site.statement]
+            found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
         return found
 
     def _is_apart(self, draft: _Draft, site: Site, innocent: set[int]) -> bool:
@@ -946,60 +1019,33 @@ class _Search:
             return not draft.right[parts.index(inner[0])]
         return site.statement not in innocent
 
-    def _traced(self, draft: _Draft, bench: Bench, line: WrongLine) -> Iterator[WrongLine]:
-        """Yield a wrong line, and those before it that make what it needs another value of."""
-        yield line
-        for site, scope in bench.value_sites({line.statement}, line.scope):
-            if not isinstance(site.node, ast.Name):
-                continue
-            makers = [i for i in line.near if _assigns(draft.text.statements[i], site.node.id)]
-            if len(makers) != 1 or makers[0] >= line.statement or bench.visits[makers[0]] != 1:
-                continue
-            shapes = _shapes(scope, draft.text, site)
-            for need in self._needs(draft, bench, site, scope, line, shapes) or ():
-                if need.exact is not None and np.isfinite(need.exact).any():
-                    made = dataclasses.replace(line, statement=makers[0], part=None)
-                    before, needed = bench.kept[0][makers[0]], need.exact
-                    made = dataclasses.replace(made, scope=before, needed=needed)
-                    yield from self._traced(draft, bench, made)
-
     def _needs(
         self,
         draft: _Draft,
         bench: Bench,
         site: Site,
         scope: Scope,
-        first: WrongLine | None,
         shapes: Sequence[tuple[int, ...]],
     ) -> list[Need] | None:
         """Return what a value must be: for all that is wrong, or for one wrong gradient."""
-        value = scope.value(draft.text.of(site.node))
-        if not isinstance(value, np.ndarray | np.generic | float | int):
-            return None
-        value = np.asarray(value)
-        masks = value.dtype.kind == "b" or isinstance(site.node, ast.Constant)
-        value = value.astype(float) if masks else value
-        if value.dtype.kind != "f" or not np.isfinite(value).all() or value.size == 0:
+        value = scope.floats(draft.text.of(site.node), isinstance(site.node, ast.Constant))
+        if value is None:
             return None
         looped = isinstance(scope, Turns)
-        if first is None and bench.visits[site.statement] != 1 and not looped:
+        if bench.visits[site.statement] != 1 and not looped:
             return None
-        expected = self.points[0].expected if first is None else (first.needed,)
+        expected = self.points[0].expected
         edit = kinds.moved(draft.text, site, looped)
         owners = np.concatenate([np.full(np.size(e), i) for i, e in enumerate(expected)])
         goal = np.concatenate([np.ravel(e) for e in expected])
-        wrong = [i for i, ok in enumerate(draft.right) if not ok] if first is None else []
+        wrong = [i for i, ok in enumerate(draft.right) if not ok]
         alone = [~np.isin(owners, [j for j in wrong if j != i]) for i in wrong]
         chosen = [np.ones(goal.size, bool), *(alone if len(wrong) > 1 else [])]
 
         def move(delta: Array) -> Array | None:
-            self._spend(0.35 if first is None else _ALONE)
-            came: Sequence[Any] | None
-            if first is None:
-                each = itertools.chain(delta, itertools.repeat(0.0)) if looped else None
-                came = bench.gradients(edit, __moved__=each.__next__ if each else delta)
-            else:
-                came = first.made(edit, {**scope.globals, "__moved__": delta})
+            self._spend(0.35)
+            each = itertools.chain(delta, itertools.repeat(0.0)) if looped else None
+            came = bench.gradients(edit, __moved__=each.__next__ if each else delta)
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
                 return None
             return np.concatenate([np.ravel(c) for c in came])
@@ -1023,21 +1069,12 @@ class _Search:
         tier, size, _ = self._cost(draft.code, alone or new) if self._least else (0, 0, 0)
         if self._least is not None and (tier, size - _NO_MORE) > self._least[:2]:
             return None  # a cheaper one holds
-        first = self._focused(draft)
-        once = first is not None and bench.visits[first.statement] == 1  # what it reads is right
-        made = None if first is None else first.made(edit, bench.copy.__globals__)
-        mends = first is not None and made is not None and equal(first.needed, made[0])
-        if first is not None and (once or first.whole) and made is not None and not mends:
-            self._spend(_ALONE)  # it may still be tried when all lines are
-            return None
         self._seen.add((draft.code, new.segment))
         self._spend(1)
         came = bench.gradients(edit)
         if came is None or len(came) != len(self.points[0].expected):
             return None
         right, errors = judged(came, self.points[0].expected)
-        if mends and not draft.text.edits:
-            self._alone.append(_Draft(draft.code, new, right, errors))
         if all(right):
             again = bench.whole(alone, 0) if alone not in (None, new) else None
             enough = again is not None and all(judged(again, self.points[0].expected)[0])
@@ -1114,13 +1151,14 @@ class _Search:
             elif not (later or bound):
                 self._least = self._cost(code, new)
 
-    @property
     def _settled(self) -> bool:
         """Whether something is verified that stands where the mistake is, as far as is known."""
         return len(self.verified) > len(self._doubtful)
 
     def _doubt(self, code: CodeType, old: Text, new: Text) -> int:
         """Return how far a fix may stand at another place than the mistake."""
+        if all((code, edit.statement) in self._wrong for edit in new.edits):
+            return 0
         bench = self._bench(self._starts[code]) if code in self._starts else None
         if bench is None or place(code) in self._valued:
             return int(bench is not None and at_its_definition(old, new) is not None)
@@ -1157,8 +1195,8 @@ class _Search:
 
         def within() -> Within:
             with contextlib.suppress(Failed):
-                return Within([], [], [], []) if pushes else self.problem.within(point)
-            return Within([], [], [], [])
+                return Within([], [], [], [], []) if pushes else self.problem.within(point)
+            return Within([], [], [], [], [])
 
         point = self.points[0]
         given = {} if pushes else dict(zip(self.problem.rule.paths, point.expected))
@@ -1350,6 +1388,12 @@ class _Search:
                 if point is not None and self._at(point):
                     return [point]
         return []
+
+
+def _gained(draft: _Draft, before: Right, after: Right) -> int:
+    """Return how much more is right with the edits of a draft, beside the edited lines."""
+    edited_ = {(draft.code, edit.statement) for edit in draft.text.edits}
+    return sum(after[k] - before[k] for k in {*before, *after} - edited_)
 
 
 def _plain(draft: _Draft) -> tuple[int, int]:

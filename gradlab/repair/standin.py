@@ -376,7 +376,20 @@ _JAX: dict[str, Any] = {
     "block_until_ready": _same,
     "device_put": _same,
 }
+
+
+_CONTRACTED = _traced(jnp.einsum)
+
+
+def _einsum(subscripts: Any, *arrays: Any, **named: Any) -> Any:
+    """Contract arrays; JAX sums over axes behind dots that the output leaves out, NumPy refuses."""
+    if isinstance(subscripts, str) and "..." in subscripts.partition("->")[0]:
+        return _CONTRACTED(subscripts, *arrays, **named)
+    return np.einsum(subscripts, *arrays, **named)
+
+
 _JNP: dict[str, Any] = {
+    "einsum": _einsum,
     "ndarray": np.ndarray,
     "astype": lambda x, dtype: numbers(np.asarray(x).astype(dtype)),
     "bool_": np.bool_,

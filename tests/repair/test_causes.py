@@ -210,7 +210,7 @@ WHOLE = {
         "    return correlate(padded, turned), correlate(x, g).T\n",
         ((6, 7), (3, 2)),
         "GL322",
-        "    turned = np.swapaxes(w[::-1, ::-1], 0, 1)",
+        "    turned = np.swapaxes(w, 0, 1)[::-1, ::-1]",
     ),
     "indices that are exchanged": (
         "def forward(x, w):\n"

@@ -1,0 +1,231 @@
+"""Edits of one line, held against the right gradients within the forward.
+
+A line is right where it computes the gradient of something in the forward. Where it computes none,
+and does so after an edit, with all that it reads as it was, a run of the whole backward is worth
+its time. To evaluate one line takes a thirtieth of that.
+"""
+
+import ast
+import collections
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradlab.common.arrays import NumPyArray as Array
+from gradlab.repair import edits as kinds
+from gradlab.repair.edits import Site
+from gradlab.repair.first_line import Known, Watch, Within, equal, feeders, made_by, turned
+from gradlab.repair.pool import Scope
+from gradlab.repair.source import Edit, Text
+from gradlab.tracing.leaves import is_inexact
+
+Right = collections.Counter[tuple[CodeType, int]]  # how often each statement computes what is
+_Place = tuple[CodeType, int, int | None]
+_ENTRIES = 128  # of a value on which it is seen how the line depends
+_BEFORE = 3  # turns of a loop at which a line was right, where it must stay so
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that computes no gradient within the forward, the first time that it does not.
+
+    Attributes:
+        statement: its index in the text.
+        part: which of several values the statement makes; None where it makes one.
+        value: what it computes.
+        given: the locals before it.
+        sure: whether all that it reads is right.
+    """
+
+    code: CodeType
+    text: Text
+    statement: int
+    part: int | None
+    value: Array
+    given: dict[str, Any]
+    sure: bool
+    _goal: Known
+    _here: Scope
+    _before: tuple[Scope, ...]
+
+    def hit(self, edit: Edit) -> bytes:
+        """Return what tells the gradient that an edit makes the line compute; b"" for none."""
+        made = self._made(edit, self._here)
+        if made is None or not self._is_goal(made):
+            return b""
+        for scope in self._before:
+            before = self._made(edit, scope)
+            if before is None or not self._goal.holds(before):
+                return b""
+        told: bytes = np.round(made / np.abs(made).max(), 6).tobytes()
+        return told
+
+    def with_value(self, site: Site, shape: tuple[int, ...]) -> "Hit | None":
+        """Return what a place in the line may be given.
+
+        None where it holds no number, or where the line is not linear in it.
+        """
+        value = self._here.floats(self.text.of(site.node), isinstance(site.node, ast.Constant))
+        if value is None or math.prod(shape) > _ENTRIES:
+            return None
+        value = np.broadcast_to(value, shape)
+        edit = kinds.moved(self.text, site)
+        size = float(np.std(value)) + 1e-3 * float(np.max(np.abs(value), initial=1.0))
+        delta = size * np.cos(1.0 + np.arange(value.size)).reshape(shape)
+        here, one, two = (self._moved(edit, k * delta) for k in range(3))
+        if here is None or one is None or two is None:
+            return None
+        bent = np.abs(two - 2 * one + here).max(initial=0.0)
+        if not bent <= 1e-9 * np.abs(two - here).max(initial=0.0):
+            return None
+        units = size * np.eye(value.size).reshape(-1, *shape)
+        rows = [self._moved(edit, unit) for unit in units]
+        seen = [row for row in rows if row is not None]
+        if len(seen) < len(rows):
+            return None
+        slope = np.array([float(np.vdot(self._mixed, row - here)) for row in seen]) / size
+        return Hit(self, edit, value, float(np.vdot(self._mixed, here)), slope)
+
+    def wanted(self, most: int) -> list[Array]:
+        """Return the gradients of the line's shape, those that are most like its value first."""
+        same = [each for each in self._goal.arrays if each.shape == self.value.shape]
+        size = [abs(float(np.vdot(e, self.value))) / float(np.linalg.norm(e)) for e in same]
+        return [same[k] for k in np.argsort(np.negative(size), kind="stable")[:most]]
+
+    @functools.cached_property
+    def goals(self) -> Array:
+        """The sums, mixed of all entries, that the right gradients of the line's shape have."""
+        shape = self.value.shape
+        ways = (way for each in self._goal.arrays for way in turned(each, shape))
+        return np.unique([float(np.vdot(self._mixed, way)) for way in ways])
+
+    @functools.cached_property
+    def _mixed(self) -> Array:
+        return np.reshape(np.cos(1.0 + 2.0 * np.arange(self.value.size)), self.value.shape)
+
+    def _moved(self, edit: Edit, by: Array) -> Array | None:
+        """Return what the line computes with a value moved; None where it is of no such shape."""
+        self._here.put(__moved__=by)
+        return self._made(edit, self._here)
+
+    def _made(self, edit: Edit, scope: Scope) -> Array | None:
+        made = made_by(self.text, self.statement, self.part, edit, scope)
+        try:
+            array = None if made is None else np.asarray(made[0], float)
+        except (TypeError, ValueError):
+            return None
+        if array is None or array.shape != self.value.shape:
+            return None
+        return array
+
+    def _is_goal(self, made: Array) -> bool:
+        """Whether a value is a right gradient, and not what the line computes anyway."""
+        return bool(made.any()) and self._goal.holds(made) and not equal(made, self.value)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a place in a line must be given for the line to compute some right gradient.
+
+    Attributes:
+        edit: moves the value at the place.
+        value: the one there.
+        mixed: the sum, mixed of all entries, of what the line computes.
+        slope: how that sum changes with each entry of the value.
+        exact: a value that would do, where one is known.
+    """
+
+    line: Line
+    edit: Edit
+    value: Array
+    mixed: float
+    slope: Array
+    exact: Array | None = None
+
+    def met(self, new: Any) -> bool:
+        """Whether the line is right with a new value at the place."""
+        try:
+            array = np.broadcast_to(np.asarray(new, float), self.value.shape)
+        except (TypeError, ValueError):
+            return False
+        if not self.close(array[None]).size:
+            return False
+        made = self.line._moved(self.edit, array - self.value)
+        return made is not None and self.line._is_goal(made)
+
+    def close(self, candidates: Array) -> Array:
+        """Return which of many new values give a sum that a right gradient has."""
+        goals = self.line.goals
+        if not goals.size:
+            return np.zeros(0, int)
+        with np.errstate(all="ignore"):
+            sums = self.mixed + (candidates - self.value).reshape(len(candidates), -1) @ self.slope
+            above = np.searchsorted(goals, sums).clip(0, goals.size - 1)
+            off = np.abs(goals[[above, (above - 1).clip(0)]] - sums).min(axis=0)
+            return np.flatnonzero(off <= 1e-6 * (np.abs(sums) + 1e-3 * np.abs(goals).max()))
+
+
+def suspects(
+    watch: Watch,
+    within: Within,
+    expected: Sequence[Array],
+    scope: Callable[[CodeType, dict[str, Any]], Scope],
+) -> tuple[list[Line], Right]:
+    """Return the lines that compute what is no gradient within the forward, and what is right.
+
+    First those of which all that they read is right, in the order in which they run.
+
+    Args:
+        watch: what the backward computed.
+        within: the values within the forward, and the right gradients there.
+        expected: the right gradients of the inputs.
+        scope: makes a scope of a function's locals.
+    """
+    wholes = [g for g in (*(g for _, g in within.whole), *expected) if _has_numbers(g)]
+    whole, share = Known([*within.values, *wholes]), Known(within.gradients)
+    more, any_ = Known([*wholes, *within.sums]), Known([*within.gradients, *wholes])
+    every = Known([*within.values, *any_.arrays, *_given(watch)])
+    found: list[Line] = []
+    right = Right()
+    before: dict[_Place, list[Scope]] = {}
+    done = set[_Place]()
+    for e, event in enumerate(watch.events):
+        place, text = watch.place(e), watch.texts[event.code]
+        node = text.statements[event.statement]
+        if not isinstance(node, ast.Assign | ast.AugAssign | ast.Return):
+            continue
+        apart = event.part is not None or not watch.target(event)
+        if node.value is None or (apart and kinds.is_variable(node.value)):
+            continue  # what is taken apart, or returned, is computed elsewhere
+        shared = share.holds(event.value)
+        told = whole.holds(event.value) or (shared and isinstance(node, ast.AugAssign))
+        right[event.code, event.statement] += told and not watch.repeats(e)
+        if told and not watch.passes_on(e):
+            if place not in done:
+                before.setdefault(place, []).append(scope(event.code, event.scope))
+        elif place not in done:
+            done.add(place)
+            sure = set(feeders(watch, e, every)) == {event.statement}
+            here, first = scope(event.code, event.scope), (event.code, text, event.statement)
+            scopes, goal = tuple(before.get(place, ())[:_BEFORE]), more if shared else any_
+            line = Line(*first, event.part, event.value, event.scope, sure, goal, here, scopes)
+            found.append(line)
+    return sorted(found, key=lambda line: not line.sure), right
+
+
+def _has_numbers(gradient: Array) -> bool:
+    return is_inexact(gradient.dtype) and bool(np.any(gradient))  # of a key there is none
+
+
+def _given(watch: Watch) -> list[Array]:
+    """Return the arrays that the backward is given, as far as it has names for them."""
+    entry = next(iter(watch.texts), None)
+    first = next((event for event in watch.events if event.code is entry), None)
+    leaves = jax.tree.leaves(list(first.scope.values())) if first is not None else []
+    return [x for x in leaves if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.size > 1]
