@@ -210,7 +210,8 @@ class Compared:
         if not powers and (ratio != -1 or inside in ("condition", "place")):
             return self._number(a, b, (one.number, two.number), around)
         if len(powers) == 1 and abs(ratio) == 1 and inside != "condition":
-            found = self._factor(*powers[0], [n for _, n in one.powers.values()])
+            divided = "/" in _text(a) + _text(b)
+            found = self._factor(*powers[0], [n for _, n in one.powers.values()], divided)
             return found._replace(said=found.said + " (and its sign is wrong)" * (ratio < 0))
         first = _sum(a)
         terms, left, right = _changed(first, _sum(b))
@@ -283,7 +284,13 @@ class Compared:
             return _scaled(new / old, _text(b), missing=abs(old) == 1)
         return Cause("GL102", f"the factor should be `{new:.6g}`, not `{old:.6g}`")
 
-    def _factor(self, before: _Part | None, after: _Part | None, rest: Sequence[ast.expr]) -> Cause:
+    def _factor(
+        self,
+        before: _Part | None,
+        after: _Part | None,
+        rest: Sequence[ast.expr],
+        divided: bool,
+    ) -> Cause:
         power, node = after or before or (1.0, _ONE)
         if before and after:
             power, code = after[0], "GL204" if before[0] == -after[0] else "GL203"
@@ -292,7 +299,7 @@ class Compared:
                 return Cause("GL213", f"the factor `{times:g}` is missing inside `{_text(node)}`")
             old, new = _raised(node, before[0]), _raised(node, power)
             said = f"the power of `{_text(node)}` should be {power:g}, not {before[0]:g}"
-            if power < 0 or before[0] < 0:
+            if divided and (power < 0 or before[0] < 0):
                 do, not_ = ("divide" if p < 0 else "multiply" for p in (power, before[0]))
                 also = "not" if do == not_ else f"do not {not_}"
                 said = f"{do} by `{new}`, {also} by `{old}`"
@@ -333,6 +340,8 @@ class Compared:
             return found._replace(said=f"{found.said} in the term `{_bare(old[1])}`")
         inner = constant and inside == "function"
         code = "GL213" if inner else "GL211" if new else "GL212"
+        if number * _product(node).number < 0:  # it is taken away
+            text = text[1:] if text.startswith("-") else f"-{text}"
         said = f"the {'constant' if inner else 'term'} `{text}` {_lacks(bool(new))}"
         return Cause(code, said)
 
