@@ -70,7 +70,7 @@ PAIRS = {
         "    d = np.fft.irfft(a * np.fft.rfft(h), n=n)\n"
         "    return d, np.fft.irfft(a * np.conj(np.fft.rfft(x)), n=n).sum(axis=0)\n",
         ((2, 6), (6,)),
-        "GL406: `conj` of `np.fft.rfft(h)` is missing",
+        "GL406: `conj` should be applied to `np.fft.rfft(h)`",
     ),
     "what is cut off at the wrong end": (
         "def forward(x, w):\n"
