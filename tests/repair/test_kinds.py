@@ -107,7 +107,7 @@ PAIRS = {
         "    n = np.sqrt((v * v).sum(axis=0))\n    w = s * v / n\n    dw = x.T @ g\n"
         "    ds = (dw * v).sum(axis=0) / n\n    dv = s / n * dw\n    return g @ w.T, dv, ds\n",
         ((4, 3), (3, 2), (2,)),
-        "GL211: the term `w * ds / n` is missing",
+        "GL211: the term `-w * ds / n` is missing",
     ),
     "the slope of a sigmoid for that of tanh": (
         "def forward(x, w):\n    return np.tanh(x) * w\n\n\n"
