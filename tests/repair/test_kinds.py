@@ -123,7 +123,7 @@ PAIRS = {
         "    k = 1 / (1 + np.exp(-w))\n    dk = g * x\n"
         "    return g * k, g * (1 - k), dk * k * (1 - k)\n",
         ((4, 3), (4, 3), (4, 3)),
-        "GL211: the term `h` is missing",
+        "GL211: the term `-h` is missing",
     ),
     "branches, and a mask": (
         "def forward(x, a):\n    return np.where(x > 0.5, x, a * x)\n\n\n"
