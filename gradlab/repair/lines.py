@@ -20,9 +20,10 @@ import numpy as np
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.repair import edits as kinds
 from gradlab.repair.edits import Site
-from gradlab.repair.first_line import Known, Watch, Within, equal, feeders, made_by, turned
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Edit, Text
+from gradlab.repair.watch import Watch, feeders
+from gradlab.repair.within import Known, Within, equal, turned
 from gradlab.tracing.leaves import is_inexact
 
 Right = collections.Counter[tuple[CodeType, int]]  # how often each statement computes what is
@@ -115,7 +116,7 @@ class Line:
         return self._made(edit, self._here)
 
     def _made(self, edit: Edit, scope: Scope) -> Array | None:
-        made = made_by(self.text, self.statement, self.part, edit, scope)
+        made = _made_by(self.text, self.statement, self.part, edit, scope)
         try:
             array = None if made is None else np.asarray(made[0], float)
         except (TypeError, ValueError):
@@ -229,3 +230,21 @@ def _given(watch: Watch) -> list[Array]:
     first = next((event for event in watch.events if event.code is entry), None)
     leaves = jax.tree.leaves(list(first.scope.values())) if first is not None else []
     return [x for x in leaves if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.size > 1]
+
+
+def _made_by(
+    text: Text, statement: int, part: int | None, edit: Edit, scope: Scope
+) -> list[Any] | None:
+    """Return the value that a statement's part makes after an edit of it; None where none."""
+    node = getattr(text.statements[statement], "value", None)
+    assert isinstance(node, ast.expr)
+    start, end = text.span(node)
+    if not start <= edit.start <= edit.end <= end:
+        return None
+    before, after = text.segment[start : edit.start], text.segment[edit.end : end]
+    made = scope.value((before + edit.new.encode() + after).decode())
+    if made is None or part is None:
+        return None if made is None else [made]
+    parts = list(made.values()) if isinstance(made, dict) else made
+    known = isinstance(parts, list | tuple) and part < len(parts)
+    return [parts[part]] if known else None

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from gradlab.common.arrays import NumPyArray as Array
-from gradlab.repair.first_line import Within, equal, turned
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import ATOM, Text, edited, precedence
+from gradlab.repair.within import Within, equal, turned
 
 _MARKS = "d|g|grad|ct|bar|adj|dot"
 _OF = re.compile(rf"(?:{_MARKS})_?(?P<first>\w+)|(?P<last>\w+?)_?(?:{_MARKS})")

@@ -25,10 +25,10 @@ from gradlab.proof.branches import walk_branches
 from gradlab.reading import Reading, read
 from gradlab.reading.lines import few_lines
 from gradlab.references import jvp_program, smallest_normal, vjp_program
-from gradlab.repair.first_line import Within, gradients_within
 from gradlab.repair.pool import Scope
 from gradlab.repair.source import Text
 from gradlab.repair.standin import numbers
+from gradlab.repair.within import Within, gradients_within
 from gradlab.repair.world import Failed, World, is_gradlabs, quiet, theirs, written_by_the_user
 from gradlab.tracing import (
     Arithmetic,

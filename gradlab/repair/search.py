@@ -37,13 +37,7 @@ from gradlab.repair.edits import (
     Site,
     is_stored,
 )
-from gradlab.repair.first_line import (
-    Known,
-    Watch,
-    Within,
-    WrongLine,
-    first_wrong_line,
-)
+from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.lines import Hit, Line, Right, suspects
 from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
 from gradlab.repair.pool import Scope, Turns, derived, rows_beside
@@ -52,6 +46,8 @@ from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
 from gradlab.repair.source import ATOM, Edit, Text, alike, edited, read
 from gradlab.repair.standin import evaluated
+from gradlab.repair.watch import Watch
+from gradlab.repair.within import Known, Within
 from gradlab.repair.world import Failed, World, copied, place, quiet, watched
 
 _BEAM = 8
