@@ -1271,6 +1271,16 @@ def factors(text: Text, node: ast.expr) -> Iterator[str]:
         yield text.of(node)
 
 
+def both(text: Text, some: Sequence[Edit]) -> Iterator[Edit]:
+    """Yield two edits of one statement as one."""
+    ordered = sorted(some, key=lambda edit: edit.start)
+    for one, two in itertools.combinations(ordered, 2):
+        if one.end <= two.start:
+            between = text.segment[one.end : two.start].decode()
+            old, new = one.old + between + two.old, one.new + between + two.new
+            yield dataclasses.replace(one, end=two.end, old=old, new=new, cost=one.cost + two.cost)
+
+
 def moved(text: Text, site: Site, each: bool = False) -> Edit:
     """Return the edit that moves a value, to see what depends on it: `each` time by another."""
     write = _Writer(text)

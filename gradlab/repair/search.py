@@ -88,6 +88,7 @@ _ALONE_RIGHT = 2  # edits of a line that make it right, and no other
 _HITS = 8  # edits of one line, from which a second one may go on
 _BESIDES = 1.25  # of all candidates: once all were tried
 _LINED = 0.6  # of all candidates: for edits of single lines
+_TOGETHER = 40  # cheap edits of a line, of which two are tried at once
 _TARGETS = 12  # gradients that a line may have to compute
 _LOCALS = 8  # values of a forward's local
 Cost = tuple[int, int, int]
@@ -228,7 +229,6 @@ class _Search:
         self._places: dict[_Draft, list[_Solved]] = {}
         self._unsolved: dict[_Draft, list[tuple[Site, Scope]]] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # arguments that are plain arrays
-        self._only: set[int] | None = None  # the statements to edit, where they are chosen
         self._limits: dict[str, int] = {}
         self._full: dict[str, Point | None] = {}
         self._starts: dict[CodeType, _Draft] = {}
@@ -374,8 +374,8 @@ class _Search:
                     return
                 self._spend(_ALONE)
                 if hit := line.hit(edit):
-                    self._tried(bench, draft, edit)
-                    new = _Draft(draft.code, edited(draft.text, edit), draft.right, draft.errors)
+                    new = self._tried(bench, draft, edit)
+                    new = new or dataclasses.replace(draft, text=edited(draft.text, edit))
                     known = found.setdefault(hit, new)
                     if self._cost(new.code, new.text) < self._cost(known.code, known.text):
                         found[hit] = new
@@ -426,10 +426,9 @@ class _Search:
 
     def _of_line(self, draft: _Draft, bench: Bench, line: Line, values: bool) -> Iterator[Edit]:
         """Yield the edits of a line, those first that need no values."""
-        self._only = {line.statement}
-        yield from self._edits(draft, bench, TOKENS)
-        yield from self._edits(draft, bench, NAMES)
-        self._only = None
+        cheap = list(self._edits(draft, bench, TOKENS, line.statement))
+        yield from cheap
+        yield from self._edits(draft, bench, NAMES, line.statement)
         if not values:
             return
         scope = bench.around(line.given)
@@ -448,6 +447,8 @@ class _Search:
                     exact = dataclasses.replace(hit, exact=each)
                     made = _Solved(draft.text, site, scope, exact, fitter)
                     yield from made.products(self._spend, 3)
+        if line.sure:
+            yield from kinds.both(draft.text, cheap[:_TOGETHER])
 
     def _best_first(self) -> list[Mended]:
         """Return what was verified, the cheapest first; what the entry calls costs a little."""
@@ -661,7 +662,8 @@ class _Search:
         best = itertools.chain(*(some[:_PAIRED] for some in few.values()))
         for one, two in itertools.combinations(best, 2):
             first, last = sorted((one.text.edits[0], two.text.edits[0]), key=lambda e: e.start)
-            both = all(a or b for a, b in zip(one.right, two.right))
+            pairs = list(zip(one.right, two.right))
+            both = any(a and not b for a, b in pairs) and any(b and not a for a, b in pairs)
             if both and one.code is two.code and first.end <= last.start:
                 start = self._starts[one.code]
                 new = edited(edited(start.text, last), first)
@@ -770,9 +772,15 @@ class _Search:
         self._benches[draft] = bench
         return bench
 
-    def _edits(self, draft: _Draft, bench: Bench, tier: int) -> Iterator[Edit]:
-        """Yield the edits of one tier, those that only wrong gradients need first."""
+    def _edits(
+        self, draft: _Draft, bench: Bench, tier: int, only: int | None = None
+    ) -> Iterator[Edit]:
+        """Yield the edits of one tier, or of one statement alone.
+
+        Those that only wrong gradients need come first.
+        """
         text, wanted = draft.text, self._wanted(draft, bench)
+        wanted = wanted if only is None else {only} & set(bench.kept[0])
         if tier in (SOLVED, WIDE, FITTED):
             known = self._places.setdefault(draft, [])
             places = known if tier == FITTED else self._solved(draft, bench, wanted, tier)
@@ -878,8 +886,6 @@ class _Search:
                 yield from kinds.summed(text, site, shape or (), right)
 
     def _wanted(self, draft: _Draft, bench: Bench) -> set[int]:
-        if self._only is not None:
-            return self._only & set(bench.kept[0])
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
         found = _slice(draft.text, wrong, len(draft.right)) if bench.reads else None
         reached = set(bench.kept[0]) - self._made(draft)[0]

@@ -20,7 +20,7 @@ from gradlab.repair.world import Failed, Mark, World, copied
 
 _MOST = 4096  # entries of a value that is seen
 _EVENTS = 2_000  # values that a backward computes
-_BACK = 8  # values before another one that may be the same
+_BACK = 30  # values before another one that may be the same
 
 
 @dataclass(frozen=True)
