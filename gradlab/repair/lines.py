@@ -118,12 +118,12 @@ class Line:
     def _made(self, edit: Edit, scope: Scope) -> Array | None:
         made = _made_by(self.text, self.statement, self.part, edit, scope)
         try:
-            array = None if made is None else np.asarray(made[0], float)
-        except (TypeError, ValueError):
+            array = np.asarray(None if made is None else made[0])
+        except ValueError:  # a ragged list
             return None
-        if array is None or array.shape != self.value.shape:
+        if array.dtype.kind not in "fiub" or array.shape != self.value.shape:
             return None
-        return array
+        return np.asarray(array, float)
 
     def _is_goal(self, made: Array) -> bool:
         """Whether a value is a right gradient, and not what the line computes anyway."""
@@ -189,8 +189,9 @@ def suspects(
         scope: makes a scope of a function's locals.
     """
     wholes = [g for g in (*(g for _, g in within.whole), *expected) if _has_numbers(g)]
+    sums = list(filter(_has_numbers, within.sums))
     whole, share = Known([*within.values, *wholes]), Known(within.gradients)
-    more, any_ = Known([*wholes, *within.sums]), Known([*within.gradients, *wholes])
+    more, any_ = Known([*wholes, *sums]), Known([*within.gradients, *wholes])
     every = Known([*within.values, *any_.arrays, *_given(watch)])
     found: list[Line] = []
     right = Right()
