@@ -250,7 +250,10 @@ class Evidence:
 
     def _called(self, case: Arrays) -> dict[str, Leaves] | None:
         """Return the results of the rule itself, called at a change to the point."""
-        found = self._probed({**self.wide_point, **case})
+        from gradlab.reading.lines import few_lines  # reads NumPy, which JAX's rules never need
+
+        with few_lines():  # a loop of the user's Python may never end under another upstream
+            found = self._probed({**self.wide_point, **case})
         return None if found is None else {"rule": found}
 
     def _together(
