@@ -23,6 +23,7 @@ from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.formatting import shape_text
 from gradlab.reading import is_library, rewinder
+from gradlab.reading.lines import RunsAway
 from gradlab.tracing import Leaf
 from gradlab.tracing.leaves import flatten, is_inexact
 
@@ -108,6 +109,8 @@ class Handwritten:
             return compute(self._narrowed(arrays))
         try:
             return compute(arrays)
+        except RunsAway:  # in other dtypes it would never end either
+            raise
         except Exception:
             if self._refuses_wide is None and any(map(_is_wide, arrays)):
                 given = [widen(value) for value in self.values.values()]

@@ -433,6 +433,7 @@ class _Search:
             return
         scope = bench.around(line.given)
         fitter = Fitter([*scope.simple, *derived(scope, 40 if line.sure else 12)])
+        self._spend(len(fitter.pool) / 6)
         node = getattr(line.text.statements[line.statement], "value", None)
         places = list(bench.value_sites({line.statement}, line.given))
         for site, _ in places:
