@@ -366,6 +366,7 @@ class _Search:
             lines, right = self._lines(drafts, self.points[0])
         except Failed:
             return
+        later: list[list[_Draft]] = []
         for k, (line, draft) in enumerate(lines[:_LINES]):
             bench, found = self._bench(draft), dict[bytes, _Draft]()
             self._wrong |= {(line.code, line.statement)} if line.sure else set()
@@ -380,31 +381,35 @@ class _Search:
                     if self._cost(new.code, new.text) < self._cost(known.code, known.text):
                         found[hit] = new
             if line.sure and edits > 1 and not self._settled():
-                for further in self._further(drafts, list(found.values()), right):
-                    self._line_by_line(further, share, edits - 1)
-                    if self._settled():
-                        return
+                more, alone = self._further(drafts, list(found.values()), right)
+                later += alone
+                if more:
+                    self._line_by_line(more, share, edits - 1)
+            if self._settled():
+                return
+        for some in later[:_ALONE_RIGHT]:
+            self._line_by_line(some, share, edits - 1)
             if self._settled():
                 return
 
     def _further(
         self, drafts: Sequence[_Draft], found: Sequence[_Draft], right: Right
-    ) -> list[list[_Draft]]:
+    ) -> tuple[list[_Draft], list[list[_Draft]]]:
         """Return what to go on from: the drafts with the edit that makes most other lines right.
 
-        Where none makes another line right, these are the drafts with the cheapest edits.
+        Then those with each cheap edit that makes its own line right alone.
         """
-        most, best = 0, list[list[_Draft]]()
+        most, best, alone = 0, list[_Draft](), list[list[_Draft]]()
         for draft in sorted(found, key=lambda d: self._cost(d.code, d.text))[:_HITS]:
             some = [draft, *(d for d in drafts if d.code is not draft.code)]
             with contextlib.suppress(Failed):
                 gained = _gained(draft, right, self._lines(some, self.points[0])[1])
                 if gained > most:
-                    most, best = gained, [some]
+                    most, best = gained, some
                     self._alone = [draft]
-                elif most == gained == 0 and draft.text.edits[-1].tier < SOLVED:
-                    best = [*best, some][:_ALONE_RIGHT]
-        return best
+                elif gained == 0 and draft.text.edits[-1].tier < SOLVED:
+                    alone.append(some)
+        return best, alone[:_ALONE_RIGHT]
 
     def _lines(
         self, drafts: Sequence[_Draft], point: Point
@@ -433,7 +438,6 @@ class _Search:
             return
         scope = bench.around(line.given)
         fitter = Fitter([*scope.simple, *derived(scope, 40 if line.sure else 12)])
-        self._spend(len(fitter.pool) / 6)
         node = getattr(line.text.statements[line.statement], "value", None)
         places = list(bench.value_sites({line.statement}, line.given))
         for site, _ in places:
