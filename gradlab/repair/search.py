@@ -88,6 +88,7 @@ _ALONE_RIGHT = 2  # edits of a line that make it right, and no other
 _HITS = 8  # edits of one line, from which a second one may go on
 _BESIDES = 1.25  # of all candidates: once all were tried
 _LINED = 0.6  # of all candidates: for edits of single lines
+_DERIVED = 15  # candidates, in whose time the values beside a line are made
 _TOGETHER = 40  # cheap edits of a line, of which two are tried at once
 _TARGETS = 12  # gradients that a line may have to compute
 _LOCALS = 8  # values of a forward's local
@@ -438,6 +439,7 @@ class _Search:
             return
         scope = bench.around(line.given)
         fitter = Fitter([*scope.simple, *derived(scope, 40 if line.sure else 12)])
+        self._spend(_DERIVED)
         node = getattr(line.text.statements[line.statement], "value", None)
         places = list(bench.value_sites({line.statement}, line.given))
         for site, _ in places:

@@ -185,14 +185,7 @@ def feeders(watch: Watch, e: int, sure: Known) -> Iterator[int]:
     """Yield the statements that feed a wrong event with values that nothing confirms."""
     code, events = watch.events[e].code, watch.events
     statements = watch.texts[code].statements
-    parts = {name: k for k, node in enumerate(statements) for name in _written_in_parts(node)}
-    inner = {
-        f.name: [
-            k for k, node in enumerate(statements) if node in set(ast.walk(f)) and node is not f
-        ]
-        for f in statements
-        if isinstance(f, ast.FunctionDef)
-    }
+    parts, inner = _parts(watch.texts[code]), _inner(watch.texts[code])
     found, todo = {events[e].statement}, [e]
     while todo:
         last = todo.pop()
@@ -218,6 +211,23 @@ def feeders(watch: Watch, e: int, sure: Known) -> Iterator[int]:
                     todo += [k] if events[k].statement not in found else []
                     found.add(events[k].statement)
     yield from found
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(text: Text) -> dict[str, int]:
+    """Return the statements that change what has a name, without naming it anew."""
+    return {name: k for k, node in enumerate(text.statements) for name in _written_in_parts(node)}
+
+
+@functools.lru_cache(maxsize=64)
+def _inner(text: Text) -> dict[str, list[int]]:
+    """Return the statements in each function within a function."""
+    found = {}
+    for function in text.statements:
+        if isinstance(function, ast.FunctionDef):
+            within = {id(node) for node in ast.walk(function)} - {id(function)}
+            found[function.name] = [k for k, n in enumerate(text.statements) if id(n) in within]
+    return found
 
 
 def _written_in_parts(node: ast.stmt) -> Iterator[str]:
