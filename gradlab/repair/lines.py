@@ -1,8 +1,8 @@
 """Edits of one line, held against the right gradients within the forward.
 
-A line is right where it computes the gradient of something in the forward. Where it computes none,
-and does so after an edit, with all that it reads as it was, a run of the whole backward is worth
-its time. To evaluate one line takes a thirtieth of that.
+A line is right if its value is the gradient of something in the forward. Another line is edited and
+evaluated alone, with the values that it read. If its value is a right gradient then, the whole
+backward runs with the edit. One line takes a thirtieth of the time of such a run.
 """
 
 import ast
@@ -26,7 +26,7 @@ from gradlab.repair.watch import Watch, feeders
 from gradlab.repair.within import Known, Within, equal, turned
 from gradlab.tracing.leaves import is_inexact
 
-Right = collections.Counter[tuple[CodeType, int]]  # how often each statement computes what is
+Right = collections.Counter[tuple[CodeType, int]]  # how often a value of each statement is right
 _Place = tuple[CodeType, int, int | None]
 _ENTRIES = 128  # of a value on which it is seen how the line depends
 _BEFORE = 3  # turns of a loop at which a line was right, where it must stay so
@@ -34,7 +34,9 @@ _BEFORE = 3  # turns of a loop at which a line was right, where it must stay so
 
 @dataclass(frozen=True)
 class Line:
-    """A line that computes no gradient within the forward, the first time that it does not.
+    """A line whose value is no gradient within the forward.
+
+    Its value and its locals are those of the first time that this is so.
 
     Attributes:
         statement: its index in the text.
@@ -56,7 +58,7 @@ class Line:
     _before: tuple[Scope, ...]
 
     def hit(self, edit: Edit) -> bytes:
-        """Return what tells the gradient that an edit makes the line compute; b"" for none."""
+        """Return the key of the right gradient that the edited line computes; b"" for none."""
         made = self._made(edit, self._here)
         if made is None or not self._is_goal(made):
             return b""
@@ -178,9 +180,9 @@ def suspects(
     expected: Sequence[Array],
     scope: Callable[[CodeType, dict[str, Any]], Scope],
 ) -> tuple[list[Line], Right]:
-    """Return the lines that compute what is no gradient within the forward, and what is right.
+    """Return the lines whose values are no gradients within the forward; count the right values.
 
-    First those of which all that they read is right, in the order in which they run.
+    Lines that read only right values come first. Otherwise they stand as they run.
 
     Args:
         watch: what the backward computed.

@@ -153,7 +153,7 @@ class _Solved(NamedTuple):
     def products(self, spend: Callable[[float], None], most: int) -> Iterator[Edit]:
         """Yield the edits that add or multiply by a product of at most so many, found by fitting.
 
-        A line whose value is not known for sure is not made of another product as a whole.
+        A product stands for a whole value only where its right value is known.
         """
         value, exact = self.need.value, self.need.exact
         if exact is None:
@@ -215,9 +215,8 @@ class _Search:
         self._sures: set[int] = set()  # of what was verified, what holds on every branch
         self._doubtful: dict[int, int] = {}  # what may not stand where the mistake is
         self._right: dict[_Draft, set[int]] = {}  # the statements whose values are right
-        self._wrong = set[
-            tuple[CodeType, int]
-        ]()  # statements that are given what is right, and err
+        # statements that are given what is right, and compute what is not
+        self._wrong: set[tuple[CodeType, int]] = set()
         self._patience = 0.0  # how many candidates may be tried while all that is verified is so
         self._least: Cost | None = None  # of what is verified, the smallest cost
         self._partly: list[_Draft] = []  # which make more gradients right
@@ -358,10 +357,15 @@ class _Search:
         return self._best_first()
 
     def _line_by_line(self, drafts: Sequence[_Draft], share: float, edits: int = 2) -> None:
-        """Try the edits that make a line compute some right gradient, the first line first.
+        """Try the edits of one line that make its value a right gradient.
 
-        Where more lines are right with one of them, go on from it with the other `edits`. No more
-        are tried after a share of all candidates.
+        Lines are tried in the order in which they run. Where an edit makes other lines right, the
+        search goes on from it, with at most so many `edits` in all.
+
+        Args:
+            drafts: from which the edits go on.
+            share: of all candidates, after which no more are tried.
+            edits: how many may be made, one after the other.
         """
         try:
             lines, right = self._lines(drafts, self.points[0])
@@ -431,7 +435,7 @@ class _Search:
         return [(line, of[line.code]) for line in found], right
 
     def _of_line(self, draft: _Draft, bench: Bench, line: Line, values: bool) -> Iterator[Edit]:
-        """Yield the edits of a line, those first that need no values."""
+        """Yield the edits of a line. Those that need no values come first."""
         cheap = list(self._edits(draft, bench, TOKENS, line.statement))
         yield from cheap
         yield from self._edits(draft, bench, NAMES, line.statement)
@@ -590,7 +594,7 @@ class _Search:
     def _first_line(
         self, drafts: list[_Draft], named: Mapping[str, Sequence[Array]] | None = None
     ) -> WrongLine | None:
-        """Return the first wrong line; with the forward's locals, once everything was tried."""
+        """Return the first wrong line. Locals that are `named` are held against the forward's."""
         if self.problem.long and named is None:
             return None
         point = self.points[0]
