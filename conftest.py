@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 from importlib.metadata import version
 
 import pytest
@@ -46,7 +47,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    met = Counter[str]()  # cases of each test
+    kept = [item for item in items if _is_quick(item, met)]
+    slow = set(items) - set(kept)
     if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=[item for item in items if item in slow])
+        items[:] = kept
+
+
+def _is_quick(item: pytest.Item, met: Counter[str]) -> bool:
+    """Whether a case runs without --slow: `one_in(n)` runs the first of each n of its test."""
+    test = item.nodeid.partition("[")[0]
+    met[test] += 1
+    every = item.get_closest_marker("one_in")
+    sampled = every is None or (met[test] - 1) % every.args[0] == 0
+    return sampled and not item.get_closest_marker("slow")

@@ -66,6 +66,7 @@ def pushed(host: Host, factor: float) -> Function:
 METHODS = [{"vmap_method": m} for m in ("sequential", "expand_dims", "broadcast_all")]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("reference", [None, wave])
 @pytest.mark.parametrize("where", ["forward", "backward", "both"])
 @pytest.mark.parametrize("options", [{}, *METHODS], ids=str)
@@ -79,6 +80,7 @@ def test_the_host_is_called_a_bounded_number_of_times(dtype, options, where, ref
         assert host.calls <= 2 * x.size + 200
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [30, 300, 3000])
 def test_one_wrong_entry_among_many_is_found(size, dtype):

@@ -13,7 +13,6 @@ import pytest
 from corpus.index import FAULTS, OPERATIONS, as_custom_vjp, cast
 from corpus.model import Draw
 from repair.patched import patched
-from sampling import sampled
 
 import gradlab
 from gradlab.checking import points
@@ -28,13 +27,12 @@ IN_NUMPY = [op for op in OPERATIONS.values() if op.form == "any"]
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-def op_name(op):
-    return op.name
-
-
-def is_large(case):
-    """Whether an operation, or that of a fault, takes a million entries."""
-    return getattr(case, "operation", case).large
+def cases(of):
+    """Return operations or faults as parameters; those of a million entries are marked slow."""
+    large = [getattr(case, "operation", case).large for case in of]
+    names = [getattr(case, "id", "") or case.name for case in of]
+    marks = [pytest.mark.slow if each else () for each in large]
+    return [pytest.param(case, id=n, marks=m) for case, n, m in zip(of, names, marks)]
 
 
 def test_the_corpus_is_large():
@@ -43,7 +41,8 @@ def test_the_corpus_is_large():
     assert sum("#" in fault.source or fault.source.startswith("jax ") for fault in FAULTS) >= 90
 
 
-@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 6, op_name, is_large))
+@pytest.mark.one_in(6)
+@pytest.mark.parametrize("op", cases(OPERATIONS.values()))
 def test_correct_backwards_pass(op):
     dtype = _DTYPES[list(OPERATIONS).index(op.name) // 6 % 4]
     dtype = dtype if dtype in op.dtypes else op.dtypes[0]
@@ -52,7 +51,8 @@ def test_correct_backwards_pass(op):
         assert report.ok, report
 
 
-@pytest.mark.parametrize("op", sampled(IN_NUMPY, 9, op_name, is_large))
+@pytest.mark.one_in(9)
+@pytest.mark.parametrize("op", cases(IN_NUMPY))
 def test_correct_backwards_pass_in_numpy(op):
     report = gradlab.check(
         lambda *inputs: op.forward(np, *inputs),
@@ -108,7 +108,8 @@ def _at_once(program, columns):
     return [np.broadcast_to(o.array, shape) for o, shape in zip(outputs, shapes)]
 
 
-@pytest.mark.parametrize("fault", sampled(FAULTS, 20, lambda fault: fault.id, is_large))
+@pytest.mark.one_in(20)
+@pytest.mark.parametrize("fault", cases(FAULTS))
 def test_faults_are_found_and_named(fault):
     op, dtype = fault.operation, fault.dtypes[0]
     xp = np if fault.form == "numpy" else jnp
@@ -165,6 +166,7 @@ SMALL = (  # one kind of small edit each
 )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_edit_is_mended(name):
     (fault,) = (f for f in FAULTS if f.id == name)
@@ -254,7 +256,8 @@ def is_right(backward, fault):
 
 
 @pytest.mark.usefixtures("verdict_alone")
-@pytest.mark.parametrize("op", sampled(OPERATIONS.values(), 30, lambda op: op.name))
+@pytest.mark.one_in(30)
+@pytest.mark.parametrize("op", cases(OPERATIONS.values()))
 def test_numpy_and_xla_give_the_same_verdict(op, monkeypatch):
     faults = [
         fault.backward

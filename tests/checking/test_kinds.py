@@ -48,6 +48,7 @@ def _made(name, fault):
     return kind.make(fault)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("name", "fault"), list(rules.cases()))
 def test_a_kind_alone(name, fault, request):
     if fault in KINDS[name].faults[1:]:  # a fix is searched for the first
@@ -57,6 +58,7 @@ def test_a_kind_alone(name, fault, request):
     assert checked.ok == (not fault), str(checked)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize(("name", "fault"), IN_A_MODEL)
 def test_a_kind_in_a_model(name, fault):

@@ -94,6 +94,7 @@ def name(mistake: tuple[str, str, str, str, str]) -> str:
     return f"{mistake[0]} {mistake[2]}"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=name)
 def test_the_cause_is_the_mistake(mistake: tuple[str, str, str, str, str], tmp_path: Path) -> None:
     layer, right, wrong, code, said = mistake
@@ -261,6 +262,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("case", WHOLE)
 def test_what_people_forget_is_mended(case: str, tmp_path: Path) -> None:
     text, shapes, code, meant = WHOLE[case]

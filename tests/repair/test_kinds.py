@@ -160,6 +160,7 @@ def made(tmp_path: Path, text: str, head: str = "import numpy as np") -> ModuleT
     return load(tmp_path / "layer.py", f"{head}\n\n\n{text}")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_kind_of_mistake_is_mended_and_named(case: str, tmp_path: Path) -> None:
     text, shapes, said = PAIRS[case]

@@ -379,6 +379,7 @@ JAX = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("slip", [*NUMPY, *JAX])
 def test_the_operand_that_was_meant_is_found(slip: str, tmp_path: Path) -> None:
     assert_mended(tmp_path / "layer.py", *(NUMPY | JAX)[slip], jax=slip in JAX)

@@ -204,6 +204,7 @@ JAX = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("slip", [*NUMPY, *JAX])
 def test_a_slip_of_a_usual_kind_is_mended(slip: str, tmp_path: Path) -> None:
     assert_mended(tmp_path / "layer.py", *(NUMPY | JAX)[slip], jax=slip in JAX)

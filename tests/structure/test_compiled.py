@@ -64,6 +64,7 @@ def band_to_dense(bands, low, high, shape):
     return dense
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("format", ["bcoo", "data", "csr", "dense", "banded", "lineax"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_format_has_the_entries_of_jacfwd(name, format):
