@@ -81,7 +81,7 @@ class Draws(Noise):
         self._cut_at_most = min(largest, _LARGEST)
         length = self._cut_at_most + _OFFSETS
         self._noise = generator.uniform(-1.0, 1.0, (len(rows), length))
-        self._pools: dict[tuple[str, str, float], NumPyArray] = {}
+        self._scales: dict[tuple[str, str], NumPyArray] = {}
         self._cuts, self._shift = 0, 0
 
     def largest(self, dtype: str, rank: int) -> Array:
@@ -103,14 +103,13 @@ class Draws(Noise):
         return cut.reshape((len(self._rows), *shape))
 
     def _cut(self, dtype: str, kind: str, middle: float, size: int) -> Array:
-        key = dtype, kind, middle
-        if key not in self._pools:
-            times = 2.0 if kind == "twice" else 1.0
+        if (dtype, kind) not in self._scales:
             name = "unit" if kind in ("once", "twice") else kind
-            self._pools[key] = middle + times * self._units(dtype, name)[:, None] * self._noise
+            times = 2.0 if kind == "twice" else 1.0
+            self._scales[dtype, kind] = times * self._units(dtype, name)[:, None]
         self._cuts += 1
         start = (self._cuts * 1571 + self._shift) % _OFFSETS
-        return self._pools[key][:, start : start + size]
+        return middle + self._scales[dtype, kind] * self._noise[:, start : start + size]
 
     def _large(self, dtype: str, kind: str, shape: Sequence[int]) -> Array:
         """Return random signs times a cut: still uncorrelated, from two small cuts."""
