@@ -18,6 +18,7 @@ ALWAYS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize(
     ("name", "dtype", "beside"),
@@ -54,6 +55,7 @@ def _attention(plain):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("verdict_alone")
 def test_attention_whose_loop_ends_where_the_past_does():
     """JAX does not differentiate such a loop backwards: the reference is made of pushforwards."""

@@ -364,6 +364,7 @@ def test_pattern_is_where_its_matrix_is_nonzero(case: Case) -> None:
 
 
 @every_case
+@pytest.mark.one_in(3)
 def test_on_jax_with_traced_arrays(case: Case) -> None:
     expected = case.build(*case.arrays)
     x, y = draw(*expected.input_shape), draw(*expected.output_shape)
@@ -399,6 +400,7 @@ def test_keeps_the_dtype(case: Case, dtype: Any) -> None:
 _EAGER = ["diagonal", "sum to a shape", "take rows", "scatter", "low rank", "convolution"]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in _EAGER])
 def test_on_jax_eagerly(case: Case) -> None:
     expected = case.build(*case.arrays)

@@ -205,6 +205,7 @@ def gradients_proved(operation: Operation, backward: Function, inputs: tuple[Any
 ASKED = [o for o in OPERATIONS.values() if not o.large and "float32" in o.dtypes]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("operation", ASKED, ids=lambda o: o.name)
 def test_right_rules_of_the_corpus_are_proved(operation: Operation) -> None:
     _, reference, _ = programs(operation, operation.backward, operation.make(0))
@@ -224,6 +225,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("fault", WRONG, ids=lambda f: f.id)
 def test_no_wrong_rule_is_proved(fault: Fault) -> None:
     try:

@@ -24,6 +24,7 @@ def same(ours, theirs, dtype):
         np.testing.assert_allclose(mine, other, rtol=slack, atol=slack)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("function", idioms.FUNCTIONS, ids=lambda f: f.__name__)
 @pytest.mark.filterwarnings("ignore")  # what NumPy warns of is not the question

@@ -163,6 +163,7 @@ assert gradlab.check(lambda x, k: lax.conv(x, k, (1, 1), "SAME"), image, taps).o
 )
 
 
+@pytest.mark.slow
 def test_checks_where_products_are_coarse():
     """On a simulated device: correct gradients pass there, and small mistakes still fail."""
     done = subprocess.run([sys.executable, "-c", CHECKS], capture_output=True, text=True)

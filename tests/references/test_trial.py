@@ -28,6 +28,7 @@ def bench():
         sys.modules.pop("bench_floors", None)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 def test_correct_rules_stay_far_below_the_limit_and_wrong_ones_above(bench, dtype):
     names = ("gelu", "softmax", "layer norm", "embedding", "divide")

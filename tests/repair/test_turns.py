@@ -68,6 +68,7 @@ def checked(path: Path, text: str, *shapes: tuple[int, ...]) -> CheckReport:
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "slips",
     [

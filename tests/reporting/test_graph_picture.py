@@ -145,6 +145,7 @@ def overlap(a, b) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("make", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("local_gradients", [False, True])
 def test_nothing_overlaps_and_nothing_is_cut_off(

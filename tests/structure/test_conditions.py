@@ -330,6 +330,7 @@ def causal_along_time(J):
 LONG = {"blocks from -inf", "blocks, counted", "blocks, last first"}  # blocks in other orders
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in CAUSAL]
 )
@@ -350,6 +351,7 @@ def test_scores_that_are_bounded_need_no_condition(name):
     assert_sound(UNCONDITIONAL[name], J)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", LEAKS)
 def test_a_leak_is_refused_whatever_is_accepted(name):
     J = jacobian(LEAKS[name], POINT, conditions=ACCEPTED)

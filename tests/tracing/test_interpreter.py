@@ -141,6 +141,7 @@ def lifted(program, arguments, draws=None):
         return [walk.wide(value) for value in walk(program.jaxpr, values)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_jax(name):
     function, *inputs = CASES[name]

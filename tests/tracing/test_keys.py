@@ -43,6 +43,7 @@ DRAWS: dict[str, Draw] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("x64", "partitionable"), [(False, True), (True, False)])
 @pytest.mark.parametrize("name", DRAWS)
 def test_numbers_are_those_of_jax(name: str, x64: bool, partitionable: bool) -> None:

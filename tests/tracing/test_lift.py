@@ -53,6 +53,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_lifting_is_the_function_in_float64(name):
     function = FUNCTIONS[name]
@@ -129,6 +130,7 @@ def test_a_reduction_is_traced_once_for_all_of_its_points(monkeypatch):
     assert 0 < len(traced) < 40
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_eigenvalues_stand_in_the_order_that_their_dtype_chose(dtype):
     """LAPACK finds them in another order in float64, which would be another function."""
