@@ -2,6 +2,7 @@
 
 from gradlab.references.bounds import product_digits as product_digits
 from gradlab.references.derivatives import forward_gradient_program as forward_gradient_program
+from gradlab.references.derivatives import jacrev_program as jacrev_program
 from gradlab.references.derivatives import jvp_program as jvp_program
 from gradlab.references.derivatives import upstream_names as upstream_names
 from gradlab.references.derivatives import vjp_program as vjp_program

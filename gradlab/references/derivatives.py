@@ -139,6 +139,24 @@ def jvp_program(program: Program, wrt: Sequence[int] | None = None) -> Program:
     )
 
 
+def jacrev_program(program: Program, output: int, wrt: Sequence[int]) -> Program:
+    """Return the program of `jacrev`: the Jacobians of one output by some inputs, row by row."""
+
+    def flat_function(run: Run, *arrays: Array) -> list[Any]:
+        return list(jax.jacrev(lambda *given: run(*given)[output], tuple(wrt))(*arrays))
+
+    return _derive(
+        program,
+        flat_function,
+        program.in_avals,
+        program.in_names,
+        [f"jacobian {program.in_names[i]}" for i in wrt],
+        lambda: None if program.wide is None else jacrev_program(program.wide, output, wrt),
+        label="jacobian of ",
+        how=("jacrev_program", output, tuple(wrt)),
+    )
+
+
 def _derive(
     program: Program,
     flat_function: Callable[..., list[Any]],

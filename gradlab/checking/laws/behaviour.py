@@ -12,7 +12,7 @@ from gradlab.checking.laws.entries import entry_name
 from gradlab.checking.trial import Trial
 from gradlab.checking.widen import widen
 from gradlab.common.arrays import Array
-from gradlab.references import LIMIT, blocks, known, unit_roundoff
+from gradlab.references import LIMIT, blocks, jacrev_program, known, unit_roundoff
 from gradlab.report import Law
 from gradlab.tracing import (
     ClosesOverTrace,
@@ -261,9 +261,9 @@ def _compiled_and_batched(trial: Trial) -> str:
     upstream, output = upstreams[0], trial.subject.outputs.index(upstreams[0].output)
     positions = tuple(forward.in_names.index(target.path) for target in trial.subject.targets)
     values = [trial.values[name] for name in forward.in_names]
-    with jax.enable_x64(forward.x64), trial.placed():
-        whole = jax.jit(jax.jacrev(lambda *arrays: forward.flat(*arrays)[output], positions))
-        blocks_ = trial.dropped.attempt(lambda: [np.asarray(b) for b in whole(*values)])
+    whole = jacrev_program(forward, output, positions)
+    with trial.placed():
+        blocks_ = trial.dropped.attempt(lambda: whole(*values))
     weights = widen(trial.upstreams[upstream.name]).ravel()
     estimates = trial.accuracy["rule"][trial.outputs :]
     for target, block, estimate in zip(trial.subject.targets, blocks_ or (), estimates):
