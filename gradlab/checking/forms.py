@@ -44,10 +44,9 @@ from gradlab.tracing import (
     rule_inputs,
     strip,
     trace,
-    walk,
     with_derivative_of,
 )
-from gradlab.tracing.jaxprs import body
+from gradlab.tracing.jaxprs import body, holds
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.linearise import forbids_forward_mode, reverse_alone
 
@@ -350,8 +349,7 @@ def jvp_or_none(program: Program, positions: tuple[int, ...]) -> Program | None:
         pushed = jvp_program(program, positions)
     except Exception:  # a custom_vjp has no forward mode
         return None
-    left_over = any(forbids_forward_mode(equation) for equation, _ in walk(pushed))
-    return None if left_over else pushed
+    return None if holds(pushed.jaxpr, forbids_forward_mode) else pushed
 
 
 def _targets(

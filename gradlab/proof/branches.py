@@ -29,8 +29,8 @@ from gradlab.tracing.jaxprs import (
     NOT_THE_USERS,
     Equation,
     Literal,
-    contains,
     dtype_of,
+    holds,
     source_path,
     written_in,
 )
@@ -135,7 +135,7 @@ class Outcomes(NamedTuple):
 
 def outcomes(programs: Sequence[Program], inputs: Mapping[str, NDArray[Any]]) -> Outcomes | None:
     """Return what the inputs decide in some programs; None where that cannot be told."""
-    if not any(contains(program.jaxpr, _decides) for program in programs):
+    if not any(holds(program.jaxpr, _decides) for program in programs):
         return Outcomes((), ())
     walk = _Walk(programs, inputs)
     if walk.size * 8 > _LARGEST:

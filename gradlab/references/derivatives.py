@@ -10,7 +10,7 @@ import numpy as np
 
 from gradlab.common.arrays import Array, Tree
 from gradlab.tracing import ClosesOverTrace, Program, derive
-from gradlab.tracing.jaxprs import Abstract, contains
+from gradlab.tracing.jaxprs import Abstract, holds
 from gradlab.tracing.kinds import is_renewed
 from gradlab.tracing.leaves import is_inexact
 
@@ -95,7 +95,7 @@ def forward_gradient_program(program: Program, wrt: Sequence[int]) -> Program:
         gradients = []
         for k, x in enumerate(points):
             unit, each = np.eye(x.size, dtype=x.dtype), functools.partial(along, k)
-            by_turns = contains(program.jaxpr, _batches_itself)
+            by_turns = holds(program.jaxpr, _batches_itself)
             gradients.append(jax.lax.map(each, unit) if by_turns else jax.vmap(each)(unit))
         return [*run(*inputs), *(g.reshape(x.shape) for g, x in zip(gradients, points))]
 
@@ -172,7 +172,7 @@ def _derive(
     A custom rule that holds values of the trace in which it was made can run in no other.
     """
     rest = avals, in_names, out_names, trace_wide, label
-    renewed = contains(program.jaxpr, is_renewed)
+    renewed = holds(program.jaxpr, is_renewed)
     key = None if renewed or program.identity is None else (how, program.identity)
     try:
         return derive(program, functools.partial(flat_function, program.flat), *rest, key)

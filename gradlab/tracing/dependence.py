@@ -9,7 +9,16 @@ from typing import Any, TypeAlias
 
 from gradlab.primitives import lookup
 from gradlab.tracing.implementing import HIGHER, expanded, implementation
-from gradlab.tracing.jaxprs import Atom, Equation, Jaxpr, Literal, body, inner_jaxprs, loop_parts
+from gradlab.tracing.jaxprs import (
+    Atom,
+    Equation,
+    Jaxpr,
+    Literal,
+    body,
+    inner_jaxprs,
+    loop_parts,
+    once,
+)
 from gradlab.tracing.kernels import kernel_jaxpr
 
 Seer: TypeAlias = Callable[[Any, Sequence[bool]], None]
@@ -41,6 +50,10 @@ def flow(jaxpr: Jaxpr, flags: Sequence[bool], see: Seer | None = None) -> list[b
 
     `see` is called with every equation that has a dependent input, and those inputs' flags.
     """
+    return list(_known(jaxpr, tuple(flags)) if see is None else _seen(jaxpr, flags, see))
+
+
+def _seen(jaxpr: Jaxpr, flags: Sequence[bool], see: Seer | None = None) -> list[bool]:
     parts = body(jaxpr)
     env: dict[Any, bool] = dict.fromkeys(parts.constvars, False)
     env.update(zip(parts.invars, flags))
@@ -52,6 +65,9 @@ def flow(jaxpr: Jaxpr, flags: Sequence[bool], see: Seer | None = None) -> list[b
         outputs = through(equation, [read(atom) for atom in equation.invars], see)
         env.update(zip(equation.outvars, outputs))
     return [read(atom) for atom in parts.outvars]
+
+
+_known = once(_seen)  # it reads no constants, and is asked at every evaluation
 
 
 def carried(equation: Equation, flags: Sequence[bool]) -> list[bool]:

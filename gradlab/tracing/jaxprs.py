@@ -96,6 +96,12 @@ def contains(jaxpr: Jaxpr, wanted: Any) -> bool:
 
 
 @once
+def holds(jaxpr: Jaxpr, wanted: Callable[[Any], bool]) -> bool:
+    """Return what `contains` does, for a function of a module that reads an equation alone."""
+    return contains(jaxpr, wanted)
+
+
+@once
 def every_equation(jaxpr: Jaxpr) -> tuple[Any, ...]:
     """Return the equations of a jaxpr, each followed by those inside it."""
     found: list[Any] = []

@@ -23,8 +23,8 @@ from gradlab.tracing.jaxprs import (
     Equation,
     Jaxpr,
     as_flat,
-    contains,
     dtype_of,
+    holds,
     shape_of,
 )
 from gradlab.tracing.leaves import is_inexact
@@ -112,12 +112,12 @@ def expansion_of(equation: Equation) -> Any:
 
 def only_forward(jaxpr: Jaxpr) -> bool:
     """Whether a program holds a rule that need not have a transpose."""
+    return holds(jaxpr, _is_batched)
 
-    def wanted(equation: Equation) -> bool:
-        kind = kind_of(equation)
-        return kind is not None and "batching" in kind.parts
 
-    return contains(jaxpr, wanted)
+def _is_batched(equation: Equation) -> bool:
+    kind = kind_of(equation)
+    return kind is not None and "batching" in kind.parts
 
 
 def missing_kinds() -> tuple[str, ...]:

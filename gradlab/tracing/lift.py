@@ -17,7 +17,7 @@ from gradlab.tracing.arithmetic import JAX, Arithmetic, NumPy, convert, widen_dt
 from gradlab.tracing.dependence import call_jaxpr, flow
 from gradlab.tracing.evaluate import Evaluator, Value
 from gradlab.tracing.implementing import HIGHER, expansion
-from gradlab.tracing.jaxprs import Equation, Literal, Variable, dtype_of, source
+from gradlab.tracing.jaxprs import Equation, Jaxpr, Literal, Variable, dtype_of, once, source
 from gradlab.tracing.leaves import digits, is_inexact
 from gradlab.tracing.program import Program
 
@@ -224,6 +224,11 @@ def lift(program: Program) -> Callable[..., list[Any]]:
 
 def narrowings(program: Program) -> list[Narrowing]:
     """Return the places where a program rounds to a dtype with fewer digits, without repeats."""
+    return _narrowings(program.jaxpr)
+
+
+@once
+def _narrowings(jaxpr: Jaxpr) -> list[Narrowing]:
     found: list[Narrowing] = []
 
     def see(equation: Equation, flags: Sequence[bool]) -> None:
@@ -236,12 +241,17 @@ def narrowings(program: Program) -> list[Narrowing]:
             if is_inexact(before) and is_inexact(after) and digits(after) < digits(before):
                 found.append(Narrowing(np.dtype(after).name, source(equation)))
 
-    flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
+    flow(jaxpr, [is_inexact(aval.dtype) for aval in jaxpr.in_avals], see)
     return list(dict.fromkeys(found))
 
 
 def opaque(program: Program) -> list[Opaque]:
     """Return the equations of a program that are not lifted, without repeats."""
+    return _opaque(program.jaxpr)
+
+
+@once
+def _opaque(jaxpr: Jaxpr) -> list[Opaque]:
     found: list[Opaque] = []
 
     def see(equation: Equation, flags: Sequence[bool]) -> None:
@@ -251,7 +261,7 @@ def opaque(program: Program) -> list[Opaque]:
         if kept and cannot_lift(equation):
             found.append(Opaque(equation.primitive.name, source(equation), min(kept)))
 
-    flow(program.jaxpr, [is_inexact(aval.dtype) for aval in program.in_avals], see)
+    flow(jaxpr, [is_inexact(aval.dtype) for aval in jaxpr.in_avals], see)
     return list(dict.fromkeys(found))
 
 
@@ -266,8 +276,8 @@ def _ordered(own: Sequence[Any], wide: Sequence[Any], xp: Any) -> list[Any]:
     """Return eigenvalues, and vectors, in the order and with the signs that their dtype chose."""
     apart = xp.abs(own[0][..., :, None] - wide[0][..., None, :])
     chosen, given = xp.argmin(apart, -1), xp.arange(apart.shape[-1])
-    once = (xp.sort(chosen, -1) == given).all(-1, keepdims=True)
-    order = xp.where(once, chosen, given)
+    single = (xp.sort(chosen, -1) == given).all(-1, keepdims=True)
+    order = xp.where(single, chosen, given)
     made = [xp.take_along_axis(wide[0], order, -1)]
     for narrow, vectors in zip(own[1:], wide[1:]):
         moved = xp.take_along_axis(vectors, order[..., None, :], -1)

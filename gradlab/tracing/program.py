@@ -21,7 +21,18 @@ from gradlab.tracing.callbacks import runs_elsewhere
 from gradlab.tracing.compiling import compile_once, remember
 from gradlab.tracing.evaluate import Evaluator, Runner, Value
 from gradlab.tracing.identity import identity
-from gradlab.tracing.jaxprs import Abstract, ClosedJaxpr, Jaxpr, body, contains, source_path
+from gradlab.tracing.jaxprs import (
+    Abstract,
+    ClosedJaxpr,
+    Jaxpr,
+    Literal,
+    body,
+    contains,
+    every_equation,
+    shape_of,
+    source_path,
+    written_in,
+)
 from gradlab.tracing.leaves import Leaf, flatten, in_numpy, is_inexact, kind_of
 from gradlab.tracing.settings import require_platform
 
@@ -361,6 +372,8 @@ def _trace(
         hint = _INDICES if mixed and isinstance(error, TypeError) else ""
         raise users_fault(name, function, inputs, error, hint=hint) from error
 
+    jaxpr = _kept(jaxpr)
+
     def wide() -> Program | None:
         wider = [
             _widened(value) if leaf.differentiable else value for value, leaf in zip(values, leaves)
@@ -379,6 +392,21 @@ def _trace(
         trace_wide=wide,
         live=flat_function,
     )
+
+
+def _kept(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the program, or an equal one from the same lines, with all that is known of it.
+
+    What holds an array of the user's is let go: JAX knows such an array by its first dtype, for as
+    long as anything holds it.
+    """
+    every = every_equation(jaxpr)
+    literals = (atom for e in every for atom in e.invars if isinstance(atom, Literal))
+    known = identity(jaxpr)
+    if known is None or body(jaxpr).constants or any(map(shape_of, literals)):
+        return jaxpr
+    lines = tuple(map(source_path, every))
+    return remember(("traced", known, lines, written_in(jaxpr)), lambda: jaxpr)
 
 
 _HELD = 1 << 24  # bytes of a layer's array that are kept beside it

@@ -1,5 +1,6 @@
 """Programs that are run at once, lifted and in NumPy: nothing is compiled, callbacks are called."""
 
+import functools
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -95,10 +96,15 @@ def batches_by_itself(program: Program) -> bool:
             return True
         if table is None:  # this JAX keeps its batching rules elsewhere
             return True
-        rule = table.get(equation.primitive)
-        return any(not module.startswith("jax") for module in _modules(rule))
+        return _is_users(table.get(equation.primitive))
 
     return contains(program.jaxpr, own)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_users(function: Any) -> bool:
+    """Whether a function, or one that it is wrapped around, is not JAX's own."""
+    return any(not module.startswith("jax") for module in _modules(function))
 
 
 def _modules(function: Any) -> Iterator[str]:

@@ -9,8 +9,8 @@ from gradlab.tracing.jaxprs import (
     Equation,
     Jaxpr,
     body,
-    contains,
     dtype_of,
+    holds,
     inner_jaxprs,
     loop_parts,
     once,
@@ -62,7 +62,7 @@ def iterates(program: Program) -> bool:
 
     One that counts, up to a bound that no float decides, is as exact as what it repeats.
     """
-    return contains(program.jaxpr, _ends_by_numbers)
+    return holds(program.jaxpr, _ends_by_numbers)
 
 
 def _ends_by_numbers(equation: Equation) -> bool:
@@ -93,7 +93,7 @@ def repeats(program: Program) -> bool:
 
     Its iterations read no further input and no counter: the loop goes towards a fixed point.
     """
-    return contains(program.jaxpr, repeated)
+    return holds(program.jaxpr, repeated)
 
 
 def repeated(equation: Equation) -> bool:

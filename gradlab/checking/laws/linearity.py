@@ -5,7 +5,7 @@ part of the upstream is zero, and `dx = p - onehot` without g.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,28 +261,37 @@ def _apart(actual: Array, expected: Array, scatter: Array) -> bool:
 
 def ignored_outputs(trial: Trial) -> list[str]:
     """Return the outputs whose upstream changes nothing, though it should."""
+    upstreams = [u for u in trial.subject.upstreams if 0 not in u.shape]
     return [
         upstream.output
-        for upstream in trial.subject.upstreams
-        if 0 not in upstream.shape and not _moves(trial, upstream, "rule")
+        for upstream, crossed in zip(upstreams, _crossed(trial, upstreams, "rule"))
+        if not _moves(trial, crossed, "rule")
         if (
-            _moves(trial, upstream, "reference")
+            any(_moves(trial, c, "reference") for c in _crossed(trial, [upstream], "reference"))
             if trial.has_reference
             else _has_slope(trial, upstream)
         )
     ]
 
 
-def _moves(trial: Trial, upstream: Upstream, keyword: str) -> bool:
-    """Whether another upstream of one output alone changes the gradients.
+def _crossed(trial: Trial, upstreams: Sequence[Upstream], keyword: str) -> Iterable[Any]:
+    """Return the gradients under another upstream of one output alone, for each of some outputs.
+
+    What NumPy evaluates goes through in one pass.
+    """
+    if len(trial.subject.upstreams) == 1:
+        return [trial.gradients_crossed(keyword)] if upstreams else []
+    cases = [{u.name: widen(trial.other_upstreams[u.name])} for u in upstreams]
+    if trial.evaluation is not None and trial.evaluation.interpreted:
+        return trial.gradients_at(keyword, cases)
+    return (trial.gradients_at(keyword, [case])[0] for case in cases)
+
+
+def _moves(trial: Trial, crossed: Sequence[Any], keyword: str) -> bool:
+    """Whether gradients under other upstreams differ from those here.
 
     A reference may be zero but for rounding, where the rule is zero itself.
     """
-    if len(trial.subject.upstreams) == 1:
-        crossed = trial.gradients_crossed(keyword)
-    else:
-        other = {upstream.name: widen(trial.other_upstreams[upstream.name])}
-        (crossed,) = trial.gradients_at(keyword, [other])
     pairs = enumerate(zip(trial.gradients_here(keyword), crossed))
     for i, (a, b) in pairs:
         if keyword == "rule":
