@@ -197,10 +197,12 @@ class Element:
         found, exact = magnitude.hashed("log"), np.array(self.exact & (self.lanes.upper >= 0))
         for lane, up in enumerate(self.lanes.upper):
             if up >= 0:
-                table = _logarithms(int(self.lanes.primes[up]), int(self.lanes.base[up]))
+                prime = int(self.lanes.primes[up])
                 known = np.isfinite(magnitude.a[up, ...])
+                at = magnitude.a[up, ...][known].astype(np.int64)
+                table = _logarithms(prime, int(self.lanes.base[up]))
                 found.a[lane, ...] = np.nan
-                found.a[lane, ...][known] = table[magnitude.a[up, ...][known].astype(np.int64)]
+                found.a[lane, ...][known] = table[np.minimum(at, prime - at)]
         exact &= np.broadcast_to(self.exact, len(self.lanes))[self.lanes.upper]
         top = (self.lanes.upper < 0).reshape(-1, *(1,) * (flips.ndim - 1))
         flips = np.where(top, 0.0, flips[self.lanes.upper])
@@ -392,19 +394,21 @@ def _powers(prime: int, square: int) -> tuple[F64, F64]:
 
 
 def _geometric(ratio: int, count: int, prime: int) -> NDArray[np.int64]:
-    found = np.ones(1, np.int64)  # whole numbers divide faster than float64 does
-    while len(found) < count:
-        found = np.concatenate([found, found * pow(ratio, len(found), prime) % prime])
-    return found[:count]
+    found, known = np.ones(count, np.int64), 1
+    while known < count:
+        more = found[: min(known, count - known)] * pow(ratio, known, prime)
+        found[known : known + len(more)] = more - more // prime * prime  # faster than % is
+        known += len(more)
+    return found
 
 
 @functools.lru_cache(maxsize=32)
 def _logarithms(prime: int, base: int) -> NDArray[np.float32]:
-    """Return the exponent of the magnitude of every element; NaN for zero."""
+    """Return the exponent of the magnitude of `a` at `min(a, prime - a)`; NaN for zero."""
     order = (prime - 1) // 2
     squares = _geometric(base, order, prime)
-    table = np.full(prime, np.nan, np.float32)  # exponents are below 2^24
-    table[squares] = table[prime - squares] = np.arange(order, dtype=np.float32)
+    table = np.full(order + 1, np.nan, np.float32)  # exponents are below 2^24
+    table[np.minimum(squares, prime - squares)] = np.arange(order, dtype=np.float32)
     return table
 
 
