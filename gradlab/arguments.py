@@ -4,6 +4,7 @@ A message names the argument, what came, what was expected, and what to do next.
 """
 
 import functools
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ def require_inputs(function: Callable[..., Any], inputs: Sequence[Any]) -> None:
         raise InputError(f"inputs: {name_of(function)} got none; pass arrays to differentiate by")
 
 
-def refuse_numbers(**numbers: Any) -> None:
+def refuse_numbers(**given: Any) -> None:
     """Refuse a seed, order or number of samples that is no such number."""
-    for name, value in numbers.items():
+    for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputTypeError(f"{name}: expected an integer, got {type(value).__name__}")
         least = 0 if name == "seed" else 1
@@ -43,6 +44,36 @@ def refuse_numbers(**numbers: Any) -> None:
                 f"order: expected 1 to 4, got {value}; for more, check jax.grad of the function",
                 (str(value), "4"),
             )
+
+
+def refuse_flags(also: str = "", **flags: Any) -> None:
+    """Refuse an option that is neither True nor False, nor one other word."""
+    for name, value in flags.items():
+        numpys = type(value).__name__ in ("bool", "bool_")
+        if not (isinstance(value, bool) or numpys or (isinstance(value, str) and value == also)):
+            known = f'True, False or "{also}"' if also else "True or False"
+            raise InputTypeError(f"{name}: expected {known}, got {_shown(value)}")
+
+
+def refuse_words(name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse an option that is none of the words that are known."""
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{name}: {_shown(value)} is not known; choose one of {', '.join(known)}")
+
+
+def refuse_bytes(max_bytes: Any) -> None:
+    """Refuse a limit of memory that is no number."""
+    number = isinstance(max_bytes, numbers.Real) and not isinstance(max_bytes, bool)
+    if not number or max_bytes != max_bytes:
+        raise InputTypeError(
+            f"max_bytes: expected a number of bytes, such as 2**30, got {_shown(max_bytes)}"
+        )
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message quotes it: an array only by its kind."""
+    plain = value is None or isinstance(value, str | bytes | bool | numbers.Number)
+    return repr(value) if plain else type(value).__name__
 
 
 def several(value: Any) -> tuple[Any, ...]:

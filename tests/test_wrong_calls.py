@@ -57,6 +57,10 @@ def check(*arguments, **options):
     return lambda: gradlab.check(*arguments, **options)
 
 
+def linear():
+    return gradlab.jacobian(same, X)
+
+
 def structure(*arguments, **options):
     return lambda: gradlab.assert_structure(*arguments, **options)
 
@@ -319,6 +323,62 @@ GRAPH = [
         "as_jax: mode is 'both'; expected 'vjp' (backward) or 'jvp' (pushforward)",
     ),
 ]
+FLAG, BYTES = (
+    "expected True or False, got",
+    "max_bytes: expected a number of bytes, such as 2**30, got",
+)
+ARRAYS = [np.ones((2, 2)), jnp.arange(3)]
+OPTIONS = [
+    *((check(same, X, branches=a), f"branches: {FLAG} ...") for a in ARRAYS),
+    (check(same, X, branches=1), f"branches: {FLAG} 1"),
+    *((check(same, X, prove=p), 'prove: expected True, False or "long", got ...') for p in ARRAYS),
+    (check(same, X, prove="short"), "prove: expected True, False or \"long\", got 'short'"),
+    (check(same, X, intended=X), "intended: expected a function, got ndarray ..."),
+    (
+        check(same, X, domain=lambda: True),
+        "domain: calling it raised TypeError: ...; it must take the inputs and return a bool",
+    ),
+    (lambda: gradlab.audit(same, X, branches=X), f"branches: {FLAG} ndarray"),
+    (lambda: gradlab.audit(same, X, prove=0), 'prove: expected True, False or "long", got 0'),
+    (lambda: gradlab.verify("tanh", thorough=X), f"thorough: {FLAG} ndarray"),
+    (lambda: gradlab.verify("tanh", prove="long"), f"prove: {FLAG} 'long'"),
+    *(
+        (lambda method=method, limit=limit: getattr(linear(), method)(max_bytes=limit), said)
+        for method in ("evaluate", "to_dense", "to_scipy", "to_bcoo")
+        for limit, said in (
+            *((a, f"{BYTES} {type(a).__name__}") for a in ARRAYS),
+            (None, f"{BYTES} None"),
+            ("1 GB", f"{BYTES} '1 GB'"),
+            (True, f"{BYTES} True"),
+            (float("nan"), f"{BYTES} nan"),
+        )
+    ),
+    (lambda: linear().at(X, max_bytes=X), f"{BYTES} ndarray"),
+    (lambda: linear().evaluate().to_dense(max_bytes=[1]), f"{BYTES} list"),
+    (lambda: linear().evaluate(probes=X), f"probes: {FLAG} ndarray"),
+    (lambda: linear().at(X, probes=None), f"probes: {FLAG} None"),
+    (lambda: linear().compile(value=X), f"value: {FLAG} ndarray"),
+    (lambda: linear().compile(probe="no"), f"probe: {FLAG} 'no'"),
+    (
+        lambda: linear().compile(layout=X),
+        "layout: ndarray is not known; choose one of matrix, leaves",
+    ),
+    (lambda: linear().compile(format=X), "format: ndarray is not known; choose one of bcoo, ..."),
+    (
+        lambda: linear().evaluate().to(None),
+        "format: None is not known; choose one of bcoo, ...",
+    ),
+    (lambda: linear().render(X), "format: a jacobian report cannot be drawn as ..."),
+    (lambda: linear().plot(None), "path: expected a file ending in .svg, got NoneType"),
+    (
+        lambda: gradlab.jacobian(same, X, sizes=X),
+        "sizes: expected a dict from names to numbers, such as {'T': 8}, got ndarray",
+    ),
+    (
+        structure(same, X, causal=0, sizes="T"),
+        "sizes: expected a dict from names to numbers, such as {'T': 8}, got str",
+    ),
+]
 DRAWN = [
     (strategies.arrays(3), "shape: 3 is no shape; expected a tuple of integers that are 0 or more"),
     (strategies.arrays((2,), dtype="int32"), "dtype: int32 is not floating point; try 'float64'"),
@@ -338,7 +398,7 @@ def says(message, expected):
     return re.fullmatch(pattern, message, re.S) is not None
 
 
-@pytest.mark.parametrize(("call", "expected"), CHECK + STRUCTURE + MEASURED + GRAPH)
+@pytest.mark.parametrize(("call", "expected"), CHECK + STRUCTURE + MEASURED + GRAPH + OPTIONS)
 def test_a_wrong_call_is_refused_in_these_words(call, expected):
     with pytest.raises(gradlab.GradlabError) as caught:
         call()

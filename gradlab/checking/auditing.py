@@ -14,6 +14,7 @@ from gradlab.arguments import (
     argument_names,
     call_of,
     name_of,
+    refuse_flags,
     refuse_numbers,
     require_callable,
     require_inputs,
@@ -61,6 +62,7 @@ from gradlab.tracing import (
     walk,
 )
 from gradlab.tracing import Leaf as TracedLeaf
+from gradlab.tracing.callbacks import counted
 from gradlab.tracing.leaves import is_inexact
 from gradlab.tracing.settings import undisturbed
 
@@ -74,6 +76,7 @@ _POINTS = 8  # at which one rule is judged
 
 
 @undisturbed()
+@counted()
 def audit(
     function: Callable[..., Any],
     *inputs: Any,
@@ -132,6 +135,8 @@ def audit(
         )
     require_callable("function", function)
     refuse_numbers(seed=seed, samples=samples)
+    refuse_flags(branches=branches)
+    refuse_flags("long", prove=prove)
     require_inputs(function, inputs)
     names = argument_names(function, len(inputs))
     require_arrays(inputs, names)

@@ -78,7 +78,11 @@ def parse_domain(domain: Any, inputs: tuple[Tree, ...], names: Sequence[str]) ->
     values = {
         leaf.path: v for leaf, v in zip(leaves, flatten(inputs, tuple(names))[0]) if leaf.traced
     }
-    broken = parsed.broken(values)
+    try:
+        broken = parsed.broken(values)
+    except Exception as error:  # whatever the user's function raises
+        text = f"calling it raised {type(error).__name__}: {error}"
+        raise InputError(f"domain: {text}; it must take the inputs and return a bool") from error
     if broken:
         raise InputError(f"domain: the given inputs are outside: {broken}")
     return parsed

@@ -11,6 +11,7 @@ import numpy as np
 from gradlab.arguments import (
     argument_names,
     call_of,
+    refuse_flags,
     refuse_numbers,
     require_callable,
     require_inputs,
@@ -45,6 +46,7 @@ from gradlab.errors import (
     InputTypeError,
 )
 from gradlab.formatting import count
+from gradlab.tracing.callbacks import counted
 from gradlab.tracing.leaves import flatten
 from gradlab.tracing.settings import undisturbed
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 
 @undisturbed()
+@counted()
 def check(
     function: Any,
     *inputs: Tree,
@@ -143,6 +146,8 @@ def check(
     )
     inputs = asked.inputs
     refuse_numbers(order=order, seed=seed, samples=samples)
+    refuse_flags(branches=branches)
+    refuse_flags("long", prove=prove)
     require_memory("check", inputs, samples)
     place = _device(device)
     trials = []

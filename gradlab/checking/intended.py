@@ -62,7 +62,7 @@ def parse_intended(intended: Any, whole: bool) -> Intended:
         for key, meaning in intended.items():
             if not isinstance(key, str):
                 require_callable("intended", key)
-            if meaning != "any":
+            if not _is_any(meaning):
                 require_callable("intended", meaning)
         return Intended(rules=dict(intended))
     if not whole:
@@ -70,9 +70,13 @@ def parse_intended(intended: Any, whole: bool) -> Intended:
             "intended: expected a dict from rules to what they mean, got "
             f"{type(intended).__name__}; pass {{rule: lambda x: x}}"
         )
-    if intended != "any":
+    if not _is_any(intended):
         require_callable("intended", intended)
     return Intended(whole=intended)
+
+
+def _is_any(meaning: Any) -> bool:
+    return isinstance(meaning, str) and meaning == "any"
 
 
 def _names(key: Any, rule: CustomRule) -> bool:

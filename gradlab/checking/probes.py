@@ -20,6 +20,10 @@ T = TypeVar("T")
 _LAST = 16  # calls that are kept for what must run
 
 
+class Spent(Exception):
+    """No further call of what cannot be read is allowed."""
+
+
 @dataclass
 class Calls:
     """How often code that cannot be read was called, and how often it may be.
@@ -53,6 +57,17 @@ class Calls:
         granted = self.made + count + _LAST <= self.allowed
         self.refused |= not granted
         return granted
+
+    def require(self, count: int) -> None:
+        """Raise `Spent` unless so many calls may be made."""
+        if not self.grants(count):
+            raise Spent
+
+    def spend(self, count: int) -> None:
+        """Count calls that are made of programs as they are; raise `Spent` where they may not."""
+        if count:
+            self.require(count)
+            self.own += count
 
     def share(self, wanted: int, each: int, later: int = _LAST) -> int:
         """Return for how many of the entries that are wanted there are calls, some for each."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 import ml_dtypes
 import numpy as np
 
-from gradlab.arguments import refuse_numbers
+from gradlab.arguments import refuse_flags, refuse_numbers
 from gradlab.checking.inputs import parse_dtypes
 from gradlab.checking.node_laws import Finding, Ledger, judge_cases, node_evidence, prepare
 from gradlab.common.arrays import DType, DTypeLike
@@ -27,6 +27,7 @@ from gradlab.nodes._base import Case
 from gradlab.nodes._registry import NodeLike
 from gradlab.progress import tracked
 from gradlab.report import Evidence, Fix, Grade, Report, weakest
+from gradlab.tracing.callbacks import counted
 from gradlab.tracing.settings import require_platform, undisturbed
 
 _MENDABLE = ("local gradient", "backward", "transpose", "form")
@@ -122,6 +123,7 @@ class VerifyReport(Report):
 
 
 @undisturbed()
+@counted()
 def verify(
     *nodes: NodeLike,
     dtypes: Sequence[DTypeLike] | None = None,
@@ -157,6 +159,7 @@ def verify(
         (True, ('Diagonal',))
     """
     refuse_numbers(seed=seed)
+    refuse_flags(thorough=thorough, prove=prove)
     return VerifyReport(
         tuple(results(*nodes, dtypes=dtypes, seed=seed, thorough=thorough, prove=prove)),
         seed,

@@ -4,6 +4,7 @@ The reference is the same function lifted to float64 (`gradlab.tracing`), at the
 the dtype can hold: what is measured is the error of computing, not of writing the inputs down.
 """
 
+import contextvars
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from gradlab.checking.probes import Calls, Spent
 from gradlab.common.arrays import Array, DTypeLike, Function, Tree
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.numerics.report import Measurement
 from gradlab.reading import ported
 from gradlab.references import Estimate, Evaluation, judge, on_host, upstream_names, vjp_program
-from gradlab.tracing import Program, require_closed, trace
+from gradlab.tracing import Program, calls_outside, require_closed, trace
 
 
 def errors_of(gradient: Array, exact: Estimate) -> dict[str, Array]:
@@ -89,6 +91,7 @@ class Subject:
     exact: tuple[Estimate, ...]
     function: Function
     inputs: tuple[Tree, ...]
+    calls: Calls
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -103,7 +106,7 @@ class Subject:
     @functools.cached_property
     def in_float32(self) -> "Subject":
         """The same gradient at the same inputs, computed in float32."""
-        return prepare(self.function, self.inputs, np.float32, seed=0)
+        return prepare(self.function, self.inputs, np.float32, 0, self.calls)
 
     @functools.cached_property
     def _runners(self) -> dict[tuple[jax.Device, str, bool], Callable[..., list[Array]]]:
@@ -123,8 +126,10 @@ class Subject:
             program = vjp_program(self.trace())
         first = len(program.out_names) - len(self.paths)
         compiled = program.flat if eager else jax.jit(program.flat)
+        each = math.ceil(sum(calls_outside(program.jaxpr)) / self.calls.each)
 
         def run(scale: float = 1.0, values: dict[str, Array] = self.values) -> list[Array]:
+            self.calls.spend(each)
             arrays = [
                 _scaled(values[name], scale) if name in self.upstreams else values[name]
                 for name in program.in_names
@@ -141,7 +146,13 @@ def _scaled(upstream: Array, scale: float) -> Array:
         return (upstream.astype(np.float64) * scale).astype(upstream.dtype)
 
 
-def prepare(function: Function, inputs: Sequence[Tree], dtype: DTypeLike, seed: int) -> Subject:
+def prepare(
+    function: Function,
+    inputs: Sequence[Tree],
+    dtype: DTypeLike,
+    seed: int,
+    calls: Calls | None = None,
+) -> Subject:
     """Trace a function at one dtype and evaluate its gradient in float64."""
     cast = jax.tree.map(lambda x: _cast(x, dtype), tuple(inputs))
     again = functools.partial(trace, function, *cast)
@@ -163,11 +174,16 @@ def prepare(function: Function, inputs: Sequence[Tree], dtype: DTypeLike, seed: 
         if name in upstream_names(forward)
     ]
     values = dict(zip(program.in_names, [*forward.flatten(cast), *upstreams]))
+    calls = calls or Calls()
+    calls.each = sum(calls_outside(forward.jaxpr)) or sum(calls_outside(program.jaxpr)) or 1
+    evaluation = Evaluation(reference=program)
+    if calls_outside(program.jaxpr):
+        calls.require(1 + evaluation.draws[0] * evaluation.roundings)
     with on_host():  # what a device's own products cost is measured, and not excused
-        estimates = Evaluation(reference=program).estimates(values, law="accuracy", seed=seed)
+        estimates = evaluation.estimates(values, law="accuracy", seed=seed)
     exact = tuple(estimates["reference"][-len(forward.differentiable) :])
     name = str(np.dtype(dtype))
-    return Subject(name, forward, again, values, exact, function, cast)
+    return Subject(name, forward, again, values, exact, function, cast, calls)
 
 
 def _cast(leaf: Tree, dtype: DTypeLike) -> Tree:
@@ -182,7 +198,7 @@ def _cast(leaf: Tree, dtype: DTypeLike) -> Tree:
 def measure(subject: Subject, device: jax.Device, matmul: str) -> list[Measurement]:
     """Return what each input's gradient is worth on a device."""
     with ThreadPoolExecutor(1) as beside:  # compiling takes most of the time, and leaves Python
-        eagerly = beside.submit(_eagerly, subject, device, matmul)
+        eagerly = beside.submit(contextvars.copy_context().run, _eagerly, subject, device, matmul)
         run = subject.runner(device, matmul)
         runs = [run() for _ in range(3)]
         eager = eagerly.result()
@@ -208,5 +224,7 @@ def _eagerly(subject: Subject, device: jax.Device, matmul: str) -> list[Array] |
     """Return the gradients run operation by operation, or None where that is not possible."""
     try:
         return subject.runner(device, matmul, eager=True)()
+    except Spent:
+        raise
     except Exception:  # some programs run only compiled; the report says that this was not seen
         return None

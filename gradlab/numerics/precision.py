@@ -15,12 +15,14 @@ from gradlab.arguments import (
     several,
 )
 from gradlab.checking.inputs import require_arrays, require_memory
+from gradlab.checking.probes import Calls, Spent
 from gradlab.common.arrays import Array, DType, DTypeLike, Function, Tree
 from gradlab.errors import InputError, InputTypeError
 from gradlab.numerics.measure import Subject, errors_of, floors_of, measure, prepare
 from gradlab.numerics.report import Measurement, PrecisionReport
 from gradlab.progress import tracked
 from gradlab.references import LIMIT
+from gradlab.tracing.callbacks import counted
 from gradlab.tracing.settings import require_platform, undisturbed
 
 _WIDE = ("float64", "float32", "bfloat16", "float16")
@@ -30,6 +32,7 @@ _UNSUPPORTED = (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntim
 
 
 @undisturbed()
+@counted()
 def precision(
     function: Function,
     *inputs: Tree,
@@ -80,9 +83,13 @@ def precision(
     measurements: list[Measurement] = []
     advice: list[str] = []
     notes: list[str] = []
+    calls = Calls.for_entries(sum(np.size(leaf) for leaf in jax.tree.leaves(inputs)))
     for dtype in tracked(chosen, str):
         try:
-            subject = prepare(function, inputs, dtype, seed)
+            subject = prepare(function, inputs, dtype, seed, calls)
+        except Spent:
+            notes.append(f"{dtype}: {_spent(calls)}")
+            continue
         except InputTypeError:
             raise
         except _UNSUPPORTED as error:
@@ -94,12 +101,19 @@ def precision(
             for matmul in _MATMUL if device.platform != "cpu" else _MATMUL[:1]:
                 try:
                     found = measure(subject, device, matmul)
+                except Spent:
+                    notes.append(f"{dtype} on {device.platform}: {_spent(calls)}")
+                    continue
                 except _UNSUPPORTED as error:
                     where = f"{dtype} on {device.platform}"
                     notes.append(f"{where}: not supported here: {_first_line(error)}")
                     continue
                 measurements += found
-                advice += [a for a in advise(subject, found, device, matmul) if a not in advice]
+                try:
+                    for said in advise(subject, found, device, matmul):
+                        advice += [said] if said not in advice else []
+                except Spent:
+                    notes.append(f"{dtype} on {device.platform}: {_spent(calls)}")
     name = getattr(function, "__name__", type(function).__name__)
     if not measurements:
         raise InputError(f"{name} runs in none of the dtypes; " + "; ".join(notes))
@@ -107,6 +121,13 @@ def precision(
     judged = (str(d) for d in chosen if dtypes is not None or (str(d) in ran.intersection(_WIDE)))
     return PrecisionReport(
         name, tuple(measurements), tuple(judged), tuple(advice), tuple(notes), seed
+    )
+
+
+def _spent(calls: Calls) -> str:
+    return (
+        f"not measured: the function calls the host, and gradlab runs it at most "
+        f"{calls.allowed:.0f} times; pass fewer dtypes= or devices="
     )
 
 

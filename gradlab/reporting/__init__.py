@@ -36,7 +36,7 @@ def formats(kind: str) -> tuple[str, ...]:
 def render(report: "Report", format: str) -> str:
     """Return `report` in `format`."""
     known = formats(report.kind)
-    if format not in known:
+    if str(format) not in known:
         raise InputError(
             f"format: a {report.kind} report cannot be drawn as {format!r}; "
             f"choose one of {', '.join(known)}"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from gradlab.arguments import refuse_bytes, refuse_words
 from gradlab.common.arrays import NumPyArray as Array
 from gradlab.errors import InputError
 from gradlab.formatting import size_text
@@ -119,9 +120,7 @@ class Listing:
 
 def known_format(format: str) -> Format:
     """Return the name of a format, or refuse it."""
-    if format not in get_args(Format):
-        known = ", ".join(get_args(Format))
-        raise InputError(f"format: {format!r} is not known; choose one of {known}")
+    refuse_words("format", format, get_args(Format))
     return format  # type: ignore[return-value]  # it is one of them
 
 
@@ -388,6 +387,7 @@ def parts_of(
 
 def refuse_dense(outputs: Sequence[Side], inputs: Sequence[Side], max_bytes: int) -> None:
     """Raise where the dense matrix takes more than `max_bytes`."""
+    refuse_bytes(max_bytes)
     m, n = sum(side.size for side in outputs), sum(side.size for side in inputs)
     size = m * n * max((side.itemsize for side in outputs), default=1)
     if size > max_bytes:

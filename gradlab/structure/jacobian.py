@@ -2,16 +2,23 @@
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradlab.arguments import require_inputs, several
+from gradlab.arguments import (
+    refuse_bytes,
+    refuse_flags,
+    refuse_words,
+    require_inputs,
+    several,
+)
 from gradlab.errors import GradlabError, InputError, InputTypeError
 from gradlab.files import write_whole
 from gradlab.formatting import shape_text
@@ -284,8 +291,8 @@ class Jacobian:
             [1.0, 1.0, 1.0]
         """
         self._numbers("compile")
-        if layout not in ("matrix", "leaves"):
-            raise InputError(f"layout: {layout!r} is not known; choose matrix or leaves")
+        refuse_words("layout", layout, get_args(Layout))
+        refuse_flags(value=value, probe=probe)
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
             raise InputTypeError(f"chunk: expected a number of passes, got {chunk!r}")
         if chunk is not None and chunk < 1:
@@ -378,6 +385,8 @@ class Jacobian:
             raise InputError(f"{who}: sizes have no numbers; call J.sized({names}).{who} instead")
 
     def _entries(self, values: Sequence[Any], who: str, max_bytes: int, probes: bool) -> Entries:
+        refuse_bytes(max_bytes)
+        refuse_flags(probes=probes)
         if is_traced(values):
             raise InputError(
                 f"{who}: the inputs are traced by jit, vmap or grad, and have no values yet; "
@@ -430,6 +439,8 @@ class Jacobian:
         Raises:
             InputError: the path does not end in `.svg`.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputTypeError(f"path: expected a file ending in .svg, got {type(path).__name__}")
         target = Path(path)
         if target.suffix != ".svg":
             raise InputError(f"plot: path must end in .svg, got {target.name!r}")

@@ -313,6 +313,11 @@ def checked(sizes: Any) -> dict[str, int]:
     Raises:
         InputTypeError: it is no dict from names to positive integers.
     """
+    if sizes is not None and not isinstance(sizes, Mapping):
+        raise InputTypeError(
+            f"sizes: expected a dict from names to numbers, such as {{'T': 8}}, got "
+            f"{type(sizes).__name__}"
+        )
     given = dict(sizes or {})
     for name, number in given.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:

@@ -31,23 +31,44 @@ Abstract: Any = jax.ShapeDtypeStruct
 _CALLS = ("pure_callback", "io_callback")
 
 
-class _Tally:
-    """How often programs have called the host, in this process: JAX does so on other threads."""
+class Tally:
+    """How often the programs of one check have called the host: JAX does so on other threads."""
 
     def __init__(self) -> None:
         self.made, self._lock = 0, threading.Lock()
 
     def add(self) -> None:
+        """Count a call."""
         with self._lock:
             self.made += 1
 
 
-_TALLY = _Tally()
+_HERE: ContextVar[Tally | None] = ContextVar("gradlab_tally", default=None)
+
+
+def tally() -> Tally | None:
+    """Return what counts the calls of the check that runs here; None where there is no check.
+
+    A program that is compiled keeps it, so that no other check may run that program: it is part
+    of the identity of what calls the host.
+    """
+    return _HERE.get()
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[None]:
+    """Count calls of the host apart from those of any other check."""
+    token = _HERE.set(Tally())
+    try:
+        yield
+    finally:
+        _HERE.reset(token)
 
 
 def host_calls() -> int:
-    """Return how often programs have called Python on the host so far."""
-    return _TALLY.made
+    """Return how often the programs of this check have called Python on the host so far."""
+    here = tally()
+    return 0 if here is None else here.made
 
 
 class NoCallLeft(BaseException):
@@ -60,7 +81,7 @@ _MOST: ContextVar[float] = ContextVar("gradlab_host_calls", default=math.inf)
 @contextlib.contextmanager
 def host_calls_limited(most: float) -> Iterator[None]:
     """Refuse calls of the host on this thread once so many were made."""
-    token = _MOST.set(_TALLY.made + most)
+    token = _MOST.set(host_calls() + most)
     try:
         yield
     finally:
@@ -121,9 +142,11 @@ def is_callback(equation: Any) -> bool:
 
 def call_host(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     """Call the host at once, on this thread."""
-    if _TALLY.made >= _MOST.get():
+    if host_calls() >= _MOST.get():
         raise NoCallLeft
-    _TALLY.add()
+    here = tally()
+    if here is not None:
+        here.add()
     try:
         found = equation.params["callback"](*map(jnp.asarray, inputs))
     except Exception as error:  # whatever the user's callback raises
@@ -138,9 +161,11 @@ def bind_callback(equation: Any, inputs: Sequence[Array]) -> list[Any]:
     given = [variable.aval.dtype for variable in equation.invars]
     results = [variable.aval for variable in equation.outvars]
     wide = any(map(_wide, (*given, *(aval.dtype for aval in results))))
+    here = tally()
 
     def on_host(*words: Any) -> list[Any]:
-        _TALLY.add()
+        if here is not None:
+            here.add()
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             values = [jnp.asarray(_joined(np.asarray(w), d)) for w, d in zip(words, given)]
             answers = params["callback"](*values)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gradlab.common.arrays import Tree
+from gradlab.tracing.callbacks import is_callback, tally
 from gradlab.tracing.dependence import call_jaxpr
 from gradlab.tracing.jaxprs import (
     Atom,
@@ -100,11 +101,12 @@ def _equation(equation: Equation, key: "_Key") -> Hashable:
     called = call_jaxpr(equation) if key.opens(equation) else None
     if called is not None:
         return "call", _program(called, key), equation.ctx
+    counts = (tally(),) if is_callback(equation) else ()
     outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in equation.outvars)
     params = equation.params
     if (rule := lasting(equation)) is not None:
         params = {**params, "jvp_jaxpr_fun": rule}
-    return equation.primitive, _parameter(params, key), outputs, equation.ctx
+    return equation.primitive, _parameter(params, key), outputs, equation.ctx, *counts
 
 
 def _parameter(value: Tree, key: "_Key") -> Hashable:

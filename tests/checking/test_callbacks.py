@@ -1,5 +1,6 @@
 """Programs that call the host: it is called as seldom as NumPy that cannot be read, and judged."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,54 @@ def pushed(host: Host, factor: float) -> Function:
     f = jax.custom_jvp(lambda x: host(lambda x: np.sin(x) * x, x))
     f.defjvp(lambda p, t: (f(*p), t[0] * (jnp.cos(p[0]) * p[0] + factor * jnp.sin(p[0]))))
     return f
+
+
+def test_checks_in_two_threads_count_their_own_calls():
+    """One waits inside its first call of the host until the other has made hundreds."""
+    many = RNG.normal(size=300).astype("float32")
+    few = RNG.normal(size=5).astype("float32")
+    finished, other = threading.Event(), Host()
+    threads = []
+
+    def elsewhere() -> None:
+        try:
+            report = gradlab.check(rule(other, 1.01), many)
+            assert report.status == "wrong", report
+        finally:
+            finished.set()
+
+    def waiting(x: Any) -> Any:
+        if not threads:
+            threads.append(threading.Thread(target=elsewhere))
+            threads[0].start()
+            assert finished.wait(120)
+        return np.sin(x) * x
+
+    alone, together = Host(), Host()
+    expected = gradlab.check(rule(alone), few)
+
+    @jax.custom_vjp
+    def f(x: Any) -> Any:
+        return together(waiting, x)
+
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (g * (jnp.cos(x) * x + jnp.sin(x)),))
+    report = gradlab.check(f, few)
+    threads[0].join()
+    assert other.calls > 300
+    assert report.status == expected.status == "right"
+    assert report.notes == expected.notes
+    assert together.calls == alone.calls
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_precision_calls_the_host_a_bounded_number_of_times(size):
+    """Asked for one device again and again, it stops, and says what was not measured."""
+    host, x = Host(), np.linspace(0.1, 1.0, size)
+    report = gradlab.precision(rule(host), x, devices=["cpu"] * 12)
+    assert host.calls <= 2 * size + 200
+    assert report.measurements
+    said = f"runs it at most {2 * size + 200} times; pass fewer dtypes= or devices="
+    assert any(said in note for note in report.notes), report.notes
 
 
 METHODS = [{"vmap_method": m} for m in ("sequential", "expand_dims", "broadcast_all")]
