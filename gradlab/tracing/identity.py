@@ -22,6 +22,7 @@ from gradlab.tracing.jaxprs import (
     Variable,
     body,
     dtype_of,
+    holds,
     shape_of,
 )
 from gradlab.tracing.kinds import lasting
@@ -30,10 +31,14 @@ _LARGEST = 1 << 16  # bytes of a constant; larger ones are data, and seldom met 
 
 
 class _Key(NamedTuple):
-    """How constants are told apart, and which calls are opened: only what they compute counts."""
+    """How constants are told apart, and which calls are opened: only what they compute counts.
+
+    `lasting`: under which word keys of programs inside are kept; None: they do not last.
+    """
 
     constant: Callable[[Any], Hashable]
     opens: Callable[[Equation], bool] = lambda equation: False
+    lasting: "Rules | None" = None
 
 
 class _Hashed:
@@ -75,7 +80,7 @@ def identity(jaxpr: Jaxpr, rules: Rules = "all") -> Hashable | None:
     known = _identities.setdefault(jaxpr, {})
     if rules not in known:
         try:
-            known[rules] = _Hashed(_program(jaxpr, _Key(_contents, _OPENED[rules])))
+            known[rules] = _Hashed(_program(jaxpr, _Key(_contents, _OPENED[rules], rules)))
         except TypeError:
             known[rules] = None
     return known[rules]
@@ -100,7 +105,7 @@ def _contents(constant: Any) -> Hashable:
 def _equation(equation: Equation, key: "_Key") -> Hashable:
     called = call_jaxpr(equation) if key.opens(equation) else None
     if called is not None:
-        return "call", _program(called, key), equation.ctx
+        return "call", _inside(called, key), equation.ctx
     counts = (tally(),) if is_callback(equation) else ()
     outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in equation.outvars)
     params = equation.params
@@ -115,10 +120,23 @@ def _parameter(value: Tree, key: "_Key") -> Hashable:
     if isinstance(value, tuple | list):
         return type(value), tuple(_parameter(item, key) for item in value)
     if hasattr(getattr(value, "jaxpr", value), "eqns"):
-        return _program(value, key)
+        return _inside(value, key)
     if isinstance(value, float):
         return value.hex()  # 0.0 is not -0.0
     return type(value), value
+
+
+def _inside(jaxpr: Jaxpr, key: "_Key") -> Hashable:
+    """Return the key of a program inside another; JAX often has the same one in many traces.
+
+    One that calls the host belongs to the check that counts its calls, and has no key that lasts.
+    """
+    if key.lasting is None or holds(jaxpr, is_callback):
+        return _program(jaxpr, key)
+    known = _identities.setdefault(jaxpr, {})
+    if known.get(key.lasting) is None:
+        known[key.lasting] = _Hashed(_program(jaxpr, key))
+    return known[key.lasting]
 
 
 def _program(jaxpr: Jaxpr, key: "_Key") -> Hashable:
