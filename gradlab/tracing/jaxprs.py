@@ -267,6 +267,43 @@ def with_outputs(jaxpr: Jaxpr, chosen: slice) -> Any:
     return jaxpr.replace(jaxpr=fewer)
 
 
+def numbers_given(jaxpr: Jaxpr) -> tuple[Any, list[Any]]:
+    """Return a closed jaxpr whose inputs are also what the user's jitted functions are given.
+
+    The numbers that they are given are returned, too: where the user runs it, they are arguments.
+    Programs that differ in them alone are compiled to the same.
+    """
+    opened = jaxpr.jaxpr
+    added: dict[Any, Any] = {}  # new inputs, with their numbers
+
+    def given(atom: Atom) -> Any:
+        if not isinstance(atom, Literal):
+            return atom
+        added[variable := Variable(atom.aval)] = np.asarray(atom.val, dtype_of(atom))
+        return variable
+
+    equations = [
+        equation.replace(invars=list(map(given, equation.invars)))
+        if _jitted_by_user(equation)
+        else equation
+        for equation in opened.eqns
+    ]
+    if not added:
+        return jaxpr, []
+    info = opened.debug_info
+    if getattr(info, "arg_names", None) is not None:
+        info = info._replace(arg_names=(*info.arg_names, *("number",) * len(added)))
+    invars = [*opened.invars, *added]
+    made = opened.replace(invars=invars, eqns=equations, debug_info=info)
+    return jaxpr.replace(jaxpr=made), list(added.values())
+
+
+def _jitted_by_user(equation: Any) -> bool:
+    if equation.primitive.name not in ("jit", "pjit"):
+        return False
+    return users_file(written_in(equation.params["jaxpr"]) or JAX_FOLDER)
+
+
 def shape_of(atom: Atom) -> tuple[int, ...]:
     """Return the shape of a variable or literal."""
     return tuple(atom.aval.shape)

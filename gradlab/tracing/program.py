@@ -29,6 +29,7 @@ from gradlab.tracing.jaxprs import (
     body,
     contains,
     every_equation,
+    numbers_given,
     shape_of,
     source_path,
     written_in,
@@ -145,11 +146,16 @@ class Program:
     def __call__(self, *inputs: Tree) -> Any:
         """Run as traced, compiled, and return the output tree with NumPy leaves."""
         with jax.enable_x64(self.x64):
-            arrays = self.flatten(inputs)
-            known = self.computes
+            jaxpr, numbers = self._jitted
+            arrays = [*self.flatten(inputs), *numbers]
+            known = identity(jaxpr, rules="none")
             key = None if known is None else ("run", known, tuple(map(_kind, arrays)))
+
+            def _run(*given: Array) -> list[Any]:
+                return _evaluated(jaxpr, given)
+
             try:
-                run = remember(key, lambda: compile_once(self._run, *arrays), store="executable")
+                run = remember(key, lambda: compile_once(_run, *arrays), store="executable")
             except NotImplementedError as error:  # such as LAPACK in half precision
                 said = str(error.args[-1]).rstrip(".")
                 other = "dtypes=" if "dtype" in said else "device="
@@ -159,12 +165,18 @@ class Program:
             outputs = run(*arrays)
             return self.unflatten([in_numpy(output) for output in outputs])
 
-    def _run(self, *arrays: Array) -> list[Any]:
-        """Evaluate on flat inputs, also what this platform only interprets or calls back."""
-        if not contains(self.jaxpr, runs_elsewhere):
-            return self.flat(*arrays)
-        values = Runner()(self.jaxpr, [Value(array, True) for array in arrays])
-        return [value.array for value in values]
+    @functools.cached_property
+    def _jitted(self) -> tuple[Jaxpr, list[Any]]:
+        """What is compiled, and the numbers that it takes beside the inputs."""
+        return numbers_given(self.jaxpr)
+
+
+def _evaluated(jaxpr: Jaxpr, arrays: Sequence[Array]) -> list[Any]:
+    """Evaluate on flat inputs, also what this platform only interprets or calls back."""
+    if not contains(jaxpr, runs_elsewhere):
+        return list(jex.jaxpr_as_fun(jaxpr)(*arrays))
+    values = Runner()(jaxpr, [Value(array, True) for array in arrays])
+    return [value.array for value in values]
 
 
 def trace(

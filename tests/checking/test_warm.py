@@ -121,3 +121,40 @@ def test_a_rule_that_is_wrong_on_another_branch_is_found_each_time():
     for seed in range(2):
         report = gradlab.check(layer, X * (1 + seed), reference=plain, seed=seed)
         assert report.status == "wrong" and "gradlab made" in str(report)
+
+
+def test_numbers_that_a_jitted_function_is_given_share_what_is_compiled(monkeypatch):
+    """What differs in such a number alone is compiled once, and judged by its own number."""
+
+    @jax.custom_vjp
+    def power(x, k):
+        return x**k
+
+    def backward(kept, u):
+        x, k = kept
+        return u * k * x ** (k - jnp.where(k == 5, 2, 1)), None
+
+    power.defvjp(lambda x, k: (power(x, k), (x, k)), backward)
+    jitted = jax.jit(power)
+    compiled = []
+    compile_once = program.compile_once
+
+    def counted(function, *arguments, **options):
+        compiled.append(function)
+        return compile_once(function, *arguments, **options)
+
+    monkeypatch.setattr(program, "compile_once", counted)
+    statuses = [
+        gradlab.check(lambda x, k=k: jitted(x, k), X + 2, branches=False).status
+        for k in (3, 4, 5, 3)
+    ]
+    assert statuses == ["right", "right", "wrong", "right"]
+    assert len(compiled) == 1
+
+
+def test_equal_functions_are_traced_to_one_program():
+    first, second = (program.trace(lambda x: jnp.sin(x) * 0.73, X) for _ in range(2))
+    assert first.jaxpr is second.jaxpr
+    table = np.arange(6, dtype=np.float32)  # JAX knows it by its dtype while anything holds it
+    first, second = (program.trace(lambda x: x * table, X) for _ in range(2))
+    assert first.jaxpr is not second.jaxpr
