@@ -12,13 +12,12 @@ import numpy as np
 
 from gradlab.common.arrays import Array
 from gradlab.repair.edits import Site, is_number, is_stored, sites, tokens
-from gradlab.repair.pool import Scope, Turns, Words, spoken
+from gradlab.repair.pool import Scope, Words, spoken
 from gradlab.repair.source import Edit, Text, edited
 from gradlab.repair.world import Failed, Mark, World, copied, counted, place, theirs, watched
 
 Run = Callable[[int], list[Any]]
 _COUNTED = re.compile(rb"\b(for|while|def)\b")
-_TURNS = 12  # of a loop, or calls of a helper, in all of which a value is solved for
 _TIMES, _ROOM = 10, 1 << 20  # how much more memory an edit may take, and bytes that it may anyway
 
 
@@ -54,8 +53,6 @@ class Bench:
         self._scopes: dict[int, Scope | None] = {}
         self.kept: list[dict[int, dict[str, Any]]] = []
         self.visits: Counter[int] = Counter()
-        # the locals before a statement, each time that it runs at the first point
-        self._turns: dict[int, list[dict[str, Any]]] = {}
         for k in range(points):
             self.kept.append(self.watched(k))
         held = {n: v for scope in self.kept[0].values() for n, v in scope.items()}
@@ -81,13 +78,10 @@ class Bench:
         """Run at the k-th point; return the locals before each statement, where it ran last."""
         found: dict[int, dict[str, Any]] = {}
         visits: Counter[int] = Counter()
-        turns = self._turns if not (k or self._turns) else {}
 
         def keep(index: int, scope: dict[str, Any]) -> None:
             found[index] = copied(scope, {})
             visits[index] += 1
-            if visits[index] <= _TURNS + 1:
-                turns.setdefault(index, []).append(found[index])
 
         for copy in self.world.copies[self.code]:
             copy.__globals__["__keep__"] = keep
@@ -222,14 +216,6 @@ class Bench:
             scope = self._scope(found) if whole else None
             self._scopes[statement] = scope
         return self._scopes[statement]
-
-    def turns(self, statement: int) -> Turns | None:
-        """Return the locals before a statement each time that it runs, where that is not often."""
-        outer = self.kept[0].get(self._outer.get(statement, -1), {})
-        found = tuple(outer | each for each in self._turns.get(statement, ()))
-        if not 1 < len(found) <= _TURNS:
-            return None
-        return Turns(found, self.copy.__globals__, self.words, self.world.rest)
 
     def around(self, given: dict[str, Any]) -> Scope:
         """Return the scope of a line whose locals are given."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gradlab.common.arrays import Tree
+from gradlab.repair.forms import matches, needed, parsed, written
 from gradlab.repair.source import ATOM, Edit, Text, precedence, symbol
 
 TOKENS, NAMES, SOLVED, WIDE, FITTED, TRIED, SAFE = range(7)
@@ -66,6 +67,24 @@ _CALLS: Final = re.compile(rb"[\w)\]]$")  # before a parenthesis
 _REDUCED: Final = re.compile(r"\((.*)\)\.(sum|mean)\(axis=-1\)")
 _WORDS: Final = re.compile(r"[^\W\d]\w*")
 _BINARY: Final[dict[type, int]] = {ast.Add: 12, ast.Sub: 12, ast.Mult: 13, ast.Div: 13}
+_VARIABLE: Final = ast.Name("v")
+_TAKEN_FOR: Final = {
+    "1 - v": "1 - v**2",
+    "a * (1 - a)": "1 - a**2",
+    "c * a * (1 - a)": "c * (1 - a**2)",
+    "c * (1 - a**2)": "c * a * (1 - a)",
+    "sqrt(a) + b": "sqrt(a + b)",
+    "sqrt(a + b)": "sqrt(a) + b",
+    "a @ b.T": "a @ b.T + b @ a.T",
+    "a.T @ b": "a.T @ b + b.T @ a",
+    "2 * a @ b.T": "a @ b.T + b @ a.T",
+    "2 * a.T @ b": "a.T @ b + b.T @ a",
+    "2 * a @ b @ c": "a @ b @ c + c @ b @ a",
+    "c * (a > b)": "(c * (a > b) + c * (a >= b)) / 2",
+    "c * (a < b)": "(c * (a < b) + c * (a <= b)) / 2",
+    "c * (a >= b)": "(c * (a >= b) + c * (a > b)) / 2",
+    "c * (a <= b)": "(c * (a <= b) + c * (a < b)) / 2",
+}  # a formula, and the one that is meant; `v` stands for a variable, other letters for anything
 _AXES: Final = (
     *("0", "1", "-1", "2", "-2", "None", "(0, 1)", "(0, 2)", "(1, 2)", "(0, 1, 2)"),
     *("(0, 2, 3)", "(-2, -1)"),
@@ -231,7 +250,7 @@ class _Writer:
                 new, binds = new[1:-1], precedence(inner)
         held = self.text.segment[start - 1 : start] == b"("
         held = held and self.text.segment[end : end + 1] == b")"
-        if binds < _needed(site.parent, site.node) and not held:
+        if binds < needed(site.parent, site.node) and not held:
             new = f"({new})"
         elif held and binds == ATOM and not _CALLS.search(self.text.segment[: start - 1]):
             start, end = start - 1, end + 1
@@ -264,29 +283,6 @@ def _is_factor(product: ast.BinOp, node: ast.expr) -> bool:
     return isinstance(product.op, ast.Mult)
 
 
-def _needed(parent: ast.AST, node: ast.expr) -> int:
-    """Return how tightly an expression must bind at its place."""
-    if isinstance(parent, ast.BinOp):
-        if isinstance(parent.op, ast.Pow) and node is parent.right:
-            return 14  # `x ** -1`
-        if isinstance(parent.op, ast.Add):
-            return precedence(parent)  # on both sides
-        left = isinstance(parent.op, ast.Pow)
-        return precedence(parent) + (node is (parent.left if left else parent.right))
-    if isinstance(parent, ast.UnaryOp):
-        return precedence(parent)
-    if isinstance(parent, ast.Compare):
-        return 8
-    if isinstance(parent, ast.BoolOp | ast.IfExp):
-        return 6
-    if isinstance(parent, ast.Attribute) or (
-        isinstance(parent, ast.Subscript | ast.Call)
-        and node is (parent.func if isinstance(parent, ast.Call) else parent.value)
-    ):
-        return ATOM
-    return 1
-
-
 def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator[Edit]:
     """Yield the edits that need no values: operators, signs, constants, axes, order, deletions.
 
@@ -300,10 +296,6 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
         node = site.node
         if isinstance(node, ast.BinOp):
             yield from _operator(write, site, node)
-            yield from _sloped(write, site, node)
-            yield from _mirrored(write, site, node)
-            yield from _rooted(write, site, node)
-            yield from _tied(write, site, node)
         elif isinstance(node, ast.UnaryOp):
             operand = node.operand
             if not isinstance(site.parent, ast.Slice) or node is not site.parent.step:
@@ -317,7 +309,6 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield write.put(site, new, 3, TOKENS)
         elif isinstance(node, ast.Call):
             yield from _call(write, site, node)
-            yield from _rooted(write, site, node)
             yield from _stepped(write, site, node)
         elif isinstance(node, ast.Attribute):
             yield from _attribute(write, site, node, held)
@@ -326,13 +317,27 @@ def tokens(text: Text, aliases: Sequence[str], held: frozenset[str]) -> Iterator
             yield from _scattered(write, site, node, aliases)
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             yield from _exchanged(write, site, node.elts)
+        yield from _taken_for(write, site)
         yield from _anywhere(write, site)
     for index, statement in enumerate(text.statements):
         yield from _statement(write, index, statement, aliases)
     yield from _everywhere(write)
-    yield from _answered(write)
     yield from _siblings(write)
     yield from _at_other_end(write)
+
+
+@functools.cache
+def _forms() -> list[tuple[ast.expr, ast.expr]]:
+    return [(parsed(form), parsed(other)) for form, other in _TAKEN_FOR.items()]
+
+
+def _taken_for(write: _Writer, site: Site) -> Iterator[Edit]:
+    """Yield the formulas that one is taken for: the slope of tanh for that of a sigmoid."""
+    for form, other in _forms():
+        for bound in matches(form, site.node, {}, {}):
+            if is_variable(bound.get("v", _VARIABLE)):
+                new = written(other, bound, write.text)
+                yield write.put(site, new, precedence(other), TOKENS)
 
 
 def _at_other_end(write: _Writer) -> Iterator[Edit]:
@@ -379,51 +384,39 @@ def _mirrored_place(text: Text, part: ast.expr) -> str:
     return f":{-value}" if part.upper is None else f"{-value}:"
 
 
-def _answered(write: _Writer) -> Iterator[Edit]:
-    """Yield what is added to one entry in a loop, taken away at another that is read there."""
-    text = write.text
-    for loop in text.statements:
-        body = loop.body if isinstance(loop, ast.For) else []
-        added = [
-            s for s in body if isinstance(s, ast.AugAssign) and isinstance(s.op, ast.Add | ast.Sub)
-        ]
-        read_ = (n for s in body for n in ast.walk(s) if isinstance(n, ast.Subscript))
-        places = dict.fromkeys(text.of(n.slice) for n in read_ if not is_stored(n))
-        for each in added:
-            if not isinstance(each.target, ast.Subscript):
-                continue
-            sign = "-" if isinstance(each.op, ast.Add) else "+"
-            for place in places:
-                if place != text.of(each.target.slice):
-                    base, value = text.of(each.target.value), text.of(each.value)
-                    yield after(text, each, f"{base}[{place}] {sign}= {value}", TOKENS)
-
-
-def scattered(text: Text, places: Sequence[str]) -> Iterator[Edit]:
+def added_again(text: Text, places: Sequence[str]) -> Iterator[Edit]:
     """Yield what is added at some places, added or taken away at others that are read as well."""
     write = _Writer(text)
+    for statement in text.statements:
+        call: Any = getattr(statement, "value", None)
+        both: tuple[str, ...] = ()
+        at = ""
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Subscript):
+            if isinstance(statement.op, ast.Add | ast.Sub):
+                base, at, value = map(
+                    text.of, (statement.target.value, statement.target.slice, call)
+                )
+                both = tuple(f"{base}[{{}}] {sign}= {value}" for sign in "-+")
+        elif isinstance(statement, ast.Expr) and isinstance(call, ast.Call) and len(call.args) == 3:
+            base, at, value = map(text.of, call.args)
+            module = text.of(call.func).removesuffix("add.at")
+            added = text.of(call.func) != module
+            both = tuple(
+                f"{module}{v}.at({base}, {{}}, {value})" for v in ("subtract", "add") if added
+            )
+        for place, form in itertools.product(places, both):
+            if place != at:
+                yield after(text, statement, form.format(place), TOKENS)
     for site in sites(text):
         node = site.node
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        called, at = node.func, getattr(node.func.value, "slice", None)
-        whole = isinstance(site.parent, ast.Expr) and called.attr == "at" and len(node.args) == 3
-        chained = at is not None and called.attr == "add" and len(node.args) == 1
-        here = text.of(node.args[1]) if whole else text.of(at) if chained and at else ""
-        for place in places:
-            if not here or place == here:
-                continue
-            if whole and last_name(called.value) == "add":
-                base, _, value = map(text.of, node.args)
-                module = text.of(called.value)[: -len("add")]
-                for name in ("subtract", "add"):
-                    new = f"{module}{name}.at({base}, {place}, {value})"
-                    statement = text.statements[site.statement]
-                    yield after(text, statement, new, TOKENS)
-            elif chained and getattr(getattr(called.value, "value", None), "attr", "") == "at":
-                for value in (f"-{write.within(node.args[0], 14)}", text.of(node.args[0])):
-                    new = f"{text.of(node)}.at[{place}].add({value})"
-                    yield write.put(site, new, ATOM, TOKENS)
+        if isinstance(node, ast.Call) and last_name(node) == "add" and len(node.args) == 1:
+            held: Any = getattr(node.func, "value", None)
+            if last_name(getattr(held, "value", node)) == "at":
+                for place in places:
+                    if place != text.of(held.slice):
+                        for value in (f"-{write.within(node.args[0], 14)}", text.of(node.args[0])):
+                            new = f"{text.of(node)}.at[{place}].add({value})"
+                            yield write.put(site, new, ATOM, TOKENS)
 
 
 def turned_first(text: Text, turns: Sequence[str]) -> Iterator[Edit]:
@@ -542,85 +535,6 @@ def _operator(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
             yield write.put(mine, exponent, binds, TOKENS)
 
 
-def _rooted(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
-    """Move what is added to a root into it, and out of it: sqrt(a) + e, sqrt(a + e)."""
-    text = write.text
-    if isinstance(node, ast.BinOp) and symbol(node) == "+" and last_name(node.left) == "sqrt":
-        root, added = node.left, text.of(node.right)
-        if isinstance(root, ast.Call) and len(root.args) == 1:
-            inner = f"{write.within(root.args[0], 12)} + {added}"
-            yield write.put(site, f"{text.of(root.func)}({inner})", ATOM, TOKENS)
-    if isinstance(node, ast.Call) and last_name(node) == "sqrt" and len(node.args) == 1:
-        inside = node.args[0]
-        if isinstance(inside, ast.BinOp) and symbol(inside) == "+":
-            new = f"{text.of(node.func)}({text.of(inside.left)}) + {text.of(inside.right)}"
-            yield write.put(site, new, 12, TOKENS)
-
-
-def _stepped(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
-    """Yield one less and one more of what is bounded to be an index."""
-    bounded = last_name(node) in ("minimum", "maximum", "clip")
-    if bounded and any(isinstance(p, ast.Subscript) or last_name(p) == "at" for p in site.parents):
-        for each in node.args:
-            if isinstance(each, ast.Name):
-                for new in (f"{each.id} - 1", f"{each.id} + 1"):
-                    yield write.piece(*write.text.span(each), new, TOKENS, site.statement)
-
-
-def _mirrored(write: _Writer, site: Site, node: ast.expr) -> Iterator[Edit]:
-    """Yield a product of matrices and the mirrored one, in the place of one of them or of two."""
-    parts = list[ast.expr]()
-    while isinstance(node, ast.BinOp) and symbol(node) == "@":
-        parts, node = [node.right, *parts], node.left
-    if isinstance(node, ast.BinOp) and symbol(node) == "*":
-        if write.text.of(node.left) not in ("2", "2.0"):
-            return
-        node = node.right
-    elif len(parts) > 1:
-        return
-    ways = [write.within(each, ATOM) for each in (node, *parts)]
-    other = [ways[-1], *ways[1:-1], ways[0]]
-    if len(ways) == 2:
-        other = [p[:-2] if p.endswith(".T") else f"{p}.T" for p in other]
-    if parts:
-        yield write.put(site, f"{' @ '.join(ways)} + {' @ '.join(other)}", 12, TOKENS)
-
-
-def _sloped(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    """Exchange the slopes of sigmoid and tanh, as products end in them: v * (1 - v), 1 - v**2."""
-    text, slope = write.text, node.right
-    if symbol(node) == "-" and text.of(node.left) in ("1", "1.0") and is_variable(node.right):
-        yield write.put(site, f"{text.of(node.left)} - {text.of(node.right)}**2", 12, TOKENS)
-    if not (symbol(node) == "*" and isinstance(slope, ast.BinOp) and symbol(slope) == "-"):
-        return
-    before, value, v = node.left, slope.right, text.of(slope.right)
-    if text.of(slope.left) not in ("1", "1.0"):
-        return
-    if isinstance(value, ast.BinOp) and symbol(value) == "**" and text.of(value.right) == "2":
-        v = text.of(value.left)
-        new = f"{write.within(before, 13)} * {v} * ({text.of(slope.left)} - {v})"
-        yield write.put(site, new, 13, TOKENS)
-    elif text.of(before) == v:
-        yield write.put(site, f"{text.of(slope.left)} - {v}**2", 12, TOKENS)
-    elif isinstance(before, ast.BinOp) and symbol(before) == "*" and text.of(before.right) == v:
-        new = f"{write.within(before.left, 13)} * ({text.of(slope.left)} - {v}**2)"
-        yield write.put(site, new, 13, TOKENS)
-
-
-def _tied(write: _Writer, site: Site, node: ast.BinOp) -> Iterator[Edit]:
-    """Yield a product with a comparison that gives each side of a tie one half."""
-    text, start = write.text, write.text.span(node)[0]
-    for factor in (node.left, node.right) if symbol(node) == "*" else ():
-        if isinstance(factor, ast.Compare) and len(factor.ops) == 1:
-            old, end = symbol(factor), text.span(factor.left)[1] - start
-            at = text.of(node).find(old, end)
-            other = old[0] + ("" if old[1:] else "=")
-            if old[0] in "<>" and at >= 0:
-                here = text.of(node)
-                new = f"({here} + {here[:at]}{other}{here[at + len(old) :]}) / 2"
-                yield write.put(site, new, 13, TOKENS)
-
-
 def _scattered(
     write: _Writer, site: Site, node: ast.Subscript, aliases: Sequence[str]
 ) -> Iterator[Edit]:
@@ -635,6 +549,16 @@ def _scattered(
     for other in sites(text):
         if text.of(other.node) == base and isinstance(other.parent, ast.Return | ast.Tuple):
             yield write.put(other, f"{base}.at[{index}].set(0)", ATOM, TOKENS)
+
+
+def _stepped(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
+    """Yield one less and one more of what is bounded to be an index."""
+    bounded = last_name(node) in ("minimum", "maximum", "clip")
+    if bounded and any(isinstance(p, ast.Subscript) or last_name(p) == "at" for p in site.parents):
+        for each in node.args:
+            if isinstance(each, ast.Name):
+                for new in (f"{each.id} - 1", f"{each.id} + 1"):
+                    yield write.piece(*write.text.span(each), new, TOKENS, site.statement)
 
 
 def _between(
@@ -748,8 +672,6 @@ def _call(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
             for axis in write.axes:
                 if axis != text.of(keyword.value):
                     yield write.put(mine, axis, ATOM, TOKENS)
-        if keyword.arg == "axis" and name in REDUCTIONS:
-            yield from _reshaped(write, site, node, keyword.value)
         start, stop = text.span(keyword)
         before: list[ast.expr | ast.keyword] = [*node.args, *node.keywords[:i]]
         if before:
@@ -773,20 +695,6 @@ def _repeated(write: _Writer, site: Site, node: ast.Call) -> Iterator[Edit]:
         news = [f"{called}({here}, {text.of(n)}{axis})" for n, axis in zip(each, axes)]
     for new in news:
         yield write.put(site, new, ATOM, TOKENS)
-
-
-def _reshaped(write: _Writer, site: Site, node: ast.Call, axis: ast.expr) -> Iterator[Edit]:
-    """Exchange two lengths of a reshape that is reduced, and reduce over another axis."""
-    made = node.args[0] if _of_module(node) and node.args else getattr(node.func, "value", None)
-    if not isinstance(made, ast.Call) or last_name(made) != "reshape" or not made.args:
-        return
-    last = made.args[-1]
-    lengths = last.elts if isinstance(last, ast.Tuple) else made.args[_of_module(made) :]
-    for exchanged in _exchanged(write, site, lengths):
-        for k in map(str, range(len(lengths))):
-            if k != write.text.of(axis):
-                other = write.piece(*write.text.span(axis), k, TOKENS, site.statement)
-                yield write.joined([exchanged, other])
 
 
 def _attribute(
@@ -1281,11 +1189,10 @@ def both(text: Text, some: Sequence[Edit]) -> Iterator[Edit]:
             yield dataclasses.replace(one, end=two.end, old=old, new=new, cost=one.cost + two.cost)
 
 
-def moved(text: Text, site: Site, each: bool = False) -> Edit:
-    """Return the edit that moves a value, to see what depends on it: `each` time by another."""
+def moved(text: Text, site: Site) -> Edit:
+    """Return the edit that moves a value, to see what depends on it."""
     write = _Writer(text)
-    by = "__moved__()" if each else "__moved__"
-    return write.put(site, f"{write.within(site.node, 12)} + {by}", 12, SOLVED)
+    return write.put(site, f"{write.within(site.node, 12)} + __moved__", 12, SOLVED)
 
 
 def nudged(text: Text, index: int) -> Edit | None:

@@ -205,8 +205,9 @@ def suspects(
         if not isinstance(node, ast.Assign | ast.AugAssign | ast.Return):
             continue
         apart = event.part is not None or not watch.target(event)
-        if node.value is None or (apart and kinds.is_variable(node.value)):
-            continue  # what is taken apart, or returned, is computed elsewhere
+        parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        if apart and all(part is None or kinds.is_variable(part) for part in parts):
+            continue  # what is put together, taken apart or returned is computed elsewhere
         shared = share.holds(event.value)
         told = whole.holds(event.value) or (shared and isinstance(node, ast.AugAssign))
         right[event.code, event.statement] += told and not watch.repeats(e)

@@ -1,7 +1,6 @@
 """What an edit may put in: the values in scope, and what is commonly made of them."""
 
 import ast
-import contextlib
 import functools
 import importlib
 import itertools
@@ -323,16 +322,6 @@ class Scope:
         return _simple(self)
 
 
-class Turns(Scope):
-    """The locals before a statement, each time that it runs at the first point."""
-
-    def value(self, text: str) -> Any:
-        """Return an expression's values of all times in one array, None where it has none."""
-        with contextlib.suppress(TypeError, ValueError):  # such as a shape beside a dtype
-            return np.stack(self.values(text) or [])
-        return None
-
-
 def _simple(scope: Scope) -> list[Material]:
     first = scope.locals[0]
     found: list[tuple[str, tuple[Any, ...]]] = []
@@ -505,8 +494,7 @@ def derived(scope: Scope, most: int = 12) -> list[Material]:
     for text, binds in texts:
         value = scope.value(text)
         if value is not None and (size := _size(value)) <= _LARGEST and not _is_idle(value):
-            every = size == 1 or isinstance(scope, Turns)
-            values = scope.values(text) if every else (value,)
+            values = scope.values(text) if size == 1 else (value,)
             made += [Material(text, binds, values, text in slopes)] if values else []
     known = len(pool)
     return _distinct([*pool, *made])[known:]

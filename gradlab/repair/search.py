@@ -40,7 +40,7 @@ from gradlab.repair.edits import (
 from gradlab.repair.first_line import WrongLine, first_wrong_line
 from gradlab.repair.lines import Hit, Line, Right, suspects
 from gradlab.repair.places import Named, at_its_definition, doubt, is_right, telling
-from gradlab.repair.pool import Scope, Turns, derived, rows_beside
+from gradlab.repair.pool import Scope, derived, rows_beside
 from gradlab.repair.problem import INSIDE, OTHER_WAY, Errors, Half, Mended, Point, Problem, judged
 from gradlab.repair.safe import safe_forms
 from gradlab.repair.solving import Fitter, Need, needs, one_sign, wider
@@ -81,7 +81,6 @@ _TIMES_FAR = (10_000, -10_000)
 _NAMED = 0.4  # of the candidates that are names, before values are solved for
 _SOLVED = 4  # drafts of one edit whose values are solved for a second one
 _WATCHED = 0.4  # of as many runs as candidates: for the first wrong line
-_LOOPED = 0.12  # of all candidates: for values that are solved for in loops
 _FURTHER = 0.4  # of all candidates: for a better place than that of a doubtful fix
 _LINES = 8  # that compute no right gradient, of which edits are tried
 _ALONE_RIGHT = 2  # edits of a line that make it right, and no other
@@ -245,9 +244,6 @@ class _Search:
     def _begin(self) -> None:
         """Run once; note what ran, what it costs, and what is wrong."""
         came = self._at(self.points[0])
-        if self.problem.rule.kind == "jvp":
-            self.points[0] = self._narrowed(self.points[0])
-            came = self._at(self.points[0])
         before = evaluated[0]
         self._at(self.points[0])
         lines = self._limits[self.points[0].label] // _TIMES + _EQUATION * (evaluated[0] - before)
@@ -266,23 +262,6 @@ class _Search:
             for c, e in zip(came, self.points[0].expected)
             if c is not None and np.shape(c) == np.shape(e)
         )
-
-    def _narrowed(self, point: Point) -> Point:
-        """Return a point that moves along those inputs alone whose tangents are wrong."""
-        leaves, tree = jax.tree.flatten(point.upstream)
-        moving, right = [k for k, x in enumerate(leaves) if np.any(x)], set[int]()
-
-        def along(some: set[int]) -> Point:
-            chosen = [x if k in some else 0 * x for k, x in enumerate(leaves)]
-            said = f"along {sorted(some)}"
-            return self.problem.along(point, jax.tree.unflatten(tree, chosen), said)
-
-        for k in moving if len(moving) > 1 else ():
-            with contextlib.suppress(Failed):
-                alone = along({k})
-                right |= {k} if all(judged(self._at(alone), alone.expected)[0]) else set()
-        wrong = {k for k in moving if k not in right}
-        return along(wrong) if right and wrong else point
 
     def _of_other_sizes(self, k: int, came: Sequence[Any]) -> list[Point]:
         """Return the k-th point of sizes that the backward takes, as at the first point."""
@@ -340,8 +319,6 @@ class _Search:
         drafts = [_Draft(code, text, self.right, self.errors) for code, text in texts]
         self._starts = {draft.code: draft for draft in drafts}
         behind = [d for d in drafts if place(d.code) not in self._before]
-        if len(behind) > 2:
-            behind = [d for d in behind if not self._is_idle(d)] or behind
         with contextlib.suppress(_Ended):
             long = self._is_long(behind)
             if long:
@@ -819,7 +796,7 @@ class _Search:
         if tier == TOKENS:
             apart = (e for e in kinds.unshared(text) if e.statement in bench.kept[0])
             turns = [form for form in words.calls if form.startswith("{}.")]
-            too = (*kinds.scattered(text, words.places), *kinds.turned_first(text, turns))
+            too = (*kinds.added_again(text, words.places), *kinds.turned_first(text, turns))
             some = itertools.chain(some, apart, (e for e in too if e.statement in wanted))
             if self.problem.rule.static and bench.reads is not None:
                 some = itertools.chain(some, kinds.parameters(text))
@@ -851,10 +828,7 @@ class _Search:
             some = itertools.chain(some, *pooled)
         if tier == NAMES:
             yield from _carried(text, bench, wanted)
-        if tier == TRIED:
-            some = itertools.chain(some, _slopes(text, bench, wanted))
         innocent, short = self._innocent(draft), tier in (NAMES, TRIED)
-        innocent |= self._partial(draft) if short and not text.edits else set()
 
         def late(edit: Edit) -> tuple[bool, bool, bool, bool, int]:
             once = tier == TRIED and bench.visits.get(edit.statement) == 1  # what is once is solved
@@ -947,17 +921,6 @@ class _Search:
             found |= {k} if not moved.isdisjoint(right) or moved <= set(right) else set()
         return found
 
-    def _is_idle(self, draft: _Draft) -> bool:
-        """Whether no wrong gradient depends on what a function computes."""
-        wrong = [i for i, ok in enumerate(draft.right) if not ok]
-        reach = self._reach(draft).values()
-        return bool(reach) and all(moved.isdisjoint(wrong) for moved in reach)
-
-    def _partial(self, draft: _Draft) -> set[int]:
-        """Return the statements on which not all wrong gradients depend."""
-        wrong = {i for i, ok in enumerate(draft.right) if not ok}
-        return {k for k, moved in self._reach(draft).items() if not wrong <= moved}
-
     def _reach(self, draft: _Draft) -> dict[int, set[int]]:
         """Return, for each statement, which gradients change when its value is moved a little."""
         if draft.code not in self._reached:
@@ -984,7 +947,7 @@ class _Search:
         found: list[_Solved] = []
         pools: dict[int, Fitter] = {}
         hopeless: set[ast.AST] = set()
-        before, start = {place.site for place in self._places[draft]}, self.tried
+        before = {place.site for place in self._places[draft]}
         innocent = self._innocent(draft)
         places = list(bench.value_sites(wanted))
         apart = [s for s, _ in places if self._is_apart(draft, s, innocent)]
@@ -994,12 +957,6 @@ class _Search:
         places.sort(key=lambda p: not (p[0].again and draft.text.of(p[0].node) in made))
         for site, scope in places:
             shapes = _shapes(scope, draft.text, site)
-            turns = bench.turns(site.statement) if not site.again else None
-            if turns is not None:
-                scope = turns
-                if self.tried - start > _LOOPED * self._total:
-                    continue
-                shapes = [(len(turns.locals), *shape) for shape in shapes[:1] if shape]
             shapes = [s for s in shapes if (math.prod(s) > _FEW) == (tier == WIDE)]
             vain = not site.again and not hopeless.isdisjoint(site.parents)
             if not shapes or self.tried >= self._end or vain or site in before:
@@ -1017,8 +974,7 @@ class _Search:
                 whole = [*scope.simple, *derived(scope)]
                 whole.sort(key=lambda m: "(" in m.text and m.text in scope.words.written)
                 self._spend(len(whole) / 12)
-                times = len(turns.locals) if turns is not None else 0
-                pools[site.statement] = Fitter(whole, times)
+                pools[site.statement] = Fitter(whole)
             fitter = pools[site.statement]
             found += [_Solved(draft.text, site, scope, each, fitter) for each in needed]
         return found
@@ -1044,11 +1000,10 @@ class _Search:
         value = scope.floats(draft.text.of(site.node), isinstance(site.node, ast.Constant))
         if value is None:
             return None
-        looped = isinstance(scope, Turns)
-        if bench.visits[site.statement] != 1 and not looped:
+        if bench.visits[site.statement] != 1:
             return None
         expected = self.points[0].expected
-        edit = kinds.moved(draft.text, site, looped)
+        edit = kinds.moved(draft.text, site)
         owners = np.concatenate([np.full(np.size(e), i) for i, e in enumerate(expected)])
         goal = np.concatenate([np.ravel(e) for e in expected])
         wrong = [i for i, ok in enumerate(draft.right) if not ok]
@@ -1057,8 +1012,7 @@ class _Search:
 
         def move(delta: Array) -> Array | None:
             self._spend(0.35)
-            each = itertools.chain(delta, itertools.repeat(0.0)) if looped else None
-            came = bench.gradients(edit, __moved__=each.__next__ if each else delta)
+            came = bench.gradients(edit, __moved__=delta)
             if came is None or any(np.shape(c) != np.shape(e) for c, e in zip(came, expected)):
                 return None
             return np.concatenate([np.ravel(c) for c in came])
@@ -1526,18 +1480,6 @@ def _reads_itself(loop: ast.stmt, name: str) -> bool:
     return False
 
 
-def _slopes(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
-    """Yield products with slopes of activations, in loops: no value there can be solved for."""
-    known: dict[int, list[Material]] = {}
-    for site, scope in bench.value_sites(wanted):
-        if bench.visits[site.statement] > 1 and (shape := _shape(scope, text.of(site.node))):
-            if site.statement not in known:
-                known[site.statement] = derived(scope, 0)
-            for each in known[site.statement]:
-                if each.slope and each.shape == shape:
-                    yield kinds.filled(text, site, "{s} * {m}", each)
-
-
 def _others(text: Text, bench: Bench, wanted: set[int]) -> Iterator[Edit]:
     """Yield other containers of the same kind: the parameters of another layer."""
     for site, scope in bench.value_sites(wanted):
@@ -1634,12 +1576,6 @@ def _kept_instead(text: Text, bench: Bench) -> Iterator[Edit]:
 
 def _keys(value: Any) -> Any:
     return value if isinstance(value, dict) else ()
-
-
-def _assigns(statement: ast.stmt, name: str) -> bool:
-    """Whether a statement gives its value to this name alone."""
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
-    return [getattr(target, "id", None) for target in targets] == [name]
 
 
 def _is_plain(value: Tree) -> bool:

@@ -137,18 +137,6 @@ def wider(shape: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
     return len(narrow) <= len(shape) and all(n in (1, length) for length, n in pairs)
 
 
-def _is_in_turns(material: Material, turns: int) -> bool:
-    """Whether there is a value of one shape in each turn of a loop."""
-    return len(material.values) == turns and len(set(map(np.shape, material.values))) == 1
-
-
-def _broadcast(material: Material, shape: tuple[int, ...], turns: int) -> Array:
-    """Return what may be put in, in a shape; of a loop, the values of all its turns."""
-    if not turns:
-        return np.broadcast_to(np.asarray(material.value, float), shape)
-    return np.stack([np.broadcast_to(np.asarray(v, float), shape[1:]) for v in material.values])
-
-
 def one_sign(array: Array) -> bool:
     """Whether all entries have one sign: nobody divides by what passes through zero."""
     return bool(np.all(array > 0) or np.all(array < 0))
@@ -160,9 +148,8 @@ class Fitter:
     A sum of four is two sums of two, so that sorted pairs are all that is searched.
     """
 
-    def __init__(self, pool: Sequence[Material], turns: int = 0) -> None:
-        self.pool = [m for m in pool if not turns or _is_in_turns(m, turns)]
-        self.turns = turns
+    def __init__(self, pool: Sequence[Material]) -> None:
+        self.pool = pool
         self._found: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
         self._made: dict[tuple[tuple[int, ...], bytes], _Table] = {}  # by the entries that are used
         self._wide: dict[tuple[int, ...], tuple[list[Material], Array]] = {}
@@ -170,9 +157,8 @@ class Fitter:
     def wide(self, shape: tuple[int, ...]) -> tuple[list[Material], Array]:
         """Return what fits a shape, and its values in that shape."""
         if shape not in self._wide:
-            one = shape[bool(self.turns) :]
-            fitting = [m for m in self.pool if wider(one, m.shape) and m.value.dtype.kind != "c"]
-            arrays = [_broadcast(m, shape, self.turns) for m in fitting]
+            fitting = [m for m in self.pool if wider(shape, m.shape) and m.value.dtype.kind != "c"]
+            arrays = [np.broadcast_to(np.asarray(m.value, float), shape) for m in fitting]
             self._wide[shape] = fitting, np.array(arrays).reshape(-1, *shape)
         return self._wide[shape]
 
@@ -201,7 +187,7 @@ class Fitter:
             return
         used = wanted.shape, use.tobytes()
         if used not in self._made:
-            self._made[used] = _Table(self.pool, wanted.shape, use, self.turns)
+            self._made[used] = _Table(self.pool, wanted.shape, use)
         made = self._made[used]
         goal = logs[use] - logs[use].mean()
         if np.ptp(goal) <= 1e-6:
@@ -223,16 +209,14 @@ class Fitter:
 class _Table:
     """The logarithms of a pool's values, and the sorted sums of two of their multiples."""
 
-    def __init__(
-        self, pool: Sequence[Material], shape: tuple[int, ...], use: Array, turns: int
-    ) -> None:
+    def __init__(self, pool: Sequence[Material], shape: tuple[int, ...], use: Array) -> None:
         self.known: list[tuple[str, Array]] = []
         self.numbers: list[tuple[str, float]] = []
         self.rows: list[Array] = []
         self.mixed = np.cos(1.0 + 2.0 * np.arange(np.count_nonzero(use)))
         for each in pool:
             try:
-                wide = _broadcast(each, shape, turns)
+                wide = np.broadcast_to(np.asarray(each.value, float), shape)
             except (TypeError, ValueError):
                 continue
             text = each.text if each.binds >= ATOM else f"({each.text})"

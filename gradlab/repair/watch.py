@@ -1,10 +1,9 @@
 """What the lines of a backward compute, each time that they run."""
 
 import ast
-import collections
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Self
@@ -69,7 +68,9 @@ class Watch:
         """Whether an assignment of one value makes what its function had before."""
         event = self.events[e]
         node = self.texts[event.code].statements[event.statement]
-        return isinstance(node, ast.Assign) and event.part is None and self.repeats(e)
+        if not isinstance(node, ast.Assign) or event.part is not None:
+            return False
+        return isinstance(node.value, ast.Name) or self.repeats(e)
 
     def repeats(self, e: int) -> bool:
         """Whether a value is one that its function made shortly before."""
@@ -85,17 +86,9 @@ class Watch:
             target = target.elts[event.part] if event.part < len(target.elts) else None
         return target.id if isinstance(target, ast.Name) else ""
 
-    def is_looped(self, e: int) -> bool:
-        """Whether the place of an event is passed several times."""
-        return self._times[self.place(e)] > 1
-
     def place(self, e: int) -> tuple[CodeType, int, int | None]:
         """Return the place of an event: function, statement, part."""
         return self.events[e].code, self.events[e].statement, self.events[e].part
-
-    @functools.cached_property
-    def _times(self) -> collections.Counter[Any]:
-        return collections.Counter(map(self.place, range(len(self.events))))
 
     def tried(self, put: dict[int, Array], noting: bool = False) -> list[Any]:
         """Return the gradients with other values at some events; note all values if asked."""
@@ -111,12 +104,7 @@ class Watch:
         before = sum(self.place(k) == self.place(e) for k in range(e))
         return before + 1 if before else 0
 
-    def wrong_turn(self, e: int, sure: Known) -> int:
-        """Return the first turn at which the value of an event's place is wrong, as `turn` does."""
-        every = (k for k in range(e + 1) if self.place(k) == self.place(e))
-        return self.turn(next((k for k in every if not sure.holds(self.events[k].value)), e))
-
-    def is_given_wrong(self, e: int, near: set[int], sure: Known) -> bool:
+    def is_given_wrong(self, e: int, near: Collection[int], sure: Known) -> bool:
         """Whether a helper may have been given what is wrong: a parameter that nothing confirms."""
         event, statements = self.events[e], self.texts[self.events[e].code].statements
         made = {name for node in statements for name in names_in(node, ast.Store)}

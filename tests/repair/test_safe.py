@@ -42,7 +42,7 @@ def test_a_form_and_its_safe_form_have_the_same_value(form: str) -> None:
     [
         ("return y * np.exp(x) / (1 + np.exp(x))", "y / (1 + np.exp(-x))"),
         ("e = np.exp(x); return e * y / (e + 1)", "y / (1 + np.exp(-x))"),
-        ("t = np.tanh(x); return y * (1 - t**2)", "1 / np.cosh(x) ** 2"),
+        ("t = np.tanh(x); return y * (1 - t**2)", "1 / np.cosh(x)**2"),
         ("return np.log(np.exp(-x) + 1)", "np.logaddexp(0, -x)"),
         ("return 1 - 1 / (1 + np.exp(-x))", "1 / (1 + np.exp(x))"),
     ],
