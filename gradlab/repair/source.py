@@ -44,7 +44,7 @@ class Text:
     """A function's text as it stands in its file, or after edits.
 
     `segment` holds its whole lines from `def` on; `before` and `after` are the rest of the file;
-    `line` is the number of the first line of the segment; `draft` is the text before the last edit.
+    `line` is the number of the first line of the segment.
     """
 
     path: str
@@ -55,7 +55,6 @@ class Text:
     name: str
     which: int = 0  # of several lambdas on a line
     edits: tuple[Edit, ...] = ()
-    draft: "Text | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -124,7 +123,7 @@ def edited(text: Text, edit: Edit) -> Text:
     """Return the function after one more edit."""
     segment = text.segment[: edit.start] + edit.new.encode() + text.segment[edit.end :]
     rest = text.before, text.after, text.line, text.name, text.which
-    return Text(text.path, segment, *rest, (*text.edits, edit), text)
+    return Text(text.path, segment, *rest, (*text.edits, edit))
 
 
 def alike(one: str, two: str) -> tuple[int, int]:

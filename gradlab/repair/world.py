@@ -14,7 +14,6 @@ import functools
 import inspect
 import itertools
 import random
-import re
 import sys
 import sysconfig
 import types
@@ -40,7 +39,6 @@ Mark = Callable[[ast.FunctionDef], None]
 _CODE_NAME = "<gradlab candidate>"
 _MANY = 10_000_000  # lines of a function that nobody has measured yet
 _HELPERS = 6
-_BLOCKS = re.compile(rb"\n|\b(for|while|def|class)\b")
 _ENTRIES = 8  # of a tuple, a dict or an array that may hold settings
 
 
@@ -507,8 +505,7 @@ def compiled(
         mark: adds to the definition what is to be seen as it runs.
         counts: whether it counts its lines, which only works in a world.
     """
-    made = _written(text, original) if counts and mark is None else None
-    whole = theirs(compile, made or _built(text, original, mark, counts), _CODE_NAME, "exec")
+    whole = theirs(compile, _built(text, original, mark, counts), _CODE_NAME, "exec")
     outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
     code = next(c for c in outer.co_consts if isinstance(c, CodeType))
     if set(code.co_freevars) != set(original.co_freevars):
@@ -550,54 +547,6 @@ def _built(text: Text, original: CodeType, mark: Mark | None, counts: bool) -> a
     factory = ast.fix_missing_locations(ast.FunctionDef("factory", arguments, [], []))
     factory.body = [node]
     return ast.Module([factory], [])
-
-
-class _Frame(NamedTuple):
-    """What stands around a body's lines, where these begin, and what is put in to count them."""
-
-    head: bytes
-    start: int
-    puts: tuple[tuple[int, bytes], ...]
-
-
-@functools.lru_cache(maxsize=64)
-def _frame(draft: Text, original: CodeType) -> _Frame | None:
-    """Return what `_built` puts around a draft, as text; None where its lines do not allow it."""
-    node, puts = _defined(draft), list[tuple[int, bytes]]()
-    for each in inside([node]):
-        if isinstance(each, ast.While | ast.For | ast.FunctionDef):
-            first, call = each.body[0], f"__ran__({place(original)!r}, {len(each.body)})".encode()
-            at = draft.span(first)[0]
-            blank = draft.segment[draft.segment.rfind(b"\n", 0, at) + 1 : at]
-            if getattr(first, "decorator_list", []):
-                return None
-            puts.append((at, call + (b"; " if blank.strip() else b"\n" + blank)))
-    start = draft.segment.rfind(b"\n", 0, puts[0][0]) + 1
-    indent = draft.segment[start : puts[0][0]]
-    if indent.strip(b" ") or len(indent) < 2:  # one line, or tabs
-        return None
-    names, node.body = ", ".join(original.co_freevars), [ast.Pass()]
-    define = ast.unparse(node).partition("\n")[0]
-    head = f"def factory({names}):\n {define}\n".encode()
-    head += indent + f"if 0: [{names}]\n".encode()
-    return _Frame(head, start, tuple(puts))
-
-
-def _written(text: Text, original: CodeType) -> bytes | None:
-    """Return as text what `_built` makes of one more edit: that compiles in a fifth of the time."""
-    frame = _frame(text.draft, original) if text.draft is not None else None
-    if frame is None:
-        return None
-    edit, made, end = text.edits[-1], frame.head, frame.start
-    new = edit.new.encode()
-    if edit.start < frame.puts[0][0] or _BLOCKS.search(new):
-        return None
-    for at, put in frame.puts:
-        if edit.start < at < edit.end:
-            return None
-        here = at if at <= edit.start else at + len(new) - edit.end + edit.start
-        made, end = made + text.segment[end:here] + put, here
-    return made + text.segment[end:]
 
 
 def _enclosing(code: CodeType) -> str:
