@@ -72,9 +72,12 @@ class Sheet:
         """Return which numbers a reason has decided."""
         return np.asarray(self.reason == reason.number)
 
-    def known_well(self, most: float) -> Array:
-        """Return which numbers are confirmed up to an error that is a small part of them."""
-        return np.asarray(LIMIT * self.error <= most * np.abs(self.claim))
+    def known_well(self, most: float, of_typical: float = 0.0) -> Array:
+        """Return which numbers are known up to a small part of them, or of a typical one."""
+        sizes = np.abs(self.claim)
+        counted = sizes[self.finite & (sizes > 0)]
+        least = of_typical * float(np.median(counted)) if counted.size else 0.0
+        return np.asarray(LIMIT * self.error <= np.maximum(most * sizes, least))
 
     def direction(self, group: Array, moves: Array | float = 1.0) -> dict[str, Array]:
         """Return the direction that moves a group of numbers, each by so many of its steps."""

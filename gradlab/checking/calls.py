@@ -82,7 +82,7 @@ def to_both_sides(
         for direction in directions
         for sign in (1.0, -1.0)
     )
-    found = moves(evidence, ways)
+    found = moves(evidence, ways, step)
     ahead, behind = found.changes.reshape(-1, 2).T
     sizes, share = (each.reshape(-1, 2).max(axis=1) for each in (found.sizes, found.shares))
     return np.array([ahead / step, -behind / step, _SURE * noise * share / step, sizes])

@@ -271,7 +271,8 @@ class Moves:
     """By how much <upstream, forward> changes at several moves away from a point.
 
     `sizes`: the magnitudes of the terms that change; `here`: the magnitudes of all terms; `shares`:
-    how much of the noise of all terms, each rounded by itself, is in the terms that change.
+    how much of the noise of all terms, each rounded by itself, is in the terms that change. Where
+    an input is rounded on its way, a steep term is moved by more than its own rounding.
     """
 
     changes: Array
@@ -280,24 +281,26 @@ class Moves:
     shares: Array
 
 
-def moves(evidence: Evidence, directions: Iterable[dict[str, Any]]) -> Moves:
-    """Call the forward at the point and once for each move away from it."""
+def moves(evidence: Evidence, directions: Iterable[dict[str, Any]], step: float = 1.0) -> Moves:
+    """Call the forward at the point and once for each move away from it, by so large a step."""
     forward, upstreams = _forward(evidence), _upstreams(evidence)
     (start,) = forward([{}])
     still = _without_infinities(start)
     here = still(start)
-    changes, rows = [], [_terms(upstreams, here)]
+    changes, all_terms = [], _terms(upstreams, here)
+    sizes, lengths = [np.sum(all_terms)], [np.linalg.norm(all_terms)]
     for direction in directions:
         there = still(forward([_ahead(evidence, direction, 1.0)])[0])
         with np.errstate(invalid="ignore"):
-            changes.append(pairing(upstreams, [y - x for x, y in zip(here, there)]))
-        moved = [np.where(y == x, 0.0, x) for x, y in zip(here, there)]
-        rows.append(_terms(upstreams, moved))
-    sizes = np.array([np.sum(row) for row in rows])
-    lengths = np.array([np.linalg.norm(row) for row in rows])
-    known = (lengths[1:] > 0) & (lengths[0] > 0)  # where nothing moved, it may be a staircase
-    shares = np.where(known, lengths[1:] / (lengths[0] or 1.0), 1.0)
-    return Moves(np.array(changes), sizes[1:], float(sizes[0]), shares)
+            differences = [y - x for x, y in zip(here, there)]
+        changes.append(pairing(upstreams, differences))
+        moved = _terms(upstreams, [np.where(y == x, 0.0, x) for x, y in zip(here, there)])
+        sizes.append(np.sum(moved))
+        lengths.append(np.linalg.norm(np.hypot(moved, _terms(upstreams, differences) / step)))
+    whole, parts = lengths[0], np.array(lengths[1:])
+    known = (parts > 0) & (whole > 0)  # where nothing moved, it may be a staircase
+    shares = np.where(known, parts / (whole or 1.0), 1.0)
+    return Moves(np.array(changes), np.array(sizes[1:]), float(sizes[0]), shares)
 
 
 def _terms(upstreams: Sequence[Any], outputs: Sequence[Any]) -> Array:

@@ -24,6 +24,7 @@ _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
 _LESS = 0.5  # of its step, by which a number moves in a group at least
 _FINE = 2.0**-10  # of a number: the error up to which a direction over all numbers tells of it
+_VAGUE, _SMALL = 0.1, 0.01  # of a number, of a typical one: errors that leave it unconfirmed
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
 
 
@@ -40,6 +41,8 @@ def judge_by_calls(
         _confirm(sheet)
     elif not sheet.told(Reason.SLOPE_REFUTES).any():
         _search(sheet)
+    vague = sheet.told(Reason.SLOPE_CONFIRMS) & ~sheet.known_well(_VAGUE, _SMALL)
+    sheet.put(vague, Reason.SLOPE_UNKNOWN, np.nan, np.inf)
     return {i: sheet.verdict(i) for i in chosen}
 
 
@@ -93,20 +96,23 @@ def _each(sheet: Sheet, refuted: bool) -> None:
     search = LINE * (waiting.size.bit_length() + 2)
     left = calls.allowed - calls.made - later
     later += search if refuted and 2 * waiting.size > left >= search else 0
-    _ask(sheet, waiting, later, alone=refuted)
+    _ask(sheet, waiting, later + LINE, alone=refuted)
     _ask(sheet, rough, later + LINE)
 
 
 def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
     """Ask for numbers in groups of like size, for which there are calls; or for some `alone`.
 
-    A group that is refuted is asked for number by number.
+    A group that is refuted is asked for number by number: calls for a few of them are kept. What
+    there are no calls for then is not known, whatever a slope along all numbers said of it.
     """
     calls = sheet.evidence.subject.calls
     rng = np.random.default_rng([sheet.evidence.seed, 10])
     steps = rng.choice((-1.0, 1.0), sheet.claim.size) * rng.uniform(_LESS, 1.0, sheet.claim.size)
     order = numbers[np.argsort(-np.abs(sheet.claim[numbers]), kind="stable")]
     count = calls.share(order.size, 2, later)
+    if not alone and 0 < count < order.size:
+        count = calls.share(order.size, 2, later + 2 * _ALONE * -(-order.size // count))
     chosen = order[:count] if alone else order
     groups = np.array_split(chosen, count) if count else []
     while groups:
@@ -124,6 +130,7 @@ def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
                 if reason in STATES or sheet.told(Reason.NOT_ASKED)[group].any():
                     sheet.put(group, reason, slope.value[n], slope.error[n])
             elif said.refutes:
+                sheet.put(group, Reason.NOT_ASKED, np.nan, np.inf)
                 split += [np.array([k]) for k in group]
             elif said == Answer.AGREES and not untold[n]:
                 sheet.put(group, REASONS[said], sheet.claim[group], slope.error[n] / _LESS)
@@ -131,17 +138,22 @@ def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
 
 
 def _search(sheet: Sheet) -> None:
-    """Look for a wrong entry among those that nobody asked for: half of them, and half of these."""
+    """Look for a wrong entry among those that nobody asked for: half of them, and half of these.
+
+    What is left when few are is asked number by number. If none is found, no entry counts as right:
+    something is wrong, and nobody knows what.
+    """
     suspects = np.flatnonzero(sheet.told(Reason.NOT_ASKED) & sheet.finite)
     rng, calls = np.random.default_rng([sheet.evidence.seed, 9]), sheet.evidence.subject.calls
     steps = rng.choice((-1.0, 1.0), sheet.claim.size)
-    while suspects.size > 1 and calls.grants(2 * LINE):
+    while 2 * suspects.size > LINE and calls.grants(2 * LINE):
         half = rng.permutation(suspects)[: suspects.size // 2]
         slope = slopes(sheet.evidence, [sheet.direction(half, steps)])
         said = sheet.answer(slope, 0, half, steps, strict=False)
         suspects = half if said.refutes else np.setdiff1d(suspects, half)
-    if suspects.size == 1:
-        sheet.ask_alone(suspects[0])
+    _ask(sheet, suspects, _LATER, alone=True)
+    if suspects.size and not sheet.told(Reason.SLOPE_REFUTES).any():
+        sheet.put(sheet.finite, Reason.NOT_ASKED, np.nan, np.inf)
 
 
 def _confirm(sheet: Sheet) -> None:
@@ -151,9 +163,11 @@ def _confirm(sheet: Sheet) -> None:
         return
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.abs(sheet.claim - sheet.value)[wrong] / sheet.error[wrong]
-    asked = wrong[np.argsort(-excess)[:_ALONE]]
-    for k in asked:
-        sheet.ask_alone(k)
+    asked = []
+    for k in wrong[np.argsort(-excess)[:_ALONE]]:
+        if sheet.evidence.subject.calls.grants(LINE):
+            sheet.ask_alone(k)
+            asked.append(k)
     if not sheet.told(Reason.SLOPE_REFUTES)[asked].any():
         rest = np.flatnonzero(sheet.told(Reason.SLOPE_REFUTES))
         sheet.put(rest, Reason.SLOPE_UNKNOWN, sheet.value[rest], np.inf)

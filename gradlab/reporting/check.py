@@ -83,6 +83,11 @@ def _told(report: "CheckReport") -> Iterator[tuple[str, str]]:
     if seen:
         parts = [f"of {size} or more in {listed(paths)}" for size, paths in seen.items()]
         yield "finds", f"relative errors {', and '.join(parts)}"
+    for leaf in report.leaves:
+        if leaf.inconclusive and leaf.status != "undecided":
+            done = leaf.right + leaf.wrong
+            entries = count(done + leaf.inconclusive, "entry", "entries")
+            yield "judged", f"{done:,} of {entries} of {leaf.path}; report.leaves has the reasons"
     for law in report.laws:
         if law.status == "warned":
             yield "warning", f"{_name(law)}: {law.reason}"

@@ -218,7 +218,9 @@ def test_a_layer_that_refuses_float64_is_judged_in_its_own_dtype(size, at):
         factors = np.where(np.arange(size) == at, factor, 1.0)
         return lambda g, x: ((factors * g * (1 - np.tanh(x * w) ** 2) * w).astype(x.dtype),)
 
-    assert checked(forward, backward(1.0), x).leaves[0].right == size
+    report = checked(forward, backward(1.0), x)
+    (leaf,) = report.leaves  # where tanh is flat, slopes in float32 may tell nothing
+    assert report.ok and leaf.wrong == 0 and leaf.right >= 0.95 * size
     report = checked(forward, backward(1.5), x)
     assert report.worst.index == (at,) and report.leaves[0].wrong == 1
     read = gradlab.check(forward, x, backward=backward(1.0))  # the law of finite differences calls
