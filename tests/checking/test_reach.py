@@ -257,6 +257,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("verdict_alone")
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_a_rule_that_is_wrong_on_another_branch_is_found(layer: Layer) -> None:
@@ -331,6 +332,7 @@ def test_a_rule_that_is_wrong_at_few_values_of_half_precision_is_found() -> None
     assert abs(float(made)) > 100
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("power", "factor"), [(12.9, 1.0), (25.9, 1.0), (12.9, 1.05)])
 def test_a_power_that_bfloat16_rounds_is_judged_by_the_one_that_was_written(
     power: float, factor: float

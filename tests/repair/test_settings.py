@@ -131,6 +131,7 @@ HELD = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("held", HELD)
 def test_no_number_stands_for_a_setting_that_something_holds(held: str, tmp_path: Path) -> None:
     made, bias, gain = HELD[held]

@@ -234,6 +234,7 @@ DENSE = {
 """Counted as dense on all axes, and named in the report."""
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_primitive_is_handled_on_axes(name):
     function, x = EXAMPLES[name]

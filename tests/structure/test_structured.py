@@ -68,7 +68,7 @@ READ = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", READ)
 def test_the_operator_is_the_jacobian(name):
     function, formula = READ[name]
