@@ -24,7 +24,8 @@ _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
 _LESS = 0.5  # of its step, by which a number moves in a group at least
 _FINE = 2.0**-10  # of a number: the error up to which a direction over all numbers tells of it
-_VAGUE, _SMALL = 0.1, 0.01  # of a number, of a typical one: errors that leave it unconfirmed
+_VAGUE = 10**-0.5  # of a number: half a digit; with a larger error it is not confirmed,
+_SMALL = 0.01  # unless that is a small part of a typical number
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
 
 
@@ -168,6 +169,8 @@ def _confirm(sheet: Sheet) -> None:
         if sheet.evidence.subject.calls.grants(LINE):
             sheet.ask_alone(k)
             asked.append(k)
-    if not sheet.told(Reason.SLOPE_REFUTES)[asked].any():
+    if not asked:  # two calls refute it, and none are left to be sure
+        sheet.put(sheet.finite, Reason.NOT_ASKED, np.nan, np.inf)
+    elif not sheet.told(Reason.SLOPE_REFUTES)[asked].any():
         rest = np.flatnonzero(sheet.told(Reason.SLOPE_REFUTES))
         sheet.put(rest, Reason.SLOPE_UNKNOWN, sheet.value[rest], np.inf)
