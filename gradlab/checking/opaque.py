@@ -24,8 +24,8 @@ _LEAST = 2.0**-3  # of its step, by which a number moves in a direction at least
 _LATER, _TIED = 40, 3  # calls that the other laws need, and those for each value of tied entries
 _LESS = 0.5  # of its step, by which a number moves in a group at least
 _FINE = 2.0**-10  # of a number: the error up to which a direction over all numbers tells of it
-_VAGUE = 10**-0.5  # of a number: half a digit; with a larger error it is not confirmed,
-_SMALL = 0.01  # unless that is a small part of a typical number
+_VAGUE = 10**-0.5  # of a number: a larger error leaves it less than half a digit
+_SMALL = 0.01  # of a typical number: a smaller error hides nothing of size
 _AGREE = {Answer.AGREES, Answer.ZERO, Answer.TOO_COARSE}
 
 
@@ -104,8 +104,8 @@ def _each(sheet: Sheet, refuted: bool) -> None:
 def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
     """Ask for numbers in groups of like size, for which there are calls; or for some `alone`.
 
-    A group that is refuted is asked for number by number: calls for a few of them are kept. What
-    there are no calls for then is not known, whatever a slope along all numbers said of it.
+    A group that is refuted is asked for number by number: calls for a few of them are kept. Those
+    for which no calls are left do not count as judged, even if a direction confirmed them.
     """
     calls = sheet.evidence.subject.calls
     rng = np.random.default_rng([sheet.evidence.seed, 10])
@@ -141,8 +141,8 @@ def _ask(sheet: Sheet, numbers: Array, later: int, alone: bool = False) -> None:
 def _search(sheet: Sheet) -> None:
     """Look for a wrong entry among those that nobody asked for: half of them, and half of these.
 
-    What is left when few are is asked number by number. If none is found, no entry counts as right:
-    something is wrong, and nobody knows what.
+    What is left when few are is asked number by number. If no wrong one is found, no
+    entry counts as right.
     """
     suspects = np.flatnonzero(sheet.told(Reason.NOT_ASKED) & sheet.finite)
     rng, calls = np.random.default_rng([sheet.evidence.seed, 9]), sheet.evidence.subject.calls

@@ -219,8 +219,9 @@ def test_a_layer_that_refuses_float64_is_judged_in_its_own_dtype(size, at):
         return lambda g, x: ((factors * g * (1 - np.tanh(x * w) ** 2) * w).astype(x.dtype),)
 
     report = checked(forward, backward(1.0), x)
-    (leaf,) = report.leaves  # where tanh is flat, slopes in float32 may tell nothing
-    assert report.ok and leaf.wrong == 0 and leaf.right >= 0.95 * size
+    (leaf,) = report.leaves  # few are so flat that float32 leaves less than half a digit of a slope
+    assert report.ok and leaf.right + leaf.inconclusive == size
+    assert leaf.inconclusive <= size // 200
     report = checked(forward, backward(1.5), x)
     assert report.worst.index == (at,) and report.leaves[0].wrong == 1
     read = gradlab.check(forward, x, backward=backward(1.0))  # the law of finite differences calls

@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import gradlab
 from gradlab.checking import reach
@@ -45,20 +46,26 @@ def test_a_rule_that_is_edited_and_reloaded_is_checked_anew(tmp_path, monkeypatc
     assert not gradlab.check(module.layer, X, prove=False).ok
 
 
-def test_a_small_check_compiles_the_rule_alone_and_that_once(monkeypatch):
+@pytest.fixture
+def compiled(monkeypatch):
+    """The functions that a test has compiled."""
+    found = []
+    compile_once = program.compile_once
+
+    def counted(function, *arguments, **options):
+        found.append(function)
+        return compile_once(function, *arguments, **options)
+
+    monkeypatch.setattr(program, "compile_once", counted)
+    return found
+
+
+def test_a_small_check_compiles_the_rule_alone_and_that_once(compiled):
     @jax.custom_vjp
     def layer(x):
         return x * jnp.exp(-x * 0.37)
 
     layer.defvjp(lambda x: (layer(x), x), lambda x, u: (u * (1 - 0.37 * x) * jnp.exp(-x * 0.37),))
-    compiled = []
-    compile_once = program.compile_once
-
-    def counted(function, *arguments, **options):
-        compiled.append(function)
-        return compile_once(function, *arguments, **options)
-
-    monkeypatch.setattr(program, "compile_once", counted)
     assert gradlab.check(layer, X).ok
     assert len(compiled) == 1
     assert gradlab.check(layer, X * 2, seed=3).ok
@@ -123,7 +130,7 @@ def test_a_rule_that_is_wrong_on_another_branch_is_found_each_time():
         assert report.status == "wrong" and "gradlab made" in str(report)
 
 
-def test_numbers_that_a_jitted_function_is_given_share_what_is_compiled(monkeypatch):
+def test_numbers_that_a_jitted_function_is_given_share_what_is_compiled(compiled):
     """What differs in such a number alone is compiled once, and judged by its own number."""
 
     @jax.custom_vjp
@@ -136,14 +143,6 @@ def test_numbers_that_a_jitted_function_is_given_share_what_is_compiled(monkeypa
 
     power.defvjp(lambda x, k: (power(x, k), (x, k)), backward)
     jitted = jax.jit(power)
-    compiled = []
-    compile_once = program.compile_once
-
-    def counted(function, *arguments, **options):
-        compiled.append(function)
-        return compile_once(function, *arguments, **options)
-
-    monkeypatch.setattr(program, "compile_once", counted)
     statuses = [
         gradlab.check(lambda x, k=k: jitted(x, k), X + 2, branches=False).status
         for k in (3, 4, 5, 3)
